@@ -1,0 +1,146 @@
+//! Files that appear whole or not at all: temporary name, fsync, rename, fsync of the directory.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::exit::{Exit, ExitContext, io_error};
+
+/// Creates or replaces `path` with what `fill` writes, with the permissions `mode`.
+///
+/// The temporary name is `.NAME.tmp` beside it, held by a kernel lock: what a power cut left there is overwritten by the next
+/// writer, and a second writer at the same time gets status 75. When `fill` or a write fails nothing is left behind. No room is
+/// status 73, other failures as in [`Exit::of_write`].
+pub fn write(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
+    let failed = |error| io_error(error, Exit::of_write, format_args!("writing {}", path.display()));
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Exit::Software.error(format_args!("{}: not the name of a file", path.display())));
+    };
+    let temporary = directory.join(format!(".{}.tmp", name.to_string_lossy()));
+    let mut file = open_locked(&temporary, mode).map_err(failed)?;
+    let guard = RemoveOnDrop(&temporary);
+    let write = || {
+        file.set_len(0)?; // what a power cut left
+        fill(&mut file)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    };
+    write().map_err(failed)?;
+    std::mem::forget(guard); // its name is gone
+    sync_directory(directory)
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_directory(directory: &Path) -> anyhow::Result<()> {
+    File::open(directory).and_then(|d| d.sync_all()).exit(Exit::Io, || format!("syncing {}", directory.display()))
+}
+
+/// Makes `directory` and its missing parents, with the permissions `mode`, each durable in its own parent.
+pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let parent = directory.parent().exit(Exit::Software, || format!("{}: no parent directory", directory.display()))?;
+    create_directory(parent, mode)?;
+    match fs::DirBuilder::new().mode(mode).create(directory) {
+        Ok(()) => sync_directory(parent),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
+        Err(error) => Err(io_error(error, Exit::of_write, format_args!("making directory {}", directory.display()))),
+    }
+}
+
+/// Opens the temporary file and locks it; `WouldBlock` when another writer has it.
+fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
+    loop {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false) // not ours before it is locked
+            .mode(mode)
+            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .open(temporary)?;
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
+        // Between our open and our lock the other writer may have renamed it: then what we hold is the published file.
+        match fs::symlink_metadata(temporary) {
+            Ok(named) if named.ino() == file.metadata()?.ino() => {
+                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+                return Ok(file);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct RemoveOnDrop<'a>(&'a PathBuf);
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0); // a failure is reported by the write that failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn names(directory: &Path) -> Vec<String> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn it_appears_whole_with_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(dir.path().join(".file.tmp"), "what a power cut left, longer than the new text").unwrap();
+        write(&path, 0o640, |file| file.write_all(b"new")).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_failure_leaves_the_old_file_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "old").unwrap();
+        let error = write(&path, 0o600, |file| {
+            file.write_all(b"half")?;
+            Err(io::ErrorKind::StorageFull.into())
+        })
+        .unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::CantCreate);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(dir.path()), ["file"]);
+    }
+
+    #[test]
+    fn a_second_writer_is_told_to_come_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        write(&path, 0o600, |file| {
+            let error = write(&path, 0o600, |_| Ok(())).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
+            file.write_all(b"first")
+        })
+        .unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+    }
+
+    #[test]
+    fn directories_are_made_with_their_parents() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b");
+        create_directory(&deep, 0o700).unwrap();
+        create_directory(&deep, 0o700).unwrap();
+        assert_eq!(fs::metadata(&deep).unwrap().mode() & 0o777, 0o700);
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(create_directory(&dir.path().join("file/x"), 0o700).is_err());
+    }
+}

@@ -1,0 +1,253 @@
+//! The document: sections in input order, each kept as the text that came in.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use crate::exit::{Exit, ExitContext};
+use crate::ini;
+use crate::node::{Node, Unknown};
+
+/// What may be in a document but never leaves its owner: (section, key). Only the section's owner may be handed it.
+const SECRETS: &[(&str, &str)] = &[("login", "password")];
+
+/// The version of every section as this suite writes it. Adding a key keeps it; renaming, retyping or removing one raises it.
+const SCHEMA: u64 = 1;
+
+/// Something that a report leaves out because it is not known, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The absent key, by its path within the section: `links[0].addresses`.
+    pub key: String,
+    /// Why it is absent, in words.
+    pub reason: String,
+}
+
+/// A JSON object of objects. Every section that nobody replaces leaves as the bytes that came in.
+#[derive(Debug, Default)]
+pub struct Document {
+    sections: Vec<(String, Section)>,
+}
+
+#[derive(Debug)]
+struct Section {
+    /// JSON text, as it will be printed.
+    raw: String,
+    /// The same, parsed; INI values still as text.
+    node: Node,
+}
+
+impl Document {
+    /// Parses JSON (the first non-blank byte is `{`) or INI.
+    ///
+    /// `owner` is the section that the reading tool owns: a secret of another owner is refused, and a secret in INI, too.
+    /// Errors have status 65 and never show a value.
+    pub fn parse(text: &str, owner: &str) -> anyhow::Result<Document> {
+        let blank = text.trim_start();
+        if blank.is_empty() {
+            return Err(Exit::Data.error("no document on standard input"));
+        }
+        let is_json = blank.starts_with('{');
+        let sections = if is_json { from_json(text) } else { from_ini(text) }
+            .map_err(|message| Exit::Data.error(format_args!("reading the document: {message}")))?;
+        for (section, key) in SECRETS {
+            let Some((_, found)) = sections.iter().find(|(name, _)| name == section) else { continue };
+            if found.node.get(key).is_none() {
+                continue;
+            }
+            if *section != owner {
+                return Err(Exit::Data.error(format_args!("{section}.{key}: a secret that this tool must not be handed")));
+            }
+            if !is_json {
+                return Err(Exit::Data.error(format_args!("{section}.{key}: a secret is accepted in JSON only")));
+            }
+        }
+        Ok(Document { sections })
+    }
+
+    /// Reads a section as `T`; `None` when it is not there.
+    ///
+    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that names it. In one with a
+    /// `schema`, which a tool wrote, unknown keys are ignored, and a schema that we do not know is the error.
+    pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
+        let Some((_, found)) = self.sections.iter().find(|(name, _)| name == section) else { return Ok(None) };
+        let read = match found.node.get("schema") {
+            None => found.node.read(Unknown::Refuse),
+            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.without("schema").read(Unknown::Ignore),
+            Some(_) => {
+                return Err(Exit::Data.error(format_args!("{section}.schema: not {SCHEMA}, the one that this release knows")));
+            }
+        };
+        read.map(Some).map_err(|error| Exit::Data.error(error.within(section)))
+    }
+
+    /// Like [`Document::read`], for a section without which the tool cannot work.
+    pub fn require<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<T> {
+        self.read(section)?.exit(Exit::Data, || format!("{section}: missing"))
+    }
+
+    /// Writes a section, in its place when it was there, else at the end. The `schema` is put in front.
+    pub fn set<T: Serialize>(&mut self, section: &str, report: &T) -> anyhow::Result<()> {
+        let body = serde_json::to_string(report)?;
+        let members = body.strip_prefix('{').exit(Exit::Software, || format!("{section}: the report is not an object"))?;
+        let comma = if members == "}" { "" } else { "," };
+        let raw = format!("{{\"schema\":{SCHEMA}{comma}{members}");
+        let node = Node::from_json(&raw).map_err(|message| Exit::Software.error(message))?;
+        let written = Section { raw, node };
+        match self.sections.iter_mut().find(|(name, _)| name == section) {
+            Some((_, old)) => *old = written,
+            None => self.sections.push((section.to_owned(), written)),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        for (index, (name, section)) in self.sections.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
+            write!(f, "{comma}{name}:{}", section.raw)?;
+        }
+        f.write_str("}")
+    }
+}
+
+fn from_json(text: &str) -> Result<Vec<(String, Section)>, String> {
+    let RawSections(raws) = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut sections = Vec::with_capacity(raws.len());
+    for (name, raw) in raws {
+        let node = Node::from_json(raw.get()).map_err(|message| format!("{name}: {message}"))?;
+        if !matches!(node, Node::Table(_)) {
+            return Err(format!("{name}: not an object"));
+        }
+        sections.push((name, Section { raw: raw.get().to_owned(), node }));
+    }
+    Ok(sections)
+}
+
+fn from_ini(text: &str) -> Result<Vec<(String, Section)>, String> {
+    let sections = ini::parse(text)?;
+    Ok(sections.into_iter().map(|(name, node)| (name, Section { raw: node.to_json(), node })).collect())
+}
+
+/// The top level of a document, each section as raw text; a section given twice is an error.
+struct RawSections(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for RawSections {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Sections;
+        impl<'de> Visitor<'de> for Sections {
+            type Value = RawSections;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of sections")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawSections, A::Error> {
+                let mut sections: Vec<(String, Box<RawValue>)> = Vec::new();
+                while let Some(name) = entries.next_key::<String>()? {
+                    if sections.iter().any(|(known, _)| *known == name) {
+                        return Err(serde::de::Error::custom(format_args!("{name}: given twice")));
+                    }
+                    sections.push((name, entries.next_value()?));
+                }
+                Ok(RawSections(sections))
+            }
+        }
+        deserializer.deserialize_map(Sections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Deserialize, PartialEq, Serialize)]
+    struct Volume {
+        user: String,
+        bytes: u64,
+    }
+
+    fn error(result: anyhow::Result<impl Sized>) -> (Exit, String) {
+        let error = result.err().expect("an error");
+        (Exit::of(&error), format!("{error:#}"))
+    }
+
+    #[test]
+    fn foreign_sections_leave_as_they_came() {
+        let text = r#"{"b":{"x" : 1.0, "y":[1e3]},"volume":{"user":"a","bytes":1},"a":{"z":"é"}}"#;
+        let mut document = Document::parse(text, "volume").unwrap();
+        document.set("volume", &Volume { user: "b".into(), bytes: 2 }).unwrap();
+        document.set("guest", &serde_json::json!({})).unwrap();
+        assert_eq!(
+            document.to_string(),
+            r#"{"b":{"x" : 1.0, "y":[1e3]},"volume":{"schema":1,"user":"b","bytes":2},"a":{"z":"é"},"guest":{"schema":1}}"#
+        );
+    }
+
+    #[test]
+    fn ini_is_the_same_document() {
+        let ini = Document::parse("# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\n", "volume").unwrap();
+        let json = Document::parse(r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1"}}"#, "volume").unwrap();
+        assert_eq!(ini.to_string(), json.to_string());
+        assert_eq!(ini.read::<Volume>("volume").unwrap(), Some(Volume { user: "a \"b\\c".into(), bytes: 7 }));
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_only_in_what_people_write() {
+        let by_hand = Document::parse(r#"{"volume":{"user":"a","bytes":1,"byts":"s3cret"}}"#, "volume").unwrap();
+        assert_eq!(error(by_hand.read::<Volume>("volume")), (Exit::Data, "volume.byts: unknown key".into()));
+        let by_tool = Document::parse(r#"{"volume":{"schema":1,"user":"a","bytes":1,"new":2}}"#, "volume").unwrap();
+        assert!(by_tool.read::<Volume>("volume").unwrap().is_some());
+        let newer = Document::parse(r#"{"volume":{"schema":2,"user":"a","bytes":1}}"#, "volume").unwrap();
+        assert_eq!(error(newer.read::<Volume>("volume")).0, Exit::Data);
+    }
+
+    #[test]
+    fn what_is_not_a_document_is_65() {
+        for text in [
+            "",
+            " \n",
+            "[]",
+            "{",
+            "{}x",
+            r#"{"a":1}"#,
+            r#"{"a":{},"a":{}}"#,
+            r#"{"a":{"b":1,"b":1}}"#,
+            "x",
+            "{\"a\":{\"b\":\"\u{1}\"}}",
+        ] {
+            let parsed = Document::parse(text, "volume");
+            assert!(parsed.is_err(), "{text:?}");
+            assert_eq!(error(parsed).0, Exit::Data, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_goes_to_its_owner_in_json_only() {
+        let json = r#"{"login":{"password":"s3cret"}}"#;
+        assert!(Document::parse(json, "login").is_ok());
+        let (exit, message) = error(Document::parse(json, "volume"));
+        assert_eq!((exit, message.contains("s3cret")), (Exit::Data, false));
+        assert_eq!(error(Document::parse("[login]\npassword=s3cret\n", "login")).0, Exit::Data);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "(\\PC|[{}\\[\\]\":,=\n]){0,200}") {
+            let _ = Document::parse(&text, "volume");
+        }
+
+        #[test]
+        fn a_foreign_section_survives(key in "\\PC{0,20}", value in "\\PC{0,20}", number in any::<f64>().prop_filter("finite", |n| n.is_finite())) {
+            let raw = serde_json::json!({ key: [value, number] }).to_string();
+            let document = Document::parse(&format!("{{\"x\": {raw} }}"), "volume").unwrap();
+            prop_assert_eq!(document.to_string(), format!("{{\"x\":{raw}}}"));
+        }
+    }
+}

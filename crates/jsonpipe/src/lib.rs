@@ -1,0 +1,24 @@
+//! How the labtools talk: one document in, one document out, an exit status.
+//!
+//! A *document* is a JSON object of objects (or the same as INI, for people). A tool reads the sections it needs, replaces
+//! its own and passes every other one on, byte for byte. This crate is that agreement in code and nothing else; `labtools(7)`
+//! is the same for people. A tool's `main` is [`main`](fn@main); its work returns an [`Answer`] or an error that carries an
+//! [`Exit`].
+//!
+//! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard input, standard output,
+//! standard error, files that must appear atomically, or the exit status. Disk, D-Bus and HTTP code stays in its tool.
+
+pub mod atomic;
+mod document;
+mod exit;
+pub mod ini;
+mod node;
+mod process;
+pub mod signals;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod timestamp;
+
+pub use document::{Document, Missing};
+pub use exit::{Exit, ExitContext, io_error};
+pub use process::{Answer, Common, Pipe, Tool, main};

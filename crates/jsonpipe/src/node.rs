@@ -1,0 +1,455 @@
+//! Typed reading of a section, from JSON and INI alike, with errors that name the key by its path and never show a value.
+//!
+//! serde_json's own errors echo what they did not expect (`invalid type: integer 12345678`), and what is read here may be a
+//! password. So a section is first parsed into a [`Node`], and the error type of the second step has no place for values.
+
+use std::fmt;
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+
+/// A value whose tables keep their order and refuse a key given twice.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node {
+    Null,
+    Bool(bool),
+    Number(Number),
+    String(String),
+    List(Vec<Node>),
+    Table(Vec<(String, Node)>),
+    /// A value from INI: its type is whatever the reader wants.
+    Text(String),
+}
+
+/// What to do with a key that the reader does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    /// A person wrote it: a mistake.
+    Refuse,
+    /// A tool wrote it, perhaps a newer one: ignored.
+    Ignore,
+}
+
+/// Where and what, without the value: `links[0].eap: expected a string`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ReadError {
+    path: String,
+    message: String,
+}
+
+impl ReadError {
+    fn new(message: impl fmt::Display) -> Self {
+        ReadError { path: String::new(), message: message.to_string() }
+    }
+
+    pub(crate) fn within(mut self, key: &str) -> Self {
+        if !self.path.is_empty() && !self.path.starts_with('[') {
+            self.path.insert(0, '.');
+        }
+        self.path.insert_str(0, key);
+        self
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+impl de::Error for ReadError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        ReadError::new(message)
+    }
+
+    // The defaults of these would show the value.
+    fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        ReadError::new(format_args!("expected {expected}"))
+    }
+
+    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        ReadError::new(format_args!("expected {expected}"))
+    }
+
+    fn unknown_variant(_: &str, variants: &'static [&'static str]) -> Self {
+        ReadError::new(format_args!("expected one of {}", variants.join(", ")))
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        ReadError::new("missing").within(field)
+    }
+}
+
+impl Node {
+    /// Parses JSON. Errors are positions and duplicate keys; neither shows a value.
+    pub(crate) fn from_json(text: &str) -> Result<Node, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
+    /// Reads a table as `T`.
+    pub(crate) fn read<T: DeserializeOwned>(&self, unknown: Unknown) -> Result<T, ReadError> {
+        T::deserialize(Reader { node: self, unknown })
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        match self {
+            Node::Table(pairs) => pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
+    /// A table of text as JSON text.
+    pub(crate) fn to_json(&self) -> String {
+        match self {
+            Node::Table(pairs) => {
+                let members: Vec<String> = pairs
+                    .iter()
+                    .map(|(key, value)| format!("{}:{}", Node::String(key.clone()).to_json(), value.to_json()))
+                    .collect();
+                format!("{{{}}}", members.join(","))
+            }
+            Node::List(items) => format!("[{}]", items.iter().map(Node::to_json).collect::<Vec<_>>().join(",")),
+            Node::String(text) | Node::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Node::Number(number) => number.to_string(),
+            Node::Bool(value) => value.to_string(),
+            Node::Null => "null".to_owned(),
+        }
+    }
+
+    pub(crate) fn as_u64(&self) -> Option<u64> {
+        match self {
+            Node::Number(number) => number.as_u64(),
+            Node::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// A copy of a table without `key`.
+    pub(crate) fn without(&self, key: &str) -> Node {
+        match self {
+            Node::Table(pairs) => Node::Table(pairs.iter().filter(|(name, _)| name != key).cloned().collect()),
+            other => other.clone(),
+        }
+    }
+}
+
+impl<'de> de::Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AnyNode;
+        impl<'de> Visitor<'de> for AnyNode {
+            type Value = Node;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_unit<E>(self) -> Result<Node, E> {
+                Ok(Node::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Node, E> {
+                Ok(Node::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Node, E> {
+                Ok(Node::Number(value.into()))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Node, E> {
+                Ok(Node::Number(value.into()))
+            }
+
+            fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
+                Number::from_f64(value).map(Node::Number).ok_or_else(|| E::custom("number out of range"))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Node, E> {
+                Ok(Node::String(value.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+                let mut list = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    list.push(item);
+                }
+                Ok(Node::List(list))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+                let mut table: Vec<(String, Node)> = Vec::new();
+                while let Some(key) = entries.next_key::<String>()? {
+                    if table.iter().any(|(name, _)| *name == key) {
+                        return Err(de::Error::custom(format_args!("{key}: given twice")));
+                    }
+                    table.push((key, entries.next_value()?));
+                }
+                Ok(Node::Table(table))
+            }
+        }
+        deserializer.deserialize_any(AnyNode)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    node: &'a Node,
+    unknown: Unknown,
+}
+
+impl<'a> Reader<'a> {
+    fn child(self, node: &'a Node) -> Reader<'a> {
+        Reader { node, ..self }
+    }
+
+    fn table<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::Table(pairs) => visitor.visit_map(Entries { reader: self, pairs: pairs.iter(), current: None }),
+            _ => Err(ReadError::new(format_args!("expected {}", Expecting(&visitor)))),
+        }
+    }
+}
+
+/// Shows what a visitor expects.
+struct Expecting<'v, V>(&'v V);
+
+impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+}
+
+/// INI has only text: where the reader wants a number, the text is parsed.
+macro_rules! parsed_from_text {
+    ($($method:ident $visit:ident $type:ty, $what:literal;)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+            match self.node {
+                Node::Text(text) => match text.parse::<$type>() {
+                    Ok(value) => visitor.$visit(value),
+                    Err(_) => Err(ReadError::new(concat!("expected ", $what))),
+                },
+                Node::Number(_) | Node::Bool(_) => self.deserialize_any(visitor).map_err(|_| ReadError::new(concat!("expected ", $what))),
+                _ => Err(ReadError::new(concat!("expected ", $what))),
+            }
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
+    type Error = ReadError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::Null => visitor.visit_unit(),
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
+                (Some(value), _, _) => visitor.visit_u64(value),
+                (_, Some(value), _) => visitor.visit_i64(value),
+                (_, _, Some(value)) => visitor.visit_f64(value),
+                _ => Err(ReadError::new("number out of range")),
+            },
+            Node::String(text) | Node::Text(text) => visitor.visit_str(text),
+            Node::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter(), index: 0 }),
+            Node::Table(_) => self.table(visitor),
+        }
+    }
+
+    parsed_from_text! {
+        deserialize_bool visit_bool bool, "true or false";
+        deserialize_i8 visit_i8 i8, "a whole number";
+        deserialize_i16 visit_i16 i16, "a whole number";
+        deserialize_i32 visit_i32 i32, "a whole number";
+        deserialize_i64 visit_i64 i64, "a whole number";
+        deserialize_u8 visit_u8 u8, "a whole number";
+        deserialize_u16 visit_u16 u16, "a whole number";
+        deserialize_u32 visit_u32 u32, "a whole number";
+        deserialize_u64 visit_u64 u64, "a whole number";
+        deserialize_f32 visit_f32 f32, "a number";
+        deserialize_f64 visit_f64 f64, "a number";
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    /// A list of words in INI is separated by commas; an empty value is the empty list.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::Text(text) => {
+                let words: Vec<Node> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|word| !word.is_empty())
+                    .map(|word| Node::Text(word.to_owned()))
+                    .collect();
+                visitor.visit_seq(Items { reader: self, items: words.iter(), index: 0 })
+            }
+            Node::List(_) => self.deserialize_any(visitor),
+            _ => Err(ReadError::new("expected a list")),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        self.table(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        if let (Node::Table(pairs), Unknown::Refuse) = (self.node, self.unknown)
+            && let Some((key, _)) = pairs.iter().find(|(key, _)| !fields.contains(&key.as_str()))
+        {
+            return Err(ReadError::new("unknown key").within(key));
+        }
+        self.table(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::String(text) | Node::Text(text) => {
+                let word: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
+                visitor.visit_enum(word)
+            }
+            _ => Err(ReadError::new(format_args!("expected one of {}", variants.join(", ")))),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+    }
+}
+
+struct Entries<'a> {
+    reader: Reader<'a>,
+    pairs: std::slice::Iter<'a, (String, Node)>,
+    current: Option<&'a (String, Node)>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'_> {
+    type Error = ReadError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
+        self.current = self.pairs.next();
+        let Some((key, _)) = self.current else { return Ok(None) };
+        let key: StrDeserializer<'_, ReadError> = key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
+        let Some((key, value)) = self.current else { return Err(ReadError::new("value without a key")) };
+        seed.deserialize(self.reader.child(value)).map_err(|error| error.within(key))
+    }
+}
+
+struct Items<'a> {
+    reader: Reader<'a>,
+    items: std::slice::Iter<'a, Node>,
+    index: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_> {
+    type Error = ReadError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
+        let Some(item) = self.items.next() else { return Ok(None) };
+        let index = self.index;
+        self.index += 1;
+        seed.deserialize(self.reader.child(item)).map(Some).map_err(|error| error.within(&format!("[{index}]")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Ethernet,
+        Wireless,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Link {
+        name: String,
+        speed: Option<u32>,
+        kind: Kind,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    struct Section {
+        up: bool,
+        words: Vec<String>,
+        #[serde(default)]
+        links: Vec<Link>,
+    }
+
+    fn read(json: &str) -> Result<Section, String> {
+        Node::from_json(json).unwrap().read(Unknown::Refuse).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn errors_name_the_path_and_hide_the_value() {
+        for (json, message) in [
+            (r#"{"up":true}"#, "words: missing"),
+            (r#"{"up":"s3cret","words":[]}"#, "up: expected true or false"),
+            (r#"{"up":12345678,"words":[]}"#, "up: expected true or false"),
+            (r#"{"up":true,"words":"s3cret"}"#, "words: expected a list"),
+            (r#"{"up":true,"words":[1]}"#, "words[0]: expected a string"),
+            (
+                r#"{"up":true,"words":[],"links":[{"name":"a","kind":"s3cret"}]}"#,
+                "links[0].kind: expected one of ethernet, wireless",
+            ),
+            (r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","spee":1}]}"#, "links[0].spee: unknown key"),
+            (
+                r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","speed":-1}]}"#,
+                "links[0].speed: expected a whole number",
+            ),
+        ] {
+            assert_eq!(read(json).unwrap_err(), message);
+        }
+    }
+
+    #[test]
+    fn ini_text_becomes_what_the_type_wants() {
+        let text = |s: &str| Node::Text(s.into());
+        let node = Node::Table(vec![("up".into(), text("true")), ("words".into(), text("a, b,c"))]);
+        let section: Section = node.read(Unknown::Refuse).unwrap();
+        assert_eq!(section, Section { up: true, words: vec!["a".into(), "b".into(), "c".into()], links: vec![] });
+        let link =
+            Node::Table(vec![("name".into(), text("12")), ("speed".into(), text("100")), ("kind".into(), text("wireless"))]);
+        assert_eq!(
+            link.read::<Link>(Unknown::Refuse).unwrap(),
+            Link { name: "12".into(), speed: Some(100), kind: Kind::Wireless }
+        );
+    }
+
+    #[test]
+    fn a_newer_tools_keys_are_ignored() {
+        let node = Node::from_json(r#"{"up":false,"words":[],"new":{"x":1}}"#).unwrap();
+        assert!(node.read::<Section>(Unknown::Ignore).is_ok());
+    }
+
+    #[test]
+    fn a_key_given_twice_is_an_error_at_any_depth() {
+        assert!(Node::from_json(r#"{"a":{"b":1,"b":2}}"#).unwrap_err().starts_with("b: given twice"));
+    }
+}

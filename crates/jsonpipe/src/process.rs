@@ -1,0 +1,180 @@
+//! The life of a tool's process: arguments, standard input, the answer on standard output, errors on standard error.
+
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IsTerminal, Read, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use nix::sys::resource::{Resource, setrlimit};
+
+use crate::document::Document;
+use crate::exit::{Exit, ExitContext};
+
+/// No document that people or tools write comes near this; what does is an attack or an accident.
+const DOCUMENT_MAX_BYTES: u64 = 16 << 20;
+
+/// Who is speaking.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    /// The program's name, in front of every line on standard error.
+    pub name: &'static str,
+    /// The section that it owns.
+    pub section: &'static str,
+}
+
+/// The flags that every tool has.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Common {
+    /// Say on standard error what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Take DIR for the machine's root directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    pub root: PathBuf,
+    /// Read the configuration from DIR instead of /etc/labtools
+    #[arg(long, global = true, value_name = "DIR")]
+    pub config: Option<PathBuf>,
+}
+
+impl Common {
+    /// Where `path`, absolute on the machine, lies below the root.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        let path = path.as_ref();
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where the configuration file `name` lies.
+    pub fn config(&self, name: impl AsRef<Path>) -> PathBuf {
+        match &self.config {
+            Some(directory) => directory.join(name),
+            None => self.path("/etc/labtools").join(name),
+        }
+    }
+}
+
+/// Standard input and the tool's voice on standard error.
+#[derive(Debug)]
+pub struct Pipe {
+    tool: Tool,
+    verbose: bool,
+}
+
+impl Pipe {
+    /// Reads the document from standard input.
+    ///
+    /// `expected` says to a person at a terminal what belongs there, e.g. `a document with the section volume`. Status 2 at a
+    /// terminal, 65 when nothing or no document is there, 74 when reading fails.
+    pub fn document(&self, expected: &str) -> anyhow::Result<Document> {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            return Err(Exit::Usage.error(format_args!("standard input is a terminal; give {expected}, see --help")));
+        }
+        let mut bytes = Vec::new();
+        stdin.lock().take(DOCUMENT_MAX_BYTES + 1).read_to_end(&mut bytes).exit(Exit::Io, || "reading standard input")?;
+        if bytes.len() as u64 > DOCUMENT_MAX_BYTES {
+            return Err(Exit::Data.error("reading the document: larger than 16 MiB"));
+        }
+        let text = String::from_utf8(bytes).map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
+        Document::parse(&text, self.tool.section)
+    }
+
+    /// Says something on standard error, if asked to by `-v`.
+    pub fn note(&self, text: impl fmt::Display) {
+        if self.verbose {
+            complain(self.tool.name, text);
+        }
+    }
+
+    /// Says something on standard error that a person should know though the work goes on.
+    pub fn warn(&self, text: impl fmt::Display) {
+        complain(self.tool.name, text);
+    }
+}
+
+/// What a tool has to say at the end: the document, and yes (0) or no (1).
+pub struct Answer {
+    document: Document,
+    exit: Exit,
+    undo: Option<Box<dyn FnOnce()>>,
+    /// Dropped after the document is out: signals that waited, locks.
+    held: Vec<Box<dyn Any>>,
+}
+
+impl Answer {
+    /// Done, or already so.
+    pub fn yes(document: Document) -> Answer {
+        Answer { document, exit: Exit::Done, undo: None, held: Vec::new() }
+    }
+
+    /// The answer is no; the document says why.
+    pub fn no(document: Document) -> Answer {
+        Answer { exit: Exit::No, ..Answer::yes(document) }
+    }
+
+    /// For an effect that is known only by this document: how to undo it when the document cannot be delivered.
+    pub fn or_undo(self, undo: impl FnOnce() + 'static) -> Answer {
+        Answer { undo: Some(Box::new(undo)), ..self }
+    }
+
+    /// Keeps a guard until the document is delivered, or the effect undone.
+    pub fn holding(mut self, guard: impl Any) -> Answer {
+        self.held.push(Box::new(guard));
+        self
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").field("exit", &self.exit).finish_non_exhaustive()
+    }
+}
+
+/// The `main` of every tool: parses the arguments, runs the work, prints the document, ends with the right status.
+///
+/// A panic is status 70 and says only where: its message could hold a secret. No core is ever dumped, for the same reason.
+pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pipe) -> anyhow::Result<Answer>) -> ExitCode {
+    panic::set_hook(Box::new(move |info| {
+        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        complain(tool.name, format_args!("internal fault at {place}; nothing more is known, please report it"));
+    }));
+    let exit = panic::catch_unwind(AssertUnwindSafe(|| {
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // lowering one's own limit cannot fail
+        let arguments = A::parse();
+        let pipe = Pipe { tool, verbose: arguments.as_ref().verbose };
+        // The only way to see that a panic is status 70 in every tool is to have one.
+        #[cfg(debug_assertions)]
+        assert!(std::env::var_os("LABTOOLS_TEST_PANIC").is_none(), "asked for by the test");
+        match run(arguments, &pipe).and_then(deliver) {
+            Ok(exit) => exit,
+            Err(error) => {
+                complain(tool.name, format_args!("{error:#}"));
+                Exit::of(&error)
+            }
+        }
+    }));
+    ExitCode::from(exit.unwrap_or(Exit::Software) as u8)
+}
+
+/// Prints the document; undoes the effect when that fails.
+fn deliver(answer: Answer) -> anyhow::Result<Exit> {
+    let mut stdout = io::stdout().lock();
+    let written = writeln!(stdout, "{}", answer.document).and_then(|()| stdout.flush());
+    if written.is_err()
+        && let Some(undo) = answer.undo
+    {
+        undo();
+    }
+    drop(answer.held);
+    match written {
+        Ok(()) => Ok(answer.exit),
+        // The reader went away and knows it: only the status tells.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Io),
+        Err(error) => Err(error).exit(Exit::Io, || "writing the document to standard output"),
+    }
+}
+
+fn complain(name: &str, text: impl fmt::Display) {
+    let _ = writeln!(io::stderr(), "{name}: {text}"); // nobody left to tell
+}

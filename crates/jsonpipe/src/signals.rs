@@ -1,0 +1,53 @@
+//! SIGINT, SIGTERM and SIGHUP bring the machine to a consistent state first, then end the process by the signal.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the process by the signal:
+/// whoever waits for it sees the truth.
+///
+/// Take it before the first thread starts, so that every thread inherits the mask. `std::process::Command` clears the mask in
+/// children.
+#[derive(Debug)]
+pub struct Deferred {
+    arrived: SignalFd,
+    before: SigSet,
+}
+
+/// Makes the ending signals wait.
+pub fn defer() -> io::Result<Deferred> {
+    let mut ending = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        ending.add(signal);
+    }
+    let mut before = SigSet::empty();
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut before))?;
+    // Never read: a signal that is read is consumed, and then nothing would end the process.
+    let arrived = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
+    Ok(Deferred { arrived, before })
+}
+
+impl Deferred {
+    /// Whether one has arrived.
+    pub fn pending(&self) -> bool {
+        let mut fds = [PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+impl AsFd for Deferred {
+    /// Readable once one has arrived; for poll(2), not for reading.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.arrived.as_fd()
+    }
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None); // cannot fail with these arguments
+    }
+}

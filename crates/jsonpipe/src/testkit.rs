@@ -1,0 +1,280 @@
+//! The checks of the contract that every tool's tests apply to itself, one line each.
+//!
+//! ```text
+//! const CLONE: Stage = Stage { binary: env!("CARGO_BIN_EXE_cowvol"), arguments: &["clone"], request: "login", … };
+//! #[test] fn teaches_help() { CLONE.teaches_help() }
+//! ```
+//!
+//! Every check runs the real binary with a fresh directory as its `--root`.
+
+#![allow(clippy::missing_panics_doc, reason = "a check panics when the contract is broken; that is what it is for")]
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+/// A subcommand that requires a document, and what its checks need.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage {
+    /// `env!("CARGO_BIN_EXE_…")`.
+    pub binary: &'static str,
+    /// The subcommand and what it needs to run.
+    pub arguments: &'static [&'static str],
+    /// A section that it reads, present in `document` and written as a person would (no `schema`).
+    pub request: &'static str,
+    /// A JSON document, flat enough to be said in INI, which is answered by yes or no.
+    pub document: &'static str,
+    /// Makes the machine below the root directory that `document` needs.
+    pub prepare: fn(&Path),
+}
+
+/// What a run of the binary left.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The exit status; -1 when a signal ended it.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Stands for a secret or a value that must not be shown.
+const HIDDEN: &str = "Tr0ub4dor&3";
+
+impl Stage {
+    /// Runs the stage with `input` on standard input and `root` as the machine.
+    pub fn run(&self, root: &Path, input: &str) -> Ended {
+        let mut command = self.command(root);
+        feed(&mut command, input, Stdio::piped())
+    }
+
+    /// The same on a fresh machine.
+    pub fn answer(&self, input: &str) -> Ended {
+        let root = self.machine();
+        self.run(root.path(), input)
+    }
+
+    /// `--help` of the tool and of the stage ends with 0, is 80 columns wide at most, and names the flags of every tool.
+    pub fn teaches_help(&self) {
+        for arguments in [&["--help"][..], &[self.arguments[0], "--help"][..]] {
+            let ended = feed(Command::new(self.binary).args(arguments), "", Stdio::piped());
+            assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}");
+            for flag in ["--help", "--root", "--config", "--verbose"] {
+                assert!(ended.stdout.contains(flag), "{arguments:?} does not name {flag}:\n{}", ended.stdout);
+            }
+            for line in ended.stdout.lines() {
+                assert!(line.chars().count() <= 80, "{arguments:?}: wider than 80 columns: {line}");
+            }
+        }
+    }
+
+    /// `--version` says the tool's name and version.
+    pub fn tells_version(&self) {
+        let ended = feed(Command::new(self.binary).arg("--version"), "", Stdio::piped());
+        let name = Path::new(self.binary).file_name().and_then(|name| name.to_str()).expect("a binary");
+        assert_eq!(ended.status, 0);
+        assert!(ended.stdout.starts_with(&format!("{name} ")), "{}", ended.stdout);
+    }
+
+    /// A flag that nobody knows is status 2 with nothing on standard output.
+    pub fn refuses_a_bad_flag(&self) {
+        let root = self.machine();
+        let ended = feed(self.command(root.path()).arg("--no-such-flag"), self.document, Stdio::piped());
+        assert_eq!((ended.status, ended.stdout.as_str()), (2, ""));
+        assert!(ended.stderr.contains("--no-such-flag"), "{}", ended.stderr);
+    }
+
+    /// Nothing on standard input is status 65.
+    pub fn needs_a_document(&self) {
+        for input in ["", " \n"] {
+            let ended = self.answer(input);
+            assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+            assert!(ended.stderr.contains("no document on standard input"), "{}", ended.stderr);
+        }
+    }
+
+    /// An unknown key is named by its path, and its value not shown.
+    pub fn names_an_unknown_key(&self) {
+        let ended = self.answer(&self.with(self.request, "usernam", HIDDEN));
+        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{}", ended.stderr);
+        assert!(ended.stderr.contains(&format!("{}.usernam: unknown key", self.request)), "{}", ended.stderr);
+        assert!(!ended.stderr.contains(HIDDEN), "{}", ended.stderr);
+    }
+
+    /// A section that nobody here owns leaves as the bytes that came in.
+    pub fn passes_foreign_sections_on(&self) {
+        let foreign = r#""x_foreign":{"b" : 1.0, "a":[1e3,-0.0,"é\u00e9"], "n":{"n":null}}"#;
+        let ended = self.answer(&self.document.replacen('{', &format!("{{{foreign},"), 1));
+        assert!(matches!(ended.status, 0 | 1), "{ended:?}");
+        assert!(ended.stdout.contains(foreign), "{}", ended.stdout);
+        let document: Value = serde_json::from_str(&ended.stdout).expect("one document on standard output");
+        assert!(document.is_object() && ended.stdout.ends_with("}\n"), "{}", ended.stdout);
+    }
+
+    /// A reader that went away is status 74, and silent.
+    pub fn is_silent_when_its_reader_left(&self) {
+        let root = self.machine();
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let ended = feed(&mut self.command(root.path()), self.document, OwnedFd::from(writer).into());
+        assert_eq!((ended.status, ended.stderr.as_str()), (74, ""));
+    }
+
+    /// A full disk behind standard output is status 74, with a reason.
+    pub fn reports_a_full_output(&self) {
+        let root = self.machine();
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let ended = feed(&mut self.command(root.path()), self.document, full.into());
+        assert_eq!(ended.status, 74);
+        assert!(ended.stderr.contains("standard output: No space left on device"), "{}", ended.stderr);
+    }
+
+    /// A document that says no is passed on as it came, with status 1.
+    pub fn passes_a_no_on(&self, no: &str) {
+        let ended = self.answer(no);
+        assert_eq!((ended.status, ended.stdout.trim_end(), ended.stderr.as_str()), (1, no, ""));
+    }
+
+    /// JSON and INI of the same document give the same bytes.
+    pub fn reads_ini_as_json(&self) {
+        let sections: Map<String, Value> = serde_json::from_str(self.document).expect("a JSON document");
+        let mut ini = String::from("# the same by hand\n");
+        let mut json = Map::new();
+        for (name, section) in sections {
+            ini += &format!("\n[{name}]\n");
+            let mut table = Map::new();
+            for (key, value) in section.as_object().expect("a section") {
+                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                ini += &format!("{key} = {text}\n");
+                // Foreign values stay text either way: only the reader knows their types.
+                let value = if name == self.request { value.clone() } else { text.into() };
+                table.insert(key.clone(), value);
+            }
+            json.insert(name, table.into());
+        }
+        assert_eq!(without_times(self.answer(&ini)), without_times(self.answer(&Value::from(json).to_string())));
+    }
+
+    /// The password is in no output and no error; a tool that does not own it refuses it.
+    pub fn keeps_the_secret(&self, owns_it: bool) {
+        let ended = self.answer(&self.with("login", "password", HIDDEN));
+        assert_eq!(ended.status == 65 && ended.stdout.is_empty(), !owns_it, "{ended:?}");
+        let broken = self.with("login", "password", HIDDEN) + ",";
+        for ended in [ended, self.answer(&broken), self.answer(&format!("[login]\npassword={HIDDEN}\n"))] {
+            assert!(!format!("{ended:?}").contains(HIDDEN), "{ended:?}");
+        }
+    }
+
+    /// A panic is status 70 and says only where. (Only a debug build can be made to panic.)
+    #[cfg(debug_assertions)]
+    pub fn survives_its_own_panic(&self) {
+        let root = self.machine();
+        let ended = feed(self.command(root.path()).env("LABTOOLS_TEST_PANIC", HIDDEN), self.document, Stdio::piped());
+        assert_eq!((ended.status, ended.stdout.as_str()), (70, ""));
+        assert!(ended.stderr.contains("internal fault at ") && !ended.stderr.contains(HIDDEN), "{}", ended.stderr);
+    }
+
+    fn command(&self, root: &Path) -> Command {
+        let mut command = Command::new(self.binary);
+        command.args(self.arguments).arg("--root").arg(root);
+        command
+    }
+
+    fn machine(&self) -> TempDir {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        (self.prepare)(root.path());
+        root
+    }
+
+    /// The document with one more key.
+    fn with(&self, section: &str, key: &str, value: &str) -> String {
+        let mut document: Map<String, Value> = serde_json::from_str(self.document).expect("a JSON document");
+        document.entry(section).or_insert_with(|| Map::new().into())[key] = value.into();
+        Value::from(document).to_string()
+    }
+}
+
+/// Every long flag of the tool and of its subcommands stands on its man page.
+pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
+    for command in std::iter::once(command).chain(command.get_subcommands()) {
+        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+            // mdoc writes --flag as `.Fl -flag`.
+            assert!(page.contains(&format!("Fl -{flag}")), "the man page of {} does not name --{flag}", command.get_name());
+        }
+    }
+}
+
+/// Runs the EXAMPLES of a man page in `directory` and compares what they print.
+///
+/// In an mdoc literal block (`.Bd -literal`), a line `$ command` is run by bash with the tool's directory first in PATH; the lines
+/// after it, up to the next command or the end of the block, are what it prints on standard output, where `...` stands for
+/// anything.
+pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
+    let examples = page.split(".Sh EXAMPLES").nth(1).expect("a section EXAMPLES").split("\n.Sh ").next().unwrap_or_default();
+    let mut blocks = Vec::new();
+    for block in examples.split(".Bd -literal").skip(1) {
+        let lines = block.lines().skip(1).take_while(|line| *line != ".Ed");
+        blocks.extend(lines.map(|line| line.replace("\\e", "\\").replace("\\(ti", "~").trim_start_matches("\\&").to_owned()));
+    }
+    let tools = Path::new(binary).parent().expect("a directory").display().to_string();
+    let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut lines = blocks.iter().peekable();
+    let mut examples = 0;
+    while let Some(line) = lines.next() {
+        let mut command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("expected `$ command`: {line}")).to_owned();
+        while command.ends_with('\\') {
+            command = command + "\n" + lines.next().expect("the continued line");
+        }
+        let mut expected = String::new();
+        while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+            expected += line;
+            expected.push('\n');
+        }
+        let mut bash = Command::new("bash");
+        let ended = feed(bash.args(["-c", &command]).env("PATH", &path).current_dir(directory), "", Stdio::piped());
+        let matches = matches_pattern(&ended.stdout, &expected);
+        assert!(matches, "$ {command}\nexpected:\n{expected}\nprinted:\n{}\n{}", ended.stdout, ended.stderr);
+        examples += 1;
+    }
+    assert!(examples > 0, "the page has no example that can be run");
+}
+
+/// Whether `text` is `pattern`, in which `...` stands for anything.
+fn matches_pattern(text: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split("...");
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut parts = parts.peekable();
+    while let Some(part) = parts.next() {
+        let found = if parts.peek().is_none() { rest.ends_with(part).then(|| rest.len() - part.len()) } else { rest.find(part) };
+        let Some(at) = found else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.is_empty()
+}
+
+/// Times are the one thing in which two equal runs may differ.
+fn without_times(ended: Ended) -> Ended {
+    let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(&ended.stdout) else { return ended };
+    for section in document.values_mut().filter_map(Value::as_object_mut) {
+        section.retain(|key, _| !key.ends_with("_at"));
+    }
+    Ended { stdout: Value::from(document).to_string(), ..ended }
+}
+
+fn feed(command: &mut Command, input: &str, stdout: Stdio) -> Ended {
+    let mut child = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    // A tool that refuses its command line reads nothing.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("the binary ends");
+    Ended {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8 on standard output"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8 on standard error"),
+    }
+}
