@@ -1,0 +1,145 @@
+//! The bases that this machine offers: bases.ini and the images beside it.
+
+use jsonpipe::{Common, Exit, ini};
+
+use crate::image::{Follow, Image};
+use crate::request::OfferedBase;
+
+/// Its rename is the commit of every switch-over to another generation.
+const BASES_INI: &str = "/qcow2/backing/bases.ini";
+
+/// A base, as bases.ini offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Base {
+    /// Its name in paths and documents.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// The kind of guest.
+    pub ostype: String,
+    /// Whether it is taken where nothing is chosen.
+    pub default: bool,
+    /// The generation that new sessions start from.
+    pub generation: u64,
+}
+
+impl Base {
+    /// Its image, as seen below the root.
+    pub fn path(&self) -> String {
+        format!("/qcow2/backing/{}/{}.qcow2", self.name, self.generation)
+    }
+
+    /// Opens and checks its image. Status 66 when it is not there, 65 when it is not a whole base.
+    pub fn open(&self, common: &Common) -> anyhow::Result<Image> {
+        let image = Image::open(&common.path(self.path()), Follow::Links)?;
+        image.check_is_base()?;
+        Ok(image)
+    }
+}
+
+/// Reads bases.ini; the bases by name. Status 66 when it is not there, 78 when it is not right.
+pub fn read_all(common: &Common) -> anyhow::Result<Vec<Base>> {
+    let path = common.path(BASES_INI);
+    let offered = ini::read_table::<OfferedBase>(&path, "base")?;
+    check(offered).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
+}
+
+/// What the types of bases.ini cannot say.
+fn check(offered: Vec<(String, OfferedBase)>) -> Result<Vec<Base>, String> {
+    let mut bases: Vec<Base> = Vec::new();
+    for (name, OfferedBase { name: title, ostype, default, generation }) in offered {
+        if !is_name(&name) {
+            return Err(format!("[base.{name}]: {NAME_RULE}"));
+        }
+        if !is_name(&ostype) {
+            return Err(format!("base.{name}.ostype: {NAME_RULE}"));
+        }
+        if title.is_empty() {
+            return Err(format!("base.{name}.name: empty"));
+        }
+        if default && let Some(other) = bases.iter().find(|base| base.default) {
+            return Err(format!("base.{name}.default: {} is the default already", other.name));
+        }
+        bases.push(Base { name, title, ostype, default, generation });
+    }
+    bases.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(bases)
+}
+
+/// The base that was chosen, else the default, else the only one.
+pub fn choose(bases: Vec<Base>, choice: Option<&str>) -> anyhow::Result<Base> {
+    let names = bases.iter().map(|base| base.name.as_str()).collect::<Vec<_>>().join(", ");
+    if bases.is_empty() {
+        return Err(Exit::NoInput.error(format_args!("{BASES_INI}: offers no base")));
+    }
+    let only = bases.len() == 1;
+    match choice {
+        Some(name) if !is_name(name) => Err(Exit::Data.error(format_args!("choice.base: {NAME_RULE}"))),
+        Some(name) => bases
+            .into_iter()
+            .find(|base| base.name == name)
+            .ok_or_else(|| Exit::NoInput.error(format_args!("choice.base: {name} is not in {BASES_INI}; choose one of {names}"))),
+        None => bases.into_iter().find(|base| base.default || only).ok_or_else(|| {
+            Exit::Data.error(format_args!("choice.base: missing, and no base is the default; choose one of {names}"))
+        }),
+    }
+}
+
+const NAME_RULE: &str = "not a name; 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit";
+
+/// A name goes into paths: it can be no other directory, no hidden file, and has no `@`, which ends it in a volume's name.
+pub fn is_name(name: &str) -> bool {
+    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    name.len() <= 64
+        && name.bytes().all(inner)
+        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offered(name: &str, default: bool) -> (String, OfferedBase) {
+        (name.into(), OfferedBase { name: "Title".into(), ostype: "linux".into(), default, generation: 7 })
+    }
+
+    fn bases(of: &[(&str, bool)]) -> Vec<Base> {
+        check(of.iter().map(|(name, default)| offered(name, *default)).collect()).unwrap()
+    }
+
+    fn chosen(of: &[(&str, bool)], choice: Option<&str>) -> Result<String, (Exit, String)> {
+        choose(bases(of), choice).map(|base| base.name).map_err(|error| (Exit::of(&error), error.to_string()))
+    }
+
+    #[test]
+    fn the_choice_then_the_default_then_the_only_one() {
+        let two = &[("windows", true), ("linux", false)];
+        assert_eq!(chosen(two, Some("linux")), Ok("linux".into()));
+        assert_eq!(chosen(two, None), Ok("windows".into()));
+        assert_eq!(chosen(&[("linux", false)], None), Ok("linux".into()));
+        assert_eq!(
+            chosen(&[("windows", false), ("linux", false)], None),
+            Err((Exit::Data, "choice.base: missing, and no base is the default; choose one of linux, windows".into()))
+        );
+        assert_eq!(
+            chosen(two, Some("macos")),
+            Err((Exit::NoInput, format!("choice.base: macos is not in {BASES_INI}; choose one of linux, windows")))
+        );
+        assert_eq!(chosen(&[], None).unwrap_err().0, Exit::NoInput);
+        for name in ["", "../windows", "Windows", "windows@7", ".windows", "a/b", "a\0b"] {
+            assert_eq!(chosen(two, Some(name)), Err((Exit::Data, format!("choice.base: {NAME_RULE}"))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_bases_ini_may_not_say() {
+        let refused = |offered| check(offered).unwrap_err();
+        assert_eq!(refused(vec![offered("..", false)]), format!("[base...]: {NAME_RULE}"));
+        assert_eq!(refused(vec![offered(&"a".repeat(65), false)]), format!("[base.{}]: {NAME_RULE}", "a".repeat(65)));
+        assert_eq!(refused(vec![offered("b", true), offered("a", true)]), "base.a.default: b is the default already");
+        let (name, base) = offered("a", false);
+        assert_eq!(refused(vec![(name, OfferedBase { ostype: "Win 10".into(), ..base })]), format!("base.a.ostype: {NAME_RULE}"));
+        let (name, base) = offered("a", false);
+        assert_eq!(refused(vec![(name, OfferedBase { name: String::new(), ..base })]), "base.a.name: empty");
+    }
+}

@@ -1,0 +1,113 @@
+//! `cowvol list`: the bases and the volumes on them, as they are on the disk.
+
+use std::fs::{self, DirEntry};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
+
+use crate::base::{self, Base};
+use crate::image::read_header;
+use crate::overlay::{USERS, backing_name, parse_name};
+use crate::report;
+use crate::token::Token;
+
+/// A volume that was found, and why its header could not be read.
+type Found = (report::ListedVolume, Option<String>);
+
+/// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an error.
+pub fn list(common: &Common) -> anyhow::Result<Answer> {
+    let offered = base::read_all(common)?;
+    let mut missing = Vec::new();
+    let mut bases: Vec<report::Base> =
+        offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
+    let mut orphans = Vec::new();
+    for (volume, flaw) in volumes(common)? {
+        let (list, place) = match bases.iter_mut().enumerate().find(|(_, base)| base.name == volume.base) {
+            Some((index, base)) => (&mut base.volumes, format!("bases[{index}].volumes")),
+            None => (&mut orphans, "orphans".to_owned()),
+        };
+        if let Some(reason) = flaw {
+            for key in ["backing_path", "virtual_bytes"] {
+                missing.push(Missing { key: format!("{place}[{}].{key}", list.len()), reason: reason.clone() });
+            }
+        }
+        list.push(volume);
+    }
+    let mut document = Document::default();
+    document.set("catalog", &report::Catalog { changed: false, bases, orphans, missing })?;
+    Ok(Answer::yes(document))
+}
+
+fn list_base(common: &Common, base: &Base, index: usize, missing: &mut Vec<Missing>) -> report::Base {
+    let virtual_bytes = match base.open(common) {
+        Ok(image) => Some(image.header.virtual_bytes),
+        Err(error) => {
+            missing.push(Missing { key: format!("bases[{index}].virtual_bytes"), reason: format!("{error:#}") });
+            None
+        }
+    };
+    report::Base {
+        name: base.name.clone(),
+        title: base.title.clone(),
+        ostype: base.ostype.clone(),
+        default: base.default,
+        generation: base.generation,
+        format: "qcow2",
+        path: base.path(),
+        virtual_bytes,
+        volumes: Vec::new(),
+    }
+}
+
+/// All volumes, by token, base and generation. What is not a volume (`lost+found`, half-written files) is passed over.
+fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    for user in entries(&common.path(USERS))? {
+        let Some(token) = user.file_name().to_str().and_then(Token::parse) else { continue };
+        for entry in entries(&user.path())? {
+            let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            found.extend(list_volume(&entry, &token, base, generation)?);
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| (&a.token, &a.base, a.generation).cmp(&(&b.token, &b.base, b.generation)));
+    Ok(found)
+}
+
+/// `None` when it went away since its name was read.
+fn list_volume(entry: &DirEntry, token: &Token, base: String, generation: u64) -> anyhow::Result<Option<Found>> {
+    let path = entry.path();
+    let metadata = match entry.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error, Exit::of_read, format_args!("looking at {}", path.display()))),
+    };
+    let modified = metadata.modified().map_err(|error| io_error(error, Exit::of_read, path.display()))?;
+    let (header, flaw) = match read_header(&path) {
+        Ok(header) if header.backing_name.as_deref() == Some(&backing_name(&base, generation)) => (Some(header), None),
+        Ok(_) => (None, Some("its backing file is not its base".to_owned())),
+        Err(error) => (None, Some(format!("{error:#}"))),
+    };
+    let volume = report::ListedVolume {
+        token: token.to_string(),
+        path: format!("{USERS}/{token}/{base}@{generation}.qcow2"),
+        backing_path: header.as_ref().map(|_| format!("/qcow2/backing/{base}/{generation}.qcow2")),
+        held_bytes: metadata.blocks() * 512,
+        virtual_bytes: header.map(|header| header.virtual_bytes),
+        last_used_at: timestamp::rfc3339(modified),
+        base,
+        generation,
+    };
+    Ok(Some((volume, flaw)))
+}
+
+/// What is in a directory; nothing when it is not there, or is none.
+fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
+    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    match fs::read_dir(directory).and_then(Iterator::collect) {
+        Ok(entries) => Ok(entries),
+        Err(error) if gone(&error) => Ok(Vec::new()),
+        Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading {}", directory.display()))),
+    }
+}

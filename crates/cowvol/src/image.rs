@@ -1,0 +1,237 @@
+//! A qcow2 image on the disk: its header and its tables agree with the file.
+//!
+//! What is read is bounded by the file and by QEMU's own limits, never by what a header claims; the L2 tables, which grow with the
+//! disk, are left alone, so that this takes the same short time for any base.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Exit, io_error};
+use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
+
+use crate::qcow2::{HEADER_MAX_BYTES, Header};
+
+/// An image whose header is right and whose tables lie within the file.
+#[derive(Debug)]
+pub struct Image {
+    /// What its first cluster says.
+    pub header: Header,
+    /// The length of the file.
+    pub file_bytes: u64,
+    path: PathBuf,
+    file: File,
+}
+
+/// What to do where the file's name is a symbolic link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// Go where it leads: an administrator put the base on another disk.
+    Links,
+    /// Refuse: nobody has reason to.
+    Nothing,
+}
+
+/// Why an image is not taken.
+enum Flaw {
+    Io(io::Error),
+    Content(String),
+}
+
+impl From<io::Error> for Flaw {
+    fn from(error: io::Error) -> Flaw {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            Flaw::Content("it became shorter while it was read".into())
+        } else if error.raw_os_error() == Some(ELOOP) {
+            Flaw::Content("a symbolic link, not a regular file".into())
+        } else {
+            Flaw::Io(error)
+        }
+    }
+}
+
+impl From<String> for Flaw {
+    fn from(message: String) -> Flaw {
+        Flaw::Content(message)
+    }
+}
+
+impl Flaw {
+    fn of(self, path: &Path) -> anyhow::Error {
+        match self {
+            Flaw::Io(error) => io_error(error, Exit::of_read, format_args!("reading {}", path.display())),
+            Flaw::Content(message) => Exit::Data.error(format_args!("reading {}: {message}", path.display())),
+        }
+    }
+}
+
+/// Reads only the header of an image.
+pub fn read_header(path: &Path) -> anyhow::Result<Header> {
+    let read = || -> Result<Header, Flaw> {
+        let (file, length) = open(path, Follow::Nothing)?;
+        header(&file, length)
+    };
+    read().map_err(|flaw| flaw.of(path))
+}
+
+fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
+    // A FIFO under this name must not make us wait.
+    let flags = if follow == Follow::Nothing { O_NONBLOCK | O_NOFOLLOW } else { O_NONBLOCK };
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Flaw::Content("not a regular file".into()));
+    }
+    Ok((file, metadata.size()))
+}
+
+fn header(file: &File, length: u64) -> Result<Header, Flaw> {
+    let mut start = [0; HEADER_MAX_BYTES];
+    let start = &mut start[..length.min(HEADER_MAX_BYTES as u64) as usize];
+    file.read_exact_at(start, 0)?;
+    Ok(Header::parse(start)?)
+}
+
+impl Image {
+    /// Opens an image. Status 66 when it is not there, 65 when it is not right.
+    pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
+        let read = || -> Result<Image, Flaw> {
+            let (file, file_bytes) = open(path, follow)?;
+            let image = Image { header: header(&file, file_bytes)?, file_bytes, path: path.to_owned(), file };
+            image.check_tables()?;
+            Ok(image)
+        };
+        read().map_err(|flaw| flaw.of(path))
+    }
+
+    /// What stands on the disk under its name.
+    pub fn metadata(&self) -> anyhow::Result<std::fs::Metadata> {
+        self.file.metadata().map_err(|error| Flaw::Io(error).of(&self.path))
+    }
+
+    /// Sets its modification time, which is when it was last used, to now.
+    pub fn touch(&self) -> anyhow::Result<()> {
+        let touched = self.file.set_modified(std::time::SystemTime::now());
+        touched.map_err(|error| io_error(error, Exit::of_write, format_args!("setting the time of {}", self.path.display())))
+    }
+
+    /// Refuses what cannot be under an overlay: an image with a backing file of its own, or one that is cut short.
+    pub fn check_is_base(&self) -> anyhow::Result<()> {
+        let check = || -> Result<(), Flaw> {
+            if self.header.backing_name.is_some() {
+                return Err(Flaw::Content("it has a backing file itself; flatten it with qemu-img convert -O qcow2".into()));
+            }
+            self.check_reaches_its_end()
+        };
+        check().map_err(|flaw| flaw.of(&self.path))
+    }
+
+    /// The tables lie within the file and point into it.
+    fn check_tables(&self) -> Result<(), Flaw> {
+        let header = &self.header;
+        for (name, end) in [("L1 table", header.l1().end), ("refcount table", header.reftable().end)] {
+            if end > self.file_bytes {
+                return Err(Flaw::Content(format!("truncated: its {name} ends at {end}, the file at {}", self.file_bytes)));
+            }
+        }
+        // Bit 63 of an L1 entry says that nothing else refers to the L2 table.
+        const COPIED: u64 = 1 << 63;
+        self.for_each_entry(header.l1_offset, header.l1_entries, |index, entry| {
+            self.check_points_to_cluster(entry & !COPIED, format_args!("L1 entry {index}"))
+        })?;
+        self.for_each_entry(header.reftable_offset, header.reftable_entries, |index, entry| {
+            self.check_points_to_cluster(entry, format_args!("refcount table entry {index}"))
+        })?;
+        // A table in a place that is counted as free is not the table.
+        for (name, offset) in [("header", 0), ("L1 table", header.l1_offset), ("refcount table", header.reftable_offset)] {
+            if self.refcount(offset >> header.cluster_bits)? == 0 {
+                return Err(Flaw::Content(format!("its {name} lies in a cluster that is counted as free")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_points_to_cluster(&self, entry: u64, name: impl std::fmt::Display) -> Result<(), Flaw> {
+        let cluster_bytes = self.header.cluster_bytes();
+        // Below 2^56 by the format: the bits above are reserved.
+        if !entry.is_multiple_of(cluster_bytes) || entry >> 56 != 0 {
+            return Err(Flaw::Content(format!("{name} is {entry:#x}, not a cluster")));
+        }
+        if entry != 0 && entry + cluster_bytes > self.file_bytes {
+            return Err(Flaw::Content(format!("truncated: {name} points to {entry:#x}, the file ends at {}", self.file_bytes)));
+        }
+        Ok(())
+    }
+
+    /// No cluster behind the end of the file is in use.
+    fn check_reaches_its_end(&self) -> Result<(), Flaw> {
+        let per_block = self.refcounts_per_block();
+        // The last cluster may be written in part.
+        let behind = self.file_bytes.div_ceil(self.header.cluster_bytes());
+        let truncated = || Flaw::Content(format!("truncated: clusters in use lie behind its end at {}", self.file_bytes));
+        let mut split = None;
+        self.for_each_entry(self.header.reftable_offset, self.header.reftable_entries, |index, entry| {
+            if entry != 0 && index * per_block >= behind {
+                return Err(truncated());
+            }
+            if entry != 0 && (index + 1) * per_block > behind {
+                split = Some((entry, behind - index * per_block));
+            }
+            Ok(())
+        })?;
+        let Some((block, first)) = split else { return Ok(()) };
+        // At most one cluster of 2 MiB.
+        let mut counts = vec![0; self.header.cluster_bytes() as usize];
+        self.file.read_exact_at(&mut counts, block)?;
+        let first_bit = first << self.header.refcount_order;
+        let mut behind = counts.into_iter().skip((first_bit / 8) as usize);
+        // Counts of less than a byte start at its low bits.
+        let partly = behind.next().unwrap_or(0) >> (first_bit % 8);
+        if partly != 0 || behind.any(|byte| byte != 0) {
+            return Err(truncated());
+        }
+        Ok(())
+    }
+
+    fn refcounts_per_block(&self) -> u64 {
+        (self.header.cluster_bytes() * 8) >> self.header.refcount_order
+    }
+
+    /// How often a cluster is referred to.
+    fn refcount(&self, cluster: u64) -> Result<u64, Flaw> {
+        let (index, within) = (cluster / self.refcounts_per_block(), cluster % self.refcounts_per_block());
+        if index >= self.header.reftable_entries {
+            return Ok(0);
+        }
+        let mut entry = [0; 8];
+        self.file.read_exact_at(&mut entry, self.header.reftable_offset + index * 8)?;
+        let block = u64::from_be_bytes(entry);
+        if block == 0 {
+            return Ok(0);
+        }
+        let bit = within << self.header.refcount_order;
+        let width = 1 << self.header.refcount_order;
+        let mut count = [0; 8];
+        let count_bytes = usize::max(width / 8, 1);
+        self.file.read_exact_at(&mut count[8 - count_bytes..], block + bit / 8)?;
+        let count = u64::from_be_bytes(count);
+        Ok(if width < 8 { count >> (bit % 8) & ((1 << width) - 1) } else { count })
+    }
+
+    /// Reads a table of 8-byte entries, in pieces.
+    fn for_each_entry(&self, offset: u64, entries: u64, mut check: impl FnMut(u64, u64) -> Result<(), Flaw>) -> Result<(), Flaw> {
+        const PIECE: u64 = 8192;
+        let mut buffer = vec![0; (entries.min(PIECE) * 8) as usize];
+        let mut index = 0;
+        while index < entries {
+            let piece = &mut buffer[..((entries - index).min(PIECE) * 8) as usize];
+            self.file.read_exact_at(piece, offset + index * 8)?;
+            for entry in piece.as_chunks::<8>().0 {
+                check(index, u64::from_be_bytes(*entry))?;
+                index += 1;
+            }
+        }
+        Ok(())
+    }
+}

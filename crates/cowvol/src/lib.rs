@@ -1,0 +1,35 @@
+//! Gives each user a copy-on-write disk of a base.
+//!
+//! A lab machine keeps one base per guest system, and per user and base a small overlay that holds only what the user changed.
+//! `clone` reads who logged in and which base was chosen, makes the user's overlay if it is not there, and says where it is.
+//! `list` shows the bases and the overlays on them. The overlay is a qcow2 file that this crate writes itself: its place on the
+//! disk follows from a digest of the user's name, so no name can build a path, and it records which base it was made for, so it is
+//! never opened over another one.
+
+mod base;
+mod catalog;
+mod clone;
+mod image;
+mod overlay;
+mod pool;
+pub mod qcow2;
+pub mod report;
+pub mod request;
+mod token;
+
+pub use token::Token;
+
+use jsonpipe::{Answer, Pipe, Tool};
+
+use request::{Arguments, Command};
+
+/// Who is speaking, and the section that it writes.
+pub const TOOL: Tool = Tool { name: "cowvol", section: "volume" };
+
+/// Does what the command line asks for.
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    match arguments.command {
+        Command::List => catalog::list(&arguments.common),
+        Command::Clone { dry_run } => clone::clone(&arguments.common, pipe, dry_run),
+    }
+}

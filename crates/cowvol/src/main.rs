@@ -1,0 +1,7 @@
+//! `cowvol list` and `cowvol clone`; see cowvol(8).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jsonpipe::main(cowvol::TOOL, cowvol::run)
+}

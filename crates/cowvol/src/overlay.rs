@@ -1,0 +1,226 @@
+//! A user's overlay on a base: where it is, how it is made, and how it is known again.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Base, is_name};
+use crate::image::{Follow, Image};
+use crate::qcow2::blank_overlay;
+use crate::token::Token;
+
+/// Each user's directory is in here.
+pub const USERS: &str = "/qcow2/user";
+
+/// The base that an overlay was made for, as the overlay itself records it in a header extension.
+#[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Identity {
+    /// The version of this record.
+    schema: u64,
+    /// The name of the base.
+    name: String,
+    /// The generation of the base.
+    generation: u64,
+    /// The size of the disk as the guest sees it.
+    virtual_bytes: u64,
+    /// The length of the base's file: another image under the same name and generation hardly ever has the same.
+    file_bytes: u64,
+}
+
+impl Identity {
+    fn of(base: &Base, image: &Image) -> Identity {
+        let (virtual_bytes, file_bytes) = (image.header.virtual_bytes, image.file_bytes);
+        Identity { schema: 1, name: base.name.clone(), generation: base.generation, virtual_bytes, file_bytes }
+    }
+}
+
+/// The backing file's name in an overlay: relative to the overlay's directory, so that it holds below any root.
+pub fn backing_name(base: &str, generation: u64) -> String {
+    format!("../../backing/{base}/{generation}.qcow2")
+}
+
+/// The base and generation in the file name of an overlay: `windows@7.qcow2`.
+pub fn parse_name(name: &str) -> Option<(String, u64)> {
+    let (base, generation) = name.strip_suffix(".qcow2")?.split_once('@')?;
+    let number: u64 = generation.parse().ok()?;
+    // Only the one way to write it: no plus sign, no zeros in front.
+    (is_name(base) && number.to_string() == generation).then(|| (base.to_owned(), number))
+}
+
+/// The place of one user's overlay on one base.
+#[derive(Clone, Debug)]
+pub struct Overlay {
+    /// As seen below the root.
+    pub path: String,
+    users: PathBuf,
+    directory: PathBuf,
+    file: PathBuf,
+}
+
+impl Overlay {
+    /// Where the overlay of this user on this base is, or will be.
+    pub fn of(common: &Common, token: &Token, base: &Base) -> Overlay {
+        let directory = format!("{USERS}/{token}");
+        let path = format!("{directory}/{}@{}.qcow2", base.name, base.generation);
+        Overlay { users: common.path(USERS), directory: common.path(directory), file: common.path(&path), path }
+    }
+
+    /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as this suite makes them.
+    pub fn find(&self, base: &Base, base_image: &Image) -> anyhow::Result<Option<Image>> {
+        match fs::symlink_metadata(&self.file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            _ => {} // whatever else it is, opening it will tell
+        }
+        let check = || -> anyhow::Result<Image> {
+            self.check_directory()?;
+            let image = Image::open(&self.file, Follow::Nothing)?;
+            check_is_overlay(&image, base, base_image)
+                .map_err(|message| Exit::Data.error(format_args!("reading {}: {message}", self.file.display())))?;
+            Ok(image)
+        };
+        let found = check().with_context(|| {
+            format!(
+                "reusing the volume of {}@{} (to start afresh, move it away; its files go with it)",
+                base.name, base.generation
+            )
+        })?;
+        self.check_leads_to(base, base_image)?;
+        Ok(Some(found))
+    }
+
+    /// Makes it. When that fails nothing is left of it.
+    pub fn create(&self, base: &Base, base_image: &Image) -> anyhow::Result<Created> {
+        let virtual_bytes = base_image.header.virtual_bytes;
+        let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
+        let layout = blank_overlay(virtual_bytes, &backing_name(&base.name, base.generation), &identity)
+            .exit(Exit::Data, || format!("base {}@{}: a disk of {virtual_bytes} bytes", base.name, base.generation))?;
+        atomic::create_directory(&self.users, 0o700)?;
+        self.check_leads_to(base, base_image)?;
+        let created = Created { file: self.file.clone(), directory: self.make_directory()? };
+        let write = || -> anyhow::Result<()> {
+            atomic::write(&self.file, 0o600, |file| {
+                for (offset, bytes) in &layout.pieces {
+                    file.write_all_at(bytes, *offset)?;
+                }
+                file.set_len(layout.length)
+            })?;
+            if created.directory.is_some() { atomic::sync_directory(&self.users) } else { Ok(()) }
+        };
+        match write() {
+            Ok(()) => Ok(created),
+            Err(error) => {
+                created.discard();
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the user's directory, if it is not there. Not synced yet: one sync at the end makes it durable with the file in it.
+    fn make_directory(&self) -> anyhow::Result<Option<PathBuf>> {
+        match DirBuilder::new().mode(0o700).create(&self.directory) {
+            Ok(()) => Ok(Some(self.directory.clone())),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_directory().map(|()| None),
+            Err(error) => Err(io_error(error, Exit::of_write, format_args!("making directory {}", self.directory.display()))),
+        }
+    }
+
+    /// The user's directory is one, and not a link to another.
+    fn check_directory(&self) -> anyhow::Result<()> {
+        let directory = self.directory.display();
+        let metadata = fs::symlink_metadata(&self.directory).exit(Exit::Io, || format!("looking at {directory}"))?;
+        if metadata.is_dir() { Ok(()) } else { Err(Exit::Data.error(format_args!("{directory}: not a directory; move it away"))) }
+    }
+
+    /// The relative name leads to the base: it does not where /qcow2/user is a symbolic link to somewhere else.
+    fn check_leads_to(&self, base: &Base, base_image: &Image) -> anyhow::Result<()> {
+        // As seen from a user's directory, `..` is where these are.
+        let name = backing_name(&base.name, base.generation);
+        let path = self.users.join(name.strip_prefix("../").unwrap_or(&name));
+        let base = base_image.metadata()?;
+        match fs::metadata(&path) {
+            Ok(found) if (found.dev(), found.ino()) == (base.dev(), base.ino()) => Ok(()),
+            _ => Err(Exit::Config.error(format_args!(
+                "{}: its ../backing is not /qcow2/backing; mount the disk for volumes there instead of linking to it",
+                self.users.display()
+            ))),
+        }
+    }
+}
+
+fn check_is_overlay(image: &Image, base: &Base, base_image: &Image) -> Result<(), String> {
+    let header = &image.header;
+    if header.backing_name.as_deref() != Some(&backing_name(&base.name, base.generation))
+        || header.backing_format.as_deref() != Some("qcow2")
+    {
+        return Err("its backing file is not its base".into());
+    }
+    let recorded = header.identity.as_deref().ok_or("it does not record which base it was made for")?;
+    let recorded: Identity = serde_json::from_slice(recorded).map_err(|_| "its record of the base cannot be read")?;
+    let expected = Identity::of(base, base_image);
+    if recorded.schema != expected.schema {
+        return Err("its record of the base is not one that this release knows".into());
+    }
+    if recorded != expected {
+        return Err(format!(
+            "it was made for another {}@{}: for a disk of {} bytes in a file of {}, but the base has {} in {}; put the old base back",
+            recorded.name,
+            recorded.generation,
+            recorded.virtual_bytes,
+            recorded.file_bytes,
+            expected.virtual_bytes,
+            expected.file_bytes,
+        ));
+    }
+    if header.virtual_bytes != expected.virtual_bytes {
+        return Err(format!("its disk has {} bytes, that of the base {}", header.virtual_bytes, expected.virtual_bytes));
+    }
+    if !header.is_laid_out_as_ours() {
+        return Err("it is not laid out as cowvol does it".into());
+    }
+    Ok(())
+}
+
+/// What a call made, so that it can be undone.
+#[derive(Debug)]
+pub struct Created {
+    file: PathBuf,
+    directory: Option<PathBuf>,
+}
+
+impl Created {
+    /// Takes it away again. Only while the lock is held and nobody was told of it.
+    pub fn discard(self) {
+        // Failures are ignored: the caller reports the one that led here.
+        let _ = fs::remove_file(self.file);
+        if let Some(directory) = self.directory {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_read_in_one_way_only() {
+        assert_eq!(parse_name("windows@7.qcow2"), Some(("windows".into(), 7)));
+        assert_eq!(parse_name("debian-12.2@0.qcow2"), Some(("debian-12.2".into(), 0)));
+        for name in [
+            "windows@07.qcow2",
+            "windows@+7.qcow2",
+            "windows@7",
+            "windows@-1.qcow2",
+            ".windows@7.qcow2.tmp",
+            "@7.qcow2",
+            "a@b@7.qcow2",
+        ] {
+            assert_eq!(parse_name(name), None, "{name}");
+        }
+    }
+}
