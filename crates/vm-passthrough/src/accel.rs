@@ -1,0 +1,122 @@
+//! Whether KVM really works here.
+//!
+//! A /dev/kvm that can be opened proves little: nested machines offer one on which no guest starts. So QEMU itself is asked to run
+//! a few bytes of firmware on it.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use jsonpipe::{Common, Exit, ExitContext, Pipe};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::geteuid;
+use serde::Serialize;
+
+use crate::argv::SANDBOX;
+use crate::child::{Start, renumber};
+use crate::identity::Identity;
+
+/// A real start takes a tenth of a second.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// What the firmware says, and what QEMU makes of it for its exit status.
+const PROOF: u8 = 0x2a;
+const PROOF_STATUS: i32 = (PROOF as i32) << 1 | 1;
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+impl Accel {
+    /// QEMU's name for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Accel::Kvm => "kvm",
+            Accel::Tcg => "tcg",
+        }
+    }
+
+    /// The processor that a guest sees. Translating all the extensions of `max` costs up to twice the time.
+    pub fn cpu(self) -> &'static str {
+        match self {
+            Accel::Kvm => "host",
+            Accel::Tcg => "qemu64",
+        }
+    }
+}
+
+/// Starts QEMU on KVM for a moment, as the user that will run the guest, and sees whether it gets anywhere.
+pub fn decide(common: &Common, binary: &std::path::Path, identity: &Identity, pipe: &Pipe) -> anyhow::Result<Accel> {
+    let Ok(node) = fs::metadata(common.path("/dev/kvm")) else {
+        pipe.note("no /dev/kvm: the guest is emulated");
+        return Ok(Accel::Tcg);
+    };
+    // Only root can become another user; anyone may ask for a plan.
+    let identity = geteuid().is_root().then(|| identity.with_group_of(&node));
+    let firmware = firmware().exit(Exit::Io, || "making firmware to try KVM with")?;
+    let argv: Vec<String> = [
+        &*binary.to_string_lossy(),
+        "-accel",
+        Accel::Kvm.name(),
+        "-cpu",
+        Accel::Kvm.cpu(),
+        "-machine",
+        "pc",
+        "-nodefaults",
+        "-no-user-config",
+        "-sandbox",
+        SANDBOX,
+        "-m",
+        "16M",
+        "-display",
+        "none",
+        "-device",
+        "isa-debug-exit,iobase=0xf4,iosize=1",
+        "-bios",
+        &format!("/dev/fd/{}", firmware.as_raw_fd()),
+    ]
+    .map(str::to_owned)
+    .into();
+    let start = Start { argv: &argv, identity, hand_down: &[firmware.as_fd()], lock_memory: false };
+    let (mut qemu, mut stderr) = start.spawn()?;
+    let deadline = Instant::now() + LIMIT;
+    while let Some(fd) = stderr.pipe() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            pipe.note("/dev/kvm does not work: a guest on it hangs; the guest is emulated");
+            return Ok(Accel::Tcg);
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0) {
+            stderr.fill().exit(Exit::Io, || "reading what QEMU says")?;
+        }
+    }
+    let status = qemu.wait().exit(Exit::Software, || "waiting for QEMU")?;
+    if status.code() == Some(PROOF_STATUS) {
+        return Ok(Accel::Kvm);
+    }
+    pipe.note(format_args!("/dev/kvm does not work: {status}: {}; the guest is emulated", stderr.text()));
+    Ok(Accel::Tcg)
+}
+
+/// The smallest firmware that QEMU takes: 64 KiB, whose last 16 bytes are where the processor begins.
+fn firmware() -> io::Result<OwnedFd> {
+    const SIZE: usize = 64 << 10;
+    let mut image = [0; SIZE];
+    image[SIZE - 16..][..5].copy_from_slice(&[
+        0xb0, PROOF, // mov al, PROOF
+        0xe6, 0xf4, // out 0xf4, al: QEMU ends
+        0xf4, // hlt
+    ]);
+    let file = fs::File::from(memfd_create(c"firmware", MFdFlags::MFD_CLOEXEC)?);
+    (&file).write_all(&image)?;
+    renumber(file.into())
+}

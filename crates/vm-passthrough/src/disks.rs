@@ -1,0 +1,83 @@
+//! The guest's disks, opened here so that QEMU needs no access to their paths.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use jsonpipe::{Common, Exit, ExitContext, io_error};
+use nix::libc;
+
+use crate::argv::Descriptors;
+use crate::child::renumber;
+use crate::profile::Settings;
+use crate::request::Volume;
+
+/// Everything that QEMU inherits, under the numbers that its command line says.
+#[derive(Debug)]
+pub struct HandedDown {
+    monitor: OwnedFd,
+    volume: OwnedFd,
+    backing: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+}
+
+impl HandedDown {
+    /// Opens the disk for reading and writing, its base for reading, and the console for writing.
+    pub fn open(common: &Common, volume: &Volume, settings: &Settings, monitor: UnixStream) -> anyhow::Result<HandedDown> {
+        let handed = |file: OwnedFd| renumber(file).exit(Exit::Software, || "numbering a descriptor for QEMU");
+        // One after the other, so that the numbers are the planned ones.
+        Ok(HandedDown {
+            monitor: handed(monitor.into())?,
+            volume: handed(disk(&common.path(&volume.path), true, volume.is_device())?.into())?,
+            backing: volume.backing().map(|(path, _)| handed(disk(&common.path(path), false, false)?.into())).transpose()?,
+            console: settings.console.as_ref().map(|path| handed(console(&common.path(path))?.into())).transpose()?,
+        })
+    }
+
+    /// The numbers.
+    pub fn descriptors(&self) -> Descriptors {
+        let number = |fd: &Option<OwnedFd>| fd.as_ref().map(AsRawFd::as_raw_fd);
+        Descriptors {
+            monitor: self.monitor.as_raw_fd(),
+            volume: self.volume.as_raw_fd(),
+            backing: number(&self.backing).unwrap_or(Descriptors::PLANNED.backing),
+            console: number(&self.console).unwrap_or(Descriptors::PLANNED.console),
+        }
+    }
+
+    /// The descriptors.
+    pub fn all(&self) -> Vec<BorrowedFd<'_>> {
+        let always = [self.monitor.as_fd(), self.volume.as_fd()];
+        always.into_iter().chain(self.backing.as_ref().map(AsFd::as_fd)).chain(self.console.as_ref().map(AsFd::as_fd)).collect()
+    }
+}
+
+/// Opens a disk; status 66 when it is not there, 65 when it is not what the document says.
+fn disk(path: &Path, write: bool, is_device: bool) -> anyhow::Result<File> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("opening {}", path.display()));
+    // Block devices have many names; an image file has one, and nobody may put a link in its place. A pipe would make us wait.
+    let flags = libc::O_NONBLOCK | if is_device { 0 } else { libc::O_NOFOLLOW };
+    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    match (is_device, kind.is_block_device(), kind.is_file()) {
+        (true, true, _) | (false, _, true) => Ok(file),
+        (true, ..) => Err(Exit::Data.error(format_args!("opening {}: not a block device", path.display()))),
+        (false, ..) => Err(Exit::Data.error(format_args!("opening {}: not a regular file", path.display()))),
+    }
+}
+
+/// Opens the file for the guest's serial port anew, or a pipe whose reader is there.
+fn console(path: &Path) -> anyhow::Result<File> {
+    let failed = |error: io::Error| io_error(error, |_| Exit::Config, format_args!("opening qemu.console {}", path.display()));
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)
+}

@@ -1,0 +1,116 @@
+//! The rule that keeps a guest away from the host's loopback.
+//!
+//! In QEMU's user network the guest's 10.0.2.2 is the host's 127.0.0.1, where services listen that trust whoever can reach them.
+//! What QEMU sends there is dropped by its user, whatever the guest or QEMU itself does.
+
+use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output, Stdio};
+
+use jsonpipe::{Exit, io_error};
+use nix::unistd::Uid;
+use serde_json::{Value, json};
+
+/// The rule in force. Dropping it takes it away.
+#[derive(Debug)]
+pub struct Rule {
+    in_force: bool,
+}
+
+impl Rule {
+    /// Puts the rule in force, in place of one that a killed run may have left, and makes sure that it is.
+    pub fn install(uid: Uid) -> anyhow::Result<Rule> {
+        const DOING: &str = "installing the firewall rule for QEMU's user";
+        // The first two lines make it not matter whether the table is there.
+        let script = format!(
+            "table inet labtools_guest\n\
+             delete table inet labtools_guest\n\
+             table inet labtools_guest {{\n\
+             chain output {{\n\
+             type filter hook output priority filter; policy accept;\n\
+             oif lo meta skuid {uid} drop\n\
+             }}\n\
+             }}\n"
+        );
+        nft(&["-f", "-"], &script, DOING)?;
+        let rule = Rule { in_force: true };
+        let listing = nft(&["-j", "list", "chain", "inet", "labtools_guest", "output"], "", DOING)?;
+        if !says(&listing, uid) {
+            return Err(Exit::Config.error(format_args!("{DOING}: nft lists another rule than the one it was given")));
+        }
+        Ok(rule)
+    }
+
+    /// Takes the rule away.
+    pub fn remove(mut self) -> anyhow::Result<()> {
+        self.in_force = false;
+        nft(&["delete", "table", "inet", "labtools_guest"], "", "removing the firewall rule for QEMU's user").map(drop)
+    }
+}
+
+impl Drop for Rule {
+    fn drop(&mut self) {
+        if self.in_force {
+            // The way out after another error, which is the one to report; the next run clears up what is left.
+            let _ = nft(&["delete", "table", "inet", "labtools_guest"], "", "");
+        }
+    }
+}
+
+/// Whether a listing in JSON holds a chain at the output hook whose first rule is ours.
+fn says(listing: &[u8], uid: Uid) -> bool {
+    let matching = |key: &str, right: Value| json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": right}});
+    let ours = json!([matching("oif", "lo".into()), matching("skuid", uid.as_raw().into()), {"drop": null}]);
+    let Ok(listing) = serde_json::from_slice::<Value>(listing) else { return false };
+    let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let first = objects.iter().find_map(|object| object.get("rule"));
+    objects.iter().any(|object| object["chain"]["hook"] == "output") && first.is_some_and(|rule| rule["expr"] == ours)
+}
+
+/// Runs nft and returns what it printed.
+fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> {
+    let run = || -> io::Result<Output> {
+        let mut command = Command::new("nft");
+        // Numbers for users, whatever their names are. Ctrl-C is for us, and must not leave half a rule.
+        command.arg("-n").args(arguments).process_group(0);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // One that does not read says why on its standard error.
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        child.wait_with_output()
+    };
+    let output = run().map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Exit::Unavailable.error(format_args!("{doing}: no program nft; install nftables")),
+        _ => io_error(error, |_| Exit::Software, format_args!("{doing}: starting nft")),
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let arguments = arguments.join(" ");
+        return Err(Exit::Config.error(format_args!("{doing}: nft -n {arguments}: {}", said.trim().replace('\n', "; "))));
+    }
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As nft 1.0.6 printed it.
+    const LISTING: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
+        {"chain": {"family": "inet", "table": "labtools_guest", "name": "output", "handle": 1, "type": "filter", "hook": "output",
+         "prio": 0, "policy": "accept"}}, {"rule": {"family": "inet", "table": "labtools_guest", "chain": "output", "handle": 2,
+         "expr": [{"match": {"op": "==", "left": {"meta": {"key": "oif"}}, "right": "lo"}},
+                  {"match": {"op": "==", "left": {"meta": {"key": "skuid"}}, "right": 64000}}, {"drop": null}]}}]}"#;
+
+    #[test]
+    fn only_the_rule_itself_is_believed() {
+        let uid = Uid::from_raw(64000);
+        assert!(says(LISTING.as_bytes(), uid));
+        assert!(!says(LISTING.as_bytes(), Uid::from_raw(64001)));
+        for (word, other) in
+            [("\"drop\"", "\"accept\""), ("\"output\"", "\"input\""), ("\"lo\"", "\"eth0\""), ("\"==\"", "\"!=\"")]
+        {
+            assert!(!says(LISTING.replace(word, other).as_bytes(), uid), "{word}");
+        }
+        assert!(!says(b"", uid));
+    }
+}

@@ -1,0 +1,91 @@
+//! Boots a user's guest on the lab computer and supervises it.
+//!
+//! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from the profile of the disk's
+//! operating system and the model of this machine, starts QEMU as a user of its own that can reach neither the disks by their
+//! paths nor the host's loopback, watches it until it ends, undoes what was done, and reports how it ended (section `guest`).
+//! `plan` prints the same report without starting a guest.
+
+pub mod accel;
+mod arguments;
+pub mod argv;
+mod child;
+mod disks;
+mod firewall;
+mod hugepages;
+mod identity;
+pub mod machine;
+pub mod pci;
+pub mod profile;
+mod qmp;
+mod report;
+pub mod request;
+mod session;
+mod supervise;
+mod tail;
+
+use jsonpipe::{Answer, Missing, Pipe, Tool};
+
+use accel::Accel;
+pub use arguments::{Action, Arguments};
+use identity::Identity;
+use machine::Machine;
+use profile::Configuration;
+use report::Guest;
+use request::{Login, Volume};
+
+/// How this tool introduces itself.
+pub const TOOL: Tool = Tool { name: "vm-passthrough", section: "guest" };
+
+/// Reads the document, then plans or runs the guest.
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let mut document = pipe.document("a document with the section volume, as cowvol clone writes it")?;
+    let login = document.read::<Login>("login")?;
+    if login.as_ref().is_some_and(|login| !login.authenticated) {
+        return Ok(Answer::no(document));
+    }
+    let volume = document.require::<Volume>("volume")?.checked()?;
+
+    let common = &arguments.common;
+    let model = machine::model(common)?;
+    let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref())?;
+    let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
+    let identity = Identity::resolve(&settings.user)?;
+    let plan = Plan { volume, profile, settings, machine, identity };
+    match arguments.action {
+        Action::Plan => {
+            let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
+            document.set(TOOL.section, &plan.report(accel, argv::Descriptors::PLANNED))?;
+            Ok(Answer::yes(document))
+        }
+        Action::Run => session::run(&plan, common, pipe, document),
+    }
+}
+
+/// All that is known before anything is touched.
+struct Plan {
+    volume: Volume,
+    profile: profile::Profile,
+    settings: profile::Settings,
+    machine: Machine,
+    identity: Identity,
+}
+
+impl Plan {
+    fn report(&self, accel: Accel, descriptors: argv::Descriptors) -> Guest {
+        let Plan { volume, profile, settings, machine, .. } = self;
+        let mut missing = Vec::new();
+        if machine.model.is_none() {
+            missing.push(Missing { key: "model".into(), reason: "the firmware names no product".into() });
+        }
+        Guest {
+            changed: false,
+            accel,
+            model: machine.model.clone(),
+            argv: argv::build(&argv::Parts { accel, machine, profile, settings, volume, descriptors }),
+            devices: machine.devices.iter().map(ToString::to_string).collect(),
+            groups: machine.groups.clone(),
+            session: None,
+            missing,
+        }
+    }
+}

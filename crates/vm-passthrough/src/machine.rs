@@ -1,0 +1,161 @@
+//! What the host machine is: its model, the address of its network card, and the devices that a guest may get.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jsonpipe::{Common, Exit, ExitContext, io_error};
+
+use crate::pci::PciAddress;
+
+/// The host, as a guest needs it.
+#[derive(Debug)]
+pub struct Machine {
+    /// The product name of its firmware.
+    pub model: Option<String>,
+    /// The address of its network card, which the guest's card takes over.
+    pub mac: Option<Mac>,
+    /// The devices that the guest gets; all of them exist.
+    pub devices: Vec<PciAddress>,
+    /// Their IOMMU groups, in ascending order.
+    pub groups: Vec<u32>,
+}
+
+impl Machine {
+    /// Reads the rest of the machine from sysfs. A device that is not there is status 66.
+    pub fn read(
+        common: &Common,
+        model: Option<String>,
+        devices: Vec<PciAddress>,
+        interface: Option<&str>,
+    ) -> anyhow::Result<Machine> {
+        let mut groups = Vec::new();
+        for device in &devices {
+            let path = device_path(common, *device);
+            if !path.try_exists().exit(Exit::Io, || format!("looking for PCI device {device}"))? {
+                let model = model.as_deref().unwrap_or_default();
+                return Err(Exit::NoInput.error(format_args!("PCI device {device}: not there, but [model.{model}] lists it")));
+            }
+            groups.extend(link_name(&path.join("iommu_group")).and_then(|name| name.parse::<u32>().ok()));
+        }
+        groups.sort_unstable();
+        groups.dedup();
+        Ok(Machine { model, mac: mac(&common.path("/sys/class/net"), interface)?, devices, groups })
+    }
+
+    /// Makes sure that every device can be handed over: its driver is vfio-pci, and `accessible` says so of the nodes in /dev/vfio.
+    pub fn check_devices(&self, common: &Common, accessible: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        for device in &self.devices {
+            let path = device_path(common, *device);
+            let driver = link_name(&path.join("driver"));
+            if driver.as_deref() != Some("vfio-pci") {
+                let driver = driver.unwrap_or_else(|| "no driver".into());
+                return Err(Exit::Config.error(format_args!(
+                    "PCI device {device}: bound to {driver}; bind it to vfio-pci before the session (driver_override, then drivers_probe)"
+                )));
+            }
+            let Some(group) = link_name(&path.join("iommu_group")) else {
+                return Err(Exit::Config.error(format_args!(
+                    "PCI device {device}: in no IOMMU group; switch on VT-d or AMD-Vi in the firmware and intel_iommu=on in the kernel"
+                )));
+            };
+            accessible(&common.path("/dev/vfio").join(group))?;
+        }
+        if self.devices.is_empty() { Ok(()) } else { accessible(&common.path("/dev/vfio/vfio")) }
+    }
+}
+
+/// The machine's model: the product name that its firmware gives, if it gives one.
+pub fn model(common: &Common) -> anyhow::Result<Option<String>> {
+    let path = common.path("/sys/class/dmi/id/product_name");
+    Ok(read_if_there(&path)?.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+}
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac([u8; 6]);
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl Mac {
+    /// Parses what sysfs says; `None` for what no card can have.
+    fn parse(text: &str) -> Option<Mac> {
+        let mut bytes = [0; 6];
+        let mut parts = text.trim().split(':');
+        for byte in &mut bytes {
+            *byte = parts.next().filter(|part| part.len() == 2).and_then(|part| u8::from_str_radix(part, 16).ok())?;
+        }
+        let group_address = bytes[0] & 1 != 0;
+        (parts.next().is_none() && bytes != [0; 6] && !group_address).then_some(Mac(bytes))
+    }
+}
+
+/// The address of `interface`, else of the first physical Ethernet card by name.
+fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
+    if let Some(interface) = interface {
+        if interface.is_empty() || interface.starts_with('.') || interface.contains('/') {
+            return Err(Exit::Data.error("login.links[0].interface: not the name of a network interface"));
+        }
+        let path = class.join(interface).join("address");
+        let text = fs::read_to_string(&path)
+            .map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
+        return Ok(Mac::parse(&text));
+    }
+    let mut cards = Vec::new();
+    match fs::read_dir(class) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        listing => {
+            for entry in listing.exit(Exit::Io, || format!("listing {}", class.display()))? {
+                cards.push(entry.exit(Exit::Io, || format!("listing {}", class.display()))?.path());
+            }
+        }
+    }
+    cards.sort();
+    for card in cards {
+        // Virtual interfaces have no device; wireless ones say that they are Ethernet, too.
+        let is_ethernet = read_if_there(&card.join("type"))?.is_some_and(|kind| kind.trim() == "1");
+        if is_ethernet && card.join("device").exists() && !card.join("phy80211").exists() {
+            return Ok(read_if_there(&card.join("address"))?.as_deref().and_then(Mac::parse));
+        }
+    }
+    Ok(None)
+}
+
+fn device_path(common: &Common, device: PciAddress) -> std::path::PathBuf {
+    common.path("/sys/bus/pci/devices").join(device.to_string())
+}
+
+/// The last part of what a symbolic link in sysfs points to.
+fn link_name(link: &Path) -> Option<String> {
+    Some(fs::read_link(link).ok()?.file_name()?.to_string_lossy().into_owned())
+}
+
+/// A small file of sysfs, which may be absent: entries come and go with the hardware.
+fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error) => Err(error).exit(Exit::Io, || format!("reading {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_that_a_card_can_have_is_taken_over() {
+        assert_eq!(Mac::parse("74:86:7A:fd:de:36\n").unwrap().to_string(), "74:86:7a:fd:de:36");
+        for text in
+            ["", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "74:86:7a:fd:de", "74:86:7a:fd:de:36:00", "x"]
+        {
+            assert_eq!(Mac::parse(text), None, "{text:?}");
+        }
+    }
+}

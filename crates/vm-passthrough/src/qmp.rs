@@ -1,0 +1,165 @@
+//! QEMU's monitor: one JSON object a line, answers and events mixed.
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use serde_json::{Value, json};
+
+/// QEMU's longest answers here are a few hundred bytes. What is longer does not come from a QEMU in order.
+const LINE_MAX_BYTES: usize = 64 << 10;
+
+/// Our end of the conversation.
+#[derive(Debug)]
+pub struct Monitor {
+    stream: UnixStream,
+    received: Vec<u8>,
+}
+
+/// What QEMU says.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The first thing, before devices exist.
+    Greeting,
+    /// The answer to a command.
+    Done,
+    /// The refusal of a command.
+    Refused(String),
+    /// Something happened.
+    Event(Event),
+}
+
+/// The events that matter here.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event {
+    /// QEMU is about to end, because the guest wanted it or for another `reason`.
+    Shutdown { by_guest: bool, reason: String },
+    /// The guest stands still, because its disk could not be written.
+    StoppedByDisk { no_space: bool },
+    /// Any other.
+    Other,
+}
+
+impl Monitor {
+    /// Both ends: ours, and the one for QEMU.
+    pub fn pair() -> io::Result<(Monitor, UnixStream)> {
+        let (stream, theirs) = UnixStream::pair()?;
+        Ok((Monitor { stream, received: Vec::new() }, theirs))
+    }
+
+    /// Sends a command. That nobody is there to read it is seen when reading.
+    pub fn send(&mut self, command: &str) -> io::Result<()> {
+        let line = format!("{}\n", json!({ "execute": command }));
+        match self.stream.write_all(line.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written,
+        }
+    }
+
+    /// Takes what is there, and waits when nothing is; false when QEMU is gone.
+    pub fn fill(&mut self) -> io::Result<bool> {
+        let mut chunk = [0; 4096];
+        match self.stream.read(&mut chunk) {
+            Ok(count) => {
+                self.received.extend_from_slice(&chunk[..count]);
+                Ok(count > 0)
+            }
+            // It ended with something of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next whole message of what was taken.
+    pub fn message(&mut self) -> io::Result<Option<Message>> {
+        let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
+            return if self.received.len() > LINE_MAX_BYTES { Err(no_qmp()) } else { Ok(None) };
+        };
+        let line: Vec<u8> = self.received.drain(..=end).collect();
+        let line: Value = serde_json::from_slice(&line).map_err(|_| no_qmp())?;
+        understand(&line).map(Some).ok_or_else(no_qmp)
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+fn understand(line: &Value) -> Option<Message> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().replace(char::is_control, "?");
+    if line.get("QMP").is_some() {
+        Some(Message::Greeting)
+    } else if line.get("return").is_some() {
+        Some(Message::Done)
+    } else if let Some(error) = line.get("error") {
+        Some(Message::Refused(text(&error["desc"])))
+    } else {
+        let data = &line["data"];
+        Some(Message::Event(match line.get("event")?.as_str()? {
+            "SHUTDOWN" => Event::Shutdown { by_guest: data["guest"] == true, reason: text(&data["reason"]) },
+            "BLOCK_IO_ERROR" if data["action"] == "stop" => Event::StoppedByDisk { no_space: data["nospace"] == true },
+            _ => Event::Other,
+        }))
+    }
+}
+
+fn no_qmp() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "QEMU's monitor says something that is no QMP")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the monitor makes of lines that arrive in two pieces, split at each place in turn.
+    fn messages(text: &str) -> io::Result<Vec<Message>> {
+        let mut last = None;
+        for split in 0..=text.len() {
+            let (mut monitor, mut theirs) = Monitor::pair()?;
+            let mut messages = Vec::new();
+            for piece in [&text[..split], &text[split..]].into_iter().filter(|piece| !piece.is_empty()) {
+                theirs.write_all(piece.as_bytes())?;
+                assert!(monitor.fill()?);
+                while let Some(message) = monitor.message()? {
+                    messages.push(message);
+                }
+            }
+            assert!(last.is_none_or(|last| last == messages), "split at {split}");
+            last = Some(messages);
+        }
+        Ok(last.unwrap_or_default())
+    }
+
+    #[test]
+    fn lines_are_understood_however_they_arrive() {
+        // As QEMU 7.2 and 10.0 said them.
+        let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
+        let text = format!(
+            "{{\"QMP\": {{}}}}\r\n{{\"return\": {{}}}}\r\n{{\"event\": \"RESUME\"}}\r\n{shutdown}\r\n{{\"error\": {{\"desc\": \"a\\nb\"}}}}\r\n"
+        );
+        let expected = [
+            Message::Greeting,
+            Message::Done,
+            Message::Event(Event::Other),
+            Message::Event(Event::Shutdown { by_guest: true, reason: "guest-shutdown".into() }),
+            Message::Refused("a?b".into()),
+        ];
+        assert_eq!(messages(&text).unwrap(), expected);
+        let full = r#"{"event": "BLOCK_IO_ERROR", "data": {"action": "stop", "nospace": true, "operation": "write"}}"#;
+        assert_eq!(messages(&format!("{full}\n")).unwrap(), [Message::Event(Event::StoppedByDisk { no_space: true })]);
+    }
+
+    #[test]
+    fn what_is_no_qmp_is_an_error() {
+        for text in ["\n", "x\n", "{}\n", "[]\n", "{\"event\":1}\n"] {
+            assert!(messages(text).is_err(), "{text:?}");
+        }
+        let (mut monitor, mut theirs) = Monitor::pair().unwrap();
+        theirs.write_all(&vec![b' '; LINE_MAX_BYTES + 4096]).unwrap();
+        let endless = std::iter::repeat_with(|| monitor.fill().and_then(|_| monitor.message())).find_map(Result::err);
+        assert_eq!(endless.unwrap().kind(), io::ErrorKind::InvalidData);
+    }
+}

@@ -1,0 +1,97 @@
+//! One run: everything is checked, then taken, and at the end given back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, atomic, io_error, signals, timestamp};
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::geteuid;
+
+use crate::accel::Accel;
+use crate::child::Start;
+use crate::disks::HandedDown;
+use crate::firewall::Rule;
+use crate::identity::Identity;
+use crate::qmp::Monitor;
+use crate::report::{Ended, Guest as Report, Session};
+use crate::supervise::{Guest, Outcome};
+use crate::{Plan, TOOL, accel, hugepages};
+
+/// Boots the guest of `plan`, waits for its end, and reports. An error leaves nothing behind.
+pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Document) -> anyhow::Result<Answer> {
+    let Plan { volume, profile, settings, machine, identity } = plan;
+    if !geteuid().is_root() {
+        return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
+    }
+    // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
+    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let lock = lock(&common.path("/run/labtools/guest.lock"))?;
+    machine.check_devices(common, |node| accessible(identity, node))?;
+    if profile.hugepages {
+        hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;
+    }
+    let (monitor, theirs) = Monitor::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
+    let handed_down = HandedDown::open(common, volume, settings, theirs)?;
+
+    let accel = accel::decide(common, &settings.binary, identity, pipe)?;
+    let report = plan.report(accel, handed_down.descriptors());
+    let identity = match accel {
+        Accel::Kvm => {
+            identity.with_group_of(&fs::metadata(common.path("/dev/kvm")).exit(Exit::Config, || "looking at /dev/kvm")?)
+        }
+        Accel::Tcg => *identity,
+    };
+    let rule = Rule::install(identity.uid)?;
+    let start = Start {
+        argv: &report.argv,
+        identity: Some(identity),
+        hand_down: &handed_down.all(),
+        lock_memory: !machine.devices.is_empty(),
+    };
+    let (qemu, stderr) = start.spawn()?;
+    drop(handed_down); // QEMU's locks on the disks must end with QEMU
+    pipe.note(format_args!("QEMU is process {}", qemu.id()));
+    let mut guest = Guest::new(qemu, monitor, stderr, &ending);
+    guest.start()?;
+    let started_at = timestamp::rfc3339(SystemTime::now());
+    pipe.note("the guest runs");
+    let Outcome { ended, reason } = guest.watch(settings.shutdown(), pipe)?;
+    let ended_at = timestamp::rfc3339(SystemTime::now());
+    let removed = rule.remove().inspect_err(|error| pipe.warn(format_args!("{error:#}")));
+
+    let handed_back = removed.is_ok();
+    let session = Session { started_at, ended_at, ended, ended_reason: reason, handed_back };
+    document.set(TOOL.section, &Report { changed: true, session: Some(session), ..report })?;
+    let answer = if ended != Ended::Died && handed_back { Answer::yes(document) } else { Answer::no(document) };
+    // In this order: the next guest may start, and then a signal that waited may end us.
+    Ok(answer.holding(lock).holding(ending))
+}
+
+/// Takes the lock that every guest needs; status 75 when another has it.
+fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
+    if let Some(directory) = path.parent() {
+        atomic::create_directory(directory, 0o700)?;
+    }
+    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        nix::errno::Errno::EWOULDBLOCK => Exit::TemporaryFailure
+            .error(format_args!("locking {}: another guest runs; try again when it has ended", path.display())),
+        errno => failed(io::Error::from(errno)),
+    })
+}
+
+/// Whether QEMU's user can read and write `path`; if not, status 78 with the way out.
+fn accessible(identity: &Identity, path: &Path) -> anyhow::Result<()> {
+    let found =
+        fs::metadata(path).map_err(|error| io_error(error, |_| Exit::Config, format_args!("looking at {}", path.display())))?;
+    if identity.may_use(&found) {
+        return Ok(());
+    }
+    let uid = identity.uid;
+    Err(Exit::Config
+        .error(format_args!("{}: QEMU's user cannot use it; give it to user {uid} when the host starts", path.display())))
+}

@@ -1,0 +1,220 @@
+//! A guest's life: from QEMU's start to its end.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use jsonpipe::signals::Deferred;
+use jsonpipe::{Exit, ExitContext, Pipe};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::child::Running;
+use crate::qmp::{Event, Message, Monitor};
+use crate::report::Ended;
+use crate::tail::Tail;
+
+/// Between QEMU's start and its first answer. Clearing gigabytes of huge pages is part of it.
+const START_LIMIT: Duration = Duration::from_secs(30);
+/// Between the order to quit and the end: the disk is flushed in it.
+const QUIT_LIMIT: Duration = Duration::from_secs(10);
+/// Between the end of the monitor and that of the process.
+const EXIT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A QEMU and the three things that tell of it.
+#[derive(Debug)]
+pub struct Guest<'a> {
+    qemu: Running,
+    monitor: Monitor,
+    stderr: Tail,
+    ending: &'a Deferred,
+    /// The signal was seen; it stays pending until we end by it.
+    stopping: bool,
+}
+
+/// How a guest ended, and more about it where it did not simply shut down.
+#[derive(Debug)]
+pub struct Outcome {
+    pub ended: Ended,
+    pub reason: Option<String>,
+}
+
+/// Who has something to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Monitor,
+    Ending,
+    Stderr,
+}
+
+/// What was seen of a guest's end.
+#[derive(Debug, Default)]
+struct Life {
+    /// QEMU announced it: whether the guest wanted it, and the reason in QEMU's words.
+    shutdown: Option<(bool, String)>,
+    /// The guest did not end by itself.
+    forced: Option<String>,
+}
+
+/// What happens next.
+enum Next {
+    Said(Message),
+    /// QEMU closed its monitor: it ends.
+    Gone,
+    /// We are told to end.
+    Signal,
+    TimeUp,
+}
+
+impl<'a> Guest<'a> {
+    pub fn new(qemu: Running, monitor: Monitor, stderr: Tail, ending: &'a Deferred) -> Guest<'a> {
+        Guest { qemu, monitor, stderr, ending, stopping: false }
+    }
+
+    /// Waits until QEMU answers `query-status`, which is when all its devices exist, and lets the guest run.
+    ///
+    /// A QEMU that ends before is status 69, one that takes too long 75.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        let deadline = Some(Instant::now() + START_LIMIT);
+        for command in ["qmp_capabilities", "query-status", "cont"] {
+            self.monitor.send(command).exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
+            loop {
+                match self.next(deadline).exit(Exit::Unavailable, || "starting the guest")? {
+                    Next::Said(Message::Done) => break,
+                    Next::Said(Message::Refused(why)) => {
+                        return Err(Exit::Unavailable.error(format_args!("starting the guest: QEMU refuses {command}: {why}")));
+                    }
+                    Next::Said(Message::Greeting | Message::Event(_)) => {}
+                    Next::Gone => {
+                        let status = self.reap()?;
+                        let said = self.stderr.text();
+                        return Err(Exit::Unavailable.error(format_args!("QEMU ended before it was ready: {status}: {said}")));
+                    }
+                    Next::Signal => {
+                        return Err(Exit::TemporaryFailure.error("starting the guest: told to end before it was ready"));
+                    }
+                    Next::TimeUp => {
+                        let said = self.stderr.text();
+                        return Err(Exit::TemporaryFailure.error(format_args!(
+                            "starting the guest: QEMU is not ready after {} s: {said}",
+                            START_LIMIT.as_secs()
+                        )));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the guest has ended. Told to end, it asks the guest to shut down, after `patience` tells QEMU to quit, and
+    /// in the end kills it.
+    pub fn watch(mut self, patience: Duration, pipe: &Pipe) -> anyhow::Result<Outcome> {
+        let mut life = Life::default();
+        if let Err(error) = self.live(patience, pipe, &mut life) {
+            life.forced = Some(error.to_string());
+            self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
+        }
+        let status = self.reap()?;
+        let Life { shutdown, forced } = life;
+        Ok(match shutdown {
+            _ if self.stopping => Outcome { ended: Ended::Stopped, reason: forced },
+            Some((true, _)) if status.success() => Outcome { ended: Ended::Shutdown, reason: None },
+            shutdown => {
+                let cause = forced.or(shutdown.map(|(_, reason)| reason)).map(|cause| format!("{cause}: ")).unwrap_or_default();
+                let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
+                Outcome { ended: Ended::Died, reason: Some(reason) }
+            }
+        })
+    }
+
+    /// Until QEMU closes its monitor. An error means that QEMU no longer does what it is told.
+    fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
+        let mut deadline = None;
+        loop {
+            match self.next(deadline)? {
+                Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => life.shutdown = Some((by_guest, reason)),
+                Next::Said(Message::Event(Event::StoppedByDisk { no_space })) => {
+                    let why = if no_space { "no space left for its disk" } else { "its disk cannot be read or written" };
+                    pipe.warn(format_args!("the guest stands still: {why}"));
+                }
+                // A command that is refused has no effect, and then the time runs out.
+                Next::Said(_) => {}
+                Next::Gone => return Ok(()),
+                Next::Signal => {
+                    pipe.note("asking the guest to shut down");
+                    self.monitor.send("system_powerdown")?;
+                    deadline = Some(Instant::now() + patience);
+                }
+                Next::TimeUp if life.forced.is_none() => {
+                    life.forced = Some(format!("it did not shut down within {} s", patience.as_secs()));
+                    self.monitor.send("quit")?;
+                    deadline = Some(Instant::now() + QUIT_LIMIT);
+                }
+                Next::TimeUp => {
+                    let what = format!("QEMU did not quit within {} s and was killed", QUIT_LIMIT.as_secs());
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, what));
+                }
+            }
+        }
+    }
+
+    /// Waits for the end of the process, which closed its monitor or was killed, and kills one that lingers.
+    fn reap(&mut self) -> anyhow::Result<ExitStatus> {
+        let deadline = Instant::now() + EXIT_LIMIT;
+        // Its standard error is closed by the end of the process, after all that it had to say.
+        while let Some(fd) = self.stderr.pipe() {
+            let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+            match poll(&mut fds, until(Some(deadline))) {
+                Err(Errno::EINTR) => {}
+                Ok(0) | Err(_) => break,
+                Ok(_) => self.stderr.fill().exit(Exit::Software, || "reading what QEMU says")?,
+            }
+        }
+        if self.stderr.pipe().is_some() {
+            self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
+        }
+        self.qemu.wait().exit(Exit::Software, || "waiting for QEMU")
+    }
+
+    /// Waits for the next thing to happen.
+    fn next(&mut self, deadline: Option<Instant>) -> io::Result<Next> {
+        loop {
+            if let Some(message) = self.monitor.message()? {
+                return Ok(Next::Said(message));
+            }
+            let mut watched = vec![(Source::Monitor, self.monitor.as_fd())];
+            watched.extend((!self.stopping).then(|| (Source::Ending, self.ending.as_fd())));
+            watched.extend(self.stderr.pipe().map(|fd| (Source::Stderr, fd)));
+            let mut fds: Vec<PollFd<'_>> = watched.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+            match poll(&mut fds, until(deadline)) {
+                Err(Errno::EINTR) => continue,
+                ready => ready?,
+            };
+            let awake = watched.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
+            let awake: Vec<Source> = awake.map(|((source, _), _)| *source).collect();
+            // The clock and the signal come first: a guest that never stops talking must not keep us.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(Next::TimeUp);
+            }
+            if awake.contains(&Source::Ending) {
+                self.stopping = true;
+                return Ok(Next::Signal);
+            }
+            if awake.contains(&Source::Stderr) {
+                self.stderr.fill()?;
+            }
+            if awake.contains(&Source::Monitor) && !self.monitor.fill()? {
+                return Ok(Next::Gone);
+            }
+        }
+    }
+}
+
+/// What poll(2) takes for a deadline: never early, so that nobody spins.
+fn until(deadline: Option<Instant>) -> PollTimeout {
+    deadline.map_or(PollTimeout::NONE, |deadline| {
+        let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
+        PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+    })
+}

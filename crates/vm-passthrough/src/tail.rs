@@ -1,0 +1,73 @@
+//! The end of what a program said on its standard error.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::ChildStderr;
+
+/// Enough for the last error and what led to it.
+const KEPT_BYTES: usize = 1024;
+
+/// Reads a program's standard error and keeps the last kilobyte.
+#[derive(Debug)]
+pub struct Tail {
+    pipe: Option<ChildStderr>,
+    kept: Vec<u8>,
+}
+
+impl Tail {
+    pub fn new(pipe: Option<ChildStderr>) -> Tail {
+        Tail { pipe, kept: Vec::new() }
+    }
+
+    /// For poll(2); `None` once everyone who could write is gone.
+    pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
+        self.pipe.as_ref().map(ChildStderr::as_fd)
+    }
+
+    /// Takes what is there; waits when nothing is.
+    pub fn fill(&mut self) -> io::Result<()> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        let mut chunk = [0; 4096];
+        match pipe.read(&mut chunk) {
+            Ok(0) => self.pipe = None,
+            Ok(count) => {
+                self.kept.extend_from_slice(&chunk[..count]);
+                self.kept.drain(..self.kept.len().saturating_sub(KEPT_BYTES));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// One line for an error message: what a guest could have a hand in does not reach the terminal as it is.
+    pub fn text(&self) -> String {
+        let text = String::from_utf8_lossy(&self.kept);
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        if lines.is_empty() { "it said nothing".into() } else { lines.join("; ").replace(char::is_control, "?") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    fn tail_of(script: &str) -> String {
+        let mut child = Command::new("sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut tail = Tail::new(child.stderr.take());
+        while tail.pipe().is_some() {
+            tail.fill().unwrap();
+        }
+        child.wait().unwrap();
+        tail.text()
+    }
+
+    #[test]
+    fn the_end_is_kept_and_harmless() {
+        assert_eq!(tail_of("printf 'one\\n\\n  two\\033[2J\\n' >&2"), "one; two?[2J");
+        assert_eq!(tail_of("true"), "it said nothing");
+        let long = tail_of("printf '%05000d the end' 0 >&2");
+        assert_eq!((long.len(), long.ends_with("0 the end")), (KEPT_BYTES, true));
+    }
+}
