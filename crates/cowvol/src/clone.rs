@@ -28,20 +28,20 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     // A dry run writes nothing, the lock's file included. Otherwise nobody may take the base away before its overlay is there.
     let lock = if dry_run { None } else { Some(pool::lock(common, &ending_signals)?) };
     let base_image = base.open(common)?;
-    let mut found = overlay.find(&base, &base_image)?;
-    let missing = found.is_none();
-    let mut created = None;
-    if !dry_run {
-        match &found {
-            Some(image) => image.touch()?,
-            None => {
-                pipe.note(format_args!("making {}", overlay.path));
-                created = Some(overlay.create(&base, &base_image)?);
-                found = overlay.find(&base, &base_image)?;
-            }
+    let found = overlay.find(&base, &base_image)?;
+    let created = match &found {
+        Some(image) if !dry_run => image.touch().map(|()| None)?,
+        None if !dry_run => {
+            pipe.note(format_args!("making {}", overlay.path));
+            Some(overlay.create(&base, &base_image)?)
         }
-    }
-    let held_bytes = found.map_or(Ok(0), |image| image.metadata().map(|metadata| metadata.blocks() * 512))?;
+        _ => None,
+    };
+    let held_bytes = match (&found, &created) {
+        (Some(image), _) => image.metadata()?.blocks() * 512,
+        (None, Some(created)) => created.held_bytes,
+        (None, None) => 0,
+    };
     drop(ending_signals);
 
     document.set(
@@ -59,8 +59,8 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
             backing_format: "qcow2",
             virtual_bytes: base_image.header.virtual_bytes,
             held_bytes,
-            created: missing,
-            changed: missing,
+            created: found.is_none(),
+            changed: found.is_none(),
         },
     )?;
     let answer = Answer::yes(document).holding(lock);

@@ -181,17 +181,15 @@ impl Image {
             Ok(())
         })?;
         let Some((block, first)) = split else { return Ok(()) };
-        // At most one cluster of 2 MiB.
-        let mut counts = vec![0; self.header.cluster_bytes() as usize];
-        self.file.read_exact_at(&mut counts, block)?;
         let first_bit = first << self.header.refcount_order;
-        let mut behind = counts.into_iter().skip((first_bit / 8) as usize);
-        // Counts of less than a byte start at its low bits.
-        let partly = behind.next().unwrap_or(0) >> (first_bit % 8);
-        if partly != 0 || behind.any(|byte| byte != 0) {
-            return Err(truncated());
-        }
-        Ok(())
+        let first_byte = first_bit / 8;
+        // Counts of less than a byte start at its low bits: in the first byte, those below belong to clusters in the file.
+        let mut mask = 0xff << (first_bit % 8);
+        self.for_each_piece(block + first_byte, self.header.cluster_bytes() - first_byte, |piece| {
+            let in_use = piece[0] & mask != 0 || piece[1..].iter().any(|byte| *byte != 0);
+            mask = 0xff;
+            if in_use { Err(truncated()) } else { Ok(()) }
+        })
     }
 
     fn refcounts_per_block(&self) -> u64 {
@@ -219,18 +217,27 @@ impl Image {
         Ok(if width < 8 { count >> (bit % 8) & ((1 << width) - 1) } else { count })
     }
 
-    /// Reads a table of 8-byte entries, in pieces.
+    /// Reads a table of 8-byte entries.
     fn for_each_entry(&self, offset: u64, entries: u64, mut check: impl FnMut(u64, u64) -> Result<(), Flaw>) -> Result<(), Flaw> {
-        const PIECE: u64 = 8192;
-        let mut buffer = vec![0; (entries.min(PIECE) * 8) as usize];
         let mut index = 0;
-        while index < entries {
-            let piece = &mut buffer[..((entries - index).min(PIECE) * 8) as usize];
-            self.file.read_exact_at(piece, offset + index * 8)?;
-            for entry in piece.as_chunks::<8>().0 {
+        self.for_each_piece(offset, entries * 8, |piece| {
+            for entry in piece.as_chunks().0 {
                 check(index, u64::from_be_bytes(*entry))?;
                 index += 1;
             }
+            Ok(())
+        })
+    }
+
+    /// Reads so many bytes, a page at a time: a table may have 32 MiB, and most of it is not worth memory.
+    fn for_each_piece(&self, mut offset: u64, bytes: u64, mut check: impl FnMut(&[u8]) -> Result<(), Flaw>) -> Result<(), Flaw> {
+        let mut page = [0; 4096];
+        let end = offset + bytes;
+        while offset < end {
+            let piece = &mut page[..(end - offset).min(4096) as usize];
+            self.file.read_exact_at(piece, offset)?;
+            check(piece)?;
+            offset += piece.len() as u64;
         }
         Ok(())
     }

@@ -101,15 +101,20 @@ impl Overlay {
             .exit(Exit::Data, || format!("base {}@{}: a disk of {virtual_bytes} bytes", base.name, base.generation))?;
         atomic::create_directory(&self.users, 0o700)?;
         self.check_leads_to(base, base_image)?;
-        let created = Created { file: self.file.clone(), directory: self.make_directory()? };
-        let write = || -> anyhow::Result<()> {
+        let mut created = Created { file: self.file.clone(), directory: self.make_directory()?, held_bytes: 0 };
+        let mut write = || -> anyhow::Result<()> {
             atomic::write(&self.file, 0o600, |file| {
                 for (offset, bytes) in &layout.pieces {
                     file.write_all_at(bytes, *offset)?;
                 }
                 file.set_len(layout.length)
             })?;
-            if created.directory.is_some() { atomic::sync_directory(&self.users) } else { Ok(()) }
+            if created.directory.is_some() {
+                atomic::sync_directory(&self.users)?;
+            }
+            let metadata = fs::metadata(&self.file).exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
+            created.held_bytes = metadata.blocks() * 512;
+            Ok(())
         };
         match write() {
             Ok(()) => Ok(created),
@@ -188,6 +193,8 @@ fn check_is_overlay(image: &Image, base: &Base, base_image: &Image) -> Result<()
 /// What a call made, so that it can be undone.
 #[derive(Debug)]
 pub struct Created {
+    /// What it holds on the disk.
+    pub held_bytes: u64,
     file: PathBuf,
     directory: Option<PathBuf>,
 }
