@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jsonpipe::{Exit, io_error};
 use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 
-use crate::qcow2::{HEADER_MAX_BYTES, Header};
+use crate::qcow2::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
 
 /// An image whose header is right and whose tables lie within the file.
 #[derive(Debug)]
@@ -116,11 +116,15 @@ impl Image {
         touched.map_err(|error| io_error(error, Exit::of_write, format_args!("setting the time of {}", self.path.display())))
     }
 
-    /// Refuses what cannot be under an overlay: an image with a backing file of its own, or one that is cut short.
+    /// Refuses what cannot be under an overlay: an image with a backing file of its own, one that is too large, or cut short.
     pub fn check_is_base(&self) -> anyhow::Result<()> {
         let check = || -> Result<(), Flaw> {
             if self.header.backing_name.is_some() {
                 return Err(Flaw::Content("it has a backing file itself; flatten it with qemu-img convert -O qcow2".into()));
+            }
+            if self.header.virtual_bytes > OVERLAY_MAX_BYTES {
+                let bytes = self.header.virtual_bytes;
+                return Err(Flaw::Content(format!("a disk of {bytes} bytes; an overlay has at most {OVERLAY_MAX_BYTES}")));
             }
             self.check_reaches_its_end()
         };

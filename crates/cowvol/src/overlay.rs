@@ -95,10 +95,8 @@ impl Overlay {
 
     /// Makes it. When that fails nothing is left of it.
     pub fn create(&self, base: &Base, base_image: &Image) -> anyhow::Result<Created> {
-        let virtual_bytes = base_image.header.virtual_bytes;
         let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
-        let layout = blank_overlay(virtual_bytes, &backing_name(&base.name, base.generation), &identity)
-            .exit(Exit::Data, || format!("base {}@{}: a disk of {virtual_bytes} bytes", base.name, base.generation))?;
+        let layout = blank_overlay(base_image.header.virtual_bytes, &backing_name(&base.name, base.generation), &identity);
         atomic::create_directory(&self.users, 0o700)?;
         self.check_leads_to(base, base_image)?;
         let mut created = Created { file: self.file.clone(), directory: self.make_directory()?, held_bytes: 0 };

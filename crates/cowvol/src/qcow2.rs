@@ -23,6 +23,9 @@ const OUR_HEADER_BYTES: u32 = 112;
 /// QEMU's limits for the tables that it reads whole.
 const L1_MAX_BYTES: u64 = 32 << 20;
 const REFTABLE_MAX_BYTES: u64 = 8 << 20;
+/// The largest disk that an overlay of ours can have: a full L1 table, of which each entry stands for 512 MiB.
+pub const OVERLAY_MAX_BYTES: u64 = L1_MAX_BYTES / 8 * BYTES_PER_L1_ENTRY;
+const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES * (CLUSTER_BYTES / 8);
 const BACKING_NAME_MAX_BYTES: usize = 1023;
 
 // Incompatible features.
@@ -197,7 +200,7 @@ impl Header {
             && self.cluster_bits == CLUSTER_BITS
             && self.refcount_order == REFCOUNT_ORDER
             && self.l1_offset == L1_OFFSET
-            && Some(self.l1_entries) == l1_entries(self.virtual_bytes)
+            && self.l1_entries == self.virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY)
     }
 }
 
@@ -275,18 +278,12 @@ const REFTABLE_OFFSET: u64 = CLUSTER_BYTES;
 const REFBLOCK_OFFSET: u64 = 2 * CLUSTER_BYTES;
 const L1_OFFSET: u64 = 3 * CLUSTER_BYTES;
 
-/// The L1 entries for a disk; `None` when QEMU would not open so large a table (above 2 PiB).
-fn l1_entries(virtual_bytes: u64) -> Option<u64> {
-    let entries = virtual_bytes.div_ceil(CLUSTER_BYTES * (CLUSTER_BYTES / 8));
-    (entries * 8 <= L1_MAX_BYTES).then_some(entries)
-}
-
-/// Lays out an overlay in which nothing is written yet, of a disk that has `virtual_bytes`; `None` when that is above 2 PiB.
+/// Lays out an overlay in which nothing is written yet, of a disk that has `virtual_bytes`, at most [`OVERLAY_MAX_BYTES`].
 ///
 /// All of the L1 table is zeros: everything is read from the backing file. The header has 112 bytes, then come the backing
 /// format, the identity and the backing file's name.
-pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) -> Option<Layout> {
-    let l1_entries = l1_entries(virtual_bytes)?;
+pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) -> Layout {
+    let l1_entries = virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY);
     let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER_BYTES);
 
     let mut extensions = Vec::new();
@@ -321,10 +318,10 @@ pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) ->
 
     // One block counts 32768 clusters; the largest L1 table takes 512.
     let refcounts = 1u16.to_be_bytes().repeat((3 + l1_clusters) as usize);
-    Some(Layout {
+    Layout {
         pieces: vec![(0, header), (REFTABLE_OFFSET, REFBLOCK_OFFSET.to_be_bytes().to_vec()), (REFBLOCK_OFFSET, refcounts)],
         length: L1_OFFSET + l1_clusters * CLUSTER_BYTES,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -335,7 +332,7 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn blank(virtual_bytes: u64) -> Vec<u8> {
-        blank_overlay(virtual_bytes, "../../backing/windows/7.qcow2", br#"{"schema":1}"#).unwrap().pieces.swap_remove(0).1
+        blank_overlay(virtual_bytes, "../../backing/windows/7.qcow2", br#"{"schema":1}"#).pieces.swap_remove(0).1
     }
 
     #[test]
@@ -363,13 +360,12 @@ mod tests {
 
     #[test]
     fn four_clusters_and_more_above_4_tib() {
-        let length = |virtual_bytes| blank_overlay(virtual_bytes, "b", b"").map(|layout| layout.length / CLUSTER_BYTES);
-        assert_eq!(length(512), Some(4));
-        assert_eq!(length(4096 * GIB), Some(4));
-        assert_eq!(length(4096 * GIB + 512), Some(5));
-        assert_eq!(length(5 * 1024 * GIB), Some(5));
-        assert_eq!(length(2048 * 1024 * GIB), Some(3 + 512));
-        assert_eq!(length(2048 * 1024 * GIB + 512), None);
+        let clusters = |virtual_bytes| blank_overlay(virtual_bytes, "b", b"").length / CLUSTER_BYTES;
+        assert_eq!(clusters(512), 4);
+        assert_eq!(clusters(4096 * GIB), 4);
+        assert_eq!(clusters(4096 * GIB + 512), 5);
+        assert_eq!(clusters(5 * 1024 * GIB), 5);
+        assert_eq!(clusters(OVERLAY_MAX_BYTES), 3 + 512);
     }
 
     /// A header with the bytes from `at` replaced.
@@ -452,8 +448,8 @@ mod tests {
         }
 
         #[test]
-        fn any_size_comes_back(sectors in 1u64..(2048 * 1024 * GIB / 512), name in "[a-z./]{1,200}", identity in "\\PC{0,200}") {
-            let layout = blank_overlay(sectors * 512, &name, identity.as_bytes()).unwrap();
+        fn any_size_comes_back(sectors in 1..=OVERLAY_MAX_BYTES / 512, name in "[a-z./]{1,200}", identity in "\\PC{0,200}") {
+            let layout = blank_overlay(sectors * 512, &name, identity.as_bytes());
             let header = Header::parse(&layout.pieces[0].1).unwrap();
             prop_assert_eq!(header.virtual_bytes, sectors * 512);
             prop_assert_eq!(header.backing_name.as_deref(), Some(name.as_str()));

@@ -1,0 +1,98 @@
+//! What holds for every tool of the suite.
+
+mod machine;
+
+use std::fs;
+use std::io::Seek;
+use std::process::Command;
+
+use clap::CommandFactory;
+use cowvol::request::Arguments;
+use jsonpipe::testkit;
+use machine::{CLONE, Machine};
+
+#[test]
+fn teaches_help() {
+    CLONE.teaches_help();
+}
+
+#[test]
+fn tells_version() {
+    CLONE.tells_version();
+}
+
+#[test]
+fn refuses_a_bad_flag() {
+    CLONE.refuses_a_bad_flag();
+}
+
+#[test]
+fn needs_a_document() {
+    CLONE.needs_a_document();
+}
+
+#[test]
+fn names_an_unknown_key() {
+    CLONE.names_an_unknown_key();
+}
+
+#[test]
+fn passes_foreign_sections_on() {
+    CLONE.passes_foreign_sections_on();
+}
+
+#[test]
+fn is_silent_when_its_reader_left() {
+    CLONE.is_silent_when_its_reader_left();
+}
+
+#[test]
+fn reports_a_full_output() {
+    CLONE.reports_a_full_output();
+}
+
+#[test]
+fn passes_a_no_on() {
+    CLONE.passes_a_no_on(r#"{"login":{"schema":1,"user":"alice@uni-a.example","authenticated":false,"reason":"denied"}}"#);
+    CLONE.passes_a_no_on(r#"{"x":{"y" : 1},"login":{"authenticated":false}}"#);
+}
+
+#[test]
+fn reads_ini_as_json() {
+    CLONE.reads_ini_as_json();
+}
+
+#[test]
+fn keeps_the_secret() {
+    CLONE.keeps_the_secret(false);
+}
+
+#[test]
+fn survives_its_own_panic() {
+    CLONE.survives_its_own_panic();
+}
+
+#[test]
+fn the_man_page_names_every_flag() {
+    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+}
+
+#[test]
+fn the_man_page_examples_work() {
+    let machine = Machine::new();
+    testkit::man_page_examples_work(CLONE.binary, MAN_PAGE, machine.root());
+}
+
+const MAN_PAGE: &str = include_str!("../../../man/cowvol.8");
+
+#[test]
+fn list_leaves_standard_input_alone() {
+    let machine = Machine::new();
+    let input = machine.root().join("input");
+    fs::write(&input, "not a document").unwrap();
+    let mut input = fs::File::open(input).unwrap();
+    let list =
+        Command::new(CLONE.binary).arg("list").arg("--root").arg(machine.root()).stdin(input.try_clone().unwrap()).output();
+    assert!(list.unwrap().status.success());
+    assert_eq!(input.stream_position().unwrap(), 0);
+}
