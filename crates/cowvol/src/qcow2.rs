@@ -216,11 +216,11 @@ fn extensions(start: &Bytes<'_>, mut at: usize, end: usize) -> Result<(Option<St
     while at < end {
         let (magic, length) = (start.u32(at)?, start.u32(at + 4)? as usize);
         at += 8;
-        if magic == EXT_END {
-            break;
-        }
         if at > end || length > end - at {
             return Err(format!("header extension {magic:#010x} is larger than its place"));
+        }
+        if magic == EXT_END {
+            break;
         }
         match magic {
             // QEMU has 16 bytes for it.
