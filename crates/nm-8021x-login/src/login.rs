@@ -1,0 +1,262 @@
+//! `login`: from a name and a password to a proof.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Missing, Pipe, signals, timestamp};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::bus::{Bus, Event};
+use crate::network_manager::{self, Activation, Device, OpenProfile};
+use crate::realm::{self, Realm};
+use crate::report::{Link, Login, Reason};
+use crate::request::{Credentials, UserName};
+use crate::{TOOL, profile, secret_agent, supplicant};
+
+/// For a verdict. A switch that has just refused somebody ignores the port for its quiet period, so a silent port is asked again.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
+/// The supplicant's first EAPOL-Start comes after two seconds; a switch that is there answers at once.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
+/// An address, and the route that makes the connection primary: DHCP's first three tries.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Every change is signalled; this is for the one that is not.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Answers the login of the document on standard input.
+pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
+    // Without this, another process of root's could still be handed our memory in a core or through /proc.
+    nix::sys::prctl::set_dumpable(false)?;
+    let mut document = pipe.document("a document with the section login (username, password)")?;
+    let Credentials { username, password } = document.require(TOOL.section)?;
+    if password.expose_secret().contains('\0') {
+        return Err(Exit::Data.error("login.password: holds a NUL character, which no login can carry"));
+    }
+    let mut report = Login { started_at: Some(timestamp::rfc3339(SystemTime::now())), ..Login::default() };
+    let Some(name) = UserName::parse(&username) else {
+        return refuse(document, report, Reason::BadUserName);
+    };
+    report.user = Some(name.user.clone());
+    report.realm = Some(name.realm.clone());
+    let Some(realm) = realm::find(&common.config("realms.d"), &name.realm, &common.root)? else {
+        return refuse(document, report, Reason::UnknownRealm);
+    };
+    let deferred = signals::defer()?;
+    let bus = Bus::connect()?;
+    let network_manager = bus.owner(network_manager::SERVICE, "start NetworkManager")?;
+    let supplicant = bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
+    if let Some(open) = network_manager::open_profiles(&bus)?.first() {
+        let way_out = "close it first: nm-8021x-login logout";
+        return Err(Exit::TemporaryFailure.error(format_args!("{}: somebody is logged in; {way_out}", open.interface)));
+    }
+    let device = network_manager::wired_device(&bus)?;
+    report.method = Some("8021x");
+    if dry_run {
+        report.links.push(Link::tried(&device.interface, "", &realm));
+        document.set(TOOL.section, &report)?;
+        return Ok(Answer::yes(document));
+    }
+    if !device.carrier {
+        return refuse(document, report, Reason::NoCarrier);
+    }
+    let events = bus.listen(&network_manager, &supplicant, &deferred)?;
+    let attempt = Attempt::start(&bus, &network_manager, events, device, &name, &realm, password)?;
+    pipe.note(format_args!("asking the network on {} by EAP-{}", attempt.device.interface, realm.eap.name()));
+    let verdict = attempt.verdict(&realm).inspect_err(|_| {
+        let _ = attempt.close(); // the first error is the one to tell
+    });
+    match verdict? {
+        Verdict::Refused(reason) => {
+            attempt.close()?;
+            refuse(document, report, reason)
+        }
+        Verdict::Accepted { link, missing } => {
+            report.changed = true;
+            report.authenticated = true;
+            report.session = Some(attempt.open.uuid.clone());
+            report.links.push(link);
+            report.missing = missing;
+            document.set(TOOL.section, &report)?;
+            let undo = move || {
+                if let Err(error) = attempt.close() {
+                    eprintln!("{}: {error:#}", TOOL.name);
+                }
+            };
+            Ok(Answer::yes(document).or_undo(undo).holding(deferred))
+        }
+    }
+}
+
+fn refuse(mut document: Document, report: Login, reason: Reason) -> anyhow::Result<Answer> {
+    document.set(TOOL.section, &Login { reason: Some(reason), ..report })?;
+    Ok(Answer::no(document))
+}
+
+/// What came of it.
+enum Verdict {
+    Accepted { link: Link, missing: Vec<Missing> },
+    Refused(Reason),
+}
+
+/// A profile that is being activated. Whoever holds it closes it, or hands the open port over.
+struct Attempt {
+    bus: Bus,
+    events: Receiver<Event>,
+    device: Device,
+    open: OpenProfile,
+    activation: Activation,
+    started: Instant,
+}
+
+impl Attempt {
+    /// Activates the profile and makes sure that NetworkManager took it as it was meant.
+    fn start(
+        bus: &Bus,
+        network_manager: &str,
+        events: Receiver<Event>,
+        device: Device,
+        name: &UserName,
+        realm: &Realm,
+        password: SecretString,
+    ) -> anyhow::Result<Attempt> {
+        let uuid =
+            fs::read_to_string("/proc/sys/kernel/random/uuid").exit(Exit::Io, || "reading a random uuid from the kernel")?;
+        let uuid = uuid.trim_end().to_owned();
+        secret_agent::register(bus, network_manager, &uuid, password)?;
+        let sent = profile::settings(&uuid, &device.interface, &name.identity, realm);
+        let started = Instant::now();
+        let activation = network_manager::activate(bus, &sent, &device)?;
+        let different = match network_manager::settings(bus, &activation.profile) {
+            Ok(held) => profile::differences(&sent, &held),
+            Err(error) => vec![error.to_string()],
+        };
+        let open = OpenProfile { path: activation.profile.clone(), uuid, interface: device.interface.clone() };
+        let attempt = Attempt { bus: bus.clone(), events, device, open, activation, started };
+        if !different.is_empty() {
+            attempt.close()?;
+            let keys = different.join(", ");
+            return Err(Exit::Unavailable.error(format_args!("NetworkManager did not take the profile as it was sent: {keys}")));
+        }
+        Ok(attempt)
+    }
+
+    /// Closes the port and takes the profile away.
+    fn close(&self) -> anyhow::Result<()> {
+        network_manager::close(&self.bus, &self.open).map_err(|why| Exit::Unavailable.error(why))
+    }
+
+    /// Waits for the supplicant's verdict, and after a yes for an address.
+    fn verdict(&self, realm: &Realm) -> anyhow::Result<Verdict> {
+        let mut seen = Seen::default();
+        let deadline = self.started + VERDICT_TIMEOUT;
+        let mut asked = self.started;
+        while !self.proven(realm) {
+            if !seen.begun && asked.elapsed() > ASK_AGAIN {
+                asked = Instant::now();
+                if let Some(path) = supplicant::find(&self.bus, &self.device.interface) {
+                    let _ = supplicant::ask_again(&self.bus, &path); // it may not be on the link yet
+                }
+            }
+            match self.next_event(deadline)? {
+                None => return Ok(Verdict::Refused(Reason::Timeout)),
+                Some(event) => self.learn(event, &mut seen),
+            }
+            if let Some(reason) = seen.refused.or_else(|| self.given_up()) {
+                return Ok(Verdict::Refused(reason));
+            }
+        }
+        let verdict_seconds = (seen.completed.unwrap_or_else(Instant::now) - self.started).as_secs_f64();
+        let deadline = Instant::now() + ADDRESS_TIMEOUT;
+        let (mut addresses, mut primary) = self.connectivity();
+        while (addresses.is_empty() || !primary)
+            && let Some(event) = self.next_event(deadline)?
+        {
+            self.learn(event, &mut seen);
+            if !self.proven(realm) {
+                return Ok(Verdict::Refused(self.given_up().unwrap_or(Reason::Timeout)));
+            }
+            (addresses, primary) = self.connectivity();
+        }
+        let mut missing = Vec::new();
+        let waited = format!("within {} seconds", ADDRESS_TIMEOUT.as_secs());
+        if addresses.is_empty() {
+            missing.push(Missing { key: "links[0].addresses".into(), reason: format!("no address {waited}") });
+        }
+        if !primary {
+            missing.push(Missing { key: "links[0].primary".into(), reason: format!("no default route {waited}") });
+        }
+        let link = Link {
+            server_subject: seen.server_subject,
+            addresses,
+            primary: primary.then_some(true),
+            verdict_seconds: Some((verdict_seconds * 1000.0).round() / 1000.0),
+            ..Link::tried(&self.device.interface, &self.open.uuid, realm)
+        };
+        Ok(Verdict::Accepted { link, missing })
+    }
+
+    /// Authenticated means all of it: the device is ours and past its link stage, the supplicant is done, and it used the
+    /// method of the realm. NetworkManager's word alone would also cover a profile without 802.1X.
+    fn proven(&self, realm: &Realm) -> bool {
+        let device = network_manager::device_state(&self.bus, &self.device.path);
+        let up =
+            device.is_ok_and(|state| (network_manager::DEVICE_IP_CONFIG..=network_manager::DEVICE_ACTIVATED).contains(&state));
+        up && network_manager::is_on_device(&self.bus, &self.activation.active, &self.device.path)
+            && supplicant::find(&self.bus, &self.device.interface)
+                .and_then(|path| supplicant::state(&self.bus, &path).ok())
+                .is_some_and(|(state, mode)| state == "completed" && mode == realm.eap.auth_mode())
+    }
+
+    /// Whether NetworkManager has stopped trying.
+    fn given_up(&self) -> Option<Reason> {
+        match network_manager::device_state(&self.bus, &self.device.path) {
+            Ok(network_manager::DEVICE_UNAVAILABLE) | Err(_) => Some(Reason::NoCarrier),
+            Ok(network_manager::DEVICE_FAILED) => Some(Reason::Timeout),
+            Ok(_) if !network_manager::is_active(&self.bus, &self.activation.active) => Some(Reason::Timeout),
+            Ok(_) => None,
+        }
+    }
+
+    fn connectivity(&self) -> (Vec<String>, bool) {
+        let active = &self.activation.active;
+        (network_manager::addresses(&self.bus, active), network_manager::is_primary(&self.bus, active))
+    }
+
+    /// The next event, or a reason to look again; `None` at the deadline. An error when this process was asked to end.
+    fn next_event(&self, deadline: Instant) -> anyhow::Result<Option<Event>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match self.events.recv_timeout(left.min(LOOK_AGAIN)) {
+            Ok(Event::Ending) => Err(Exit::TemporaryFailure.error("interrupted")),
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) if left.is_zero() => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Ok(Some(Event::Changed)),
+            Err(RecvTimeoutError::Disconnected) => Err(Exit::Unavailable.error("listening to the system bus: it went away")),
+        }
+    }
+
+    fn learn(&self, event: Event, seen: &mut Seen) {
+        let ours = |path: &str| supplicant::find(&self.bus, &self.device.interface).as_deref() == Some(path);
+        match event {
+            Event::Certificate { path, depth: 0, subject } if ours(&path) => seen.server_subject = Some(subject),
+            Event::Eap { path, status, parameter } if ours(&path) => match (status.as_str(), parameter.as_str()) {
+                ("started", _) => seen.begun = true,
+                ("remote certificate verification", result) => seen.distrusted = result != "success",
+                ("completion", "success") => seen.completed = Some(Instant::now()),
+                ("completion", _) if seen.distrusted => seen.refused = Some(Reason::ServerNotTrusted),
+                ("completion", _) => seen.refused = Some(Reason::Rejected),
+                _ => {}
+            },
+            _ => {}
+        }
+    }
+}
+
+/// What the supplicant has told so far.
+#[derive(Default)]
+struct Seen {
+    begun: bool,
+    server_subject: Option<String>,
+    distrusted: bool,
+    completed: Option<Instant>,
+    refused: Option<Reason>,
+}

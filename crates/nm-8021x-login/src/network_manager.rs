@@ -1,0 +1,213 @@
+//! NetworkManager: devices, activations, profiles. (NetworkManager's D-Bus reference, version 1.42.)
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jsonpipe::Exit;
+use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
+
+use crate::bus::{Bus, Target, failed_call};
+use crate::profile::{OwnedSettings, PROFILE_ID, Settings};
+use crate::supplicant;
+
+/// The service's name on the bus.
+pub const SERVICE: &str = "org.freedesktop.NetworkManager";
+const ROOT: Target<'_> = Target { service: SERVICE, path: "/org/freedesktop/NetworkManager", interface: SERVICE };
+const SETTINGS: Target<'_> = Target {
+    service: SERVICE,
+    path: "/org/freedesktop/NetworkManager/Settings",
+    interface: "org.freedesktop.NetworkManager.Settings",
+};
+
+/// NMDeviceType: Ethernet, and veth, which is Ethernet between two network namespaces.
+const WIRED_TYPES: [u32; 2] = [1, 20];
+/// NMDeviceState: the link is up and authenticated, addresses are being configured.
+pub const DEVICE_IP_CONFIG: u32 = 70;
+/// NMDeviceState: all is done.
+pub const DEVICE_ACTIVATED: u32 = 100;
+/// NMDeviceState.
+pub const DEVICE_FAILED: u32 = 120;
+/// NMDeviceState: no cable.
+pub const DEVICE_UNAVAILABLE: u32 = 20;
+
+/// How long a profile may take to go away after it was told to.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(8);
+
+fn object<'a>(path: &'a str, interface: &'a str) -> Target<'a> {
+    Target { service: SERVICE, path, interface }
+}
+
+fn device(path: &str) -> Target<'_> {
+    object(path, "org.freedesktop.NetworkManager.Device")
+}
+
+fn active(path: &str) -> Target<'_> {
+    object(path, "org.freedesktop.NetworkManager.Connection.Active")
+}
+
+fn profile(path: &str) -> Target<'_> {
+    object(path, "org.freedesktop.NetworkManager.Settings.Connection")
+}
+
+/// A wired device.
+#[derive(Debug)]
+pub struct Device {
+    /// Its object.
+    pub path: String,
+    /// Its network interface.
+    pub interface: String,
+    /// Whether a cable with something at its end is plugged in.
+    pub carrier: bool,
+}
+
+/// The wired device to log in on: the first by name with a carrier, else the first by name.
+///
+/// Status 78 when NetworkManager manages none.
+pub fn wired_device(bus: &Bus) -> anyhow::Result<Device> {
+    let paths: Vec<OwnedObjectPath> =
+        bus.call(ROOT, "GetDevices", &()).map_err(|error| failed_call(error, "asking NetworkManager for its devices"))?;
+    let mut devices = Vec::new();
+    for path in paths {
+        // A device may go away while we ask.
+        if let Ok(Some(device)) = wired(bus, path.as_str()) {
+            devices.push(device);
+        }
+    }
+    devices.sort_by(|a, b| (!a.carrier, &a.interface).cmp(&(!b.carrier, &b.interface)));
+    let found = devices.into_iter().next();
+    found.ok_or_else(|| Exit::Config.error("NetworkManager manages no wired device; see nmcli device"))
+}
+
+fn wired(bus: &Bus, path: &str) -> zbus::Result<Option<Device>> {
+    if !WIRED_TYPES.contains(&bus.property(device(path), "DeviceType")?) || !bus.property::<bool>(device(path), "Managed")? {
+        return Ok(None);
+    }
+    let carrier = bus.property(object(path, "org.freedesktop.NetworkManager.Device.Wired"), "Carrier")?;
+    Ok(Some(Device { path: path.to_owned(), interface: bus.property(device(path), "Interface")?, carrier }))
+}
+
+/// What an activation is known by.
+#[derive(Debug)]
+pub struct Activation {
+    /// The profile's object.
+    pub profile: String,
+    /// The active connection's object.
+    pub active: String,
+}
+
+/// Adds a profile that NetworkManager forgets when it is deactivated, and activates it.
+pub fn activate(bus: &Bus, settings: &Settings<'_>, on: &Device) -> anyhow::Result<Activation> {
+    let options: BTreeMap<&str, Variant<'_>> = BTreeMap::from([("persist", Variant::from("volatile"))]);
+    let object_path = |path| ObjectPath::try_from(path);
+    let (profile, active, _): (OwnedObjectPath, OwnedObjectPath, HashMap<String, OwnedVariant>) = object_path(on.path.as_str())
+        .and_then(|device| bus.call(ROOT, "AddAndActivateConnection2", &(settings, device, object_path("/")?, options)))
+        .map_err(|error| failed_call(error, &format!("activating a profile on {}", on.interface)))?;
+    Ok(Activation { profile: profile.to_string(), active: active.to_string() })
+}
+
+/// A profile as NetworkManager holds it, without its secrets.
+pub fn settings(bus: &Bus, path: &str) -> zbus::Result<OwnedSettings> {
+    bus.call(profile(path), "GetSettings", &())
+}
+
+/// NMDeviceState of a device.
+pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<u32> {
+    bus.property(device(path), "State")
+}
+
+/// Whether the active connection is what the device carries.
+pub fn is_on_device(bus: &Bus, active: &str, device_path: &str) -> bool {
+    bus.property::<OwnedObjectPath>(device(device_path), "ActiveConnection").is_ok_and(|found| found.as_str() == active)
+}
+
+/// Whether the active connection still is one, or becomes one (NMActiveConnectionState 1 and 2).
+pub fn is_active(bus: &Bus, path: &str) -> bool {
+    bus.property::<u32>(active(path), "State").is_ok_and(|state| matches!(state, 1 | 2))
+}
+
+/// Whether the active connection is the one that traffic leaves by.
+pub fn is_primary(bus: &Bus, active: &str) -> bool {
+    bus.property::<OwnedObjectPath>(ROOT, "PrimaryConnection").is_ok_and(|primary| primary.as_str() == active)
+}
+
+/// The addresses of an active connection that other machines can answer to: link-local ones are left out.
+pub fn addresses(bus: &Bus, path: &str) -> Vec<String> {
+    let configs =
+        [("Ip4Config", "org.freedesktop.NetworkManager.IP4Config"), ("Ip6Config", "org.freedesktop.NetworkManager.IP6Config")];
+    let mut addresses = Vec::new();
+    for (property, interface) in configs {
+        // Not there yet, or not there at all: no addresses either way.
+        let Ok(config) = bus.property::<OwnedObjectPath>(active(path), property) else { continue };
+        let Ok(data) = bus.property::<Vec<HashMap<String, OwnedVariant>>>(object(config.as_str(), interface), "AddressData")
+        else {
+            continue;
+        };
+        let texts = data.iter().filter_map(|entry| <&str>::try_from(entry.get("address")?).ok());
+        addresses.extend(texts.filter(|text| !text.starts_with("fe80:") && !text.starts_with("169.254.")).map(str::to_owned));
+    }
+    addresses
+}
+
+/// A profile that a login made.
+#[derive(Debug)]
+pub struct OpenProfile {
+    /// Its object.
+    pub path: String,
+    /// Its UUID.
+    pub uuid: String,
+    /// The interface that it is for.
+    pub interface: String,
+}
+
+/// The profiles of logins on this machine.
+pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
+    let paths: Vec<OwnedObjectPath> = bus
+        .call(SETTINGS, "ListConnections", &())
+        .map_err(|error| failed_call(error, "asking NetworkManager for its profiles"))?;
+    let mut profiles = Vec::new();
+    for path in paths {
+        let Ok(settings) = settings(bus, path.as_str()) else { continue }; // gone while we ask
+        let text = |key: &str| settings.get("connection")?.get(key).and_then(|value| <&str>::try_from(value).ok());
+        if text("id") == Some(PROFILE_ID)
+            && let (Some(uuid), Some(interface)) = (text("uuid"), text("interface-name"))
+        {
+            profiles.push(OpenProfile { path: path.to_string(), uuid: uuid.to_owned(), interface: interface.to_owned() });
+        }
+    }
+    Ok(profiles)
+}
+
+/// Closes the port and takes the profile away; says why, if either could not be done.
+///
+/// The order matters: EAPOL-Logoff while the supplicant still has the link, then the deactivation.
+pub fn close(bus: &Bus, open: &OpenProfile) -> Result<(), String> {
+    if let Some(path) = supplicant::find(bus, &open.interface) {
+        // A supplicant that is not authenticated has nothing to log off from, and says so.
+        let _ = supplicant::logoff(bus, &path);
+    }
+    if let Some(active) = active_of(bus, &open.uuid)
+        && let Ok(active) = ObjectPath::try_from(active)
+    {
+        let _ = bus.call::<_, ()>(ROOT, "DeactivateConnection", &active); // it may just have ended by itself
+    }
+    let deadline = Instant::now() + CLOSING_TIMEOUT;
+    while settings(bus, &open.path).is_ok() || active_of(bus, &open.uuid).is_some() {
+        // A volatile profile goes with its deactivation; one whose activation never began is taken away here.
+        if active_of(bus, &open.uuid).is_none() {
+            let _ = bus.call::<_, ()>(profile(&open.path), "Delete", &());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("NetworkManager keeps the profile {} on {}", open.uuid, open.interface));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// The active connection of a profile.
+fn active_of(bus: &Bus, uuid: &str) -> Option<String> {
+    let paths = bus.property::<Vec<OwnedObjectPath>>(ROOT, "ActiveConnections").ok()?;
+    let is_ours = |path: &OwnedObjectPath| bus.property::<String>(active(path.as_str()), "Uuid").is_ok_and(|found| found == uuid);
+    paths.into_iter().find(is_ours).map(|path| path.to_string())
+}

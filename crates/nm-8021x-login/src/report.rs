@@ -1,0 +1,102 @@
+//! What goes out.
+
+use jsonpipe::Missing;
+use serde::Serialize;
+
+use crate::realm::Realm;
+
+/// The section `login`: the answer.
+#[derive(Debug, Default, Serialize)]
+pub struct Login {
+    /// Whether this call opened (login) or closed (logout) a port.
+    pub changed: bool,
+    /// The user name with its realm, in lower case. Absent when the name was not one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The realm, in lower case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
+    /// How the answer was found: `8021x`. Absent when nobody was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    /// Names this login; the UUID of its NetworkManager profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// Whether the user is who he says, and the port open.
+    pub authenticated: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// When the login began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// The links that are open by this login, or were closed by this logout.
+    pub links: Vec<Link>,
+    /// What of the above is not known, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+}
+
+/// Why a login was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Not of the form `user@realm`.
+    BadUserName,
+    /// No `realms.d/REALM.ini`.
+    UnknownRealm,
+    /// The network refused the name or the password; RADIUS does not say which.
+    Rejected,
+    /// The server that answered is not the realm's: another CA, another name. Perhaps a trap.
+    ServerNotTrusted,
+    /// No cable, or the cable was pulled.
+    NoCarrier,
+    /// Neither the switch nor the RADIUS server gave an answer.
+    Timeout,
+}
+
+/// One link of a session.
+#[derive(Debug, Serialize)]
+pub struct Link {
+    /// The network interface.
+    pub interface: String,
+    /// `ethernet`.
+    pub kind: &'static str,
+    /// The UUID of its NetworkManager profile.
+    pub profile: String,
+    /// The EAP method that was used: `ttls`, `peap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eap: Option<&'static str>,
+    /// The subject of the server certificate that was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_subject: Option<String>,
+    /// The addresses that the link got, without prefix lengths.
+    pub addresses: Vec<String>,
+    /// Whether traffic leaves by this link. Absent when it does not yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary: Option<bool>,
+    /// From the activation to the supplicant's verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict_seconds: Option<f64>,
+}
+
+impl Link {
+    /// A link that nothing is known of but what it was asked.
+    pub fn tried(interface: &str, profile: &str, realm: &Realm) -> Link {
+        Link { eap: Some(realm.eap.name()), ..Link::closed(interface.to_owned(), profile.to_owned()) }
+    }
+
+    /// A link that a logout closed.
+    pub fn closed(interface: String, profile: String) -> Link {
+        Link {
+            interface,
+            kind: "ethernet",
+            profile,
+            eap: None,
+            server_subject: None,
+            addresses: Vec::new(),
+            primary: None,
+            verdict_seconds: None,
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! What comes in.
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+/// The section `login` as the login screen writes it.
+#[derive(Debug, Deserialize)]
+pub struct Credentials {
+    /// `user@realm`, as typed.
+    pub username: String,
+    /// Never printed, logged or passed on.
+    pub password: SecretString,
+}
+
+/// A user name taken apart.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UserName {
+    /// What the RADIUS server is told, as typed.
+    pub identity: String,
+    /// The whole name in lower case: the same person always has the same disk and register entry.
+    pub user: String,
+    /// What follows the `@`, in lower case.
+    pub realm: String,
+}
+
+impl UserName {
+    /// `None` unless there is exactly one `@`, something on both sides of it, and nothing invisible.
+    pub fn parse(name: &str) -> Option<UserName> {
+        let (local, realm) = name.split_once('@')?;
+        let visible = !name.chars().any(|c| c.is_control() || c.is_whitespace());
+        if local.is_empty() || realm.is_empty() || realm.contains('@') || !visible {
+            return None;
+        }
+        Some(UserName { identity: name.to_owned(), user: name.to_lowercase(), realm: realm.to_lowercase() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_name_has_one_at_and_two_sides() {
+        let name = UserName::parse("Alice@Uni-A.example").unwrap();
+        assert_eq!((name.identity.as_str(), name.user.as_str()), ("Alice@Uni-A.example", "alice@uni-a.example"));
+        assert_eq!(name.realm, "uni-a.example");
+        for bad in ["", "alice", "@", "alice@", "@uni-a.example", "a@b@c", "a b@c", "a\0@c", "a@c\n", "../../x"] {
+            assert_eq!(UserName::parse(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Logins for real: NetworkManager, wpa_supplicant, hostapd and FreeRADIUS in scripts/lab/wired-8021x. Needs root and the packages
+//! that `scripts/lab/wired-8021x packages` names; without them these tests fail, they are never skipped.
+//!
+//! `LABTOOLS_SABOTAGE=skip-logoff` logs out as a plain deactivation would, without EAPOL-Logoff: then
+//! `a_login_opens_the_port_and_a_logout_closes_it` must fail.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_nm-8021x-login");
+const ALICE: (&str, &str) = ("alice@uni-a.example", "correct-horse");
+
+/// A laboratory of its own for each test; it is taken down when dropped.
+struct Laboratory {
+    directory: TempDir,
+}
+
+impl Laboratory {
+    fn up() -> Laboratory {
+        let laboratory = Laboratory { directory: tempfile::Builder::new().prefix("labtools-").tempdir().unwrap() };
+        laboratory.script("up", &[]);
+        laboratory
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn script_command(&self, verb: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lab/wired-8021x"));
+        command.arg(verb).arg(self.directory.path()).args(arguments);
+        command
+    }
+
+    fn script(&self, verb: &str, arguments: &[&str]) -> String {
+        let output = self.script_command(verb, arguments).output().unwrap();
+        assert!(output.status.success(), "wired-8021x {verb}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// A command on the lab computer.
+    fn on_computer(&self, arguments: &[&str]) -> Command {
+        self.script_command("run", arguments)
+    }
+
+    fn login_command(&self) -> Command {
+        let configuration = self.path("labtools");
+        self.on_computer(&[BINARY, "login", "--config", configuration.to_str().unwrap()])
+    }
+
+    /// Status, the section `login`, standard error.
+    fn login(&self, (username, password): (&str, &str)) -> (i32, Value, String) {
+        ended(feed(&mut self.login_command(), &credentials(username, password)))
+    }
+
+    fn logout(&self) -> (i32, Value, String) {
+        if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|sabotage| sabotage == "skip-logoff") {
+            let output = self.on_computer(&["nmcli", "connection", "delete", "labtools login"]).output().unwrap();
+            assert!(output.status.success());
+        }
+        ended(self.on_computer(&[BINARY, "logout"]).output().unwrap())
+    }
+
+    /// Names of the profiles that NetworkManager has, without the loopback's.
+    fn profiles(&self) -> String {
+        let output = self.on_computer(&["nmcli", "-g", "NAME", "connection", "show"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().filter(|name| *name != "lo").collect()
+    }
+
+    fn port(&self) -> String {
+        self.script("port", &["a"])
+    }
+
+    fn assert_closed(&self) {
+        assert_eq!((self.profiles().as_str(), self.port().as_str()), ("", "unauthorized"));
+    }
+}
+
+impl Drop for Laboratory {
+    fn drop(&mut self) {
+        let down = self.script_command("down", &[]).status().is_ok_and(|status| status.success());
+        assert!(down || std::thread::panicking(), "wired-8021x down");
+    }
+}
+
+fn credentials(username: &str, password: &str) -> String {
+    serde_json::json!({ "login": { "username": username, "password": password } }).to_string()
+}
+
+fn feed(command: &mut Command, input: &str) -> Output {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn ended(output: Output) -> (i32, Value, String) {
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    (output.status.code().unwrap_or(-1), document["login"].clone(), stderr)
+}
+
+#[test]
+fn a_login_opens_the_port_and_a_logout_closes_it() {
+    let laboratory = Laboratory::up();
+    let (status, login, stderr) = laboratory.login((ALICE.0, "wrong"));
+    assert_eq!((status, &login["authenticated"], &login["reason"]), (1, &false.into(), &"rejected".into()), "{stderr}");
+    laboratory.assert_closed();
+
+    // The switch ignores the port for a while after a refusal; a person types again at once.
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, &login["authenticated"]), (0, &true.into()), "{login} {stderr}");
+    let link = &login["links"][0];
+    assert_eq!((&link["interface"], &link["eap"], &link["primary"]), (&"eth0".into(), &"ttls".into(), &true.into()), "{link}");
+    assert_eq!(link["server_subject"], "/O=uni-a/CN=radius.uni-a.example");
+    assert!(link["addresses"][0].as_str().unwrap().starts_with("10.71.1."), "{link}");
+    assert_eq!(link["profile"], login["session"]);
+    assert_eq!(laboratory.port(), "authorized");
+
+    let (status, _, stderr) = laboratory.login(("bob@uni-b.example", "battery-staple"));
+    assert_eq!(status, 75, "{stderr}");
+
+    // Nothing that lasts knows the password: not NetworkManager's files, not a log.
+    let found = laboratory
+        .on_computer(&["grep", "-rl", ALICE.1, "/run", "/etc/NetworkManager", "/var/lib/NetworkManager"])
+        .arg(laboratory.path("log"))
+        .output()
+        .unwrap();
+    assert_eq!((found.status.code(), String::from_utf8_lossy(&found.stdout).as_ref()), (Some(1), ""));
+
+    let (status, login, stderr) = laboratory.logout();
+    laboratory.assert_closed();
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!((&login["changed"], &login["links"][0]["interface"]), (&true.into(), &"eth0".into()), "{login}");
+
+    let (status, login, _) = laboratory.logout();
+    assert_eq!((status, &login["changed"]), (0, &false.into()), "a second logout has nothing to do");
+}
+
+#[test]
+fn peap_and_an_awkward_password_work() {
+    let laboratory = Laboratory::up();
+    let (status, login, stderr) = laboratory.login(("Bob@UNI-B.example", "battery-staple"));
+    // The realm is found whatever its case; whether the name is known is the RADIUS server's affair, and this one is strict.
+    assert_eq!((status, &login["reason"]), (1, &"rejected".into()), "{stderr}");
+    let password = format!("\"é\\'$`;# ñ漢 {}\\\"", "x".repeat(186));
+    assert_eq!(password.chars().count(), 200);
+    laboratory.script("user", &["dave@uni-b.example", &password]);
+    let (status, login, stderr) = laboratory.login(("dave@uni-b.example", &password));
+    assert_eq!((status, &login["links"][0]["eap"]), (0, &"peap".into()), "{login} {stderr}");
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_server_of_another_ca_or_name_gets_nothing() {
+    let laboratory = Laboratory::up();
+    for mode in ["rogue", "wrongname"] {
+        laboratory.script("mode", &[mode]);
+        let (status, login, stderr) = laboratory.login(ALICE);
+        assert_eq!((status, &login["reason"]), (1, &"server_not_trusted".into()), "{mode}: {stderr}");
+        laboratory.assert_closed();
+    }
+}
+
+#[test]
+fn a_network_that_does_not_answer_is_a_timeout() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["radius-down"]);
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, &login["reason"]), (1, &"timeout".into()), "{stderr}");
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_port_without_8021x_never_counts_as_a_login() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["plain"]);
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, &login["reason"]), (1, &"timeout".into()), "{stderr}");
+    assert_eq!(laboratory.profiles(), "");
+}
+
+#[test]
+fn without_a_cable_there_is_no_login() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["unplug"]);
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, &login["reason"]), (1, &"no_carrier".into()), "{stderr}");
+    assert_eq!(laboratory.profiles(), "");
+}
+
+#[test]
+fn a_login_that_cannot_be_told_is_undone() {
+    let laboratory = Laboratory::up();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = laboratory.login_command().stdin(Stdio::piped()).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(74), ""));
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_login_that_is_interrupted_leaves_nothing() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["radius-down"]);
+    // The shell says how its child, the tool, ended; and -v says when it has begun.
+    let tool = format!("{BINARY} login -v --config {} & wait $!; echo $?", laboratory.path("labtools").display());
+    let mut child = laboratory
+        .on_computer(&["bash", "-c", &format!("exec 3<&0; {}", tool.replace(" & ", " <&3 & echo $! >&2; "))])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut pid = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut pid).unwrap();
+    let mut begun = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut begun).unwrap();
+    assert!(begun.contains("asking the network"), "{begun}");
+    // The pid is one of the laboratory's own pid namespace.
+    assert!(laboratory.on_computer(&["kill", "-TERM", pid.trim()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "143\n", "ended by the signal");
+    laboratory.assert_closed();
+}
+
+#[test]
+fn without_a_bus_or_networkmanager_it_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("bus");
+    let configuration = directory.path().join("bus.conf");
+    fs::write(
+        &configuration,
+        format!(
+            "<busconfig><listen>unix:path={}</listen><policy context=\"default\"><allow own=\"*\"/>\
+             <allow send_destination=\"*\" eavesdrop=\"true\"/><allow eavesdrop=\"true\"/></policy></busconfig>",
+            socket.display()
+        ),
+    )
+    .unwrap();
+    let logout =
+        |address: &str| ended(Command::new(BINARY).arg("logout").env("DBUS_SYSTEM_BUS_ADDRESS", address).output().unwrap());
+    let address = format!("unix:path={}", socket.display());
+
+    let (status, _, stderr) = logout(&address);
+    assert_eq!(status, 69);
+    assert!(stderr.contains("connecting to the system bus"), "{stderr}");
+
+    let mut daemon = Command::new("dbus-daemon")
+        .args(["--nofork", "--nopidfile", "--print-address", "--config-file"])
+        .arg(&configuration)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new(); // it prints its address once it listens
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(daemon.stdout.take().unwrap()), &mut ready).unwrap();
+    let (status, _, stderr) = logout(&address);
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    assert_eq!(status, 69);
+    assert!(stderr.contains("org.freedesktop.NetworkManager") && stderr.contains("start NetworkManager"), "{stderr}");
+}
