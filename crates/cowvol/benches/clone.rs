@@ -10,12 +10,15 @@
 
 use std::env;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use cowvol::Token;
+use cowvol::qcow2::CLUSTER_BYTES;
+use tempfile::TempDir;
 
 const RUNS: usize = 20;
 const CROWD: usize = 10_000;
@@ -23,130 +26,135 @@ const GOAL: f64 = 5.0;
 
 fn main() {
     let disk = env::var_os("COWVOL_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    let machine = tempfile::tempdir_in(&disk).expect("a temporary directory");
-    let root = machine.path();
-    prepare(root);
+    let machines = [0, CROWD].map(|crowd| Machine::new(&disk, crowd));
+
+    // By turns, so that whatever else the computer does meets all alike.
+    let mut figures = [Figures::default(), Figures::default()];
+    let mut starts = Vec::new();
+    for run in 0..RUNS {
+        for (machine, figures) in machines.iter().zip(&mut figures) {
+            figures.cowvol.push(machine.clone_with_cowvol(run));
+            figures.qemu_img.push(machine.clone_with_qemu_img(run));
+        }
+        starts.push(timed(|| feed(Command::new(env!("CARGO_BIN_EXE_cowvol")).arg("--version"), "")));
+    }
 
     println!("80 GiB base, median of {RUNS} each (fastest to slowest), in milliseconds, on {}", disk.display());
     println!("{:24}{:>24}{:>24}{:>8}", "volumes there already", "cowvol clone", "qemu-img create + fsync", "ratio");
-    let few = compare(root, "few", 0);
-    crowd(root);
-    let many = compare(root, "many", CROWD);
-
-    let since = Instant::now();
-    cowvol(root, &["list"], "");
-    println!("\ncowvol list of {} volumes: {:.0} ms", CROWD + 2 * RUNS, millis(since.elapsed()));
-    let mut starts: Vec<f64> = Vec::new();
-    for _ in 0..RUNS {
-        let since = Instant::now();
-        cowvol(root, &["--version"], "");
-        starts.push(millis(since.elapsed()));
+    for (Figures { cowvol, qemu_img }, there) in figures.iter().zip([0, CROWD]) {
+        println!("{there:<24}{:>24}{:>24}{:>8.1}", shown(cowvol), shown(qemu_img), median(qemu_img) / median(cowvol));
     }
-    println!("cowvol --version, which does nothing but start: {} ms", figures(&sorted(starts)));
+    println!("cowvol --version, which does nothing but start: {}", shown(&starts));
+    let list = timed(|| cowvol(machines[1].root(), &["list"], ""));
+    println!("cowvol list of {} volumes: {list:.0}", CROWD + 2 * RUNS);
+
     let verdict = |ok| if ok { "met" } else { "MISSED" };
-    let slower = many.cowvol / few.cowvol;
-    println!("goal, {GOAL} times faster: {}", verdict(few.ratio() >= GOAL && many.ratio() >= GOAL));
-    println!("goal, no slower among {CROWD} volumes: {} ({slower:.2} times the time)", verdict(slower < 1.1));
+    let ratio = figures.iter().map(|of| median(&of.qemu_img) / median(&of.cowvol)).fold(f64::INFINITY, f64::min);
+    let slower = median(&figures[1].cowvol) / median(&figures[0].cowvol);
+    println!("goal, at least {GOAL} times faster: {} ({ratio:.1})", verdict(ratio >= GOAL));
+    println!("goal, no slower among {CROWD} volumes: {} ({slower:.2} times the time)", verdict(slower <= 1.1));
 }
 
-/// Medians in milliseconds.
-struct Compared {
-    cowvol: f64,
-    qemu_img: f64,
+/// Milliseconds of each run.
+#[derive(Default)]
+struct Figures {
+    cowvol: Vec<f64>,
+    qemu_img: Vec<f64>,
 }
 
-impl Compared {
-    fn ratio(&self) -> f64 {
-        self.qemu_img / self.cowvol
+/// A machine in a directory.
+struct Machine {
+    directory: TempDir,
+}
+
+impl Machine {
+    /// With a base, and the volumes of a crowd of users.
+    fn new(disk: &Path, crowd: usize) -> Machine {
+        let machine = Machine { directory: tempfile::tempdir_in(disk).expect("a temporary directory") };
+        let base = machine.root().join("qcow2/backing/windows/7.qcow2");
+        fs::create_dir_all(base.parent().expect("a parent")).expect("directories");
+        feed(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("80G"), "");
+        feed(Command::new("qemu-io").args(["-c", "write -q 0 64M"]).arg(&base), "");
+        let bases_ini = "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=7\n";
+        fs::write(machine.root().join("qcow2/backing/bases.ini"), bases_ini).expect("bases.ini");
+
+        machine.clone_with_cowvol(RUNS);
+        let model = fs::read(machine.home("cowvol", RUNS).join("windows@7.qcow2")).expect("a volume");
+        for user in 0..crowd {
+            let directory = machine.home("crowd", user);
+            fs::create_dir(&directory).expect("a directory");
+            let copy = File::create(directory.join("windows@7.qcow2")).expect("a file");
+            // As sparse as the model: three of its clusters hold something.
+            for (cluster, bytes) in model.chunks(CLUSTER_BYTES as usize).take(3).enumerate() {
+                copy.write_all_at(&bytes[..4096], cluster as u64 * CLUSTER_BYTES).expect("a write");
+            }
+            copy.set_len(model.len() as u64).expect("a length");
+        }
+        nix::unistd::sync();
+        machine
     }
-}
 
-/// Runs both by turns, so that whatever else the machine does meets both.
-fn compare(root: &Path, round: &str, there: usize) -> Compared {
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for run in 0..RUNS {
-        let request = format!("[login]\nuser={round}-{run}@uni-a.example\nauthenticated=true\n");
-        let since = Instant::now();
-        cowvol(root, &["clone"], &request);
-        ours.push(millis(since.elapsed()));
-
-        let directory = root.join("qcow2/user").join(Token::of(&format!("{round}-{run}@qemu-img.example")).as_str());
-        let since = Instant::now();
-        qemu_img(&directory);
-        theirs.push(millis(since.elapsed()));
+    fn root(&self) -> &Path {
+        self.directory.path()
     }
-    let (ours, theirs) = (sorted(ours), sorted(theirs));
-    let compared = Compared { cowvol: median(&ours), qemu_img: median(&theirs) };
-    println!("{there:<24}{:>24}{:>24}{:>8.1}", figures(&ours), figures(&theirs), compared.ratio());
-    compared
+
+    fn home(&self, by: &str, run: usize) -> PathBuf {
+        self.root().join("qcow2/user").join(Token::of(&format!("{run}@{by}.example")).as_str())
+    }
+
+    fn clone_with_cowvol(&self, run: usize) -> f64 {
+        let request = format!("[login]\nuser={run}@cowvol.example\nauthenticated=true\n");
+        timed(|| cowvol(self.root(), &["clone"], &request))
+    }
+
+    fn clone_with_qemu_img(&self, run: usize) -> f64 {
+        let directory = self.home("qemu-img", run);
+        let overlay = directory.join("windows@7.qcow2");
+        timed(|| {
+            fs::create_dir(&directory).expect("a directory");
+            let mut command = Command::new("qemu-img");
+            command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "../../backing/windows/7.qcow2"]).arg(&overlay);
+            feed(&mut command, "");
+            for durable in [&overlay, &directory, directory.parent().expect("a parent")] {
+                File::open(durable).and_then(|file| file.sync_all()).expect("a sync");
+            }
+        })
+    }
 }
 
 fn cowvol(root: &Path, arguments: &[&str], request: &str) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cowvol"));
-    let input = root.join("request.ini");
-    fs::write(&input, request).expect("a request");
-    command.args(arguments).arg("--root").arg(root).stdin(File::open(input).expect("the request"));
-    finish(&mut command);
+    command.args(arguments).arg("--root").arg(root);
+    feed(&mut command, request);
 }
 
-fn qemu_img(directory: &Path) {
-    fs::create_dir(directory).expect("a directory");
-    let overlay = directory.join("windows@7.qcow2");
-    let mut command = Command::new("qemu-img");
-    command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "../../backing/windows/7.qcow2"]).arg(&overlay);
-    finish(command.stdin(Stdio::null()));
-    for durable in [&overlay, directory, directory.parent().expect("a parent")] {
-        File::open(durable).and_then(|file| file.sync_all()).expect("a sync");
-    }
-}
-
-fn prepare(root: &Path) {
-    let base = root.join("qcow2/backing/windows/7.qcow2");
-    fs::create_dir_all(base.parent().expect("a parent")).expect("directories");
-    fs::create_dir_all(root.join("qcow2/user")).expect("directories");
-    finish(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("80G"));
-    finish(Command::new("qemu-io").args(["-c", "write -q 0 64M"]).arg(&base));
-    let bases_ini = "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=7\n";
-    fs::write(root.join("qcow2/backing/bases.ini"), bases_ini).expect("bases.ini");
-}
-
-/// Copies of a volume that was cloned, under the tokens of as many users.
-fn crowd(root: &Path) {
-    let users = root.join("qcow2/user");
-    let model = users.join(Token::of("few-0@uni-a.example").as_str()).join("windows@7.qcow2");
-    let model = fs::read(model).expect("a volume");
-    for user in 0..CROWD {
-        let directory = users.join(Token::of(&format!("crowd-{user}")).as_str());
-        fs::create_dir(&directory).expect("a directory");
-        let copy = File::create(directory.join("windows@7.qcow2")).expect("a file");
-        // As sparse as the model: the three clusters that hold something.
-        for cluster in model.chunks(cowvol::qcow2::CLUSTER_BYTES as usize).take(3).enumerate() {
-            copy.write_all_at(&cluster.1[..4096], cluster.0 as u64 * cowvol::qcow2::CLUSTER_BYTES).expect("a write");
-        }
-        copy.set_len(model.len() as u64).expect("a length");
-    }
-    nix::unistd::sync();
-}
-
-fn finish(command: &mut Command) -> Output {
-    let output = command.output().expect("the program starts");
+fn feed(command: &mut Command, input: &str) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("a request");
+    let output = child.wait_with_output().expect("the program ends");
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
+/// Milliseconds that something takes.
+fn timed(what: impl FnOnce()) -> f64 {
+    let since = Instant::now();
+    what();
+    since.elapsed().as_secs_f64() * 1e3
 }
 
-fn sorted(mut figures: Vec<f64>) -> Vec<f64> {
-    figures.sort_by(f64::total_cmp);
-    figures
+fn sorted(figures: &[f64]) -> Vec<f64> {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
 }
 
-fn median(sorted: &[f64]) -> f64 {
+fn median(figures: &[f64]) -> f64 {
+    let sorted = sorted(figures);
     (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
-fn figures(sorted: &[f64]) -> String {
-    format!("{:.2} ({:.2} to {:.2})", median(sorted), sorted[0], sorted[sorted.len() - 1])
+fn shown(figures: &[f64]) -> String {
+    let sorted = sorted(figures);
+    format!("{:.2} ({:.2} to {:.2})", median(figures), sorted[0], sorted[sorted.len() - 1])
 }

@@ -63,7 +63,7 @@ pub struct Header {
     pub reftable_entries: u64,
     /// The width of a reference count in bits as a power of two, 0 to 6.
     pub refcount_order: u32,
-    /// Whether compressed clusters are zstd, or L2 entries have subclusters: features that change how data is read.
+    /// Whether nothing changes how data is read: no zstd in compressed clusters, no subclusters in L2 entries.
     pub plain: bool,
     /// The name of the backing file, as it stands there.
     pub backing_name: Option<String>,

@@ -43,7 +43,9 @@ fn the_first_login_creates_and_the_second_reuses() {
     assert!(second["held_bytes"].as_u64() > first["held_bytes"].as_u64());
     qemu_io(&file, &["read -q -P 0x77 1M 64k", "read -q -P 0x55 2M 64k", "read -q -P 0xaa 512M 1M", "read -q -P 0 5M 64k"]);
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
-    assert_eq!(fs::metadata(machine.home(ALICE)).unwrap().mode() & 0o7777, 0o700);
+    for directory in [machine.home(ALICE), machine.users(), machine.root().join("run/labtools")] {
+        assert_eq!(fs::metadata(directory).unwrap().mode() & 0o7777, 0o700);
+    }
 }
 
 #[test]
@@ -207,6 +209,19 @@ fn qemu_agrees_about_what_the_overlay_is() {
     let base = base_path(machine.root(), "windows", 7);
     let info: Value = serde_json::from_str(&qemu_img(&["info", "--output=json", base.to_str().unwrap()])).unwrap();
     assert_eq!(info["virtual-size"], machine.volume(ALICE, None)["virtual_bytes"]);
+}
+
+#[test]
+fn the_record_in_the_overlay_is_what_the_man_page_says() {
+    let machine = Machine::new();
+    machine.volume(ALICE, None);
+    let file_bytes = fs::metadata(base_path(machine.root(), "windows", 7)).unwrap().len();
+    let record =
+        format!(r#"{{"schema":1,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{file_bytes}}}"#);
+    let header = fs::read(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
+    let at = header.windows(4).position(|magic| magic == 0x6c74_6376u32.to_be_bytes()).unwrap();
+    let length = u32::from_be_bytes(header[at + 4..at + 8].try_into().unwrap()) as usize;
+    assert_eq!(std::str::from_utf8(&header[at + 8..at + 8 + length]), Ok(record.as_str()));
 }
 
 #[test]
