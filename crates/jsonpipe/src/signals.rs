@@ -10,8 +10,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 /// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the process by the signal:
 /// whoever waits for it sees the truth.
 ///
-/// Take it before the first thread starts, so that every thread inherits the mask. `std::process::Command` clears the mask in
-/// children.
+/// Take it before the first thread starts, so that every thread inherits the mask. Programs that are started inherit it, too
+/// (`std::process::Command` does not clear it): one that is to hear these signals needs its mask emptied between fork and exec.
 #[derive(Debug)]
 pub struct Deferred {
     arrived: SignalFd,
