@@ -113,7 +113,9 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.option("-mon", "chardev=monitor,mode=control");
     if let Some(console) = &settings.console {
         line.descriptor(descriptors.console, CONSOLE_SET, &console.display().to_string());
-        line.option("-serial", format!("file:/dev/fdset/{CONSOLE_SET}"));
+        // Appended to, for QEMU would truncate it otherwise, and a pipe cannot be truncated.
+        line.option("-chardev", format!("file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on"));
+        line.option("-serial", "chardev:console");
     }
     line.0
 }

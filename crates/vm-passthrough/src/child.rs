@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{getpid, getppid, setgroups, setresgid, setresuid};
 
 use crate::identity::Identity;
@@ -73,6 +73,8 @@ impl Start<'_> {
                 setresgid(gid, gid, gid)?;
                 setresuid(uid, uid, uid)?;
             }
+            // Our own signals may be waiting, and a child inherits that.
+            SigSet::empty().thread_set_mask()?;
             prctl::set_no_new_privs()?;
             // After the change of user, which would clear it. If our parent died before this line nobody would tell us.
             prctl::set_pdeathsig(Signal::SIGKILL)?;

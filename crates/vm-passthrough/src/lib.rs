@@ -48,8 +48,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     let model = machine::model(common)?;
     let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref())?;
-    let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
     let identity = Identity::resolve(&settings.user)?;
+    let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
     let plan = Plan { volume, profile, settings, machine, identity };
     match arguments.action {
         Action::Plan => {

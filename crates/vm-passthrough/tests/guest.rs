@@ -1,0 +1,661 @@
+//! Real guests: QEMU boots a disk of one sector, whose few instructions do what each test needs.
+//!
+//! Every test works in a network namespace of its own, which lasts as long as the test's thread: the machine's firewall is not
+//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip and losetup.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, geteuid, mkfifo};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The user that QEMU runs as, and another; neither needs to exist.
+const QEMU_USER: &str = "64055";
+const OTHER_USER: &str = "64056";
+
+const QEMU: &str = "/usr/bin/qemu-system-x86_64";
+const UP: &str = "guest is up\n";
+
+/// What a guest does once it is up.
+mod then {
+    /// Writes its boot sector to sector 1 and shuts down.
+    pub const WRITE_AND_SHUT_DOWN: &[&[u8]] = &[WRITE, SHUT_DOWN];
+    /// Waits for the power button and shuts down.
+    pub const WAIT_FOR_THE_BUTTON: &[&[u8]] = &[WAIT, SHUT_DOWN];
+    /// Starts again and again.
+    pub const REBOOT: &[&[u8]] = &[&[0xb0, 0xfe, 0xe6, 0x64, 0xf4]]; // mov al, 0xfe; out 0x64, al; hlt
+    /// Does not listen to anybody.
+    pub const STAND_STILL: &[&[u8]] = &[&[0xfa, 0xf4, 0xeb, 0xfd]]; // cli; again: hlt; jmp again
+    /// Shuts down.
+    pub const SHUT_DOWN: &[u8] = &[
+        0xba, 0x04, 0x06, // mov dx, 0x604: ACPI's power control
+        0xb8, 0x00, 0x20, // mov ax, 0x2000: soft off
+        0xef, 0xf4, // out dx, ax; hlt
+    ];
+    const WRITE: &[u8] = &[
+        0xbe, 0x20, 0x7d, // mov si, 0x7d20: the packet
+        0xb8, 0x00, 0x43, // mov ax, 0x4300: extended write
+        0xcd, 0x13, // int 0x13
+    ];
+    const WAIT: &[u8] = &[
+        0xfa, // cli
+        0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, // mov dx, 0x602; mov ax, 0x100; out dx, ax: tell of the button
+        0xba, 0x00, 0x06, // mov dx, 0x600
+        0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa, // again: in ax, dx; test ah, 1; jz again
+    ];
+}
+
+/// A disk of one sector, which the BIOS loads at 0x7c00 and runs.
+fn boot_sector(then: &[&[u8]]) -> Vec<u8> {
+    let say = [
+        0x31, 0xc0, 0x8e, 0xd8, 0x52, // xor ax, ax; mov ds, ax; push dx: the drive's number
+        0xbe, 0x00, 0x7d, // mov si, 0x7d00: the message
+        0xba, 0xf8, 0x03, // mov dx, 0x3f8: the first serial port
+        0xac, 0x84, 0xc0, 0x74, 0x03, // again: lodsb; test al, al; jz done
+        0xee, 0xeb, 0xf8, // out dx, al; jmp again
+        0x5a, // done: pop dx
+    ];
+    let mut code = say.to_vec();
+    code.extend(then.concat());
+    let mut sector = vec![0; 512];
+    sector[..code.len()].copy_from_slice(&code);
+    sector[0x100..][..UP.len()].copy_from_slice(UP.as_bytes());
+    // The packet: 16 bytes, 1 sector, from 0000:7c00, to sector 1.
+    sector[0x120..][..16].copy_from_slice(&[16, 0, 1, 0, 0x00, 0x7c, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// A machine in a directory that only root can enter, and a network of its own.
+struct Machine {
+    root: TempDir,
+    settings: String,
+    document: Value,
+}
+
+impl Machine {
+    /// One whose disk is an overlay of a base that boots and does `then`.
+    fn new(then: &[&[u8]]) -> Machine {
+        assert!(geteuid().is_root(), "these tests start QEMU as another user in a network namespace: run them as root");
+        unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+        succeed("ip", &["link", "set", "lo", "up"]);
+
+        let root = tempfile::tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("etc/labtools")).unwrap();
+        fs::write(path("etc/labtools/profiles.ini"), "[profile.linux]\nmemory=64M\ncores=1\n").unwrap();
+        mkfifo(&path("console"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        fs::write(path("boot.raw"), boot_sector(then)).unwrap();
+        let [boot, base, overlay] = ["boot.raw", "base.qcow2", "overlay.qcow2"].map(|name| path(name).display().to_string());
+        succeed("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &boot, &base]);
+        succeed("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay, "1M"]);
+        let document = json!({"volume": {"path": "/overlay.qcow2", "format": "qcow2", "ostype": "linux",
+            "backing_path": "/base.qcow2", "backing_format": "qcow2"}});
+        Machine { root, settings: format!("user={QEMU_USER}\nconsole=/console\n"), document }
+    }
+
+    /// One where `then` does not matter, for what goes wrong before.
+    fn any() -> Machine {
+        Machine::new(&[then::SHUT_DOWN])
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        self.write("etc/labtools/vm-passthrough.ini", &format!("[qemu]\n{}", self.settings));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
+        command.arg(verb).arg("--root").arg(self.root.path());
+        command
+    }
+
+    /// Starts a guest.
+    fn start(&self) -> Session {
+        self.start_by(self.command("run"))
+    }
+
+    /// Starts a guest by a command of the test's own.
+    fn start_by(&self, mut command: Command) -> Session {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let console = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(self.path("console")).unwrap();
+        Session { tool: feed(&mut command, &self.document), console, heard: String::new() }
+    }
+
+    /// Runs the tool to its end.
+    fn run(&self) -> Ended {
+        self.start().end()
+    }
+
+    /// Nothing of a run is left: no rule, no lock.
+    fn is_as_before(&self) {
+        assert_eq!(ruleset(), "");
+        assert!(self.can_lock());
+    }
+
+    fn can_lock(&self) -> bool {
+        let file = File::create(self.path("run/labtools/guest.lock")).unwrap();
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
+    }
+
+    /// A program in QEMU's place, for faults that the real one cannot be made to show.
+    fn fake_qemu(&mut self, script: &str) {
+        // QEMU's user must be able to reach it, which it cannot in our directory's stead.
+        fs::set_permissions(self.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        self.write("qemu", &format!("#!/bin/bash\n{script}\n"));
+        fs::set_permissions(self.path("qemu"), fs::Permissions::from_mode(0o755)).unwrap();
+        self.settings += &format!("binary={}\n", self.path("qemu").display());
+    }
+}
+
+/// A tool that runs a guest.
+struct Session {
+    tool: Child,
+    console: File,
+    heard: String,
+}
+
+/// How the tool ended.
+struct Ended {
+    status: ExitStatus,
+    stdout: String,
+    stderr: String,
+}
+
+impl Session {
+    /// Waits until the guest has said that it is up for the `times`th time.
+    fn is_up(&mut self, times: usize) {
+        while self.heard.matches(UP).count() < times {
+            assert!(self.listen(), "the guest ended before it was up: {:?}", self.heard);
+        }
+    }
+
+    /// Waits until QEMU, which alone holds the other end of the console, is gone.
+    fn qemu_is_gone(&mut self) {
+        while self.listen() {}
+    }
+
+    /// Takes what the guest says; false when there is nobody left to say anything.
+    fn listen(&mut self) -> bool {
+        let mut fds = [PollFd::new(self.console.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::from(u16::MAX); // a minute: only a test that has failed already waits for it
+        assert_ne!(poll(&mut fds, patience).unwrap(), 0, "the guest says nothing more: {:?}", self.heard);
+        let mut chunk = [0; 256];
+        match self.console.read(&mut chunk) {
+            Ok(count) => {
+                self.heard += &String::from_utf8_lossy(&chunk[..count]);
+                count > 0
+            }
+            Err(error) => panic!("reading the console: {error}"),
+        }
+    }
+
+    /// The QEMU that the tool has started.
+    fn qemu(&self) -> Pid {
+        let parent = format!("PPid:\t{}", self.tool.id());
+        let is_child = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&parent));
+        let processes =
+            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
+        let mut children = processes.filter(is_child);
+        let child = Pid::from_raw(children.next().expect("a QEMU"));
+        assert_eq!(children.next(), None, "one QEMU");
+        child
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.tool.id() as i32), signal).unwrap();
+    }
+
+    fn end(mut self) -> Ended {
+        let mut said = [String::new(), String::new()];
+        self.tool.stdout.take().unwrap().read_to_string(&mut said[0]).unwrap();
+        self.tool.stderr.take().unwrap().read_to_string(&mut said[1]).unwrap();
+        let [stdout, stderr] = said;
+        Ended { status: self.tool.wait().unwrap(), stdout, stderr }
+    }
+}
+
+/// A test that fails leaves no guest behind.
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.tool.kill();
+        let _ = self.tool.wait();
+    }
+}
+
+impl Ended {
+    fn guest(&self) -> Value {
+        let document: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("{}{}", self.stdout, self.stderr));
+        document["guest"].clone()
+    }
+
+    /// It ended with `status`, printed nothing, and its one line of complaint begins like this.
+    #[track_caller]
+    fn refused(&self, status: i32, complaint: &str) {
+        assert_eq!((self.status.code(), self.stdout.as_str()), (Some(status), ""), "{}", self.stderr);
+        assert!(self.stderr.starts_with(&format!("vm-passthrough: {complaint}")), "{}", self.stderr);
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+    }
+}
+
+fn feed(command: &mut Command, document: &Value) -> Child {
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(document.to_string().as_bytes()).unwrap();
+    child
+}
+
+fn succeed(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn ruleset() -> String {
+    succeed("nft", &["-n", "list", "ruleset"])
+}
+
+/// Whether a user's packet to the loopback leaves, and the listener there gets it and nothing else.
+fn reaches_loopback(user: &str, address: &str) -> bool {
+    let listener = UdpSocket::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let send = format!("echo {user} > /dev/udp/{address}/{port}");
+    let sender = Command::new("setpriv")
+        .args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", &send])
+        .output()
+        .expect("setpriv");
+    listener.set_nonblocking(true).unwrap();
+    let mut packet = [0; 16];
+    // On the loopback a packet that was sent has arrived.
+    let arrived = listener.recv(&mut packet).is_ok_and(|size| packet[..size] == *format!("{user}\n").as_bytes());
+    assert_eq!(sender.status.success(), arrived, "{}", String::from_utf8_lossy(&sender.stderr));
+    arrived
+}
+
+#[test]
+fn a_guest_boots_writes_to_its_own_disk_and_shuts_down() {
+    let machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
+    let base = fs::read(machine.path("base.qcow2")).unwrap();
+    let ended = machine.run();
+
+    let guest = ended.guest();
+    assert_eq!((ended.status.code(), ended.stderr.as_str()), (Some(0), ""));
+    assert_eq!((&guest["changed"], &guest["ended"], &guest["handed_back"]), (&json!(true), &json!("shutdown"), &json!(true)));
+    assert_eq!((&guest["accel"], guest.get("ended_reason")), (&json!("tcg"), None));
+    assert!(guest["started_at"].as_str().unwrap() <= guest["ended_at"].as_str().unwrap());
+
+    assert_eq!(fs::read(machine.path("base.qcow2")).unwrap(), base);
+    let [overlay, raw] = ["overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
+    succeed("qemu-img", &["check", "-q", &overlay]);
+    succeed("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw]);
+    let after = fs::read(raw).unwrap();
+    assert_eq!(after[512..1024], boot_sector(then::WRITE_AND_SHUT_DOWN));
+    machine.is_as_before();
+}
+
+#[test]
+fn raw_disks_are_files_or_block_devices() {
+    let mut machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
+    let raw = machine.path("boot.raw");
+    File::options().write(true).open(&raw).unwrap().set_len(1 << 20).unwrap();
+    machine.document = json!({"volume": {"path": "/boot.raw", "format": "raw", "ostype": "linux"}});
+    assert_eq!(machine.run().guest()["ended"], "shutdown");
+    let written = fs::read(&raw).unwrap();
+    assert_eq!(written[512..1024], written[..512]);
+
+    fs::write(&raw, boot_sector(then::WRITE_AND_SHUT_DOWN)).unwrap();
+    File::options().write(true).open(&raw).unwrap().set_len(1 << 20).unwrap();
+    let device = succeed("losetup", &["--find", "--show", raw.to_str().unwrap()]).trim().to_owned();
+    fs::create_dir(machine.path("dev")).unwrap();
+    symlink(&device, machine.path("dev/disk")).unwrap();
+    machine.document = json!({"volume": {"path": "/dev/disk", "format": "raw", "ostype": "linux"}});
+    let ended = machine.run();
+    succeed("losetup", &["--detach", &device]);
+    assert_eq!(ended.guest()["ended"], "shutdown");
+    let written = fs::read(&raw).unwrap();
+    assert_eq!(written[512..1024], written[..512]);
+
+    machine.document = json!({"volume": {"path": "/dev/file", "format": "raw", "ostype": "linux"}});
+    machine.write("dev/file", "");
+    machine.run().refused(65, &format!("opening {}: not a block device", machine.path("dev/file").display()));
+}
+
+#[test]
+fn qemu_is_confined_while_the_guest_runs() {
+    let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    assert!(reaches_loopback(QEMU_USER, "127.0.0.1") && reaches_loopback(QEMU_USER, "::1"));
+
+    // Started as careless scripts do, with a descriptor left open.
+    machine.write("left-open", "");
+    let mut careless = Command::new("bash");
+    careless.args(["-c", "exec 9<>\"$1\"; shift; exec \"$@\"", "bash"]).arg(machine.path("left-open"));
+    let command = machine.command("run");
+    careless.arg(command.get_program()).args(command.get_args());
+    let mut session = machine.start_by(careless);
+    session.is_up(1);
+
+    let qemu = session.qemu();
+    let status = fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for name in ["Uid", "Gid"] {
+        assert_eq!(field(name), [QEMU_USER; 4].join(" "));
+    }
+    assert_eq!((field("Groups"), field("CapPrm"), field("CapInh")), (String::new(), "0".repeat(16), "0".repeat(16)));
+    assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()));
+    let limits = fs::read_to_string(format!("/proc/{qemu}/limits")).unwrap();
+    let core: Vec<&str> = limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
+    assert_eq!(core[4..6], ["0", "0"]);
+    assert!(fs::read(format!("/proc/{qemu}/environ")).unwrap().is_empty());
+
+    // It can use what it was handed, and none of it by its path.
+    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{qemu}/fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .filter(|path| path.starts_with(machine.root.path()))
+        .collect();
+    for name in ["overlay.qcow2", "base.qcow2", "console"] {
+        assert!(open.contains(&machine.path(name)), "{name}: {open:?}");
+        let test = ["--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", "test", "-r"];
+        assert!(!Command::new("setpriv").args(test).arg(machine.path(name)).status().unwrap().success());
+    }
+    let handed = |path: &PathBuf| ["overlay.qcow2", "base.qcow2", "console"].iter().any(|name| *path == machine.path(name));
+    assert!(open.iter().all(handed), "{open:?}");
+
+    // The rule stands, and it is about this user only.
+    for address in ["127.0.0.1", "::1"] {
+        assert!(!reaches_loopback(QEMU_USER, address));
+        assert!(reaches_loopback(OTHER_USER, address));
+    }
+
+    session.signal(Signal::SIGTERM);
+    session.end();
+    assert!(reaches_loopback(QEMU_USER, "127.0.0.1") && reaches_loopback(QEMU_USER, "::1"));
+}
+
+#[test]
+fn a_guest_that_reboots_goes_on() {
+    let mut machine = Machine::new(then::REBOOT);
+    machine.settings += "shutdown_seconds=0\n";
+    let mut session = machine.start();
+    session.is_up(3);
+    session.signal(Signal::SIGINT);
+    let ended = session.end();
+    assert_eq!((ended.status.signal(), &ended.guest()["ended"]), (Some(Signal::SIGINT as i32), &json!("stopped")));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_signal_shuts_the_guest_down_and_then_ends_the_tool() {
+    let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.status.signal(), ended.stderr.as_str()), (Some(Signal::SIGTERM as i32), ""));
+    assert_eq!((&guest["ended"], guest.get("ended_reason"), &guest["handed_back"]), (&json!("stopped"), None, &json!(true)));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_guest_that_does_not_listen_is_switched_off() {
+    let mut machine = Machine::new(then::STAND_STILL);
+    machine.settings += "shutdown_seconds=0\n";
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!(ended.status.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!((&guest["ended"], &guest["ended_reason"]), (&json!("stopped"), &json!("it did not shut down within 0 s")));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_qemu_that_hangs_is_killed() {
+    let mut machine = Machine::new(then::STAND_STILL);
+    machine.settings += "shutdown_seconds=0\n";
+    let mut session = machine.start();
+    session.is_up(1);
+    kill(session.qemu(), Signal::SIGSTOP).unwrap();
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!(ended.status.signal(), Some(Signal::SIGTERM as i32));
+    assert_eq!(
+        (&guest["ended"], &guest["ended_reason"]),
+        (&json!("stopped"), &json!("QEMU did not quit within 10 s and was killed"))
+    );
+    machine.is_as_before();
+}
+
+#[test]
+fn a_qemu_that_is_killed_is_a_guest_that_died() {
+    let machine = Machine::new(then::STAND_STILL);
+    let mut session = machine.start();
+    session.is_up(1);
+    kill(session.qemu(), Signal::SIGKILL).unwrap();
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!((&guest["ended"], &guest["handed_back"]), (&json!("died"), &json!(true)));
+    assert_eq!(guest["ended_reason"], "QEMU ended: signal: 9 (SIGKILL): it said nothing");
+    machine.is_as_before();
+}
+
+#[test]
+fn a_qemu_that_somebody_else_stops_is_a_guest_that_died() {
+    let machine = Machine::new(then::STAND_STILL);
+    let mut session = machine.start();
+    session.is_up(1);
+    kill(session.qemu(), Signal::SIGTERM).unwrap();
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.status.code(), &guest["ended"]), (Some(1), &json!("died")));
+    let reason = guest["ended_reason"].as_str().unwrap();
+    assert!(reason.starts_with("QEMU ended: host-signal: exit status: 0: "), "{reason}");
+    machine.is_as_before();
+}
+
+#[test]
+fn a_killed_tool_takes_its_guest_along_and_the_next_one_clears_up() {
+    let machine = Machine::new(then::STAND_STILL);
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGKILL);
+    session.qemu_is_gone();
+    assert_eq!(session.end().status.signal(), Some(Signal::SIGKILL as i32));
+    assert_ne!(ruleset(), "");
+    assert!(machine.can_lock());
+
+    let mut session = machine.start();
+    session.is_up(1);
+    assert_eq!(ruleset().matches("drop").count(), 1);
+    kill(session.qemu(), Signal::SIGKILL).unwrap();
+    session.end();
+    machine.is_as_before();
+}
+
+#[test]
+fn one_guest_at_a_time() {
+    let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    let mut session = machine.start();
+    session.is_up(1);
+    let second = machine.run();
+    let lock = machine.path("run/labtools/guest.lock");
+    second.refused(75, &format!("locking {}: another guest runs; try again when it has ended", lock.display()));
+    // The first does not notice.
+    assert_ne!(ruleset(), "");
+    session.signal(Signal::SIGTERM);
+    assert_eq!(session.end().guest()["ended"], "stopped");
+    machine.is_as_before();
+}
+
+#[test]
+fn a_missing_disk_is_66() {
+    let machine = Machine::any();
+    for name in ["base.qcow2", "overlay.qcow2"] {
+        fs::remove_file(machine.path(name)).unwrap();
+        let ended = machine.run();
+        ended.refused(66, &format!("opening {}: No such file", machine.path(name).display()));
+        machine.is_as_before();
+    }
+}
+
+#[test]
+fn a_link_in_the_place_of_a_disk_is_not_followed() {
+    let machine = Machine::any();
+    fs::rename(machine.path("base.qcow2"), machine.path("elsewhere")).unwrap();
+    symlink("elsewhere", machine.path("base.qcow2")).unwrap();
+    machine.run().refused(74, &format!("opening {}: Too many levels of symbolic links", machine.path("base.qcow2").display()));
+}
+
+#[test]
+fn a_broken_disk_is_what_qemu_says() {
+    let machine = Machine::any();
+    machine.write("overlay.qcow2", "no qcow2");
+    let ended = machine.run();
+    ended.refused(69, "QEMU ended before it was ready: exit status: 1: ");
+    assert!(ended.stderr.contains("Image is not in qcow2 format"), "{}", ended.stderr);
+    machine.is_as_before();
+}
+
+#[test]
+fn no_qemu_is_69() {
+    let mut machine = Machine::any();
+    machine.settings += "binary=/nonexistent/qemu\n";
+    machine.run().refused(69, "starting /nonexistent/qemu: No such file or directory");
+    machine.is_as_before();
+}
+
+#[test]
+fn a_qemu_that_dies_after_its_greeting_is_69() {
+    let mut machine = Machine::any();
+    machine.fake_qemu(concat!(
+        "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
+        "printf '{\"QMP\": {}}\\r\\n' >&\"$monitor\"\n",
+        "echo 'cannot set up guest memory' >&2\n",
+        "exit 3",
+    ));
+    machine.run().refused(69, "QEMU ended before it was ready: exit status: 3: cannot set up guest memory");
+    machine.is_as_before();
+}
+
+#[test]
+fn no_nft_is_69_and_nothing_starts() {
+    let mut machine = Machine::any();
+    machine.fake_qemu("echo started > /proc/self/fd/2; exit 3");
+    let mut command = machine.command("run");
+    command.env("PATH", "/nonexistent");
+    machine.start_by(command).end().refused(69, "installing the firewall rule for QEMU's user: no program nft; install nftables");
+    machine.is_as_before();
+}
+
+#[test]
+fn starting_a_guest_needs_root() {
+    let machine = Machine::any();
+    fs::set_permissions(machine.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (verb, status) in [("run", 77), ("plan", 0)] {
+        let command = machine.command(verb);
+        let mut unprivileged = Command::new("setpriv");
+        unprivileged.args(["--reuid", OTHER_USER, "--regid", OTHER_USER, "--clear-groups"]);
+        unprivileged.arg(command.get_program()).args(command.get_args());
+        let ended = machine.start_by(unprivileged).end();
+        assert_eq!(ended.status.code(), Some(status), "{}", ended.stderr);
+    }
+}
+
+/// A machine with one device to hand over, whose driver is `driver`.
+fn with_a_device(driver: &str) -> Machine {
+    let machine = Machine::any();
+    machine.write("etc/labtools/models.ini", "[model.Test]\ndevices=00:02.0\n");
+    machine.write("sys/class/dmi/id/product_name", "Test\n");
+    let device = "sys/bus/pci/devices/0000:00:02.0";
+    machine.write(&format!("{device}/vendor"), "0x8086\n");
+    symlink(Path::new("../../drivers").join(driver), machine.path(device).join("driver")).unwrap();
+    machine
+}
+
+#[test]
+fn a_device_that_was_not_prepared_is_78() {
+    with_a_device("i915").run().refused(78, "PCI device 0000:00:02.0: bound to i915; bind it to vfio-pci before the session");
+
+    let machine = with_a_device("vfio-pci");
+    machine.run().refused(78, "PCI device 0000:00:02.0: in no IOMMU group; switch on VT-d");
+
+    symlink("../../../../kernel/iommu_groups/7", machine.path("sys/bus/pci/devices/0000:00:02.0/iommu_group")).unwrap();
+    let group = machine.path("dev/vfio/7");
+    machine.run().refused(78, &format!("looking at {}: No such file", group.display()));
+
+    // Where the real node would be. Its mode is all that is looked at here.
+    machine.write("dev/vfio/7", "");
+    fs::set_permissions(&group, fs::Permissions::from_mode(0o600)).unwrap();
+    machine.run().refused(78, &format!("{}: QEMU's user cannot use it; give it to user {QEMU_USER}", group.display()));
+    machine.is_as_before();
+}
+
+#[test]
+fn huge_pages_must_be_there() {
+    let machine = Machine::any();
+    machine.write("etc/labtools/profiles.ini", "[profile.linux]\nmemory=64M\ncores=1\nhugepages=true\n");
+    let mount = machine.path("hugepages");
+    fs::create_dir(&mount).unwrap();
+    machine.run().refused(78, &format!("{}: not a mounted hugetlbfs; mount one there", mount.display()));
+    machine.is_as_before();
+}
+
+/// What a plan says of this machine's KVM.
+fn accel(machine: &Machine) -> Value {
+    let guest = machine.start_by(machine.command("plan")).end().guest();
+    assert_eq!(guest["argv"][2], guest["accel"]);
+    assert_eq!(guest["argv"][4], if guest["accel"] == "kvm" { "host" } else { "qemu64" });
+    guest["accel"].clone()
+}
+
+#[test]
+fn kvm_is_used_where_a_guest_really_starts_on_it() {
+    let machine = Machine::any();
+    assert_eq!(accel(&machine), "tcg", "a machine without /dev/kvm");
+
+    // Here is what this machine says, and the judge is a whole guest that shuts itself down.
+    machine.write("dev/kvm", "");
+    let disk = format!("if=none,id=disk,format=raw,file={}", machine.path("boot.raw").display());
+    let judge = Command::new("timeout")
+        .args(["30", QEMU, "-accel", "kvm", "-cpu", "host", "-m", "64M", "-nodefaults", "-display", "none"])
+        .args(["-drive", &disk, "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=disk"])
+        .output()
+        .unwrap();
+    assert_eq!(accel(&machine), if judge.status.success() { "kvm" } else { "tcg" });
+}
+
+#[test]
+fn kvm_is_believed_for_its_proof_alone() {
+    // Fakes, for what a given machine's KVM does or does not do.
+    for (script, accel_name) in [("exit 85", "kvm"), ("exit 0", "tcg"), ("exit 1", "tcg"), ("exec sleep 600", "tcg")] {
+        let mut machine = Machine::any();
+        machine.write("dev/kvm", "");
+        machine.fake_qemu(script);
+        assert_eq!(accel(&machine), accel_name, "{script}");
+    }
+}

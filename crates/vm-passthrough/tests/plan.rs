@@ -1,0 +1,249 @@
+//! QEMU's command line for each machine, and what keeps it from being made. The machines are directories in testdata.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jsonpipe::testkit::{Ended, Stage};
+use jsonpipe::{Common, Document};
+use serde_json::Value;
+use tempfile::TempDir;
+use vm_passthrough::accel::Accel;
+use vm_passthrough::argv::{self, Descriptors, Parts};
+use vm_passthrough::machine::{self, Machine};
+use vm_passthrough::profile::Configuration;
+use vm_passthrough::request::Volume;
+
+const LINUX: &str = r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"linux"}}"#;
+const WINDOWS: &str = r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"windows"}}"#;
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vm-passthrough")
+}
+
+/// The command line for `machine` and `disk`, on a KVM that works, against `machine/disk.expected`.
+fn golden(name: &str, disk: &str) {
+    let case = testdata().join(name);
+    let common = Common { verbose: false, root: case.join("machine"), config: Some(testdata().join("config")) };
+    let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
+    let volume: Volume = Document::parse(&text, "guest").unwrap().require("volume").unwrap();
+    let model = machine::model(&common).unwrap();
+    let Configuration { profile, devices, settings } = Configuration::read(&common, &volume.ostype, model.as_deref()).unwrap();
+    let machine = Machine::read(&common, model, devices, None).unwrap();
+    let parts = Parts {
+        accel: Accel::Kvm,
+        machine: &machine,
+        profile: &profile,
+        settings: &settings,
+        volume: &volume,
+        descriptors: Descriptors::PLANNED,
+    };
+    // An option and its value share a line, as people write them.
+    let mut lines = String::new();
+    for word in argv::build(&parts) {
+        let separator = if word.starts_with('-') { "\n" } else { " " };
+        lines += if lines.is_empty() { "" } else { separator };
+        lines += &word;
+    }
+    let expected = fs::read_to_string(case.join(disk).with_extension("expected")).unwrap();
+    assert_eq!(lines + "\n", expected, "{name} {disk}");
+}
+
+#[test]
+fn optiplex_7010() {
+    golden("optiplex-7010", "qcow2");
+    golden("optiplex-7010", "raw");
+}
+
+#[test]
+fn optiplex_9020() {
+    golden("optiplex-9020", "qcow2");
+    golden("optiplex-9020", "raw");
+}
+
+#[test]
+fn optiplex_7040() {
+    golden("optiplex-7040", "qcow2");
+    golden("optiplex-7040", "raw");
+}
+
+#[test]
+fn a_machine_with_nothing_to_hand_over() {
+    golden("emulated", "qcow2");
+    golden("emulated", "raw");
+}
+
+/// A machine with the example configuration, some of whose lines are replaced.
+fn machine_with(changes: &[(&str, &str, &str)]) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let config = root.path().join("etc/labtools");
+    fs::create_dir_all(&config).unwrap();
+    for name in ["profiles.ini", "models.ini", "vm-passthrough.ini"] {
+        let mut text = fs::read_to_string(testdata().join("config").join(name)).unwrap();
+        for (_, from, to) in changes.iter().filter(|(file, ..)| *file == name) {
+            assert!(text.contains(from), "{name} has no {from}");
+            text = text.replace(from, to);
+        }
+        fs::write(config.join(name), text).unwrap();
+    }
+    root
+}
+
+fn write(root: &Path, path: &str, text: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn plan(root: &Path, document: &str) -> Ended {
+    let stage = Stage {
+        binary: env!("CARGO_BIN_EXE_vm-passthrough"),
+        arguments: &["plan"],
+        request: "volume",
+        document: LINUX,
+        prepare: |_| {},
+    };
+    stage.run(root, document)
+}
+
+fn guest(ended: &Ended) -> Value {
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    serde_json::from_str::<Value>(&ended.stdout).unwrap()["guest"].clone()
+}
+
+#[test]
+fn a_plan_says_what_it_found() {
+    let root = testdata().join("optiplex-7040/machine");
+    let stage = Stage {
+        binary: env!("CARGO_BIN_EXE_vm-passthrough"),
+        arguments: &["plan", "--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/vm-passthrough/config")],
+        request: "volume",
+        document: LINUX,
+        prepare: |_| {},
+    };
+    let guest = guest(&stage.run(&root, LINUX));
+    assert_eq!((&guest["changed"], &guest["accel"]), (&false.into(), &"tcg".into()));
+    assert_eq!(guest["model"], "OptiPlex 7040");
+    assert_eq!(guest["devices"], serde_json::json!(["0000:00:02.0", "0000:00:14.0", "0000:00:1f.3"]));
+    assert_eq!(guest["groups"], serde_json::json!([0, 3, 8]));
+    assert_eq!(guest["missing"], serde_json::json!([]));
+    assert_eq!(guest.get("ended"), None);
+}
+
+#[test]
+fn a_machine_without_a_name_says_so() {
+    let guest = guest(&plan(machine_with(&[]).path(), LINUX));
+    assert_eq!(guest.get("model"), None);
+    assert_eq!(guest["missing"], serde_json::json!([{"key": "model", "reason": "the firmware names no product"}]));
+}
+
+#[test]
+fn a_wrong_configuration_is_78_and_says_where() {
+    for (changes, document, message) in [
+        (
+            &[("profiles.ini", "[profile.linux]", "[profile.bsd]")][..],
+            LINUX,
+            "profiles.ini: no section [profile.linux]; add one for this operating system",
+        ),
+        (
+            &[("profiles.ini", "memory = 6910M", "memory = lots")],
+            LINUX,
+            "profiles.ini: profile.windows.memory: expected an amount",
+        ),
+        (&[("profiles.ini", "cores = 4", "cores = 0")], LINUX, "profiles.ini: profile.windows.cores: expected"),
+        (&[("profiles.ini", "rdp", "rpd")], LINUX, "profiles.ini: profile.windows.rpd: unknown key"),
+        (
+            &[("vm-passthrough.ini", "management_address", "# management_address")],
+            WINDOWS,
+            "qemu.management_address: missing, and [profile.windows] has rdp=true",
+        ),
+        (&[("vm-passthrough.ini", "192.0.2.10", "0.0.0.0")], LINUX, "qemu.management_address: refusing all addresses"),
+        (&[("vm-passthrough.ini", "user = 64055", "")], LINUX, "vm-passthrough.ini: qemu.user: missing"),
+        (&[("vm-passthrough.ini", "user = 64055", "user = root")], LINUX, "qemu.user: refusing to run QEMU as root"),
+        (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run QEMU as root"),
+        (&[("vm-passthrough.ini", "user = 64055", "user = no-such-user")], LINUX, "qemu.user: no user no-such-user; add one"),
+        (
+            &[("models.ini", "00:14.0", "00:01.0")],
+            LINUX,
+            "models.ini: devices: 0000:00:01.0: the guest's slot 01 is taken already",
+        ),
+        (
+            &[("models.ini", "00:14.0", "01:02.0")],
+            LINUX,
+            "models.ini: devices: 0000:01:02.0: the guest's slot 02 is taken already",
+        ),
+        (&[("models.ini", "00:14.0", "14")], LINUX, "model.OptiPlex 7010.devices[3]: expected a PCI address such as 00:02.0"),
+    ] {
+        let root = machine_with(changes);
+        write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7010\n");
+        let ended = plan(root.path(), document);
+        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{message}: {}", ended.stderr);
+        assert!(ended.stderr.contains(message), "{message}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_missing_configuration_is_78() {
+    for name in ["profiles.ini", "vm-passthrough.ini"] {
+        let root = machine_with(&[]);
+        fs::remove_file(root.path().join("etc/labtools").join(name)).unwrap();
+        let ended = plan(root.path(), LINUX);
+        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{name}: {}", ended.stderr);
+        assert!(ended.stderr.contains(name), "{}", ended.stderr);
+    }
+    // Without models there is nothing to hand over.
+    let root = machine_with(&[]);
+    fs::remove_file(root.path().join("etc/labtools/models.ini")).unwrap();
+    assert_eq!(guest(&plan(root.path(), LINUX))["devices"], serde_json::json!([]));
+}
+
+#[test]
+fn a_device_that_is_not_there_is_66_and_named() {
+    let root = machine_with(&[]);
+    write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7040\n");
+    write(root.path(), "sys/bus/pci/devices/0000:00:02.0/vendor", "0x8086\n");
+    let ended = plan(root.path(), LINUX);
+    assert_eq!((ended.status, ended.stdout.as_str()), (66, ""));
+    assert_eq!(ended.stderr, "vm-passthrough: PCI device 0000:00:14.0: not there, but [model.OptiPlex 7040] lists it\n");
+}
+
+#[test]
+fn the_guest_gets_the_address_of_the_card_that_logged_in() {
+    let root = machine_with(&[]);
+    for (name, kind, address, files) in [
+        ("dummy0", "1", "02:00:00:00:00:01", &[][..]),
+        ("wlan0", "1", "74:86:7a:00:00:02", &["device/vendor", "phy80211/name"]),
+        ("eth1", "1", "74:86:7a:00:00:03", &["device/vendor"]),
+        ("eth0", "1", "74:86:7a:00:00:04", &["device/vendor"]),
+        ("can0", "280", "74:86:7a:00:00:05", &["device/vendor"]),
+    ] {
+        write(root.path(), &format!("sys/class/net/{name}/type"), kind);
+        write(root.path(), &format!("sys/class/net/{name}/address"), address);
+        for file in files {
+            write(root.path(), &format!("sys/class/net/{name}/{file}"), "");
+        }
+    }
+    write(root.path(), "sys/class/net/bonding_masters", "");
+    let card = |login: &str| {
+        let ended = plan(root.path(), &LINUX.replacen('{', &format!("{{{login}"), 1));
+        let argv = guest(&ended)["argv"].to_string();
+        argv.split("netdev=net_sys").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    assert_eq!(card(""), ",mac=74:86:7a:00:00:04");
+    let login =
+        |interface: &str| format!(r#""login":{{"schema":1,"authenticated":true,"links":[{{"interface":"{interface}"}}]}},"#);
+    assert_eq!(card(&login("wlan0")), ",mac=74:86:7a:00:00:02");
+    assert_eq!(card(r#""login":{"schema":1,"authenticated":true,"links":[]},"#), ",mac=74:86:7a:00:00:04");
+    fs::remove_dir_all(root.path().join("sys/class/net")).unwrap();
+    assert_eq!(card(""), "");
+
+    for (interface, status) in [("eth9", 66), ("../eth0", 65), ("..", 65), ("", 65)] {
+        let ended = plan(root.path(), &LINUX.replacen('{', &format!("{{{}", login(interface)), 1));
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{interface}: {}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_login_that_does_not_say_yes_or_no_is_65() {
+    let ended = plan(machine_with(&[]).path(), &LINUX.replacen('{', r#"{"login":{"schema":1,"user":"a"},"#, 1));
+    assert_eq!((ended.status, ended.stderr.as_str()), (65, "vm-passthrough: login.authenticated: missing\n"));
+}
