@@ -1,7 +1,7 @@
 //! QEMU's command line.
 //!
-//! The order and the spelling are those of the command that this tool descends from, so that the two can be laid side by side;
-//! vm-passthrough(8) lists where and why it differs.
+//! The order and the spelling are those of Figure 4 of the thesis, so that the two can be laid side by side; vm-passthrough(8)
+//! lists where and why it differs.
 
 use std::os::fd::RawFd;
 
@@ -123,7 +123,7 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
 /// The disk, by its set of descriptors.
 ///
 /// `auto-read-only=off`, because QEMU would otherwise first open the disk for reading only, and the set has no such descriptor.
-/// What the disk's own header says of its base is not believed: both layouts are given.
+/// Where the document names a base, what the disk's own header says of it is not followed.
 fn drive(volume: &Volume) -> String {
     let file = if volume.is_device() { "file.driver=host_device,file.filename" } else { "file" };
     let format = volume.format.driver();

@@ -1,7 +1,7 @@
 //! Real guests: QEMU boots a disk of one sector, whose few instructions do what each test needs.
 //!
 //! Every test works in a network namespace of its own, which lasts as long as the test's thread: the machine's firewall is not
-//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip and losetup.
+//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip, ss and losetup.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -312,6 +312,14 @@ fn a_guest_boots_writes_to_its_own_disk_and_shuts_down() {
 }
 
 #[test]
+fn the_base_is_the_documents_whatever_the_disk_says() {
+    let machine = Machine::any();
+    let overlay = machine.path("overlay.qcow2").display().to_string();
+    succeed("qemu-img", &["rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/nonexistent", &overlay]);
+    assert_eq!(machine.run().guest()["ended"], "shutdown");
+}
+
+#[test]
 fn raw_disks_are_files_or_block_devices() {
     let mut machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
     let raw = machine.path("boot.raw");
@@ -510,6 +518,39 @@ fn one_guest_at_a_time() {
     session.signal(Signal::SIGTERM);
     assert_eq!(session.end().guest()["ended"], "stopped");
     machine.is_as_before();
+}
+
+#[test]
+fn a_signal_before_the_guest_is_ready_leaves_nothing() {
+    let mut machine = Machine::any();
+    // A fake: the real QEMU is ready too soon to be interrupted for certain.
+    machine.fake_qemu(concat!(
+        "for word; do case $word in fd=*,set=3,*) word=${word%%,*}; console=${word#fd=} ;; esac; done\n",
+        "echo 'guest is up' >&\"$console\"\n",
+        "exec sleep 600",
+    ));
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    assert_eq!((ended.status.signal(), ended.stdout.as_str()), (Some(Signal::SIGTERM as i32), ""));
+    machine.is_as_before();
+}
+
+#[test]
+fn the_remote_desktop_is_at_the_management_address_alone() {
+    for (rdp, listening) in [("rdp=false", ""), ("rdp=true", "127.0.0.2:3389")] {
+        let mut machine = Machine::new(then::STAND_STILL);
+        machine.write("etc/labtools/profiles.ini", &format!("[profile.linux]\nmemory=64M\ncores=1\n{rdp}\n"));
+        machine.settings += "management_address=127.0.0.2\nshutdown_seconds=0\n";
+        let mut session = machine.start();
+        session.is_up(1);
+        let sockets = succeed("ss", &["--no-header", "--listening", "--tcp", "--udp", "--numeric"]);
+        let addresses: Vec<&str> = sockets.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+        assert_eq!(addresses.join(" "), listening, "{rdp}");
+        session.signal(Signal::SIGTERM);
+        session.end();
+    }
 }
 
 #[test]
