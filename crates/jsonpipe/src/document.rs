@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn ini_is_the_same_document() {
-        let ini = Document::parse("# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\n", "volume").unwrap();
-        let json = Document::parse(r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1"}}"#, "volume").unwrap();
+        let ini = Document::parse("# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\nl=true\n", "volume").unwrap();
+        let json = Document::parse(r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":true}}"#, "volume").unwrap();
         assert_eq!(ini.to_string(), json.to_string());
         assert_eq!(ini.read::<Volume>("volume").unwrap(), Some(Volume { user: "a \"b\\c".into(), bytes: 7 }));
     }

@@ -101,7 +101,7 @@ impl Node {
         }
     }
 
-    /// A table of text as JSON text.
+    /// As JSON text. INI's `true` and `false` become JSON's: the next tool in the pipe no longer knows that they came from INI.
     pub(crate) fn to_json(&self) -> String {
         match self {
             Node::Table(pairs) => {
@@ -112,6 +112,7 @@ impl Node {
                 format!("{{{}}}", members.join(","))
             }
             Node::List(items) => format!("[{}]", items.iter().map(Node::to_json).collect::<Vec<_>>().join(",")),
+            Node::Text(text) if matches!(text.as_str(), "true" | "false") => text.clone(),
             Node::String(text) | Node::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
             Node::Number(number) => number.to_string(),
             Node::Bool(value) => value.to_string(),

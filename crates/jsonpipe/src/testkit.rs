@@ -152,13 +152,13 @@ impl Stage {
             for (key, value) in section.as_object().expect("a section") {
                 let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                 ini += &format!("{key} = {text}\n");
-                // Foreign values stay text either way: only the reader knows their types.
-                let value = if name == self.request { value.clone() } else { text.into() };
+                // A foreign number stays text either way: only the reader knows its type.
+                let value = if name == self.request || value.is_boolean() { value.clone() } else { text.into() };
                 table.insert(key.clone(), value);
             }
             json.insert(name, table.into());
         }
-        // So does a request that the tool passes on without owning it; there the types are those of the text that came in.
+        // So does a number in a request that the tool passes on without owning it.
         let answer = |input: &str| with_text(self.request, without_times(self.answer(input)));
         assert_eq!(answer(&ini), answer(&Value::from(json).to_string()));
     }
@@ -269,11 +269,11 @@ fn without_times(ended: Ended) -> Ended {
     Ended { stdout: Value::from(document).to_string(), ..ended }
 }
 
-/// The numbers and booleans of a section as the text that INI has for them.
+/// The numbers of a section as the text that INI has for them.
 fn with_text(section: &str, ended: Ended) -> Ended {
     let Ok(mut document) = serde_json::from_str::<Map<String, Value>>(&ended.stdout) else { return ended };
     for value in document.get_mut(section).and_then(Value::as_object_mut).into_iter().flat_map(Map::values_mut) {
-        if value.is_number() || value.is_boolean() {
+        if value.is_number() {
             *value = value.to_string().into();
         }
     }
