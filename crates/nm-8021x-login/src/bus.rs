@@ -87,6 +87,11 @@ impl Bus {
         T::try_from(value).map_err(Into::into)
     }
 
+    /// Starts a service that the bus knows how to start. Whether it did is seen by looking for its owner.
+    pub fn start(&self, service: &str) {
+        let _ = self.call::<_, u32>(DBUS, "StartServiceByName", &(service, 0u32));
+    }
+
     /// The unique name of a service's owner. Status 69 when nobody owns it.
     pub fn owner(&self, service: &str, way_out: &str) -> anyhow::Result<String> {
         self.call(DBUS, "GetNameOwner", &service)

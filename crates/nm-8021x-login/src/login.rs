@@ -41,9 +41,13 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let Some(realm) = realm::find(&common.config("realms.d"), &name.realm, &common.root)? else {
         return refuse(document, report, Reason::UnknownRealm);
     };
+    if password.expose_secret().is_empty() {
+        return refuse(document, report, Reason::Rejected); // NetworkManager would take it for no answer and ask again
+    }
     let deferred = signals::defer()?;
     let bus = Bus::connect()?;
     let network_manager = bus.owner(network_manager::SERVICE, "start NetworkManager")?;
+    bus.start(supplicant::SERVICE); // it is only started when it is needed
     let supplicant = bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
     if let Some(open) = network_manager::open_profiles(&bus)?.first() {
         let way_out = "close it first: nm-8021x-login logout";

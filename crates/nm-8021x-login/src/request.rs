@@ -12,6 +12,9 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
+/// RFC 2865, section 5: what an attribute can hold.
+const USER_NAME_MAX_BYTES: usize = 253;
+
 /// A user name taken apart.
 #[derive(Debug, PartialEq, Eq)]
 pub struct UserName {
@@ -24,11 +27,11 @@ pub struct UserName {
 }
 
 impl UserName {
-    /// `None` unless there is exactly one `@`, something on both sides of it, and nothing invisible.
+    /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible, and room for it in RADIUS.
     pub fn parse(name: &str) -> Option<UserName> {
         let (local, realm) = name.split_once('@')?;
         let visible = !name.chars().any(|c| c.is_control() || c.is_whitespace());
-        if local.is_empty() || realm.is_empty() || realm.contains('@') || !visible {
+        if local.is_empty() || realm.is_empty() || realm.contains('@') || !visible || name.len() > USER_NAME_MAX_BYTES {
             return None;
         }
         Some(UserName { identity: name.to_owned(), user: name.to_lowercase(), realm: realm.to_lowercase() })
@@ -44,7 +47,8 @@ mod tests {
         let name = UserName::parse("Alice@Uni-A.example").unwrap();
         assert_eq!((name.identity.as_str(), name.user.as_str()), ("Alice@Uni-A.example", "alice@uni-a.example"));
         assert_eq!(name.realm, "uni-a.example");
-        for bad in ["", "alice", "@", "alice@", "@uni-a.example", "a@b@c", "a b@c", "a\0@c", "a@c\n", "../../x"] {
+        let long = format!("{}@uni-a.example", "a".repeat(4096));
+        for bad in [&long, "", "alice", "@", "alice@", "@uni-a.example", "a@b@c", "a b@c", "a\0@c", "a@c\n", "../../x"] {
             assert_eq!(UserName::parse(bad), None, "{bad:?}");
         }
     }

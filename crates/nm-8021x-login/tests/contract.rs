@@ -119,6 +119,12 @@ fn a_realm_that_a_trap_could_answer_for_is_78_before_a_packet_is_sent() {
 }
 
 #[test]
+fn an_empty_password_is_refused_without_asking() {
+    let ended = LOGIN.answer(r#"{"login":{"username":"alice@uni-a.example","password":""}}"#);
+    assert_eq!((ended.status, ended.stdout.contains(r#""reason":"rejected""#)), (1, true), "{ended:?}");
+}
+
+#[test]
 fn a_password_that_no_login_can_carry_is_65() {
     let ended = LOGIN.answer(r#"{"login":{"username":"alice@uni-a.example","password":"a\u0000b"}}"#);
     assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
