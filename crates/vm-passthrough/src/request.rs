@@ -1,10 +1,18 @@
 //! What comes in: the sections `volume` and `login` of the document.
+//!
+//! Both are other tools' sections, and a person may write them with any key that those tools give them. So each key is listed
+//! here, also those that a guest has no use for: only what is no key of theirs is an unknown one.
 
 use jsonpipe::Exit;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A key that has its place in the section and of which nothing is read.
+type Unread = Option<IgnoredAny>;
 
 /// The disk to boot, as `cowvol clone` writes it.
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "of another tool's section")]
 pub struct Volume {
     /// Where the disk lies: an image file, or a block device below /dev.
     pub path: String,
@@ -18,6 +26,15 @@ pub struct Volume {
     /// How the base image is laid out.
     #[serde(default)]
     pub backing_format: Option<Format>,
+    user: Unread,
+    token: Unread,
+    base: Unread,
+    generation: Unread,
+    backend: Unread,
+    virtual_bytes: Unread,
+    held_bytes: Unread,
+    created: Unread,
+    changed: Unread,
 }
 
 /// The layout of a disk image.
@@ -70,19 +87,38 @@ impl Volume {
 
 /// How the login went, as `nm-8021x-login` writes it.
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "of another tool's section")]
 pub struct Login {
     /// Without a yes no guest starts.
     pub authenticated: bool,
     /// The network connections that were made, the one for the guest first.
     #[serde(default)]
     pub links: Vec<Link>,
+    user: Unread,
+    /// As it goes into the login, beside a password that has no place here.
+    username: Unread,
+    realm: Unread,
+    method: Unread,
+    session: Unread,
+    reason: Unread,
+    started_at: Unread,
+    changed: Unread,
+    missing: Unread,
 }
 
 /// One network connection.
 #[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "of another tool's section")]
 pub struct Link {
     /// The network interface, `eno1`.
     pub interface: String,
+    kind: Unread,
+    profile: Unread,
+    eap: Unread,
+    server_subject: Unread,
+    addresses: Unread,
+    primary: Unread,
+    verdict_seconds: Unread,
 }
 
 impl Login {
