@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use jsonpipe::{Common, Exit, ExitContext, io_error};
-use nix::libc;
+use nix::libc::{self, c_int};
 
 use crate::argv::Descriptors;
 use crate::child::renumber;
@@ -31,8 +31,8 @@ impl HandedDown {
         // One after the other, so that the numbers are the planned ones.
         Ok(HandedDown {
             monitor: handed(monitor.into())?,
-            volume: handed(disk(&common.path(&volume.path), true, volume.is_device())?.into())?,
-            backing: volume.backing().map(|(path, _)| handed(disk(&common.path(path), false, false)?.into())).transpose()?,
+            volume: handed(open_volume(&common.path(&volume.path), volume.is_device())?.into())?,
+            backing: volume.backing().map(|(path, _)| handed(open_base(&common.path(path))?.into())).transpose()?,
             console: settings.console.as_ref().map(|path| handed(console(&common.path(path))?.into())).transpose()?,
         })
     }
@@ -55,17 +55,31 @@ impl HandedDown {
     }
 }
 
+/// Opens the user's disk. Block devices have many names; an image file has one, and nobody may put a link in its place.
+fn open_volume(path: &Path, is_device: bool) -> anyhow::Result<File> {
+    let follow = if is_device { 0 } else { libc::O_NOFOLLOW };
+    open_disk(OpenOptions::new().read(true).write(true), follow, path, is_device)
+}
+
+/// Opens a base. Only root puts something in its place, and that may be a link to another file system.
+fn open_base(path: &Path) -> anyhow::Result<File> {
+    open_disk(OpenOptions::new().read(true), 0, path, false)
+}
+
 /// Opens a disk; status 66 when it is not there, 65 when it is not what the document says.
-fn disk(path: &Path, write: bool, is_device: bool) -> anyhow::Result<File> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("opening {}", path.display()));
-    // Block devices have many names; an image file has one, and nobody may put a link in its place. A pipe would make us wait.
-    let flags = libc::O_NONBLOCK | if is_device { 0 } else { libc::O_NOFOLLOW };
-    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path).map_err(failed)?;
+fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: bool) -> anyhow::Result<File> {
+    let wrong = |what: &str| Exit::Data.error(format_args!("opening {}: {what}", path.display()));
+    let failed = |error: io::Error| match error.raw_os_error() {
+        Some(libc::ELOOP) => wrong("a symbolic link, which is not followed"),
+        _ => io_error(error, Exit::of_read, format_args!("opening {}", path.display())),
+    };
+    // A pipe would make us wait.
+    let file = options.custom_flags(follow | libc::O_NONBLOCK).open(path).map_err(failed)?;
     let kind = file.metadata().map_err(failed)?.file_type();
     match (is_device, kind.is_block_device(), kind.is_file()) {
         (true, true, _) | (false, _, true) => Ok(file),
-        (true, ..) => Err(Exit::Data.error(format_args!("opening {}: not a block device", path.display()))),
-        (false, ..) => Err(Exit::Data.error(format_args!("opening {}: not a regular file", path.display()))),
+        (true, ..) => Err(wrong("not a block device")),
+        (false, ..) => Err(wrong("not a regular file")),
     }
 }
 

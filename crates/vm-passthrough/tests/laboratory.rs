@@ -565,11 +565,30 @@ fn a_missing_disk_is_66() {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_disk_is_not_followed() {
+fn a_link_leads_to_the_base_but_not_to_the_users_disk() {
     let machine = Machine::any();
-    fs::rename(machine.path("base.qcow2"), machine.path("elsewhere")).unwrap();
-    symlink("elsewhere", machine.path("base.qcow2")).unwrap();
-    machine.run().refused(74, &format!("opening {}: Too many levels of symbolic links", machine.path("base.qcow2").display()));
+    let put_elsewhere = |name: &str| {
+        fs::rename(machine.path(name), machine.path("elsewhere").join(name)).unwrap();
+        symlink(Path::new("elsewhere").join(name), machine.path(name)).unwrap();
+    };
+    fs::create_dir(machine.path("elsewhere")).unwrap();
+    put_elsewhere("base.qcow2");
+    assert_eq!(machine.run().guest()["ended"], "shutdown");
+
+    put_elsewhere("overlay.qcow2");
+    let overlay = machine.path("overlay.qcow2");
+    machine.run().refused(65, &format!("opening {}: a symbolic link, which is not followed", overlay.display()));
+    machine.is_as_before();
+}
+
+#[test]
+fn what_is_no_file_is_not_waited_for() {
+    let machine = Machine::any();
+    for name in ["base.qcow2", "overlay.qcow2"] {
+        fs::remove_file(machine.path(name)).unwrap();
+        mkfifo(&machine.path(name), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        machine.run().refused(65, &format!("opening {}: not a regular file", machine.path(name).display()));
+    }
 }
 
 #[test]
