@@ -1,5 +1,6 @@
 //! The document: sections in input order, each kept as the text that came in.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
@@ -149,8 +150,9 @@ impl<'de> Deserialize<'de> for RawSections {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawSections, A::Error> {
                 let mut sections: Vec<(String, Box<RawValue>)> = Vec::new();
+                let mut known = HashSet::new();
                 while let Some(name) = entries.next_key::<String>()? {
-                    if sections.iter().any(|(known, _)| *known == name) {
+                    if !known.insert(name.clone()) {
                         return Err(serde::de::Error::custom(format_args!("{name}: given twice")));
                     }
                     sections.push((name, entries.next_value()?));
@@ -225,6 +227,28 @@ mod tests {
             let parsed = Document::parse(text, "volume");
             assert!(parsed.is_err(), "{text:?}");
             assert_eq!(error(parsed).0, Exit::Data, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn many_keys_and_sections_are_no_more_work_than_their_bytes() {
+        // No clock: where each is compared with all before it, this does not end before people lose patience.
+        const MANY: usize = 200_000;
+        let keys = |around: fn(usize) -> String| (0..MANY).map(around).collect::<Vec<_>>();
+        let json = keys(|i| format!("\"{i}\":1")).join(",");
+        let sections = keys(|i| format!("\"{i}\":{{}}")).join(",");
+        let ini = keys(|i| format!("{i}=1")).join("\n");
+        for text in [
+            format!("{{\"volume\":{{\"schema\":1,\"user\":\"a\",\"bytes\":1,{json}}}}}"),
+            format!("{{{sections},\"volume\":{{\"user\":\"a\",\"bytes\":1}}}}"),
+            format!("[x]\n{ini}\n[volume]\nuser=a\nbytes=1\n"),
+            format!("[{}]\n[volume]\nuser=a\nbytes=1\n", keys(|i| i.to_string()).join("]\n[")),
+        ] {
+            let mut document = Document::parse(&text, "volume").unwrap();
+            let volume = document.require::<Volume>("volume").unwrap();
+            document.set("volume", &volume).unwrap();
+            let twice = if text.starts_with('{') { text.replacen("\"199999\"", "\"0\"", 1) } else { text + "[volume]\n" };
+            assert!(error(Document::parse(&twice, "volume")).1.contains("given twice"));
         }
     }
 

@@ -4,6 +4,7 @@
 //! space around it; a list of words is separated by commas. The text is checked before rust-ini parses it, because rust-ini
 //! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
     let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
     let parsed = Ini::load_from_str_opt(text, options).map_err(|error| format!("line {}: {}", error.line + 1, error.msg))?;
     let mut sections: Vec<(String, Node)> = Vec::new();
+    let mut known_sections = HashSet::new();
     for (name, properties) in &parsed {
         let Some(name) = name else {
             match properties.iter().next() {
@@ -27,12 +29,13 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
                 None => continue,
             }
         };
-        if sections.iter().any(|(known, _)| known == name) {
+        if !known_sections.insert(name) {
             return Err(format!("[{name}]: given twice"));
         }
         let mut table: Vec<(String, Node)> = Vec::new();
+        let mut known_keys = HashSet::new();
         for (key, value) in properties.iter() {
-            if table.iter().any(|(known, _)| known == key) {
+            if !known_keys.insert(key) {
                 return Err(format!("{name}.{key}: given twice"));
             }
             table.push((key.to_owned(), Node::Text(value.to_owned())));

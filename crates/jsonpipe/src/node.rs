@@ -3,6 +3,7 @@
 //! serde_json's own errors echo what they did not expect (`invalid type: integer 12345678`), and what is read here may be a
 //! password. So a section is first parsed into a [`Node`], and the error type of the second step has no place for values.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
@@ -181,8 +182,9 @@ impl<'de> de::Deserialize<'de> for Node {
 
             fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
                 let mut table: Vec<(String, Node)> = Vec::new();
+                let mut known = HashSet::new();
                 while let Some(key) = entries.next_key::<String>()? {
-                    if table.iter().any(|(name, _)| *name == key) {
+                    if !known.insert(key.clone()) {
                         return Err(de::Error::custom(format_args!("{key}: given twice")));
                     }
                     table.push((key, entries.next_value()?));
