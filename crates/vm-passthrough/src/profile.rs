@@ -72,7 +72,7 @@ pub struct Settings {
     pub console: Option<PathBuf>,
     /// How long a guest that is told to stop may take to shut down.
     #[serde(default = "default_shutdown_seconds")]
-    shutdown_seconds: u64,
+    shutdown_seconds: u32,
 }
 
 fn default_binary() -> PathBuf {
@@ -80,14 +80,14 @@ fn default_binary() -> PathBuf {
 }
 
 /// Below the 90 seconds that systemd gives a service to stop, with room for what follows.
-fn default_shutdown_seconds() -> u64 {
+fn default_shutdown_seconds() -> u32 {
     60
 }
 
 impl Settings {
     /// How long a guest that is told to stop may take to shut down.
     pub fn shutdown(&self) -> Duration {
-        Duration::from_secs(self.shutdown_seconds)
+        Duration::from_secs(self.shutdown_seconds.into())
     }
 }
 

@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -35,6 +35,8 @@ mod then {
     pub const WRITE_AND_SHUT_DOWN: &[&[u8]] = &[WRITE, SHUT_DOWN];
     /// Waits for the power button and shuts down.
     pub const WAIT_FOR_THE_BUTTON: &[&[u8]] = &[WAIT, SHUT_DOWN];
+    /// Waits until somebody has written to sector 1 and shuts down.
+    pub const WAIT_FOR_SECTOR_1: &[&[u8]] = &[READ_UNTIL_WRITTEN, SHUT_DOWN];
     /// Starts again and again.
     pub const REBOOT: &[&[u8]] = &[&[0xb0, 0xfe, 0xe6, 0x64, 0xf4]]; // mov al, 0xfe; out 0x64, al; hlt
     /// Does not listen to anybody.
@@ -49,6 +51,13 @@ mod then {
         0xbe, 0x20, 0x7d, // mov si, 0x7d20: the packet
         0xb8, 0x00, 0x43, // mov ax, 0x4300: extended write
         0xcd, 0x13, // int 0x13
+    ];
+    const READ_UNTIL_WRITTEN: &[u8] = &[
+        0xbe, 0x30, 0x7d, // again: mov si, 0x7d30: the packet
+        0xb8, 0x00, 0x42, // mov ax, 0x4200: extended read
+        0xcd, 0x13, // int 0x13
+        0x80, 0x3e, 0x00, 0x7e, 0x00, // cmp byte [0x7e00], 0
+        0x74, 0xf1, // jz again
     ];
     const WAIT: &[u8] = &[
         0xfa, // cli
@@ -75,6 +84,8 @@ fn boot_sector(then: &[&[u8]]) -> Vec<u8> {
     sector[0x100..][..UP.len()].copy_from_slice(UP.as_bytes());
     // The packet: 16 bytes, 1 sector, from 0000:7c00, to sector 1.
     sector[0x120..][..16].copy_from_slice(&[16, 0, 1, 0, 0x00, 0x7c, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    // The same to 0000:7e00, for reading.
+    sector[0x130..][..16].copy_from_slice(&[16, 0, 1, 0, 0x00, 0x7e, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     sector
 }
@@ -415,7 +426,8 @@ fn a_guest_that_reboots_goes_on() {
 
 #[test]
 fn a_signal_shuts_the_guest_down_and_then_ends_the_tool() {
-    let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    let mut machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    machine.settings += "shutdown_seconds=4294967295\n";
     let mut session = machine.start();
     session.is_up(1);
     session.signal(Signal::SIGTERM);
@@ -502,6 +514,24 @@ fn a_killed_tool_takes_its_guest_along_and_the_next_one_clears_up() {
     assert_eq!(ruleset().matches("drop").count(), 1);
     kill(session.qemu(), Signal::SIGKILL).unwrap();
     session.end();
+    machine.is_as_before();
+}
+
+#[test]
+fn a_rule_that_somebody_took_away_is_noticed_at_the_end() {
+    let mut machine = Machine::new(then::WAIT_FOR_SECTOR_1);
+    let raw = File::options().write(true).open(machine.path("boot.raw")).unwrap();
+    raw.set_len(1 << 20).unwrap();
+    machine.document = json!({"volume": {"path": "/boot.raw", "format": "raw", "ostype": "linux"}});
+    let mut session = machine.start();
+    session.is_up(1);
+    succeed("nft", &["flush", "ruleset"]);
+    raw.write_all_at(b"go", 512).unwrap();
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!(ended.status.code(), Some(1));
+    assert_eq!((&guest["ended"], &guest["handed_back"]), (&json!("shutdown"), &json!(false)));
+    assert!(ended.stderr.starts_with("vm-passthrough: removing the firewall rule for QEMU's user: nft "), "{}", ended.stderr);
     machine.is_as_before();
 }
 
@@ -625,11 +655,19 @@ fn a_qemu_that_dies_after_its_greeting_is_69() {
 #[test]
 fn no_nft_is_69_and_nothing_starts() {
     let mut machine = Machine::any();
-    machine.fake_qemu("echo started > /proc/self/fd/2; exit 3");
+    let mark = machine.path("marks/started");
+    machine.fake_qemu(&format!("> {}; exit 3", mark.display()));
+    fs::create_dir(mark.parent().unwrap()).unwrap();
+    fs::set_permissions(mark.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
     let mut command = machine.command("run");
     command.env("PATH", "/nonexistent");
     machine.start_by(command).end().refused(69, "installing the firewall rule for QEMU's user: no program nft; install nftables");
+    assert!(!mark.exists());
     machine.is_as_before();
+
+    // That mark would have been seen.
+    machine.run().refused(69, "QEMU ended before it was ready: exit status: 3: it said nothing");
+    assert!(mark.exists());
 }
 
 #[test]

@@ -162,6 +162,11 @@ fn a_wrong_configuration_is_78_and_says_where() {
         (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run QEMU as root"),
         (&[("vm-passthrough.ini", "user = 64055", "user = no-such-user")], LINUX, "qemu.user: no user no-such-user; add one"),
         (
+            &[("vm-passthrough.ini", "user = 64055", "user = 64055\nshutdown_seconds = 4294967296")],
+            LINUX,
+            "vm-passthrough.ini: qemu.shutdown_seconds: expected a whole number",
+        ),
+        (
             &[("models.ini", "00:14.0", "00:01.0")],
             LINUX,
             "models.ini: devices: 0000:00:01.0: the guest's slot 01 is taken already",
