@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, redirected};
 use machine::{
     ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
 };
@@ -390,11 +390,15 @@ fn what_a_power_cut_left_is_harmless() {
 fn a_volume_that_nobody_was_told_of_is_taken_back() {
     let machine = Machine::new();
     let unheard = |users: &[String]| {
+        let mut command = Command::new(CLONE.binary);
+        command.args(["clone", "--root"]).arg(machine.root());
+        for how in [">&-", ">/dev/full", "1</dev/null"] {
+            let ended = feed(&mut redirected(how, &command), &request(ALICE, None));
+            assert_eq!((ended.status, machine.left().as_slice()), (74, users), "{how}");
+        }
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let mut command = Command::new(CLONE.binary);
-        command.args(["clone", "--root"]).arg(machine.root()).stdin(Stdio::piped()).stdout(writer);
-        let mut child = command.spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(writer).spawn().unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), request(ALICE, None).as_bytes()).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(74));
         assert_eq!(machine.left(), users);

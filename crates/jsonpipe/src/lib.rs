@@ -15,6 +15,7 @@ pub mod ini;
 mod node;
 mod process;
 pub mod signals;
+mod stdout;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod timestamp;

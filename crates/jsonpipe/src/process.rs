@@ -2,7 +2,9 @@
 
 use std::any::Any;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,6 +13,7 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use crate::document::Document;
 use crate::exit::{Exit, ExitContext};
+use crate::stdout;
 
 /// No document that people or tools write comes near this; what does is an attack or an accident.
 const DOCUMENT_MAX_BYTES: u64 = 16 << 20;
@@ -159,8 +162,7 @@ pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pi
 
 /// Prints the document; undoes the effect when that fails.
 fn deliver(answer: Answer) -> anyhow::Result<Exit> {
-    let mut stdout = io::stdout().lock();
-    let written = writeln!(stdout, "{}", answer.document).and_then(|()| stdout.flush());
+    let written = print(&answer.document);
     if written.is_err()
         && let Some(undo) = answer.undo
     {
@@ -169,10 +171,19 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     drop(answer.held);
     match written {
         Ok(()) => Ok(answer.exit),
-        // The reader went away and knows it: only the status tells.
+        // The reader went away, or never was, and knows it: only the status tells.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Io),
         Err(error) => Err(error).exit(Exit::Io, || "writing the document to standard output"),
     }
+}
+
+fn print(document: &Document) -> io::Result<()> {
+    if stdout::was_closed() {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    // Not through `Stdout`, to which a descriptor that cannot be written (`tool 1< file`) is as good as any.
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    stdout.write_all(format!("{document}\n").as_bytes())
 }
 
 fn complain(name: &str, text: impl fmt::Display) {

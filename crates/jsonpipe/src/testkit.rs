@@ -117,22 +117,31 @@ impl Stage {
         assert!(document.is_object() && ended.stdout.ends_with("}\n"), "{}", ended.stdout);
     }
 
-    /// A reader that went away is status 74, and silent.
+    /// A reader that went away, or a standard output that never was, is status 74, and silent.
     pub fn is_silent_when_its_reader_left(&self) {
         let root = self.machine();
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
         let ended = feed(&mut self.command(root.path()), self.document, OwnedFd::from(writer).into());
         assert_eq!((ended.status, ended.stderr.as_str()), (74, ""));
+
+        let root = self.machine();
+        let ended = feed(&mut redirected(">&-", &self.command(root.path())), self.document, Stdio::piped());
+        assert_eq!((ended.status, ended.stderr.as_str()), (74, ""), "standard output is closed");
     }
 
-    /// A full disk behind standard output is status 74, with a reason.
+    /// A full disk behind standard output, or one that cannot be written, is status 74, with a reason.
     pub fn reports_a_full_output(&self) {
         let root = self.machine();
         let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
         let ended = feed(&mut self.command(root.path()), self.document, full.into());
         assert_eq!(ended.status, 74);
         assert!(ended.stderr.contains("standard output: No space left on device"), "{}", ended.stderr);
+
+        let root = self.machine();
+        let ended = feed(&mut redirected("1</dev/null", &self.command(root.path())), self.document, Stdio::piped());
+        assert_eq!(ended.status, 74, "standard output can only be read");
+        assert!(ended.stderr.contains("standard output: Bad file descriptor"), "{}", ended.stderr);
     }
 
     /// A document that says no is passed on as it came, with status 1.
@@ -278,6 +287,13 @@ fn with_text(section: &str, ended: Ended) -> Ended {
         }
     }
     Ended { stdout: Value::from(document).to_string(), ..ended }
+}
+
+/// The same command with its standard output as the shell can make it and [`Command`] cannot.
+pub fn redirected(how: &str, command: &Command) -> Command {
+    let mut bash = Command::new("bash");
+    bash.args(["-c", &format!("exec \"$@\" {how}"), "bash"]).arg(command.get_program()).args(command.get_args());
+    bash
 }
 
 fn feed(command: &mut Command, input: &str, stdout: Stdio) -> Ended {
