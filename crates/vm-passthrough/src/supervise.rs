@@ -76,7 +76,11 @@ impl<'a> Guest<'a> {
     ///
     /// A QEMU that ends before is status 69, one that takes too long 75.
     pub fn start(&mut self) -> anyhow::Result<()> {
-        let deadline = Some(Instant::now() + START_LIMIT);
+        self.start_within(START_LIMIT)
+    }
+
+    fn start_within(&mut self, limit: Duration) -> anyhow::Result<()> {
+        let deadline = Some(Instant::now() + limit);
         for command in ["qmp_capabilities", "query-status", "cont"] {
             self.monitor.send(command).exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
             loop {
@@ -96,10 +100,8 @@ impl<'a> Guest<'a> {
                     }
                     Next::TimeUp => {
                         let said = self.stderr.text();
-                        return Err(Exit::TemporaryFailure.error(format_args!(
-                            "starting the guest: QEMU is not ready after {} s: {said}",
-                            START_LIMIT.as_secs()
-                        )));
+                        return Err(Exit::TemporaryFailure
+                            .error(format_args!("starting the guest: QEMU is not ready after {} s: {said}", limit.as_secs())));
                     }
                 }
             }
@@ -217,4 +219,26 @@ fn until(deadline: Option<Instant>) -> PollTimeout {
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
         PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::child::Start;
+
+    #[test]
+    fn a_qemu_that_never_answers_is_75() {
+        let argv = ["/bin/sh", "-c", "echo 'no huge page' >&2; exec sleep 600"].map(str::to_owned);
+        let start = Start { argv: &argv, identity: None, hand_down: &[], lock_memory: false };
+        let (qemu, stderr) = start.spawn().unwrap();
+        let id = qemu.id();
+        let (monitor, theirs) = Monitor::pair().unwrap();
+        let ending = jsonpipe::signals::defer().unwrap();
+        let mut guest = Guest::new(qemu, monitor, stderr, &ending);
+        let error = guest.start_within(Duration::from_secs(1)).unwrap_err();
+        let message = "starting the guest: QEMU is not ready after 1 s: no huge page";
+        assert_eq!((Exit::of(&error), error.to_string().as_str()), (Exit::TemporaryFailure, message));
+        drop((guest, theirs));
+        assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
+    }
 }
