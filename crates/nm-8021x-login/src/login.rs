@@ -1,13 +1,14 @@
 //! `login`: from a name and a password to a proof.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Missing, Pipe, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Missing, Pipe, atomic, io_error, signals, timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::bus::{Bus, Event};
+use crate::bus::{Bus, Event, failed_call};
 use crate::network_manager::{self, Activation, Device, OpenProfile};
 use crate::realm::{self, Realm};
 use crate::report::{Link, Login, Reason};
@@ -56,38 +57,52 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let device = network_manager::wired_device(&bus)?;
     report.method = Some("8021x");
     if dry_run {
-        report.links.push(Link::tried(&device.interface, "", &realm));
+        report.links.push(Link::tried(&device.interface, None, &realm));
         document.set(TOOL.section, &report)?;
         return Ok(Answer::yes(document));
     }
+    let lock = lock(common)?;
     if !device.carrier {
         return refuse(document, report, Reason::NoCarrier);
     }
     let events = bus.listen(&network_manager, &supplicant, &deferred)?;
     let attempt = Attempt::start(&bus, &network_manager, events, device, &name, &realm, password)?;
-    pipe.note(format_args!("asking the network on {} by EAP-{}", attempt.device.interface, realm.eap.name()));
-    let verdict = attempt.verdict(&realm).inspect_err(|_| {
-        let _ = attempt.close(); // the first error is the one to tell
-    });
-    match verdict? {
+    pipe.note(format_args!("asking the network on {} by EAP-{}", attempt.device.interface, realm.eap.auth_mode()));
+    match attempt.verdict(&realm)? {
         Verdict::Refused(reason) => {
-            attempt.close()?;
+            attempt.guard.close()?;
             refuse(document, report, reason)
         }
         Verdict::Accepted { link, missing } => {
             report.changed = true;
             report.authenticated = true;
-            report.session = Some(attempt.open.uuid.clone());
+            report.session = link.profile.clone();
             report.links.push(link);
             report.missing = missing;
             document.set(TOOL.section, &report)?;
+            let mut guard = attempt.guard;
+            guard.armed = false;
             let undo = move || {
-                if let Err(error) = attempt.close() {
-                    eprintln!("{}: {error:#}", TOOL.name);
-                }
+                let mut guard = guard;
+                guard.armed = true;
             };
-            Ok(Answer::yes(document).or_undo(undo).holding(deferred))
+            Ok(Answer::yes(document).or_undo(undo).holding(lock).holding(deferred))
         }
+    }
+}
+
+/// Takes the lock that every login needs: two at once would close each other's port.
+fn lock(common: &Common) -> anyhow::Result<File> {
+    let path = common.path("/run/labtools/login.lock");
+    atomic::create_directory(&common.path("/run/labtools"), 0o700)?;
+    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(Exit::TemporaryFailure.error(format_args!("locking {}: another login is under way", path.display())))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 
@@ -102,12 +117,36 @@ enum Verdict {
     Refused(Reason),
 }
 
-/// A profile that is being activated. Whoever holds it closes it, or hands the open port over.
+/// Closes what was opened, on every way out but one: when the answer was delivered that the user is in.
+struct Guard {
+    bus: Bus,
+    open: OpenProfile,
+    armed: bool,
+}
+
+impl Guard {
+    fn close(mut self) -> anyhow::Result<()> {
+        self.armed = false;
+        network_manager::close(&self.bus, &self.open)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.armed
+            && let Err(error) = network_manager::close(&self.bus, &self.open)
+        {
+            eprintln!("{}: {error:#}", TOOL.name);
+        }
+    }
+}
+
+/// A profile that is being activated.
 struct Attempt {
     bus: Bus,
     events: Receiver<Event>,
     device: Device,
-    open: OpenProfile,
+    guard: Guard,
     activation: Activation,
     started: Instant,
 }
@@ -128,25 +167,20 @@ impl Attempt {
         let uuid = uuid.trim_end().to_owned();
         secret_agent::register(bus, network_manager, &uuid, password)?;
         let sent = profile::settings(&uuid, &device.interface, &name.identity, realm);
+        // Before the call: even one that times out may have been carried out.
+        let open = OpenProfile { uuid: uuid.clone(), interface: device.interface.clone() };
+        let guard = Guard { bus: bus.clone(), open, armed: true };
         let started = Instant::now();
         let activation = network_manager::activate(bus, &sent, &device)?;
         let different = match network_manager::settings(bus, &activation.profile) {
             Ok(held) => profile::differences(&sent, &held),
             Err(error) => vec![error.to_string()],
         };
-        let open = OpenProfile { path: activation.profile.clone(), uuid, interface: device.interface.clone() };
-        let attempt = Attempt { bus: bus.clone(), events, device, open, activation, started };
         if !different.is_empty() {
-            attempt.close()?;
             let keys = different.join(", ");
             return Err(Exit::Unavailable.error(format_args!("NetworkManager did not take the profile as it was sent: {keys}")));
         }
-        Ok(attempt)
-    }
-
-    /// Closes the port and takes the profile away.
-    fn close(&self) -> anyhow::Result<()> {
-        network_manager::close(&self.bus, &self.open).map_err(|why| Exit::Unavailable.error(why))
+        Ok(Attempt { bus: bus.clone(), events, device, guard, activation, started })
     }
 
     /// Waits for the supplicant's verdict, and after a yes for an address.
@@ -157,7 +191,7 @@ impl Attempt {
         while !self.proven(realm) {
             if !seen.begun && asked.elapsed() > ASK_AGAIN {
                 asked = Instant::now();
-                if let Some(path) = supplicant::find(&self.bus, &self.device.interface) {
+                if let Some(path) = self.supplicant() {
                     let _ = supplicant::ask_again(&self.bus, &path); // it may not be on the link yet
                 }
             }
@@ -165,7 +199,10 @@ impl Attempt {
                 None => return Ok(Verdict::Refused(Reason::Timeout)),
                 Some(event) => self.learn(event, &mut seen),
             }
-            if let Some(reason) = seen.refused.or_else(|| self.given_up()) {
+            if let Some(reason) = seen.refused {
+                return Ok(Verdict::Refused(reason));
+            }
+            if let Some(reason) = self.given_up()? {
                 return Ok(Verdict::Refused(reason));
             }
         }
@@ -177,7 +214,7 @@ impl Attempt {
         {
             self.learn(event, &mut seen);
             if !self.proven(realm) {
-                return Ok(Verdict::Refused(self.given_up().unwrap_or(Reason::Timeout)));
+                return Ok(Verdict::Refused(self.given_up()?.unwrap_or(Reason::Timeout)));
             }
             (addresses, primary) = self.connectivity();
         }
@@ -194,7 +231,7 @@ impl Attempt {
             addresses,
             primary: primary.then_some(true),
             verdict_seconds: Some((verdict_seconds * 1000.0).round() / 1000.0),
-            ..Link::tried(&self.device.interface, &self.open.uuid, realm)
+            ..Link::tried(&self.device.interface, Some(self.guard.open.uuid.clone()), realm)
         };
         Ok(Verdict::Accepted { link, missing })
     }
@@ -202,23 +239,30 @@ impl Attempt {
     /// Authenticated means all of it: the device is ours and past its link stage, the supplicant is done, and it used the
     /// method of the realm. NetworkManager's word alone would also cover a profile without 802.1X.
     fn proven(&self, realm: &Realm) -> bool {
+        let past_link_stage = network_manager::DEVICE_IP_CONFIG..=network_manager::DEVICE_ACTIVATED;
         let device = network_manager::device_state(&self.bus, &self.device.path);
-        let up =
-            device.is_ok_and(|state| (network_manager::DEVICE_IP_CONFIG..=network_manager::DEVICE_ACTIVATED).contains(&state));
-        up && network_manager::is_on_device(&self.bus, &self.activation.active, &self.device.path)
-            && supplicant::find(&self.bus, &self.device.interface)
+        device.is_ok_and(|state| state.is_some_and(|state| past_link_stage.contains(&state)))
+            && network_manager::is_on_device(&self.bus, &self.activation.active, &self.device.path)
+            && self
+                .supplicant()
                 .and_then(|path| supplicant::state(&self.bus, &path).ok())
                 .is_some_and(|(state, mode)| state == "completed" && mode == realm.eap.auth_mode())
     }
 
-    /// Whether NetworkManager has stopped trying.
-    fn given_up(&self) -> Option<Reason> {
-        match network_manager::device_state(&self.bus, &self.device.path) {
-            Ok(network_manager::DEVICE_UNAVAILABLE) | Err(_) => Some(Reason::NoCarrier),
-            Ok(network_manager::DEVICE_FAILED) => Some(Reason::Timeout),
-            Ok(_) if !network_manager::is_active(&self.bus, &self.activation.active) => Some(Reason::Timeout),
-            Ok(_) => None,
-        }
+    /// The supplicant's object for our interface, once it has one.
+    fn supplicant(&self) -> Option<String> {
+        supplicant::find(&self.bus, &self.device.interface).ok().flatten()
+    }
+
+    /// Whether NetworkManager has stopped trying. Status 69 when it no longer answers.
+    fn given_up(&self) -> anyhow::Result<Option<Reason>> {
+        let failed = |error| failed_call(error, "asking NetworkManager how the login goes");
+        Ok(match network_manager::device_state(&self.bus, &self.device.path).map_err(failed)? {
+            Some(network_manager::DEVICE_UNAVAILABLE) | None => Some(Reason::NoCarrier),
+            Some(network_manager::DEVICE_FAILED) => Some(Reason::Timeout),
+            Some(_) if !network_manager::is_active(&self.bus, &self.activation.active).map_err(failed)? => Some(Reason::Timeout),
+            Some(_) => None,
+        })
     }
 
     fn connectivity(&self) -> (Vec<String>, bool) {
@@ -239,7 +283,7 @@ impl Attempt {
     }
 
     fn learn(&self, event: Event, seen: &mut Seen) {
-        let ours = |path: &str| supplicant::find(&self.bus, &self.device.interface).as_deref() == Some(path);
+        let ours = |path: &str| self.supplicant().as_deref() == Some(path);
         match event {
             Event::Certificate { path, depth: 0, subject } if ours(&path) => seen.server_subject = Some(subject),
             Event::Eap { path, status, parameter } if ours(&path) => match (status.as_str(), parameter.as_str()) {

@@ -16,12 +16,12 @@ pub fn logout(pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     for open in network_manager::open_profiles(&bus)? {
         let closed = if dry_run { Ok(()) } else { network_manager::close(&bus, &open) };
         match closed {
-            Ok(()) => report.links.push(Link::closed(open.interface, open.uuid)),
+            Ok(()) => report.links.push(Link::closed(open.interface, Some(open.uuid))),
             Err(why) => kept.push(why),
         }
     }
     for why in &kept {
-        pipe.warn(why);
+        pipe.warn(format_args!("{why:#}"));
     }
     report.changed = !report.links.is_empty();
     let mut document = Document::default();

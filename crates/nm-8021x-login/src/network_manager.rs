@@ -99,7 +99,6 @@ pub struct Activation {
 /// Adds a profile that NetworkManager forgets when it is deactivated, and activates it.
 pub fn activate(bus: &Bus, settings: &Settings<'_>, on: &Device) -> anyhow::Result<Activation> {
     let options: BTreeMap<&str, Variant<'_>> = BTreeMap::from([("persist", Variant::from("volatile"))]);
-    let object_path = |path| ObjectPath::try_from(path);
     let (profile, active, _): (OwnedObjectPath, OwnedObjectPath, HashMap<String, OwnedVariant>) = object_path(on.path.as_str())
         .and_then(|device| bus.call(ROOT, "AddAndActivateConnection2", &(settings, device, object_path("/")?, options)))
         .map_err(|error| failed_call(error, &format!("activating a profile on {}", on.interface)))?;
@@ -111,9 +110,9 @@ pub fn settings(bus: &Bus, path: &str) -> zbus::Result<OwnedSettings> {
     bus.call(profile(path), "GetSettings", &())
 }
 
-/// NMDeviceState of a device.
-pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<u32> {
-    bus.property(device(path), "State")
+/// NMDeviceState of a device; `None` when it is gone.
+pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<Option<u32>> {
+    unless_gone(bus.property(device(path), "State"))
 }
 
 /// Whether the active connection is what the device carries.
@@ -122,8 +121,8 @@ pub fn is_on_device(bus: &Bus, active: &str, device_path: &str) -> bool {
 }
 
 /// Whether the active connection still is one, or becomes one (NMActiveConnectionState 1 and 2).
-pub fn is_active(bus: &Bus, path: &str) -> bool {
-    bus.property::<u32>(active(path), "State").is_ok_and(|state| matches!(state, 1 | 2))
+pub fn is_active(bus: &Bus, path: &str) -> zbus::Result<bool> {
+    Ok(unless_gone(bus.property::<u32>(active(path), "State"))?.is_some_and(|state| matches!(state, 1 | 2)))
 }
 
 /// Whether the active connection is the one that traffic leaves by.
@@ -150,64 +149,95 @@ pub fn addresses(bus: &Bus, path: &str) -> Vec<String> {
 }
 
 /// A profile that a login made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct OpenProfile {
-    /// Its object.
-    pub path: String,
     /// Its UUID.
     pub uuid: String,
     /// The interface that it is for.
     pub interface: String,
 }
 
-/// The profiles of logins on this machine.
-pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
-    let paths: Vec<OwnedObjectPath> = bus
-        .call(SETTINGS, "ListConnections", &())
-        .map_err(|error| failed_call(error, "asking NetworkManager for its profiles"))?;
+/// The profiles of logins on this machine, with their objects.
+fn profiles(bus: &Bus) -> zbus::Result<Vec<(String, OpenProfile)>> {
     let mut profiles = Vec::new();
-    for path in paths {
-        let Ok(settings) = settings(bus, path.as_str()) else { continue }; // gone while we ask
+    for path in bus.call::<_, Vec<OwnedObjectPath>>(SETTINGS, "ListConnections", &())? {
+        let Some(settings) = unless_gone(settings(bus, path.as_str()))? else { continue };
         let text = |key: &str| settings.get("connection")?.get(key).and_then(|value| <&str>::try_from(value).ok());
         if text("id") == Some(PROFILE_ID)
             && let (Some(uuid), Some(interface)) = (text("uuid"), text("interface-name"))
         {
-            profiles.push(OpenProfile { path: path.to_string(), uuid: uuid.to_owned(), interface: interface.to_owned() });
+            let open = OpenProfile { uuid: uuid.to_owned(), interface: interface.to_owned() };
+            profiles.push((path.to_string(), open));
         }
     }
     Ok(profiles)
 }
 
-/// Closes the port and takes the profile away; says why, if either could not be done.
+/// The profiles of logins on this machine.
+pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
+    let profiles = profiles(bus).map_err(|error| failed_call(error, "asking NetworkManager for its profiles"))?;
+    Ok(profiles.into_iter().map(|(_, open)| open).collect())
+}
+
+/// Closes the port and takes the profile away. An error says what could not be done, or not be seen.
 ///
 /// The order matters: EAPOL-Logoff while the supplicant still has the link, then the deactivation.
-pub fn close(bus: &Bus, open: &OpenProfile) -> Result<(), String> {
-    if let Some(path) = supplicant::find(bus, &open.interface) {
-        // A supplicant that is not authenticated has nothing to log off from, and says so.
-        let _ = supplicant::logoff(bus, &path);
-    }
-    if let Some(active) = active_of(bus, &open.uuid)
-        && let Ok(active) = ObjectPath::try_from(active)
-    {
-        let _ = bus.call::<_, ()>(ROOT, "DeactivateConnection", &active); // it may just have ended by itself
+pub fn close(bus: &Bus, open: &OpenProfile) -> anyhow::Result<()> {
+    let OpenProfile { uuid, interface } = open;
+    let failed = |error| failed_call(error, &format!("closing the login on {interface}"));
+    let mut logged_off = Ok(());
+    if let Some(active) = active_of(bus, uuid).map_err(failed)? {
+        // Nobody else's: only while this profile is what the interface carries. A refused login has no port to close.
+        if let Some(path) = supplicant::find(bus, interface).map_err(failed)? {
+            logged_off = supplicant::logoff(bus, &path);
+        }
+        unless_gone(bus.call::<_, ()>(ROOT, "DeactivateConnection", &object_path(&active).map_err(failed)?)).map_err(failed)?;
     }
     let deadline = Instant::now() + CLOSING_TIMEOUT;
-    while settings(bus, &open.path).is_ok() || active_of(bus, &open.uuid).is_some() {
-        // A volatile profile goes with its deactivation; one whose activation never began is taken away here.
-        if active_of(bus, &open.uuid).is_none() {
-            let _ = bus.call::<_, ()>(profile(&open.path), "Delete", &());
+    loop {
+        let active = active_of(bus, uuid).map_err(failed)?;
+        let left = profiles(bus).map_err(failed)?.into_iter().find(|(_, found)| found.uuid == *uuid);
+        match (&left, &active) {
+            (None, None) => break,
+            // A volatile profile goes with its deactivation; one whose activation never began is taken away here.
+            (Some((path, _)), None) => drop(unless_gone(bus.call::<_, ()>(profile(path), "Delete", &())).map_err(failed)?),
+            (_, Some(_)) => {}
         }
         if Instant::now() > deadline {
-            return Err(format!("NetworkManager keeps the profile {} on {}", open.uuid, open.interface));
+            return Err(
+                Exit::Unavailable.error(format_args!("closing the login on {interface}: NetworkManager keeps its profile"))
+            );
         }
         thread::sleep(Duration::from_millis(10));
     }
-    Ok(())
+    logged_off.map_err(|error| failed_call(error, &format!("sending an EAPOL-Logoff on {interface}; the port may still be open")))
 }
 
 /// The active connection of a profile.
-fn active_of(bus: &Bus, uuid: &str) -> Option<String> {
-    let paths = bus.property::<Vec<OwnedObjectPath>>(ROOT, "ActiveConnections").ok()?;
-    let is_ours = |path: &OwnedObjectPath| bus.property::<String>(active(path.as_str()), "Uuid").is_ok_and(|found| found == uuid);
-    paths.into_iter().find(is_ours).map(|path| path.to_string())
+fn active_of(bus: &Bus, uuid: &str) -> zbus::Result<Option<String>> {
+    for path in bus.property::<Vec<OwnedObjectPath>>(ROOT, "ActiveConnections")? {
+        if unless_gone(bus.property::<String>(active(path.as_str()), "Uuid"))?.is_some_and(|found| found == uuid) {
+            return Ok(Some(path.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+fn object_path(path: &str) -> zbus::Result<ObjectPath<'_>> {
+    ObjectPath::try_from(path)
+}
+
+/// `None` when the object went away while it was asked. Any other error, a timeout above all, says nothing of the object.
+fn unless_gone<T>(result: zbus::Result<T>) -> zbus::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(zbus::Error::FDO(error)) if is_absence(&error) => Ok(None),
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with("ConnectionNotActive") => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absence(error: &zbus::fdo::Error) -> bool {
+    use zbus::fdo::Error::{UnknownInterface, UnknownMethod, UnknownObject};
+    matches!(error, UnknownInterface(_) | UnknownMethod(_) | UnknownObject(_))
 }

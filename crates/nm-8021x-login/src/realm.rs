@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Exit, ExitContext, io_error};
 use serde::Deserialize;
 
@@ -114,16 +115,24 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
     // NetworkManager wants an absolute path, and would not say that it could not read the file.
     let ca_cert = fs::canonicalize(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
-    let pem = fs::read(&ca_cert)
+    let pem = fs::read_to_string(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
-    if !pem.windows(PEM_CERTIFICATE.len()).any(|window| window == PEM_CERTIFICATE) {
-        return Err(Exit::Config.error(format_args!("{}: holds no certificate in PEM", ca_cert.display())));
+    if !holds_certificate(&pem) {
+        return Err(Exit::Config.error(format_args!("{}: holds no whole certificate in PEM", ca_cert.display())));
     }
     let anonymous_identity = entry.anonymous_identity.unwrap_or_else(|| format!("anonymous@{realm}"));
     Ok(Some(Realm { eap: entry.eap, phase2: entry.phase2, anonymous_identity, ca_cert, domain_suffix_match }))
 }
 
-const PEM_CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+/// Whether there is a certificate (RFC 7468) that is all there: wpa_supplicant would take a broken one for a wrong password.
+fn holds_certificate(pem: &str) -> bool {
+    let after_begin = pem.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default();
+    let Some((body, _)) = after_begin.split_once("-----END CERTIFICATE-----") else { return false };
+    let body: String = body.split_whitespace().collect();
+    let Ok(der) = BASE64_STANDARD.decode(body) else { return false };
+    // DER: a sequence whose length, in two bytes, is that of the rest.
+    matches!(der.as_slice(), [0x30, 0x82, high, low, rest @ ..] if usize::from(u16::from_be_bytes([*high, *low])) == rest.len())
+}
 
 /// Letters, digits, hyphens and dots as in RFC 1123; this is also what makes a realm safe as a file name.
 fn is_domain_name(name: &str) -> bool {
@@ -144,10 +153,15 @@ mod tests {
 
     const GOOD: &str = "[realm.a.example]\neap=ttls\nphase2=pap\nca_cert=a.pem\ndomain_suffix_match=radius.a.example\n";
 
+    /// A sequence of three bytes: whole, and more is not looked at.
+    const CERTIFICATE: &str = "CN=x\n-----BEGIN CERTIFICATE-----\nMIIAAwEC\nAw==\n-----END CERTIFICATE-----\n";
+
     fn load(ini: &str) -> anyhow::Result<Option<Realm>> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.example.ini"), ini).unwrap();
-        fs::write(dir.path().join("a.pem"), "-----BEGIN CERTIFICATE-----\n").unwrap();
+        fs::write(dir.path().join("a.pem"), CERTIFICATE).unwrap();
+        fs::write(dir.path().join("torn.pem"), &CERTIFICATE[..40]).unwrap();
+        fs::write(dir.path().join("short.pem"), CERTIFICATE.replace("MIIAAwEC", "MIIABAEC")).unwrap();
         fs::write(dir.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
         find(dir.path(), "a.example", Path::new("/nonexistent"))
     }
@@ -168,7 +182,9 @@ mod tests {
             ("=radius.a.example", "=example", "not a domain name"),
             ("=radius.a.example", "=a.example;", "not a domain name"),
             ("=a.pem", "=none.pem", "none.pem"),
-            ("=a.pem", "=key.pem", "no certificate"),
+            ("=a.pem", "=key.pem", "no whole certificate"),
+            ("=a.pem", "=torn.pem", "no whole certificate"),
+            ("=a.pem", "=short.pem", "no whole certificate"),
             ("=a.pem", "=/etc/a.pem", "/nonexistent/etc/a.pem"),
             ("=ttls", "=peap", "pap does not exist in peap"),
             ("=ttls", "=md5", "realm.a.example.eap: expected one of ttls, peap"),

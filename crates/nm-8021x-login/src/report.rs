@@ -33,7 +33,6 @@ pub struct Login {
     /// The links that are open by this login, or were closed by this logout.
     pub links: Vec<Link>,
     /// What of the above is not known, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
 }
 
@@ -62,8 +61,9 @@ pub struct Link {
     pub interface: String,
     /// `ethernet`.
     pub kind: &'static str,
-    /// The UUID of its NetworkManager profile.
-    pub profile: String,
+    /// The UUID of its NetworkManager profile. Absent in a dry run, which makes none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The EAP method that was used: `ttls`, `peap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eap: Option<&'static str>,
@@ -82,12 +82,12 @@ pub struct Link {
 
 impl Link {
     /// A link that nothing is known of but what it was asked.
-    pub fn tried(interface: &str, profile: &str, realm: &Realm) -> Link {
-        Link { eap: Some(realm.eap.name()), ..Link::closed(interface.to_owned(), profile.to_owned()) }
+    pub fn tried(interface: &str, profile: Option<String>, realm: &Realm) -> Link {
+        Link { eap: Some(realm.eap.name()), ..Link::closed(interface.to_owned(), profile) }
     }
 
     /// A link that a logout closed.
-    pub fn closed(interface: String, profile: String) -> Link {
+    pub fn closed(interface: String, profile: Option<String>) -> Link {
         Link {
             interface,
             kind: "ethernet",

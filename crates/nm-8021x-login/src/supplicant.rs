@@ -13,8 +13,12 @@ fn interface(path: &str) -> Target<'_> {
 }
 
 /// The supplicant's object for a network interface; `None` while it has none.
-pub fn find(bus: &Bus, name: &str) -> Option<String> {
-    bus.call::<_, OwnedObjectPath>(ROOT, "GetInterface", &name).ok().map(|path| path.to_string())
+pub fn find(bus: &Bus, name: &str) -> zbus::Result<Option<String>> {
+    match bus.call::<_, OwnedObjectPath>(ROOT, "GetInterface", &name) {
+        Ok(path) => Ok(Some(path.to_string())),
+        Err(zbus::Error::MethodError(error, ..)) if error.as_str() == "fi.w1.wpa_supplicant1.InterfaceUnknown" => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether the supplicant is done, and by which method: `("completed", "EAP-TTLS")`.

@@ -72,6 +72,12 @@ impl Laboratory {
         String::from_utf8(output.stdout).unwrap().lines().filter(|name| *name != "lo").collect()
     }
 
+    /// Kills one of the laboratory's programs, by the pid that the laboratory keeps.
+    fn kill(&self, program: &str) {
+        let pid = fs::read_to_string(self.path("pid").join(program)).unwrap();
+        assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+    }
+
     fn port(&self) -> String {
         self.script("port", &["a"])
     }
@@ -192,6 +198,59 @@ fn without_a_cable_there_is_no_login() {
     let (status, login, stderr) = laboratory.login(ALICE);
     assert_eq!((status, &login["reason"]), (1, &"no_carrier".into()), "{stderr}");
     assert_eq!(laboratory.profiles(), "");
+}
+
+#[test]
+fn a_network_without_addresses_is_named_as_missing() {
+    let laboratory = Laboratory::up();
+    laboratory.kill("udhcpd-a");
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!(
+        (status, &login["authenticated"], &login["links"][0]["addresses"]),
+        (0, &true.into(), &serde_json::json!([])),
+        "{stderr}"
+    );
+    let missing: Vec<&str> = login["missing"].as_array().unwrap().iter().map(|entry| entry["key"].as_str().unwrap()).collect();
+    assert_eq!(missing, ["links[0].addresses", "links[0].primary"], "{login}");
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_networkmanager_that_dies_is_not_a_refusal() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["radius-down"]);
+    let mut child =
+        laboratory.login_command().arg("-v").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut begun = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut begun).unwrap();
+    assert!(begun.contains("asking the network"), "{begun}");
+    laboratory.kill("NetworkManager");
+    let output = child.wait_with_output().unwrap();
+    let (status, document, _) = ended(output);
+    assert_eq!((status, document), (69, Value::Null));
+
+    let (status, document, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, document), (69, Value::Null));
+    assert!(stderr.contains("org.freedesktop.NetworkManager") && stderr.contains("start NetworkManager"), "{stderr}");
+}
+
+#[test]
+fn a_second_login_at_the_same_time_has_to_wait() {
+    let laboratory = Laboratory::up();
+    let run = tempfile::tempdir().unwrap();
+    let root = ["--root", run.path().to_str().unwrap()];
+    fs::create_dir_all(run.path().join("run/labtools")).unwrap();
+    let lock = fs::File::create(run.path().join("run/labtools/login.lock")).unwrap();
+    lock.lock().unwrap();
+    let (status, _, stderr) = ended(feed(laboratory.login_command().args(root), &credentials("alice@nowhere.example", "x")));
+    assert_eq!(status, 1, "a name that cannot log in needs no lock: {stderr}");
+    // With --root the CA is looked for below it; the laboratory's configuration names it beside itself.
+    let (status, _, stderr) = ended(feed(laboratory.login_command().args(root), &credentials(ALICE.0, ALICE.1)));
+    assert_eq!(status, 75, "{stderr}");
+    assert!(stderr.contains("another login is under way"), "{stderr}");
 }
 
 #[test]
