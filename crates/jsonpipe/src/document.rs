@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::exit::{Exit, ExitContext};
 use crate::ini;
-use crate::node::{Node, Unknown};
+use crate::node::{Author, Node};
 
 /// What may be in a document but never leaves its owner: (section, key). Only the section's owner may be handed it.
 const SECRETS: &[(&str, &str)] = &[("login", "password")];
@@ -36,7 +36,7 @@ pub struct Document {
 struct Section {
     /// JSON text, as it will be printed.
     raw: String,
-    /// The same, parsed; INI values still as text.
+    /// The same, parsed.
     node: Node,
 }
 
@@ -70,13 +70,19 @@ impl Document {
 
     /// Reads a section as `T`; `None` when it is not there.
     ///
-    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that names it. In one with a
-    /// `schema`, which a tool wrote, unknown keys are ignored, and a schema that we do not know is the error.
+    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that names it, and a string that
+    /// spells the number, the boolean or the list of words that `T` wants is one. In a section with a `schema`, which a tool
+    /// wrote, unknown keys are ignored, every value has its type, and a schema that we do not know is the error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
         let Some((_, found)) = self.sections.iter().find(|(name, _)| name == section) else { return Ok(None) };
         let read = match found.node.get("schema") {
-            None => found.node.read(Unknown::Refuse),
-            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.without("schema").read(Unknown::Ignore),
+            None => found.node.read(Author::Person),
+            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.without("schema").read(Author::Tool),
+            Some(Node::String(_)) => {
+                return Err(
+                    Exit::Data.error(format_args!("{section}.schema: not a number; leave it out of what is written by hand"))
+                );
+            }
             Some(_) => {
                 return Err(Exit::Data.error(format_args!("{section}.schema: not {SCHEMA}, the one that this release knows")));
             }
@@ -195,9 +201,21 @@ mod tests {
     #[test]
     fn ini_is_the_same_document() {
         let ini = Document::parse("# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\nl=true\n", "volume").unwrap();
-        let json = Document::parse(r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":true}}"#, "volume").unwrap();
-        assert_eq!(ini.to_string(), json.to_string());
-        assert_eq!(ini.read::<Volume>("volume").unwrap(), Some(Volume { user: "a \"b\\c".into(), bytes: 7 }));
+        let json = r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":"true"}}"#;
+        assert_eq!(ini.to_string(), json);
+        // The next tool in the pipe reads what came from INI as the first one does.
+        for document in [ini, Document::parse(json, "volume").unwrap()] {
+            assert_eq!(document.read::<Volume>("volume").unwrap(), Some(Volume { user: "a \"b\\c".into(), bytes: 7 }));
+        }
+    }
+
+    #[test]
+    fn only_tools_write_a_schema() {
+        for text in ["[volume]\nschema=1\nuser=a\nbytes=7\n", r#"{"volume":{"schema":"1","user":"a","bytes":7}}"#] {
+            let document = Document::parse(text, "volume").unwrap();
+            let expected = "volume.schema: not a number; leave it out of what is written by hand";
+            assert_eq!(error(document.read::<Volume>("volume")), (Exit::Data, expected.into()));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! INI, the documents and configuration that people write: `[section]`, `key=value`, flat.
 //!
 //! A comment is a whole line; a value is the rest of its line, backslashes, quotes, `#` and `;` included, without the white
-//! space around it; a list of words is separated by commas. The text is checked before rust-ini parses it, because rust-ini
+//! space around it, and always a string, which is parsed where the reader wants another type. The text is checked before rust-ini parses it, because rust-ini
 //! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
 use std::collections::HashSet;
@@ -13,7 +13,7 @@ use ini::{Ini, ParseOption};
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Exit, ExitContext, io_error};
-use crate::node::{Node, Unknown};
+use crate::node::{Author, Node};
 
 /// The sections of an INI text in their order, each a table of text.
 pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
@@ -38,7 +38,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
             if !known_keys.insert(key) {
                 return Err(format!("{name}.{key}: given twice"));
             }
-            table.push((key.to_owned(), Node::Text(value.to_owned())));
+            table.push((key.to_owned(), Node::String(value.to_owned())));
         }
         sections.push((name.to_owned(), Node::Table(table)));
     }
@@ -99,7 +99,7 @@ pub fn read_section<T: DeserializeOwned>(path: &Path, section: &str) -> anyhow::
         if name != section {
             return Err(wrong(format!("[{name}]: unknown section")));
         }
-        found = Some(node.read(Unknown::Refuse).map_err(|error| wrong(error.within(section).to_string()))?);
+        found = Some(node.read(Author::Person).map_err(|error| wrong(error.within(section).to_string()))?);
     }
     Ok(found)
 }
@@ -120,7 +120,7 @@ fn table<T: DeserializeOwned>(text: &str, kind: &str) -> Result<Vec<(String, T)>
         else {
             return Err(format!("[{section}]: expected [{kind}.NAME]"));
         };
-        let entry = node.read(Unknown::Refuse).map_err(|error| error.within(&section).to_string())?;
+        let entry = node.read(Author::Person).map_err(|error| error.within(&section).to_string())?;
         entries.push((name.to_owned(), entry));
     }
     Ok(entries)
@@ -134,7 +134,7 @@ mod tests {
     fn value(text: &str) -> Result<String, String> {
         let sections = parse(&format!("[s]\nk={text}\n"))?;
         match sections[0].1.get("k") {
-            Some(Node::Text(value)) => Ok(value.clone()),
+            Some(Node::String(value)) => Ok(value.clone()),
             other => Err(format!("{other:?}")),
         }
     }

@@ -5,6 +5,10 @@
 //! is the same for people. A tool's `main` is [`main`](fn@main); its work returns an [`Answer`] or an error that carries an
 //! [`Exit`].
 //!
+//! **INI** is JSON in which every value is a string, and leaves as that. Where a person wrote it (a section without `schema`,
+//! JSON or INI, however many tools ago), a string that spells the number, the boolean or the comma-separated list that is wanted
+//! is taken for it; any other wrong type is an error. What a tool wrote has its types.
+//!
 //! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard input, standard output,
 //! standard error, files that must appear atomically, or the exit status. Disk, D-Bus and HTTP code stays in its tool.
 

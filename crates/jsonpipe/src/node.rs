@@ -19,17 +19,15 @@ pub(crate) enum Node {
     String(String),
     List(Vec<Node>),
     Table(Vec<(String, Node)>),
-    /// A value from INI: its type is whatever the reader wants.
-    Text(String),
 }
 
-/// What to do with a key that the reader does not know.
+/// Who wrote what is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unknown {
-    /// A person wrote it: a mistake.
-    Refuse,
-    /// A tool wrote it, perhaps a newer one: ignored.
-    Ignore,
+pub(crate) enum Author {
+    /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, and a string may spell what is wanted.
+    Person,
+    /// A tool, perhaps a newer one: unknown keys are ignored, and types are what they are.
+    Tool,
 }
 
 /// Where and what, without the value: `links[0].eap: expected a string`.
@@ -91,8 +89,8 @@ impl Node {
     }
 
     /// Reads a table as `T`.
-    pub(crate) fn read<T: DeserializeOwned>(&self, unknown: Unknown) -> Result<T, ReadError> {
-        T::deserialize(Reader { node: self, unknown })
+    pub(crate) fn read<T: DeserializeOwned>(&self, author: Author) -> Result<T, ReadError> {
+        T::deserialize(Reader { node: self, author })
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
@@ -102,7 +100,7 @@ impl Node {
         }
     }
 
-    /// As JSON text. INI's `true` and `false` become JSON's: the next tool in the pipe no longer knows that they came from INI.
+    /// As JSON text.
     pub(crate) fn to_json(&self) -> String {
         match self {
             Node::Table(pairs) => {
@@ -113,8 +111,7 @@ impl Node {
                 format!("{{{}}}", members.join(","))
             }
             Node::List(items) => format!("[{}]", items.iter().map(Node::to_json).collect::<Vec<_>>().join(",")),
-            Node::Text(text) if matches!(text.as_str(), "true" | "false") => text.clone(),
-            Node::String(text) | Node::Text(text) => serde_json::Value::from(text.as_str()).to_string(),
+            Node::String(text) => serde_json::Value::from(text.as_str()).to_string(),
             Node::Number(number) => number.to_string(),
             Node::Bool(value) => value.to_string(),
             Node::Null => "null".to_owned(),
@@ -124,7 +121,6 @@ impl Node {
     pub(crate) fn as_u64(&self) -> Option<u64> {
         match self {
             Node::Number(number) => number.as_u64(),
-            Node::Text(text) => text.parse().ok(),
             _ => None,
         }
     }
@@ -199,7 +195,7 @@ impl<'de> de::Deserialize<'de> for Node {
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     node: &'a Node,
-    unknown: Unknown,
+    author: Author,
 }
 
 impl<'a> Reader<'a> {
@@ -224,12 +220,12 @@ impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
     }
 }
 
-/// INI has only text: where the reader wants a number, the text is parsed.
+/// People write text, and INI has nothing else: where the reader wants a number, it is parsed.
 macro_rules! parsed_from_text {
     ($($method:ident $visit:ident $type:ty, $what:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
             match self.node {
-                Node::Text(text) => match text.parse::<$type>() {
+                Node::String(text) if self.author == Author::Person => match text.parse::<$type>() {
                     Ok(value) => visitor.$visit(value),
                     Err(_) => Err(ReadError::new(concat!("expected ", $what))),
                 },
@@ -253,7 +249,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 (_, _, Some(value)) => visitor.visit_f64(value),
                 _ => Err(ReadError::new("number out of range")),
             },
-            Node::String(text) | Node::Text(text) => visitor.visit_str(text),
+            Node::String(text) => visitor.visit_str(text),
             Node::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter(), index: 0 }),
             Node::Table(_) => self.table(visitor),
         }
@@ -280,15 +276,15 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    /// A list of words in INI is separated by commas; an empty value is the empty list.
+    /// A list of words that a person writes may be a string, separated by commas; an empty one is the empty list.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
-            Node::Text(text) => {
+            Node::String(text) if self.author == Author::Person => {
                 let words: Vec<Node> = text
                     .split(',')
                     .map(str::trim)
                     .filter(|word| !word.is_empty())
-                    .map(|word| Node::Text(word.to_owned()))
+                    .map(|word| Node::String(word.to_owned()))
                     .collect();
                 visitor.visit_seq(Items { reader: self, items: words.iter(), index: 0 })
             }
@@ -307,7 +303,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        if let (Node::Table(pairs), Unknown::Refuse) = (self.node, self.unknown)
+        if let (Node::Table(pairs), Author::Person) = (self.node, self.author)
             && let Some((key, _)) = pairs.iter().find(|(key, _)| !fields.contains(&key.as_str()))
         {
             return Err(ReadError::new("unknown key").within(key));
@@ -322,7 +318,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         match self.node {
-            Node::String(text) | Node::Text(text) => {
+            Node::String(text) => {
                 let word: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
                 visitor.visit_enum(word)
             }
@@ -406,7 +402,7 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Section, String> {
-        Node::from_json(json).unwrap().read(Unknown::Refuse).map_err(|error| error.to_string())
+        Node::from_json(json).unwrap().read(Author::Person).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -415,7 +411,7 @@ mod tests {
             (r#"{"up":true}"#, "words: missing"),
             (r#"{"up":"s3cret","words":[]}"#, "up: expected true or false"),
             (r#"{"up":12345678,"words":[]}"#, "up: expected true or false"),
-            (r#"{"up":true,"words":"s3cret"}"#, "words: expected a list"),
+            (r#"{"up":true,"words":12345678}"#, "words: expected a list"),
             (r#"{"up":true,"words":[1]}"#, "words[0]: expected a string"),
             (
                 r#"{"up":true,"words":[],"links":[{"name":"a","kind":"s3cret"}]}"#,
@@ -432,23 +428,39 @@ mod tests {
     }
 
     #[test]
-    fn ini_text_becomes_what_the_type_wants() {
-        let text = |s: &str| Node::Text(s.into());
+    fn what_a_person_spells_becomes_what_the_type_wants() {
+        let text = |s: &str| Node::String(s.into());
         let node = Node::Table(vec![("up".into(), text("true")), ("words".into(), text("a, b,c"))]);
-        let section: Section = node.read(Unknown::Refuse).unwrap();
+        let section: Section = node.read(Author::Person).unwrap();
         assert_eq!(section, Section { up: true, words: vec!["a".into(), "b".into(), "c".into()], links: vec![] });
         let link =
             Node::Table(vec![("name".into(), text("12")), ("speed".into(), text("100")), ("kind".into(), text("wireless"))]);
         assert_eq!(
-            link.read::<Link>(Unknown::Refuse).unwrap(),
+            link.read::<Link>(Author::Person).unwrap(),
             Link { name: "12".into(), speed: Some(100), kind: Kind::Wireless }
         );
     }
 
     #[test]
+    fn what_a_tool_wrote_has_its_types() {
+        for (json, message) in [
+            (r#"{"up":"true","words":[]}"#, "up: expected true or false"),
+            (r#"{"up":true,"words":"a"}"#, "words: expected a list"),
+            (
+                r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","speed":"1"}]}"#,
+                "links[0].speed: expected a whole number",
+            ),
+        ] {
+            let node = Node::from_json(json).unwrap();
+            assert_eq!(node.read::<Section>(Author::Tool).unwrap_err().to_string(), message);
+            assert!(node.read::<Section>(Author::Person).is_ok());
+        }
+    }
+
+    #[test]
     fn a_newer_tools_keys_are_ignored() {
         let node = Node::from_json(r#"{"up":false,"words":[],"new":{"x":1}}"#).unwrap();
-        assert!(node.read::<Section>(Unknown::Ignore).is_ok());
+        assert!(node.read::<Section>(Author::Tool).is_ok());
     }
 
     #[test]
