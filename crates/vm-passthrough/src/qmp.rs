@@ -34,8 +34,9 @@ pub enum Message {
 pub enum Event {
     /// QEMU is about to end, because the guest wanted it or for another `reason`.
     Shutdown { by_guest: bool, reason: String },
-    /// The guest stands still, because its disk could not be written.
-    StoppedByDisk { no_space: bool },
+    /// The disk could not be read or written. The guest stands still where there is no space left for it (QEMU's `enospc`);
+    /// of any other error it was told, as by a disk that is broken.
+    DiskFailed { stopped: bool },
     /// Any other.
     Other,
 }
@@ -100,7 +101,7 @@ fn understand(line: &Value) -> Option<Message> {
         let data = &line["data"];
         Some(Message::Event(match line.get("event")?.as_str()? {
             "SHUTDOWN" => Event::Shutdown { by_guest: data["guest"] == true, reason: text(&data["reason"]) },
-            "BLOCK_IO_ERROR" if data["action"] == "stop" => Event::StoppedByDisk { no_space: data["nospace"] == true },
+            "BLOCK_IO_ERROR" => Event::DiskFailed { stopped: data["action"] == "stop" },
             _ => Event::Other,
         }))
     }
@@ -148,8 +149,10 @@ mod tests {
             Message::Refused("a?b".into()),
         ];
         assert_eq!(messages(&text).unwrap(), expected);
-        let full = r#"{"event": "BLOCK_IO_ERROR", "data": {"action": "stop", "nospace": true, "operation": "write"}}"#;
-        assert_eq!(messages(&format!("{full}\n")).unwrap(), [Message::Event(Event::StoppedByDisk { no_space: true })]);
+        for (action, stopped) in [("stop", true), ("report", false)] {
+            let failed = format!(r#"{{"event": "BLOCK_IO_ERROR", "data": {{"action": "{action}", "operation": "write"}}}}"#);
+            assert_eq!(messages(&format!("{failed}\n")).unwrap(), [Message::Event(Event::DiskFailed { stopped })]);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const QUIT_LIMIT: Duration = Duration::from_secs(10);
 /// Between the end of the monitor and that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once and costs nothing.
+const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A QEMU and the three things that tell of it.
 #[derive(Debug)]
@@ -55,6 +57,21 @@ struct Life {
     shutdown: Option<(bool, String)>,
     /// The guest did not end by itself.
     forced: Option<String>,
+}
+
+/// The guest stands still, because there is no space left for its disk.
+#[derive(Debug)]
+struct Standstill {
+    /// When to do something about it.
+    due: Instant,
+    /// It was let go on; without another failure until `due` it does.
+    tried: bool,
+}
+
+impl Standstill {
+    fn now(tried: bool) -> Standstill {
+        Standstill { due: Instant::now() + RETRY_INTERVAL, tried }
+    }
 }
 
 /// What happens next.
@@ -133,12 +150,25 @@ impl<'a> Guest<'a> {
     /// Until QEMU closes its monitor. An error means that QEMU no longer does what it is told.
     fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
         let mut deadline = None;
+        let mut standstill: Option<Standstill> = None;
+        let mut disk_failed = false;
         loop {
-            match self.next(deadline)? {
+            let due = standstill.as_ref().map(|standstill| standstill.due);
+            match self.next(deadline.into_iter().chain(due).min())? {
                 Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => life.shutdown = Some((by_guest, reason)),
-                Next::Said(Message::Event(Event::StoppedByDisk { no_space })) => {
-                    let why = if no_space { "no space left for its disk" } else { "its disk cannot be read or written" };
-                    pipe.warn(format_args!("the guest stands still: {why}"));
+                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => {
+                    if standstill.is_none() {
+                        pipe.warn("the guest stands still: no space left for its disk; it goes on by itself when there is room");
+                    }
+                    standstill = Some(Standstill::now(false));
+                }
+                Next::Said(Message::Event(Event::DiskFailed { stopped: false })) => {
+                    if !disk_failed {
+                        pipe.warn(
+                            "the guest's disk could not be read or written, and the guest was told so; see the kernel's log",
+                        );
+                    }
+                    disk_failed = true;
                 }
                 // A command that is refused has no effect, and then the time runs out.
                 Next::Said(_) => {}
@@ -148,8 +178,17 @@ impl<'a> Guest<'a> {
                     self.monitor.send("system_powerdown")?;
                     deadline = Some(Instant::now() + patience);
                 }
+                Next::TimeUp if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                    if standstill.take().is_some_and(|standstill| !standstill.tried) {
+                        self.monitor.send("cont")?;
+                        standstill = Some(Standstill::now(true));
+                    } else {
+                        pipe.warn("the guest goes on");
+                    }
+                }
                 Next::TimeUp if life.forced.is_none() => {
-                    life.forced = Some(format!("it did not shut down within {} s", patience.as_secs()));
+                    let why = if standstill.take().is_some() { ": it stood still, no space was left for its disk" } else { "" };
+                    life.forced = Some(format!("it did not shut down within {} s{why}", patience.as_secs()));
                     self.monitor.send("quit")?;
                     deadline = Some(Instant::now() + QUIT_LIMIT);
                 }

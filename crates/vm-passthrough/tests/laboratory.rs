@@ -1,10 +1,10 @@
 //! Real guests: QEMU boots a disk of one sector, whose few instructions do what each test needs.
 //!
 //! Every test works in a network namespace of its own, which lasts as long as the test's thread: the machine's firewall is not
-//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip, ss and losetup.
+//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip, ss, losetup and mount.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt, symlink};
@@ -168,6 +168,19 @@ impl Machine {
         Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
     }
 
+    /// Puts the disk on a file system that has no room left, for this test alone; removing `filler` makes room.
+    fn fill_the_disk(&mut self) {
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        succeed("mount", &["--make-rprivate", "/"]);
+        fs::create_dir(self.path("full")).unwrap();
+        succeed("mount", &["-t", "tmpfs", "-o", "size=1M,mode=700", "tmpfs", self.path("full").to_str().unwrap()]);
+        fs::copy(self.path("overlay.qcow2"), self.path("full/overlay.qcow2")).unwrap();
+        let mut filler = File::create(self.path("full/filler")).unwrap();
+        let error = std::iter::repeat_with(|| filler.write_all(&[1; 4096])).find_map(Result::err).unwrap();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        self.document["volume"]["path"] = "/full/overlay.qcow2".into();
+    }
+
     /// A program in QEMU's place, for faults that the real one cannot be made to show.
     fn fake_qemu(&mut self, script: &str) {
         // QEMU's user must be able to reach it, which it cannot in our directory's stead.
@@ -230,6 +243,20 @@ impl Session {
         let child = Pid::from_raw(children.next().expect("a QEMU"));
         assert_eq!(children.next(), None, "one QEMU");
         child
+    }
+
+    /// Waits until the tool has said one line more.
+    fn complaint(&mut self) -> String {
+        let stderr = self.tool.stderr.as_mut().unwrap();
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
+            assert_ne!(poll(&mut fds, PollTimeout::from(u16::MAX)).unwrap(), 0, "the tool says nothing");
+            let mut byte = [0];
+            stderr.read_exact(&mut byte).expect("the tool ended without a word");
+            line.extend(byte);
+        }
+        String::from_utf8(line).unwrap()
     }
 
     fn signal(&self, signal: Signal) {
@@ -495,6 +522,68 @@ fn a_qemu_that_somebody_else_stops_is_a_guest_that_died() {
     assert_eq!((ended.status.code(), &guest["ended"]), (Some(1), &json!("died")));
     let reason = guest["ended_reason"].as_str().unwrap();
     assert!(reason.starts_with("QEMU ended: host-signal: exit status: 0: "), "{reason}");
+    machine.is_as_before();
+}
+
+const STANDS_STILL: &str =
+    "vm-passthrough: the guest stands still: no space left for its disk; it goes on by itself when there is room\n";
+
+#[test]
+fn a_guest_whose_disk_has_no_room_waits_and_goes_on() {
+    let mut machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
+    machine.fill_the_disk();
+    let mut session = machine.start();
+    assert_eq!(session.complaint(), STANDS_STILL);
+    fs::remove_file(machine.path("full/filler")).unwrap();
+    let ended = session.end();
+    assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")));
+
+    let [overlay, raw] = ["full/overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
+    succeed("qemu-img", &["check", "-q", &overlay]);
+    succeed("qemu-img", &["rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "../base.qcow2", &overlay]);
+    succeed("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw]);
+    assert_eq!(fs::read(raw).unwrap()[512..1024], boot_sector(then::WRITE_AND_SHUT_DOWN));
+    succeed("umount", &[machine.path("full").to_str().unwrap()]);
+    machine.is_as_before();
+}
+
+#[test]
+fn a_guest_whose_disk_has_no_room_can_be_stopped() {
+    let mut machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
+    machine.settings += "shutdown_seconds=1\n";
+    machine.fill_the_disk();
+    let mut session = machine.start();
+    assert_eq!(session.complaint(), STANDS_STILL);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.status.signal(), &guest["ended"]), (Some(Signal::SIGTERM as i32), &json!("stopped")));
+    let reason = "it did not shut down within 1 s: it stood still, no space was left for its disk";
+    assert_eq!((&guest["ended_reason"], &guest["handed_back"]), (&json!(reason), &json!(true)));
+    succeed("umount", &[machine.path("full").to_str().unwrap()]);
+    machine.is_as_before();
+}
+
+#[test]
+fn of_a_disk_that_fails_again_and_again_one_line_is_said() {
+    let mut machine = Machine::any();
+    // A fake, for it is to fail so often and no more.
+    machine.fake_qemu(concat!(
+        "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
+        "say() { printf '%s\\r\\n' \"$1\" >&\"$monitor\"; }\n",
+        "hear() { read -r line <&\"$monitor\"; [ \"$line\" = '{\"execute\":\"'\"$1\"'\"}' ] || exit 9; say '{\"return\": {}}'; }\n",
+        "fail() { say '{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"'\"$1\"'\"}}'; }\n",
+        "say '{\"QMP\": {}}'; hear qmp_capabilities; hear query-status; hear cont\n",
+        "fail report; fail report; fail stop; fail stop; hear cont; fail stop; hear cont\n",
+        // Longer than until the next attempt, which does not come: the guest goes on.
+        "read -rt 4 <&\"$monitor\" && exit 9; fail stop; hear cont\n",
+        "say '{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}'\n",
+    ));
+    let ended = machine.run();
+    assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")), "{}", ended.guest());
+    let told = "vm-passthrough: the guest's disk could not be read or written, and the guest was told so; see the kernel's log\n";
+    let goes_on = "vm-passthrough: the guest goes on\n";
+    assert_eq!(ended.stderr, [told, STANDS_STILL, goes_on, STANDS_STILL].concat());
     machine.is_as_before();
 }
 
