@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use crate::exit::{Exit, ExitContext};
 use crate::ini;
@@ -27,17 +28,31 @@ pub struct Missing {
 }
 
 /// A JSON object of objects. Every section that nobody replaces leaves as the bytes that came in.
-#[derive(Debug, Default)]
+///
+/// It may hold a password: a section is wiped from memory when it is replaced or dropped, and `Debug` shows only names.
+#[derive(Default)]
 pub struct Document {
     sections: Vec<(String, Section)>,
 }
 
-#[derive(Debug)]
 struct Section {
     /// JSON text, as it will be printed.
-    raw: String,
-    /// The same, parsed.
+    raw: Zeroizing<String>,
+    /// The same, parsed, without `schema`.
     node: Node,
+    schema: Option<Node>,
+}
+
+impl Section {
+    fn new(raw: String, mut node: Node) -> Section {
+        Section { raw: Zeroizing::new(raw), schema: node.take("schema"), node }
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.sections.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 impl Document {
@@ -75,9 +90,9 @@ impl Document {
     /// wrote, unknown keys are ignored, every value has its type, and a schema that we do not know is the error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
         let Some((_, found)) = self.sections.iter().find(|(name, _)| name == section) else { return Ok(None) };
-        let read = match found.node.get("schema") {
+        let read = match &found.schema {
             None => found.node.read(Author::Person),
-            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.without("schema").read(Author::Tool),
+            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
             Some(Node::String(_)) => {
                 return Err(
                     Exit::Data.error(format_args!("{section}.schema: not a number; leave it out of what is written by hand"))
@@ -102,7 +117,7 @@ impl Document {
         let comma = if members == "}" { "" } else { "," };
         let raw = format!("{{\"schema\":{SCHEMA}{comma}{members}");
         let node = Node::from_json(&raw).map_err(|message| Exit::Software.error(message))?;
-        let written = Section { raw, node };
+        let written = Section::new(raw, node);
         match self.sections.iter_mut().find(|(name, _)| name == section) {
             Some((_, old)) => *old = written,
             None => self.sections.push((section.to_owned(), written)),
@@ -117,7 +132,7 @@ impl fmt::Display for Document {
         for (index, (name, section)) in self.sections.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
-            write!(f, "{comma}{name}:{}", section.raw)?;
+            write!(f, "{comma}{name}:{}", section.raw.as_str())?;
         }
         f.write_str("}")
     }
@@ -131,31 +146,31 @@ fn from_json(text: &str) -> Result<Vec<(String, Section)>, String> {
         if !matches!(node, Node::Table(_)) {
             return Err(format!("{name}: not an object"));
         }
-        sections.push((name, Section { raw: raw.get().to_owned(), node }));
+        sections.push((name, Section::new(raw.get().to_owned(), node)));
     }
     Ok(sections)
 }
 
 fn from_ini(text: &str) -> Result<Vec<(String, Section)>, String> {
     let sections = ini::parse(text)?;
-    Ok(sections.into_iter().map(|(name, node)| (name, Section { raw: node.to_json(), node })).collect())
+    Ok(sections.into_iter().map(|(name, node)| (name, Section::new(node.to_json(), node))).collect())
 }
 
 /// The top level of a document, each section as raw text; a section given twice is an error.
-struct RawSections(Vec<(String, Box<RawValue>)>);
+struct RawSections<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for RawSections {
+impl<'de> Deserialize<'de> for RawSections<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Sections;
         impl<'de> Visitor<'de> for Sections {
-            type Value = RawSections;
+            type Value = RawSections<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of sections")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawSections, A::Error> {
-                let mut sections: Vec<(String, Box<RawValue>)> = Vec::new();
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawSections<'de>, A::Error> {
+                let mut sections: Vec<(String, &RawValue)> = Vec::new();
                 let mut known = HashSet::new();
                 while let Some(name) = entries.next_key::<String>()? {
                     if !known.insert(name.clone()) {
@@ -276,6 +291,8 @@ mod tests {
         assert!(Document::parse(json, "login").is_ok());
         let (exit, message) = error(Document::parse(json, "volume"));
         assert_eq!((exit, message.contains("s3cret")), (Exit::Data, false));
+        assert_eq!(format!("{:?}", Document::parse(json, "login").unwrap()), r#"{"login"}"#);
+        assert_eq!(format!("{:?}", Node::from_json(json).unwrap()), "Node(..)");
         assert_eq!(error(Document::parse("[login]\npassword=s3cret\n", "login")).0, Exit::Data);
     }
 

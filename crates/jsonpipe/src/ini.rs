@@ -38,7 +38,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
             if !known_keys.insert(key) {
                 return Err(format!("{name}.{key}: given twice"));
             }
-            table.push((key.to_owned(), Node::String(value.to_owned())));
+            table.push((key.to_owned(), Node::text(value)));
         }
         sections.push((name.to_owned(), Node::Table(table)));
     }
@@ -134,7 +134,7 @@ mod tests {
     fn value(text: &str) -> Result<String, String> {
         let sections = parse(&format!("[s]\nk={text}\n"))?;
         match sections[0].1.get("k") {
-            Some(Node::String(value)) => Ok(value.clone()),
+            Some(Node::String(value)) => Ok(value.to_string()),
             other => Err(format!("{other:?}")),
         }
     }

@@ -9,14 +9,15 @@ use std::fmt;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
+use zeroize::Zeroizing;
 
-/// A value whose tables keep their order and refuse a key given twice.
-#[derive(Clone, Debug, PartialEq)]
+/// A value whose tables keep their order and refuse a key given twice. It may be a password: it is wiped when dropped.
+#[derive(PartialEq)]
 pub(crate) enum Node {
     Null,
     Bool(bool),
     Number(Number),
-    String(String),
+    String(Zeroizing<String>),
     List(Vec<Node>),
     Table(Vec<(String, Node)>),
 }
@@ -82,7 +83,19 @@ impl de::Error for ReadError {
     }
 }
 
+/// Shows no value.
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Node(..)")
+    }
+}
+
 impl Node {
+    /// A string.
+    pub(crate) fn text(text: &str) -> Node {
+        Node::String(Zeroizing::new(text.to_owned()))
+    }
+
     /// Parses JSON. Errors are positions and duplicate keys; neither shows a value.
     pub(crate) fn from_json(text: &str) -> Result<Node, String> {
         serde_json::from_str(text).map_err(|error| error.to_string())
@@ -104,10 +117,8 @@ impl Node {
     pub(crate) fn to_json(&self) -> String {
         match self {
             Node::Table(pairs) => {
-                let members: Vec<String> = pairs
-                    .iter()
-                    .map(|(key, value)| format!("{}:{}", Node::String(key.clone()).to_json(), value.to_json()))
-                    .collect();
+                let members: Vec<String> =
+                    pairs.iter().map(|(key, value)| format!("{}:{}", Node::text(key).to_json(), value.to_json())).collect();
                 format!("{{{}}}", members.join(","))
             }
             Node::List(items) => format!("[{}]", items.iter().map(Node::to_json).collect::<Vec<_>>().join(",")),
@@ -125,12 +136,11 @@ impl Node {
         }
     }
 
-    /// A copy of a table without `key`.
-    pub(crate) fn without(&self, key: &str) -> Node {
-        match self {
-            Node::Table(pairs) => Node::Table(pairs.iter().filter(|(name, _)| name != key).cloned().collect()),
-            other => other.clone(),
-        }
+    /// Takes `key` out of a table.
+    pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
+        let Node::Table(pairs) = self else { return None };
+        let index = pairs.iter().position(|(name, _)| name == key)?;
+        Some(pairs.remove(index).1)
     }
 }
 
@@ -165,7 +175,7 @@ impl<'de> de::Deserialize<'de> for Node {
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {
-                Ok(Node::String(value.to_owned()))
+                Ok(Node::text(value))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
@@ -280,12 +290,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
             Node::String(text) if self.author == Author::Person => {
-                let words: Vec<Node> = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|word| !word.is_empty())
-                    .map(|word| Node::String(word.to_owned()))
-                    .collect();
+                let words: Vec<Node> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(Node::text).collect();
                 visitor.visit_seq(Items { reader: self, items: words.iter(), index: 0 })
             }
             Node::List(_) => self.deserialize_any(visitor),
@@ -429,7 +434,7 @@ mod tests {
 
     #[test]
     fn what_a_person_spells_becomes_what_the_type_wants() {
-        let text = |s: &str| Node::String(s.into());
+        let text = Node::text;
         let node = Node::Table(vec![("up".into(), text("true")), ("words".into(), text("a, b,c"))]);
         let section: Section = node.read(Author::Person).unwrap();
         assert_eq!(section, Section { up: true, words: vec!["a".into(), "b".into(), "c".into()], links: vec![] });

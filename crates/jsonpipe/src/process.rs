@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, setrlimit};
+use zeroize::Zeroizing;
 
 use crate::document::Document;
 use crate::exit::{Exit, ExitContext};
@@ -74,13 +75,14 @@ impl Pipe {
         if stdin.is_terminal() {
             return Err(Exit::Usage.error(format_args!("standard input is a terminal; give {expected}, see --help")));
         }
-        let mut bytes = Vec::new();
-        stdin.lock().take(DOCUMENT_MAX_BYTES + 1).read_to_end(&mut bytes).exit(Exit::Io, || "reading standard input")?;
+        // Not through `Stdin`, whose buffer would keep a password.
+        let bytes = stdin.as_fd().try_clone_to_owned().and_then(|fd| read_wiped(File::from(fd).take(DOCUMENT_MAX_BYTES + 1)));
+        let bytes = bytes.exit(Exit::Io, || "reading standard input")?;
         if bytes.len() as u64 > DOCUMENT_MAX_BYTES {
             return Err(Exit::Data.error("reading the document: larger than 16 MiB"));
         }
-        let text = String::from_utf8(bytes).map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
-        Document::parse(&text, self.tool.section)
+        let text = str::from_utf8(&bytes).map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
+        Document::parse(text, self.tool.section)
     }
 
     /// Says something on standard error, if asked to by `-v`.
@@ -177,6 +179,27 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     }
 }
 
+/// Reads to the end; what is read is wiped when dropped. `read_to_end` would leave copies behind as its buffer grows.
+fn read_wiped(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(vec![0; 1 << 16]);
+    let mut length = 0;
+    loop {
+        if length == bytes.len() {
+            let mut larger = Zeroizing::new(vec![0; 2 * length]);
+            larger[..length].copy_from_slice(&bytes);
+            bytes = larger;
+        }
+        match from.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(length);
+    Ok(bytes)
+}
+
 fn print(document: &Document) -> io::Result<()> {
     if stdout::was_closed() {
         return Err(io::ErrorKind::BrokenPipe.into());
@@ -188,4 +211,17 @@ fn print(document: &Document) -> io::Result<()> {
 
 fn complain(name: &str, text: impl fmt::Display) {
     let _ = writeln!(io::stderr(), "{name}: {text}"); // nobody left to tell
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_is_read_whatever_its_length() {
+        let text: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
+        for length in [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 300_000] {
+            assert!(*read_wiped(&text[..length]).unwrap() == text[..length], "{length}");
+        }
+    }
 }
