@@ -107,9 +107,8 @@ impl Overlay {
                 }
                 file.set_len(layout.length)
             })?;
-            if created.directory.is_some() {
-                atomic::sync_directory(&self.users)?;
-            }
+            // Also when the directory was there: a run that was killed may have made it.
+            atomic::sync_directory(&self.users)?;
             let metadata = fs::metadata(&self.file).exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
             created.held_bytes = metadata.blocks() * 512;
             Ok(())
