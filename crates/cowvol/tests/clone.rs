@@ -4,7 +4,8 @@ mod machine;
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -13,7 +14,9 @@ use jsonpipe::testkit::{Ended, redirected};
 use machine::{
     ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
 };
+use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -365,6 +368,24 @@ fn a_volume_of_another_base_is_not_handed_out() {
 }
 
 #[test]
+fn a_base_may_be_a_link_to_another_disk() {
+    let machine = Machine::new();
+    let (base, elsewhere) = (base_path(machine.root(), "windows", 7), machine.root().join("big-disk/windows.qcow2"));
+    fs::create_dir(elsewhere.parent().unwrap()).unwrap();
+    fs::rename(&base, &elsewhere).unwrap();
+    symlink(&elsewhere, &base).unwrap();
+    let volume = machine.volume(ALICE, None);
+    assert_eq!((&volume["created"], &volume["backing_path"]), (&json!(true), &json!("/qcow2/backing/windows/7.qcow2")));
+    assert_eq!(machine.volume(ALICE, None)["created"], false);
+    let overlay = machine.home(ALICE).join("windows@7.qcow2");
+    assert_eq!(faults(&overlay), None);
+    qemu_img(&["compare", "-q", elsewhere.to_str().unwrap(), overlay.to_str().unwrap()]);
+    assert_eq!(machine.list()["catalog"]["bases"][1]["virtual_bytes"], 1 << 30);
+    fs::remove_file(elsewhere).unwrap();
+    assert_eq!(machine.refusal(ALICE, None).0, 66);
+}
+
+#[test]
 fn a_linked_directory_for_volumes_is_refused() {
     let machine = Machine::new();
     let elsewhere = machine.root().join("big-disk/deep");
@@ -482,35 +503,120 @@ fn a_signal_ends_the_wait_for_the_lock() {
 #[test]
 fn a_signal_at_any_moment_leaves_a_whole_volume_or_none() {
     let machine = Machine::new();
-    for moment in 0..60 {
+    let mut waited = 0;
+    for moment in 0.. {
         let user = format!("user{moment}");
-        let ended = interrupted(&machine, &user, Signal::SIGTERM, Duration::from_micros(moment * 150));
-        let home = tree(&machine.home(&user));
-        assert!(ended.status.signal() == Some(15) || ended.status.success(), "{ended:?}");
-        // None, not even an empty directory; or a whole one.
-        if machine.home(&user).exists() {
-            assert_eq!(
-                (home.as_slice(), faults(&machine.home(&user).join("windows@7.qcow2"))),
-                (&["windows@7.qcow2".into()][..], None)
-            );
+        let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
+        let mut clone = Stepped::start(&machine, &user);
+        if !clone.steps(moment) {
+            break;
         }
+        let at_work = home.exists() && !overlay.exists();
+        let ended = clone.end_by(Signal::SIGTERM);
+        assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGTERM, _) | WaitStatus::Exited(_, 0)), "{ended:?}");
+        // None, not even an empty directory; or a whole one.
+        if home.exists() {
+            assert_eq!((tree(&home), faults(&overlay)), (vec!["windows@7.qcow2".into()], None));
+        }
+        waited += usize::from(at_work && overlay.exists());
     }
+    assert!(waited > 5, "{waited} signals came while a volume was made");
 }
 
 #[test]
 fn a_kill_at_any_moment_leaves_a_whole_volume_or_none() {
     let machine = Machine::new();
-    for moment in 0..60 {
+    let (mut before, mut at_work, mut after) = (0, 0, 0);
+    for moment in 0.. {
         let user = format!("user{moment}");
-        interrupted(&machine, &user, Signal::SIGKILL, Duration::from_micros(moment * 150));
-        let overlay = machine.home(&user).join("windows@7.qcow2");
-        if overlay.exists() {
-            assert_eq!(faults(&overlay), None);
+        let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
+        let mut clone = Stepped::start(&machine, &user);
+        if !clone.steps(moment) {
+            break;
         }
+        assert!(matches!(clone.end_by(Signal::SIGKILL), WaitStatus::Signaled(_, Signal::SIGKILL, _)));
         let there = overlay.exists();
+        match (home.exists(), there) {
+            (false, _) => {
+                before += 1;
+                continue;
+            }
+            (true, false) => at_work += 1,
+            (true, true) => after += 1,
+        }
+        assert_eq!(faults(&overlay).filter(|_| there), None);
         assert_eq!(machine.volume(&user, None)["created"], !there);
-        assert_eq!(faults(&overlay), None);
-        assert_eq!(tree(&machine.home(&user)), ["windows@7.qcow2"]);
+        assert_eq!((tree(&home), faults(&overlay)), (vec!["windows@7.qcow2".into()], None));
+    }
+    assert!(before > 5 && at_work > 5 && after > 5, "killed {before} times before, {at_work} while it was made, {after} after");
+}
+
+#[test]
+fn a_volume_outlives_a_power_cut() {
+    for left_by_a_killed_run in [false, true] {
+        let machine = Machine::new();
+        let (home, users) = (machine.home(ALICE), machine.users());
+        if left_by_a_killed_run {
+            fs::create_dir_all(&home).unwrap();
+        }
+        let mut clone = Stepped::start(&machine, ALICE);
+        let mut synced = Vec::new();
+        while clone.steps(1) {
+            synced.extend(clone.syncs().filter(|path| path.starts_with(&users)));
+        }
+        assert_eq!(synced, [home.join(".windows@7.qcow2.tmp"), home, users]);
+    }
+}
+
+/// A clone that stands still before each of its system calls.
+struct Stepped(Pid);
+
+impl Stepped {
+    fn start(machine: &Machine, user: &str) -> Stepped {
+        let input = machine.root().join("request");
+        fs::write(&input, request(user, None)).unwrap();
+        let mut command = Command::new(CLONE.binary);
+        command.args(["clone", "--root"]).arg(machine.root()).stdin(File::open(input).unwrap());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        #[allow(
+            unsafe_code,
+            clippy::zombie_processes,
+            reason = "only the child itself can ask to be stopped; waitpid waits for it"
+        )]
+        // SAFETY: between fork and exec the child makes one system call and allocates nothing.
+        let child = unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }.spawn().unwrap();
+        let clone = Stepped(Pid::from_raw(child.id() as i32));
+        assert_eq!(waitpid(clone.0, None), Ok(WaitStatus::Stopped(clone.0, Signal::SIGTRAP)));
+        ptrace::setoptions(clone.0, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
+        assert!(clone.goes_on());
+        clone
+    }
+
+    /// Makes that many system calls; false when it ended before.
+    fn steps(&mut self, calls: u64) -> bool {
+        // Each is two stops: out of the call, and before the next.
+        (0..2 * calls).all(|_| self.goes_on())
+    }
+
+    fn goes_on(&self) -> bool {
+        ptrace::syscall(self.0, None).unwrap();
+        matches!(waitpid(self.0, None).unwrap(), WaitStatus::Stopped(..))
+    }
+
+    /// What the next call makes durable, if that is what it does.
+    fn syncs(&self) -> Option<PathBuf> {
+        let call = fs::read_to_string(format!("/proc/{}/syscall", self.0)).unwrap();
+        let (number, arguments) = call.split_once(" 0x")?;
+        let descriptor = u64::from_str_radix(arguments.split(' ').next()?, 16).unwrap();
+        let is_sync = number == nix::libc::SYS_fsync.to_string();
+        is_sync.then(|| fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0)).unwrap())
+    }
+
+    /// Sends it a signal and lets it run.
+    fn end_by(self, signal: Signal) -> WaitStatus {
+        kill(self.0, signal).unwrap();
+        let _ = ptrace::detach(self.0, None); // a killed one is gone already
+        waitpid(self.0, None).unwrap()
     }
 }
 
