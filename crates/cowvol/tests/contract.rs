@@ -67,6 +67,7 @@ fn keeps_the_secret() {
     CLONE.keeps_the_secret(false);
 }
 
+#[cfg(debug_assertions)]
 #[test]
 fn survives_its_own_panic() {
     CLONE.survives_its_own_panic();
