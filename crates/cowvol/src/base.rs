@@ -62,24 +62,26 @@ fn check(offered: Vec<(String, OfferedBase)>) -> Result<Vec<Base>, String> {
         }
         bases.push(Base { name, title, ostype, default, generation });
     }
+    if let [only] = bases.as_mut_slice() {
+        only.default = true; // where there is nothing to choose from, it is what is taken
+    }
     bases.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(bases)
 }
 
-/// The base that was chosen, else the default, else the only one.
+/// The base that was chosen, else the default, which the only one is, too.
 pub fn choose(bases: Vec<Base>, choice: Option<&str>) -> anyhow::Result<Base> {
     let names = bases.iter().map(|base| base.name.as_str()).collect::<Vec<_>>().join(", ");
     if bases.is_empty() {
         return Err(Exit::NoInput.error(format_args!("{BASES_INI}: offers no base")));
     }
-    let only = bases.len() == 1;
     match choice {
         Some(name) if !is_name(name) => Err(Exit::Data.error(format_args!("choice.base: {NAME_RULE}"))),
         Some(name) => bases
             .into_iter()
             .find(|base| base.name == name)
             .ok_or_else(|| Exit::NoInput.error(format_args!("choice.base: {name} is not in {BASES_INI}; choose one of {names}"))),
-        None => bases.into_iter().find(|base| base.default || only).ok_or_else(|| {
+        None => bases.into_iter().find(|base| base.default).ok_or_else(|| {
             Exit::Data.error(format_args!("choice.base: missing, and no base is the default; choose one of {names}"))
         }),
     }

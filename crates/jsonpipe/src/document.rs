@@ -66,6 +66,9 @@ impl Document {
             return Err(Exit::Data.error("no document on standard input"));
         }
         let is_json = blank.starts_with('{');
+        if !is_json && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
+            return Err(Exit::Data.error("reading the document: JSON, but not an object of sections"));
+        }
         let sections = if is_json { from_json(text) } else { from_ini(text) }
             .map_err(|message| Exit::Data.error(format_args!("reading the document: {message}")))?;
         for (section, key) in SECRETS {
@@ -241,6 +244,14 @@ mod tests {
         assert!(by_tool.read::<Volume>("volume").unwrap().is_some());
         let newer = Document::parse(r#"{"volume":{"schema":2,"user":"a","bytes":1}}"#, "volume").unwrap();
         assert_eq!(error(newer.read::<Volume>("volume")).0, Exit::Data);
+    }
+
+    #[test]
+    fn json_that_is_no_object_is_not_taken_for_ini() {
+        for text in ["[1,2]", "[{\"login\":{}}]", "\"x\"", "7"] {
+            let (exit, message) = error(Document::parse(text, "volume"));
+            assert_eq!((exit, message.as_str()), (Exit::Data, "reading the document: JSON, but not an object of sections"));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP bring the machine to a consistent state first, then end the process by the signal.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -20,15 +21,26 @@ pub struct Deferred {
 
 /// Makes the ending signals wait.
 pub fn defer() -> io::Result<Deferred> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let ignored = ignored(&status).ok_or_else(|| io::Error::other("no SigIgn in /proc/self/status"))?;
     let mut ending = SigSet::empty();
+    // One that the caller ignores, as nohup does, would be seen while it waits, and then not end the process.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        ending.add(signal);
+        if ignored >> (signal as u32 - 1) & 1 == 0 {
+            ending.add(signal);
+        }
     }
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut before))?;
     // Never read: a signal that is read is consumed, and then nothing would end the process.
     let arrived = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
     Ok(Deferred { arrived, before })
+}
+
+/// The signals that this process ignores, the first one in the lowest bit: `SigIgn` of proc_pid_status(5).
+fn ignored(status: &str) -> Option<u64> {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    u64::from_str_radix(mask.trim(), 16).ok()
 }
 
 impl Deferred {
@@ -49,5 +61,16 @@ impl AsFd for Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&self.before), None); // cannot fail with these arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_read_from_the_kernel() {
+        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), Some(0x1001));
+        assert_eq!(ignored("Name:\tx\n"), None);
     }
 }

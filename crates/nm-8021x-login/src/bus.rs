@@ -57,7 +57,8 @@ impl Bus {
         });
         let doing = "connecting to the system bus; is dbus-daemon running?";
         let connection = receiver.recv_timeout(CALL_TIMEOUT).exit(Exit::Unavailable, || doing)?;
-        Ok(Bus { connection: connection.exit(Exit::Unavailable, || doing)? })
+        let connection = connection.map_err(|error| Exit::Unavailable.error(format_args!("{doing}: {error}")))?;
+        Ok(Bus { connection })
     }
 
     /// The connection, to serve objects on.
@@ -181,5 +182,5 @@ pub fn failed_call(error: zbus::Error, doing: &str) -> anyhow::Error {
         _ => false,
     };
     let exit = if denied { Exit::NoPermission } else { Exit::Unavailable };
-    Err::<(), _>(error).exit(exit, || doing).unwrap_err()
+    exit.error(format_args!("{doing}: {error}")) // zbus says the cause itself
 }

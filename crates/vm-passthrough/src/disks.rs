@@ -71,6 +71,7 @@ fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: b
     let wrong = |what: &str| Exit::Data.error(format_args!("opening {}: {what}", path.display()));
     let failed = |error: io::Error| match error.raw_os_error() {
         Some(libc::ELOOP) => wrong("a symbolic link, which is not followed"),
+        Some(libc::EISDIR) => wrong("a directory"),
         _ => io_error(error, Exit::of_read, format_args!("opening {}", path.display())),
     };
     // A pipe would make us wait.
