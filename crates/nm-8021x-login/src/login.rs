@@ -26,7 +26,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Answers the login of the document on standard input.
 pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
-    // Without this, another process of root's could still be handed our memory in a core or through /proc.
+    // The password is in our memory: no core holds it, and only who may trace every process can read it through /proc.
     nix::sys::prctl::set_dumpable(false)?;
     let mut document = pipe.document("a document with the section login (username, password)")?;
     let Credentials { username, password } = document.require(TOOL.section)?;
@@ -50,6 +50,8 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let network_manager = bus.owner(network_manager::SERVICE, "start NetworkManager")?;
     bus.start(supplicant::SERVICE); // it is only started when it is needed
     let supplicant = bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
+    // Before looking: another login may be about to open what is not open yet.
+    let lock = if dry_run { None } else { Some(lock(common)?) };
     if let Some(open) = network_manager::open_profiles(&bus)?.first() {
         let way_out = "close it first: nm-8021x-login logout";
         return Err(Exit::TemporaryFailure.error(format_args!("{}: somebody is logged in; {way_out}", open.interface)));
@@ -61,7 +63,6 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         document.set(TOOL.section, &report)?;
         return Ok(Answer::yes(document));
     }
-    let lock = lock(common)?;
     if !device.carrier {
         return refuse(document, report, Reason::NoCarrier);
     }
@@ -273,10 +274,12 @@ impl Attempt {
     /// The next event, or a reason to look again; `None` at the deadline. An error when this process was asked to end.
     fn next_event(&self, deadline: Instant) -> anyhow::Result<Option<Event>> {
         let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(None); // however much there still is to hear
+        }
         match self.events.recv_timeout(left.min(LOOK_AGAIN)) {
             Ok(Event::Ending) => Err(Exit::TemporaryFailure.error("interrupted")),
             Ok(event) => Ok(Some(event)),
-            Err(RecvTimeoutError::Timeout) if left.is_zero() => Ok(None),
             Err(RecvTimeoutError::Timeout) => Ok(Some(Event::Changed)),
             Err(RecvTimeoutError::Disconnected) => Err(Exit::Unavailable.error("listening to the system bus: it went away")),
         }

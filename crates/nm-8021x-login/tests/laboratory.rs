@@ -251,6 +251,12 @@ fn a_second_login_at_the_same_time_has_to_wait() {
     let (status, _, stderr) = ended(feed(laboratory.login_command().args(root), &credentials(ALICE.0, ALICE.1)));
     assert_eq!(status, 75, "{stderr}");
     assert!(stderr.contains("another login is under way"), "{stderr}");
+
+    // The lock comes before the look at what is open: between the two, the other login could have opened it.
+    assert_eq!(laboratory.login(ALICE).0, 0);
+    let (status, _, stderr) = ended(feed(laboratory.login_command().args(root), &credentials(ALICE.0, ALICE.1)));
+    assert_eq!(status, 75, "{stderr}");
+    assert!(stderr.contains("another login is under way"), "{stderr}");
 }
 
 #[test]
