@@ -5,9 +5,11 @@
 //! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::mem;
+use std::path::{Path, PathBuf};
 
 use ini::{Ini, ParseOption};
 use serde::de::DeserializeOwned;
@@ -78,58 +80,103 @@ fn check(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Reads a configuration file of named things: `[base.windows]` is the entry `windows` of kind `base`.
-///
-/// Returns the entries in the order of the file. A section of another kind, an unknown key or a wrong type is an error that
-/// names it. Status 66 when the file is not there, 78 when it is not right.
-pub fn read_table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
-    table(&read(path)?, kind).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
+/// A configuration file, whose sections are taken out one by one. What nobody took is unknown: an error of [`Configuration::end`].
+#[derive(Debug)]
+pub struct Configuration {
+    path: PathBuf,
+    sections: Vec<(String, Node)>,
 }
 
-/// Reads one section of a configuration file; `None` when the file or the section is not there. Other sections are errors.
+impl Configuration {
+    /// Reads it; empty when the file is not there. Status 78 when it is not right.
+    pub fn read(path: &Path) -> anyhow::Result<Configuration> {
+        let there = path.try_exists().exit(Exit::Io, || format!("looking for {}", path.display()))?;
+        if there { Configuration::require(path) } else { Ok(Configuration { path: path.to_owned(), sections: Vec::new() }) }
+    }
+
+    /// The same, for a file that must be there. Status 66 when it is not.
+    pub fn require(path: &Path) -> anyhow::Result<Configuration> {
+        let exit_of = |error: &io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => Exit::Config, // not UTF-8
+            _ => Exit::of_read(error),
+        };
+        let text =
+            fs::read_to_string(path).map_err(|error| io_error(error, exit_of, format_args!("reading {}", path.display())))?;
+        Configuration::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> anyhow::Result<Configuration> {
+        let mut configuration = Configuration { path: path.to_owned(), sections: Vec::new() };
+        configuration.sections = parse(text).map_err(|message| configuration.wrong(message))?;
+        Ok(configuration)
+    }
+
+    /// Takes `[name]`; `None` when it is not there.
+    pub fn section<T: DeserializeOwned>(&mut self, name: &str) -> anyhow::Result<Option<T>> {
+        let Some(at) = self.sections.iter().position(|(section, _)| section == name) else { return Ok(None) };
+        let (_, node) = self.sections.remove(at);
+        node.read(Author::Person).map(Some).map_err(|error| self.wrong(error.within(name)))
+    }
+
+    /// Takes the named things of one kind, in the order of the file: `[base.windows]` is the entry `windows` of kind `base`.
+    pub fn table<T: DeserializeOwned>(&mut self, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+        let name = |section: &str| {
+            let name = section.strip_prefix(kind)?.strip_prefix('.').filter(|name| !name.is_empty())?;
+            Some(name.to_owned())
+        };
+        let mut entries = Vec::new();
+        for (section, node) in mem::take(&mut self.sections) {
+            match name(&section) {
+                Some(name) => {
+                    let entry = node.read(Author::Person).map_err(|error| self.wrong(error.within(&section)))?;
+                    entries.push((name, entry));
+                }
+                None => self.sections.push((section, node)),
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Nothing is left. Status 78 when there is.
+    pub fn end(self) -> anyhow::Result<()> {
+        match self.sections.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(self.wrong(format_args!("[{name}]: unknown section"))),
+        }
+    }
+
+    fn wrong(&self, message: impl fmt::Display) -> anyhow::Error {
+        Exit::Config.error(format_args!("{}: {message}", self.path.display()))
+    }
+}
+
+/// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows` of kind `base`.
+///
+/// Status 66 when the file is not there, 78 when it is not right.
+pub fn read_table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+    let mut file = Configuration::require(path)?;
+    let entries = file.table(kind)?;
+    if let Some((section, _)) = file.sections.first() {
+        return Err(file.wrong(format_args!("[{section}]: expected [{kind}.NAME]")));
+    }
+    Ok(entries)
+}
+
+/// Reads a configuration file of one section; `None` when the file or the section is not there.
 ///
 /// Status 78 when the file is not right.
 pub fn read_section<T: DeserializeOwned>(path: &Path, section: &str) -> anyhow::Result<Option<T>> {
-    if !path.try_exists().exit(Exit::Io, || format!("looking for {}", path.display()))? {
-        return Ok(None);
-    }
-    let wrong = |message: String| Exit::Config.error(format_args!("{}: {message}", path.display()));
-    let mut found = None;
-    for (name, node) in parse(&read(path)?).map_err(wrong)? {
-        if name != section {
-            return Err(wrong(format!("[{name}]: unknown section")));
-        }
-        found = Some(node.read(Author::Person).map_err(|error| wrong(error.within(section).to_string()))?);
-    }
+    let mut file = Configuration::read(path)?;
+    let found = file.section(section)?;
+    file.end()?;
     Ok(found)
-}
-
-fn read(path: &Path) -> anyhow::Result<String> {
-    let exit_of = |error: &io::Error| match error.kind() {
-        io::ErrorKind::InvalidData => Exit::Config, // not UTF-8
-        _ => Exit::of_read(error),
-    };
-    fs::read_to_string(path).map_err(|error| io_error(error, exit_of, format_args!("reading {}", path.display())))
-}
-
-/// The text behind [`read_table`].
-fn table<T: DeserializeOwned>(text: &str, kind: &str) -> Result<Vec<(String, T)>, String> {
-    let mut entries = Vec::new();
-    for (section, node) in parse(text)? {
-        let Some(name) = section.strip_prefix(kind).and_then(|rest| rest.strip_prefix('.')).filter(|name| !name.is_empty())
-        else {
-            return Err(format!("[{section}]: expected [{kind}.NAME]"));
-        };
-        let entry = node.read(Author::Person).map_err(|error| error.within(&section).to_string())?;
-        entries.push((name.to_owned(), entry));
-    }
-    Ok(entries)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::HashMap;
 
     fn value(text: &str) -> Result<String, String> {
         let sections = parse(&format!("[s]\nk={text}\n"))?;
@@ -171,12 +218,38 @@ mod tests {
         struct Base {
             generation: u64,
         }
-        let bases: Vec<(String, Base)> =
-            table("# bases\n[base.windows]\ngeneration = 7\n\n[base.a.b c]\ngeneration=1\n", "base").unwrap();
-        assert_eq!(bases, [("windows".into(), Base { generation: 7 }), ("a.b c".into(), Base { generation: 1 })]);
-        assert_eq!(table::<Base>("[windows]\n", "base").unwrap_err(), "[windows]: expected [base.NAME]");
-        assert_eq!(table::<Base>("[base.w]\ngeneration=x\n", "base").unwrap_err(), "base.w.generation: expected a whole number");
-        assert_eq!(table::<Base>("[base.w]\nx=1\n", "base").unwrap_err(), "base.w.x: unknown key");
+        let file = |text: &str| Configuration::parse(Path::new("x.ini"), text);
+        let table = |text: &str| file(text).and_then(|mut file| file.table::<Base>("base")).map_err(|error| error.to_string());
+        let bases = table("# bases\n[base.windows]\ngeneration = 7\n\n[base.a.b c]\ngeneration=1\n");
+        assert_eq!(bases.unwrap(), [("windows".into(), Base { generation: 7 }), ("a.b c".into(), Base { generation: 1 })]);
+        assert_eq!(table("[base.w]\ngeneration=x\n").unwrap_err(), "x.ini: base.w.generation: expected a whole number");
+        assert_eq!(table("[base.w]\nx=1\n").unwrap_err(), "x.ini: base.w.x: unknown key");
+
+        let mut mixed = file("[other]\ngeneration=2\n[base.w]\ngeneration=1\n[x]\n[base.]\n").unwrap();
+        assert_eq!(mixed.section("other").unwrap(), Some(Base { generation: 2 }));
+        assert_eq!(mixed.section::<Base>("other").unwrap(), None);
+        assert_eq!(mixed.table::<Base>("base").unwrap().len(), 1);
+        assert_eq!(mixed.end().unwrap_err().to_string(), "x.ini: [x]: unknown section");
+    }
+
+    #[test]
+    fn a_file_of_one_kind_has_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.ini");
+        let error = |result: anyhow::Result<()>| {
+            let error = result.unwrap_err();
+            (Exit::of(&error), format!("{error:#}").replace(&format!("{}: ", path.display()), ""))
+        };
+        let table = || read_table::<HashMap<String, String>>(&path, "base").map(drop);
+        let section = || read_section::<HashMap<String, String>>(&path, "qemu").map(drop);
+        assert_eq!(error(table()).0, Exit::NoInput);
+        section().unwrap();
+        fs::write(&path, "[windows]\n").unwrap();
+        assert_eq!(error(table()), (Exit::Config, "[windows]: expected [base.NAME]".into()));
+        assert_eq!(error(section()), (Exit::Config, "[windows]: unknown section".into()));
+        fs::write(&path, [0xff]).unwrap();
+        assert_eq!(error(table()).0, Exit::Config);
+        assert_eq!(error(section()).0, Exit::Config);
     }
 
     proptest! {

@@ -1,0 +1,96 @@
+//! The manifest of an image, and its signature: what a machine believes about an image before it has a byte of it.
+//!
+//! `mkimg-torrent` writes and signs it once; every machine verifies it against the public keys of its own image of the host,
+//! and whatever then arrives, from whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
+//! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that purpose:
+//! a base is never taken for the root of a host.
+//!
+//! What a manifest says and how it is verified is here, and nothing else.
+
+pub mod blocks;
+mod description;
+mod key;
+
+pub use description::{Base, Digest, Format, InfoHash, Kind, NAME_RULE, Program, is_name};
+pub use key::{Keys, Signature, SigningKey};
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use jsonpipe::{Exit, ExitContext};
+
+/// A manifest's exact bytes and their signature, neither believed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// The bytes that were signed.
+    pub bytes: Vec<u8>,
+    /// Their signature.
+    pub signature: Signature,
+}
+
+impl Signed {
+    /// Describes and signs a base. The same description and key give the same bytes.
+    pub fn seal(base: &Base, key: &SigningKey) -> anyhow::Result<Signed> {
+        let bytes = base.to_bytes()?;
+        let signature = key.sign(&bytes);
+        Ok(Signed { bytes, signature })
+    }
+
+    /// From the section `image` of a document, where both are in Base64. Status 65 when they are not.
+    pub fn from_base64(manifest: &str, signature: &str) -> anyhow::Result<Signed> {
+        let decode = |key: &str, text: &str| BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("image.{key}: not Base64"));
+        let bytes = decode("manifest", manifest)?;
+        let signature = Signature::from_bytes(&decode("signature", signature)?)
+            .ok_or_else(|| Exit::Data.error("image.signature: not 64 bytes long"))?;
+        Ok(Signed { bytes, signature })
+    }
+
+    /// For the section `image`: the manifest and the signature, in Base64.
+    pub fn to_base64(&self) -> (String, String) {
+        (BASE64_STANDARD.encode(&self.bytes), BASE64_STANDARD.encode(self.signature.to_bytes()))
+    }
+
+    /// What it says about a base, if one of the keys for bases signed it. Status 65 when none did, or when what it says cannot be.
+    ///
+    /// The keys come first: nothing that is not signed is parsed.
+    pub fn verify(&self, keys: &Keys) -> anyhow::Result<Base> {
+        if !keys.verify(&self.bytes, &self.signature) {
+            return Err(Exit::Data.error(format_args!("verifying the manifest: not signed by any of {keys}")));
+        }
+        Base::parse(&self.bytes, keys.kind())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sealed_is_verified_and_nothing_else_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let key = key::tests::write_pair(directory.path(), "base-1", 1);
+        let base = description::tests::base();
+        let sealed = Signed::seal(&base, &key).unwrap();
+        let keys = Keys::read(directory.path(), Kind::Base).unwrap();
+        assert_eq!(sealed.verify(&keys).unwrap(), base);
+        assert_eq!(Signed::seal(&base, &key).unwrap(), sealed);
+
+        let (manifest, signature) = sealed.to_base64();
+        assert_eq!(Signed::from_base64(&manifest, &signature).unwrap(), sealed);
+        for (manifest, signature) in [("*", signature.as_str()), (&manifest, "*"), (&manifest, "AAAA")] {
+            assert_eq!(Exit::of(&Signed::from_base64(manifest, signature).unwrap_err()), Exit::Data);
+        }
+
+        for at in [0, sealed.bytes.len() / 2, sealed.bytes.len() - 1] {
+            let mut forged = sealed.clone();
+            forged.bytes[at] ^= 1;
+            let error = forged.verify(&keys).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::Data);
+            assert!(format!("{error:#}").starts_with("verifying the manifest: not signed by any of base-1.pub"), "{error:#}");
+        }
+        let stranger = key::tests::write_pair(directory.path(), "host-1", 2);
+        assert!(Signed::seal(&base, &stranger).unwrap().verify(&keys).is_err());
+        // The right kind of key, the wrong kind of manifest.
+        let hosts = Keys::read(directory.path(), Kind::Host).unwrap();
+        let error = Signed::seal(&base, &stranger).unwrap().verify(&hosts).unwrap_err();
+        assert_eq!(format!("{error:#}"), "reading the manifest: kind: it describes a base, not a host");
+    }
+}

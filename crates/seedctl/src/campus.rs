@@ -1,0 +1,1 @@
+//! The map of the campus: campus.ini.

@@ -1,0 +1,39 @@
+//! The swarm of a campus: room-first, controlled, reported.
+//!
+//! The engine is stock aria2; the intelligence is in who is introduced to whom. `track` is the tracker that introduces the hosts of
+//! a building to each other, and lets few of them know the servers. On a host `get` fills a new image from the old one and from
+//! the swarm, `seed`, `status`, `wait` and `stop` control what aria2 does there; `swarm` and `report` tell how a distribution went.
+
+mod campaign;
+mod campus;
+mod get;
+mod report;
+pub mod request;
+mod seed;
+mod status;
+mod stop;
+mod swarm;
+mod track;
+mod wait;
+
+use jsonpipe::{Answer, Pipe, Tool};
+
+use request::{Arguments, Command};
+
+/// Who is speaking, and the section that it writes.
+pub const TOOL: Tool = Tool { name: "seedctl", section: "transfer" };
+
+/// Does what the command line asks for.
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let common = &arguments.common;
+    match arguments.command {
+        Command::Track(options) => track::track(common, pipe, &options),
+        Command::Get(options) => get::get(common, pipe, &options),
+        Command::Seed(options) => seed::seed(common, pipe, &options),
+        Command::Status(options) => status::status(common, pipe, &options),
+        Command::Wait(options) => wait::wait(common, pipe, &options),
+        Command::Stop(options) => stop::stop(common, pipe, &options),
+        Command::Swarm(options) => swarm::swarm(common, pipe, &options),
+        Command::Report(options) => campaign::report(common, pipe, &options),
+    }
+}

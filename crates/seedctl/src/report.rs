@@ -1,0 +1,1 @@
+//! What goes out: the sections `transfer`, `swarm` and `campaign`, and what the tracker answers.
