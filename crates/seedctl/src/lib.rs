@@ -2,12 +2,14 @@
 //!
 //! The engine is stock aria2; the intelligence is in who is introduced to whom. `track` is the tracker that introduces the hosts of
 //! a building to each other, and lets few of them know the servers. On a host `get` fills a new image from the old one and from
-//! the swarm, `seed`, `status`, `wait` and `stop` control what aria2 does there; `swarm` and `report` tell how a distribution went.
+//! the swarm, `seed`, `status`, `wait` and `stop` control what aria2 does there; `swarm` and `report` tell how a distribution went, and `hosts`
+//! which machines there are.
 
 mod campaign;
 mod campus;
 mod get;
-mod report;
+mod hosts;
+pub mod report;
 pub mod request;
 mod seed;
 mod status;
@@ -35,5 +37,6 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Stop(options) => stop::stop(common, pipe, &options),
         Command::Swarm(options) => swarm::swarm(common, pipe, &options),
         Command::Report(options) => campaign::report(common, pipe, &options),
+        Command::Hosts(options) => hosts::hosts(common, &options),
     }
 }

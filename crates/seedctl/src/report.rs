@@ -1,1 +1,118 @@
 //! What goes out: the sections `transfer`, `swarm` and `campaign`, and what the tracker answers.
+
+use std::net::IpAddr;
+
+use manifest::InfoHash;
+use serde::{Deserialize, Serialize};
+
+use crate::request::Role;
+
+/// The section `swarm`, which is also what the tracker answers at `/swarms`: who has how much of which image, at one moment.
+///
+/// It is read again, by `seedctl report` from a file of them.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Snapshot {
+    /// When, RFC 3339.
+    pub at: String,
+    /// Every torrent that the tracker knows.
+    pub swarms: Vec<Swarm>,
+}
+
+/// One torrent of [`Snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Swarm {
+    /// Which torrent.
+    pub infohash: InfoHash,
+    /// The name of the base.
+    pub name: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Whether it is the image, or its block map.
+    pub what: Content,
+    /// How long the file is.
+    pub size_bytes: u64,
+    /// The buildings that have a host in it, by campus and name.
+    pub buildings: Vec<SwarmBuilding>,
+}
+
+/// What a torrent carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Content {
+    /// The image.
+    Image,
+    /// Its block map.
+    Blocks,
+}
+
+/// A building of [`Swarm`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct SwarmBuilding {
+    /// The campus that it stands on.
+    pub campus: String,
+    /// Its name.
+    pub building: String,
+    /// How many of its hosts have all of it.
+    pub complete: u64,
+    /// How many do not yet.
+    pub incomplete: u64,
+    /// The hosts that may fetch from outside.
+    pub gateways: Vec<IpAddr>,
+    /// All of its hosts.
+    pub hosts: Vec<SwarmHost>,
+}
+
+/// A host of [`SwarmBuilding`], as it announced itself.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct SwarmHost {
+    /// From where it announced.
+    pub address: IpAddr,
+    /// The network of campus.ini that it is in.
+    pub net: String,
+    /// The room.
+    pub room: String,
+    /// What the network is for: `lab`, `servers`, `wireless`.
+    pub role: Role,
+    /// What it still lacks.
+    pub left_bytes: u64,
+    /// What its client received since it started; it counts from 0 again when the client is started again.
+    pub downloaded_bytes: u64,
+    /// What its client sent since it started.
+    pub uploaded_bytes: u64,
+    /// Whether it may fetch from outside.
+    pub gateway: bool,
+    /// When it announced itself first, RFC 3339.
+    pub first_seen_at: String,
+    /// When last.
+    pub last_seen_at: String,
+    /// When it had all of it; absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete_at: Option<String>,
+}
+
+/// The section `hosts`: machines of the campus, from hosts.ini.
+#[derive(Debug, Serialize)]
+pub struct Hosts {
+    /// Always false: listing changes nothing.
+    pub changed: bool,
+    /// In the order of the file.
+    pub hosts: Vec<Host>,
+}
+
+/// A machine of [`Hosts`].
+#[derive(Debug, Serialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address, in lower case.
+    pub mac: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The building that it stands in.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// What its firmware calls it; absent when the file does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+}
