@@ -1,1 +1,223 @@
-//! The map of the campus: campus.ini.
+//! The map of the campus, campus.ini: which network is which room of which building.
+//!
+//! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use jsonpipe::{Common, Exit, ini};
+
+use crate::request::{self, Role};
+
+/// A network of the campus.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Net {
+    /// Its name in campus.ini: `at9-101`.
+    pub name: String,
+    /// The campus.
+    pub campus: String,
+    /// The building; a building stands on one campus.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// All networks.
+#[derive(Clone, Debug)]
+pub struct Campus {
+    /// The longest prefixes first.
+    nets: Vec<(Cidr, Arc<Net>)>,
+}
+
+impl Campus {
+    /// Reads campus.ini. Status 66 when it is not there, 78 when it is not right.
+    pub fn read(common: &Common) -> anyhow::Result<Campus> {
+        let path = common.config("campus.ini");
+        let entries = ini::read_table(&path, "net")?;
+        Campus::new(entries).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
+    }
+
+    /// From the sections of campus.ini.
+    fn new(entries: Vec<(String, request::Net)>) -> Result<Campus, String> {
+        let mut nets: Vec<(Cidr, Arc<Net>)> = Vec::new();
+        let mut campuses: HashMap<String, String> = HashMap::new();
+        for (name, request::Net { cidr, campus, building, room, role }) in entries {
+            let cidr = Cidr::parse(&cidr).map_err(|message| format!("net.{name}.cidr: {message}"))?;
+            for (key, value) in [("campus", &campus), ("building", &building), ("room", &room)] {
+                if value.is_empty() {
+                    return Err(format!("net.{name}.{key}: empty"));
+                }
+            }
+            if let Some((_, other)) = nets.iter().find(|(known, _)| *known == cidr) {
+                return Err(format!("net.{name}.cidr: {} has the same; which of the two is it?", other.name));
+            }
+            let known = campuses.entry(building.clone()).or_insert_with(|| campus.clone());
+            if *known != campus {
+                return Err(format!("net.{name}.campus: the building {building} stands on {known} already"));
+            }
+            nets.push((cidr, Arc::new(Net { name, campus, building, room, role })));
+        }
+        if nets.is_empty() {
+            return Err("describes no network; a section [net.NAME] each".into());
+        }
+        nets.sort_by_key(|(cidr, _)| std::cmp::Reverse(cidr.prefix));
+        Ok(Campus { nets })
+    }
+
+    /// The network that an address belongs to; `None` when it is not of this campus. IPv4 inside IPv6 is IPv4.
+    pub fn find(&self, address: IpAddr) -> Option<&Arc<Net>> {
+        let address = address.to_canonical();
+        self.nets.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, net)| net)
+    }
+
+    /// Whether some network is in this building.
+    pub fn has_building(&self, building: &str) -> bool {
+        self.nets.iter().any(|(_, net)| net.building == building)
+    }
+}
+
+/// A range of addresses, RFC 4632: `10.0.3.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    fn parse(text: &str) -> Result<Cidr, String> {
+        let form = || "not ADDRESS/PREFIX, as 10.0.3.0/24 or 2001:db8:3::/64".to_owned();
+        let (address, prefix) = text.split_once('/').ok_or_else(form)?;
+        let address: IpAddr = address.parse().map_err(|_| form())?;
+        if !prefix.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(form());
+        }
+        let prefix: u8 = prefix.parse().map_err(|_| form())?;
+        if prefix > length(address) {
+            return Err(format!("the prefix is longer than an address; a single host is {address}/{}", length(address)));
+        }
+        if address.to_canonical() != address {
+            return Err("IPv4 inside IPv6; write it as IPv4".into());
+        }
+        let cidr = Cidr { address: first(address, prefix), prefix };
+        if cidr.address != address {
+            return Err(format!("{address} is inside of that network; write {}/{prefix}", cidr.address));
+        }
+        Ok(cidr)
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        address.is_ipv4() == self.address.is_ipv4() && first(address, self.prefix) == self.address
+    }
+}
+
+/// How many bits an address has.
+fn length(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The first address of the network that an address is in. A prefix of 0 leaves no bit.
+fn first(address: IpAddr, prefix: u8) -> IpAddr {
+    let prefix = u32::from(prefix);
+    match address {
+        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - prefix).unwrap_or(0)).into()),
+        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)).into()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
+    pub fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
+        let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
+            let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
+            (format!("n{index}"), request::Net { cidr, campus, building, room, role: *role })
+        };
+        Campus::new(nets.iter().enumerate().map(entry).collect())
+    }
+
+    fn name(campus: &Campus, address: &str) -> Option<String> {
+        campus.find(address.parse().unwrap()).map(|net| net.name.clone())
+    }
+
+    #[test]
+    fn the_longest_prefix_wins() {
+        let campus = campus(&[
+            ("10.0.0.0/8", "all", "1", Role::Lab),
+            ("10.0.3.0/24", "at9", "1", Role::Lab),
+            ("10.0.3.128/25", "at9", "2", Role::Wireless),
+            ("10.0.3.200/32", "at9", "3", Role::Servers),
+            ("2001:db8::/32", "all", "1", Role::Lab),
+            ("2001:db8:3::/48", "at9", "1", Role::Lab),
+        ])
+        .unwrap();
+        for (address, net) in [
+            ("10.9.9.9", Some("n0")),
+            ("10.0.3.1", Some("n1")),
+            ("10.0.3.127", Some("n1")),
+            ("10.0.3.128", Some("n2")),
+            ("10.0.3.200", Some("n3")),
+            ("::ffff:10.0.3.200", Some("n3")),
+            ("11.0.0.1", None),
+            ("2001:db8:3::1", Some("n5")),
+            ("2001:db8:4::1", Some("n4")),
+            ("2001:db9::1", None),
+            ("::1", None),
+        ] {
+            assert_eq!(name(&campus, address).as_deref(), net, "{address}");
+        }
+        assert!(campus.has_building("at9") && !campus.has_building("at8"));
+    }
+
+    #[test]
+    fn a_default_network_of_one_family_is_not_of_the_other() {
+        let campus = campus(&[("::/0", "all", "1", Role::Lab)]).unwrap();
+        assert_eq!((name(&campus, "10.0.0.1"), name(&campus, "2001:db8::1").as_deref()), (None, Some("n0")));
+    }
+
+    #[test]
+    fn what_can_be_read_in_two_ways_is_refused() {
+        let error = |cidr: &str| campus(&[("10.0.3.0/24", "b", "1", Role::Lab), (cidr, "b", "1", Role::Lab)]).unwrap_err();
+        assert_eq!(error("10.0.3.0/24"), "net.n1.cidr: n0 has the same; which of the two is it?");
+        assert_eq!(error("10.0.4.7/24"), "net.n1.cidr: 10.0.4.7 is inside of that network; write 10.0.4.0/24");
+        assert_eq!(error("2001:db8::1/64"), "net.n1.cidr: 2001:db8::1 is inside of that network; write 2001:db8::/64");
+        assert_eq!(error("10.0.4.0/33"), "net.n1.cidr: the prefix is longer than an address; a single host is 10.0.4.0/32");
+        assert_eq!(error("::ffff:10.0.4.0/120"), "net.n1.cidr: IPv4 inside IPv6; write it as IPv4");
+        for cidr in
+            ["10.0.4.0", "10.0.4/24", "10.0.4.0/+24", "10.0.4.0/", "10.0.04.0/24", "/24", "10.0.4.0/24/24", "x/1", "::/999"]
+        {
+            assert!(error(cidr).starts_with("net.n1.cidr: not ADDRESS/PREFIX"), "{cidr}");
+        }
+        assert_eq!(campus(&[]).unwrap_err(), "describes no network; a section [net.NAME] each");
+        assert_eq!(campus(&[("10.0.0.0/8", "b", "", Role::Lab)]).unwrap_err(), "net.n0.room: empty");
+
+        let net = |campus: &str, cidr: &str| {
+            let [cidr, campus, building, room] = [cidr, campus, "at9", "1"].map(str::to_owned);
+            (campus.clone(), request::Net { cidr, campus, building, room, role: Role::Lab })
+        };
+        assert_eq!(
+            Campus::new(vec![net("north", "10.1.0.0/16"), net("south", "10.2.0.0/16")]).unwrap_err(),
+            "net.south.campus: the building at9 stands on north already"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_network_or_not(text in "[0-9a-f.:/]{0,24}") {
+            let _ = Cidr::parse(&text);
+        }
+
+        #[test]
+        fn a_network_holds_its_first_address_and_its_last(bits in any::<u32>(), prefix in 0u8..=32) {
+            let address = IpAddr::V4(bits.into());
+            let start = first(address, prefix);
+            let cidr = Cidr::parse(&format!("{start}/{prefix}")).unwrap();
+            prop_assert!(cidr.contains(address) && cidr.contains(start));
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! What comes in: the command line, the sections of the document, and the configuration.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -154,4 +154,70 @@ pub enum Role {
     Servers,
     /// Machines that fetch from the servers alone, and share with nobody.
     Wireless,
+}
+
+/// `[net.NAME]` in campus.ini: a network of the campus.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Net {
+    /// Its addresses: `10.0.3.0/24`.
+    pub cidr: String,
+    /// The campus.
+    pub campus: String,
+    /// The building, which stands on one campus.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// What it is for.
+    #[serde(default)]
+    pub role: Role,
+}
+
+/// `[tracker]` in seedctl.ini.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Tracker {
+    /// The address and port to listen at: `[::]:6969`, which is IPv4, too.
+    pub listen: SocketAddr,
+    /// How often a client announces itself while its building is not complete.
+    pub interval_seconds: u64,
+    /// How many hosts of a building are told the servers and the other buildings' gateways.
+    pub gateways: usize,
+    /// How many wireless hosts are told the servers at a time, of each torrent.
+    pub wireless_hosts: usize,
+}
+
+impl Default for Tracker {
+    fn default() -> Tracker {
+        let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 6969));
+        Tracker { listen, interval_seconds: 10, gateways: 1, wireless_hosts: 4 }
+    }
+}
+
+/// `[building.NAME]` in seedctl.ini: what differs in a building.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Building {
+    /// Instead of the tracker's own number.
+    pub gateways: Option<usize>,
+    /// What its gateways together may fetch from outside; absent for no limit.
+    pub uplink_bytes_per_second: Option<u64>,
+}
+
+/// `[aria2]` in seedctl.ini.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Aria2 {
+    /// The unprivileged user that it runs as.
+    pub user: String,
+    /// The program.
+    pub binary: PathBuf,
+    /// The port of its JSON-RPC, on loopback.
+    pub rpc_port: u16,
+    /// The port that other peers connect to.
+    pub listen_port: u16,
+}
+
+impl Default for Aria2 {
+    fn default() -> Aria2 {
+        Aria2 { user: "nobody".into(), binary: "/usr/bin/aria2c".into(), rpc_port: 6800, listen_port: 6881 }
+    }
 }
