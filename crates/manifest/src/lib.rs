@@ -11,7 +11,7 @@ pub mod blocks;
 mod description;
 mod key;
 
-pub use description::{Base, Digest, Format, InfoHash, Kind, NAME_RULE, Program, is_name};
+pub use description::{Base, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, Program, is_name};
 pub use key::{Keys, Signature, SigningKey};
 
 use base64::prelude::{BASE64_STANDARD, Engine};

@@ -1,0 +1,163 @@
+//! `mkimg-torrent create`: an image is read once, and all that a distribution needs is beside it.
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, signals, timestamp};
+use manifest::{Base, Hex, Program, Signed, SigningKey};
+use sha2::{Digest, Sha256};
+
+use crate::image::Image;
+use crate::metainfo::Contents;
+use crate::metalink::metalink;
+use crate::pieces::{self, PieceHasher};
+use crate::request::{self, Create, Programs};
+use crate::store::{self, Generation, Plan};
+use crate::{TOOL, pool, report};
+
+/// The length of a piece of the block map. A map is small; many pieces let many hosts begin at once.
+const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
+
+/// Describes, signs and writes; in a dry run says whether there is anything to write.
+pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<Answer> {
+    let mut document = pipe.document("a document with the section image, see --help")?;
+    let request: request::Image = document.require("image")?;
+    let programs: Programs = document.read("programs")?.unwrap_or_default();
+    let mut base = description(&request, programs)?;
+    check_urls("image.trackers", &request.trackers)?;
+    if request.trackers.is_empty() {
+        return Err(Exit::Data.error("image.trackers: empty; who fetches the image must know whom to ask"));
+    }
+    check_urls("--torrent-url", options.torrent_url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
+    let key = SigningKey::read(&options.key)?;
+
+    let image = Image::open(&common.path(request.path.clone().unwrap_or_else(|| store::image_path(&base))))?;
+    base.size_bytes = image.size_bytes();
+    base.virtual_bytes = image.virtual_bytes(base.format)?;
+    base.created_at = match &request.created_at {
+        Some(text) => utc(text)?,
+        None => timestamp::rfc3339(image.modified()?),
+    };
+    let piece_bytes = request.piece_bytes.unwrap_or_else(|| pieces::length_for(base.size_bytes));
+    if !pieces::suit(piece_bytes, base.size_bytes) {
+        return Err(Exit::Data.error(format_args!("image.piece_bytes: {}", pieces::RULE)));
+    }
+    base.to_bytes()?; // what is wrong with the description is said before the image is read
+
+    let digests = image.digest(pipe, piece_bytes)?;
+    let name = format!("{}-{}", base.name, base.generation);
+    let file_name = format!("{name}.{}", base.format.as_str());
+    let torrent = |name: &str, size_bytes: u64, piece_bytes: u64, pieces: &[pieces::Piece]| {
+        let (source, comment) = (request.source.as_deref(), request.comment.as_deref());
+        Contents { name, size_bytes, piece_bytes, pieces, source, trackers: &request.trackers, comment }.encode()
+    };
+    let (torrent_file, infohash) = torrent(&file_name, base.size_bytes, piece_bytes, &digests.pieces)?;
+    let map_pieces = pieces_of(&digests.blocks);
+    let map_name = format!("{name}.blocks");
+    let (blocks_torrent_file, blocks_infohash) = torrent(&map_name, digests.blocks.len() as u64, MAP_PIECE_BYTES, &map_pieces)?;
+    let blocks_sha256 = Hex(Sha256::digest(&digests.blocks).into());
+    let base = Base { sha256: digests.sha256, blocks_sha256, infohash, blocks_infohash, ..base };
+    let signed = Signed::seal(&base, &key)?;
+    drop(key);
+
+    // From here on a signal waits until all is there. A dry run writes nothing, the lock's file included.
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if options.dry_run { None } else { Some(pool::lock(common, &ending_signals)?) };
+    let signature = signed.signature.to_bytes();
+    let metalink_text = options.torrent_url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
+    let generation = Generation {
+        base: &base,
+        blocks: &digests.blocks,
+        torrent: &torrent_file,
+        blocks_torrent: &blocks_torrent_file,
+        signed: &signed,
+    };
+    let mut plan = Plan::new(common, &generation, &signature)?;
+    if let (Some(path), Some(text)) = (&options.metalink, &metalink_text) {
+        let path = std::path::absolute(path).exit(Exit::NoInput, || format!("finding {}", path.display()))?;
+        plan.add_first(&path, 0o644, text.as_bytes())?;
+    }
+    let changed = plan.changes();
+    let undo = if options.dry_run { None } else { Some(plan.carry_out()?) };
+
+    let (manifest, signature) = signed.to_base64();
+    document.set(
+        TOOL.section,
+        &report::Image {
+            changed,
+            manifest,
+            signature,
+            torrent_file: BASE64_STANDARD.encode(&torrent_file),
+            blocks_torrent_file: BASE64_STANDARD.encode(&blocks_torrent_file),
+        },
+    )?;
+    let answer = Answer::yes(document).holding(lock).holding(ending_signals);
+    Ok(match undo {
+        // Status 74 means that nothing was changed.
+        Some(undo) => answer.or_undo(|| undo.carry_out()),
+        None => answer,
+    })
+}
+
+/// What the document says of the image; what the file says of itself is still to come.
+fn description(request: &request::Image, programs: Programs) -> anyhow::Result<Base> {
+    let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("{key}: {what}")));
+    for (key, name) in [("image.name", &request.name), ("image.ostype", &request.ostype)] {
+        if !manifest::is_name(name) {
+            return wrong(key, manifest::NAME_RULE);
+        }
+    }
+    if request.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        return wrong("image.path", "not an absolute path");
+    }
+    let models = request.models.iter().map(|model| ("image.models", model));
+    let programs_ = programs.iter().flat_map(|(name, version)| [("programs", name), ("programs", version)]);
+    let lines = [("image.comment", &request.comment), ("image.source", &request.source)];
+    let lines = lines.into_iter().filter_map(|(key, line)| Some((key, line.as_ref()?)));
+    for (key, text) in models.chain(programs_).chain(lines) {
+        if text.trim().is_empty() || text.chars().any(char::is_control) {
+            return wrong(key, "empty, or not one line");
+        }
+    }
+    Ok(Base {
+        name: request.name.clone(),
+        title: request.title.clone(),
+        ostype: request.ostype.clone(),
+        default: request.default,
+        generation: request.generation,
+        format: request.format,
+        size_bytes: 0,
+        virtual_bytes: 0,
+        sha256: Hex([0; 32]),
+        blocks_sha256: Hex([0; 32]),
+        infohash: Hex([0; 20]),
+        blocks_infohash: Hex([0; 20]),
+        models: request.models.clone(),
+        programs: programs.into_iter().map(|(name, version)| Program { name, version }).collect(),
+        created_at: String::new(),
+    })
+}
+
+/// A torrent's client asks over HTTP or UDP, and nothing but an URL may come near it.
+fn check_urls(key: &str, urls: &[String]) -> anyhow::Result<()> {
+    let is_url = |url: &str| {
+        let rest = ["http://", "https://", "udp://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+        rest.is_some_and(|rest| {
+            !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte))
+        })
+    };
+    match urls.iter().all(|url| is_url(url)) {
+        true => Ok(()),
+        false => Err(Exit::Data.error(format_args!("{key}: not a URL with http://, https:// or udp://"))),
+    }
+}
+
+/// A time as the documents have it.
+fn utc(text: &str) -> anyhow::Result<String> {
+    let time = humantime::parse_rfc3339(text).exit(Exit::Data, || "image.created_at: not a time like 2026-11-23T00:00:00Z")?;
+    Ok(timestamp::rfc3339(time))
+}
+
+fn pieces_of(map: &[u8]) -> Vec<pieces::Piece> {
+    let mut hasher = PieceHasher::new(MAP_PIECE_BYTES);
+    hasher.update(map);
+    hasher.finish()
+}

@@ -1,0 +1,110 @@
+//! The image's file: a regular file that is what its format says, and stays the same while it is read.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use jsonpipe::{Exit, Pipe, io_error};
+use manifest::Format;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::libc::O_NONBLOCK;
+
+use crate::progress::Progress;
+use crate::qcow2;
+use crate::scan::{Digests, scan};
+
+/// More than this suite distributes; the block map of it takes 256 MiB.
+const MAX_BYTES: u64 = 1 << 40;
+
+/// An image that is open.
+#[derive(Debug)]
+pub struct Image {
+    path: PathBuf,
+    file: File,
+    before: Metadata,
+}
+
+impl Image {
+    /// Opens it. Status 66 when it is not there, 65 when it is no regular file, or larger than 1 TiB.
+    pub fn open(path: &Path) -> anyhow::Result<Image> {
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        // A FIFO under this name must not make us wait.
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(failed)?;
+        let before = file.metadata().map_err(failed)?;
+        let image = Image { path: path.to_owned(), file, before };
+        if !image.before.is_file() {
+            return Err(image.wrong("not a regular file"));
+        }
+        if image.size_bytes() > MAX_BYTES {
+            return Err(image.wrong("larger than 1 TiB"));
+        }
+        Ok(image)
+    }
+
+    /// The length of the file.
+    pub fn size_bytes(&self) -> u64 {
+        self.before.size()
+    }
+
+    /// When it was written last.
+    pub fn modified(&self) -> anyhow::Result<SystemTime> {
+        self.before.modified().map_err(|error| self.failed(error))
+    }
+
+    /// The size of the disk as the guest sees it. Status 65 when the file is not of that format, or cannot be a base.
+    pub fn virtual_bytes(&self, format: Format) -> anyhow::Result<u64> {
+        if self.size_bytes() == 0 {
+            return Err(self.wrong("it is empty, which is no disk"));
+        }
+        let mut start = [0; qcow2::HEADER_MAX_BYTES];
+        let start = &mut start[..self.size_bytes().min(qcow2::HEADER_MAX_BYTES as u64) as usize];
+        self.file.read_exact_at(start, 0).map_err(|error| self.failed(error))?;
+        match format {
+            Format::Qcow2 => qcow2::virtual_bytes(start, self.size_bytes()).map_err(|message| self.wrong(&message)),
+            Format::Raw if qcow2::is_qcow2(start) => Err(self.wrong("a qcow2 image, though image.format is raw")),
+            Format::Raw => Ok(self.size_bytes()),
+        }
+    }
+
+    /// Reads all of it, once, telling how far it is. Status 65 when it changes meanwhile.
+    pub fn digest(&self, pipe: &Pipe, piece_bytes: u64) -> anyhow::Result<Digests> {
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
+        let size = self.size_bytes();
+        let progress = Progress::new(format_args!("hashing {}", self.path.display()), size);
+        let digests =
+            progress.shown(pipe, || scan(&self.file, size, piece_bytes, &progress)).map_err(|error| self.failed(error))?;
+        self.check_unchanged()?;
+        let [whole, parts] = digests.busy.map(|busy| busy.as_secs_f64());
+        pipe.note(format_args!(
+            "hashed {}: {size} bytes, {} of them read; SHA-256 took {whole:.3} s, SHA-1 and the block map {parts:.3} s",
+            self.path.display(),
+            digests.read_bytes
+        ));
+        Ok(digests)
+    }
+
+    /// Nobody wrote to it, and it still has its name.
+    fn check_unchanged(&self) -> anyhow::Result<()> {
+        let stamp = |of: &Metadata| (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+        let after = self.file.metadata().map_err(|error| self.failed(error))?;
+        let named = fs::metadata(&self.path).map_err(|error| self.failed(error))?;
+        if [&after, &named].into_iter().all(|now| stamp(now) == stamp(&self.before)) { Ok(()) } else { Err(self.changed()) }
+    }
+
+    fn failed(&self, error: io::Error) -> anyhow::Error {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => self.changed(),
+            _ => io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())),
+        }
+    }
+
+    fn changed(&self) -> anyhow::Error {
+        self.wrong("it changed while it was read; take an image that nothing writes to")
+    }
+
+    fn wrong(&self, what: &str) -> anyhow::Error {
+        Exit::Data.error(format_args!("reading {}: {what}", self.path.display()))
+    }
+}

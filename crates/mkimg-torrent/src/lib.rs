@@ -1,0 +1,36 @@
+//! Describes an image so that every machine can fetch and verify it.
+//!
+//! `create` reads an image once, as fast as the processor digests, and leaves beside it what a distribution needs: a signed
+//! manifest with its SHA-256, a torrent, and a map of its blocks with a torrent of its own. `verify` holds an image against such a
+//! description and names the pieces that are wrong. Nothing here touches the network: `seedctl` hands out and fetches, and
+//! believes only what the manifest says.
+
+mod create;
+mod image;
+pub mod metainfo;
+mod metalink;
+pub mod pieces;
+mod pool;
+mod progress;
+mod qcow2;
+pub mod report;
+pub mod request;
+mod runs;
+mod scan;
+mod store;
+mod verify;
+
+use jsonpipe::{Answer, Pipe, Tool};
+
+use request::{Arguments, Command};
+
+/// Who is speaking, and the section that it writes.
+pub const TOOL: Tool = Tool { name: "mkimg-torrent", section: "image" };
+
+/// Does what the command line asks for.
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    match arguments.command {
+        Command::Create(options) => create::create(&arguments.common, pipe, &options),
+        Command::Verify(options) => verify::verify(&arguments.common, pipe, &options),
+    }
+}

@@ -1,0 +1,62 @@
+//! What goes out: the sections `image` and `verification`. Paths are as seen below the root.
+
+use serde::Serialize;
+
+/// The section `image`: all that a machine needs to fetch and verify it.
+#[derive(Debug, Serialize)]
+pub struct Image {
+    /// Whether this call wrote any of the files (in a dry run: would write).
+    pub changed: bool,
+    /// The manifest's exact bytes, Base64.
+    pub manifest: String,
+    /// Their signature, ed25519, 64 bytes, Base64.
+    pub signature: String,
+    /// The torrent of the image, Base64.
+    pub torrent_file: String,
+    /// The torrent of the block map, Base64.
+    pub blocks_torrent_file: String,
+}
+
+/// The section `verification`: whether an image is what its description says.
+#[derive(Debug, Serialize)]
+pub struct Verification {
+    /// Always false: looking changes nothing.
+    pub changed: bool,
+    /// Whether nothing is wrong.
+    pub verified: bool,
+    /// The image's name; absent when the manifest is not to be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its generation; absent when the manifest is not to be believed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The file that was read; absent when the manifest is not to be believed, for then none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What is wrong.
+    pub faults: Vec<Fault>,
+    /// The pieces of the torrent that the file does not have, in runs.
+    pub wrong_pieces: Vec<WrongPieces>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// `manifest`, `torrent_file`, `blocks_torrent_file`, `size`, `virtual_bytes`, `sha256`, `pieces` or `blocks`.
+    pub what: &'static str,
+    /// In words.
+    pub reason: String,
+}
+
+/// A run of pieces that are wrong or not there.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct WrongPieces {
+    /// The first, counted from 0.
+    pub first: u64,
+    /// The last.
+    pub last: u64,
+    /// Where the run begins in the file.
+    pub offset_bytes: u64,
+    /// How long it is, in the file as described.
+    pub length_bytes: u64,
+}

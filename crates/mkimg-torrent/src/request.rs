@@ -1,0 +1,145 @@
+//! What comes in: the command line, and the sections of the document.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use jsonpipe::Common;
+use manifest::Format;
+use serde::Deserialize;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mkimg-torrent",
+    version,
+    about = "Describes an image so that every machine can fetch and verify it",
+    after_help = "\
+On the server, once, and then on every machine:
+  mkimg-torrent create --key base.key < windows.ini > windows.json
+  seedctl get < windows.json | cowvol install-base
+
+See mkimg-torrent(8) for every field, and labtools(7) for the other tools."
+)]
+pub struct Arguments {
+    /// The flags that every tool has.
+    #[command(flatten)]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl AsRef<Common> for Arguments {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read an image once; write its signed manifest, block map and torrents
+    #[command(after_help = "\
+Reads a document (JSON or INI) on standard input:
+  [image]
+  name = windows              its name in paths
+  title = Windows 10          its name for people
+  ostype = windows            chooses the guest's profile
+  generation = 7              counts up with every image of this name
+  trackers = http://server.example:6969/announce
+and perhaps path, format (qcow2 or raw), default, models, created_at, comment,
+source, piece_bytes; and what is installed in it, as [programs] NAME = VERSION.
+
+Writes /qcow2/backing/NAME/GENERATION.{blocks,torrent,blocks.torrent,manifest,sig},
+and the same document with the section image: all of it that a machine needs.
+The torrents are private and name no web seed.")]
+    Create(Create),
+    /// Compare an image with its description; say which pieces are wrong
+    #[command(after_help = "\
+Reads a document (JSON) on standard input with the section image, as create
+writes it. Writes the same document with the section verification; status 1
+when something is wrong, and the section says what.
+
+Example: which pieces of the image are wrong on this machine
+  mkimg-torrent verify < windows.json | jq .verification.wrong_pieces")]
+    Verify(Verify),
+}
+
+/// `mkimg-torrent create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Sign with this private key (ed25519, PEM, mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Write a Metalink there, too; needs --torrent-url
+    #[arg(long, value_name = "FILE", requires = "torrent_url")]
+    pub metalink: Option<PathBuf>,
+    /// Where the Metalink says that the torrent can be had
+    #[arg(long, value_name = "URL", requires = "metalink")]
+    pub torrent_url: Option<String>,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `mkimg-torrent verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The image; without it, the one in /qcow2/backing
+    pub file: Option<PathBuf>,
+}
+
+/// The section `image`, as a person writes it for `create`.
+#[derive(Debug, Deserialize)]
+pub struct Image {
+    /// Its name in paths and documents.
+    pub name: String,
+    /// Its name for people: `Windows 10`.
+    pub title: String,
+    /// The kind of guest, which chooses its profile: `windows`.
+    pub ostype: String,
+    /// Whether it is taken where nothing is chosen.
+    #[serde(default)]
+    pub default: bool,
+    /// Counts up with every image of this name.
+    pub generation: u64,
+    /// The image, as seen below the root; absent when it lies in its place in /qcow2/backing.
+    pub path: Option<String>,
+    /// The format of the file; never guessed, because a guest could make a raw disk look like qcow2.
+    #[serde(default = "qcow2")]
+    pub format: Format,
+    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// When the image was made, RFC 3339 in UTC; absent for the file's modification time.
+    pub created_at: Option<String>,
+    /// The announce URLs, the first choice first.
+    pub trackers: Vec<String>,
+    /// A line for people, in the torrents and the Metalink.
+    pub comment: Option<String>,
+    /// Goes into the infohash, so that two sources of the same image have swarms of their own.
+    pub source: Option<String>,
+    /// The length of a piece of the image; absent for the one that its size calls for.
+    pub piece_bytes: Option<u64>,
+}
+
+fn qcow2() -> Format {
+    Format::Qcow2
+}
+
+/// The section `programs`: what is installed in the image, version by name.
+pub type Programs = BTreeMap<String, String>;
+
+/// The section `image`, as `create` wrote it. Nothing of it is believed yet.
+#[derive(Debug, Deserialize)]
+pub struct Described {
+    /// The manifest's exact bytes, Base64.
+    pub manifest: String,
+    /// Their signature, Base64.
+    pub signature: String,
+    /// The torrent of the image, Base64.
+    pub torrent_file: String,
+    /// The torrent of the block map, Base64.
+    pub blocks_torrent_file: String,
+}

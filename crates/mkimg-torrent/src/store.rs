@@ -1,0 +1,138 @@
+//! What lies beside an image in /qcow2/backing, and the order in which it appears.
+//!
+//! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut left before is overwritten by
+//! the next run. So at no time there is a signed manifest without the block map and the torrents that it tells of.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Common, Exit, atomic, io_error};
+use manifest::{Base, Signed};
+
+/// Where the images of a name are.
+fn directory(name: &str) -> String {
+    format!("/qcow2/backing/{name}")
+}
+
+/// Where an image is, as seen below the root.
+pub fn image_path(base: &Base) -> String {
+    format!("{}/{}.{}", directory(&base.name), base.generation, base.format.as_str())
+}
+
+/// The files of a generation that are made here.
+#[derive(Debug)]
+pub struct Generation<'a> {
+    /// What it is of.
+    pub base: &'a Base,
+    /// The block map.
+    pub blocks: &'a [u8],
+    /// The torrent of the image.
+    pub torrent: &'a [u8],
+    /// The torrent of the block map.
+    pub blocks_torrent: &'a [u8],
+    /// The manifest and its signature.
+    pub signed: &'a Signed,
+}
+
+/// A file that is to be written.
+#[derive(Debug)]
+struct Change<'a> {
+    path: PathBuf,
+    mode: u32,
+    before: Option<Vec<u8>>,
+    after: &'a [u8],
+}
+
+/// What there is to do. Nothing is written before [`Plan::carry_out`].
+#[derive(Debug)]
+pub struct Plan<'a> {
+    directory: PathBuf,
+    changes: Vec<Change<'a>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Looks at what is there. Status 73 when this generation was published with another manifest: machines may have it already.
+    pub fn new(common: &Common, of: &Generation<'a>, signature: &'a [u8]) -> anyhow::Result<Plan<'a>> {
+        let Base { name, generation, .. } = of.base;
+        let directory = common.path(directory(name));
+        let mut plan = Plan { directory: directory.clone(), changes: Vec::new() };
+        for (ending, after) in [
+            ("blocks", of.blocks),
+            ("torrent", of.torrent),
+            ("blocks.torrent", of.blocks_torrent),
+            ("manifest", &of.signed.bytes),
+            ("sig", signature),
+        ] {
+            plan.add(directory.join(format!("{generation}.{ending}")), 0o444, after)?;
+        }
+        let signed = directory.join(format!("{generation}.sig")).try_exists().unwrap_or(true);
+        let manifest = directory.join(format!("{generation}.manifest"));
+        let other = |change: &Change<'_>| change.path == manifest && change.before.is_some();
+        if signed && plan.changes.iter().any(other) {
+            return Err(Exit::CantCreate.error(format_args!(
+                "writing {}: generation {generation} of {name} is published already, with other contents; count generation up",
+                manifest.display()
+            )));
+        }
+        Ok(plan)
+    }
+
+    /// One more file, which appears before all others.
+    pub fn add_first(&mut self, path: &Path, mode: u32, after: &'a [u8]) -> anyhow::Result<()> {
+        let later = std::mem::take(&mut self.changes);
+        self.add(path.to_owned(), mode, after)?;
+        self.changes.extend(later);
+        Ok(())
+    }
+
+    fn add(&mut self, path: PathBuf, mode: u32, after: &'a [u8]) -> anyhow::Result<()> {
+        let before = match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        };
+        if before.as_deref() != Some(after) {
+            self.changes.push(Change { path, mode, before, after });
+        }
+        Ok(())
+    }
+
+    /// Whether there is anything to do.
+    pub fn changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// Writes all, each file durable before the next one. When one fails, all is as it was.
+    pub fn carry_out(self) -> anyhow::Result<Undo> {
+        let mut undo = Undo(Vec::new());
+        if self.changes.is_empty() {
+            return Ok(undo);
+        }
+        atomic::create_directory(&self.directory, 0o755)?;
+        for Change { path, mode, before, after } in self.changes {
+            if let Err(error) = atomic::write(&path, mode, |file| file.write_all(after)) {
+                undo.carry_out();
+                return Err(error);
+            }
+            undo.0.push((path, mode, before));
+        }
+        Ok(undo)
+    }
+}
+
+/// How the store was before: paths, modes, contents.
+#[derive(Debug)]
+pub struct Undo(Vec<(PathBuf, u32, Option<Vec<u8>>)>);
+
+impl Undo {
+    /// Puts all back, the last one first. A failure leaves what the next run overwrites.
+    pub fn carry_out(self) {
+        for (path, mode, before) in self.0.into_iter().rev() {
+            let _ = match before {
+                Some(bytes) => atomic::write(&path, mode, |file| file.write_all(&bytes)),
+                None => fs::remove_file(&path).map_err(Into::into),
+            };
+        }
+    }
+}
