@@ -19,6 +19,8 @@ pub fn write(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(Exit::Software.error(format_args!("{}: not the name of a file", path.display())));
     };
+    // A path of one part is in the working directory.
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let temporary = directory.join(format!(".{}.tmp", name.to_string_lossy()));
     let mut file = open_locked(&temporary, mode).map_err(failed)?;
     let guard = RemoveOnDrop(&temporary);

@@ -1,10 +1,61 @@
 //! `seedctl report`: how a distribution went.
 
-use jsonpipe::{Answer, Common, Exit, Pipe};
+mod chart;
+mod diagnosis;
+mod machines;
+mod outcome;
+mod page;
+mod samples;
 
+use std::io::Write;
+
+use jsonpipe::{Answer, Common, Exit, Missing, Pipe, atomic};
+use manifest::{Keys, Kind, Signed};
+use serde::Deserialize;
+
+use crate::hosts;
 use crate::request::Report;
+use samples::Samples;
 
-/// `seedctl report`: how a distribution went.
-pub fn report(_common: &Common, _pipe: &Pipe, _options: &Report) -> anyhow::Result<Answer> {
-    Err(Exit::Software.error("report: not built yet"))
+/// The section `image`, as far as it is needed here.
+#[derive(Deserialize)]
+struct Image {
+    manifest: String,
+    signature: String,
+}
+
+/// `seedctl report`: status 65 when the document's manifest is not signed, 66 when a named file is not there.
+pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<Answer> {
+    let mut document = pipe.document("the document that was distributed (section image)")?;
+    let image: Image = document.require("image")?;
+    let keys = Keys::read(&common.config("keys"), Kind::Base)?;
+    let base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
+
+    let samples = Samples::read(&options.samples, base.infohash)?;
+    let said = machines::read(&options.hosts, base.infohash)?;
+    let mut missing = Vec::new();
+    let mut lacks = |key: &str, reason: String| missing.push(Missing { key: key.into(), reason });
+    let listed = match hosts::read(common) {
+        Err(error) if Exit::of(&error) == Exit::NoInput => {
+            lacks("machines", "there is no hosts.ini: machines are known by what they announced, and by address".into());
+            Vec::new()
+        }
+        listed => listed?,
+    };
+    if samples.bad_lines > 0 {
+        lacks("curves", format!("lines of the samples that are no snapshot, left out: {}", samples.bad_lines));
+    }
+    if samples.span.is_none() {
+        lacks("curves", "the tracker was never asked".into());
+    }
+
+    let campaign = outcome::campaign(base, &samples, said, listed, missing);
+    for finding in campaign.findings.iter().filter(|finding| finding.name.is_none()) {
+        pipe.warn(format_args!("{}: {}", finding.building, finding.seen));
+    }
+    if let Some(path) = &options.html {
+        atomic::write(path, 0o644, |file| file.write_all(page::page(&campaign).as_bytes()))?;
+    }
+    document.set("campaign", &campaign)?;
+    Ok(Answer::yes(document))
 }

@@ -36,7 +36,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Status(options) => status::status(common, pipe, &options),
         Command::Wait(options) => wait::wait(common, pipe, &options),
         Command::Stop(options) => stop::stop(common, pipe, &options),
-        Command::Swarm(options) => swarm::swarm(common, pipe, &options),
+        Command::Swarm(options) => swarm::swarm(&options),
         Command::Report(options) => campaign::report(common, pipe, &options),
         Command::Hosts(options) => hosts::hosts(common, &options),
     }

@@ -1,5 +1,7 @@
 //! What goes out: the sections `transfer`, `swarm` and `campaign`, and what the tracker answers.
 
+pub mod campaign;
+
 use std::net::IpAddr;
 
 use manifest::InfoHash;

@@ -1,0 +1,158 @@
+//! What somebody should look at, and what it may come from.
+//!
+//! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole building that is slow has a narrow
+//! uplink. Nobody is compared with machines elsewhere before the building is.
+
+use super::outcome::{Known, median};
+use super::page::duration;
+use crate::report::campaign::{Building, Finding, State, Sum, What};
+use crate::request::Role;
+
+/// More of the image than this over an uplink is more than a gateway's mistakes explain.
+const CROSSINGS_MAX: f64 = 1.2;
+
+/// Who has less than this share of the others' rate is slow.
+const SLOW_SHARE: f64 = 0.5;
+
+/// Who was this much later than the others at least. Times are whole seconds, so short transfers prove nothing.
+const SLOW_SECONDS: u64 = 5;
+
+/// With fewer others than this nothing is usual.
+const OTHERS_MIN: usize = 2;
+
+/// Everything, buildings first.
+pub fn findings(buildings: &[Building], machines: &[Known]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for building in buildings {
+        findings.extend(crossings(building));
+        findings.extend(slow_building(&building.building, buildings, machines));
+    }
+    for machine in machines {
+        if machine.state.is_done() {
+            findings.extend(wireless(machine).or_else(|| server_only(machine, machines)));
+            findings.extend(slow_host(machine, machines));
+        } else {
+            findings.push(not_done(machine));
+        }
+    }
+    findings
+}
+
+fn crossings(building: &Building) -> Option<Finding> {
+    let crossings = building.crossings.filter(|crossings| *crossings > CROSSINGS_MAX)?;
+    Some(Finding {
+        what: What::Crossings,
+        building: building.building.clone(),
+        room: None,
+        name: None,
+        bytes_per_second: None,
+        others_bytes_per_second: None,
+        seen: format!("the image came in {crossings:.2} times"),
+        likely: vec![
+            "a network of this building is not in campus.ini, or in another building there",
+            "a gateway was replaced, or the tracker restarted, more than once",
+            "another tracker, peer exchange or a web seed introduces machines to each other",
+        ],
+    })
+}
+
+/// Compared by what is on cables: what is not has another way.
+fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Finding> {
+    let wired = |building: &str| {
+        Sum::of(machines.iter().filter(|machine| machine.building == building && machine.role != Role::Wireless))
+    };
+    let Sum { bytes_per_second: Some(rate), seconds: Some(time), .. } = wired(name) else { return None };
+    let others: Vec<_> = all.iter().filter(|other| other.building != name).map(|other| wired(&other.building)).collect();
+    let usual = median(others.iter().filter_map(|other| other.bytes_per_second).collect())?;
+    let usual_time = median(others.iter().filter_map(|other| other.seconds).collect())?;
+    if rate as f64 >= usual as f64 * SLOW_SHARE || time < usual_time.saturating_add(SLOW_SECONDS) {
+        return None;
+    }
+    Some(Finding {
+        what: What::SlowBuilding,
+        building: name.to_owned(),
+        room: None,
+        name: None,
+        bytes_per_second: Some(rate),
+        others_bytes_per_second: Some(usual),
+        seen: format!(
+            "the whole building was slow, and done after {}; the others after {}",
+            duration(time),
+            duration(usual_time)
+        ),
+        likely: vec!["its uplink", "the port of the core switch that its uplink is in"],
+    })
+}
+
+fn about(machine: &Known, what: What, seen: String, likely: Vec<&'static str>) -> Finding {
+    Finding {
+        what,
+        building: machine.building.clone(),
+        room: Some(machine.room.clone()),
+        name: Some(machine.name.clone()),
+        bytes_per_second: machine.bytes_per_second,
+        others_bytes_per_second: None,
+        seen,
+        likely,
+    }
+}
+
+fn slow_host(machine: &Known, all: &[Known]) -> Option<Finding> {
+    if machine.role == Role::Wireless {
+        return None;
+    }
+    let (rate, seconds) = (machine.bytes_per_second?, machine.seconds?);
+    let others = || {
+        all.iter().filter(|other| {
+            (&other.building, &other.room, other.role) == (&machine.building, &machine.room, machine.role)
+                && other.name != machine.name
+        })
+    };
+    let rates: Vec<_> = others().filter_map(|other| other.bytes_per_second).collect();
+    if rates.len() < OTHERS_MIN {
+        return None;
+    }
+    let usual = median(rates)?;
+    let usual_seconds = median(others().filter_map(|other| other.seconds).collect())?;
+    if rate as f64 >= usual as f64 * SLOW_SHARE || seconds < usual_seconds.saturating_add(SLOW_SECONDS) {
+        return None;
+    }
+    let seen = format!("slower than its room: {}, the others {}", duration(seconds), duration(usual_seconds));
+    let likely = vec!["a damaged cable", "a bad wall point", "a bad port of the switch", "a failing disk"];
+    Some(Finding { others_bytes_per_second: Some(usual), ..about(machine, What::SlowHost, seen, likely) })
+}
+
+fn wireless(machine: &Known) -> Option<Finding> {
+    let seen = "on a wireless network: it had the image from the servers alone".into();
+    let likely = vec!["meant to be there; on a cable it would take part in its room"];
+    (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen, likely))
+}
+
+/// A gateway has nothing from its building at first, and others had nothing to give before.
+fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
+    let in_building = |other: &&Known| other.building == machine.building && other.name != machine.name && other.state.is_done();
+    let alone = machine.building_bytes == Some(0) && machine.outside_bytes.is_some_and(|bytes| bytes > 0);
+    if !alone || machine.gateway || all.iter().filter(in_building).count() < OTHERS_MIN {
+        return None;
+    }
+    let seen = "it had nothing from its building, only from the servers".into();
+    Some(about(machine, What::ServerOnly, seen, vec!["in another segment than its room", "a firewall between it and its room"]))
+}
+
+fn not_done(machine: &Known) -> Finding {
+    let likely = match machine.state {
+        State::NoLink => vec![
+            "its power cable or network cable is not plugged in",
+            "it stopped while starting, before its network came up: a weak BIOS battery",
+            "its wall point or its port of the switch is dead",
+        ],
+        State::NoPing => vec!["it stopped while starting, in its firmware: a weak BIOS battery", "it is off"],
+        State::NoAgent => vec!["it is still starting", "its system started without ssh: its disk is full or failing"],
+        State::Lost => vec!["somebody switched it off", "its cable"],
+        State::Failed => vec!["what it said; distribute once more when that is put right"],
+        _ => Vec::new(),
+    };
+    let status = machine.status.map_or(String::new(), |status| format!(" with status {status}"));
+    let said = machine.said.as_ref().map_or(String::new(), |said| format!(": {said}"));
+    about(machine, What::NotDone, format!("{}{status}{said}", machine.state.words()), likely)
+}

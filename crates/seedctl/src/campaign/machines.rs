@@ -1,0 +1,126 @@
+//! What the machines said: a directory with up to three files a machine, `HOST.status`, `HOST.json` and `HOST.err`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use jsonpipe::{Document, Exit, io_error};
+use manifest::InfoHash;
+use serde::Deserialize;
+
+use crate::hosts::is_host_name;
+use crate::report::campaign::State;
+
+/// The most of a file.
+const FILE_MAX_BYTES: u64 = 16 << 20;
+
+/// The last words that are kept.
+const SAID_MAX_CHARS: usize = 300;
+
+/// What one machine said.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// How far it came, by `HOST.status`.
+    pub state: Option<State>,
+    /// The exit status, by `HOST.status`.
+    pub status: Option<u8>,
+    /// The section `transfer` of `HOST.json`, if it is about this image.
+    pub transfer: Option<Transferred>,
+    /// The last line of `HOST.err`.
+    pub last_words: Option<String>,
+}
+
+/// The section `transfer`, as far as it is needed here.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Transferred {
+    infohash: InfoHash,
+    /// What came from the own building.
+    pub building_bytes: u64,
+    /// What came from outside.
+    pub outside_bytes: u64,
+    /// What came from the old image.
+    pub reused_bytes: u64,
+}
+
+/// Reads the directory. Files with other names are left alone, and what a file says wrongly is not known.
+///
+/// Status 66 when the directory is not there, 74 when it cannot be read.
+pub fn read(directory: &Path, infohash: InfoHash) -> anyhow::Result<BTreeMap<String, Said>> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+    let mut machines: BTreeMap<String, Said> = BTreeMap::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let file_name = entry.map_err(failed)?.file_name();
+        let Some((name, ending)) = file_name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
+        if !is_host_name(name) || !matches!(ending, "status" | "json" | "err") {
+            continue;
+        }
+        let text = read_text(&directory.join(&file_name)).map_err(failed)?;
+        let said = machines.entry(name.to_owned()).or_default();
+        match ending {
+            "status" => {
+                let mut words = text.split_ascii_whitespace();
+                said.state = words.next().map(State::parse);
+                said.status = words.next().and_then(|status| status.parse().ok());
+            }
+            "json" => said.transfer = transfer(&text, infohash),
+            _ => said.last_words = last_line(&text),
+        }
+    }
+    Ok(machines)
+}
+
+fn transfer(text: &str, infohash: InfoHash) -> Option<Transferred> {
+    let document = Document::parse(text, "transfer").ok()?;
+    document.read::<Transferred>("transfer").ok()?.filter(|transfer| transfer.infohash == infohash)
+}
+
+/// The end of a longer file is lost, and bytes that are no text are replaced.
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn last_line(text: &str) -> Option<String> {
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    Some(line.chars().filter(|c| !c.is_control()).take(SAID_MAX_CHARS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_machines_say_is_read_and_nothing_is_believed_that_cannot_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let transfer = |infohash: &str, bytes: &str| {
+            format!(
+                r#"{{"transfer":{{"schema":1,"infohash":"{infohash}","building_bytes":{bytes},"outside_bytes":2,"reused_bytes":3}}}}"#
+            )
+        };
+        let ours = "07".repeat(20);
+        for (name, text) in [
+            ("a.status", "done\n".to_owned()),
+            ("a.json", transfer(&ours, "1")),
+            ("b.status", "failed 65\n".into()),
+            ("b.err", "seedctl: first\nseedctl: last\u{1b}[2J\n\n".into()),
+            ("b.json", transfer(&"08".repeat(20), "1")),
+            ("c.json", transfer(&ours, "-1")),
+            ("c.status", "<b>".into()),
+            ("d.e-f.status", "no_link".into()),
+            (".x.json.tmp", "{".into()),
+            ("-o.status", "done".into()),
+            ("wake.txt", "done".into()),
+        ] {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        let machines = read(directory.path(), InfoHash::parse(&ours).unwrap()).unwrap();
+        assert_eq!(machines.keys().collect::<Vec<_>>(), ["a", "b", "c", "d.e-f"]);
+        assert_eq!(machines["a"].transfer.as_ref().unwrap().building_bytes, 1);
+        assert_eq!((machines["b"].state, machines["b"].status), (Some(State::Failed), Some(65)));
+        assert_eq!(machines["b"].last_words.as_deref(), Some("seedctl: last[2J"));
+        assert!(machines["b"].transfer.is_none() && machines["c"].transfer.is_none());
+        assert_eq!([machines["c"].state, machines["d.e-f"].state], [Some(State::Unknown), Some(State::NoLink)]);
+    }
+}

@@ -1,0 +1,303 @@
+//! What the tracker said over time: the counters of every host, made whole where a client was started again.
+//!
+//! A host announces itself every so often, and between two announces its counter stands still. So each host's counter is taken at
+//! the times of its announces and drawn straight in between; sums and rates are made of these lines.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonpipe::{Document, Exit, io_error, timestamp};
+use manifest::InfoHash;
+
+use crate::report::{Snapshot, SwarmHost};
+use crate::request::Role;
+
+/// The most of one line: what a document may have, too.
+const LINE_MAX_BYTES: u64 = 16 << 20;
+
+/// Seconds since 1970.
+pub type Seconds = u64;
+
+/// All that the tracker said about one torrent.
+#[derive(Debug, Default)]
+pub struct Samples {
+    /// When it was asked first and last.
+    pub span: Option<(Seconds, Seconds)>,
+    /// The hosts that announced themselves, servers left out.
+    pub hosts: BTreeMap<IpAddr, Announced>,
+    /// What the servers sent.
+    pub server_bytes: u64,
+    /// Per building and time how many hosts had all of it. A building that is not in a sample has 0.
+    pub seeders: BTreeMap<String, Vec<(Seconds, u64)>>,
+    /// How many lines were no snapshot of the tracker.
+    pub bad_lines: u64,
+    servers: BTreeMap<IpAddr, Counter>,
+}
+
+/// What one host announced.
+#[derive(Debug)]
+pub struct Announced {
+    /// The building, by the tracker.
+    pub building: String,
+    /// The room, by the tracker.
+    pub room: String,
+    /// What its network is for.
+    pub role: Role,
+    /// Whether it was ever told of outside.
+    pub gateway: bool,
+    /// When it announced itself first.
+    pub first_seen: Seconds,
+    /// When it had all of it.
+    pub complete: Option<Seconds>,
+    /// What it received until when, rising in both.
+    pub received: Vec<(Seconds, u64)>,
+    counter: Counter,
+}
+
+/// A counter that begins anew when its client does.
+#[derive(Debug, Default)]
+struct Counter {
+    before: u64,
+    last: u64,
+}
+
+impl Counter {
+    /// The sum with what it shows now.
+    fn sum(&mut self, shows: u64) -> u64 {
+        if shows < self.last {
+            self.before = self.before.saturating_add(self.last);
+        }
+        self.last = shows;
+        self.before.saturating_add(shows)
+    }
+}
+
+impl Samples {
+    /// Reads a file of `seedctl swarm`, a document a line. Lines that are none are counted, not believed: status 66 and 74 are
+    /// about the file alone.
+    pub fn read(path: &Path, infohash: InfoHash) -> anyhow::Result<Samples> {
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let mut file = BufReader::new(File::open(path).map_err(failed)?);
+        let mut samples = Samples::default();
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let length = (&mut file).take(LINE_MAX_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
+            if length == 0 {
+                return Ok(samples);
+            }
+            samples.add_line(&line, infohash);
+        }
+    }
+
+    fn add_line(&mut self, line: &[u8], infohash: InfoHash) {
+        let snapshot = str::from_utf8(line).ok().and_then(|text| {
+            let document = Document::parse(text, "swarm").ok()?;
+            document.read::<Snapshot>("swarm").ok()?
+        });
+        let added = snapshot.and_then(|snapshot| self.add(&snapshot, infohash));
+        if added.is_none() {
+            self.bad_lines += 1;
+        }
+    }
+
+    /// `None` when the time is none, or before the last one: then nothing is added.
+    fn add(&mut self, snapshot: &Snapshot, infohash: InfoHash) -> Option<()> {
+        let at = parse_time(&snapshot.at)?;
+        let (first, last) = self.span.unwrap_or((at, at));
+        if at < last {
+            return None;
+        }
+        self.span = Some((first, at));
+        let mut complete: BTreeMap<&str, u64> = BTreeMap::new();
+        for swarm in snapshot.swarms.iter().filter(|swarm| swarm.infohash == infohash) {
+            for building in &swarm.buildings {
+                for host in &building.hosts {
+                    // Nobody has sent or received more than this, of one image by one run of a client; what is said may be more.
+                    let believed = |bytes: u64| bytes.min(swarm.size_bytes.saturating_mul(1000));
+                    if host.role == Role::Servers {
+                        self.servers.entry(host.address).or_default().sum(believed(host.uploaded_bytes));
+                        continue;
+                    }
+                    *complete.entry(&building.building).or_default() += u64::from(host.left_bytes == 0);
+                    self.add_host(&building.building, host, believed(host.downloaded_bytes), first, at);
+                }
+            }
+        }
+        let sums = self.servers.values().map(|counter| counter.before.saturating_add(counter.last));
+        self.server_bytes = sums.fold(0, u64::saturating_add);
+        for (building, count) in complete {
+            self.seeders.entry(building.to_owned()).or_default().push((at, count));
+        }
+        Some(())
+    }
+
+    fn add_host(&mut self, building: &str, host: &SwarmHost, bytes: u64, first: Seconds, at: Seconds) {
+        // The tracker's clock made all of them; what lies outside of what was watched counts as its edge.
+        let within = |time: &str| parse_time(time).map_or(at, |time| time.clamp(first, at));
+        let announced = self.hosts.entry(host.address).or_insert_with(|| Announced {
+            building: building.to_owned(),
+            room: host.room.clone(),
+            role: host.role,
+            gateway: false,
+            first_seen: within(&host.first_seen_at),
+            complete: None,
+            received: Vec::new(),
+            counter: Counter::default(),
+        });
+        announced.gateway |= host.gateway;
+        if host.left_bytes == 0 && announced.complete.is_none() {
+            announced.complete = Some(host.complete_at.as_deref().map_or(at, within).max(announced.first_seen));
+        }
+        let mut seen = within(&host.last_seen_at);
+        // The last bytes came before it was complete, not before the announce that says so again.
+        if let Some(complete) = announced.complete
+            && announced.received.last().is_none_or(|(time, _)| *time < complete)
+        {
+            seen = complete;
+        }
+        let sum = announced.counter.sum(bytes);
+        match announced.received.last() {
+            None => {
+                // What it brought along came before the time that was watched.
+                let begun = if announced.first_seen < seen { 0 } else { sum };
+                announced.received.push((announced.first_seen, begun));
+                if announced.first_seen < seen {
+                    announced.received.push((seen, sum));
+                }
+            }
+            Some((time, before)) if *time < seen && *before < sum => announced.received.push((seen, sum)),
+            Some(_) => {}
+        }
+    }
+
+    /// How many hosts of a building had all of it at a time: what the last sample until then says.
+    pub fn seeders_at(&self, building: &str, samples_at: Seconds) -> u64 {
+        let Some(counts) = self.seeders.get(building) else { return 0 };
+        let until = counts.partition_point(|(at, _)| *at <= samples_at);
+        until.checked_sub(1).map_or(0, |last| counts[last].1)
+    }
+}
+
+impl Announced {
+    /// What it had received at a time, `second` being no whole one.
+    pub fn received_at(&self, second: f64) -> f64 {
+        let after = self.received.partition_point(|(at, _)| *at as f64 <= second);
+        match (after.checked_sub(1).map(|before| self.received[before]), self.received.get(after)) {
+            (None, _) => 0.0,
+            (Some((_, bytes)), None) => bytes as f64,
+            (Some((from, low)), Some((to, high))) => {
+                let share = (second - from as f64) / (*to as f64 - from as f64);
+                low as f64 + (*high as f64 - low as f64) * share
+            }
+        }
+    }
+
+    /// What it had received at the end.
+    pub fn received_bytes(&self) -> u64 {
+        let first = self.received.first().map_or(0, |(_, bytes)| *bytes);
+        self.received.last().map_or(0, |(_, bytes)| bytes.saturating_sub(first))
+    }
+}
+
+/// Seconds since 1970 of a time in RFC 3339.
+pub fn parse_time(text: &str) -> Option<Seconds> {
+    let time: SystemTime = humantime::parse_rfc3339(text).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
+}
+
+/// The same backwards.
+pub fn time(seconds: Seconds) -> String {
+    // Only times that were parsed come here, and those end in the year 9999.
+    timestamp::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const IMAGE: &str = "0707070707070707070707070707070707070707";
+
+    fn infohash() -> InfoHash {
+        InfoHash::parse(IMAGE).unwrap()
+    }
+
+    fn host(address: &str, left: u64, downloaded: u64, seen: &str, complete: Option<&str>) -> String {
+        let complete = complete.map_or(String::new(), |at| format!(r#","complete_at":"2026-11-23T00:00:{at}Z""#));
+        format!(
+            r#"{{"address":"{address}","net":"n","room":"101","role":"lab","left_bytes":{left},"downloaded_bytes":{downloaded},
+               "uploaded_bytes":5,"gateway":false,"first_seen_at":"2026-11-23T00:00:01Z","last_seen_at":"2026-11-23T00:00:{seen}Z"{complete}}}"#
+        )
+    }
+
+    fn line(at: &str, hosts: &[String]) -> String {
+        let line = format!(
+            r#"{{"swarm":{{"schema":1,"at":"2026-11-23T00:00:{at}Z","swarms":[{{"infohash":"{IMAGE}","name":"windows","generation":7,
+               "what":"image","size_bytes":1000,"buildings":[{{"campus":"c","building":"b1","complete":0,"incomplete":0,"gateways":[],
+               "hosts":[{}]}}]}}]}}}}"#,
+            hosts.join(",")
+        );
+        line.replace('\n', "")
+    }
+
+    fn samples(lines: &[String]) -> Samples {
+        let mut samples = Samples::default();
+        lines.iter().for_each(|line| samples.add_line(line.as_bytes(), infohash()));
+        samples
+    }
+
+    #[test]
+    fn a_client_that_was_started_again_goes_on_where_it_was() {
+        let samples = samples(&[
+            line("02", &[host("10.0.1.1", 1000, 0, "01", None)]),
+            line("10", &[host("10.0.1.1", 600, 400, "10", None)]),
+            line("20", &[host("10.0.1.1", 500, 100, "20", None)]),
+            line("40", &[host("10.0.1.1", 0, 600, "40", Some("30"))]),
+        ]);
+        let host = &samples.hosts[&"10.0.1.1".parse::<IpAddr>().unwrap()];
+        let start = samples.span.unwrap().0;
+        let received: Vec<_> = host.received.iter().map(|(at, bytes)| (at - start, *bytes)).collect();
+        assert_eq!(received, [(0, 0), (8, 400), (18, 500), (28, 1000)]);
+        assert_eq!(host.complete, Some(start + 28));
+        assert_eq!([2.0, 4.0, 23.0, 99.0].map(|at| host.received_at(start as f64 + at)), [100.0, 200.0, 750.0, 1000.0]);
+        assert_eq!([0, 37, 38].map(|at| samples.seeders_at("b1", start + at)), [0, 0, 1]);
+    }
+
+    #[test]
+    fn what_a_seeder_brought_along_is_not_of_this_campaign() {
+        let samples = samples(&[line("02", &[host("10.0.1.1", 0, 900, "02", Some("01"))])]);
+        assert_eq!(samples.hosts.values().next().unwrap().received_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_no_snapshot_is_counted() {
+        let good = line("02", &[]);
+        let samples = samples(&[good.clone(), good[..good.len() / 2].into(), "{}".into(), "\n".into(), line("01", &[])]);
+        assert_eq!(samples.bad_lines, 4, "a torn one, one of nothing, an empty one, and a clock that went back");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut samples = Samples::default();
+            samples.add_line(&bytes, infohash());
+            prop_assert_eq!(samples.bad_lines, 1);
+        }
+
+        #[test]
+        fn any_counters_give_rising_lines(hosts in proptest::collection::vec((any::<u64>(), any::<u64>(), 0..60u8, 0..60u8), 1..20)) {
+            let lines: Vec<_> = hosts.iter().enumerate().map(|(at, (left, bytes, seen, complete))| {
+                line(&format!("{at:02}"), &[host("10.0.1.1", *left, *bytes, &format!("{seen:02}"), Some(&format!("{complete:02}")))])
+            }).collect();
+            let samples = samples(&lines);
+            prop_assert_eq!(samples.bad_lines, 0);
+            let received = &samples.hosts.values().next().unwrap().received;
+            prop_assert!(received.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{:?}", received);
+        }
+    }
+}
