@@ -59,7 +59,7 @@ impl Common {
 }
 
 /// Standard input and the tool's voice on standard error.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Pipe {
     tool: Tool,
     verbose: bool,

@@ -17,6 +17,7 @@ mod status;
 mod stop;
 mod swarm;
 mod track;
+mod tracker;
 mod wait;
 
 use jsonpipe::{Answer, Pipe, Tool};

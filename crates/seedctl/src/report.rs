@@ -2,7 +2,7 @@
 
 pub mod campaign;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
@@ -90,6 +90,47 @@ pub struct SwarmHost {
     /// When it had all of it; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete_at: Option<String>,
+}
+
+/// What the tracker answers at `/building`: how far the building of the asking host is, with one torrent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Building {
+    /// Its name.
+    pub building: String,
+    /// What the network of the asking host is for; it is counted with the hosts of such networks.
+    pub role: Role,
+    /// How many of them have all of it.
+    pub complete: u64,
+    /// How many do not yet.
+    pub incomplete: u64,
+    /// Whether the asking host may fetch from outside.
+    pub gateway: bool,
+    /// What the gateways of the building together may fetch from outside; absent for no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink_bytes_per_second: Option<u64>,
+    /// How many servers have all of it.
+    pub servers: u64,
+}
+
+/// The section `tracker`: what a tracker did between its start and its end.
+#[derive(Debug, Serialize)]
+pub struct Tracker {
+    /// Always false: it keeps nothing.
+    pub changed: bool,
+    /// Where it listened.
+    pub listen: SocketAddr,
+    /// When it started, RFC 3339.
+    pub started_at: String,
+    /// When it was told to end.
+    pub ended_at: String,
+    /// How many announces it answered with peers.
+    pub announces: u64,
+    /// How many it refused.
+    pub refused: u64,
+    /// How many torrents it knew at the end.
+    pub torrents: u64,
+    /// How many hosts it knew at the end, in all torrents.
+    pub peers: u64,
 }
 
 /// The section `hosts`: machines of the campus, from hosts.ini.

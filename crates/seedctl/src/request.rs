@@ -144,7 +144,7 @@ pub struct Machine {
 }
 
 /// What a network is for (`role` of campus.ini).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Machines that share what they have with their building.

@@ -1,10 +1,83 @@
-//! `seedctl track`: the tracker.
+//! `seedctl track`: the tracker, in the foreground until it is told to end.
 
-use jsonpipe::{Answer, Common, Exit, Pipe};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use jsonpipe::signals;
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::net::TcpListener;
+use tokio::net::unix::pipe::Receiver;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
 
 use crate::request::Track;
+use crate::settings::Settings;
+use crate::tracker::Tracker;
+use crate::tracker::http::Port;
 
-/// `seedctl track`: the tracker.
-pub fn track(_common: &Common, _pipe: &Pipe, _options: &Track) -> anyhow::Result<Answer> {
-    Err(Exit::Software.error("track: not built yet"))
+/// Connections at a time, where the limit of open files allows it.
+const CONNECTIONS_MAX: u64 = 8192;
+/// Files that are open beside connections.
+const OTHER_FILES: u64 = 64;
+
+/// Status 78 when campus.ini, seedctl.ini or the keys are not right, 66 without campus.ini or a store, 73 when the port cannot be
+/// had.
+pub fn track(common: &Common, pipe: &Pipe, _options: &Track) -> anyhow::Result<Answer> {
+    let settings = Settings::read(common)?;
+    let listen = settings.tracker.listen;
+    let (tracker, wrong) = Tracker::new(common, settings)?;
+    wrong.iter().for_each(|wrong| pipe.warn(wrong));
+    let port = Port::new(tracker, pipe.clone(), connections_max()?);
+
+    let deferred = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().exit(Exit::Software, || "starting")?;
+    let listen = LocalSet::new().block_on(&runtime, serve(&port, pipe, listen))?;
+
+    let mut document = Document::default();
+    document.set("tracker", &port.tracker().borrow().summary(listen))?;
+    Ok(Answer::yes(document).holding(deferred))
+}
+
+/// Until it is told to end, by a signal that is deferred; the address that it listened at.
+async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
+    let way_out = if listen.is_ipv6() { "; without IPv6, set listen=0.0.0.0:6969 in seedctl.ini" } else { "" };
+    let listener = TcpListener::bind(listen).await.exit(Exit::CantCreate, || format!("listening at {listen}{way_out}"))?;
+    let listen = listener.local_addr().exit(Exit::Software, || "asking for the own address")?;
+    let ended = ended().exit(Exit::Software, || "watching signals")?;
+    let mut hangups = signal(SignalKind::hangup()).exit(Exit::Software, || "watching SIGHUP")?;
+    // It ends everything else, and here is for reading the store again.
+    SigSet::from(Signal::SIGHUP).thread_unblock().exit(Exit::Software, || "letting SIGHUP through")?;
+    pipe.note(format_args!("listening at {listen}"));
+
+    tokio::task::spawn_local(Rc::clone(port).serve(listener));
+    let rereading = Rc::clone(port);
+    tokio::task::spawn_local(async move {
+        while hangups.recv().await.is_some() {
+            rereading.reread_store();
+        }
+    });
+    ended.readable().await.exit(Exit::Software, || "waiting for signals")?;
+    Ok(listen)
+}
+
+/// Readable once SIGINT or SIGTERM has arrived, which are deferred. It is no pipe, which nobody looks at: nothing is read from it.
+///
+/// Not that of [`signals::Deferred`], which SIGHUP makes readable for a moment, too.
+fn ended() -> io::Result<Receiver> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
+    let arrived = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
+    Receiver::from_owned_fd_unchecked(arrived.as_fd().try_clone_to_owned()?)
+}
+
+/// As many files as may be open, but for a few.
+fn connections_max() -> anyhow::Result<usize> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).exit(Exit::Software, || "asking for the limit of open files")?;
+    let wanted = hard.min(CONNECTIONS_MAX + OTHER_FILES);
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).exit(Exit::Software, || "raising the limit of open files")?;
+    Ok(wanted.saturating_sub(OTHER_FILES).max(1) as usize)
 }

@@ -1,0 +1,216 @@
+//! The tracker: the swarms of all torrents of the store, what is said to them, and what it tells about them.
+//!
+//! Everything is in memory and comes again by itself: clients announce themselves every few seconds.
+
+pub mod announce;
+mod answer;
+pub mod http;
+mod metrics;
+mod policy;
+mod swarm;
+mod whitelist;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use jsonpipe::timestamp::rfc3339;
+use jsonpipe::{Common, Exit};
+use manifest::InfoHash;
+
+use crate::campus::{Campus, Net};
+use crate::report::{self, Snapshot, SwarmBuilding, SwarmHost};
+use crate::request::Role;
+use crate::settings::Settings;
+use announce::Announce;
+use metrics::Counters;
+use policy::{Place, Policy};
+use swarm::{Peer, Swarm};
+use whitelist::Whitelist;
+
+/// Everything that the tracker knows.
+#[derive(Debug)]
+pub struct Tracker {
+    started: Instant,
+    started_at: SystemTime,
+    campus: Campus,
+    policy: Policy,
+    whitelist: Whitelist,
+    swarms: BTreeMap<InfoHash, Swarm>,
+    /// What it counts.
+    pub counters: Counters,
+}
+
+/// Why an announce is not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Refusal {
+    /// It is none.
+    Malformed(&'static str),
+    /// It comes from a network that is not of this campus.
+    Stranger,
+    /// No manifest in the store has this infohash.
+    UnknownTorrent,
+    /// There are too many hosts.
+    Full,
+}
+
+impl Refusal {
+    /// For people, in one line.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Refusal::Malformed(reason) => reason,
+            Refusal::Stranger => "this address is not in campus.ini",
+            Refusal::UnknownTorrent => "no signed manifest has this info_hash",
+            Refusal::Full => "too many hosts",
+        }
+    }
+}
+
+impl Tracker {
+    /// With what campus.ini, seedctl.ini and the store say, and what is wrong with single images. Status 78 or 66 when it cannot
+    /// be one.
+    pub fn new(common: &Common, settings: Settings) -> anyhow::Result<(Tracker, Vec<String>)> {
+        let campus = Campus::read(common)?;
+        if let Some(name) = settings.buildings.keys().find(|name| !campus.has_building(name)) {
+            let path = common.config("seedctl.ini");
+            return Err(
+                Exit::Config.error(format_args!("{}: [building.{name}]: no network of campus.ini is in it", path.display()))
+            );
+        }
+        let (whitelist, wrong) = Whitelist::read(common)?;
+        let (started, started_at) = (Instant::now(), SystemTime::now());
+        let policy = Policy::new(&settings.tracker, settings.buildings);
+        let (swarms, counters) = Default::default();
+        Ok((Tracker { started, started_at, campus, policy, whitelist, swarms, counters }, wrong))
+    }
+
+    /// Since it started.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// A moment as the documents have it.
+    fn at(&self, moment: Duration) -> String {
+        rfc3339(self.started_at + moment)
+    }
+
+    /// The network of an address.
+    pub fn net(&self, address: IpAddr) -> Option<&Arc<Net>> {
+        self.campus.find(address)
+    }
+
+    /// Whether an announce may be for a torrent that was published since the store was read.
+    pub fn is_news(&self, address: IpAddr, said: &Announce) -> bool {
+        self.net(address).is_some() && !self.whitelist.torrents().contains_key(&said.infohash)
+    }
+
+    /// Reads the store again; what is newly wrong with single images. An error leaves everything as it was.
+    pub fn reread_store(&mut self) -> anyhow::Result<Vec<String>> {
+        let wrong = self.whitelist.reread()?;
+        let torrents = self.whitelist.torrents();
+        self.swarms.retain(|infohash, _| torrents.contains_key(infohash));
+        Ok(wrong)
+    }
+
+    /// Answers an announce, bencoded; the address is that of the socket.
+    pub fn announce(&mut self, address: IpAddr, said: &Announce) -> Result<Vec<u8>, Refusal> {
+        let now = self.now();
+        let net = self.campus.find(address).ok_or(Refusal::Stranger)?;
+        let torrent = self.whitelist.torrents().get(&said.infohash).ok_or(Refusal::UnknownTorrent)?;
+        let swarm = self.swarms.entry(said.infohash).or_insert_with(|| Swarm::new(torrent.size_bytes));
+        let answer = swarm.announce(now, &self.policy, net, address, said).map_err(|swarm::Full| Refusal::Full)?;
+        Ok(answer.encode())
+    }
+
+    /// How far the building of the asking host is; `None` for a torrent that is not known.
+    pub fn building(&mut self, address: IpAddr, net: &Net, infohash: InfoHash) -> Option<report::Building> {
+        let now = self.now();
+        self.whitelist.torrents().get(&infohash)?;
+        let mut building = report::Building {
+            building: net.building.clone(),
+            role: net.role,
+            complete: 0,
+            incomplete: 0,
+            gateway: false,
+            uplink_bytes_per_second: self.policy.uplink_bytes_per_second(&net.building),
+            servers: 0,
+        };
+        if let Some(swarm) = self.swarms.get_mut(&infohash) {
+            swarm.sweep(now);
+            for peer in swarm.peers().values().filter(|peer| peer.net.building == net.building && peer.net.role == net.role) {
+                *if peer.is_complete() { &mut building.complete } else { &mut building.incomplete } += 1;
+            }
+            building.gateway = swarm.is_gateway(address);
+            building.servers = swarm.counts(&Place::Servers).0 as u64;
+        }
+        Some(building)
+    }
+
+    /// Who has how much of which image, now.
+    pub fn snapshot(&mut self) -> Snapshot {
+        let now = self.now();
+        self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
+        let swarms = self.whitelist.torrents().iter().map(|(infohash, torrent)| report::Swarm {
+            infohash: *infohash,
+            name: torrent.name.clone(),
+            generation: torrent.generation,
+            what: torrent.what,
+            size_bytes: torrent.size_bytes,
+            buildings: self.swarms.get(infohash).map_or_else(Vec::new, |swarm| self.buildings(swarm)),
+        });
+        Snapshot { at: self.at(now), swarms: swarms.collect() }
+    }
+
+    fn buildings(&self, swarm: &Swarm) -> Vec<SwarmBuilding> {
+        let mut buildings: BTreeMap<(&str, &str), SwarmBuilding> = BTreeMap::new();
+        for (address, peer) in swarm.peers() {
+            let Net { campus, building, .. } = &*peer.net;
+            let into = buildings.entry((campus, building)).or_insert_with(|| SwarmBuilding {
+                campus: campus.clone(),
+                building: building.clone(),
+                complete: 0,
+                incomplete: 0,
+                gateways: Vec::new(),
+                hosts: Vec::new(),
+            });
+            *if peer.is_complete() { &mut into.complete } else { &mut into.incomplete } += 1;
+            let host = self.host(address.ip(), peer);
+            if host.gateway {
+                into.gateways.push(host.address);
+            }
+            into.hosts.push(host);
+        }
+        buildings.into_values().collect()
+    }
+
+    fn host(&self, address: IpAddr, peer: &Peer) -> SwarmHost {
+        SwarmHost {
+            address,
+            net: peer.net.name.clone(),
+            room: peer.net.room.clone(),
+            role: peer.net.role,
+            left_bytes: peer.left,
+            downloaded_bytes: peer.downloaded,
+            uploaded_bytes: peer.uploaded,
+            gateway: peer.elected_at.is_some() && peer.net.role == Role::Lab,
+            first_seen_at: self.at(peer.first_seen),
+            last_seen_at: self.at(peer.last_seen),
+            complete_at: peer.complete_at.map(|moment| self.at(moment)),
+        }
+    }
+
+    /// What it did, for the document at its end.
+    pub fn summary(&self, listen: std::net::SocketAddr) -> report::Tracker {
+        report::Tracker {
+            changed: false,
+            listen,
+            started_at: rfc3339(self.started_at),
+            ended_at: self.at(self.now()),
+            announces: self.counters.answered(),
+            refused: self.counters.refused(),
+            torrents: self.whitelist.torrents().len() as u64,
+            peers: self.swarms.values().map(|swarm| swarm.peers().len() as u64).sum(),
+        }
+    }
+}

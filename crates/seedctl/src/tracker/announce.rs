@@ -1,0 +1,209 @@
+//! What a client says (BEP 3): the query of an announce. It may be from anybody.
+
+use manifest::InfoHash;
+
+/// The most peers that are told to anybody.
+pub const TOLD_MAX: usize = 50;
+
+/// An announce that can be believed to be one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Which torrent.
+    pub infohash: InfoHash,
+    /// Where the client listens; neither 0 nor privileged.
+    pub port: u16,
+    /// What it still lacks, in bytes.
+    pub left: u64,
+    /// What it received since it started, in bytes.
+    pub downloaded: u64,
+    /// What it sent since it started, in bytes.
+    pub uploaded: u64,
+    /// What has happened.
+    pub event: Event,
+    /// How many peers it wants at most; at most [`TOLD_MAX`].
+    pub wanted: usize,
+}
+
+/// What has happened to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing: it is still there.
+    None,
+    /// It begins.
+    Started,
+    /// It has everything, and had not when it began.
+    Completed,
+    /// It goes.
+    Stopped,
+}
+
+impl Announce {
+    /// Reads a query, all after the `?`. The error says in one line which key is wrong, and not its value.
+    ///
+    /// `ip` is ignored: nobody can bring another host in. So are `compact` (BEP 23 leaves the form to the tracker, and every
+    /// client of today reads the compact one), `key`, `peer_id` and what is not known.
+    pub fn parse(query: &str) -> Result<Announce, &'static str> {
+        let (mut infohash, mut port, mut left, mut downloaded, mut uploaded) = (None, None, None, None, None);
+        let (mut event, mut wanted) = (None, None);
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                "info_hash" => once(&mut infohash, decode(value), "info_hash: not 20 bytes, or not once")?,
+                "port" => once(&mut port, number(value), "port: not a number, or not once")?,
+                "left" => once(&mut left, number(value), "left: not a number of bytes, or not once")?,
+                "downloaded" => once(&mut downloaded, number(value), "downloaded: not a number of bytes, or not once")?,
+                "uploaded" => once(&mut uploaded, number(value), "uploaded: not a number of bytes, or not once")?,
+                "event" => once(&mut event, Event::parse(value), "event: not one of BEP 3, or not once")?,
+                "numwant" => once(&mut wanted, wish(value), "numwant: not a number, or not once")?,
+                _ => {}
+            }
+        }
+        let port = u16::try_from(port.ok_or("port: missing")?).map_err(|_| "port: above 65535")?;
+        if port < 1024 {
+            return Err("port: 0, or a privileged one");
+        }
+        Ok(Announce {
+            infohash: infohash.map(manifest::Hex).ok_or("info_hash: missing")?,
+            port,
+            left: left.ok_or("left: missing")?,
+            downloaded: downloaded.unwrap_or(0),
+            uploaded: uploaded.unwrap_or(0),
+            event: event.unwrap_or(Event::None),
+            wanted: wanted.unwrap_or(TOLD_MAX),
+        })
+    }
+}
+
+impl Event {
+    fn parse(text: &str) -> Option<Event> {
+        match text {
+            "" | "empty" => Some(Event::None),
+            "started" => Some(Event::Started),
+            "completed" => Some(Event::Completed),
+            "stopped" => Some(Event::Stopped),
+            _ => None,
+        }
+    }
+}
+
+/// Fills a slot that is empty, with something that was right.
+fn once<T>(slot: &mut Option<T>, value: Option<T>, message: &'static str) -> Result<(), &'static str> {
+    match (&slot, value) {
+        (None, Some(value)) => *slot = Some(value),
+        _ => return Err(message),
+    }
+    Ok(())
+}
+
+/// Digits only: no sign, nothing above 63 bits, so that no sum of a few is too large.
+fn number(text: &str) -> Option<u64> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64)
+}
+
+/// A negative `numwant` leaves the number to us, as older clients mean it.
+fn wish(text: &str) -> Option<usize> {
+    match text.strip_prefix('-') {
+        Some(rest) => number(rest).map(|_| TOLD_MAX),
+        None => number(text).map(|number| number.min(TOLD_MAX as u64) as usize),
+    }
+}
+
+/// Exactly N bytes, percent-encoded or as they are (RFC 3986).
+fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut decoded = [0; N];
+    let mut bytes = text.bytes();
+    for slot in &mut decoded {
+        *slot = match bytes.next()? {
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16).map(|digit| digit as u8);
+                digit()? << 4 | digit()?
+            }
+            byte => byte,
+        };
+    }
+    bytes.next().is_none().then_some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HASH: &str = "%00%01%02%03%04%05%06%07%08%09abcdefgh~%FF";
+
+    fn parse(rest: &str) -> Result<Announce, &'static str> {
+        Announce::parse(&format!("info_hash={HASH}&{rest}"))
+    }
+
+    #[test]
+    fn what_aria2_says_is_understood() {
+        let said = parse(
+            "peer_id=A2-1-36-0-%F7%80&uploaded=7&downloaded=8&left=9&compact=1&key=abc&numwant=50&no_peer_id=1&port=6881\
+             &event=started&supportcrypto=1",
+        );
+        let infohash = manifest::Hex(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09abcdefgh~\xff");
+        let expected = Announce { infohash, port: 6881, left: 9, downloaded: 8, uploaded: 7, event: Event::Started, wanted: 50 };
+        assert_eq!(said, Ok(expected));
+    }
+
+    #[test]
+    fn what_may_be_left_out() {
+        let said = parse("port=1024&left=0").unwrap();
+        assert_eq!((said.downloaded, said.uploaded, said.event, said.wanted), (0, 0, Event::None, TOLD_MAX));
+        for (wish, wanted) in [("0", 0), ("7", 7), ("-1", TOLD_MAX), ("9223372036854775807", TOLD_MAX)] {
+            assert_eq!(parse(&format!("port=1024&left=0&numwant={wish}")).unwrap().wanted, wanted);
+        }
+    }
+
+    #[test]
+    fn a_forged_announce_is_refused_by_the_key_that_is_wrong() {
+        for (rest, key) in [
+            ("port=0&left=1", "port"),
+            ("port=22&left=1", "port"),
+            ("port=65536&left=1", "port"),
+            ("port=-1&left=1", "port"),
+            ("port=6881&port=6881&left=1", "port"),
+            ("left=1", "port"),
+            ("port=6881", "left"),
+            ("port=6881&left", "left"),
+            ("port=6881&left=-1", "left"),
+            ("port=6881&left=+1", "left"),
+            ("port=6881&left=1e3", "left"),
+            ("port=6881&left=9223372036854775808", "left"),
+            ("port=6881&left=99999999999999999999999999", "left"),
+            ("port=6881&left=1&downloaded=x", "downloaded"),
+            ("port=6881&left=1&uploaded=%31", "uploaded"),
+            ("port=6881&left=1&event=paused", "event"),
+            ("port=6881&left=1&numwant=many", "numwant"),
+            ("port=6881&left=1&info_hash=aaaaaaaaaaaaaaaaaaaa", "info_hash"),
+        ] {
+            let message = parse(rest).unwrap_err();
+            assert!(message.starts_with(key), "{rest}: {message}");
+        }
+        for hash in
+            ["", "abc", "aaaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaa%", "aaaaaaaaaaaaaaaaaaa%0", "aaaaaaaaaaaaaaaaaaa%0g"]
+        {
+            let message = Announce::parse(&format!("port=6881&left=1&info_hash={hash}")).unwrap_err();
+            assert!(message.starts_with("info_hash"), "{hash}: {message}");
+        }
+        assert_eq!(Announce::parse(""), Err("port: missing"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_is_read_or_refused(query in "(info_hash|port|left|event|numwant|[&=%0-9a-f+-]|\\PC){0,60}") {
+            let _ = Announce::parse(&query);
+        }
+
+        #[test]
+        fn any_infohash_comes_through(bytes in any::<[u8; 20]>()) {
+            let query = bytes.iter().map(|byte| format!("%{byte:02X}")).collect::<String>();
+            prop_assert_eq!(parse_hash(&query), Some(bytes));
+        }
+    }
+
+    fn parse_hash(text: &str) -> Option<[u8; 20]> {
+        Announce::parse(&format!("info_hash={text}&port=6881&left=0")).ok().map(|announce| announce.infohash.0)
+    }
+}

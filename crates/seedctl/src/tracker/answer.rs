@@ -1,0 +1,72 @@
+//! What a client is told, bencoded (BEP 3), its peers in compact form (BEP 23; BEP 7 for IPv6).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// The answer to an announce.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// When the client is to come again; not before, either.
+    pub interval: Duration,
+    /// How many hosts of its place have everything.
+    pub complete: usize,
+    /// How many have not.
+    pub incomplete: usize,
+    /// Whom it is introduced to, the most useful first.
+    pub peers: Vec<SocketAddr>,
+}
+
+impl Answer {
+    /// A dictionary, its keys sorted.
+    pub fn encode(&self) -> Vec<u8> {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for peer in &self.peers {
+            match peer {
+                SocketAddr::V4(peer) => {
+                    v4.extend(peer.ip().octets());
+                    v4.extend(peer.port().to_be_bytes());
+                }
+                SocketAddr::V6(peer) => {
+                    v6.extend(peer.ip().octets());
+                    v6.extend(peer.port().to_be_bytes());
+                }
+            }
+        }
+        let seconds = self.interval.as_secs();
+        let mut answer =
+            format!("d8:completei{}e10:incompletei{}e8:intervali{seconds}e", self.complete, self.incomplete).into_bytes();
+        answer.extend(format!("12:min intervali{seconds}e5:peers{}:", v4.len()).bytes());
+        answer.extend(v4);
+        if !v6.is_empty() {
+            answer.extend(format!("6:peers6{}:", v6.len()).bytes());
+            answer.extend(v6);
+        }
+        answer.push(b'e');
+        answer
+    }
+}
+
+/// The answer to an announce that is not accepted.
+pub fn failure(reason: &str) -> Vec<u8> {
+    format!("d14:failure reason{}:{reason}e", reason.len()).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_are_those_of_the_protocol() {
+        let peers = ["10.0.3.1:6881", "[2001:db8::1]:258"].map(|peer| peer.parse().unwrap()).to_vec();
+        let answer = Answer { interval: Duration::from_secs(10), complete: 1, incomplete: 27, peers };
+        let expected = [
+            b"d8:completei1e10:incompletei27e8:intervali10e12:min intervali10e5:peers6:".as_slice(),
+            b"\x0a\x00\x03\x01\x1a\xe1",
+            b"6:peers618:\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01\x01\x02e",
+        ]
+        .concat();
+        assert_eq!(answer.encode(), expected);
+        assert_eq!(Answer::default().encode(), b"d8:completei0e10:incompletei0e8:intervali0e12:min intervali0e5:peers0:e");
+        assert_eq!(failure("no"), b"d14:failure reason2:noe");
+    }
+}

@@ -1,0 +1,233 @@
+//! The tracker's port: HTTP/1, one thread, bounded in everything that a client could let grow.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jsonpipe::Pipe;
+use manifest::InfoHash;
+use serde::Serialize;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::request::Role;
+use crate::tracker::announce::Announce;
+use crate::tracker::{Refusal, Tracker, answer};
+
+/// How long a client may take to send a request, and a connection be idle.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection lives, however busy: nobody keeps a place by reading slowly.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+/// A request line and its headers.
+const REQUEST_MAX_BYTES: usize = 8 << 10;
+/// Connections from one address.
+const PER_ADDRESS_MAX: usize = 8;
+/// Connections from all addresses that are not in campus.ini together.
+const STRANGERS_MAX: usize = 32;
+/// The store is read no more often for torrents that are not known.
+const REREAD_INTERVAL: Duration = Duration::from_secs(1);
+
+const TEXT: &str = "text/plain";
+const JSON: &str = "application/json";
+const PROMETHEUS: &str = "text/plain; version=0.0.4";
+
+/// The tracker and its connections.
+#[derive(Debug)]
+pub struct Port {
+    tracker: RefCell<Tracker>,
+    pipe: Pipe,
+    connections_max: usize,
+    open: RefCell<HashMap<IpAddr, usize>>,
+    read_at: RefCell<Instant>,
+}
+
+impl Port {
+    /// For this tracker, with at most so many connections.
+    pub fn new(tracker: Tracker, pipe: Pipe, connections_max: usize) -> Rc<Port> {
+        let (open, read_at) = (RefCell::default(), RefCell::new(Instant::now()));
+        Rc::new(Port { tracker: RefCell::new(tracker), pipe, connections_max, open, read_at })
+    }
+
+    /// The tracker.
+    pub fn tracker(&self) -> &RefCell<Tracker> {
+        &self.tracker
+    }
+
+    /// Answers whoever connects, for ever. To be run in a `LocalSet`.
+    pub async fn serve(self: Rc<Self>, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((stream, from)) => {
+                    let address = from.ip().to_canonical();
+                    if let Some(seat) = Seat::take(&self, address) {
+                        tokio::task::spawn_local(converse(Rc::clone(&self), stream, SocketAddr::new(address, from.port()), seat));
+                    }
+                }
+                // The client went, or there are no descriptors: those who are served give theirs back soon.
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// Reads the store again, and says what is newly wrong in it.
+    pub fn reread_store(&self) {
+        *self.read_at.borrow_mut() = Instant::now();
+        match self.tracker.borrow_mut().reread_store() {
+            Ok(wrong) => wrong.iter().for_each(|wrong| self.pipe.warn(wrong)),
+            Err(error) => self.pipe.warn(format_args!("{error:#}; everything stays as it was")),
+        }
+    }
+
+    async fn answer(&self, address: IpAddr, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        let query = request.uri().query().unwrap_or("");
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET");
+        }
+        match path {
+            "/announce" => reply(StatusCode::OK, TEXT, self.announce(address, query).await),
+            "/building" => self.building(address, query),
+            "/swarms" | "/metrics" if !self.may_look(address) => text(StatusCode::FORBIDDEN, "only for servers"),
+            "/swarms" => json(&self.tracker.borrow_mut().snapshot()),
+            "/metrics" => reply(StatusCode::OK, PROMETHEUS, self.tracker.borrow_mut().metrics().into_bytes()),
+            _ => text(StatusCode::NOT_FOUND, "there are /announce, /building, /swarms and /metrics"),
+        }
+    }
+
+    async fn announce(&self, address: IpAddr, query: &str) -> Vec<u8> {
+        let said = Announce::parse(query);
+        if let Ok(said) = &said {
+            self.look_for_news(address, said).await;
+        }
+        let started = std::time::Instant::now();
+        let mut tracker = self.tracker.borrow_mut();
+        let answered =
+            said.map_err(Refusal::Malformed).and_then(|said| tracker.announce(address, &said).map(|told| (said, told)));
+        tracker.counters.count(answered.as_ref().err().copied(), started.elapsed());
+        match answered {
+            Ok((said, told)) => {
+                let Announce { infohash, port, left, event, .. } = said;
+                self.pipe.note(format_args!("{infohash}: {address} port {port}: {event:?}, left {left}"));
+                told
+            }
+            Err(refusal) => {
+                self.pipe.note(format_args!("refusing {address}: {}", refusal.reason()));
+                answer::failure(refusal.reason())
+            }
+        }
+    }
+
+    /// An image may have been published since the store was read. A client that is refused comes again after two minutes only, so
+    /// it waits here; the store is read once for all who wait.
+    async fn look_for_news(&self, address: IpAddr, said: &Announce) {
+        if self.tracker.borrow().is_news(address, said) {
+            let next = *self.read_at.borrow() + REREAD_INTERVAL;
+            sleep_until(next).await;
+            if *self.read_at.borrow() + REREAD_INTERVAL <= Instant::now() {
+                self.reread_store();
+            }
+        }
+    }
+
+    fn building(&self, address: IpAddr, query: &str) -> Response<Full<Bytes>> {
+        let mut tracker = self.tracker.borrow_mut();
+        let Some(net) = tracker.net(address).cloned() else { return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason()) };
+        let Some(infohash) = query.strip_prefix("info_hash=").and_then(InfoHash::parse) else {
+            return text(StatusCode::BAD_REQUEST, "expected info_hash= and 40 digits 0-9 and a-f");
+        };
+        match tracker.building(address, &net, infohash) {
+            Some(building) => json(&building),
+            None => text(StatusCode::NOT_FOUND, Refusal::UnknownTorrent.reason()),
+        }
+    }
+
+    /// What hosts have and where they are is for the servers, and for this machine.
+    fn may_look(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.tracker.borrow().net(address).is_some_and(|net| net.role == Role::Servers)
+    }
+}
+
+/// A connection that is counted.
+struct Seat {
+    port: Rc<Port>,
+    address: IpAddr,
+}
+
+impl Seat {
+    /// `None` when there are too many.
+    fn take(port: &Rc<Port>, address: IpAddr) -> Option<Seat> {
+        let mut tracker = port.tracker.borrow_mut();
+        let mut open = port.open.borrow_mut();
+        // Strangers share a count, under an address that nobody has.
+        let (address, bound) = match address {
+            _ if address.is_loopback() => (address, port.connections_max),
+            _ if tracker.net(address).is_some() => (address, PER_ADDRESS_MAX),
+            _ => (IpAddr::from([0, 0, 0, 0]), STRANGERS_MAX),
+        };
+        let total = tracker.counters.connections;
+        let mine = open.entry(address).or_default();
+        if *mine >= bound || total >= port.connections_max as u64 {
+            tracker.counters.connections_refused += 1;
+            return None;
+        }
+        *mine += 1;
+        tracker.counters.connections += 1;
+        Some(Seat { port: Rc::clone(port), address })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.port.tracker.borrow_mut().counters.connections -= 1;
+        let mut open = self.port.open.borrow_mut();
+        if let Some(mine) = open.get_mut(&self.address) {
+            *mine -= 1;
+            if *mine == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
+}
+
+/// One connection, to its end. What goes wrong in it is the client's affair.
+async fn converse(port: Rc<Port>, stream: TcpStream, from: SocketAddr, seat: Seat) {
+    let service = service_fn(|request| {
+        let port = Rc::clone(&port);
+        async move { Ok::<_, Infallible>(port.answer(from.ip(), &request).await) }
+    });
+    let _ = stream.set_nodelay(true);
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(READ_TIMEOUT)
+        .max_buf_size(REQUEST_MAX_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let _ = timeout(CONNECTION_LIFETIME, connection).await;
+    drop(seat);
+}
+
+fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    reply(status, TEXT, format!("{text}\n").into_bytes())
+}
+
+fn json(value: &impl Serialize) -> Response<Full<Bytes>> {
+    match serde_json::to_vec(value) {
+        Ok(body) => reply(StatusCode::OK, JSON, body),
+        Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "internal fault"),
+    }
+}

@@ -1,0 +1,71 @@
+//! What the policy is told by campus.ini and seedctl.ini: the places, and the numbers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::campus::Net;
+use crate::request::{Building, Role, Tracker};
+
+/// Hosts that are treated as one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// All servers.
+    Servers,
+    /// All wireless hosts.
+    Wireless,
+    /// The lab hosts of a building.
+    Building(String),
+}
+
+impl Place {
+    /// Where the hosts of a network belong.
+    pub fn of(net: &Net) -> Place {
+        match net.role {
+            Role::Servers => Place::Servers,
+            Role::Wireless => Place::Wireless,
+            Role::Lab => Place::Building(net.building.clone()),
+        }
+    }
+}
+
+/// The numbers.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How often a host that is not done announces itself.
+    pub interval: Duration,
+    gateways: usize,
+    wireless_hosts: usize,
+    buildings: BTreeMap<String, Building>,
+}
+
+impl Policy {
+    /// From seedctl.ini.
+    pub fn new(tracker: &Tracker, buildings: BTreeMap<String, Building>) -> Policy {
+        let Tracker { interval_seconds, gateways, wireless_hosts, .. } = *tracker;
+        Policy { interval: Duration::from_secs(interval_seconds), gateways, wireless_hosts, buildings }
+    }
+
+    /// How often a host announces itself once its whole building is done.
+    pub fn idle_interval(&self) -> Duration {
+        6 * self.interval
+    }
+
+    /// How long a host may get nothing, and how long one that is not done may be silent.
+    pub fn patience(&self) -> Duration {
+        3 * self.interval
+    }
+
+    /// How many hosts of a place are told what is outside of it.
+    pub fn gateways(&self, place: &Place) -> usize {
+        match place {
+            Place::Servers => 0,
+            Place::Wireless => self.wireless_hosts,
+            Place::Building(name) => self.buildings.get(name).and_then(|building| building.gateways).unwrap_or(self.gateways),
+        }
+    }
+
+    /// What a building's gateways together may fetch from outside; `None` for no limit.
+    pub fn uplink_bytes_per_second(&self, building: &str) -> Option<u64> {
+        self.buildings.get(building).and_then(|building| building.uplink_bytes_per_second)
+    }
+}
