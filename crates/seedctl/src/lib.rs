@@ -12,7 +12,7 @@ mod hosts;
 pub mod report;
 pub mod request;
 mod seed;
-mod settings;
+pub mod settings;
 mod status;
 mod stop;
 mod swarm;
