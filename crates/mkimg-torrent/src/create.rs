@@ -29,7 +29,10 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     check_urls("--torrent-url", options.torrent_url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = SigningKey::read(&options.key)?;
 
-    let image = Image::open(&common.path(request.path.clone().unwrap_or_else(|| store::image_path(&base))))?;
+    let image = Image::open(&match &options.file {
+        Some(file) => file.clone(),
+        None => common.path(request.path.clone().unwrap_or_else(|| store::image_path(&base))),
+    })?;
     base.size_bytes = image.size_bytes();
     base.virtual_bytes = image.virtual_bytes(base.format)?;
     base.created_at = match &request.created_at {

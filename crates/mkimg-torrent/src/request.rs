@@ -69,6 +69,8 @@ Example: which pieces of the image are wrong on this machine
 /// `mkimg-torrent create`.
 #[derive(Debug, Args)]
 pub struct Create {
+    /// The image; without it image.path, or the one in /qcow2/backing
+    pub file: Option<PathBuf>,
     /// Sign with this private key (ed25519, PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,

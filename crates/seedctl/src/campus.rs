@@ -3,7 +3,7 @@
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use jsonpipe::{Common, Exit, ini};
@@ -71,6 +71,14 @@ impl Campus {
     pub fn find(&self, address: IpAddr) -> Option<&Arc<Net>> {
         let address = address.to_canonical();
         self.nets.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, net)| net)
+    }
+
+    /// The address by which the whole network of an address is spoken to; `None` for one that has none, as IPv6.
+    pub fn broadcast(&self, address: IpAddr) -> Option<Ipv4Addr> {
+        let (cidr, _) = self.nets.iter().find(|(cidr, _)| cidr.contains(address.to_canonical()))?;
+        let IpAddr::V4(first) = cidr.address else { return None };
+        let host_bits = u32::MAX.checked_shr(u32::from(cidr.prefix)).unwrap_or(0);
+        (cidr.prefix < 31).then(|| (first.to_bits() | host_bits).into())
     }
 
     /// Whether some network is in this building.
@@ -172,6 +180,9 @@ pub(crate) mod tests {
             assert_eq!(name(&campus, address).as_deref(), net, "{address}");
         }
         assert!(campus.has_building("at9") && !campus.has_building("at8"));
+        let broadcast = |address: &str| campus.broadcast(address.parse().unwrap()).map(|address| address.to_string());
+        assert_eq!(["10.9.9.9", "10.0.3.1"].map(broadcast), ["10.255.255.255", "10.0.3.255"].map(|address| Some(address.into())));
+        assert_eq!(["10.0.3.200", "2001:db8::1", "11.0.0.1"].map(broadcast), [None, None, None]);
     }
 
     #[test]

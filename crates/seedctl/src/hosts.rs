@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use jsonpipe::{Answer, Common, Document, Exit, ini};
 
+use crate::campus::Campus;
 use crate::report;
 use crate::request::{Hosts, Machine};
 
@@ -27,7 +28,13 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
     if machines.is_empty() {
         return Err(Exit::NoInput.error("choosing machines: hosts.ini has none like this"));
     }
+    let campus = match Campus::read(common) {
+        Err(error) if Exit::of(&error) == Exit::NoInput => None,
+        campus => Some(campus?),
+    };
     let host = |(name, machine): (String, Machine)| report::Host {
+        net: campus.as_ref().and_then(|campus| Some(campus.find(machine.address)?.name.clone())),
+        broadcast: campus.as_ref().and_then(|campus| campus.broadcast(machine.address)),
         name,
         mac: machine.mac.to_ascii_lowercase(),
         address: machine.address,

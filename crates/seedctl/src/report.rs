@@ -2,7 +2,7 @@
 
 pub mod campaign;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,12 @@ pub struct Host {
     pub building: String,
     /// The room.
     pub room: String,
+    /// The network of campus.ini that it is in; absent when it is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<String>,
+    /// The address by which all of that network is spoken to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast: Option<Ipv4Addr>,
     /// What its firmware calls it; absent when the file does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
