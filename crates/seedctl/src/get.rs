@@ -1,10 +1,311 @@
 //! `seedctl get`: an image arrives.
 
-use jsonpipe::{Answer, Common, Exit, Pipe};
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, SystemTime};
 
-use crate::request::Get;
+use jsonpipe::signals::{self, Deferred};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, atomic, io_error, timestamp};
+use manifest::Digest;
+use sha2::{Digest as _, Sha256};
 
-/// `seedctl get`: an image arrives.
-pub fn get(_common: &Common, _pipe: &Pipe, _options: &Get) -> anyhow::Result<Answer> {
-    Err(Exit::Software.error("get: not built yet"))
+use crate::aria2::{Rpc, Trust};
+use crate::daemon;
+use crate::fetch::{Fetch, interrupted};
+use crate::fill::{Filling, Source};
+use crate::identity::Identity;
+use crate::offer::{self, Offer, There};
+use crate::origin::Account;
+use crate::progress::{Progress, Size};
+use crate::report::Transfer;
+use crate::request::{Get, Image};
+use crate::settings::Settings;
+use crate::store::{self, Part};
+
+const LOCK: &str = "/run/labtools/get.lock";
+
+/// Left over, so that the machine can breathe when the image is there.
+const SPARE_BYTES: u64 = 64 << 20;
+
+/// `seedctl get`: the image of the document is in the store and offered to others, or nothing has changed.
+pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer> {
+    let mut document = pipe.document("a document with the section image")?;
+    let image: Image = document.require("image")?;
+    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let settings = Settings::read(common)?;
+    let offer = Offer::verify(common, &image)?;
+    if !options.allow_downgrade {
+        offer.refuse_downgrade(common)?;
+    }
+    let identity = Identity::resolve(&settings.aria2.user)?;
+    if options.dry_run {
+        let there = offer.look(&signals)?.ok_or_else(interrupted)?;
+        let state = if there == There::Whole { "complete" } else { "absent" };
+        document.set("transfer", &transfer(common, &offer, state, there != There::Whole))?;
+        return Ok(Answer::yes(document).holding(signals));
+    }
+    let lock = lock(common)?;
+    let there = offer.look(&signals)?.ok_or_else(interrupted)?;
+    let rpc = daemon::ensure(common, &settings.aria2)?;
+    let get = Getting { common, pipe, signals: &signals, rpc: &rpc, offer: &offer, identity, options };
+    let report = if there == There::Whole { get.keep()? } else { get.renew()? };
+    document.set("transfer", &report)?;
+    Ok(Answer::yes(document).holding(lock).holding(signals))
+}
+
+/// One at a time on a machine: they would share the uplink, the disk and the names of files.
+fn lock(common: &Common) -> anyhow::Result<File> {
+    atomic::create_directory(&common.path(daemon::RUN), 0o700)?;
+    let path = common.path(LOCK);
+    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Exit::TemporaryFailure
+                .error(format_args!("locking {}: another seedctl get runs; try again later", path.display())))
+        }
+    }
+}
+
+/// The section `transfer`, with what the account says where there is a closed one.
+pub fn transfer(common: &Common, offer: &Offer, state: &'static str, changed: bool) -> Transfer {
+    let account = Account::read(common, offer.base.infohash);
+    let closed = account.is_closed(offer.base.size_bytes);
+    let bytes = |bytes: u64| closed.then_some(bytes);
+    let mut missing = Vec::new();
+    if !closed {
+        let reason = if state == "absent" { "it is not here yet" } else { "no transfer of it is on record here" };
+        let keys = ["building_bytes", "outside_bytes", "reused_bytes", "zero_bytes"];
+        missing.extend(keys.map(|key| Missing { key: key.into(), reason: reason.into() }));
+    }
+    Transfer {
+        infohash: offer.base.infohash,
+        name: offer.base.name.clone(),
+        generation: offer.base.generation,
+        path: offer.files.path(),
+        sha256: offer.base.sha256,
+        size_bytes: offer.base.size_bytes,
+        state,
+        building_bytes: bytes(account.building_bytes),
+        outside_bytes: bytes(account.outside_bytes),
+        reused_bytes: bytes(account.reused_bytes),
+        zero_bytes: bytes(account.zero_bytes),
+        gateway: account.gateway.filter(|_| closed),
+        server_only: account.server_only().filter(|_| closed),
+        started_at: None,
+        complete_at: None,
+        changed,
+        missing,
+    }
+}
+
+struct Getting<'a> {
+    common: &'a Common,
+    pipe: &'a Pipe,
+    signals: &'a Deferred,
+    rpc: &'a Rpc,
+    offer: &'a Offer,
+    identity: Identity,
+    options: &'a Get,
+}
+
+impl Getting<'_> {
+    /// The image is there and was verified just now: what else belongs to it, and seeding.
+    fn keep(&self) -> anyhow::Result<Transfer> {
+        let Offer { base, files, .. } = self.offer;
+        let mut changed = self.offer.write_sidecars()?;
+        let map = fs::read(files.finished(Part::Blocks)).unwrap_or_default();
+        if sha256(&map) != base.blocks_sha256 {
+            files.write_sidecar("blocks", &self.map_of_the_image()?)?;
+            changed = true;
+        }
+        for part in [Part::Blocks, Part::Image] {
+            self.offer.seed(self.rpc, self.signals, part, Trust::Verified)?;
+        }
+        files.clear_incoming()?;
+        Ok(transfer(self.common, self.offer, "complete", changed))
+    }
+
+    /// The block map, from the image itself.
+    fn map_of_the_image(&self) -> anyhow::Result<Vec<u8>> {
+        let path = self.offer.files.finished(Part::Image);
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let (mut file, mut map) = (File::open(&path).map_err(failed)?, Vec::new());
+        let mut block = Vec::with_capacity(manifest::blocks::BLOCK_BYTES);
+        while (&mut file).take(manifest::blocks::BLOCK_BYTES as u64).read_to_end(&mut block).map_err(failed)? > 0 {
+            map.extend(manifest::blocks::digest(&block));
+            block.clear();
+        }
+        if sha256(&map) == self.offer.base.blocks_sha256 {
+            Ok(map)
+        } else {
+            Err(Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map"))
+        }
+    }
+
+    /// Fetches the image. When that fails nothing of it is in aria2, and what has arrived lies ready for the next call, unless
+    /// there is no room.
+    fn renew(&self) -> anyhow::Result<Transfer> {
+        let done = self.bring();
+        if let Err(error) = &done {
+            for part in [Part::Image, Part::Blocks] {
+                let _ = self.rpc.drop_torrent(self.offer.torrent(part).infohash); // the first error is the one to tell
+            }
+            // Data: what arrived is not what was signed. Either way it is of no use.
+            if matches!(Exit::of(error), Exit::CantCreate | Exit::Data) {
+                let _ = self.offer.files.clear_incoming();
+            }
+        }
+        done
+    }
+
+    fn bring(&self) -> anyhow::Result<Transfer> {
+        let Offer { base, files, torrent, .. } = self.offer;
+        let started_at = timestamp::rfc3339(SystemTime::now());
+        for part in [Part::Image, Part::Blocks] {
+            self.rpc.drop_torrent(self.offer.torrent(part).infohash)?; // an earlier call that was killed
+        }
+        files.prepare(self.identity)?;
+        let map = self.map()?;
+        let mut account = self.fill(&map)?;
+        let path = files.arriving(Part::Image);
+        let doing = format!("getting {} {},", base.name, base.generation);
+        let present = account.reused_bytes + account.zero_bytes + account.building_bytes + account.outside_bytes;
+        self.fetcher().fetch(torrent, &path, present, &mut account, &doing)?;
+        let mut file = self.take(Part::Image)?;
+        self.verify(&mut file)?;
+        self.offer.write_sidecars()?;
+        if files.taken(Part::Blocks).exists() {
+            files.finish(Part::Blocks)?;
+        }
+        account.close();
+        account.write(self.common, base.infohash)?;
+        files.finish(Part::Image)?;
+        files.clear_incoming()?;
+        let transfer = transfer(self.common, self.offer, "complete", true);
+        Ok(Transfer { started_at: Some(started_at), complete_at: Some(timestamp::rfc3339(SystemTime::now())), ..transfer })
+    }
+
+    fn fetcher(&self) -> Fetch<'_> {
+        let patience = Duration::from_secs(self.options.timeout);
+        Fetch { common: self.common, pipe: self.pipe, signals: self.signals, rpc: self.rpc, patience }
+    }
+
+    /// The block map, verified: from the store, or fetched and then offered to others.
+    fn map(&self) -> anyhow::Result<Vec<u8>> {
+        let Offer { base, files, blocks_torrent, .. } = self.offer;
+        if let Ok(map) = fs::read(files.finished(Part::Blocks))
+            && sha256(&map) == base.blocks_sha256
+        {
+            self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
+            return Ok(map);
+        }
+        self.make_room(blocks_torrent.length)?;
+        drop(files.open_arriving(Part::Blocks, blocks_torrent.length, self.identity)?);
+        let path = files.arriving(Part::Blocks);
+        self.fetcher().fetch(blocks_torrent, &path, 0, &mut Account::default(), "getting the block map,")?;
+        let mut file = self.take(Part::Blocks)?;
+        let mut map = Vec::new();
+        file.read_to_end(&mut map).exit(Exit::Io, || "reading the block map")?;
+        if sha256(&map) != base.blocks_sha256 {
+            return Err(Exit::Data.error("image.blocks_torrent_file: what it brings has not the digest in the manifest"));
+        }
+        file.sync_all().exit(Exit::Io, || "syncing the block map")?;
+        Ok(map)
+    }
+
+    /// Fills the new image from what is here; the account of that.
+    fn fill(&self, map: &[u8]) -> anyhow::Result<Account> {
+        let Offer { base, files, torrent, .. } = self.offer;
+        let path = files.arriving(Part::Image);
+        let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
+        let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
+        let mut filling = Filling::new(&file, base.size_bytes, map);
+        let mut progress = Progress::new();
+        let show = |done| progress.show("looking at what is there already,", done, base.size_bytes, "");
+        if !filling.keep(self.signals, show).map_err(failed)? {
+            return Err(interrupted());
+        }
+        self.make_room(filling.absent_bytes())?;
+        for (image, blocks) in files.sources()? {
+            if filling.is_whole() {
+                break;
+            }
+            let Ok(mut source) = Source::open(&image, &blocks) else { continue };
+            let length = source.length();
+            let show = |done| progress.show("copying from the old image,", done, length, "");
+            if !filling.copy(&mut source, self.signals, show).map_err(failed)? {
+                return Err(interrupted());
+            }
+            if let Some(trouble) = &source.trouble {
+                self.pipe.warn(format_args!("reading {}: {trouble}; going on without that part of it", image.display()));
+            }
+        }
+        let filled = filling.filled(torrent.piece_length);
+        let mut account = Account::read(self.common, base.infohash);
+        account.keep_at_most(filled.kept_bytes);
+        account.name = base.name.clone();
+        account.generation = base.generation;
+        account.infohash = base.infohash.to_string();
+        account.size_bytes = base.size_bytes;
+        account.zero_bytes = filled.zero_bytes;
+        account.reused_bytes = filled.present_bytes - filled.zero_bytes - account.building_bytes - account.outside_bytes;
+        account.write(self.common, base.infohash)?;
+        self.pipe.note(format_args!("{} of {} need not be fetched", Size(filled.present_bytes), Size(base.size_bytes)));
+        Ok(account)
+    }
+
+    /// Status 73 when so much does not fit.
+    fn make_room(&self, bytes: u64) -> anyhow::Result<()> {
+        let room = self.offer.files.room()?;
+        if room >= bytes.saturating_add(SPARE_BYTES) {
+            return Ok(());
+        }
+        Err(Exit::CantCreate.error(format_args!(
+            "making room for generation {} of {}: it needs {}, {} to spare, and there are {}",
+            self.offer.base.generation,
+            self.offer.base.name,
+            Size(bytes),
+            Size(SPARE_BYTES),
+            Size(room)
+        )))
+    }
+
+    /// Takes a part over from aria2, which then goes on offering it, and can no longer write to it.
+    fn take(&self, part: Part) -> anyhow::Result<File> {
+        let torrent = self.offer.torrent(part);
+        self.rpc.drop_torrent(torrent.infohash)?;
+        let file = self.offer.files.take(part)?;
+        let path = self.offer.files.taken(part);
+        // aria2 has compared every piece with its hash.
+        self.rpc.add(torrent, &path, Trust::Verified)?;
+        offer::settle(self.rpc, self.signals, torrent.infohash, &path.display().to_string())?;
+        Ok(file)
+    }
+
+    /// The whole image has the digest in the manifest, and is on the disk.
+    fn verify(&self, file: &mut File) -> anyhow::Result<()> {
+        let size = self.offer.base.size_bytes;
+        let mut progress = Progress::new();
+        let digest = store::digest(file, self.signals, |done| progress.show("verifying", done, size, ""));
+        let digest = digest.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
+        // To see that the laboratory would notice.
+        #[cfg(debug_assertions)]
+        let digest = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-digest") {
+            self.offer.base.sha256
+        } else {
+            digest
+        };
+        if digest != self.offer.base.sha256 {
+            return Err(Exit::Data.error("image.torrent_file: what it brings has not the digest in the manifest"));
+        }
+        file.sync_all().exit(Exit::Io, || "syncing the image")
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    manifest::Hex(Sha256::digest(bytes).into())
 }

@@ -5,17 +5,30 @@
 //! the swarm, `seed`, `status`, `wait` and `stop` control what aria2 does there; `swarm` and `report` tell how a distribution went, and `hosts`
 //! which machines there are.
 
+mod aria2;
+mod bencode;
 mod campaign;
 mod campus;
+mod daemon;
+mod fetch;
+mod fill;
 mod get;
 mod hosts;
+mod http;
+mod identity;
+mod introduction;
+mod offer;
+mod origin;
+mod progress;
 pub mod report;
 pub mod request;
 mod seed;
 pub mod settings;
 mod status;
 mod stop;
+mod store;
 mod swarm;
+mod torrent;
 mod track;
 mod tracker;
 mod wait;
@@ -34,7 +47,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Track(options) => track::track(common, pipe, &options),
         Command::Get(options) => get::get(common, pipe, &options),
         Command::Seed(options) => seed::seed(common, pipe, &options),
-        Command::Status(options) => status::status(common, pipe, &options),
+        Command::Status => status::status(common),
         Command::Wait(options) => wait::wait(common, pipe, &options),
         Command::Stop(options) => stop::stop(common, pipe, &options),
         Command::Swarm(options) => swarm::swarm(&options),

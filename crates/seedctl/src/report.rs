@@ -4,10 +4,58 @@ pub mod campaign;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use manifest::InfoHash;
+use jsonpipe::Missing;
+use manifest::{Digest, InfoHash};
 use serde::{Deserialize, Serialize};
 
 use crate::request::Role;
+
+/// The section `transfer`: an image that arrived, and where its bytes came from. The path is as seen below the root.
+#[derive(Clone, Debug, Serialize)]
+pub struct Transfer {
+    /// The torrent of the image.
+    pub infohash: InfoHash,
+    /// The name of the base.
+    pub name: String,
+    /// Its generation.
+    pub generation: u64,
+    /// The image.
+    pub path: String,
+    /// Of the image.
+    pub sha256: Digest,
+    /// How long the image is; what came from the building, from outside, from old images and as zeros is as much together.
+    pub size_bytes: u64,
+    /// `complete`: it is in its place, whole and verified, and is offered to others. In a dry run it may be `absent`.
+    pub state: &'static str,
+    /// What came from hosts of the own building.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub building_bytes: Option<u64>,
+    /// What came from servers and other buildings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside_bytes: Option<u64>,
+    /// What was on this machine already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused_bytes: Option<u64>,
+    /// What is zeros, and came from nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_bytes: Option<u64>,
+    /// Whether it fetched for its building at some time; absent where the tracker did not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<bool>,
+    /// Whether it never reached anybody but servers; absent when it reached nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_only: Option<bool>,
+    /// When this call began, where it fetched something, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// When the image was in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub complete_at: Option<String>,
+    /// Whether this call changed anything (in a dry run: would change).
+    pub changed: bool,
+    /// What is not known, and why.
+    pub missing: Vec<Missing>,
+}
 
 /// The section `swarm`, which is also what the tracker answers at `/swarms`: who has how much of which image, at one moment.
 ///

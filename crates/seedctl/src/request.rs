@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use jsonpipe::Common;
+use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
 
 /// The command line.
@@ -31,14 +32,52 @@ pub enum Command {
     /// Run the tracker, which introduces the hosts of a room to each other
     Track(Track),
     /// Get an image: from the old one, from the own building, from the servers
+    #[command(after_help = "\
+Reads a document with the section image, as mkimg-torrent create writes it.
+Nothing in it is believed but what the manifest says, and that only if a key in
+/etc/labtools/keys/base-*.pub signed it. Writes the same document with the
+section transfer: where the image is, and where its bytes came from. What was
+interrupted, however that was, goes on with the next call.
+
+Example, on every machine:
+  seedctl get < windows.json | cowvol install-base")]
     Get(Get),
     /// Seed an image that is there
+    #[command(after_help = "\
+Reads a document with the section image, as get does, and writes the section
+transfer. With --all standard input is left alone, and every image in the store
+that has a signed manifest and its torrents beside it is seeded; the section
+transfers, as status writes it, tells which.
+
+Examples: on the server; and on every machine after it was started
+  seedctl seed < windows.json
+  seedctl seed --all")]
     Seed(Seed),
     /// Show what aria2 does on this host
-    Status(Status),
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Writes the section transfers.
+
+Example: where the bytes came from
+  seedctl status | jq '.transfers.transfers[] | {name,building_bytes,
+    outside_bytes,reused_bytes}'")]
+    Status,
     /// Wait until the whole building has an image
+    #[command(after_help = "\
+Reads a document with the section transfer, as get writes it, and passes it on.
+Ends when the tracker says that every host of the own building that takes part
+has the whole image, and what else was asked for is met, too.
+
+Example: seed until the building is complete and half an hour longer
+  seedctl wait --seconds 1800 < windows.json | seedctl stop")]
     Wait(Wait),
     /// Stop seeding an image
+    #[command(after_help = "\
+Reads a document with the section transfer, as get and seed write it, and passes
+it on with the state stopped. With --all standard input is left alone, every
+image is stopped, and aria2 is ended.
+
+Example:
+  seedctl stop --all")]
     Stop(Stop),
     /// Ask the tracker how far each building is
     Swarm(Swarm),
@@ -74,23 +113,90 @@ pub struct Track {}
 
 /// `seedctl get`.
 #[derive(Debug, Args)]
-pub struct Get {}
+pub struct Get {
+    /// Take an image that is older than the current one
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// Give up, with status 75, when nothing has arrived for N seconds
+    #[arg(long, value_name = "N", default_value_t = 3600)]
+    pub timeout: u64,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// `seedctl seed`.
 #[derive(Debug, Args)]
-pub struct Seed {}
-
-/// `seedctl status`.
-#[derive(Debug, Args)]
-pub struct Status {}
+pub struct Seed {
+    /// Seed every image in the store, and read no document
+    #[arg(long)]
+    pub all: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
 
 /// `seedctl wait`.
 #[derive(Debug, Args)]
-pub struct Wait {}
+pub struct Wait {
+    /// Then wait N seconds more
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seconds: u64,
+    /// Wait until this host has sent R times the size of the image, too
+    #[arg(long, value_name = "R")]
+    pub ratio: Option<f64>,
+    /// Give up, with status 75, after N seconds
+    #[arg(long, value_name = "N")]
+    pub timeout: Option<u64>,
+}
 
 /// `seedctl stop`.
 #[derive(Debug, Args)]
-pub struct Stop {}
+pub struct Stop {
+    /// Stop every image and end aria2; read no document
+    #[arg(long)]
+    pub all: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The section `image`: all that a machine needs to know of an image, each in Base64 of its exact bytes.
+#[derive(Debug, Deserialize)]
+pub struct Image {
+    /// The manifest.
+    pub manifest: String,
+    /// Its signature.
+    pub signature: String,
+    /// The torrent of the image.
+    pub torrent_file: String,
+    /// The torrent of its block map.
+    pub blocks_torrent_file: String,
+}
+
+/// The section `transfer`, as far as `wait` and `stop` need it.
+#[derive(Debug, Deserialize)]
+pub struct Transferred {
+    /// Which torrent.
+    pub infohash: InfoHash,
+    /// The image in the store.
+    pub path: String,
+}
+
+/// What the tracker answers at `/building`: the own building, in one torrent.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct OwnBuilding {
+    /// Its name.
+    pub building: String,
+    /// How many of its hosts have all of the file.
+    pub complete: u64,
+    /// How many do not yet.
+    pub incomplete: u64,
+    /// Whether this host fetches for its building.
+    pub gateway: bool,
+    /// How much this host may fetch, then; absent for no limit.
+    pub uplink_bytes_per_second: Option<u64>,
+}
 
 /// `seedctl swarm`.
 #[derive(Debug, Args)]

@@ -1,0 +1,246 @@
+//! The one aria2c of this machine: started when it is not there, and left running when seedctl ends.
+//!
+//! It runs as a user that can do nothing else. Its secret reaches it in a file without a name, never by an argument or the
+//! environment. That it lives is known by a kernel lock on an open file that it inherits: the lock is gone when it is, however
+//! it ended. Others only look whether the lock could be had, and so never hold it by accident.
+
+#![allow(unsafe_code, reason = "between fork and exec belongs to whoever swears to keep its rules")]
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use nix::unistd::{setgroups, setresgid, setresuid, setsid};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::aria2::Rpc;
+use crate::identity::Identity;
+use crate::request::Aria2;
+
+/// For locks and what lasts until the next boot.
+pub const RUN: &str = "/run/labtools";
+/// What proves to aria2 that we are root.
+pub const SECRET: &str = "/run/labtools/aria2.secret";
+const LOCK: &str = "/run/labtools/aria2.lock";
+
+/// It is up in a tenth of a second.
+const START: Duration = Duration::from_secs(20);
+/// It tells the trackers first.
+const END: Duration = Duration::from_secs(30);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
+/// The running aria2; `None` when it is not running. Status 78 when it does not know our secret.
+pub fn connect(common: &Common, settings: &Aria2) -> anyhow::Result<Option<Rpc>> {
+    if !is_alive(common)? {
+        return Ok(None);
+    }
+    reach(common, settings, None).map(Some)
+}
+
+/// The running aria2, started if need be. Status 69 when it is not installed or does not start.
+pub fn ensure(common: &Common, settings: &Aria2) -> anyhow::Result<Rpc> {
+    atomic::create_directory(&common.path(RUN), 0o700)?;
+    let lock = open_lock(common)?;
+    match fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
+        Ok(_) => {}
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return reach(common, settings, None),
+        Err(errno) => {
+            return Err(io_error(errno.into(), Exit::of_write, format_args!("locking {}", common.path(LOCK).display())));
+        }
+    }
+    let secret = make_secret(common)?;
+    let child = start(settings, &lock, &secret)?;
+    // From its answer on the lock is aria2's alone: ours goes with the descriptor.
+    reach(common, settings, Some(child))
+}
+
+/// Ends it. Whether it was running.
+pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
+    let Some(rpc) = connect(common, settings)? else { return Ok(false) };
+    rpc.shut_down()?;
+    let since = Instant::now();
+    while is_alive(common)? {
+        if since.elapsed() > END {
+            return Err(Exit::Unavailable.error("ending aria2: it was told to, and still runs"));
+        }
+        sleep(BETWEEN_LOOKS);
+    }
+    Ok(true)
+}
+
+/// Whether somebody holds the lock.
+fn is_alive(common: &Common) -> anyhow::Result<bool> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("looking at {}", common.path(LOCK).display()));
+    let file = match OpenOptions::new().read(true).write(true).open(common.path(LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = whole_file(libc::F_WRLCK);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found)).map_err(|errno| failed(errno.into()))?;
+    Ok(found.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+fn open_lock(common: &Common) -> anyhow::Result<File> {
+    let path = common.path(LOCK);
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    file.map_err(|error| io_error(error, Exit::of_write, format_args!("opening {}", path.display())))
+}
+
+/// A lock of a kind on all of a file, held by the open file and not by the process.
+fn whole_file(kind: libc::c_int) -> libc::flock {
+    // The rest, and above all the pid, must be 0.
+    libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// Waits until it answers. `child` is there when it was started just now.
+fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) -> anyhow::Result<Rpc> {
+    let since = Instant::now();
+    loop {
+        let answered = read_secret(common).and_then(|secret| {
+            let rpc = Rpc::new(settings.rpc_port, secret);
+            rpc.version().map(|_| rpc)
+        });
+        let error = match answered {
+            Ok(rpc) => return Ok(rpc),
+            Err(error) => error,
+        };
+        if let Some((child, said)) = &mut child
+            && let Ok(Some(status)) = child.try_wait()
+        {
+            let mut words = String::new();
+            let _ = said.take(4096).read_to_string(&mut words); // what there is
+            return Err(
+                Exit::Unavailable.error(format_args!("starting aria2: it ended at once ({status}): {}", last_cause(&words)))
+            );
+        }
+        // Another seedctl may be starting it: then the secret is new in a moment.
+        let patience = if Exit::of(&error) == Exit::Config { Duration::from_secs(5) } else { START };
+        if since.elapsed() > patience || !is_alive(common)? {
+            return Err(error);
+        }
+        sleep(BETWEEN_LOOKS);
+    }
+}
+
+/// aria2 tells a failure as a log line, and its causes in the lines after it.
+fn last_cause(words: &str) -> &str {
+    let lines = words.lines().filter(|line| line.contains("cause:") || line.contains("rror"));
+    lines.last().map_or("it did not say why", |line| line.rsplit("cause: ").next().unwrap_or(line).trim())
+}
+
+fn make_secret(common: &Common) -> anyhow::Result<SecretString> {
+    let mut random = [0; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).exit(Exit::Io, || "reading /dev/urandom")?;
+    let secret = SecretString::from(manifest::Hex(random).to_string());
+    atomic::write(&common.path(SECRET), 0o600, |file| file.write_all(secret.expose_secret().as_bytes()))?;
+    Ok(secret)
+}
+
+fn read_secret(common: &Common) -> anyhow::Result<SecretString> {
+    let path = common.path(SECRET);
+    let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", path.display()));
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
+    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+        return Err(Exit::Config.error(format_args!("reading {}: others may read it, too; chmod 600 it", path.display())));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(text.trim().into())
+}
+
+/// aria2's configuration. Only what differs from what it would do by itself.
+fn configuration(settings: &Aria2, secret: &SecretString) -> String {
+    let ports = [("rpc-listen-port", settings.rpc_port), ("listen-port", settings.listen_port)];
+    let mut text = format!("enable-rpc=true\nrpc-listen-all=false\nrpc-secret={}\n", secret.expose_secret());
+    for (key, port) in ports {
+        text += &format!("{key}={port}\n");
+    }
+    // Peers come from the tracker, and from nowhere else.
+    text += "enable-dht=false\nenable-dht6=false\nbt-enable-lpd=false\nenable-peer-exchange=false\nno-netrc=true\n";
+    // A torrent is bytes that we hand over, not a file that is followed or left behind.
+    text += "follow-torrent=false\nrpc-save-upload-metadata=false\nrpc-max-request-size=16M\n";
+    // What is on the disk is checked whenever a torrent is added: no memory of what was there is needed.
+    text += "auto-save-interval=0\nfile-allocation=none\n";
+    // All of them at once, and for as long as we say.
+    text += "max-concurrent-downloads=100\nbt-detach-seed-only=true\nseed-ratio=0.0\n";
+    text += "bt-tracker-connect-timeout=10\nbt-tracker-timeout=20\n";
+    text + "console-log-level=error\nshow-console-readout=false\nsummary-interval=0\nenable-color=false\n"
+}
+
+/// Starts it; what it says until it is up can be read from the file.
+fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result<(Child, File)> {
+    let identity = Identity::resolve(&settings.user)?;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Exit::NoPermission.error("starting aria2: needs root, to become the user that it runs as"));
+    }
+    let failed = |error: io::Error| io_error(error, |_| Exit::Software, "making aria2's configuration");
+    let memory = memfd_create("aria2.conf", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let mut configured = File::from(memory);
+    configured.write_all(configuration(settings, secret).as_bytes()).map_err(failed)?;
+    let (said, speak) = io::pipe().map_err(failed)?;
+    let hand_down: [RawFd; 2] = [lock.as_raw_fd(), configured.as_raw_fd()];
+    let mut command = Command::new(&settings.binary);
+    command.arg(OsString::from(format!("--conf-path=/dev/fd/{}", configured.as_raw_fd())));
+    command.env_clear().current_dir("/").stdin(Stdio::null());
+    command.stdout(speak.try_clone().map_err(failed)?).stderr(speak);
+    let confine = move || -> io::Result<()> {
+        setsid()?;
+        setgroups(&[])?;
+        setresgid(identity.gid, identity.gid, identity.gid)?;
+        setresuid(identity.uid, identity.uid, identity.uid)?;
+        // Our own signals may be waiting, and a child inherits that.
+        SigSet::empty().thread_set_mask()?;
+        prctl::set_no_new_privs()?;
+        // SAFETY: a system call that touches no memory; on exec it closes descriptors that nothing uses after it.
+        if unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        for fd in &hand_down {
+            // SAFETY: the parent holds the descriptors until the child has become the program.
+            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        }
+        Ok(())
+    };
+    // SAFETY: `confine` makes system calls only; it neither allocates nor takes a lock.
+    unsafe { command.pre_exec(confine) };
+    let child = command.spawn().map_err(|error| {
+        let absent = error.kind() == io::ErrorKind::NotFound;
+        let way_out = if absent { "; it is in Debian's package aria2" } else { "" };
+        let exit_of = if absent { |_: &io::Error| Exit::Unavailable } else { |_: &io::Error| Exit::Config };
+        io_error(error, exit_of, format_args!("starting {}{way_out}", settings.binary.display()))
+    })?;
+    Ok((child, File::from(OwnedFd::from(said))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_the_last_thing_that_aria2_says() {
+        let words = "\n11/23 07:28:42 [ERROR] IPv4 RPC: failed to bind TCP port 16800\nException: [SocketCore.cc:312] errorCode=1 Failed to bind a socket, cause: Address already in use\n";
+        assert_eq!(last_cause(words), "Address already in use");
+        assert_eq!(last_cause(""), "it did not say why");
+    }
+
+    #[test]
+    fn the_secret_stands_in_the_configuration_once() {
+        let text = configuration(&Aria2::default(), &SecretString::from("s3cret".to_owned()));
+        assert_eq!(text.matches("s3cret").count(), 1);
+        assert!(text.lines().all(|line| line.contains('=')), "{text}");
+    }
+}

@@ -1,0 +1,246 @@
+//! Follows a torrent until all of its file is there.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jsonpipe::signals::Deferred;
+use jsonpipe::{Common, Exit, ExitContext, Pipe};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::aria2::{Download, Rpc, State, Trust};
+use crate::campus::Campus;
+use crate::introduction::{self, Reached};
+use crate::origin::{Account, Counter, Here};
+use crate::progress::{Progress, Size};
+use crate::torrent::Torrent;
+
+/// How often aria2 is looked at: a small image is here in a second.
+const LOOK_MILLISECONDS: u16 = 250;
+/// How often the account is written.
+const ACCOUNT: Duration = Duration::from_secs(5);
+/// How often the tracker is asked whether this host fetches for its building, and how often at the least.
+const ASK: Duration = Duration::from_secs(5);
+const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
+/// How soon a tracker that is not there is looked for again, the first time and at the latest.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How long aria2 may know no peer before the torrent is added again; twice as long the next time. By itself it would announce
+/// again after two minutes when an announce has failed.
+const LONELY: Duration = Duration::from_secs(30);
+
+/// aria2's number for a disk that is full (aria2c(1), EXIT STATUS).
+const NO_ROOM: &str = "9";
+
+/// What fetching needs.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    pub common: &'a Common,
+    pub pipe: &'a Pipe,
+    pub signals: &'a Deferred,
+    pub rpc: &'a Rpc,
+    /// How long nothing may arrive.
+    pub patience: Duration,
+}
+
+impl Fetch<'_> {
+    /// Fetches what is missing of a file, and counts into the account where it came from. `present` is what is there already.
+    ///
+    /// The torrent stays in aria2 when this succeeds, and is gone from it when it does not. Status 73 when the disk is full, 75
+    /// when nothing arrives for too long or a signal ends it: what has arrived stays, and the next call goes on with it.
+    pub fn fetch(&self, torrent: &Torrent, path: &Path, present: u64, account: &mut Account, doing: &str) -> anyhow::Result<()> {
+        let reached = self.wait_for_tracker(torrent)?;
+        let here = self.here(reached.own)?;
+        self.rpc.add(torrent, path, Trust::Check)?;
+        let mut following = Following {
+            fetch: self,
+            torrent,
+            path,
+            here,
+            counter: Some(Counter::new(present)),
+            limit: 0,
+            next_ask: Instant::now(),
+            ask_every: ASK,
+            next_account: Instant::now() + ACCOUNT,
+            lonely_since: Instant::now(),
+            lonely_for: LONELY,
+        };
+        let followed = following.follow(account, doing);
+        if followed.is_err() {
+            let _ = self.rpc.drop_torrent(torrent.infohash); // the first error is the one to tell
+        }
+        followed
+    }
+
+    /// Comes back when a tracker lets itself be connected to.
+    fn wait_for_tracker(&self, torrent: &Torrent) -> anyhow::Result<Reached> {
+        let (since, mut pause) = (Instant::now(), RETRY);
+        let mut told = false;
+        loop {
+            let error = match introduction::ask(&torrent.trackers, torrent.infohash) {
+                Ok(reached) => return Ok(reached),
+                Err(error) => error,
+            };
+            let waiting = format!("waiting for the tracker {}", torrent.trackers[0]);
+            if since.elapsed() > self.patience {
+                return Err(error).exit(Exit::TemporaryFailure, || waiting);
+            }
+            if !told {
+                self.pipe.warn(format_args!("{waiting}: {error}"));
+                told = true;
+            }
+            if wait(self.signals, pause.as_millis() as u16) {
+                return Err(interrupted());
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// The own place, by the address towards the tracker; `None` where there is no map of the campus.
+    fn here(&self, own: IpAddr) -> anyhow::Result<Option<Here>> {
+        if !self.common.config("campus.ini").exists() {
+            return Ok(None);
+        }
+        Ok(Some(Here::new(Campus::read(self.common)?, own)))
+    }
+}
+
+/// A torrent while it is fetched.
+struct Following<'a> {
+    fetch: &'a Fetch<'a>,
+    torrent: &'a Torrent,
+    path: &'a Path,
+    here: Option<Here>,
+    counter: Option<Counter>,
+    /// What aria2 was told, in bytes a second; 0 for no limit.
+    limit: u64,
+    next_ask: Instant,
+    ask_every: Duration,
+    next_account: Instant,
+    lonely_since: Instant,
+    lonely_for: Duration,
+}
+
+impl Following<'_> {
+    fn follow(&mut self, account: &mut Account, doing: &str) -> anyhow::Result<()> {
+        let (rpc, infohash) = (self.fetch.rpc, self.torrent.infohash);
+        let mut progress = Progress::new();
+        let (mut most, mut since) = (0, Instant::now());
+        loop {
+            let download = rpc.download(infohash)?;
+            let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by somebody else"))?;
+            if is_there(&download, doing)? {
+                if let Some(counter) = self.counter.take() {
+                    counter.finish(account, self.torrent.length);
+                }
+                return Ok(());
+            }
+            if let Some(checked) = download.verified_bytes() {
+                progress.show("checking", checked, download.total_length, format_args!(", {doing}"));
+                since = Instant::now();
+                self.lonely_since = since;
+            } else {
+                self.look(account, &download)?;
+                let (near, far) = (Size(account.building_bytes), Size(account.outside_bytes));
+                let rate = Size(download.download_speed);
+                let more = format_args!(", {rate}/s, {near} from the building, {far} from outside");
+                progress.show(doing, download.completed_length, download.total_length, more);
+            }
+            if download.completed_length > most {
+                most = download.completed_length;
+                since = Instant::now();
+            }
+            if since.elapsed() > self.fetch.patience {
+                let seconds = self.fetch.patience.as_secs();
+                return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds")));
+            }
+            if wait(self.fetch.signals, LOOK_MILLISECONDS) {
+                return Err(interrupted());
+            }
+        }
+    }
+
+    /// Counts, and does what has become due.
+    fn look(&mut self, account: &mut Account, download: &Download) -> anyhow::Result<()> {
+        let peers = self.fetch.rpc.peers(self.torrent.infohash)?;
+        if let Some(counter) = &mut self.counter {
+            counter.look(account, download.completed_length, &peers, self.here.as_ref());
+        }
+        let now = Instant::now();
+        if now >= self.next_account && !account.name.is_empty() {
+            account.write(self.fetch.common, self.torrent.infohash)?;
+            self.next_account = now + ACCOUNT;
+        }
+        if !peers.is_empty() {
+            self.lonely_since = now;
+            self.lonely_for = LONELY;
+        }
+        if now >= self.next_ask {
+            match introduction::ask(&self.torrent.trackers, self.torrent.infohash) {
+                Ok(reached) => {
+                    self.ask_every = ASK;
+                    self.obey(account, reached)?;
+                    if self.lonely_since.elapsed() > self.lonely_for {
+                        self.add_again()?;
+                    }
+                }
+                Err(_) => self.ask_every = (self.ask_every * 2).min(ASK_AFTER_FAILURES),
+            }
+            self.next_ask = Instant::now() + self.ask_every;
+        }
+        Ok(())
+    }
+
+    /// A gateway keeps to what its building's uplink is to carry; everybody else has no limit.
+    fn obey(&mut self, account: &mut Account, reached: Reached) -> anyhow::Result<()> {
+        let Some(building) = reached.building else { return Ok(()) };
+        account.gateway = Some(account.gateway == Some(true) || building.gateway);
+        let limit = building.uplink_bytes_per_second.filter(|_| building.gateway).unwrap_or(0);
+        if limit != self.limit {
+            self.fetch.rpc.limit(self.torrent.infohash, limit)?;
+            self.limit = limit;
+        }
+        Ok(())
+    }
+
+    /// The tracker is there, and aria2 knows nobody: its announce failed, and it would wait.
+    fn add_again(&mut self) -> anyhow::Result<()> {
+        self.fetch.pipe.note("no peers; adding the torrent to aria2 again");
+        self.fetch.rpc.drop_torrent(self.torrent.infohash)?;
+        crate::store::remove_control_file(self.path)?;
+        self.fetch.rpc.add(self.torrent, self.path, Trust::Check)?;
+        self.limit = 0;
+        self.lonely_since = Instant::now();
+        self.lonely_for *= 2;
+        Ok(())
+    }
+}
+
+/// Whether all of the file is there, and checked.
+fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
+    match download.status {
+        State::Active => Ok(download.seeder && download.verified_bytes().is_none()),
+        State::Waiting => Ok(false),
+        State::Error => {
+            let message = download.error_message.as_deref().unwrap_or("aria2 does not say why");
+            let code = download.error_code.as_deref().unwrap_or_default();
+            let exit = if code == NO_ROOM { Exit::CantCreate } else { Exit::Io };
+            Err(exit.error(format_args!("{doing}: {message} (aria2's error {code})")))
+        }
+        State::Paused | State::Complete | State::Removed => {
+            Err(Exit::TemporaryFailure.error(format_args!("{doing}: it was stopped by somebody else")))
+        }
+    }
+}
+
+/// Waits; whether a signal has arrived, which ends the wait.
+pub fn wait(signals: &Deferred, milliseconds: u16) -> bool {
+    let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds));
+    signals.pending()
+}
+
+/// Seen by nobody: the signal ends the process.
+pub fn interrupted() -> anyhow::Error {
+    Exit::TemporaryFailure.error("interrupted; the next call goes on with what is there")
+}

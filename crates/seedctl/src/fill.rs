@@ -1,0 +1,412 @@
+//! Fills a new image with what this machine has already: an earlier attempt at the same, and the old images of the base.
+//!
+//! The block map of the new image says which block is wanted where. The map of an old image says where such a block may be; each
+//! is read and digested before it is taken, so an image or a map that is not what it seems costs time and nothing else. Blocks of
+//! zeros are left as holes.
+
+use std::fs::{self, File};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use jsonpipe::signals::Deferred;
+use manifest::blocks::{BLOCK_BYTES, DIGEST_BYTES, digest, map_bytes};
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
+
+/// A digest of a block.
+type BlockDigest = [u8; DIGEST_BYTES];
+
+/// What is known of a block of the new image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// Not here: to be fetched.
+    Absent,
+    /// It was here already, from an earlier attempt.
+    Kept,
+    /// Copied from an old image.
+    Copied,
+    /// Zeros, which need neither.
+    Zero,
+}
+
+/// The new image while it is filled.
+#[derive(Debug)]
+pub struct Filling<'a> {
+    file: &'a File,
+    length: u64,
+    wanted: &'a [BlockDigest],
+    /// The numbers of the blocks, by their digests.
+    by_digest: Vec<u32>,
+    blocks: Vec<Block>,
+    absent: usize,
+}
+
+/// What was filled, in bytes of the image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    /// All that need not be fetched: in pieces of the torrent of which nothing is absent, because a piece is fetched whole.
+    pub present_bytes: u64,
+    /// Of these, zeros.
+    pub zero_bytes: u64,
+    /// Of these, what was left by an earlier attempt.
+    pub kept_bytes: u64,
+}
+
+impl<'a> Filling<'a> {
+    /// `file` has its length already; `map` is the verified block map of the new image.
+    pub fn new(file: &'a File, length: u64, map: &'a [u8]) -> Filling<'a> {
+        let wanted = map.as_chunks::<DIGEST_BYTES>().0;
+        debug_assert_eq!(map.len() as u64, map_bytes(length));
+        let mut by_digest: Vec<u32> = (0..wanted.len() as u32).collect();
+        by_digest.sort_unstable_by_key(|index| wanted[*index as usize]);
+        Filling { file, length, wanted, by_digest, blocks: vec![Block::Absent; wanted.len()], absent: wanted.len() }
+    }
+
+    /// Looks at what an earlier attempt left in the file. What is not right stays, and is fetched again. `false` when a signal
+    /// ended it.
+    pub fn keep(&mut self, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<bool> {
+        let zeros = vec![0; BLOCK_BYTES];
+        let (full, last) = (digest(&zeros), digest(&zeros[..block_length(self.length, self.wanted.len().saturating_sub(1))]));
+        let mut buffer = vec![0; BLOCK_BYTES];
+        let mut next_data = 0;
+        for index in 0..self.wanted.len() {
+            let offset = offset(index);
+            let block = &mut buffer[..block_length(self.length, index)];
+            let is_zero = self.wanted[index] == if block.len() == BLOCK_BYTES { full } else { last };
+            if next_data <= offset {
+                next_data = data_from(self.file, offset)?;
+            }
+            if next_data >= offset + block.len() as u64 {
+                // A hole.
+                if is_zero {
+                    self.have(index, Block::Zero);
+                }
+                continue;
+            }
+            self.file.read_exact_at(block, offset)?;
+            if digest(block) == self.wanted[index] {
+                self.have(index, if is_zero { Block::Zero } else { Block::Kept });
+            } else if is_zero {
+                self.file.write_all_at(&zeros[..block.len()], offset)?;
+                self.have(index, Block::Zero);
+            }
+            progress(offset);
+            if signals.pending() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Copies what an old image has. `false` when a signal ended it.
+    ///
+    /// An old image that cannot be read is one that has nothing: the error is for people. Failing to write is an error of ours.
+    pub fn copy(&mut self, source: &mut Source, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<bool> {
+        let mut buffer = vec![0; BLOCK_BYTES];
+        let blocks = source.length.div_ceil(BLOCK_BYTES as u64);
+        let Ok(blocks) = u32::try_from(blocks) else { return Ok(true) };
+        let mut next_data = 0;
+        for index in 0..blocks as usize {
+            if self.absent == 0 {
+                break;
+            }
+            let offset = offset(index);
+            if let Some(map) = &source.map
+                && !self.wants(map[index])
+            {
+                continue;
+            }
+            let block = &mut buffer[..block_length(source.length, index)];
+            let end = offset + block.len() as u64;
+            if source.map.is_none() && next_data <= offset {
+                next_data = data_from(&source.file, offset).unwrap_or(offset);
+            }
+            if source.map.is_none() && next_data >= end {
+                continue; // zeros are no gain
+            }
+            if let Err(error) = source.file.read_exact_at(block, offset) {
+                source.trouble.get_or_insert(error);
+                continue;
+            }
+            let found = digest(block);
+            if let Some(map) = &source.map
+                && map[index] != found
+            {
+                // The map is not this image's, or the image is not what it was: then its map is of no use.
+                source.map = None;
+            }
+            self.put(found, block)?;
+            progress(offset);
+            if signals.pending() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether anything is still absent.
+    pub fn is_whole(&self) -> bool {
+        self.absent == 0
+    }
+
+    /// How much room on the disk what is absent will take.
+    pub fn absent_bytes(&self) -> u64 {
+        let absent = self.blocks.iter().enumerate().filter(|(_, block)| **block == Block::Absent);
+        absent.map(|(index, _)| block_length(self.length, index) as u64).sum()
+    }
+
+    /// What the torrent, with pieces of this length, need not fetch.
+    pub fn filled(&self, piece_length: u64) -> Filled {
+        let mut filled = Filled::default();
+        let mut start = 0;
+        while start < self.length {
+            let end = start.saturating_add(piece_length).min(self.length);
+            let last = ((end - 1) / BLOCK_BYTES as u64) as usize;
+            let inside = (start / BLOCK_BYTES as u64) as usize..=last;
+            if self.blocks[inside.clone()].iter().all(|block| *block != Block::Absent) {
+                filled.present_bytes += end - start;
+                for index in inside {
+                    let block_end = offset(index) + block_length(self.length, index) as u64;
+                    let shared = block_end.min(end) - offset(index).max(start);
+                    match self.blocks[index] {
+                        Block::Zero => filled.zero_bytes += shared,
+                        Block::Kept => filled.kept_bytes += shared,
+                        Block::Absent | Block::Copied => {}
+                    }
+                }
+            }
+            start = end;
+        }
+        filled
+    }
+
+    /// Whether a block is absent that has this digest.
+    fn wants(&self, digest: BlockDigest) -> bool {
+        self.places(digest).any(|at| self.blocks[self.by_digest[at] as usize] == Block::Absent)
+    }
+
+    /// Writes a block wherever it is absent.
+    fn put(&mut self, digest: BlockDigest, block: &[u8]) -> io::Result<()> {
+        for at in self.places(digest) {
+            let index = self.by_digest[at] as usize;
+            if self.blocks[index] == Block::Absent && block_length(self.length, index) == block.len() {
+                self.file.write_all_at(block, offset(index))?;
+                self.have(index, Block::Copied);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where in `by_digest` the blocks with this digest are.
+    fn places(&self, digest: BlockDigest) -> Range<usize> {
+        let start = self.by_digest.partition_point(|index| self.wanted[*index as usize] < digest);
+        let end = self.by_digest.partition_point(|index| self.wanted[*index as usize] <= digest);
+        start..end
+    }
+
+    fn have(&mut self, index: usize, block: Block) {
+        self.blocks[index] = block;
+        self.absent -= 1;
+    }
+}
+
+/// An old image.
+#[derive(Debug)]
+pub struct Source {
+    file: File,
+    length: u64,
+    /// Its block map; without one all of it is read.
+    map: Option<Vec<BlockDigest>>,
+    /// Why something of it could not be read.
+    pub trouble: Option<io::Error>,
+}
+
+impl Source {
+    /// Opens an old image, and its map when that has the right length.
+    pub fn open(image: &Path, map: &PathBuf) -> io::Result<Source> {
+        let file = File::open(image)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::other("not a plain file"));
+        }
+        let length = metadata.len();
+        let is_right = fs::metadata(map).is_ok_and(|found| found.is_file() && found.len() == map_bytes(length));
+        let bytes = if is_right { fs::read(map).ok().filter(|bytes| bytes.len() as u64 == map_bytes(length)) } else { None };
+        let map = bytes.map(|bytes| bytes.as_chunks().0.to_vec());
+        Ok(Source { file, length, map, trouble: None })
+    }
+
+    /// How long it is.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+}
+
+fn offset(index: usize) -> u64 {
+    index as u64 * BLOCK_BYTES as u64
+}
+
+/// How long a block of a file is: the last one ends with the file.
+fn block_length(length: u64, index: usize) -> usize {
+    length.saturating_sub(offset(index)).min(BLOCK_BYTES as u64) as usize
+}
+
+/// Where the next byte is that is not in a hole; the largest number when all the rest is one.
+fn data_from(file: &File, offset: u64) -> io::Result<u64> {
+    match lseek(file, offset as i64, Whence::SeekData) {
+        Ok(found) => Ok(found as u64),
+        Err(Errno::ENXIO) => Ok(u64::MAX),
+        Err(Errno::EINVAL) => Ok(offset), // a file system without holes
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::MetadataExt;
+
+    const B: usize = BLOCK_BYTES;
+
+    fn map(image: &[u8]) -> Vec<u8> {
+        image.chunks(B).flat_map(digest).collect()
+    }
+
+    /// An image of blocks, each of one byte's value; the last one may be shorter.
+    fn image(blocks: &[u8], last: usize) -> Vec<u8> {
+        let mut image: Vec<u8> = blocks.iter().flat_map(|value| vec![*value; B]).collect();
+        image.truncate(image.len() - (B - last));
+        image
+    }
+
+    struct Filled3 {
+        bytes: Vec<u8>,
+        blocks: Vec<Block>,
+        held: u64,
+    }
+
+    /// Fills a new image from what is there and the old ones, each with a map or without.
+    fn fill(new: &[u8], there: Option<&[u8]>, old: &[(&[u8], Option<&[u8]>)]) -> Filled3 {
+        let signals = jsonpipe::signals::defer().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        if let Some(there) = there {
+            fs::write(path("new"), there).unwrap();
+        }
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path("new")).unwrap();
+        file.set_len(new.len() as u64).unwrap();
+        let map = map(new);
+        let mut filling = Filling::new(&file, new.len() as u64, &map);
+        assert!(filling.keep(&signals, |_| ()).unwrap());
+        for (bytes, map) in old {
+            let _ = fs::remove_file(path("map"));
+            fs::write(path("old"), bytes).unwrap();
+            if let Some(map) = map {
+                fs::write(path("map"), map).unwrap();
+            }
+            let mut source = Source::open(&path("old"), &path("map")).unwrap();
+            assert!(filling.copy(&mut source, &signals, |_| ()).unwrap());
+        }
+        let blocks = filling.blocks.clone();
+        assert_eq!(filling.is_whole(), !blocks.contains(&Block::Absent));
+        Filled3 { bytes: fs::read(path("new")).unwrap(), blocks, held: file.metadata().unwrap().blocks() * 512 }
+    }
+
+    use Block::{Absent, Copied, Kept, Zero};
+
+    #[test]
+    fn blocks_are_found_wherever_they_stand() {
+        let (new, old) = (image(&[1, 2, 0, 3, 1, 4], B), image(&[3, 0, 1, 9], B));
+        let old_map = map(&old);
+        for map in [None, Some(old_map.as_slice())] {
+            let filled = fill(&new, None, &[(&old, map)]);
+            assert_eq!(filled.blocks, [Copied, Absent, Zero, Copied, Copied, Absent]);
+            for (index, block) in filled.blocks.iter().enumerate().filter(|(_, block)| **block != Absent) {
+                assert!(filled.bytes[index * B..][..B] == new[index * B..][..B], "{index} {block:?}");
+            }
+            assert_eq!(filled.held, 3 * B as u64, "zeros and what is absent are holes");
+        }
+    }
+
+    #[test]
+    fn a_wrong_map_or_a_corrupt_image_costs_time_only() {
+        let (new, old) = (image(&[1, 2, 3, 4], B), image(&[4, 3, 2, 1], B));
+        // The map of something else, of the same length.
+        let wrong = map(&image(&[1, 2, 3, 4], B));
+        assert!(fill(&new, None, &[(&old, Some(&wrong))]).bytes == new);
+        let mut corrupt = old.clone();
+        corrupt[B + 7] ^= 1;
+        let filled = fill(&new, None, &[(&corrupt, Some(&map(&old)))]);
+        assert_eq!(filled.blocks, [Copied, Copied, Absent, Copied]);
+        // Longer and shorter than its map says.
+        for old in [[old.clone(), vec![7; 100]].concat(), old[..3 * B - 5].to_vec()] {
+            let filled = fill(&new, None, &[(&old, Some(&map(&image(&[4, 3, 2, 1], B))))]);
+            assert!(filled.blocks.iter().filter(|block| **block == Copied).count() >= 2);
+        }
+        assert_eq!(fill(&new, None, &[(b"", None), (b"x", Some(b"y"))]).blocks, [Absent; 4]);
+    }
+
+    #[test]
+    fn what_an_earlier_attempt_left_is_kept_where_it_is_right() {
+        let new = image(&[1, 0, 3, 0, 5], 100);
+        let mut there = image(&[1, 9, 9, 0, 5], 100);
+        there.extend([1; 70_000]); // longer, too
+        let filled = fill(&new, Some(&there), &[]);
+        assert_eq!(filled.blocks, [Kept, Zero, Absent, Zero, Kept]);
+        assert!(filled.bytes[B..2 * B] == new[B..2 * B]);
+        let filled = fill(&new, Some(&there), &[(&new, None)]);
+        assert_eq!(filled.blocks, [Kept, Zero, Copied, Zero, Kept]);
+        assert!(filled.bytes == new);
+    }
+
+    #[test]
+    fn a_last_block_is_not_taken_for_a_whole_one() {
+        for (new, old) in [(image(&[1, 2], 1), image(&[2, 1], B)), (image(&[1], 1), image(&[1], 1)), (vec![0], vec![0; B])] {
+            let filled = fill(&new, None, &[(&old, Some(&map(&old)))]);
+            for (index, block) in filled.blocks.iter().enumerate().filter(|(_, block)| **block != Absent) {
+                let end = new.len().min((index + 1) * B);
+                assert!(filled.bytes[index * B..end] == new[index * B..end], "{block:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_counts_when_all_of_it_is_there() {
+        let new = image(&[1, 0, 3, 4, 0, 5], 7);
+        let map = map(&new);
+        let file = tempfile::tempfile().unwrap();
+        let mut filling = Filling::new(&file, new.len() as u64, &map);
+        for (index, block) in [(0, Copied), (1, Zero), (2, Kept), (4, Zero), (5, Kept)] {
+            filling.have(index, block);
+        }
+        let b = B as u64;
+        assert_eq!(filling.absent_bytes(), b);
+        // Pieces of two blocks: 0 and 1, 4 and 5.
+        let expected = Filled { present_bytes: 3 * b + 7, zero_bytes: 2 * b, kept_bytes: 7 };
+        assert_eq!(filling.filled(2 * b), expected);
+        // Of half a block.
+        assert_eq!(filling.filled(b / 2), Filled { present_bytes: 4 * b + 7, zero_bytes: 2 * b, kept_bytes: b + 7 });
+        assert_eq!(filling.filled(u64::MAX), Filled::default());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn what_counts_as_there_is_right(
+            new in proptest::collection::vec(0_u8..5, 1..9), there in proptest::collection::vec(0_u8..5, 1..9),
+            old in proptest::collection::vec(0_u8..5, 1..9), last in 1..=B, mapped in any::<bool>(),
+        ) {
+            let (new, there, old) = (image(&new, last), image(&there, 5), image(&old, last));
+            let old_map = map(&old);
+            let filled = fill(&new, Some(&there), &[(&old, mapped.then_some(old_map.as_slice()))]);
+            prop_assert_eq!(filled.bytes.len(), new.len());
+            for (index, block) in filled.blocks.iter().enumerate() {
+                let end = new.len().min((index + 1) * B);
+                prop_assert!(*block == Absent || filled.bytes[index * B..end] == new[index * B..end]);
+            }
+        }
+    }
+}

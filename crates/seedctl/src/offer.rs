@@ -1,0 +1,208 @@
+//! What a document offers: an image described by a signed manifest, and the two torrents that bring it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use jsonpipe::signals::Deferred;
+use jsonpipe::{Common, Exit, ExitContext, ini, io_error};
+use manifest::blocks::map_bytes;
+use manifest::{Base, InfoHash, Keys, Kind, Signed};
+
+use crate::aria2::{Rpc, State, Trust};
+use crate::progress::Progress;
+use crate::request::Image;
+use crate::store::{self, Files, Part};
+use crate::torrent::Torrent;
+
+/// How often aria2 is looked at.
+const LOOK_MILLISECONDS: u16 = 100;
+
+/// An image that a known key signed, and its torrents, which are what the manifest says.
+#[derive(Debug)]
+pub struct Offer {
+    /// The manifest's exact bytes and the signature.
+    pub signed: Signed,
+    /// What it says.
+    pub base: Base,
+    /// Brings the image.
+    pub torrent: Torrent,
+    /// Brings the block map.
+    pub blocks_torrent: Torrent,
+    /// Where its files belong.
+    pub files: Files,
+}
+
+/// What the store has of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum There {
+    /// Nothing that counts.
+    Absent,
+    /// The image, with another content than it should have.
+    Damaged,
+    /// The image.
+    Whole,
+}
+
+impl Offer {
+    /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78 without keys.
+    pub fn verify(common: &Common, image: &Image) -> anyhow::Result<Offer> {
+        let signed = Signed::from_base64(&image.manifest, &image.signature)?;
+        let base = signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)?;
+        let torrent = Torrent::check_base64(&image.torrent_file, base.infohash, base.size_bytes, "torrent_file")?;
+        let blocks_bytes = map_bytes(base.size_bytes);
+        let blocks_torrent =
+            Torrent::check_base64(&image.blocks_torrent_file, base.blocks_infohash, blocks_bytes, "blocks_torrent_file")?;
+        let files = Files::of(common, &base);
+        Ok(Offer { signed, base, torrent, blocks_torrent, files })
+    }
+
+    /// The same, of a generation in the store, from the files beside the image.
+    pub fn read(common: &Common, files: &Files) -> anyhow::Result<Offer> {
+        let read = |ending: &str| {
+            let path = files.sidecar(ending);
+            let bytes =
+                fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())));
+            bytes.map(|bytes| BASE64_STANDARD.encode(bytes))
+        };
+        let image = Image {
+            manifest: read("manifest")?,
+            signature: read("sig")?,
+            torrent_file: read("torrent")?,
+            blocks_torrent_file: read("blocks.torrent")?,
+        };
+        let offer = Offer::verify(common, &image).exit(Exit::Data, || format!("{}", files.sidecar("manifest").display()))?;
+        if offer.files != *files {
+            return Err(Exit::Data.error(format_args!("{}: it is of another image", files.sidecar("manifest").display())));
+        }
+        Ok(offer)
+    }
+
+    /// The torrent of a part.
+    pub fn torrent(&self, part: Part) -> &Torrent {
+        match part {
+            Part::Image => &self.torrent,
+            Part::Blocks => &self.blocks_torrent,
+        }
+    }
+
+    /// Refuses a generation below the current one of bases.ini.
+    pub fn refuse_downgrade(&self, common: &Common) -> anyhow::Result<()> {
+        let path = common.path("/qcow2/backing/bases.ini");
+        if !path.exists() {
+            return Ok(());
+        }
+        // Whatever else cowvol knows of a base.
+        let bases: Vec<(String, HashMap<String, String>)> = ini::read_table(&path, "base")?;
+        let Some((_, current)) = bases.iter().find(|(name, _)| *name == self.base.name) else { return Ok(()) };
+        let generation = current.get("generation").and_then(|generation| generation.parse::<u64>().ok());
+        let generation = generation
+            .exit(Exit::Config, || format!("{}: base.{}.generation: not a whole number", path.display(), self.base.name))?;
+        if self.base.generation < generation {
+            return Err(Exit::Data.error(format_args!(
+                "refusing generation {} of {}: {generation} is current; --allow-downgrade takes it all the same",
+                self.base.generation, self.base.name
+            )));
+        }
+        Ok(())
+    }
+
+    /// What the store has, by reading all of it; `None` when a signal ends the work. An image of this name and generation that is
+    /// another one is never overwritten: users' disks may be made on it. Status 65 then.
+    pub fn look(&self, signals: &Deferred) -> anyhow::Result<Option<There>> {
+        let path = self.files.finished(Part::Image);
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(There::Absent)),
+            Err(error) => return Err(failed(error)),
+        };
+        let ours = match fs::read(self.files.sidecar("manifest")) {
+            Ok(manifest) if manifest != self.signed.bytes => {
+                return Err(Exit::Data.error(format_args!(
+                    "refusing generation {} of {}: the store has another image under that number; give the new one the next",
+                    self.base.generation, self.base.name
+                )));
+            }
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        let mut whole = file.metadata().map_err(failed)?.len() == self.base.size_bytes;
+        if whole {
+            let mut progress = Progress::new();
+            let read = |done| progress.show("reading the image in the store,", done, self.base.size_bytes, "");
+            let Some(digest) = store::digest(&mut file, signals, read).map_err(failed)? else { return Ok(None) };
+            whole = digest == self.base.sha256;
+        }
+        match (whole, ours) {
+            (true, _) => Ok(Some(There::Whole)),
+            (false, true) => Ok(Some(There::Damaged)),
+            (false, false) => Err(Exit::Data.error(format_args!(
+                "refusing to replace {}: it has no manifest, and is not this image; move it away",
+                path.display()
+            ))),
+        }
+    }
+
+    /// Writes the small files beside the image that are missing or different. Whether there were any.
+    pub fn write_sidecars(&self) -> anyhow::Result<bool> {
+        let signature = self.signed.signature.to_bytes();
+        let files: [(&str, &[u8]); 4] = [
+            ("torrent", &self.torrent.bytes),
+            ("blocks.torrent", &self.blocks_torrent.bytes),
+            ("sig", &signature),
+            ("manifest", &self.signed.bytes),
+        ];
+        let mut changed = false;
+        for (ending, bytes) in files {
+            if fs::read(self.files.sidecar(ending)).ok().as_deref() != Some(bytes) {
+                self.files.write_sidecar(ending, bytes)?;
+                changed = true;
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Makes sure that a part that is finished is offered to others. Whether it was not before.
+    pub fn seed(&self, rpc: &Rpc, signals: &Deferred, part: Part, trust: Trust) -> anyhow::Result<bool> {
+        let torrent = self.torrent(part);
+        if rpc.download(torrent.infohash)?.is_some_and(|download| download.seeder && download.status == State::Active) {
+            return Ok(false);
+        }
+        let path = self.files.finished(part);
+        store::remove_control_file(&path)?;
+        rpc.drop_torrent(torrent.infohash)?;
+        rpc.add(torrent, &path, trust)?;
+        let settled = settle(rpc, signals, torrent.infohash, &path.display().to_string());
+        if settled.is_err() {
+            rpc.drop_torrent(torrent.infohash)?;
+        }
+        settled.map(|()| true)
+    }
+}
+
+/// Waits until aria2 offers a torrent of whose file nothing is missing. Status 65 when something is.
+pub fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
+    let mut progress = Progress::new();
+    loop {
+        let download = rpc.download(infohash)?;
+        let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by somebody else"))?;
+        let is_checking = download.verified_bytes();
+        match download.status {
+            State::Active if download.seeder && is_checking.is_none() => return Ok(()),
+            State::Active if is_checking.is_none() && download.completed_length > 0 => {
+                return Err(Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it")));
+            }
+            State::Active | State::Waiting => {}
+            _ => {
+                let message = download.error_message.unwrap_or_else(|| "aria2 does not say why".into());
+                return Err(Exit::Unavailable.error(format_args!("seeding {what}: {message}")));
+            }
+        }
+        progress.show("checking", is_checking.unwrap_or(0), download.total_length, format_args!(", {what}"));
+        if crate::fetch::wait(signals, LOOK_MILLISECONDS) {
+            return Err(crate::fetch::interrupted());
+        }
+    }
+}

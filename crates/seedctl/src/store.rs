@@ -1,0 +1,388 @@
+//! The store: where the files of a generation are, finished and arriving.
+//!
+//! Finished is what has its name in the base's directory, whole, verified and root's. What arrives lies in `.incoming` beside it,
+//! in the same file system: `.incoming/GENERATION/` belongs to aria2's user, who may write there and nowhere else;
+//! `.incoming/GENERATION.image` has been taken over from it and is root's already, but has not got its name yet.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::signals::Deferred;
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use manifest::{Base, Digest, Format};
+use nix::errno::Errno;
+use nix::libc;
+use sha2::{Digest as _, Sha256};
+
+use crate::identity::Identity;
+
+const BASES: &str = "/qcow2/backing";
+
+/// How much is hashed between two looks at what else is to be done.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// A file of a generation that arrives by a torrent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The image.
+    Image,
+    /// Its block map.
+    Blocks,
+}
+
+/// The files of one generation of a base.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The name of the base.
+    pub name: String,
+    /// The generation.
+    pub generation: u64,
+    format: Format,
+    /// The base's directory on this machine.
+    directory: PathBuf,
+}
+
+impl Files {
+    /// Of the base that a manifest describes.
+    pub fn of(common: &Common, base: &Base) -> Files {
+        Files::new(common, &base.name, base.generation, base.format)
+    }
+
+    fn new(common: &Common, name: &str, generation: u64, format: Format) -> Files {
+        let directory = common.path(BASES).join(name);
+        Files { name: name.to_owned(), generation, format, directory }
+    }
+
+    /// From the path of an image as documents have it: `/qcow2/backing/NAME/GENERATION.qcow2`. `None` when it is no such path.
+    pub fn from_path(common: &Common, path: &str) -> Option<Files> {
+        let (name, file) = path.strip_prefix(BASES)?.strip_prefix('/')?.split_once('/')?;
+        let (generation, ending) = file.split_once('.')?;
+        let format = [Format::Qcow2, Format::Raw].into_iter().find(|format| format.as_str() == ending)?;
+        let number: u64 = generation.parse().ok()?;
+        let files = Files::new(common, name, number, format);
+        (manifest::is_name(name) && files.path() == path).then_some(files)
+    }
+
+    /// The image as documents have it, below the root.
+    pub fn path(&self) -> String {
+        format!("{BASES}/{}/{}.{}", self.name, self.generation, self.format.as_str())
+    }
+
+    /// A finished file by its ending: `manifest`, `sig`, `torrent`, `blocks.torrent`.
+    pub fn sidecar(&self, ending: &str) -> PathBuf {
+        self.directory.join(format!("{}.{ending}", self.generation))
+    }
+
+    /// The finished file of a part.
+    pub fn finished(&self, part: Part) -> PathBuf {
+        match part {
+            Part::Image => self.sidecar(self.format.as_str()),
+            Part::Blocks => self.sidecar("blocks"),
+        }
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.directory.join(".incoming")
+    }
+
+    /// Where aria2 writes.
+    fn nursery(&self) -> PathBuf {
+        self.incoming().join(self.generation.to_string())
+    }
+
+    /// The file of a part that aria2 writes.
+    pub fn arriving(&self, part: Part) -> PathBuf {
+        self.nursery().join(part.as_str())
+    }
+
+    /// The same, once it is root's.
+    pub fn taken(&self, part: Part) -> PathBuf {
+        self.incoming().join(format!("{}.{}", self.generation, part.as_str()))
+    }
+
+    /// Makes the directories, and puts back what an earlier call had taken over but not finished.
+    pub fn prepare(&self, identity: Identity) -> anyhow::Result<()> {
+        atomic::create_directory(&self.directory, 0o755)?;
+        let (incoming, nursery) = (self.incoming(), self.nursery());
+        let failed = |error| io_error(error, Exit::of_write, format_args!("preparing {}", nursery.display()));
+        // Whatever the caller's umask: aria2's user must come through.
+        make_directory(&incoming, 0o755).map_err(failed)?;
+        make_directory(&nursery, 0o700).map_err(failed)?;
+        own(&nursery, identity).map_err(failed)?;
+        for part in [Part::Image, Part::Blocks] {
+            match fs::rename(self.taken(part), self.arriving(part)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+                _ => {}
+            }
+            // aria2's note of what is there. It would refuse any other torrent for its sake, and we look for ourselves.
+            for path in [self.arriving(part), self.finished(part)] {
+                remove_if_there(&control_file(&path)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the file that aria2 is to go on with, new or from an earlier call, with its right length. It is sparse.
+    pub fn open_arriving(&self, part: Part, length: u64, identity: Identity) -> anyhow::Result<File> {
+        let path = self.arriving(part);
+        let failed = |error| io_error(error, Exit::of_write, format_args!("opening {}", path.display()));
+        let open = || -> io::Result<File> {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)?;
+            let metadata = file.metadata()?;
+            // It lies in aria2's directory: what is not a plain file with one name is not ours to write to.
+            if !metadata.is_file() || metadata.nlink() != 1 {
+                return Err(io::Error::other("not a plain file"));
+            }
+            nix::unistd::fchown(&file, Some(identity.uid), Some(identity.gid))?;
+            file.set_permissions(Permissions::from_mode(0o600))?;
+            if metadata.len() != length {
+                file.set_len(length)?;
+            }
+            Ok(file)
+        };
+        match open() {
+            Ok(file) => Ok(file),
+            // Once more without what is in the way.
+            Err(error) if Exit::of_write(&error) == Exit::Io => {
+                remove_if_there(&path).map_err(failed)?;
+                open().map_err(failed)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Takes a whole file over from aria2, which has closed it: root's, for reading only, and out of aria2's directory.
+    ///
+    /// From here on nobody but root can change it, so what is verified now stays so. Status 75 when somebody still has it open
+    /// for writing.
+    pub fn take(&self, part: Part) -> anyhow::Result<File> {
+        let (from, to) = (self.arriving(part), self.taken(part));
+        let failed = |error| io_error(error, Exit::of_write, format_args!("taking over {}", from.display()));
+        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&from);
+        let file = open.map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() || metadata.nlink() != 1 {
+            return Err(failed(io::Error::other("not a plain file")));
+        }
+        nix::unistd::fchown(&file, Some(0.into()), Some(0.into())).map_err(|errno| failed(errno.into()))?;
+        file.set_permissions(Permissions::from_mode(0o444)).map_err(failed)?;
+        lease::nobody_writes(&file).map_err(failed)?;
+        fs::rename(&from, &to).map_err(failed)?;
+        // Between our open and the rename its directory was aria2's.
+        let named = fs::symlink_metadata(&to).map_err(failed)?;
+        if (named.dev(), named.ino()) != (metadata.dev(), metadata.ino()) {
+            remove_if_there(&to).map_err(failed)?;
+            return Err(failed(io::Error::other("it was exchanged meanwhile")));
+        }
+        Ok(file)
+    }
+
+    /// Gives a file that was taken over its name.
+    pub fn finish(&self, part: Part) -> anyhow::Result<()> {
+        let (from, to) = (self.taken(part), self.finished(part));
+        fs::rename(&from, &to).map_err(|error| io_error(error, Exit::of_write, format_args!("renaming to {}", to.display())))?;
+        atomic::sync_directory(&self.directory)
+    }
+
+    /// Writes a small finished file.
+    pub fn write_sidecar(&self, ending: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        atomic::write(&self.sidecar(ending), 0o444, |file| file.write_all(bytes))
+    }
+
+    /// Removes everything of this generation that has not got its name.
+    pub fn clear_incoming(&self) -> anyhow::Result<()> {
+        let failed = |error| io_error(error, Exit::of_write, format_args!("clearing {}", self.incoming().display()));
+        for part in [Part::Image, Part::Blocks] {
+            remove_if_there(&self.taken(part)).map_err(failed)?;
+        }
+        match fs::remove_dir_all(self.nursery()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let _ = fs::remove_dir(self.incoming()); // stays when another generation arrives there
+        Ok(())
+    }
+
+    /// How much room is left for aria2's user in the store's file system.
+    pub fn room(&self) -> anyhow::Result<u64> {
+        let room =
+            nix::sys::statvfs::statvfs(&self.directory).exit(Exit::Io, || format!("looking at {}", self.directory.display()));
+        room.map(|room| room.blocks_available() as u64 * room.fragment_size() as u64)
+    }
+
+    /// The images in the base's directory that the new one may have something in common with, the newest first, each with its
+    /// block map where there is one. Nothing of them is believed.
+    pub fn sources(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", self.directory.display()));
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some((generation, ending)) =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'))
+            else {
+                continue;
+            };
+            let Ok(generation) = generation.parse::<u64>() else { continue };
+            if [Format::Qcow2, Format::Raw].iter().any(|format| format.as_str() == ending) {
+                found.push((generation, path.clone(), self.directory.join(format!("{generation}.blocks"))));
+            }
+        }
+        found.sort_by(|(a, ..), (b, ..)| b.cmp(a));
+        Ok(found.into_iter().map(|(_, image, blocks)| (image, blocks)).collect())
+    }
+}
+
+impl Part {
+    fn as_str(self) -> &'static str {
+        match self {
+            Part::Image => "image",
+            Part::Blocks => "blocks",
+        }
+    }
+}
+
+/// Where aria2 notes what of a file is there.
+fn control_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".aria2");
+    name.into()
+}
+
+/// Removes the note that a stranger's aria2 left beside a file.
+pub fn remove_control_file(path: &Path) -> anyhow::Result<()> {
+    let control = control_file(path);
+    remove_if_there(&control).map_err(|error| io_error(error, Exit::of_write, format_args!("removing {}", control.display())))
+}
+
+fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
+fn own(path: &Path, identity: Identity) -> io::Result<()> {
+    Ok(nix::unistd::chown(path, Some(identity.uid), Some(identity.gid))?)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The SHA-256 digest of a whole file; `None` when a signal ends the work. `progress` hears how much has been read.
+pub fn digest(file: &mut File, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<Option<Digest>> {
+    let mut hasher = Sha256::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut done = 0;
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(Some(manifest::Hex(hasher.finalize().into()))),
+            read => {
+                hasher.update(&chunk[..read]);
+                done += read as u64;
+                progress(done);
+            }
+        }
+        if signals.pending() {
+            return Ok(None);
+        }
+    }
+}
+
+mod lease {
+    //! The kernel knows who has a file open for writing.
+
+    #![allow(unsafe_code, reason = "nix has no word for leases")]
+
+    use super::*;
+    use std::os::fd::AsRawFd;
+
+    /// A read lease is granted only while nobody has the file open for writing (fcntl(2)). `WouldBlock` when somebody has.
+    pub fn nobody_writes(file: &File) -> io::Result<()> {
+        for lease in [libc::F_RDLCK, libc::F_UNLCK] {
+            // SAFETY: F_SETLEASE takes a number and no pointer; the descriptor is open as long as `file` is.
+            Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, lease) })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Arguments;
+    use clap::Parser;
+
+    fn common(root: &str) -> Common {
+        Arguments::parse_from(["seedctl", "status", "--root", root]).common
+    }
+
+    #[test]
+    fn a_path_of_the_store_is_taken_apart_and_no_other() {
+        let common = common("/m");
+        let files = Files::from_path(&common, "/qcow2/backing/windows/7.qcow2").unwrap();
+        assert_eq!((files.name.as_str(), files.generation), ("windows", 7));
+        assert_eq!(files.finished(Part::Image), Path::new("/m/qcow2/backing/windows/7.qcow2"));
+        assert_eq!(files.finished(Part::Blocks), Path::new("/m/qcow2/backing/windows/7.blocks"));
+        assert_eq!(files.sidecar("blocks.torrent"), Path::new("/m/qcow2/backing/windows/7.blocks.torrent"));
+        for path in [
+            "",
+            "/",
+            "/qcow2/backing/windows",
+            "/qcow2/backing/windows/7",
+            "/qcow2/backing/windows/7.iso",
+            "/qcow2/backing/windows/07.qcow2",
+            "/qcow2/backing/windows/+7.qcow2",
+            "/qcow2/backing/../7.qcow2",
+            "/qcow2/backing/windows/../7.qcow2",
+            "/qcow2/backing//7.qcow2",
+            "/qcow2/backingx/windows/7.qcow2",
+        ] {
+            assert_eq!(Files::from_path(&common, path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_newest_image_is_the_first_source() {
+        let root = tempfile::tempdir().unwrap();
+        let common = common(root.path().to_str().unwrap());
+        let files = Files::from_path(&common, "/qcow2/backing/windows/7.qcow2").unwrap();
+        let directory = root.path().join("qcow2/backing/windows");
+        fs::create_dir_all(&directory).unwrap();
+        for name in ["3.qcow2", "10.raw", "7.qcow2", "7.torrent", "7.blocks", "x.qcow2", ".incoming", "7.qcow2.aria2"] {
+            fs::write(directory.join(name), "").unwrap();
+        }
+        let sources = files.sources().unwrap();
+        let names: Vec<&str> = sources.iter().map(|(image, _)| image.file_name().unwrap().to_str().unwrap()).collect();
+        assert_eq!(names, ["10.raw", "7.qcow2", "3.qcow2"]);
+        assert_eq!(sources[0].1, directory.join("10.blocks"));
+    }
+
+    #[test]
+    fn somebody_who_writes_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        let writer = File::create(&path).unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(lease::nobody_writes(&file).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(writer);
+        lease::nobody_writes(&file).unwrap();
+        File::options().write(true).open(&path).unwrap(); // the lease is given back
+    }
+}
