@@ -14,6 +14,7 @@ use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use ureq::Agent;
+use ureq::http::Uri;
 
 use crate::http;
 use crate::torrent::Torrent;
@@ -30,7 +31,6 @@ const PEERS_MAX: &str = "55";
 
 /// What of a torrent's state is asked for.
 const KEYS: [&str; 13] = [
-    "gid",
     "status",
     "infoHash",
     "totalLength",
@@ -43,6 +43,7 @@ const KEYS: [&str; 13] = [
     "seeder",
     "verifiedLength",
     "verifyIntegrityPending",
+    "bittorrent",
 ];
 
 /// A running aria2.
@@ -57,8 +58,6 @@ pub struct Rpc {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Download {
-    /// Its id.
-    pub gid: String,
     /// What it is doing.
     pub status: State,
     /// Which torrent it is.
@@ -85,10 +84,18 @@ pub struct Download {
     /// Whether all of it is there and is offered to others.
     #[serde(default, deserialize_with = "boolean")]
     pub seeder: bool,
+    /// What its torrent says.
+    bittorrent: Option<Metainfo>,
     /// How far the integrity check is; absent when none is going on.
     verified_length: Option<String>,
     /// Whether an integrity check is going to begin.
     verify_integrity_pending: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metainfo {
+    announce_list: Vec<Vec<String>>,
 }
 
 /// What a torrent is doing.
@@ -117,6 +124,17 @@ impl Download {
             (None, Some(_)) => Some(0),
             (None, None) => None,
         }
+    }
+
+    /// Where it is announced.
+    pub fn trackers(&self) -> Vec<Uri> {
+        let tiers = self.bittorrent.iter().flat_map(|metainfo| &metainfo.announce_list);
+        tiers.flatten().filter_map(|address| address.parse().ok()).collect()
+    }
+
+    /// Whether all of it is there, checked, and offered to others.
+    pub fn is_offered(&self) -> bool {
+        self.status == State::Active && self.seeder && self.verified_bytes().is_none()
     }
 
     /// Whether it has come to an end, good or bad.

@@ -3,17 +3,18 @@
 //! A library would be borrowed here if one kept the exact bytes of `info`, over which the infohash is, and took every piece hash:
 //! `lava_torrent` writes `info` anew, recurses, and refuses the hashes of a torrent whose bytes happen to be UTF-8.
 
-use std::ops::Range;
-
 /// A torrent nests four deep: the file, `info`, `files`, a file's path.
 const DEPTH_MAX: usize = 8;
 
-/// Where each value of a dictionary is, by its key. Keys are in order, so each is there once.
+/// A key, and the bytes of its value.
+type Entry<'a> = (&'a [u8], &'a [u8]);
+
+/// The keys of a dictionary, each with the bytes of its value. Keys are in order, so each is there once.
 ///
 /// An error says what is wrong with the bytes.
-pub fn dictionary(bytes: &[u8]) -> Result<Vec<(&[u8], Range<usize>)>, &'static str> {
+pub fn dictionary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
     let mut reader = Reader { bytes, at: 0 };
-    let mut entries: Vec<(&[u8], Range<usize>)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::new();
     if reader.next() != Some(b'd') {
         return Err("not a dictionary");
     }
@@ -24,7 +25,7 @@ pub fn dictionary(bytes: &[u8]) -> Result<Vec<(&[u8], Range<usize>)>, &'static s
         }
         let start = reader.at;
         reader.skip_value()?;
-        entries.push((key, start..reader.at));
+        entries.push((key, &bytes[start..reader.at]));
     }
     reader.at += 1;
     if reader.at == bytes.len() { Ok(entries) } else { Err("something comes after its end") }
@@ -135,9 +136,8 @@ mod tests {
     #[test]
     fn the_values_of_the_outermost_dictionary_are_found() {
         let text = b"d1:ai7e4:infod6:lengthi-1e4:name1:xe1:zl2:abdeee";
-        let found: Vec<(&[u8], &[u8])> = dictionary(text).unwrap().into_iter().map(|(key, range)| (key, &text[range])).collect();
         let expected: [(&[u8], &[u8]); 3] = [(b"a", b"i7e"), (b"info", b"d6:lengthi-1e4:name1:xe"), (b"z", b"l2:abdee")];
-        assert_eq!(found, expected);
+        assert_eq!(dictionary(text).unwrap(), expected);
     }
 
     #[test]

@@ -137,8 +137,8 @@ fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) ->
 
 /// aria2 tells a failure as a log line, and its causes in the lines after it.
 fn last_cause(words: &str) -> &str {
-    let lines = words.lines().filter(|line| line.contains("cause:") || line.contains("rror"));
-    lines.last().map_or("it did not say why", |line| line.rsplit("cause: ").next().unwrap_or(line).trim())
+    let line = words.lines().rfind(|line| line.contains("cause:") || line.contains("rror"));
+    line.map_or("it did not say why", |line| line.rsplit("cause: ").next().unwrap_or(line).trim())
 }
 
 fn make_secret(common: &Common) -> anyhow::Result<SecretString> {

@@ -220,8 +220,7 @@ impl Following<'_> {
 /// Whether all of the file is there, and checked.
 fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
     match download.status {
-        State::Active => Ok(download.seeder && download.verified_bytes().is_none()),
-        State::Waiting => Ok(false),
+        State::Active | State::Waiting => Ok(download.is_offered()),
         State::Error => {
             let message = download.error_message.as_deref().unwrap_or("aria2 does not say why");
             let code = download.error_code.as_deref().unwrap_or_default();

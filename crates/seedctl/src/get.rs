@@ -83,6 +83,7 @@ pub fn transfer(common: &Common, offer: &Offer, state: &'static str, changed: bo
     }
     Transfer {
         infohash: offer.base.infohash,
+        blocks_infohash: offer.base.blocks_infohash,
         name: offer.base.name.clone(),
         generation: offer.base.generation,
         path: offer.files.path(),

@@ -8,7 +8,7 @@ use manifest::InfoHash;
 use ureq::http::Uri;
 
 use crate::http;
-use crate::request::OwnBuilding;
+use crate::report::Building;
 
 /// The tracker answers in a millisecond; a building's uplink may be full.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ pub struct Reached {
     /// The own address towards it.
     pub own: IpAddr,
     /// What it says; `None` from a tracker that cannot tell.
-    pub building: Option<OwnBuilding>,
+    pub building: Option<Building>,
 }
 
 /// Asks the trackers in their order; the error is the last one's.
@@ -49,7 +49,7 @@ fn reach(tracker: &Uri) -> io::Result<IpAddr> {
 }
 
 /// A tracker that is none of ours has no such page, and then nothing is known.
-fn building(tracker: &Uri, infohash: InfoHash) -> Option<OwnBuilding> {
+fn building(tracker: &Uri, infohash: InfoHash) -> Option<Building> {
     let url = format!("http://{}/building?info_hash={infohash}", tracker.authority()?);
     let mut response = http::agent(TIMEOUT).get(&url).call().ok()?;
     if !response.status().is_success() {

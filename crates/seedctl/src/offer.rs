@@ -167,10 +167,11 @@ impl Offer {
     /// Makes sure that a part that is finished is offered to others. Whether it was not before.
     pub fn seed(&self, rpc: &Rpc, signals: &Deferred, part: Part, trust: Trust) -> anyhow::Result<bool> {
         let torrent = self.torrent(part);
-        if rpc.download(torrent.infohash)?.is_some_and(|download| download.seeder && download.status == State::Active) {
+        if rpc.download(torrent.infohash)?.is_some_and(|download| download.is_offered()) {
             return Ok(false);
         }
         let path = self.files.finished(part);
+        self.files.require(part, torrent.length)?;
         store::remove_control_file(&path)?;
         rpc.drop_torrent(torrent.infohash)?;
         rpc.add(torrent, &path, trust)?;
@@ -190,7 +191,7 @@ pub fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> 
         let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by somebody else"))?;
         let is_checking = download.verified_bytes();
         match download.status {
-            State::Active if download.seeder && is_checking.is_none() => return Ok(()),
+            State::Active if download.is_offered() => return Ok(()),
             State::Active if is_checking.is_none() && download.completed_length > 0 => {
                 return Err(Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it")));
             }

@@ -176,8 +176,8 @@ impl Counter {
                 building += u128::from(peer.download_speed);
             }
         }
-        if all > 0 {
-            let share = (u128::from(self.open) * building / all) as u64;
+        if let Some(share) = (u128::from(self.open) * building).checked_div(all) {
+            let share = share as u64;
             account.building_bytes += share;
             account.outside_bytes += self.open - share;
             self.open = 0;

@@ -177,25 +177,10 @@ pub struct Image {
 /// The section `transfer`, as far as `wait` and `stop` need it.
 #[derive(Debug, Deserialize)]
 pub struct Transferred {
-    /// Which torrent.
+    /// The torrent of the image.
     pub infohash: InfoHash,
-    /// The image in the store.
-    pub path: String,
-}
-
-/// What the tracker answers at `/building`: the own building, in one torrent.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct OwnBuilding {
-    /// Its name.
-    pub building: String,
-    /// How many of its hosts have all of the file.
-    pub complete: u64,
-    /// How many do not yet.
-    pub incomplete: u64,
-    /// Whether this host fetches for its building.
-    pub gateway: bool,
-    /// How much this host may fetch, then; absent for no limit.
-    pub uplink_bytes_per_second: Option<u64>,
+    /// The torrent of its block map.
+    pub blocks_infohash: InfoHash,
 }
 
 /// `seedctl swarm`.

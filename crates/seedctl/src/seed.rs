@@ -1,28 +1,86 @@
 //! `seedctl seed`: an image that is there is offered to others.
 
-use jsonpipe::signals;
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe};
+use jsonpipe::signals::{self, Deferred};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
 
-use crate::aria2::Trust;
+use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::get::transfer;
 use crate::offer::Offer;
 use crate::request::{Image, Seed};
 use crate::settings::Settings;
-use crate::store::Part;
+use crate::status::transfers;
+use crate::store::{Files, Part};
+
+const PARTS: [Part; 2] = [Part::Blocks, Part::Image];
 
 /// `seedctl seed`: aria2 compares every piece with its hash, and then offers the image and its block map.
 pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
-    let mut document = pipe.document("a document with the section image")?;
+    if options.all {
+        return seed_all(common, pipe, options);
+    }
+    let mut document = pipe.document("a document with the section image, or --all")?;
     let image: Image = document.require("image")?;
     let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
     let settings = Settings::read(common)?;
     let offer = Offer::verify(common, &image)?;
-    let rpc = daemon::ensure(common, &settings.aria2)?;
-    let mut changed = false;
-    for part in [Part::Blocks, Part::Image] {
-        changed |= offer.seed(&rpc, &signals, part, Trust::Check)?;
+    for part in PARTS {
+        offer.files.require(part, offer.torrent(part).length)?;
     }
+    let changed = if options.dry_run {
+        !is_offered(daemon::connect(common, &settings.aria2)?.as_ref(), &offer)?
+    } else {
+        offer_to_others(&daemon::ensure(common, &settings.aria2)?, &signals, &offer)?
+    };
     document.set("transfer", &transfer(common, &offer, "complete", changed))?;
     Ok(Answer::yes(document).holding(signals))
+}
+
+/// The newest generation of every base in the store. What is not right in the store is told, and the rest is seeded.
+fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
+    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let settings = Settings::read(common)?;
+    let (mut changed, mut wrong) = (false, false);
+    let mut rpc = daemon::connect(common, &settings.aria2)?;
+    for files in Files::newest(common)? {
+        let seeded = Offer::read(common, &files).and_then(|offer| {
+            if options.dry_run {
+                return is_offered(rpc.as_ref(), &offer).map(|offered| !offered);
+            }
+            if rpc.is_none() {
+                rpc = Some(daemon::ensure(common, &settings.aria2)?);
+            }
+            rpc.as_ref().map_or(Ok(false), |rpc| offer_to_others(rpc, &signals, &offer))
+        });
+        match seeded {
+            Ok(added) => changed |= added,
+            Err(error) if signals.pending() => return Err(error),
+            Err(error) => {
+                pipe.warn(format_args!("{error:#}"));
+                wrong = true;
+            }
+        }
+    }
+    let mut document = Document::default();
+    document.set("transfers", &transfers(common, rpc.as_ref(), changed)?)?;
+    let answer = if wrong { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(signals))
+}
+
+fn is_offered(rpc: Option<&Rpc>, offer: &Offer) -> anyhow::Result<bool> {
+    let Some(rpc) = rpc else { return Ok(false) };
+    for part in PARTS {
+        if !rpc.download(offer.torrent(part).infohash)?.is_some_and(|download| download.is_offered()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn offer_to_others(rpc: &Rpc, signals: &Deferred, offer: &Offer) -> anyhow::Result<bool> {
+    let mut changed = false;
+    for part in PARTS {
+        changed |= offer.seed(rpc, signals, part, Trust::Check)?;
+    }
+    Ok(changed)
 }

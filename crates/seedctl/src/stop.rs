@@ -1,10 +1,50 @@
 //! `seedctl stop`: no more seeding.
 
-use jsonpipe::{Answer, Common, Exit, Pipe};
+use jsonpipe::signals;
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use serde_json::{Map, Value};
 
-use crate::request::Stop;
+use crate::daemon;
+use crate::report::Transfers;
+use crate::request::{Stop, Transferred};
+use crate::settings::Settings;
+use crate::status::transfers;
 
-/// `seedctl stop`: no more seeding.
-pub fn stop(_common: &Common, _pipe: &Pipe, _options: &Stop) -> anyhow::Result<Answer> {
-    Err(Exit::Software.error("stop: not built yet"))
+/// `seedctl stop`: aria2 tells the tracker, and forgets the image and its block map. What is in the store stays there.
+pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answer> {
+    if options.all {
+        return stop_all(common, options);
+    }
+    let mut document = pipe.document("a document with the section transfer, or --all")?;
+    let transferred: Transferred = document.require("transfer")?;
+    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let settings = Settings::read(common)?;
+    let mut changed = false;
+    if let Some(rpc) = daemon::connect(common, &settings.aria2)? {
+        for infohash in [transferred.infohash, transferred.blocks_infohash] {
+            changed |= if options.dry_run { rpc.download(infohash)?.is_some() } else { rpc.leave(infohash)? };
+        }
+    }
+    // All else in the section is as it was.
+    let mut section: Map<String, Value> = document.require("transfer")?;
+    section.insert("state".into(), "stopped".into());
+    section.insert("changed".into(), changed.into());
+    document.set("transfer", &section)?;
+    Ok(Answer::yes(document).holding(signals))
+}
+
+/// Ends aria2, and with it everything that it does.
+fn stop_all(common: &Common, options: &Stop) -> anyhow::Result<Answer> {
+    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let settings = Settings::read(common)?;
+    let mut document = Document::default();
+    if options.dry_run {
+        let rpc = daemon::connect(common, &settings.aria2)?;
+        let would = transfers(common, rpc.as_ref(), false)?;
+        document.set("transfers", &Transfers { changed: rpc.is_some(), ..would })?;
+    } else {
+        let changed = daemon::shut_down(common, &settings.aria2)?;
+        document.set("transfers", &transfers(common, None, changed)?)?;
+    }
+    Ok(Answer::yes(document).holding(signals))
 }

@@ -4,6 +4,7 @@
 //! in the same file system: `.incoming/GENERATION/` belongs to aria2's user, who may write there and nowhere else;
 //! `.incoming/GENERATION.image` has been taken over from it and is root's already, but has not got its name yet.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -63,6 +64,33 @@ impl Files {
         let number: u64 = generation.parse().ok()?;
         let files = Files::new(common, name, number, format);
         (manifest::is_name(name) && files.path() == path).then_some(files)
+    }
+
+    /// The newest generation of each base that has an image and a manifest in the store, by the names of the bases.
+    pub fn newest(common: &Common) -> anyhow::Result<Vec<Files>> {
+        let mut newest: BTreeMap<String, Files> = BTreeMap::new();
+        for files in Files::all(common)? {
+            match newest.get(&files.name) {
+                Some(known) if known.generation > files.generation => {}
+                _ => drop(newest.insert(files.name.clone(), files)),
+            }
+        }
+        Ok(newest.into_values().collect())
+    }
+
+    /// Every generation that has an image and a manifest in the store.
+    pub fn all(common: &Common) -> anyhow::Result<Vec<Files>> {
+        let mut all = Vec::new();
+        for base in entries(&common.path(BASES))? {
+            for file in entries(&base)? {
+                let inside = file.strip_prefix(common.path(BASES)).unwrap_or(&file);
+                let path = Path::new(BASES).join(inside);
+                let files = path.to_str().and_then(|path| Files::from_path(common, path));
+                all.extend(files.filter(|files| files.sidecar("manifest").is_file()));
+            }
+        }
+        all.sort_by(|a, b| (&a.name, a.generation).cmp(&(&b.name, b.generation)));
+        Ok(all)
     }
 
     /// The image as documents have it, below the root.
@@ -193,6 +221,18 @@ impl Files {
         atomic::sync_directory(&self.directory)
     }
 
+    /// A finished part must be there with its length, or aria2 would begin to fetch it. Status 66 when it is not, 65 when it is
+    /// longer or shorter.
+    pub fn require(&self, part: Part, length: u64) -> anyhow::Result<()> {
+        let path = self.finished(part);
+        let found = fs::metadata(&path);
+        let found = found.map_err(|error| io_error(error, Exit::of_read, format_args!("looking at {}", path.display())))?;
+        if found.is_file() && found.len() == length {
+            return Ok(());
+        }
+        Err(Exit::Data.error(format_args!("{}: {} bytes long, and should be {length}", path.display(), found.len())))
+    }
+
     /// Writes a small finished file.
     pub fn write_sidecar(&self, ending: &str, bytes: &[u8]) -> anyhow::Result<()> {
         atomic::write(&self.sidecar(ending), 0o444, |file| file.write_all(bytes))
@@ -216,16 +256,14 @@ impl Files {
     pub fn room(&self) -> anyhow::Result<u64> {
         let room =
             nix::sys::statvfs::statvfs(&self.directory).exit(Exit::Io, || format!("looking at {}", self.directory.display()));
-        room.map(|room| room.blocks_available() as u64 * room.fragment_size() as u64)
+        room.map(|room| room.blocks_available().saturating_mul(room.fragment_size()))
     }
 
     /// The images in the base's directory that the new one may have something in common with, the newest first, each with its
     /// block map where there is one. Nothing of them is believed.
     pub fn sources(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", self.directory.display()));
         let mut found = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for path in entries(&self.directory)? {
             let Some((generation, ending)) =
                 path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'))
             else {
@@ -247,6 +285,15 @@ impl Part {
             Part::Image => "image",
             Part::Blocks => "blocks",
         }
+    }
+}
+
+/// What is in a directory; nothing when it is not there, or is none.
+fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    match entries {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        other => other.map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()))),
     }
 }
 

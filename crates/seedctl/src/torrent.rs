@@ -71,8 +71,7 @@ struct Dictionary<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Dictionary<'a> {
     fn read(bytes: &'a [u8]) -> Result<Dictionary<'a>, &'static str> {
-        let entries = bencode::dictionary(bytes)?;
-        Ok(Dictionary(entries.into_iter().map(|(key, range)| (key, &bytes[range])).collect()))
+        bencode::dictionary(bytes).map(Dictionary)
     }
 
     fn get(&self, key: &str) -> Option<&'a [u8]> {
