@@ -26,7 +26,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     if request.trackers.is_empty() {
         return Err(Exit::Data.error("image.trackers: empty; who fetches the image must know whom to ask"));
     }
-    check_urls("--torrent-url", options.torrent_url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
+    check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = SigningKey::read(&options.key)?;
 
     let image = Image::open(&match &options.file {
@@ -65,7 +65,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
     let lock = if options.dry_run { None } else { Some(pool::lock(common, &ending_signals)?) };
     let signature = signed.signature.to_bytes();
-    let metalink_text = options.torrent_url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
+    let metalink_text = options.url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
     let generation = Generation {
         base: &base,
         blocks: &digests.blocks,

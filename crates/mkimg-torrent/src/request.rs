@@ -51,9 +51,9 @@ Reads a document (JSON or INI) on standard input:
 and perhaps path, format (qcow2 or raw), default, models, created_at, comment,
 source, piece_bytes; and what is installed in it, as [programs] NAME = VERSION.
 
-Writes /qcow2/backing/NAME/GENERATION.{blocks,torrent,blocks.torrent,manifest,sig},
-and the same document with the section image: all of it that a machine needs.
-The torrents are private and name no web seed.")]
+Writes GENERATION.blocks, .torrent, .blocks.torrent, .manifest and .sig to
+/qcow2/backing/NAME, and the same document with the section image: all that a
+machine needs. The torrents are private and name no web seed.")]
     Create(Create),
     /// Compare an image with its description; say which pieces are wrong
     #[command(after_help = "\
@@ -74,12 +74,12 @@ pub struct Create {
     /// Sign with this private key (ed25519, PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// Write a Metalink there, too; needs --torrent-url
-    #[arg(long, value_name = "FILE", requires = "torrent_url")]
+    /// Write a Metalink there, too; needs --url
+    #[arg(long, value_name = "OUT", requires = "url")]
     pub metalink: Option<PathBuf>,
     /// Where the Metalink says that the torrent can be had
     #[arg(long, value_name = "URL", requires = "metalink")]
-    pub torrent_url: Option<String>,
+    pub url: Option<String>,
     /// Say what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
