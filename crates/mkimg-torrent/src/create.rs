@@ -75,8 +75,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     };
     let mut plan = Plan::new(common, &generation, &signature)?;
     if let (Some(path), Some(text)) = (&options.metalink, &metalink_text) {
-        let path = std::path::absolute(path).exit(Exit::NoInput, || format!("finding {}", path.display()))?;
-        plan.add_first(&path, 0o644, text.as_bytes())?;
+        plan.add_first(path, 0o644, text.as_bytes())?;
     }
     let changed = plan.changes();
     let undo = if options.dry_run { None } else { Some(plan.carry_out()?) };
