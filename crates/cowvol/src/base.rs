@@ -1,12 +1,15 @@
 //! The bases that this machine offers: bases.ini and the images beside it.
 
+use std::path::Path;
+
 use jsonpipe::{Common, Exit, ini};
+use manifest::{NAME_RULE, is_name};
 
 use crate::image::{Follow, Image};
 use crate::request::OfferedBase;
 
 /// Its rename is the commit of every switch-over to another generation.
-const BASES_INI: &str = "/qcow2/backing/bases.ini";
+pub const BASES_INI: &str = "/qcow2/backing/bases.ini";
 
 /// A base, as bases.ini offers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +29,7 @@ pub struct Base {
 impl Base {
     /// Its image, as seen below the root.
     pub fn path(&self) -> String {
-        format!("/qcow2/backing/{}/{}.qcow2", self.name, self.generation)
+        image_path(&self.name, self.generation)
     }
 
     /// Opens and checks its image. Status 66 when it is not there, 65 when it is not a whole base.
@@ -37,11 +40,24 @@ impl Base {
     }
 }
 
+/// Where the image of a generation of a base is, as seen below the root.
+pub fn image_path(name: &str, generation: u64) -> String {
+    format!("/qcow2/backing/{name}/{generation}.qcow2")
+}
+
 /// Reads bases.ini; the bases by name. Status 66 when it is not there, 78 when it is not right.
 pub fn read_all(common: &Common) -> anyhow::Result<Vec<Base>> {
     let path = common.path(BASES_INI);
-    let offered = ini::read_table::<OfferedBase>(&path, "base")?;
-    check(offered).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
+    check(ini::read_table(&path, "base")?).map_err(|message| wrong(&path, &message))
+}
+
+/// The same of its text.
+pub fn parse_all(path: &Path, text: &str) -> anyhow::Result<Vec<Base>> {
+    check(ini::parse_table(path, text, "base")?).map_err(|message| wrong(path, &message))
+}
+
+fn wrong(path: &Path, message: &str) -> anyhow::Error {
+    Exit::Config.error(format_args!("{}: {message}", path.display()))
 }
 
 /// What the types of bases.ini cannot say.
@@ -85,16 +101,6 @@ pub fn choose(bases: Vec<Base>, choice: Option<&str>) -> anyhow::Result<Base> {
             Exit::Data.error(format_args!("choice.base: missing, and no base is the default; choose one of {names}"))
         }),
     }
-}
-
-const NAME_RULE: &str = "not a name; 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit";
-
-/// A name goes into paths: it can be no other directory, no hidden file, and has no `@`, which ends it in a volume's name.
-pub fn is_name(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-    name.len() <= 64
-        && name.bytes().all(inner)
-        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 #[cfg(test)]

@@ -3,15 +3,15 @@
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::PathBuf;
 
 use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
 
 use crate::base::{self, Base};
 use crate::image::read_header;
 use crate::overlay::{USERS, backing_name, parse_name};
-use crate::report;
 use crate::token::Token;
+use crate::{report, store};
 
 /// A volume that was found, and why its header could not be read.
 type Found = (report::ListedVolume, Option<String>);
@@ -22,6 +22,12 @@ pub fn list(common: &Common) -> anyhow::Result<Answer> {
     let mut missing = Vec::new();
     let mut bases: Vec<report::Base> =
         offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
+    for ((name, generation), found) in store::generations(common)? {
+        let base = bases.iter_mut().find(|base| base.name == name && base.generation != generation);
+        if let Some(base) = base.filter(|_| !found.files.is_empty()) {
+            base.other_generations.push(report::OtherGeneration { generation, held_bytes: held_bytes(&found.files) });
+        }
+    }
     let mut orphans = Vec::new();
     for (volume, flaw) in volumes(common)? {
         let (list, place) = match bases.iter_mut().enumerate().find(|(_, base)| base.name == volume.base) {
@@ -57,16 +63,22 @@ fn list_base(common: &Common, base: &Base, index: usize, missing: &mut Vec<Missi
         format: "qcow2",
         path: base.path(),
         virtual_bytes,
+        other_generations: Vec::new(),
         volumes: Vec::new(),
     }
+}
+
+/// What files hold on the disk; those that went away meanwhile hold nothing.
+fn held_bytes(files: &[PathBuf]) -> u64 {
+    files.iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|metadata| metadata.blocks() * 512).sum()
 }
 
 /// All volumes, by token, base and generation. What is not a volume (`lost+found`, half-written files) is passed over.
 fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
-    for user in entries(&common.path(USERS))? {
+    for user in store::users(common)? {
         let Some(token) = user.file_name().to_str().and_then(Token::parse) else { continue };
-        for entry in entries(&user.path())? {
+        for entry in store::entries(&user.path())? {
             let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else { continue };
             found.extend(list_volume(&entry, &token, base, generation)?);
         }
@@ -92,7 +104,7 @@ fn list_volume(entry: &DirEntry, token: &Token, base: String, generation: u64) -
     let volume = report::ListedVolume {
         token: token.to_string(),
         path: format!("{USERS}/{token}/{base}@{generation}.qcow2"),
-        backing_path: header.as_ref().map(|_| format!("/qcow2/backing/{base}/{generation}.qcow2")),
+        backing_path: header.as_ref().map(|_| base::image_path(&base, generation)),
         held_bytes: metadata.blocks() * 512,
         virtual_bytes: header.map(|header| header.virtual_bytes),
         last_used_at: timestamp::rfc3339(modified),
@@ -100,14 +112,4 @@ fn list_volume(entry: &DirEntry, token: &Token, base: String, generation: u64) -
         generation,
     };
     Ok(Some((volume, flaw)))
-}
-
-/// What is in a directory; nothing when it is not there, or is none.
-fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
-    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    match fs::read_dir(directory).and_then(Iterator::collect) {
-        Ok(entries) => Ok(entries),
-        Err(error) if gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading {}", directory.display()))),
-    }
 }

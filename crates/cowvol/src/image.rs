@@ -105,6 +105,11 @@ impl Image {
         read().map_err(|flaw| flaw.of(path))
     }
 
+    /// The file, for reading.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// What stands on the disk under its name.
     pub fn metadata(&self) -> anyhow::Result<std::fs::Metadata> {
         self.file.metadata().map_err(|error| Flaw::Io(error).of(&self.path))

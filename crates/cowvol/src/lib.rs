@@ -4,18 +4,25 @@
 //! `clone` reads who logged in and which base was chosen, makes the user's overlay if it is not there, and says where it is.
 //! `list` shows the bases and the overlays on them. The overlay is a qcow2 file that this crate writes itself: its place on the
 //! disk follows from a digest of the user's name, so no name can build a path, and it records which base it was made for, so it is
-//! never opened over another one.
+//! never opened over another one. `install-base` makes a new generation of a base the current one, by the rename of bases.ini and
+//! nothing else, and `collect` removes the generations before it, with the overlays on them, once nothing uses them.
 
 mod base;
 mod catalog;
 mod clone;
+mod collect;
 mod image;
+mod in_use;
+mod install;
+mod offer;
 mod overlay;
 mod pool;
 pub mod qcow2;
 pub mod report;
 pub mod request;
+mod store;
 mod token;
+mod verify;
 
 pub use token::Token;
 
@@ -31,5 +38,9 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     match arguments.command {
         Command::List => catalog::list(&arguments.common),
         Command::Clone { dry_run } => clone::clone(&arguments.common, pipe, dry_run),
+        Command::InstallBase { dry_run, allow_downgrade } => {
+            install::install(&arguments.common, pipe, install::Options { dry_run, allow_downgrade })
+        }
+        Command::Collect { dry_run } => collect::collect(&arguments.common, dry_run),
     }
 }

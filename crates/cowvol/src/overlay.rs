@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use manifest::is_name;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Base, is_name};
+use crate::base::Base;
 use crate::image::{Follow, Image};
 use crate::qcow2::blank_overlay;
 use crate::token::Token;
@@ -47,9 +48,12 @@ pub fn backing_name(base: &str, generation: u64) -> String {
 /// The base and generation in the file name of an overlay: `windows@7.qcow2`.
 pub fn parse_name(name: &str) -> Option<(String, u64)> {
     let (base, generation) = name.strip_suffix(".qcow2")?.split_once('@')?;
-    let number: u64 = generation.parse().ok()?;
-    // Only the one way to write it: no plus sign, no zeros in front.
-    (is_name(base) && number.to_string() == generation).then(|| (base.to_owned(), number))
+    is_name(base).then_some((base.to_owned(), parse_generation(generation)?))
+}
+
+/// A generation in the name of a file, in the one way to write it: no plus sign, no zeros in front.
+pub fn parse_generation(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|number: &u64| number.to_string() == text)
 }
 
 /// The place of one user's overlay on one base.

@@ -1,4 +1,4 @@
-//! What goes out: the sections `volume` and `catalog`. Paths are as seen below the root.
+//! What goes out: the sections `volume`, `catalog`, `base` and `collected`. Paths are as seen below the root.
 
 use jsonpipe::Missing;
 use serde::Serialize;
@@ -69,8 +69,19 @@ pub struct Base {
     /// The size of the disk as the guest sees it; absent when the image is not there or not right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
+    /// What else the store has of it, by generation: older ones that wait to be collected, newer ones that wait to be installed.
+    pub other_generations: Vec<OtherGeneration>,
     /// The volumes made on any generation of it, by token and generation.
     pub volumes: Vec<ListedVolume>,
+}
+
+/// A generation in the store that is not the current one.
+#[derive(Debug, Serialize)]
+pub struct OtherGeneration {
+    /// Which.
+    pub generation: u64,
+    /// What its image and the files beside it hold on the disk.
+    pub held_bytes: u64,
 }
 
 /// A user's volume, as found on the disk.
@@ -94,4 +105,78 @@ pub struct ListedVolume {
     pub virtual_bytes: Option<u64>,
     /// When it was last handed out or written.
     pub last_used_at: String,
+}
+
+/// The section `base`: the image that was installed.
+#[derive(Debug, Serialize)]
+pub struct Installed {
+    /// Whether anything was changed (in a dry run: would be); false when this generation was the current one and nothing was left
+    /// to collect.
+    pub changed: bool,
+    /// The name of the base.
+    pub name: String,
+    /// The generation that new sessions start from now.
+    pub generation: u64,
+    /// Its image.
+    pub path: String,
+    /// The generation that was current before; absent when there was none, or when it is the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<u64>,
+    /// What was collected afterwards.
+    #[serde(flatten)]
+    pub collected: Collected,
+}
+
+/// What was collected, of any base; the section `collected` with `changed` in front.
+#[derive(Debug, Default, Serialize)]
+pub struct Collected {
+    /// The generations that are gone (in a dry run: would be), by base and generation.
+    pub removed: Vec<Removed>,
+    /// The generations that are there and not current, by base and generation, and why.
+    pub retained: Vec<Retained>,
+    /// The room on the disk that this made (in a dry run: would make).
+    pub freed_bytes: u64,
+}
+
+impl Collected {
+    /// Whether anything was removed, though it may not have been all of a generation.
+    pub fn changed(&self) -> bool {
+        !self.removed.is_empty() || self.freed_bytes > 0
+    }
+}
+
+/// A generation that is gone, its users' volumes included.
+#[derive(Debug, Serialize)]
+pub struct Removed {
+    /// The name of the base.
+    pub base: String,
+    /// The generation.
+    pub generation: u64,
+    /// How many users' volumes went with it.
+    pub volumes: u64,
+    /// The room on the disk that it held.
+    pub freed_bytes: u64,
+}
+
+/// A generation that stays although it is not current.
+#[derive(Debug, Serialize)]
+pub struct Retained {
+    /// The name of the base.
+    pub base: String,
+    /// The generation.
+    pub generation: u64,
+    /// How many users' volumes are on it.
+    pub volumes: u64,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// The section `collected`.
+#[derive(Debug, Serialize)]
+pub struct Collection {
+    /// Whether anything was removed (in a dry run: would be).
+    pub changed: bool,
+    /// What.
+    #[serde(flatten)]
+    pub collected: Collected,
 }

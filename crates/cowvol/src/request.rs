@@ -60,6 +60,72 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
+    /// Switch over to a new generation of a base
+    #[command(
+        next_line_help = true,
+        after_help = "\
+Reads a document (JSON or INI) on standard input:
+  image.manifest, image.signature  what mkimg-torrent signed, in Base64
+  transfer.state                   complete; if not, the document is passed on
+                                   (status 1)
+  transfer.path                    /qcow2/backing/NAME/GENERATION.qcow2
+The file there is compared with the manifest, every byte. Then bases.ini is
+replaced, which is the switch-over, and what is no longer used is removed, as
+collect does. Writes the same document with the section base.
+
+Example:
+  seedctl get < windows.json | cowvol install-base"
+    )]
+    InstallBase {
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Accept a generation below the current one
+        #[arg(long)]
+        allow_downgrade: bool,
+    },
+    /// Remove old generations that nothing uses, with their volumes
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Removes the generations below
+the current one of every base in bases.ini, and the users' volumes that were
+made on them. While a session or a guest is on the machine, or a program has
+one of the files locked, they stay. Writes the section collected.
+
+Example: what would go
+  cowvol collect --dry-run | jq .collected.removed")]
+    Collect {
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// The section `image`: what `mkimg-torrent` says. Only what its signed manifest says is believed.
+#[derive(Debug, Deserialize)]
+pub struct Image {
+    /// The exact bytes of the manifest, in Base64.
+    pub manifest: String,
+    /// Their signature, 64 bytes in Base64.
+    pub signature: String,
+    /// The torrent of the image; of no use here.
+    pub torrent_file: Option<String>,
+    /// The torrent of its block map; of no use here.
+    pub blocks_torrent_file: Option<String>,
+    /// Whether it was made by that call.
+    pub changed: Option<bool>,
+}
+
+/// The section `transfer`: where `seedctl` put the image. What it counted on the way is not read.
+#[derive(Debug, Deserialize)]
+pub struct Transfer {
+    /// `complete`, or the image is not there.
+    pub state: String,
+    /// Where the image lies, as seen below the root; may be left out, because the manifest says where it has to.
+    pub path: Option<String>,
+    /// The infohash of its torrent; may be left out.
+    pub infohash: Option<String>,
+    /// Its digest; may be left out, and is compared with the file in any case.
+    pub sha256: Option<String>,
 }
 
 /// The section `login`: who is there.

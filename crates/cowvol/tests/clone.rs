@@ -4,19 +4,18 @@ mod machine;
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonpipe::testkit::{Ended, redirected};
+use machine::stepped::Stepped;
 use machine::{
-    ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
+    ALICE, BOB, CLONE, Machine, base_path, faults, feed, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
 };
-use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
@@ -475,7 +474,7 @@ fn of_two_at_once_one_creates_and_one_reuses() {
 #[test]
 fn a_lock_that_stays_held_is_status_75() {
     let machine = Machine::new();
-    let _held = hold_the_lock(&machine);
+    let _held = machine.hold("pool.lock");
     let since = Instant::now();
     let (status, error) = machine.refusal(ALICE, None);
     assert_eq!(
@@ -489,7 +488,7 @@ fn a_lock_that_stays_held_is_status_75() {
 #[test]
 fn a_signal_ends_the_wait_for_the_lock() {
     let machine = Machine::new();
-    let _held = hold_the_lock(&machine);
+    let _held = machine.hold("pool.lock");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let since = Instant::now();
         let ended = interrupted(&machine, ALICE, signal, Duration::from_millis(300));
@@ -507,7 +506,7 @@ fn a_signal_at_any_moment_leaves_a_whole_volume_or_none() {
     for moment in 0.. {
         let user = format!("user{moment}");
         let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
-        let mut clone = Stepped::start(&machine, &user);
+        let mut clone = Stepped::start(&machine, &["clone"], &request(&user, None));
         if !clone.steps(moment) {
             break;
         }
@@ -530,7 +529,7 @@ fn a_kill_at_any_moment_leaves_a_whole_volume_or_none() {
     for moment in 0.. {
         let user = format!("user{moment}");
         let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
-        let mut clone = Stepped::start(&machine, &user);
+        let mut clone = Stepped::start(&machine, &["clone"], &request(&user, None));
         if !clone.steps(moment) {
             break;
         }
@@ -559,72 +558,13 @@ fn a_volume_outlives_a_power_cut() {
         if left_by_a_killed_run {
             fs::create_dir_all(&home).unwrap();
         }
-        let mut clone = Stepped::start(&machine, ALICE);
+        let mut clone = Stepped::start(&machine, &["clone"], &request(ALICE, None));
         let mut synced = Vec::new();
         while clone.steps(1) {
             synced.extend(clone.syncs().filter(|path| path.starts_with(&users)));
         }
         assert_eq!(synced, [home.join(".windows@7.qcow2.tmp"), home, users]);
     }
-}
-
-/// A clone that stands still before each of its system calls.
-struct Stepped(Pid);
-
-impl Stepped {
-    fn start(machine: &Machine, user: &str) -> Stepped {
-        let input = machine.root().join("request");
-        fs::write(&input, request(user, None)).unwrap();
-        let mut command = Command::new(CLONE.binary);
-        command.args(["clone", "--root"]).arg(machine.root()).stdin(File::open(input).unwrap());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        #[allow(
-            unsafe_code,
-            clippy::zombie_processes,
-            reason = "only the child itself can ask to be stopped; waitpid waits for it"
-        )]
-        // SAFETY: between fork and exec the child makes one system call and allocates nothing.
-        let child = unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }.spawn().unwrap();
-        let clone = Stepped(Pid::from_raw(child.id() as i32));
-        assert_eq!(waitpid(clone.0, None), Ok(WaitStatus::Stopped(clone.0, Signal::SIGTRAP)));
-        ptrace::setoptions(clone.0, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-        assert!(clone.goes_on());
-        clone
-    }
-
-    /// Makes that many system calls; false when it ended before.
-    fn steps(&mut self, calls: u64) -> bool {
-        // Each is two stops: out of the call, and before the next.
-        (0..2 * calls).all(|_| self.goes_on())
-    }
-
-    fn goes_on(&self) -> bool {
-        ptrace::syscall(self.0, None).unwrap();
-        matches!(waitpid(self.0, None).unwrap(), WaitStatus::Stopped(..))
-    }
-
-    /// What the next call makes durable, if that is what it does.
-    fn syncs(&self) -> Option<PathBuf> {
-        let call = fs::read_to_string(format!("/proc/{}/syscall", self.0)).unwrap();
-        let (number, arguments) = call.split_once(" 0x")?;
-        let descriptor = u64::from_str_radix(arguments.split(' ').next()?, 16).unwrap();
-        let is_sync = number == nix::libc::SYS_fsync.to_string();
-        is_sync.then(|| fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0)).unwrap())
-    }
-
-    /// Sends it a signal and lets it run.
-    fn end_by(self, signal: Signal) -> WaitStatus {
-        kill(self.0, signal).unwrap();
-        let _ = ptrace::detach(self.0, None); // a killed one is gone already
-        waitpid(self.0, None).unwrap()
-    }
-}
-
-fn hold_the_lock(machine: &Machine) -> File {
-    fs::create_dir_all(machine.root().join("run/labtools")).unwrap();
-    let lock = File::create(machine.root().join("run/labtools/pool.lock")).unwrap();
-    lock.lock().unwrap();
-    lock
 }
 
 /// Starts a clone and sends it a signal after a while.
@@ -637,15 +577,4 @@ fn interrupted(machine: &Machine, user: &str, signal: Signal, after: Duration) -
     thread::sleep(after);
     kill(Pid::from_raw(child.id() as i32), signal).unwrap();
     child.wait_with_output().unwrap()
-}
-
-fn feed(command: &mut Command, input: &str) -> Ended {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    Ended {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
 }

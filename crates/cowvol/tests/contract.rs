@@ -9,6 +9,7 @@ use std::process::Command;
 use clap::CommandFactory;
 use cowvol::request::Arguments;
 use jsonpipe::testkit;
+use machine::signed::{describe, document};
 use machine::{CLONE, Machine};
 
 #[test]
@@ -80,7 +81,9 @@ fn the_man_page_names_every_flag() {
 
 #[test]
 fn the_man_page_examples_work() {
-    let machine = Machine::new();
+    let machine = Machine::with_windows_8();
+    let windows_8 = document(&describe(machine.root(), "windows", 8)).to_string();
+    fs::write(machine.root().join("windows-8.json"), windows_8).unwrap();
     testkit::man_page_examples_work(CLONE.binary, MAN_PAGE, machine.root());
 }
 
@@ -96,4 +99,59 @@ fn list_leaves_standard_input_alone() {
         Command::new(CLONE.binary).arg("list").arg("--root").arg(machine.root()).stdin(input.try_clone().unwrap()).output();
     assert!(list.unwrap().status.success());
     assert_eq!(input.stream_position().unwrap(), 0);
+}
+
+mod install_base {
+    use crate::machine::signed::install_stage;
+
+    #[test]
+    fn teaches_help() {
+        install_stage().teaches_help();
+    }
+
+    #[test]
+    fn refuses_a_bad_flag() {
+        install_stage().refuses_a_bad_flag();
+    }
+
+    #[test]
+    fn needs_a_document() {
+        install_stage().needs_a_document();
+    }
+
+    #[test]
+    fn names_an_unknown_key() {
+        install_stage().names_an_unknown_key();
+    }
+
+    #[test]
+    fn passes_foreign_sections_on() {
+        install_stage().passes_foreign_sections_on();
+    }
+
+    #[test]
+    fn is_silent_when_its_reader_left() {
+        install_stage().is_silent_when_its_reader_left();
+    }
+
+    #[test]
+    fn reports_a_full_output() {
+        install_stage().reports_a_full_output();
+    }
+
+    #[test]
+    fn passes_a_no_on() {
+        let image = r#""image":{"schema":1,"manifest":"","signature":""}"#;
+        install_stage().passes_a_no_on(&format!(r#"{{{image},"transfer":{{"schema":1,"state":"incomplete","missing":[]}}}}"#));
+    }
+
+    #[test]
+    fn reads_ini_as_json() {
+        install_stage().reads_ini_as_json();
+    }
+
+    #[test]
+    fn keeps_the_secret() {
+        install_stage().keeps_the_secret(false);
+    }
 }

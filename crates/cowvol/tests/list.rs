@@ -3,6 +3,7 @@
 mod machine;
 
 use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -34,6 +35,7 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=8\n[base.debian]\nname=Debian\nostype=linux\ngeneration=1\n",
     );
     make_base(machine.root(), "windows", 8, &["2G"]);
+    let held_by_7 = fs::metadata(base_path(machine.root(), "windows", 7)).unwrap().blocks() * 512;
     machine.volume(BOB, Some("windows"));
     // What is not a volume.
     fs::create_dir(machine.users().join("lost+found")).unwrap();
@@ -51,11 +53,12 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         "bases": [
             {
                 "name": "debian", "title": "Debian", "ostype": "linux", "default": false, "generation": 1,
-                "format": "qcow2", "path": "/qcow2/backing/debian/1.qcow2", "volumes": [],
+                "format": "qcow2", "path": "/qcow2/backing/debian/1.qcow2", "other_generations": [], "volumes": [],
             },
             {
                 "name": "windows", "title": "Windows 10", "ostype": "windows", "default": false, "generation": 8,
                 "format": "qcow2", "path": "/qcow2/backing/windows/8.qcow2", "virtual_bytes": 2u64 << 30,
+                "other_generations": [{"generation": 7, "held_bytes": held_by_7}],
                 "volumes": [
                     listed(BOBS, "windows", 7, 1 << 30, &held),
                     listed(BOBS, "windows", 8, 2 << 30, &held),

@@ -145,6 +145,15 @@ impl Configuration {
         }
     }
 
+    /// The named things of one kind, and there is nothing else.
+    fn only<T: DeserializeOwned>(mut self, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+        let entries = self.table(kind)?;
+        match self.sections.first() {
+            None => Ok(entries),
+            Some((section, _)) => Err(self.wrong(format_args!("[{section}]: expected [{kind}.NAME]"))),
+        }
+    }
+
     fn wrong(&self, message: impl fmt::Display) -> anyhow::Error {
         Exit::Config.error(format_args!("{}: {message}", self.path.display()))
     }
@@ -154,12 +163,12 @@ impl Configuration {
 ///
 /// Status 66 when the file is not there, 78 when it is not right.
 pub fn read_table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
-    let mut file = Configuration::require(path)?;
-    let entries = file.table(kind)?;
-    if let Some((section, _)) = file.sections.first() {
-        return Err(file.wrong(format_args!("[{section}]: expected [{kind}.NAME]")));
-    }
-    Ok(entries)
+    Configuration::require(path)?.only(kind)
+}
+
+/// The same of a text, which stands in `path` or is about to.
+pub fn parse_table<T: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+    Configuration::parse(path, text)?.only(kind)
 }
 
 /// Reads a configuration file of one section; `None` when the file or the section is not there.

@@ -2,9 +2,13 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use std::fs;
+pub mod signed;
+pub mod stepped;
+
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use cowvol::Token;
 use jsonpipe::testkit::{Ended, Stage};
@@ -111,6 +115,14 @@ impl Machine {
         Machine { directory: tempfile::tempdir().unwrap() }
     }
 
+    /// Another machine, the same in everything.
+    pub fn copy(&self) -> Machine {
+        let machine = Machine::bare();
+        let from = format!("{}/.", self.root().display());
+        assert!(Command::new("cp").args(["-a", &from]).arg(machine.root()).status().unwrap().success());
+        machine
+    }
+
     pub fn root(&self) -> &Path {
         self.directory.path()
     }
@@ -137,6 +149,25 @@ impl Machine {
         let output = Command::new(CLONE.binary).arg("list").arg("--root").arg(self.root()).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a subcommand that reads no document.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        feed(self.command(arguments), "")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(CLONE.binary);
+        command.args(arguments).arg("--root").arg(self.root());
+        command
+    }
+
+    /// Holds a lock in /run/labtools, as another process would.
+    pub fn hold(&self, name: &str) -> File {
+        fs::create_dir_all(self.root().join("run/labtools")).unwrap();
+        let lock = File::create(self.root().join("run/labtools").join(name)).unwrap();
+        lock.lock().unwrap();
+        lock
     }
 
     pub fn users(&self) -> PathBuf {
@@ -179,4 +210,16 @@ pub fn volume(ended: &Ended) -> Value {
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
     let mut document: Value = serde_json::from_str(&ended.stdout).unwrap();
     document["volume"].take()
+}
+
+pub fn feed(mut command: impl std::borrow::BorrowMut<Command>, input: &str) -> Ended {
+    let command = command.borrow_mut();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // who refuses its command line reads nothing
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
 }

@@ -1,0 +1,164 @@
+//! `cowvol install-base`: a new generation of a base becomes the current one.
+//!
+//! Everything is checked and made durable first; the rename of bases.ini is the one step that changes what sessions start from.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, io_error, signals};
+use manifest::{Format, Keys, Kind, Signed};
+
+use crate::base::{BASES_INI, Base, image_path, parse_all};
+use crate::collect::Collecting;
+use crate::request::{Image, Transfer};
+use crate::verify::Candidate;
+use crate::{offer, pool, report};
+
+/// The flags of `install-base`.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Write nothing.
+    pub dry_run: bool,
+    /// Accept a generation below the current one.
+    pub allow_downgrade: bool,
+}
+
+/// Switches over to the image that the document describes; in a dry run checks it, and says what would be done.
+pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result<Answer> {
+    let mut document = pipe.document("a document with the sections image and transfer")?;
+    let image: Image = document.require("image")?;
+    let transfer: Transfer = document.require("transfer")?;
+    if transfer.state != "complete" {
+        return Ok(Answer::no(document));
+    }
+    let keys = Keys::read(&common.config("keys"), Kind::Base)?;
+    let manifest = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
+    check_fits(common, &manifest, &transfer)?;
+    let new = Base {
+        name: manifest.name.clone(),
+        title: manifest.title.clone(),
+        ostype: manifest.ostype.clone(),
+        default: manifest.default,
+        generation: manifest.generation,
+    };
+    // Before the long reading; what counts is that it still holds when the lock is held.
+    let offer = Offer::of(common, &new, options)?;
+    #[cfg(debug_assertions)]
+    if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "commit-first") {
+        offer.commit()?; // the tests must notice
+    }
+    let candidate = Candidate::open(common, &manifest)?;
+    candidate.check_digest(&manifest, pipe)?;
+
+    let (replaced, committed, collected);
+    if options.dry_run {
+        (replaced, committed) = (offer.replaced, offer.changes());
+        collected = Collecting { common, also: offer.retired(&new) }.plan(&offer.after)?;
+    } else {
+        candidate.sync()?;
+        // A signal that comes from here on ends the process when the machine has the old generation or the new one.
+        let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+        let lock = pool::lock(common, &ending_signals)?;
+        let offer = Offer::of(common, &new, options)?;
+        candidate.check_still_there()?;
+        if offer.changes() {
+            offer.commit()?;
+            pipe.note(format_args!("{} {} is the current generation", new.name, new.generation));
+        }
+        (replaced, committed) = (offer.replaced, offer.changes());
+        drop(lock);
+        let collecting = Collecting { common, also: offer.retired(&new) };
+        // The switch-over is done, and nothing that happens now takes it back.
+        collected = collecting.run(&ending_signals).unwrap_or_else(|error| {
+            pipe.warn(format_args!("collecting what is no longer used: {error:#}; cowvol collect does it later"));
+            report::Collected::default()
+        });
+        drop(ending_signals);
+    }
+    let changed = committed || collected.changed();
+    let path = image_path(&new.name, new.generation);
+    document
+        .set("base", &report::Installed { changed, name: new.name, generation: new.generation, path, replaced, collected })?;
+    Ok(Answer::yes(document))
+}
+
+/// What can be said against an image before its file is looked at.
+fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -> anyhow::Result<()> {
+    let path = image_path(&manifest.name, manifest.generation);
+    for (key, found, expected) in [
+        ("path", transfer.path.as_ref(), path),
+        ("infohash", transfer.infohash.as_ref(), manifest.infohash.to_string()),
+        ("sha256", transfer.sha256.as_ref(), manifest.sha256.to_string()),
+    ] {
+        if found.is_some_and(|found| *found != expected) {
+            return Err(Exit::Data.error(format_args!("transfer.{key}: not {expected}, as the manifest says")));
+        }
+    }
+    if manifest.format != Format::Qcow2 {
+        let format = manifest.format.as_str();
+        return Err(Exit::Data.error(format_args!("image.manifest: a {format} image; a base is qcow2, see qemu-img convert")));
+    }
+    if manifest.models.is_empty() {
+        return Ok(());
+    }
+    let file = common.path("/sys/class/dmi/id/product_name");
+    let model = fs::read_to_string(&file).exit(Exit::Config, || format!("reading this machine's model in {}", file.display()))?;
+    let model = model.trim();
+    if manifest.models.iter().any(|known| known == model) {
+        return Ok(());
+    }
+    let (name, models) = (&manifest.name, manifest.models.join(", "));
+    Err(Exit::Data.error(format_args!("refusing to install {name}: this machine is a {model}, the image is for {models}")))
+}
+
+/// What bases.ini says now, and what it is to say.
+struct Offer {
+    path: PathBuf,
+    before: Vec<Base>,
+    after: Vec<Base>,
+    text: String,
+    /// The generation that stops being the current one.
+    replaced: Option<u64>,
+}
+
+impl Offer {
+    /// Status 65 when a higher generation is installed and going back is not allowed.
+    fn of(common: &Common, new: &Base, options: Options) -> anyhow::Result<Offer> {
+        let path = common.path(BASES_INI);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(error).exit(Exit::Config, || format!("reading {}", path.display()));
+            }
+            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        };
+        let before = parse_all(&path, &text)?;
+        let (text, after) = offer::with(&path, &text, new)?;
+        let current = before.iter().find(|base| base.name == new.name).map(|base| base.generation);
+        if let Some(current) = current.filter(|current| new.generation < *current && !options.allow_downgrade) {
+            return Err(Exit::Data.error(format_args!(
+                "refusing to install generation {} of {}: {current} is installed; to go back, use --allow-downgrade",
+                new.generation, new.name
+            )));
+        }
+        Ok(Offer { path, before, after, text, replaced: current.filter(|current| *current != new.generation) })
+    }
+
+    fn changes(&self) -> bool {
+        self.before != self.after
+    }
+
+    /// The generation to collect although it may be the higher one.
+    fn retired<'a>(&self, new: &'a Base) -> Option<(&'a str, u64)> {
+        self.replaced.map(|generation| (new.name.as_str(), generation))
+    }
+
+    /// Replaces bases.ini: the switch-over.
+    fn commit(&self) -> anyhow::Result<()> {
+        let mode = fs::metadata(&self.path).map_or(0o644, |found| found.permissions().mode() & 0o7777);
+        atomic::write(&self.path, mode, |file| file.write_all(self.text.as_bytes()))
+    }
+}

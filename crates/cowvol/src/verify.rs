@@ -1,0 +1,161 @@
+//! A file that is to become a base: it is the one that the manifest describes, byte for byte.
+
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use jsonpipe::{Common, Exit, ExitContext, Pipe, atomic, io_error};
+use sha2::{Digest, Sha256};
+
+use crate::base;
+use crate::image::{Follow, Image};
+
+const BUFFER_BYTES: usize = 1 << 20;
+/// Progress is told so often, on anything that takes so long.
+const BETWEEN_REPORTS: Duration = Duration::from_secs(5);
+
+/// The file of a generation, open.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Where it lies.
+    path: PathBuf,
+    image: Image,
+    /// Where else it would be.
+    stands: Standing,
+}
+
+/// What tells that a name still leads to the file that was checked, unchanged.
+#[derive(Debug, PartialEq, Eq)]
+struct Standing {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Standing {
+    fn of(found: &fs::Metadata) -> Standing {
+        let modified = (found.mtime(), found.mtime_nsec());
+        Standing { device: found.dev(), inode: found.ino(), bytes: found.len(), modified }
+    }
+}
+
+impl Candidate {
+    /// Opens the file of the generation that the manifest describes. Status 66 when it is not there, 65 when it is not a whole base,
+    /// or not as large as the manifest says.
+    pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
+        let path = common.path(base::image_path(&manifest.name, manifest.generation));
+        let image = Image::open(&path, Follow::Links)?;
+        image.check_is_base()?;
+        for (what, found, expected) in
+            [("it", image.file_bytes, manifest.size_bytes), ("its disk", image.header.virtual_bytes, manifest.virtual_bytes)]
+        {
+            if found != expected {
+                let path = path.display();
+                return Err(
+                    Exit::Data.error(format_args!("reading {path}: {what} has {found} bytes, the manifest says {expected}"))
+                );
+            }
+        }
+        let stands = Standing::of(&image.metadata()?);
+        Ok(Candidate { path, image, stands })
+    }
+
+    /// Reads all of it. Status 65 when its digest is not that of the manifest.
+    ///
+    /// `seedctl` has done the same; between the two lies whatever happened on the machine since, and after this there is no way back.
+    pub fn check_digest(&self, manifest: &manifest::Base, pipe: &Pipe) -> anyhow::Result<()> {
+        let digest = self.digest(pipe).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                Exit::Data.error(format_args!("reading {}: it became shorter while it was read", self.path.display()))
+            }
+            _ => io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())),
+        })?;
+        if digest == manifest.sha256.0 {
+            Ok(())
+        } else {
+            let way_out = "get it again, with seedctl get";
+            Err(Exit::Data
+                .error(format_args!("reading {}: its SHA-256 is not that of the manifest; {way_out}", self.path.display())))
+        }
+    }
+
+    fn digest(&self, pipe: &Pipe) -> io::Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut progress = Progress { what: self.path.display().to_string(), last: Instant::now(), shown: false };
+        let mut offset = 0;
+        while offset < self.image.file_bytes {
+            let piece = (self.image.file_bytes - offset).min(BUFFER_BYTES as u64);
+            let piece = &mut buffer[..piece as usize];
+            self.image.file().read_exact_at(piece, offset)?;
+            hash.update(&piece);
+            offset += piece.len() as u64;
+            progress.tell(offset, self.image.file_bytes, pipe);
+        }
+        progress.end();
+        Ok(hash.finalize().into())
+    }
+
+    /// Makes it durable, with the files beside it and the names of all of them.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        let failed = |path: &std::path::Path| format!("syncing {}", path.display());
+        self.image.file().sync_all().exit(Exit::Io, || failed(&self.path))?;
+        let real = fs::canonicalize(&self.path).exit(Exit::Io, || failed(&self.path))?; // it may be a link to another disk
+        for ending in ["manifest", "sig", "blocks", "torrent", "blocks.torrent"] {
+            let beside = self.path.with_extension(ending);
+            match fs::File::open(&beside).and_then(|file| file.sync_all()) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // only those who share the image need it
+                synced => synced.exit(Exit::Io, || failed(&beside))?,
+            }
+        }
+        for directory in [real.parent(), self.path.parent(), self.path.parent().and_then(|base| base.parent())] {
+            atomic::sync_directory(directory.exit(Exit::Software, || "a file in no directory")?)?;
+        }
+        Ok(())
+    }
+
+    /// What was checked is what stands there now. Status 75 when somebody exchanged or wrote it.
+    pub fn check_still_there(&self) -> anyhow::Result<()> {
+        match fs::metadata(&self.path) {
+            Ok(found) if Standing::of(&found) == self.stands => Ok(()),
+            _ => Err(Exit::TemporaryFailure.error(format_args!(
+                "{}: it was changed while it was checked; try again when that has ended",
+                self.path.display()
+            ))),
+        }
+    }
+}
+
+/// How far the reading is, on standard error: in place on a terminal, else a line every few seconds.
+struct Progress {
+    what: String,
+    last: Instant,
+    shown: bool,
+}
+
+impl Progress {
+    fn tell(&mut self, done: u64, all: u64, pipe: &Pipe) {
+        let terminal = io::stderr().is_terminal();
+        let pause = if terminal { BETWEEN_REPORTS / 10 } else { BETWEEN_REPORTS };
+        if self.last.elapsed() < pause {
+            return;
+        }
+        self.last = Instant::now();
+        let text = format!("comparing {} with the manifest: {} %", self.what, done.saturating_mul(100) / all);
+        if terminal {
+            let _ = write!(io::stderr(), "\r{text}"); // nobody left to tell
+            self.shown = true;
+        } else {
+            pipe.warn(text);
+        }
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = writeln!(io::stderr());
+        }
+    }
+}
