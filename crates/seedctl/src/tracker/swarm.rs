@@ -54,6 +54,8 @@ pub struct Peer {
     moved_at: Duration,
     expires_at: Duration,
     order: Order,
+    /// Where it stands in the list of its room.
+    seat: usize,
 }
 
 /// The order in which hosts become gateways.
@@ -108,6 +110,7 @@ pub struct Swarm {
     peers: BTreeMap<SocketAddr, Peer>,
     places: BTreeMap<Place, Members>,
     arrivals: u64,
+    announces: u64,
     swept_at: Duration,
     /// By building and role.
     pub traffic: BTreeMap<(String, Role), Traffic>,
@@ -123,7 +126,8 @@ impl Swarm {
     /// Without hosts; of a file of so many bytes.
     pub fn new(size_bytes: u64) -> Swarm {
         let (peers, places, traffic) = Default::default();
-        Swarm { size_bytes, peers, places, arrivals: 0, swept_at: Duration::ZERO, traffic, replaced: Replaced::default() }
+        let (replaced, swept_at) = (Replaced::default(), Duration::ZERO);
+        Swarm { size_bytes, peers, places, arrivals: 0, announces: 0, swept_at, traffic, replaced }
     }
 
     /// Its hosts, by address and port.
@@ -151,6 +155,7 @@ impl Swarm {
         said: &Announce,
     ) -> Result<Answer, Full> {
         self.sweep(now);
+        self.announces += 1;
         let key = SocketAddr::new(address, said.port);
         let place = Place::of(net);
         if said.event == Event::Stopped {
@@ -216,14 +221,28 @@ impl Swarm {
         let members = self.places.entry(Place::of(net)).or_default();
         *members.count(left) += 1;
         members.queue.insert((order, key));
-        members.rooms.entry(net.room.clone()).or_default().push(key);
+        let room = members.rooms.entry(net.room.clone()).or_default();
+        let seat = room.len();
+        room.push(key);
         // What it had before we knew it was fetched before we counted.
         let Announce { downloaded, uploaded, .. } = *said;
         let net = Arc::clone(net);
         let (first_seen, last_seen, moved_at, expires_at) = (now, now, now, now);
         let (complete_at, elected_at) = (None, None);
-        let peer =
-            Peer { net, left, downloaded, uploaded, first_seen, last_seen, complete_at, elected_at, moved_at, expires_at, order };
+        let peer = Peer {
+            net,
+            left,
+            downloaded,
+            uploaded,
+            first_seen,
+            last_seen,
+            complete_at,
+            elected_at,
+            moved_at,
+            expires_at,
+            order,
+            seat,
+        };
         self.peers.insert(key, peer);
     }
 
@@ -257,9 +276,11 @@ impl Swarm {
             *members.count(peer.left) -= 1;
             members.queue.remove(&(peer.order, key));
             if let Some(room) = members.rooms.get_mut(&peer.net.room) {
-                room.retain(|other| *other != key);
-                if room.is_empty() {
-                    members.rooms.remove(&peer.net.room);
+                room.swap_remove(peer.seat);
+                match room.get(peer.seat).and_then(|moved| self.peers.get_mut(moved)) {
+                    Some(moved) => moved.seat = peer.seat,
+                    None if room.is_empty() => drop(members.rooms.remove(&peer.net.room)),
+                    None => {}
                 }
             }
             if members.queue.is_empty() {
@@ -365,9 +386,9 @@ impl Swarm {
         near.filter(|host| **host != key).take(near_share).chain(far).copied().collect()
     }
 
-    /// A number below `length`, another one each time that somebody comes: lists begin somewhere else for each.
+    /// A number below `length`, another one for each announce: lists begin somewhere else for each.
     fn any(&self, length: usize) -> usize {
-        let mixed = (self.arrivals ^ self.swept_at.as_nanos() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        let mixed = self.announces.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         if length == 0 { 0 } else { mixed as usize % length }
     }
 }
@@ -377,3 +398,6 @@ impl Members {
         if left == 0 { &mut self.complete } else { &mut self.incomplete }
     }
 }
+
+#[cfg(test)]
+mod tests;
