@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -169,8 +169,7 @@ impl Seat {
         let mut open = port.open.borrow_mut();
         // Strangers share a count, under an address that nobody has.
         let (address, bound) = match address {
-            _ if address.is_loopback() => (address, port.connections_max),
-            _ if tracker.net(address).is_some() => (address, PER_ADDRESS_MAX),
+            _ if tracker.net(address).is_some() || is_localhost(address) => (address, PER_ADDRESS_MAX),
             _ => (IpAddr::from([0, 0, 0, 0]), STRANGERS_MAX),
         };
         let total = tracker.counters.connections;
@@ -196,6 +195,11 @@ impl Drop for Seat {
             }
         }
     }
+}
+
+/// This machine, whose questions strangers cannot keep out.
+fn is_localhost(address: IpAddr) -> bool {
+    address == IpAddr::V4(Ipv4Addr::LOCALHOST) || address == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
 /// One connection, to its end. What goes wrong in it is the client's affair.
