@@ -13,6 +13,7 @@ mod tracker;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -108,8 +109,9 @@ struct Side {
 impl Side {
     fn new(listen: SocketAddr, command: &mut Command, directory: Option<TempDir>) -> Side {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|error| panic!("starting {:?}: {error}; install it", command.get_program()));
+        let mut child = child.unwrap_or_else(|error| panic!("starting {:?}: {error}; install it", command.get_program()));
         while TcpStream::connect(listen).is_err() {
+            assert_eq!(child.try_wait().expect("its state"), None, "{:?} ended", command.get_program());
             std::thread::yield_now();
         }
         let (rates, times) = Default::default();
@@ -123,11 +125,13 @@ impl Side {
     fn opentracker() -> Side {
         let listen = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
         let directory = tempfile::tempdir().expect("a directory");
-        let list = directory.path().join("whitelist");
-        fs::write(&list, format!("{IMAGE}\n")).expect("a list");
+        fs::write(directory.path().join("whitelist"), format!("{IMAGE}\n")).expect("a list");
         let port = listen.port().to_string();
+        // It makes the directory its root, and is nobody there.
+        let everybody = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(directory.path(), everybody).expect("the directory's mode");
         let mut command = Command::new("opentracker");
-        command.args(["-i", "127.0.0.1", "-p", &port, "-u", "root", "-d", "/", "-w"]).arg(&list);
+        command.args(["-i", "127.0.0.1", "-p", &port, "-u", "nobody", "-w", "/whitelist", "-d"]).arg(directory.path());
         Side::new(listen, &mut command, Some(directory))
     }
 
@@ -213,7 +217,8 @@ async fn exchange(to: SocketAddr, from: &str, path: &str) -> String {
     socket.set_zero_linger().expect("no ports that wait");
     socket.bind(format!("{from}:0").parse().expect("an address")).expect("an address of this machine");
     let mut stream = socket.connect(to).await.expect("the tracker");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: aria2/1.36.0\r\nAccept: */*\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: aria2/1.36.0\r\nAccept: */*\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("the request");
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await.expect("the answer");

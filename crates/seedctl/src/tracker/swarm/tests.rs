@@ -72,16 +72,19 @@ fn addresses(answer: &Answer) -> Vec<String> {
     answer.peers.iter().map(|peer| peer.ip().to_string()).collect()
 }
 
+/// How many of a place have everything, how many have not, and their order.
+type Counted = (usize, usize, BTreeSet<(Order, SocketAddr)>);
+
 /// What must hold whatever was announced.
 fn check(swarm: &Swarm) {
-    let mut places: BTreeMap<Place, (usize, usize, BTreeSet<(Order, SocketAddr)>)> = BTreeMap::new();
+    let mut places: BTreeMap<Place, Counted> = BTreeMap::new();
     for (key, peer) in &swarm.peers {
         let (complete, incomplete, queue) = places.entry(Place::of(&peer.net)).or_default();
         *if peer.is_complete() { complete } else { incomplete } += 1;
         queue.insert((peer.order, *key));
         assert_eq!(swarm.places[&Place::of(&peer.net)].rooms[&peer.net.room][peer.seat], *key);
     }
-    let kept: BTreeMap<Place, (usize, usize, BTreeSet<(Order, SocketAddr)>)> = swarm
+    let kept: BTreeMap<Place, Counted> = swarm
         .places
         .iter()
         .map(|(place, members)| (place.clone(), (members.complete, members.incomplete, members.queue.clone())))
