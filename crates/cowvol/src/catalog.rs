@@ -24,8 +24,9 @@ pub fn list(common: &Common) -> anyhow::Result<Answer> {
         offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
     for ((name, generation), found) in store::generations(common)? {
         let base = bases.iter_mut().find(|base| base.name == name && base.generation != generation);
-        if let Some(base) = base.filter(|_| !found.files.is_empty()) {
-            base.other_generations.push(report::OtherGeneration { generation, held_bytes: held_bytes(&found.files) });
+        let files = [found.descriptions, found.files].concat();
+        if let Some(base) = base.filter(|_| !files.is_empty()) {
+            base.other_generations.push(report::OtherGeneration { generation, held_bytes: held_bytes(&files) });
         }
     }
     let mut orphans = Vec::new();

@@ -5,11 +5,10 @@
 //! what describes the image, then the image: whatever ends this, no volume is left without its base and no description without its
 //! image, and the next call goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, atomic, io_error, signals};
@@ -21,7 +20,7 @@ use crate::report::{Collected, Collection, Removed, Retained};
 use crate::store::{self, Generation};
 use crate::{in_use, pool};
 
-/// So many files go while the lock is held once: they stay open, so that their room, which takes time to free, comes free after.
+/// So many names go while the lock is held once. Their files are kept open until it is not.
 const FILES_AT_ONCE: usize = 256;
 
 /// Collects; in a dry run says what would go. Status 1 when something should have gone and could not be removed.
@@ -65,7 +64,7 @@ impl Collecting<'_> {
         let found = self.look(bases, true)?;
         let mut collected = Collected { retained: found.retained, ..Collected::default() };
         for ((base, generation), there) in found.to_remove {
-            let freed_bytes = there.in_order().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| room(&file)).sum();
+            let freed_bytes = there.all().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| room(&file)).sum();
             collected.freed_bytes += freed_bytes;
             collected.removed.push(Removed { base, generation, volumes: there.volumes.len() as u64, freed_bytes });
         }
@@ -73,6 +72,9 @@ impl Collecting<'_> {
     }
 
     /// Removes it. A generation of which something cannot be removed is retained, with the reason.
+    ///
+    /// Step by step, each under the lock for as long as names take to remove; between two the names are made durable and the room
+    /// comes free, which takes longer and keeps no login waiting.
     pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Collected> {
         let mut removed: BTreeMap<(String, u64), Removed> = BTreeMap::new();
         let mut failed: BTreeMap<(String, u64), String> = BTreeMap::new();
@@ -81,27 +83,21 @@ impl Collecting<'_> {
             let mut found = self.look(&base::read_all(self.common)?, false)?;
             let mut gone = Gone::default();
             for (of, there) in &found.to_remove {
-                let entry = || Removed { base: of.0.clone(), generation: of.1, volumes: 0, freed_bytes: 0 };
-                if failed.contains_key(of) || gone.is_full() {
+                if failed.contains_key(of) {
                     continue;
                 }
-                let freed_before = gone.freed_bytes;
-                let volumes_before = gone.volumes;
-                if let Err(error) = gone.take(there) {
+                let nothing = || Removed { base: of.0.clone(), generation: of.1, volumes: 0, freed_bytes: 0 };
+                if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing)) {
                     failed.insert(of.clone(), format!("{FAILED}{error:#}"));
                 }
-                let removed = removed.entry(of.clone()).or_insert_with(entry);
-                removed.volumes += gone.volumes - volumes_before;
-                removed.freed_bytes += gone.freed_bytes - freed_before;
             }
-            let more = gone.is_full() && !ending_signals.pending();
             drop(found.quiet.take());
             drop(lock);
-            drop(gone); // now their room comes free
-            if more {
-                continue;
+            let was_last = gone.files.is_empty();
+            gone.settle()?;
+            if was_last || ending_signals.pending() {
+                return Ok(summary(found, removed, failed));
             }
-            return Ok(summary(found, removed, failed));
         }
     }
 
@@ -145,7 +141,7 @@ impl Collecting<'_> {
         if let Err(error) = current.open(self.common) {
             return Ok(Some(format!("the current generation, {}, is not right: {error:#}", current.generation)));
         }
-        for path in there.in_order() {
+        for path in there.all() {
             if in_use::is_locked(path)? {
                 let path = path.strip_prefix(&self.common.root).unwrap_or(path); // as seen below it
                 return Ok(Some(format!("/{} is in use", path.display())));
@@ -159,77 +155,65 @@ fn retained((base, generation): (String, u64), there: &Generation, reason: Strin
     Retained { base, generation, volumes: there.volumes.len() as u64, reason }
 }
 
-/// What came of it all. What is left of a generation after the last look was interrupted.
+/// What came of it all. A generation is removed when nothing is left of it.
 fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: BTreeMap<(String, u64), String>) -> Collected {
     let freed_bytes = removed.values().map(|removed| removed.freed_bytes).sum();
     let mut all_retained = found.retained;
     for (of, there) in found.to_remove {
-        let reason = match failed.get(&of) {
-            Some(reason) => reason.clone(),
-            None if there.in_order().any(|path| fs::symlink_metadata(path).is_ok()) => "interrupted by a signal".into(),
-            None => continue,
-        };
-        removed.remove(&of);
-        all_retained.push(retained(of, &there, reason));
+        if there.all().any(|path| fs::symlink_metadata(path).is_ok()) {
+            let reason = failed.get(&of).cloned().unwrap_or_else(|| "interrupted by a signal".into());
+            all_retained.push(retained(of, &there, reason));
+        }
+    }
+    for kept in &all_retained {
+        removed.remove(&(kept.base.clone(), kept.generation));
     }
     all_retained.sort_by(|a, b| (&a.base, a.generation).cmp(&(&b.base, b.generation)));
     Collected { removed: removed.into_values().collect(), retained: all_retained, freed_bytes }
 }
 
-/// Files that have lost their names, and hold their room until they are closed.
+/// Names that have gone. The files hold their room until they are closed.
 #[derive(Default)]
 struct Gone {
-    files: Vec<File>,
-    volumes: u64,
-    freed_bytes: u64,
+    /// `None` for a link, which has no room.
+    files: Vec<Option<File>>,
+    changed: BTreeSet<PathBuf>,
 }
 
 impl Gone {
-    fn is_full(&self) -> bool {
-        self.files.len() >= FILES_AT_ONCE
-    }
-
-    /// Takes away a generation, or as much of it as may go at once, each step durable before the next.
-    fn take(&mut self, there: &Generation) -> anyhow::Result<()> {
-        let mut homes: Vec<&Path> = Vec::new();
-        for path in &there.volumes {
-            if self.is_full() {
-                break;
+    /// Takes away the first step of what there is of a generation, or as much of it as may go at once.
+    fn take(&mut self, there: &Generation, removed: &mut Removed) -> anyhow::Result<()> {
+        let Some(step) = there.steps().into_iter().find(|step| !step.is_empty()) else { return Ok(()) };
+        for path in step.iter().take(FILES_AT_ONCE - self.files.len().min(FILES_AT_ONCE)) {
+            removed.freed_bytes += self.unlink(path)?;
+            let Some(directory) = path.parent() else { continue };
+            self.changed.insert(directory.to_owned());
+            if there.volumes.is_empty() {
+                continue;
             }
-            self.unlink(path)?;
-            self.volumes += 1;
-            homes.extend(path.parent().filter(|home| homes.last() != Some(home)));
-        }
-        for home in homes {
-            atomic::sync_directory(home)?;
-            match fs::remove_dir(home) {
-                Err(error) if error.kind() != io::ErrorKind::DirectoryNotEmpty => {
-                    return Err(io_error(error, Exit::of_write, format_args!("removing directory {}", home.display())));
-                }
-                _ => {}
-            }
-        }
-        if self.is_full() {
-            return Ok(()); // the image goes when the last volume has gone
-        }
-        for path in &there.files {
-            self.unlink(path)?;
-            if let Some(directory) = path.parent() {
-                atomic::sync_directory(directory)?;
+            removed.volumes += 1;
+            // A user's directory that is empty now goes, too.
+            if fs::remove_dir(directory).is_ok() {
+                self.changed.remove(directory);
+                self.changed.extend(directory.parent().map(Path::to_owned));
             }
         }
         Ok(())
     }
 
-    /// Takes away a name. What it links to stays.
-    fn unlink(&mut self, path: &Path) -> anyhow::Result<()> {
+    /// Takes away a name; the room that comes free. What it links to stays.
+    fn unlink(&mut self, path: &Path) -> anyhow::Result<u64> {
         let failed = |error| io_error(error, Exit::of_write, format_args!("removing {}", path.display()));
         let freed_bytes = room(&fs::symlink_metadata(path).map_err(failed)?);
-        // A link cannot be opened so, and has no room to free.
-        self.files.extend(OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path));
+        let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
         fs::remove_file(path).map_err(failed)?;
-        self.freed_bytes += freed_bytes;
-        Ok(())
+        self.files.push(file.ok());
+        Ok(freed_bytes)
+    }
+
+    /// Makes it durable, then lets the room come free.
+    fn settle(self) -> anyhow::Result<()> {
+        self.changed.iter().try_for_each(|directory| atomic::sync_directory(directory))
     }
 }
 

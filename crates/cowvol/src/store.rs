@@ -14,22 +14,32 @@ use crate::token::Token;
 /// Each base's directory is in here, and bases.ini beside them.
 pub const BACKING: &str = "/qcow2/backing";
 
-/// The files of a generation, in the order in which they go: what describes the image before the image.
-const ENDINGS: [&str; 6] = ["sig", "manifest", "qcow2", "blocks.torrent", "torrent", "blocks"];
+/// What describes an image. `seedctl` and the tracker take an image for there because these are.
+const DESCRIPTIONS: [&str; 2] = ["manifest", "sig"];
+/// The image, and what is of use only with it.
+const FILES: [&str; 4] = ["qcow2", "blocks", "torrent", "blocks.torrent"];
 
-/// The files of one generation of a base. The image need not be among them.
+/// What there is of one generation of a base. The image need not be among it.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
-    /// In the base's directory, in the order in which they go.
-    pub files: Vec<PathBuf>,
     /// The users' volumes made on it, and what power cuts left of some.
     pub volumes: Vec<PathBuf>,
+    /// What describes its image.
+    pub descriptions: Vec<PathBuf>,
+    /// Its image and the rest.
+    pub files: Vec<PathBuf>,
 }
 
 impl Generation {
-    /// All that goes, in the order in which it goes: no volume is ever there without its base.
-    pub fn in_order(&self) -> impl Iterator<Item = &PathBuf> {
-        self.volumes.iter().chain(&self.files)
+    /// What goes first, and what is left of it when that has gone: no volume is ever without its base, no description without its
+    /// image.
+    pub fn steps(&self) -> [&[PathBuf]; 3] {
+        [&self.volumes, &self.descriptions, &self.files]
+    }
+
+    /// All of it.
+    pub fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.steps().into_iter().flatten()
     }
 }
 
@@ -39,12 +49,12 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
     for base in entries(&common.path(BACKING))? {
         let Some(name) = base.file_name().to_str().filter(|name| is_name(name)).map(str::to_owned) else { continue };
         for file in entries(&base.path())? {
-            let Some(number) = file.file_name().to_str().and_then(generation_of) else { continue };
-            found.entry((name.clone(), number)).or_default().files.push(file.path());
+            let file_name = file.file_name();
+            let Some((number, ending)) = file_name.to_str().and_then(parse_file_name) else { continue };
+            let there = found.entry((name.clone(), number)).or_default();
+            let kind = if DESCRIPTIONS.contains(&ending) { &mut there.descriptions } else { &mut there.files };
+            kind.push(file.path());
         }
-    }
-    for generation in found.values_mut() {
-        generation.files.sort_by_key(|path| place(path));
     }
     for user in users(common)? {
         for file in entries(&user.path())? {
@@ -75,15 +85,11 @@ pub fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
     }
 }
 
-/// The generation that a file in a base's directory belongs to.
-fn generation_of(name: &str) -> Option<u64> {
+/// The generation that a file in a base's directory belongs to, and what it is of it.
+fn parse_file_name(name: &str) -> Option<(u64, &str)> {
     let (number, ending) = name.split_once('.')?;
-    parse_generation(number).filter(|_| ENDINGS.contains(&ending))
-}
-
-fn place(path: &Path) -> Option<usize> {
-    let (_, ending) = path.file_name()?.to_str()?.split_once('.')?;
-    ENDINGS.iter().position(|known| *known == ending)
+    let is_known = DESCRIPTIONS.contains(&ending) || FILES.contains(&ending);
+    Some((parse_generation(number)?, ending)).filter(|_| is_known)
 }
 
 #[cfg(test)]
@@ -93,11 +99,10 @@ mod tests {
     #[test]
     fn only_what_the_suite_puts_there_is_seen() {
         for name in ["7.qcow2", "7.manifest", "7.sig", "7.blocks", "7.torrent", "7.blocks.torrent"] {
-            assert_eq!(generation_of(name), Some(7), "{name}");
+            assert_eq!(parse_file_name(name), Some((7, &name[2..])));
         }
         for name in [".7.qcow2", ".7.qcow2.aria2", "07.qcow2", "7.raw", "7.qcow2.bak", "7", "x.qcow2", "+7.sig", "7."] {
-            assert_eq!(generation_of(name), None, "{name}");
+            assert_eq!(parse_file_name(name), None, "{name}");
         }
-        assert!(place(Path::new("/x/7.sig")) < place(Path::new("/x/7.qcow2")));
     }
 }

@@ -1,6 +1,6 @@
 //! A file that is to become a base: it is the one that the manifest describes, byte for byte.
 
-use std::fs;
+use std::fs::{self, TryLockError};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
@@ -43,11 +43,17 @@ impl Standing {
 }
 
 impl Candidate {
-    /// Opens the file of the generation that the manifest describes. Status 66 when it is not there, 65 when it is not a whole base,
-    /// or not as large as the manifest says.
+    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol collect`, to which a generation
+    /// below the current one is of no use. Status 66 when it is not there, 65 when it is not a whole base, or not as large as the
+    /// manifest says.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
         let path = common.path(base::image_path(&manifest.name, manifest.generation));
         let image = Image::open(&path, Follow::Links)?;
+        image.file().try_lock_shared().map_err(|error| match error {
+            TryLockError::WouldBlock => Exit::TemporaryFailure
+                .error(format_args!("locking {}: another process holds it; try again when that has ended", path.display())),
+            TryLockError::Error(error) => io_error(error, Exit::of_read, format_args!("locking {}", path.display())),
+        })?;
         image.check_is_base()?;
         for (what, found, expected) in
             [("it", image.file_bytes, manifest.size_bytes), ("its disk", image.header.virtual_bytes, manifest.virtual_bytes)]

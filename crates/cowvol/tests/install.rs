@@ -259,6 +259,21 @@ fn a_clone_does_not_wait_for_the_reading() {
 }
 
 #[test]
+fn what_is_being_installed_is_not_collected() {
+    let machine = Machine::with_windows_8();
+    let seven = document(&describe(machine.root(), "windows", 7)).to_string();
+    write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));
+    let mut install = Stepped::start(&machine, &["install-base", "--allow-downgrade"], &seven);
+    while !install.reads("7.qcow2") {
+        assert!(install.steps(1));
+    }
+    let retained = &machine.collected(&[])["retained"][0];
+    assert_eq!((&retained["generation"], &retained["reason"]), (&json!(7), &json!("/qcow2/backing/windows/7.qcow2 is in use")));
+    assert!(matches!(install.end_by(Signal::SIGCONT), WaitStatus::Exited(_, 0)));
+    assert_eq!(machine.volume(ALICE, None)["generation"], 7);
+}
+
+#[test]
 fn an_image_that_is_exchanged_while_it_is_checked_is_refused() {
     let machine = Machine::with_windows_8();
     let windows = document(&describe(machine.root(), "windows", 8)).to_string();
