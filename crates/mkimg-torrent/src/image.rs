@@ -72,7 +72,9 @@ impl Image {
     pub fn digest(&self, pipe: &Pipe, piece_bytes: u64) -> anyhow::Result<Digests> {
         let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
         let size = self.size_bytes();
-        let progress = Progress::new(format_args!("hashing {}", self.path.display()), size);
+        // Only its name: a bar has one line.
+        let name = self.path.file_name().unwrap_or_default().display();
+        let progress = Progress::new(format_args!("hashing {name}"), size);
         let digests =
             progress.shown(pipe, || scan(&self.file, size, piece_bytes, &progress)).map_err(|error| self.failed(error))?;
         self.check_unchanged()?;
