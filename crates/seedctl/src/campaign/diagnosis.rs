@@ -131,8 +131,9 @@ fn wireless(machine: &Known) -> Option<Finding> {
 /// A gateway has nothing from its building at first, and others had nothing to give before.
 fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
     let in_building = |other: &&Known| other.building == machine.building && other.name != machine.name && other.state.is_done();
-    let alone = machine.building_bytes == Some(0) && machine.outside_bytes.is_some_and(|bytes| bytes > 0);
-    if !alone || machine.gateway || all.iter().filter(in_building).count() < OTHERS_MIN {
+    let received = machine.outside_bytes.is_some_and(|bytes| bytes > 0);
+    let alone = machine.server_only.unwrap_or(machine.building_bytes == Some(0));
+    if !(alone && received) || machine.gateway || all.iter().filter(in_building).count() < OTHERS_MIN {
         return None;
     }
     let seen = "it had nothing from its building, only from the servers".into();

@@ -9,6 +9,7 @@ use jsonpipe::{Document, Exit, io_error};
 use manifest::InfoHash;
 use serde::Deserialize;
 
+use super::samples::{Seconds, parse_time};
 use crate::hosts::is_host_name;
 use crate::report::campaign::State;
 
@@ -36,11 +37,24 @@ pub struct Said {
 pub struct Transferred {
     infohash: InfoHash,
     /// What came from the own building.
-    pub building_bytes: u64,
+    pub building_bytes: Option<u64>,
     /// What came from outside.
-    pub outside_bytes: u64,
+    pub outside_bytes: Option<u64>,
     /// What came from the old image.
-    pub reused_bytes: u64,
+    pub reused_bytes: Option<u64>,
+    /// Whether it fetched for its building.
+    pub gateway: Option<bool>,
+    /// Whether it never reached anybody but servers.
+    pub server_only: Option<bool>,
+    started_at: Option<String>,
+    complete_at: Option<String>,
+}
+
+impl Transferred {
+    /// How long it took, where it says so.
+    pub fn seconds(&self) -> Option<Seconds> {
+        parse_time(self.complete_at.as_deref()?)?.checked_sub(parse_time(self.started_at.as_deref()?)?)
+    }
 }
 
 /// Reads the directory. Files with other names are left alone, and what a file says wrongly is not known.
@@ -117,7 +131,7 @@ mod tests {
         }
         let machines = read(directory.path(), InfoHash::parse(&ours).unwrap()).unwrap();
         assert_eq!(machines.keys().collect::<Vec<_>>(), ["a", "b", "c", "d.e-f"]);
-        assert_eq!(machines["a"].transfer.as_ref().unwrap().building_bytes, 1);
+        assert_eq!(machines["a"].transfer.as_ref().unwrap().building_bytes, Some(1));
         assert_eq!((machines["b"].state, machines["b"].status), (Some(State::Failed), Some(65)));
         assert_eq!(machines["b"].last_words.as_deref(), Some("seedctl: last[2J"));
         assert!(machines["b"].transfer.is_none() && machines["c"].transfer.is_none());

@@ -6,7 +6,7 @@ use jsonpipe::Missing;
 use manifest::Base;
 
 use super::diagnosis;
-use super::machines::Said;
+use super::machines::{Said, Transferred};
 use super::samples::{Announced, Samples, Seconds, time};
 use crate::report::campaign::{Building, Campaign, Curve, Curves, Machine, Room, State, Sum};
 use crate::request::{self, Role};
@@ -111,9 +111,11 @@ fn known(name: String, listed: Option<&request::Machine>, announced: Option<&Ann
     let complete = announced.and_then(|announced| Some((announced.first_seen, announced.complete?)));
     // Who had it before the campaign began took no time.
     let seconds = complete.filter(|(_, complete)| *complete > start).map(|(first, complete)| complete - first);
-    let received = match &said.transfer {
-        Some(transfer) => transfer.building_bytes.saturating_add(transfer.outside_bytes),
-        None => announced.map_or(0, Announced::received_bytes),
+    let seconds = seconds.or(said.transfer.as_ref().and_then(Transferred::seconds));
+    let told = |bytes: fn(&Transferred) -> Option<u64>| said.transfer.as_ref().and_then(bytes);
+    let received = match (told(|transfer| transfer.building_bytes), told(|transfer| transfer.outside_bytes)) {
+        (Some(building), Some(outside)) => building.saturating_add(outside),
+        _ => announced.map_or(0, Announced::received_bytes),
     };
     let rate = seconds.filter(|_| received > 0).map(|seconds| received / seconds.max(1));
     let machine = Machine {
@@ -127,10 +129,12 @@ fn known(name: String, listed: Option<&request::Machine>, announced: Option<&Ann
         said: said.last_words.filter(|_| !state.is_done()),
         seconds,
         bytes_per_second: rate,
-        building_bytes: said.transfer.as_ref().map(|transfer| transfer.building_bytes),
-        outside_bytes: said.transfer.as_ref().map(|transfer| transfer.outside_bytes),
-        reused_bytes: said.transfer.as_ref().map(|transfer| transfer.reused_bytes),
-        gateway: announced.is_some_and(|announced| announced.gateway),
+        building_bytes: told(|transfer| transfer.building_bytes),
+        outside_bytes: told(|transfer| transfer.outside_bytes),
+        reused_bytes: told(|transfer| transfer.reused_bytes),
+        server_only: said.transfer.as_ref().and_then(|transfer| transfer.server_only),
+        gateway: announced.is_some_and(|announced| announced.gateway)
+            || said.transfer.as_ref().is_some_and(|transfer| transfer.gateway == Some(true)),
     };
     let done_after = complete.filter(|_| state.is_done()).map(|(_, complete)| complete.saturating_sub(start));
     Known { machine, done_after }

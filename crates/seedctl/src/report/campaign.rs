@@ -143,6 +143,9 @@ pub struct Machine {
     /// What it took from its old image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused_bytes: Option<u64>,
+    /// Whether it never reached anybody but servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_only: Option<bool>,
     /// Whether it fetched for its building.
     pub gateway: bool,
 }
