@@ -40,15 +40,16 @@ pub fn sync_directory(directory: &Path) -> anyhow::Result<()> {
     File::open(directory).and_then(|d| d.sync_all()).exit(Exit::Io, || format!("syncing {}", directory.display()))
 }
 
-/// Makes `directory` and its missing parents, with the permissions `mode`, each durable in its own parent.
+/// Makes `directory` and its missing parents, with the permissions `mode` whatever the umask, each durable in its own parent.
 pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if directory.is_dir() {
         return Ok(());
     }
     let parent = directory.parent().exit(Exit::Software, || format!("{}: no parent directory", directory.display()))?;
     create_directory(parent, mode)?;
-    match fs::DirBuilder::new().mode(mode).create(directory) {
+    let made = fs::DirBuilder::new().mode(mode).create(directory);
+    match made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode))) {
         Ok(()) => sync_directory(parent),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
         Err(error) => Err(io_error(error, Exit::of_write, format_args!("making directory {}", directory.display()))),
@@ -142,6 +143,8 @@ mod tests {
         create_directory(&deep, 0o700).unwrap();
         create_directory(&deep, 0o700).unwrap();
         assert_eq!(fs::metadata(&deep).unwrap().mode() & 0o777, 0o700);
+        create_directory(&dir.path().join("open"), 0o777).unwrap();
+        assert_eq!(fs::metadata(dir.path().join("open")).unwrap().mode() & 0o777, 0o777, "more than a umask leaves");
         fs::write(dir.path().join("file"), "").unwrap();
         assert!(create_directory(&dir.path().join("file/x"), 0o700).is_err());
     }

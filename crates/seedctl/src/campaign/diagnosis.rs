@@ -5,7 +5,7 @@
 
 use super::outcome::{Known, median};
 use super::page::duration;
-use crate::report::campaign::{Building, Finding, State, Sum, What};
+use crate::report::campaign::{Building, Finding, State, What};
 use crate::request::Role;
 
 /// More of the image than this over an uplink is more than a gateway's mistakes explain.
@@ -58,13 +58,17 @@ fn crossings(building: &Building) -> Option<Finding> {
 
 /// Compared by what is on cables: what is not has another way.
 fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Finding> {
-    let wired = |building: &str| {
-        Sum::of(machines.iter().filter(|machine| machine.building == building && machine.role != Role::Wireless))
+    let usual_of = |building: &str, of: fn(&Known) -> Option<u64>| {
+        let wired = machines.iter().filter(|machine| machine.building == building && machine.role != Role::Wireless);
+        median(wired.filter_map(of).collect())
     };
-    let Sum { bytes_per_second: Some(rate), seconds: Some(time), .. } = wired(name) else { return None };
-    let others: Vec<_> = all.iter().filter(|other| other.building != name).map(|other| wired(&other.building)).collect();
-    let usual = median(others.iter().filter_map(|other| other.bytes_per_second).collect())?;
-    let usual_time = median(others.iter().filter_map(|other| other.seconds).collect())?;
+    let usual_elsewhere = |of| {
+        let elsewhere = all.iter().filter(|other| other.building != name);
+        median(elsewhere.filter_map(|other| usual_of(&other.building, of)).collect())
+    };
+    let (rate, time) = (usual_of(name, |machine| machine.bytes_per_second)?, usual_of(name, |machine| machine.seconds)?);
+    let usual: u64 = usual_elsewhere(|machine: &Known| machine.bytes_per_second)?;
+    let usual_time = usual_elsewhere(|machine: &Known| machine.seconds)?;
     if rate as f64 >= usual as f64 * SLOW_SHARE || time < usual_time.saturating_add(SLOW_SECONDS) {
         return None;
     }
@@ -75,11 +79,7 @@ fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Fin
         name: None,
         bytes_per_second: Some(rate),
         others_bytes_per_second: Some(usual),
-        seen: format!(
-            "the whole building was slow, and done after {}; the others after {}",
-            duration(time),
-            duration(usual_time)
-        ),
+        seen: format!("the whole building was slow: {} each, elsewhere {}", duration(time), duration(usual_time)),
         likely: vec!["its uplink", "the port of the core switch that its uplink is in"],
     })
 }

@@ -37,7 +37,7 @@ pub fn campaign(
     }
     let all = Sum::of(&machines);
     let buildings = buildings(&machines, base.size_bytes);
-    let curves = curves(samples);
+    let curves = curves(samples, &machines);
     let peak = peak(&curves);
     Campaign {
         changed: false,
@@ -70,6 +70,8 @@ pub struct Known {
     pub machine: Machine,
     /// From the start of the campaign until it had the image.
     done_after: Option<Seconds>,
+    /// What it received.
+    received: u64,
 }
 
 impl std::ops::Deref for Known {
@@ -115,7 +117,7 @@ fn known(name: String, listed: Option<&request::Machine>, announced: Option<&Ann
     let told = |bytes: fn(&Transferred) -> Option<u64>| said.transfer.as_ref().and_then(bytes);
     let received = match (told(|transfer| transfer.building_bytes), told(|transfer| transfer.outside_bytes)) {
         (Some(building), Some(outside)) => building.saturating_add(outside),
-        _ => announced.map_or(0, Announced::received_bytes),
+        _ => announced.map_or(0, Announced::obtained_bytes),
     };
     let rate = seconds.filter(|_| received > 0).map(|seconds| received / seconds.max(1));
     let machine = Machine {
@@ -137,7 +139,7 @@ fn known(name: String, listed: Option<&request::Machine>, announced: Option<&Ann
             || said.transfer.as_ref().is_some_and(|transfer| transfer.gateway == Some(true)),
     };
     let done_after = complete.filter(|_| state.is_done()).map(|(_, complete)| complete.saturating_sub(start));
-    Known { machine, done_after }
+    Known { machine, done_after, received }
 }
 
 impl Sum {
@@ -186,19 +188,18 @@ fn rooms(machines: &[Known]) -> Vec<Room> {
     machines.chunk_by(|a, b| (&a.building, &a.room) == (&b.building, &b.room)).map(room).collect()
 }
 
-fn curves(samples: &Samples) -> Curves {
+/// The tracker tells when something arrived, the machines how much it was in the end.
+fn curves(samples: &Samples, machines: &[Known]) -> Curves {
     let Some((start, end)) = samples.span.filter(|(start, end)| start < end) else { return Curves::default() };
     let span = (end - start) as f64;
     let points = POINTS.min((end - start) as usize);
     let at_seconds: Vec<f64> = (0..=points).map(|point| span * point as f64 / points as f64).collect();
     let names: BTreeSet<&String> = samples.hosts.values().map(|host| &host.building).collect();
     let curve = |building: &String| {
-        let hosts: Vec<_> = samples.hosts.values().filter(|host| host.building == *building).collect();
-        // What a seeder had received before is no part of the campaign.
-        let begun: f64 = hosts.iter().map(|host| host.received_at(start as f64)).sum();
+        let there = machines.iter().filter(|machine| machine.building == *building);
+        let hosts: Vec<_> = there.filter_map(|machine| Some((samples.hosts.get(&machine.address?)?, machine.received))).collect();
         let received = |at: &f64| {
-            let sum: f64 = hosts.iter().map(|host| host.received_at(start as f64 + at)).sum();
-            (sum - begun).max(0.0) as u64
+            hosts.iter().map(|(host, received)| host.share_at(start as f64 + at) * *received as f64).sum::<f64>() as u64
         };
         Curve {
             building: building.clone(),

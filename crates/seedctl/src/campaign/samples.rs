@@ -1,7 +1,7 @@
-//! What the tracker said over time: the counters of every host, made whole where a client was started again.
+//! What the tracker said over time: what every host still lacked, and when.
 //!
-//! A host announces itself every so often, and between two announces its counter stands still. So each host's counter is taken at
-//! the times of its announces and drawn straight in between; sums and rates are made of these lines.
+//! A host announces itself every so often. So what it lacks is taken at the times of its announces and drawn straight in between;
+//! curves and rates are made of these lines. Not of what it says to have downloaded: that begins anew whenever its client does.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,9 +53,8 @@ pub struct Announced {
     pub first_seen: Seconds,
     /// When it had all of it.
     pub complete: Option<Seconds>,
-    /// What it received until when, rising in both.
-    pub received: Vec<(Seconds, u64)>,
-    counter: Counter,
+    /// What it lacked when: the times rise, the bytes fall.
+    left: Vec<(Seconds, u64)>,
 }
 
 /// A counter that begins anew when its client does.
@@ -66,13 +65,16 @@ struct Counter {
 }
 
 impl Counter {
-    /// The sum with what it shows now.
-    fn sum(&mut self, shows: u64) -> u64 {
+    /// Takes what it shows now.
+    fn add(&mut self, shows: u64) {
         if shows < self.last {
             self.before = self.before.saturating_add(self.last);
         }
         self.last = shows;
-        self.before.saturating_add(shows)
+    }
+
+    fn sum(&self) -> u64 {
+        self.before.saturating_add(self.last)
     }
 }
 
@@ -117,28 +119,26 @@ impl Samples {
         for swarm in snapshot.swarms.iter().filter(|swarm| swarm.infohash == infohash) {
             for building in &swarm.buildings {
                 for host in &building.hosts {
-                    // Nobody has sent or received more than this, of one image by one run of a client; what is said may be more.
-                    let believed = |bytes: u64| bytes.min(swarm.size_bytes.saturating_mul(1000));
                     if host.role == Role::Servers {
-                        self.servers.entry(host.address).or_default().sum(believed(host.uploaded_bytes));
+                        self.servers.entry(host.address).or_default().add(host.uploaded_bytes);
                         continue;
                     }
                     *complete.entry(&building.building).or_default() += u64::from(host.left_bytes == 0);
-                    self.add_host(&building.building, host, believed(host.downloaded_bytes), first, at);
+                    self.add_host(&building.building, host, swarm.size_bytes, first, at);
                 }
             }
         }
-        let sums = self.servers.values().map(|counter| counter.before.saturating_add(counter.last));
-        self.server_bytes = sums.fold(0, u64::saturating_add);
+        self.server_bytes = self.servers.values().map(Counter::sum).fold(0, u64::saturating_add);
         for (building, count) in complete {
             self.seeders.entry(building.to_owned()).or_default().push((at, count));
         }
         Some(())
     }
 
-    fn add_host(&mut self, building: &str, host: &SwarmHost, bytes: u64, first: Seconds, at: Seconds) {
+    fn add_host(&mut self, building: &str, host: &SwarmHost, size: u64, first: Seconds, at: Seconds) {
         // The tracker's clock made all of them; what lies outside of what was watched counts as its edge.
         let within = |time: &str| parse_time(time).map_or(at, |time| time.clamp(first, at));
+        let left = host.left_bytes.min(size);
         let announced = self.hosts.entry(host.address).or_insert_with(|| Announced {
             building: building.to_owned(),
             room: host.room.clone(),
@@ -146,32 +146,23 @@ impl Samples {
             gateway: false,
             first_seen: within(&host.first_seen_at),
             complete: None,
-            received: Vec::new(),
-            counter: Counter::default(),
+            left: Vec::new(),
         });
         announced.gateway |= host.gateway;
-        if host.left_bytes == 0 && announced.complete.is_none() {
-            announced.complete = Some(host.complete_at.as_deref().map_or(at, within).max(announced.first_seen));
-        }
-        let mut seen = within(&host.last_seen_at);
-        // The last bytes came before it was complete, not before the announce that says so again.
-        if let Some(complete) = announced.complete
-            && announced.received.last().is_none_or(|(time, _)| *time < complete)
-        {
-            seen = complete;
-        }
-        let sum = announced.counter.sum(bytes);
-        match announced.received.last() {
-            None => {
-                // What it brought along came before the time that was watched.
-                let begun = if announced.first_seen < seen { 0 } else { sum };
-                announced.received.push((announced.first_seen, begun));
-                if announced.first_seen < seen {
-                    announced.received.push((seen, sum));
-                }
+        let mut seen = within(&host.last_seen_at).max(announced.first_seen);
+        if left == 0 && announced.complete.is_none() {
+            seen = host.complete_at.as_deref().map_or(at, within).max(announced.first_seen);
+            announced.complete = Some(seen);
+            // Between two samples it came and had it all.
+            if announced.left.is_empty() && announced.first_seen < seen {
+                announced.left.push((announced.first_seen, size));
             }
-            Some((time, before)) if *time < seen && *before < sum => announced.received.push((seen, sum)),
-            Some(_) => {}
+        }
+        match announced.left.last() {
+            Some((_, before)) if *before <= left => {}
+            // Times are whole seconds: what came within one took one.
+            Some((time, _)) => announced.left.push((seen.max(*time + 1), left)),
+            None => announced.left.push((seen, left)),
         }
     }
 
@@ -184,23 +175,25 @@ impl Samples {
 }
 
 impl Announced {
-    /// What it had received at a time, `second` being no whole one.
-    pub fn received_at(&self, second: f64) -> f64 {
-        let after = self.received.partition_point(|(at, _)| *at as f64 <= second);
-        match (after.checked_sub(1).map(|before| self.received[before]), self.received.get(after)) {
-            (None, _) => 0.0,
-            (Some((_, bytes)), None) => bytes as f64,
-            (Some((from, low)), Some((to, high))) => {
-                let share = (second - from as f64) / (*to as f64 - from as f64);
-                low as f64 + (*high as f64 - low as f64) * share
-            }
-        }
+    /// What it obtained while it was watched.
+    pub fn obtained_bytes(&self) -> u64 {
+        let lefts = self.left.first().zip(self.left.last());
+        lefts.map_or(0, |((_, first), (_, last))| first - last)
     }
 
-    /// What it had received at the end.
-    pub fn received_bytes(&self) -> u64 {
-        let first = self.received.first().map_or(0, |(_, bytes)| *bytes);
-        self.received.last().map_or(0, |(_, bytes)| bytes.saturating_sub(first))
+    /// Which share of that it had at a time, from 0 to 1.
+    pub fn share_at(&self, second: f64) -> f64 {
+        let Some((_, all)) = self.left.first() else { return 0.0 };
+        let after = self.left.partition_point(|(at, _)| *at as f64 <= second);
+        let left = match (after.checked_sub(1).map(|before| self.left[before]), self.left.get(after)) {
+            (None, _) => *all as f64,
+            (Some((_, left)), None) => left as f64,
+            (Some((from, high)), Some((to, low))) => {
+                let passed = (second - from as f64) / (*to as f64 - from as f64);
+                high as f64 - (high - low) as f64 * passed
+            }
+        };
+        (*all as f64 - left) / (self.obtained_bytes() as f64).max(1.0)
     }
 }
 
@@ -251,27 +244,46 @@ mod tests {
         samples
     }
 
+    fn only(samples: &Samples) -> &Announced {
+        samples.hosts.values().next().unwrap()
+    }
+
     #[test]
-    fn a_client_that_was_started_again_goes_on_where_it_was() {
+    fn a_client_that_is_started_again_goes_on_where_it_was() {
         let samples = samples(&[
-            line("02", &[host("10.0.1.1", 1000, 0, "01", None)]),
+            line("02", &[host("10.0.1.1", 1000, 0, "02", None)]),
             line("10", &[host("10.0.1.1", 600, 400, "10", None)]),
             line("20", &[host("10.0.1.1", 500, 100, "20", None)]),
-            line("40", &[host("10.0.1.1", 0, 600, "40", Some("30"))]),
+            line("40", &[host("10.0.1.1", 0, 0, "40", Some("30"))]),
         ]);
-        let host = &samples.hosts[&"10.0.1.1".parse::<IpAddr>().unwrap()];
-        let start = samples.span.unwrap().0;
-        let received: Vec<_> = host.received.iter().map(|(at, bytes)| (at - start, *bytes)).collect();
-        assert_eq!(received, [(0, 0), (8, 400), (18, 500), (28, 1000)]);
-        assert_eq!(host.complete, Some(start + 28));
-        assert_eq!([2.0, 4.0, 23.0, 99.0].map(|at| host.received_at(start as f64 + at)), [100.0, 200.0, 750.0, 1000.0]);
+        let (start, host) = (samples.span.unwrap().0, only(&samples));
+        let left: Vec<_> = host.left.iter().map(|(at, bytes)| (at - start, *bytes)).collect();
+        assert_eq!(left, [(0, 1000), (8, 600), (18, 500), (28, 0)]);
+        assert_eq!((host.complete, host.obtained_bytes()), (Some(start + 28), 1000));
+        assert_eq!([2.0, 4.0, 23.0, 99.0].map(|at| host.share_at(start as f64 + at)), [0.1, 0.2, 0.75, 1.0]);
         assert_eq!([0, 37, 38].map(|at| samples.seeders_at("b1", start + at)), [0, 0, 1]);
     }
 
     #[test]
-    fn what_a_seeder_brought_along_is_not_of_this_campaign() {
-        let samples = samples(&[line("02", &[host("10.0.1.1", 0, 900, "02", Some("01"))])]);
-        assert_eq!(samples.hosts.values().next().unwrap().received_bytes(), 0);
+    fn what_a_host_brought_along_is_not_of_this_campaign() {
+        let seeder = samples(&[line("02", &[host("10.0.1.1", 0, 900, "02", Some("01"))])]);
+        assert_eq!(only(&seeder).obtained_bytes(), 0);
+        let quick = samples(&[line("00", &[]), line("09", &[host("10.0.1.1", 0, 900, "08", Some("07"))])]);
+        assert_eq!(only(&quick).obtained_bytes(), 1000, "between two samples it came and had it all");
+        let instant = samples(&[
+            line("02", &[host("10.0.1.1", 9, 0, "02", None)]),
+            line("03", &[host("10.0.1.1", 0, 9, "02", Some("02"))]),
+        ]);
+        assert_eq!(only(&instant).obtained_bytes(), 9);
+    }
+
+    #[test]
+    fn a_server_that_was_started_again_has_sent_both() {
+        let server = |uploaded: u64| {
+            host("10.0.0.2", 0, 0, "02", None).replace("\"lab\"", "\"servers\"").replace(":5,", &format!(":{uploaded},"))
+        };
+        let samples = samples(&[line("02", &[server(700)]), line("03", &[server(100)]), line("04", &[server(300)])]);
+        assert_eq!((samples.server_bytes, samples.hosts.len()), (1000, 0));
     }
 
     #[test]
@@ -290,14 +302,16 @@ mod tests {
         }
 
         #[test]
-        fn any_counters_give_rising_lines(hosts in proptest::collection::vec((any::<u64>(), any::<u64>(), 0..60u8, 0..60u8), 1..20)) {
+        fn any_announces_give_falling_lines(hosts in proptest::collection::vec((any::<u64>(), any::<u64>(), 0..60u8, 0..60u8), 1..20)) {
             let lines: Vec<_> = hosts.iter().enumerate().map(|(at, (left, bytes, seen, complete))| {
                 line(&format!("{at:02}"), &[host("10.0.1.1", *left, *bytes, &format!("{seen:02}"), Some(&format!("{complete:02}")))])
             }).collect();
             let samples = samples(&lines);
             prop_assert_eq!(samples.bad_lines, 0);
-            let received = &samples.hosts.values().next().unwrap().received;
-            prop_assert!(received.is_sorted_by(|a, b| a.0 < b.0 && a.1 <= b.1), "{:?}", received);
+            let host = only(&samples);
+            prop_assert!(host.left.is_sorted_by(|a, b| a.0 < b.0 && a.1 > b.1), "{:?}", host.left);
+            let start = samples.span.unwrap().0 as f64;
+            prop_assert!((0..90).map(|at| host.share_at(start + f64::from(at))).all(|share| (0.0..=1.0).contains(&share)));
         }
     }
 }
