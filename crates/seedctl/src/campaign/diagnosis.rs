@@ -3,7 +3,7 @@
 //! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole building that is slow has a narrow
 //! uplink. Nobody is compared with machines elsewhere before the building is.
 
-use super::outcome::{Known, median};
+use super::outcome::{Known, medians};
 use super::page::duration;
 use crate::report::campaign::{Building, Finding, State, What};
 use crate::request::Role;
@@ -60,18 +60,22 @@ fn crossings(building: &Building) -> Option<Finding> {
 fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Finding> {
     let usual_of = |building: &str, of: fn(&Known) -> Option<u64>| {
         let wired = machines.iter().filter(|machine| machine.building == building && machine.role != Role::Wireless);
-        median(wired.filter_map(of).collect())
+        Some(medians(wired.filter_map(of).collect())?.0)
     };
-    let usual_elsewhere = |of| {
-        let elsewhere = all.iter().filter(|other| other.building != name);
-        median(elsewhere.filter_map(|other| usual_of(&other.building, of)).collect())
+    let elsewhere = |of| {
+        let others = all.iter().filter(|other| other.building != name);
+        medians(others.filter_map(|other| usual_of(&other.building, of)).collect())
     };
-    let (rate, time) = (usual_of(name, |machine| machine.bytes_per_second)?, usual_of(name, |machine| machine.seconds)?);
-    let usual: u64 = usual_elsewhere(|machine: &Known| machine.bytes_per_second)?;
-    let usual_time = usual_elsewhere(|machine: &Known| machine.seconds)?;
+    let (rate_of, time_of) = (|machine: &Known| machine.bytes_per_second, |machine: &Known| machine.seconds);
+    let (rate, time) = (usual_of(name, rate_of)?, usual_of(name, time_of)?);
+    // Of two others the better one counts: one that is slow, too, excuses nobody.
+    let ((_, usual), (usual_time, _)) = (elsewhere(rate_of)?, elsewhere(time_of)?);
     if rate as f64 >= usual as f64 * SLOW_SHARE || time < usual_time.saturating_add(SLOW_SECONDS) {
         return None;
     }
+    let gateways = machines.iter().filter(|machine| machine.building == name && machine.gateway);
+    let gateways: Vec<_> = gateways.map(|machine| machine.name.as_str()).collect();
+    let by = if gateways.is_empty() { String::new() } else { format!("; fetched by {}", gateways.join(", ")) };
     Some(Finding {
         what: What::SlowBuilding,
         building: name.to_owned(),
@@ -79,8 +83,8 @@ fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Fin
         name: None,
         bytes_per_second: Some(rate),
         others_bytes_per_second: Some(usual),
-        seen: format!("the whole building was slow: {} each, elsewhere {}", duration(time), duration(usual_time)),
-        likely: vec!["its uplink", "the port of the core switch that its uplink is in"],
+        seen: format!("the whole building was slow: {} each, elsewhere {}{by}", duration(time), duration(usual_time)),
+        likely: vec!["its uplink", "the cable or the switch port of the machine that fetched for it"],
     })
 }
 
@@ -112,8 +116,8 @@ fn slow_host(machine: &Known, all: &[Known]) -> Option<Finding> {
     if rates.len() < OTHERS_MIN {
         return None;
     }
-    let usual = median(rates)?;
-    let usual_seconds = median(others().filter_map(|other| other.seconds).collect())?;
+    let (usual, _) = medians(rates)?;
+    let (usual_seconds, _) = medians(others().filter_map(|other| other.seconds).collect())?;
     if rate as f64 >= usual as f64 * SLOW_SHARE || seconds < usual_seconds.saturating_add(SLOW_SECONDS) {
         return None;
     }

@@ -157,15 +157,16 @@ impl Sum {
             add(&mut sum.outside_bytes, machine.outside_bytes);
             add(&mut sum.reused_bytes, machine.reused_bytes);
         }
-        sum.bytes_per_second = median(rates);
+        sum.bytes_per_second = medians(rates).map(|(low, _)| low);
         sum
     }
 }
 
-/// The value in the middle, the lower one of two.
-pub fn median(mut values: Vec<u64>) -> Option<u64> {
+/// The values in the middle, twice the same when there is one.
+pub fn medians(mut values: Vec<u64>) -> Option<(u64, u64)> {
     values.sort_unstable();
-    values.get(values.len().saturating_sub(1) / 2).copied()
+    let last = values.len().checked_sub(1)?;
+    Some((values[last / 2], values[last.div_ceil(2)]))
 }
 
 fn buildings(machines: &[Known], size_bytes: u64) -> Vec<Building> {
