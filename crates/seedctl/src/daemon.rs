@@ -7,7 +7,7 @@
 #![allow(unsafe_code, reason = "between fork and exec belongs to whoever swears to keep its rules")]
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -105,14 +105,38 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
+/// Whose a port of loopback is: nobody's yet, aria2's, or another's, who must not hear the secret.
+///
+/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)).
+fn owner(port: u16) -> anyhow::Result<Option<u32>> {
+    let text = fs::read_to_string("/proc/net/tcp").exit(Exit::Io, || "reading /proc/net/tcp")?;
+    Ok(owner_in(&text, port))
+}
+
+fn owner_in(text: &str, port: u16) -> Option<u32> {
+    const LISTEN: &str = "0A";
+    text.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (address, found) = fields.get(1)?.split_once(':')?;
+        let is_here = matches!(address, "0100007F" | "00000000") && u16::from_str_radix(found, 16) == Ok(port);
+        if is_here && *fields.get(3)? == LISTEN { fields.get(7)?.parse().ok() } else { None }
+    })
+}
+
 /// Waits until it answers. `child` is there when it was started just now.
 fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) -> anyhow::Result<Rpc> {
-    let since = Instant::now();
+    let (identity, since) = (Identity::resolve(&settings.user)?, Instant::now());
     loop {
-        let answered = read_secret(common).and_then(|secret| {
-            let rpc = Rpc::new(settings.rpc_port, secret);
-            rpc.version().map(|_| rpc)
-        });
+        let answered = match owner(settings.rpc_port)? {
+            Some(owner) if owner != identity.uid.as_raw() => Err(Exit::Unavailable.error(format_args!(
+                "asking aria2: port {} is another program's; choose one by rpc_port in seedctl.ini",
+                settings.rpc_port
+            ))),
+            _ => read_secret(common).and_then(|secret| {
+                let rpc = Rpc::new(settings.rpc_port, secret);
+                rpc.version().map(|_| rpc)
+            }),
+        };
         let error = match answered {
             Ok(rpc) => return Ok(rpc),
             Err(error) => error,
@@ -235,6 +259,17 @@ mod tests {
         let words = "\n11/23 07:28:42 [ERROR] IPv4 RPC: failed to bind TCP port 16800\nException: [SocketCore.cc:312] errorCode=1 Failed to bind a socket, cause: Address already in use\n";
         assert_eq!(last_cause(words), "Address already in use");
         assert_eq!(last_cause(""), "it did not say why");
+    }
+
+    #[test]
+    fn the_owner_of_a_port_is_found() {
+        let text = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1A90 00000000:0000 0A 00000000:00000000 00:00000000 00000000 65534        0 1461741 1 0 100 0 0 10 0
+   1: 0200000A:1B39 0300000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   2: 0100007F:1B39 0300000A:9C40 0A 00000000:00000000 00:00000000 00000000     7        0 1 1 0 100 0 0 10 0
+";
+        assert_eq!([6800, 6969, 80].map(|port| owner_in(text, port)), [Some(65534), Some(7), None]);
     }
 
     #[test]

@@ -16,10 +16,12 @@ use crate::origin::{Account, Counter, Here};
 use crate::progress::{Progress, Size};
 use crate::torrent::Torrent;
 
-/// How often aria2 is looked at: a small image is here in a second.
-const LOOK_MILLISECONDS: u16 = 250;
+/// How often aria2 is looked at: a small image is here in a second, a large one is not.
+const LOOK_MILLISECONDS: u16 = 500;
+const LOOK_AT_FIRST_MILLISECONDS: u16 = 50;
+const AT_FIRST: Duration = Duration::from_secs(3);
 /// How often the account is written.
-const ACCOUNT: Duration = Duration::from_secs(5);
+const ACCOUNT: Duration = Duration::from_secs(2);
 /// How often the tracker is asked whether this host fetches for its building, and how often at the least.
 const ASK: Duration = Duration::from_secs(5);
 const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
@@ -68,9 +70,16 @@ impl Fetch<'_> {
         };
         let followed = following.follow(account, doing);
         if followed.is_err() {
-            let _ = self.rpc.drop_torrent(torrent.infohash); // the first error is the one to tell
+            // The first error is the one to tell.
+            let _ = self.rpc.drop_torrent(torrent.infohash);
+            let _ = self.keep(torrent, account);
         }
         followed
+    }
+
+    /// Writes the account of an image. A block map has none.
+    fn keep(&self, torrent: &Torrent, account: &Account) -> anyhow::Result<()> {
+        if account.name.is_empty() { Ok(()) } else { account.write(self.common, torrent.infohash) }
     }
 
     /// Comes back when a tracker lets itself be connected to.
@@ -126,7 +135,8 @@ impl Following<'_> {
     fn follow(&mut self, account: &mut Account, doing: &str) -> anyhow::Result<()> {
         let (rpc, infohash) = (self.fetch.rpc, self.torrent.infohash);
         let mut progress = Progress::new();
-        let (mut most, mut since) = (0, Instant::now());
+        let began = Instant::now();
+        let (mut most, mut since) = (0, began);
         loop {
             let download = rpc.download(infohash)?;
             let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by somebody else"))?;
@@ -155,7 +165,8 @@ impl Following<'_> {
                 let seconds = self.fetch.patience.as_secs();
                 return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds")));
             }
-            if wait(self.fetch.signals, LOOK_MILLISECONDS) {
+            let pause = if began.elapsed() < AT_FIRST { LOOK_AT_FIRST_MILLISECONDS } else { LOOK_MILLISECONDS };
+            if wait(self.fetch.signals, pause) {
                 return Err(interrupted());
             }
         }
@@ -168,8 +179,8 @@ impl Following<'_> {
             counter.look(account, download.completed_length, &peers, self.here.as_ref());
         }
         let now = Instant::now();
-        if now >= self.next_account && !account.name.is_empty() {
-            account.write(self.fetch.common, self.torrent.infohash)?;
+        if now >= self.next_account {
+            self.fetch.keep(self.torrent, account)?;
             self.next_account = now + ACCOUNT;
         }
         if !peers.is_empty() {

@@ -247,7 +247,7 @@ impl Getting<'_> {
         }
         let filled = filling.filled(torrent.piece_length);
         let mut account = Account::read(self.common, base.infohash);
-        account.keep_at_most(filled.kept_bytes);
+        account.resume(filled.kept_bytes);
         account.name = base.name.clone();
         account.generation = base.generation;
         account.infohash = base.infohash.to_string();

@@ -105,8 +105,17 @@ impl Account {
         self.building_bytes.saturating_add(self.outside_bytes)
     }
 
+    /// Goes on with an earlier call's account. Of the file `kept` bytes are there, but for zeros: what that call had not found on
+    /// this machine came over the network, also what aria2 fetched after that call had been killed.
+    pub fn resume(&mut self, kept: u64) {
+        let fetched = kept.saturating_sub(self.reused_bytes);
+        let share = (u128::from(fetched) * u128::from(self.building_bytes)).checked_div(u128::from(self.network_bytes()));
+        self.building_bytes = share.map_or(0, |share| share as u64);
+        self.outside_bytes = fetched - self.building_bytes;
+    }
+
     /// Forgets what came over the network and is not there any more: of what it had, at most `kept` bytes are left.
-    pub fn keep_at_most(&mut self, kept: u64) {
+    fn keep_at_most(&mut self, kept: u64) {
         let too_much = self.network_bytes().saturating_sub(kept);
         let from_building = too_much.min(self.building_bytes);
         self.building_bytes -= from_building;
@@ -147,19 +156,24 @@ pub struct Counter {
     settled: bool,
     /// What has arrived and is not divided yet.
     open: u64,
+    /// Whether any peer was seen, and none that is not of the own building.
+    only_building: Option<bool>,
 }
 
 impl Counter {
     /// `present` is what need not come.
     pub fn new(present: u64) -> Counter {
-        Counter { highest: present, settled: false, open: 0 }
+        Counter { highest: present, settled: false, open: 0, only_building: None }
     }
 
     /// Takes what aria2 says now into the account. `here` is `None` where the campus is not known.
     pub fn look(&mut self, account: &mut Account, completed: u64, peers: &[Peer], here: Option<&Here>) {
         if !self.settled && (completed > 0 || !peers.is_empty()) {
             self.settled = true;
-            self.highest = self.highest.min(completed); // the check did not like all that we thought was there
+            if completed < self.highest {
+                // The check did not like all that we thought was there, and how much it did is not told: then nothing counts.
+                self.highest = 0;
+            }
         }
         self.open += completed.saturating_sub(self.highest);
         self.highest = self.highest.max(completed);
@@ -171,6 +185,7 @@ impl Counter {
             {
                 account.reached.insert(at, origin);
             }
+            self.only_building = Some(self.only_building != Some(false) && origin == Origin::Building);
             all += u128::from(peer.download_speed);
             if origin == Origin::Building {
                 building += u128::from(peer.download_speed);
@@ -187,9 +202,11 @@ impl Counter {
     /// The end: `present` is the whole length.
     pub fn finish(mut self, account: &mut Account, length: u64) {
         self.open += length.saturating_sub(self.highest);
-        // As the rest came, or, when nothing is known of that, from outside.
+        // As the rest came. When nothing is known of that, from outside, unless nobody from outside was ever seen.
         let known = u128::from(account.network_bytes());
-        let share = (u128::from(self.open) * u128::from(account.building_bytes)).checked_div(known).unwrap_or(0) as u64;
+        let alone = if self.only_building == Some(true) { self.open } else { 0 };
+        let share = (u128::from(self.open) * u128::from(account.building_bytes)).checked_div(known);
+        let share = share.map_or(alone, |share| share as u64);
         account.building_bytes += share;
         account.outside_bytes += self.open - share;
     }
@@ -263,7 +280,19 @@ mod tests {
         counter.look(&mut account, 400, &peers(&[("10.0.0.2", 1)]), Some(&here()));
         counter.finish(&mut account, 1000);
         account.close();
-        assert_eq!((account.outside_bytes, account.reused_bytes, account.server_only()), (600, 400, Some(true)));
+        assert_eq!((account.outside_bytes, account.reused_bytes, account.server_only()), (1000, 0, Some(true)));
+    }
+
+    #[test]
+    fn what_an_earlier_call_fetched_is_not_reused() {
+        let account = |reused_bytes, building_bytes, outside_bytes, kept| {
+            let mut account = Account { reused_bytes, building_bytes, outside_bytes, ..Account::default() };
+            account.resume(kept);
+            (account.building_bytes, account.outside_bytes)
+        };
+        assert_eq!(account(100, 30, 10, 180), (60, 20));
+        assert_eq!(account(100, 0, 0, 180), (0, 80));
+        assert_eq!(account(100, 30, 10, 60), (0, 0));
     }
 
     proptest! {
@@ -274,7 +303,7 @@ mod tests {
         ) {
             let mut account =
                 Account { size_bytes: size, zero_bytes: zero, building_bytes: building, outside_bytes: outside, ..Account::default() };
-            account.keep_at_most(kept.min(size));
+            account.resume(kept.min(size));
             let (here, mut counter) = (here(), Counter::new(present % (size + 1)));
             for (completed, near, far) in looks {
                 let peers = peers(&[("10.0.1.8", near.into()), ("10.0.3.8", far.into())]);

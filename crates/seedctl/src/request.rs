@@ -31,7 +31,7 @@ impl AsRef<Common> for Arguments {
 pub enum Command {
     /// Run the tracker, which introduces the hosts of a room to each other
     Track(Track),
-    /// Get an image: from the old one, from the own building, from the servers
+    /// Get an image: from the old one, from the building, from the servers
     #[command(after_help = "\
 Reads a document with the section image, as mkimg-torrent create writes it.
 Nothing in it is believed but what the manifest says, and that only if a key in
@@ -117,7 +117,7 @@ pub struct Get {
     /// Take an image that is older than the current one
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// Give up, with status 75, when nothing has arrived for N seconds
+    /// Give up when nothing has arrived for N seconds
     #[arg(long, value_name = "N", default_value_t = 3600)]
     pub timeout: u64,
     /// Say what would be done, and write nothing

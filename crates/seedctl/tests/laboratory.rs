@@ -3,6 +3,11 @@
 
 #[path = "laboratory/campus.rs"]
 mod campus;
+#[path = "laboratory/faults.rs"]
+mod faults;
+#[path = "laboratory/get.rs"]
+mod get;
+mod offered;
 #[path = "laboratory/track.rs"]
 mod track;
 mod tracker;

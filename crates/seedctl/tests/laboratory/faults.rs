@@ -1,0 +1,267 @@
+//! What may go wrong while an image arrives, each as it happens.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::get::{ANNOUNCE, Swarm, ended, origins};
+use crate::offered::{NAME, Offered, TorrentFile, noise};
+
+const MIB: usize = 1 << 20;
+const A_MOMENT: Duration = Duration::from_millis(20);
+
+/// Waits until a call says that it does something.
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    // The limit is for a test that fails: it ends then, and says at what.
+    for _ in 0..6000 {
+        if is_so() {
+            return;
+        }
+        sleep(A_MOMENT);
+    }
+    panic!("never: {what}");
+}
+
+/// How much of the image aria2 has on a host; 0 when it does not have it yet.
+fn present(swarm: &Swarm, host: &str, offered: &Offered) -> u64 {
+    let status = swarm.status(host);
+    let transfers = status["transfers"].as_array().unwrap().clone();
+    let found = transfers.iter().find(|transfer| transfer["infohash"] == offered.base.infohash.to_string());
+    found.and_then(|transfer| transfer["present_bytes"].as_u64()).unwrap_or(0)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
+}
+
+#[test]
+fn a_tracker_that_is_late_or_away_for_a_while_only_costs_time() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "20mbit"]);
+    let offered = Offered::new(7, noise(12 * MIB, 21), ANNOUNCE);
+    offered.store(&swarm.campus.path("server"), &swarm.key());
+    let document = offered.document(&swarm.key());
+    // The clients first.
+    let getting = swarm.start("b1-h1", &["get"], &document);
+    wait_until("aria2 is up", || swarm.path("b1-h1", "run/labtools/aria2.secret").exists());
+    swarm.start_tracker();
+    swarm.publish(&offered);
+    // In the middle it goes, with all that it knew.
+    wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > 2 * MIB as u64);
+    swarm.kill_tracker();
+    swarm.start_tracker();
+    let ended = ended(getting);
+    assert!(ended.stderr.contains("waiting for the tracker http://10.0.0.2:6969/announce: Connection refused"), "{ended:?}");
+    ended.transfer();
+    swarm.assert_arrived("b1-h1", &offered);
+}
+
+#[test]
+fn a_peer_that_serves_corrupt_pieces_does_no_harm() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "2"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(8 * MIB, 22), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    // A stock aria2 that believes that what it has is whole, and has every second KiB wrong.
+    let mut corrupt = offered.image.clone();
+    corrupt.chunks_mut(2048).for_each(|chunk| chunk[0] ^= 0xff);
+    fs::write(swarm.path("b1-h2", "qcow2/image"), corrupt).unwrap();
+    fs::write(swarm.path("b1-h2", "qcow2/torrent"), &offered.torrent).unwrap();
+    let liar = "exec aria2c --no-conf --dir=/qcow2 --bt-seed-unverified=true --check-integrity=false --seed-ratio=0 \
+                --enable-dht=false --listen-port=6881 --show-console-readout=false --quiet /qcow2/torrent";
+    let mut liar = swarm.campus.on("b1-h2", &["bash", "-c", liar]).stdin(Stdio::null()).spawn().unwrap();
+    wait_until("the liar is a peer", || {
+        let status = swarm.run("server", &["swarm"], "").stdout;
+        status.contains("10.0.1.11")
+    });
+    let ended = swarm.run("b1-h1", &["get"], &document);
+    liar.kill().unwrap();
+    liar.wait().unwrap();
+    origins(&ended.transfer());
+    swarm.assert_arrived("b1-h1", &offered);
+}
+
+#[test]
+fn a_full_disk_is_told_and_what_was_fetched_makes_room_again() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "20mbit"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(20 * MIB, 23), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    // Not even the image would fit.
+    swarm.shell(
+        "b1-h1",
+        "mount -t tmpfs -o size=70m,mode=0755 small /qcow2 && mkdir -p /qcow2/backing && echo mine > /qcow2/disk",
+    );
+    let refused = swarm.run("b1-h1", &["get"], &document);
+    assert_eq!((refused.status, refused.stdout.as_str()), (Some(73), ""), "{refused:?}");
+    assert!(refused.stderr.contains("making room for generation 7 of windows: it needs 21.0 MB"), "{refused:?}");
+    assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f; cat /qcow2/disk"), "/qcow2/disk\nmine\n");
+    assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
+    // It would, and somebody else takes the room meanwhile.
+    swarm.shell("b1-h1", "mount -o remount,size=100m /qcow2");
+    let getting = swarm.start("b1-h1", &["get"], &document);
+    wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > MIB as u64);
+    swarm.shell("b1-h1", "head -c 95M /dev/zero > /qcow2/disk || true");
+    let full = ended(getting);
+    assert_eq!((full.status, full.stdout.as_str()), (Some(73), ""), "{full:?}");
+    assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f"), "/qcow2/disk\n");
+    assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
+    // And then there is room.
+    swarm.shell("b1-h1", "rm /qcow2/disk && mount -o remount,size=200m /qcow2");
+    let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
+    origins(&transfer);
+    let digest = swarm.shell("b1-h1", &format!("sha256sum < /qcow2/backing/{NAME}/7.qcow2"));
+    assert!(digest.starts_with(&offered.base.sha256.to_string()), "{digest}");
+}
+
+#[test]
+fn what_has_another_digest_than_the_manifest_says_never_appears() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    // Signed, but wrong: the torrent is of another image than the digest.
+    let mut wrong = Offered::new(7, noise(MIB, 24), ANNOUNCE);
+    wrong.base.sha256 = Offered::new(7, noise(MIB, 25), ANNOUNCE).base.sha256;
+    let document = swarm.publish(&wrong);
+    let ended = swarm.run("b1-h1", &["get"], &document);
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "an image with another digest was taken: {ended:?}");
+    assert!(ended.stderr.contains("image.torrent_file: what it brings has not the digest in the manifest"), "{ended:?}");
+    assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f"), "");
+    assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
+}
+
+#[test]
+fn a_wrong_map_that_is_signed_never_counts() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let old = Offered::new(7, noise(2 * MIB, 26), ANNOUNCE);
+    // The map and its torrent are of another image: filling goes wrong, and the pieces tell.
+    let mut new = Offered::new(8, noise(2 * MIB, 27), ANNOUNCE);
+    let torrent = TorrentFile::of(&old.map, ANNOUNCE);
+    (new.map, new.blocks_torrent) = (old.map.clone(), torrent.bytes());
+    (new.base.blocks_sha256, new.base.blocks_infohash) = (old.base.blocks_sha256, torrent.infohash());
+    let document = swarm.publish(&new);
+    old.store(&swarm.campus.path("b1-h1"), &swarm.key());
+    let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
+    let [building, outside, reused, _] = origins(&transfer);
+    assert_eq!((building + outside, reused), (2 * MIB as u64, 0));
+    swarm.assert_arrived("b1-h1", &new);
+}
+
+#[test]
+fn a_signal_ends_it_by_the_signal_and_the_next_call_goes_on() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "20mbit"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(12 * MIB, 28), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let mut had = 0;
+    for (ending, least) in [(Signal::SIGTERM, 3), (Signal::SIGKILL, 6)] {
+        let getting = swarm.start("b1-h1", &["get"], &document);
+        wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > least * MIB as u64);
+        // At the same time there can be no other.
+        let other = swarm.run("b1-h1", &["get"], &document);
+        assert_eq!((other.status, other.stdout.as_str()), (Some(75), ""), "{other:?}");
+        assert!(other.stderr.contains("another seedctl get runs"), "{other:?}");
+        had = present(&swarm, "b1-h1", &offered);
+        signal(&getting, ending);
+        let output = getting.wait_with_output().unwrap();
+        assert_eq!(output.status.signal(), Some(ending as i32));
+        if ending == Signal::SIGTERM {
+            assert_eq!(swarm.status("b1-h1")["transfers"].to_string().matches(&offered.base.infohash.to_string()).count(), 0);
+        }
+    }
+    // The network is counted over all three; what came is not fetched again.
+    let sent =
+        |swarm: &Swarm| swarm.shell("server", "cat /sys/class/net/eth0/statistics/tx_bytes").trim().parse::<u64>().unwrap();
+    let before = sent(&swarm);
+    let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
+    let fetched = sent(&swarm) - before;
+    println!("had {had} of {}, then fetched {fetched}", offered.image.len());
+    assert!(fetched < (offered.image.len() as u64 - had) * 11 / 10 + 2 * MIB as u64, "{fetched} after {had}");
+    let [building, outside, reused, _] = origins(&transfer);
+    assert_eq!((building, reused), (0, 0), "what an earlier call fetched is not reused: {transfer}");
+    assert_eq!(outside, offered.image.len() as u64);
+    swarm.assert_arrived("b1-h1", &offered);
+}
+
+#[test]
+fn killed_before_any_step_the_next_call_succeeds_and_leaves_nothing_behind() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let old = Offered::new(7, noise(MIB, 29), ANNOUNCE);
+    let image = [noise(MIB / 2, 30), old.image[..MIB / 2].to_vec(), vec![0; MIB / 4]].concat();
+    let offered = Offered::new(8, image, ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let store = swarm.path("b1-h1", "qcow2/backing");
+    // All that changes what is on the disk but for what only leads up to a rename.
+    const STEPS: &str = "rename,unlinkat,fchown,pwrite64";
+    let mut killed = 0;
+    for step in 1.. {
+        fs::remove_dir_all(&store).unwrap();
+        fs::create_dir(&store).unwrap();
+        old.store(&swarm.campus.path("b1-h1"), &swarm.key());
+        let kill = format!("inject={STEPS}:signal=SIGKILL:when={step}");
+        let traced = format!("trace={STEPS}");
+        let by = ["strace", "-qq", "-o", "/dev/null", "-e", &traced, "-e", &kill];
+        let output = swarm.start_by("b1-h1", &by, &["get"], &document).wait_with_output().unwrap();
+        let done = output.status.success();
+        // Whatever was there, an image that has its name is whole.
+        let finished = swarm.image("b1-h1", 8);
+        assert!(!finished.exists() || fs::read(&finished).unwrap() == offered.image, "step {step}");
+        let next = swarm.run("b1-h1", &["get"], &document);
+        assert_eq!(next.status, Some(0), "step {step}: {next:?}");
+        swarm.assert_arrived("b1-h1", &offered);
+        swarm.assert_seeds("b1-h1", &offered);
+        swarm.run("b1-h1", &["stop"], &next.stdout).transfer();
+        if done {
+            break;
+        }
+        assert_eq!(output.status.signal(), Some(9), "step {step}: {output:?}");
+        killed += 1;
+    }
+    println!("killed before each of {killed} steps");
+    assert!(killed > 15);
+}
+
+#[test]
+fn aria2_that_does_not_know_the_secret_or_does_not_start_is_told() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(MIB, 31), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let set = |text: &str| fs::write(swarm.path("b1-h1", "etc/labtools/seedctl.ini"), text).unwrap();
+    let refused = |status: i32, words: &str| {
+        let ended = swarm.run("b1-h1", &["get"], &document);
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(status), ""), "{ended:?}");
+        assert!(ended.stderr.contains(words), "{ended:?}");
+        assert!(!Path::new(&swarm.image("b1-h1", 7)).exists());
+    };
+    set("[aria2]\nbinary=/usr/bin/no-aria2c\n");
+    refused(69, "starting /usr/bin/no-aria2c; it is in Debian's package aria2");
+    set("[aria2]\nuser=root\n");
+    refused(78, "aria2.user: refusing to run aria2 as root");
+    set("[aria2]\nuser=no-such-user\n");
+    refused(78, "aria2.user: no user no-such-user");
+    set("");
+    // Somebody else has the port.
+    let mut other =
+        swarm.campus.on("b1-h1", &["bash", "-c", "exec aria2c --no-conf --enable-rpc --rpc-listen-port=6800 --quiet"]);
+    let mut other = other.stdin(Stdio::null()).spawn().unwrap();
+    wait_until("it listens", || swarm.shell("b1-h1", "ss -Htln").contains(":6800 "));
+    refused(69, "Address already in use");
+    other.kill().unwrap();
+    other.wait().unwrap();
+    // Ours runs, and its secret is lost.
+    swarm.run("b1-h1", &["get"], &document).transfer();
+    fs::remove_dir_all(swarm.path("b1-h1", "qcow2/backing")).unwrap();
+    let secret = swarm.path("b1-h1", "run/labtools/aria2.secret");
+    fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    refused(78, "it does not know the secret in /run/labtools/aria2.secret");
+    fs::remove_file(&secret).unwrap();
+    refused(78, "aria2.secret");
+}

@@ -1,0 +1,537 @@
+//! `seedctl get` and what follows it, from a server over a tracker to hosts.
+//!
+//! `LABTOOLS_SABOTAGE=skip-digest`, in a debug build, takes any image for the one in the manifest: then
+//! `what_has_another_digest_than_the_manifest_says_never_appears` must fail.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use manifest::InfoHash;
+use serde_json::{Value, json};
+
+use crate::campus::Campus;
+use crate::offered::{NAME, Offered, make_key, noise};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_seedctl");
+pub const ANNOUNCE: &str = "http://10.0.0.2:6969/announce";
+const MIB: usize = 1 << 20;
+
+/// A campus on which every host believes one key, with a tracker.
+pub struct Swarm {
+    pub campus: Campus,
+    tracker: Option<Child>,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The section `transfer` of a call that must succeed.
+    pub fn transfer(&self) -> Value {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        let mut document: Value = serde_json::from_str(&self.stdout).unwrap();
+        assert!(document["image"].is_object() || document["x"].is_object(), "{document}");
+        document["transfer"].take()
+    }
+}
+
+impl Swarm {
+    /// Everything but the tracker.
+    pub fn up(options: &[&str]) -> Swarm {
+        let mut all = vec!["--slow", "0", "--lan", "80mbit", "--uplink", "80mbit", "--server-link", "80mbit"];
+        all.extend(options);
+        let swarm = Swarm { campus: Campus::up(&all), tracker: None };
+        make_key(swarm.campus.shared(), "base-1");
+        for host in swarm.hosts() {
+            let etc = swarm.campus.path(&host).join("etc/labtools");
+            fs::copy(swarm.campus.shared().join("base-1.pub"), etc.join("keys/base-1.pub")).unwrap();
+            fs::write(etc.join("seedctl.ini"), "[tracker]\ninterval_seconds=2\n").unwrap();
+        }
+        swarm
+    }
+
+    pub fn key(&self) -> PathBuf {
+        self.campus.shared().join("base-1")
+    }
+
+    fn hosts(&self) -> Vec<String> {
+        let hosts = self.campus.script("hosts", &[]);
+        hosts.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+    }
+
+    /// What is at a path of a host.
+    pub fn path(&self, host: &str, path: &str) -> PathBuf {
+        self.campus.path(host).join(path.trim_start_matches('/'))
+    }
+
+    pub fn image(&self, host: &str, generation: u64) -> PathBuf {
+        self.path(host, &format!("qcow2/backing/{NAME}/{generation}.qcow2"))
+    }
+
+    /// Starts the tracker; it listens when this comes back.
+    pub fn start_tracker(&mut self) {
+        let mut command = self.campus.on("server", &[BINARY, "track", "-v"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("listening at"));
+        assert!(up.is_some(), "the tracker did not come up");
+        std::thread::spawn(move || lines.for_each(drop));
+        self.tracker = Some(child);
+    }
+
+    pub fn kill_tracker(&mut self) {
+        let mut tracker = self.tracker.take().unwrap();
+        tracker.kill().unwrap();
+        tracker.wait().unwrap();
+    }
+
+    /// Starts seedctl on a host with a document.
+    pub fn start(&self, host: &str, arguments: &[&str], document: &str) -> Child {
+        self.start_by(host, &[], arguments, document)
+    }
+
+    /// The same, by another program.
+    pub fn start_by(&self, host: &str, by: &[&str], arguments: &[&str], document: &str) -> Child {
+        let mut command = self.campus.on(host, &[by, &[BINARY], arguments].concat());
+        // A file, for nobody waits for the other end of a pipe.
+        let mut input = tempfile::tempfile().unwrap();
+        input.write_all(document.as_bytes()).unwrap();
+        std::io::Seek::rewind(&mut input).unwrap();
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Runs seedctl on a host with a document.
+    pub fn run(&self, host: &str, arguments: &[&str], document: &str) -> Ended {
+        ended(self.start(host, arguments, document))
+    }
+
+    /// An image in the server's store, which is seeded there; its document.
+    pub fn publish(&self, offered: &Offered) -> String {
+        offered.store(&self.campus.path("server"), &self.key());
+        let document = offered.document(&self.key());
+        let ended = self.run("server", &["seed"], &document);
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        document
+    }
+
+    /// The torrents of a host, by what they carry.
+    pub fn status(&self, host: &str) -> Value {
+        let ended = self.run(host, &["status"], "");
+        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        let mut document: Value = serde_json::from_str(&ended.stdout).unwrap();
+        document["transfers"].take()
+    }
+
+    /// Runs a command on a host; what it printed.
+    pub fn shell(&self, host: &str, script: &str) -> String {
+        let output = self.campus.on(host, &["bash", "-c", script]).output().unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Asks aria2 of a host itself.
+    pub fn aria2(&self, host: &str, method: &str, parameters: Value) -> Value {
+        let secret = fs::read_to_string(self.path(host, "run/labtools/aria2.secret")).unwrap();
+        let mut all = vec![json!(format!("token:{secret}"))];
+        all.extend(parameters.as_array().unwrap().iter().cloned());
+        let call = json!({"jsonrpc": "2.0", "id": "1", "method": method, "params": all}).to_string();
+        let request = format!("POST /jsonrpc HTTP/1.0\r\nContent-Length: {}\r\n\r\n{call}", call.len());
+        let script = format!("exec 3<>/dev/tcp/127.0.0.1/6800; printf %s '{request}' >&3; cat <&3");
+        let answer = self.shell(host, &script);
+        let body = answer.split("\r\n\r\n").nth(1).unwrap();
+        serde_json::from_str::<Value>(body).unwrap()["result"].take()
+    }
+
+    /// Whatever lies in the store of a host, but for what is finished.
+    pub fn rubbish(&self, host: &str) -> Vec<String> {
+        let listed = self.shell(host, "cd /qcow2/backing && find . -name '.?*' -o -name '*.aria2' -o -name '*.tmp'");
+        listed.lines().filter(|line| *line != ".").map(str::to_owned).collect()
+    }
+
+    /// The image of a generation is on a host, whole, with everything that belongs to it and nothing else.
+    pub fn assert_arrived(&self, host: &str, offered: &Offered) {
+        let generation = offered.base.generation;
+        let server = self.image("server", generation);
+        let here = self.image(host, generation);
+        assert!(fs::read(&here).unwrap() == offered.image, "another image");
+        for ending in ["qcow2", "blocks", "torrent", "blocks.torrent", "manifest", "sig"] {
+            let (here, there) = (here.with_extension(ending), server.with_extension(ending));
+            let metadata = fs::metadata(&here).unwrap();
+            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o444, 0), "{ending}");
+            assert!(!there.exists() || fs::read(&here).unwrap() == fs::read(&there).unwrap(), "{ending}");
+        }
+        assert_eq!(self.rubbish(host), [""; 0]);
+    }
+
+    /// The host offers the image and the map.
+    pub fn assert_seeds(&self, host: &str, offered: &Offered) {
+        let status = self.status(host);
+        for infohash in [offered.base.infohash, offered.base.blocks_infohash] {
+            let transfer = of(&status, infohash);
+            assert_eq!(
+                (&transfer["state"], &transfer["present_bytes"]),
+                (&json!("complete"), &transfer["size_bytes"]),
+                "{status}"
+            );
+        }
+    }
+}
+
+impl Drop for Swarm {
+    fn drop(&mut self) {
+        if let Some(mut tracker) = self.tracker.take() {
+            let _ = tracker.kill();
+            let _ = tracker.wait();
+        }
+    }
+}
+
+/// One torrent of a status.
+pub fn of(status: &Value, infohash: InfoHash) -> Value {
+    let transfers = status["transfers"].as_array().unwrap();
+    let found = transfers.iter().find(|transfer| transfer["infohash"] == infohash.to_string());
+    found.unwrap_or_else(|| panic!("no {infohash} in {status}")).clone()
+}
+
+pub fn ended(child: Child) -> Ended {
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Where the bytes came from: building, outside, reused, zero. Together they are the image.
+pub fn origins(transfer: &Value) -> [u64; 4] {
+    let origins = ["building_bytes", "outside_bytes", "reused_bytes", "zero_bytes"].map(|key| transfer[key].as_u64().unwrap());
+    assert_eq!(origins.iter().sum::<u64>(), transfer["size_bytes"].as_u64().unwrap(), "{transfer}");
+    origins
+}
+
+/// The process of aria2 on a host, by who holds its lock.
+pub fn aria2_of(swarm: &Swarm, host: &str) -> PathBuf {
+    let lock = fs::metadata(swarm.path(host, "run/labtools/aria2.lock")).unwrap();
+    let holds = |process: &Path| {
+        let Ok(fds) = fs::read_dir(process.join("fd")) else { return false };
+        fds.flatten().any(|fd| fs::metadata(fd.path()).is_ok_and(|m| (m.dev(), m.ino()) == (lock.dev(), lock.ino())))
+    };
+    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let mut found: Vec<PathBuf> = processes.filter(|process| holds(process)).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn an_image_arrives_from_the_server_and_then_from_the_building() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "2"]);
+    swarm.start_tracker();
+    let mut image = noise(6 * MIB + 4711, 1);
+    image[MIB..2 * MIB].fill(0);
+    let offered = Offered::new(7, image, ANNOUNCE);
+    let document = swarm.publish(&offered);
+
+    let first = swarm.run("b1-h1", &["get"], &document);
+    assert_eq!(first.stderr, "");
+    let first = first.transfer();
+    assert_eq!(
+        (&first["state"], &first["changed"], &first["path"], &first["server_only"]),
+        (&json!("complete"), &json!(true), &json!("/qcow2/backing/windows/7.qcow2"), &json!(true))
+    );
+    assert_eq!(first["sha256"], offered.base.sha256.to_string());
+    assert_eq!(origins(&first), [0, offered.image.len() as u64 - MIB as u64, 0, MIB as u64]);
+    swarm.assert_arrived("b1-h1", &offered);
+    swarm.assert_seeds("b1-h1", &offered);
+
+    // The server is away: all comes from the other host.
+    swarm.run("server", &["stop", "--all"], "");
+    let second = swarm.run("b1-h2", &["get"], &document).transfer();
+    assert_eq!(origins(&second), [offered.image.len() as u64 - MIB as u64, 0, 0, MIB as u64]);
+    assert_eq!(second["server_only"], false);
+    swarm.assert_arrived("b1-h2", &offered);
+
+    // Again: nothing changes but the lists of the process.
+    let inode = fs::metadata(swarm.image("b1-h2", 7)).unwrap().ino();
+    let again = swarm.run("b1-h2", &["get"], &document).transfer();
+    assert_eq!((&again["changed"], &again["building_bytes"]), (&json!(false), &second["building_bytes"]));
+    assert_eq!(fs::metadata(swarm.image("b1-h2", 7)).unwrap().ino(), inode);
+    swarm.assert_seeds("b1-h2", &offered);
+}
+
+#[test]
+fn aria2_can_do_nothing_but_its_work_and_outlives_us() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(MIB, 2), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    swarm.run("b1-h1", &["get"], &document).transfer();
+
+    let process = aria2_of(&swarm, "b1-h1");
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let nobody = "65534\t65534\t65534\t65534";
+    for line in
+        [&format!("Uid:\t{nobody}"), &format!("Gid:\t{nobody}"), "Groups:\t", "NoNewPrivs:\t1", "CapEff:\t0000000000000000"]
+    {
+        assert!(status.lines().any(|found| found.trim_end() == line.trim_end()), "{line}: {status}");
+    }
+    assert!(status.contains("SigBlk:\t0000000000000000"), "{status}");
+    // Its secret is in no place that others see.
+    let secret = fs::read_to_string(swarm.path("b1-h1", "run/labtools/aria2.secret")).unwrap();
+    assert_eq!(fs::metadata(swarm.path("b1-h1", "run/labtools/aria2.secret")).unwrap().mode() & 0o777, 0o600);
+    for file in ["cmdline", "environ"] {
+        let text = fs::read(process.join(file)).unwrap();
+        assert!(!String::from_utf8_lossy(&text).contains(&secret), "{file}");
+    }
+    assert_eq!(secret.len(), 32);
+    // What it seeds it can only read: the finished image, by the name that it has now.
+    let image = swarm.image("b1-h1", 7);
+    let finished = fs::metadata(&image).unwrap().ino();
+    let fds = fs::read_dir(process.join("fd")).unwrap().flatten().map(|entry| entry.path());
+    let open: Vec<PathBuf> = fds.filter(|fd| fs::metadata(fd).is_ok_and(|m| m.ino() == finished)).collect();
+    assert_eq!(open.len(), 1);
+    let info = fs::read_to_string(process.join("fdinfo").join(open[0].file_name().unwrap())).unwrap();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+    assert_eq!(u32::from_str_radix(flags, 8).unwrap() & 0o3, 0, "{info}");
+    // Its RPC listens on loopback only.
+    let listening = swarm.shell("b1-h1", "ss -Htln");
+    let rpc: Vec<&str> = listening.lines().filter(|line| line.contains(":6800 ")).collect();
+    assert!(!rpc.is_empty() && rpc.iter().all(|line| line.contains("127.0.0.1:") || line.contains("[::1]:")), "{listening}");
+    // Much is said to nobody: the pipe that it spoke to is closed.
+    swarm.kill_tracker();
+    swarm.run("b1-h1", &["stop"], &swarm.run("b1-h1", &["get"], &document).stdout);
+    assert!(swarm.run("b1-h1", &["seed"], &document).transfer()["changed"] == true);
+    assert!(process.exists());
+}
+
+#[test]
+fn a_building_is_waited_for_and_then_seeding_stops() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "2", "--lan", "40mbit"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(12 * MIB, 3), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let first = swarm.run("b1-h1", &["get"], &document).stdout;
+    let second = swarm.start("b1-h2", &["get"], &document);
+    // It has announced itself, and is not complete.
+    while of(&swarm.status("b1-h1"), offered.base.infohash)["building"]["incomplete"] != 1 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let hurried = swarm.run("b1-h1", &["wait", "--timeout", "0"], &first);
+    assert_eq!((hurried.status, hurried.stdout.as_str()), (Some(75), ""), "{hurried:?}");
+    let waiting = swarm.start("b1-h1", &["wait"], &first);
+    let second = ended(second);
+    second.transfer();
+    let waited = ended(waiting);
+    assert_eq!((waited.status, &waited.stdout), (Some(0), &first), "the document is passed on as it came");
+
+    let status = swarm.status("b1-h1");
+    let image = of(&status, offered.base.infohash);
+    assert_eq!((&image["building"]["complete"], &image["building"]["incomplete"]), (&json!(2), &json!(0)));
+    assert!(image["uploaded_bytes"].as_u64().unwrap() > 0, "{image}");
+    assert_eq!((&image["name"], &image["generation"], &image["what"]), (&json!(NAME), &json!(7), &json!("image")));
+    let ratio = swarm.run("b1-h1", &["wait", "--ratio", "1000", "--timeout", "1"], &first);
+    assert_eq!(ratio.status, Some(75));
+
+    let dry = swarm.run("b1-h1", &["stop", "--dry-run"], &first).transfer();
+    assert_eq!((&dry["state"], &dry["changed"]), (&json!("stopped"), &json!(true)));
+    swarm.assert_seeds("b1-h1", &offered);
+    for changed in [true, false] {
+        let stopped = swarm.run("b1-h1", &["stop"], &first).transfer();
+        assert_eq!(
+            (&stopped["state"], &stopped["changed"], &stopped["path"]),
+            (&json!("stopped"), &json!(changed), &second.transfer()["path"])
+        );
+        assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
+    }
+    // The tracker was told.
+    assert_eq!(of(&swarm.status("b1-h2"), offered.base.infohash)["building"]["complete"], 1);
+    swarm.assert_arrived("b1-h1", &offered);
+
+    // After a boot: from the store alone.
+    swarm.run("b1-h1", &["stop", "--all"], "");
+    let none = swarm.status("b1-h1");
+    assert_eq!((&none["transfers"], &none["missing"][0]["key"]), (&json!([]), &json!("aria2")));
+    for changed in [true, false] {
+        let seeded = swarm.run("b1-h1", &["seed", "--all"], "");
+        assert_eq!((seeded.status, seeded.stderr.as_str()), (Some(0), ""), "{seeded:?}");
+        let seeded: Value = serde_json::from_str(&seeded.stdout).unwrap();
+        assert_eq!(seeded["transfers"]["changed"], changed);
+    }
+    swarm.assert_seeds("b1-h1", &offered);
+}
+
+#[test]
+fn a_new_image_takes_from_the_old_one_what_they_share() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    // A disk of which every sixth MiB is not used; the next has 14 % changed, in places all over it, and is converted anew: what
+    // was not used and now is moves everything behind it.
+    let convert = |raw: &[u8], name: &str| {
+        fs::write(path("raw"), raw).unwrap();
+        let output =
+            Command::new("qemu-img").args(["convert", "-O", "qcow2", &path("raw"), &path(name)]).output().expect("qemu-img");
+        assert!(output.status.success(), "{output:?}");
+        fs::read(path(name)).unwrap()
+    };
+    let mut raw = noise(48 * MIB, 4);
+    (0..48).step_by(6).for_each(|mib| raw[mib * MIB..(mib + 1) * MIB].fill(0));
+    let old = Offered::new(7, convert(&raw, "old"), ANNOUNCE);
+    let changed = [5, 14, 23, 32, 41].map(|mib| mib * MIB..(mib + 1) * MIB);
+    changed.into_iter().enumerate().for_each(|(seed, range)| raw[range].copy_from_slice(&noise(MIB, 100 + seed as u64)));
+    raw[6 * MIB..6 * MIB + MIB / 2].copy_from_slice(&noise(MIB / 2, 200));
+    let new = Offered::new(8, convert(&raw, "new"), ANNOUNCE);
+    let document = swarm.publish(&new);
+
+    old.store(&swarm.campus.path("b1-h1"), &swarm.key());
+    let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
+    let [building, outside, reused, zero] = origins(&transfer);
+    swarm.assert_arrived("b1-h1", &new);
+    let size = new.image.len() as f64;
+    let changed = 5.5 * MIB as f64 / size;
+    let fetched = (building + outside) as f64 / size;
+    println!(
+        "an image of {:.1} MB, {:.0} % of it changed and the rest moved: {:.0} % fetched, {reused} bytes from the old one, {zero} zeros",
+        size / 1e6,
+        100.0 * changed,
+        100.0 * fetched
+    );
+    assert!(fetched < changed + 0.06, "{transfer}");
+    assert!(fetched >= changed - 0.01, "{transfer}");
+}
+
+#[test]
+fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let old = Offered::new(7, noise(2 * MIB, 5), ANNOUNCE);
+    let mut image = old.image.clone();
+    image.rotate_left(64 << 10);
+    image.extend(noise(MIB, 6));
+    let new = Offered::new(8, image, ANNOUNCE);
+    let document = swarm.publish(&new);
+    let old_image = swarm.image("b1-h1", 7);
+    let half = old.image.len() as u64 / 2;
+    type Damage = fn(&Path, &Offered);
+    let cases: [(&str, Damage, u64); 8] = [
+        ("whole", |_, _| {}, 2 * MIB as u64),
+        ("missing", |path, _| fs::remove_file(path).unwrap(), 0),
+        ("without its map", |path, _| fs::remove_file(path.with_extension("blocks")).unwrap(), 2 * MIB as u64),
+        ("longer", |path, old| fs::write(path, [old.image.clone(), noise(100_000, 7)].concat()).unwrap(), half),
+        ("shorter", |path, old| fs::write(path, &old.image[..old.image.len() - 5]).unwrap(), half),
+        (
+            "corrupt",
+            |path, old| {
+                let mut image = old.image.clone();
+                (0..10).for_each(|place| image[place * 200_000] ^= 1);
+                fs::write(path, image).unwrap();
+            },
+            0,
+        ),
+        (
+            "with the map of another",
+            |path, _| {
+                fs::write(path.with_extension("blocks"), Offered::new(1, noise(2 * MIB, 8), ANNOUNCE).map).unwrap();
+            },
+            0,
+        ),
+        (
+            "with the new image's map",
+            |path, old| {
+                let mut map = old.map.clone();
+                map.reverse();
+                fs::write(path.with_extension("blocks"), map).unwrap();
+            },
+            0,
+        ),
+    ];
+    for (case, damage, at_least) in cases {
+        let directory = swarm.path("b1-h1", "qcow2/backing");
+        fs::remove_dir_all(&directory).unwrap();
+        fs::create_dir(&directory).unwrap();
+        old.store(&swarm.campus.path("b1-h1"), &swarm.key());
+        // As root may: the files are read-only.
+        damage(&old_image, &old);
+        let ended = swarm.run("b1-h1", &["get"], &document);
+        let transfer = ended.transfer();
+        let [_, _, reused, _] = origins(&transfer);
+        println!("{case}: {reused} of {} bytes reused", new.image.len());
+        assert!(reused >= at_least, "{case}: {transfer}");
+        swarm.assert_arrived("b1-h1", &new);
+        swarm.run("b1-h1", &["stop"], &ended.stdout).transfer();
+    }
+}
+
+#[test]
+fn images_of_any_length_arrive() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let piece = crate::offered::PIECE_BYTES;
+    let images = [noise(1, 9), vec![0], vec![0; 3 * piece], noise(2 * piece, 10), noise(64 << 10, 11), noise(piece + 1, 12)];
+    for (generation, image) in images.into_iter().enumerate() {
+        let offered = Offered::new(generation as u64, image, ANNOUNCE);
+        let document = swarm.publish(&offered);
+        let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
+        let [.., zero] = origins(&transfer);
+        if offered.image.iter().all(|byte| *byte == 0) {
+            assert_eq!(
+                (zero, fs::metadata(swarm.image("b1-h1", generation as u64)).unwrap().blocks()),
+                (offered.image.len() as u64, 0)
+            );
+        }
+        swarm.assert_arrived("b1-h1", &offered);
+        swarm.assert_seeds("b1-h1", &offered);
+    }
+}
+
+#[test]
+fn a_host_that_reaches_nobody_but_the_server_is_named() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--wireless", "--wireless-link", "40mbit"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(2 * MIB, 13), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    swarm.run("b1-h1", &["get"], &document).transfer();
+    let transfer = swarm.run("wireless", &["get"], &document).transfer();
+    assert_eq!((&transfer["server_only"], &transfer["building_bytes"]), (&json!(true), &json!(0)));
+    let status = of(&swarm.status("wireless"), offered.base.infohash);
+    let warned = status["warnings"].to_string();
+    assert!(status["gateway"] == true || warned.contains("it only ever reached servers"), "{status}");
+}
+
+#[test]
+fn a_gateway_keeps_to_the_budget_of_its_building() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "40mbit"]);
+    let settings = "[tracker]\ninterval_seconds=2\n[building.b1]\nuplink_bytes_per_second=700000\n";
+    fs::write(swarm.path("server", "etc/labtools/seedctl.ini"), settings).unwrap();
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(30 * MIB, 14), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let getting = swarm.start("b1-h1", &["get"], &document);
+    let gid = json!([offered.base.infohash.to_string()[..16]]);
+    while !swarm.path("b1-h1", "run/labtools/aria2.secret").exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let limit = |swarm: &Swarm| swarm.aria2("b1-h1", "aria2.getOption", gid.clone())["max-download-limit"].clone();
+    while limit(&swarm) != "700000" {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    // The budget is lifted: so is the limit, at once, without beginning anew.
+    let before =
+        swarm.aria2("b1-h1", "aria2.tellStatus", gid.clone())["completedLength"].as_str().unwrap().parse::<u64>().unwrap();
+    fs::write(swarm.path("server", "etc/labtools/seedctl.ini"), "[tracker]\ninterval_seconds=2\n").unwrap();
+    swarm.kill_tracker();
+    swarm.start_tracker();
+    while limit(&swarm) != "0" {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let after =
+        swarm.aria2("b1-h1", "aria2.tellStatus", gid.clone())["completedLength"].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(after >= before, "{before} {after}");
+    assert_eq!(ended(getting).transfer()["gateway"], true);
+    swarm.assert_arrived("b1-h1", &offered);
+}
