@@ -37,7 +37,7 @@ pub struct Common {
     /// Take DIR for the machine's root directory
     #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
     pub root: PathBuf,
-    /// Read the configuration from DIR instead of /etc/labtools
+    /// Read configuration from DIR instead of /etc/labtools
     #[arg(long, global = true, value_name = "DIR")]
     pub config: Option<PathBuf>,
 }

@@ -146,9 +146,7 @@ fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) ->
         {
             let mut words = String::new();
             let _ = said.take(4096).read_to_string(&mut words); // what there is
-            return Err(
-                Exit::Unavailable.error(format_args!("starting aria2: it ended at once ({status}): {}", last_cause(&words)))
-            );
+            return Err(Exit::Unavailable.error(format_args!("starting aria2: it ended at once ({status}): {}", cause(&words))));
         }
         // Another seedctl may be starting it: then the secret is new in a moment.
         let patience = if Exit::of(&error) == Exit::Config { Duration::from_secs(5) } else { START };
@@ -159,9 +157,9 @@ fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) ->
     }
 }
 
-/// aria2 tells a failure as a log line, and its causes in the lines after it.
-fn last_cause(words: &str) -> &str {
-    let line = words.lines().rfind(|line| line.contains("cause:") || line.contains("rror"));
+/// aria2 tells a failure as a log line, and its causes in the lines after it; what follows from it is told later.
+fn cause(words: &str) -> &str {
+    let line = words.lines().find(|line| line.contains("cause: ")).or_else(|| words.lines().rfind(|line| line.contains("rror")));
     line.map_or("it did not say why", |line| line.rsplit("cause: ").next().unwrap_or(line).trim())
 }
 
@@ -255,10 +253,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cause_is_the_last_thing_that_aria2_says() {
-        let words = "\n11/23 07:28:42 [ERROR] IPv4 RPC: failed to bind TCP port 16800\nException: [SocketCore.cc:312] errorCode=1 Failed to bind a socket, cause: Address already in use\n";
-        assert_eq!(last_cause(words), "Address already in use");
-        assert_eq!(last_cause(""), "it did not say why");
+    fn the_cause_is_found_in_what_aria2_says() {
+        let words = "\n11/23 07:28:42 [ERROR] IPv4 RPC: failed to bind TCP port 16800\nException: [SocketCore.cc:312] errorCode=1 Failed to bind a socket, cause: Address already in use\n\
+                     Exception: [DownloadEngineFactory.cc:219] errorCode=1 Failed to setup RPC server.\n";
+        assert_eq!(cause(words), "Address already in use");
+        assert_eq!(cause(""), "it did not say why");
     }
 
     #[test]

@@ -234,7 +234,7 @@ pub struct Building {
     pub incomplete: u64,
     /// Whether the asking host may fetch from outside.
     pub gateway: bool,
-    /// What the gateways of the building together may fetch from outside; absent for no limit.
+    /// What each gateway of the building may fetch from outside, its share of the budget; absent for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink_bytes_per_second: Option<u64>,
     /// How many servers have all of it.

@@ -117,8 +117,8 @@ pub struct Get {
     /// Take an image that is older than the current one
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// Give up when nothing has arrived for N seconds
-    #[arg(long, value_name = "N", default_value_t = 3600)]
+    /// Give up after N seconds without progress (3600)
+    #[arg(long, value_name = "N", default_value_t = 3600, hide_default_value = true)]
     pub timeout: u64,
     /// Say what would be done, and write nothing
     #[arg(long)]

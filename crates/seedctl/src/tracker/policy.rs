@@ -64,8 +64,10 @@ impl Policy {
         }
     }
 
-    /// What a building's gateways together may fetch from outside; `None` for no limit.
+    /// What each of a building's gateways may fetch from outside, its share of the building's budget; `None` for no limit.
     pub fn uplink_bytes_per_second(&self, building: &str) -> Option<u64> {
-        self.buildings.get(building).and_then(|building| building.uplink_bytes_per_second)
+        let together = self.buildings.get(building)?.uplink_bytes_per_second?;
+        let gateways = self.gateways(&Place::Building(building.to_owned())) as u64;
+        Some((together / gateways.max(1)).max(1))
     }
 }

@@ -1,5 +1,7 @@
 //! What may go wrong while an image arrives, each as it happens.
 
+#![allow(clippy::print_stdout, reason = "figures")]
+
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;

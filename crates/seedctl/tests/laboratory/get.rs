@@ -3,6 +3,8 @@
 //! `LABTOOLS_SABOTAGE=skip-digest`, in a debug build, takes any image for the one in the manifest: then
 //! `what_has_another_digest_than_the_manifest_says_never_appears` must fail.
 
+#![allow(clippy::print_stdout, reason = "figures")]
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::MetadataExt;
