@@ -30,6 +30,17 @@ impl AsRef<Common> for Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the tracker, which introduces the hosts of a room to each other
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Runs until SIGTERM or SIGINT,
+then writes the section tracker. Serves the images whose signed manifests are
+in /qcow2/backing to the networks of /etc/labtools/campus.ini; SIGHUP reads the
+images again. What it knows of hosts comes again by itself after a restart.
+
+Example: what it tells Prometheus
+  seedctl track &
+  curl -s http://127.0.0.1:6969/metrics
+
+See seedctl-track(8) for who is introduced to whom, and for its files.")]
     Track(Track),
     /// Get an image: from the old one, from the building, from the servers
     #[command(after_help = "\

@@ -11,7 +11,7 @@ mod swarm;
 mod whitelist;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -201,7 +201,7 @@ impl Tracker {
     }
 
     /// What it did, for the document at its end.
-    pub fn summary(&self, listen: std::net::SocketAddr) -> report::Tracker {
+    pub fn summary(&self, listen: SocketAddr) -> report::Tracker {
         report::Tracker {
             changed: false,
             listen,

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use clap::CommandFactory;
 use manifest::{Hex, InfoHash};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -317,6 +318,19 @@ fn what_is_set_up_wrongly_is_said_before_anything_is_served() {
     let (status, stderr) = refusal(|machine| machine.write("seedctl.ini", "[tracker]\nlisten=192.0.2.1:6969\n"));
     assert_eq!(status, 73);
     assert!(stderr.starts_with("seedctl: listening at 192.0.2.1:6969: "), "{stderr}");
+}
+
+#[test]
+fn the_page_and_the_help_say_how_to_use_it() {
+    let command = seedctl::request::Arguments::command();
+    let track = command.find_subcommand("track").unwrap();
+    jsonpipe::testkit::man_page_names_every_flag(track, include_str!("../../../man/seedctl-track.8"));
+    let help = Command::new(BINARY).args(["track", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(help.contains("seedctl-track(8)"));
 }
 
 #[test]

@@ -75,6 +75,16 @@ impl Announce {
 }
 
 impl Event {
+    /// For people, in a line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Event::None => "is there",
+            Event::Started => "starts",
+            Event::Completed => "is complete",
+            Event::Stopped => "stops",
+        }
+    }
+
     fn parse(text: &str) -> Option<Event> {
         match text {
             "" | "empty" => Some(Event::None),

@@ -116,7 +116,7 @@ impl Port {
         match answered {
             Ok((said, told)) => {
                 let Announce { infohash, port, left, event, .. } = said;
-                self.pipe.note(format_args!("{infohash}: {address} port {port}: {event:?}, left {left}"));
+                self.pipe.note(format_args!("{address} port {port} {}, {left} bytes left of {infohash}", event.as_str()));
                 told
             }
             Err(refusal) => {

@@ -55,6 +55,11 @@ impl Policy {
         3 * self.interval
     }
 
+    /// How long after its start the tracker does not yet know everybody. Clients take a second or two more than an interval.
+    pub fn settling(&self) -> Duration {
+        2 * self.interval
+    }
+
     /// How many hosts of a place are told what is outside of it.
     pub fn gateways(&self, place: &Place) -> usize {
         match place {

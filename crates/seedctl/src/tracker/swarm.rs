@@ -4,7 +4,7 @@
 //! - While nobody in a building has everything, its *gateways*, the first few in the order in which its hosts came, are also told
 //!   the servers and the gateways of the other buildings. Once one has everything, nobody there needs the outside.
 //! - A gateway that is silent for three intervals is gone; one that gets nothing for three intervals, though somebody outside has
-//!   everything, goes to the end of the order. So does nobody else: what it fetched so far is in its building.
+//!   everything, goes to the end of the order. Its building still knows it: what it has got is not fetched again.
 //! - A host that gets nothing for three intervals though its building has everything is treated as if the building had not.
 //! - Servers are told other servers while they lack something, wireless hosts the servers, a few hosts at a time.
 //! - Who has everything opens nothing, and is told nobody.
@@ -166,7 +166,7 @@ impl Swarm {
             return Ok(Answer { interval: policy.interval, complete, incomplete, peers: Vec::new() });
         }
         // What is there already when a tracker starts need not be introduced again; the others of its building come first.
-        let resumed = now < policy.interval && said.event != Event::Started;
+        let resumed = now < policy.settling() && said.event != Event::Started;
         if !self.peers.contains_key(&key) {
             self.make_room(address)?;
             self.insert(now, net, key, said, resumed);
