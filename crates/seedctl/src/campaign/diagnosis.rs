@@ -127,9 +127,10 @@ fn slow_host(machine: &Known, all: &[Known]) -> Option<Finding> {
 }
 
 fn wireless(machine: &Known) -> Option<Finding> {
-    let seen = "on a wireless network: it had the image from the servers alone".into();
+    let alone = machine.server_only.unwrap_or(machine.building_bytes == Some(0));
+    let seen = if alone { "on a wireless network: it only ever reached the servers" } else { "on a wireless network" };
     let likely = vec!["meant to be there; on a cable it would take part in its room"];
-    (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen, likely))
+    (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen.into(), likely))
 }
 
 /// A gateway has nothing from its building at first, and others had nothing to give before.
