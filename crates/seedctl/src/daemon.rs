@@ -4,8 +4,6 @@
 //! environment. That it lives is known by a kernel lock on an open file that it inherits: the lock is gone when it is, however
 //! it ended. Others only look whether the lock could be had, and so never hold it by accident.
 
-#![allow(unsafe_code, reason = "between fork and exec belongs to whoever swears to keep its rules")]
-
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -203,6 +201,7 @@ fn configuration(settings: &Aria2, secret: &SecretString) -> String {
 }
 
 /// Starts it; what it says until it is up can be read from the file.
+#[expect(unsafe_code, reason = "the time between fork and exec belongs to whoever swears to keep its rules")]
 fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result<(Child, File)> {
     let identity = Identity::resolve(&settings.user)?;
     if !nix::unistd::geteuid().is_root() {

@@ -200,31 +200,30 @@ fn killed_before_any_step_the_next_call_succeeds_and_leaves_nothing_behind() {
     let offered = Offered::new(8, image, ANNOUNCE);
     let document = swarm.publish(&offered);
     let store = swarm.path("b1-h1", "qcow2/backing");
-    // All that changes what is on the disk but for what only leads up to a rename.
-    const STEPS: &str = "rename,unlinkat,fchown,pwrite64";
     let mut killed = 0;
-    for step in 1.. {
-        fs::remove_dir_all(&store).unwrap();
-        fs::create_dir(&store).unwrap();
-        old.store(&swarm.campus.path("b1-h1"), &swarm.key());
-        let kill = format!("inject={STEPS}:signal=SIGKILL:when={step}");
-        let traced = format!("trace={STEPS}");
-        let by = ["strace", "-qq", "-o", "/dev/null", "-e", &traced, "-e", &kill];
-        let output = swarm.start_by("b1-h1", &by, &["get"], &document).wait_with_output().unwrap();
-        let done = output.status.success();
-        // Whatever was there, an image that has its name is whole.
-        let finished = swarm.image("b1-h1", 8);
-        assert!(!finished.exists() || fs::read(&finished).unwrap() == offered.image, "step {step}");
-        let next = swarm.run("b1-h1", &["get"], &document);
-        assert_eq!(next.status, Some(0), "step {step}: {next:?}");
-        swarm.assert_arrived("b1-h1", &offered);
-        swarm.assert_seeds("b1-h1", &offered);
-        swarm.run("b1-h1", &["stop"], &next.stdout).transfer();
-        if done {
-            break;
+    // What changes the disk, but for what only leads up to a rename.
+    for call in ["rename", "unlinkat", "fchown", "pwrite64"] {
+        for step in 1.. {
+            fs::remove_dir_all(&store).unwrap();
+            fs::create_dir(&store).unwrap();
+            old.store(&swarm.campus.path("b1-h1"), &swarm.key());
+            let (trace, kill) = (format!("trace={call}"), format!("inject={call}:signal=SIGKILL:when={step}"));
+            let by = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
+            let output = swarm.start_by("b1-h1", &by, &["get"], &document).wait_with_output().unwrap();
+            // Whatever was there, an image that has its name is whole.
+            let finished = swarm.image("b1-h1", 8);
+            assert!(!finished.exists() || fs::read(&finished).unwrap() == offered.image, "{call} {step}");
+            let next = swarm.run("b1-h1", &["get"], &document);
+            assert_eq!(next.status, Some(0), "{call} {step}: {next:?}");
+            swarm.assert_arrived("b1-h1", &offered);
+            swarm.assert_seeds("b1-h1", &offered);
+            swarm.run("b1-h1", &["stop"], &next.stdout).transfer();
+            if output.status.success() {
+                break;
+            }
+            assert_eq!(output.status.signal(), Some(9), "{call} {step}: {output:?}");
+            killed += 1;
         }
-        assert_eq!(output.status.signal(), Some(9), "step {step}: {output:?}");
-        killed += 1;
     }
     println!("killed before each of {killed} steps");
     assert!(killed > 15);
