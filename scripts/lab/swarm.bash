@@ -2,6 +2,10 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154
 
+# aria2 asks several peers for the same piece when 20 are left to get. That is nothing of a real image, and would be all of
+# a small one; so its pieces are small, too.
+piece_bytes=$((64 << 10))
+
 swarm_packages() {
     "$here/campus" packages
     printf '%s\n' aria2 openssl qemu-utils
@@ -16,7 +20,7 @@ swarm_needs() { # swarm_needs PROGRAM...
 
 # A work directory that is gone at the end, and the campus in it, too.
 swarm_begin() { # swarm_begin BYTES: of the disk in $work/1.qcow2
-    work=$(mktemp -d "/tmp/labtools-swarm.XXXXXX")
+    work=$(mktemp -d "${swarm_place:-/tmp}/labtools-swarm.XXXXXX")
     chmod 755 "$work" # the aria2 of a host is nobody
     trap 'swarm_end' EXIT
     trap 'exit 130' INT
@@ -74,7 +78,7 @@ publish() { # publish GENERATION FILE: a copy of FILE becomes the image; its doc
     cp "$2" "$store/$1.qcow2"
     chmod 0444 "$store/$1.qcow2"
     printf '[image]\nname=lab\ntitle=Lab\nostype=linux\ngeneration=%s\npiece_bytes=%s\ntrackers=%s\n' \
-        "$1" $((256 << 10)) http://10.0.0.2:6969/announce |
+        "$1" "$piece_bytes" http://10.0.0.2:6969/announce |
         campus run server mkimg-torrent create --key "$work/base.key" >"$work/lab-$1.json"
 }
 listens() {
