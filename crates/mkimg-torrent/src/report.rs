@@ -42,7 +42,7 @@ pub struct Verification {
 /// Something that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
-    /// `manifest`, `torrent_file`, `blocks_torrent_file`, `size`, `virtual_bytes`, `sha256`, `pieces` or `blocks`.
+    /// `manifest`, `torrent_file`, `blocks_torrent_file`, `size`, `sha256`, `pieces` or `blocks`.
     pub what: &'static str,
     /// In words.
     pub reason: String,

@@ -118,7 +118,7 @@ pub struct Image {
     pub created_at: Option<String>,
     /// The announce URLs, the first choice first.
     pub trackers: Vec<String>,
-    /// A line for people, in the torrents and the Metalink.
+    /// A line for people, in the torrents.
     pub comment: Option<String>,
     /// Goes into the infohash, so that two sources of the same image have swarms of their own.
     pub source: Option<String>,

@@ -79,7 +79,7 @@ Ends when the tracker says that every host of the own building that takes part
 has the whole image, and what else was asked for is met, too.
 
 Example: seed until the building is complete and half an hour longer
-  seedctl wait --seconds 1800 < windows.json | seedctl stop")]
+  seedctl get < windows.json | seedctl wait --seconds 1800 | seedctl stop")]
     Wait(Wait),
     /// Stop seeding an image
     #[command(after_help = "\
