@@ -30,6 +30,7 @@ fn seedctl(arguments: &[&str], config: &Path, input: &str) -> Output {
         .args(arguments)
         .arg("--config")
         .arg(config)
+        .env("http_proxy", "http://127.0.0.1:1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -227,7 +228,7 @@ fn what_is_no_tracker_is_not_believed() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 65),
         ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", 65),
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 69),
-        ("HTTP/1.1 302 Found\r\nLocation: /swarms\r\nContent-Length: 0\r\n\r\n", 65),
+        ("HTTP/1.1 302 Found\r\nLocation: /swarms\r\nContent-Length: 0\r\n\r\n", 69),
         ("nonsense", 69),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
