@@ -100,6 +100,12 @@ impl Account {
         atomic::write(&path(common, infohash), 0o644, |file| file.write_all(&text))
     }
 
+    /// Counts what came. aria2 may say anything: its numbers are those of a program that listens to everybody.
+    fn add(&mut self, building: u64, outside: u64) {
+        self.building_bytes = self.building_bytes.saturating_add(building);
+        self.outside_bytes = self.outside_bytes.saturating_add(outside);
+    }
+
     /// What came over the network.
     fn network_bytes(&self) -> u64 {
         self.building_bytes.saturating_add(self.outside_bytes)
@@ -175,7 +181,7 @@ impl Counter {
                 self.highest = 0;
             }
         }
-        self.open += completed.saturating_sub(self.highest);
+        self.open = self.open.saturating_add(completed.saturating_sub(self.highest));
         self.highest = self.highest.max(completed);
         let (mut building, mut all) = (0_u128, 0_u128);
         for peer in peers {
@@ -193,22 +199,20 @@ impl Counter {
         }
         if let Some(share) = (u128::from(self.open) * building).checked_div(all) {
             let share = share as u64;
-            account.building_bytes += share;
-            account.outside_bytes += self.open - share;
+            account.add(share, self.open - share);
             self.open = 0;
         }
     }
 
     /// The end: `present` is the whole length.
     pub fn finish(mut self, account: &mut Account, length: u64) {
-        self.open += length.saturating_sub(self.highest);
+        self.open = self.open.saturating_add(length.saturating_sub(self.highest));
         // As the rest came. When nothing is known of that, from outside, unless nobody from outside was ever seen.
         let known = u128::from(account.network_bytes());
         let alone = if self.only_building == Some(true) { self.open } else { 0 };
         let share = (u128::from(self.open) * u128::from(account.building_bytes)).checked_div(known);
         let share = share.map_or(alone, |share| share as u64);
-        account.building_bytes += share;
-        account.outside_bytes += self.open - share;
+        account.add(share, self.open - share);
     }
 }
 
@@ -307,7 +311,7 @@ mod tests {
             let (here, mut counter) = (here(), Counter::new(present % (size + 1)));
             for (completed, near, far) in looks {
                 let peers = peers(&[("10.0.1.8", near.into()), ("10.0.3.8", far.into())]);
-                counter.look(&mut account, completed % (size + 1), &peers, Some(&here));
+                counter.look(&mut account, completed, &peers, Some(&here));
             }
             counter.finish(&mut account, size);
             account.close();
