@@ -3,7 +3,7 @@
 //! The id (gid) that a torrent has in aria2 is the beginning of its infohash. So adding one twice is refused at once, where aria2
 //! by itself would hand out a second id and let it fail later, and asking for a torrent needs no list.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -30,8 +30,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 const PEERS_MAX: &str = "55";
 
 /// What of a torrent's state is asked for.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "status",
+    "dir",
     "infoHash",
     "totalLength",
     "completedLength",
@@ -60,6 +61,8 @@ pub struct Rpc {
 pub struct Download {
     /// What it is doing.
     pub status: State,
+    /// Where its file is, or was when it was added.
+    pub dir: PathBuf,
     /// Which torrent it is.
     pub info_hash: Option<InfoHash>,
     /// How long its file is.
@@ -178,8 +181,9 @@ impl Rpc {
         self.call::<Version>("aria2.getVersion", &[]).map(|version| version.version)
     }
 
-    /// Adds a torrent, whose file is or will be `path`.
-    pub fn add(&self, torrent: &Torrent, path: &Path, trust: Trust) -> anyhow::Result<()> {
+    /// Adds a torrent, whose file is or will be `path`. It is announced every so many seconds, or without a number as often as
+    /// the tracker says: then aria2 keeps silent for two minutes when an announce failed, or brought it no peer within ten seconds.
+    pub fn add(&self, torrent: &Torrent, path: &Path, trust: Trust, interval_seconds: Option<u64>) -> anyhow::Result<()> {
         let directory = path.parent().and_then(Path::to_str);
         let name = path.file_name().and_then(|name| name.to_str());
         let (Some(directory), Some(name)) = (directory, name) else {
@@ -194,6 +198,7 @@ impl Rpc {
             "bt-seed-unverified": verified.to_string(),
             "bt-max-peers": PEERS_MAX,
             "file-allocation": "none",
+            "bt-tracker-interval": interval_seconds.unwrap_or(0).to_string(),
             // Until it is told to stop.
             "seed-ratio": "0.0",
         });

@@ -28,8 +28,8 @@ const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
 /// How soon a tracker that is not there is looked for again, the first time and at the latest.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How long aria2 may know no peer before the torrent is added again; twice as long the next time. By itself it would announce
-/// again after two minutes when an announce has failed.
+/// How long aria2 may know no peer before the torrent is added again, with a tracker that does not say how often it wants to hear
+/// from us; twice as long the next time. By itself aria2 may be silent for two minutes.
 const LONELY: Duration = Duration::from_secs(30);
 
 /// aria2's number for a disk that is full (aria2c(1), EXIT STATUS).
@@ -54,7 +54,8 @@ impl Fetch<'_> {
     pub fn fetch(&self, torrent: &Torrent, path: &Path, present: u64, account: &mut Account, doing: &str) -> anyhow::Result<()> {
         let reached = self.wait_for_tracker(torrent)?;
         let here = self.here(reached.own)?;
-        self.rpc.add(torrent, path, Trust::Check)?;
+        let interval = reached.building.map(|building| building.interval_seconds);
+        self.rpc.add(torrent, path, Trust::Check, interval)?;
         let mut following = Following {
             fetch: self,
             torrent,
@@ -62,6 +63,7 @@ impl Fetch<'_> {
             here,
             counter: Some(Counter::new(present)),
             limit: 0,
+            interval,
             next_ask: Instant::now(),
             ask_every: ASK,
             next_account: Instant::now() + ACCOUNT,
@@ -124,6 +126,8 @@ struct Following<'a> {
     counter: Option<Counter>,
     /// What aria2 was told, in bytes a second; 0 for no limit.
     limit: u64,
+    /// How often aria2 announces the torrent, where we told it.
+    interval: Option<u64>,
     next_ask: Instant,
     ask_every: Duration,
     next_account: Instant,
@@ -191,9 +195,10 @@ impl Following<'_> {
             match introduction::ask(&self.torrent.trackers, self.torrent.infohash) {
                 Ok(reached) => {
                     self.ask_every = ASK;
+                    let interval = reached.building.as_ref().map(|building| building.interval_seconds);
                     self.obey(account, reached)?;
-                    if self.lonely_since.elapsed() > self.lonely_for {
-                        self.add_again()?;
+                    if self.interval.is_none() && self.lonely_since.elapsed() > self.lonely_for {
+                        self.add_again(interval)?;
                     }
                 }
                 Err(_) => self.ask_every = (self.ask_every * 2).min(ASK_AFTER_FAILURES),
@@ -215,13 +220,13 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// The tracker is there, and aria2 knows nobody: its announce failed, and it would wait.
-    fn add_again(&mut self) -> anyhow::Result<()> {
+    /// The tracker is there, and aria2 knows nobody: it would wait before it announces itself.
+    fn add_again(&mut self, interval: Option<u64>) -> anyhow::Result<()> {
         self.fetch.pipe.note("no peers; adding the torrent to aria2 again");
         self.fetch.rpc.drop_torrent(self.torrent.infohash)?;
         crate::store::remove_control_file(self.path)?;
-        self.fetch.rpc.add(self.torrent, self.path, Trust::Check)?;
-        self.limit = 0;
+        self.fetch.rpc.add(self.torrent, self.path, Trust::Check, interval)?;
+        (self.limit, self.interval) = (0, interval);
         self.lonely_since = Instant::now();
         self.lonely_for *= 2;
         Ok(())

@@ -48,8 +48,10 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     let lock = lock(common)?;
     let there = offer.look(&signals)?.ok_or_else(interrupted)?;
     let rpc = daemon::ensure(common, &settings.aria2)?;
+    let left = offer.leave_others(&rpc)?;
     let get = Getting { common, pipe, signals: &signals, rpc: &rpc, offer: &offer, identity, options };
-    let report = if there == There::Whole { get.keep()? } else { get.renew()? };
+    let mut report = if there == There::Whole { get.keep()? } else { get.renew()? };
+    report.changed |= left;
     document.set("transfer", &report)?;
     Ok(Answer::yes(document).holding(lock).holding(signals))
 }
@@ -282,7 +284,7 @@ impl Getting<'_> {
         let file = self.offer.files.take(part)?;
         let path = self.offer.files.taken(part);
         // aria2 has compared every piece with its hash.
-        self.rpc.add(torrent, &path, Trust::Verified)?;
+        self.rpc.add(torrent, &path, Trust::Verified, None)?;
         offer::settle(self.rpc, self.signals, torrent.infohash, &path.display().to_string())?;
         Ok(file)
     }

@@ -164,6 +164,19 @@ impl Offer {
         Ok(changed)
     }
 
+    /// Takes the base's other generations out of aria2. It would keep the room of those that are collected for as long as it has
+    /// them open, and go on fetching what a call that was killed had begun. Whether there was one.
+    pub fn leave_others(&self, rpc: &Rpc) -> anyhow::Result<bool> {
+        let ours = [Part::Image, Part::Blocks].map(|part| self.torrent(part).infohash);
+        let mut changed = false;
+        for download in rpc.downloads()?.iter().filter(|download| self.files.holds(&download.dir)) {
+            if let Some(infohash) = download.info_hash.filter(|infohash| !ours.contains(infohash)) {
+                changed |= rpc.leave(infohash)?;
+            }
+        }
+        Ok(changed)
+    }
+
     /// Makes sure that a part that is finished is offered to others. Whether it was not before.
     pub fn seed(&self, rpc: &Rpc, signals: &Deferred, part: Part, trust: Trust) -> anyhow::Result<bool> {
         let torrent = self.torrent(part);
@@ -174,7 +187,7 @@ impl Offer {
         self.files.require(part, torrent.length)?;
         store::remove_control_file(&path)?;
         rpc.drop_torrent(torrent.infohash)?;
-        rpc.add(torrent, &path, trust)?;
+        rpc.add(torrent, &path, trust, None)?;
         let settled = settle(rpc, signals, torrent.infohash, &path.display().to_string());
         if settled.is_err() {
             rpc.drop_torrent(torrent.infohash)?;
@@ -186,15 +199,16 @@ impl Offer {
 /// Waits until aria2 offers a torrent of whose file nothing is missing. Status 65 when something is.
 pub fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
     let mut progress = Progress::new();
+    let not_whole = || Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it"));
     loop {
         let download = rpc.download(infohash)?;
         let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by somebody else"))?;
         let is_checking = download.verified_bytes();
         match download.status {
             State::Active if download.is_offered() => return Ok(()),
-            State::Active if is_checking.is_none() && download.completed_length > 0 => {
-                return Err(Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it")));
-            }
+            State::Active if is_checking.is_none() && download.completed_length > 0 => return Err(not_whole()),
+            // aria2 begins to fetch what is not right, and may not write to a file of the store: then it fails without a word.
+            State::Error if download.error_message.as_deref() == Some("") => return Err(not_whole()),
             State::Active | State::Waiting => {}
             _ => {
                 let message = download.error_message.unwrap_or_else(|| "aria2 does not say why".into());

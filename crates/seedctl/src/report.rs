@@ -239,6 +239,8 @@ pub struct Building {
     pub uplink_bytes_per_second: Option<u64>,
     /// How many servers have all of it.
     pub servers: u64,
+    /// How often a host that lacks something is to announce itself.
+    pub interval_seconds: u64,
 }
 
 /// The section `tracker`: what a tracker did between its start and its end.

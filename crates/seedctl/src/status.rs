@@ -174,6 +174,7 @@ mod tests {
             gateway: false,
             uplink_bytes_per_second: None,
             servers: 1,
+            interval_seconds: 10,
         };
         let account = |outside_bytes, gateway, reached: &[Origin]| Account {
             size_bytes: 1000,

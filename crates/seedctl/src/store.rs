@@ -130,7 +130,13 @@ impl Files {
         self.incoming().join(format!("{}.{}", self.generation, part.as_str()))
     }
 
-    /// Makes the directories, and puts back what an earlier call had taken over but not finished.
+    /// Whether a path is in the base's directory.
+    pub fn holds(&self, path: &Path) -> bool {
+        path.starts_with(&self.directory)
+    }
+
+    /// Makes the directories, and puts back what an earlier call had taken over but not finished. What arrived of other
+    /// generations goes: they are not the ones that are wanted now, and nobody else would ever remove it.
     pub fn prepare(&self, identity: Identity) -> anyhow::Result<()> {
         atomic::create_directory(&self.directory, 0o755)?;
         let (incoming, nursery) = (self.incoming(), self.nursery());
@@ -139,6 +145,11 @@ impl Files {
         make_directory(&incoming, 0o755).map_err(failed)?;
         make_directory(&nursery, 0o700).map_err(failed)?;
         own(&nursery, identity).map_err(failed)?;
+        let ours = [nursery.clone(), self.taken(Part::Image), self.taken(Part::Blocks)];
+        for other in entries(&incoming)?.into_iter().filter(|path| !ours.contains(path)) {
+            let is_directory = fs::symlink_metadata(&other).map_err(failed)?.is_dir();
+            if is_directory { fs::remove_dir_all(&other) } else { fs::remove_file(&other) }.map_err(failed)?;
+        }
         for part in [Part::Image, Part::Blocks] {
             match fs::rename(self.taken(part), self.arriving(part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),

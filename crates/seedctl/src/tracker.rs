@@ -100,9 +100,9 @@ impl Tracker {
         self.campus.find(address)
     }
 
-    /// Whether an announce may be for a torrent that was published since the store was read.
-    pub fn is_news(&self, address: IpAddr, said: &Announce) -> bool {
-        self.net(address).is_some() && !self.whitelist.torrents().contains_key(&said.infohash)
+    /// Whether a host may ask for a torrent that was published since the store was read.
+    pub fn is_news(&self, address: IpAddr, infohash: InfoHash) -> bool {
+        self.net(address).is_some() && !self.whitelist.torrents().contains_key(&infohash)
     }
 
     /// Reads the store again; what is newly wrong with single images. An error leaves everything as it was.
@@ -135,6 +135,7 @@ impl Tracker {
             gateway: false,
             uplink_bytes_per_second: self.policy.uplink_bytes_per_second(&net.building),
             servers: 0,
+            interval_seconds: self.policy.interval.as_secs(),
         };
         if let Some(swarm) = self.swarms.get_mut(&infohash) {
             swarm.sweep(now);

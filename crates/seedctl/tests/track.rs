@@ -18,6 +18,7 @@ use tracker::{BINARY, Running, prepare, publish};
 
 const IMAGE: InfoHash = Hex(*b"aaaaaaaaaaaaaaaaaaaa");
 const LATER: InfoHash = Hex(*b"bbbbbbbbbbbbbbbbbbbb");
+const LATEST: InfoHash = Hex(*b"cccccccccccccccccccc");
 const CAMPUS: &str = "\
 [net.servers]
 cidr=127.0.0.0/24
@@ -150,7 +151,7 @@ fn only_hosts_of_the_campus_and_torrents_of_the_store_are_served() {
     let building = get("127.0.1.1", to, &format!("/building?info_hash={IMAGE}"));
     let expected = concat!(
         r#"{"building":"b1","role":"lab","complete":0,"incomplete":1,"gateway":true,"#,
-        r#""uplink_bytes_per_second":12000000,"servers":0}"#
+        r#""uplink_bytes_per_second":12000000,"servers":0,"interval_seconds":10}"#
     );
     assert_eq!(body(&building), expected);
 }
@@ -209,6 +210,10 @@ fn an_image_that_is_published_later_is_found_when_it_is_asked_for() {
     let machine = Machine::new();
     let mut tracker = machine.tracker();
     publish(machine.root(), 8, LATER, 1 << 20);
+    let building = get("127.0.1.1", tracker.listen, &format!("/building?info_hash={LATER}"));
+    assert!(building.starts_with("HTTP/1.1 200 OK"), "{building}");
+    publish(machine.root(), 9, LATEST, 1 << 20);
+    assert!(announce("127.0.1.1", tracker.listen, LATEST, "left=5").starts_with("d8:complete"));
     assert!(announce("127.0.1.1", tracker.listen, LATER, "left=5").starts_with("d8:complete"));
     // One that is withdrawn is known until the store is read again.
     fs::remove_file(machine.root().join("qcow2/backing/windows/8.manifest")).unwrap();

@@ -95,7 +95,7 @@ impl Port {
         }
         match path {
             "/announce" => reply(StatusCode::OK, TEXT, self.announce(address, query).await),
-            "/building" => self.building(address, query),
+            "/building" => self.building(address, query).await,
             "/swarms" | "/metrics" if !self.may_look(address) => text(StatusCode::FORBIDDEN, "only for servers"),
             "/swarms" => json(&self.tracker.borrow_mut().snapshot()),
             "/metrics" => reply(StatusCode::OK, PROMETHEUS, self.tracker.borrow_mut().metrics().into_bytes()),
@@ -106,7 +106,7 @@ impl Port {
     async fn announce(&self, address: IpAddr, query: &str) -> Vec<u8> {
         let said = Announce::parse(query);
         if let Ok(said) = &said {
-            self.look_for_news(address, said).await;
+            self.look_for_news(address, said.infohash).await;
         }
         let started = std::time::Instant::now();
         let mut tracker = self.tracker.borrow_mut();
@@ -128,8 +128,8 @@ impl Port {
 
     /// An image may have been published since the store was read. A client that is refused comes again after two minutes only, so
     /// it waits here; the store is read once for all who wait.
-    async fn look_for_news(&self, address: IpAddr, said: &Announce) {
-        if self.tracker.borrow().is_news(address, said) {
+    async fn look_for_news(&self, address: IpAddr, infohash: InfoHash) {
+        if self.tracker.borrow().is_news(address, infohash) {
             let next = *self.read_at.borrow() + REREAD_INTERVAL;
             sleep_until(next).await;
             if *self.read_at.borrow() + REREAD_INTERVAL <= Instant::now() {
@@ -138,13 +138,16 @@ impl Port {
         }
     }
 
-    fn building(&self, address: IpAddr, query: &str) -> Response<Full<Bytes>> {
-        let mut tracker = self.tracker.borrow_mut();
-        let Some(net) = tracker.net(address).cloned() else { return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason()) };
+    async fn building(&self, address: IpAddr, query: &str) -> Response<Full<Bytes>> {
+        let net = self.tracker.borrow().net(address).cloned();
+        let Some(net) = net else { return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason()) };
         let Some(infohash) = query.strip_prefix("info_hash=").and_then(InfoHash::parse) else {
             return text(StatusCode::BAD_REQUEST, "expected info_hash= and 40 digits 0-9 and a-f");
         };
-        match tracker.building(address, &net, infohash) {
+        // A host asks before aria2 announces.
+        self.look_for_news(address, infohash).await;
+        let building = self.tracker.borrow_mut().building(address, &net, infohash);
+        match building {
             Some(building) => json(&building),
             None => text(StatusCode::NOT_FOUND, Refusal::UnknownTorrent.reason()),
         }

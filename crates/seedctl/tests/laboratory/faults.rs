@@ -266,3 +266,64 @@ fn aria2_that_does_not_know_the_secret_or_does_not_start_is_told() {
     fs::remove_file(&secret).unwrap();
     refused(78, "aria2.secret");
 }
+
+#[test]
+fn a_host_that_knows_nobody_yet_goes_on_announcing_itself() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    // Not less than the ten seconds after which aria2 without a peer falls silent by itself.
+    fs::write(swarm.path("server", "etc/labtools/seedctl.ini"), "[tracker]\ninterval_seconds=11\n").unwrap();
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(MIB, 33), ANNOUNCE);
+    offered.store(&swarm.campus.path("server"), &swarm.key());
+    let document = offered.document(&swarm.key());
+    let getting = swarm.start("b1-h1", &["get", "-v"], &document);
+    // Nobody seeds before it has announced itself twice.
+    wait_until("it announces itself again", || {
+        let said: serde_json::Value = serde_json::from_str(&swarm.run("server", &["swarm"], "").stdout).unwrap();
+        let swarms = said["swarm"]["swarms"].as_array().unwrap().clone();
+        let mut hosts = swarms.iter().filter_map(|swarm| swarm.pointer("/buildings/0/hosts/0"));
+        hosts.any(|host| host["first_seen_at"] != host["last_seen_at"])
+    });
+    swarm.publish(&offered);
+    let ended = ended(getting);
+    assert!(!ended.stderr.contains("adding the torrent"), "{}", ended.stderr);
+    ended.transfer();
+    swarm.assert_arrived("b1-h1", &offered);
+}
+
+#[test]
+fn a_new_generation_ends_what_is_left_of_the_others() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let old = Offered::new(7, noise(MIB, 34), ANNOUNCE);
+    let new = Offered::new(8, noise(MIB, 35), ANNOUNCE);
+    let document = swarm.publish(&old);
+    swarm.run("b1-h1", &["get"], &document).transfer();
+    swarm.assert_seeds("b1-h1", &old);
+    // It is collected, and of another one only a part ever came.
+    let image = swarm.image("b1-h1", 7);
+    fs::remove_file(&image).unwrap();
+    let incoming = image.with_file_name(".incoming");
+    fs::create_dir_all(incoming.join("6")).unwrap();
+    for left in ["6/image", "5.image"] {
+        fs::write(incoming.join(left), "a part").unwrap();
+    }
+    let document = swarm.publish(&new);
+    swarm.run("b1-h1", &["get"], &document).transfer();
+    swarm.assert_arrived("b1-h1", &new);
+    swarm.assert_seeds("b1-h1", &new);
+    assert_eq!(swarm.status("b1-h1")["transfers"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_file_of_which_nothing_is_right_is_not_seeded() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(MIB, 36), ANNOUNCE);
+    let mut wrong = Offered::new(7, noise(MIB, 36), ANNOUNCE);
+    wrong.map.fill(7);
+    wrong.store(&swarm.campus.path("b1-h1"), &swarm.key());
+    let ended = swarm.run("b1-h1", &["seed"], &offered.document(&swarm.key()));
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
+    assert!(ended.stderr.contains("7.blocks: it is not whole; seedctl get repairs it"), "{ended:?}");
+}
