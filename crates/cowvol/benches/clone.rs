@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use cowvol::Token;
-use cowvol::qcow2::CLUSTER_BYTES;
+use qcow2::CLUSTER_BYTES;
 use tempfile::TempDir;
 
 const RUNS: usize = 20;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use jsonpipe::{Common, Exit, ini};
 use manifest::{NAME_RULE, is_name};
+use qcow2::{Follow, Image};
 
-use crate::image::{Follow, Image};
 use crate::request::OfferedBase;
 
 /// Its rename is the commit of every switch-over to another generation.

@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
+use qcow2::read_header;
 
 use crate::base::{self, Base};
-use crate::image::read_header;
 use crate::overlay::{USERS, backing_name, parse_name};
 use crate::token::Token;
 use crate::{report, store};

@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use manifest::is_name;
+use qcow2::{Follow, Image, blank_overlay};
 use serde::{Deserialize, Serialize};
 
 use crate::base::Base;
-use crate::image::{Follow, Image};
-use crate::qcow2::blank_overlay;
 use crate::token::Token;
 
 /// Each user's directory is in here.

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use jsonpipe::{Common, Exit, ExitContext, Pipe, atomic, io_error};
+use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
 use crate::base;
-use crate::image::{Follow, Image};
 
 const BUFFER_BYTES: usize = 1 << 20;
 /// Progress is told so often, on anything that takes so long.

@@ -12,7 +12,6 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_NONBLOCK;
 
 use crate::progress::Progress;
-use crate::qcow2;
 use crate::scan::{Digests, scan};
 
 /// More than this suite distributes; the block map of it takes 256 MiB.
@@ -58,13 +57,19 @@ impl Image {
         if self.size_bytes() == 0 {
             return Err(self.wrong("it is empty, which is no disk"));
         }
-        let mut start = [0; qcow2::HEADER_MAX_BYTES];
-        let start = &mut start[..self.size_bytes().min(qcow2::HEADER_MAX_BYTES as u64) as usize];
+        let mut start = [0; 4];
+        let start = &mut start[..self.size_bytes().min(4) as usize];
         self.file.read_exact_at(start, 0).map_err(|error| self.failed(error))?;
-        match format {
-            Format::Qcow2 => qcow2::virtual_bytes(start, self.size_bytes()).map_err(|message| self.wrong(&message)),
-            Format::Raw if qcow2::is_qcow2(start) => Err(self.wrong("a qcow2 image, though image.format is raw")),
-            Format::Raw => Ok(self.size_bytes()),
+        match (format, qcow2::is_qcow2(start)) {
+            (Format::Qcow2, false) => Err(self.wrong("not a qcow2 image; if it is a raw disk, say format=raw")),
+            (Format::Qcow2, true) => {
+                // What the machines would refuse when it has come is refused before it goes.
+                let image = qcow2::Image::read(&self.path, self.file.try_clone().map_err(|error| self.failed(error))?)?;
+                image.check_is_base()?;
+                Ok(image.header.virtual_bytes)
+            }
+            (Format::Raw, true) => Err(self.wrong("a qcow2 image, though image.format is raw")),
+            (Format::Raw, false) => Ok(self.size_bytes()),
         }
     }
 

@@ -12,7 +12,6 @@ mod metalink;
 pub mod pieces;
 mod pool;
 mod progress;
-mod qcow2;
 pub mod report;
 pub mod request;
 mod runs;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use jsonpipe::{Exit, io_error};
 use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 
-use crate::qcow2::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
+use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
 
 /// An image whose header is right and whose tables lie within the file.
 #[derive(Debug)]
@@ -96,8 +96,14 @@ fn header(file: &File, length: u64) -> Result<Header, Flaw> {
 impl Image {
     /// Opens an image. Status 66 when it is not there, 65 when it is not right.
     pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
+        let opened = open(path, follow).map_err(|flaw| flaw.of(path))?;
+        Image::read(path, opened.0)
+    }
+
+    /// The same of a regular file that is open already; `path` is its name in errors.
+    pub fn read(path: &Path, file: File) -> anyhow::Result<Image> {
         let read = || -> Result<Image, Flaw> {
-            let (file, file_bytes) = open(path, follow)?;
+            let file_bytes = file.metadata()?.size();
             let image = Image { header: header(&file, file_bytes)?, file_bytes, path: path.to_owned(), file };
             image.check_tables()?;
             Ok(image)

@@ -44,6 +44,11 @@ const EXT_CRYPTO: u32 = 0x0537_be77;
 /// Ours: the identity of the base that an overlay was made for, as JSON. QEMU keeps extensions that it does not know.
 const EXT_IDENTITY: u32 = u32::from_be_bytes(*b"ltcv");
 
+/// Whether a file that starts like this says that it is one.
+pub fn is_qcow2(start: &[u8]) -> bool {
+    start.starts_with(&MAGIC)
+}
+
 /// What the first cluster of an image says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
