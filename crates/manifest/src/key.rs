@@ -44,10 +44,15 @@ impl Keys {
     /// Reads `KIND-*.pub` in a directory: ed25519, PEM, as `openssl pkey -pubout` writes it. By name.
     ///
     /// Status 78 when there is none, or one that is not right: a machine without keys must not take images from anybody.
+    /// No directory is no key.
     pub fn read(directory: &Path, kind: Kind) -> anyhow::Result<Keys> {
         let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the keys in {}", directory.display()));
         let mut keys = Vec::new();
-        for entry in fs::read_dir(directory).map_err(failed)? {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            entries => Some(entries.map_err(failed)?),
+        };
+        for entry in entries.into_iter().flatten() {
             let name = entry.map_err(failed)?.file_name();
             let Some(name) = name.to_str() else { continue };
             if name.strip_prefix(kind.as_str()).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".pub")) {
@@ -56,8 +61,11 @@ impl Keys {
         }
         keys.sort_by(|(a, _), (b, _)| a.cmp(b));
         if keys.is_empty() {
-            let pattern = directory.join(format!("{}-*.pub", kind.as_str()));
-            return Err(Exit::Config.error(format_args!("{}: no key for a {}", pattern.display(), kind.as_str())));
+            return Err(Exit::Config.error(format_args!(
+                "reading the keys in {}: no {}-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout",
+                directory.display(),
+                kind.as_str()
+            )));
         }
         Ok(Keys { kind, keys })
     }
@@ -65,6 +73,12 @@ impl Keys {
     /// What the keys are for.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// Whether a machine with these keys believes what this one signs.
+    pub fn accept(&self, key: &SigningKey) -> bool {
+        const PROBE: &[u8] = b"is this signature believed?\n"; // no JSON, so never a manifest
+        self.verify(PROBE, &key.sign(PROBE))
     }
 
     /// Whether one of them made the signature. Weak keys and signatures that are not canonical are refused.
@@ -84,7 +98,7 @@ fn read_public(path: &Path) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
     let file = File::open(path).exit(Exit::Config, || format!("reading {}", path.display()))?;
     let text = read_pem(file).exit(Exit::Config, || format!("reading {}", path.display()))?;
     ed25519_dalek::VerifyingKey::from_public_key_pem(&text)
-        .map_err(|_| Exit::Config.error(format_args!("{}: not an ed25519 public key in PEM", path.display())))
+        .map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
 }
 
 fn read_pem(file: File) -> io::Result<String> {
@@ -163,8 +177,11 @@ pub(crate) mod tests {
     fn several_keys_are_valid_at_once_each_for_one_kind() {
         let directory = tempfile::tempdir().unwrap();
         let status = |kind| Keys::read(directory.path(), kind).map_err(|error| (Exit::of(&error), format!("{error:#}")));
-        let none = format!("{}/base-*.pub: no key for a base", directory.path().display());
-        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none));
+        let none = format!(
+            "reading the keys in {}: no base-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout",
+            directory.path().display()
+        );
+        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none.clone()));
         let keys: Vec<SigningKey> = ["base-2", "base-1", "host-1", "basement-1"]
             .into_iter()
             .enumerate()
@@ -174,10 +191,11 @@ pub(crate) mod tests {
         assert_eq!(bases.to_string(), "base-1.pub, base-2.pub");
         let valid: Vec<bool> = keys.iter().map(|key| bases.verify(b"x", &key.sign(b"x"))).collect();
         assert_eq!(valid, [true, true, false, false]);
+        assert!(keys.iter().map(|key| bases.accept(key)).eq(valid));
         fs::write(directory.path().join("base-3.pub"), "not a key").unwrap();
         assert_eq!(status(Kind::Base).unwrap_err().0, Exit::Config);
         fs::remove_dir_all(directory.path()).unwrap();
-        assert_eq!(status(Kind::Base).unwrap_err().0, Exit::Config);
+        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none));
     }
 
     #[test]
