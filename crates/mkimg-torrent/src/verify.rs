@@ -9,13 +9,16 @@ use crate::image::Image;
 use crate::metainfo::Metainfo;
 use crate::pieces::{self, Piece};
 use crate::report::{Fault, Verification, WrongPieces};
-use crate::request::{Described, Verify};
+use crate::request::{self, Described, Verify};
 use crate::store;
 
 /// Compares everything with everything; the answer is no when anything is wrong.
 pub fn verify(common: &Common, pipe: &Pipe, options: &Verify) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image, as create writes it")?;
-    let described: Described = document.require("image")?;
+    let described: Described = document.require("image").map_err(|error| match document.read::<request::Image>("image") {
+        Ok(Some(_)) => Exit::Data.error("image: this is what create reads; give what it wrote"),
+        _ => error,
+    })?;
     let signed = Signed::from_base64(&described.manifest, &described.signature)?;
     let decode = |key: &str, text: &str| BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("image.{key}: not Base64"));
     let torrent_file = decode("torrent_file", &described.torrent_file)?;

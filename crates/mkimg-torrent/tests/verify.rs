@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use serde_json::{Value, json};
-use server::{Server, decoded, document};
+use server::{CREATE, Server, decoded, document};
 
 const PIECE: u64 = 65536;
 
@@ -134,4 +134,7 @@ fn what_is_no_base64_or_not_there_is_no_document_of_ours() {
         }
     }
     assert_eq!(server.run(&["verify"], "{}").status, 65);
+    let ended = server.run(&["verify"], CREATE.document);
+    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+    assert_eq!(ended.stderr, "mkimg-torrent: image: this is what create reads; give what it wrote\n");
 }
