@@ -150,7 +150,11 @@ impl Server {
         let key = server.path("key");
         let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status();
         assert!(made.expect("openssl").success());
-        fs::set_permissions(key, Permissions::from_mode(0o600)).expect("a mode");
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a mode");
+        fs::create_dir_all(server.path("etc/labtools/keys")).expect("a directory");
+        let public = server.path("etc/labtools/keys/base-1.pub");
+        let made = Command::new("openssl").arg("pkey").arg("-in").arg(&key).args(["-pubout", "-out"]).arg(public).status();
+        assert!(made.expect("openssl").success());
         server
     }
 

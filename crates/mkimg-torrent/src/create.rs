@@ -1,8 +1,10 @@
 //! `mkimg-torrent create`: an image is read once, and all that a distribution needs is beside it.
 
+use std::path::Path;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, signals, timestamp};
-use manifest::{Base, Hex, Program, Signed, SigningKey};
+use manifest::{Base, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
 use crate::image::Image;
@@ -18,7 +20,7 @@ const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
 
 /// Describes, signs and writes; in a dry run says whether there is anything to write.
 pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<Answer> {
-    let mut document = pipe.document("a document with the section image, see --help")?;
+    let mut document = pipe.document("a document with the section image")?;
     let request: request::Image = document.require("image")?;
     let programs: Programs = document.read("programs")?.unwrap_or_default();
     let mut base = description(&request, programs)?;
@@ -27,12 +29,16 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
         return Err(Exit::Data.error("image.trackers: empty; who fetches the image must know whom to ask"));
     }
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
-    let key = SigningKey::read(&options.key)?;
+    let key = signing_key(common, &options.key)?;
 
-    let image = Image::open(&match &options.file {
-        Some(file) => file.clone(),
-        None => common.path(request.path.clone().unwrap_or_else(|| store::image_path(&base))),
-    })?;
+    let image = match (&options.file, &request.path) {
+        (Some(file), _) => Image::open(file)?,
+        (None, Some(path)) => Image::open(&common.path(path))?,
+        (None, None) => Image::open(&common.path(store::image_path(&base))).map_err(|error| match Exit::of(&error) {
+            Exit::NoInput => Exit::NoInput.error(format_args!("{error:#}; give the image as FILE, or its place as image.path")),
+            _ => error,
+        })?,
+    };
     base.size_bytes = image.size_bytes();
     base.virtual_bytes = image.virtual_bytes(base.format)?;
     base.created_at = match &request.created_at {
@@ -99,6 +105,20 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     })
 }
 
+/// The private key, if machines believe what it signs: a wrong one, over a good signature, would end its distribution.
+fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
+    let key = SigningKey::read(path)?;
+    let directory = common.config("keys");
+    if !Keys::read(&directory, Kind::Base)?.accept(&key) {
+        let (path, directory) = (path.display(), directory.display());
+        return Err(Exit::Config.error(format_args!(
+            "signing with {path}: its public half is none of base-*.pub in {directory}; machines would refuse what it signs; \
+             put it there: openssl pkey -in {path} -pubout -out {directory}/base-NAME.pub"
+        )));
+    }
+    Ok(key)
+}
+
 /// What the document says of the image; what the file says of itself is still to come.
 fn description(request: &request::Image, programs: Programs) -> anyhow::Result<Base> {
     let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("{key}: {what}")));
@@ -106,6 +126,9 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
         if !manifest::is_name(name) {
             return wrong(key, manifest::NAME_RULE);
         }
+    }
+    if request.generation == 0 {
+        return wrong("image.generation", "0; generations count from 1");
     }
     if request.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return wrong("image.path", "not an absolute path");

@@ -46,7 +46,7 @@ Reads a document (JSON or INI) on standard input:
   name = windows              its name in paths
   title = Windows 10          its name for people
   ostype = windows            chooses the guest's profile
-  generation = 7              counts up with every image of this name
+  generation = 7              counts up from 1 with every image of this name
   trackers = http://server.example:6969/announce
 and perhaps path, format (qcow2 or raw), default, models, created_at, comment,
 source, piece_bytes; and what is installed in it, as [programs] NAME = VERSION.
@@ -104,7 +104,7 @@ pub struct Image {
     /// Whether it is taken where nothing is chosen.
     #[serde(default)]
     pub default: bool,
-    /// Counts up with every image of this name.
+    /// Counts up with every image of this name, from 1.
     pub generation: u64,
     /// The image, as seen below the root; absent when it lies in its place in /qcow2/backing.
     pub path: Option<String>,

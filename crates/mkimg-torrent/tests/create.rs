@@ -105,15 +105,49 @@ fn what_is_published_is_not_published_again_with_other_contents() {
     // What a kill left, without a signature, is in nobody's way.
     fs::remove_file(server.file("7.sig")).unwrap();
     assert_eq!(server.created(json!({"title": "Windows 11"}))["image"]["changed"], true);
+}
 
-    // The same manifest, signed by another key.
+#[test]
+fn a_key_that_machines_do_not_know_signs_nothing() {
+    let server = Server::new();
+    server.created(json!({}));
+    let before = fs::read(server.file("7.sig")).unwrap();
     let key = server.root().join("other.key");
-    run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", key.to_str().unwrap()]);
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let input = request(json!({"title": "Windows 11"}));
-    let resigned = document(&server.run(&["create", "--key", key.to_str().unwrap()], &input));
-    assert_eq!(resigned["image"]["changed"], true);
-    assert_eq!(fs::read(server.file("7.sig")).unwrap(), decoded(&resigned["image"]["signature"]));
+    let key = key.to_str().unwrap();
+    run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", key]);
+    fs::set_permissions(key, fs::Permissions::from_mode(0o600)).unwrap();
+    let keys = server.root().join("etc/labtools/keys");
+    let refused = |message: &str| {
+        // An image that is not there is not looked for.
+        for (more, input) in [(None, json!({})), (Some("--dry-run"), json!({})), (None, json!({"path": "/nowhere"}))] {
+            let arguments: Vec<&str> = ["create", "--key", key].into_iter().chain(more).collect();
+            let ended = server.run(&arguments, &request(input));
+            assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{ended:?}");
+            assert_eq!(ended.stderr, format!("mkimg-torrent: {message}\n"));
+            assert_eq!(fs::read(server.file("7.sig")).unwrap(), before);
+            assert_eq!(names(&store(server.root())), FILES);
+        }
+    };
+    let directory = keys.display();
+    refused(&format!(
+        "signing with {key}: its public half is none of base-*.pub in {directory}; machines would refuse what it signs; \
+         put it there: openssl pkey -in {key} -pubout -out {directory}/base-NAME.pub"
+    ));
+    let none = format!(
+        "reading the keys in {directory}: no base-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout"
+    );
+    fs::rename(keys.join("base-1.pub"), server.root().join("base-1.pub")).unwrap();
+    refused(&none);
+    fs::remove_dir(&keys).unwrap();
+    refused(&none);
+
+    // Machines know it: the same manifest gets its signature.
+    fs::create_dir(&keys).unwrap();
+    run("openssl", &["pkey", "-in", key, "-pubout", "-out", keys.join("base-2.pub").to_str().unwrap()]);
+    let signed = document(&server.create_with(&["--key", key]));
+    assert_eq!(signed["image"]["changed"], true);
+    assert_eq!(fs::read(server.file("7.sig")).unwrap(), decoded(&signed["image"]["signature"]));
+    assert_eq!(server.verify(&[], &signed).0, 0);
 }
 
 #[test]
@@ -125,6 +159,7 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({"title": "a\nb"}), "describing the image: title: empty, or not one line"),
         (json!({"title": null}), "image.title: missing"),
         (json!({"generation": -1}), "image.generation: expected a whole number"),
+        (json!({"generation": 0}), "image.generation: 0; generations count from 1"),
         (json!({"format": "vmdk"}), "image.format: expected one of qcow2, raw"),
         (json!({"path": "7.qcow2"}), "image.path: not an absolute path"),
         (json!({"trackers": []}), "image.trackers: empty"),
@@ -142,6 +177,9 @@ fn what_is_wrong_with_a_request_is_named() {
         assert!(ended.stderr.contains(message), "{more}: {}", ended.stderr);
     }
     assert_eq!(server.create(json!({"path": "/nowhere"})).status, 66);
+    let ended = server.create(json!({"generation": 8}));
+    assert_eq!((ended.status, ended.stdout.as_str()), (66, ""), "{ended:?}");
+    assert!(ended.stderr.ends_with("; give the image as FILE, or its place as image.path\n"), "{}", ended.stderr);
     assert_eq!(names(&store(server.root())), ["7.qcow2"]);
 }
 
