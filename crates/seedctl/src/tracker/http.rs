@@ -30,7 +30,7 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
 /// A request line and its headers.
 const REQUEST_MAX_BYTES: usize = 8 << 10;
 /// Connections from one address.
-const PER_ADDRESS_MAX: usize = 8;
+const PER_ADDRESS_MAX: usize = 32;
 /// Connections from all addresses that are not in campus.ini together.
 const STRANGERS_MAX: usize = 32;
 /// The store is read no more often for torrents that are not known.
