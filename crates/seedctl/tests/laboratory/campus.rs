@@ -2,25 +2,19 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tempfile::TempDir;
-
-/// One at a time: what is counted and waited for is not to be disturbed by another test's traffic.
-static ONE: Mutex<()> = Mutex::new(());
 
 /// The campus.
 pub struct Campus {
     directory: TempDir,
-    _one: MutexGuard<'static, ()>,
 }
 
 impl Campus {
     /// Brings it up.
     pub fn up(options: &[&str]) -> Campus {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let directory = tempfile::Builder::new().prefix("labtools-").tempdir().unwrap();
-        let campus = Campus { directory, _one: one };
+        let campus = Campus { directory };
         campus.script("up", options);
         campus
     }

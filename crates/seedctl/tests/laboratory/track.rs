@@ -197,7 +197,8 @@ fn the_hosts_of_a_building_are_introduced_to_each_other() {
     };
     assert!(asked("b1-h1", "swarms").ends_with(" 403") && asked("b1-h1", "metrics").ends_with(" 403"));
     let building = asked("b2-h1", &format!("building?info_hash={}", distribution.infohash));
-    let expected = r#"{"building":"b2","role":"lab","complete":2,"incomplete":0,"gateway":false,"servers":1}"#;
+    let expected =
+        r#"{"building":"b2","role":"lab","complete":2,"incomplete":0,"gateway":false,"servers":1,"interval_seconds":2}"#;
     assert_eq!(building, format!("{expected} 200"));
     let metrics = distribution.campus.shared().join("metrics");
     fs::write(&metrics, asked("server", "metrics").trim_end_matches(" 200")).unwrap();
