@@ -16,7 +16,11 @@ pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
     let url = format!("{}/swarms", options.tracker.trim_end_matches('/'));
     let mut answer = http::agent(PATIENCE).get(&url).call().exit(Exit::Unavailable, || format!("asking {url}"))?;
     if !answer.status().is_success() {
-        return Err(Exit::Unavailable.error(format_args!("asking {url}: http status: {}", answer.status().as_u16())));
+        let said = match answer.status().as_u16() {
+            403 => "it tells only servers, those of a network with role=servers in its campus.ini; ask from one".to_owned(),
+            status => format!("http status: {status}"),
+        };
+        return Err(Exit::Unavailable.error(format_args!("asking {url}: {said}")));
     }
     let reader = answer.body_mut().with_config().limit(http::ANSWER_MAX_BYTES);
     let snapshot: Snapshot = reader.read_json().exit(Exit::Data, || format!("reading the answer of {url}"))?;

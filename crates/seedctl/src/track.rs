@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use jsonpipe::signals;
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -45,8 +45,14 @@ pub fn track(common: &Common, pipe: &Pipe, _options: &Track) -> anyhow::Result<A
 
 /// Until it is told to end, by a signal that is deferred; the address that it listened at.
 async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
-    let way_out = if listen.is_ipv6() { "; without IPv6, set listen=0.0.0.0:6969 in seedctl.ini" } else { "" };
-    let listener = TcpListener::bind(listen).await.exit(Exit::CantCreate, || format!("listening at {listen}{way_out}"))?;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let way_out = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another tracker or program has the port: end it, or set listen in seedctl.ini",
+            _ if listen.is_ipv6() => "; without IPv6, set listen=0.0.0.0:6969 in seedctl.ini",
+            _ => "",
+        };
+        io_error(error, |_| Exit::CantCreate, format_args!("listening at {listen}{way_out}"))
+    })?;
     let listen = listener.local_addr().exit(Exit::Software, || "asking for the own address")?;
     let ended = ended().exit(Exit::Software, || "watching signals")?;
     let mut hangups = signal(SignalKind::hangup()).exit(Exit::Software, || "watching SIGHUP")?;

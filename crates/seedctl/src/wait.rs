@@ -53,7 +53,12 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
             return Ok(Answer::yes(document).holding(signals));
         }
         if options.timeout.is_some_and(|timeout| since.elapsed() >= Duration::from_secs(timeout)) {
-            return Err(Exit::TemporaryFailure.error("waiting for the building: it is not complete yet, or not for long enough"));
+            let why = match (complete_since, long_enough) {
+                (None, _) => "it is not complete yet",
+                (_, false) => "it is complete, but not for long enough",
+                (_, true) => "it is complete, but this machine has not sent enough",
+            };
+            return Err(Exit::TemporaryFailure.error(format_args!("waiting for the building: {why}; try again later")));
         }
         if fetch::wait(&signals, ASK_MILLISECONDS) {
             return Err(fetch::interrupted());
