@@ -191,8 +191,8 @@ const MULTICAST: &str = "<section><h2>Why not multicast</h2>\
     <p>Multicast sends everybody the same packets at one rate, which must be that of the slowest receiver: where one building has \
     a narrow uplink, machines on fast ones wait for it, and one receiver that dies holds up all. It needs every router on the way \
     to take part, and its gain, that an uplink is crossed once, is had without it by introducing machines to their own building \
-    first. So it was left out. Measured in a laboratory of three buildings with eight machines each, one behind an uplink of a \
-    tenth of the rate of the others, which alone would take 67 s for the image:</p>\
+    first. So it was left out. Measured in a laboratory, the first row with a prototype, of three buildings with eight machines each, one behind an \
+    uplink of a tenth of the rate of the others, which alone would take 67 s for the image:</p>\
     <table><thead><tr><th>way</th><th class=\"number\">image</th><th class=\"number\">least possible</th>\
     <th class=\"number\">last machine</th><th class=\"number\">crossings of the slow uplink</th></tr></thead><tbody>\
     <tr><th>this one: own building first, one gateway each</th><td class=\"number\">64 MiB</td><td class=\"number\">67 s</td>\
