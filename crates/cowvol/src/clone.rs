@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, signals};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals};
 
 use crate::overlay::Overlay;
 use crate::request::{Choice, Login};
 use crate::token::Token;
-use crate::{TOOL, base, pool, report};
+use crate::{TOOL, base, report};
 
 /// Makes the overlay if it is missing, reuses it if it is there; in a dry run says which.
 pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
@@ -26,7 +26,7 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     // A signal that comes from here on ends the process when the overlay is whole or was never there.
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
     // A dry run writes nothing, the lock's file included. Otherwise nobody may take the base away before its overlay is there.
-    let lock = if dry_run { None } else { Some(pool::lock(common, &ending_signals)?) };
+    let lock = if dry_run { None } else { Some(lock::wait(common, lock::POOL, &ending_signals)?) };
     let base_image = base.open(common)?;
     let found = overlay.find(&base, &base_image)?;
     let created = match &found {

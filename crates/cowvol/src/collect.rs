@@ -11,14 +11,14 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::signals::Deferred;
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, atomic, io_error, signals};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, atomic, io_error, lock, signals};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use crate::base::{self, Base};
+use crate::in_use;
 use crate::overlay::USERS;
 use crate::report::{Collected, Collection, Removed, Retained};
 use crate::store::{self, Generation};
-use crate::{in_use, pool};
 
 /// So many names go while the lock is held once. Their files are kept open until it is not.
 const FILES_AT_ONCE: usize = 256;
@@ -79,7 +79,7 @@ impl Collecting<'_> {
         let mut removed: BTreeMap<(String, u64), Removed> = BTreeMap::new();
         let mut failed: BTreeMap<(String, u64), String> = BTreeMap::new();
         loop {
-            let lock = pool::lock(self.common, ending_signals)?;
+            let lock = lock::wait(self.common, lock::POOL, ending_signals)?;
             let mut found = self.look(&base::read_all(self.common)?, false)?;
             let mut gone = Gone::default();
             for (of, there) in &found.to_remove {

@@ -9,11 +9,9 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use jsonpipe::{Common, Exit, io_error};
+use jsonpipe::{Common, Exit, io_error, lock};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, O_NONBLOCK};
-
-use crate::pool::{self, Tried};
 
 const SESSION: &str = "/run/labtools/session.lock";
 const GUEST: &str = "/run/labtools/guest.lock";
@@ -33,14 +31,14 @@ pub type Reason = String;
 /// In a dry run it looks, and creates and keeps nothing.
 pub fn quiet(common: &Common, dry_run: bool) -> anyhow::Result<Result<Quiet, Reason>> {
     // What is taken is dropped at once: a login must not take us for a session.
-    if matches!(pool::try_lock(common, SESSION, false)?, Tried::Held) {
+    if lock::is_held(common, SESSION)? {
         return Ok(Err("a session is running on this machine".into()));
     }
-    match pool::try_lock(common, GUEST, !dry_run)? {
-        Tried::Held => Ok(Err("a guest is running on this machine".into())),
-        Tried::Ours(lock) => Ok(Ok(Quiet { _guest: Some(lock).filter(|_| !dry_run) })),
-        Tried::NotThere => Ok(Ok(Quiet { _guest: None })),
+    let guest = if dry_run { None } else { lock::attempt(common, GUEST)? };
+    if guest.is_none() && (!dry_run || lock::is_held(common, GUEST)?) {
+        return Ok(Err("a guest is running on this machine".into()));
     }
+    Ok(Ok(Quiet { _guest: guest }))
 }
 
 /// Whether some program has a lock on the file, or on what it links to.

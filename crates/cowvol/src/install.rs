@@ -7,14 +7,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, io_error, signals};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, io_error, lock, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
 use crate::base::{BASES_INI, Base, image_path, parse_all};
 use crate::collect::Collecting;
 use crate::request::{Image, Transfer};
 use crate::verify::Candidate;
-use crate::{offer, pool, report};
+use crate::{offer, report};
 
 /// The flags of `install-base`.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         candidate.sync()?;
         // A signal that comes from here on ends the process when the machine has the old generation or the new one.
         let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-        let lock = pool::lock(common, &ending_signals)?;
+        let lock = lock::wait(common, lock::POOL, &ending_signals)?;
         let offer = Offer::of(common, &new, options)?;
         candidate.check_still_there()?;
         if offer.changes() {

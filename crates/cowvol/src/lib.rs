@@ -15,7 +15,6 @@ mod in_use;
 mod install;
 mod offer;
 mod overlay;
-mod pool;
 pub mod report;
 pub mod request;
 mod store;

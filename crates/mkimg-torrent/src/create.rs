@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, signals, timestamp};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use manifest::{Base, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,7 @@ use crate::metalink::metalink;
 use crate::pieces::{self, PieceHasher};
 use crate::request::{self, Create, Programs};
 use crate::store::{self, Generation, Plan};
-use crate::{TOOL, pool, report};
+use crate::{TOOL, report};
 
 /// The length of a piece of the block map. A map is small; many pieces let many hosts begin at once.
 const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
@@ -69,7 +69,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
 
     // From here on a signal waits until all is there. A dry run writes nothing, the lock's file included.
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if options.dry_run { None } else { Some(pool::lock(common, &ending_signals)?) };
+    let lock = if options.dry_run { None } else { Some(lock::wait(common, lock::POOL, &ending_signals)?) };
     let signature = signed.signature.to_bytes();
     let metalink_text = options.url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
     let generation = Generation {

@@ -1,11 +1,10 @@
 //! `login`: from a name and a password to a proof.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Missing, Pipe, atomic, io_error, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Missing, Pipe, lock, signals, timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::bus::{Bus, Event, failed_call};
@@ -14,6 +13,9 @@ use crate::realm::{self, Realm};
 use crate::report::{Link, Login, Reason};
 use crate::request::{Credentials, UserName};
 use crate::{TOOL, profile, secret_agent, supplicant};
+
+/// Two logins at once would close each other's port.
+const LOCK: &str = "/run/labtools/login.lock";
 
 /// For a verdict. A switch that has just refused somebody ignores the port for its quiet period, so a silent port is asked again.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
@@ -51,7 +53,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     bus.start(supplicant::SERVICE); // it is only started when it is needed
     let supplicant = bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
     // Before looking: another login may be about to open what is not open yet.
-    let lock = if dry_run { None } else { Some(lock(common)?) };
+    let lock = if dry_run { None } else { Some(lock::take(common, LOCK, "another login is under way")?) };
     if let Some(open) = network_manager::open_profiles(&bus)?.first() {
         let way_out = "close it first: nm-8021x-login logout";
         return Err(Exit::TemporaryFailure.error(format_args!("{}: somebody is logged in; {way_out}", open.interface)));
@@ -89,21 +91,6 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
             };
             Ok(Answer::yes(document).or_undo(undo).holding(lock).holding(deferred))
         }
-    }
-}
-
-/// Takes the lock that every login needs: two at once would close each other's port.
-fn lock(common: &Common) -> anyhow::Result<File> {
-    let path = common.path("/run/labtools/login.lock");
-    atomic::create_directory(&common.path("/run/labtools"), 0o700)?;
-    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Exit::TemporaryFailure.error(format_args!("locking {}: another login is under way", path.display())))
-        }
-        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 

@@ -1,13 +1,10 @@
 //! One run: everything is checked, then taken, and at the end given back.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, atomic, io_error, signals, timestamp};
-use nix::fcntl::{Flock, FlockArg};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
 use nix::unistd::geteuid;
 
 use crate::accel::Accel;
@@ -28,7 +25,7 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     }
     // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
-    let lock = lock(&common.path("/run/labtools/guest.lock"))?;
+    let lock = lock::take(common, "/run/labtools/guest.lock", "another guest runs; try again when it has ended")?;
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
         hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;
@@ -68,20 +65,6 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     let answer = if ended != Ended::Died && handed_back { Answer::yes(document) } else { Answer::no(document) };
     // In this order: the next guest may start, and then a signal that waited may end us.
     Ok(answer.holding(lock).holding(ending))
-}
-
-/// Takes the lock that every guest needs; status 75 when another has it.
-fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
-    if let Some(directory) = path.parent() {
-        atomic::create_directory(directory, 0o700)?;
-    }
-    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => Exit::TemporaryFailure
-            .error(format_args!("locking {}: another guest runs; try again when it has ended", path.display())),
-        errno => failed(io::Error::from(errno)),
-    })
 }
 
 /// Whether QEMU's user can read and write `path`; if not, status 78 with the way out.

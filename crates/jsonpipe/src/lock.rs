@@ -1,0 +1,93 @@
+//! Kernel locks on files in /run/labtools: held by who has the file open, and gone with the process, however it ended.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use crate::atomic;
+use crate::exit::{Exit, io_error};
+use crate::process::Common;
+use crate::signals::Deferred;
+
+/// Held while volumes or bases below /qcow2 appear or go.
+pub const POOL: &str = "/run/labtools/pool.lock";
+
+const DIRECTORY: &str = "/run/labtools";
+
+/// How long [`wait`] waits: what it is for is done in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
+
+/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when another process holds it, with `why`: who that is, and the way out.
+pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
+    match attempt(common, path)? {
+        Some(file) => Ok(file),
+        None => Err(held(common, path, why)),
+    }
+}
+
+/// The same, after waiting a few seconds for the other one. A signal ends the wait at once.
+pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<File> {
+    let since = Instant::now();
+    loop {
+        match attempt(common, path)? {
+            Some(file) => return Ok(file),
+            None if since.elapsed() < PATIENCE && !signals.pending() => sleep(BETWEEN_TRIES),
+            None => return Err(held(common, path, "another run holds it; try again when that has ended")),
+        }
+    }
+}
+
+/// Whether another process holds it. The file is not made for that, and the lock is free again at once.
+pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
+    match OpenOptions::new().write(true).open(common.path(path)) {
+        Ok(file) => Ok(attempt_on(common, path, file)?.is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(common, path, error)),
+    }
+}
+
+/// The same as [`take`], but `None` when another process holds it.
+pub fn attempt(common: &Common, path: &str) -> anyhow::Result<Option<File>> {
+    atomic::create_directory(&common.path(DIRECTORY), 0o700)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(common.path(path));
+    attempt_on(common, path, file.map_err(|error| failed(common, path, error))?)
+}
+
+fn attempt_on(common: &Common, path: &str, file: File) -> anyhow::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(failed(common, path, error)),
+    }
+}
+
+fn failed(common: &Common, path: &str, error: io::Error) -> anyhow::Error {
+    io_error(error, Exit::of_write, format_args!("locking {}", common.path(path).display()))
+}
+
+fn held(common: &Common, path: &str, why: &str) -> anyhow::Error {
+    Exit::TemporaryFailure.error(format_args!("locking {}: {why}", common.path(path).display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_has_it_until_the_file_is_closed() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common { verbose: false, root: root.path().to_owned(), config: None };
+        assert!(!is_held(&common, POOL).unwrap() && !root.path().join("run").exists());
+        let ours = take(&common, POOL, "x").unwrap();
+        assert!(is_held(&common, POOL).unwrap());
+        assert!(attempt(&common, POOL).unwrap().is_none());
+        let error = take(&common, POOL, "another one has it; wait").unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
+        assert!(format!("{error:#}").ends_with("/run/labtools/pool.lock: another one has it; wait"), "{error:#}");
+        drop(ours);
+        assert!(!is_held(&common, POOL).unwrap() && attempt(&common, POOL).unwrap().is_some());
+    }
+}
