@@ -100,6 +100,11 @@ is_silent() { ! campus run server bash -c 'exec 3<>/dev/tcp/10.0.0.2/6969' 2>/de
 seed() { # seed GENERATION: the server, which then has it
     campus run server seedctl seed <"$work/lab-$1.json" >"$work/server.json" 2>"$work/server.err" ||
         { echo "WRONG  the server does not seed: $(tail -n 1 "$work/server.err")"; exit 1; }
+    until_true "the tracker to know the server" is_known "$(jq -r .transfer.infohash "$work/server.json")"
+}
+is_known() { # is_known INFOHASH: the tracker tells hosts that the server has it
+    campus run server seedctl swarm |
+        jq -e --arg infohash "$1" '.swarm.swarms[] | select(.infohash == $infohash) | any(.buildings[]; .complete > 0)' >/dev/null
 }
 
 # ---- what the hosts do ------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@
 //!   everything, goes to the end of the order. Its building still knows it: what it has got is not fetched again.
 //! - A host that gets nothing for three intervals though its building has everything is treated as if the building had not.
 //! - Servers are told other servers while they lack something, wireless hosts the servers, a few hosts at a time.
-//! - Who has everything opens nothing, and is told nobody.
+//! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in its building lacks something: they
+//!   may have known it before, and would look for it again only an interval later.
 
 use std::cmp::max;
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,14 +167,17 @@ impl Swarm {
             return Ok(Answer { interval: policy.interval, complete, incomplete, peers: Vec::new() });
         }
         // What is there already when a tracker starts need not be introduced again; the others of its building come first.
-        let resumed = now < policy.settling() && said.event != Event::Started;
+        let known = self.peers.get(&key);
+        let was_there = known.is_none_or(|peer| matches!(peer.order, Order::Resumed(_)));
+        let resumed = now < policy.settling() && was_there && said.event != Event::Started;
         if !self.peers.contains_key(&key) {
             self.make_room(address)?;
             self.insert(now, net, key, said, resumed);
         }
         self.update(now, key, said);
         let gateway = self.elect(now, policy, &place, key, resumed);
-        let peers = self.introduce(policy, &place, key, gateway, said.wanted);
+        let mut peers = self.introduce(policy, &place, key, gateway, said.event);
+        peers.truncate(said.wanted);
         let (complete, incomplete) = self.counts(&place);
         let interval = match place {
             Place::Servers => policy.interval,
@@ -346,14 +350,18 @@ impl Swarm {
         outside
     }
 
-    fn introduce(&self, policy: &Policy, place: &Place, key: SocketAddr, elected: bool, wanted: usize) -> Vec<SocketAddr> {
+    fn introduce(&self, policy: &Policy, place: &Place, key: SocketAddr, elected: bool, event: Event) -> Vec<SocketAddr> {
         #[cfg(debug_assertions)]
         if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|sabotage| sabotage == "introduce-all") {
             return self.peers.keys().filter(|other| **other != key).copied().collect();
         }
         let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else { return Vec::new() };
         if peer.is_complete() {
-            return Vec::new();
+            if event != Event::Started || !matches!(place, Place::Building(_)) {
+                return Vec::new();
+            }
+            let own = self.own(members, &peer.net.room, key).into_iter();
+            return own.filter(|other| !self.has_everything(other)).collect();
         }
         let mut told = Vec::new();
         match place {
@@ -368,7 +376,6 @@ impl Swarm {
                 told.extend(self.own(members, &peer.net.room, key));
             }
         }
-        told.truncate(wanted);
         told
     }
 

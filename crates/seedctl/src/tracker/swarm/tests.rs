@@ -139,7 +139,9 @@ fn once_one_has_everything_nobody_needs_the_outside() {
     for (address, left) in [(SERVER, 0), ("10.1.1.1", SIZE), ("10.1.1.2", SIZE), ("10.1.1.3", SIZE)] {
         lab.told(address, left);
     }
-    assert!(lab.told("10.1.1.3", 0).is_empty(), "who has everything opens nothing");
+    lab.announce("10.1.1.3", Announce { event: Event::Completed, ..said(0) });
+    let again = lab.announce("10.1.1.3", Announce { event: Event::None, ..said(0) });
+    assert!(again.peers.is_empty(), "who has everything opens nothing");
     assert_eq!(lab.told("10.1.1.1", 10), ["10.1.1.2", "10.1.1.3"]);
     assert!(!lab.swarm.is_gateway("10.1.1.1".parse().unwrap()));
     // A host that wakes later finds everything in its building ...
@@ -151,6 +153,17 @@ fn once_one_has_everything_nobody_needs_the_outside() {
     // The finisher goes: the first that lacks something fetches from outside again.
     lab.stop("10.1.1.3");
     assert!(lab.told("10.1.1.1", 10).contains(&SERVER.to_owned()));
+}
+
+#[test]
+fn who_begins_with_everything_is_told_who_in_its_building_lacks_something() {
+    let mut lab = Lab::new();
+    for (address, left) in [("10.1.1.1", SIZE), ("10.1.2.2", SIZE), ("10.1.1.3", 0), ("10.2.1.1", SIZE), ("10.254.0.1", SIZE)] {
+        lab.told(address, left);
+    }
+    assert_eq!(lab.told("10.1.1.4", 0), ["10.1.1.1", "10.1.2.2"]);
+    // Neither servers nor wireless hosts, which would go on with strangers.
+    assert_eq!((lab.told(SERVER, 0), lab.told("10.254.0.2", 0)), (vec![], vec![]));
 }
 
 #[test]
@@ -386,11 +399,14 @@ fn a_tracker_that_starts_again_finds_the_old_gateway() {
         let answer = lab.announce(&format!("10.1.1.{host}"), again(left));
         assert_eq!(addresses(&answer).contains(&SERVER.to_owned()), host == 1, "{host}");
     }
-    // Who begins meanwhile is not kept waiting.
+    // Who begins meanwhile is not kept waiting, also when the server comes after it.
     let mut lab = Lab::new();
     lab.now = Duration::ZERO;
+    assert_eq!(lab.told("10.1.1.1", SIZE), [""; 0]);
     lab.told(SERVER, 0);
-    assert_eq!(lab.told("10.1.1.1", SIZE), [SERVER]);
+    lab.pass(10);
+    assert_eq!(addresses(&lab.announce("10.1.1.1", again(SIZE))), [SERVER]);
+    assert_eq!(lab.told("10.2.1.1", SIZE), [SERVER, "10.1.1.1"]);
 }
 
 #[test]
