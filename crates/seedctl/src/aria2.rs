@@ -162,6 +162,8 @@ pub struct Peer {
 pub enum Trust {
     /// Nothing: every piece is compared with its hash first.
     Check,
+    /// Nothing, and nothing of it need be looked at: all is to be fetched.
+    Empty,
     /// That it is whole. Only right after it was verified here, and nobody but root can write to it.
     Verified,
 }
@@ -189,13 +191,14 @@ impl Rpc {
         let (Some(directory), Some(name)) = (directory, name) else {
             return Err(Exit::Config.error(format_args!("{}: not a path that aria2 can be told", path.display())));
         };
-        let verified = trust == Trust::Verified;
         let options = json!({
             "gid": gid(torrent.infohash),
             "dir": directory,
             "index-out": [format!("1={name}")],
-            "check-integrity": (!verified).to_string(),
-            "bt-seed-unverified": verified.to_string(),
+            "check-integrity": (trust == Trust::Check).to_string(),
+            "bt-seed-unverified": (trust == Trust::Verified).to_string(),
+            // Only says that a file may be there; it is not cut.
+            "allow-overwrite": (trust == Trust::Empty).to_string(),
             "bt-max-peers": PEERS_MAX,
             "file-allocation": "none",
             "bt-tracker-interval": interval_seconds.unwrap_or(0).to_string(),

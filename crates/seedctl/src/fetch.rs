@@ -47,15 +47,23 @@ pub struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches what is missing of a file, and counts into the account where it came from. `present` is what is there already.
+    /// Fetches what is missing of a file, and counts into the account where it came from. `present` is what is there already, in
+    /// bytes; `trust` says whether aria2 is to look for it.
     ///
     /// The torrent stays in aria2 when this succeeds, and is gone from it when it does not. Status 73 when the disk is full, 75
     /// when nothing arrives for too long or a signal ends it: what has arrived stays, and the next call goes on with it.
-    pub fn fetch(&self, torrent: &Torrent, path: &Path, present: u64, account: &mut Account, doing: &str) -> anyhow::Result<()> {
+    pub fn fetch(
+        &self,
+        torrent: &Torrent,
+        path: &Path,
+        (present, trust): (u64, Trust),
+        account: &mut Account,
+        doing: &str,
+    ) -> anyhow::Result<()> {
         let reached = self.wait_for_tracker(torrent)?;
         let here = self.here(reached.own)?;
         let interval = reached.building.map(|building| building.interval_seconds);
-        self.rpc.add(torrent, path, Trust::Check, interval)?;
+        self.rpc.add(torrent, path, trust, interval)?;
         let mut following = Following {
             fetch: self,
             torrent,

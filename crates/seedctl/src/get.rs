@@ -1,28 +1,29 @@
 //! `seedctl get`: an image arrives.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use jsonpipe::signals::{self, Deferred};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, atomic, io_error, timestamp};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, timestamp};
 use manifest::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::fetch::{Fetch, interrupted};
-use crate::fill::{Filling, Source};
+use crate::fill::{Filled, Filling, Source};
 use crate::identity::Identity;
-use crate::offer::{self, Offer, There};
+use crate::offer::{Offer, There};
 use crate::origin::Account;
 use crate::progress::{Progress, Size};
 use crate::report::Transfer;
 use crate::request::{Get, Image};
 use crate::settings::Settings;
-use crate::store::{self, Part};
+use crate::store::{self, Content, Part};
 
+/// One at a time on a machine: they would share the uplink, the disk and the names of files.
 const LOCK: &str = "/run/labtools/get.lock";
 
 /// Left over, so that the machine can breathe when the image is there.
@@ -41,35 +42,20 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     let identity = Identity::resolve(&settings.aria2.user)?;
     if options.dry_run {
         let there = offer.look(&signals)?.ok_or_else(interrupted)?;
-        let state = if there == There::Whole { "complete" } else { "absent" };
-        document.set("transfer", &transfer(common, &offer, state, there != There::Whole))?;
+        let whole = matches!(there, There::Whole(_));
+        let state = if whole { "complete" } else { "absent" };
+        document.set("transfer", &transfer(common, &offer, state, !whole))?;
         return Ok(Answer::yes(document).holding(signals));
     }
-    let lock = lock(common)?;
+    let lock = lock::take(common, LOCK, "another seedctl get runs; try again later")?;
     let there = offer.look(&signals)?.ok_or_else(interrupted)?;
     let rpc = daemon::ensure(common, &settings.aria2)?;
     let left = offer.leave_others(&rpc)?;
     let get = Getting { common, pipe, signals: &signals, rpc: &rpc, offer: &offer, identity, options };
-    let mut report = if there == There::Whole { get.keep()? } else { get.renew()? };
+    let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
     report.changed |= left;
     document.set("transfer", &report)?;
     Ok(Answer::yes(document).holding(lock).holding(signals))
-}
-
-/// One at a time on a machine: they would share the uplink, the disk and the names of files.
-fn lock(common: &Common) -> anyhow::Result<File> {
-    atomic::create_directory(&common.path(daemon::RUN), 0o700)?;
-    let path = common.path(LOCK);
-    let failed = |error| io_error(error, Exit::of_write, format_args!("locking {}", path.display()));
-    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-        Err(TryLockError::WouldBlock) => {
-            Err(Exit::TemporaryFailure
-                .error(format_args!("locking {}: another seedctl get runs; try again later", path.display())))
-        }
-    }
 }
 
 /// The section `transfer`, with what the account says where there is a closed one.
@@ -117,14 +103,10 @@ struct Getting<'a> {
 
 impl Getting<'_> {
     /// The image is there and was verified just now: what else belongs to it, and seeding.
-    fn keep(&self) -> anyhow::Result<Transfer> {
-        let Offer { base, files, .. } = self.offer;
+    fn keep(&self, map: Vec<u8>) -> anyhow::Result<Transfer> {
+        let files = &self.offer.files;
         let mut changed = self.offer.write_sidecars()?;
-        let map = fs::read(files.finished(Part::Blocks)).unwrap_or_default();
-        if sha256(&map) != base.blocks_sha256 {
-            files.write_sidecar("blocks", &self.map_of_the_image()?)?;
-            changed = true;
-        }
+        changed |= self.keep_map(&map)?;
         for part in [Part::Blocks, Part::Image] {
             self.offer.seed(self.rpc, self.signals, part, Trust::Verified)?;
         }
@@ -132,21 +114,17 @@ impl Getting<'_> {
         Ok(transfer(self.common, self.offer, "complete", changed))
     }
 
-    /// The block map, from the image itself.
-    fn map_of_the_image(&self) -> anyhow::Result<Vec<u8>> {
-        let path = self.offer.files.finished(Part::Image);
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
-        let (mut file, mut map) = (File::open(&path).map_err(failed)?, Vec::new());
-        let mut block = Vec::with_capacity(manifest::blocks::BLOCK_BYTES);
-        while (&mut file).take(manifest::blocks::BLOCK_BYTES as u64).read_to_end(&mut block).map_err(failed)? > 0 {
-            map.extend(manifest::blocks::digest(&block));
-            block.clear();
+    /// Writes the block map of the image, if the store has not got it. Whether it was written.
+    fn keep_map(&self, map: &[u8]) -> anyhow::Result<bool> {
+        let Offer { base, files, .. } = self.offer;
+        if sha256(&fs::read(files.finished(Part::Blocks)).unwrap_or_default()) == base.blocks_sha256 {
+            return Ok(false);
         }
-        if sha256(&map) == self.offer.base.blocks_sha256 {
-            Ok(map)
-        } else {
-            Err(Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map"))
+        if sha256(map) != base.blocks_sha256 {
+            return Err(Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map"));
         }
+        files.write_sidecar("blocks", map)?;
+        Ok(true)
     }
 
     /// Fetches the image. When that fails nothing of it is in aria2, and what has arrived lies ready for the next call, unless
@@ -172,18 +150,24 @@ impl Getting<'_> {
             self.rpc.drop_torrent(self.offer.torrent(part).infohash)?; // an earlier call that was killed
         }
         files.prepare(self.identity)?;
-        let map = self.map()?;
-        let mut account = self.fill(&map)?;
         let path = files.arriving(Part::Image);
+        let sources = files.sources()?;
+        let (mut account, trust) =
+            if sources.is_empty() && !path.exists() { self.begin()? } else { (self.fill(&sources)?, Trust::Check) };
         let doing = format!("getting {} {},", base.name, base.generation);
         let present = account.reused_bytes + account.zero_bytes + account.building_bytes + account.outside_bytes;
-        self.fetcher().fetch(torrent, &path, present, &mut account, &doing)?;
+        self.fetcher().fetch(torrent, &path, (present, trust), &mut account, &doing)?;
         let mut file = self.take(Part::Image)?;
-        self.verify(&mut file)?;
+        let map = self.verify(&mut file)?;
         self.offer.write_sidecars()?;
         if files.taken(Part::Blocks).exists() {
             files.finish(Part::Blocks)?;
+            self.offer.settle(self.rpc, self.signals, Part::Blocks)?;
+        } else {
+            self.keep_map(&map)?;
+            self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
         }
+        self.offer.settle(self.rpc, self.signals, Part::Image)?;
         account.close();
         account.write(self.common, base.infohash)?;
         files.finish(Part::Image)?;
@@ -209,7 +193,8 @@ impl Getting<'_> {
         self.make_room(blocks_torrent.length)?;
         drop(files.open_arriving(Part::Blocks, blocks_torrent.length, self.identity)?);
         let path = files.arriving(Part::Blocks);
-        self.fetcher().fetch(blocks_torrent, &path, 0, &mut Account::default(), "getting the block map,")?;
+        let nothing = (0, Trust::Check);
+        self.fetcher().fetch(blocks_torrent, &path, nothing, &mut Account::default(), "getting the block map,")?;
         let mut file = self.take(Part::Blocks)?;
         let mut map = Vec::new();
         file.read_to_end(&mut map).exit(Exit::Io, || "reading the block map")?;
@@ -220,8 +205,19 @@ impl Getting<'_> {
         Ok(map)
     }
 
-    /// Fills the new image from what is here; the account of that.
-    fn fill(&self, map: &[u8]) -> anyhow::Result<Account> {
+    /// A new image where there is nothing that it could be filled from: then nobody waits for the block map, which the image tells
+    /// when it is there. Its account, and whether aria2 has to find the zeros in it.
+    fn begin(&self) -> anyhow::Result<(Account, Trust)> {
+        let Offer { base, files, torrent, .. } = self.offer;
+        self.make_room(base.size_bytes - torrent.zero_bytes)?;
+        drop(files.open_arriving(Part::Image, base.size_bytes, self.identity)?);
+        let zeros = Filled { present_bytes: torrent.zero_bytes, zero_bytes: torrent.zero_bytes, kept_bytes: 0 };
+        Ok((self.account(zeros)?, if torrent.zero_bytes == 0 { Trust::Empty } else { Trust::Check }))
+    }
+
+    /// Fills the new image from what is here, by its block map; the account of that.
+    fn fill(&self, sources: &[(PathBuf, PathBuf)]) -> anyhow::Result<Account> {
+        let map = &self.map()?;
         let Offer { base, files, torrent, .. } = self.offer;
         let path = files.arriving(Part::Image);
         let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
@@ -233,11 +229,11 @@ impl Getting<'_> {
             return Err(interrupted());
         }
         self.make_room(filling.absent_bytes())?;
-        for (image, blocks) in files.sources()? {
+        for (image, blocks) in sources {
             if filling.is_whole() {
                 break;
             }
-            let Ok(mut source) = Source::open(&image, &blocks) else { continue };
+            let Ok(mut source) = Source::open(image, blocks) else { continue };
             let length = source.length();
             let show = |done| progress.show("copying from the old image,", done, length, "");
             if !filling.copy(&mut source, self.signals, show).map_err(failed)? {
@@ -247,7 +243,12 @@ impl Getting<'_> {
                 self.pipe.warn(format_args!("reading {}: {trouble}; going on without that part of it", image.display()));
             }
         }
-        let filled = filling.filled(torrent.piece_length);
+        self.account(filling.filled(torrent.piece_length))
+    }
+
+    /// The account of an image that has arrived so far.
+    fn account(&self, filled: Filled) -> anyhow::Result<Account> {
+        let base = &self.offer.base;
         let mut account = Account::read(self.common, base.infohash);
         account.resume(filled.kept_bytes);
         account.name = base.name.clone();
@@ -277,7 +278,7 @@ impl Getting<'_> {
         )))
     }
 
-    /// Takes a part over from aria2, which then goes on offering it, and can no longer write to it.
+    /// Takes a part over from aria2, which will soon offer it again, and can no longer write to it.
     fn take(&self, part: Part) -> anyhow::Result<File> {
         let torrent = self.offer.torrent(part);
         self.rpc.drop_torrent(torrent.infohash)?;
@@ -285,27 +286,27 @@ impl Getting<'_> {
         let path = self.offer.files.taken(part);
         // aria2 has compared every piece with its hash.
         self.rpc.add(torrent, &path, Trust::Verified, None)?;
-        offer::settle(self.rpc, self.signals, torrent.infohash, &path.display().to_string())?;
         Ok(file)
     }
 
-    /// The whole image has the digest in the manifest, and is on the disk.
-    fn verify(&self, file: &mut File) -> anyhow::Result<()> {
+    /// The whole image has the digest in the manifest, and is on the disk. Its block map.
+    fn verify(&self, file: &mut File) -> anyhow::Result<Vec<u8>> {
         let size = self.offer.base.size_bytes;
         let mut progress = Progress::new();
-        let digest = store::digest(file, self.signals, |done| progress.show("verifying", done, size, ""));
-        let digest = digest.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
+        let content = store::content(file, self.signals, |done| progress.show("verifying", done, size, ""));
+        let Content { sha256, map } = content.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
         // To see that the laboratory would notice.
         #[cfg(debug_assertions)]
-        let digest = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-digest") {
+        let sha256 = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-digest") {
             self.offer.base.sha256
         } else {
-            digest
+            sha256
         };
-        if digest != self.offer.base.sha256 {
+        if sha256 != self.offer.base.sha256 {
             return Err(Exit::Data.error("image.torrent_file: what it brings has not the digest in the manifest"));
         }
-        file.sync_all().exit(Exit::Io, || "syncing the image")
+        file.sync_all().exit(Exit::Io, || "syncing the image")?;
+        Ok(map)
     }
 }
 

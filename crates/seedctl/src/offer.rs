@@ -35,14 +35,14 @@ pub struct Offer {
 }
 
 /// What the store has of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum There {
     /// Nothing that counts.
     Absent,
     /// The image, with another content than it should have.
     Damaged,
-    /// The image.
-    Whole,
+    /// The image, which has this block map.
+    Whole(Vec<u8>),
 }
 
 impl Offer {
@@ -128,17 +128,17 @@ impl Offer {
             Ok(_) => true,
             Err(_) => false,
         };
-        let mut whole = file.metadata().map_err(failed)?.len() == self.base.size_bytes;
-        if whole {
+        let mut whole = None;
+        if file.metadata().map_err(failed)?.len() == self.base.size_bytes {
             let mut progress = Progress::new();
             let read = |done| progress.show("reading the image in the store,", done, self.base.size_bytes, "");
-            let Some(digest) = store::digest(&mut file, signals, read).map_err(failed)? else { return Ok(None) };
-            whole = digest == self.base.sha256;
+            let Some(content) = store::content(&mut file, signals, read).map_err(failed)? else { return Ok(None) };
+            whole = (content.sha256 == self.base.sha256).then_some(content.map);
         }
         match (whole, ours) {
-            (true, _) => Ok(Some(There::Whole)),
-            (false, true) => Ok(Some(There::Damaged)),
-            (false, false) => Err(Exit::Data.error(format_args!(
+            (Some(map), _) => Ok(Some(There::Whole(map))),
+            (None, true) => Ok(Some(There::Damaged)),
+            (None, false) => Err(Exit::Data.error(format_args!(
                 "refusing to replace {}: it has no manifest, and is not this image; move it away",
                 path.display()
             ))),
@@ -188,16 +188,20 @@ impl Offer {
         store::remove_control_file(&path)?;
         rpc.drop_torrent(torrent.infohash)?;
         rpc.add(torrent, &path, trust, None)?;
-        let settled = settle(rpc, signals, torrent.infohash, &path.display().to_string());
+        let settled = self.settle(rpc, signals, part);
         if settled.is_err() {
             rpc.drop_torrent(torrent.infohash)?;
         }
         settled.map(|()| true)
     }
+
+    /// Waits until aria2 offers a part of which nothing is missing. Status 65 when something is.
+    pub fn settle(&self, rpc: &Rpc, signals: &Deferred, part: Part) -> anyhow::Result<()> {
+        settle(rpc, signals, self.torrent(part).infohash, &self.files.finished(part).display().to_string())
+    }
 }
 
-/// Waits until aria2 offers a torrent of whose file nothing is missing. Status 65 when something is.
-pub fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
+fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
     let mut progress = Progress::new();
     let not_whole = || Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it"));
     loop {

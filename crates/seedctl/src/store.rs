@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use manifest::blocks::BLOCK_BYTES;
 use manifest::{Base, Digest, Format};
 use nix::errno::Errno;
 use nix::libc;
@@ -21,7 +22,7 @@ use crate::identity::Identity;
 
 const BASES: &str = "/qcow2/backing";
 
-/// How much is hashed between two looks at what else is to be done.
+/// How much is hashed between two looks at what else is to be done; whole blocks.
 const CHUNK_BYTES: usize = 1 << 20;
 
 /// A file of a generation that arrives by a torrent.
@@ -343,20 +344,30 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The SHA-256 digest of a whole file; `None` when a signal ends the work. `progress` hears how much has been read.
-pub fn digest(file: &mut File, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<Option<Digest>> {
-    let mut hasher = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
+/// What a whole file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// Its digest.
+    pub sha256: Digest,
+    /// Its block map.
+    pub map: Vec<u8>,
+}
+
+/// Reads a whole file; `None` when a signal ends the work. `progress` hears how much has been read.
+pub fn content(file: &mut File, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<Option<Content>> {
+    let (mut hasher, mut map) = (Sha256::new(), Vec::new());
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     let mut done = 0;
     loop {
-        match file.read(&mut chunk)? {
-            0 => return Ok(Some(manifest::Hex(hasher.finalize().into()))),
-            read => {
-                hasher.update(&chunk[..read]);
-                done += read as u64;
-                progress(done);
-            }
+        chunk.clear();
+        file.take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
+        if chunk.is_empty() {
+            return Ok(Some(Content { sha256: manifest::Hex(hasher.finalize().into()), map }));
         }
+        hasher.update(&chunk);
+        map.extend(chunk.chunks(BLOCK_BYTES).flat_map(manifest::blocks::digest));
+        done += chunk.len() as u64;
+        progress(done);
         if signals.pending() {
             return Ok(None);
         }

@@ -11,6 +11,9 @@ use ureq::http::Uri;
 
 use crate::bencode;
 
+/// Larger pieces than this are not made by mkimg-torrent.
+const PIECE_MAX_BYTES: u64 = 64 << 20;
+
 /// A torrent of one file that is what the manifest says.
 #[derive(Clone, Debug)]
 pub struct Torrent {
@@ -22,6 +25,8 @@ pub struct Torrent {
     pub length: u64,
     /// How much a piece hash stands for.
     pub piece_length: u64,
+    /// How much of the file is in pieces of zeros.
+    pub zero_bytes: u64,
     /// Where it is announced, in their order; at least one.
     pub trackers: Vec<Uri>,
 }
@@ -51,12 +56,13 @@ impl Torrent {
         }
         let piece_length = info.number("piece length").filter(|length| *length > 0);
         let piece_length = piece_length.ok_or_else(|| wrong("it does not say how long a piece is"))?;
-        let pieces = info.get("pieces").and_then(bencode::string).map_or(0, <[u8]>::len) as u64;
-        if pieces != length.div_ceil(piece_length).saturating_mul(20) {
+        let pieces = info.get("pieces").and_then(bencode::string).unwrap_or_default();
+        if pieces.len() as u64 != length.div_ceil(piece_length).saturating_mul(20) {
             return Err(wrong("it has not as many piece hashes as pieces"));
         }
+        let zero_bytes = zero_bytes(pieces, length, piece_length);
         let trackers = trackers(&outermost).map_err(wrong)?;
-        Ok(Torrent { bytes, infohash, length, piece_length, trackers })
+        Ok(Torrent { bytes, infohash, length, piece_length, zero_bytes, trackers })
     }
 
     /// The same, from the section `image`, where it is in Base64.
@@ -64,6 +70,19 @@ impl Torrent {
         let bytes = BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("image.{key}: not Base64"))?;
         Torrent::check(bytes, infohash, length, &format!("image.{key}"))
     }
+}
+
+/// How much of a file is in pieces that have the hash of zeros. In a torrent of enormous pieces none is looked for.
+fn zero_bytes(pieces: &[u8], length: u64, piece_length: u64) -> u64 {
+    if piece_length > PIECE_MAX_BYTES {
+        return 0;
+    }
+    let hash_of = |zeros: u64| -> [u8; 20] { Sha1::digest(vec![0; zeros as usize]).into() };
+    let full = hash_of(piece_length);
+    let (whole, rest) = (length / piece_length, length % piece_length);
+    let (hashes, last) = pieces.split_at(whole as usize * 20);
+    let zeros = hashes.as_chunks().0.iter().filter(|hash| **hash == full).count() as u64 * piece_length;
+    zeros + if rest > 0 && last == hash_of(rest) { rest } else { 0 }
 }
 
 /// A dictionary, whose values are looked up by their keys.
@@ -134,6 +153,16 @@ mod tests {
         let trackers: Vec<String> = torrent.trackers.iter().map(ToString::to_string).collect();
         assert_eq!(trackers, ["http://127.0.0.1/announce", "http://a/an", "http://b/an"]);
         assert_eq!((torrent.length, torrent.piece_length), (7, 65536));
+    }
+
+    #[test]
+    fn pieces_of_zeros_are_known_by_their_hashes() {
+        let hashes = |pieces: &[&[u8]]| -> Vec<u8> { pieces.iter().flat_map(Sha1::digest).collect() };
+        let pieces = hashes(&[&[0; 4], &[1; 4], &[0; 4], &[0; 3]]);
+        assert_eq!(zero_bytes(&pieces, 15, 4), 11);
+        assert_eq!(zero_bytes(&pieces[..60], 12, 4), 8);
+        assert_eq!(zero_bytes(&pieces[60..], 3, 4), 3);
+        assert_eq!(zero_bytes(&pieces[..20], u64::MAX, u64::MAX), 0);
     }
 
     #[test]
