@@ -50,7 +50,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         offer.commit()?; // the tests must notice
     }
     let candidate = Candidate::open(common, &manifest)?;
-    candidate.check_digest(&manifest, pipe)?;
+    candidate.check_digest(&manifest)?;
 
     let (replaced, committed, collected);
     if options.dry_run {

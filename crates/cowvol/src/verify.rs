@@ -1,20 +1,18 @@
 //! A file that is to become a base: it is the one that the manifest describes, byte for byte.
 
 use std::fs::{self, TryLockError};
-use std::io::{self, IsTerminal, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use jsonpipe::{Common, Exit, ExitContext, Pipe, atomic, io_error};
+use jsonpipe::progress::Progress;
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
-use crate::base;
+use crate::{TOOL, base};
 
 const BUFFER_BYTES: usize = 1 << 20;
-/// Progress is told so often, on anything that takes so long.
-const BETWEEN_REPORTS: Duration = Duration::from_secs(5);
 
 /// The file of a generation, open.
 #[derive(Debug)]
@@ -72,8 +70,8 @@ impl Candidate {
     /// Reads all of it. Status 65 when its digest is not that of the manifest.
     ///
     /// `seedctl` has done the same; between the two lies whatever happened on the machine since, and after this there is no way back.
-    pub fn check_digest(&self, manifest: &manifest::Base, pipe: &Pipe) -> anyhow::Result<()> {
-        let digest = self.digest(pipe).map_err(|error| match error.kind() {
+    pub fn check_digest(&self, manifest: &manifest::Base) -> anyhow::Result<()> {
+        let digest = self.digest().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => {
                 Exit::Data.error(format_args!("reading {}: it became shorter while it was read", self.path.display()))
             }
@@ -88,10 +86,11 @@ impl Candidate {
         }
     }
 
-    fn digest(&self, pipe: &Pipe) -> io::Result<[u8; 32]> {
+    fn digest(&self) -> io::Result<[u8; 32]> {
         let mut hash = Sha256::new();
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut progress = Progress { what: self.path.display().to_string(), last: Instant::now(), shown: false };
+        let doing = format!("comparing {} with the manifest", self.path.display());
+        let mut progress = Progress::new(TOOL);
         let mut offset = 0;
         while offset < self.image.file_bytes {
             let piece = (self.image.file_bytes - offset).min(BUFFER_BYTES as u64);
@@ -99,9 +98,8 @@ impl Candidate {
             self.image.file().read_exact_at(piece, offset)?;
             hash.update(&piece);
             offset += piece.len() as u64;
-            progress.tell(offset, self.image.file_bytes, pipe);
+            progress.show(&doing, offset, self.image.file_bytes);
         }
-        progress.end();
         Ok(hash.finalize().into())
     }
 
@@ -131,37 +129,6 @@ impl Candidate {
                 "{}: it was changed while it was checked; try again when that has ended",
                 self.path.display()
             ))),
-        }
-    }
-}
-
-/// How far the reading is, on standard error: in place on a terminal, else a line every few seconds.
-struct Progress {
-    what: String,
-    last: Instant,
-    shown: bool,
-}
-
-impl Progress {
-    fn tell(&mut self, done: u64, all: u64, pipe: &Pipe) {
-        let terminal = io::stderr().is_terminal();
-        let pause = if terminal { BETWEEN_REPORTS / 10 } else { BETWEEN_REPORTS };
-        if self.last.elapsed() < pause {
-            return;
-        }
-        self.last = Instant::now();
-        let text = format!("comparing {} with the manifest: {} %", self.what, done.saturating_mul(100) / all);
-        if terminal {
-            let _ = write!(io::stderr(), "\r{text}"); // nobody left to tell
-            self.shown = true;
-        } else {
-            pipe.warn(text);
-        }
-    }
-
-    fn end(&self) {
-        if self.shown {
-            let _ = writeln!(io::stderr());
         }
     }
 }

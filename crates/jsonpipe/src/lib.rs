@@ -20,6 +20,7 @@ pub mod ini;
 pub mod lock;
 mod node;
 mod process;
+pub mod progress;
 pub mod signals;
 mod stdout;
 #[cfg(feature = "testkit")]

@@ -6,12 +6,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use jsonpipe::progress::Progress;
 use jsonpipe::{Exit, Pipe, io_error};
 use manifest::Format;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_NONBLOCK;
 
-use crate::progress::Progress;
+use crate::TOOL;
 use crate::scan::{Digests, scan};
 
 /// More than this suite distributes; the block map of it takes 256 MiB.
@@ -79,9 +80,9 @@ impl Image {
         let size = self.size_bytes();
         // Only its name: a bar has one line.
         let name = self.path.file_name().unwrap_or_default().display();
-        let progress = Progress::new(format_args!("hashing {name}"), size);
-        let digests =
-            progress.shown(pipe, || scan(&self.file, size, piece_bytes, &progress)).map_err(|error| self.failed(error))?;
+        let mut progress = Progress::new(TOOL);
+        let show = |done| progress.show(format_args!("hashing {name}"), done, size);
+        let digests = scan(&self.file, size, piece_bytes, show).map_err(|error| self.failed(error))?;
         self.check_unchanged()?;
         let [whole, parts] = digests.busy.map(|busy| busy.as_secs_f64());
         pipe.note(format_args!(

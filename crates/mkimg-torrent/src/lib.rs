@@ -10,7 +10,6 @@ mod image;
 pub mod metainfo;
 mod metalink;
 pub mod pieces;
-mod progress;
 pub mod report;
 pub mod request;
 mod runs;

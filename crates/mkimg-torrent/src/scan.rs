@@ -18,7 +18,6 @@ use manifest::{Digest, Hex};
 use sha2::{Digest as _, Sha256};
 
 use crate::pieces::{Piece, PieceHasher, feed_zeros};
-use crate::progress::Progress;
 use crate::runs::runs;
 
 /// Of a buffer: whole blocks, few enough to stay in a processor's cache.
@@ -48,12 +47,12 @@ enum Part {
     Zeros(u64),
 }
 
-/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer.
-pub fn scan(file: &File, size: u64, piece_bytes: u64, progress: &Progress) -> io::Result<Digests> {
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are hashed.
+pub fn scan(file: &File, size: u64, piece_bytes: u64, progress: impl FnMut(u64) + Send) -> io::Result<Digests> {
     thread::scope(|scope| {
         let (to_whole, whole) = sync_channel(WAITING);
         let (to_parts, parts) = sync_channel(WAITING);
-        let whole = scope.spawn(|| digest_whole(whole, progress));
+        let whole = scope.spawn(move || digest_whole(whole, progress));
         let parts = scope.spawn(move || digest_parts(parts, size, piece_bytes));
         let read_bytes = read(file, size, &[to_whole, to_parts]);
         let (sha256, whole_busy) = whole.join().unwrap_or_else(|panic| resume_unwind(panic));
@@ -99,14 +98,15 @@ fn send(to: &[SyncSender<Part>; 2], part: Part) {
     }
 }
 
-fn digest_whole(parts: Receiver<Part>, progress: &Progress) -> (Digest, Duration) {
-    let mut sha256 = Sha256::new();
+fn digest_whole(parts: Receiver<Part>, mut progress: impl FnMut(u64)) -> (Digest, Duration) {
+    let (mut sha256, mut done) = (Sha256::new(), 0);
     let mut busy = Duration::ZERO;
     for part in parts {
         let since = Instant::now();
         let mut feed = |bytes: &[u8]| {
             sha256.update(bytes);
-            progress.advance(bytes.len() as u64);
+            done += bytes.len() as u64;
+            progress(done);
         };
         match part {
             Part::Data(bytes) => feed(&bytes),
@@ -173,7 +173,7 @@ mod tests {
             bytes[start..end].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i % 251 + 1) as u8);
             file.write_all_at(&bytes[start..end], start as u64).unwrap();
         }
-        let found = scan(&file, size as u64, piece_bytes as u64, &Progress::new("", size as u64)).unwrap();
+        let found = scan(&file, size as u64, piece_bytes as u64, |_| ()).unwrap();
         let expected = plain(&bytes, piece_bytes);
         assert!((found.sha256, &found.pieces, &found.blocks) == (expected.0, &expected.1, &expected.2), "{size} {writes:?}");
         found
@@ -192,7 +192,7 @@ mod tests {
     fn a_file_that_is_shorter_than_it_was_is_told() {
         let file = tempfile::tempfile().unwrap();
         file.write_all_at(&[1; 100], 0).unwrap();
-        let error = scan(&file, 101, 1 << 20, &Progress::new("", 101)).unwrap_err();
+        let error = scan(&file, 101, 1 << 20, |_| ()).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     }
 

@@ -5,15 +5,16 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
 use crate::campus::Campus;
 use crate::introduction::{self, Reached};
 use crate::origin::{Account, Counter, Here};
-use crate::progress::{Progress, Size};
 use crate::torrent::Torrent;
 
 /// How often aria2 is looked at: a small image is here in a second, a large one is not.
@@ -146,7 +147,7 @@ struct Following<'a> {
 impl Following<'_> {
     fn follow(&mut self, account: &mut Account, doing: &str) -> anyhow::Result<()> {
         let (rpc, infohash) = (self.fetch.rpc, self.torrent.infohash);
-        let mut progress = Progress::new();
+        let mut progress = Progress::new(TOOL);
         let began = Instant::now();
         let (mut most, mut since) = (0, began);
         loop {
@@ -159,7 +160,7 @@ impl Following<'_> {
                 return Ok(());
             }
             if let Some(checked) = download.verified_bytes() {
-                progress.show("checking", checked, download.total_length, format_args!(", {doing}"));
+                progress.show(format_args!("{doing}: checking"), checked, download.total_length);
                 since = Instant::now();
                 self.lonely_since = since;
             } else {
@@ -167,7 +168,7 @@ impl Following<'_> {
                 let (near, far) = (Size(account.building_bytes), Size(account.outside_bytes));
                 let rate = Size(download.download_speed);
                 let more = format_args!(", {rate}/s, {near} from the building, {far} from outside");
-                progress.show(doing, download.completed_length, download.total_length, more);
+                progress.show_with(doing, download.completed_length, download.total_length, more);
             }
             if download.completed_length > most {
                 most = download.completed_length;

@@ -5,11 +5,13 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::{self, Deferred};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, timestamp};
 use manifest::Digest;
 use sha2::{Digest as _, Sha256};
 
+use crate::TOOL;
 use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::fetch::{Fetch, interrupted};
@@ -17,7 +19,6 @@ use crate::fill::{Filled, Filling, Source};
 use crate::identity::Identity;
 use crate::offer::{Offer, There};
 use crate::origin::Account;
-use crate::progress::{Progress, Size};
 use crate::report::Transfer;
 use crate::request::{Get, Image};
 use crate::settings::Settings;
@@ -154,7 +155,7 @@ impl Getting<'_> {
         let sources = files.sources()?;
         let (mut account, trust) =
             if sources.is_empty() && !path.exists() { self.begin()? } else { (self.fill(&sources)?, Trust::Check) };
-        let doing = format!("getting {} {},", base.name, base.generation);
+        let doing = format!("getting {} {}", base.name, base.generation);
         let present = account.reused_bytes + account.zero_bytes + account.building_bytes + account.outside_bytes;
         self.fetcher().fetch(torrent, &path, (present, trust), &mut account, &doing)?;
         let mut file = self.take(Part::Image)?;
@@ -194,7 +195,7 @@ impl Getting<'_> {
         drop(files.open_arriving(Part::Blocks, blocks_torrent.length, self.identity)?);
         let path = files.arriving(Part::Blocks);
         let nothing = (0, Trust::Check);
-        self.fetcher().fetch(blocks_torrent, &path, nothing, &mut Account::default(), "getting the block map,")?;
+        self.fetcher().fetch(blocks_torrent, &path, nothing, &mut Account::default(), "getting the block map")?;
         let mut file = self.take(Part::Blocks)?;
         let mut map = Vec::new();
         file.read_to_end(&mut map).exit(Exit::Io, || "reading the block map")?;
@@ -223,8 +224,8 @@ impl Getting<'_> {
         let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
         let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
         let mut filling = Filling::new(&file, base.size_bytes, map);
-        let mut progress = Progress::new();
-        let show = |done| progress.show("looking at what is there already,", done, base.size_bytes, "");
+        let mut progress = Progress::new(TOOL);
+        let show = |done| progress.show("looking at what is there already", done, base.size_bytes);
         if !filling.keep(self.signals, show).map_err(failed)? {
             return Err(interrupted());
         }
@@ -235,7 +236,7 @@ impl Getting<'_> {
             }
             let Ok(mut source) = Source::open(image, blocks) else { continue };
             let length = source.length();
-            let show = |done| progress.show("copying from the old image,", done, length, "");
+            let show = |done| progress.show("copying from the old image", done, length);
             if !filling.copy(&mut source, self.signals, show).map_err(failed)? {
                 return Err(interrupted());
             }
@@ -292,8 +293,8 @@ impl Getting<'_> {
     /// The whole image has the digest in the manifest, and is on the disk. Its block map.
     fn verify(&self, file: &mut File) -> anyhow::Result<Vec<u8>> {
         let size = self.offer.base.size_bytes;
-        let mut progress = Progress::new();
-        let content = store::content(file, self.signals, |done| progress.show("verifying", done, size, ""));
+        let mut progress = Progress::new(TOOL);
+        let content = store::content(file, self.signals, |done| progress.show("verifying", done, size));
         let Content { sha256, map } = content.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
         // To see that the laboratory would notice.
         #[cfg(debug_assertions)]

@@ -19,7 +19,6 @@ mod identity;
 mod introduction;
 mod offer;
 mod origin;
-mod progress;
 pub mod report;
 pub mod request;
 mod seed;

@@ -5,13 +5,14 @@ use std::fs::{self, File};
 use std::io;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use jsonpipe::progress::Progress;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, ini, io_error};
 use manifest::blocks::map_bytes;
 use manifest::{Base, InfoHash, Keys, Kind, Signed};
 
+use crate::TOOL;
 use crate::aria2::{Rpc, State, Trust};
-use crate::progress::Progress;
 use crate::request::Image;
 use crate::store::{self, Files, Part};
 use crate::torrent::Torrent;
@@ -130,8 +131,8 @@ impl Offer {
         };
         let mut whole = None;
         if file.metadata().map_err(failed)?.len() == self.base.size_bytes {
-            let mut progress = Progress::new();
-            let read = |done| progress.show("reading the image in the store,", done, self.base.size_bytes, "");
+            let mut progress = Progress::new(TOOL);
+            let read = |done| progress.show("reading the image in the store", done, self.base.size_bytes);
             let Some(content) = store::content(&mut file, signals, read).map_err(failed)? else { return Ok(None) };
             whole = (content.sha256 == self.base.sha256).then_some(content.map);
         }
@@ -202,7 +203,7 @@ impl Offer {
 }
 
 fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(TOOL);
     let not_whole = || Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it"));
     loop {
         let download = rpc.download(infohash)?;
@@ -219,7 +220,7 @@ fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyh
                 return Err(Exit::Unavailable.error(format_args!("seeding {what}: {message}")));
             }
         }
-        progress.show("checking", is_checking.unwrap_or(0), download.total_length, format_args!(", {what}"));
+        progress.show(format_args!("checking {what}"), is_checking.unwrap_or(0), download.total_length);
         if crate::fetch::wait(signals, LOOK_MILLISECONDS) {
             return Err(crate::fetch::interrupted());
         }
