@@ -105,18 +105,28 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
 
 /// Whose a port of loopback is: nobody's yet, aria2's, or another's, who must not hear the secret.
 ///
-/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)).
+/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)). One of IPv6 that listens at every address
+/// hears what is sent to 127.0.0.1, too, unless somebody listens there more closely.
 fn owner(port: u16) -> anyhow::Result<Option<u32>> {
-    let text = fs::read_to_string("/proc/net/tcp").exit(Exit::Io, || "reading /proc/net/tcp")?;
-    Ok(owner_in(&text, port))
+    let mut found = None;
+    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+        match fs::read_to_string(table) {
+            Ok(text) => found = found.or(owner_in(&text, port)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // a kernel without IPv6
+            Err(error) => return Err(error).exit(Exit::Io, || format!("reading {table}")),
+        }
+    }
+    Ok(found)
 }
 
 fn owner_in(text: &str, port: u16) -> Option<u32> {
     const LISTEN: &str = "0A";
+    /// 127.0.0.1 and 0.0.0.0, ::ffff:127.0.0.1 and ::, each 32 bits as they lie in memory.
+    const HEARS_US: [&str; 4] = ["0100007F", "00000000", "0000000000000000FFFF00000100007F", "00000000000000000000000000000000"];
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (address, found) = fields.get(1)?.split_once(':')?;
-        let is_here = matches!(address, "0100007F" | "00000000") && u16::from_str_radix(found, 16) == Ok(port);
+        let is_here = HEARS_US.contains(&address) && u16::from_str_radix(found, 16) == Ok(port);
         if is_here && *fields.get(3)? == LISTEN { fields.get(7)?.parse().ok() } else { None }
     })
 }
@@ -268,6 +278,12 @@ mod tests {
    2: 0100007F:1B39 0300000A:9C40 0A 00000000:00000000 00:00000000 00000000     7        0 1 1 0 100 0 0 10 0
 ";
         assert_eq!([6800, 6969, 80].map(|port| owner_in(text, port)), [Some(65534), Some(7), None]);
+        let text = "\
+  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000000000000000000000000000:1A90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 32768 1 0 100 0 0 10 0
+   1: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 32768 1 0 100 0 0 10 0
+";
+        assert_eq!([6800, 80].map(|port| owner_in(text, port)), [Some(1000), None]);
     }
 
     #[test]
