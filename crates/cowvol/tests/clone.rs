@@ -117,9 +117,10 @@ fn each_login_is_the_last_use() {
     let file = File::open(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
     let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
     file.set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+    let before = SystemTime::now();
     machine.volume(ALICE, None);
-    let since = SystemTime::now().duration_since(file.metadata().unwrap().modified().unwrap()).unwrap_or_default();
-    assert!(since < Duration::from_secs(60), "{since:?}");
+    let used = file.metadata().unwrap().modified().unwrap();
+    assert!(used > before - Duration::from_secs(1), "{used:?}"); // the clock of files is a coarse one
 }
 
 #[test]
@@ -481,7 +482,7 @@ fn a_lock_that_stays_held_is_status_75() {
         (status, error.as_str()),
         (75, "cowvol: locking /run/labtools/pool.lock: another run holds it; try again when that has ended\n")
     );
-    assert!((4..10).contains(&since.elapsed().as_secs()), "{:?}", since.elapsed());
+    assert!(since.elapsed().as_secs() >= 4, "it did not wait");
     assert_eq!(machine.left(), [""; 0]);
 }
 
@@ -494,7 +495,7 @@ fn a_signal_ends_the_wait_for_the_lock() {
         let ended = interrupted(&machine, ALICE, signal, Duration::from_millis(300));
         assert_eq!(ended.status.signal(), Some(signal as i32));
         assert_eq!((ended.stdout.as_slice(), ended.stderr.as_slice()), (&b""[..], &b""[..]));
-        assert!(since.elapsed() < Duration::from_secs(3));
+        assert!(since.elapsed() < Duration::from_secs(5), "it waited to the end");
     }
     assert_eq!(machine.left(), [""; 0]);
 }
