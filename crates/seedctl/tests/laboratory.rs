@@ -8,6 +8,8 @@ mod faults;
 #[path = "laboratory/get.rs"]
 mod get;
 mod offered;
+#[path = "laboratory/swarm.rs"]
+mod swarm;
 #[path = "laboratory/track.rs"]
 mod track;
 mod tracker;

@@ -13,8 +13,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::get::{ANNOUNCE, Swarm, ended, origins};
 use crate::offered::{NAME, Offered, TorrentFile, noise};
+use crate::swarm::{ANNOUNCE, Swarm, ended, origins};
 
 const MIB: usize = 1 << 20;
 const A_MOMENT: Duration = Duration::from_millis(20);
