@@ -5,6 +5,7 @@ mod machine;
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -492,7 +493,17 @@ fn a_signal_ends_the_wait_for_the_lock() {
     let _held = machine.hold("pool.lock");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let since = Instant::now();
-        let ended = interrupted(&machine, ALICE, signal, Duration::from_millis(300));
+        let ended = interrupted(&machine, ALICE, signal, |child| {
+            // It waits once it has the lock's file open.
+            let open = || -> Vec<PathBuf> {
+                let fds = fs::read_dir(format!("/proc/{child}/fd")).unwrap();
+                fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap_or_default()).collect()
+            };
+            while !open().iter().any(|path| path.ends_with("pool.lock")) {
+                assert!(!open().is_empty(), "it has ended"); // and is a zombie
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
         assert_eq!(ended.status.signal(), Some(signal as i32));
         assert_eq!((ended.stdout.as_slice(), ended.stderr.as_slice()), (&b""[..], &b""[..]));
         assert!(since.elapsed() < Duration::from_secs(5), "it waited to the end");
@@ -568,14 +579,14 @@ fn a_volume_outlives_a_power_cut() {
     }
 }
 
-/// Starts a clone and sends it a signal after a while.
-fn interrupted(machine: &Machine, user: &str, signal: Signal, after: Duration) -> std::process::Output {
+/// Starts a clone and sends it a signal when `wait`, which is told its pid, comes back.
+fn interrupted(machine: &Machine, user: &str, signal: Signal, wait: impl FnOnce(u32)) -> std::process::Output {
     let input = machine.root().join("request");
     fs::write(&input, request(user, None)).unwrap();
     let mut command = Command::new(CLONE.binary);
     command.args(["clone", "--root"]).arg(machine.root()).stdin(File::open(input).unwrap());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    thread::sleep(after);
+    wait(child.id());
     kill(Pid::from_raw(child.id() as i32), signal).unwrap();
     child.wait_with_output().unwrap()
 }

@@ -10,8 +10,8 @@
 //! is taken for it; any other wrong type is an error. What a tool wrote has its types.
 //!
 //! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard input, standard output,
-//! standard error, the form of values in documents, files that must appear atomically, the locks on the machine, or how a process ends. Disk, D-Bus and
-//! HTTP code stays in its tool.
+//! standard error, the form of values in documents, files that must appear atomically, locks, or how a process ends. Disk, D-Bus
+//! and HTTP code stays in its tool.
 
 pub mod atomic;
 mod document;

@@ -31,19 +31,20 @@ pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
 /// The same, after waiting a few seconds for the other one. A signal ends the wait at once.
 pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<File> {
     let since = Instant::now();
-    loop {
-        match attempt(common, path)? {
-            Some(file) => return Ok(file),
-            None if since.elapsed() < PATIENCE && !signals.pending() => sleep(BETWEEN_TRIES),
-            None => return Err(held(common, path, "another run holds it; try again when that has ended")),
+    let file = open(common, path)?;
+    while !try_lock(common, path, &file)? {
+        if since.elapsed() > PATIENCE || signals.pending() {
+            return Err(held(common, path, "another run holds it; try again when that has ended"));
         }
+        sleep(BETWEEN_TRIES);
     }
+    Ok(file)
 }
 
 /// Whether another process holds it. The file is not made for that, and the lock is free again at once.
 pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
     match OpenOptions::new().write(true).open(common.path(path)) {
-        Ok(file) => Ok(attempt_on(common, path, file)?.is_none()),
+        Ok(file) => Ok(!try_lock(common, path, &file)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed(common, path, error)),
     }
@@ -51,15 +52,21 @@ pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
 
 /// The same as [`take`], but `None` when another process holds it.
 pub fn attempt(common: &Common, path: &str) -> anyhow::Result<Option<File>> {
-    atomic::create_directory(&common.path(DIRECTORY), 0o700)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(common.path(path));
-    attempt_on(common, path, file.map_err(|error| failed(common, path, error))?)
+    let file = open(common, path)?;
+    Ok(try_lock(common, path, &file)?.then_some(file))
 }
 
-fn attempt_on(common: &Common, path: &str, file: File) -> anyhow::Result<Option<File>> {
+fn open(common: &Common, path: &str) -> anyhow::Result<File> {
+    atomic::create_directory(&common.path(DIRECTORY), 0o700)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(common.path(path));
+    file.map_err(|error| failed(common, path, error))
+}
+
+/// Whether it is ours now.
+fn try_lock(common: &Common, path: &str, file: &File) -> anyhow::Result<bool> {
     match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(failed(common, path, error)),
     }
 }

@@ -46,7 +46,9 @@ impl Progress {
         // Nobody is hurt when nobody listens.
         if self.terminal {
             let full = permille as usize * BAR / 1000;
-            let _ = write!(stderr, "\r\x1b[K[{}{}] {text}", "#".repeat(full), "-".repeat(BAR - full));
+            let bar = format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full));
+            // Without wrapping: what does not fit into the line is cut, or it could not be drawn over.
+            let _ = write!(stderr, "\r\x1b[K\x1b[?7l{bar} {text}\x1b[?7h");
             self.drawn = true;
         } else {
             let _ = writeln!(stderr, "{text}");

@@ -53,7 +53,8 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     bus.start(supplicant::SERVICE); // it is only started when it is needed
     let supplicant = bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
     // Before looking: another login may be about to open what is not open yet.
-    let lock = if dry_run { None } else { Some(lock::take(common, LOCK, "another login is under way")?) };
+    let lock =
+        if dry_run { None } else { Some(lock::take(common, LOCK, "another login is under way; try again when it has ended")?) };
     if let Some(open) = network_manager::open_profiles(&bus)?.first() {
         let way_out = "close it first: nm-8021x-login logout";
         return Err(Exit::TemporaryFailure.error(format_args!("{}: somebody is logged in; {way_out}", open.interface)));

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -54,7 +55,8 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     let left = offer.leave_others(&rpc)?;
     let get = Getting { common, pipe, signals: &signals, rpc: &rpc, offer: &offer, identity, options };
     let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
-    report.changed |= left;
+    // Once more: a seed --all, as after a boot, may have taken the newest of then.
+    report.changed |= left | offer.leave_others(&rpc)?;
     document.set("transfer", &report)?;
     Ok(Answer::yes(document).holding(lock).holding(signals))
 }
@@ -106,8 +108,8 @@ impl Getting<'_> {
     /// The image is there and was verified just now: what else belongs to it, and seeding.
     fn keep(&self, map: Vec<u8>) -> anyhow::Result<Transfer> {
         let files = &self.offer.files;
-        let mut changed = self.offer.write_sidecars()?;
-        changed |= self.keep_map(&map)?;
+        let mut changed = self.keep_map(&map)?;
+        changed |= self.offer.write_sidecars()?;
         for part in [Part::Blocks, Part::Image] {
             self.offer.seed(self.rpc, self.signals, part, Trust::Verified)?;
         }
@@ -153,22 +155,25 @@ impl Getting<'_> {
         files.prepare(self.identity)?;
         let path = files.arriving(Part::Image);
         let sources = files.sources()?;
+        let untouched = fs::symlink_metadata(&path).map_or(true, |found| found.blocks() == 0);
         let (mut account, trust) =
-            if sources.is_empty() && !path.exists() { self.begin()? } else { (self.fill(&sources)?, Trust::Check) };
+            if sources.is_empty() && untouched { self.begin()? } else { (self.fill(&sources)?, Trust::Check) };
         let doing = format!("getting {} {}", base.name, base.generation);
         let present = account.reused_bytes + account.zero_bytes + account.building_bytes + account.outside_bytes;
         self.fetcher().fetch(torrent, &path, (present, trust), &mut account, &doing)?;
         let mut file = self.take(Part::Image)?;
         let map = self.verify(&mut file)?;
+        if sha256(&map) != base.blocks_sha256 && !files.taken(Part::Blocks).exists() {
+            self.map()?; // the one that was signed is wrong, but harms nobody, and all are to have the same
+        }
+        self.offer.settle(self.rpc, self.signals, Part::Image)?;
         self.offer.write_sidecars()?;
         if files.taken(Part::Blocks).exists() {
             files.finish(Part::Blocks)?;
-            self.offer.settle(self.rpc, self.signals, Part::Blocks)?;
         } else {
             self.keep_map(&map)?;
-            self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
         }
-        self.offer.settle(self.rpc, self.signals, Part::Image)?;
+        self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
         account.close();
         account.write(self.common, base.infohash)?;
         files.finish(Part::Image)?;
@@ -213,7 +218,7 @@ impl Getting<'_> {
         self.make_room(base.size_bytes - torrent.zero_bytes)?;
         drop(files.open_arriving(Part::Image, base.size_bytes, self.identity)?);
         let zeros = Filled { present_bytes: torrent.zero_bytes, zero_bytes: torrent.zero_bytes, kept_bytes: 0 };
-        Ok((self.account(zeros)?, if torrent.zero_bytes == 0 { Trust::Empty } else { Trust::Check }))
+        Ok((self.account(Account::default(), zeros)?, if torrent.zero_bytes == 0 { Trust::Empty } else { Trust::Check }))
     }
 
     /// Fills the new image from what is here, by its block map; the account of that.
@@ -224,8 +229,8 @@ impl Getting<'_> {
         let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
         let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
         let mut filling = Filling::new(&file, base.size_bytes, map);
-        let mut progress = Progress::new(TOOL);
-        let show = |done| progress.show("looking at what is there already", done, base.size_bytes);
+        let mut looking = Progress::new(TOOL);
+        let show = |done| looking.show("looking at what is there already", done, base.size_bytes);
         if !filling.keep(self.signals, show).map_err(failed)? {
             return Err(interrupted());
         }
@@ -236,6 +241,7 @@ impl Getting<'_> {
             }
             let Ok(mut source) = Source::open(image, blocks) else { continue };
             let length = source.length();
+            let mut progress = Progress::new(TOOL);
             let show = |done| progress.show("copying from the old image", done, length);
             if !filling.copy(&mut source, self.signals, show).map_err(failed)? {
                 return Err(interrupted());
@@ -244,14 +250,15 @@ impl Getting<'_> {
                 self.pipe.warn(format_args!("reading {}: {trouble}; going on without that part of it", image.display()));
             }
         }
-        self.account(filling.filled(torrent.piece_length))
+        let mut account = Account::read(self.common, base.infohash);
+        let filled = filling.filled(torrent.piece_length);
+        account.resume(filled.kept_bytes);
+        self.account(account, filled)
     }
 
-    /// The account of an image that has arrived so far.
-    fn account(&self, filled: Filled) -> anyhow::Result<Account> {
+    /// The account of an image of which so much is there; `account` has what of it came over the network.
+    fn account(&self, mut account: Account, filled: Filled) -> anyhow::Result<Account> {
         let base = &self.offer.base;
-        let mut account = Account::read(self.common, base.infohash);
-        account.resume(filled.kept_bytes);
         account.name = base.name.clone();
         account.generation = base.generation;
         account.infohash = base.infohash.to_string();

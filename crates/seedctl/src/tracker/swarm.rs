@@ -166,7 +166,7 @@ impl Swarm {
             let (complete, incomplete) = self.counts(&place);
             return Ok(Answer { interval: policy.interval, complete, incomplete, peers: Vec::new() });
         }
-        // What is there already when a tracker starts need not be introduced again; the others of its building come first.
+        // What was there before the tracker was need not be introduced again; the others of its building come first.
         let known = self.peers.get(&key);
         let was_there = known.is_none_or(|peer| matches!(peer.order, Order::Resumed(_)));
         let resumed = now < policy.settling() && was_there && said.event != Event::Started;
@@ -360,8 +360,12 @@ impl Swarm {
             if event != Event::Started || !matches!(place, Place::Building(_)) {
                 return Vec::new();
             }
-            let own = self.own(members, &peer.net.room, key).into_iter();
-            return own.filter(|other| !self.has_everything(other)).collect();
+            let mut told: Vec<_> =
+                members.queue.iter().map(|(_, other)| *other).filter(|other| !self.has_everything(other)).collect();
+            let any = self.any(told.len());
+            told.rotate_left(any);
+            told.sort_by_key(|other| self.peers.get(other).is_some_and(|other| other.net.room != peer.net.room));
+            return told;
         }
         let mut told = Vec::new();
         match place {

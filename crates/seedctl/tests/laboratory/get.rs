@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -263,7 +263,11 @@ fn images_of_any_length_arrive() {
     swarm.start_tracker();
     let piece = crate::offered::PIECE_BYTES;
     let images = [noise(1, 9), vec![0], vec![0; 3 * piece], noise(2 * piece, 10), noise(64 << 10, 11), noise(piece + 1, 12)];
-    for (generation, image) in images.into_iter().enumerate() {
+    // First each on an empty disk, then each beside the one before.
+    for (generation, image) in images.iter().chain(&images).cloned().enumerate() {
+        if generation < images.len() {
+            let _ = fs::remove_dir_all(swarm.image("b1-h1", 0).parent().unwrap()); // not there at first
+        }
         let offered = Offered::new(generation as u64, image, ANNOUNCE);
         let document = swarm.publish(&offered);
         let transfer = swarm.run("b1-h1", &["get"], &document).transfer();

@@ -158,10 +158,12 @@ fn once_one_has_everything_nobody_needs_the_outside() {
 #[test]
 fn who_begins_with_everything_is_told_who_in_its_building_lacks_something() {
     let mut lab = Lab::new();
-    for (address, left) in [("10.1.1.1", SIZE), ("10.1.2.2", SIZE), ("10.1.1.3", 0), ("10.2.1.1", SIZE), ("10.254.0.1", SIZE)] {
+    for (address, left) in
+        [("10.1.2.1", SIZE), ("10.1.1.2", SIZE), ("10.1.1.3", 0), ("10.2.1.1", SIZE), ("10.254.0.1", SIZE), ("10.0.0.3", SIZE)]
+    {
         lab.told(address, left);
     }
-    assert_eq!(lab.told("10.1.1.4", 0), ["10.1.1.1", "10.1.2.2"]);
+    assert_eq!(lab.told("10.1.1.4", 0), ["10.1.1.2", "10.1.2.1"]);
     // Neither servers nor wireless hosts, which would go on with strangers.
     assert_eq!((lab.told(SERVER, 0), lab.told("10.254.0.2", 0)), (vec![], vec![]));
 }
@@ -466,7 +468,8 @@ fn nine_buildings_of_28_cross_each_uplink_once() {
         for at in 0..hosts.len() {
             if step == 0 || (step + at) % 10 == 0 {
                 let left = has[at].iter().filter(|has| !**has).count() as u64;
-                for other in lab.told(&hosts[at], left) {
+                let event = if step == 0 { Event::Started } else { Event::None };
+                for other in addresses(&lab.announce(&hosts[at], Announce { event, ..said(left) })) {
                     knows[at].insert(index[&other]);
                     knows[index[&other]].insert(at);
                 }
