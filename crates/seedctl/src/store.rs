@@ -256,6 +256,8 @@ impl Files {
         for part in [Part::Image, Part::Blocks] {
             remove_if_there(&self.taken(part)).map_err(failed)?;
         }
+        // A call that was killed while it wrote the map that the image has, where the next one fetched it.
+        remove_if_there(&self.directory.join(format!(".{}.blocks.tmp", self.generation))).map_err(failed)?;
         match fs::remove_dir_all(self.nursery()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
