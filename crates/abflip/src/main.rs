@@ -1,0 +1,7 @@
+//! `abflip status`, `flip` and `repair`; see abflip(8).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jsonpipe::main(abflip::TOOL, abflip::run)
+}

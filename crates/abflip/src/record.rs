@@ -1,0 +1,105 @@
+//! What `abflip write` wrote to a slot and read back: what `flip` wants to see before it lets a slot boot.
+//!
+//! One file, /var/lib/labtools/slots.json, holds a record per slot. It is shared by both slots, since it lies outside of them.
+//! `write` takes a slot's record away before its first write there, and puts a new one when what it read back has the digest of
+//! the manifest: a slot with a record holds a whole image.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::request::Slot;
+
+const FILE: &str = "/var/lib/labtools/slots.json";
+/// The version of the file. A key that is added keeps it.
+const SCHEMA: u64 = 1;
+
+/// A slot whose content was written, read back past the cache, and found to be what the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Record {
+    /// The disk that the slot is on, by the GUID in its header. PARTUUIDs are the same on every machine.
+    pub disk_guid: Uuid,
+    /// The root partition that was written.
+    pub partuuid: Uuid,
+    /// The version of the host's image.
+    pub version: u64,
+    /// The digest of the image as it was shipped, in lower-case hex.
+    pub sha256: String,
+    /// How long the image is; what lies behind it in the partition does not count.
+    pub size_bytes: u64,
+    /// What was patched after the copy, or may be later: left out of the digest by putting the shipped bytes in its place.
+    pub masked: Vec<Masked>,
+    /// When it was verified (RFC 3339).
+    pub verified_at: String,
+}
+
+/// A part of a slot that is not as it was shipped: its file system's UUID and label, its boot entry's `root=`, the two boot-once
+/// sectors of ldlinux.sys.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Masked {
+    /// Where it begins, from the start of the partition.
+    pub offset_bytes: u64,
+    /// The bytes that the image was shipped with there, in lower-case hex.
+    pub shipped: String,
+}
+
+/// The records of both slots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Records {
+    schema: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<Record>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b: Option<Record>,
+}
+
+impl Records {
+    /// Reads them; none when the file is not there. Status 78 when it is not what this release writes.
+    pub fn read(common: &Common) -> anyhow::Result<Records> {
+        let path = common.path(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records { schema: SCHEMA, a: None, b: None }),
+            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        };
+        let way_out = "remove it, and write the slots again";
+        let wrong = || format!("reading {}; {way_out}", path.display());
+        let records: Records = serde_json::from_str(&text).exit(Exit::Config, wrong)?;
+        if records.schema != SCHEMA {
+            return Err(Exit::Config.error(format_args!("{}: not of schema {SCHEMA}", wrong())));
+        }
+        Ok(records)
+    }
+
+    /// The record of a slot, if it is about this partition of this disk.
+    pub fn of(&self, slot: Slot, partuuid: Uuid, disk_guid: Uuid) -> Option<&Record> {
+        let record = match slot {
+            Slot::A => self.a.as_ref(),
+            Slot::B => self.b.as_ref(),
+        };
+        record.filter(|record| record.partuuid == partuuid && record.disk_guid == disk_guid)
+    }
+
+    /// Replaces a slot's record, or takes it away, durably.
+    pub fn set(&mut self, common: &Common, slot: Slot, record: Option<Record>) -> anyhow::Result<()> {
+        match slot {
+            Slot::A => self.a = record,
+            Slot::B => self.b = record,
+        }
+        self.schema = SCHEMA;
+        let path = self.path(common)?;
+        let text = serde_json::to_string(self)?;
+        atomic::write(&path, 0o644, |file| writeln!(file, "{text}"))
+    }
+
+    fn path(&self, common: &Common) -> anyhow::Result<PathBuf> {
+        let path = common.path(FILE);
+        let directory = path.parent().exit(Exit::Software, || "a file in no directory")?;
+        atomic::create_directory(directory, 0o755)?;
+        Ok(path)
+    }
+}

@@ -1,0 +1,160 @@
+//! What comes in: the command line and abflip.ini.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use jsonpipe::Common;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// The command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "abflip",
+    version,
+    about = "Switches a machine between its two root slots with one sector write",
+    after_help = "\
+Which slot runs, and which boots next:
+  abflip status | jq -r '.slots | .booted, .next'
+
+See abflip(8) for every field, and labtools(7) for the other tools."
+)]
+pub struct Arguments {
+    /// The flags that every tool has.
+    #[command(flatten)]
+    pub common: Common,
+    /// Work on this disk or image, not on the disk that holds the root
+    #[arg(long, global = true, value_name = "PATH")]
+    pub disk: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl AsRef<Common> for Arguments {
+    fn as_ref(&self) -> &Common {
+        &self.common
+    }
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say which slot runs, which boots next, and how the table is
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Writes the section slots.
+Status 1 when there is something that repair is for.
+
+Example: an image file, without root
+  abflip status --disk lab.img --config . | jq -r .slots.next")]
+    Status {
+        /// Read the slots and compare them with what was written
+        #[arg(long)]
+        digest: bool,
+    },
+    /// Make the slot that is not running boot next
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Refuses, before it writes
+anything, unless both copies of the table are valid, both slots stand in one
+sector of it, exactly one of them is marked, and abflip write has written and
+verified the slot that is to boot. Writes the section slots.
+
+Example: go back to the slot that is running
+  abflip flip --active a")]
+    Flip {
+        /// Make this slot boot next, whichever is running
+        #[arg(long, value_name = "SLOT")]
+        active: Option<Slot>,
+        /// Refuse when the backup table differs, instead of healing it first
+        #[arg(long)]
+        no_repair: bool,
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Heal what an interrupted run or a foreign tool left
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Heals the backup table from
+the primary one or the primary from the backup, and the protective MBR; with
+--active, marks one slot where both or none are marked. Writes the section
+slots; says on standard error what it does.
+
+Example: what would be done
+  abflip repair --dry-run")]
+    Repair {
+        /// Mark this slot, where both are marked or none is
+        #[arg(long, value_name = "SLOT")]
+        active: Option<Slot>,
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// One of the two roots of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// Both.
+    pub const ALL: [Slot; 2] = [Slot::A, Slot::B];
+
+    /// The other one.
+    pub fn other(self) -> Slot {
+        match self {
+            Slot::A => Slot::B,
+            Slot::B => Slot::A,
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Slot::A => "a",
+            Slot::B => "b",
+        })
+    }
+}
+
+/// `[slots]` in abflip.ini, the same on every machine: partitions have standard PARTUUIDs.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Configured {
+    /// What starts the machine.
+    pub firmware: Firmware,
+    /// The root of slot a.
+    pub a: Uuid,
+    /// The root of slot b.
+    pub b: Uuid,
+    /// The EFI system partition of slot a; with `firmware=uefi` only.
+    pub esp_a: Option<Uuid>,
+    /// The EFI system partition of slot b; with `firmware=uefi` only.
+    pub esp_b: Option<Uuid>,
+}
+
+/// What starts a machine, and by that where its slots are marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firmware {
+    /// gptmbr of Syslinux starts the partition whose attribute bit 2, legacy BIOS bootable, is set: that of the active root.
+    Bios,
+    /// The firmware passes over an EFI system partition whose attribute bit 1, no block IO protocol, is set: the inactive one's.
+    Uefi,
+}
+
+impl Firmware {
+    /// The attribute bit that marks (UEFI specification 2.10, table 5.8).
+    pub fn bit(self) -> u32 {
+        match self {
+            Firmware::Bios => 2,
+            Firmware::Uefi => 1,
+        }
+    }
+}
