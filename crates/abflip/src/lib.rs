@@ -6,21 +6,44 @@
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
 //! agree; `repair` makes them agree again where something else left them torn.
 
+mod digest;
+pub mod disk;
+mod flip;
+pub mod gpt;
+mod heal;
 mod lock;
+mod machine;
+pub mod neutral;
 pub mod record;
+mod repair;
 pub mod report;
 pub mod request;
+mod running;
+pub mod slots;
+mod status;
+mod writes;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
-use request::Arguments;
+use machine::Content;
+use request::{Arguments, Command};
 
 /// Who is speaking, and the section that it writes.
 pub const TOOL: Tool = Tool { name: "abflip", section: "slots" };
 
 /// Does what the command line asks for.
-pub fn run(arguments: Arguments, _pipe: &Pipe) -> anyhow::Result<Answer> {
-    // The skeleton: the subcommands come one by one.
-    let _lock = lock::lock(&arguments.common)?;
-    Err(jsonpipe::Exit::Unavailable.error(format_args!("{:?}: not built yet", arguments.command)))
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let Arguments { common, disk, command } = arguments;
+    match command {
+        Command::Status { digest } => {
+            let content = if digest { Content::Compared } else { Content::Recorded };
+            status::status(&common, disk.as_deref(), content)
+        }
+        Command::Flip { active, no_repair, dry_run } => {
+            flip::flip(&common, pipe, disk.as_deref(), flip::Options { active, no_repair, dry_run })
+        }
+        Command::Repair { active, dry_run } => {
+            repair::repair(&common, pipe, disk.as_deref(), repair::Options { active, dry_run })
+        }
+    }
 }

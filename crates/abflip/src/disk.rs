@@ -1,0 +1,262 @@
+//! A disk, or the image of one: what is read comes from the medium, and what is written is on it when the call returns.
+//!
+//! Reads and writes go past the page cache (O_DIRECT). A write is one call, of whole physical blocks and with RWF_DSYNC: a disk
+//! with 512-byte sectors on 4096-byte blocks (512e) would else read the block, change it and write it back by itself, and a power
+//! cut in the middle of that takes the seven neighbours with it. What was written is read back and compared.
+//!
+//! A file system without direct I/O, such as tmpfs in older kernels, can hold an image, too: then the cache is told to forget what
+//! it may, and [`Disk::past_cache`] says that nothing is proven about the medium.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Exit, ExitContext, io_error};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::libc::O_DIRECT;
+
+/// What direct I/O may want a buffer to be aligned to.
+const ALIGNMENT: usize = 4096;
+
+/// What a disk is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To look at it.
+    Read,
+    /// To change it, too.
+    Write,
+}
+
+/// An open disk or image.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    file: File,
+    /// How long it is.
+    pub size_bytes: u64,
+    /// The size of a logical sector; `None` for an image, which does not tell.
+    pub sector_bytes: Option<u64>,
+    /// What is written at once: the physical block, or what the file system wants.
+    block_bytes: u64,
+    past_cache: bool,
+    /// The device's number; 0 for an image.
+    pub device: u64,
+}
+
+impl Disk {
+    /// Opens it. Status 66 when it is not there, 77 when it may not be opened, 65 when it is neither a disk nor an image.
+    pub fn open(path: &Path, access: Access) -> anyhow::Result<Disk> {
+        let failed = |error| io_error(error, Exit::of_read, format_args!("opening {}", path.display()));
+        // Opened past the cache first; who cannot do that says so (open(2): EINVAL).
+        let open = |flags| OpenOptions::new().read(true).write(access == Access::Write).custom_flags(flags).open(path);
+        let file = match open(O_DIRECT) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(0),
+            opened => opened,
+        };
+        let file = file.map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.file_type().is_block_device() {
+            let geometry = sys::geometry(&file).map_err(io::Error::from).map_err(failed)?;
+            return Ok(Disk {
+                path: path.to_owned(),
+                file,
+                size_bytes: geometry.size_bytes,
+                sector_bytes: Some(geometry.logical_bytes),
+                block_bytes: geometry.physical_bytes.max(geometry.logical_bytes),
+                past_cache: true,
+                device: metadata.rdev(),
+            });
+        }
+        if !metadata.is_file() {
+            return Err(Exit::Data.error(format_args!("opening {}: neither a disk nor an image file", path.display())));
+        }
+        let size_bytes = metadata.len();
+        let fits = |block: usize| {
+            let mut buffer = Aligned::new(block);
+            // The last block, too: nothing may be left over that is shorter.
+            size_bytes.is_multiple_of(block as u64) && size_bytes > 0 && file.read_exact_at(buffer.bytes(), 0).is_ok()
+        };
+        let direct = [512, ALIGNMENT].into_iter().find(|&block| fits(block));
+        let (file, block_bytes) = match direct {
+            Some(block) => (file, block as u64),
+            None => (open(0).map_err(failed)?, 512),
+        };
+        let past_cache = direct.is_some() && sys::is_direct(&file).map_err(io::Error::from).map_err(failed)?;
+        Ok(Disk { path: path.to_owned(), file, size_bytes, sector_bytes: None, block_bytes, past_cache, device: 0 })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether what is read comes from the medium.
+    pub fn past_cache(&self) -> bool {
+        self.past_cache
+    }
+
+    /// Reads `length` bytes. Status 74 when that fails, or when they end before.
+    pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
+        let (start, mut buffer) = self.blocks(offset, length);
+        self.read_blocks(start, &mut buffer).exit(Exit::Io, || self.place("reading", offset))?;
+        let skip = (offset - start) as usize;
+        Ok(buffer.bytes()[skip..skip + length].to_vec())
+    }
+
+    /// Writes `bytes`, which come with the rest of the blocks that they lie in, then reads back and compares. Status 73 or 74.
+    ///
+    /// What fits into one block is one write, so that it is there as a whole or not at all.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        let place = || self.place("writing", offset);
+        let (start, mut buffer) = self.blocks(offset, bytes.len());
+        self.read_blocks(start, &mut buffer).exit(Exit::Io, || self.place("reading", offset))?;
+        let skip = (offset - start) as usize;
+        buffer.bytes()[skip..skip + bytes.len()].copy_from_slice(bytes);
+        let written = sys::write_durably(&self.file, start, buffer.bytes());
+        let written = written.map_err(|error| io_error(error, Exit::of_write, place()))?;
+        if written != buffer.bytes().len() {
+            return Err(Exit::Io.error(format_args!("{}: only {written} bytes of {} went out", place(), buffer.bytes().len())));
+        }
+        if self.read(offset, bytes.len())? != bytes {
+            return Err(Exit::Io.error(format_args!("{}: what is there afterwards is something else; replace the disk", place())));
+        }
+        Ok(())
+    }
+
+    /// Everything that was written is on the medium when this returns. Status 74.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        self.file.sync_data().exit(Exit::Io, || format!("flushing {}", self.path.display()))
+    }
+
+    /// Where the blocks begin that hold these bytes, and room for them.
+    fn blocks(&self, offset: u64, length: usize) -> (u64, Aligned) {
+        let start = offset - offset % self.block_bytes;
+        let end = (offset + length as u64).next_multiple_of(self.block_bytes);
+        // A disk need not end with a whole physical block.
+        let end = if offset + length as u64 <= self.size_bytes { end.min(self.size_bytes) } else { end };
+        (start, Aligned::new((end - start) as usize))
+    }
+
+    fn read_blocks(&self, start: u64, buffer: &mut Aligned) -> io::Result<()> {
+        if !self.past_cache {
+            let (offset, length) = (start as i64, buffer.length as i64);
+            posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
+        }
+        self.file.read_exact_at(buffer.bytes(), start)
+    }
+
+    fn place(&self, doing: &str, offset: u64) -> String {
+        format!("{doing} {} at byte {offset}", self.path.display())
+    }
+}
+
+/// Bytes at an address that direct I/O takes.
+struct Aligned {
+    storage: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Aligned {
+    fn new(length: usize) -> Aligned {
+        let storage = vec![0; length + ALIGNMENT];
+        let start = storage.as_ptr().align_offset(ALIGNMENT);
+        Aligned { storage, start, length }
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.storage[self.start..self.start + self.length]
+    }
+}
+
+/// The system calls that have no safe wrapper.
+#[allow(unsafe_code, reason = "pwritev2 with a flag per write, and the ioctls of block devices")]
+mod sys {
+    use std::fs::File;
+    use std::io;
+    use std::os::fd::AsRawFd;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+    use nix::libc;
+
+    pub struct Geometry {
+        pub size_bytes: u64,
+        pub logical_bytes: u64,
+        pub physical_bytes: u64,
+    }
+
+    nix::ioctl_read_bad!(blksszget, libc::BLKSSZGET, libc::c_int);
+    nix::ioctl_read_bad!(blkpbszget, libc::BLKPBSZGET, libc::c_uint);
+    nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
+
+    /// The sizes of a block device.
+    pub fn geometry(file: &File) -> nix::Result<Geometry> {
+        let (mut logical, mut physical, mut size) = (0, 0, 0);
+        // SAFETY: the descriptor is open, and each call fills one integer of the type that the kernel writes.
+        unsafe {
+            blksszget(file.as_raw_fd(), &mut logical)?;
+            blkpbszget(file.as_raw_fd(), &mut physical)?;
+            blkgetsize64(file.as_raw_fd(), &mut size)?;
+        }
+        Ok(Geometry { size_bytes: size as u64, logical_bytes: logical as u64, physical_bytes: u64::from(physical) })
+    }
+
+    /// Whether the file is open past the cache.
+    pub fn is_direct(file: &File) -> nix::Result<bool> {
+        let flags = fcntl(file, FcntlArg::F_GETFL)?;
+        Ok(OFlag::from_bits_retain(flags).contains(OFlag::O_DIRECT))
+    }
+
+    /// One write that is on the medium when it returns (`RWF_DSYNC`, pwritev2(2)).
+    pub fn write_durably(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
+        let piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: the one piece describes `bytes`, which lives through the call and is only read by it.
+        let written = unsafe { libc::pwritev2(file.as_raw_fd(), &piece, 1, offset, libc::RWF_DSYNC) };
+        if written < 0 { Err(io::Error::last_os_error()) } else { Ok(written as usize) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(directory: &Path, length: usize) -> PathBuf {
+        let path = directory.join("image");
+        std::fs::write(&path, (0..length).map(|at| (at / 512) as u8).collect::<Vec<_>>()).unwrap();
+        path
+    }
+
+    #[test]
+    fn what_is_written_leaves_the_rest_of_its_block_alone() {
+        // On the disk of the tests, in memory, and of a length that is no whole number of anything.
+        let places = [tempfile::tempdir_in("."), tempfile::tempdir_in("/dev/shm")];
+        for directory in places.map(Result::unwrap) {
+            for length in [64 << 10, 33 * 512, 10_001] {
+                let path = image(directory.path(), length);
+                let mut expected = std::fs::read(&path).unwrap();
+                let disk = Disk::open(&path, Access::Write).unwrap();
+                for (offset, bytes) in
+                    [(1024, vec![0xee; 512]), (7 * 512 - 3, vec![0xdd; 700]), (length as u64 - 512, vec![9; 512])]
+                {
+                    expected[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
+                    disk.write(offset, &bytes).unwrap();
+                    assert_eq!(disk.read(offset, bytes.len()).unwrap(), bytes);
+                }
+                disk.flush().unwrap();
+                assert!(std::fs::read(&path).unwrap() == expected, "{} {length}", directory.path().display());
+                assert_eq!(Exit::of(&disk.read(length as u64 - 1, 2).unwrap_err()), Exit::Io);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_disk_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let exit = |path: &Path| Exit::of(&Disk::open(path, Access::Read).unwrap_err());
+        assert_eq!(exit(&directory.path().join("none")), Exit::NoInput);
+        assert_eq!(exit(directory.path()), Exit::Data);
+        assert_eq!(exit(Path::new("/dev/null")), Exit::Data);
+    }
+}

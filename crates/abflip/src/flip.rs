@@ -1,0 +1,171 @@
+//! `abflip flip`: another slot boots next, by one sector.
+//!
+//! 1. Both tables are valid, and the backup says what the primary says; where it does not, it is healed first.
+//! 2. The sector of the backup's entries is written, and flushed.
+//! 3. The sector of the primary's entries is written, durably, as one physical block: the commit point. It is flushed.
+//! 4. Both tables are read back past the cache and compared.
+//!
+//! The new sector has the checksum of the old one ([`crate::neutral`]), so at every instant both headers fit both arrays.
+
+use std::path::Path;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+
+use crate::TOOL;
+use crate::disk::Access;
+use crate::gpt::{Table, Tables};
+use crate::machine::{Content, Machine};
+use crate::neutral::{self, NO_ROOM, NoRoom};
+use crate::record::Records;
+use crate::request::Slot;
+use crate::slots::{Marked, Places};
+use crate::writes::{self, Change, Failure};
+use crate::{heal, lock};
+
+/// The flags of `flip`.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The slot that is to boot next; without it, the one that is not running.
+    pub active: Option<Slot>,
+    /// Refuse when the backup differs.
+    pub no_repair: bool,
+    /// Write nothing.
+    pub dry_run: bool,
+}
+
+/// Makes a slot boot next; in a dry run checks everything, and says what would be done.
+pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
+    // A signal that comes from here on ends the process when both tables say the same again.
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
+    let tables = Tables::read(&machine.disk)?;
+    let plan = plan(common, &machine, &tables, options)?;
+    if !machine.disk.past_cache() && !options.dry_run {
+        pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
+    }
+    let changed = !plan.changes.is_empty();
+    let mut failed = None;
+    if !options.dry_run {
+        for change in &plan.changes {
+            pipe.note(format_args!("writing {}", change.what));
+        }
+        match writes::make(&machine.disk, &plan.changes) {
+            Ok(()) => {}
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Stays(error)) => failed = Some(error),
+        }
+    }
+    let tables = if options.dry_run { tables } else { Tables::read(&machine.disk)? };
+    let mut report = machine.report(common, &tables, changed, Content::Recorded)?;
+    if options.dry_run {
+        report.next = Some(plan.target);
+    } else if failed.is_none() && (report.next != Some(plan.target) || !report.table.agree) {
+        failed = Some(Exit::Io.error("what is on the disk is not what was written"));
+    }
+    if let Some(error) = &failed {
+        pipe.warn(format_args!("{error:#}; run abflip repair"));
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(lock).holding(ending_signals))
+}
+
+/// What is to be written so that a slot boots next.
+struct Plan {
+    target: Slot,
+    changes: Vec<Change>,
+}
+
+/// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
+fn plan(common: &Common, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
+    let path = machine.disk.path().display();
+    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to flip {path}: {why}; {way_out}"));
+    let repair = "run abflip repair";
+    if !tables.has_protective_mbr() {
+        return Err(refuse("it has no protective MBR", repair));
+    }
+    let primary =
+        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), repair))?;
+    let places = Places::find(primary, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
+    let next = match places.marked(primary) {
+        Marked::One(slot) => slot,
+        Marked::None => return Err(refuse("no slot is marked", "run abflip repair --active SLOT")),
+        Marked::Several => return Err(refuse("more than one partition is marked", "run abflip repair --active SLOT")),
+    };
+    let booted = machine.booted(tables);
+    let is_image = machine.disk.device == 0 && !machine.is_running();
+    let target = match (booted, options.active) {
+        (Ok(_), Some(active)) => active,
+        (Ok(booted), None) => booted.other(),
+        (Err(_), Some(active)) if is_image => active,
+        (Err(why), None) if is_image => {
+            return Err(Exit::Usage.error(format_args!("refusing to flip {path}: {why}; name the slot with --active")));
+        }
+        (Err(why), _) => return Err(refuse(&why, "boot one of its slots")),
+    };
+    let mut changes = Vec::new();
+    if !tables.agree() {
+        let why = match &tables.backup {
+            Err(fault) => format!("its backup table is not valid ({fault})"),
+            Ok(_) => "its backup table is not the same as the primary".into(),
+        };
+        if options.no_repair {
+            return Err(refuse(&why, repair));
+        }
+        changes = heal::backup(tables, primary).map_err(|fault| refuse(&format!("{why}, and {fault}"), "partition it anew"))?;
+    }
+    if next == target {
+        return Ok(Plan { target, changes });
+    }
+    let records = Records::read(common)?;
+    if records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
+        return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
+    }
+    let toggles = places.toggles(primary, target, tables.sector_bytes);
+    let [(sector, toggles)] = toggles.as_slice() else {
+        return Err(refuse("its slots are not in one sector of the table", "partition it anew, the slots among the first four"));
+    };
+    let at = *sector as u64 * tables.sector_bytes;
+    let bytes = neutral::toggle(primary.sector(*sector, tables.sector_bytes), toggles)
+        .map_err(|NoRoom| Exit::Config.error(format_args!("refusing to flip {path}: {NO_ROOM}")))?;
+    let offset = |entries_lba: u64| entries_lba * tables.sector_bytes + at;
+    let backup_entries = match (&tables.backup, changes.first()) {
+        (_, Some(healed)) => healed.offset + at,
+        (Ok(backup), None) => offset(backup.header.partition_entry_lba),
+        (Err(fault), None) => return Err(refuse(fault, repair)),
+    };
+    changes.push(Change { what: "the slots' sector of the backup table", offset: backup_entries, bytes: bytes.clone() });
+    let commit =
+        Change { what: "the slots' sector of the primary table", offset: offset(primary.header.partition_entry_lba), bytes };
+    changes.push(commit);
+    #[cfg(debug_assertions)]
+    sabotage(tables, primary, &mut changes);
+    Ok(Plan { target, changes })
+}
+
+/// What the tests must notice: the flip as others do it, headers and all, and one that forgets the backup.
+#[cfg(debug_assertions)]
+fn sabotage(tables: &Tables, primary: &Table, changes: &mut Vec<Change>) {
+    use crate::gpt::{HEADER_BYTES, seal};
+    use crate::neutral::ENTRY_BYTES;
+    let Some(how) = std::env::var_os("LABTOOLS_SABOTAGE") else { return };
+    let count = changes.len();
+    if how == "skip-backup" {
+        changes.remove(count - 2);
+    } else if how == "header-first" {
+        // Without the other half of the change, the header has to follow; here, it leads.
+        let commit = &mut changes[count - 1];
+        let at = (commit.offset - primary.header.partition_entry_lba * tables.sector_bytes) as usize;
+        for (entry, old) in commit.bytes.chunks_exact_mut(ENTRY_BYTES).zip(primary.array[at..].chunks_exact(ENTRY_BYTES)) {
+            entry[ENTRY_BYTES - 4..].copy_from_slice(&old[ENTRY_BYTES - 4..]);
+        }
+        let mut array = primary.array.clone();
+        array[at..at + commit.bytes.len()].copy_from_slice(&commit.bytes);
+        let mut header = primary.header_sector[..HEADER_BYTES].to_vec();
+        header[88..92].copy_from_slice(&crc32fast::hash(&array).to_le_bytes());
+        seal(&mut header);
+        changes.insert(count - 1, Change { what: "sabotage", offset: tables.sector_bytes, bytes: header });
+    }
+}

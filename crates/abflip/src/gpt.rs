@@ -1,0 +1,229 @@
+//! The partition table and its backup, as they are on a disk.
+//!
+//! A disk may hold anything. So headers are checked as raw bytes first (UEFI specification 2.10, section 5.3), and only what passed
+//! is parsed, by gptman: it would panic on entries of 256 bytes, and reserve memory for as many as a header claims. The checksums
+//! are over the bytes on the disk, not over what a parser makes of them.
+
+use std::io::{self, Cursor, Read};
+
+use gptman::{GPTHeader, GPTPartitionEntry};
+use uuid::Uuid;
+
+use crate::disk::Disk;
+use crate::neutral::ENTRY_BYTES;
+
+/// Eight times what anybody makes; as many bytes as can be read without a thought.
+const ENTRIES_MAX: u32 = 1024;
+/// How long a header is; the rest of its sector is nothing.
+pub const HEADER_BYTES: usize = 92;
+const SIGNATURE: &[u8] = b"EFI PART";
+/// The offsets of what a header has other than its copy.
+const CHECKSUM_AT: usize = 16;
+const MY_LBA_AT: usize = 24;
+const ALTERNATE_LBA_AT: usize = 32;
+const ENTRIES_LBA_AT: usize = 72;
+
+/// Why a table is not valid, in words.
+pub type Fault = String;
+
+/// Both copies of a disk's table.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// The size of a logical sector. Of an image without any valid header, which does not tell, 512.
+    pub sector_bytes: u64,
+    /// How many sectors the disk has.
+    pub sectors: u64,
+    /// Sector 0.
+    pub mbr: Vec<u8>,
+    /// The one at LBA 1, which counts wherever it is valid.
+    pub primary: Result<Table, Fault>,
+    /// Its copy: where the primary's header says, or else in the last sector.
+    pub backup: Result<Table, Fault>,
+}
+
+/// A valid table: a header, and the entries that it stands for.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its header.
+    pub header: GPTHeader,
+    /// Its entries, the first one at 0; used or not.
+    pub entries: Vec<GPTPartitionEntry>,
+    /// The sector that the header is in.
+    pub header_sector: Vec<u8>,
+    /// The entries as they are on the disk.
+    pub array: Vec<u8>,
+}
+
+impl Tables {
+    /// Reads them. Status 74 when the disk cannot be read; what is wrong with the tables is said in them.
+    pub fn read(disk: &Disk) -> anyhow::Result<Tables> {
+        let sizes = disk.sector_bytes.map_or_else(|| vec![512, 4096], |known| vec![known]);
+        let mut first = None;
+        for sector_bytes in sizes {
+            let tables = Tables::read_by(disk, sector_bytes)?;
+            if tables.primary.is_ok() {
+                return Ok(tables);
+            }
+            // Without a valid primary table, the first size by which there is a backup.
+            if first.as_ref().is_none_or(|first: &Tables| first.backup.is_err() && tables.backup.is_ok()) {
+                first = Some(tables);
+            }
+        }
+        first.ok_or_else(|| jsonpipe::Exit::Software.error("a disk without a sector size"))
+    }
+
+    fn read_by(disk: &Disk, sector_bytes: u64) -> anyhow::Result<Tables> {
+        let sectors = disk.size_bytes / sector_bytes;
+        // What UEFI wants at least: the MBR, and twice a header and 16384 bytes of entries.
+        if sectors < 3 + 2 * 16384u64.div_ceil(sector_bytes) {
+            let fault = || Err(Fault::from("the disk is too small for one"));
+            return Ok(Tables { sector_bytes, sectors, mbr: Vec::new(), primary: fault(), backup: fault() });
+        }
+        let reader = Reader { disk, sector_bytes, sectors };
+        let mbr = reader.sectors(0, 1)?;
+        let primary = reader.table(1)?;
+        let backup_lba = primary.as_ref().map_or(sectors - 1, |primary| primary.header.backup_lba);
+        Ok(Tables { sector_bytes, sectors, mbr, primary, backup: reader.table(backup_lba)? })
+    }
+
+    /// Whether both are valid and say the same.
+    pub fn agree(&self) -> bool {
+        matches!((&self.primary, &self.backup), (Ok(primary), Ok(backup)) if primary.has_copy(backup))
+    }
+
+    /// Whether the MBR protects the table, without which Linux does not look for it: the signature, and an entry of type EE from
+    /// LBA 1 on.
+    pub fn has_protective_mbr(&self) -> bool {
+        self.mbr.get(510..512) == Some(&[0x55, 0xaa])
+            && self.mbr[446..510].chunks_exact(16).any(|entry| entry[4] == 0xee && entry[8..12] == [1, 0, 0, 0])
+    }
+}
+
+/// A disk by its sectors.
+struct Reader<'a> {
+    disk: &'a Disk,
+    sector_bytes: u64,
+    sectors: u64,
+}
+
+impl Reader<'_> {
+    fn sectors(&self, lba: u64, count: u64) -> anyhow::Result<Vec<u8>> {
+        self.disk.read(lba * self.sector_bytes, (count * self.sector_bytes) as usize)
+    }
+
+    /// The table whose header is in this sector of the disk.
+    fn table(&self, lba: u64) -> anyhow::Result<Result<Table, Fault>> {
+        let header_sector = self.sectors(lba, 1)?;
+        let header = match check_header(&header_sector, lba, self.sectors, self.sector_bytes) {
+            Ok(header) => header,
+            Err(fault) => return Ok(Err(fault)),
+        };
+        let length = header.number_of_partition_entries as usize * ENTRY_BYTES;
+        let mut array = self.sectors(header.partition_entry_lba, (length as u64).div_ceil(self.sector_bytes))?;
+        array.truncate(length);
+        Ok(parse(header, header_sector, array))
+    }
+}
+
+/// The entries of a header that was checked.
+fn parse(header: GPTHeader, header_sector: Vec<u8>, array: Vec<u8>) -> Result<Table, Fault> {
+    if crc32fast::hash(&array) != header.partition_entry_array_crc32 {
+        return Err("the checksum of the entries is wrong".into());
+    }
+    // gptman reads as many bytes as its own structure has, which are more than it parses.
+    let entries = array.chunks_exact(ENTRY_BYTES).map(|entry| GPTPartitionEntry::read_from(&mut entry.chain(io::repeat(0))));
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    Ok(Table { header, entries, header_sector, array })
+}
+
+/// A header in the sector `lba` of a disk, if nothing can be said against it.
+fn check_header(sector: &[u8], lba: u64, sectors: u64, sector_bytes: u64) -> Result<GPTHeader, Fault> {
+    if !sector.starts_with(SIGNATURE) {
+        return Err("there is no header".into());
+    }
+    let size = u32::from_le_bytes([sector[12], sector[13], sector[14], sector[15]]);
+    if size as usize != HEADER_BYTES {
+        return Err(format!("the header is {size} bytes long, not {HEADER_BYTES}"));
+    }
+    let header = GPTHeader::read_from(&mut Cursor::new(sector)).map_err(|error| match error {
+        gptman::Error::InvalidChecksum(..) => "the checksum of the header is wrong".to_owned(),
+        gptman::Error::InvalidRevision => "the header is not of revision 1.0".to_owned(),
+        other => other.to_string(),
+    })?;
+    if header.primary_lba != lba {
+        return Err(format!("the header is of sector {}, not {lba}", header.primary_lba));
+    }
+    if header.size_of_partition_entry as usize != ENTRY_BYTES {
+        return Err(format!("entries are {} bytes long, not {ENTRY_BYTES}", header.size_of_partition_entry));
+    }
+    let count = header.number_of_partition_entries;
+    if !(1..=ENTRIES_MAX).contains(&count) {
+        return Err(format!("it has {count} entries, not 1 to {ENTRIES_MAX}"));
+    }
+    let array_sectors = (u64::from(count) * ENTRY_BYTES as u64).div_ceil(sector_bytes);
+    let (first, last, entries) = (header.first_usable_lba, header.last_usable_lba, header.partition_entry_lba);
+    if first > last || last >= sectors {
+        return Err(format!("it is for sectors {first} to {last}, and the disk has {sectors}"));
+    }
+    if header.backup_lba >= sectors || header.backup_lba == lba {
+        return Err(format!("its copy is said to be in sector {}, and the disk has {sectors}", header.backup_lba));
+    }
+    // In front of the partitions or behind them, and never in the header's own sector.
+    let (from, to) = if lba < first { (lba + 1, first) } else { (last.saturating_add(1), lba) };
+    if lba >= first && lba <= last || entries < from || entries.checked_add(array_sectors).is_none_or(|end| end > to) {
+        return Err(format!("its entries, in sector {entries}, are not between sectors {from} and {to}"));
+    }
+    Ok(header)
+}
+
+impl Table {
+    /// The GUID of the disk.
+    pub fn disk_guid(&self) -> Uuid {
+        Uuid::from_bytes_le(self.header.disk_guid)
+    }
+
+    /// The used entries with their index, from 0. There may be gaps between them.
+    pub fn used(&self) -> impl Iterator<Item = (usize, &GPTPartitionEntry)> {
+        self.entries.iter().enumerate().filter(|(_, entry)| entry.is_used())
+    }
+
+    /// The entries in a sector of the array, from 0; whole ones.
+    pub fn sector(&self, sector: usize, sector_bytes: u64) -> &[u8] {
+        self.array.chunks(sector_bytes as usize).nth(sector).unwrap_or_default()
+    }
+
+    /// Whether `backup` is the copy of this.
+    fn has_copy(&self, backup: &Table) -> bool {
+        let expected = self.header_at(backup.header.primary_lba, backup.header.partition_entry_lba);
+        expected.is_ok_and(|header| header[..HEADER_BYTES] == backup.header_sector[..HEADER_BYTES]) && self.array == backup.array
+    }
+
+    /// The header of the other copy of this table, which stands at `lba` and has its entries at `entries_lba`; a whole sector.
+    pub fn header_at(&self, lba: u64, entries_lba: u64) -> Result<Vec<u8>, Fault> {
+        if lba == self.header.primary_lba {
+            return Err(format!("both copies are said to be in sector {lba}"));
+        }
+        let mut sector = self.header_sector.clone();
+        for (at, value) in [(MY_LBA_AT, lba), (ALTERNATE_LBA_AT, self.header.primary_lba), (ENTRIES_LBA_AT, entries_lba)] {
+            sector[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        seal(&mut sector);
+        Ok(sector)
+    }
+}
+
+/// Where the entries are by a header that need not be valid; `None` when it is none at all.
+pub fn header_entries_lba(header: &[u8]) -> Option<u64> {
+    let bytes = header.get(ENTRIES_LBA_AT..ENTRIES_LBA_AT + 8)?.try_into().ok()?;
+    header.starts_with(SIGNATURE).then_some(u64::from_le_bytes(bytes))
+}
+
+/// Puts the right checksum into a header.
+pub fn seal(sector: &mut [u8]) {
+    sector[CHECKSUM_AT..CHECKSUM_AT + 4].fill(0);
+    let checksum = crc32fast::hash(&sector[..HEADER_BYTES]);
+    sector[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! The machine as it is found: its disk, its slots, what runs, and what was written.
+
+use std::path::Path;
+
+use jsonpipe::{Common, Exit, Missing};
+
+use crate::digest;
+use crate::disk::{Access, Disk};
+use crate::gpt::{Table, Tables};
+use crate::record::Records;
+use crate::report::{self, Listed, Slots};
+use crate::request::{Configured, Slot};
+use crate::running::{self, Running};
+use crate::slots::{self, Marked, Places};
+
+/// A machine's disk, or another one that is looked at or changed in its place.
+#[derive(Debug)]
+pub struct Machine {
+    /// abflip.ini.
+    pub slots: Configured,
+    /// The disk.
+    pub disk: Disk,
+    /// The root that is mounted, or why it cannot be told.
+    running: Result<Running, String>,
+}
+
+/// Whether the slots are read and compared with their records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Believed.
+    Recorded,
+    /// Read and compared.
+    Compared,
+}
+
+impl Machine {
+    /// Opens `disk`, else the disk that holds the root.
+    pub fn open(common: &Common, disk: Option<&Path>, access: Access) -> anyhow::Result<Machine> {
+        let slots = slots::configured(common)?;
+        let running = running::find(common)?;
+        let disk = match (disk, &running) {
+            (Some(disk), _) => Disk::open(disk, access)?,
+            (None, Ok(running)) => Disk::open(&running.disk, access)?,
+            (None, Err(why)) => return Err(Exit::Config.error(format_args!("finding the disk: {why}; name one with --disk"))),
+        };
+        Ok(Machine { slots, disk, running })
+    }
+
+    /// Whether the root that is mounted is on this disk.
+    pub fn is_running(&self) -> bool {
+        self.running.as_ref().is_ok_and(|running| running.is_on(self.disk.path()))
+    }
+
+    /// The slot that runs, or why it cannot be told.
+    pub fn booted(&self, tables: &Tables) -> Result<Slot, String> {
+        let running = self.running.as_ref().map_err(Clone::clone)?;
+        let path = self.disk.path().display();
+        if !running.is_on(self.disk.path()) {
+            return Err(format!("nothing runs from {path}"));
+        }
+        let Running { partition, start_bytes, .. } = running;
+        let table = either(tables).ok_or_else(|| format!("{path} has no valid table"))?;
+        let index = (*partition as usize).checked_sub(1).filter(|&index| {
+            let entry = table.entries.get(index);
+            entry.is_some_and(|entry| entry.starting_lba.checked_mul(tables.sector_bytes) == Some(*start_bytes))
+        });
+        let index = index.ok_or_else(|| format!("the table has no partition {partition} where the root is"))?;
+        let places = Places::find(table, &self.slots)?;
+        let slot = Slot::ALL.into_iter().find(|&slot| places.root(slot) == index);
+        slot.ok_or_else(|| format!("the root, partition {partition}, is not a slot of abflip.ini"))
+    }
+
+    /// The section `slots` of what is on the disk.
+    pub fn report(&self, common: &Common, tables: &Tables, changed: bool, content: Content) -> anyhow::Result<Slots> {
+        let records = Records::read(common)?;
+        let mut missing = Vec::new();
+        let mut faults = faults(tables);
+        let table = either(tables);
+        let places = table.map(|table| Places::find(table, &self.slots)).transpose().unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let mut listed = Vec::new();
+        for slot in Slot::ALL {
+            let partuuid = self.partuuid(slot);
+            let record = table.and_then(|table| records.of(slot, partuuid, table.disk_guid()));
+            if record.is_none() {
+                let reason = "no verified write of it is recorded".into();
+                missing.push(Missing { key: format!("{slot}.version"), reason });
+            }
+            let place = table.zip(places.as_ref());
+            let intact = match (place, record, content) {
+                (Some((table, places)), Some(record), Content::Compared) => {
+                    let start = table.entries[places.root(slot)].starting_lba * tables.sector_bytes;
+                    Some(digest::of_slot(&self.disk, start, record)? == record.sha256)
+                }
+                _ => None,
+            };
+            if intact == Some(false) {
+                faults.push(format!("slot {slot} is not what was written to it; write it again"));
+            }
+            listed.push(Listed {
+                partuuid,
+                partition: places.as_ref().map(|places| places.root(slot) as u32 + 1),
+                version: record.map(|record| record.version),
+                sha256: record.map(|record| record.sha256.clone()),
+                intact,
+            });
+        }
+        let next = match table.zip(places).map(|(table, places)| places.marked(table)) {
+            Some(Marked::One(slot)) => Ok(slot),
+            Some(Marked::None) => Err("no slot is marked"),
+            Some(Marked::Several) => Err("more than one partition is marked"),
+            None => Err("the slots are not known"),
+        };
+        if let Err(why) = next {
+            faults.push(format!("{why}; it may be that nothing boots"));
+            missing.push(Missing { key: "next".into(), reason: why.into() });
+        }
+        let booted = self.booted(tables);
+        if let Err(reason) = &booted {
+            missing.push(Missing { key: "booted".into(), reason: reason.clone() });
+        }
+        let backup_lba = tables.backup.as_ref().ok().map(|backup| backup.header.primary_lba);
+        let (Some(b), Some(a)) = (listed.pop(), listed.pop()) else { unreachable!("there are two slots") };
+        Ok(Slots {
+            changed,
+            disk: self.disk.path().display().to_string(),
+            firmware: self.slots.firmware,
+            a,
+            b,
+            booted: booted.ok(),
+            next: next.ok(),
+            table: report::Table {
+                sector_bytes: self.disk.sector_bytes.or(table.map(|_| tables.sector_bytes)),
+                protective_mbr: tables.has_protective_mbr(),
+                primary: tables.primary.is_ok(),
+                backup: tables.backup.is_ok(),
+                agree: tables.agree(),
+                backup_at_end: backup_lba == Some(tables.sectors - 1),
+                faults,
+            },
+            missing,
+        })
+    }
+
+    /// The root of a slot, by abflip.ini.
+    pub fn partuuid(&self, slot: Slot) -> uuid::Uuid {
+        match slot {
+            Slot::A => self.slots.a,
+            Slot::B => self.slots.b,
+        }
+    }
+}
+
+/// The primary table, else the backup.
+pub fn either(tables: &Tables) -> Option<&Table> {
+    tables.primary.as_ref().ok().or(tables.backup.as_ref().ok())
+}
+
+/// What is wrong with the tables.
+fn faults(tables: &Tables) -> Vec<String> {
+    let mut faults = Vec::new();
+    if !tables.has_protective_mbr() {
+        faults.push("there is no protective MBR".to_owned());
+    }
+    faults.extend(tables.primary.as_ref().err().map(|fault| format!("primary table: {fault}")));
+    match &tables.backup {
+        Err(fault) => faults.push(format!("backup table: {fault}")),
+        Ok(_) if tables.primary.is_ok() && !tables.agree() => {
+            faults.push("backup table: it does not say what the primary one says".into());
+        }
+        Ok(_) => {}
+    }
+    faults
+}

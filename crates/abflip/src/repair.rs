@@ -1,0 +1,125 @@
+//! `abflip repair`: both tables are valid again and say the same, and one slot is marked.
+
+use std::path::Path;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+
+use crate::TOOL;
+use crate::disk::Access;
+use crate::gpt::{Table, Tables};
+use crate::machine::{Content, Machine};
+use crate::neutral::{self, NO_ROOM, NoRoom};
+use crate::request::Slot;
+use crate::slots::{Marked, Places};
+use crate::writes::{self, Change, Failure};
+use crate::{heal, lock};
+
+/// The flags of `repair`.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The slot to mark, where both are marked or none is.
+    pub active: Option<Slot>,
+    /// Write nothing.
+    pub dry_run: bool,
+}
+
+/// Heals what can be healed, and says on standard error what that is; in a dry run only says it. Status 1 when something is left.
+pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
+    let path = machine.disk.path().display();
+    let tables = Tables::read(&machine.disk)?;
+    let changes = plan(&machine, &tables, options)?;
+    for change in &changes {
+        let doing = if options.dry_run { "would write" } else { "writing" };
+        pipe.warn(format_args!("{doing} {} of {path}", change.what));
+    }
+    let mut failed = None;
+    if !options.dry_run {
+        match writes::make(&machine.disk, &changes) {
+            Ok(()) => {}
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Stays(error)) => failed = Some(error),
+        }
+    }
+    let changed = !changes.is_empty();
+    let report = machine.report(common, &Tables::read(&machine.disk)?, changed, Content::Recorded)?;
+    if let Some(error) = &failed {
+        pipe.warn(format_args!("{error:#}"));
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if report.table.faults.is_empty() && failed.is_none() { Answer::yes(document) } else { Answer::no(document) };
+    Ok(answer.holding(lock).holding(ending_signals))
+}
+
+/// What makes both tables valid and the same, protects them, and marks the slot that was named. What can be said against any of it
+/// is said here, before anything is written.
+fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Vec<Change>> {
+    let refuse = |why: String| Exit::Config.error(format_args!("refusing to repair {}: {why}", machine.disk.path().display()));
+    let entries_at = |table: &Table| table.header.partition_entry_lba * tables.sector_bytes;
+    // The table that counts, what makes the other one say the same, and where the entries of both are then.
+    let (table, mut changes, places) = match (&tables.primary, &tables.backup) {
+        (Err(primary), Err(backup)) => {
+            let way_out = "restore one from a copy, with sgdisk -l";
+            return Err(refuse(format!("neither table is valid (primary: {primary}; backup: {backup}); {way_out}")));
+        }
+        (Ok(primary), Ok(backup)) if tables.agree() => (primary, Vec::new(), [entries_at(backup), entries_at(primary)]),
+        (Ok(primary), _) => {
+            let changes = heal::backup(tables, primary).map_err(refuse)?;
+            let healed = changes[0].offset;
+            (primary, changes, [healed, entries_at(primary)])
+        }
+        (Err(_), Ok(backup)) => {
+            let changes = heal::primary(&machine.disk, tables, backup)?.map_err(refuse)?;
+            let healed = changes[0].offset;
+            (backup, changes, [entries_at(backup), healed])
+        }
+    };
+    if !tables.has_protective_mbr() {
+        changes.push(protective_mbr(tables).map_err(refuse)?);
+    }
+    if let Some(active) = options.active {
+        for (at, bytes) in marks(machine, table, active, tables.sector_bytes).map_err(refuse)? {
+            for (what, entries) in ["the marks in the backup table", "the marks in the primary table"].into_iter().zip(places) {
+                changes.push(Change { what, offset: entries + at, bytes: bytes.clone() });
+            }
+        }
+    }
+    Ok(changes)
+}
+
+/// The protective MBR (UEFI specification 2.10, table 5.4), without the boot code in front of it, which stays.
+fn protective_mbr(tables: &Tables) -> Result<Change, String> {
+    const AT: usize = 446;
+    let found = &tables.mbr[AT..512];
+    if found[..64] != [0; 64] && found[64..] == [0x55, 0xaa] {
+        return Err("its MBR has partitions of its own; it may not be ours to change".into());
+    }
+    let mut bytes = vec![0; 66];
+    bytes[..8].copy_from_slice(&[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
+    bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
+    let length = u32::try_from(tables.sectors - 1).unwrap_or(u32::MAX);
+    bytes[12..16].copy_from_slice(&length.to_le_bytes());
+    bytes[64..].copy_from_slice(&[0x55, 0xaa]);
+    Ok(Change { what: "the protective MBR", offset: AT as u64, bytes })
+}
+
+/// What makes the slot that was named the one that is marked: where in the entries, and what belongs there.
+fn marks(machine: &Machine, table: &Table, active: Slot, sector_bytes: u64) -> Result<Vec<(u64, Vec<u8>)>, String> {
+    let places = Places::find(table, &machine.slots)?;
+    match places.marked(table) {
+        Marked::One(slot) if slot == active => return Ok(Vec::new()),
+        Marked::One(slot) => return Err(format!("slot {slot} is marked, which needs no repair; see abflip flip")),
+        Marked::None | Marked::Several => {}
+    }
+    let toggles = places.toggles(table, active, sector_bytes).into_iter();
+    toggles
+        .map(|(sector, toggles)| {
+            let at = sector * sector_bytes as usize;
+            let bytes = neutral::toggle(table.sector(sector, sector_bytes), &toggles).map_err(|NoRoom| NO_ROOM.to_owned())?;
+            Ok((at as u64, bytes))
+        })
+        .collect()
+}

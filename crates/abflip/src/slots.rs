@@ -1,0 +1,172 @@
+//! The two slots: by abflip.ini, in a table.
+
+use gptman::GPTPartitionEntry;
+use jsonpipe::{Common, Exit, ini};
+use uuid::Uuid;
+
+use crate::gpt::Table;
+use crate::neutral::{ENTRY_BYTES, Toggle};
+use crate::request::{Configured, Firmware, Slot};
+
+/// Reads abflip.ini. Status 66 when it is not there, 78 when it is not right.
+pub fn configured(common: &Common) -> anyhow::Result<Configured> {
+    let path = common.config("abflip.ini");
+    let mut file = ini::Configuration::require(&path)?;
+    let slots: Option<Configured> = file.section("slots")?;
+    file.end()?;
+    let wrong = |message: &str| Exit::Config.error(format_args!("{}: {message}", path.display()));
+    let slots = slots.ok_or_else(|| wrong("[slots]: missing"))?;
+    check(&slots).map_err(wrong)?;
+    Ok(slots)
+}
+
+/// What the types cannot say.
+fn check(slots: &Configured) -> Result<(), &'static str> {
+    let esps = [slots.esp_a, slots.esp_b];
+    match (slots.firmware, esps) {
+        (Firmware::Bios, [None, None]) | (Firmware::Uefi, [Some(_), Some(_)]) => {}
+        (Firmware::Bios, _) => return Err("slots.esp_a, slots.esp_b: only with firmware=uefi"),
+        (Firmware::Uefi, _) => return Err("slots.esp_a, slots.esp_b: both are needed with firmware=uefi"),
+    }
+    let mut all: Vec<Uuid> = [Some(slots.a), Some(slots.b)].into_iter().chain(esps).flatten().collect();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    if all.len() < count { Err("[slots]: a PARTUUID given twice") } else { Ok(()) }
+}
+
+/// Where the slots stand in a table.
+#[derive(Clone, Debug)]
+pub struct Places {
+    firmware: Firmware,
+    /// The entries of the roots, from 0.
+    roots: [usize; 2],
+    /// The entries whose attribute bit marks them: the roots, or their EFI system partitions.
+    marks: [usize; 2],
+}
+
+/// What a table says about the next boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// This slot.
+    One(Slot),
+    /// Nothing: no slot is started.
+    None,
+    /// Too much: more than one is marked; gptmbr then stops.
+    Several,
+}
+
+impl Places {
+    /// Finds them. The error says which PARTUUID is not there, or there twice, or cannot be.
+    pub fn find(table: &Table, slots: &Configured) -> Result<Places, String> {
+        let place = |guid: Uuid| {
+            let mut found = table.used().filter(|(_, entry)| Uuid::from_bytes_le(entry.unique_partition_guid) == guid);
+            match (found.next(), found.next()) {
+                (None, _) => Err(format!("there is no partition {guid}")),
+                (Some((index, entry)), None) if is_within(table, entry) => Ok(index),
+                (Some((index, _)), None) => Err(format!("partition {} does not lie within the disk", index + 1)),
+                (Some(_), Some(_)) => Err(format!("there are two partitions {guid}")),
+            }
+        };
+        let roots = [place(slots.a)?, place(slots.b)?];
+        let marks = match (slots.esp_a, slots.esp_b) {
+            (Some(a), Some(b)) => [place(a)?, place(b)?],
+            _ => roots,
+        };
+        Ok(Places { firmware: slots.firmware, roots, marks })
+    }
+
+    /// The entry of a slot's root, from 0.
+    pub fn root(&self, slot: Slot) -> usize {
+        self.roots[slot as usize]
+    }
+
+    /// What boots next.
+    pub fn marked(&self, table: &Table) -> Marked {
+        let has_bit = |index: usize| table.entries[index].attribute_bits >> self.firmware.bit() & 1 == 1;
+        let one = match self.firmware {
+            // gptmbr looks at every entry of the table.
+            Firmware::Bios => match table.used().filter(|(index, _)| has_bit(*index)).count() {
+                0 => return Marked::None,
+                1 => Slot::ALL.into_iter().find(|&slot| has_bit(self.marks[slot as usize])),
+                _ => return Marked::Several,
+            },
+            // The one that is not hidden is started.
+            Firmware::Uefi => match Slot::ALL.map(|slot| has_bit(self.marks[slot as usize])) {
+                [true, true] => return Marked::None,
+                [false, false] => return Marked::Several,
+                [hidden_a, _] => Some(if hidden_a { Slot::B } else { Slot::A }),
+            },
+        };
+        one.map_or(Marked::None, Marked::One)
+    }
+
+    /// What has to be toggled so that `slot`, and nothing else, boots next: by the sector of the entries, from 0, with the entries
+    /// counted within it.
+    pub fn toggles(&self, table: &Table, slot: Slot, sector_bytes: u64) -> Vec<(usize, Vec<Toggle>)> {
+        let per_sector = sector_bytes as usize / ENTRY_BYTES;
+        let bit = self.firmware.bit();
+        let concerned = |index: &usize| self.firmware == Firmware::Bios || self.marks.contains(index);
+        let mut by_sector: Vec<(usize, Vec<Toggle>)> = Vec::new();
+        for (index, entry) in table.used().filter(|(index, _)| concerned(index)) {
+            let is_ours = index == self.marks[slot as usize];
+            let wanted = is_ours == (self.firmware == Firmware::Bios);
+            if (entry.attribute_bits >> bit & 1 == 1) == wanted {
+                continue;
+            }
+            let toggle = Toggle { entry: index % per_sector, bit };
+            match by_sector.last_mut() {
+                Some((sector, toggles)) if *sector == index / per_sector => toggles.push(toggle),
+                _ => by_sector.push((index / per_sector, vec![toggle])),
+            }
+        }
+        by_sector
+    }
+}
+
+fn is_within(table: &Table, entry: &GPTPartitionEntry) -> bool {
+    let (first, last) = (entry.starting_lba, entry.ending_lba);
+    first <= last && first >= table.header.first_usable_lba && last <= table.header.last_usable_lba
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::fs;
+
+    fn read(text: &str) -> Result<Configured, (Exit, String)> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("abflip.ini");
+        fs::write(&path, text).unwrap();
+        let arguments = ["abflip", "--config", directory.path().to_str().unwrap(), "status"];
+        let common = crate::request::Arguments::parse_from(arguments).common;
+        configured(&common).map_err(|error| (Exit::of(&error), format!("{error:#}").replace(path.to_str().unwrap(), "ini")))
+    }
+
+    const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+    const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let slots = read(&format!("[slots]\nfirmware=bios\na={}\nb={B}\n", A.to_uppercase())).unwrap();
+        assert_eq!((slots.firmware, slots.a.to_string()), (Firmware::Bios, A.to_owned()));
+        for (text, message) in [
+            (String::new(), "ini: [slots]: missing"),
+            (format!("[slots]\nfirmware=bios\na={A}\nb={A}\n"), "ini: [slots]: a PARTUUID given twice"),
+            (
+                format!("[slots]\nfirmware=uefi\na={A}\nb={B}\n"),
+                "ini: slots.esp_a, slots.esp_b: both are needed with firmware=uefi",
+            ),
+            (
+                format!("[slots]\nfirmware=bios\na={A}\nb={B}\nesp_a={A}\n"),
+                "ini: slots.esp_a, slots.esp_b: only with firmware=uefi",
+            ),
+            (format!("[slots]\nfirmware=coreboot\na={A}\nb={B}\n"), "ini: slots.firmware: expected one of bios, uefi"),
+            (format!("[slots]\nfirmware=bios\na={A}\n"), "ini: slots.b: missing"),
+            (format!("[slots]\nfirmware=bios\na={A}\nb={B}\nc={B}\n"), "ini: slots.c: unknown key"),
+        ] {
+            assert_eq!(read(&text).unwrap_err(), (Exit::Config, message.to_owned()));
+        }
+    }
+}

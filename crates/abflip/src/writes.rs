@@ -1,0 +1,49 @@
+//! Changes of a disk, one after the other, taken back when one of them fails.
+
+use crate::disk::Disk;
+
+/// Bytes that go to a place on a disk.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What they are, for people: `the backup table's entries`.
+    pub what: &'static str,
+    /// Where, in bytes.
+    pub offset: u64,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
+/// How a failure left the disk.
+#[derive(Debug)]
+pub enum Failure {
+    /// As it was before.
+    Undone(anyhow::Error),
+    /// Not as it was: taking it back failed, too.
+    Stays(anyhow::Error),
+}
+
+/// Makes the changes in this order. Each is on the medium, and was read back, before the next begins.
+///
+/// A change that failed may have happened nevertheless, so it is taken back with those before it, the last one first.
+pub fn make(disk: &Disk, changes: &[Change]) -> Result<(), Failure> {
+    let mut before = Vec::new();
+    for change in changes {
+        before.push(Change { bytes: disk.read(change.offset, change.bytes.len()).map_err(Failure::Undone)?, ..change.clone() });
+    }
+    for (done, change) in changes.iter().enumerate() {
+        if let Err(error) = write(disk, change) {
+            let undone = before[..=done].iter().rev().try_for_each(|change| write(disk, change));
+            return Err(match undone {
+                Ok(()) => Failure::Undone(error),
+                Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn write(disk: &Disk, change: &Change) -> anyhow::Result<()> {
+    let within = |error: anyhow::Error| error.context(change.what);
+    disk.write(change.offset, &change.bytes).map_err(within)?;
+    disk.flush().map_err(within)
+}
