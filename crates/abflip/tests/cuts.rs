@@ -1,0 +1,97 @@
+//! Where a flip can be cut: every prefix, every torn write, every order of what was not flushed.
+//!
+//! `LABTOOLS_SABOTAGE=header-first`, in a debug build, flips as others do, headers and all; `skip-backup` forgets the backup. Then
+//! `ours_boots_wherever_it_is_cut` must fail.
+
+mod judge;
+mod machine;
+
+use abflip::request::{Firmware, Slot};
+use judge::flips::record_flip;
+use judge::model::Slots;
+use judge::replay::{Event, State};
+use judge::{Verdict, judge};
+use machine::{A, B, ESP_A, ESP_B, Machine, bios, guid, uefi};
+
+fn slots(firmware: Firmware, sector_bytes: u64) -> Slots {
+    let roots = [guid(A), guid(B)];
+    let marks = if firmware == Firmware::Bios { roots } else { [guid(ESP_A), guid(ESP_B)] };
+    Slots { firmware, sector_bytes, marks, roots }
+}
+
+fn of_tool(tool: &str) -> Verdict {
+    let machine = Machine::new();
+    let base = machine.bytes();
+    let log = record_flip(tool, &machine);
+    // The log is all that happened: played to its end it gives what is there, and there slot b boots.
+    let end = log.prefixes(&base).pop().unwrap();
+    let after = machine.bytes();
+    assert!(end.read(&base, 0, base.len()).unwrap() == after, "{tool}: something was written that is not in the log");
+    let judged = slots(Firmware::Bios, 512).judge(&after, &State::default());
+    assert_eq!((judged.boots, judged.tables_valid), (Ok(Slot::B), true), "{tool}");
+    judge(&base, &log, &slots(Firmware::Bios, 512))
+}
+
+#[test]
+fn ours_boots_wherever_it_is_cut() {
+    for (firmware, partitions) in [(Firmware::Bios, bios()), (Firmware::Uefi, uefi())] {
+        for sector_bytes in [512, 4096] {
+            let machine = Machine::with(sector_bytes, &partitions);
+            let slots = slots(firmware, sector_bytes);
+            for (active, from) in [("b", Slot::A), ("a", Slot::B)] {
+                let base = machine.bytes();
+                assert_eq!(slots.judge(&base, &State::default()).boots, Ok(from));
+                let log = judge::recorder::record(&machine.command(&["flip", "--active", active]), "", &machine.disk());
+                let verdict = judge(&base, &log, &slots);
+                let what = format!("{firmware:?} {sector_bytes} to {active}: {verdict:?}");
+                assert_eq!((verdict.in_order.0, verdict.reordered.0, verdict.invalid), (0, 0, 0), "a cut does not boot: {what}");
+                assert_eq!(machine.slots(&["status"])["next"], active, "{what}");
+                assert_eq!(verdict.states.len(), 3, "old, backup only, new: {what}");
+                let durable = |event: &Event| matches!(event, Event::Write { durable: true, .. });
+                assert_eq!(log.events.iter().filter(|event| durable(event)).count(), 2);
+                // Each is followed by a flush.
+                assert!(log.events.chunks(2).all(|pair| durable(&pair[0]) && pair[1] == Event::Flush), "{:?}", log.events.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_judge_finds_what_is_wrong_with_the_others() {
+    let sgdisk = of_tool("sgdisk");
+    assert_eq!((sgdisk.in_order, sgdisk.reordered), ((32, 68), (8, 16)), "what was measured by hand");
+    let gptman = of_tool("gptman");
+    assert_eq!(gptman.reordered, (24, 36), "what was measured by hand");
+    for tool in ["sfdisk", "parted"] {
+        let verdict = of_tool(tool);
+        assert!(verdict.in_order.0 > 0 && verdict.reordered.0 > 0, "{tool}: {verdict:?}");
+    }
+    let ours = of_tool("abflip");
+    assert_eq!((ours.in_order, ours.reordered), ((0, 3), (0, 4)));
+}
+
+#[test]
+fn the_model_stops_where_the_programs_stop() {
+    let machine = Machine::new();
+    let base = machine.bytes();
+    let slots = slots(Firmware::Bios, 512);
+    let last = (machine.last() * 512) as usize;
+    let boots = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut disk = base.clone();
+        change(&mut disk);
+        slots.judge(&disk, &State::default())
+    };
+    assert_eq!(boots(&|_| {}).boots, Ok(Slot::A));
+    for (place, byte, who) in [
+        (1024 + 48, 0, "gptmbr: Missing OS"),
+        (1024 + 128 + 48, 4, "gptmbr: Multiple active partitions"),
+        (512, 0, "gptmbr: no header"),
+        (510, 0, "grub: no partitions"),
+        (512 + 16, 0, "linux: no partitions"),
+        (1024 + 3 * 128 + 100, 1, "linux: no partitions"),
+    ] {
+        assert_eq!(boots(&|disk| disk[place] = byte).boots, Err(who.to_owned()), "{place}");
+    }
+    let no_backup = boots(&|disk| disk[last] = 0);
+    assert_eq!((no_backup.boots, no_backup.tables_valid), (Ok(Slot::A), false));
+}
