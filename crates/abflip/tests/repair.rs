@@ -1,0 +1,153 @@
+//! `abflip repair`: what it heals, and from what.
+
+mod machine;
+
+use machine::{Machine, Partition, bios, program, uefi};
+
+/// A run that must heal everything, as a dry run says before; sgdisk then finds nothing wrong.
+fn heals(machine: &Machine, arguments: &[&str], says: &[&str]) {
+    let broken = machine.bytes();
+    let dry = machine.run(&[&["repair", "--dry-run"], arguments].concat());
+    assert!(machine.bytes() == broken, "a dry run wrote");
+    let ended = machine.run(&[&["repair"], arguments].concat());
+    assert_eq!(ended.status, 0, "{ended:?}");
+    for what in says {
+        assert!(dry.stderr.contains(&format!("would write {what} of")), "{what}: {dry:?}");
+        assert!(ended.stderr.contains(&format!("writing {what} of")), "{what}: {ended:?}");
+    }
+    assert_eq!(ended.stderr.lines().count(), says.len(), "{ended:?}");
+    assert_eq!((dry.slots()["changed"].clone(), ended.slots()["changed"].clone()), (true.into(), true.into()));
+    if machine.sector_bytes == 512 {
+        let (ok, said) = program("sgdisk", "gdisk", &["-v", &machine.disk().display().to_string()], "");
+        assert!(ok && said.contains("No problems found"), "{said}");
+    }
+    // And then there is nothing left.
+    let again = machine.run(&["repair"]);
+    assert_eq!((again.status, again.stderr.as_str(), &again.slots()["changed"]), (0, "", &false.into()), "{again:?}");
+}
+
+const BACKUP: [&str; 2] = ["the entries of the backup table", "the header of the backup table"];
+const PRIMARY: [&str; 2] = ["the entries of the primary table", "the header of the primary table"];
+
+#[test]
+fn either_table_is_made_from_the_other_one() {
+    for sector in [512, 4096] {
+        let machine = Machine::with(sector, &bios());
+        let whole = machine.bytes();
+        let last = machine.last() * sector;
+        for (place, bytes, says) in [
+            (last, b"x".as_slice(), BACKUP),
+            (last + 16, b"wrong", BACKUP),
+            (last - 16384, b"wrong", BACKUP),
+            (last - 1, b"x", BACKUP),
+            (sector, b"x", PRIMARY),
+            (sector + 16, b"wrong", PRIMARY),
+            (2 * sector + 48, b"x", PRIMARY),
+            (2 * sector + 16383, b"x", PRIMARY),
+        ] {
+            machine.poke(place, bytes);
+            heals(&machine, &[], &says);
+            assert!(machine.bytes() == whole, "{sector} {place}");
+        }
+        // A table of zeros.
+        machine.poke(sector, &vec![0; sector as usize + 16384]);
+        heals(&machine, &[], &PRIMARY);
+        assert!(machine.bytes() == whole);
+    }
+}
+
+#[test]
+fn half_of_a_foreign_flip_is_finished_or_taken_back() {
+    let machine = Machine::new();
+    let path = machine.disk().display().to_string();
+    let before = machine.bytes();
+    assert!(program("sgdisk", "gdisk", &[&path, "-A", "1:clear:2", "-A", "2:set:2"], "").0);
+    let after = machine.bytes();
+    let last = (machine.last() * 512) as usize;
+    // The primary entries are new, and the header is not.
+    machine.poke(0, &before);
+    machine.poke(1024, &after[1024..1024 + 16384]);
+    machine.poke(last as u64 - 16384, &after[last - 16384..]);
+    machine.refused(&["flip"], 78, "its primary table is not valid (the checksum of the entries is wrong); run abflip repair");
+    heals(&machine, &[], &PRIMARY);
+    assert!(machine.bytes() == after);
+    // Only the backup is new: what boots counts.
+    machine.poke(0, &before);
+    machine.poke(last as u64 - 16384, &after[last - 16384..]);
+    heals(&machine, &[], &BACKUP);
+    assert!(machine.bytes() == before);
+}
+
+#[test]
+fn entries_that_are_not_at_lba_2_are_found_again() {
+    let machine = Machine::new();
+    assert!(program("sgdisk", "gdisk", &["-j", "40", &machine.disk().display().to_string()], "").0);
+    let whole = machine.bytes();
+    machine.poke(512 + 16, b"torn");
+    heals(&machine, &[], &PRIMARY);
+    assert!(machine.bytes() == whole);
+}
+
+#[test]
+fn the_protective_mbr_comes_back_without_its_boot_code_being_touched() {
+    let machine = Machine::new();
+    let whole = machine.bytes();
+    machine.poke(446, &[0; 66]);
+    heals(&machine, &[], &["the protective MBR"]);
+    assert!(machine.bytes() == whole);
+    // Somebody's own partitions are not ours to remove.
+    machine.poke(446 + 4, &[0x83]);
+    machine.refused(&["repair"], 78, "its MBR has partitions of its own");
+}
+
+#[test]
+fn a_slot_is_marked_only_by_name() {
+    for (partitions, marks) in [(bios(), [[4, 4], [0, 0]]), (uefi(), [[2, 2], [0, 0]])] {
+        for bits in marks {
+            let wrong: Vec<Partition> = partitions.clone();
+            let mut wrong = wrong;
+            wrong.iter_mut().zip(bits).for_each(|(partition, bits)| partition.attributes = bits);
+            let machine = Machine::with(512, &wrong);
+            let before = machine.bytes();
+            let unnamed = machine.run(&["repair"]);
+            assert_eq!(unnamed.status, 1, "{unnamed:?}");
+            assert!(unnamed.slots()["table"]["faults"][0].as_str().unwrap().contains("marked"), "{unnamed:?}");
+            assert!(machine.bytes() == before);
+            heals(&machine, &["--active", "b"], &["the marks in the backup table", "the marks in the primary table"]);
+            assert_eq!(machine.run(&["status"]).slots()["next"], "b");
+        }
+    }
+    // A third one has the bit, in another sector; and the backup is torn, too.
+    let mut partitions = bios();
+    partitions.push(machine::partition(6, "eeeeeeee-0000-4000-8000-000000000006", "spare", 4));
+    let machine = Machine::with(512, &partitions);
+    machine.poke(machine.last() * 512 + 16, b"torn");
+    let marks = ["the marks in the backup table", "the marks in the primary table"];
+    heals(&machine, &["--active", "a"], &[BACKUP.as_slice(), &marks].concat());
+    assert_eq!((machine.attributes(6), machine.attributes(1)), (0, 4));
+    machine.refused(&["repair", "--active", "b"], 78, "slot a is marked, which needs no repair; see abflip flip");
+}
+
+#[test]
+fn what_cannot_be_healed_is_refused() {
+    let machine = Machine::new();
+    machine.poke(512, b"x");
+    machine.poke(machine.last() * 512, b"x");
+    machine.refused(&["repair"], 78, "neither table is valid (primary: there is no header; backup: there is no header)");
+    let full = "123456789012345678901234567890123456";
+    let partitions: Vec<_> = bios().into_iter().map(|of| Partition { name: full, attributes: 0, ..of }).collect();
+    Machine::with(512, &partitions).refused(&["repair", "--active", "a"], 78, "has a name shorter than 34 characters");
+}
+
+#[test]
+fn a_write_that_fails_is_taken_back() {
+    let machine = Machine::new();
+    machine.poke(512 + 16, b"torn");
+    let before = machine.bytes();
+    for step in 1..=2 {
+        let ended = machine.traced(&["repair"], &[&format!("inject=pwritev2:error=EIO:when={step}")]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
+        assert!(machine.bytes() == before, "{step}");
+    }
+    heals(&machine, &[], &PRIMARY);
+}
