@@ -22,14 +22,16 @@ pub fn record_flip(tool: &str, machine: &Machine) -> Log {
         command.args(arguments);
         command
     };
-    match tool {
+    let (log, succeeded) = match tool {
         "abflip" => record(&machine.command(&["flip"]), "", &disk),
         "sgdisk" => record(&command(&[path, "-A", "1:clear:2", "-A", "2:set:2"]), "", &disk),
         "sfdisk" => record(&command(&["--no-reread", "--no-tell-kernel", "--quiet", path]), &script(path), &disk),
         "parted" => record(&command(&["-s", path, "set", "1", "legacy_boot", "off", "set", "2", "legacy_boot", "on"]), "", &disk),
-        "gptman" => gptman(&disk, machine.sector_bytes),
+        "gptman" => (gptman(&disk, machine.sector_bytes), true),
         _ => panic!("{tool} is not known"),
-    }
+    };
+    assert!(succeeded, "{tool} failed");
+    log
 }
 
 /// The table as sfdisk prints it, with the bit on the other partition, so that one run writes it.
