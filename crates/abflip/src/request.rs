@@ -24,7 +24,7 @@ pub struct Arguments {
     /// The flags that every tool has.
     #[command(flatten)]
     pub common: Common,
-    /// Work on this disk or image, not on the disk that holds the root
+    /// Work on this disk or image, not on the one with the root
     #[arg(long, global = true, value_name = "PATH")]
     pub disk: Option<PathBuf>,
     /// What to do.

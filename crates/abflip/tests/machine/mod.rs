@@ -89,7 +89,9 @@ pub fn make_disk(path: &Path, sector_bytes: u64, partitions: &[Partition]) {
 }
 
 pub struct Machine {
-    directory: TempDir,
+    /// Its root.
+    directory: PathBuf,
+    _removed_with_it: Option<TempDir>,
     pub sector_bytes: u64,
 }
 
@@ -100,8 +102,14 @@ impl Machine {
     }
 
     pub fn with(sector_bytes: u64, partitions: &[Partition]) -> Machine {
-        let machine = Machine { directory: tempfile::tempdir().unwrap(), sector_bytes };
-        let root = machine.root();
+        let directory = tempfile::tempdir().unwrap();
+        let machine = Machine::at(directory.path(), sector_bytes, partitions);
+        Machine { _removed_with_it: Some(directory), ..machine }
+    }
+
+    /// The same in this directory.
+    pub fn at(root: &Path, sector_bytes: u64, partitions: &[Partition]) -> Machine {
+        let machine = Machine { directory: root.to_owned(), _removed_with_it: None, sector_bytes };
         for directory in ["etc/labtools", "dev", "proc/self", "sys/dev/block", "var/lib/labtools"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
@@ -123,7 +131,7 @@ impl Machine {
     }
 
     pub fn root(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     pub fn disk(&self) -> PathBuf {
