@@ -1,7 +1,7 @@
 //! Where flips can be cut: ours against those of sgdisk, sfdisk, parted and gptman, in one run.
 //!
 //! `cargo bench -p abflip --bench cuts`. In order: the disk writes what it is given in its order, and the power fails between two
-//! sectors. Reordered: between two flushes it writes in any order. A state is bad when gptmbr starts none of the slots, or Linux
+//! sectors (gptman writes entry by entry, and its cuts are counted by these). Reordered: between two flushes it writes in any order. A state is bad when gptmbr starts none of the slots, or Linux
 //! then sees no partitions; "tables" counts the states in which one of both tables is not valid.
 //!
 //! ABFLIP_STATES names a directory that gets every distinct state as an image, with a list of what the judge says of each, to be

@@ -252,6 +252,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_block_that_holds_eight_sectors_all_eight_are_written_at_once() {
+        let directory = tempfile::tempdir_in(".").unwrap();
+        // As a disk may: it does not end with a whole block.
+        let path = image(directory.path(), 64 * 512 + 512);
+        let mut expected = std::fs::read(&path).unwrap();
+        let disk = Disk { block_bytes: 4096, ..Disk::open(&path, Access::Write).unwrap() };
+        for sector in [2, 7, 8, 64] {
+            let (start, buffer) = disk.blocks(sector * 512, 512);
+            assert_eq!((start, buffer.length), (sector / 8 * 4096, if sector == 64 { 512 } else { 4096 }));
+            disk.write(sector * 512, &[0xab; 512]).unwrap();
+            expected[sector as usize * 512..][..512].fill(0xab);
+        }
+        assert!(std::fs::read(&path).unwrap() == expected);
+    }
+
+    #[test]
     fn what_is_no_disk_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let exit = |path: &Path| Exit::of(&Disk::open(path, Access::Read).unwrap_err());

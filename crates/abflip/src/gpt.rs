@@ -57,19 +57,16 @@ pub struct Table {
 impl Tables {
     /// Reads them. Status 74 when the disk cannot be read; what is wrong with the tables is said in them.
     pub fn read(disk: &Disk) -> anyhow::Result<Tables> {
-        let sizes = disk.sector_bytes.map_or_else(|| vec![512, 4096], |known| vec![known]);
-        let mut first = None;
-        for sector_bytes in sizes {
-            let tables = Tables::read_by(disk, sector_bytes)?;
-            if tables.primary.is_ok() {
-                return Ok(tables);
-            }
-            // Without a valid primary table, the first size by which there is a backup.
-            if first.as_ref().is_none_or(|first: &Tables| first.backup.is_err() && tables.backup.is_ok()) {
-                first = Some(tables);
-            }
+        if let Some(known) = disk.sector_bytes {
+            return Tables::read_by(disk, known);
         }
-        first.ok_or_else(|| jsonpipe::Exit::Software.error("a disk without a sector size"))
+        let by_512 = Tables::read_by(disk, 512)?;
+        if by_512.primary.is_ok() {
+            return Ok(by_512);
+        }
+        let by_4096 = Tables::read_by(disk, 4096)?;
+        let tells_more = by_4096.primary.is_ok() || by_512.backup.is_err() && by_4096.backup.is_ok();
+        Ok(if tells_more { by_4096 } else { by_512 })
     }
 
     fn read_by(disk: &Disk, sector_bytes: u64) -> anyhow::Result<Tables> {
@@ -167,6 +164,9 @@ fn check_header(sector: &[u8], lba: u64, sectors: u64, sector_bytes: u64) -> Res
     }
     if header.backup_lba >= sectors || header.backup_lba == lba {
         return Err(format!("its copy is said to be in sector {}, and the disk has {sectors}", header.backup_lba));
+    }
+    if header.backup_lba >= first && header.backup_lba <= last {
+        return Err(format!("its copy is said to be in sector {}, among the partitions", header.backup_lba));
     }
     // In front of the partitions or behind them, and never in the header's own sector.
     let (from, to) = if lba < first { (lba + 1, first) } else { (last.saturating_add(1), lba) };

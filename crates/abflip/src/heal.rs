@@ -10,13 +10,15 @@ use crate::writes::Change;
 pub fn backup(tables: &Tables, primary: &Table) -> Result<Vec<Change>, String> {
     let lba = primary.header.backup_lba;
     let sectors = array_sectors(primary, tables.sector_bytes);
-    let entries_lba = match &tables.backup {
-        Ok(backup) => backup.header.partition_entry_lba,
-        // Right in front of its header, where everybody puts them.
-        Err(_) => lba.checked_sub(sectors).filter(|&entries| entries > primary.header.last_usable_lba).ok_or_else(|| {
-            format!("there is no room for {sectors} sectors of entries between the partitions and sector {lba}")
-        })?,
-    };
+    // A backup that is valid says where its entries are, but not what else is on the disk: that, the primary says.
+    let fits =
+        |entries: &u64| *entries > primary.header.last_usable_lba && entries.checked_add(sectors).is_some_and(|end| end <= lba);
+    let own = tables.backup.as_ref().ok().map(|backup| backup.header.partition_entry_lba);
+    // Else right in front of the header, where everybody puts them.
+    let entries_lba = own
+        .filter(fits)
+        .or(lba.checked_sub(sectors).filter(fits))
+        .ok_or_else(|| format!("there is no room for {sectors} sectors of entries between the partitions and sector {lba}"))?;
     let header = primary.header_at(lba, entries_lba)?;
     Ok(vec![
         Change {

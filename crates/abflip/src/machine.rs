@@ -80,16 +80,14 @@ impl Machine {
             faults.push(fault);
             None
         });
-        let mut listed = Vec::new();
-        for slot in Slot::ALL {
+        let mut list = |slot| {
             let partuuid = self.partuuid(slot);
             let record = table.and_then(|table| records.of(slot, partuuid, table.disk_guid()));
             if record.is_none() {
                 let reason = "no verified write of it is recorded".into();
                 missing.push(Missing { key: format!("{slot}.version"), reason });
             }
-            let place = table.zip(places.as_ref());
-            let intact = match (place, record, content) {
+            let intact = match (table.zip(places.as_ref()), record, content) {
                 (Some((table, places)), Some(record), Content::Compared) => {
                     let start = table.entries[places.root(slot)].starting_lba * tables.sector_bytes;
                     Some(digest::of_slot(&self.disk, start, record)? == record.sha256)
@@ -99,14 +97,15 @@ impl Machine {
             if intact == Some(false) {
                 faults.push(format!("slot {slot} is not what was written to it; write it again"));
             }
-            listed.push(Listed {
+            anyhow::Ok(Listed {
                 partuuid,
                 partition: places.as_ref().map(|places| places.root(slot) as u32 + 1),
                 version: record.map(|record| record.version),
                 sha256: record.map(|record| record.sha256.clone()),
                 intact,
-            });
-        }
+            })
+        };
+        let (a, b) = (list(Slot::A)?, list(Slot::B)?);
         let next = match table.zip(places).map(|(table, places)| places.marked(table)) {
             Some(Marked::One(slot)) => Ok(slot),
             Some(Marked::None) => Err("no slot is marked"),
@@ -122,7 +121,6 @@ impl Machine {
             missing.push(Missing { key: "booted".into(), reason: reason.clone() });
         }
         let backup_lba = tables.backup.as_ref().ok().map(|backup| backup.header.primary_lba);
-        let (Some(b), Some(a)) = (listed.pop(), listed.pop()) else { unreachable!("there are two slots") };
         Ok(Slots {
             changed,
             disk: self.disk.path().display().to_string(),

@@ -103,3 +103,34 @@ impl Records {
         Ok(path)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn a_record_is_about_a_slot_of_one_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_str().unwrap();
+        let common = crate::request::Arguments::parse_from(["abflip", "--root", root, "status"]).common;
+        let (disk, other, partuuid) = (Uuid::from_u128(1), Uuid::from_u128(2), Uuid::from_u128(3));
+        let record = Record {
+            disk_guid: disk,
+            partuuid,
+            version: 7,
+            sha256: "00".into(),
+            size_bytes: 4096,
+            masked: vec![Masked { offset_bytes: 1144, shipped: "00ff".into() }],
+            verified_at: "2026-11-23T00:00:00Z".into(),
+        };
+        Records::read(&common).unwrap().set(&common, Slot::B, Some(record.clone())).unwrap();
+        let mut records = Records::read(&common).unwrap();
+        assert_eq!(records.of(Slot::B, partuuid, disk), Some(&record));
+        for (slot, partuuid, disk) in [(Slot::A, partuuid, disk), (Slot::B, partuuid, other), (Slot::B, other, disk)] {
+            assert_eq!(records.of(slot, partuuid, disk), None);
+        }
+        records.set(&common, Slot::B, None).unwrap();
+        assert_eq!(Records::read(&common).unwrap().of(Slot::B, partuuid, disk), None);
+    }
+}

@@ -45,6 +45,7 @@ fn a_header_that_cannot_be_is_refused_before_it_is_parsed() {
         (24, 2u64.to_le_bytes().to_vec(), "the header is of sector 2, not 1"),
         (32, 2048u64.to_le_bytes().to_vec(), "its copy is said to be in sector 2048, and the disk has 2048"),
         (32, 1u64.to_le_bytes().to_vec(), "its copy is said to be in sector 1, and the disk has 2048"),
+        (32, 100u64.to_le_bytes().to_vec(), "its copy is said to be in sector 100, among the partitions"),
         (48, u64::MAX.to_le_bytes().to_vec(), "it is for sectors 34 to 18446744073709551615, and the disk has 2048"),
         (40, 2040u64.to_le_bytes().to_vec(), "it is for sectors 2040 to 2014, and the disk has 2048"),
         (72, 1u64.to_le_bytes().to_vec(), "its entries, in sector 1, are not between sectors 2 and 34"),

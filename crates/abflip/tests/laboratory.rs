@@ -1,0 +1,60 @@
+//! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes.
+
+mod machine;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use machine::{B, Machine, bios, program, uefi};
+
+/// A loop device in the place of a machine's disk; gone with it.
+struct Loop(String);
+
+impl Loop {
+    fn of(machine: &Machine) -> Loop {
+        let image = machine.root().join("image");
+        fs::rename(machine.disk(), &image).unwrap();
+        let sector = machine.sector_bytes.to_string();
+        let (ok, said) = program("losetup", "mount", &["--find", "--show", "-b", &sector, image.to_str().unwrap()], "");
+        assert!(ok, "{said}");
+        let device = Loop(said.trim().to_owned());
+        symlink(&device.0, machine.disk()).unwrap();
+        device
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        program("losetup", "mount", &["--detach", &self.0], "");
+    }
+}
+
+#[test]
+fn a_flip_of_a_block_device_is_what_everybody_reads() {
+    for sector in [512, 4096] {
+        for (partitions, bit) in [(bios(), 2), (uefi(), 1)] {
+            let machine = Machine::with(sector, &partitions);
+            let device = Loop::of(&machine);
+            let before = fs::read(&device.0).unwrap();
+            let slots = machine.slots(&["flip"]);
+            assert_eq!((&slots["next"], &slots["booted"]), (&"b".into(), &"a".into()), "{slots}");
+            assert_eq!(slots["table"]["sector_bytes"], sector);
+            let (ok, said) = program("sgdisk", "gdisk", &["-v", &device.0], "");
+            assert!(ok && said.contains("No problems found"), "{sector}: {said}");
+            // What is read through the cache is the same, too.
+            let attributes = |number: &str| program("sgdisk", "gdisk", &["-A", &format!("{number}:get:{bit}"), &device.0], "").1;
+            let marked = if bit == 2 { ["1:2:0", "2:2:1"] } else { ["1:1:1", "2:1:0"] };
+            assert_eq!([attributes("1").trim(), attributes("2").trim()], marked, "{sector}");
+            let root = if bit == 2 { 2 } else { 4 };
+            // libblkid, by which udev makes its links.
+            let (_, told) = program("partx", "util-linux", &["--pairs", "-o", "NR,UUID,NAME", &device.0], "");
+            assert!(told.contains(&format!("NR=\"{root}\" UUID=\"{B}\" NAME=\"rootB\"")), "{told}");
+            assert_eq!(machine.slots(&["flip", "--active", "a"])["next"], "a");
+            assert!(fs::read(&device.0).unwrap() == before);
+            // It is nobody's image: what runs decides.
+            machine.run_from(9);
+            let refused = machine.run(&["flip", "--disk", &device.0, "--active", "b"]);
+            assert_eq!(refused.status, 78, "{refused:?}");
+        }
+    }
+}
