@@ -34,7 +34,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         return Ok(Answer::no(document));
     }
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
-    let manifest = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
+    let manifest: manifest::Base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
     check_fits(common, &manifest, &transfer)?;
     let new = Base {
         name: manifest.name.clone(),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jsonpipe::Exit;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// The version of the manifest that this release writes and reads. Adding a key keeps it.
@@ -99,39 +100,49 @@ struct Opening {
     kind: Kind,
 }
 
-impl Base {
+/// What a manifest can describe: an image of one kind.
+pub trait Description: Serialize + DeserializeOwned {
+    /// What such an image is for.
+    const KIND: Kind;
+
+    /// What the types cannot say, in words: the key and what is wrong with it.
+    fn check(&self) -> Result<(), String>;
+
     /// The bytes to be signed: one line of JSON. Status 65 when the description cannot be.
-    pub fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
+    fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
         #[derive(Serialize)]
-        struct Whole<'a> {
+        struct Whole<'a, D> {
             schema: u64,
             kind: Kind,
             #[serde(flatten)]
-            base: &'a Base,
+            description: &'a D,
         }
         self.check().map_err(|message| Exit::Data.error(format_args!("describing the image: {message}")))?;
-        let mut bytes = serde_json::to_vec(&Whole { schema: SCHEMA, kind: Kind::Base, base: self })?;
+        let mut bytes = serde_json::to_vec(&Whole { schema: SCHEMA, kind: Self::KIND, description: self })?;
         bytes.push(b'\n');
         Ok(bytes)
     }
+}
 
-    /// Reads signed bytes, which are to be of this kind. Status 65 when they say something else, or what cannot be.
-    pub(crate) fn parse(bytes: &[u8], kind: Kind) -> anyhow::Result<Base> {
-        let wrong = |message: &str| Exit::Data.error(format_args!("reading the manifest: {message}"));
-        let json = |error: serde_json::Error| wrong(&error.to_string());
-        let opening: Opening = serde_json::from_slice(bytes).map_err(json)?;
-        if opening.schema != SCHEMA {
-            return Err(wrong(&format!("schema: not {SCHEMA}, the one that this release knows")));
-        }
-        if opening.kind != kind {
-            return Err(wrong(&format!("kind: it describes a {}, not a {}", opening.kind.as_str(), kind.as_str())));
-        }
-        let base: Base = serde_json::from_slice(bytes).map_err(json)?;
-        base.check().map_err(|message| wrong(&message))?;
-        Ok(base)
+/// Reads signed bytes, which are to be of this kind. Status 65 when they say something else, or what cannot be.
+pub(crate) fn parse<D: Description>(bytes: &[u8]) -> anyhow::Result<D> {
+    let wrong = |message: &str| Exit::Data.error(format_args!("reading the manifest: {message}"));
+    let json = |error: serde_json::Error| wrong(&error.to_string());
+    let opening: Opening = serde_json::from_slice(bytes).map_err(json)?;
+    if opening.schema != SCHEMA {
+        return Err(wrong(&format!("schema: not {SCHEMA}, the one that this release knows")));
     }
+    if opening.kind != D::KIND {
+        return Err(wrong(&format!("kind: it describes a {}, not a {}", opening.kind.as_str(), D::KIND.as_str())));
+    }
+    let description: D = serde_json::from_slice(bytes).map_err(json)?;
+    description.check().map_err(|message| wrong(&message))?;
+    Ok(description)
+}
 
-    /// What the types cannot say.
+impl Description for Base {
+    const KIND: Kind = Kind::Base;
+
     fn check(&self) -> Result<(), String> {
         for (key, value) in [("name", &self.name), ("ostype", &self.ostype)] {
             if !is_name(value) {
@@ -246,7 +257,7 @@ pub(crate) mod tests {
     }
 
     fn parse(text: &str) -> Result<Base, String> {
-        Base::parse(text.as_bytes(), Kind::Base).map_err(|error| {
+        super::parse(text.as_bytes()).map_err(|error| {
             assert_eq!(Exit::of(&error), Exit::Data);
             format!("{error:#}")
         })
@@ -305,7 +316,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Base::parse(&bytes, Kind::Base);
+            let _ = super::parse::<Base>(&bytes);
         }
 
         #[test]

@@ -1,6 +1,6 @@
 //! The manifest of an image, and its signature: what a machine believes about an image before it has a byte of it.
 //!
-//! `mkimg-torrent` writes and signs it once; every machine verifies it against the public keys of its own image of the host,
+//! `mkimg-torrent` (a base) or `publish-host` (a host's root) writes and signs it once; every machine verifies it against the public keys of its own image of the host,
 //! and whatever then arrives, from whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
 //! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that purpose:
 //! a base is never taken for the root of a host.
@@ -9,9 +9,11 @@
 
 pub mod blocks;
 mod description;
+mod host;
 mod key;
 
-pub use description::{Base, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, Program, is_name};
+pub use description::{Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, Program, is_name};
+pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -27,9 +29,9 @@ pub struct Signed {
 }
 
 impl Signed {
-    /// Describes and signs a base. The same description and key give the same bytes.
-    pub fn seal(base: &Base, key: &SigningKey) -> anyhow::Result<Signed> {
-        let bytes = base.to_bytes()?;
+    /// Describes and signs an image. The same description and key give the same bytes.
+    pub fn seal<D: Description>(description: &D, key: &SigningKey) -> anyhow::Result<Signed> {
+        let bytes = description.to_bytes()?;
         let signature = key.sign(&bytes);
         Ok(Signed { bytes, signature })
     }
@@ -48,14 +50,18 @@ impl Signed {
         (BASE64_STANDARD.encode(&self.bytes), BASE64_STANDARD.encode(self.signature.to_bytes()))
     }
 
-    /// What it says about a base, if one of the keys for bases signed it. Status 65 when none did, or when what it says cannot be.
+    /// What it says about an image, if one of the keys for its kind signed it. Status 65 when none did, or when what it says cannot
+    /// be; 70 when the keys are for another kind than what is asked for.
     ///
     /// The keys come first: nothing that is not signed is parsed.
-    pub fn verify(&self, keys: &Keys) -> anyhow::Result<Base> {
+    pub fn verify<D: Description>(&self, keys: &Keys) -> anyhow::Result<D> {
+        if keys.kind() != D::KIND {
+            return Err(Exit::Software.error(format_args!("verifying the manifest of a {} with {keys}", D::KIND.as_str())));
+        }
         if !keys.verify(&self.bytes, &self.signature) {
             return Err(Exit::Data.error(format_args!("verifying the manifest: not signed by any of {keys}")));
         }
-        Base::parse(&self.bytes, keys.kind())
+        description::parse(&self.bytes)
     }
 }
 
@@ -70,7 +76,7 @@ mod tests {
         let base = description::tests::base();
         let sealed = Signed::seal(&base, &key).unwrap();
         let keys = Keys::read(directory.path(), Kind::Base).unwrap();
-        assert_eq!(sealed.verify(&keys).unwrap(), base);
+        assert_eq!(sealed.verify::<Base>(&keys).unwrap(), base);
         assert_eq!(Signed::seal(&base, &key).unwrap(), sealed);
 
         let (manifest, signature) = sealed.to_base64();
@@ -82,15 +88,18 @@ mod tests {
         for at in [0, sealed.bytes.len() / 2, sealed.bytes.len() - 1] {
             let mut forged = sealed.clone();
             forged.bytes[at] ^= 1;
-            let error = forged.verify(&keys).unwrap_err();
+            let error = forged.verify::<Base>(&keys).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Data);
             assert!(format!("{error:#}").starts_with("verifying the manifest: not signed by any of base-1.pub"), "{error:#}");
         }
         let stranger = key::tests::write_pair(directory.path(), "host-1", 2);
-        assert!(Signed::seal(&base, &stranger).unwrap().verify(&keys).is_err());
+        assert!(Signed::seal(&base, &stranger).unwrap().verify::<Base>(&keys).is_err());
         // The right kind of key, the wrong kind of manifest.
         let hosts = Keys::read(directory.path(), Kind::Host).unwrap();
-        let error = Signed::seal(&base, &stranger).unwrap().verify(&hosts).unwrap_err();
+        let of_a_base = Signed::seal(&base, &stranger).unwrap();
+        let error = of_a_base.verify::<Host>(&hosts).unwrap_err();
         assert_eq!(format!("{error:#}"), "reading the manifest: kind: it describes a base, not a host");
+        let error = of_a_base.verify::<Base>(&hosts).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Software, "{error:#}");
     }
 }

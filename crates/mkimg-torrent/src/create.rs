@@ -4,7 +4,7 @@ use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp};
-use manifest::{Base, Hex, Keys, Kind, Program, Signed, SigningKey};
+use manifest::{Base, Description, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
 use crate::image::Image;

@@ -34,7 +34,7 @@ pub fn verify(common: &Common, pipe: &Pipe, options: &Verify) -> anyhow::Result<
         faults: Vec::new(),
         wrong_pieces: Vec::new(),
     };
-    match signed.verify(&keys) {
+    match signed.verify::<Base>(&keys) {
         // Without a manifest nothing is known, not even where the image would be.
         Err(error) => verification.fault("manifest", format!("{error:#}")),
         Ok(base) => {

@@ -10,7 +10,7 @@ mod samples;
 use std::io::Write;
 
 use jsonpipe::{Answer, Common, Exit, Missing, Pipe, atomic};
-use manifest::{Keys, Kind, Signed};
+use manifest::{Base, Keys, Kind, Signed};
 use serde::Deserialize;
 
 use crate::hosts;
@@ -29,7 +29,7 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
     let mut document = pipe.document("the document that was distributed (section image)")?;
     let image: Image = document.require("image")?;
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
-    let base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
+    let base: Base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
 
     let samples = Samples::read(&options.samples, base.infohash)?;
     let said = machines::read(&options.hosts, base.infohash)?;

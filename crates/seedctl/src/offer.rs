@@ -50,7 +50,7 @@ impl Offer {
     /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78 without keys.
     pub fn verify(common: &Common, image: &Image) -> anyhow::Result<Offer> {
         let signed = Signed::from_base64(&image.manifest, &image.signature)?;
-        let base = signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)?;
+        let base: Base = signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)?;
         let torrent = Torrent::check_base64(&image.torrent_file, base.infohash, base.size_bytes, "torrent_file")?;
         let blocks_bytes = map_bytes(base.size_bytes);
         let blocks_torrent =
