@@ -1,29 +1,28 @@
 //! The digest of what stands in a slot, as if it were as it was shipped.
 
+use std::fmt;
+
+use jsonpipe::progress::Progress;
 use jsonpipe::{Exit, ExitContext};
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;
 use crate::record::{Masked, Record};
-
-/// As many bytes at a time as disks like to read.
-const PIECE_BYTES: u64 = 4 << 20;
+use crate::{TOOL, stream};
 
 /// Reads the image that starts at `offset` of the disk, past the cache; what was patched is taken as it was shipped. In lower-case
-/// hex. Status 74 when it cannot be read, 78 when the record is not about an image of that length.
-pub fn of_slot(disk: &Disk, offset: u64, record: &Record) -> anyhow::Result<String> {
+/// hex. `doing` is what the progress line says. Status 74 when it cannot be read, 78 when the record is not about an image of that length.
+pub fn of_slot(disk: &Disk, offset: u64, record: &Record, doing: impl fmt::Display) -> anyhow::Result<String> {
     let masks = masks(record).exit(Exit::Config, || "reading the record of a slot: what was patched is not in the image")?;
     let mut hash = Sha256::new();
-    let mut done = 0;
-    while done < record.size_bytes {
-        let length = PIECE_BYTES.min(record.size_bytes - done);
-        let mut piece = disk.read(offset + done, length as usize)?;
+    let mut progress = Progress::new(TOOL);
+    stream::read_back(disk, offset, record.size_bytes, |done, piece| {
         for (start, shipped) in &masks {
-            put(&mut piece, done, *start, shipped);
+            put(piece, done, *start, shipped);
         }
-        hash.update(&piece);
-        done += length;
-    }
+        hash.update(&*piece);
+        progress.show(&doing, done + piece.len() as u64, record.size_bytes);
+    })?;
     Ok(hex(&hash.finalize()))
 }
 
@@ -47,7 +46,8 @@ fn put(piece: &mut [u8], begin: u64, start: u64, bytes: &[u8]) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// In lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -7,6 +7,10 @@
 //! A file system without direct I/O, such as tmpfs in older kernels, can hold an image, too: then the cache is told to forget what
 //! it may, and [`Disk::past_cache`] says that nothing is proven about the medium.
 
+mod bulk;
+
+pub use bulk::PIECE_BYTES;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -16,8 +20,8 @@ use jsonpipe::{Exit, ExitContext, io_error};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_DIRECT;
 
-/// What direct I/O may want a buffer to be aligned to.
-const ALIGNMENT: usize = 4096;
+/// What direct I/O may want a buffer, and the length of a write, to be a multiple of.
+pub const ALIGNMENT: usize = 4096;
 
 /// What a disk is opened for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,11 +143,16 @@ impl Disk {
     }
 
     fn read_blocks(&self, start: u64, buffer: &mut Aligned) -> io::Result<()> {
-        if !self.past_cache {
-            let (offset, length) = (start as i64, buffer.length as i64);
-            posix_fadvise(&self.file, offset, length, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?;
-        }
+        self.forget(start, buffer.length)?;
         self.file.read_exact_at(buffer.bytes(), start)
+    }
+
+    /// Tells the cache to forget what it may, where it is not passed by.
+    fn forget(&self, start: u64, length: usize) -> io::Result<()> {
+        if self.past_cache {
+            return Ok(());
+        }
+        Ok(posix_fadvise(&self.file, start as i64, length as i64, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
     }
 
     fn place(&self, doing: &str, offset: u64) -> String {
@@ -152,20 +161,23 @@ impl Disk {
 }
 
 /// Bytes at an address that direct I/O takes.
-struct Aligned {
+#[derive(Debug)]
+pub struct Aligned {
     storage: Vec<u8>,
     start: usize,
     length: usize,
 }
 
 impl Aligned {
-    fn new(length: usize) -> Aligned {
+    /// So many zeros.
+    pub fn new(length: usize) -> Aligned {
         let storage = vec![0; length + ALIGNMENT];
         let start = storage.as_ptr().align_offset(ALIGNMENT);
         Aligned { storage, start, length }
     }
 
-    fn bytes(&mut self) -> &mut [u8] {
+    /// They themselves.
+    pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..self.start + self.length]
     }
 }
@@ -189,6 +201,7 @@ mod sys {
     nix::ioctl_read_bad!(blksszget, libc::BLKSSZGET, libc::c_int);
     nix::ioctl_read_bad!(blkpbszget, libc::BLKPBSZGET, libc::c_uint);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
+    nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 
     /// The sizes of a block device.
     pub fn geometry(file: &File) -> nix::Result<Geometry> {
@@ -200,6 +213,12 @@ mod sys {
             blkgetsize64(file.as_raw_fd(), &mut size)?;
         }
         Ok(Geometry { size_bytes: size as u64, logical_bytes: logical as u64, physical_bytes: u64::from(physical) })
+    }
+
+    /// Makes these bytes of a block device zeros, by itself where it can (BLKZEROOUT, which never leaves what was there before).
+    pub fn zero_out(file: &File, offset: u64, length: u64) -> nix::Result<()> {
+        // SAFETY: the descriptor is open, and the call reads two integers.
+        unsafe { blkzeroout(file.as_raw_fd(), &[offset, length]) }.map(drop)
     }
 
     /// Whether the file is open past the cache.

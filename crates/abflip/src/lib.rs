@@ -20,7 +20,11 @@ pub mod report;
 pub mod request;
 mod running;
 pub mod slots;
+mod source;
 mod status;
+mod stream;
+mod target;
+mod write;
 mod writes;
 
 use jsonpipe::{Answer, Pipe, Tool};
@@ -39,6 +43,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
             let content = if digest { Content::Compared } else { Content::Recorded };
             status::status(&common, disk.as_deref(), content)
         }
+        Command::Write(options) => write::write(&common, pipe, disk.as_deref(), &options),
         Command::Flip { active, no_repair, dry_run } => {
             flip::flip(&common, pipe, disk.as_deref(), flip::Options { active, no_repair, dry_run })
         }

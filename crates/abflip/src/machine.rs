@@ -90,7 +90,7 @@ impl Machine {
             let intact = match (table.zip(places.as_ref()), record, content) {
                 (Some((table, places)), Some(record), Content::Compared) => {
                     let start = table.entries[places.root(slot)].starting_lba * tables.sector_bytes;
-                    Some(digest::of_slot(&self.disk, start, record)? == record.sha256)
+                    Some(digest::of_slot(&self.disk, start, record, format_args!("comparing slot {slot}"))? == record.sha256)
                 }
                 _ => None,
             };

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jsonpipe::Common;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -53,6 +53,18 @@ Example: an image file, without root
         #[arg(long)]
         digest: bool,
     },
+    /// Write an image to the slot that neither runs nor boots next
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Checks the signed manifest,
+then that the slot can take the image, before it writes anything. Whatever
+ends it, the running slot was not touched, and the other one is complete or
+has no record, without which flip leaves it alone. Writes the section slots;
+status 1 when the slot holds no image afterwards, and the section says why.
+
+Example: from the server, verified on the way in and once more on the disk
+  abflip write --manifest lab-8.manifest \\
+    --from https://server.example/lab-8.zst")]
+    Write(Write),
     /// Make the slot that is not running boot next
     #[command(after_help = "\
 Reads no document: standard input is left alone. Refuses, before it writes
@@ -90,6 +102,29 @@ Example: what would be done
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// `abflip write`.
+#[derive(Debug, Args)]
+pub struct Write {
+    /// The image, raw or zstd: a file, FIFO, /dev/fd/N or https URL
+    #[arg(long, value_name = "SOURCE")]
+    pub from: String,
+    /// What the image has to be
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// The manifest's signature; without it, FILE of --manifest, ending in .sig
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Trust servers with certificates of this CA (PEM), and no others
+    #[arg(long, value_name = "FILE")]
+    pub ca_cert: Option<PathBuf>,
+    /// Write an image that is older than the one that boots next, too
+    #[arg(long)]
+    pub allow_downgrade: bool,
+    /// Say what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// One of the two roots of a machine.

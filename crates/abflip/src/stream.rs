@@ -1,0 +1,179 @@
+//! An image on its way to a slot, and back: two threads, and never more than three pieces in memory.
+//!
+//! On the way there, one thread takes the image from its source, decompresses and digests it, and the other writes; on the way back, one
+//! reads and the other digests.
+
+use std::io::{self, Read};
+use std::panic;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use jsonpipe::{Exit, ExitContext};
+use sha2::{Digest, Sha256};
+
+use crate::disk::{ALIGNMENT, Aligned, Disk, PIECE_BYTES};
+use crate::target::Target;
+
+/// The part of an image without which a slot holds nothing that could be mounted or booted. It is written last.
+pub const HEAD_BYTES: u64 = 1 << 20;
+
+/// A run of zeros is worth a call of its own from this length on; shorter ones are written.
+const RUN_BYTES: usize = 256 << 10;
+
+/// One is filled, one waits, one is emptied.
+const PIECES: usize = 3;
+
+/// What came out of a source.
+#[derive(Debug)]
+pub struct Copied {
+    /// The digest of all of it.
+    pub sha256: [u8; 32],
+    /// Its head, which is not written yet.
+    pub head: Aligned,
+}
+
+/// Part of an image.
+struct Piece {
+    /// Where it belongs, from the start of the image.
+    offset: u64,
+    /// How long it is; the buffer may be longer.
+    length: usize,
+    buffer: Aligned,
+}
+
+/// Writes what `source` gives, which has to be `size_bytes` long, neither more nor less, to the target; all but the head. `show` is
+/// told how far it is. When this returns everything is on the medium.
+///
+/// Status 65 when the source gives more or less, or something that cannot be decompressed; 73 or 74 when writing fails.
+pub fn copy(
+    source: &mut (dyn Read + Send),
+    target: &Target,
+    size_bytes: u64,
+    mut show: impl FnMut(u64) + Send,
+) -> anyhow::Result<Copied> {
+    let head_bytes = size_bytes.min(HEAD_BYTES) as usize;
+    let mut head = Aligned::new(head_bytes.next_multiple_of(ALIGNMENT));
+    let mut digest = Sha256::new();
+    let fill = |piece: &mut Piece| {
+        piece.length = (size_bytes - piece.offset).min(PIECE_BYTES as u64) as usize;
+        let bytes = &mut piece.buffer.bytes()[..piece.length];
+        let read = read_full(source, bytes).exit(Exit::Data, || "reading the image")?;
+        if read < piece.length {
+            let found = piece.offset + read as u64;
+            return Err(Exit::Data.error(format_args!("reading the image: it ends after {found} of {size_bytes} bytes")));
+        }
+        digest.update(&*bytes);
+        if piece.offset == 0 {
+            head.bytes()[..head_bytes].copy_from_slice(&bytes[..head_bytes]);
+        }
+        let done = piece.offset + piece.length as u64;
+        show(done);
+        if done == size_bytes && read_full(source, &mut [0]).exit(Exit::Data, || "reading the image, behind its end")? > 0 {
+            return Err(Exit::Data.error(format_args!("reading the image: it is longer than {size_bytes} bytes")));
+        }
+        Ok(())
+    };
+    let empty = |piece: &mut Piece| write(target, piece);
+    in_pieces(size_bytes, fill, empty)?;
+    target.flush()?;
+    Ok(Copied { sha256: digest.finalize().into(), head })
+}
+
+/// Gives `size_bytes` from `start` on, read past the cache, to `take`, piece by piece with its offset from there.
+pub fn read_back(disk: &Disk, start: u64, size_bytes: u64, mut take: impl FnMut(u64, &mut [u8])) -> anyhow::Result<()> {
+    let fill = |piece: &mut Piece| {
+        piece.length = (size_bytes - piece.offset).min(PIECE_BYTES as u64) as usize;
+        let from = start + piece.offset;
+        // Whole blocks; a disk need not end with one.
+        let room = usize::try_from(disk.size_bytes.saturating_sub(from)).unwrap_or(usize::MAX);
+        let whole = piece.length.next_multiple_of(ALIGNMENT).min(room.max(piece.length));
+        disk.read_piece(from, &mut piece.buffer.bytes()[..whole])
+    };
+    let empty = |piece: &mut Piece| {
+        take(piece.offset, &mut piece.buffer.bytes()[..piece.length]);
+        Ok(())
+    };
+    in_pieces(size_bytes, fill, empty)
+}
+
+/// Has every piece of `size_bytes` filled by one thread and emptied, in order, by another, which is this one. The first failure of
+/// either ends both.
+fn in_pieces(
+    size_bytes: u64,
+    mut fill: impl FnMut(&mut Piece) -> anyhow::Result<()> + Send,
+    mut empty: impl FnMut(&mut Piece) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (emptied, to_fill) = sync_channel(PIECES);
+    let (filled, to_empty): (SyncSender<Piece>, Receiver<Piece>) = sync_channel(PIECES);
+    for _ in 0..PIECES {
+        let _ = emptied.send(Aligned::new(PIECE_BYTES)); // there is room for all of them
+    }
+    thread::scope(|scope| {
+        let filling = scope.spawn(move || -> anyhow::Result<()> {
+            for offset in (0..size_bytes).step_by(PIECE_BYTES) {
+                // The other end is gone when emptying failed, and that is what will be told.
+                let Ok(buffer) = to_fill.recv() else { break };
+                let mut piece = Piece { offset, length: 0, buffer };
+                fill(&mut piece)?;
+                if filled.send(piece).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let emptying = to_empty.into_iter().try_for_each(|mut piece| {
+            empty(&mut piece)?;
+            let _ = emptied.send(piece.buffer); // not wanted any more after the last one
+            Ok(())
+        });
+        drop(emptied);
+        let filling = filling.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+        emptying.and(filling)
+    })
+}
+
+/// Writes a piece; what is zeros from end to end is not sent. The head is left out.
+fn write(target: &Target, piece: &mut Piece) -> anyhow::Result<()> {
+    let whole = target.round_up(piece.offset, piece.length);
+    let bytes = &mut piece.buffer.bytes()[..whole];
+    bytes[piece.length..].fill(0);
+    let mut at = if piece.offset == 0 { whole.min(HEAD_BYTES as usize) } else { 0 };
+    while at < whole {
+        let (zeros, end) = run(bytes, at);
+        let offset = piece.offset + at as u64;
+        if zeros {
+            target.zero(offset, (end - at) as u64)?;
+        } else {
+            target.write(offset, &bytes[at..end])?;
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// Whether the run of bytes that begins at `from` is one of zeros, and where it ends.
+fn run(bytes: &[u8], from: usize) -> (bool, usize) {
+    let mut stretches = bytes[from..].chunks(RUN_BYTES).map(|stretch| (is_zeros(stretch), stretch.len()));
+    let (zeros, first) = stretches.next().unwrap_or((false, 0));
+    let more = stretches.take_while(|(also, _)| *also == zeros).map(|(_, length)| length).sum::<usize>();
+    (zeros, from + first + more)
+}
+
+/// Eight bytes at a time; a short stretch, which is cheaper to write, does not count.
+fn is_zeros(stretch: &[u8]) -> bool {
+    stretch.len() == RUN_BYTES && stretch.as_chunks::<8>().0.iter().all(|bytes| u64::from_ne_bytes(*bytes) == 0)
+}
+
+/// Until the buffer is full or there is no more.
+fn read_full(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

@@ -1,0 +1,220 @@
+//! The slot that is written: nobody else has it, and nothing outside of it can be reached.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Common, Exit, ExitContext, io_error};
+use nix::libc::O_EXCL;
+
+use crate::disk::{ALIGNMENT, Access, Disk};
+
+/// A partition, open.
+#[derive(Debug)]
+pub struct Target {
+    /// The partition, or the image of a disk that it is part of.
+    disk: Disk,
+    /// Where the partition begins there.
+    start: u64,
+    /// How long it is.
+    pub size_bytes: u64,
+    /// As long as a block device is open like this, nobody can mount it (open(2), O_EXCL).
+    _claim: Option<File>,
+}
+
+/// Where a partition is, by the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it begins.
+    pub start_bytes: u64,
+    /// How long it is.
+    pub size_bytes: u64,
+}
+
+impl Target {
+    /// Opens a partition of a disk. Status 78 when the kernel does not know it as the table has it, 75 when it is in use.
+    pub fn open(common: &Common, disk: &Disk, place: Place, access: Access) -> anyhow::Result<Target> {
+        let Place { number, start_bytes, size_bytes } = place;
+        let path = disk.path().display();
+        if disk.device == 0 {
+            if let Some(device) = loop_device(common, disk.path())? {
+                return Err(Exit::TemporaryFailure.error(format_args!(
+                    "refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"
+                )));
+            }
+            return Ok(Target { disk: Disk::open(disk.path(), access)?, start: start_bytes, size_bytes, _claim: None });
+        }
+        // Through the partition's own device: whatever is wrong here, the kernel lets nothing out of it.
+        let (partition, device) = partition(common, disk, place)?.exit(Exit::Config, || {
+            format!("finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)")
+        })?;
+        let path = partition.display();
+        let in_use = |why: &str| Exit::TemporaryFailure.error(format_args!("refusing to write to {path}: {why}"));
+        if let Some(place) = mounted_on(common, &device)? {
+            return Err(in_use(&format!("it is mounted on {place}; unmount it")));
+        }
+        let claim = OpenOptions::new().read(true).custom_flags(O_EXCL).open(&partition).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser tell by whom"),
+            _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
+        })?;
+        let disk = Disk::open(&partition, access)?;
+        if disk.size_bytes != size_bytes {
+            return Err(
+                Exit::Config.error(format_args!("opening {path}: it is {} bytes long, not {size_bytes}", disk.size_bytes))
+            );
+        }
+        Ok(Target { disk, start: 0, size_bytes, _claim: Some(claim) })
+    }
+
+    /// Whether what is read comes from the medium.
+    pub fn past_cache(&self) -> bool {
+        self.disk.past_cache()
+    }
+
+    /// The disk, and where the slot begins on it: for those who only read.
+    pub fn disk(&self) -> (&Disk, u64) {
+        (&self.disk, self.start)
+    }
+
+    /// How much is to be written or read in the place of `length` bytes at `offset`, so that it is whole blocks.
+    pub fn round_up(&self, offset: u64, length: usize) -> usize {
+        let room = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
+        length.next_multiple_of(ALIGNMENT).min(room)
+    }
+
+    /// Writes whole blocks.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        self.disk.write_piece(self.within(offset, bytes.len() as u64)?, bytes)
+    }
+
+    /// Makes whole blocks zeros.
+    pub fn zero(&self, offset: u64, length: u64) -> anyhow::Result<()> {
+        self.disk.zero(self.within(offset, length)?, length)
+    }
+
+    /// Reads a few bytes, wherever they are.
+    pub fn read_few(&self, offset: u64, length: u64) -> anyhow::Result<Vec<u8>> {
+        self.disk.read(self.within(offset, length)?, length as usize)
+    }
+
+    /// Changes a few bytes, wherever they are, durably; the rest of their block stays.
+    pub fn change_few(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
+        self.disk.write(self.within(offset, bytes.len() as u64)?, bytes)
+    }
+
+    /// Everything that was written is on the medium when this returns.
+    pub fn flush(&self) -> anyhow::Result<()> {
+        self.disk.flush()
+    }
+
+    /// The first `length` bytes become zeros, durably: the slot holds nothing that could be booted.
+    pub fn forget(&self, length: u64) -> anyhow::Result<()> {
+        self.zero(0, self.round_up(0, length as usize) as u64)?;
+        self.flush()
+    }
+
+    /// Where that is on the disk, if it is in the slot.
+    fn within(&self, offset: u64, length: u64) -> anyhow::Result<u64> {
+        let end = offset.checked_add(length).filter(|end| *end <= self.size_bytes);
+        end.exit(Exit::Software, || format!("bytes {offset} to {} are outside of the slot", offset.saturating_add(length)))?;
+        Ok(self.start + offset)
+    }
+}
+
+/// The device of a partition and its number, `8:2`, if the kernel has it as the table does.
+fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<Option<(PathBuf, String)>> {
+    use nix::sys::stat::{major, minor};
+    let directory = common.path(format!("/sys/dev/block/{}:{}", major(disk.device), minor(disk.device)));
+    let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", directory.display()));
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?.path();
+        let text = |name: &str| fs::read_to_string(entry.join(name)).map(|text| text.trim().to_owned()).ok();
+        let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
+        // sysfs counts in 512 bytes, whatever the disk does.
+        let bytes = |name: &str| number(name).and_then(|sectors| sectors.checked_mul(512));
+        if number("partition") == Some(place.number.into())
+            && bytes("start") == Some(place.start_bytes)
+            && bytes("size") == Some(place.size_bytes)
+            && let Some(uevent) = text("uevent")
+            && let Some(name) = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))
+            && let Some(device) = text("dev")
+        {
+            return Ok(Some((common.path("/dev").join(name), device)));
+        }
+    }
+    Ok(None)
+}
+
+/// Where a device is mounted, as far as this process can see.
+fn mounted_on(common: &Common, device: &str) -> anyhow::Result<Option<String>> {
+    let path = common.path("/proc/self/mountinfo");
+    match fs::read_to_string(&path) {
+        Ok(mounts) => Ok(mount_point(&mounts, device).map(str::to_owned)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).exit(Exit::Io, || format!("reading {}", path.display())),
+    }
+}
+
+/// The first mount point of a device (proc_pid_mountinfo(5)).
+fn mount_point<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
+    mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        (fields.nth(2)? == device).then_some(fields.nth(1)?)
+    })
+}
+
+/// The loop device that is made of a file, if there is one.
+fn loop_device(common: &Common, file: &Path) -> anyhow::Result<Option<String>> {
+    let Ok(file) = fs::canonicalize(file) else { return Ok(None) };
+    // No such directory, no devices.
+    for entry in fs::read_dir(common.path("/sys/block")).into_iter().flatten().flatten() {
+        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        if Path::new(backing.trim_end_matches('\n')) == file {
+            return Ok(Some(format!("/dev/{}", entry.file_name().display())));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Aligned;
+
+    #[test]
+    fn a_device_is_found_among_the_mounts() {
+        let mounts = "24 1 8:1 / / ro,noatime shared:1 - ext4 /dev/root ro\n25 24 8:12 / /mnt rw - ext4 /dev/sda12 rw\n";
+        assert_eq!(mount_point(mounts, "8:12"), Some("/mnt"));
+        assert_eq!(mount_point(mounts, "8:2"), None);
+        assert_eq!(mount_point("", "8:2"), None);
+    }
+
+    #[test]
+    fn nothing_outside_of_the_slot_is_reached() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image");
+        fs::write(&path, vec![7; 64 << 10]).unwrap();
+        let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
+        let disk = Disk::open(&path, Access::Write).unwrap();
+        let place = Place { number: 1, start_bytes: 16 << 10, size_bytes: 32 << 10 };
+        let target = Target::open(&common, &disk, place, Access::Write).unwrap();
+        let mut zeros = Aligned::new(8 << 10);
+        target.write(24 << 10, zeros.bytes()).unwrap();
+        target.zero(0, 4 << 10).unwrap();
+        for (offset, length) in [(28 << 10, 8 << 10), (32 << 10, 1), (u64::MAX, 2)] {
+            let outside = |result: anyhow::Result<()>| Exit::of(&result.unwrap_err()) == Exit::Software;
+            assert!(outside(target.write(offset, &zeros.bytes()[..length])), "{offset}");
+            assert!(outside(target.zero(offset, length as u64)), "{offset}");
+            assert!(outside(target.change_few(offset, &zeros.bytes()[..length])), "{offset}");
+        }
+        let mut expected = vec![7; 64 << 10];
+        expected[16 << 10..20 << 10].fill(0);
+        expected[40 << 10..48 << 10].fill(0);
+        assert!(fs::read(&path).unwrap() == expected);
+        assert_eq!(target.round_up(24 << 10, 4097), 8 << 10);
+        assert_eq!(target.round_up((32 << 10) - 512, 100), 512);
+    }
+}

@@ -1,0 +1,260 @@
+//! `abflip write`: an image goes to the slot that neither runs nor boots next.
+//!
+//! 1. The signed manifest is checked, then that the slot can take it; nothing was written so far.
+//! 2. The slot's record goes, and its first MiB becomes zeros: from here on it holds nothing that could be booted, or flipped to.
+//! 3. The image is written, all but its first MiB, and its digest compared with the manifest's.
+//! 4. The first MiB is written, and everything read back past the cache and compared again.
+//! 5. The slot fields, and nothing else, are set to what they are in this slot.
+//! 6. The record says what stands there.
+//!
+//! Whatever ends it, the other slot was not touched, and this one is complete or has no record.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::time::SystemTime;
+
+use jsonpipe::progress::Progress;
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, timestamp};
+use manifest::{Host, Keys, Kind, Signature, Signed, SlotField, SlotFieldKind};
+
+use crate::TOOL;
+use crate::digest::{self, hex};
+use crate::disk::Access;
+use crate::gpt::Tables;
+use crate::lock;
+use crate::machine::{Content, Machine};
+use crate::record::{Masked, Record, Records};
+use crate::request::{Slot, Write};
+use crate::slots::{Marked, Places};
+use crate::source;
+use crate::stream::{self, HEAD_BYTES};
+use crate::target::{Place, Target};
+
+/// A manifest has a few hundred bytes for each slot field.
+const MANIFEST_MAX_BYTES: u64 = 1 << 20;
+
+/// Writes an image, verified; in a dry run checks all that can be checked without it.
+pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
+    let host = manifest(common, options)?;
+    check_model(common, &host)?;
+    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let machine = Machine::open(common, disk, Access::Read)?;
+    let tables = Tables::read(&machine.disk)?;
+    let mut records = Records::read(common)?;
+    let chosen = choose(&machine, &tables)?;
+    check_version(&records, &chosen, &host, options)?;
+    check_size(&chosen, &host, &machine)?;
+    let access = if options.dry_run { Access::Read } else { Access::Write };
+    let target = Target::open(common, &machine.disk, chosen.place, access)?;
+    if !target.past_cache() {
+        pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
+    }
+
+    let changed = !is_there(&records, &chosen, &host, &target)?;
+    let mut failed = None;
+    if changed && !options.dry_run {
+        let source = source::open(&options.from, options.ca_cert.as_deref())?;
+        records.set(common, chosen.slot, None)?;
+        let written = fill(source, &host, &chosen, &target).and_then(|record| records.set(common, chosen.slot, Some(record)));
+        if let Err(error) = written {
+            // What was written may look whole.
+            let error = match target.forget(HEAD_BYTES) {
+                Ok(()) => error,
+                Err(also) => error.context(format!("its beginning stays, for it cannot be cleared ({also:#})")),
+            };
+            pipe.warn(format_args!("{error:#}; slot {} holds no image now, write it again", chosen.slot));
+            failed = Some(error);
+        }
+    }
+    let mut report = machine.report(common, &tables, changed, Content::Recorded)?;
+    let version = format!("{}.version", chosen.slot);
+    if let (Some(error), Some(missing)) = (&failed, report.missing.iter_mut().find(|missing| missing.key == version)) {
+        missing.reason = format!("{error:#}");
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(lock))
+}
+
+/// The slot that is written.
+struct Chosen {
+    slot: Slot,
+    partuuid: uuid::Uuid,
+    disk_guid: uuid::Uuid,
+    place: Place,
+    /// The other slot's partition.
+    other: uuid::Uuid,
+}
+
+/// The manifest, if one of our keys signed it. Status 66 when a file is not there, 65 when it is not what we believe.
+fn manifest(common: &Common, options: &Write) -> anyhow::Result<Host> {
+    let keys = Keys::read(&common.config("keys"), Kind::Host)?;
+    let path = &options.manifest;
+    let bytes = read_at_most(path, MANIFEST_MAX_BYTES)?;
+    let signature_path = options.signature.clone().unwrap_or_else(|| path.with_extension("sig"));
+    let signature = Signature::from_bytes(&read_at_most(&signature_path, 64)?)
+        .ok_or_else(|| Exit::Data.error(format_args!("reading {}: not 64 bytes long", signature_path.display())))?;
+    Signed { bytes, signature }.verify(&keys)
+}
+
+fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Exit::Data.error(format_args!("reading {}: longer than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn check_model(common: &Common, host: &Host) -> anyhow::Result<()> {
+    if host.models.is_empty() {
+        return Ok(());
+    }
+    let file = common.path("/sys/class/dmi/id/product_name");
+    let model = fs::read_to_string(&file).exit(Exit::Config, || format!("reading this machine's model in {}", file.display()))?;
+    let model = model.trim();
+    if host.models.iter().any(|known| known == model) {
+        return Ok(());
+    }
+    let (name, models) = (&host.name, host.models.join(", "));
+    Err(Exit::Data.error(format_args!("refusing to write {name}: this machine is a {model}, the image is for {models}")))
+}
+
+/// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there is none.
+fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
+    let path = machine.disk.path().display();
+    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to write to {path}: {why}; {way_out}"));
+    let table = tables
+        .primary
+        .as_ref()
+        .map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), "run abflip repair"))?;
+    let places = Places::find(table, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
+    let next = match places.marked(table) {
+        Marked::One(slot) => slot,
+        Marked::None => return Err(refuse("no slot is marked", "run abflip repair --active SLOT")),
+        Marked::Several => return Err(refuse("more than one partition is marked", "run abflip repair --active SLOT")),
+    };
+    let slot = next.other();
+    match machine.booted(tables) {
+        Ok(booted) if booted == slot => {
+            let why = format!("slot {slot} runs and slot {next} boots next");
+            return Err(refuse(&why, &format!("boot it, or run abflip flip --active {slot}")));
+        }
+        Err(why) if machine.is_running() => return Err(refuse(&why, "boot one of its slots")),
+        _ => {}
+    }
+    let index = places.root(slot);
+    let (first, last) = (table.entries[index].starting_lba, table.entries[index].ending_lba);
+    let place = Place {
+        number: index as u32 + 1,
+        start_bytes: first * tables.sector_bytes,
+        size_bytes: (last - first + 1) * tables.sector_bytes,
+    };
+    let (partuuid, other) = (machine.partuuid(slot), machine.partuuid(next));
+    Ok(Chosen { slot, partuuid, disk_guid: table.disk_guid(), place, other })
+}
+
+/// What boots next is not to be followed by something older.
+fn check_version(records: &Records, chosen: &Chosen, host: &Host, options: &Write) -> anyhow::Result<()> {
+    let other = chosen.slot.other();
+    let current = records.of(other, chosen.other, chosen.disk_guid).map_or(0, |record| record.version);
+    if host.version >= current || options.allow_downgrade {
+        return Ok(());
+    }
+    Err(Exit::Data.error(format_args!(
+        "refusing to write version {} of {}: {current} is in slot {other}; to go back, use --allow-downgrade",
+        host.version, host.name
+    )))
+}
+
+fn check_size(chosen: &Chosen, host: &Host, machine: &Machine) -> anyhow::Result<()> {
+    let Place { number, size_bytes, .. } = chosen.place;
+    if host.size_bytes <= size_bytes {
+        return Ok(());
+    }
+    let path = machine.disk.path().display();
+    Err(Exit::CantCreate.error(format_args!(
+        "refusing to write {}: it is {} bytes long, and partition {number} of {path} {size_bytes}",
+        host.name, host.size_bytes
+    )))
+}
+
+/// Whether the slot holds this image already, by what is read from it.
+fn is_there(records: &Records, chosen: &Chosen, host: &Host, target: &Target) -> anyhow::Result<bool> {
+    let Some(record) = records.of(chosen.slot, chosen.partuuid, chosen.disk_guid) else { return Ok(false) };
+    let sha256 = host.sha256.to_string();
+    if record.version != host.version || record.sha256 != sha256 || record.size_bytes != host.size_bytes {
+        return Ok(false);
+    }
+    for field in &host.slot_fields {
+        let found = target.read_few(field.offset_bytes, field.length_bytes)?;
+        if value(field.kind, chosen).is_some_and(|value| value != found) {
+            return Ok(false);
+        }
+    }
+    let (disk, start) = target.disk();
+    Ok(digest::of_slot(disk, start, record, format_args!("comparing slot {}", chosen.slot))? == sha256)
+}
+
+/// Steps 2 to 5; what is to be recorded.
+fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: &Target) -> anyhow::Result<Record> {
+    target.forget(HEAD_BYTES)?;
+    let slot = chosen.slot;
+    let mut progress = Progress::new(TOOL);
+    let show = |done| progress.show(format_args!("writing slot {slot}"), done, host.size_bytes);
+    let mut copied = stream::copy(&mut *source, target, host.size_bytes, show)?;
+    drop(source); // with what it has in memory
+    drop(progress);
+    if copied.sha256 != host.sha256.0 {
+        let found = hex(&copied.sha256);
+        return Err(Exit::Data.error(format_args!("comparing the image with the manifest: its digest is {found}")));
+    }
+    let head = target.round_up(0, host.size_bytes.min(HEAD_BYTES) as usize);
+    target.write(0, &copied.head.bytes()[..head])?;
+    target.flush()?;
+
+    let masked = host.slot_fields.iter().map(|field| {
+        let shipped = hex(&target.read_few(field.offset_bytes, field.length_bytes)?);
+        Ok(Masked { offset_bytes: field.offset_bytes, shipped })
+    });
+    let record = Record {
+        disk_guid: chosen.disk_guid,
+        partuuid: chosen.partuuid,
+        version: host.version,
+        sha256: host.sha256.to_string(),
+        size_bytes: host.size_bytes,
+        masked: masked.collect::<anyhow::Result<_>>()?,
+        verified_at: timestamp::rfc3339(SystemTime::now()),
+    };
+    let (disk, start) = target.disk();
+    let found = digest::of_slot(disk, start, &record, format_args!("verifying slot {slot}"))?;
+    if found != record.sha256 {
+        return Err(Exit::Io.error(format_args!("reading slot {slot} back: its digest is {found}; replace the disk")));
+    }
+    for &SlotField { offset_bytes, kind, .. } in &host.slot_fields {
+        if let Some(value) = value(kind, chosen) {
+            target.change_few(offset_bytes, &value)?;
+        }
+    }
+    target.flush()?;
+    Ok(record)
+}
+
+/// What a field is in a slot, in as many bytes as it has; `None` when it is not for us to set.
+///
+/// The UUID of the file system is the slot's PARTUUID: it is the same on every machine, and no two file systems of a machine have it.
+fn value(kind: SlotFieldKind, chosen: &Chosen) -> Option<Vec<u8>> {
+    match kind {
+        SlotFieldKind::FilesystemUuid => Some(chosen.partuuid.as_bytes().to_vec()),
+        SlotFieldKind::FilesystemLabel => {
+            let mut label = format!("root-{}", chosen.slot).into_bytes();
+            label.resize(kind.length_bytes() as usize, 0);
+            Some(label)
+        }
+        SlotFieldKind::RootPartuuid => Some(chosen.partuuid.to_string().into_bytes()),
+        SlotFieldKind::BootOnce => None,
+    }
+}
