@@ -43,9 +43,10 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
     decoder.window_log_max(WINDOW_LOG).exit(Exit::Software, decompressing)?;
     // What the decoder has to say against it, it says here.
     let mut first = Vec::new();
-    (&mut decoder).take(1).read_to_end(&mut first).exit(Exit::Data, || {
-        format!("{}; compress it with zstd -19 at most, without --ultra and --long", decompressing())
-    })?;
+    (&mut decoder)
+        .take(1)
+        .read_to_end(&mut first)
+        .exit(Exit::Data, || format!("{}; compress it with zstd -19 at most, without --ultra and --long", decompressing()))?;
     Ok(Box::new(Cursor::new(first).chain(decoder)))
 }
 
