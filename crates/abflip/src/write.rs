@@ -58,10 +58,11 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
         records.set(common, chosen.slot, None)?;
         let written = fill(source, &host, &chosen, &target).and_then(|record| records.set(common, chosen.slot, Some(record)));
         if let Err(error) = written {
-            // What was written may look whole.
-            let error = match target.forget(HEAD_BYTES) {
+            // What was written may look whole, and its record be there without being durable.
+            let cleared = records.set(common, chosen.slot, None).and_then(|()| target.forget(HEAD_BYTES));
+            let error = match cleared {
                 Ok(()) => error,
-                Err(also) => error.context(format!("its beginning stays, for it cannot be cleared ({also:#})")),
+                Err(also) => error.context(format!("what is in the slot stays, for it cannot be cleared ({also:#})")),
             };
             pipe.warn(format_args!("{error:#}; slot {} holds no image now, write it again", chosen.slot));
             failed = Some(error);

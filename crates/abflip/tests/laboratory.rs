@@ -1,6 +1,12 @@
-//! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes.
+//! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes; with real servers, and faults that only the kernel
+//! can make.
 
 mod machine;
+mod update;
+#[path = "laboratory/write.rs"]
+mod write;
+#[path = "laboratory/write_faults.rs"]
+mod write_faults;
 
 use std::fs;
 use std::os::unix::fs::symlink;
