@@ -24,7 +24,7 @@ pub struct Arguments {
     /// The flags that every tool has.
     #[command(flatten)]
     pub common: Common,
-    /// Work on this disk or image, not on the one with the root
+    /// Work on this disk or image, not on the root's disk
     #[arg(long, global = true, value_name = "PATH")]
     pub disk: Option<PathBuf>,
     /// What to do.
@@ -107,19 +107,19 @@ Example: what would be done
 /// `abflip write`.
 #[derive(Debug, Args)]
 pub struct Write {
-    /// The image, raw or zstd: a file, FIFO, /dev/fd/N or https URL
+    /// The image, raw or zstd: file, FIFO or https URL
     #[arg(long, value_name = "SOURCE")]
     pub from: String,
     /// What the image has to be
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
-    /// The manifest's signature; without it, FILE of --manifest, ending in .sig
+    /// Its signature; without it, that FILE ending in .sig
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
-    /// Trust servers with certificates of this CA (PEM), and no others
+    /// Trust servers of this CA (PEM), and no others
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Write an image that is older than the one that boots next, too
+    /// Take an image older than the one that boots next
     #[arg(long)]
     pub allow_downgrade: bool,
     /// Say what would be done, and write nothing

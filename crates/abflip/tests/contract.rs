@@ -22,9 +22,13 @@ const STAGES: [Stage; 3] = [
     Stage { binary: BINARY, arguments: &["repair", "--dry-run"], request: "", document: "", prepare },
 ];
 
+/// It needs files that lie in its machine.
+const WRITE: Stage =
+    Stage { binary: BINARY, arguments: &["write", "--from", "x", "--manifest", "x"], request: "", document: "", prepare };
+
 #[test]
 fn teaches_help() {
-    STAGES.iter().for_each(Stage::teaches_help);
+    STAGES.iter().chain([&WRITE]).for_each(Stage::teaches_help);
 }
 
 #[test]
@@ -34,7 +38,7 @@ fn tells_version() {
 
 #[test]
 fn refuses_a_bad_flag() {
-    STAGES.iter().for_each(Stage::refuses_a_bad_flag);
+    STAGES.iter().chain([&WRITE]).for_each(Stage::refuses_a_bad_flag);
 }
 
 #[test]

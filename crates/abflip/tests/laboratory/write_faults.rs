@@ -86,7 +86,7 @@ fn killed_at_any_system_call_the_running_slot_is_untouched_and_no_record_lies() 
             assert!(update.was_injected(), "{call}: {ended:?}");
             kills += 1;
             assert!(update.machine.content().is_same_outside(&update.before), "{call} {kills}");
-            assert!(update.is_told_right(), "{call} {kills}");
+            assert!(update.is_told_right(), "the record of slot b is wrong after a kill at {call} {kills}");
         }
         assert!(kills > 0, "{call} is never called");
         // The last one was not killed; and one after a kill completes what that left.
