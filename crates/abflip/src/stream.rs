@@ -177,3 +177,93 @@ fn read_full(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Access;
+    use crate::target::Place;
+    use jsonpipe::Common;
+    use proptest::prelude::*;
+    use std::fs;
+
+    /// Gives what it has in pieces of any length.
+    struct Dripping<'a> {
+        left: &'a [u8],
+        lengths: std::iter::Cycle<std::vec::IntoIter<usize>>,
+    }
+
+    impl Read for Dripping<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.lengths.next().unwrap_or(1).min(buffer.len()).min(self.left.len());
+            let (now, left) = self.left.split_at(length);
+            buffer[..length].copy_from_slice(now);
+            self.left = left;
+            Ok(length)
+        }
+    }
+
+    /// Runs of data and of zeros, some longer than what is written at once, most of no round length.
+    fn images() -> impl Strategy<Value = Vec<u8>> {
+        let run =
+            (any::<bool>(), prop_oneof![1usize..5000, (RUN_BYTES - 2)..(2 * RUN_BYTES), 1usize..(PIECE_BYTES + PIECE_BYTES / 3)]);
+        proptest::collection::vec(run, 1..5).prop_map(|runs| {
+            runs.into_iter().flat_map(|(zeros, length)| std::iter::repeat_n(if zeros { 0 } else { 0xa5 }, length)).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_comes_in_is_what_stands_there_and_what_is_read_back(
+            image in images(),
+            lengths in proptest::collection::vec(1usize..2_000_000, 1..8),
+            wanted in -2i64..=2,
+        ) {
+            let directory = tempfile::tempdir_in(".").unwrap();
+            let path = directory.path().join("disk");
+            let (start, room) = (4096, image.len().next_multiple_of(ALIGNMENT) + (1 << 20));
+            fs::write(&path, vec![0xff; start + room + 4096]).unwrap();
+            let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
+            let place = Place { number: 1, start_bytes: start as u64, size_bytes: room as u64 };
+            let disk = Disk::open(&path, Access::Read).unwrap();
+            let target = Target::open(&common, &disk, place, Access::Write).unwrap();
+            let size_bytes = (image.len() as u64).saturating_add_signed(wanted);
+            let mut source = Dripping { left: &image, lengths: lengths.into_iter().cycle() };
+            let copied = copy(&mut source, &target, size_bytes, |_| {});
+            if wanted != 0 {
+                prop_assert_eq!(Exit::of(&copied.unwrap_err()), Exit::Data);
+                return Ok(());
+            }
+            let mut copied = copied.unwrap();
+            prop_assert_eq!(copied.sha256, <[u8; 32]>::from(Sha256::digest(&image)));
+            let there = fs::read(&path).unwrap();
+            let head = image.len().min(HEAD_BYTES as usize);
+            prop_assert!(there[start..start + head].iter().all(|byte| *byte == 0xff), "the head is not written yet");
+            prop_assert!(there[start + head..start + image.len()] == image[head..]);
+            prop_assert!(there[..start].iter().chain(&there[start + room..]).all(|byte| *byte == 0xff));
+            let end = start + image.len().next_multiple_of(ALIGNMENT);
+            prop_assert!(there[end..].iter().all(|byte| *byte == 0xff), "what lies behind it stays");
+            prop_assert!(copied.head.bytes()[..head] == image[..head]);
+            let mut back = Vec::new();
+            read_back(&disk, start as u64, size_bytes, |offset, piece| {
+                assert_eq!(offset as usize, back.len());
+                back.extend_from_slice(piece);
+            }).unwrap();
+            prop_assert!(back == there[start..start + image.len()]);
+        }
+    }
+
+    #[test]
+    fn a_run_of_zeros_is_one_only_when_it_is_worth_it() {
+        let mut bytes = vec![0; 4 * RUN_BYTES + 9];
+        assert_eq!(run(&bytes, 0), (true, 4 * RUN_BYTES));
+        assert_eq!(run(&bytes, 4 * RUN_BYTES), (false, 4 * RUN_BYTES + 9), "too short");
+        bytes[RUN_BYTES] = 1;
+        bytes[3 * RUN_BYTES - 1] = 1;
+        assert_eq!(run(&bytes, 0), (true, RUN_BYTES));
+        assert_eq!(run(&bytes, RUN_BYTES), (false, 3 * RUN_BYTES));
+        assert_eq!(run(&bytes, 3 * RUN_BYTES), (true, 4 * RUN_BYTES));
+    }
+}

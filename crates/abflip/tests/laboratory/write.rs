@@ -26,11 +26,17 @@ struct Attached {
 
 impl Attached {
     fn new() -> Attached {
-        let machine = Machine::new();
+        Attached::with_sectors(512)
+    }
+
+    fn with_sectors(sector_bytes: u64) -> Attached {
+        let machine = Machine::with_sectors(sector_bytes);
         for (name, at) in [("sys/dev", "/sys/dev"), ("sys/block", "/sys/block"), ("dev", "/dev"), ("proc", "/proc")] {
             symlink(at, machine.path(name)).unwrap();
         }
-        let device = run("losetup", &["--show", "-f", machine.disk().to_str().unwrap()]).trim().to_owned();
+        let device = run("losetup", &["-b", &sector_bytes.to_string(), "--show", "-f", machine.disk().to_str().unwrap()])
+            .trim()
+            .to_owned();
         let attached = Attached { machine, device };
         for (number, at) in [("1", A_AT), ("2", B_AT)] {
             attached.add(number, at);
@@ -142,6 +148,33 @@ fn a_published_file_system_learns_its_slot_and_stays_whole() {
             run("sync", &["-f", mounted.0.path().to_str().unwrap()]);
             let on_disk = attached.machine.content();
             assert!(on_disk.slot_b()[offset..offset + 1024] == after[after.len() - 1024..]);
+        }
+    }
+}
+
+#[test]
+fn an_image_of_any_length_goes_to_sectors_of_either_size() {
+    for sector_bytes in [512, 4096] {
+        for size_bytes in [9 * MIB + 12_345, SLOT_BYTES - 1] {
+            let attached = Attached::with_sectors(sector_bytes);
+            let image = Image::new(size_bytes);
+            let (manifest, from) = (image.describe(&attached.machine), attached.machine.file("image", &image.bytes));
+            let before = attached.machine.content();
+            let write = ["write", "--manifest", manifest.to_str().unwrap(), "--from", &from];
+            // Zeros are not sent.
+            let trace = attached.machine.path("trace");
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq", "-e", "trace=ioctl,pwrite64", "-o"]).arg(&trace);
+            strace.arg(env!("CARGO_BIN_EXE_abflip")).args(write).arg("--root").arg(attached.machine.path(""));
+            let ended = ended(strace.args(["--disk", &attached.device]));
+            assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+            let trace = fs::read_to_string(trace).unwrap();
+            assert!(trace.contains("BLKZEROOUT, [4456448, 2883584]) = 0"), "{trace}");
+            assert!(!trace.contains("BLKDISCARD"), "{trace}");
+            let after = attached.machine.content();
+            assert!(after.is_same_outside(&before));
+            assert!(after.slot_b()[..image.bytes.len()] == image.in_slot_b(), "{sector_bytes} {size_bytes}");
+            assert_eq!(attached.run(&["status", "--digest"]).slots()["b"]["intact"], true);
         }
     }
 }

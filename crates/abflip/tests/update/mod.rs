@@ -67,6 +67,11 @@ pub struct Machine {
 impl Machine {
     /// Its slots are full of what was there before: a's of `a`, b's of `b`.
     pub fn new() -> Machine {
+        Machine::with_sectors(512)
+    }
+
+    /// With sectors of so many bytes.
+    pub fn with_sectors(sector_bytes: u64) -> Machine {
         // On a file system with direct I/O.
         let machine = Machine { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
         let keys = machine.path("etc/labtools/keys");
@@ -78,28 +83,28 @@ impl Machine {
         let disk = File::create(machine.disk()).unwrap();
         disk.set_len(DISK_BYTES).unwrap();
         drop(disk);
-        machine.partition();
+        machine.partition(sector_bytes);
         let disk = File::options().write(true).open(machine.disk()).unwrap();
         disk.write_all_at(&vec![b'a'; SLOT_BYTES as usize], A_AT).unwrap();
         disk.write_all_at(&vec![b'b'; SLOT_BYTES as usize], B_AT).unwrap();
         machine
     }
 
-    fn partition(&self) {
+    fn partition(&self, sector_bytes: u64) {
         let mut disk = File::options().read(true).write(true).open(self.disk()).unwrap();
-        let mut table = gptman::GPT::new_from(&mut disk, 512, [7; 16]).unwrap();
+        let mut table = gptman::GPT::new_from(&mut disk, sector_bytes, [7; 16]).unwrap();
         for (number, (name, partuuid, at)) in [("root-a", A, A_AT), ("root-b", B, B_AT)].into_iter().enumerate() {
             table[number as u32 + 1] = gptman::GPTPartitionEntry {
                 partition_type_guid: [0x0f; 16],
                 unique_partition_guid: partuuid.parse::<uuid::Uuid>().unwrap().to_bytes_le(),
-                starting_lba: at / 512,
-                ending_lba: (at + SLOT_BYTES) / 512 - 1,
+                starting_lba: at / sector_bytes,
+                ending_lba: (at + SLOT_BYTES) / sector_bytes - 1,
                 attribute_bits: if number == 0 { 4 } else { 0 },
                 partition_name: name.into(),
             };
         }
         table.write_into(&mut disk).unwrap();
-        gptman::GPT::write_protective_mbr_into(&mut disk, 512).unwrap();
+        gptman::GPT::write_protective_mbr_into(&mut disk, sector_bytes).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
