@@ -76,12 +76,16 @@ impl Disk {
             return Err(Exit::Data.error(format_args!("opening {}: neither a disk nor an image file", path.display())));
         }
         let size_bytes = metadata.len();
-        let fits = |block: usize| {
-            let mut buffer = Aligned::new(block);
-            // The last block, too: nothing may be left over that is shorter.
-            size_bytes.is_multiple_of(block as u64) && size_bytes > 0 && file.read_exact_at(buffer.bytes(), 0).is_ok()
-        };
-        let direct = [512, ALIGNMENT].into_iter().find(|&block| fits(block));
+        let mut direct = None;
+        // All of it must be whole blocks: nothing may be left over that is shorter.
+        for block in [512, ALIGNMENT].into_iter().filter(|&block| size_bytes > 0 && size_bytes.is_multiple_of(block as u64)) {
+            match file.read_exact_at(Aligned::new(block).bytes(), 0) {
+                Ok(()) => direct = Some(block),
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
+                Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+            }
+            break;
+        }
         let (file, block_bytes) = match direct {
             Some(block) => (file, block as u64),
             None => (open(0).map_err(failed)?, 512),

@@ -16,7 +16,6 @@ use crate::disk::Access;
 use crate::gpt::{Table, Tables};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
-use crate::record::Records;
 use crate::request::Slot;
 use crate::slots::{Marked, Places};
 use crate::writes::{self, Change, Failure};
@@ -40,28 +39,27 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
     let tables = Tables::read(&machine.disk)?;
-    let plan = plan(common, &machine, &tables, options)?;
+    let plan = plan(&machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
         pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
     }
     let changed = !plan.changes.is_empty();
     let mut failed = None;
+    let mut after = None;
     if !options.dry_run {
         for change in &plan.changes {
             pipe.note(format_args!("writing {}", change.what));
         }
-        match writes::make(&machine.disk, &plan.changes) {
-            Ok(()) => {}
+        match writes::make(&machine.disk, &plan.changes, || verify(&machine, plan.target)) {
+            Ok(tables) => after = Some(tables),
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
         }
     }
-    let tables = if options.dry_run { tables } else { Tables::read(&machine.disk)? };
-    let mut report = machine.report(common, &tables, changed, Content::Recorded)?;
+    let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
+    let mut report = machine.report(&left.unwrap_or(tables), changed, Content::Recorded)?;
     if options.dry_run {
         report.next = Some(plan.target);
-    } else if failed.is_none() && (report.next != Some(plan.target) || !report.table.agree) {
-        failed = Some(Exit::Io.error("what is on the disk is not what was written"));
     }
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}; run abflip repair"));
@@ -72,6 +70,18 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     Ok(answer.holding(lock).holding(ending_signals))
 }
 
+/// Reads both tables again: they are valid, say the same, and `target` boots next.
+fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
+    let tables = Tables::read(&machine.disk)?;
+    let table = tables.primary.as_ref().ok().filter(|_| tables.agree());
+    let marked = table.and_then(|table| Some(Places::find(table, &machine.slots).ok()?.marked(table)));
+    if marked == Some(Marked::One(target)) {
+        return Ok(tables);
+    }
+    let path = machine.disk.path().display();
+    Err(Exit::Io.error(format_args!("verifying {path}: its tables do not say what was written; replace the disk")))
+}
+
 /// What is to be written so that a slot boots next.
 struct Plan {
     target: Slot,
@@ -79,7 +89,7 @@ struct Plan {
 }
 
 /// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
-fn plan(common: &Common, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
+fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
     let path = machine.disk.path().display();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to flip {path}: {why}; {way_out}"));
     let repair = "run abflip repair";
@@ -119,8 +129,7 @@ fn plan(common: &Common, machine: &Machine, tables: &Tables, options: Options) -
     if next == target {
         return Ok(Plan { target, changes });
     }
-    let records = Records::read(common)?;
-    if records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
+    if machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
         return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
     }
     let toggles = places.toggles(primary, target, tables.sector_bytes);

@@ -22,6 +22,8 @@ pub struct Machine {
     pub disk: Disk,
     /// The root that is mounted, or why it cannot be told.
     running: Result<Running, String>,
+    /// What was written to the slots.
+    pub records: Records,
 }
 
 /// Whether the slots are read and compared with their records.
@@ -38,12 +40,13 @@ impl Machine {
     pub fn open(common: &Common, disk: Option<&Path>, access: Access) -> anyhow::Result<Machine> {
         let slots = slots::configured(common)?;
         let running = running::find(common)?;
+        let records = Records::read(common)?;
         let disk = match (disk, &running) {
             (Some(disk), _) => Disk::open(disk, access)?,
             (None, Ok(running)) => Disk::open(&running.disk, access)?,
             (None, Err(why)) => return Err(Exit::Config.error(format_args!("finding the disk: {why}; name one with --disk"))),
         };
-        Ok(Machine { slots, disk, running })
+        Ok(Machine { slots, disk, running, records })
     }
 
     /// Whether the root that is mounted is on this disk.
@@ -71,8 +74,7 @@ impl Machine {
     }
 
     /// The section `slots` of what is on the disk.
-    pub fn report(&self, common: &Common, tables: &Tables, changed: bool, content: Content) -> anyhow::Result<Slots> {
-        let records = Records::read(common)?;
+    pub fn report(&self, tables: &Tables, changed: bool, content: Content) -> anyhow::Result<Slots> {
         let mut missing = Vec::new();
         let mut faults = faults(tables);
         let table = either(tables);
@@ -82,7 +84,7 @@ impl Machine {
         });
         let mut list = |slot| {
             let partuuid = self.partuuid(slot);
-            let record = table.and_then(|table| records.of(slot, partuuid, table.disk_guid()));
+            let record = table.and_then(|table| self.records.of(slot, partuuid, table.disk_guid()));
             if record.is_none() {
                 let reason = "no verified write of it is recorded".into();
                 missing.push(Missing { key: format!("{slot}.version"), reason });

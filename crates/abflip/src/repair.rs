@@ -35,16 +35,22 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
         let doing = if options.dry_run { "would write" } else { "writing" };
         pipe.warn(format_args!("{doing} {} of {path}", change.what));
     }
-    let mut failed = None;
+    let (mut failed, mut after) = (None, None);
     if !options.dry_run {
-        match writes::make(&machine.disk, &changes) {
-            Ok(()) => {}
+        let check = || {
+            let tables = Tables::read(&machine.disk)?;
+            let is_whole = tables.agree() && tables.has_protective_mbr();
+            is_whole.then_some(tables).exit(Exit::Io, || format!("verifying {path}: its tables are not as they were written"))
+        };
+        match writes::make(&machine.disk, &changes, check) {
+            Ok(tables) => after = Some(tables),
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
         }
     }
     let changed = !changes.is_empty();
-    let report = machine.report(common, &Tables::read(&machine.disk)?, changed, Content::Recorded)?;
+    let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
+    let report = machine.report(&left.unwrap_or(tables), changed, Content::Recorded)?;
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}"));
     }

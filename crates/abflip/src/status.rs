@@ -12,7 +12,7 @@ use crate::machine::{Content, Machine};
 /// Reads, and changes nothing. Status 1 when there is something to repair.
 pub fn status(common: &Common, disk: Option<&Path>, content: Content) -> anyhow::Result<Answer> {
     let machine = Machine::open(common, disk, Access::Read)?;
-    let report = machine.report(common, &Tables::read(&machine.disk)?, false, content)?;
+    let report = machine.report(&Tables::read(&machine.disk)?, false, content)?;
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     Ok(if report.table.faults.is_empty() { Answer::yes(document) } else { Answer::no(document) })

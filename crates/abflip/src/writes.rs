@@ -22,24 +22,25 @@ pub enum Failure {
     Stays(anyhow::Error),
 }
 
-/// Makes the changes in this order. Each is on the medium, and was read back, before the next begins.
+/// Makes the changes in this order, and then looks at what came of them. Each is on the medium, and was read back, before the next
+/// begins.
 ///
-/// A change that failed may have happened nevertheless, so it is taken back with those before it, the last one first.
-pub fn make(disk: &Disk, changes: &[Change]) -> Result<(), Failure> {
+/// A change that failed may have happened nevertheless, so it is taken back with those before it, the last one first; so are all
+/// of them when `check` does not like what it finds.
+pub fn make<T>(disk: &Disk, changes: &[Change], check: impl FnOnce() -> anyhow::Result<T>) -> Result<T, Failure> {
     let mut before = Vec::new();
     for change in changes {
         before.push(Change { bytes: disk.read(change.offset, change.bytes.len()).map_err(Failure::Undone)?, ..change.clone() });
     }
-    for (done, change) in changes.iter().enumerate() {
-        if let Err(error) = write(disk, change) {
-            let undone = before[..=done].iter().rev().try_for_each(|change| write(disk, change));
-            return Err(match undone {
-                Ok(()) => Failure::Undone(error),
-                Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
-            });
-        }
-    }
-    Ok(())
+    let mut done = 0;
+    let made = changes.iter().try_for_each(|change| {
+        done += 1;
+        write(disk, change)
+    });
+    made.and_then(|()| check()).map_err(|error| match before[..done].iter().rev().try_for_each(|change| write(disk, change)) {
+        Ok(()) => Failure::Undone(error),
+        Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
+    })
 }
 
 fn write(disk: &Disk, change: &Change) -> anyhow::Result<()> {

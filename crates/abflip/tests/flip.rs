@@ -253,7 +253,7 @@ fn a_write_that_fails_is_taken_back() {
         for (call, steps) in [("pwritev2", 2), ("fdatasync", 2)] {
             for step in 1..=steps {
                 let inject = format!("inject={call}:error={error}:when={step}");
-                let ended = machine.traced(&["flip"], &[&inject]);
+                let ended = machine.traced(&["flip"], &["-e", &inject]);
                 // No room is an answer to a write only.
                 let expected = if call == "pwritev2" { status } else { 74 };
                 assert_eq!((ended.status, ended.stdout.as_str()), (expected, ""), "{inject}: {ended:?}");
@@ -263,7 +263,7 @@ fn a_write_that_fails_is_taken_back() {
     }
     // Nor can it be taken back: then it is said, and the tables are valid.
     for step in [1, 2] {
-        let ended = machine.traced(&["flip"], &[&format!("inject=pwritev2:error=EIO:when={step}+")]);
+        let ended = machine.traced(&["flip"], &["-e", &format!("inject=pwritev2:error=EIO:when={step}+")]);
         assert_eq!(ended.status, 1, "{ended:?}");
         assert!(ended.stderr.contains("taking it back failed, too") && ended.stderr.contains("run abflip repair"), "{ended:?}");
         let slots = machine.run(&["status"]).slots();
@@ -275,14 +275,43 @@ fn a_write_that_fails_is_taken_back() {
         assert!(machine.bytes() == before, "{step}");
     }
     // Half a sector.
-    let ended = machine.traced(&["flip"], &["inject=pwritev2:retval=256:when=1"]);
+    let ended = machine.traced(&["flip"], &["-e", "inject=pwritev2:retval=256:when=1"]);
     assert_eq!(ended.status, 74, "{ended:?}");
     assert!(ended.stderr.contains("only 256 bytes of"), "{ended:?}");
     // A disk that says yes and writes nothing.
-    let ended = machine.traced(&["flip"], &["inject=pwritev2:retval=512:when=2"]);
+    let ended = machine.traced(&["flip"], &["-e", "inject=pwritev2:retval=512:when=2"]);
     assert_eq!(ended.status, 74, "{ended:?}");
     assert!(ended.stderr.contains("what is there afterwards is something else; replace the disk"), "{ended:?}");
     assert!(machine.bytes() == before);
+}
+
+#[test]
+fn a_read_that_fails_before_or_after_the_commit_leaves_everything_as_it_was() {
+    let machine = Machine::new();
+    let before = machine.bytes();
+    for step in 1.. {
+        let path = machine.disk().display().to_string();
+        let ended = machine.traced(&["flip"], &["-P", &path, "-e", &format!("inject=pread64:error=EIO:when={step}")]);
+        if ended.status == 0 {
+            assert!(step > 10, "{step}");
+            break;
+        }
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{step}: {ended:?}");
+        assert!(machine.bytes() == before, "{step}");
+    }
+}
+
+#[test]
+fn a_signal_waits_until_both_tables_say_the_same() {
+    for step in [1, 2] {
+        let machine = Machine::new();
+        let ended = machine.traced(&["flip"], &["-e", &format!("inject=pwritev2:signal=SIGTERM:when={step}")]);
+        // strace ends as what it runs did.
+        assert_eq!(ended.status, -1, "{ended:?}");
+        assert_eq!(ended.slots()["next"], "b");
+        let slots = machine.slots(&["status"]);
+        assert_eq!((&slots["next"], &slots["table"]["agree"]), (&"b".into(), &true.into()), "{step}: {slots}");
+    }
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn a_write_that_fails_is_taken_back() {
     machine.poke(512 + 16, b"torn");
     let before = machine.bytes();
     for step in 1..=2 {
-        let ended = machine.traced(&["repair"], &[&format!("inject=pwritev2:error=EIO:when={step}")]);
+        let ended = machine.traced(&["repair"], &["-e", &format!("inject=pwritev2:error=EIO:when={step}")]);
         assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
         assert!(machine.bytes() == before, "{step}");
     }

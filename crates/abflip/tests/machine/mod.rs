@@ -174,11 +174,11 @@ impl Machine {
         Ended::of(self.command(arguments).output().unwrap())
     }
 
-    /// A run under strace, which injects faults.
+    /// A run under strace, which injects faults by these of its arguments.
     pub fn traced(&self, arguments: &[&str], inject: &[&str]) -> Ended {
         let command = self.command(arguments);
         let mut traced = Command::new("strace");
-        traced.args(["-qq", "-o", "/dev/null"]).args(inject.iter().flat_map(|inject| ["-e", inject]));
+        traced.args(["-qq", "-o", "/dev/null"]).args(inject);
         traced.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
         Ended::of(traced.output().expect("strace is needed by this test"))
     }
