@@ -39,11 +39,10 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     let host = manifest(common, options)?;
     check_model(common, &host)?;
     let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
-    let machine = Machine::open(common, disk, Access::Read)?;
+    let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
-    let mut records = Records::read(common)?;
     let chosen = choose(&machine, &tables)?;
-    check_version(&records, &chosen, &host, options)?;
+    check_version(&machine.records, &chosen, &host, options)?;
     check_size(&chosen, &host, &machine)?;
     let access = if options.dry_run { Access::Read } else { Access::Write };
     let target = Target::open(common, &machine.disk, chosen.place, access)?;
@@ -51,26 +50,27 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
         pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
     }
 
-    let changed = !is_there(&records, &chosen, &host, &target)?;
+    let changed = !is_there(&machine.records, &chosen, &host, &target)?;
     let mut failed = None;
     if changed && !options.dry_run {
         let source = source::open(&options.from, options.ca_cert.as_deref())?;
         if !is_sabotaged() {
-            records.set(common, chosen.slot, None)?;
+            machine.records.set(common, chosen.slot, None)?;
         }
-        let written = fill(source, &host, &chosen, &target).and_then(|record| records.set(common, chosen.slot, Some(record)));
+        let written =
+            fill(source, &host, &chosen, &target).and_then(|record| machine.records.set(common, chosen.slot, Some(record)));
         if let Err(error) = written {
             // What was written may look whole, and its record be there without being durable.
-            let cleared = records.set(common, chosen.slot, None).and_then(|()| target.forget(HEAD_BYTES));
-            let error = match cleared {
-                Ok(()) => error,
-                Err(also) => error.context(format!("what is in the slot stays, for it cannot be cleared ({also:#})")),
+            let cleared = machine.records.set(common, chosen.slot, None).and_then(|()| target.forget(HEAD_BYTES));
+            let now = match cleared {
+                Ok(()) => format!("slot {} holds no image now", chosen.slot),
+                Err(also) => format!("slot {} cannot be cleared ({also:#})", chosen.slot),
             };
-            pipe.warn(format_args!("{error:#}; slot {} holds no image now, write it again", chosen.slot));
+            pipe.warn(format_args!("{error:#}; {now}, write it again"));
             failed = Some(error);
         }
     }
-    let mut report = machine.report(common, &tables, changed, Content::Recorded)?;
+    let mut report = machine.report(&tables, changed, Content::Recorded)?;
     let version = format!("{}.version", chosen.slot);
     if let (Some(error), Some(missing)) = (&failed, report.missing.iter_mut().find(|missing| missing.key == version)) {
         missing.reason = format!("{error:#}");
