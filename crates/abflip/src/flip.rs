@@ -16,10 +16,11 @@ use crate::disk::Access;
 use crate::gpt::{Table, Tables};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
+use crate::report::State;
 use crate::request::Slot;
 use crate::slots::{Marked, Places};
 use crate::writes::{self, Change, Failure};
-use crate::{heal, lock};
+use crate::{heal, lock, trial};
 
 /// The flags of `flip`.
 #[derive(Clone, Copy, Debug)]
@@ -37,20 +38,21 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     // A signal that comes from here on ends the process when both tables say the same again.
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
     let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
-    let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
+    let mut machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
     let tables = Tables::read(&machine.disk)?;
-    let plan = plan(&machine, &tables, options)?;
+    let plan = plan("flip", &machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
         pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
     }
-    let changed = !plan.changes.is_empty();
+    let mut changed = !plan.changes.is_empty();
     let mut failed = None;
     let mut after = None;
     if !options.dry_run {
         for change in &plan.changes {
             pipe.note(format_args!("writing {}", change.what));
         }
-        match writes::make(&machine.disk, &plan.changes, || verify(&machine, plan.target)) {
+        changed |= end_trial(common, &mut machine, &tables, plan.target)?;
+        match make(&machine, &plan) {
             Ok(tables) => after = Some(tables),
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
@@ -70,6 +72,29 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     Ok(answer.holding(lock).holding(ending_signals))
 }
 
+/// Ends a trial that this would make another one than it was: one that is armed, or of a slot that boots next from now on. It does
+/// so before the flip, for what is armed in a slot that is not active stays there, and strikes when it is active again. Whether
+/// there was anything armed.
+fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Slot) -> anyhow::Result<bool> {
+    let Some(trial) = trial::find(machine, tables)? else { return Ok(false) };
+    let is_armed = trial.state == State::Armed;
+    if !is_armed && trial.slot != target {
+        return Ok(false);
+    }
+    match trial::disarm(machine, tables, trial.slot.other()) {
+        Ok(removed) => {
+            machine.records.set_trial(common, None)?;
+            Ok(removed)
+        }
+        Err(Failure::Undone(error) | Failure::Stays(error)) => Err(error),
+    }
+}
+
+/// Writes what was planned, and verifies it.
+pub fn make(machine: &Machine, plan: &Plan) -> Result<Tables, Failure> {
+    writes::make(&machine.disk, &plan.changes, || verify(machine, plan.target))
+}
+
 /// Reads both tables again: they are valid, say the same, and `target` boots next.
 fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
     let tables = Tables::read(&machine.disk)?;
@@ -83,15 +108,19 @@ fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
 }
 
 /// What is to be written so that a slot boots next.
-struct Plan {
-    target: Slot,
-    changes: Vec<Change>,
+#[derive(Debug)]
+pub struct Plan {
+    /// The slot.
+    pub target: Slot,
+    /// Nothing, where it does so already.
+    pub changes: Vec<Change>,
 }
 
 /// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
-fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
+/// `verb` is what is refused then.
+pub fn plan(verb: &str, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
     let path = machine.disk.path().display();
-    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to flip {path}: {why}; {way_out}"));
+    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}; {way_out}"));
     let repair = "run abflip repair";
     if !tables.has_protective_mbr() {
         return Err(refuse("it has no protective MBR", repair));
@@ -111,7 +140,7 @@ fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<
         (Ok(booted), None) => booted.other(),
         (Err(_), Some(active)) if is_image => active,
         (Err(why), None) if is_image => {
-            return Err(Exit::Usage.error(format_args!("refusing to flip {path}: {why}; name the slot with --active")));
+            return Err(Exit::Usage.error(format_args!("refusing to {verb} {path}: {why}; name the slot with --active")));
         }
         (Err(why), _) => return Err(refuse(&why, "boot one of its slots")),
     };
@@ -138,7 +167,7 @@ fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<
     };
     let at = *sector as u64 * tables.sector_bytes;
     let bytes = neutral::toggle(primary.sector(*sector, tables.sector_bytes), toggles)
-        .map_err(|NoRoom| Exit::Config.error(format_args!("refusing to flip {path}: {NO_ROOM}")))?;
+        .map_err(|NoRoom| Exit::Config.error(format_args!("refusing to {verb} {path}: {NO_ROOM}")))?;
     let offset = |entries_lba: u64| entries_lba * tables.sector_bytes + at;
     let backup_entries = match (&tables.backup, changes.first()) {
         (_, Some(healed)) => healed.offset + at,

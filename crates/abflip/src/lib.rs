@@ -6,8 +6,13 @@
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
 //! agree; `repair` makes them agree again where something else left them torn.
 
+mod adv;
+mod commit;
 mod digest;
 pub mod disk;
+mod efi;
+mod esp;
+mod extlinux;
 mod flip;
 pub mod gpt;
 mod heal;
@@ -24,6 +29,8 @@ mod source;
 mod status;
 mod stream;
 mod target;
+mod trial;
+mod try_once;
 mod write;
 mod writes;
 
@@ -47,6 +54,11 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Flip { active, no_repair, dry_run } => {
             flip::flip(&common, pipe, disk.as_deref(), flip::Options { active, no_repair, dry_run })
         }
+        Command::Try { again, dry_run } => {
+            try_once::try_once(&common, pipe, disk.as_deref(), try_once::Options { again, dry_run })
+        }
+        Command::Commit { dry_run } => commit::commit(&common, pipe, disk.as_deref(), dry_run),
+        Command::Rollback { dry_run } => commit::rollback(&common, pipe, disk.as_deref(), dry_run),
         Command::Repair { active, dry_run } => {
             repair::repair(&common, pipe, disk.as_deref(), repair::Options { active, dry_run })
         }

@@ -6,12 +6,14 @@ use jsonpipe::{Common, Exit, Missing};
 
 use crate::digest;
 use crate::disk::{Access, Disk};
+use crate::efi::Variables;
 use crate::gpt::{Table, Tables};
 use crate::record::Records;
-use crate::report::{self, Listed, Slots};
+use crate::report::{self, Listed, Slots, State};
 use crate::request::{Configured, Slot};
 use crate::running::{self, Running};
 use crate::slots::{self, Marked, Places};
+use crate::trial::{self, Trial};
 
 /// A machine's disk, or another one that is looked at or changed in its place.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Machine {
     running: Result<Running, String>,
     /// What was written to the slots.
     pub records: Records,
+    /// The firmware's variables of the machine that runs.
+    pub variables: Variables,
 }
 
 /// Whether the slots are read and compared with their records.
@@ -46,7 +50,7 @@ impl Machine {
             (None, Ok(running)) => Disk::open(&running.disk, access)?,
             (None, Err(why)) => return Err(Exit::Config.error(format_args!("finding the disk: {why}; name one with --disk"))),
         };
-        Ok(Machine { slots, disk, running, records })
+        Ok(Machine { slots, disk, running, records, variables: Variables::of(common) })
     }
 
     /// Whether the root that is mounted is on this disk.
@@ -104,10 +108,16 @@ impl Machine {
                 partition: places.as_ref().map(|places| places.root(slot) as u32 + 1),
                 version: record.map(|record| record.version),
                 sha256: record.map(|record| record.sha256.clone()),
+                rejected: record.map(|record| self.records.is_rejected(&record.sha256)),
                 intact,
             })
         };
-        let (a, b) = (list(Slot::A)?, list(Slot::B)?);
+        let (mut a, mut b) = (list(Slot::A)?, list(Slot::B)?);
+        let trial = trial::find(self, tables)?;
+        if let Some(Trial { slot, state: State::Failed, .. }) = &trial {
+            let of = if *slot == Slot::A { &mut a } else { &mut b };
+            of.rejected = of.rejected.map(|_| true);
+        }
         let next = match table.zip(places).map(|(table, places)| places.marked(table)) {
             Some(Marked::One(slot)) => Ok(slot),
             Some(Marked::None) => Err("no slot is marked"),
@@ -131,6 +141,8 @@ impl Machine {
             b,
             booted: booted.ok(),
             next: next.ok(),
+            trial: trial.as_ref().map(|trial| trial.slot),
+            trial_state: trial.map(|trial| trial.state),
             table: report::Table {
                 sector_bytes: self.disk.sector_bytes.or(table.map(|_| tables.sector_bytes)),
                 protective_mbr: tables.has_protective_mbr(),

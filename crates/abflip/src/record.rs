@@ -15,6 +15,8 @@ use uuid::Uuid;
 use crate::request::Slot;
 
 const FILE: &str = "/var/lib/labtools/slots.json";
+/// How many rejected images are remembered.
+const REJECTED_MAX: usize = 16;
 /// The version of the file. A key that is added keeps it.
 const SCHEMA: u64 = 1;
 
@@ -47,6 +49,35 @@ pub struct Masked {
     pub shipped: String,
 }
 
+/// A trial that `abflip try` began, and that nothing has ended yet.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Tried {
+    /// The disk that the slot is on.
+    pub disk_guid: Uuid,
+    /// The slot that is tried.
+    pub slot: Slot,
+    /// The image that is in it.
+    pub image: Image,
+    /// Whether the next boot was made to be the slot's. Written before that, and once more after it: a trial that is not armed and
+    /// does not run was booted in between, or was never armed, and this says which.
+    pub armed: bool,
+}
+
+/// An image of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Image {
+    /// Its version.
+    pub version: u64,
+    /// Its digest, in lower-case hex.
+    pub sha256: String,
+}
+
+impl From<&Record> for Image {
+    fn from(record: &Record) -> Image {
+        Image { version: record.version, sha256: record.sha256.clone() }
+    }
+}
+
 /// The records of both slots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Records {
@@ -55,6 +86,11 @@ pub struct Records {
     a: Option<Record>,
     #[serde(skip_serializing_if = "Option::is_none")]
     b: Option<Record>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial: Option<Tried>,
+    /// What was tried and did not commit, the last one last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rejected: Vec<Image>,
 }
 
 impl Records {
@@ -63,7 +99,7 @@ impl Records {
         let path = common.path(FILE);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records { schema: SCHEMA, a: None, b: None }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Records::default()),
             Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
         };
         let way_out = "remove it, and write the slots again";
@@ -90,6 +126,49 @@ impl Records {
             Slot::A => self.a = record,
             Slot::B => self.b = record,
         }
+        self.write(common)
+    }
+
+    /// The trial, if it is one of this disk.
+    pub fn trial(&self, disk_guid: Uuid) -> Option<&Tried> {
+        self.trial.as_ref().filter(|trial| trial.disk_guid == disk_guid)
+    }
+
+    /// Replaces the trial, or ends it, durably.
+    pub fn set_trial(&mut self, common: &Common, trial: Option<Tried>) -> anyhow::Result<()> {
+        if self.trial == trial {
+            return Ok(());
+        }
+        self.trial = trial;
+        self.write(common)
+    }
+
+    /// Whether that image was tried and did not commit.
+    pub fn is_rejected(&self, sha256: &str) -> bool {
+        self.rejected.iter().any(|image| image.sha256 == sha256)
+    }
+
+    /// Ends the trial; its image is not to be tried again. Durably.
+    pub fn reject(&mut self, common: &Common, image: Image) -> anyhow::Result<()> {
+        self.rejected.retain(|rejected| rejected.sha256 != image.sha256);
+        self.rejected.push(image);
+        let surplus = self.rejected.len().saturating_sub(REJECTED_MAX);
+        self.rejected.drain(..surplus);
+        self.trial = None;
+        self.write(common)
+    }
+
+    /// Ends the trial; its image is as good as one can be. Durably.
+    pub fn accept(&mut self, common: &Common, sha256: &str) -> anyhow::Result<()> {
+        if self.trial.is_none() && !self.is_rejected(sha256) {
+            return Ok(());
+        }
+        self.rejected.retain(|rejected| rejected.sha256 != sha256);
+        self.trial = None;
+        self.write(common)
+    }
+
+    fn write(&mut self, common: &Common) -> anyhow::Result<()> {
         self.schema = SCHEMA;
         let path = self.path(common)?;
         let text = serde_json::to_string(self)?;
@@ -132,5 +211,27 @@ mod tests {
         }
         records.set(&common, Slot::B, None).unwrap();
         assert_eq!(Records::read(&common).unwrap().of(Slot::B, partuuid, disk), None);
+    }
+
+    #[test]
+    fn a_trial_ends_by_being_accepted_or_rejected() {
+        let directory = tempfile::tempdir().unwrap();
+        let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
+        let disk = Uuid::from_u128(1);
+        let image = |version: u64| Image { version, sha256: version.to_string() };
+        let tried = |version| Tried { disk_guid: disk, slot: Slot::B, image: image(version), armed: true };
+        let read = || Records::read(&common).unwrap();
+        read().set_trial(&common, Some(tried(7))).unwrap();
+        assert_eq!(read().trial(disk), Some(&tried(7)));
+        assert_eq!(read().trial(Uuid::from_u128(2)), None);
+        for version in 0..20 {
+            read().reject(&common, image(version)).unwrap();
+            assert_eq!(read().trial(disk), None);
+        }
+        assert_eq!(read().rejected, (4..20).map(image).collect::<Vec<_>>());
+        read().reject(&common, image(7)).unwrap();
+        assert_eq!((read().rejected.len(), read().rejected.last()), (16, Some(&image(7))));
+        read().accept(&common, "7").unwrap();
+        assert!(!read().is_rejected("7") && read().is_rejected("8"));
     }
 }

@@ -25,10 +25,28 @@ pub struct Slots {
     /// The slot that boots next; absent when both are marked, or none is, or there is no valid table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Slot>,
+    /// The slot that is tried; absent when there is no trial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Slot>,
+    /// How far the trial is; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial_state: Option<State>,
     /// How the two copies of the table are.
     pub table: Table,
     /// What is not known, and why.
     pub missing: Vec<Missing>,
+}
+
+/// How far a trial is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The next boot is the slot's, and the one after that `next`'s again.
+    Armed,
+    /// The slot runs, and the next boot is `next`'s.
+    Running,
+    /// The slot was booted and did not commit: `next` runs again.
+    Failed,
 }
 
 /// A root partition.
@@ -45,6 +63,9 @@ pub struct Listed {
     /// The digest of that image, as it was shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
+    /// Whether that image was tried and did not commit; absent when none was written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<bool>,
     /// With `--digest`: whether that is what stands there now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intact: Option<bool>,

@@ -85,6 +85,50 @@ Example: go back to the slot that is running
         #[arg(long)]
         dry_run: bool,
     },
+    /// Boot the other slot once, to see whether it is healthy
+    #[command(after_help = "\
+Reads no document: standard input is left alone. The slot that boots next stays
+what it is; only the next boot is the other slot's, by extlinux's boot-once or
+the firmware's BootNext. Unless that runs abflip commit, the boot after it is
+as before. Refuses what flip refuses. Writes the section slots.
+
+Example: a new version, tried
+  abflip write --manifest lab-8.manifest --from lab-8.zst &&
+    abflip try && reboot")]
+    Try {
+        /// Try an image that was tried before, and did not commit
+        #[arg(long)]
+        again: bool,
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Keep the slot that runs on trial: from now on it boots next
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Refuses in a slot that is not
+on trial; does nothing in one that has committed. Writes the section slots.
+
+Example: what labtools-trial.service does
+  for check in /etc/labtools/health.d/*; do $check || reboot; done
+  abflip commit")]
+    Commit {
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// End a trial: the next boot is what it was before it
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Disarms a trial that was not
+booted. One that was booted is remembered as rejected, and try refuses it. There
+is nothing to flip back. Writes the section slots.
+
+Example: this version is not good
+  abflip rollback && reboot")]
+    Rollback {
+        /// Say what would be done, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Heal what an interrupted run or a foreign tool left
     #[command(after_help = "\
 Reads no document: standard input is left alone. Heals the backup table from

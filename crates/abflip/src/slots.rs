@@ -81,6 +81,11 @@ impl Places {
         self.roots[slot as usize]
     }
 
+    /// The entry whose attribute marks a slot, from 0: its root's, or its EFI system partition's.
+    pub fn mark(&self, slot: Slot) -> usize {
+        self.marks[slot as usize]
+    }
+
     /// What boots next.
     pub fn marked(&self, table: &Table) -> Marked {
         let has_bit = |index: usize| table.entries[index].attribute_bits >> self.firmware.bit() & 1 == 1;

@@ -125,7 +125,7 @@ impl Target {
 }
 
 /// The device of a partition and its number, `8:2`, if the kernel has it as the table does.
-fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<Option<(PathBuf, String)>> {
+pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<Option<(PathBuf, String)>> {
     use nix::sys::stat::{major, minor};
     let directory = common.path(format!("/sys/dev/block/{}:{}", major(disk.device), minor(disk.device)));
     let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", directory.display()));

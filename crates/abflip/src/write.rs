@@ -25,11 +25,13 @@ use crate::gpt::Tables;
 use crate::lock;
 use crate::machine::{Content, Machine};
 use crate::record::{Masked, Record, Records};
+use crate::report::State;
 use crate::request::{Slot, Write};
 use crate::slots::{Marked, Places};
 use crate::source;
 use crate::stream::{self, HEAD_BYTES};
 use crate::target::{Place, Target};
+use crate::trial::{self, Trial};
 
 /// A manifest has a few hundred bytes for each slot field.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
@@ -42,6 +44,7 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
     let chosen = choose(&machine, &tables)?;
+    check_trial(&machine, &tables)?;
     check_version(&machine.records, &chosen, &host, options)?;
     check_size(&chosen, &host, &machine)?;
     let access = if options.dry_run { Access::Read } else { Access::Write };
@@ -166,6 +169,17 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
 }
 
 /// What boots next is not to be followed by something older.
+/// A slot that is booted next is not written to.
+fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
+    match trial::find(machine, tables)? {
+        Some(Trial { slot, state: State::Armed, .. }) => Err(Exit::Config.error(format_args!(
+            "refusing to write to {}: slot {slot} is to be tried at the next boot; reboot, or run abflip rollback",
+            machine.disk.path().display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn check_version(records: &Records, chosen: &Chosen, host: &Host, options: &Write) -> anyhow::Result<()> {
     let other = chosen.slot.other();
     let current = records.of(other, chosen.other, chosen.disk_guid).map_or(0, |record| record.version);

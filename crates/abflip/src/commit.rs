@@ -1,0 +1,124 @@
+//! `abflip commit` and `abflip rollback`: a trial ends, one way or the other.
+
+use std::path::Path;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+
+use crate::TOOL;
+use crate::disk::Access;
+use crate::gpt::Tables;
+use crate::machine::{Content, Machine};
+use crate::report::State;
+use crate::trial::{self, Active, Trial};
+use crate::writes::Failure;
+use crate::{flip, lock};
+
+/// Makes the slot that runs on trial the one that boots next, by the flip. Does nothing where that is so already.
+///
+/// 1. The table's sector is written: the commit point.
+/// 2. What is left of the trial in the boot-once area and the firmware is removed.
+/// 3. The trial is no longer recorded.
+pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let mut machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+    let tables = Tables::read(&machine.disk)?;
+    let path = machine.disk.path().display().to_string();
+    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to commit {path}: {why}; {way_out}"));
+    let booted = machine.booted(&tables).map_err(|why| refuse(&why, "boot the slot that is on trial"))?;
+    let trial = trial::find(&machine, &tables)?;
+    let target = flip::Options { active: Some(booted), no_repair: false, dry_run };
+    let plan = flip::plan("commit", &machine, &tables, target)?;
+    let active = Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
+    let flips = active.slot != booted;
+    match &trial {
+        Some(Trial { slot, state: State::Running, image }) if *slot == booted => {
+            if active.image(&machine, booted) != *image {
+                return Err(refuse(&format!("slot {booted} was written to since its trial began"), "run abflip rollback"));
+            }
+        }
+        Some(Trial { slot, state: State::Armed, .. }) => {
+            return Err(refuse(&format!("slot {booted} runs, and slot {slot} is to be tried"), "reboot, or run abflip rollback"));
+        }
+        Some(Trial { slot, .. }) => {
+            return Err(refuse(&format!("slot {booted} runs, and slot {slot} was tried and failed"), "run abflip rollback"));
+        }
+        None if flips => {
+            let way_out = format!("run abflip flip --active {booted}");
+            return Err(refuse(&format!("slot {booted} runs, but is not on trial"), &way_out));
+        }
+        None => {}
+    }
+    let mut changed = !plan.changes.is_empty();
+    let mut failed = None;
+    if !dry_run {
+        match flip::make(&machine, &plan) {
+            Ok(tables) => {
+                // Of the other slot, which now is not active, and of this one, from which the next trial will begin.
+                for slot in [booted.other(), booted] {
+                    match trial::disarm(&machine, &tables, slot) {
+                        Ok(removed) => changed |= removed,
+                        Err(Failure::Undone(error) | Failure::Stays(error)) => failed = Some(error),
+                    }
+                }
+                if let Some(image) = active.image(&machine, booted) {
+                    machine.records.accept(common, &image.sha256)?;
+                }
+            }
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Stays(error)) => failed = Some(error),
+        }
+    }
+    let mut report = machine.report(&Tables::read(&machine.disk)?, changed, Content::Recorded)?;
+    if dry_run {
+        (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
+    }
+    if let Some(error) = &failed {
+        pipe.warn(format_args!("{error:#}; run abflip repair, and abflip commit again"));
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(lock).holding(ending_signals))
+}
+
+/// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was booted is not tried again.
+pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let mut machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+    let tables = Tables::read(&machine.disk)?;
+    let path = machine.disk.path().display().to_string();
+    let active = Active::of(&machine, &tables).map(|active| active.slot);
+    let active = active.exit(Exit::Config, || format!("refusing to roll back {path}: which slot boots next is not known; run abflip repair"))?;
+    let trial = trial::find(&machine, &tables)?;
+    let mut changed = trial.is_some();
+    let mut failed = None;
+    if !dry_run {
+        match trial::disarm(&machine, &tables, active) {
+            Ok(removed) => changed |= removed,
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Stays(error)) => failed = Some(error),
+        }
+        match trial {
+            // It was not booted, so nothing is known about it.
+            None | Some(Trial { state: State::Armed, .. }) => machine.records.set_trial(common, None)?,
+            Some(Trial { image, .. }) => {
+                let image = image.exit(Exit::Software, || "a trial that was booted is recorded")?;
+                pipe.note(format_args!("slot {active} boots next; version {} is not tried again", image.version));
+                machine.records.reject(common, image)?;
+            }
+        }
+    }
+    let mut report = machine.report(&tables, changed, Content::Recorded)?;
+    if dry_run {
+        (report.trial, report.trial_state) = (None, None);
+    }
+    if let Some(error) = &failed {
+        pipe.warn(format_args!("{error:#}; run abflip rollback again"));
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(lock).holding(ending_signals))
+}

@@ -1,0 +1,284 @@
+//! The firmware's variables: the one entry that starts a trial, and `BootNext`, which makes the next boot that entry's.
+//!
+//! By the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the firmware removes before it starts the
+//! entry) and 10.3 (device paths), and the kernel's efivarfs: a file per variable, four bytes of attributes in front of the content,
+//! written by one call, some of them immutable.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use jsonpipe::{Common, Exit, io_error};
+use uuid::Uuid;
+
+const DIRECTORY: &str = "/sys/firmware/efi/efivars";
+/// EFI_GLOBAL_VARIABLE.
+const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
+/// Non-volatile, for boot services and at run time.
+const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+/// What our entry is called in the firmware's menu.
+const DESCRIPTION: &str = "labtools trial";
+/// The file that it starts.
+const FILE: &str = "\\EFI\\labtools\\try.efi";
+
+/// The partition with the file that an entry starts, by the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SystemPartition {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Its first sector.
+    pub first_lba: u64,
+    /// How many it has.
+    pub sectors: u64,
+    /// Its PARTUUID.
+    pub guid: Uuid,
+}
+
+/// The machine's variables, as the kernel shows them.
+#[derive(Clone, Debug)]
+pub struct Variables {
+    directory: PathBuf,
+}
+
+impl Variables {
+    /// Those of this machine, if it has any.
+    pub fn of(common: &Common) -> Variables {
+        Variables { directory: common.path(DIRECTORY) }
+    }
+
+    /// Status 69 when there are none.
+    pub fn require(&self) -> anyhow::Result<()> {
+        if self.all()?.is_empty() {
+            let way_out = "boot by UEFI, and mount efivarfs there";
+            return Err(Exit::Unavailable.error(format_args!(
+                "finding the firmware's variables in {}: there are none; {way_out}",
+                self.directory.display()
+            )));
+        }
+        Ok(())
+    }
+
+    /// Whether the next boot is a trial's.
+    pub fn is_armed(&self, from: &SystemPartition) -> anyhow::Result<bool> {
+        let Some(next) = self.boot_next()? else { return Ok(false) };
+        Ok(self.read(&entry_name(next))?.as_deref() == Some(&load_option(from)[..]))
+    }
+
+    /// Makes the next boot a trial's: the entry first, which nobody starts, and then `BootNext`, which is the commit point.
+    pub fn arm(&self, from: &SystemPartition) -> anyhow::Result<()> {
+        let wanted = load_option(from);
+        let (number, found) = match self.ours()? {
+            Some((number, found)) => (number, Some(found)),
+            None => (self.free_number()?, None),
+        };
+        if found.as_deref() != Some(&wanted[..]) {
+            self.write(&entry_name(number), &wanted)?;
+        }
+        self.write("BootNext", &number.to_le_bytes())?;
+        if self.is_armed(from)? {
+            return Ok(());
+        }
+        Err(Exit::Io.error("setting the firmware's variable BootNext: it does not keep it; see the machine's setup"))
+    }
+
+    /// Takes back what [`Variables::arm`] did, and leaves alone what others did. Whether there was anything.
+    pub fn disarm(&self) -> anyhow::Result<bool> {
+        let Some((number, _)) = self.ours()? else { return Ok(false) };
+        if self.boot_next()? == Some(number) {
+            self.remove("BootNext")?;
+        }
+        self.remove(&entry_name(number))?;
+        Ok(true)
+    }
+
+    fn boot_next(&self) -> anyhow::Result<Option<u16>> {
+        let content = self.read("BootNext")?;
+        Ok(content.and_then(|content| content.try_into().ok()).map(u16::from_le_bytes))
+    }
+
+    /// Our entry's number and content.
+    fn ours(&self) -> anyhow::Result<Option<(u16, Vec<u8>)>> {
+        for number in self.entries()? {
+            if let Some(content) = self.read(&entry_name(number))?
+                && content.get(6..6 + 2 * (DESCRIPTION.len() + 1)) == Some(&utf16(DESCRIPTION)[..])
+            {
+                return Ok(Some((number, content)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn free_number(&self) -> anyhow::Result<u16> {
+        let taken = self.entries()?;
+        let free = (0..=u16::MAX).find(|number| !taken.contains(number));
+        free.ok_or_else(|| Exit::CantCreate.error("adding a boot entry to the firmware: it has 65536; remove some, with efibootmgr"))
+    }
+
+    /// The numbers of all entries.
+    fn entries(&self) -> anyhow::Result<Vec<u16>> {
+        let suffix = format!("-{GLOBAL}");
+        let mut numbers: Vec<u16> = (self.all()?.iter())
+            .filter_map(|name| name.strip_prefix("Boot")?.strip_suffix(&suffix))
+            .filter(|digits| digits.len() == 4)
+            .filter_map(|digits| u16::from_str_radix(digits, 16).ok())
+            .collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The names of all files; none where efivarfs is not mounted.
+    fn all(&self) -> anyhow::Result<Vec<String>> {
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", self.directory.display()));
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("{name}-{GLOBAL}"))
+    }
+
+    /// What a variable holds; `None` where there is none.
+    fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
+        match fs::read(self.path(name)) {
+            Ok(bytes) => Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading the firmware's variable {name}"))),
+        }
+    }
+
+    /// Sets a variable: one call, which the firmware does as a whole or not at all.
+    fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let failed = |error| io_error(error, Exit::of_write, format_args!("setting the firmware's variable {name}"));
+        let path = self.path(name);
+        make_mutable(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let bytes = [&ATTRIBUTES[..], content].concat();
+        let written = file.write(&bytes).map_err(failed)?;
+        if written == bytes.len() { Ok(()) } else { Err(failed(io::ErrorKind::WriteZero.into())) }
+    }
+
+    fn remove(&self, name: &str) -> anyhow::Result<()> {
+        let path = self.path(name);
+        let removed = make_mutable(&path).and_then(|()| match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        });
+        removed.map_err(|error| io_error(error, Exit::of_write, format_args!("removing the firmware's variable {name}")))
+    }
+}
+
+fn entry_name(number: u16) -> String {
+    format!("Boot{number:04X}")
+}
+
+fn utf16(text: &str) -> Vec<u8> {
+    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+}
+
+/// An EFI_LOAD_OPTION: attributes, the length of the path, a description, the path to the file.
+fn load_option(from: &SystemPartition) -> Vec<u8> {
+    const ACTIVE: u32 = 1;
+    let node = |kind: u8, sub: u8, content: &[u8]| {
+        let length = (content.len() + 4) as u16;
+        [&[kind, sub][..], &length.to_le_bytes(), content].concat()
+    };
+    let partition = [
+        &from.number.to_le_bytes()[..],
+        &from.first_lba.to_le_bytes(),
+        &from.sectors.to_le_bytes(),
+        &from.guid.to_bytes_le(),
+        &[2, 2], // of a GPT, by its GUID
+    ];
+    let path = [node(4, 1, &partition.concat()), node(4, 4, &utf16(FILE)), node(0x7f, 0xff, &[])].concat();
+    [&ACTIVE.to_le_bytes()[..], &(path.len() as u16).to_le_bytes(), &utf16(DESCRIPTION), &path].concat()
+}
+
+/// Takes the immutable flag from a file, if it is there and has one.
+fn make_mutable(path: &std::path::Path) -> io::Result<()> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    // A directory that stands for efivarfs has no such flags.
+    match flags::get(&file) {
+        Ok(found) if found & flags::IMMUTABLE != 0 => Ok(flags::set(&file, found & !flags::IMMUTABLE)?),
+        _ => Ok(()),
+    }
+}
+
+/// The flags of a file (ioctl_iflags(2)), for which there is no safe wrapper.
+#[allow(unsafe_code, reason = "the ioctls of file flags")]
+mod flags {
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    use nix::libc;
+
+    pub const IMMUTABLE: libc::c_int = 0x10;
+
+    nix::ioctl_read_bad!(getflags, nix::request_code_read!(b'f', 1, size_of::<libc::c_long>()), libc::c_int);
+    nix::ioctl_write_ptr_bad!(setflags, nix::request_code_write!(b'f', 2, size_of::<libc::c_long>()), libc::c_int);
+
+    pub fn get(file: &File) -> nix::Result<libc::c_int> {
+        let mut flags = 0;
+        // SAFETY: the descriptor is open, and the call fills one integer.
+        unsafe { getflags(file.as_raw_fd(), &mut flags) }.map(|_| flags)
+    }
+
+    pub fn set(file: &File, flags: libc::c_int) -> nix::Result<()> {
+        // SAFETY: the descriptor is open, and the call reads one integer.
+        unsafe { setflags(file.as_raw_fd(), &flags) }.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESP: SystemPartition = SystemPartition { number: 1, first_lba: 2048, sectors: 73728, guid: Uuid::from_u128(0xa2) };
+
+    fn variables(directory: &tempfile::TempDir) -> Variables {
+        Variables { directory: directory.path().to_owned() }
+    }
+
+    #[test]
+    fn an_entry_is_what_efibootmgr_makes() {
+        // efibootmgr --create-only --disk D --part 1 --label 'labtools trial' --loader '\EFI\labtools\try.efi', of the laboratory's disk.
+        let expected = "01000000 5e00 6c006100620074006f006f006c007300200074007200690061006c000000 \
+            0401 2a00 01000000 0008000000000000 0020010000000000 000000000000000000000000000000a2 02 02 \
+            0404 3000 5c004500460049005c006c006100620074006f006f006c0073005c007400720079002e006500660069000000 7fff0400";
+        let found: String = load_option(&ESP).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(found, expected.replace([' ', '\n'], ""));
+    }
+
+    #[test]
+    fn arming_takes_a_free_number_and_disarming_leaves_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let ours = variables(&directory);
+        assert_eq!(Exit::of(&ours.require().unwrap_err()), Exit::Unavailable);
+        let others = [("Boot0000", &b"a disk"[..]), ("Boot0002", b""), ("BootOrder", b"\0\0\x02\0"), ("BootNext", b"\x02\0")];
+        for (name, content) in others {
+            ours.write(name, content).unwrap();
+        }
+        ours.require().unwrap();
+        assert!(!ours.is_armed(&ESP).unwrap());
+        // Nothing of ours, so nothing goes: not the BootNext of another.
+        assert!(!ours.disarm().unwrap());
+        assert_eq!(ours.boot_next().unwrap(), Some(2));
+        ours.arm(&ESP).unwrap();
+        ours.arm(&ESP).unwrap();
+        assert!(ours.is_armed(&ESP).unwrap());
+        assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (Some(1), vec![0, 1, 2]));
+        // Its partition has moved, as after a flip: it is not the trial of that one, and its number is used again.
+        let moved = SystemPartition { number: 2, ..ESP };
+        assert!(!ours.is_armed(&moved).unwrap());
+        ours.arm(&moved).unwrap();
+        assert_eq!(ours.entries().unwrap(), [0, 1, 2]);
+        assert!(ours.disarm().unwrap());
+        assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (None, vec![0, 2]));
+        assert_eq!(ours.read("BootOrder").unwrap().as_deref(), Some(&b"\0\0\x02\0"[..]));
+    }
+}

@@ -1,0 +1,175 @@
+//! The loader of a slot, on the EFI system partitions: its own, which is hidden from the firmware, and the one that is not.
+//!
+//! The loader is a file in the slot's root, one that firmware can start by itself: kernel, command line with the slot's PARTUUID
+//! and all. `abflip write` has verified it there. So it goes from there to the slot's own partition, where the firmware finds it
+//! once the slot is the active one, and to the visible one, for the one boot of the trial.
+//!
+//! All of that is mounted in a mount namespace of this process, which nobody else sees, and which ends with it.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use nix::mount::{MsFlags, mount, umount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::statvfs::statvfs;
+
+use crate::disk::{Access, Disk};
+use crate::target::{self, Place};
+
+/// The loader in a slot's root.
+const LOADER: &str = "boot/labtools.efi";
+/// What firmware starts of a partition that nobody told it about (UEFI specification 2.10, section 3.5.1.1).
+const DEFAULT: &str = "EFI/BOOT/BOOTX64.EFI";
+/// What the trial's entry starts.
+const TRIAL: &str = "EFI/labtools/try.efi";
+const MOUNTS: &str = "/run/labtools/trial";
+/// What programs for the firmware begin with.
+const MAGIC: &[u8] = b"MZ";
+
+/// The file systems of a trial, mounted.
+#[derive(Debug)]
+pub struct Mounted {
+    /// In the order of mounting: the slot's root, its partition, the visible one.
+    directories: Vec<PathBuf>,
+    loader: File,
+    loader_bytes: u64,
+}
+
+impl Mounted {
+    /// Mounts the slot's root, its own system partition, and the visible one, and checks that the loader is there and has room on
+    /// both. Status 77 without root, 78 when the kernel or the slot is not as it should be, 73 when there is no room.
+    pub fn open(common: &Common, disk: &Disk, [root, own, visible]: [Place; 3], access: Access) -> anyhow::Result<Mounted> {
+        let private = unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>));
+        private.map_err(|error| io_error(error.into(), |_| Exit::NoPermission, "making a mount namespace: needs root"))?;
+        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        let wanted = match access {
+            Access::Read => flags | MsFlags::MS_RDONLY,
+            Access::Write => flags,
+        };
+        let mut directories = Vec::new();
+        for (name, place, kind, flags, options) in [
+            ("root", root, "ext4", flags | MsFlags::MS_RDONLY, "noload"), // nothing may write to it, not even its journal
+            ("own", own, "vfat", wanted, ""),
+            ("visible", visible, "vfat", wanted, ""),
+        ] {
+            let number = place.number;
+            let (device, _) = target::partition(common, disk, place)?.exit(Exit::Config, || {
+                let path = disk.path().display();
+                format!("finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)")
+            })?;
+            let directory = common.path(MOUNTS).join(name);
+            atomic::create_directory(&directory, 0o700)?;
+            mount(Some(&device), &directory, Some(kind), flags, Some(options)).map_err(|error| {
+                io_error(error.into(), |_| Exit::Config, format_args!("mounting {}, which should be {kind}", device.display()))
+            })?;
+            directories.push(directory);
+        }
+        let path = directories[0].join(LOADER);
+        let refuse = |why: &str| Exit::Config.error(format_args!("reading the slot's /{LOADER}: {why}; write another image"));
+        let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}"));
+        let mut loader = File::open(&path).map_err(failed)?;
+        let mut magic = [0; MAGIC.len()];
+        loader.read_exact(&mut magic).map_err(failed)?;
+        if magic != MAGIC {
+            return Err(refuse("it is no program for the firmware"));
+        }
+        let loader_bytes = loader.metadata().map_err(failed)?.len();
+        let mounted = Mounted { directories, loader, loader_bytes };
+        for (file, which) in [(DEFAULT, 1), (TRIAL, 2)] {
+            mounted.check_room(which, file)?;
+        }
+        Ok(mounted)
+    }
+
+    /// Puts the loader on both partitions, durably.
+    pub fn install(mut self) -> anyhow::Result<()> {
+        self.put(1, DEFAULT)?;
+        self.put(2, TRIAL)?;
+        for directory in self.directories.drain(..).rev() {
+            umount(&directory).map_err(io::Error::from).exit(Exit::Io, || format!("unmounting {}", directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the loader has room beside what is there, or in its place: both are of nobody's use.
+    fn check_room(&self, which: usize, file: &str) -> anyhow::Result<()> {
+        let directory = &self.directories[which];
+        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+        let old = fs::metadata(directory.join(file)).map_or(0, |metadata| metadata.len());
+        let free = free_bytes(directory).map_err(failed)?;
+        if self.loader_bytes <= free + old {
+            return Ok(());
+        }
+        Err(Exit::CantCreate.error(format_args!(
+            "copying the slot's loader to {file} of an EFI system partition: it has {} bytes, and {} are free there; make room",
+            self.loader_bytes,
+            free + old
+        )))
+    }
+
+    fn put(&mut self, which: usize, file: &str) -> anyhow::Result<()> {
+        let directory = &self.directories[which];
+        let path = directory.join(file);
+        let failed = |error| io_error(error, Exit::of_write, format_args!("copying the slot's loader to {file}"));
+        if self.is_there(&path).map_err(failed)? {
+            return Ok(());
+        }
+        let parent = path.parent().unwrap_or(directory);
+        fs::create_dir_all(parent).map_err(failed)?;
+        // What a power cut left, and then the old one, if there is no room beside it: nothing starts it now.
+        let temporary = path.with_extension("tmp");
+        let remove = |path: &Path| match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed,
+        };
+        remove(&temporary).map_err(failed)?;
+        if self.loader_bytes > free_bytes(directory).map_err(failed)? {
+            remove(&path).map_err(failed)?;
+        }
+        let copy = || {
+            let mut copied = File::create(&temporary)?;
+            self.rewound()?;
+            io::copy(&mut &self.loader, &mut copied)?;
+            copied.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(parent)?.sync_all()
+        };
+        copy().map_err(failed)
+    }
+
+    /// Whether a file is the loader already.
+    fn is_there(&self, path: &Path) -> io::Result<bool> {
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        if file.metadata()?.len() != self.loader_bytes {
+            return Ok(false);
+        }
+        self.rewound()?;
+        let (mut ours, mut theirs) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+        loop {
+            let length = (&self.loader).read(&mut ours)?;
+            if length == 0 {
+                return Ok(true);
+            }
+            file.read_exact(&mut theirs[..length])?;
+            if ours[..length] != theirs[..length] {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn rewound(&self) -> io::Result<()> {
+        use std::io::Seek;
+        (&self.loader).rewind()
+    }
+}
+
+fn free_bytes(directory: &Path) -> io::Result<u64> {
+    let free = statvfs(directory)?;
+    Ok(free.blocks_available() * free.fragment_size())
+}

@@ -1,0 +1,200 @@
+//! A trial: one boot of the other slot, after which the active one boots again unless the trial committed.
+//!
+//! The table is not touched, so the active slot stays what boots next. BIOS: the active slot's extlinux is told, in its boot-once
+//! area, to start the label `try-a` or `try-b` instead of its default once; it takes that out of the area before it does so. UEFI:
+//! the slot's loader is copied to the visible EFI system partition, and the firmware told by `BootNext` to start that once; it
+//! removes `BootNext` before it does so. How far a trial is follows from these, from which root is mounted, and, where it ended by
+//! itself, from what `try` has recorded.
+
+use std::fs;
+
+use jsonpipe::{Common, Exit, io_error};
+
+use crate::disk::Access;
+use crate::efi::SystemPartition;
+use crate::esp::Mounted;
+use crate::extlinux::{self, BootOnce};
+use crate::gpt::{Table, Tables};
+use crate::machine::{Machine, either};
+use crate::record::{Image, Tried};
+use crate::report::State;
+use crate::request::{Firmware, Slot};
+use crate::slots::{Marked, Places};
+use crate::target::Place;
+use crate::writes::{self, Failure};
+
+/// A trial of a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// The slot that is tried.
+    pub slot: Slot,
+    /// How far it is.
+    pub state: State,
+    /// The image in it, as it was when `try` began; `None` for one that `try` did not begin.
+    pub image: Option<Image>,
+}
+
+/// What a table says, when it says which slot is active.
+pub struct Active<'a> {
+    /// The table.
+    pub table: &'a Table,
+    /// Where the slots are in it.
+    pub places: Places,
+    /// The active slot.
+    pub slot: Slot,
+    sector_bytes: u64,
+}
+
+impl<'a> Active<'a> {
+    /// `None` when there is no valid table, or not one slot that is marked.
+    pub fn of(machine: &Machine, tables: &'a Tables) -> Option<Active<'a>> {
+        let table = either(tables)?;
+        let places = Places::find(table, &machine.slots).ok()?;
+        let Marked::One(slot) = places.marked(table) else { return None };
+        Some(Active { table, places, slot, sector_bytes: tables.sector_bytes })
+    }
+
+    /// The image that was written to a slot and verified.
+    pub fn image(&self, machine: &Machine, slot: Slot) -> Option<Image> {
+        machine.records.of(slot, machine.partuuid(slot), self.table.disk_guid()).map(Image::from)
+    }
+
+    fn place(&self, index: usize) -> Place {
+        let entry = &self.table.entries[index];
+        Place {
+            number: index as u32 + 1,
+            start_bytes: entry.starting_lba * self.sector_bytes,
+            size_bytes: (entry.ending_lba - entry.starting_lba + 1) * self.sector_bytes,
+        }
+    }
+
+    /// Where the firmware finds the trial's loader: the active slot's EFI system partition.
+    fn visible(&self) -> SystemPartition {
+        let index = self.places.mark(self.slot);
+        let entry = &self.table.entries[index];
+        SystemPartition {
+            number: index as u32 + 1,
+            first_lba: entry.starting_lba,
+            sectors: entry.ending_lba - entry.starting_lba + 1,
+            guid: uuid::Uuid::from_bytes_le(entry.unique_partition_guid),
+        }
+    }
+
+    fn boot_once(&self, machine: &Machine) -> anyhow::Result<Result<BootOnce, String>> {
+        let place = self.place(self.places.root(self.slot));
+        BootOnce::find(&machine.disk, place.start_bytes, place.size_bytes)
+    }
+}
+
+/// The label of extlinux.conf that starts a slot.
+fn label(slot: Slot) -> String {
+    format!("try-{slot}")
+}
+
+/// The trial that there is, if there is one.
+pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>> {
+    let Some(active) = Active::of(machine, tables) else { return Ok(None) };
+    let other = active.slot.other();
+    let booted = machine.booted(tables).ok();
+    let tried = machine.records.trial(active.table.disk_guid()).filter(|tried| tried.slot == other);
+    let image = active.image(machine, other);
+    let is_armed = match machine.slots.firmware {
+        Firmware::Bios => {
+            let found = active.boot_once(machine)?.ok();
+            found.as_ref().and_then(BootOnce::label) == Some(label(other).as_bytes())
+        }
+        // Another disk's machine has variables of its own.
+        Firmware::Uefi => booted.is_some() && machine.variables.is_armed(&active.visible())?,
+    };
+    let state = match tried {
+        _ if is_armed => State::Armed,
+        Some(_) if booted == Some(other) => State::Running,
+        // What was written since then has not failed.
+        Some(tried) if booted == Some(active.slot) && tried.armed && image.as_ref() == Some(&tried.image) => State::Failed,
+        _ => return Ok(None),
+    };
+    Ok(Some(Trial { slot: other, state, image: tried.map(|tried| tried.image.clone()) }))
+}
+
+/// All that is needed to arm a trial, checked.
+pub enum Arming {
+    /// The boot-once area of the active slot.
+    Bios(BootOnce),
+    /// The file systems, and what the entry is to start.
+    Uefi(Mounted, SystemPartition),
+}
+
+/// Checks what can be checked before anything is written.
+pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Active, access: Access) -> anyhow::Result<Arming> {
+    let path = machine.disk.path().display();
+    let (slot, other) = (active.slot, active.slot.other());
+    let refuse = |why: String| Exit::Config.error(format_args!("refusing to try slot {other} of {path}: {why}"));
+    match machine.slots.firmware {
+        Firmware::Bios => {
+            let found = active.boot_once(machine)?.map_err(|why| refuse(format!("slot {slot}: {why}")))?;
+            if machine.booted(tables) == Ok(slot) {
+                // Without the label extlinux would wait at its prompt for somebody to come.
+                let file = common.path(found.directory.join("extlinux.conf"));
+                let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", file.display()));
+                let text = fs::read_to_string(&file).map_err(failed)?;
+                if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
+                    return Err(refuse(format!("{}: {why}; correct the image", file.display())));
+                }
+            }
+            if found.changes(Some(&label(other))).is_none() {
+                return Err(refuse("there is no room in the boot-once area; see extlinux(1), --reset-adv".into()));
+            }
+            Ok(Arming::Bios(found))
+        }
+        Firmware::Uefi => {
+            if machine.booted(tables) != Ok(slot) {
+                return Err(refuse("the firmware's variables are another machine's; try it on the machine itself".into()));
+            }
+            machine.variables.require()?;
+            let [root, own, visible] = [active.places.root(other), active.places.mark(other), active.places.mark(slot)];
+            let mounted = Mounted::open(common, &machine.disk, [root, own, visible].map(|index| active.place(index)), access)?;
+            Ok(Arming::Uefi(mounted, active.visible()))
+        }
+    }
+}
+
+/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not.
+pub fn arm(machine: &Machine, arming: Arming, other: Slot) -> Result<(), Failure> {
+    match arming {
+        Arming::Bios(found) => {
+            let changes = found.changes(Some(&label(other))).unwrap_or_default(); // prepare() has seen that there is room
+            writes::make(&machine.disk, &changes, || Ok(()))
+        }
+        Arming::Uefi(mounted, visible) => {
+            mounted.install().map_err(Failure::Undone)?;
+            machine.variables.arm(&visible).map_err(|error| match machine.variables.disarm() {
+                Ok(_) => Failure::Undone(error),
+                Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
+            })
+        }
+    }
+}
+
+/// Makes the next boot the active slot's: whatever of a trial is left in `of`'s boot-once area, and in the firmware, goes. Whether
+/// there was anything.
+pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Failure> {
+    let Some(active) = Active::of(machine, tables).map(|active| Active { slot: of, ..active }) else { return Ok(false) };
+    match machine.slots.firmware {
+        Firmware::Bios => {
+            let Ok(found) = active.boot_once(machine).map_err(Failure::Undone)? else { return Ok(false) };
+            // Another label is somebody else's.
+            if found.label() != Some(label(of.other()).as_bytes()) {
+                return Ok(false);
+            }
+            let changes = found.changes(None).unwrap_or_default(); // less needs no room
+            writes::make(&machine.disk, &changes, || Ok(true))
+        }
+        Firmware::Uefi if machine.booted(tables).is_ok() => machine.variables.disarm().map_err(Failure::Stays),
+        Firmware::Uefi => Ok(false),
+    }
+}
+
+/// What `try` records.
+pub fn tried(active: &Active, image: Image, armed: bool) -> Tried {
+    Tried { disk_guid: active.table.disk_guid(), slot: active.slot.other(), image, armed }
+}

@@ -1,0 +1,108 @@
+//! `abflip try`: the other slot is booted once, and the time after that only if it has committed.
+//!
+//! 1. All that `flip` would check is checked, so that the trial can commit, and all that can be about arming it.
+//! 2. A trial is recorded as not armed.
+//! 3. It is armed, see [`crate::trial`]; the table stays as it is.
+//! 4. The trial is recorded as armed.
+
+use std::path::Path;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+
+use crate::TOOL;
+use crate::disk::Access;
+use crate::gpt::Tables;
+use crate::machine::{Content, Machine};
+use crate::report::State;
+use crate::request::Slot;
+use crate::trial::{self, Active, Trial};
+use crate::writes::Failure;
+use crate::{flip, lock};
+
+/// The flags of `try`.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Try an image again that did not commit.
+    pub again: bool,
+    /// Write nothing.
+    pub dry_run: bool,
+}
+
+/// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would be done.
+pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
+    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let access = if options.dry_run { Access::Read } else { Access::Write };
+    let mut machine = Machine::open(common, disk, access)?;
+    let tables = Tables::read(&machine.disk)?;
+    let path = machine.disk.path().display().to_string();
+    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to try {path}: {why}; {way_out}"));
+
+    let found = Active::of(&machine, &tables);
+    let other = found.as_ref().map_or(Slot::B, |active| active.slot.other());
+    let target = flip::Options { active: Some(other), no_repair: true, dry_run: options.dry_run };
+    let plan = flip::plan("try", &machine, &tables, target)?;
+    let active = found.exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
+    let image = active.image(&machine, other).exit(Exit::Software, || "a slot that can be flipped to has a record")?;
+    let trial = trial::find(&machine, &tables)?;
+    if let Ok(booted) = machine.booted(&tables)
+        && booted != active.slot
+    {
+        return Err(match trial {
+            Some(Trial { state: State::Running, .. }) => {
+                refuse(&format!("slot {booted}, which runs, is itself on trial"), "run abflip commit, or abflip rollback and reboot")
+            }
+            _ => refuse(&format!("slot {booted} runs, and slot {} boots next", active.slot), "reboot first"),
+        });
+    }
+    let has_failed = matches!(&trial, Some(Trial { state: State::Failed, .. })) || machine.records.is_rejected(&image.sha256);
+    if has_failed && !options.again {
+        let why = format!("version {} in slot {other} was tried and did not commit", image.version);
+        return Err(refuse(&why, "write another one, or say --again"));
+    }
+
+    let tried = trial::tried(&active, image.clone(), true);
+    let is_armed = matches!(&trial, Some(Trial { state: State::Armed, .. }))
+        && machine.records.trial(active.table.disk_guid()) == Some(&tried);
+    let mut failed = None;
+    if !is_armed {
+        let arming = trial::prepare(common, &machine, &tables, &active, access)?;
+        if !options.dry_run {
+            // One that was written over since it failed.
+            let before = machine.records.trial(active.table.disk_guid()).filter(|tried| tried.armed && tried.image != image);
+            if let Some(before) = before.cloned().filter(|_| trial.is_none()) {
+                machine.records.reject(common, before.image)?;
+            }
+            let before = machine.records.trial(active.table.disk_guid()).cloned();
+            machine.records.set_trial(common, Some(trial::tried(&active, image, false)))?;
+            pipe.note(format_args!("arming a trial of slot {other}"));
+            #[cfg(debug_assertions)]
+            let made = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "commit-at-once") {
+                flip::make(&machine, &plan).map(drop)
+            } else {
+                trial::arm(&machine, arming, other)
+            };
+            #[cfg(not(debug_assertions))]
+            let made = trial::arm(&machine, arming, other);
+            match made {
+                Ok(()) => machine.records.set_trial(common, Some(tried))?,
+                Err(Failure::Undone(error)) => {
+                    machine.records.set_trial(common, before)?;
+                    return Err(error);
+                }
+                Err(Failure::Stays(error)) => failed = Some(error),
+            }
+        }
+    }
+    let mut report = machine.report(&Tables::read(&machine.disk)?, !is_armed, Content::Recorded)?;
+    if options.dry_run {
+        (report.trial, report.trial_state) = (Some(plan.target), Some(State::Armed));
+    }
+    if let Some(error) = &failed {
+        pipe.warn(format_args!("{error:#}; run abflip rollback"));
+    }
+    let mut document = Document::default();
+    document.set(TOOL.section, &report)?;
+    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    Ok(answer.holding(lock).holding(ending_signals))
+}
