@@ -29,7 +29,8 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     let trial = trial::find(&machine, &tables)?;
     let target = flip::Options { active: Some(booted), no_repair: false, dry_run };
     let plan = flip::plan("commit", &machine, &tables, target)?;
-    let active = Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
+    let active =
+        Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
     let flips = active.slot != booted;
     match &trial {
         Some(Trial { slot, state: State::Running, image }) if *slot == booted => {
@@ -90,11 +91,15 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
     let active = Active::of(&machine, &tables).map(|active| active.slot);
-    let active = active.exit(Exit::Config, || format!("refusing to roll back {path}: which slot boots next is not known; run abflip repair"))?;
+    let active = active
+        .exit(Exit::Config, || format!("refusing to roll back {path}: which slot boots next is not known; run abflip repair"))?;
     let trial = trial::find(&machine, &tables)?;
     let mut changed = trial.is_some();
     let mut failed = None;
     if !dry_run {
+        if matches!(&trial, Some(Trial { state: State::Armed, .. })) {
+            machine.records.disarm_trial(common)?;
+        }
         match trial::disarm(&machine, &tables, active) {
             Ok(removed) => changed |= removed,
             Err(Failure::Undone(error)) => return Err(error),

@@ -111,7 +111,9 @@ impl Variables {
     fn free_number(&self) -> anyhow::Result<u16> {
         let taken = self.entries()?;
         let free = (0..=u16::MAX).find(|number| !taken.contains(number));
-        free.ok_or_else(|| Exit::CantCreate.error("adding a boot entry to the firmware: it has 65536; remove some, with efibootmgr"))
+        free.ok_or_else(|| {
+            Exit::CantCreate.error("adding a boot entry to the firmware: it has 65536; remove some, with efibootmgr")
+        })
     }
 
     /// The numbers of all entries.

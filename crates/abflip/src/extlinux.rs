@@ -143,7 +143,8 @@ mod tests {
     #[test]
     fn a_label_chains_to_its_slot() {
         let (b, a) = (Uuid::from_u128(0xb), Uuid::from_u128(0xa));
-        let text = format!("default linux\nlabel linux\n  kernel vmlinuz\nLABEL try-b\n  com32 chain.c32\n  append guid={b}\nlabel x\n");
+        let text =
+            format!("default linux\nlabel linux\n  kernel vmlinuz\nLABEL try-b\n  com32 chain.c32\n  append guid={b}\nlabel x\n");
         assert_eq!(label_fault(&text, "try-b", b), None);
         assert_eq!(label_fault(&text, "try-a", a), Some("it has no label try-a".into()));
         assert_eq!(label_fault(&text, "try-b", a), Some(format!("its label try-b does not say guid={a}")));

@@ -13,7 +13,7 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
 use crate::disk::Access;
-use crate::gpt::{Table, Tables};
+use crate::gpt::Tables;
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::report::State;
@@ -80,6 +80,9 @@ fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Sl
     let is_armed = trial.state == State::Armed;
     if !is_armed && trial.slot != target {
         return Ok(false);
+    }
+    if is_armed {
+        machine.records.disarm_trial(common)?;
     }
     match trial::disarm(machine, tables, trial.slot.other()) {
         Ok(removed) => {
@@ -185,7 +188,7 @@ pub fn plan(verb: &str, machine: &Machine, tables: &Tables, options: Options) ->
 
 /// What the tests must notice: the flip as others do it, headers and all, and one that forgets the backup.
 #[cfg(debug_assertions)]
-fn sabotage(tables: &Tables, primary: &Table, changes: &mut Vec<Change>) {
+fn sabotage(tables: &Tables, primary: &crate::gpt::Table, changes: &mut Vec<Change>) {
     use crate::gpt::{HEADER_BYTES, seal};
     use crate::neutral::ENTRY_BYTES;
     let Some(how) = std::env::var_os("LABTOOLS_SABOTAGE") else { return };

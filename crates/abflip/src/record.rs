@@ -143,6 +143,12 @@ impl Records {
         self.write(common)
     }
 
+    /// The trial is going to be disarmed, so that nobody takes it for one that was booted. Durably.
+    pub fn disarm_trial(&mut self, common: &Common) -> anyhow::Result<()> {
+        let disarmed = self.trial.clone().map(|trial| Tried { armed: false, ..trial });
+        self.set_trial(common, disarmed)
+    }
+
     /// Whether that image was tried and did not commit.
     pub fn is_rejected(&self, sha256: &str) -> bool {
         self.rejected.iter().any(|image| image.sha256 == sha256)

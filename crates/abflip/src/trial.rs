@@ -158,6 +158,17 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
     }
 }
 
+/// Whether a trial that is armed is so in both copies of the boot-once area.
+pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
+    Ok(match machine.slots.firmware {
+        Firmware::Bios => {
+            let found = active.boot_once(machine)?.ok();
+            found.and_then(|found| found.changes(Some(&label(active.slot.other())))).is_some_and(|changes| changes.is_empty())
+        }
+        Firmware::Uefi => true,
+    })
+}
+
 /// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not.
 pub fn arm(machine: &Machine, arming: Arming, other: Slot) -> Result<(), Failure> {
     match arming {
@@ -183,11 +194,11 @@ pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Fail
         Firmware::Bios => {
             let Ok(found) = active.boot_once(machine).map_err(Failure::Undone)? else { return Ok(false) };
             // Another label is somebody else's.
-            if found.label() != Some(label(of.other()).as_bytes()) {
+            if found.label().is_some_and(|found| found != label(of.other()).as_bytes()) {
                 return Ok(false);
             }
             let changes = found.changes(None).unwrap_or_default(); // less needs no room
-            writes::make(&machine.disk, &changes, || Ok(true))
+            writes::make(&machine.disk, &changes, || Ok(!changes.is_empty()))
         }
         Firmware::Uefi if machine.booted(tables).is_ok() => machine.variables.disarm().map_err(Failure::Stays),
         Firmware::Uefi => Ok(false),

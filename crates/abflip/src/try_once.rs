@@ -49,9 +49,10 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
         && booted != active.slot
     {
         return Err(match trial {
-            Some(Trial { state: State::Running, .. }) => {
-                refuse(&format!("slot {booted}, which runs, is itself on trial"), "run abflip commit, or abflip rollback and reboot")
-            }
+            Some(Trial { state: State::Running, .. }) => refuse(
+                &format!("slot {booted}, which runs, is itself on trial"),
+                "run abflip commit, or abflip rollback and reboot",
+            ),
             _ => refuse(&format!("slot {booted} runs, and slot {} boots next", active.slot), "reboot first"),
         });
     }
@@ -63,7 +64,8 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
 
     let tried = trial::tried(&active, image.clone(), true);
     let is_armed = matches!(&trial, Some(Trial { state: State::Armed, .. }))
-        && machine.records.trial(active.table.disk_guid()) == Some(&tried);
+        && machine.records.trial(active.table.disk_guid()) == Some(&tried)
+        && trial::is_whole(&machine, &active)?;
     let mut failed = None;
     if !is_armed {
         let arming = trial::prepare(common, &machine, &tables, &active, access)?;

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod loader;
 pub mod stepped;
 
 use std::fs::{self, File, OpenOptions};

@@ -1,0 +1,299 @@
+//! `abflip try`, `commit` and `rollback`: what becomes of the disk and the records, by BIOS. The machines themselves, and UEFI, are
+//! in lab/test-update.
+
+mod machine;
+
+use std::fs;
+
+use machine::loader::empty;
+use machine::stepped::killed_before;
+use machine::{Machine, PARTITION, bios, uefi};
+use serde_json::Value;
+
+/// A machine with an extlinux in slot a, which runs; both slots are written.
+fn tryable() -> Machine {
+    let machine = Machine::new();
+    machine.install_extlinux();
+    machine
+}
+
+/// The slot that is tried, and how far that is.
+fn trial(slots: &Value) -> (&str, &str) {
+    (slots["trial"].as_str().unwrap_or("none"), slots["trial_state"].as_str().unwrap_or("none"))
+}
+
+fn armed(machine: &Machine) -> bool {
+    let copies = machine.boot_once();
+    assert_eq!(copies[0], copies[1]);
+    assert!(copies[0] == empty() || copies[0][8..15] == *b"\x01\x05try-b");
+    copies[0] != empty()
+}
+
+/// The machine starts slot b, once.
+fn boot_the_trial(machine: &Machine) {
+    machine.set_boot_once(&[empty(), empty()]);
+    machine.run_from(2);
+}
+
+#[test]
+fn a_trial_that_is_healthy_becomes_permanent() {
+    let machine = tryable();
+    let before = machine.bytes();
+    let slots = machine.slots(&["try", "--dry-run"]);
+    assert_eq!((trial(&slots), &slots["changed"]), (("b", "armed"), &true.into()), "{slots}");
+    assert!(machine.bytes() == before);
+    assert_eq!(trial(&machine.slots(&["status"])), ("none", "none"));
+
+    let slots = machine.slots(&["try"]);
+    assert_eq!((trial(&slots), &slots["next"], &slots["changed"]), (("b", "armed"), &"a".into(), &true.into()), "{slots}");
+    // Nothing but the boot-once area.
+    assert!(armed(&machine));
+    let after = machine.bytes();
+    machine.set_boot_once(&[empty(), empty()]);
+    assert!(machine.bytes() == before);
+    machine.poke(0, &after);
+    let slots = machine.slots(&["try"]);
+    assert_eq!((trial(&slots), &slots["changed"]), (("b", "armed"), &false.into()));
+    assert!(machine.bytes() == after);
+    machine.refused(&["commit"], 78, "slot a runs, and slot b is to be tried; reboot, or run abflip rollback");
+
+    boot_the_trial(&machine);
+    let slots = machine.slots(&["status"]);
+    assert_eq!((trial(&slots), &slots["booted"], &slots["next"]), (("b", "running"), &"b".into(), &"a".into()));
+    machine.refused(&["try"], 78, "slot b, which runs, is itself on trial; run abflip commit, or abflip rollback and reboot");
+    assert_eq!(machine.slots(&["commit", "--dry-run"])["next"], "b");
+    assert!(machine.bytes() == before);
+    let slots = machine.slots(&["commit"]);
+    assert_eq!((trial(&slots), &slots["next"], &slots["changed"]), (("none", "none"), &"b".into(), &true.into()), "{slots}");
+    assert_eq!(slots["table"]["agree"], true);
+    let slots = machine.slots(&["commit"]);
+    assert_eq!((&slots["next"], &slots["changed"]), (&"b".into(), &false.into()));
+    assert_eq!(machine.slots(&["rollback"])["changed"], false);
+    assert_eq!(machine.slots(&["status"])["next"], "b");
+}
+
+#[test]
+fn a_trial_that_was_booted_and_did_not_commit_is_not_repeated() {
+    // It ends by itself, or by its own word, or from the slot before.
+    for by_itself in [true, false] {
+        let machine = tryable();
+        machine.slots(&["try"]);
+        boot_the_trial(&machine);
+        if by_itself {
+            machine.run_from(1);
+            let slots = machine.slots(&["status"]);
+            assert_eq!((trial(&slots), &slots["b"]["rejected"]), (("b", "failed"), &true.into()), "{slots}");
+            machine.refused(&["commit"], 78, "slot a runs, and slot b was tried and failed; run abflip rollback");
+            machine.refused(&["try"], 78, "version 7 in slot b was tried and did not commit; write another one, or say --again");
+        }
+        assert_eq!(machine.slots(&["rollback", "--dry-run"])["changed"], true);
+        let slots = machine.slots(&["rollback"]);
+        assert_eq!((trial(&slots), &slots["next"], &slots["changed"]), (("none", "none"), &"a".into(), &true.into()));
+        assert_eq!(machine.slots(&["rollback"])["changed"], false);
+        if !by_itself {
+            machine.refused(&["commit"], 78, "slot b runs, but is not on trial; run abflip flip --active b");
+            machine.run_from(1);
+        }
+        assert_eq!(machine.slots(&["status"])["b"]["rejected"], true);
+        machine.refused(&["try"], 78, "version 7 in slot b was tried and did not commit");
+        assert_eq!(trial(&machine.slots(&["try", "--again"])), ("b", "armed"));
+        boot_the_trial(&machine);
+        let slots = machine.slots(&["commit"]);
+        assert_eq!((&slots["next"], &slots["b"]["rejected"]), (&"b".into(), &false.into()));
+    }
+}
+
+#[test]
+fn a_trial_that_was_not_booted_can_be_had_again() {
+    let machine = tryable();
+    let before = machine.bytes();
+    machine.slots(&["try"]);
+    let slots = machine.slots(&["rollback"]);
+    assert_eq!((trial(&slots), &slots["b"]["rejected"]), (("none", "none"), &false.into()));
+    assert!(machine.bytes() == before);
+    assert_eq!(trial(&machine.slots(&["try"])), ("b", "armed"));
+    // A flip ends it, too: what is armed would strike when slot a is active again.
+    assert_eq!(machine.slots(&["flip"])["next"], "b");
+    assert!(!armed(&machine));
+    assert_eq!(trial(&machine.slots(&["flip", "--active", "a"])), ("none", "none"));
+    assert!(machine.bytes() == before);
+}
+
+#[test]
+fn what_another_image_did_is_not_held_against_this_one() {
+    let machine = tryable();
+    machine.slots(&["try"]);
+    boot_the_trial(&machine);
+    machine.run_from(1);
+    let records = machine.root().join("var/lib/labtools/slots.json");
+    let text = fs::read_to_string(&records).unwrap();
+    // As abflip write leaves it, which was given another image.
+    let (written, rest) = text.split_once("\"trial\"").unwrap();
+    fs::write(
+        &records,
+        format!("{}\"trial\"{rest}", written.replace("\"version\":7,\"sha256\":\"00\"", "\"version\":8,\"sha256\":\"08\"")),
+    )
+    .unwrap();
+    let slots = machine.slots(&["status"]);
+    assert_eq!((trial(&slots), &slots["b"]["rejected"]), (("none", "none"), &false.into()));
+    assert_eq!(trial(&machine.slots(&["try"])), ("b", "armed"));
+    // And the first one is still known.
+    assert!(fs::read_to_string(&records).unwrap().contains(r#""rejected":[{"version":7,"sha256":"00"}]"#));
+    boot_the_trial(&machine);
+    let text = fs::read_to_string(&records)
+        .unwrap()
+        .replace("\"version\":8,\"sha256\":\"08\",\"size", "\"version\":9,\"sha256\":\"09\",\"size");
+    fs::write(&records, text).unwrap();
+    machine.refused(&["commit"], 78, "slot b was written to since its trial began; run abflip rollback");
+}
+
+#[test]
+fn what_is_refused_is_refused_before_anything_is_written() {
+    let machine = tryable();
+    machine.record(&["a"]);
+    machine.refused(&["try"], 78, "refusing to try");
+    machine.refused(&["try"], 78, "no verified write of slot b is recorded; run abflip write");
+    machine.record(&["a", "b"]);
+    machine.slots(&["flip"]);
+    machine.refused(&["try"], 78, "slot a runs, and slot b boots next; reboot first");
+    machine.slots(&["flip", "--active", "a"]);
+    machine.run_from(3);
+    for verb in ["try", "commit"] {
+        machine.refused(&[verb], 78, "the root, partition 3, is not a slot of abflip.ini");
+    }
+    machine.run_from(1);
+    let backup = (machine.last() * 512 - 16384) as usize;
+    let byte = machine.bytes()[backup + 56];
+    machine.poke(backup as u64 + 56, b"R");
+    machine.refused(&["try"], 78, "its backup table is not valid (the checksum of the entries is wrong); run abflip repair");
+    machine.poke(backup as u64 + 56, &[byte]);
+
+    let configuration = machine.root().join("boot/extlinux/extlinux.conf");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("try-b", "b")).unwrap();
+    machine.refused(&["try"], 78, "extlinux.conf: it has no label try-b; correct the image");
+    fs::remove_file(&configuration).unwrap();
+    machine.refused(&["try"], 78, "extlinux.conf: No such file");
+    fs::write(&configuration, text).unwrap();
+
+    machine.set_boot_once(&[vec![1; 512], vec![2; 512]]);
+    machine.refused(&["try"], 78, "slot a: its extlinux has no valid boot-once area; see extlinux(1), --reset-adv");
+    machine.set_boot_once(&[empty(), empty()]);
+    // Not whole: a byte of the loader; not there: the pointer to it.
+    machine.poke(PARTITION + 65 * 512, b"x");
+    machine.refused(&["try"], 78, "slot a: no extlinux is installed in it, in one piece; see extlinux(1), --install");
+    machine.poke(PARTITION + 65 * 512, &[0]);
+    assert_eq!(trial(&machine.slots(&["try"])), ("b", "armed"));
+
+    let none = Machine::with(512, &bios());
+    none.refused(&["try"], 78, "no extlinux is installed in it");
+    none.refused(&["commit", "--disk", "/dev/null"], 65, "neither a disk nor an image file");
+    assert_eq!(none.slots(&["commit"])["changed"], false);
+    let uefi = Machine::with(512, &uefi());
+    uefi.refused(&["try"], 69, "efivars: there are none; boot by UEFI, and mount efivarfs there");
+    assert_eq!(uefi.slots(&["rollback"])["changed"], false);
+}
+
+#[test]
+fn a_label_of_somebody_else_stays_and_one_torn_copy_is_healed() {
+    let machine = tryable();
+    machine.slots(&["try"]);
+    let [ours, _] = machine.boot_once();
+    // As a cut leaves it between the two: the first one counts where it is whole.
+    for (copies, is_armed) in [
+        ([ours.clone(), empty()], true),
+        ([empty(), ours.clone()], false),
+        ([vec![0; 512], ours.clone()], true),
+        ([ours.clone(), vec![0; 512]], true),
+    ] {
+        machine.set_boot_once(&copies);
+        assert_eq!(trial(&machine.slots(&["status"])).1 == "armed", is_armed);
+        machine.slots(&["try", "--again"]);
+        assert!(armed(&machine));
+        machine.set_boot_once(&copies);
+        machine.slots(&["rollback"]);
+    }
+    let mut other = empty();
+    other[8..14].copy_from_slice(b"\x01\x04else");
+    let sum = (8..508)
+        .step_by(4)
+        .fold(0xa304_1767_u32, |sum, at| sum.wrapping_sub(u32::from_le_bytes(other[at..at + 4].try_into().unwrap())));
+    other[4..8].copy_from_slice(&sum.to_le_bytes());
+    machine.set_boot_once(&[other.clone(), other.clone()]);
+    machine.slots(&["rollback"]);
+    assert_eq!(machine.boot_once(), [other.clone(), other]);
+    machine.slots(&["try", "--again"]);
+    assert!(armed(&machine));
+}
+
+#[test]
+fn a_write_that_fails_is_taken_back() {
+    for nth in 1..=2 {
+        let machine = tryable();
+        let before = machine.bytes();
+        let ended = machine.traced(&["try"], &["-e", &format!("inject=pwritev2:error=EIO:when={nth}")]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
+        assert!(ended.stderr.contains("a boot-once sector: writing"), "{ended:?}");
+        assert!(machine.bytes() == before);
+        assert_eq!(trial(&machine.slots(&["status"])), ("none", "none"));
+        assert_eq!(trial(&machine.slots(&["try"])), ("b", "armed"));
+    }
+    // And from then on: it cannot be taken back either, which is said.
+    let machine = tryable();
+    let ended = machine.traced(&["try"], &["-e", "inject=pwritev2:error=EIO:when=2+"]);
+    assert_eq!((ended.status, trial(&ended.slots())), (1, ("b", "armed")), "{ended:?}");
+    assert!(ended.stderr.contains("taking it back failed, too") && ended.stderr.contains("; run abflip rollback"), "{ended:?}");
+    machine.slots(&["rollback"]);
+    assert!(!armed(&machine));
+}
+
+#[test]
+fn killed_at_any_system_call_it_is_one_or_the_other_and_goes_on() {
+    // Of each run: how it begins, and what it is when it is done.
+    type Prepare = fn(&Machine);
+    let runs: [(&str, Prepare, (&str, &str)); 3] = [
+        ("try", |_| {}, ("b", "armed")),
+        (
+            "commit",
+            |machine| {
+                machine.slots(&["try"]);
+                boot_the_trial(machine);
+            },
+            ("none", "none"),
+        ),
+        ("rollback", |machine| drop(machine.slots(&["try"])), ("none", "none")),
+    ];
+    for (verb, prepare, done) in runs {
+        let machine = tryable();
+        prepare(&machine);
+        let (boot_once, tables) = (machine.boot_once(), machine.tables());
+        let records = machine.root().join("var/lib/labtools/slots.json");
+        let recorded = fs::read(&records).unwrap();
+        let before = machine.slots(&["status"]);
+        let mut states = Vec::new();
+        let mut call = 0;
+        while killed_before(&mut machine.command(&[verb]), call) {
+            call += 1;
+            // What is not another state needs no other judgement.
+            if fs::read(&records).unwrap() == recorded && machine.boot_once() == boot_once && machine.tables() == tables {
+                continue;
+            }
+            let slots = machine.run(&["status"]).slots();
+            let state = (trial(&slots).0.to_owned(), trial(&slots).1.to_owned());
+            assert!([trial(&before), done].contains(&trial(&slots)), "{verb}, before call {call}: {slots}");
+            states.push((state, slots["next"].clone()));
+            // And the same again.
+            let slots = machine.slots(&[verb]);
+            assert_eq!(trial(&slots), done, "{verb}, before call {call}: {slots}");
+            assert_eq!(slots["next"], if verb == "commit" { "b" } else { "a" });
+            armed(&machine);
+            // Both tables, and the boot-once area.
+            machine.poke(0, &tables[0]);
+            machine.poke((machine.last() - 32) * 512, &tables[1]);
+            machine.set_boot_once(&boot_once);
+            fs::write(&records, &recorded).unwrap();
+        }
+        states.dedup();
+        assert!(!states.is_empty() && call > 50, "{verb}: {states:?} in {call} calls");
+    }
+}
