@@ -33,10 +33,9 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
         Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
     let flips = active.slot != booted;
     match &trial {
-        Some(Trial { slot, state: State::Running, image }) if *slot == booted => {
-            if active.image(&machine, booted) != *image {
-                return Err(refuse(&format!("slot {booted} was written to since its trial began"), "run abflip rollback"));
-            }
+        Some(Trial { state: State::Running, image, .. }) if active.image(&machine, booted) == *image => {}
+        Some(Trial { state: State::Running, .. }) => {
+            return Err(refuse(&format!("slot {booted} was written to since its trial began"), "run abflip rollback"));
         }
         Some(Trial { slot, state: State::Armed, .. }) => {
             return Err(refuse(&format!("slot {booted} runs, and slot {slot} is to be tried"), "reboot, or run abflip rollback"));

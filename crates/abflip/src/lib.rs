@@ -4,7 +4,7 @@
 //! puts there, verified. Which of them boots next is told by an attribute bit in the partition table. `flip` moves that bit in such a way that the table's
 //! checksum stays what it was, so that one sector is all that changes, and a machine that loses its power at any instant has a
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
-//! agree; `repair` makes them agree again where something else left them torn.
+//! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `repair` makes them agree again where something else left them torn.
 
 mod adv;
 mod commit;

@@ -9,7 +9,7 @@ use crate::request::{Firmware, Slot};
 /// The section `slots`: a machine's two roots and its partition table.
 #[derive(Debug, Serialize)]
 pub struct Slots {
-    /// Whether this call changed the disk (in a dry run: would change it).
+    /// Whether this call changed anything (in a dry run: would change it).
     pub changed: bool,
     /// The disk, or the image of one.
     pub disk: String,
@@ -22,7 +22,7 @@ pub struct Slots {
     /// The slot that runs; absent when the root that is mounted is neither, or not on this disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted: Option<Slot>,
-    /// The slot that boots next; absent when both are marked, or none is, or there is no valid table.
+    /// The slot that boots next, but for a trial that is armed; absent when both are marked, or none is, or there is no valid table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Slot>,
     /// The slot that is tried; absent when there is no trial.

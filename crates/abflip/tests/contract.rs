@@ -12,13 +12,16 @@ use jsonpipe::testkit::{self, Stage};
 use machine::{BINARY, Machine, bios};
 
 fn prepare(root: &Path) {
-    Machine::at(root, 512, &bios());
+    Machine::at(root, 512, &bios()).install_extlinux();
 }
 
 /// None of them reads a document.
-const STAGES: [Stage; 3] = [
+const STAGES: [Stage; 6] = [
     Stage { binary: BINARY, arguments: &["status"], request: "", document: "", prepare },
     Stage { binary: BINARY, arguments: &["flip", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["try", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["commit", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["rollback", "--dry-run"], request: "", document: "", prepare },
     Stage { binary: BINARY, arguments: &["repair", "--dry-run"], request: "", document: "", prepare },
 ];
 
