@@ -50,26 +50,28 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
         None => {}
     }
     let mut changed = !plan.changes.is_empty();
-    let mut failed = None;
+    let (mut failed, mut after) = (None, None);
     if !dry_run {
         match flip::make(&machine, &plan) {
-            Ok(tables) => {
+            Ok(flipped) => {
                 // Of the other slot, which now is not active, and of this one, from which the next trial will begin.
                 for slot in [booted.other(), booted] {
-                    match trial::disarm(&machine, &tables, slot) {
+                    match trial::disarm(&machine, &flipped, slot) {
                         Ok(removed) => changed |= removed,
                         Err(Failure::Undone(error) | Failure::Stays(error)) => failed = Some(error),
                     }
                 }
                 if let Some(image) = active.image(&machine, booted) {
-                    machine.records.accept(common, &image.sha256)?;
+                    failed = failed.or(machine.records.accept(common, &image.sha256).err());
                 }
+                after = Some(flipped);
             }
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
         }
     }
-    let mut report = machine.report(&Tables::read(&machine.disk)?, changed, Content::Recorded)?;
+    let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
+    let mut report = machine.report(left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
     if dry_run {
         (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
     }
@@ -106,11 +108,12 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
         }
         match trial {
             // It was not booted, so nothing is known about it.
-            None | Some(Trial { state: State::Armed, .. }) => machine.records.set_trial(common, None)?,
+            None | Some(Trial { state: State::Armed, .. }) if failed.is_some() => {}
+            None | Some(Trial { state: State::Armed, .. }) => failed = machine.records.set_trial(common, None).err(),
             Some(Trial { image, .. }) => {
                 let image = image.exit(Exit::Software, || "a trial that was booted is recorded")?;
                 pipe.note(format_args!("slot {active} boots next; version {} is not tried again", image.version));
-                machine.records.reject(common, image)?;
+                failed = machine.records.reject(common, image).err().or(failed);
             }
         }
     }

@@ -112,8 +112,12 @@ impl Machine {
                 intact,
             })
         };
+        let mut trial_unknown = None;
         let (mut a, mut b) = (list(Slot::A)?, list(Slot::B)?);
-        let trial = trial::find(self, tables)?;
+        let trial = trial::find(self, tables).unwrap_or_else(|error| {
+            trial_unknown = Some(format!("{error:#}"));
+            None
+        });
         if let Some(Trial { slot, state: State::Failed, .. }) = &trial {
             let of = if *slot == Slot::A { &mut a } else { &mut b };
             of.rejected = of.rejected.map(|_| true);
@@ -128,6 +132,7 @@ impl Machine {
             faults.push(format!("{why}; it may be that nothing boots"));
             missing.push(Missing { key: "next".into(), reason: why.into() });
         }
+        missing.extend(trial_unknown.map(|reason| Missing { key: "trial".into(), reason }));
         let booted = self.booted(tables);
         if let Err(reason) = &booted {
             missing.push(Missing { key: "booted".into(), reason: reason.clone() });

@@ -87,7 +87,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
             #[cfg(not(debug_assertions))]
             let made = trial::arm(&machine, arming, other);
             match made {
-                Ok(()) => machine.records.set_trial(common, Some(tried))?,
+                Ok(()) => failed = machine.records.set_trial(common, Some(tried)).err(),
                 Err(Failure::Undone(error)) => {
                     machine.records.set_trial(common, before)?;
                     return Err(error);
@@ -96,7 +96,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
             }
         }
     }
-    let mut report = machine.report(&Tables::read(&machine.disk)?, !is_armed, Content::Recorded)?;
+    let mut report = machine.report(&tables, !is_armed, Content::Recorded)?;
     if options.dry_run {
         (report.trial, report.trial_state) = (Some(plan.target), Some(State::Armed));
     }
