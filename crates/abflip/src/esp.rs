@@ -87,10 +87,12 @@ impl Mounted {
     }
 
     /// Puts the loader on both partitions, durably.
-    pub fn install(mut self) -> anyhow::Result<()> {
+    pub fn install(self) -> anyhow::Result<()> {
         self.put(1, DEFAULT)?;
         self.put(2, TRIAL)?;
-        for directory in self.directories.drain(..).rev() {
+        let Mounted { directories, loader, .. } = self;
+        drop(loader); // which else keeps its file system busy
+        for directory in directories.into_iter().rev() {
             umount(&directory).map_err(io::Error::from).exit(Exit::Io, || format!("unmounting {}", directory.display()))?;
         }
         Ok(())
@@ -112,7 +114,7 @@ impl Mounted {
         )))
     }
 
-    fn put(&mut self, which: usize, file: &str) -> anyhow::Result<()> {
+    fn put(&self, which: usize, file: &str) -> anyhow::Result<()> {
         let directory = &self.directories[which];
         let path = directory.join(file);
         let failed = |error| io_error(error, Exit::of_write, format_args!("copying the slot's loader to {file}"));

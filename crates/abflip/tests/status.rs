@@ -26,7 +26,7 @@ fn all_of_it() {
             json!({
                 "schema": 1, "changed": false, "disk": disk, "firmware": firmware,
                 "a": {"partuuid": A, "partition": roots[0]},
-                "b": {"partuuid": B, "partition": roots[1], "version": 7, "sha256": "00"},
+                "b": {"partuuid": B, "partition": roots[1], "version": 7, "sha256": "00", "rejected": false},
                 "booted": "a", "next": "a",
                 "table": {
                     "sector_bytes": 512, "protective_mbr": true, "primary": true, "backup": true, "agree": true,
