@@ -46,7 +46,7 @@ impl BootOnce {
             let first = disk.read(start + sector * SECTOR, SECTOR as usize)?;
             let Some(patch) = (0..first.len() - 24).step_by(4).find(|&at| word(&first, at) == PATCH_MAGIC) else { continue };
             let sectors = half(&first, patch + 8);
-            if sectors > SECTORS_MAX || (sector + u64::from(sectors)) * SECTOR > length {
+            if !(1..=SECTORS_MAX).contains(&sectors) || (sector + u64::from(sectors)) * SECTOR > length {
                 continue;
             }
             let loader = disk.read(start + sector * SECTOR, usize::from(sectors) * SECTOR as usize)?;

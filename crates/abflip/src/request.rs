@@ -108,9 +108,8 @@ Example: a new version, tried
 Reads no document: standard input is left alone. Refuses in a slot that is not
 on trial; does nothing in one that has committed. Writes the section slots.
 
-Example: what labtools-trial.service does
-  for check in /etc/labtools/health.d/*; do $check || reboot; done
-  abflip commit")]
+Example: by hand; at boot, commit-trial does it
+  if my-check; then abflip commit; else abflip rollback; reboot; fi")]
     Commit {
         /// Say what would be done, and write nothing
         #[arg(long)]
