@@ -9,13 +9,13 @@
 //!
 //! Whatever ends it, the other slot was not touched, and this one is complete or has no record.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
 use jsonpipe::progress::Progress;
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, timestamp};
 use manifest::{Host, Keys, Kind, Signature, Signed, SlotField, SlotFieldKind};
 
 use crate::TOOL;
@@ -39,7 +39,7 @@ const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 /// Writes an image, verified; in a dry run checks all that can be checked without it.
 pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
     let host = manifest(common, options)?;
-    check_model(common, &host)?;
+    manifest::check_model(common, &host.models, &format!("write {}", host.name))?;
     let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
@@ -118,20 +118,6 @@ fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
         return Err(Exit::Data.error(format_args!("reading {}: longer than {limit} bytes", path.display())));
     }
     Ok(bytes)
-}
-
-fn check_model(common: &Common, host: &Host) -> anyhow::Result<()> {
-    if host.models.is_empty() {
-        return Ok(());
-    }
-    let file = common.path("/sys/class/dmi/id/product_name");
-    let model = fs::read_to_string(&file).exit(Exit::Config, || format!("reading this machine's model in {}", file.display()))?;
-    let model = model.trim();
-    if host.models.iter().any(|known| known == model) {
-        return Ok(());
-    }
-    let (name, models) = (&host.name, host.models.join(", "));
-    Err(Exit::Data.error(format_args!("refusing to write {name}: this machine is a {model}, the image is for {models}")))
 }
 
 /// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there is none.

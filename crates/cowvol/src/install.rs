@@ -100,17 +100,7 @@ fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -
         let format = manifest.format.as_str();
         return Err(Exit::Data.error(format_args!("image.manifest: a {format} image; a base is qcow2, see qemu-img convert")));
     }
-    if manifest.models.is_empty() {
-        return Ok(());
-    }
-    let file = common.path("/sys/class/dmi/id/product_name");
-    let model = fs::read_to_string(&file).exit(Exit::Config, || format!("reading this machine's model in {}", file.display()))?;
-    let model = model.trim();
-    if manifest.models.iter().any(|known| known == model) {
-        return Ok(());
-    }
-    let (name, models) = (&manifest.name, manifest.models.join(", "));
-    Err(Exit::Data.error(format_args!("refusing to install {name}: this machine is a {model}, the image is for {models}")))
+    manifest::check_model(common, &manifest.models, &format!("install {}", manifest.name))
 }
 
 /// What bases.ini says now, and what it is to say.

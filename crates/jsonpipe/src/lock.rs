@@ -20,7 +20,8 @@ const DIRECTORY: &str = "/run/labtools";
 const PATIENCE: Duration = Duration::from_secs(5);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when another process holds it, with `why`: who that is, and the way out.
+/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when another process holds it, with
+/// `why`: who that is, and the way out.
 pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
     match attempt(common, path)? {
         Some(file) => Ok(file),

@@ -11,10 +11,12 @@ pub mod blocks;
 mod description;
 mod host;
 mod key;
+mod model;
 
 pub use description::{Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, Program, is_name};
 pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
+pub use model::check_model;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Exit, ExitContext};
