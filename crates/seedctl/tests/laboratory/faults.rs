@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "figures")]
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -49,9 +50,15 @@ fn a_tracker_that_is_late_or_away_for_a_while_only_costs_time() {
     let offered = Offered::new(7, noise(12 * MIB, 21), ANNOUNCE);
     offered.store(&swarm.campus.path("server"), &swarm.key());
     let document = offered.document(&swarm.key());
-    // The clients first.
-    let getting = swarm.start("b1-h1", &["get"], &document);
-    wait_until("aria2 is up", || swarm.path("b1-h1", "run/labtools/aria2.secret").exists());
+    // The clients first, and the tracker when they said that it is not there.
+    let mut getting = swarm.start("b1-h1", &["get"], &document);
+    let mut told = BufReader::new(getting.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("waiting for the tracker http://10.0.0.2:6969/announce: Connection refused") {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).unwrap(), 0, "it ended without a word about the tracker");
+    }
+    getting.stderr = Some(told.into_inner());
     swarm.start_tracker();
     swarm.publish(&offered);
     // In the middle it goes, with all that it knew.
@@ -59,7 +66,6 @@ fn a_tracker_that_is_late_or_away_for_a_while_only_costs_time() {
     swarm.kill_tracker();
     swarm.start_tracker();
     let ended = ended(getting);
-    assert!(ended.stderr.contains("waiting for the tracker http://10.0.0.2:6969/announce: Connection refused"), "{ended:?}");
     ended.transfer();
     swarm.assert_arrived("b1-h1", &offered);
 }
