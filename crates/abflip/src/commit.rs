@@ -28,7 +28,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     let booted = machine.booted(&tables).map_err(|why| refuse(&why, "boot the slot that is on trial"))?;
     let trial = trial::find(&machine, &tables)?;
     let target = flip::Options { active: Some(booted), no_repair: false, dry_run };
-    let plan = flip::plan("commit", &machine, &tables, target)?;
+    let plan = flip::plan(common, "commit", &machine, &tables, target)?;
     let active =
         Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
     let flips = active.slot != booted;

@@ -7,14 +7,16 @@
 //! All of that is mounted in a mount namespace of this process, which nobody else sees, and which ends with it.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
+use sha2::{Digest, Sha256};
 
+use crate::digest::hex;
 use crate::disk::{Access, Disk};
 use crate::target::{self, Place};
 
@@ -41,34 +43,12 @@ impl Mounted {
     /// Mounts the slot's root, its own system partition, and the visible one, and checks that the loader is there and has room on
     /// both. Status 77 without root, 78 when the kernel or the slot is not as it should be, 73 when there is no room.
     pub fn open(common: &Common, disk: &Disk, [root, own, visible]: [Place; 3], access: Access) -> anyhow::Result<Mounted> {
-        let private = unshare(CloneFlags::CLONE_NEWNS)
-            .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>));
-        private.map_err(|error| io_error(error.into(), |_| Exit::NoPermission, "making a mount namespace: needs root"))?;
-        let flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        let wanted = match access {
-            Access::Read => flags | MsFlags::MS_RDONLY,
-            Access::Write => flags,
-        };
-        let mut directories = Vec::new();
-        for (name, place, kind, flags, options) in [
-            ("root", root, "ext4", flags | MsFlags::MS_RDONLY, "noload"), // nothing may write to it, not even its journal
-            ("own", own, "vfat", wanted, ""),
-            ("visible", visible, "vfat", wanted, ""),
-        ] {
-            let number = place.number;
-            let (device, _) = target::partition(common, disk, place)?.exit(Exit::Config, || {
-                let path = disk.path().display();
-                format!(
-                    "finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)"
-                )
-            })?;
-            let directory = common.path(MOUNTS).join(name);
-            atomic::create_directory(&directory, 0o700)?;
-            mount(Some(&device), &directory, Some(kind), flags, Some(options)).map_err(|error| {
-                io_error(error.into(), |_| Exit::Config, format_args!("mounting {}, which should be {kind}", device.display()))
-            })?;
-            directories.push(directory);
-        }
+        unshare_mounts()?;
+        let directories = vec![
+            mounted(common, disk, root, "root", Access::Read)?,
+            mounted(common, disk, own, "own", access)?,
+            mounted(common, disk, visible, "visible", access)?,
+        ];
         let path = directories[0].join(LOADER);
         let refuse = |why: &str| Exit::Config.error(format_args!("reading the slot's /{LOADER}: {why}; write another image"));
         let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}"));
@@ -86,16 +66,16 @@ impl Mounted {
         Ok(mounted)
     }
 
-    /// Puts the loader on both partitions, durably.
-    pub fn install(self) -> anyhow::Result<()> {
+    /// Puts the loader on both partitions, durably; its digest, in lower-case hex.
+    pub fn install(self) -> anyhow::Result<String> {
         self.put(1, DEFAULT)?;
         self.put(2, TRIAL)?;
+        let sha256 = self.rewound().and_then(|()| sha256(&self.loader));
+        let sha256 = sha256.exit(Exit::Io, || format!("reading the slot's /{LOADER}"))?;
         let Mounted { directories, loader, .. } = self;
         drop(loader); // which else keeps its file system busy
-        for directory in directories.into_iter().rev() {
-            umount(&directory).map_err(io::Error::from).exit(Exit::Io, || format!("unmounting {}", directory.display()))?;
-        }
-        Ok(())
+        directories.into_iter().rev().try_for_each(|directory| unmount(&directory))?;
+        Ok(sha256)
     }
 
     /// Whether the loader has room beside what is there, or in its place: both are of nobody's use.
@@ -168,8 +148,63 @@ impl Mounted {
     }
 
     fn rewound(&self) -> io::Result<()> {
-        use std::io::Seek;
         (&self.loader).rewind()
+    }
+}
+
+/// The digest of what firmware starts from an EFI system partition, in lower-case hex; `None` when there is nothing. Status 77 without
+/// root, 78 when it cannot be mounted.
+pub fn default_loader(common: &Common, disk: &Disk, partition: Place) -> anyhow::Result<Option<String>> {
+    unshare_mounts()?;
+    let directory = mounted(common, disk, partition, "own", Access::Read)?;
+    let found = match File::open(directory.join(DEFAULT)) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        file => file.and_then(|file| sha256(&file)).map(Some),
+    };
+    let number = partition.number;
+    let found = found.map_err(|error| io_error(error, |_| Exit::Io, format_args!("reading {DEFAULT} of partition {number}")))?;
+    unmount(&directory)?;
+    Ok(found)
+}
+
+/// What this process mounts from here on, nobody else sees.
+fn unshare_mounts() -> anyhow::Result<()> {
+    let private = unshare(CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>));
+    private.map_err(|error| io_error(error.into(), |_| Exit::NoPermission, "making a mount namespace: needs root"))
+}
+
+/// Mounts a partition: `root`, or an EFI system partition under another name. Where that is.
+fn mounted(common: &Common, disk: &Disk, place: Place, name: &str, access: Access) -> anyhow::Result<PathBuf> {
+    // Nothing may write to a root, not even its journal.
+    let (kind, options) = if name == "root" { ("ext4", "noload") } else { ("vfat", "") };
+    let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+    flags.set(MsFlags::MS_RDONLY, access == Access::Read);
+    let number = place.number;
+    let (device, _) = target::partition(common, disk, place)?.exit(Exit::Config, || {
+        let path = disk.path().display();
+        format!("finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)")
+    })?;
+    let directory = common.path(MOUNTS).join(name);
+    atomic::create_directory(&directory, 0o700)?;
+    mount(Some(&device), &directory, Some(kind), flags, Some(options)).map_err(|error| {
+        io_error(error.into(), |_| Exit::Config, format_args!("mounting {}, which should be {kind}", device.display()))
+    })?;
+    Ok(directory)
+}
+
+fn unmount(directory: &Path) -> anyhow::Result<()> {
+    umount(directory).map_err(io::Error::from).exit(Exit::Io, || format!("unmounting {}", directory.display()))
+}
+
+fn sha256(mut file: &File) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex(&hash.finalize())),
+            length => hash.update(&piece[..length]),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
-//! The boot-once area of the extlinux in a slot: where it is, what it says, and what makes it say something else.
+//! The extlinux in a slot: whether it is whole, where its boot-once area is, what that says, and what makes it say something else.
 //!
-//! It is found the way the machine finds it: the slot's first sector points to ldlinux.sys, which points to its two boot-once
-//! sectors (libinstaller/syslxint.h of Syslinux 6.04). So these are the sectors that extlinux is going to read, wherever in the
+//! It is found the way the machine finds it: gptmbr starts the slot's first sector, which points to ldlinux.sys, which points to its
+//! two boot-once sectors (libinstaller/syslxint.h of Syslinux 6.04). So these are the sectors that extlinux is going to read, wherever in the
 //! file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need a mount and the name, and tells
 //! what the file system has, which an extlinux that was copied there without being installed does not.
 
@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use crate::adv;
 use crate::disk::Disk;
+use crate::target::Place;
 use crate::writes::Change;
 
 /// Pointers are in sectors of 512 bytes, from the start of the partition, whatever the disk has.
@@ -20,25 +21,24 @@ const SECTORS_MAX: u16 = 512;
 /// A directory's name is not longer.
 const DIRECTORY_MAX: usize = 256;
 
-/// The boot-once area of a slot.
+/// An extlinux that is whole.
 #[derive(Debug)]
-pub struct BootOnce {
-    /// Where its two copies are, in bytes, on the disk.
-    copies: [u64; 2],
-    /// The copy that counts.
-    content: Vec<u8>,
-    /// Whether the other one says the same.
-    agree: bool,
-    /// The directory that extlinux was installed in, as seen below the slot's root.
+pub struct Extlinux {
+    partition: Place,
+    /// The sectors of its boot-once area, counted within the partition.
+    area: [u64; 2],
+    /// The directory that it was installed in, as seen below the slot's root.
     pub directory: PathBuf,
 }
 
-impl BootOnce {
-    /// Finds it in the partition that begins at `start` and is `length` bytes long. The inner error says, in words, why it cannot
-    /// be; status 74 when the disk cannot be read.
-    pub fn find(disk: &Disk, start: u64, length: u64) -> anyhow::Result<Result<BootOnce, String>> {
+impl Extlinux {
+    /// Finds the one of a partition. The inner error says, in words, why gptmbr could not start it; status 74 when the disk cannot be
+    /// read.
+    pub fn find(disk: &Disk, partition: Place) -> anyhow::Result<Result<Extlinux, String>> {
+        let Place { start_bytes: start, size_bytes: length, .. } = partition;
         let boot_sector = disk.read(start, SECTOR as usize)?;
-        for at in 0..boot_sector.len() - 4 {
+        let ends = if is_program(&boot_sector) { boot_sector.len() - 4 } else { 0 };
+        for at in 0..ends {
             let sector = u64::from(word(&boot_sector, at));
             if sector == 0 || sector >= length / SECTOR {
                 continue;
@@ -50,12 +50,48 @@ impl BootOnce {
                 continue;
             }
             let loader = disk.read(start + sector * SECTOR, usize::from(sectors) * SECTOR as usize)?;
-            let Some(area) = pointed_to(&loader, patch, at) else { continue };
-            return read(disk, start, length, area);
+            if let Some((area, directory)) = pointed_to(&loader, patch, at) {
+                return Ok(Ok(Extlinux { partition, area, directory }));
+            }
         }
         Ok(Err("no extlinux is installed in it, in one piece; see extlinux(1), --install".into()))
     }
 
+    /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when the disk cannot be read.
+    pub fn boot_once(&self, disk: &Disk) -> anyhow::Result<Result<BootOnce, String>> {
+        let Place { start_bytes: start, size_bytes: length, .. } = self.partition;
+        let sectors = self.area;
+        if sectors[0] == sectors[1] || sectors.iter().any(|&sector| sector == 0 || sector >= length / SECTOR) {
+            return Ok(Err("its extlinux has no boot-once area; install it again".into()));
+        }
+        let copies = sectors.map(|sector| start + sector * SECTOR);
+        let first = disk.read(copies[0], adv::BYTES)?;
+        let second = disk.read(copies[1], adv::BYTES)?;
+        let agree = first == second;
+        let Some(content) = [first, second].into_iter().find(|copy| adv::is_consistent(copy)) else {
+            return Ok(Err("its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".into()));
+        };
+        Ok(Ok(BootOnce { copies, content, agree }))
+    }
+}
+
+/// Whether a boot sector is one that gptmbr starts, and that begins with a jump, as those of Syslinux do: not what is left of one.
+fn is_program(boot_sector: &[u8]) -> bool {
+    boot_sector[0] == 0xeb && boot_sector.ends_with(&[0x55, 0xaa])
+}
+
+/// The boot-once area of an extlinux.
+#[derive(Debug)]
+pub struct BootOnce {
+    /// Where its two copies are, in bytes, on the disk.
+    copies: [u64; 2],
+    /// The copy that counts.
+    content: Vec<u8>,
+    /// Whether the other one says the same.
+    agree: bool,
+}
+
+impl BootOnce {
     /// The label that is started once.
     pub fn label(&self) -> Option<&[u8]> {
         adv::boot_once(&self.content)
@@ -93,25 +129,6 @@ fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64;
     let directory = loader.get(field(1)..field(1) + field(2).min(DIRECTORY_MAX))?;
     let directory = directory.split(|&byte| byte == 0).next()?;
     Some((sectors, PathBuf::from(String::from_utf8_lossy(directory).into_owned())))
-}
-
-fn read(
-    disk: &Disk,
-    start: u64,
-    length: u64,
-    (sectors, directory): ([u64; 2], PathBuf),
-) -> anyhow::Result<Result<BootOnce, String>> {
-    if sectors[0] == sectors[1] || sectors.iter().any(|&sector| sector == 0 || sector >= length / SECTOR) {
-        return Ok(Err("its extlinux has no boot-once area; install it again".into()));
-    }
-    let copies = sectors.map(|sector| start + sector * SECTOR);
-    let first = disk.read(copies[0], adv::BYTES)?;
-    let second = disk.read(copies[1], adv::BYTES)?;
-    let agree = first == second;
-    let Some(content) = [first, second].into_iter().find(|copy| adv::is_consistent(copy)) else {
-        return Ok(Err("its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".into()));
-    };
-    Ok(Ok(BootOnce { copies, content, agree, directory }))
 }
 
 /// What is said against a configuration of extlinux that has no such label with the partition of that name, or `None`.

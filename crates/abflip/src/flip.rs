@@ -17,10 +17,10 @@ use crate::gpt::Tables;
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::report::State;
-use crate::request::Slot;
+use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
 use crate::writes::{self, Change, Failure};
-use crate::{heal, lock, trial};
+use crate::{heal, loader, lock, trial};
 
 /// The flags of `flip`.
 #[derive(Clone, Copy, Debug)]
@@ -40,7 +40,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
     let tables = Tables::read(&machine.disk)?;
-    let plan = plan("flip", &machine, &tables, options)?;
+    let plan = plan(common, "flip", &machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
         pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
     }
@@ -121,7 +121,7 @@ pub struct Plan {
 
 /// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
 /// `verb` is what is refused then.
-pub fn plan(verb: &str, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
+pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
     let path = machine.disk.path().display();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}; {way_out}"));
     let repair = "run abflip repair";
@@ -163,6 +163,12 @@ pub fn plan(verb: &str, machine: &Machine, tables: &Tables, options: Options) ->
     }
     if machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
         return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
+    }
+    // A trial by UEFI brings the loader itself.
+    if (verb, machine.slots.firmware) != ("try", Firmware::Uefi)
+        && let Some(why) = loader::fault(common, machine, tables, (primary, &places), target)?
+    {
+        return Err(Exit::Config.error(format_args!("refusing to {verb} {path}: {why}")));
     }
     let toggles = places.toggles(primary, target, tables.sector_bytes);
     let [(sector, toggles)] = toggles.as_slice() else {

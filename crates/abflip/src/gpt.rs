@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::disk::Disk;
 use crate::neutral::ENTRY_BYTES;
+use crate::target::Place;
 
 /// Eight times what anybody makes; as many bytes as can be read without a thought.
 const ENTRIES_MAX: u32 = 1024;
@@ -185,6 +186,13 @@ impl Table {
     /// The used entries with their index, from 0. There may be gaps between them.
     pub fn used(&self) -> impl Iterator<Item = (usize, &GPTPartitionEntry)> {
         self.entries.iter().enumerate().filter(|(_, entry)| entry.is_used())
+    }
+
+    /// Where the partition of an entry, from 0, is on the disk.
+    pub fn place(&self, index: usize, sector_bytes: u64) -> Place {
+        let (first, last) = (self.entries[index].starting_lba, self.entries[index].ending_lba);
+        let size_bytes = (last - first + 1) * sector_bytes;
+        Place { number: index as u32 + 1, start_bytes: first * sector_bytes, size_bytes }
     }
 
     /// The entries in a sector of the array, from 0; whole ones.

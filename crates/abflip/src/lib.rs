@@ -16,6 +16,7 @@ mod extlinux;
 mod flip;
 pub mod gpt;
 mod heal;
+mod loader;
 mod lock;
 mod machine;
 pub mod neutral;

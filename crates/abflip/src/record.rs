@@ -35,6 +35,9 @@ pub struct Record {
     pub size_bytes: u64,
     /// What was patched after the copy, or may be later: left out of the digest by putting the shipped bytes in its place.
     pub masked: Vec<Masked>,
+    /// The digest of the loader that `try` took from it and put on the slot's own EFI system partition, in lower-case hex.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loader_sha256: Option<String>,
     /// When it was verified (RFC 3339).
     pub verified_at: String,
 }
@@ -129,6 +132,18 @@ impl Records {
         self.write(common)
     }
 
+    /// The loader of the image in a slot was put on the slot's own EFI system partition. Durably.
+    pub fn set_loader(&mut self, common: &Common, slot: Slot, sha256: String) -> anyhow::Result<()> {
+        let record = match slot {
+            Slot::A => self.a.as_mut(),
+            Slot::B => self.b.as_mut(),
+        };
+        if let Some(record) = record {
+            record.loader_sha256 = Some(sha256);
+        }
+        self.write(common)
+    }
+
     /// The trial, if it is one of this disk.
     pub fn trial(&self, disk_guid: Uuid) -> Option<&Tried> {
         self.trial.as_ref().filter(|trial| trial.disk_guid == disk_guid)
@@ -207,6 +222,7 @@ mod tests {
             sha256: "00".into(),
             size_bytes: 4096,
             masked: vec![Masked { offset_bytes: 1144, shipped: "00ff".into() }],
+            loader_sha256: None,
             verified_at: "2026-11-23T00:00:00Z".into(),
         };
         Records::read(&common).unwrap().set(&common, Slot::B, Some(record.clone())).unwrap();

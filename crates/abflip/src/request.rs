@@ -69,8 +69,9 @@ Example: from the server, verified on the way in and once more on the disk
     #[command(after_help = "\
 Reads no document: standard input is left alone. Refuses, before it writes
 anything, unless both copies of the table are valid, both slots stand in one
-sector of it, exactly one of them is marked, and abflip write has written and
-verified the slot that is to boot. Writes the section slots.
+sector of it, exactly one of them is marked, abflip write has written and
+verified the slot that is to boot, and something starts that slot: by UEFI only
+abflip try puts that there. Writes the section slots.
 
 Example: go back to the slot that is running
   abflip flip --active a")]

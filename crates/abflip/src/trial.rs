@@ -13,7 +13,7 @@ use jsonpipe::{Common, Exit, io_error};
 use crate::disk::Access;
 use crate::efi::SystemPartition;
 use crate::esp::Mounted;
-use crate::extlinux::{self, BootOnce};
+use crate::extlinux::{self, BootOnce, Extlinux};
 use crate::gpt::{Table, Tables};
 use crate::machine::{Machine, either};
 use crate::record::{Image, Tried};
@@ -60,12 +60,7 @@ impl<'a> Active<'a> {
     }
 
     fn place(&self, index: usize) -> Place {
-        let entry = &self.table.entries[index];
-        Place {
-            number: index as u32 + 1,
-            start_bytes: entry.starting_lba * self.sector_bytes,
-            size_bytes: (entry.ending_lba - entry.starting_lba + 1) * self.sector_bytes,
-        }
+        self.table.place(index, self.sector_bytes)
     }
 
     /// Where the firmware finds the trial's loader: the active slot's EFI system partition.
@@ -80,9 +75,12 @@ impl<'a> Active<'a> {
         }
     }
 
-    fn boot_once(&self, machine: &Machine) -> anyhow::Result<Result<BootOnce, String>> {
-        let place = self.place(self.places.root(self.slot));
-        BootOnce::find(&machine.disk, place.start_bytes, place.size_bytes)
+    /// The slot's extlinux, and its boot-once area.
+    fn boot_once(&self, machine: &Machine) -> anyhow::Result<Result<(Extlinux, BootOnce), String>> {
+        match Extlinux::find(&machine.disk, self.place(self.places.root(self.slot)))? {
+            Ok(extlinux) => Ok(extlinux.boot_once(&machine.disk)?.map(|found| (extlinux, found))),
+            Err(why) => Ok(Err(why)),
+        }
     }
 }
 
@@ -100,8 +98,8 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
     let image = active.image(machine, other);
     let is_armed = match machine.slots.firmware {
         Firmware::Bios => {
-            let found = active.boot_once(machine)?.ok();
-            found.as_ref().and_then(BootOnce::label) == Some(label(other).as_bytes())
+            let found = active.boot_once(machine)?;
+            found.is_ok_and(|(_, found)| found.label() == Some(label(other).as_bytes()))
         }
         // Another disk's machine has variables of its own.
         Firmware::Uefi => booted.is_some() && machine.variables.is_armed(&active.visible())?,
@@ -131,10 +129,11 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
     let refuse = |why: String| Exit::Config.error(format_args!("refusing to try slot {other} of {path}: {why}"));
     match machine.slots.firmware {
         Firmware::Bios => {
-            let found = active.boot_once(machine)?.map_err(|why| refuse(format!("slot {slot}: {why}")))?;
+            let found = active.boot_once(machine)?;
+            let (extlinux, found) = found.map_err(|why| refuse(format!("slot {slot}: {why}")))?;
             if machine.booted(tables) == Ok(slot) {
                 // Without the label extlinux would wait at its prompt for somebody to come.
-                let file = common.path(found.directory.join("extlinux.conf"));
+                let file = common.path(extlinux.directory.join("extlinux.conf"));
                 let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", file.display()));
                 let text = fs::read_to_string(&file).map_err(failed)?;
                 if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
@@ -163,21 +162,23 @@ pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
     Ok(match machine.slots.firmware {
         Firmware::Bios => {
             let found = active.boot_once(machine)?.ok();
-            found.and_then(|found| found.changes(Some(&label(active.slot.other())))).is_some_and(|changes| changes.is_empty())
+            found.and_then(|(_, found)| found.changes(Some(&label(active.slot.other())))).is_some_and(|changes| changes.is_empty())
         }
         Firmware::Uefi => true,
     })
 }
 
-/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not.
-pub fn arm(machine: &Machine, arming: Arming, other: Slot) -> Result<(), Failure> {
+/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not; but for the records, which say
+/// then what is on the slot's EFI system partition, by UEFI.
+pub fn arm(common: &Common, machine: &mut Machine, arming: Arming, other: Slot) -> Result<(), Failure> {
     match arming {
         Arming::Bios(found) => {
             let changes = found.changes(Some(&label(other))).unwrap_or_default(); // prepare() has seen that there is room
             writes::make(&machine.disk, &changes, || Ok(()))
         }
         Arming::Uefi(mounted, visible) => {
-            mounted.install().map_err(Failure::Undone)?;
+            let installed = mounted.install().and_then(|sha256| machine.records.set_loader(common, other, sha256));
+            installed.map_err(Failure::Undone)?;
             machine.variables.arm(&visible).map_err(|error| match machine.variables.disarm() {
                 Ok(_) => Failure::Undone(error),
                 Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
@@ -192,7 +193,7 @@ pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Fail
     let Some(active) = Active::of(machine, tables).map(|active| Active { slot: of, ..active }) else { return Ok(false) };
     match machine.slots.firmware {
         Firmware::Bios => {
-            let Ok(found) = active.boot_once(machine).map_err(Failure::Undone)? else { return Ok(false) };
+            let Ok((_, found)) = active.boot_once(machine).map_err(Failure::Undone)? else { return Ok(false) };
             // Another label is somebody else's.
             if found.label().is_some_and(|found| found != label(of.other()).as_bytes()) {
                 return Ok(false);

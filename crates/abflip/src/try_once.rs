@@ -41,7 +41,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
     let found = Active::of(&machine, &tables);
     let other = found.as_ref().map_or(Slot::B, |active| active.slot.other());
     let target = flip::Options { active: Some(other), no_repair: true, dry_run: options.dry_run };
-    let plan = flip::plan("try", &machine, &tables, target)?;
+    let plan = flip::plan(common, "try", &machine, &tables, target)?;
     let active = found.exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
     let image = active.image(&machine, other).exit(Exit::Software, || "a slot that can be flipped to has a record")?;
     let trial = trial::find(&machine, &tables)?;
@@ -82,10 +82,10 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
             let made = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "commit-at-once") {
                 flip::make(&machine, &plan).map(drop)
             } else {
-                trial::arm(&machine, arming, other)
+                trial::arm(common, &mut machine, arming, other)
             };
             #[cfg(not(debug_assertions))]
-            let made = trial::arm(&machine, arming, other);
+            let made = trial::arm(common, &mut machine, arming, other);
             match made {
                 Ok(()) => failed = machine.records.set_trial(common, Some(tried)).err(),
                 Err(Failure::Undone(error)) => {

@@ -144,12 +144,7 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
         _ => {}
     }
     let index = places.root(slot);
-    let (first, last) = (table.entries[index].starting_lba, table.entries[index].ending_lba);
-    let place = Place {
-        number: index as u32 + 1,
-        start_bytes: first * tables.sector_bytes,
-        size_bytes: (last - first + 1) * tables.sector_bytes,
-    };
+    let place = table.place(index, tables.sector_bytes);
     let (partuuid, other) = (machine.partuuid(slot), machine.partuuid(next));
     Ok(Chosen { slot, partuuid, disk_guid: table.disk_guid(), place, other })
 }
@@ -235,6 +230,7 @@ fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: 
         sha256: host.sha256.to_string(),
         size_bytes: host.size_bytes,
         masked: masked.collect::<anyhow::Result<_>>()?,
+        loader_sha256: None,
         verified_at: timestamp::rfc3339(SystemTime::now()),
     };
     let (disk, start) = target.disk();

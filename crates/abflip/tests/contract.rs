@@ -12,7 +12,7 @@ use jsonpipe::testkit::{self, Stage};
 use machine::{BINARY, Machine, bios};
 
 fn prepare(root: &Path) {
-    Machine::at(root, 512, &bios()).install_extlinux();
+    Machine::at(root, 512, &bios()).configure_extlinux();
 }
 
 /// None of them reads a document.

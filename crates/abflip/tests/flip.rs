@@ -91,6 +91,20 @@ fn what_is_refused_is_refused_before_anything_is_written() {
     machine.refused(&["flip"], 78, "no verified write of slot b is recorded");
     fs::write(&records, text.replace("\"schema\":1", "\"schema\":2")).unwrap();
     machine.refused(&["flip"], 78, "slots.json; remove it, and write the slots again: not of schema 1");
+    // Written, verified, and nothing that starts it: no boot sector, one that is none, half of a loader, none at all.
+    for (at, bytes) in [(510, &[0, 0][..]), (0, &[0]), (65 * 512, b"x"), (282, &[0; 4])] {
+        let machine = Machine::new();
+        machine.poke(2 * PARTITION + at, bytes);
+        machine.refused(&["flip"], 78, "refusing to flip");
+        machine.refused(&["flip"], 78, "nothing starts slot b: no extlinux is installed in it, in one piece; see extlinux(1)");
+        machine.put_extlinux(2 * PARTITION);
+        assert_eq!(machine.slots(&["flip"])["next"], "b");
+    }
+    // By UEFI what starts it comes by a trial.
+    let machine = Machine::with(512, &uefi());
+    let recorded = fs::read_to_string(machine.root().join("var/lib/labtools/slots.json")).unwrap();
+    fs::write(machine.root().join("var/lib/labtools/slots.json"), recorded.replace("\"loader_sha256\":\"0e\",", "")).unwrap();
+    machine.refused(&["flip"], 78, "nothing starts slot b: its EFI system partition, 2, does not have its loader; run abflip try");
     // Marks.
     for (bits, words) in [([4, 4], "more than one partition is marked; run abflip repair"), ([0, 0], "no slot is marked")] {
         let mut partitions = bios();
@@ -320,6 +334,8 @@ fn the_rest_of_the_disk_is_not_touched() {
     let mut noise = vec![0; 4 * PARTITION as usize];
     File::open("/dev/urandom").unwrap().read_exact(&mut noise).unwrap();
     File::options().write(true).open(machine.disk()).unwrap().write_all_at(&noise, PARTITION).unwrap();
+    machine.put_extlinux(2 * PARTITION);
+    let before = machine.bytes();
     machine.slots(&["flip"]);
-    assert!(machine.bytes()[PARTITION as usize..][..noise.len()] == noise);
+    assert!(machine.bytes()[PARTITION as usize..][..noise.len()] == before[PARTITION as usize..][..noise.len()]);
 }

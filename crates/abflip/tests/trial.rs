@@ -10,10 +10,10 @@ use machine::stepped::killed_before;
 use machine::{Machine, PARTITION, bios, uefi};
 use serde_json::Value;
 
-/// A machine with an extlinux in slot a, which runs; both slots are written.
+/// A machine that runs slot a, whose extlinux knows how to start either; both slots are written.
 fn tryable() -> Machine {
     let machine = Machine::new();
-    machine.install_extlinux();
+    machine.configure_extlinux();
     machine
 }
 
@@ -185,8 +185,19 @@ fn what_is_refused_is_refused_before_anything_is_written() {
     machine.poke(PARTITION + 65 * 512, &[0]);
     assert_eq!(trial(&machine.slots(&["try"])), ("b", "armed"));
 
+    // A slot that nothing starts is neither tried nor committed.
+    let none = tryable();
+    none.poke(2 * PARTITION, &[0; 512]);
+    none.refused(&["try"], 78, "nothing starts slot b: no extlinux is installed in it");
+    none.put_extlinux(2 * PARTITION);
+    none.poke(PARTITION, &[0; 512]);
+    none.refused(&["try"], 78, "slot a: no extlinux is installed in it");
+    none.put_extlinux(PARTITION);
+    none.slots(&["try"]);
+    boot_the_trial(&none);
+    none.poke(2 * PARTITION, &[0; 512]);
+    none.refused(&["commit"], 78, "nothing starts slot b: no extlinux is installed in it");
     let none = Machine::with(512, &bios());
-    none.refused(&["try"], 78, "no extlinux is installed in it");
     none.refused(&["commit", "--disk", "/dev/null"], 65, "neither a disk nor an image file");
     assert_eq!(none.slots(&["commit"])["changed"], false);
     let uefi = Machine::with(512, &uefi());

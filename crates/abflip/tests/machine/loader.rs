@@ -22,9 +22,8 @@ pub fn empty() -> Vec<u8> {
 }
 
 impl Machine {
-    /// Puts one into slot a, and the extlinux.conf of its root.
-    pub fn install_extlinux(&self) {
-        let start = PARTITION;
+    /// Puts one into the partition that begins there.
+    pub fn put_extlinux(&self, start: u64) {
         let mut loader = vec![0; LOADER_SECTORS * 512];
         let put = |loader: &mut Vec<u8>, at: usize, bytes: &[u8]| loader[at..at + bytes.len()].copy_from_slice(bytes);
         let halves = |values: &[u16]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
@@ -40,10 +39,18 @@ impl Machine {
         put(&mut loader, 24 + 16, &sum.to_le_bytes());
         // Another loader, which nobody points to any more, and something that looks like a pointer to it.
         self.poke(start + 300 * 512, &loader);
+        self.poke(start, &[0xeb, 0x58, 0x90]);
+        self.poke(start + 510, &[0x55, 0xaa]);
         self.poke(start + 20, &300u32.to_le_bytes());
         self.poke(start + LOADER * 512, &loader);
         self.poke(start + POINTER_AT as u64, &(LOADER as u32).to_le_bytes());
-        self.set_boot_once(&[empty(), empty()]);
+        for sector in AREA {
+            self.poke(start + sector * 512, &empty());
+        }
+    }
+
+    /// Puts the extlinux.conf into the root of slot a.
+    pub fn configure_extlinux(&self) {
         let directory = self.root().join("boot/extlinux");
         fs::create_dir_all(&directory).unwrap();
         let label = |name: &str, guid: &str| format!("label try-{name}\n    com32 chain.c32\n    append guid={guid}\n");

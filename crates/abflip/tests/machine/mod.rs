@@ -97,7 +97,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// With the BIOS, 512-byte sectors, running from slot a, and a verified write of both.
+    /// With the BIOS, 512-byte sectors, running from slot a, and a verified write of both, with an extlinux in each.
     pub fn new() -> Machine {
         Machine::with(512, &bios())
     }
@@ -126,6 +126,9 @@ impl Machine {
             symlink(&directory, root.join(format!("sys/dev/block/8:{}", of.number))).unwrap();
         }
         fs::write(root.join("sys/devices/block/sda/uevent"), "MAJOR=8\nMINOR=0\nDEVNAME=sda\nDEVTYPE=disk\n").unwrap();
+        for place in partitions.iter().zip(1..).filter(|(of, _)| !is_uefi && [A, B].contains(&of.guid)).map(|(_, place)| place) {
+            machine.put_extlinux(place * PARTITION);
+        }
         machine.run_from(partitions.iter().find(|of| of.guid == A).map_or(1, |of| of.number));
         machine.record(&["a", "b"]);
         machine
@@ -153,13 +156,13 @@ impl Machine {
         fs::write(self.root().join("proc/self/mountinfo"), mounts).unwrap();
     }
 
-    /// As `abflip write` leaves them: records of the slots that it wrote.
+    /// As `abflip write` leaves them, and `try`: records of the slots that it wrote, and of the loaders that it took from them.
     pub fn record(&self, slots: &[&str]) {
         let mut records = json!({"schema": 1});
         for slot in slots {
             records[slot] = json!({
                 "disk_guid": DISK_GUID, "partuuid": if *slot == "a" { A } else { B }, "version": 7,
-                "sha256": "00", "size_bytes": 4096, "masked": [], "verified_at": "2026-11-23T00:00:00Z",
+                "sha256": "00", "size_bytes": 4096, "masked": [], "loader_sha256": "0e", "verified_at": "2026-11-23T00:00:00Z",
             });
         }
         fs::write(self.root().join("var/lib/labtools/slots.json"), records.to_string()).unwrap();
