@@ -19,12 +19,14 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+/// Whether that is a copy, of whatever content: nothing else may be written over.
+pub fn is_copy(copy: &[u8]) -> bool {
+    copy.len() == BYTES && word(copy, 0) == HEAD && word(copy, TAIL_AT) == TAIL
+}
+
 /// Whether extlinux would take this copy.
 pub fn is_consistent(copy: &[u8]) -> bool {
-    copy.len() == BYTES
-        && word(copy, 0) == HEAD
-        && word(copy, TAIL_AT) == TAIL
-        && (SUM_AT..TAIL_AT).step_by(4).fold(0u32, |sum, at| sum.wrapping_add(word(copy, at))) == SUM
+    is_copy(copy) && (SUM_AT..TAIL_AT).step_by(4).fold(0u32, |sum, at| sum.wrapping_add(word(copy, at))) == SUM
 }
 
 /// The items of a consistent copy: tag and content, up to the first that is none.
@@ -105,6 +107,12 @@ mod tests {
             let mut torn = once.clone();
             torn[at] ^= 0x10;
             assert!(!is_consistent(&torn), "{at}");
+        }
+        // What is torn in its middle is a copy still.
+        for (at, is_one) in [(0, false), (3, false), (4, true), (507, true), (508, false), (511, false)] {
+            let mut torn = once.clone();
+            torn[at] ^= 0x10;
+            assert_eq!(is_copy(&torn), is_one, "{at}");
         }
         assert!(!is_consistent(&once[..511]));
         // An item that is longer than what is left is none.

@@ -104,6 +104,17 @@ impl Disk {
         self.past_cache
     }
 
+    /// How many bytes are written at once, at least: the physical block.
+    pub fn block_bytes(&self) -> u64 {
+        self.block_bytes
+    }
+
+    /// The same with other physical blocks, which a file cannot be made to have: a fake of a disk of 512e.
+    #[cfg(test)]
+    pub fn with_blocks(self, block_bytes: u64) -> Disk {
+        Disk { block_bytes, ..self }
+    }
+
     /// Reads `length` bytes. Status 74 when that fails, or when they end before.
     pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
         let (start, mut buffer) = self.blocks(offset, length);
@@ -280,7 +291,7 @@ mod tests {
         // As a disk may: it does not end with a whole block.
         let path = image(directory.path(), 64 * 512 + 512);
         let mut expected = std::fs::read(&path).unwrap();
-        let disk = Disk { block_bytes: 4096, ..Disk::open(&path, Access::Write).unwrap() };
+        let disk = Disk::open(&path, Access::Write).unwrap().with_blocks(4096);
         for sector in [2, 7, 8, 64] {
             let (start, buffer) = disk.blocks(sector * 512, 512);
             assert_eq!((start, buffer.length), (sector / 8 * 4096, if sector == 64 { 512 } else { 4096 }));

@@ -5,6 +5,7 @@
 //! file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need a mount and the name, and tells
 //! what the file system has, which an extlinux that was copied there without being installed does not.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::adv;
@@ -25,6 +26,8 @@ const DIRECTORY_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Extlinux {
     partition: Place,
+    /// The sectors of ldlinux.sys that are read for its checksum, counted within the partition.
+    loader: Range<u64>,
     /// The sectors of its boot-once area, counted within the partition.
     area: [u64; 2],
     /// The directory that it was installed in, as seen below the slot's root.
@@ -51,7 +54,8 @@ impl Extlinux {
             }
             let loader = disk.read(start + sector * SECTOR, usize::from(sectors) * SECTOR as usize)?;
             if let Some((area, directory)) = pointed_to(&loader, patch, at) {
-                return Ok(Ok(Extlinux { partition, area, directory }));
+                let loader = sector..sector + u64::from(sectors);
+                return Ok(Ok(Extlinux { partition, loader, area, directory }));
             }
         }
         Ok(Err("no extlinux is installed in it, in one piece; see extlinux(1), --install".into()))
@@ -60,18 +64,24 @@ impl Extlinux {
     /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when the disk cannot be read.
     pub fn boot_once(&self, disk: &Disk) -> anyhow::Result<Result<BootOnce, String>> {
         let Place { start_bytes: start, size_bytes: length, .. } = self.partition;
+        // A write takes the whole physical block with it, and part of that would be somebody else's.
+        let block = disk.block_bytes();
+        if !start.is_multiple_of(block) {
+            return Ok(Err(format!("it does not begin at a physical block of the disk, of {block} bytes; partition it anew")));
+        }
         let sectors = self.area;
-        if sectors[0] == sectors[1] || sectors.iter().any(|&sector| sector == 0 || sector >= length / SECTOR) {
+        let is_wrong = |sector: &u64| *sector == 0 || *sector >= length / SECTOR || self.loader.contains(sector);
+        if sectors[0] == sectors[1] || sectors.iter().any(is_wrong) {
             return Ok(Err("its extlinux has no boot-once area; install it again".into()));
         }
         let copies = sectors.map(|sector| start + sector * SECTOR);
         let first = disk.read(copies[0], adv::BYTES)?;
         let second = disk.read(copies[1], adv::BYTES)?;
         let agree = first == second;
-        let Some(content) = [first, second].into_iter().find(|copy| adv::is_consistent(copy)) else {
-            return Ok(Err("its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".into()));
-        };
-        Ok(Ok(BootOnce { copies, content, agree }))
+        let are_copies = adv::is_copy(&first) && adv::is_copy(&second);
+        let content = [first, second].into_iter().find(|copy| are_copies && adv::is_consistent(copy));
+        let why = || "its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".to_owned();
+        Ok(content.map(|content| BootOnce { copies, content, agree }).ok_or_else(why))
     }
 }
 
@@ -155,7 +165,172 @@ fn half(bytes: &[u8], at: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::Access;
+    use proptest::prelude::*;
+    use tempfile::TempDir;
     use uuid::Uuid;
+
+    /// Where the partition is, in bytes, and how long it is; there is as much in front of it and behind it.
+    const PARTITION: u64 = 64 << 10;
+    const PLACE: Place = Place { number: 1, start_bytes: PARTITION, size_bytes: PARTITION };
+    const LOADER: u64 = 8;
+    const LOADER_SECTORS: u16 = 4;
+
+    /// What is in an extlinux.
+    #[derive(Clone, Debug)]
+    struct Made {
+        /// The first sector of the loader, by the boot sector, and where that says it.
+        pointer: (usize, u32),
+        sectors: u16,
+        words: u32,
+        /// Where in the loader its extended area is, and what that says.
+        extended_at: u16,
+        extended: [u16; 10],
+        area: [u64; 2],
+        noise: Vec<(u16, u8)>,
+    }
+
+    fn whole() -> Made {
+        Made {
+            pointer: (282, LOADER as u32),
+            sectors: LOADER_SECTORS,
+            words: u32::from(LOADER_SECTORS) * 128,
+            extended_at: 1100,
+            extended: [1200, 1300, 256, 1600, 256, 494, 192, 282, 288, 458],
+            area: [20, 33],
+            noise: Vec::new(),
+        }
+    }
+
+    /// A disk where every sector, inside of the partition and outside, looks like a boot-once area: nothing but the pointers says
+    /// which is one.
+    fn disk(made: &Made) -> (TempDir, Disk) {
+        let empty = adv::with_boot_once(&[0; adv::BYTES], None).unwrap();
+        let mut bytes: Vec<u8> = empty.iter().copied().cycle().take(3 * PARTITION as usize).collect();
+        let mut put = |at: usize, content: &[u8]| bytes[at..at + content.len()].copy_from_slice(content);
+        let boot_sector = PARTITION as usize;
+        put(boot_sector, &[0; 512]);
+        put(boot_sector, &[0xeb]);
+        put(boot_sector + 510, &[0x55, 0xaa]);
+        put(boot_sector + made.pointer.0, &made.pointer.1.to_le_bytes());
+        let mut loader = vec![0; usize::from(LOADER_SECTORS) * 512];
+        let mut put_loader = |at: usize, content: &[u8]| {
+            for (place, byte) in loader.iter_mut().skip(at).zip(content) {
+                *place = *byte;
+            }
+        };
+        put_loader(1300, b"/boot/extlinux\0");
+        for (at, byte) in &made.noise {
+            put_loader(usize::from(*at), &[*byte]);
+        }
+        put_loader(24, &PATCH_MAGIC.to_le_bytes());
+        put_loader(24 + 8, &made.sectors.to_le_bytes());
+        put_loader(24 + 12, &made.words.to_le_bytes());
+        put_loader(24 + 16, &[0; 4]);
+        put_loader(24 + 22, &made.extended_at.to_le_bytes());
+        put_loader(usize::from(made.extended_at), &made.extended.map(u16::to_le_bytes).concat());
+        put_loader(usize::from(made.extended[0]), &made.area.map(u64::to_le_bytes).concat());
+        let summed = loader.chunks_exact(4).take(made.words as usize);
+        let sum = summed.fold(PATCH_MAGIC, |sum, bytes| sum.wrapping_sub(word(bytes, 0)));
+        loader[24 + 16..24 + 20].copy_from_slice(&sum.to_le_bytes());
+        put(boot_sector + LOADER as usize * 512, &loader);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("disk");
+        std::fs::write(&path, bytes).unwrap();
+        let disk = Disk::open(&path, Access::Read).unwrap();
+        (directory, disk)
+    }
+
+    fn boot_once(disk: &Disk) -> Result<BootOnce, String> {
+        Extlinux::find(disk, PLACE).unwrap().and_then(|extlinux| extlinux.boot_once(disk).unwrap())
+    }
+
+    #[test]
+    fn what_is_whole_is_found_and_what_would_be_written_over_is_a_boot_once_area() {
+        let sectors = |changes: Vec<Change>| changes.into_iter().map(|change| change.offset).collect::<Vec<_>>();
+        let (_directory, found) = disk(&whole());
+        let changes = boot_once(&found).unwrap().changes(Some("try-b")).unwrap();
+        assert_eq!(sectors(changes), [PARTITION + 20 * 512, PARTITION + 33 * 512]);
+        for area in [[20, 20], [0, 20], [20, 128], [20, u64::MAX], [u64::MAX / 512, 20], [LOADER, 20], [20, LOADER + 3]] {
+            let (_directory, found) = disk(&Made { area, ..whole() });
+            assert_eq!(boot_once(&found).unwrap_err(), "its extlinux has no boot-once area; install it again", "{area:?}");
+        }
+        // Something else than a copy, where the pointers lead, is not ours to write over, be the other copy right or not.
+        for (sector, at) in [(20, 0), (20, 508), (33, 3), (33, 511)] {
+            let (directory, _) = disk(&whole());
+            let path = directory.path().join("disk");
+            let mut bytes = std::fs::read(&path).unwrap();
+            bytes[PARTITION as usize + sector * 512 + at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            let found = Disk::open(&path, Access::Read).unwrap();
+            let why = "its extlinux has no valid boot-once area; see extlinux(1), --reset-adv";
+            assert_eq!(boot_once(&found).unwrap_err(), why, "{sector} {at}");
+        }
+    }
+
+    #[test]
+    fn a_partition_that_shares_a_physical_block_with_another_one_is_refused() {
+        let (_directory, found) = disk(&whole());
+        let found = found.with_blocks(2 * PARTITION);
+        assert!(boot_once(&found).unwrap_err().starts_with("it does not begin at a physical block of the disk, of 131072 bytes"));
+        assert!(Extlinux::find(&found, PLACE).unwrap().is_ok(), "it starts nevertheless");
+        assert!(boot_once(&found.with_blocks(4096)).is_ok());
+    }
+
+    /// Numbers around those that are right, and others.
+    fn number(right: u64, all: u64) -> impl Strategy<Value = u64> {
+        prop_oneof![4 => Just(right), 2 => 0..2048u64, 1 => (all - 64)..=all, 1 => 0..=all]
+    }
+
+    prop_compose! {
+        fn hostile()(
+            at in prop_oneof![3 => Just(282usize), 1 => 3usize..506],
+            pointer in number(LOADER, u32::MAX.into()),
+            sectors in number(LOADER_SECTORS.into(), u16::MAX.into()),
+            words in number(u64::from(LOADER_SECTORS) * 128, u32::MAX.into()),
+            extended_at in number(1100, u16::MAX.into()),
+            mut extended in proptest::collection::vec(number(0, u16::MAX.into()), 10),
+            is_pointed_back in proptest::bool::weighted(0.8),
+            area in [prop_oneof![number(20, u64::MAX), 0..400u64], prop_oneof![number(33, u64::MAX), 0..400u64]],
+            noise in proptest::collection::vec((0..2048u16, any::<u8>()), 0..8),
+        ) -> Made {
+            let right = whole().extended;
+            for (found, right) in extended.iter_mut().zip(right) {
+                if *found == 0 {
+                    *found = right.into();
+                }
+            }
+            if is_pointed_back {
+                extended[7] = at as u64;
+            }
+            let extended = std::array::from_fn(|number| extended[number] as u16);
+            let (sectors, words, extended_at) = (sectors as u16, words as u32, extended_at as u16);
+            Made { pointer: (at, pointer as u32), sectors, words, extended_at, extended, area, noise }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_loader_says_nothing_outside_of_its_partition_is_pointed_to(made in hostile()) {
+            let (_directory, found) = disk(&made);
+            if let Ok(found) = boot_once(&found) {
+                let changes = found.changes(Some("try-b")).unwrap();
+                prop_assert_eq!(changes.len(), 2);
+                prop_assert_ne!(changes[0].offset, changes[1].offset);
+                for change in changes {
+                    let sector = (change.offset - PARTITION) / SECTOR;
+                    prop_assert!((PARTITION + SECTOR..=2 * PARTITION - SECTOR).contains(&change.offset), "{}", sector);
+                    prop_assert!(!(LOADER..LOADER + u64::from(made.sectors)).contains(&sector), "{}", sector);
+                    prop_assert_eq!(change.bytes.len(), adv::BYTES);
+                }
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_loader_or_none(loader in proptest::collection::vec(any::<u8>(), 512..2048), patch in 0..488usize, at in 0..508usize) {
+            let _ = pointed_to(&loader, patch, at);
+        }
+    }
 
     #[test]
     fn a_label_chains_to_its_slot() {

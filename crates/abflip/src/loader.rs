@@ -32,12 +32,16 @@ pub fn fault(
             let recorded = record.and_then(|record| record.loader_sha256.as_deref());
             let is_there = match recorded {
                 Some(_) if machine.disk.device == 0 => true,
-                Some(recorded) => esp::default_loader(common, &machine.disk, place(places.mark(slot)))?.as_deref() == Some(recorded),
+                Some(recorded) => {
+                    esp::default_loader(common, &machine.disk, place(places.mark(slot)))?.as_deref() == Some(recorded)
+                }
                 None => false,
             };
             let partition = places.mark(slot) + 1;
-            let way_out = if machine.booted(tables) == Ok(slot) { "run abflip rollback, and try it again" } else { "run abflip try" };
-            let why = format!("nothing starts slot {slot}: its EFI system partition, {partition}, does not have its loader; {way_out}");
+            let way_out =
+                if machine.booted(tables) == Ok(slot) { "run abflip rollback, and try it again" } else { "run abflip try" };
+            let why =
+                format!("nothing starts slot {slot}: its EFI system partition, {partition}, does not have its loader; {way_out}");
             Ok((!is_there).then_some(why))
         }
     }

@@ -162,7 +162,9 @@ pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
     Ok(match machine.slots.firmware {
         Firmware::Bios => {
             let found = active.boot_once(machine)?.ok();
-            found.and_then(|(_, found)| found.changes(Some(&label(active.slot.other())))).is_some_and(|changes| changes.is_empty())
+            found
+                .and_then(|(_, found)| found.changes(Some(&label(active.slot.other()))))
+                .is_some_and(|changes| changes.is_empty())
         }
         Firmware::Uefi => true,
     })

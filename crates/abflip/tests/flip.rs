@@ -104,7 +104,11 @@ fn what_is_refused_is_refused_before_anything_is_written() {
     let machine = Machine::with(512, &uefi());
     let recorded = fs::read_to_string(machine.root().join("var/lib/labtools/slots.json")).unwrap();
     fs::write(machine.root().join("var/lib/labtools/slots.json"), recorded.replace("\"loader_sha256\":\"0e\",", "")).unwrap();
-    machine.refused(&["flip"], 78, "nothing starts slot b: its EFI system partition, 2, does not have its loader; run abflip try");
+    machine.refused(
+        &["flip"],
+        78,
+        "nothing starts slot b: its EFI system partition, 2, does not have its loader; run abflip try",
+    );
     // Marks.
     for (bits, words) in [([4, 4], "more than one partition is marked; run abflip repair"), ([0, 0], "no slot is marked")] {
         let mut partitions = bios();
