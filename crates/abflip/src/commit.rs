@@ -32,6 +32,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     let active =
         Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
     let flips = active.slot != booted;
+    let disk_guid = active.table.disk_guid();
     match &trial {
         Some(Trial { state: State::Running, image, .. }) if active.image(&machine, booted) == *image => {}
         Some(Trial { state: State::Running, .. }) => {
@@ -62,7 +63,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
                     }
                 }
                 if let Some(image) = active.image(&machine, booted) {
-                    failed = failed.or(machine.records.accept(common, &image.sha256).err());
+                    failed = failed.or(machine.records.accept(common, disk_guid, &image.sha256).err());
                 }
                 after = Some(flipped);
             }
@@ -91,17 +92,20 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
     let mut machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
-    let active = Active::of(&machine, &tables).map(|active| active.slot);
-    let active = active
+    let active = Active::of(&machine, &tables)
         .exit(Exit::Config, || format!("refusing to roll back {path}: which slot boots next is not known; run abflip repair"))?;
+    let (disk_guid, committed) = (active.table.disk_guid(), trial::committed(&machine, &active).cloned());
+    let active = active.slot;
     let trial = trial::find(&machine, &tables)?;
     let mut changed = trial.is_some();
     let mut failed = None;
     if !dry_run {
+        let before = machine.records.clone();
         if matches!(&trial, Some(Trial { state: State::Armed, .. })) {
-            machine.records.disarm_trial(common)?;
+            machine.records.disarm_trial(common, disk_guid)?;
         }
-        match trial::disarm(&machine, &tables, active) {
+        let disarmed = trial::disarm(&machine, &tables, active);
+        match disarmed.map_err(|failure| failure.undoing(|| machine.records.restore(common, before))) {
             Ok(removed) => changed |= removed,
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
@@ -109,11 +113,16 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
         match trial {
             // It was not booted, so nothing is known about it.
             None | Some(Trial { state: State::Armed, .. }) if failed.is_some() => {}
-            None | Some(Trial { state: State::Armed, .. }) => failed = machine.records.set_trial(common, None).err(),
+            None | Some(Trial { state: State::Armed, .. }) => {
+                failed = match committed {
+                    Some(tried) => machine.records.accept(common, disk_guid, &tried.image.sha256).err(),
+                    None => machine.records.end_trial(common, disk_guid).err(),
+                }
+            }
             Some(Trial { image, .. }) => {
                 let image = image.exit(Exit::Software, || "a trial that was booted is recorded")?;
                 pipe.note(format_args!("slot {active} boots next; version {} is not tried again", image.version));
-                failed = machine.records.reject(common, image).err().or(failed);
+                failed = machine.records.reject(common, disk_guid, image).err().or(failed);
             }
         }
     }

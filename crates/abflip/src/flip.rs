@@ -16,9 +16,11 @@ use crate::disk::Access;
 use crate::gpt::Tables;
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
+use crate::record::Records;
 use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
+use crate::trial::Active;
 use crate::writes::{self, Change, Failure};
 use crate::{heal, loader, lock, trial};
 
@@ -51,11 +53,16 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
         for change in &plan.changes {
             pipe.note(format_args!("writing {}", change.what));
         }
-        changed |= end_trial(common, &mut machine, &tables, plan.target)?;
-        match make(&machine, &plan) {
+        let before = machine.records.clone();
+        let made = end_trial(common, &mut machine, &tables, plan.target).and_then(|was_armed| {
+            changed |= was_armed;
+            let made = make(&machine, &plan);
+            made.map_err(|failure| failure.undoing(|| resume_trial(common, &mut machine, &tables, before, was_armed)))
+        });
+        match made {
             Ok(tables) => after = Some(tables),
             Err(Failure::Undone(error)) => return Err(error),
-            Err(Failure::Stays(error)) => failed = Some(error),
+            Err(Failure::Stays(error)) => (changed, failed) = (true, Some(error)),
         }
     }
     let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
@@ -75,22 +82,37 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
 /// Ends a trial that this would make another one than it was: one that is armed, or of a slot that boots next from now on. It does
 /// so before the flip, for what is armed in a slot that is not active stays there, and strikes when it is active again. Whether
 /// there was anything armed.
-fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Slot) -> anyhow::Result<bool> {
-    let Some(trial) = trial::find(machine, tables)? else { return Ok(false) };
+fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Slot) -> Result<bool, Failure> {
+    let Some(active) = Active::of(machine, tables) else { return Ok(false) };
+    let disk_guid = active.table.disk_guid();
+    if let Some(sha256) = trial::committed(machine, &active).map(|tried| tried.image.sha256.clone()) {
+        machine.records.accept(common, disk_guid, &sha256).map_err(Failure::Undone)?;
+    }
+    let Some(trial) = trial::find(machine, tables).map_err(Failure::Undone)? else { return Ok(false) };
     let is_armed = trial.state == State::Armed;
     if !is_armed && trial.slot != target {
         return Ok(false);
     }
+    let before = machine.records.clone();
     if is_armed {
-        machine.records.disarm_trial(common)?;
+        machine.records.disarm_trial(common, disk_guid).map_err(Failure::Undone)?;
     }
-    match trial::disarm(machine, tables, trial.slot.other()) {
-        Ok(removed) => {
-            machine.records.set_trial(common, None)?;
-            Ok(removed)
-        }
-        Err(Failure::Undone(error) | Failure::Stays(error)) => Err(error),
+    match trial::disarm(machine, tables, active.slot) {
+        Ok(_) => {}
+        Err(failure) => return Err(failure.undoing(|| machine.records.restore(common, before))),
     }
+    match machine.records.end_trial(common, disk_guid) {
+        Ok(()) => Ok(is_armed),
+        Err(error) => Err(Failure::Undone(error).undoing(|| resume_trial(common, machine, tables, before, is_armed))),
+    }
+}
+
+/// Takes back what [`end_trial`] did.
+fn resume_trial(common: &Common, machine: &mut Machine, tables: &Tables, before: Records, is_armed: bool) -> anyhow::Result<()> {
+    if is_armed {
+        trial::arm_again(machine, tables)?;
+    }
+    machine.records.restore(common, before)
 }
 
 /// Writes what was planned, and verifies it.

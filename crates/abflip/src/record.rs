@@ -149,19 +149,35 @@ impl Records {
         self.trial.as_ref().filter(|trial| trial.disk_guid == disk_guid)
     }
 
-    /// Replaces the trial, or ends it, durably.
-    pub fn set_trial(&mut self, common: &Common, trial: Option<Tried>) -> anyhow::Result<()> {
-        if self.trial == trial {
+    /// Records a trial. There is one: one of another disk goes. Durably.
+    pub fn set_trial(&mut self, common: &Common, trial: Tried) -> anyhow::Result<()> {
+        if self.trial.as_ref() == Some(&trial) {
             return Ok(());
         }
-        self.trial = trial;
+        self.trial = Some(trial);
         self.write(common)
     }
 
-    /// The trial is going to be disarmed, so that nobody takes it for one that was booted. Durably.
-    pub fn disarm_trial(&mut self, common: &Common) -> anyhow::Result<()> {
-        let disarmed = self.trial.clone().map(|trial| Tried { armed: false, ..trial });
-        self.set_trial(common, disarmed)
+    /// The same, and this image, of a trial that has failed, is not to be tried again: at once.
+    pub fn set_trial_after(&mut self, common: &Common, failed: Option<Image>, trial: Tried) -> anyhow::Result<()> {
+        failed.into_iter().for_each(|image| self.remember(image));
+        self.set_trial(common, trial)
+    }
+
+    /// The trial of this disk is going to be disarmed, so that nobody takes it for one that was booted. Durably.
+    pub fn disarm_trial(&mut self, common: &Common, disk_guid: Uuid) -> anyhow::Result<()> {
+        match self.trial(disk_guid).cloned() {
+            Some(trial) => self.set_trial(common, Tried { armed: false, ..trial }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the trial of this disk; nothing is known about its image. Durably.
+    pub fn end_trial(&mut self, common: &Common, disk_guid: Uuid) -> anyhow::Result<()> {
+        if self.trial.take_if(|trial| trial.disk_guid == disk_guid).is_none() {
+            return Ok(());
+        }
+        self.write(common)
     }
 
     /// Whether that image was tried and did not commit.
@@ -169,24 +185,37 @@ impl Records {
         self.rejected.iter().any(|image| image.sha256 == sha256)
     }
 
-    /// Ends the trial; its image is not to be tried again. Durably.
-    pub fn reject(&mut self, common: &Common, image: Image) -> anyhow::Result<()> {
+    /// Ends the trial of this disk; its image is not to be tried again. Durably.
+    pub fn reject(&mut self, common: &Common, disk_guid: Uuid, image: Image) -> anyhow::Result<()> {
+        self.remember(image);
+        self.trial.take_if(|trial| trial.disk_guid == disk_guid);
+        self.write(common)
+    }
+
+    /// Ends the trial of this disk; its image is as good as one can be. Durably.
+    pub fn accept(&mut self, common: &Common, disk_guid: Uuid, sha256: &str) -> anyhow::Result<()> {
+        let ended = self.trial.take_if(|trial| trial.disk_guid == disk_guid);
+        if ended.is_none() && !self.is_rejected(sha256) {
+            return Ok(());
+        }
+        self.rejected.retain(|rejected| rejected.sha256 != sha256);
+        self.write(common)
+    }
+
+    /// Makes them what they were before, durably.
+    pub fn restore(&mut self, common: &Common, before: Records) -> anyhow::Result<()> {
+        if *self == before {
+            return Ok(());
+        }
+        *self = before;
+        self.write(common)
+    }
+
+    fn remember(&mut self, image: Image) {
         self.rejected.retain(|rejected| rejected.sha256 != image.sha256);
         self.rejected.push(image);
         let surplus = self.rejected.len().saturating_sub(REJECTED_MAX);
         self.rejected.drain(..surplus);
-        self.trial = None;
-        self.write(common)
-    }
-
-    /// Ends the trial; its image is as good as one can be. Durably.
-    pub fn accept(&mut self, common: &Common, sha256: &str) -> anyhow::Result<()> {
-        if self.trial.is_none() && !self.is_rejected(sha256) {
-            return Ok(());
-        }
-        self.rejected.retain(|rejected| rejected.sha256 != sha256);
-        self.trial = None;
-        self.write(common)
     }
 
     fn write(&mut self, common: &Common) -> anyhow::Result<()> {
@@ -241,19 +270,31 @@ mod tests {
         let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
         let disk = Uuid::from_u128(1);
         let image = |version: u64| Image { version, sha256: version.to_string() };
+        let other = Uuid::from_u128(2);
         let tried = |version| Tried { disk_guid: disk, slot: Slot::B, image: image(version), armed: true };
         let read = || Records::read(&common).unwrap();
-        read().set_trial(&common, Some(tried(7))).unwrap();
+        read().set_trial(&common, tried(7)).unwrap();
         assert_eq!(read().trial(disk), Some(&tried(7)));
-        assert_eq!(read().trial(Uuid::from_u128(2)), None);
+        // What is done about another disk does nothing to it.
+        read().disarm_trial(&common, other).unwrap();
+        read().end_trial(&common, other).unwrap();
+        read().reject(&common, other, image(1)).unwrap();
+        read().accept(&common, other, "1").unwrap();
+        assert_eq!((read().trial(other), read().trial(disk)), (None, Some(&tried(7))));
+        read().disarm_trial(&common, disk).unwrap();
+        assert_eq!(read().trial(disk), Some(&Tried { armed: false, ..tried(7) }));
+        read().end_trial(&common, disk).unwrap();
+        assert_eq!(read().trial(disk), None);
         for version in 0..20 {
-            read().reject(&common, image(version)).unwrap();
+            read().set_trial(&common, tried(version)).unwrap();
+            read().reject(&common, disk, image(version)).unwrap();
             assert_eq!(read().trial(disk), None);
         }
         assert_eq!(read().rejected, (4..20).map(image).collect::<Vec<_>>());
-        read().reject(&common, image(7)).unwrap();
-        assert_eq!((read().rejected.len(), read().rejected.last()), (16, Some(&image(7))));
-        read().accept(&common, "7").unwrap();
+        read().set_trial_after(&common, Some(image(7)), tried(8)).unwrap();
+        assert_eq!((read().rejected.len(), read().rejected.last(), read().trial(disk)), (16, Some(&image(7)), Some(&tried(8))));
+        read().accept(&common, disk, "7").unwrap();
+        assert_eq!(read().trial(disk), None);
         assert!(!read().is_rejected("7") && read().is_rejected("8"));
     }
 }

@@ -8,7 +8,7 @@
 
 use std::fs;
 
-use jsonpipe::{Common, Exit, io_error};
+use jsonpipe::{Common, Exit, ExitContext, io_error};
 
 use crate::disk::Access;
 use crate::efi::SystemPartition;
@@ -114,6 +114,11 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
     Ok(Some(Trial { slot: other, state, image: tried.map(|tried| tried.image.clone()) }))
 }
 
+/// A trial of the slot that is active now: it has committed, and the power failed before that was recorded.
+pub fn committed<'a>(machine: &'a Machine, active: &Active) -> Option<&'a Tried> {
+    machine.records.trial(active.table.disk_guid()).filter(|tried| tried.slot == active.slot)
+}
+
 /// All that is needed to arm a trial, checked.
 pub enum Arming {
     /// The boot-once area of the active slot.
@@ -181,12 +186,32 @@ pub fn arm(common: &Common, machine: &mut Machine, arming: Arming, other: Slot) 
         Arming::Uefi(mounted, visible) => {
             let installed = mounted.install().and_then(|sha256| machine.records.set_loader(common, other, sha256));
             installed.map_err(Failure::Undone)?;
-            machine.variables.arm(&visible).map_err(|error| match machine.variables.disarm() {
-                Ok(_) => Failure::Undone(error),
-                Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
-            })
+            arm_variables(machine, &visible)
         }
     }
+}
+
+fn arm_variables(machine: &Machine, visible: &SystemPartition) -> Result<(), Failure> {
+    machine.variables.arm(visible).map_err(|error| match machine.variables.disarm() {
+        Ok(_) => Failure::Undone(error),
+        Err(undoing) => Failure::stays(error, &undoing),
+    })
+}
+
+/// Makes the next boot the other slot's again, after [`disarm`] of the active one: all that it needs is where it was.
+pub fn arm_again(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
+    let active = Active::of(machine, tables).exit(Exit::Software, || "a trial that was armed has an active slot")?;
+    let armed = match machine.slots.firmware {
+        Firmware::Bios => {
+            let found = active.boot_once(machine)?.map_err(|why| Exit::Io.error(why))?;
+            let changes = found.1.changes(Some(&label(active.slot.other()))).unwrap_or_default(); // there was room
+            writes::make(&machine.disk, &changes, || Ok(()))
+        }
+        Firmware::Uefi => arm_variables(machine, &active.visible()),
+    };
+    armed.map_err(|failure| match failure {
+        Failure::Undone(error) | Failure::Stays(error) => error,
+    })
 }
 
 /// Makes the next boot the active slot's: whatever of a trial is left in `of`'s boot-once area, and in the firmware, goes. Whether

@@ -13,6 +13,7 @@ use crate::TOOL;
 use crate::disk::Access;
 use crate::gpt::Tables;
 use crate::machine::{Content, Machine};
+use crate::record::Image;
 use crate::report::State;
 use crate::request::Slot;
 use crate::trial::{self, Active, Trial};
@@ -70,28 +71,17 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
     if !is_armed {
         let arming = trial::prepare(common, &machine, &tables, &active, access)?;
         if !options.dry_run {
-            // One that was written over since it failed.
-            let before = machine.records.trial(active.table.disk_guid()).filter(|tried| tried.armed && tried.image != image);
-            if let Some(before) = before.cloned().filter(|_| trial.is_none()) {
-                machine.records.reject(common, before.image)?;
-            }
-            let before = machine.records.trial(active.table.disk_guid()).cloned();
-            machine.records.set_trial(common, Some(trial::tried(&active, image, false)))?;
-            pipe.note(format_args!("arming a trial of slot {other}"));
-            #[cfg(debug_assertions)]
-            let made = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "commit-at-once") {
-                flip::make(&machine, &plan).map(drop)
-            } else {
-                trial::arm(common, &mut machine, arming, other)
-            };
-            #[cfg(not(debug_assertions))]
-            let made = trial::arm(common, &mut machine, arming, other);
-            match made {
-                Ok(()) => failed = machine.records.set_trial(common, Some(tried)).err(),
-                Err(Failure::Undone(error)) => {
-                    machine.records.set_trial(common, before)?;
-                    return Err(error);
+            let before = machine.records.clone();
+            let made = record(common, &mut machine, &active, &trial, image).map_err(Failure::Undone).and_then(|()| {
+                pipe.note(format_args!("arming a trial of slot {other}"));
+                if is_sabotaged() {
+                    return flip::make(&machine, &plan).map(drop);
                 }
+                trial::arm(common, &mut machine, arming, other)
+            });
+            match made.map_err(|failure| failure.undoing(|| machine.records.restore(common, before))) {
+                Ok(()) => failed = machine.records.set_trial(common, tried).err(),
+                Err(Failure::Undone(error)) => return Err(error),
                 Err(Failure::Stays(error)) => failed = Some(error),
             }
         }
@@ -107,4 +97,21 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
     Ok(answer.holding(lock).holding(ending_signals))
+}
+
+/// Records a trial that is not armed yet, and what is known of the one before.
+fn record(common: &Common, machine: &mut Machine, active: &Active, before: &Option<Trial>, image: Image) -> anyhow::Result<()> {
+    let disk_guid = active.table.disk_guid();
+    if let Some(sha256) = trial::committed(machine, active).map(|tried| tried.image.sha256.clone()) {
+        machine.records.accept(common, disk_guid, &sha256)?;
+    }
+    // One of this slot that was written over since it failed.
+    let failed = machine.records.trial(disk_guid).filter(|tried| before.is_none() && tried.armed && tried.image != image);
+    let failed = failed.map(|tried| tried.image.clone());
+    machine.records.set_trial_after(common, failed, trial::tried(active, image, false))
+}
+
+/// What the tests must notice: a trial that is a flip.
+fn is_sabotaged() -> bool {
+    cfg!(debug_assertions) && std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "commit-at-once")
 }

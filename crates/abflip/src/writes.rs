@@ -22,6 +22,24 @@ pub enum Failure {
     Stays(anyhow::Error),
 }
 
+impl Failure {
+    /// The same where something else was done before: that is taken back, too, unless something stays anyway.
+    pub fn undoing(self, undo: impl FnOnce() -> anyhow::Result<()>) -> Failure {
+        match self {
+            Failure::Undone(error) => match undo() {
+                Ok(()) => Failure::Undone(error),
+                Err(undoing) => Failure::stays(error, &undoing),
+            },
+            stays => stays,
+        }
+    }
+
+    /// Neither it went well, nor could it be taken back.
+    pub fn stays(error: anyhow::Error, undoing: &anyhow::Error) -> Failure {
+        Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})")))
+    }
+}
+
 /// Makes the changes in this order, and then looks at what came of them. Each is on the medium, and was read back, before the next
 /// begins.
 ///
@@ -39,7 +57,7 @@ pub fn make<T>(disk: &Disk, changes: &[Change], check: impl FnOnce() -> anyhow::
     });
     made.and_then(|()| check()).map_err(|error| match before[..done].iter().rev().try_for_each(|change| write(disk, change)) {
         Ok(()) => Failure::Undone(error),
-        Err(undoing) => Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})"))),
+        Err(undoing) => Failure::stays(error, &undoing),
     })
 }
 

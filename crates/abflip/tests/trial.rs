@@ -4,6 +4,7 @@
 mod machine;
 
 use std::fs;
+use std::path::PathBuf;
 
 use machine::loader::empty;
 use machine::stepped::killed_before;
@@ -27,6 +28,10 @@ fn armed(machine: &Machine) -> bool {
     assert_eq!(copies[0], copies[1]);
     assert!(copies[0] == empty() || copies[0][8..15] == *b"\x01\x05try-b");
     copies[0] != empty()
+}
+
+fn records(machine: &Machine) -> PathBuf {
+    machine.root().join("var/lib/labtools/slots.json")
 }
 
 /// The machine starts slot b, once.
@@ -125,7 +130,7 @@ fn what_another_image_did_is_not_held_against_this_one() {
     machine.slots(&["try"]);
     boot_the_trial(&machine);
     machine.run_from(1);
-    let records = machine.root().join("var/lib/labtools/slots.json");
+    let records = records(&machine);
     let text = fs::read_to_string(&records).unwrap();
     // As abflip write leaves it, which was given another image.
     let (written, rest) = text.split_once("\"trial\"").unwrap();
@@ -267,6 +272,120 @@ fn a_write_that_fails_is_taken_back() {
 }
 
 #[test]
+fn a_commit_that_is_cut_before_it_is_recorded_is_a_commit() {
+    let committed = || {
+        let machine = tryable();
+        machine.slots(&["try"]);
+        boot_the_trial(&machine);
+        let recorded = fs::read_to_string(records(&machine)).unwrap();
+        machine.slots(&["commit"]);
+        fs::write(records(&machine), &recorded).unwrap();
+        (machine, recorded)
+    };
+    // The next version is tried in the other slot: what runs has not failed.
+    let (machine, recorded) = committed();
+    let (written, rest) = recorded.split_once("\"b\":").unwrap();
+    fs::write(records(&machine), format!("{}\"b\":{rest}", written.replace("\"sha256\":\"00\"", "\"sha256\":\"08\""))).unwrap();
+    let slots = machine.slots(&["try"]);
+    assert_eq!((trial(&slots), &slots["b"]["rejected"]), (("a", "armed"), &false.into()), "{slots}");
+    assert!(!fs::read_to_string(records(&machine)).unwrap().contains("rejected"));
+    // Nor has it when it is left again.
+    let (machine, _) = committed();
+    machine.slots(&["flip", "--active", "a"]);
+    machine.run_from(1);
+    let slots = machine.slots(&["status"]);
+    assert_eq!(
+        (trial(&slots), &slots["b"]["rejected"], &slots["next"]),
+        (("none", "none"), &false.into(), &"a".into()),
+        "{slots}"
+    );
+    for verb in ["commit", "rollback"] {
+        let (machine, _) = committed();
+        assert_eq!(machine.slots(&[verb])["next"], "b");
+        assert!(!fs::read_to_string(records(&machine)).unwrap().contains("trial"), "{verb}");
+    }
+}
+
+#[test]
+fn what_is_done_to_another_disk_does_not_end_the_trial_of_this_one() {
+    let machine = tryable();
+    machine.slots(&["try"]);
+    let image = machine.root().join("other.img");
+    fs::copy(machine.disk(), &image).unwrap();
+    let (mut bytes, last) = (fs::read(&image).unwrap(), machine.last() as usize * 512);
+    for header in [512, last] {
+        bytes[header + 56] ^= 1; // the disk's GUID
+        bytes[header + 16..header + 20].fill(0);
+        let checksum = crc32fast::hash(&bytes[header..header + 92]);
+        bytes[header + 16..header + 20].copy_from_slice(&checksum.to_le_bytes());
+    }
+    fs::write(&image, &bytes).unwrap();
+    let recorded = fs::read_to_string(records(&machine)).unwrap();
+    let other = machine.slots(&["rollback", "--disk", image.to_str().unwrap()]);
+    assert_eq!((trial(&other), &other["changed"]), (("none", "none"), &true.into()), "{other}");
+    assert_eq!(fs::read_to_string(records(&machine)).unwrap(), recorded);
+    boot_the_trial(&machine);
+    assert_eq!(machine.slots(&["commit"])["next"], "b");
+}
+
+#[test]
+fn a_status_from_65_on_means_that_the_trial_is_what_it_was() {
+    let fails = |call: &str, when: &str| format!("inject={call}:error=EIO:when={when}");
+    // flip takes two writes to disarm, and two for the tables; the records are renamed twice.
+    for (verb, injected) in [
+        ("flip", vec![fails("pwritev2", "1")]),
+        ("flip", vec![fails("pwritev2", "2")]),
+        ("flip", vec![fails("pwritev2", "3")]),
+        ("flip", vec![fails("pwritev2", "4")]),
+        ("flip", vec![fails("rename", "1")]),
+        ("flip", vec![fails("rename", "2")]),
+        ("rollback", vec![fails("pwritev2", "1")]),
+        ("rollback", vec![fails("pwritev2", "2")]),
+    ] {
+        let machine = tryable();
+        machine.slots(&["try"]);
+        let (before, recorded) = (machine.bytes(), fs::read_to_string(records(&machine)).unwrap());
+        let inject: Vec<&str> = injected.iter().flat_map(|inject| ["-e", inject]).collect();
+        let ended = machine.traced(&[verb], &inject);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{verb} {inject:?}: {ended:?}");
+        assert!(machine.bytes() == before, "{verb} {inject:?}");
+        assert_eq!(fs::read_to_string(records(&machine)).unwrap(), recorded, "{verb} {inject:?}");
+        assert_eq!(trial(&machine.slots(&["status"])), ("b", "armed"));
+    }
+    // What cannot be taken back is told.
+    for (verb, injected) in [
+        ("flip", vec![fails("pwritev2", "2+")]),
+        ("flip", vec![fails("pwritev2", "3+")]),
+        ("flip", vec![fails("pwritev2", "1"), fails("rename", "2")]),
+        ("flip", vec![fails("pwritev2", "3"), fails("rename", "3")]),
+        ("rollback", vec![fails("pwritev2", "1"), fails("rename", "2")]),
+    ] {
+        let machine = tryable();
+        machine.slots(&["try"]);
+        let inject: Vec<&str> = injected.iter().flat_map(|inject| ["-e", inject]).collect();
+        let ended = machine.traced(&[verb], &inject);
+        assert_eq!((ended.status, &ended.slots()["changed"]), (1, &true.into()), "{verb} {inject:?}: {ended:?}");
+        assert!(ended.stderr.contains("taking it back failed, too"), "{verb} {inject:?}: {ended:?}");
+        let slots = machine.slots(&["status"]);
+        assert_eq!((&slots["next"], &slots["b"]["rejected"]), (&"a".into(), &false.into()), "{verb} {inject:?}: {slots}");
+    }
+    // try, of another image than the one that has failed before.
+    let machine = tryable();
+    machine.slots(&["try"]);
+    boot_the_trial(&machine);
+    machine.run_from(1);
+    let text = fs::read_to_string(records(&machine)).unwrap();
+    let (written, rest) = text.split_once("\"trial\"").unwrap();
+    let recorded = format!("{}\"trial\"{rest}", written.replace("\"sha256\":\"00\"", "\"sha256\":\"08\""));
+    fs::write(records(&machine), &recorded).unwrap();
+    for nth in ["1", "2"] {
+        let ended = machine.traced(&["try"], &["-e", &fails("pwritev2", nth)]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
+        assert_eq!(fs::read_to_string(records(&machine)).unwrap().trim(), recorded.trim());
+    }
+}
+
+#[test]
 fn killed_at_any_system_call_it_is_one_or_the_other_and_goes_on() {
     // Of each run: how it begins, and what it is when it is done.
     type Prepare = fn(&Machine);
@@ -286,7 +405,7 @@ fn killed_at_any_system_call_it_is_one_or_the_other_and_goes_on() {
         let machine = tryable();
         prepare(&machine);
         let (boot_once, tables) = (machine.boot_once(), machine.tables());
-        let records = machine.root().join("var/lib/labtools/slots.json");
+        let records = records(&machine);
         let recorded = fs::read(&records).unwrap();
         let before = machine.slots(&["status"]);
         let mut states = Vec::new();
