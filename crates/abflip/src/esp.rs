@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statvfs::statvfs;
@@ -49,10 +50,9 @@ impl Mounted {
             mounted(common, disk, own, "own", access)?,
             mounted(common, disk, visible, "visible", access)?,
         ];
-        let path = directories[0].join(LOADER);
         let refuse = |why: &str| Exit::Config.error(format_args!("reading the slot's /{LOADER}: {why}; write another image"));
         let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}"));
-        let mut loader = File::open(&path).map_err(failed)?;
+        let mut loader = open_in_root(&directories[0], LOADER).map_err(failed)?;
         let mut magic = [0; MAGIC.len()];
         loader.read_exact(&mut magic).map_err(failed)?;
         if magic != MAGIC {
@@ -167,6 +167,17 @@ pub fn default_loader(common: &Common, disk: &Disk, partition: Place) -> anyhow:
     Ok(found)
 }
 
+/// Opens a regular file of a root that is mounted elsewhere, to read it. Links are followed as if that root were `/`, so that nothing of
+/// the machine that runs is taken for the slot's.
+fn open_in_root(root: &Path, path: &str) -> io::Result<File> {
+    let root = File::open(root)?;
+    // What is no regular file might keep the open waiting.
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let file = File::from(openat2(&root, path, how)?);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+}
+
 /// What this process mounts from here on, nobody else sees.
 fn unshare_mounts() -> anyhow::Result<()> {
     let private = unshare(CloneFlags::CLONE_NEWNS)
@@ -211,4 +222,47 @@ fn sha256(mut file: &File) -> io::Result<String> {
 fn free_bytes(directory: &Path) -> io::Result<u64> {
     let free = statvfs(directory)?;
     Ok(free.blocks_available() * free.fragment_size())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn a_link_does_not_lead_out_of_the_slot() {
+        let outside = tempfile::tempdir().unwrap();
+        fs::create_dir(outside.path().join("boot")).unwrap();
+        fs::write(outside.path().join("boot/labtools.efi"), "MZ of the machine that runs").unwrap();
+        let outside = outside.path().to_str().unwrap();
+        let read = |prepare: &dyn Fn(&Path)| {
+            let root = tempfile::tempdir().unwrap();
+            prepare(root.path());
+            let mut text = String::new();
+            open_in_root(root.path(), LOADER).and_then(|mut file| file.read_to_string(&mut text)).map(|_| text)
+        };
+        let boot = |root: &Path| fs::create_dir(root.join("boot")).unwrap();
+        let refused = |prepare: &dyn Fn(&Path)| read(prepare).unwrap_err().to_string();
+        assert!(refused(&|root| symlink(format!("{outside}/boot"), root.join("boot")).unwrap()).contains("No such file"));
+        for to in [format!("{outside}/boot/labtools.efi"), format!("../../../../../../../..{outside}/boot/labtools.efi")] {
+            let linked = |root: &Path| {
+                boot(root);
+                symlink(&to, root.join(LOADER)).unwrap();
+            };
+            assert!(refused(&linked).contains("No such file"), "{to}");
+        }
+        let fifo = |root: &Path| {
+            boot(root);
+            nix::unistd::mkfifo(&root.join(LOADER), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        };
+        assert_eq!(refused(&fifo), "it is no regular file");
+        assert_eq!(refused(&|root| fs::create_dir_all(root.join(LOADER)).unwrap()), "it is no regular file");
+        // Within the slot a link is as good as a file.
+        let within = |root: &Path| {
+            boot(root);
+            fs::write(root.join("boot/labtools-8.efi"), "MZ of the slot").unwrap();
+            symlink("/boot/labtools-8.efi", root.join(LOADER)).unwrap();
+        };
+        assert_eq!(read(&within).unwrap(), "MZ of the slot");
+    }
 }
