@@ -141,17 +141,37 @@ fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64;
     Some((sectors, PathBuf::from(String::from_utf8_lossy(directory).into_owned())))
 }
 
-/// What is said against a configuration of extlinux that has no such label with the partition of that name, or `None`.
+/// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in the label counts.
+const STARTS: [&str; 10] = ["kernel", "linux", "boot", "bss", "pxe", "fdimage", "comboot", "com32", "config", "localboot"];
+
+/// The module that starts a partition by its name, and the libraries that it names; extlinux looks for them where it was installed.
+pub const MODULES: [&str; 3] = ["chain.c32", "libcom32.c32", "libutil.c32"];
+
+/// What is said against a configuration of extlinux that has no such label that chains to the partition of that name, or `None`.
 pub fn label_fault(configuration: &str, label: &str, partuuid: uuid::Uuid) -> Option<String> {
-    let words = |line: &str| line.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
-    let is_label = |line: &str| words(line).first().is_some_and(|word| word == "label");
-    let mut lines = configuration.lines().skip_while(|line| words(line) != ["label", label]);
-    if lines.next().is_none() {
+    let lines = configuration.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let statements = lines.map(|line| {
+        let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        (word.to_lowercase(), rest.trim())
+    });
+    let mut within = statements.skip_while(|(word, rest)| word != "label" || *rest != label);
+    if within.next().is_none() {
         return Some(format!("it has no label {label}"));
     }
+    let (mut started, mut appended) = (None, "");
+    for (word, rest) in within.take_while(|(word, _)| word != "label") {
+        if STARTS.contains(&word.as_str()) {
+            started = Some((word, rest));
+        } else if word == "append" {
+            appended = rest;
+        }
+    }
+    if started.is_none_or(|(word, rest)| (word.as_str(), rest) != ("com32", MODULES[0])) {
+        return Some(format!("its label {label} does not start com32 {}", MODULES[0]));
+    }
     let guid = format!("guid={partuuid}");
-    let mut within = lines.take_while(|line| !is_label(line));
-    (!within.any(|line| words(line).contains(&guid))).then(|| format!("its label {label} does not say {guid}"))
+    let is_said = appended.split_whitespace().any(|word| word.eq_ignore_ascii_case(&guid));
+    (!is_said).then(|| format!("its label {label} does not append {guid}"))
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
@@ -335,11 +355,32 @@ mod tests {
     #[test]
     fn a_label_chains_to_its_slot() {
         let (b, a) = (Uuid::from_u128(0xb), Uuid::from_u128(0xa));
-        let text =
-            format!("default linux\nlabel linux\n  kernel vmlinuz\nLABEL try-b\n  com32 chain.c32\n  append guid={b}\nlabel x\n");
+        let text = format!(
+            "default linux\nlabel linux\n  kernel vmlinuz\nLABEL try-b\n # a comment\n\n  COM32 chain.c32\n  append hd0 GUID={b}\nlabel x\n"
+        );
         assert_eq!(label_fault(&text, "try-b", b), None);
         assert_eq!(label_fault(&text, "try-a", a), Some("it has no label try-a".into()));
-        assert_eq!(label_fault(&text, "try-b", a), Some(format!("its label try-b does not say guid={a}")));
-        assert_eq!(label_fault(&text, "linux", b), Some(format!("its label linux does not say guid={b}")));
+        assert_eq!(label_fault(&text, "try-b", a), Some(format!("its label try-b does not append guid={a}")));
+        assert_eq!(label_fault(&text, "linux", b), Some("its label linux does not start com32 chain.c32".into()));
+        let no_start = Some("its label try-b does not start com32 chain.c32".to_owned());
+        let no_guid = Some(format!("its label try-b does not append guid={b}"));
+        for (lines, fault) in [
+            (format!("com32 chain.c32\nappend guid={b}"), None),
+            // The word alone is in a comment, in a menu, or told to something else.
+            (format!("# com32 chain.c32\nappend guid={b}"), no_start.clone()),
+            (format!("com32 chain.c32\n# append guid={b}"), no_guid.clone()),
+            (format!("com32 chain.c32\nmenu label guid={b}"), no_guid.clone()),
+            (format!("linux vmlinuz\nappend guid={b}"), no_start.clone()),
+            (format!("com32 menu.c32\nappend guid={b}"), no_start.clone()),
+            // The last one counts.
+            (format!("com32 chain.c32\nappend guid={b}\nappend guid={a}"), no_guid.clone()),
+            (format!("com32 chain.c32\nappend guid={b}\nkernel vmlinuz"), no_start.clone()),
+            (format!("kernel vmlinuz\ncom32 chain.c32\nappend guid={a}\nappend guid={b}"), None),
+            // It is another label's.
+            (format!("com32 chain.c32\nlabel other\nappend guid={b}"), no_guid),
+            (format!("label other\ncom32 chain.c32\nappend guid={b}"), no_start),
+        ] {
+            assert_eq!(label_fault(&format!("label try-b\n{lines}\n"), "try-b", b), fault, "{lines}");
+        }
     }
 }

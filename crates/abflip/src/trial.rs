@@ -144,6 +144,12 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
                 if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
                     return Err(refuse(format!("{}: {why}; correct the image", file.display())));
                 }
+                for module in extlinux::MODULES {
+                    let file = common.path(extlinux.directory.join(module));
+                    if !fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() > 0) {
+                        return Err(refuse(format!("{} is not there; correct the image", file.display())));
+                    }
+                }
             }
             if found.changes(Some(&label(other))).is_none() {
                 return Err(refuse("there is no room in the boot-once area; see extlinux(1), --reset-adv".into()));

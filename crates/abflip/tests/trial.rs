@@ -177,9 +177,20 @@ fn what_is_refused_is_refused_before_anything_is_written() {
     let text = fs::read_to_string(&configuration).unwrap();
     fs::write(&configuration, text.replace("try-b", "b")).unwrap();
     machine.refused(&["try"], 78, "extlinux.conf: it has no label try-b; correct the image");
+    fs::write(&configuration, text.replace("com32", "#com32")).unwrap();
+    machine.refused(&["try"], 78, "extlinux.conf: its label try-b does not start com32 chain.c32; correct the image");
     fs::remove_file(&configuration).unwrap();
     machine.refused(&["try"], 78, "extlinux.conf: No such file");
     fs::write(&configuration, text).unwrap();
+    for module in ["chain.c32", "libcom32.c32", "libutil.c32"] {
+        let module = configuration.with_file_name(module);
+        let content = fs::read(&module).unwrap();
+        fs::write(&module, "").unwrap();
+        machine.refused(&["try"], 78, &format!("{} is not there; correct the image", module.display()));
+        fs::remove_file(&module).unwrap();
+        machine.refused(&["try"], 78, &format!("{} is not there; correct the image", module.display()));
+        fs::write(&module, content).unwrap();
+    }
 
     machine.set_boot_once(&[vec![1; 512], vec![2; 512]]);
     machine.refused(&["try"], 78, "slot a: its extlinux has no valid boot-once area; see extlinux(1), --reset-adv");
