@@ -6,7 +6,7 @@ mod machine;
 use std::fs;
 use std::path::PathBuf;
 
-use machine::loader::empty;
+use machine::extlinux::empty;
 use machine::stepped::killed_before;
 use machine::{Machine, PARTITION, bios, uefi};
 use serde_json::Value;

@@ -140,7 +140,12 @@ fn what_can_be_refused_is_refused_before_anything_is_written() {
     let overlapping = text.replace("1144", "1143").into_bytes();
     let outside = text.replace("5120", &(ODD_BYTES - 1023).to_string()).into_bytes();
     let of_base = text.replace("\"host\"", "\"base\"").into_bytes();
-    let cases: [(Vec<u8>, &str, &str, i32, &str); 11] = [
+    // As publish-zfs-root makes it, whose keys are the same.
+    let mut of_zfs_host: serde_json::Value = serde_json::from_str(&text).unwrap();
+    of_zfs_host["kind"] = "zfs_host".into();
+    of_zfs_host.as_object_mut().unwrap().remove("slot_fields");
+    let of_zfs_host = of_zfs_host.to_string().into_bytes();
+    let cases: [(Vec<u8>, &str, &str, i32, &str); 12] = [
         (text.clone().into_bytes(), "stranger", "image", 65, "verifying the manifest: not signed by any of host-1.pub"),
         (bytes(fits(SLOT_BYTES + 1)), "host-1", "image", 73, "it is 14680065 bytes long, and partition 2 of "),
         (
@@ -153,6 +158,7 @@ fn what_can_be_refused_is_refused_before_anything_is_written() {
         (overlapping, "host-1", "image", 65, "slot_fields: the one at 1143 begins within another"),
         (outside, "host-1", "image", 65, "is not in the image"),
         (of_base, "host-1", "image", 65, "kind: it describes a base, not a host"),
+        (of_zfs_host, "host-1", "image", 65, "unknown variant `zfs_host`, expected `base` or `host`"),
         (text.clone().into_bytes(), "host-1", "none", 66, "opening "),
         (text.clone().into_bytes(), "host-1", "empty", 65, "it is empty"),
         (text.clone().into_bytes(), "host-1", "http://server.example/image", 2, "a path or a URL with https:// is needed"),

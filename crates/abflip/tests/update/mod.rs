@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+#[path = "../machine/extlinux.rs"]
+mod extlinux;
+
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
@@ -185,7 +188,7 @@ pub fn ended(command: &mut Command) -> Ended {
     }
 }
 
-/// An image of a root: no file system, but all that is patched in one.
+/// An image of a root: no file system, but all that is patched in one, and an extlinux where it has room.
 #[derive(Clone)]
 pub struct Image {
     pub bytes: Vec<u8>,
@@ -199,6 +202,11 @@ impl Image {
         for (at, length) in [(MIB / 2, MIB), (3 * MIB, 4 * MIB), (8 * MIB + 5, 300 << 10)] {
             let end = (at + length).min(size_bytes) as usize;
             bytes[(at as usize).min(end)..end].fill(0);
+        }
+        for (at, part) in extlinux::parts() {
+            if let Some(place) = bytes.get_mut(at as usize..at as usize + part.len()) {
+                place.copy_from_slice(&part);
+            }
         }
         let mut slot_fields = Vec::new();
         let mut field = |offset_bytes: u64, kind: SlotFieldKind, shipped: &[u8]| {
