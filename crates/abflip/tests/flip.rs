@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use machine::stepped::killed_before;
-use machine::{A, B, Machine, PARTITION, bios, partition, program, uefi};
+use machine::stepped::{after_write, killed_before};
+use machine::{A, B, Ended, Machine, PARTITION, bios, partition, program, uefi};
 
 /// The bytes that differ, by their place.
 fn difference(before: &[u8], after: &[u8]) -> Vec<usize> {
@@ -317,6 +317,39 @@ fn a_read_that_fails_before_or_after_the_commit_leaves_everything_as_it_was() {
         assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{step}: {ended:?}");
         assert!(machine.bytes() == before, "{step}");
     }
+}
+
+/// A fake: the disk of the tests keeps what it is given, so this program changes it behind the run's back.
+#[test]
+fn a_bit_that_the_medium_flips_after_a_write_is_noticed() {
+    let machine = Machine::new();
+    let before = machine.bytes();
+    let (primary, backup) = (1024, (machine.last() * 512 - 16384) as usize);
+    // After the write of the backup's sector, and of the primary's: in what was written, and in what was verified before.
+    for (write, place, words) in [
+        (1, backup + 48, "the slots' sector of the backup table: "),
+        (1, backup + 511, "the slots' sector of the backup table: "),
+        (2, primary + 128 + 48, "the slots' sector of the primary table: "),
+        (2, primary + 300, "the slots' sector of the primary table: "),
+        (2, backup + 130, "its tables do not say what was written; replace the disk"),
+    ] {
+        for bit in [0, 7] {
+            let flip = || {
+                let found = machine.bytes()[place];
+                machine.poke(place as u64, &[found ^ 1 << bit]);
+            };
+            let ended = Ended::of(after_write(&mut machine.command(&["flip"]), write, flip));
+            assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{write} {place}: {ended:?}");
+            assert!(ended.stderr.contains(words) && ended.stderr.contains("replace the disk"), "{write} {place}: {ended:?}");
+            assert!(machine.bytes() == before, "{write} {place}");
+        }
+    }
+    // Before the commit nothing else of the tables may change either; what did is not ours to take back.
+    let elsewhere = backup + 600;
+    let flip = || machine.poke(elsewhere as u64, &[before[elsewhere] ^ 1]);
+    let ended = Ended::of(after_write(&mut machine.command(&["flip"]), 1, flip));
+    assert_eq!(ended.status, 74, "{ended:?}");
+    assert_eq!(difference(&before, &machine.bytes()), [elsewhere]);
 }
 
 #[test]
