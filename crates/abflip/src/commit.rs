@@ -101,10 +101,11 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
     let mut failed = None;
     if !dry_run {
         let before = machine.records.clone();
-        if matches!(&trial, Some(Trial { state: State::Armed, .. })) {
-            machine.records.disarm_trial(common, disk_guid)?;
-        }
-        let disarmed = trial::disarm(&machine, &tables, active);
+        let recorded = match &trial {
+            Some(Trial { state: State::Armed, .. }) => machine.records.disarm_trial(common, disk_guid),
+            _ => Ok(()),
+        };
+        let disarmed = recorded.map_err(Failure::Undone).and_then(|()| trial::disarm(&machine, &tables, active));
         match disarmed.map_err(|failure| failure.undoing(|| machine.records.restore(common, before))) {
             Ok(removed) => changed |= removed,
             Err(Failure::Undone(error)) => return Err(error),

@@ -85,21 +85,24 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
 fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Slot) -> Result<bool, Failure> {
     let Some(active) = Active::of(machine, tables) else { return Ok(false) };
     let disk_guid = active.table.disk_guid();
-    if let Some(sha256) = trial::committed(machine, &active).map(|tried| tried.image.sha256.clone()) {
-        machine.records.accept(common, disk_guid, &sha256).map_err(Failure::Undone)?;
+    let trial = trial::find(machine, tables).map_err(Failure::Undone)?;
+    let before = machine.records.clone();
+    if let Some(sha256) = trial::committed(machine, &active).map(|tried| tried.image.sha256.clone())
+        && let Err(error) = machine.records.accept(common, disk_guid, &sha256)
+    {
+        return Err(Failure::Undone(error).undoing(|| machine.records.restore(common, before)));
     }
-    let Some(trial) = trial::find(machine, tables).map_err(Failure::Undone)? else { return Ok(false) };
+    let Some(trial) = trial else { return Ok(false) };
     let is_armed = trial.state == State::Armed;
     if !is_armed && trial.slot != target {
         return Ok(false);
     }
-    let before = machine.records.clone();
-    if is_armed {
-        machine.records.disarm_trial(common, disk_guid).map_err(Failure::Undone)?;
-    }
-    match trial::disarm(machine, tables, active.slot) {
-        Ok(_) => {}
-        Err(failure) => return Err(failure.undoing(|| machine.records.restore(common, before))),
+    let disarmed = match is_armed {
+        true => machine.records.disarm_trial(common, disk_guid).map_err(Failure::Undone),
+        false => Ok(()),
+    };
+    if let Err(failure) = disarmed.and_then(|()| trial::disarm(machine, tables, active.slot)) {
+        return Err(failure.undoing(|| machine.records.restore(common, before)));
     }
     match machine.records.end_trial(common, disk_guid) {
         Ok(()) => Ok(is_armed),

@@ -202,13 +202,10 @@ impl Records {
         self.write(common)
     }
 
-    /// Makes them what they were before, durably.
+    /// Makes them what they were before, durably: a change that failed may be in the file nevertheless.
     pub fn restore(&mut self, common: &Common, before: Records) -> anyhow::Result<()> {
-        if *self == before {
-            return Ok(());
-        }
         *self = before;
-        self.write(common)
+        if Records::read(common)? == *self { Ok(()) } else { self.write(common) }
     }
 
     fn remember(&mut self, image: Image) {
