@@ -283,4 +283,18 @@ mod tests {
         assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (None, vec![0, 2]));
         assert_eq!(ours.read("BootOrder").unwrap().as_deref(), Some(&b"\0\0\x02\0"[..]));
     }
+
+    /// A fake of firmware that does not take BootNext: a directory stands in its place.
+    #[test]
+    fn what_cannot_be_armed_fails_and_can_be_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let ours = variables(&directory);
+        ours.write("Boot0000", b"a disk").unwrap();
+        fs::create_dir(ours.path("BootNext")).unwrap();
+        assert_eq!(Exit::of(&ours.arm(&ESP).unwrap_err()), Exit::Io);
+        assert_eq!(ours.entries().unwrap(), [0, 1]);
+        fs::remove_dir(ours.path("BootNext")).unwrap();
+        assert!(ours.disarm().unwrap() && !ours.disarm().unwrap());
+        assert_eq!(ours.entries().unwrap(), [0]);
+    }
 }

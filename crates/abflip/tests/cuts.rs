@@ -60,6 +60,43 @@ fn ours_boots_wherever_it_is_cut() {
 }
 
 #[test]
+fn what_heals_a_table_first_boots_wherever_it_is_cut() {
+    for (firmware, partitions) in [(Firmware::Bios, bios()), (Firmware::Uefi, uefi())] {
+        for (run, torn, slot) in [
+            (&["flip"][..], "the backup's entries", Slot::B),
+            (&["flip"], "the backup's header", Slot::B),
+            (&["repair"], "the backup's entries", Slot::A),
+            (&["repair"], "the backup's header", Slot::A),
+            (&["repair"], "the primary's header", Slot::A),
+        ] {
+            let machine = Machine::with(512, &partitions);
+            let last = machine.last() * 512;
+            let place = match torn {
+                "the backup's entries" => last - 16384 + 60,
+                "the backup's header" => last + 16,
+                _ => 512 + 16,
+            };
+            machine.poke(place, b"torn");
+            let base = machine.bytes();
+            let slots = slots(firmware, 512);
+            let (log, succeeded) = judge::recorder::record(&machine.command(run), "", &machine.disk());
+            let verdict = judge(&base, &log, &slots);
+            let what = format!("{firmware:?} {run:?}, {torn}: {verdict:?}");
+            assert!(succeeded, "{what}");
+            let end = slots.judge(&machine.bytes(), &State::default());
+            assert_eq!((end.boots, end.tables_valid), (Ok(slot), true), "{what}");
+            if torn == "the primary's header" && firmware == Firmware::Bios {
+                // Linux reads no other table by itself: nothing boots before, and then with the last write.
+                let bad = verdict.in_order.1 - 1;
+                assert_eq!((verdict.in_order.0, verdict.reordered), (bad, (1, 2)), "{what}");
+            } else {
+                assert_eq!((verdict.in_order.0, verdict.reordered.0), (0, 0), "a cut is bad: {what}");
+            }
+        }
+    }
+}
+
+#[test]
 fn the_judge_finds_what_is_wrong_with_the_others() {
     let sgdisk = of_tool("sgdisk", Firmware::Bios);
     assert_eq!((sgdisk.in_order, sgdisk.reordered), ((32, 68), (8, 16)), "what was measured by hand");

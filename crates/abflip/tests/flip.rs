@@ -231,13 +231,17 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
 #[test]
 fn two_at_once_one_is_told_to_come_later() {
     let machine = Machine::new();
-    fs::create_dir_all(machine.root().join("run/labtools")).unwrap();
-    let lock = File::create(machine.root().join("run/labtools/abflip.lock")).unwrap();
-    lock.lock().unwrap();
-    machine.refused(&["flip"], 75, "another abflip is at work; try again when that has ended");
-    machine.refused(&["repair"], 75, "another abflip is at work");
-    drop(lock);
-    machine.slots(&["flip"]);
+    machine.configure_extlinux();
+    // One that has written the backup's sector, and not the primary's.
+    let others = || {
+        for verb in ["flip", "repair", "try", "commit", "rollback"] {
+            machine.refused(&[verb], 75, "another abflip is at work; try again when that has ended");
+        }
+        assert_eq!(machine.run(&["status"]).slots()["table"]["agree"], false);
+    };
+    let ended = Ended::of(after_write(&mut machine.command(&["flip"]), 1, others));
+    assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+    machine.slots(&["flip", "--active", "a"]);
 }
 
 #[test]

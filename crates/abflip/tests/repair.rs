@@ -2,6 +2,7 @@
 
 mod machine;
 
+use machine::stepped::killed_before;
 use machine::{Machine, Partition, bios, program, uefi};
 
 /// A run that must heal everything, as a dry run says before; sgdisk then finds nothing wrong.
@@ -137,6 +138,47 @@ fn what_cannot_be_healed_is_refused() {
     let full = "123456789012345678901234567890123456";
     let partitions: Vec<_> = bios().into_iter().map(|of| Partition { name: full, attributes: 0, ..of }).collect();
     Machine::with(512, &partitions).refused(&["repair", "--active", "a"], 78, "has a name shorter than 34 characters");
+}
+
+#[test]
+fn the_backup_of_a_disk_that_has_grown_is_made_again_where_it_was() {
+    let machine = Machine::new();
+    let last = machine.last();
+    std::fs::File::options().write(true).open(machine.disk()).unwrap().set_len(9 << 20).unwrap();
+    let whole = machine.bytes();
+    machine.poke(last * 512 - 16384 + 60, b"torn");
+    machine.poke(last * 512, &[0; 512]);
+    assert_eq!(machine.slots(&["repair"])["table"]["backup_at_end"], false);
+    assert!(machine.bytes() == whole);
+    // The primary alone knows where it was.
+    machine.poke(512, &[0; 512]);
+    machine.refused(&["repair"], 78, "neither table is valid");
+}
+
+#[test]
+fn killed_before_any_system_call_the_next_run_heals() {
+    let last = Machine::new().last() * 512;
+    for place in [1024 + 60, last + 16] {
+        let machine = Machine::new();
+        let whole = machine.tables();
+        machine.poke(place, b"torn");
+        let torn = machine.tables();
+        let mut healed = 0;
+        for call in 0.. {
+            machine.poke(0, &torn[0]);
+            machine.poke(last - 32 * 512, &torn[1]);
+            if !killed_before(&mut machine.command(&["repair"]), call) {
+                break;
+            }
+            if machine.tables() == torn {
+                continue; // which is another one's state
+            }
+            healed += 1;
+            machine.slots(&["repair"]);
+            assert!(machine.tables() == whole, "{place} {call}");
+        }
+        assert!(healed > 5, "{place}: {healed}");
+    }
 }
 
 #[test]

@@ -278,3 +278,27 @@ fn a_record_of_another_disk_is_none() {
     assert_eq!(machine.write(&image, &from, &[]).slots()["changed"], true);
     assert!(Path::new(&from).exists() && fs::read_to_string(machine.records()).unwrap().contains(B));
 }
+
+#[test]
+fn two_at_once_one_is_told_to_come_later() {
+    let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
+    let from = machine.file("image", &image.bytes);
+    let before = machine.content();
+    // Without a word at the end of the FIFO one waits for its image.
+    let fifo = machine.path("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let manifest = image.describe(&machine);
+    let first = machine.command(&["write", "--manifest", manifest.to_str().unwrap(), "--from", fifo.to_str().unwrap()]).spawn();
+    let mut feeding = File::options().write(true).open(&fifo).unwrap(); // it has opened the other end, and the lock before
+    for verb in ["flip", "try", "repair", "rollback"] {
+        let ended = machine.run(&[verb]);
+        assert_eq!((ended.status, ended.document.is_none()), (75, true), "{ended:?}");
+    }
+    let second = machine.run(&["write", "--manifest", manifest.to_str().unwrap(), "--from", &from]);
+    assert_eq!((second.status, second.document.is_none()), (75, true), "{second:?}");
+    assert!(second.stderr.contains("another abflip is at work; try again when that has ended"), "{second:?}");
+    std::io::Write::write_all(&mut feeding, &image.bytes).unwrap();
+    drop(feeding);
+    assert!(first.unwrap().wait_with_output().unwrap().status.success());
+    is_complete(&machine, &before, &image);
+}
