@@ -1,5 +1,6 @@
 //! `abflip write` on the image of a disk: what arrives, what is refused, and what is left of what was cut off.
 
+mod machine;
 mod update;
 
 use std::fs::{self, File};

@@ -2,9 +2,6 @@
 
 #![allow(dead_code, reason = "each test takes what it needs")]
 
-#[path = "../machine/extlinux.rs"]
-mod extlinux;
-
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
@@ -15,6 +12,8 @@ use manifest::{Description, Hex, Host, SlotField, SlotFieldKind};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use crate::machine::extlinux;
 
 pub const MIB: u64 = 1 << 20;
 pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
