@@ -11,6 +11,7 @@ use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sched::{CloneFlags, unshare};
@@ -198,7 +199,13 @@ fn mounted(common: &Common, disk: &Disk, place: Place, name: &str, access: Acces
     })?;
     let directory = common.path(MOUNTS).join(name);
     atomic::create_directory(&directory, 0o700)?;
-    mount(Some(&device), &directory, Some(kind), flags, Some(options)).map_err(|error| {
+    let attempt = |flags| mount(Some(&device), &directory, Some(kind), flags, Some(options));
+    let made = match attempt(flags) {
+        // Somebody has it mounted to write to it, and then there is no other way.
+        Err(Errno::EBUSY) if kind == "vfat" => attempt(flags - MsFlags::MS_RDONLY),
+        made => made,
+    };
+    made.map_err(|error| {
         io_error(error.into(), |_| Exit::Config, format_args!("mounting {}, which should be {kind}", device.display()))
     })?;
     Ok(directory)
