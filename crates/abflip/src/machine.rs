@@ -128,6 +128,11 @@ impl Machine {
             Some(Marked::Several) => Err("more than one partition is marked"),
             None => Err("the slots are not known"),
         };
+        // A digest is rejected, and may be that of what has been active all the time.
+        if let Ok(slot) = next {
+            let active = if slot == Slot::A { &mut a } else { &mut b };
+            active.rejected = active.rejected.map(|_| false);
+        }
         if let Err(why) = next {
             faults.push(format!("{why}; it may be that nothing boots"));
             missing.push(Missing { key: "next".into(), reason: why.into() });

@@ -63,7 +63,7 @@ pub struct Listed {
     /// The digest of that image, as it was shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Whether that image was tried and did not commit; absent when none was written.
+    /// Whether that image was tried and did not commit; not so of the slot that boots next; absent when none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<bool>,
     /// With `--digest`: whether that is what stands there now.

@@ -153,3 +153,14 @@ fn what_is_not_there_or_not_right_has_its_status() {
     fs::remove_file(machine.root().join("etc/labtools/abflip.ini")).unwrap();
     machine.refused(&["status"], 66, "abflip.ini");
 }
+
+#[test]
+fn what_boots_next_is_not_rejected() {
+    let machine = Machine::new();
+    let records = machine.root().join("var/lib/labtools/slots.json");
+    let mut recorded: Value = serde_json::from_str(&fs::read_to_string(&records).unwrap()).unwrap();
+    recorded["rejected"] = json!([{"version": 7, "sha256": "00"}]);
+    fs::write(&records, recorded.to_string()).unwrap();
+    let slots = status(&machine, &[], 0);
+    assert_eq!((&slots["a"]["rejected"], &slots["b"]["rejected"]), (&false.into(), &true.into()), "{slots}");
+}
