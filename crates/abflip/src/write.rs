@@ -32,6 +32,7 @@ use crate::source;
 use crate::stream::{self, HEAD_BYTES};
 use crate::target::{Place, Target};
 use crate::trial::{self, Trial};
+use crate::writes::Failure;
 
 /// A manifest has a few hundred bytes for each slot field.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
@@ -57,11 +58,16 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     let mut failed = None;
     if changed && !options.dry_run {
         let source = source::open(&options.from, options.ca_cert.as_deref())?;
-        if !is_sabotaged() {
-            machine.records.set(common, chosen.slot, None)?;
-        }
-        let written =
-            fill(source, &host, &chosen, &target).and_then(|record| machine.records.set(common, chosen.slot, Some(record)));
+        let before = machine.records.clone();
+        let removed = if is_sabotaged() { Ok(()) } else { machine.records.set(common, chosen.slot, None) };
+        let removed = removed.map_err(|error| Failure::Undone(error).undoing(|| machine.records.restore(common, before)));
+        let written = match removed {
+            Ok(()) => {
+                fill(source, &host, &chosen, &target).and_then(|record| machine.records.set(common, chosen.slot, Some(record)))
+            }
+            Err(Failure::Undone(error)) => return Err(error),
+            Err(Failure::Stays(error)) => Err(error),
+        };
         if let Err(error) = written {
             // What was written may look whole, and its record be there without being durable.
             let cleared = machine.records.set(common, chosen.slot, None).and_then(|()| target.forget(HEAD_BYTES));
@@ -149,8 +155,7 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     Ok(Chosen { slot, partuuid, disk_guid: table.disk_guid(), place, other })
 }
 
-/// What boots next is not to be followed by something older.
-/// A slot that is booted next is not written to.
+/// A slot that is tried at the next boot is not written to.
 fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     match trial::find(machine, tables)? {
         Some(Trial { slot, state: State::Armed, .. }) => Err(Exit::Config.error(format_args!(
@@ -161,6 +166,7 @@ fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     }
 }
 
+/// What boots next is not to be followed by something older.
 fn check_version(records: &Records, chosen: &Chosen, host: &Host, options: &Write) -> anyhow::Result<()> {
     let other = chosen.slot.other();
     let current = records.of(other, chosen.other, chosen.disk_guid).map_or(0, |record| record.version);
