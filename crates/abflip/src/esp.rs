@@ -32,6 +32,23 @@ const MOUNTS: &str = "/run/labtools/trial";
 /// What programs for the firmware begin with.
 const MAGIC: &[u8] = b"MZ";
 
+/// What there is of them for a moment, and after a power cut.
+const TEMPORARY: [&str; 2] = ["EFI/BOOT/BOOTX64.tmp", "EFI/labtools/try.tmp"];
+
+/// The slot's own partition, and the visible one, among those that are mounted.
+const OWN: usize = 1;
+const VISIBLE: usize = 2;
+
+/// What of an EFI system partition is of no use to anybody: the loader of a trial, when the slot is not the one that boots.
+fn leftovers(which: usize) -> Vec<&'static str> {
+    let trial = (which == OWN).then_some(TRIAL);
+    TEMPORARY.into_iter().chain(trial).collect()
+}
+
+fn reading(file: &str, error: io::Error) -> anyhow::Error {
+    io_error(error, |_| Exit::Io, format_args!("reading {file} of an EFI system partition"))
+}
+
 /// The file systems of a trial, mounted.
 #[derive(Debug)]
 pub struct Mounted {
@@ -49,7 +66,7 @@ impl Mounted {
         let directories = vec![
             mounted(common, disk, root, "root", Access::Read)?,
             mounted(common, disk, own, "own", access)?,
-            mounted(common, disk, visible, "visible", access)?,
+            mounted(common, disk, visible, "visible", Access::Read)?,
         ];
         let refuse = |why: &str| Exit::Config.error(format_args!("reading the slot's /{LOADER}: {why}; write another image"));
         let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}"));
@@ -60,17 +77,23 @@ impl Mounted {
             return Err(refuse("it is no program for the firmware"));
         }
         let loader_bytes = loader.metadata().map_err(failed)?.len();
-        let mounted = Mounted { directories, loader, loader_bytes };
-        for (file, which) in [(DEFAULT, 1), (TRIAL, 2)] {
-            mounted.check_room(which, file)?;
+        let visible_path = directories[VISIBLE].clone();
+        let found = Mounted { directories, loader, loader_bytes };
+        for (file, which) in [(DEFAULT, OWN), (TRIAL, VISIBLE)] {
+            found.check_room(which, file)?;
         }
-        Ok(mounted)
+        // The partition that starts the machine is not written to for nothing.
+        if access == Access::Write && !found.is_there(&visible_path.join(TRIAL)).map_err(|error| reading(TRIAL, error))? {
+            unmount(&visible_path)?;
+            mounted(common, disk, visible, "visible", access)?;
+        }
+        Ok(found)
     }
 
     /// Puts the loader on both partitions, durably; its digest, in lower-case hex.
     pub fn install(self) -> anyhow::Result<String> {
-        self.put(1, DEFAULT)?;
-        self.put(2, TRIAL)?;
+        self.put(OWN, DEFAULT)?;
+        self.put(VISIBLE, TRIAL)?;
         let sha256 = self.rewound().and_then(|()| sha256(&self.loader));
         let sha256 = sha256.exit(Exit::Io, || format!("reading the slot's /{LOADER}"))?;
         let Mounted { directories, loader, .. } = self;
@@ -83,7 +106,8 @@ impl Mounted {
     fn check_room(&self, which: usize, file: &str) -> anyhow::Result<()> {
         let directory = &self.directories[which];
         let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
-        let old = fs::metadata(directory.join(file)).map_or(0, |metadata| metadata.len());
+        let bytes = |file: &str| fs::metadata(directory.join(file)).map_or(0, |metadata| metadata.len());
+        let old = bytes(file) + leftovers(which).iter().map(|file| bytes(file)).sum::<u64>();
         let free = free_bytes(directory).map_err(failed)?;
         if self.loader_bytes <= free + old {
             return Ok(());
@@ -104,13 +128,13 @@ impl Mounted {
         }
         let parent = path.parent().unwrap_or(directory);
         fs::create_dir_all(parent).map_err(failed)?;
-        // What a power cut left, and then the old one, if there is no room beside it: nothing starts it now.
         let temporary = path.with_extension("tmp");
         let remove = |path: &Path| match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         };
-        remove(&temporary).map_err(failed)?;
+        leftovers(which).iter().try_for_each(|file| remove(&directory.join(file))).map_err(failed)?;
+        // The old one, if there is no room beside it: nothing starts it now.
         if self.loader_bytes > free_bytes(directory).map_err(failed)? {
             remove(&path).map_err(failed)?;
         }
@@ -235,6 +259,33 @@ fn free_bytes(directory: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
+
+    /// Directories stand for the file systems.
+    #[test]
+    fn what_a_trial_left_on_the_slots_own_partition_makes_room() {
+        let work = tempfile::tempdir().unwrap();
+        let directories: Vec<PathBuf> = ["root", "own", "visible"].map(|name| work.path().join(name)).into();
+        fs::create_dir(&directories[0]).unwrap();
+        for directory in &directories[1..] {
+            for (file, content) in [(DEFAULT, "MZ old"), (TRIAL, "MZ older"), (TEMPORARY[0], "M"), (TEMPORARY[1], "M")] {
+                fs::create_dir_all(directory.join(file).parent().unwrap()).unwrap();
+                fs::write(directory.join(file), content).unwrap();
+            }
+        }
+        let loader = directories[0].join("loader");
+        fs::write(&loader, "MZ new").unwrap();
+        let found = Mounted { directories: directories.clone(), loader: File::open(&loader).unwrap(), loader_bytes: 6 };
+        found.put(OWN, DEFAULT).unwrap();
+        found.put(VISIBLE, TRIAL).unwrap();
+        let read = |which: usize, file: &str| fs::read_to_string(directories[which].join(file)).unwrap_or_default();
+        assert_eq!((read(OWN, DEFAULT), read(OWN, TRIAL)), ("MZ new".into(), String::new()));
+        // What boots the machine stays.
+        assert_eq!((read(VISIBLE, DEFAULT), read(VISIBLE, TRIAL)), ("MZ old".into(), "MZ new".into()));
+        for which in [OWN, VISIBLE] {
+            assert_eq!((read(which, TEMPORARY[0]), read(which, TEMPORARY[1])), (String::new(), String::new()));
+        }
+        assert!(found.is_there(&directories[VISIBLE].join(TRIAL)).unwrap());
+    }
 
     #[test]
     fn a_link_does_not_lead_out_of_the_slot() {
