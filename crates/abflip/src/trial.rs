@@ -105,8 +105,9 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
         Firmware::Uefi => booted.is_some() && machine.variables.is_armed(&active.visible())?,
     };
     let state = match tried {
-        _ if is_armed => State::Armed,
+        // Though what armed it may be there still.
         Some(_) if booted == Some(other) => State::Running,
+        _ if is_armed => State::Armed,
         // What was written since then has not failed.
         Some(tried) if booted == Some(active.slot) && tried.armed && image.as_ref() == Some(&tried.image) => State::Failed,
         _ => return Ok(None),

@@ -446,3 +446,26 @@ fn killed_at_any_system_call_it_is_one_or_the_other_and_goes_on() {
         assert!(!states.is_empty() && call > 50, "{verb}: {states:?} in {call} calls");
     }
 }
+
+/// By UEFI with a fake of the firmware's variables.
+#[test]
+fn a_trial_that_runs_is_running_though_what_armed_it_is_still_there() {
+    for by_uefi in [false, true] {
+        for verb in ["commit", "rollback"] {
+            let machine = if by_uefi { Machine::with(512, &uefi()) } else { tryable() };
+            if by_uefi {
+                machine.arm_by_uefi();
+            } else {
+                machine.slots(&["try"]);
+            }
+            assert_eq!(trial(&machine.slots(&["status"])), ("b", "armed"));
+            machine.run_from(if by_uefi { 4 } else { 2 });
+            assert_eq!(trial(&machine.slots(&["status"])), ("b", "running"));
+            let slots = machine.slots(&[verb]);
+            assert_eq!(trial(&slots), ("none", "none"), "{slots}");
+            assert_eq!(slots["next"], if verb == "commit" { "b" } else { "a" });
+            assert_eq!(slots["b"]["rejected"], verb == "rollback", "{slots}");
+            assert!(!if by_uefi { machine.has_variable("BootNext") } else { armed(&machine) });
+        }
+    }
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod extlinux;
+pub mod firmware;
 pub mod loader;
 pub mod stepped;
 
