@@ -16,6 +16,8 @@ const DIRECTORY: &str = "/sys/firmware/efi/efivars";
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Non-volatile, for boot services and at run time.
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
+/// LOAD_OPTION_ACTIVE.
+const ACTIVE: u32 = 1;
 /// What our entry is called in the firmware's menu.
 const DESCRIPTION: &str = "labtools trial";
 /// The file that it starts.
@@ -109,11 +111,18 @@ impl Variables {
     }
 
     fn free_number(&self) -> anyhow::Result<u16> {
-        let taken = self.entries()?;
+        // The order may name an entry that is not there: it would start ours at every boot.
+        let taken = [self.entries()?, self.order()?].concat();
         let free = (0..=u16::MAX).find(|number| !taken.contains(number));
         free.ok_or_else(|| {
             Exit::CantCreate.error("adding a boot entry to the firmware: it has 65536; remove some, with efibootmgr")
         })
+    }
+
+    /// The numbers in the boot order.
+    fn order(&self) -> anyhow::Result<Vec<u16>> {
+        let content = self.read("BootOrder")?.unwrap_or_default();
+        Ok(content.chunks_exact(2).map(|number| u16::from_le_bytes([number[0], number[1]])).collect())
     }
 
     /// The numbers of all entries.
@@ -182,7 +191,6 @@ fn utf16(text: &str) -> Vec<u8> {
 
 /// An EFI_LOAD_OPTION: attributes, the length of the path, a description, the path to the file.
 fn load_option(from: &SystemPartition) -> Vec<u8> {
-    const ACTIVE: u32 = 1;
     let node = |kind: u8, sub: u8, content: &[u8]| {
         let length = (content.len() + 4) as u16;
         [&[kind, sub][..], &length.to_le_bytes(), content].concat()
@@ -282,6 +290,16 @@ mod tests {
         assert!(ours.disarm().unwrap());
         assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (None, vec![0, 2]));
         assert_eq!(ours.read("BootOrder").unwrap().as_deref(), Some(&b"\0\0\x02\0"[..]));
+    }
+
+    #[test]
+    fn a_number_of_the_boot_order_is_not_free_though_its_entry_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let ours = variables(&directory);
+        ours.write("Boot0002", b"a disk").unwrap();
+        ours.write("BootOrder", b"\0\0\x02\0\x01\0").unwrap();
+        ours.arm(&ESP).unwrap();
+        assert_eq!(ours.boot_next().unwrap(), Some(3));
     }
 
     /// A fake of firmware that does not take BootNext: a directory stands in its place.
