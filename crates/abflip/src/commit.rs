@@ -31,6 +31,9 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     let plan = flip::plan(common, "commit", &machine, &tables, target)?;
     let active =
         Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
+    if let Some(doubt) = &plan.doubt {
+        pipe.warn(format_args!("slot {booted} is taken for one that starts again: {doubt:#}"));
+    }
     let flips = active.slot != booted;
     let disk_guid = active.table.disk_guid();
     match &trial {

@@ -192,6 +192,16 @@ pub fn default_loader(common: &Common, disk: &Disk, partition: Place) -> anyhow:
     Ok(found)
 }
 
+/// Whether what firmware starts from a slot's EFI system partition is the loader of its root. Status as of [`default_loader`].
+pub fn has_loader_of(common: &Common, disk: &Disk, root: Place, own: Place) -> anyhow::Result<bool> {
+    let found = default_loader(common, disk, own)?;
+    let directory = mounted(common, disk, root, "root", Access::Read)?;
+    let wanted = open_in_root(&directory, LOADER).and_then(|file| sha256(&file));
+    let wanted = wanted.map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}")))?;
+    unmount(&directory)?;
+    Ok(found == Some(wanted))
+}
+
 /// Opens a regular file of a root that is mounted elsewhere, to read it. Links are followed as if that root were `/`, so that nothing of
 /// the machine that runs is taken for the slot's.
 fn open_in_root(root: &Path, path: &str) -> io::Result<File> {

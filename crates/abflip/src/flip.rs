@@ -14,6 +14,7 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 use crate::TOOL;
 use crate::disk::Access;
 use crate::gpt::Tables;
+use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::record::Records;
@@ -22,7 +23,7 @@ use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
 use crate::trial::Active;
 use crate::writes::{self, Change, Failure};
-use crate::{heal, loader, lock, trial};
+use crate::{heal, lock, trial};
 
 /// The flags of `flip`.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
         }
     }
     let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let mut report = machine.report(&left.unwrap_or(tables), changed, Content::Recorded)?;
+    let mut report = machine.report(left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
     if options.dry_run {
         report.next = Some(plan.target);
     }
@@ -142,6 +143,8 @@ pub struct Plan {
     pub target: Slot,
     /// Nothing, where it does so already.
     pub changes: Vec<Change>,
+    /// What is not known of what starts the slot, which is to commit.
+    pub doubt: Option<anyhow::Error>,
 }
 
 /// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
@@ -184,16 +187,28 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
         changes = heal::backup(tables, primary).map_err(|fault| refuse(&format!("{why}, and {fault}"), "partition it anew"))?;
     }
     if next == target {
-        return Ok(Plan { target, changes });
+        return Ok(Plan { target, changes, doubt: None });
     }
-    if machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
+    let runs = machine.booted(tables) == Ok(target);
+    if !runs && machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
         return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
     }
-    // A trial by UEFI brings the loader itself.
-    if (verb, machine.slots.firmware) != ("try", Firmware::Uefi)
-        && let Some(why) = loader::fault(common, machine, tables, (primary, &places), target)?
-    {
-        return Err(Exit::Config.error(format_args!("refusing to {verb} {path}: {why}")));
+    let refuse_for = |why: String| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}"));
+    let mut doubt = None;
+    // What runs was started, and a trial by UEFI brings the loader itself. Not so a commit: a trial is started in another way.
+    let is_started = match verb {
+        "flip" => runs,
+        "try" => machine.slots.firmware == Firmware::Uefi,
+        _ => false,
+    };
+    if !is_started {
+        match loader::find(common, machine, tables, (primary, &places), target)? {
+            Loader::There => {}
+            Loader::Missing(why) => return Err(refuse_for(why)),
+            // It ran, and that counts for more than what cannot be known.
+            Loader::Unknown(error) if runs => doubt = Some(error),
+            Loader::Unknown(error) => return Err(error.context(format!("refusing to {verb} {path}"))),
+        }
     }
     let toggles = places.toggles(primary, target, tables.sector_bytes);
     let [(sector, toggles)] = toggles.as_slice() else {
@@ -214,7 +229,7 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
     changes.push(commit);
     #[cfg(debug_assertions)]
     sabotage(tables, primary, &mut changes);
-    Ok(Plan { target, changes })
+    Ok(Plan { target, changes, doubt })
 }
 
 /// What the tests must notice: the flip as others do it, headers and all, and one that forgets the backup.

@@ -3,7 +3,7 @@
 //! BIOS: gptmbr starts the root's own extlinux, which came with the image. UEFI: the firmware starts a file of the slot's own EFI
 //! system partition, and a write does not put it there; `try` does, and records it.
 
-use jsonpipe::Common;
+use jsonpipe::{Common, Exit};
 
 use crate::esp;
 use crate::extlinux::Extlinux;
@@ -12,37 +12,53 @@ use crate::machine::Machine;
 use crate::request::{Firmware, Slot};
 use crate::slots::Places;
 
-/// What is said against starting a slot, with the way out, or `None`. By UEFI the file is looked at on a disk, which needs root; of an
-/// image what `try` recorded is believed. Status 74 when the disk cannot be read, 77 without root, 78 when the partition cannot be mounted.
-pub fn fault(
+/// What is known of what starts a slot.
+#[derive(Debug)]
+pub enum Loader {
+    /// It is there.
+    There,
+    /// It is not, in words, with the way out.
+    Missing(String),
+    /// It cannot be looked at, or not be compared with anything: why.
+    Unknown(anyhow::Error),
+}
+
+/// Looks for what starts a slot. By UEFI the file is looked at on a disk, which needs root; of an image what `try` recorded is
+/// believed. Status 74 when the disk cannot be read; that of [`Loader::Unknown`] is 77 without root, else 78.
+pub fn find(
     common: &Common,
     machine: &Machine,
     tables: &Tables,
     (table, places): (&Table, &Places),
     slot: Slot,
-) -> anyhow::Result<Option<String>> {
+) -> anyhow::Result<Loader> {
     let place = |index| table.place(index, tables.sector_bytes);
-    match machine.slots.firmware {
-        Firmware::Bios => {
-            let found = Extlinux::find(&machine.disk, place(places.root(slot)))?;
-            Ok(found.err().map(|why| format!("nothing starts slot {slot}: {why}")))
-        }
-        Firmware::Uefi => {
-            let record = machine.records.of(slot, machine.partuuid(slot), table.disk_guid());
-            let recorded = record.and_then(|record| record.loader_sha256.as_deref());
-            let is_there = match recorded {
-                Some(_) if machine.disk.device == 0 => true,
-                Some(recorded) => {
-                    esp::default_loader(common, &machine.disk, place(places.mark(slot)))?.as_deref() == Some(recorded)
-                }
-                None => false,
-            };
-            let partition = places.mark(slot) + 1;
-            let way_out =
-                if machine.booted(tables) == Ok(slot) { "run abflip rollback, and try it again" } else { "run abflip try" };
-            let why =
-                format!("nothing starts slot {slot}: its EFI system partition, {partition}, does not have its loader; {way_out}");
-            Ok((!is_there).then_some(why))
-        }
+    if machine.slots.firmware == Firmware::Bios {
+        let found = Extlinux::find(&machine.disk, place(places.root(slot)))?;
+        return Ok(found.err().map_or(Loader::There, |why| Loader::Missing(format!("nothing starts slot {slot}: {why}"))));
     }
+    let record = machine.records.of(slot, machine.partuuid(slot), table.disk_guid());
+    let recorded = record.and_then(|record| record.loader_sha256.as_deref());
+    let (root, own) = (place(places.root(slot)), place(places.mark(slot)));
+    let (is_image, runs) = (machine.disk.device == 0, machine.booted(tables) == Ok(slot));
+    let way_out = if runs { "run abflip rollback, and try it again" } else { "run abflip try" };
+    let not_recorded =
+        |why: &str| Loader::Unknown(Exit::Config.error(format_args!("the loader of slot {slot} is not recorded{why}")));
+    let found = match recorded {
+        Some(_) if is_image => return Ok(Loader::There),
+        // What runs is asked for nothing that an older `try` did not record.
+        None if runs => return Ok(not_recorded("")),
+        None if is_image => return Ok(not_recorded(&format!(", and in an image it cannot be looked at; {way_out}"))),
+        Some(recorded) => esp::default_loader(common, &machine.disk, own).map(|found| found.as_deref() == Some(recorded)),
+        None => esp::has_loader_of(common, &machine.disk, root, own),
+    };
+    let of = if recorded.is_some() { "the one that try took from it" } else { "that of its root" };
+    Ok(match found {
+        Ok(true) => Loader::There,
+        Ok(false) => Loader::Missing(format!(
+            "nothing starts slot {slot}: the loader in its EFI system partition, {}, differs from {of}, or is not there; {way_out}",
+            own.number
+        )),
+        Err(error) => Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be looked at"))),
+    })
 }

@@ -107,7 +107,7 @@ fn what_is_refused_is_refused_before_anything_is_written() {
     machine.refused(
         &["flip"],
         78,
-        "nothing starts slot b: its EFI system partition, 2, does not have its loader; run abflip try",
+        "the loader of slot b is not recorded, and in an image it cannot be looked at; run abflip try",
     );
     // Marks.
     for (bits, words) in [([4, 4], "more than one partition is marked; run abflip repair"), ([0, 0], "no slot is marked")] {
@@ -379,4 +379,22 @@ fn the_rest_of_the_disk_is_not_touched() {
     let before = machine.bytes();
     machine.slots(&["flip"]);
     assert!(machine.bytes()[PARTITION as usize..][..noise.len()] == before[PARTITION as usize..][..noise.len()]);
+}
+
+#[test]
+fn the_slot_that_runs_can_be_marked_again_whatever_is_recorded_of_it() {
+    for (partitions, roots) in [(bios(), [1, 2]), (uefi(), [3, 4])] {
+        // As a machine is that was installed, and not by abflip write.
+        let machine = Machine::with(512, &partitions);
+        machine.record(&["b"]);
+        machine.slots(&["flip"]);
+        machine.poke(PARTITION, &[0; 512]); // by BIOS, its boot sector
+        assert_eq!(machine.slots(&["flip", "--active", "a"])["next"], "a");
+        // Another slot than the one that runs needs both.
+        machine.record(&["a", "b"]);
+        machine.slots(&["flip"]);
+        machine.run_from(roots[1]);
+        machine.record(&["b"]);
+        machine.refused(&["flip"], 78, "no verified write of slot a is recorded");
+    }
 }

@@ -469,3 +469,16 @@ fn a_trial_that_runs_is_running_though_what_armed_it_is_still_there() {
         }
     }
 }
+
+/// As an older abflip has left it: it did not record what it copied.
+#[test]
+fn by_uefi_a_trial_commits_though_its_loader_is_not_recorded() {
+    let machine = Machine::with(512, &uefi());
+    machine.arm_by_uefi();
+    let text = fs::read_to_string(records(&machine)).unwrap();
+    fs::write(records(&machine), text.replace("\"loader_sha256\":\"0e\",", "")).unwrap();
+    machine.run_from(4);
+    let ended = machine.run(&["commit"]);
+    assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+    assert!(ended.stderr.contains("the loader of slot b is not recorded"), "{ended:?}");
+}
