@@ -80,7 +80,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
         (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
     }
     if let Some(error) = &failed {
-        pipe.warn(format_args!("{error:#}; run abflip repair, and abflip commit again"));
+        pipe.warn(format_args!("{error:#}; {}", trial::way_out(&machine, left.as_ref(), "commit")));
     }
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;

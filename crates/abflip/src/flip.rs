@@ -72,7 +72,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
         report.next = Some(plan.target);
     }
     if let Some(error) = &failed {
-        pipe.warn(format_args!("{error:#}; run abflip repair"));
+        pipe.warn(format_args!("{error:#}; {}", trial::way_out(&machine, left.as_ref(), "flip")));
     }
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;

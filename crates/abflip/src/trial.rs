@@ -120,6 +120,15 @@ pub fn committed<'a>(machine: &'a Machine, active: &Active) -> Option<&'a Tried>
     machine.records.trial(active.table.disk_guid()).filter(|tried| tried.slot == active.slot)
 }
 
+/// What is so after a failure that stays, by the tables that it left, and the way out, after which `verb` can be done.
+pub fn way_out(machine: &Machine, left: Option<&Tables>, verb: &str) -> String {
+    match left.and_then(|tables| Some((tables, Active::of(machine, tables)?))) {
+        Some((tables, Active { slot, .. })) if tables.agree() => format!("slot {slot} boots next; run abflip {verb} again"),
+        Some((_, Active { slot, .. })) => format!("slot {slot} boots next; run abflip repair, and abflip {verb} again"),
+        None => "which slot boots next is not known; run abflip repair".into(),
+    }
+}
+
 /// All that is needed to arm a trial, checked.
 pub enum Arming {
     /// The boot-once area of the active slot.

@@ -482,3 +482,16 @@ fn by_uefi_a_trial_commits_though_its_loader_is_not_recorded() {
     assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
     assert!(ended.stderr.contains("the loader of slot b is not recorded"), "{ended:?}");
 }
+
+#[test]
+fn a_commit_that_is_not_cleared_up_says_that_it_is_one() {
+    let machine = tryable();
+    machine.slots(&["try"]);
+    boot_the_trial(&machine);
+    // The records cannot be written; the table can.
+    let ended = machine.traced(&["commit"], &["-e", "inject=rename:error=EIO:when=1+"]);
+    assert_eq!((ended.status, &ended.slots()["next"]), (1, &"b".into()), "{ended:?}");
+    assert!(ended.stderr.contains("slot b boots next; run abflip commit again"), "{ended:?}");
+    machine.slots(&["commit"]);
+    assert!(!fs::read_to_string(records(&machine)).unwrap().contains("trial"));
+}
