@@ -7,12 +7,13 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 use crate::TOOL;
 use crate::disk::Access;
 use crate::gpt::{Table, Tables};
+use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::request::Slot;
 use crate::slots::{Marked, Places};
 use crate::writes::{self, Change, Failure};
-use crate::{heal, lock};
+use crate::{heal, lock, trial};
 
 /// The flags of `repair`.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +31,7 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
     let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
     let path = machine.disk.path().display();
     let tables = Tables::read(&machine.disk)?;
-    let changes = plan(&machine, &tables, options)?;
+    let changes = plan(common, &machine, &tables, options)?;
     for change in &changes {
         let doing = if options.dry_run { "would write" } else { "writing" };
         pipe.warn(format_args!("{doing} {} of {path}", change.what));
@@ -62,7 +63,7 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
 
 /// What makes both tables valid and the same, protects them, and marks the slot that was named. What can be said against any of it
 /// is said here, before anything is written.
-fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Vec<Change>> {
+fn plan(common: &Common, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Vec<Change>> {
     let refuse = |why: String| Exit::Config.error(format_args!("refusing to repair {}: {why}", machine.disk.path().display()));
     let entries_at = |table: &Table| table.header.partition_entry_lba * tables.sector_bytes;
     // The table that counts, what makes the other one say the same, and where the entries of both are then.
@@ -87,13 +88,43 @@ fn plan(machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<
         changes.push(protective_mbr(tables).map_err(refuse)?);
     }
     if let Some(active) = options.active {
-        for (at, bytes) in marks(machine, table, active, tables.sector_bytes).map_err(refuse)? {
+        let found = Places::find(table, &machine.slots).map_err(refuse)?;
+        let marks = marks(table, &found, active, tables.sector_bytes).map_err(refuse)?;
+        if !marks.is_empty() {
+            check_starts(common, machine, tables, (table, &found), active)?;
+            changes.extend(trial::disarming(machine, table, found, active, tables.sector_bytes)?);
+        }
+        for (at, bytes) in marks {
             for (what, entries) in ["the marks in the backup table", "the marks in the primary table"].into_iter().zip(places) {
                 changes.push(Change { what, offset: entries + at, bytes: bytes.clone() });
             }
         }
     }
     Ok(changes)
+}
+
+/// Where both slots are marked, one of them may boot: a slot that is marked instead has to be one that starts. What runs is.
+fn check_starts(
+    common: &Common,
+    machine: &Machine,
+    tables: &Tables,
+    (table, places): (&Table, &Places),
+    slot: Slot,
+) -> anyhow::Result<()> {
+    if machine.booted(tables) == Ok(slot) {
+        return Ok(());
+    }
+    let doing = format!("refusing to repair {}", machine.disk.path().display());
+    let way_out = "name the other slot, or mark it by hand, with sgdisk -A";
+    let refuse = |why: &str| Exit::Config.error(format_args!("{doing}: {why}; {way_out}"));
+    if machine.records.of(slot, machine.partuuid(slot), table.disk_guid()).is_none() {
+        return Err(refuse(&format!("no verified write of slot {slot} is recorded")));
+    }
+    match loader::find(common, machine, tables, (table, places), slot)? {
+        Loader::There => Ok(()),
+        Loader::Missing(why) => Err(refuse(&why)),
+        Loader::Unknown(error) => Err(error.context(doing)),
+    }
 }
 
 /// The protective MBR (UEFI specification 2.10, table 5.4), without the boot code in front of it, which stays.
@@ -113,8 +144,7 @@ fn protective_mbr(tables: &Tables) -> Result<Change, String> {
 }
 
 /// What makes the slot that was named the one that is marked: where in the entries, and what belongs there.
-fn marks(machine: &Machine, table: &Table, active: Slot, sector_bytes: u64) -> Result<Vec<(u64, Vec<u8>)>, String> {
-    let places = Places::find(table, &machine.slots)?;
+fn marks(table: &Table, places: &Places, active: Slot, sector_bytes: u64) -> Result<Vec<(u64, Vec<u8>)>, String> {
     match places.marked(table) {
         Marked::One(slot) if slot == active => return Ok(Vec::new()),
         Marked::One(slot) => return Err(format!("slot {slot} is marked, which needs no repair; see abflip flip")),

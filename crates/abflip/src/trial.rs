@@ -21,7 +21,7 @@ use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
 use crate::target::Place;
-use crate::writes::{self, Failure};
+use crate::writes::{self, Change, Failure};
 
 /// A trial of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,6 +247,16 @@ pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Fail
         Firmware::Uefi if machine.booted(tables).is_ok() => machine.variables.disarm().map_err(Failure::Stays),
         Firmware::Uefi => Ok(false),
     }
+}
+
+/// What takes the label that starts the other slot once out of a slot's boot-once area, by BIOS: nothing, where it has none.
+pub fn disarming(machine: &Machine, table: &Table, places: Places, slot: Slot, sector_bytes: u64) -> anyhow::Result<Vec<Change>> {
+    if machine.slots.firmware != Firmware::Bios {
+        return Ok(Vec::new());
+    }
+    let active = Active { table, places, slot, sector_bytes };
+    let found = active.boot_once(machine)?.ok().filter(|(_, found)| found.label() == Some(label(slot.other()).as_bytes()));
+    Ok(found.and_then(|(_, found)| found.changes(None)).unwrap_or_default()) // less needs no room
 }
 
 /// What `try` records.

@@ -2,8 +2,9 @@
 
 mod machine;
 
+use machine::extlinux::empty;
 use machine::stepped::killed_before;
-use machine::{Machine, Partition, bios, program, uefi};
+use machine::{Machine, PARTITION, Partition, bios, program, uefi};
 
 /// A run that must heal everything, as a dry run says before; sgdisk then finds nothing wrong.
 fn heals(machine: &Machine, arguments: &[&str], says: &[&str]) {
@@ -192,4 +193,41 @@ fn a_write_that_fails_is_taken_back() {
         assert!(machine.bytes() == before, "{step}");
     }
     heals(&machine, &[], &PRIMARY);
+}
+
+#[test]
+fn a_slot_is_marked_only_if_something_of_it_starts() {
+    for (partitions, marks) in [(bios(), [0, 0]), (uefi(), [0, 0])] {
+        let mut wrong = partitions;
+        wrong.iter_mut().zip(marks).for_each(|(partition, bits)| partition.attributes = bits);
+        let machine = Machine::with(512, &wrong);
+        machine.record(&["a"]);
+        machine.refused(&["repair", "--active", "b"], 78, "no verified write of slot b is recorded; name the other slot");
+        // The one that runs does start.
+        machine.record(&["b"]);
+        assert_eq!(machine.slots(&["repair", "--active", "a"])["next"], "a");
+    }
+    let mut wrong = bios();
+    wrong[0].attributes = 0;
+    let machine = Machine::with(512, &wrong);
+    machine.poke(2 * PARTITION, &[0; 512]);
+    machine.refused(&["repair", "--active", "b"], 78, "nothing starts slot b: no extlinux is installed in it");
+}
+
+#[test]
+fn what_is_marked_does_not_start_the_other_slot_once() {
+    let machine = Machine::new();
+    machine.configure_extlinux();
+    machine.slots(&["try"]);
+    let entries = 1024 + 48;
+    for table in [entries, (machine.last() * 512 - 16384) + 48] {
+        machine.poke(table, &[0]);
+    }
+    for lba in [1, machine.last()] {
+        machine.seal(lba);
+    }
+    assert_eq!(machine.run(&["status"]).slots()["missing"][0]["reason"], "no slot is marked");
+    let label = "a boot-once sector";
+    heals(&machine, &["--active", "a"], &[label, label, "the marks in the backup table", "the marks in the primary table"]);
+    assert_eq!(machine.boot_once(), [empty(), empty()]);
 }
