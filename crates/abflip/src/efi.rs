@@ -119,6 +119,15 @@ impl Variables {
         })
     }
 
+    /// The PARTUUIDs of the partitions that active entries of the boot order name.
+    pub fn ordered_partitions(&self) -> anyhow::Result<Vec<Uuid>> {
+        let mut partitions = Vec::new();
+        for number in self.order()? {
+            partitions.extend(self.read(&entry_name(number))?.and_then(|option| partition(&option)));
+        }
+        Ok(partitions)
+    }
+
     /// The numbers in the boot order.
     fn order(&self) -> anyhow::Result<Vec<u16>> {
         let content = self.read("BootOrder")?.unwrap_or_default();
@@ -204,6 +213,27 @@ fn load_option(from: &SystemPartition) -> Vec<u8> {
     ];
     let path = [node(4, 1, &partition.concat()), node(4, 4, &utf16(FILE)), node(0x7f, 0xff, &[])].concat();
     [&ACTIVE.to_le_bytes()[..], &(path.len() as u16).to_le_bytes(), &utf16(DESCRIPTION), &path].concat()
+}
+
+/// The partition of a GPT that an EFI_LOAD_OPTION names, if that is active and names one; firmware wrote it, so every length may lie.
+fn partition(option: &[u8]) -> Option<Uuid> {
+    let (head, rest) = option.split_at_checked(6)?;
+    if u32::from_le_bytes(head[..4].try_into().ok()?) & ACTIVE == 0 {
+        return None;
+    }
+    let length = usize::from(u16::from_le_bytes([head[4], head[5]]));
+    let description = rest.chunks_exact(2).position(|unit| unit == [0, 0])?;
+    let mut path = rest.get(2 * (description + 1)..)?.get(..length)?;
+    while let [kind, sub, low, high, ..] = *path {
+        let (node, behind) = path.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
+        match (kind, sub, node) {
+            // A hard drive: number, start, size, signature, format and kind of signature (section 10.3.5.1).
+            (4, 1, [.., 2, 2]) if node.len() == 42 => return Uuid::from_slice_le(&node[24..40]).ok(),
+            (0x7f, ..) | (.., [] | [_] | [_, _] | [_, _, _]) => return None,
+            _ => path = behind,
+        }
+    }
+    None
 }
 
 /// Takes the immutable flag from a file, if it is there and has one.
@@ -300,6 +330,29 @@ mod tests {
         ours.write("BootOrder", b"\0\0\x02\0\x01\0").unwrap();
         ours.arm(&ESP).unwrap();
         assert_eq!(ours.boot_next().unwrap(), Some(3));
+    }
+
+    #[test]
+    fn what_an_entry_names_is_believed_only_where_it_is_whole() {
+        let ours = load_option(&ESP);
+        assert_eq!(partition(&ours), Some(ESP.guid));
+        let node = 6 + 2 * (DESCRIPTION.len() + 1);
+        for length in 0..node + 42 {
+            assert_eq!(partition(&ours[..length]), None, "{length}");
+        }
+        // Not active; no room for its path; a node of no length, of another kind, of a disk without a GPT.
+        for (at, byte) in [(0, 0), (4, 41), (node + 2, 0), (node, 3), (node + 41, 1)] {
+            let mut other = ours.clone();
+            other[at] = byte;
+            assert_eq!(partition(&other), None, "{at}");
+        }
+        // Behind the nodes of the controller, as efibootmgr writes it when told to.
+        let mut long = ours[..node].to_vec();
+        long.extend([1, 1, 6, 0, 0, 2]);
+        long.extend(&ours[node..]);
+        let length = u16::from_le_bytes([ours[4], ours[5]]) + 6;
+        long[4..6].copy_from_slice(&length.to_le_bytes());
+        assert_eq!(partition(&long), Some(ESP.guid));
     }
 
     /// A fake of firmware that does not take BootNext: a directory stands in its place.

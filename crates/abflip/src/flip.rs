@@ -210,6 +210,11 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
             Loader::Unknown(error) => return Err(error.context(format!("refusing to {verb} {path}"))),
         }
     }
+    if verb != "commit"
+        && let Some(why) = loader::order_fault(machine, tables, &places, target)?
+    {
+        return Err(refuse_for(why));
+    }
     let toggles = places.toggles(primary, target, tables.sector_bytes);
     let [(sector, toggles)] = toggles.as_slice() else {
         return Err(refuse("its slots are not in one sector of the table", "partition it anew, the slots among the first four"));

@@ -62,3 +62,24 @@ pub fn find(
         Err(error) => Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be looked at"))),
     })
 }
+
+/// What is said against the firmware's boot order where `target` is to boot, with the way out, or `None`: it may name the EFI system
+/// partitions of both slots, or of none, when the firmware looks for what it can start by itself. Once one is named and the other one
+/// is not, the other slot may never be found. On another machine's disk nothing is known.
+pub fn order_fault(machine: &Machine, tables: &Tables, places: &Places, target: Slot) -> anyhow::Result<Option<String>> {
+    let [Some(a), Some(b)] = [machine.slots.esp_a, machine.slots.esp_b] else { return Ok(None) };
+    if machine.booted(tables).is_err() {
+        return Ok(None);
+    }
+    let named = machine.variables.ordered_partitions()?;
+    let other = target.other();
+    let [is_named, is_other_named] = [target, other].map(|slot| named.contains(if slot == Slot::A { &a } else { &b }));
+    Ok((is_other_named && !is_named).then(|| {
+        format!(
+            "the firmware's boot order names only slot {other}'s EFI system partition; add the other one: efibootmgr --create \
+             --disk {} --part {} --label root-{target} --loader '\\EFI\\BOOT\\BOOTX64.EFI'",
+            machine.disk.path().display(),
+            places.mark(target) + 1
+        )
+    }))
+}

@@ -399,3 +399,43 @@ fn the_slot_that_runs_can_be_marked_again_whatever_is_recorded_of_it() {
         machine.refused(&["flip"], 78, "no verified write of slot a is recorded");
     }
 }
+
+#[test]
+fn by_uefi_the_firmware_has_to_know_both_of_our_partitions_or_none() {
+    let machine = Machine::with(512, &uefi());
+    let order = |numbers: &[u16]| {
+        machine.set_variable("BootOrder", &numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>());
+    };
+    let flips = |is_allowed: bool| {
+        if is_allowed {
+            assert_eq!(machine.slots(&["flip", "--dry-run"])["next"], "b");
+            return;
+        }
+        let words = "the firmware's boot order names only slot a's EFI system partition; add the other one: \
+                     efibootmgr --create --disk ";
+        machine.refused(&["flip"], 78, words);
+        machine.refused(&["flip"], 78, "--part 2 --label root-b --loader '\\EFI\\BOOT\\BOOTX64.EFI'");
+        machine.refused(&["try"], 78, words);
+    };
+    // Entries that are not ours: no device, a description without an end, an entry that is not there.
+    machine.set_variable("Boot0000", b"\x01\0\0\0\x04\0s\0e\0t\0u\0p\0\0\0\x7f\xff\x04\0");
+    machine.set_variable("Boot0001", b"\x01\0\0\0\x04\0s\0");
+    order(&[0, 1, 9]);
+    flips(true);
+    machine.set_entry(2, "root-a", 1, "\\EFI\\BOOT\\BOOTX64.EFI");
+    flips(true); // which is not in the order
+    order(&[0, 2]);
+    flips(false);
+    // An image is started by another machine.
+    let image = machine.root().join("lab.img");
+    fs::copy(machine.disk(), &image).unwrap();
+    machine.slots(&["flip", "--dry-run", "--active", "b", "--disk", image.to_str().unwrap()]);
+    machine.set_entry(3, "root-b", 2, "\\EFI\\BOOT\\BOOTX64.EFI");
+    flips(false);
+    order(&[0, 2, 3]);
+    flips(true);
+    // The way back is open.
+    order(&[0, 2]);
+    machine.run_from(4);
+    assert_eq!(machine.slots(&["flip", "--active", "a"])["changed"], false);
+}
