@@ -58,6 +58,9 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
             let (_, told) = program("partx", "util-linux", &["--pairs", "-o", "NR,UUID,NAME", &device.0], "");
             assert!(told.contains(&format!("NR=\"{root}\" UUID=\"{B}\" NAME=\"rootB\"")), "{told}");
             let after = fs::read(&device.0).unwrap();
+            if bit == 1 {
+                machine.run_from(4);
+            }
             let back = machine.run(&["flip", "--active", "a"]);
             if bit == 2 {
                 assert_eq!(back.slots()["next"], "a");
@@ -67,6 +70,14 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
                 assert_eq!(back.status, 78, "{back:?}");
                 assert!(back.stderr.contains("/sys/dev/block/"), "{back:?}");
                 assert!(fs::read(&device.0).unwrap() == after);
+                // Of what runs it is not asked, and a trial that runs is believed, which is said.
+                machine.run_from(3);
+                assert_eq!(machine.slots(&["flip", "--active", "a"])["next"], "a");
+                machine.arm_by_uefi();
+                machine.run_from(4);
+                let ended = machine.run(&["commit"]);
+                assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+                assert!(ended.stderr.contains("the loader of slot b cannot be looked at: "), "{ended:?}");
             }
             // It is nobody's image: what runs decides.
             machine.run_from(9);
