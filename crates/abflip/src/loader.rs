@@ -76,8 +76,9 @@ pub fn order_fault(machine: &Machine, tables: &Tables, places: &Places, target: 
     let [is_named, is_other_named] = [target, other].map(|slot| named.contains(if slot == Slot::A { &a } else { &b }));
     Ok((is_other_named && !is_named).then(|| {
         format!(
-            "the firmware's boot order names only slot {other}'s EFI system partition; add the other one: efibootmgr --create \
-             --disk {} --part {} --label root-{target} --loader '\\EFI\\BOOT\\BOOTX64.EFI'",
+            "the firmware's boot order names only slot {other}'s EFI system partition; let it name neither, and look for \
+             \\EFI\\BOOT\\BOOTX64.EFI by itself: efibootmgr --delete-bootnum, or name slot {target}'s, too, if the firmware keeps \
+             what it cannot find: efibootmgr --create --disk {} --part {} --label root-{target} --loader '\\EFI\\BOOT\\BOOTX64.EFI'",
             machine.disk.path().display(),
             places.mark(target) + 1
         )

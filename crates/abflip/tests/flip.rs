@@ -411,8 +411,7 @@ fn by_uefi_the_firmware_has_to_know_both_of_our_partitions_or_none() {
             assert_eq!(machine.slots(&["flip", "--dry-run"])["next"], "b");
             return;
         }
-        let words = "the firmware's boot order names only slot a's EFI system partition; add the other one: \
-                     efibootmgr --create --disk ";
+        let words = "the firmware's boot order names only slot a's EFI system partition; let it name neither";
         machine.refused(&["flip"], 78, words);
         machine.refused(&["flip"], 78, "--part 2 --label root-b --loader '\\EFI\\BOOT\\BOOTX64.EFI'");
         machine.refused(&["try"], 78, words);
