@@ -4,6 +4,7 @@ mod machine;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -228,36 +229,44 @@ fn more_volumes_than_go_at_once_all_go() {
 
 #[test]
 fn a_signal_at_any_moment_leaves_nothing_without_its_base() {
+    ended_at_any_moment(Signal::SIGTERM, 1..4);
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_nothing_without_its_base() {
+    ended_at_any_moment(Signal::SIGKILL, 8..20);
+}
+
+/// `expected`: how many different states that leaves.
+fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
     let untouched = after_a_switch_over();
     let state = |machine: &Machine| tree(&machine.root().join("qcow2"));
-    for (signal, expected) in [(Signal::SIGTERM, 1..4), (Signal::SIGKILL, 8..20)] {
-        let mut seen = Vec::new();
-        let mut machine = untouched.copy();
-        for moment in 0.. {
-            let mut collect = Stepped::start(&machine, &["collect"], "");
-            if !collect.steps(moment) {
-                break;
-            }
-            collect.end_by(signal);
-            let found = state(&machine);
-            if found == state(&untouched) {
-                continue; // it had done nothing yet
-            }
-            let (base, volumes) = (base_path(machine.root(), "windows", 7), machine.left());
-            let some_left = volumes.iter().any(|name| name.ends_with("windows@7.qcow2"));
-            assert!(base.exists() || !some_left, "{moment}: {volumes:?}");
-            assert!(base.exists() || !base.with_extension("manifest").exists(), "{moment}: a description of nothing");
-            if !seen.contains(&found) {
-                machine.collected(&[]);
-                let left: Vec<String> =
-                    state(&machine).into_iter().filter(|name| name.contains("/7.") || name.contains("@7")).collect();
-                assert_eq!((left, tree(&machine.home(BOB))), (vec![], vec!["linux@3.qcow2".into()]));
-                seen.push(found);
-            }
-            machine = untouched.copy();
+    let mut seen = Vec::new();
+    let mut machine = untouched.copy();
+    for moment in 0.. {
+        let mut collect = Stepped::start(&machine, &["collect"], "");
+        if !collect.steps(moment) {
+            break;
         }
-        assert!(expected.contains(&seen.len()), "{signal}: {seen:#?}");
+        collect.end_by(signal);
+        let found = state(&machine);
+        if found == state(&untouched) {
+            continue; // it had done nothing yet
+        }
+        let (base, volumes) = (base_path(machine.root(), "windows", 7), machine.left());
+        let some_left = volumes.iter().any(|name| name.ends_with("windows@7.qcow2"));
+        assert!(base.exists() || !some_left, "{moment}: {volumes:?}");
+        assert!(base.exists() || !base.with_extension("manifest").exists(), "{moment}: a description of nothing");
+        if !seen.contains(&found) {
+            machine.collected(&[]);
+            let left: Vec<String> =
+                state(&machine).into_iter().filter(|name| name.contains("/7.") || name.contains("@7")).collect();
+            assert_eq!((left, tree(&machine.home(BOB))), (vec![], vec!["linux@3.qcow2".into()]));
+            seen.push(found);
+        }
+        machine = untouched.copy();
     }
+    assert!(expected.contains(&seen.len()), "{signal}: {seen:#?}");
 }
 
 #[test]
