@@ -125,23 +125,23 @@ impl Records {
 
     /// Replaces a slot's record, or takes it away, durably.
     pub fn set(&mut self, common: &Common, slot: Slot, record: Option<Record>) -> anyhow::Result<()> {
-        match slot {
-            Slot::A => self.a = record,
-            Slot::B => self.b = record,
-        }
+        *self.slot_mut(slot) = record;
         self.write(common)
     }
 
     /// The loader of the image in a slot was put on the slot's own EFI system partition. Durably.
     pub fn set_loader(&mut self, common: &Common, slot: Slot, sha256: String) -> anyhow::Result<()> {
-        let record = match slot {
-            Slot::A => self.a.as_mut(),
-            Slot::B => self.b.as_mut(),
-        };
-        if let Some(record) = record {
+        if let Some(record) = self.slot_mut(slot) {
             record.loader_sha256 = Some(sha256);
         }
         self.write(common)
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> &mut Option<Record> {
+        match slot {
+            Slot::A => &mut self.a,
+            Slot::B => &mut self.b,
+        }
     }
 
     /// The trial, if it is one of this disk.

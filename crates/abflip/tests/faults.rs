@@ -83,12 +83,11 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
     ];
     let machine = prepare();
     let (disk, recorded) = (machine.bytes(), records(&machine));
-    let mut injected = 0;
-    let (log, arguments) = (
-        machine.root().join("injected"),
-        arguments.iter().map(|argument| argument.replace("ROOT", machine.root().to_str().unwrap())).collect::<Vec<_>>(),
-    );
+    let log = machine.root().join("injected");
+    let root = machine.root().to_str().unwrap();
+    let arguments: Vec<String> = arguments.iter().map(|argument| argument.replace("ROOT", root)).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let mut injected = 0;
     for (call, fault) in faults {
         let before = injected;
         for step in 1.. {
@@ -125,8 +124,7 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
             // And it can be done then.
             assert_eq!(machine.slots(&arguments)["next"], next, "{what}");
         }
-        let is_made = calls.contains(&call);
-        assert_eq!(injected > before, is_made, "{verb}: {call} {fault}");
+        assert_eq!(injected > before, calls.contains(&call), "{verb}: {call} {fault}");
     }
 }
 
