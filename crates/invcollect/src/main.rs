@@ -1,0 +1,7 @@
+//! `invcollect collect`, `changes`, `accept` and `metrics`; see invcollect(8).
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    jsonpipe::main(invcollect::TOOL, invcollect::run)
+}

@@ -1,0 +1,10 @@
+//! What goes out: the section `host`, and the events of `changes`.
+//!
+//! What is not known is absent, and where it matters `missing` says why. Lists are never missing.
+
+mod event;
+mod host;
+pub mod metrics;
+
+pub use event::{Action, Baseline, Change, Event, EventAbout, EventDetails, EventHost, Part};
+pub use host::*;

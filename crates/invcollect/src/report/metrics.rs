@@ -1,0 +1,134 @@
+//! The names of the metrics. Alert rules are written against them: renaming one is a change of the interface.
+//!
+//! Every metric has the labels `campus`, `building`, `room` (of campus.ini, by the machine's addresses; empty where it does not
+//! know them) and `host` (its name in the network). What is not known has no sample: a rule that must not sleep then looks for
+//! `absent()`, or at [`COLLECTED`].
+
+use serde::Serialize;
+
+/// What Prometheus calls the type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Goes up and down.
+    Gauge,
+    /// Only goes up, and starts again at 0 with the machine.
+    Counter,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its type.
+    pub kind: Kind,
+    /// Its labels beyond the four that all have.
+    pub labels: &'static [&'static str],
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $constant:ident = $kind:ident $name:literal [$($label:literal)*] $help:literal;)*) => {
+        $($(#[$doc])* pub const $constant: Metric =
+            Metric { name: $name, kind: Kind::$kind, labels: &[$($label),*], help: $help };)*
+        /// All of them, in the order of the file.
+        pub const ALL: &[Metric] = &[$($constant),*];
+    };
+}
+
+metrics! {
+    /// `count by (id) (labtools_host_info) > 1`: two machines say that they are the same.
+    HOST = Gauge "labtools_host_info" ["id" "model" "serial" "firmware" "kernel"]
+        "Who this machine is; always 1.";
+    /// Late: the machine is silent, or cron does not run there. Its clock: node_time_seconds of node_exporter, or this one in
+    /// the received reports.
+    COLLECTED = Gauge "labtools_collected_timestamp_seconds" [] "When these metrics were collected, by the machine's clock.";
+    /// When it booted.
+    BOOTED = Gauge "labtools_boot_timestamp_seconds" [] "When the machine booted.";
+    /// 1: the battery on the board is weak.
+    CLOCK = Gauge "labtools_clock_before_image" []
+        "Whether the hardware clock said at boot that the running image was not built yet.";
+    /// Which host image runs.
+    IMAGE = Gauge "labtools_image_version" ["slot"] "The version of the host image that runs.";
+    /// Which bases there are.
+    BASE = Gauge "labtools_base_generation" ["base"] "The generation of a base that new sessions start from.";
+    /// 1: somebody opened it since the switch was reset.
+    CHASSIS = Gauge "labtools_chassis_opened" [] "Whether the case was opened, as its intrusion switch remembers.";
+    /// By part and action, as in the events.
+    CHANGES = Gauge "labtools_changes" ["part" "action"]
+        "How many changes since the accepted baseline were told and not accepted.";
+    /// The sum of the modules.
+    MEMORY = Gauge "labtools_memory_installed_bytes" [] "The memory that is plugged in.";
+    /// Compare with `labtools_memory_installed_bytes`.
+    MEMORY_BASELINE = Gauge "labtools_memory_baseline_bytes" [] "The memory that the accepted baseline has.";
+    /// Compare with `labtools_memory_installed_bytes`.
+    MEMORY_EXPECTED = Gauge "labtools_memory_expected_bytes" [] "The memory that a machine of this model left the factory with.";
+    /// MemTotal.
+    MEMORY_USABLE = Gauge "labtools_memory_usable_bytes" [] "The memory that the kernel has to give.";
+    /// MemAvailable.
+    MEMORY_AVAILABLE = Gauge "labtools_memory_available_bytes" [] "The memory that a new program could have.";
+    /// What /proc/cpuinfo counts.
+    PROCESSORS = Gauge "labtools_processors" [] "How many processors the kernel sees.";
+    /// The hottest of its sensors.
+    CPU_TEMPERATURE = Gauge "labtools_cpu_temperature_celsius" [] "The temperature of the processor, of the hottest sensor.";
+    /// The lowest of its limits.
+    CPU_CRITICAL = Gauge "labtools_cpu_temperature_critical_celsius" []
+        "The temperature at which the processor protects itself.";
+    /// All sensors.
+    TEMPERATURE = Gauge "labtools_temperature_celsius" ["sensor"] "The temperature at a sensor.";
+    /// `disk` is the serial number, else the name. 0: the baseline has it, and it is not there.
+    DISK = Gauge "labtools_disk_present" ["disk" "model"] "Whether a disk is there; 0 for one of the baseline that is not.";
+    /// Its size.
+    DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
+    /// 0: it is about to fail, or a file system on it has faults.
+    DISK_HEALTHY = Gauge "labtools_disk_healthy" ["disk"] "Whether neither a disk nor the file systems on it report faults.";
+    /// Of each file system on a disk or a server.
+    FILESYSTEM_SIZE = Gauge "labtools_filesystem_size_bytes" ["path"] "The size of a file system.";
+    /// What is in use.
+    FILESYSTEM_USED = Gauge "labtools_filesystem_used_bytes" ["path"] "What is in use of a file system.";
+    /// 1: a server that does not answer.
+    FILESYSTEM_HANGING = Gauge "labtools_filesystem_hanging" ["path"] "Whether a file system did not answer within two seconds.";
+    /// `medium` is `wired` or `wireless`.
+    LINK = Gauge "labtools_link_up" ["interface" "medium"] "Whether an interface has a link.";
+    /// Only while there is a link.
+    LINK_SPEED = Gauge "labtools_link_speed_bits_per_second" ["interface" "medium"] "How fast a link is.";
+    /// Degraded: `labtools_link_speed_bits_per_second < labtools_link_best_speed_bits_per_second`.
+    LINK_BEST = Gauge "labtools_link_best_speed_bits_per_second" ["interface" "medium"]
+        "How fast a link could be: the best that both ends offer, or that it has been.";
+    /// 1: a wired interface is there and has no link, and a wireless one has.
+    WIRELESS_ONLY = Gauge "labtools_wireless_only" [] "Whether traffic goes by wireless alone although there is a wired interface.";
+    /// How well the access point is heard.
+    SIGNAL = Gauge "labtools_wireless_signal_dbm" ["interface"] "How well a wireless interface hears its access point.";
+    /// `rate(labtools_interface_receive_bytes_total[5m])` wants samples every minute: metrics may be written more often than reports.
+    RECEIVED = Counter "labtools_interface_receive_bytes_total" ["interface"] "Bytes that an interface received.";
+    /// The same, sent.
+    SENT = Counter "labtools_interface_transmit_bytes_total" ["interface"] "Bytes that an interface sent.";
+    /// A bad cable.
+    RECEIVE_ERRORS = Counter "labtools_interface_receive_errors_total" ["interface"] "Frames that an interface received broken.";
+    /// Always there: 0 when none runs, with an empty `base`.
+    GUEST = Gauge "labtools_guest_running" ["base"] "Whether a guest runs, and of which base.";
+    /// `time() - labtools_guest_failure_timestamp_seconds{cause="memory"} < 1800`; `cause` is `memory`, `threads` or `died`.
+    GUEST_FAILURE = Gauge "labtools_guest_failure_timestamp_seconds" ["cause"] "When a guest failed last, by cause.";
+    /// Reports that wait in /var/lib/labtools/spool.
+    SPOOL = Gauge "labtools_spool_bytes" [] "The size of the reports that wait to be sent.";
+    /// How many.
+    SPOOL_REPORTS = Gauge "labtools_spool_reports" [] "How many reports wait to be sent.";
+    /// Absent when none waits.
+    SPOOL_OLDEST = Gauge "labtools_spool_oldest_timestamp_seconds" [] "When the oldest report that waits was made.";
+    /// Reports in /var/lib/labtools/spool/rejected.
+    SPOOL_REJECTED = Gauge "labtools_spool_rejected_reports" [] "How many reports the collector refused for good.";
+}
+
+/// The section `metrics`.
+#[derive(Debug, Serialize)]
+pub struct Written {
+    /// Whether a file was written (in a dry run: would be); a file that is the same apart from times is written, too.
+    pub changed: bool,
+    /// The file, as it was named.
+    pub path: String,
+    /// How many samples it holds.
+    pub samples: u64,
+    /// What could not be known and has no sample, and why.
+    pub missing: Vec<jsonpipe::Missing>,
+}
