@@ -12,10 +12,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
-use crate::campus::Campus;
 use crate::introduction::{self, Reached};
 use crate::origin::{Account, Counter, Here};
 use crate::torrent::Torrent;
+use campus::Campus;
 
 /// How often aria2 is looked at: a small image is here in a second, a large one is not.
 const LOOK_MILLISECONDS: u16 = 500;

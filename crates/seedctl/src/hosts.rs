@@ -7,9 +7,9 @@ use std::net::IpAddr;
 
 use jsonpipe::{Answer, Common, Document, Exit, ini};
 
-use crate::campus::Campus;
 use crate::report;
 use crate::request::{Hosts, Machine};
+use campus::Campus;
 
 /// `seedctl hosts`: status 66 when there is no hosts.ini, or no such machine in it; 78 when it is not right.
 pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {

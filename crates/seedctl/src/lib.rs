@@ -8,7 +8,6 @@
 mod aria2;
 mod bencode;
 mod campaign;
-mod campus;
 mod daemon;
 mod fetch;
 mod fill;

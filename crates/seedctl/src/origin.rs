@@ -18,8 +18,8 @@ use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
 
 use crate::aria2::Peer;
-use crate::campus::{Campus, Net};
-use crate::request::Role;
+use campus::Role;
+use campus::{Campus, Net};
 
 const DIRECTORY: &str = "/var/lib/labtools/transfers";
 
@@ -217,10 +217,18 @@ impl Counter {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::campus::tests::campus;
     use proptest::prelude::*;
+
+    /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
+    pub fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
+        let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
+            let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
+            (format!("n{index}"), campus::Entry { cidr, campus, building, room, role: *role })
+        };
+        Campus::new(nets.iter().enumerate().map(entry).collect())
+    }
 
     fn here() -> Here {
         let campus = campus(&[

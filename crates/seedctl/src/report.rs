@@ -8,7 +8,7 @@ use jsonpipe::Missing;
 use manifest::{Digest, InfoHash};
 use serde::{Deserialize, Serialize};
 
-use crate::request::Role;
+use campus::Role;
 
 /// The section `transfer`: an image that arrived, and where its bytes came from. The path is as seen below the root.
 #[derive(Clone, Debug, Serialize)]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use jsonpipe::Common;
 use manifest::InfoHash;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -243,35 +243,6 @@ pub struct Machine {
     pub room: String,
     /// What its firmware calls it: `OptiPlex 7010`.
     pub model: Option<String>,
-}
-
-/// What a network is for (`role` of campus.ini).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Machines that share what they have with their building.
-    #[default]
-    Lab,
-    /// The machines that images come from.
-    Servers,
-    /// Machines that fetch from the servers alone, and share with nobody.
-    Wireless,
-}
-
-/// `[net.NAME]` in campus.ini: a network of the campus.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Net {
-    /// Its addresses: `10.0.3.0/24`.
-    pub cidr: String,
-    /// The campus.
-    pub campus: String,
-    /// The building, which stands on one campus.
-    pub building: String,
-    /// The room.
-    pub room: String,
-    /// What it is for.
-    #[serde(default)]
-    pub role: Role,
 }
 
 /// `[tracker]` in seedctl.ini.

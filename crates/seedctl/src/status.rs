@@ -7,7 +7,6 @@ use jsonpipe::{Answer, Common, Document, Missing};
 use manifest::InfoHash;
 
 use crate::aria2::{Download, Rpc, State};
-use crate::campus::Campus;
 use crate::daemon;
 use crate::introduction;
 use crate::offer::Offer;
@@ -15,6 +14,7 @@ use crate::origin::{Account, Here, Origin};
 use crate::report::{Building, Content, Listed, Peers, Transfers};
 use crate::settings::Settings;
 use crate::store::Files;
+use campus::Campus;
 
 /// Of an image whose bytes crossed the uplink more often than this something is wrong.
 const CROSSINGS_MAX: f64 = 1.2;
@@ -162,7 +162,7 @@ fn warnings(account: &Account, building: Option<&Building>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::Role;
+    use campus::Role;
 
     #[test]
     fn a_host_that_fetches_from_outside_and_is_no_gateway_is_told() {

@@ -19,11 +19,11 @@ use jsonpipe::timestamp::rfc3339;
 use jsonpipe::{Common, Exit};
 use manifest::InfoHash;
 
-use crate::campus::{Campus, Net};
 use crate::report::{self, Snapshot, SwarmBuilding, SwarmHost};
-use crate::request::Role;
 use crate::settings::Settings;
 use announce::Announce;
+use campus::Role;
+use campus::{Campus, Net};
 use metrics::Counters;
 use policy::{Place, Policy};
 use swarm::{Peer, Swarm};

@@ -6,7 +6,7 @@
 use super::outcome::{Known, medians};
 use super::page::duration;
 use crate::report::campaign::{Building, Finding, State, What};
-use crate::request::Role;
+use campus::Role;
 
 /// More of the image than this over an uplink is more than a gateway's mistakes explain.
 const CROSSINGS_MAX: f64 = 1.2;

@@ -9,7 +9,8 @@ use super::diagnosis;
 use super::machines::{Said, Transferred};
 use super::samples::{Announced, Samples, Seconds, time};
 use crate::report::campaign::{Building, Campaign, Curve, Curves, Machine, Room, State, Sum};
-use crate::request::{self, Role};
+use crate::request;
+use campus::Role;
 
 /// The points of a curve, as many as a page can show.
 const POINTS: usize = 240;

@@ -14,7 +14,7 @@ use jsonpipe::{Document, Exit, io_error, timestamp};
 use manifest::InfoHash;
 
 use crate::report::{Snapshot, SwarmHost};
-use crate::request::Role;
+use campus::Role;
 
 /// The most of one line: what a document may have, too.
 const LINE_MAX_BYTES: u64 = 16 << 20;

@@ -6,7 +6,7 @@ use jsonpipe::Missing;
 use manifest::{InfoHash, Program};
 use serde::Serialize;
 
-use crate::request::Role;
+use campus::Role;
 
 /// The section `campaign`. A rate is what a machine received, from its building and from outside, by the time it took.
 #[derive(Clone, Debug, Serialize)]

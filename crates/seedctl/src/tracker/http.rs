@@ -19,9 +19,9 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::request::Role;
 use crate::tracker::announce::Announce;
 use crate::tracker::{Refusal, Tracker, answer};
+use campus::Role;
 
 /// How long a client may take to send a request, and a connection be idle.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::request::Role;
 use crate::tracker::{Refusal, Tracker};
+use campus::Role;
 
 /// The bounds of the histogram of answer times, in seconds.
 const BOUNDS: [f64; 9] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.1];

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::campus::Net;
-use crate::request::{Building, Role, Tracker};
+use crate::request::{Building, Tracker};
+use campus::Net;
+use campus::Role;
 
 /// Hosts that are treated as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

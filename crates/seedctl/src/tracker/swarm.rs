@@ -16,11 +16,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::campus::Net;
-use crate::request::Role;
 use crate::tracker::announce::{Announce, Event, TOLD_MAX};
 use crate::tracker::answer::Answer;
 use crate::tracker::policy::{Place, Policy};
+use campus::Net;
+use campus::Role;
 
 /// Clients of one address in one swarm; one more and the one that was silent longest is forgotten.
 const PORTS_MAX: usize = 4;

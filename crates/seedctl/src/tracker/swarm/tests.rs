@@ -1,9 +1,9 @@
 //! The policy, with a clock that is turned by hand.
 
 use super::*;
-use crate::campus::Campus;
-use crate::campus::tests::campus;
+use crate::origin::tests::campus;
 use crate::request::{Building, Tracker};
+use campus::Campus;
 use proptest::prelude::*;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;

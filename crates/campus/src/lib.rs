@@ -1,5 +1,7 @@
 //! The map of the campus, campus.ini: which network is which room of which building.
 //!
+//! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
+//!
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
 
 use std::collections::HashMap;
@@ -7,8 +9,36 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use jsonpipe::{Common, Exit, ini};
+use serde::{Deserialize, Serialize};
 
-use crate::request::{self, Role};
+/// What a network is for (`role` of campus.ini).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Machines that share what they have with their building.
+    #[default]
+    Lab,
+    /// The machines that images come from.
+    Servers,
+    /// Machines that fetch from the servers alone, and share with nobody.
+    Wireless,
+}
+
+/// `[net.NAME]` in campus.ini.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Entry {
+    /// Its addresses: `10.0.3.0/24`.
+    pub cidr: String,
+    /// The campus.
+    pub campus: String,
+    /// The building, which stands on one campus.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// What it is for.
+    #[serde(default)]
+    pub role: Role,
+}
 
 /// A network of the campus.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,11 +70,11 @@ impl Campus {
         Campus::new(entries).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
     }
 
-    /// From the sections of campus.ini.
-    fn new(entries: Vec<(String, request::Net)>) -> Result<Campus, String> {
+    /// From the sections of campus.ini, by name. The error names the section and the key.
+    pub fn new(entries: Vec<(String, Entry)>) -> Result<Campus, String> {
         let mut nets: Vec<(Cidr, Arc<Net>)> = Vec::new();
         let mut campuses: HashMap<String, String> = HashMap::new();
-        for (name, request::Net { cidr, campus, building, room, role }) in entries {
+        for (name, Entry { cidr, campus, building, room, role }) in entries {
             let cidr = Cidr::parse(&cidr).map_err(|message| format!("net.{name}.cidr: {message}"))?;
             for (key, value) in [("campus", &campus), ("building", &building), ("room", &room)] {
                 if value.is_empty() {
@@ -136,15 +166,15 @@ fn first(address: IpAddr, prefix: u8) -> IpAddr {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
-    pub fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
+    fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
             let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-            (format!("n{index}"), request::Net { cidr, campus, building, room, role: *role })
+            (format!("n{index}"), Entry { cidr, campus, building, room, role: *role })
         };
         Campus::new(nets.iter().enumerate().map(entry).collect())
     }
@@ -209,7 +239,7 @@ pub(crate) mod tests {
 
         let net = |campus: &str, cidr: &str| {
             let [cidr, campus, building, room] = [cidr, campus, "at9", "1"].map(str::to_owned);
-            (campus.clone(), request::Net { cidr, campus, building, room, role: Role::Lab })
+            (campus.clone(), Entry { cidr, campus, building, room, role: Role::Lab })
         };
         assert_eq!(
             Campus::new(vec![net("north", "10.1.0.0/16"), net("south", "10.2.0.0/16")]).unwrap_err(),
