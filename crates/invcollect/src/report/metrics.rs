@@ -92,9 +92,9 @@ metrics! {
     /// `medium` is `wired` or `wireless`.
     LINK = Gauge "labtools_link_up" ["interface" "medium"] "Whether an interface has a link.";
     /// Only while there is a link.
-    LINK_SPEED = Gauge "labtools_link_speed_bits_per_second" ["interface" "medium"] "How fast a link is.";
-    /// Degraded: `labtools_link_speed_bits_per_second < labtools_link_best_speed_bits_per_second`.
-    LINK_BEST = Gauge "labtools_link_best_speed_bits_per_second" ["interface" "medium"]
+    LINK_SPEED = Gauge "labtools_link_speed_bytes_per_second" ["interface" "medium"] "How fast a link is.";
+    /// Degraded: `labtools_link_speed_bytes_per_second < labtools_link_best_speed_bytes_per_second`.
+    LINK_BEST = Gauge "labtools_link_best_speed_bytes_per_second" ["interface" "medium"]
         "How fast a link could be: the best that both ends offer, or that it has been.";
     /// 1: a wired interface is there and has no link, and a wireless one has.
     WIRELESS_ONLY = Gauge "labtools_wireless_only" [] "Whether traffic goes by wireless alone although there is a wired interface.";
