@@ -1,42 +1,93 @@
 //! `invcollect collect`: what this machine is.
 
+use std::io::Write;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, timestamp};
+use jsonpipe::{Answer, Common, Document, atomic, timestamp};
 
-use crate::TOOL;
-use crate::report;
-use crate::request;
+use crate::machine::Machine;
+use crate::report::Host;
+use crate::{
+    TOOL, baseline, bases, boot, devices, disks, dmi, filesystems, firmware, glpi, guest, interfaces, kernel_log, memory, place,
+    processor, request, routes, sensors,
+};
 
-/// `invcollect collect`.
-pub fn collect(_common: &Common, _options: &request::Collect) -> anyhow::Result<Answer> {
-    let host = report::Host {
-        changed: false,
-        collected_at: timestamp::rfc3339(SystemTime::now()),
-        id: None,
-        hostname: None,
-        place: None,
-        boot: report::Boot::default(),
-        image: None,
-        system: report::System::default(),
-        firmware: report::Firmware::default(),
-        board: report::Board::default(),
-        chassis: report::Chassis::default(),
-        processor: report::Processor::default(),
-        memory: report::Memory::default(),
-        disks: Vec::new(),
-        filesystems: Vec::new(),
-        interfaces: Vec::new(),
-        routes: Vec::new(),
-        temperatures: Vec::new(),
-        devices: Vec::new(),
-        guest: None,
-        guest_failures: Vec::new(),
-        bases: Vec::new(),
-        changes: Vec::new(),
-        missing: Vec::new(),
-    };
+const ID: &str = "/persistent/inventory/uuid";
+
+/// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine itself is never an error.
+pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<Answer> {
+    let host = read(common);
+    if let Some(path) = &options.glpi {
+        let inventory = glpi::inventory(&host)?;
+        atomic::write(path, 0o600, |file| file.write_all(inventory.as_bytes()))?;
+    }
     let mut document = Document::default();
     document.set(TOOL.section, &host)?;
     Ok(Answer::yes(document))
+}
+
+/// Reads the machine. What cannot be read is in `missing`, and keeps nothing else from being read.
+pub fn read(common: &Common) -> Host {
+    let machine = Machine::new(common);
+    let now = SystemTime::now();
+    let log = kernel_log::read(&machine).unwrap_or_else(|error| {
+        machine.unreadable("guest_failures", "/dev/kmsg", &error);
+        kernel_log::Said::default()
+    });
+    let tables = dmi::read(&machine);
+    let mut firmware = tables.firmware;
+    let mut chassis = tables.chassis;
+    firmware.attributes = firmware::attributes(&machine);
+    firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
+    let interfaces = interfaces::read(&machine);
+    Host {
+        changed: false,
+        collected_at: timestamp::rfc3339(now),
+        id: id(&machine),
+        hostname: machine.value("/proc/sys/kernel/hostname").or_else(|| machine.value("/etc/hostname")),
+        place: place::find(&machine, &interfaces),
+        boot: boot::read(&machine, now, &log),
+        image: boot::image(&machine),
+        memory: memory::read(&machine, tables.memory, tables.system.model.as_deref()),
+        system: tables.system,
+        firmware,
+        board: tables.board,
+        chassis,
+        processor: processor::read(&machine),
+        disks: disks::read(&machine),
+        filesystems: filesystems::read(&machine),
+        interfaces,
+        routes: routes::read(&machine),
+        temperatures: sensors::temperatures(&machine),
+        devices: devices::read(&machine),
+        guest: guest::read(&machine),
+        guest_failures: guest::failures(&machine, now, &log),
+        bases: bases::read(&machine),
+        changes: baseline::told(&machine),
+        missing: machine.into_missing(),
+    }
+}
+
+/// Who the machine is. What the firmware says of itself is no substitute: boards are exchanged, and some say all the same.
+fn id(machine: &Machine) -> Option<String> {
+    let reason = match machine.text(ID) {
+        Ok(text) => {
+            let id = text.trim().to_ascii_lowercase();
+            let is_uuid = id.len() == 36
+                && id
+                    .bytes()
+                    .enumerate()
+                    .all(|(at, b)| if [8, 13, 18, 23].contains(&at) { b == b'-' } else { b.is_ascii_hexdigit() });
+            if is_uuid {
+                return Some(id);
+            }
+            format!("{ID}: not a UUID")
+        }
+        Err(error) => {
+            machine.unreadable("id", ID, &error);
+            return None;
+        }
+    };
+    machine.missing("id", reason);
+    None
 }

@@ -4,11 +4,41 @@
 //! What is not known is absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
 //! (`accept`) and tells each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
 
+mod backlog;
+mod baseline;
+mod bases;
+mod boot;
+mod cctk;
+mod changes;
 mod collect;
+mod devices;
+mod difference;
+mod disks;
+mod dmi;
+mod event_log;
+mod facts;
+mod filesystems;
+mod firmware;
+mod glpi;
+mod guest;
+mod interfaces;
+mod kernel;
+mod kernel_log;
+mod link_modes;
+mod machine;
+mod memory;
+mod metrics;
+mod netlink;
+mod place;
+mod processor;
 pub mod report;
 pub mod request;
+mod routes;
+mod sensors;
+mod smbios;
+mod wireless;
 
-use jsonpipe::{Answer, Exit, Pipe, Tool};
+use jsonpipe::{Answer, Pipe, Tool};
 
 use request::{Arguments, Command};
 
@@ -16,12 +46,12 @@ use request::{Arguments, Command};
 pub const TOOL: Tool = Tool { name: "invcollect", section: "host" };
 
 /// Does what the command line asks for.
-pub fn run(arguments: Arguments, _pipe: &Pipe) -> anyhow::Result<Answer> {
+pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     match arguments.command {
         Command::Collect(options) => collect::collect(common, &options),
-        Command::Changes { .. } | Command::Accept { .. } | Command::Metrics { .. } => {
-            Err(Exit::Software.error("this part is not there yet"))
-        }
+        Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
+        Command::Accept { dry_run } => changes::accept(common, dry_run),
+        Command::Metrics { file, dry_run } => metrics::metrics(common, &file, dry_run),
     }
 }

@@ -98,24 +98,45 @@ impl Pipe {
     }
 }
 
-/// What a tool has to say at the end: the document, and yes (0) or no (1).
+/// What a tool has to say at the end: the document, or a stream of events, and yes (0) or no (1).
 pub struct Answer {
-    document: Document,
+    said: Said,
     exit: Exit,
     undo: Option<Box<dyn FnOnce()>>,
     /// Dropped after the document is out: signals that waited, locks.
     held: Vec<Box<dyn Any>>,
 }
 
+/// What goes to standard output.
+enum Said {
+    Document(Document),
+    /// JSON Lines, each with its newline.
+    Lines(String),
+}
+
 impl Answer {
     /// Done, or already so.
     pub fn yes(document: Document) -> Answer {
-        Answer { document, exit: Exit::Done, undo: None, held: Vec::new() }
+        Answer::new(Said::Document(document))
+    }
+
+    /// Done, and this happened: JSON Lines, of a subcommand whose page says so, each with its newline. There may be none.
+    pub fn events(lines: String) -> Answer {
+        Answer::new(Said::Lines(lines))
+    }
+
+    fn new(said: Said) -> Answer {
+        Answer { said, exit: Exit::Done, undo: None, held: Vec::new() }
     }
 
     /// The answer is no; the document says why.
     pub fn no(document: Document) -> Answer {
-        Answer { exit: Exit::No, ..Answer::yes(document) }
+        Answer::yes(document).but_no()
+    }
+
+    /// The same, and the answer is no.
+    pub fn but_no(self) -> Answer {
+        Answer { exit: Exit::No, ..self }
     }
 
     /// For an effect that is known only by this document: how to undo it when the document cannot be delivered.
@@ -164,7 +185,10 @@ pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pi
 
 /// Prints the document; undoes the effect when that fails.
 fn deliver(answer: Answer) -> anyhow::Result<Exit> {
-    let written = print(&answer.document);
+    let written = match &answer.said {
+        Said::Document(document) => print(&format!("{document}\n")),
+        Said::Lines(lines) => print(lines),
+    };
     if written.is_err()
         && let Some(undo) = answer.undo
     {
@@ -200,13 +224,13 @@ fn read_wiped(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-fn print(document: &Document) -> io::Result<()> {
+fn print(text: &str) -> io::Result<()> {
     if stdout::was_closed() {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
     // Not through `Stdout`, to which a descriptor that cannot be written (`tool 1< file`) is as good as any.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    stdout.write_all(format!("{document}\n").as_bytes())
+    stdout.write_all(text.as_bytes())
 }
 
 fn complain(name: &str, text: impl fmt::Display) {

@@ -88,6 +88,22 @@ pub enum Part {
     Firmware,
 }
 
+impl Part {
+    /// The same as in the document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::Chassis => "chassis",
+            Part::Memory => "memory",
+            Part::Disk => "disk",
+            Part::Link => "link",
+            Part::Processor => "processor",
+            Part::Device => "device",
+            Part::System => "system",
+            Part::Firmware => "firmware",
+        }
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +118,19 @@ pub enum Action {
     Opened,
     /// It is another one, or another version.
     Replaced,
+}
+
+impl Action {
+    /// The same as in the document.
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Removed => "removed",
+            Action::Added => "added",
+            Action::Degraded => "degraded",
+            Action::Opened => "opened",
+            Action::Replaced => "replaced",
+        }
+    }
 }
 
 /// A difference between the machine and its baseline, in `host.changes`: told once by `changes`, listed here until it is accepted

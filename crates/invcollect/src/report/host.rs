@@ -1,7 +1,7 @@
 //! The section `host`.
 
 use jsonpipe::Missing;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Change;
 
@@ -42,7 +42,7 @@ pub struct Host {
     pub disks: Vec<Disk>,
     /// What is mounted from a disk or a server, by path.
     pub filesystems: Vec<Filesystem>,
-    /// The network interfaces that are hardware, by name.
+    /// The network interfaces but the loopback, by name.
     pub interfaces: Vec<Interface>,
     /// The routes of the main table, IPv4 before IPv6, each as the kernel lists them.
     pub routes: Vec<Route>,
@@ -315,11 +315,13 @@ pub struct Filesystem {
     pub hanging: bool,
 }
 
-/// A network interface that is hardware.
+/// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
     /// What the kernel calls it now: `eth0`.
     pub name: String,
+    /// Whether it is hardware; bridges, tunnels and the like are not.
+    pub hardware: bool,
     /// Whether it is wireless.
     pub wireless: bool,
     /// Its Ethernet address: `00:1b:21:0a:0b:0c`.
@@ -458,7 +460,7 @@ pub struct Base {
 }
 
 /// A program in a base.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Program {
     /// Its name.
     pub name: String,

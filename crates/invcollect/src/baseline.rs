@@ -1,0 +1,91 @@
+//! The baseline on the disk: what a technician accepted, what was told since, and what is about to be told.
+
+use std::io::{self, Write};
+
+use jsonpipe::{Common, Exit, atomic, io_error};
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::machine::Machine;
+use crate::report::{Change, Event, EventAbout};
+
+const FILE: &str = "/var/lib/labtools/baseline.json";
+/// The version of the file. A key that is added keeps it.
+const SCHEMA: u64 = 1;
+
+/// The file.
+#[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Baseline {
+    schema: u64,
+    /// When it was accepted, RFC 3339.
+    pub accepted_at: String,
+    /// What was accepted, and what turned out better since.
+    pub facts: Facts,
+    /// The differences that were told, and are still so.
+    pub told: Vec<Change>,
+    /// What is looked at once more before it is told.
+    #[serde(default)]
+    pub waiting: Vec<Waiting>,
+    /// How many events there have been.
+    pub events: u64,
+    /// Events that are not known to be in the event log.
+    #[serde(default)]
+    pub unlogged: Vec<Event>,
+}
+
+/// A difference that may be gone in a minute.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Waiting {
+    /// What.
+    pub about: EventAbout,
+    /// The kernel's id of the boot in which it was seen first.
+    pub boot: Option<String>,
+    /// How long after the boot that was.
+    pub uptime_seconds: u64,
+}
+
+impl Baseline {
+    /// A new one.
+    pub fn new(accepted_at: String, facts: Facts) -> Baseline {
+        Baseline { schema: SCHEMA, accepted_at, facts, told: Vec::new(), waiting: Vec::new(), events: 0, unlogged: Vec::new() }
+    }
+
+    /// Reads it; `None` when there is none. Status 65 when it is not right.
+    pub fn read(common: &Common) -> anyhow::Result<Option<Baseline>> {
+        let path = common.path(FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        };
+        let wrong = |what: &str| {
+            let path = path.display();
+            Exit::Data.error(format_args!("reading {path}: {what}; remove it, and the machine as it is becomes the baseline"))
+        };
+        let baseline: Baseline = serde_json::from_slice(&text).map_err(|error| wrong(&error.to_string()))?;
+        if baseline.schema != SCHEMA {
+            return Err(wrong(&format!("schema is not {SCHEMA}, the one that this release knows")));
+        }
+        Ok(Some(baseline))
+    }
+
+    /// Writes it, durably, in one step.
+    pub fn write(&self, common: &Common) -> anyhow::Result<()> {
+        let path = common.path(FILE);
+        if let Some(directory) = path.parent() {
+            atomic::create_directory(directory, 0o755)?;
+        }
+        let text = serde_json::to_string_pretty(self)?;
+        atomic::write(&path, 0o600, |file| file.write_all(text.as_bytes()).and_then(|()| file.write_all(b"\n")))
+    }
+}
+
+/// What was told and is still so, for the section `host`.
+pub fn told(machine: &Machine) -> Vec<Change> {
+    match Baseline::read(machine.common) {
+        Ok(Some(baseline)) => return baseline.told,
+        Ok(None) => machine.missing("changes", "no baseline yet; the first call of invcollect changes takes it"),
+        Err(error) => machine.missing("changes", format_args!("{error:#}")),
+    }
+    Vec::new()
+}

@@ -1,0 +1,113 @@
+//! Dell's cctk, for machines whose kernel has no firmware attributes (thesis, 4.1: `cctk -o /dev/stdout`).
+//!
+//! The one program that is ever started here: nothing else reads the settings of an OptiPlex 7010, 9020 or 7040. It takes
+//! seconds, so what it printed is kept for an hour, and it is ended when it does not end by itself.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use jsonpipe::atomic;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::machine::Machine;
+
+const PROGRAMS: &[&str] = &["/opt/dell/dcc/cctk", "/opt/dell/toolkit/bin/cctk"];
+const CACHE: &str = "/run/labtools/cctk";
+const KEPT: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(10);
+const OUTPUT_MAX_BYTES: u64 = 1 << 20;
+
+/// What it says, `name=value` by `name=value`; else why it does not.
+pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
+    let Some(program) = PROGRAMS.iter().find(|program| machine.path(program).is_file()) else {
+        return Err("no /sys/class/firmware-attributes, and no cctk".into());
+    };
+    let kept = || {
+        let changed = fs::metadata(machine.path(CACHE)).ok()?.modified().ok()?;
+        // One of the future is of a clock that was wrong.
+        let age = SystemTime::now().duration_since(changed).ok()?;
+        if age < KEPT { machine.text(CACHE).ok() } else { None }
+    };
+    if let Some(text) = kept() {
+        return Ok(parse(&text));
+    }
+    let text = run(machine, program)?;
+    let settings = parse(&text);
+    if settings.is_empty() {
+        return Err(format!("{program} printed no setting"));
+    }
+    // Without the cache it is only slower the next time.
+    if let Some(directory) = machine.path(CACHE).parent() {
+        let _ = atomic::create_directory(directory, 0o700)
+            .and_then(|()| atomic::write(&machine.path(CACHE), 0o600, |file| file.write_all(text.as_bytes())));
+    }
+    Ok(settings)
+}
+
+fn run(machine: &Machine, program: &str) -> Result<String, String> {
+    let failed = |error: std::io::Error| format!("running {program}: {error}");
+    let (reader, writer) = std::io::pipe().map_err(failed)?;
+    let mut command = Command::new(machine.path(program));
+    command.args(["-o", "/dev/stdout"]).stdin(Stdio::null()).stdout(OwnedFd::from(writer)).stderr(Stdio::null());
+    let child = command.process_group(0).spawn().map_err(failed)?;
+    drop(command); // and our end of the pipe with it
+    let child = KilledOnDrop(child);
+    let mut reader = File::from(OwnedFd::from(reader)).take(OUTPUT_MAX_BYTES);
+    let (mut output, until) = (Vec::new(), Instant::now() + PATIENCE);
+    loop {
+        let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now())).unwrap_or(PollTimeout::ZERO);
+        let ready =
+            poll(&mut [PollFd::new(reader.get_ref().as_fd(), PollFlags::POLLIN)], left).map_err(|errno| failed(errno.into()))?;
+        if ready == 0 {
+            return Err(format!("{program} did not end within {} seconds", PATIENCE.as_secs()));
+        }
+        let mut piece = [0; 4096];
+        match reader.read(&mut piece).map_err(failed)? {
+            0 => break,
+            read => output.extend(&piece[..read]),
+        }
+    }
+    drop(child);
+    Ok(String::from_utf8_lossy(&output).into_owned())
+}
+
+/// What it started is of its process group, and goes with it.
+struct KilledOnDrop(Child);
+
+impl Drop for KilledOnDrop {
+    fn drop(&mut self) {
+        if let Ok(group) = i32::try_from(self.0.id()) {
+            // One that has ended is not waited for yet: its number is still its own.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// `[cctk]` and a line for each setting; those that cannot be set stand behind a semicolon.
+fn parse(text: &str) -> Vec<(String, String)> {
+    let setting = |line: &str| {
+        let (name, value) = line.trim().trim_start_matches(';').split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+    };
+    text.lines().filter_map(setting).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn its_ini_is_read() {
+        let text = "[cctk]\r\n;do not edit\r\n;svctag=ABC1234\r\nacpwrrcvry=last\r\nasset=\r\nboot order=x\r\nbroken\r\n =x\r\nx=a=b\r\n";
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        assert_eq!(parse(text), [("svctag", "ABC1234"), ("acpwrrcvry", "last"), ("x", "a=b")].map(owned));
+        assert_eq!(parse(""), []);
+    }
+}

@@ -1,0 +1,164 @@
+//! `invcollect changes` and `accept`: each difference from the baseline is told once.
+//!
+//! An event is first in the baseline's file, as not yet logged, and then in the event log; a run that ends in between leaves it to
+//! the next one, which finds by its id whether it is in the log. So none is lost, and none is there twice, wherever a run ends.
+
+use std::time::SystemTime;
+
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
+
+use crate::baseline::{Baseline, Waiting};
+use crate::facts::Facts;
+use crate::report::{self, Action, Change, Event, EventAbout, EventDetails, EventHost, Host, Part};
+use crate::{collect, difference, event_log};
+
+const LOCK: &str = "/run/labtools/inventory.lock";
+/// After a boot drivers still find their devices.
+const SETTLED_SECONDS: u64 = 120;
+/// A link that has just come up may still be negotiating, and one that has just gone may come back.
+const CONFIRMED_AFTER_SECONDS: u64 = 60;
+
+/// `invcollect changes`: status 1 when the machine is not as its baseline says.
+pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
+    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let lock = lock(common, &ending, dry_run)?;
+    let host = collect::read(common);
+    let before = Baseline::read(common)?;
+    let first = before.is_none();
+    let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), Facts::default()));
+    let told = if host.boot.uptime_seconds.is_some_and(|uptime| uptime < SETTLED_SECONDS) {
+        pipe.note("the machine has just booted; it is compared when its devices had time to be found");
+        if first {
+            return Ok(Answer::events(String::new()).holding(lock).holding(ending));
+        }
+        false
+    } else {
+        compare(&mut baseline, &host)
+    };
+    let new = if dry_run {
+        baseline.unlogged.iter().map(line).collect::<Result<Vec<_>, _>>()?
+    } else {
+        if told || first {
+            baseline.write(common)?;
+        }
+        log(common, &mut baseline)?
+    };
+    if first {
+        pipe.note("this machine had no baseline; it is as it is now");
+    }
+    let answer = Answer::events(new.concat());
+    let answer = if baseline.told.is_empty() { answer } else { answer.but_no() };
+    Ok(answer.holding(lock).holding(ending))
+}
+
+/// `invcollect accept`.
+pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
+    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let lock = lock(common, &ending, dry_run)?;
+    let host = collect::read(common);
+    let mut before = Baseline::read(common)?;
+    if let Some(before) = before.as_mut().filter(|_| !dry_run) {
+        log(common, before)?; // what was told stays told
+    }
+    let now = Facts::of(&host);
+    let (known, told, events) = before.map_or_else(Default::default, |before| (before.facts, before.told, before.events));
+    let facts = now.or(known.clone());
+    let changed = facts != known || !told.is_empty();
+    let mut accepted = Baseline::new(host.collected_at, facts);
+    accepted.events = events;
+    if !dry_run && changed {
+        accepted.write(common)?;
+    }
+    let mut document = Document::default();
+    document.set("baseline", &report::Baseline { changed, accepted_at: accepted.accepted_at, accepted: told })?;
+    Ok(Answer::yes(document).holding(lock).holding(ending))
+}
+
+/// One run at a time. A dry run changes nothing, not even that.
+fn lock(common: &Common, ending: &signals::Deferred, dry_run: bool) -> anyhow::Result<Option<std::fs::File>> {
+    if dry_run { Ok(None) } else { lock::wait(common, LOCK, ending).map(Some) }
+}
+
+/// Brings the baseline up to what the machine is now; the events that this takes are then among those to be logged. Whether
+/// anything is another than before.
+fn compare(baseline: &mut Baseline, host: &Host) -> bool {
+    let now = Facts::of(host);
+    let (facts, told, waiting) = (baseline.facts.clone(), baseline.told.clone(), baseline.waiting.clone());
+    let found = difference::differences(&mut baseline.facts, &now);
+    // What is no longer so was told, and may be told anew when it comes back; what cannot be seen now stays.
+    let mut left = found;
+    baseline.told.retain(|change| {
+        let at = left.iter().position(|about| difference::is_same(about, &change.about));
+        at.map(|at| left.remove(at)).is_some() || !difference::is_known(change.about.part, &now)
+    });
+    baseline.waiting.retain(|waiting| left.iter().any(|about| difference::is_same(about, &waiting.about)));
+    for about in left {
+        if is_confirmed(&mut baseline.waiting, host, &about) {
+            tell(baseline, host, about);
+        }
+    }
+    facts != baseline.facts || told != baseline.told || waiting != baseline.waiting
+}
+
+/// Whether it may be told. A link that is worse is only waited for at first, until it has been so for a minute.
+fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> bool {
+    if about.part != Part::Link || about.action != Action::Degraded {
+        return true;
+    }
+    // Clocks are set while machines run; the time since the boot only goes on.
+    let Some(uptime) = host.boot.uptime_seconds else { return true };
+    let known = waiting.iter().position(|waiting| difference::is_same(&waiting.about, about));
+    if let Some(known) = known {
+        let since = &waiting[known];
+        if since.boot == host.boot.id && uptime >= since.uptime_seconds {
+            let confirmed = uptime - since.uptime_seconds >= CONFIRMED_AFTER_SECONDS;
+            if confirmed {
+                waiting.remove(known);
+            }
+            return confirmed;
+        }
+        waiting.remove(known);
+    }
+    waiting.push(Waiting { about: about.clone(), boot: host.boot.id.clone(), uptime_seconds: uptime });
+    false
+}
+
+/// Puts an event among those that are to be logged.
+fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) {
+    baseline.events += 1;
+    // Of no other machine, of no other baseline, and of no other event of this one.
+    let id = format!("{}/{}/{}", host.id.as_deref().unwrap_or("unknown"), baseline.accepted_at, baseline.events);
+    baseline.unlogged.push(Event {
+        timestamp: timestamp::rfc3339(SystemTime::now()),
+        event: EventDetails {
+            action: format!("{}_{}", about.part.word(), about.action.word()),
+            category: vec!["host".into()],
+            id: id.clone(),
+            kind: "alert".into(),
+            kinds: vec!["change".into()],
+            provider: "invcollect".into(),
+        },
+        host: EventHost { id: host.id.clone(), name: host.hostname.clone() },
+        message: difference::message(&about),
+        labtools: about.clone(),
+    });
+    baseline.told.push(Change { id, told_at: timestamp::rfc3339(SystemTime::now()), about });
+}
+
+/// Appends what is not in the event log yet; those lines.
+fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> {
+    if baseline.unlogged.is_empty() {
+        return Ok(Vec::new());
+    }
+    let key = |event: &Event| serde_json::to_string(&event.event.id);
+    let lines = baseline.unlogged.iter().map(|event| Ok((key(event)?, serde_json::to_string(event)?)));
+    let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
+    let new = event_log::append(common, &lines)?.into_iter().map(|line| format!("{line}\n")).collect();
+    baseline.unlogged.clear();
+    baseline.write(common)?;
+    Ok(new)
+}
+
+fn line(event: &Event) -> serde_json::Result<String> {
+    serde_json::to_string(event).map(|line| line + "\n")
+}

@@ -1,0 +1,139 @@
+//! How a machine differs from its baseline.
+
+use crate::facts::{Facts, Link, Thing};
+use crate::report::{Action, EventAbout, Part};
+
+/// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
+/// faster one, a switch that was reset; from then on that is what is compared with.
+pub fn differences(baseline: &mut Facts, now: &Facts) -> Vec<EventAbout> {
+    let mut found = Vec::new();
+    opened(baseline, now, &mut found);
+    of_one(Part::System, "the machine's serial number and UUID", &mut baseline.system, &now.system, &mut found);
+    of_one(Part::Firmware, "the firmware's version", &mut baseline.firmware, &now.firmware, &mut found);
+    of_one(Part::Processor, "the processor", &mut baseline.processor, &now.processor, &mut found);
+    of_things(Part::Memory, &mut baseline.memory, &now.memory, &mut found);
+    of_things(Part::Disk, &mut baseline.disks, &now.disks, &mut found);
+    of_things(Part::Device, &mut baseline.devices, &now.devices, &mut found);
+    of_links(&mut baseline.links, &now.links, &mut found);
+    found
+}
+
+/// Whether a part could be read now: what was told of one that could not is neither so nor not.
+pub fn is_known(part: Part, now: &Facts) -> bool {
+    match part {
+        Part::Chassis => now.opened.is_some(),
+        Part::System => now.system.is_some(),
+        Part::Firmware => now.firmware.is_some(),
+        Part::Processor => now.processor.is_some(),
+        Part::Memory => now.memory.is_some(),
+        Part::Disk => now.disks.is_some(),
+        Part::Device => now.devices.is_some(),
+        Part::Link => now.links.is_some(),
+    }
+}
+
+/// Whether two of these are the same difference. How bad it has become does not count, and what it was replaced by does.
+pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
+    (a.part, a.action, &a.subject) == (b.part, b.action, &b.subject) && (a.action != Action::Replaced || a.after == b.after)
+}
+
+fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
+    match (baseline.opened, now.opened) {
+        (Some(false), Some(true)) => found.push(EventAbout {
+            part: Part::Chassis,
+            action: Action::Opened,
+            subject: "the case".into(),
+            before: Some("closed".into()),
+            after: Some("opened".into()),
+        }),
+        (_, Some(opened)) => baseline.opened = Some(opened),
+        (_, None) => {}
+    }
+}
+
+fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option<String>, found: &mut Vec<EventAbout>) {
+    let Some(now) = now else { return };
+    let before = baseline.get_or_insert_with(|| now.clone());
+    if before != now {
+        found.push(EventAbout {
+            part,
+            action: Action::Replaced,
+            subject: subject.to_owned(),
+            before: Some(before.clone()),
+            after: Some(now.clone()),
+        });
+    }
+}
+
+fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thing>>, found: &mut Vec<EventAbout>) {
+    let Some(now) = now else { return };
+    let baseline = baseline.get_or_insert_with(|| now.clone());
+    let about = |action, thing: &Thing, before, after| EventAbout { part, action, subject: thing.subject.clone(), before, after };
+    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
+    let mut left: Vec<&Thing> = now.iter().collect();
+    for old in baseline.iter_mut() {
+        let Some(at) = left.iter().position(|thing| thing.subject == old.subject) else {
+            found.push(about(Action::Removed, old, Some(old.text.clone()), None));
+            continue;
+        };
+        let thing = left.remove(at);
+        if old.faults.is_empty() && !thing.faults.is_empty() {
+            found.push(about(Action::Degraded, old, Some(old.text.clone()), Some(thing.faults.join("; "))));
+        } else {
+            old.faults.clone_from(&thing.faults);
+        }
+    }
+    found.extend(left.into_iter().map(|thing| about(Action::Added, thing, None, Some(thing.text.clone()))));
+}
+
+fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {
+    let Some(now) = now else { return };
+    let first = || now.iter().map(|link| Link { speed: link.speed.max(link.best), ..link.clone() }).collect();
+    let baseline = baseline.get_or_insert_with(first);
+    let about = |action, link: &Link, before, after| EventAbout {
+        part: Part::Link,
+        action,
+        subject: link.subject.clone(),
+        before,
+        after,
+    };
+    let mut left: Vec<&Link> = now.iter().collect();
+    for old in baseline.iter_mut() {
+        let Some(at) = left.iter().position(|link| link.subject == old.subject) else {
+            found.push(about(Action::Removed, old, Some(old.name.clone()), None));
+            continue;
+        };
+        let link = left.remove(at);
+        let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), |speed| format!("{} Mb/s", speed / 1_000_000));
+        old.name.clone_from(&link.name);
+        if old.carrier && !link.carrier {
+            found.push(about(Action::Degraded, old, Some(speed(old)), Some("no link".into())));
+        } else if link.carrier && link.speed.is_some_and(|now| old.speed.is_some_and(|before| now < before)) {
+            found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link))));
+        } else if link.carrier {
+            old.carrier = true;
+            old.speed = old.speed.max(link.speed);
+        }
+    }
+    found.extend(left.into_iter().map(|link| about(Action::Added, link, None, Some(link.name.clone()))));
+}
+
+/// The same for people.
+pub fn message(about: &EventAbout) -> String {
+    let EventAbout { part, action, subject, before, after } = about;
+    let (before, after) = (before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
+    let thing = match part {
+        Part::Memory => "the memory module",
+        Part::Disk => "the disk",
+        Part::Device => "the device",
+        Part::Link => "the interface",
+        Part::Chassis | Part::System | Part::Firmware | Part::Processor => "",
+    };
+    match action {
+        Action::Opened => "the case was opened".to_owned(),
+        Action::Removed => format!("{thing} {subject} is gone ({before})"),
+        Action::Added => format!("{thing} {subject} is new ({after})"),
+        Action::Degraded => format!("{thing} {subject} is worse: {after} (before: {before})"),
+        Action::Replaced => format!("{subject} changed: {after} (before: {before})"),
+    }
+}

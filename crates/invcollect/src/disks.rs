@@ -1,0 +1,98 @@
+//! The disks, from /sys/block.
+
+use std::fs;
+
+use crate::machine::Machine;
+use crate::report::Disk;
+
+const DIRECTORY: &str = "/sys/block";
+/// sysfs counts in 512 bytes, whatever the disk does.
+const SECTOR_BYTES: u64 = 512;
+
+/// By serial number, else by name.
+pub fn read(machine: &Machine) -> Vec<Disk> {
+    let names = match machine.list(DIRECTORY) {
+        Ok(names) => names,
+        Err(error) => {
+            machine.unreadable("disks", DIRECTORY, &error);
+            return Vec::new();
+        }
+    };
+    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy drives are no disks.
+    let is_disk = |name: &String| {
+        !name.starts_with("sr") && !name.starts_with("fd") && machine.path(format!("{DIRECTORY}/{name}/device")).exists()
+    };
+    let mut disks: Vec<Disk> = names.into_iter().filter(is_disk).map(|name| disk(machine, name)).collect();
+    disks.sort_by(|a, b| (&a.serial, &a.name).cmp(&(&b.serial, &b.name)));
+    disks
+}
+
+fn disk(machine: &Machine, name: String) -> Disk {
+    let directory = format!("{DIRECTORY}/{name}");
+    let value = |file: &str| machine.value(format!("{directory}/{file}"));
+    let number = |file: &str| machine.number(format!("{directory}/{file}"));
+    let transport = transport(machine, &directory);
+    let faults = faults(machine, &directory, &name);
+    let state = value("device/state");
+    Disk {
+        model: value("device/model").or_else(|| value("device/name")),
+        serial: serial(machine, &directory),
+        wwn: value("wwid").or_else(|| value("device/wwid")),
+        bytes: number("size").filter(|sectors| *sectors > 0).map(|sectors| sectors.saturating_mul(SECTOR_BYTES)),
+        rotational: number("queue/rotational").map(|rotational| rotational == 1),
+        transport,
+        removable: number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc")),
+        healthy: (state.is_some() || !faults.is_empty()).then_some(faults.is_empty()),
+        faults,
+        name,
+    }
+}
+
+/// Where it is attached, by its place in the tree of devices.
+fn transport(machine: &Machine, directory: &str) -> Option<&'static str> {
+    let place = fs::canonicalize(machine.path(directory)).ok()?;
+    let has = |start: &str| {
+        place.components().any(|part| {
+            part.as_os_str()
+                .to_str()
+                .and_then(|name| name.strip_prefix(start))
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        })
+    };
+    // A disk on USB is on a SCSI host, too: the first that fits.
+    [("usb", "usb"), ("nvme", "nvme"), ("ata", "sata"), ("virtio", "virtio"), ("mmc", "mmc"), ("host", "scsi")]
+        .into_iter()
+        .find_map(|(start, transport)| has(start).then_some(transport))
+}
+
+/// What it says itself, or, for SATA and SCSI, the page of vital product data that holds it (SPC-4, 7.8.14).
+fn serial(machine: &Machine, directory: &str) -> Option<String> {
+    let page = || {
+        let page = machine.bytes(format!("{directory}/device/vpd_pg80")).ok()?;
+        let length = u16::from_be_bytes(page.get(2..4)?.try_into().ok()?);
+        let text = page.get(4..)?;
+        Some(String::from_utf8_lossy(&text[..text.len().min(length.into())]).into_owned())
+    };
+    let said = ["device/serial", "serial"].into_iter().find_map(|file| machine.value(format!("{directory}/{file}")));
+    let serial: String = said.or_else(page)?.chars().filter(|c| !c.is_control()).collect();
+    let serial = serial.trim();
+    crate::smbios::is_serial(serial).then(|| serial.to_owned())
+}
+
+/// What the kernel knows to be wrong with it, and with the ext4 on it.
+fn faults(machine: &Machine, directory: &str, name: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    // SCSI says running, NVMe live; what is on its way there is not wrong.
+    if let Some(state) = machine.value(format!("{directory}/device/state"))
+        && ["offline", "transport-offline", "blocked", "dead", "deleting"].contains(&state.as_str())
+    {
+        faults.push(format!("the kernel has it as {state}"));
+    }
+    for part in machine.names(directory).into_iter().filter(|part| part.starts_with(name)).chain([name.to_owned()]) {
+        let errors = machine.number(format!("/sys/fs/ext4/{part}/errors_count")).unwrap_or(0);
+        if errors > 0 {
+            faults.push(format!("the file system on {part} has {errors} errors on record"));
+        }
+    }
+    faults
+}

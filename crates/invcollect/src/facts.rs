@@ -1,0 +1,146 @@
+//! What of a machine is compared with its baseline: what stays the same while nobody changes the hardware.
+//!
+//! Each thing is known by its *subject*, which stays when it is moved or renamed: the serial number of a memory module or a disk,
+//! the Ethernet address of an interface. Things without a serial number are known by their kind, and counted. What comes and goes
+//! by itself (USB sticks, wireless networks, bridges) is no fact.
+
+use serde::{Deserialize, Serialize};
+
+use crate::report::{Disk, Host, Interface, Module};
+
+const GIB: f64 = (1u64 << 30) as f64;
+/// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew (bridges).
+const CLASSES_TOLD_ELSEWHERE: &[&str] = &["01", "02", "06"];
+
+/// What is compared. A part that could not be read is absent, and then not compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Facts {
+    /// Whether the case was opened.
+    pub opened: Option<bool>,
+    /// Serial number and UUID of the machine, as its firmware has them.
+    pub system: Option<String>,
+    /// The firmware's version.
+    pub firmware: Option<String>,
+    /// The processors.
+    pub processor: Option<String>,
+    /// The memory modules, in the order of their slots.
+    pub memory: Option<Vec<Thing>>,
+    /// The disks that stay, by serial number.
+    pub disks: Option<Vec<Thing>>,
+    /// The wired interfaces, by name.
+    pub links: Option<Vec<Link>>,
+    /// The PCI devices, by address.
+    pub devices: Option<Vec<Thing>>,
+}
+
+/// A thing that is there or not.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Thing {
+    /// What it is known by.
+    pub subject: String,
+    /// What it is, for people.
+    pub text: String,
+    /// How much it is; absent for devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Its faults; of disks only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
+}
+
+/// A wired interface.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Link {
+    /// Its Ethernet address, else its name.
+    pub subject: String,
+    /// Its name when it was looked at.
+    pub name: String,
+    /// Whether it had a link.
+    pub carrier: bool,
+    /// How fast, in bits a second.
+    pub speed: Option<u64>,
+    /// The best that both ends offered.
+    pub best: Option<u64>,
+}
+
+impl Facts {
+    /// Of what was read of a machine.
+    pub fn of(host: &Host) -> Facts {
+        let known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
+        let joined = |parts: &[&Option<String>]| {
+            let parts: Vec<&str> = parts.iter().filter_map(|part| part.as_deref()).collect();
+            (!parts.is_empty()).then(|| parts.join(" "))
+        };
+        let processor = &host.processor;
+        let cores = processor.cores.map(|cores| format!("({cores} cores)"));
+        let devices =
+            host.devices.iter().filter(|device| !CLASSES_TOLD_ELSEWHERE.iter().any(|class| device.class.starts_with(class)));
+        let device = |device: &crate::report::Device| Thing {
+            subject: device.id.clone(),
+            text: format!("PCI device {} of class {} at {}", device.id, device.class, device.address),
+            bytes: None,
+            faults: Vec::new(),
+        };
+        Facts {
+            opened: host.chassis.opened,
+            system: joined(&[&host.system.serial, &host.system.uuid]),
+            firmware: host.firmware.version.clone(),
+            processor: joined(&[&processor.model, &cores]),
+            memory: host.memory.slots.map(|_| host.memory.modules.iter().map(module).collect()),
+            disks: known("disks").then(|| host.disks.iter().filter(|disk| !disk.removable).map(disk).collect()),
+            links: known("interfaces").then(|| {
+                host.interfaces.iter().filter(|interface| interface.hardware && !interface.wireless).map(link).collect()
+            }),
+            devices: (!host.devices.is_empty()).then(|| devices.map(device).collect()),
+        }
+    }
+
+    /// These, and what they do not know of `others`.
+    pub fn or(self, others: Facts) -> Facts {
+        Facts {
+            opened: self.opened.or(others.opened),
+            system: self.system.or(others.system),
+            firmware: self.firmware.or(others.firmware),
+            processor: self.processor.or(others.processor),
+            memory: self.memory.or(others.memory),
+            disks: self.disks.or(others.disks),
+            links: self.links.or(others.links),
+            devices: self.devices.or(others.devices),
+        }
+    }
+}
+
+fn size(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "of unknown size".to_owned(), |bytes| format!("{:.4} GiB", bytes as f64 / GIB).replace(".0000", ""))
+}
+
+fn module(module: &Module) -> Thing {
+    let about =
+        [&module.manufacturer, &module.part].into_iter().flatten().fold(size(module.bytes), |text, part| text + " " + part);
+    Thing {
+        subject: module.serial.clone().unwrap_or_else(|| about.clone()),
+        text: module.slot.as_ref().map_or_else(|| about.clone(), |slot| format!("{about} in {slot}")),
+        bytes: module.bytes,
+        faults: Vec::new(),
+    }
+}
+
+fn disk(disk: &Disk) -> Thing {
+    let about = disk.model.as_ref().map_or_else(|| size(disk.bytes), |model| format!("{model} {}", size(disk.bytes)));
+    Thing {
+        subject: disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| about.clone()),
+        text: about,
+        bytes: disk.bytes,
+        faults: disk.faults.clone(),
+    }
+}
+
+fn link(interface: &Interface) -> Link {
+    Link {
+        subject: interface.mac.clone().unwrap_or_else(|| interface.name.clone()),
+        name: interface.name.clone(),
+        carrier: interface.carrier == Some(true),
+        speed: interface.speed_bits_per_second,
+        best: interface.best_speed_bits_per_second,
+    }
+}

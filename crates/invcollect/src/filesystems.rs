@@ -1,0 +1,210 @@
+//! What is mounted from a disk or a server, and how full it is.
+//!
+//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by a thread of its own,
+//! and after two seconds no thread is waited for any more.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::statvfs::{Statvfs, statvfs};
+
+use crate::machine::Machine;
+use crate::report::Filesystem;
+
+const MOUNTS: &str = "/proc/self/mountinfo";
+const PATIENCE: Duration = Duration::from_secs(2);
+const STACK_BYTES: usize = 64 << 10;
+/// File systems that are not on a block device, and hold something all the same.
+const WITHOUT_DEVICE: &[&str] =
+    &["9p", "afs", "bcachefs", "btrfs", "ceph", "cifs", "fuse", "glusterfs", "nfs", "nfs4", "overlay", "smb3", "virtiofs", "zfs"];
+
+/// By path.
+pub fn read(machine: &Machine) -> Vec<Filesystem> {
+    let mounts = match machine.text(MOUNTS) {
+        Ok(text) => mounts(&text),
+        Err(error) => {
+            machine.unreadable("filesystems", MOUNTS, &error);
+            return Vec::new();
+        }
+    };
+    let (sender, answers) = mpsc::channel();
+    for (index, mount) in mounts.iter().enumerate() {
+        if is_stuck(machine, mount) {
+            continue;
+        }
+        let (sender, path) = (sender.clone(), machine.path(&mount.path));
+        let ask = move || {
+            let _ = sender.send((index, Usage::of(&path))); // nobody may be listening any more
+        };
+        // One that cannot be started is one that does not answer.
+        let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(ask);
+    }
+    drop(sender);
+    let mut usages: Vec<Option<nix::Result<Usage>>> = mounts.iter().map(|_| None).collect();
+    let since = Instant::now();
+    while let Ok((index, usage)) = answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
+        usages[index] = Some(usage);
+    }
+    let mut filesystems: Vec<Filesystem> =
+        mounts.into_iter().zip(usages).map(|(mount, usage)| mount.report(machine, usage)).collect();
+    filesystems.sort_by(|a, b| a.path.cmp(&b.path));
+    filesystems
+}
+
+/// Whether somebody waits for that file system's server already, by the kernel's own count: it would be one more.
+fn is_stuck(machine: &Machine, mount: &Mount) -> bool {
+    let Some(minor) = mount.device.strip_prefix("0:").filter(|_| mount.is("fuse")) else { return false };
+    machine.number(format!("/sys/fs/fuse/connections/{minor}/waiting")).is_some_and(|waiting| waiting > 0)
+}
+
+/// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+#[derive(Debug, PartialEq, Eq)]
+struct Mount {
+    device: String,
+    path: String,
+    kind: String,
+    source: String,
+    read_only: bool,
+}
+
+impl Mount {
+    fn parse(line: &str) -> Option<Mount> {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(2);
+        let (device, _root, path, options) = (left.next()?, left.next()?, left.next()?, left.next()?);
+        let mut right = right.split(' ');
+        let (kind, source, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
+        let read_only = [options, super_options].iter().any(|options| options.split(',').any(|option| option == "ro"));
+        Some(Mount { device: device.into(), path: unescape(path), kind: kind.into(), source: unescape(source), read_only })
+    }
+
+    /// Whether its type is that, or a sub-type of it, as `fuse.sshfs`.
+    fn is(&self, kind: &str) -> bool {
+        self.kind.split('.').next() == Some(kind)
+    }
+
+    fn holds_something(&self) -> bool {
+        let on_device = !self.device.starts_with("0:") && !["squashfs", "iso9660"].contains(&self.kind.as_str());
+        on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
+    }
+
+    fn report(self, machine: &Machine, usage: Option<nix::Result<Usage>>) -> Filesystem {
+        let key = || format!("filesystems[{}].total_bytes", self.path);
+        let hanging = usage.is_none();
+        let usage = match usage {
+            Some(Ok(usage)) => Some(usage),
+            Some(Err(errno)) => {
+                machine.missing(key(), errno.desc());
+                None
+            }
+            None => {
+                machine.missing(key(), format_args!("{} did not answer within 2 seconds", self.source));
+                None
+            }
+        };
+        Filesystem {
+            total_bytes: usage.as_ref().map(|usage| usage.total),
+            used_bytes: usage.as_ref().map(|usage| usage.used),
+            available_bytes: usage.as_ref().map(|usage| usage.available),
+            path: self.path,
+            source: self.source,
+            kind: self.kind,
+            read_only: self.read_only,
+            hanging,
+        }
+    }
+}
+
+/// What is mounted last at each path, and each file system once, at the first of its paths.
+fn mounts(text: &str) -> Vec<Mount> {
+    let mut mounts: Vec<Mount> = Vec::new();
+    for mount in text.lines().filter_map(Mount::parse) {
+        mounts.retain(|covered| covered.path != mount.path);
+        mounts.push(mount);
+    }
+    let mut devices = HashSet::new();
+    mounts.retain(|mount| mount.holds_something() && devices.insert(mount.device.clone()));
+    mounts
+}
+
+/// `\040` is a space.
+fn unescape(text: &str) -> String {
+    let mut parts = text.split('\\');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        match part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend(&part.as_bytes()[3..]);
+            }
+            None => {
+                bytes.push(b'\\');
+                bytes.extend(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// How full it is.
+struct Usage {
+    total: u64,
+    used: u64,
+    available: u64,
+}
+
+impl Usage {
+    fn of(path: &PathBuf) -> nix::Result<Usage> {
+        statvfs(path).map(|statvfs| Usage::from(&statvfs))
+    }
+}
+
+impl From<&Statvfs> for Usage {
+    fn from(statvfs: &Statvfs) -> Usage {
+        let bytes = |blocks: u64| blocks.saturating_mul(statvfs.fragment_size());
+        Usage {
+            total: bytes(statvfs.blocks()),
+            used: bytes(statvfs.blocks().saturating_sub(statvfs.blocks_free())),
+            available: bytes(statvfs.blocks_available()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_something_is_listed_once() {
+        let text = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+28 27 8:1 /var /mnt/bind rw - ext4 /dev/sda1 rw
+29 27 0:40 / /media/a\\040b\\134c ro,nosuid - fuse.sshfs u@h:/x\\011y rw
+30 27 0:41 / /srv rw - nfs4 server:/export rw,vers=4.2
+31 27 0:42 / /pool rw - zfs pool/base rw
+32 27 8:3 / /hidden rw - ext4 /dev/sda3 rw
+33 27 8:4 / /hidden rw - ext4 /dev/sda4 ro
+34 27 0:43 / /run rw - tmpfs tmpfs rw
+a line that is none
+";
+        let shown = |mount: &Mount| format!("{} {} {} {}", mount.path, mount.kind, mount.source, mount.read_only);
+        let expected = [
+            "/ ext4 /dev/sda1 false",
+            "/media/a b\\c fuse.sshfs u@h:/x\ty true",
+            "/srv nfs4 server:/export false",
+            "/pool zfs pool/base false",
+            "/hidden ext4 /dev/sda4 true",
+        ];
+        assert_eq!(mounts(text).iter().map(shown).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn escapes_that_are_none_stay() {
+        assert_eq!(unescape(r"a\09x\"), r"a\09x\");
+        assert_eq!(unescape(r"\303\251"), "é");
+    }
+}

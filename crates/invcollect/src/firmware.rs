@@ -1,0 +1,117 @@
+//! The settings of the firmware, and whether its switch saw the case opened.
+//!
+//! From /sys/class/firmware-attributes where the kernel has them. Each is read by a call into the firmware, so only those of an
+//! allowlist are; none is ever written. Without them (all three models of the thesis) Dell's cctk is asked, if it is there.
+
+use crate::cctk;
+use crate::machine::Machine;
+use crate::report::{Attribute, Chassis};
+use crate::sensors;
+
+const DIRECTORY: &str = "/sys/class/firmware-attributes";
+/// What technicians ask for: who opened the case, does it wake up, can a guest have its devices.
+const ALLOWED: &[&str] = &[
+    "AcPwrRcvry",
+    "AutoOn",
+    "ChasIntrusion",
+    "ChassisIntrusionStatus",
+    "DeepSleepCtrl",
+    "EmbSataRaid",
+    "SecureBoot",
+    "Virtualization",
+    "VtForDirectIo",
+    "WakeOnLan",
+];
+const INTRUSION: &str = "ChassisIntrusionStatus";
+
+/// The settings, by name.
+pub fn attributes(machine: &Machine) -> Vec<Attribute> {
+    let mut attributes = Vec::new();
+    let drivers = machine.names(DIRECTORY);
+    for driver in &drivers {
+        for name in ALLOWED {
+            if let Some(value) = machine.value(format!("{DIRECTORY}/{driver}/attributes/{name}/current_value")) {
+                attributes.push(Attribute { name: (*name).to_owned(), value });
+            }
+        }
+    }
+    if drivers.is_empty() {
+        match cctk::settings(machine) {
+            Ok(settings) => attributes = allowed(settings),
+            Err(reason) => machine.missing("firmware.attributes", reason),
+        }
+    }
+    attributes
+}
+
+/// Those of the allowlist, under the names that the kernel has for them, by name. cctk writes all in lower case.
+fn allowed(settings: Vec<(String, String)>) -> Vec<Attribute> {
+    let named = |(name, value): (String, String)| {
+        let known = ALLOWED.iter().find(|known| known.eq_ignore_ascii_case(&name))?;
+        Some(Attribute { name: (*known).to_owned(), value })
+    };
+    let mut attributes: Vec<Attribute> = settings.into_iter().filter_map(named).collect();
+    attributes.sort_by(|a, b| a.name.cmp(&b.name));
+    attributes
+}
+
+/// Completes what the tables say of the case: whether it was opened, and who says so.
+///
+/// The security status of SMBIOS type 3 does not say that, whatever its name: it is about locked-out keyboards.
+pub fn intrusion(machine: &Machine, attributes: &[Attribute], chassis: &mut Chassis) {
+    let status = attributes.iter().find(|attribute| attribute.name == INTRUSION);
+    let switch = || sensors::intrusion(machine).map(|opened| (opened, "hwmon"));
+    let by_firmware = if machine.names(DIRECTORY).is_empty() { "cctk" } else { "firmware" };
+    let said = status.and_then(|status| opened(&status.value)).map(|opened| (opened, by_firmware));
+    match said.or_else(switch) {
+        Some((opened, by)) => {
+            chassis.opened = Some(opened);
+            chassis.opened_by = Some(by);
+        }
+        None => machine.missing(
+            "chassis.opened",
+            match status {
+                Some(status) => format!("{INTRUSION} is {}, which is not known", status.value),
+                None => format!("no {INTRUSION} in the firmware's settings, and no sensor of the switch"),
+            },
+        ),
+    }
+}
+
+/// What Dell's firmware says of the switch. `TripReset` is what is written to reset it, and never written here.
+fn opened(status: &str) -> Option<bool> {
+    let status: String = status.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    match status.as_str() {
+        "tripped" | "dooropen" => Some(true),
+        "doorclosed" | "nottripped" | "tripreset" => Some(false),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_switch_says_is_understood() {
+        for (status, expected) in [
+            ("Tripped", Some(true)),
+            ("DoorOpen", Some(true)),
+            ("door open", Some(true)),
+            ("DoorClosed", Some(false)),
+            ("TripReset", Some(false)),
+            ("", None),
+            ("Detected?", None),
+        ] {
+            assert_eq!(opened(status), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_allowed_is_told() {
+        let settings = [("wakeonlan", "lanwlan"), ("setuppwd", "secret"), ("chasintrusion", "enable")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let names: Vec<String> = allowed(settings.into()).into_iter().map(|attribute| attribute.name).collect();
+        assert_eq!(names, ["ChasIntrusion", "WakeOnLan"]);
+    }
+}

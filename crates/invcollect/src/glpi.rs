@@ -1,0 +1,287 @@
+//! The inventory in GLPI's own format (glpi-project/inventory_format 1.2.3), which a GLPI server takes without an agent.
+//!
+//! Sizes are in MiB, `speed` is a string, nothing is null: what is not known is left out. All of the section `host` travels
+//! along as `content.x_invcollect`.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use crate::report::{Disk, Host, Interface};
+
+const MIB: u64 = 1 << 20;
+
+/// The document, with a newline.
+pub fn inventory(host: &Host) -> anyhow::Result<String> {
+    let content = [
+        ("versionclient", Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION"))))),
+        ("hardware", Some(hardware(host))),
+        ("bios", Some(bios(host))),
+        ("operatingsystem", Some(operating_system(host))),
+        ("cpus", Some(cpus(host))),
+        ("memories", Some(memories(host))),
+        ("storages", Some(host.disks.iter().map(storage).collect())),
+        ("drives", Some(drives(host))),
+        ("networks", Some(host.interfaces.iter().flat_map(|interface| networks(host, interface)).collect())),
+        ("controllers", Some(controllers(host))),
+        ("softwares", Some(softwares(host))),
+        ("x_invcollect", Some(serde_json::to_value(host)?)),
+    ];
+    let mut document = object(vec![
+        // Whoever reads many files at once tells machines by it; without an id of its own one has at least its name.
+        ("deviceid", host.id.clone().or_else(|| host.hostname.clone()).or_else(|| Some("unknown".to_owned())).map(Value::from)),
+        ("itemtype", Some("Computer".into())),
+        ("action", Some("inventory".into())),
+        ("content", Some(object(content.into()))),
+    ])
+    .to_string();
+    document.push('\n');
+    Ok(document)
+}
+
+/// What is known of these.
+fn object(members: Vec<(&str, Option<Value>)>) -> Value {
+    let known = members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    Value::Object(known.collect::<Map<_, _>>())
+}
+
+fn text(value: &Option<String>) -> Option<Value> {
+    value.clone().map(Value::from)
+}
+
+fn mib(bytes: Option<u64>) -> Option<Value> {
+    bytes.map(|bytes| (bytes / MIB).into())
+}
+
+fn hardware(host: &Host) -> Value {
+    let default = |route: &&crate::report::Route| route.destination == "0.0.0.0/0";
+    object(vec![
+        ("name", text(&host.hostname)),
+        ("uuid", text(&host.system.uuid)),
+        ("memory", mib(host.memory.installed_bytes.or(host.memory.usable_bytes))),
+        ("defaultgateway", host.routes.iter().find(default).and_then(|route| text(&route.gateway))),
+        ("chassis_type", host.chassis.kind.and_then(chassis_type).map(Value::from)),
+        ("vmsystem", Some("Physical".into())),
+    ])
+}
+
+/// DSP0134, table 17; those that lab PCs have.
+fn chassis_type(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        3 => "Desktop",
+        4 => "Low Profile Desktop",
+        6 => "Mini Tower",
+        7 => "Tower",
+        8 => "Portable",
+        9 => "Laptop",
+        10 => "Notebook",
+        13 => "All in One",
+        15 => "Space-saving",
+        23 => "Rack Mount Chassis",
+        35 => "Mini PC",
+        36 => "Stick PC",
+        _ => return None,
+    })
+}
+
+fn bios(host: &Host) -> Value {
+    object(vec![
+        ("bmanufacturer", text(&host.firmware.vendor)),
+        ("bversion", text(&host.firmware.version)),
+        ("bdate", host.firmware.date.as_deref().and_then(date).map(Value::from)),
+        ("smanufacturer", text(&host.system.manufacturer)),
+        ("smodel", text(&host.system.model)),
+        ("ssn", text(&host.system.serial)),
+        ("mmanufacturer", text(&host.board.manufacturer)),
+        ("mmodel", text(&host.board.product)),
+        ("msn", text(&host.board.serial)),
+        ("enclosureserial", text(&host.chassis.serial)),
+        ("assettag", text(&host.chassis.asset_tag)),
+    ])
+}
+
+/// `06/28/2018`, as SMBIOS has it, as `2018-06-28`.
+fn date(american: &str) -> Option<String> {
+    let [month, day, year] = american.split('/').collect::<Vec<_>>().try_into().ok()?;
+    let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    (digits(month, 2) && digits(day, 2) && digits(year, 4)).then(|| format!("{year}-{month}-{day}"))
+}
+
+fn operating_system(host: &Host) -> Value {
+    let boot_time = host.boot.booted_at.as_ref().map(|at| at.replace('T', " ").trim_end_matches('Z').to_owned());
+    object(vec![
+        ("kernel_name", Some("linux".into())),
+        ("kernel_version", text(&host.boot.kernel)),
+        ("arch", Some(std::env::consts::ARCH.into())),
+        ("boot_time", boot_time.map(Value::from)),
+        ("timezone", Some(json!({"name": "UTC", "offset": "+0000"}))),
+    ])
+}
+
+fn cpus(host: &Host) -> Value {
+    let processor = &host.processor;
+    let packages = processor.packages.unwrap_or(1).max(1);
+    let cpu = object(vec![
+        ("name", text(&processor.model)),
+        ("arch", Some(std::env::consts::ARCH.into())),
+        ("core", processor.cores.map(|cores| (cores / packages).into())),
+        ("thread", processor.threads.zip(processor.cores).map(|(threads, cores)| (threads / cores.max(1)).into())),
+    ]);
+    let known = processor.model.is_some() || processor.threads.is_some();
+    Value::Array(vec![cpu; if known { usize::try_from(packages).unwrap_or(1).min(64) } else { 0 }])
+}
+
+fn memories(host: &Host) -> Value {
+    let module = |(at, module): (usize, &crate::report::Module)| {
+        object(vec![
+            ("capacity", mib(module.bytes)),
+            ("caption", text(&module.slot)),
+            ("manufacturer", text(&module.manufacturer)),
+            ("serialnumber", text(&module.serial)),
+            ("model", text(&module.part)),
+            ("speed", module.megatransfers_per_second.map(|speed| speed.to_string().into())),
+            ("type", module.kind.and_then(memory_type).map(Value::from)),
+            ("numslots", Some((at + 1).into())),
+        ])
+    };
+    host.memory.modules.iter().enumerate().map(module).collect()
+}
+
+/// DSP0134, table 77; those of this century.
+fn memory_type(kind: u8) -> Option<&'static str> {
+    Some(match kind {
+        18 => "DDR",
+        19 => "DDR2",
+        24 => "DDR3",
+        26 => "DDR4",
+        29 => "LPDDR3",
+        30 => "LPDDR4",
+        34 => "DDR5",
+        35 => "LPDDR5",
+        _ => return None,
+    })
+}
+
+fn storage(disk: &Disk) -> Value {
+    let interface = match disk.transport {
+        Some("sata") => Some("SATA"),
+        Some("usb") => Some("USB"),
+        Some("scsi") => Some("SCSI"),
+        _ => None, // the format has no word for NVMe
+    };
+    object(vec![
+        ("name", Some(disk.name.clone().into())),
+        ("model", text(&disk.model)),
+        ("serial", text(&disk.serial)),
+        ("wwn", text(&disk.wwn)),
+        ("disksize", mib(disk.bytes)),
+        ("type", Some("disk".into())),
+        ("description", disk.transport.map(|transport| transport.to_uppercase().into())),
+        ("interface", interface.map(Value::from)),
+    ])
+}
+
+fn drives(host: &Host) -> Value {
+    let drive = |filesystem: &crate::report::Filesystem| {
+        object(vec![
+            ("type", Some(filesystem.path.clone().into())),
+            ("volumn", Some(filesystem.source.clone().into())),
+            ("filesystem", Some(filesystem.kind.clone().into())),
+            ("total", mib(filesystem.total_bytes)),
+            ("free", mib(filesystem.available_bytes)),
+        ])
+    };
+    host.filesystems.iter().map(drive).collect()
+}
+
+/// One for each address, as agents do it; one for an interface without an address.
+fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
+    let common = |members: Vec<(&str, Option<Value>)>| {
+        let station = interface.station.as_ref();
+        let always = vec![
+            ("description", Some(interface.name.clone().into())),
+            ("mac", text(&interface.mac)),
+            ("status", interface.carrier.map(|carrier| if carrier { "up" } else { "down" }.into())),
+            ("type", Some(if interface.wireless { "wifi" } else { "ethernet" }.into())),
+            ("virtualdev", Some((!interface.hardware).into())),
+            ("driver", text(&interface.driver)),
+            ("pcislot", text(&interface.pci)),
+            ("speed", interface.speed_bits_per_second.map(|speed| (speed / 1_000_000).to_string().into())),
+            ("wifi_ssid", station.and_then(|station| text(&station.ssid))),
+            ("wifi_bssid", station.and_then(|station| text(&station.bssid))),
+        ];
+        object(always.into_iter().chain(members).collect())
+    };
+    let gateway = |is_default: &str| {
+        let route = host.routes.iter().find(|route| route.destination == is_default && route.interface == interface.name)?;
+        text(&route.gateway)
+    };
+    let parsed = interface.addresses.iter().filter_map(|address| {
+        let (address, prefix) = address.split_once('/')?;
+        Some((address.parse::<IpAddr>().ok()?, prefix.parse::<u32>().ok()?))
+    });
+    let entries: Vec<Value> = parsed
+        .map(|(address, prefix)| match address {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(32 - prefix.min(32)).unwrap_or(0);
+                let dotted = |bits: u32| Some(std::net::Ipv4Addr::from(bits).to_string().into());
+                common(vec![
+                    ("ipaddress", Some(v4.to_string().into())),
+                    ("ipmask", dotted(mask)),
+                    ("ipsubnet", dotted(v4.to_bits() & mask)),
+                    ("ipgateway", gateway("0.0.0.0/0")),
+                ])
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(128 - prefix.min(128)).unwrap_or(0);
+                let colons = |bits: u128| Some(std::net::Ipv6Addr::from(bits).to_string().into());
+                common(vec![
+                    ("ipaddress6", Some(v6.to_string().into())),
+                    ("ipmask6", colons(mask)),
+                    ("ipsubnet6", colons(v6.to_bits() & mask)),
+                ])
+            }
+        })
+        .collect();
+    if entries.is_empty() { vec![common(Vec::new())] } else { entries }
+}
+
+fn controllers(host: &Host) -> Value {
+    let controller = |device: &crate::report::Device| {
+        let (vendor, product) = device.id.split_once(':').unwrap_or_default();
+        object(vec![
+            ("pcislot", Some(device.address.clone().into())),
+            ("vendorid", Some(vendor.into())),
+            ("productid", Some(product.into())),
+            ("pciclass", device.class.get(..4).map(Value::from)),
+            ("driver", text(&device.driver)),
+        ])
+    };
+    host.devices.iter().map(controller).collect()
+}
+
+/// What users find in the bases; two bases have a program of two versions.
+fn softwares(host: &Host) -> Value {
+    let programs = host.bases.iter().flat_map(|base| base.programs.iter().map(move |program| (base, program)));
+    let software = |(base, program): (&crate::report::Base, &crate::report::Program)| {
+        object(vec![
+            ("name", Some(program.name.clone().into())),
+            ("version", Some(program.version.clone().into())),
+            ("from", Some(format!("base {}", base.name).into())),
+        ])
+    };
+    programs.map(software).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_turned_around() {
+        assert_eq!(date("06/28/2018").as_deref(), Some("2018-06-28"));
+        for text in ["", "06/28/18", "2018-06-28", "6/28/2018", "ab/cd/efgh", "06/28/2018/1"] {
+            assert_eq!(date(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The guest that runs, and when one failed last. Never whose it is.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonpipe::timestamp::rfc3339;
+use nix::sys::stat::{major, minor};
+use serde_json::Value;
+
+use crate::boot;
+use crate::event_log;
+use crate::kernel_log::Said;
+use crate::machine::Machine;
+use crate::report::{Guest, GuestFailure};
+
+/// Held by vm-passthrough while its guest runs.
+const LOCK: &str = "/run/labtools/guest.lock";
+const BACKING: &str = "/qcow2/backing/";
+/// How much of the event log is read for failures: about a thousand stages.
+const TAIL_BYTES: u64 = 512 << 10;
+/// What `/proc/PID/stat` counts in (USER_HZ, the same on every processor that a lab PC can have).
+const TICKS_PER_SECOND: u64 = 100;
+
+/// The running guest; `None` when there is none.
+///
+/// Who holds the lock started QEMU, and QEMU has its base open.
+pub fn read(machine: &Machine) -> Option<Guest> {
+    let lock = fs::metadata(machine.path(LOCK)).ok()?;
+    let identity = format!("{:02x}:{:02x}:{}", major(lock.dev()), minor(lock.dev()), lock.ino());
+    let locks = machine.text("/proc/locks").ok()?;
+    let holder = locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        (fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&identity.as_str())).then(|| fields[4].to_owned())
+    })?;
+    let children = machine.value(format!("/proc/{holder}/task/{holder}/children")).unwrap_or_default();
+    for process in children.split_whitespace() {
+        for descriptor in machine.names(format!("/proc/{process}/fd")) {
+            let Ok(file) = fs::read_link(machine.path(format!("/proc/{process}/fd/{descriptor}"))) else { continue };
+            let Some((base, generation)) = file.to_str().and_then(base) else { continue };
+            return Some(Guest { base: Some(base), generation: Some(generation), started_at: started(machine, process) });
+        }
+    }
+    machine.missing("guest.base", "a guest runs, but what it has open cannot be seen");
+    Some(Guest { base: None, generation: None, started_at: None })
+}
+
+/// `/qcow2/backing/windows/7.qcow2`, the base's name and generation.
+fn base(path: &str) -> Option<(String, u64)> {
+    let (name, file) = path.get(path.find(BACKING)? + BACKING.len()..)?.split_once('/')?;
+    let generation = file.trim_end_matches(" (deleted)").strip_suffix(".qcow2")?.parse().ok()?;
+    Some((name.to_owned(), generation))
+}
+
+/// When a process was started.
+fn started(machine: &Machine, process: &str) -> Option<String> {
+    let stat = machine.text(format!("/proc/{process}/stat")).ok()?;
+    // The name, in parentheses, may hold anything; what follows is counted from there (proc_pid_stat(5), field 22).
+    let ticks: u64 = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()?;
+    let boot: u64 = machine.text("/proc/stat").ok()?.lines().find_map(|line| line.strip_prefix("btime ")?.parse().ok())?;
+    UNIX_EPOCH.checked_add(Duration::from_secs(boot.checked_add(ticks / TICKS_PER_SECOND)?)).map(rfc3339)
+}
+
+/// When a guest failed last, by cause (thesis, 3.3.3).
+pub fn failures(machine: &Machine, now: SystemTime, log: &Said) -> Vec<GuestFailure> {
+    let mut failures: Vec<GuestFailure> = Vec::new();
+    let killed = log.qemu_killed.zip(boot::uptime(machine)).and_then(|(killed, uptime)| {
+        let ago = uptime.checked_sub(Duration::from_secs(killed))?;
+        now.checked_sub(ago).map(rfc3339)
+    });
+    failures.extend(killed.map(|at| GuestFailure { cause: "memory", at }));
+    for line in tail(machine).lines() {
+        if let Some(failure) = failure(line) {
+            failures.retain(|known| known.cause != failure.cause || known.at > failure.at);
+            if failures.iter().all(|known| known.cause != failure.cause) {
+                failures.push(failure);
+            }
+        }
+    }
+    failures.sort_by_key(|failure| failure.cause);
+    failures
+}
+
+/// A stage of the event log in which QEMU failed.
+fn failure(line: &str) -> Option<GuestFailure> {
+    // Most lines are of other stages; they need not be parsed.
+    if !line.contains("vm-passthrough") {
+        return None;
+    }
+    let stage: Value = serde_json::from_str(line).ok()?;
+    if stage.get("tool")? != "vm-passthrough" || stage.get("status")? == 0 {
+        return None;
+    }
+    let report = stage.get("report");
+    let died = report.and_then(|report| report.get("ended")).is_some_and(|ended| ended == "died");
+    let texts = [report.and_then(|report| report.get("ended_reason")), stage.get("error")];
+    let says = |what: &str| texts.iter().flatten().filter_map(|text| text.as_str()).any(|text| text.contains(what));
+    let cause = if says("qemu_thread_create") || says("Resource temporarily unavailable") {
+        "threads"
+    } else if says("Cannot allocate memory") || says("cannot set up guest memory") {
+        "memory"
+    } else if died {
+        "died"
+    } else {
+        return None;
+    };
+    Some(GuestFailure { cause, at: stage.get("at")?.as_str()?.to_owned() })
+}
+
+fn tail(machine: &Machine) -> String {
+    let read = || {
+        let mut file = File::open(machine.path(event_log::PATH))?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    read().unwrap_or_default() // a machine on which nothing happened yet has no log
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_base_is_told() {
+        assert_eq!(base("/qcow2/backing/windows/7.qcow2"), Some(("windows".into(), 7)));
+        assert_eq!(base("/tmp/root/qcow2/backing/windows/7.qcow2 (deleted)"), Some(("windows".into(), 7)));
+        for other in ["/qcow2/user/TOKEN/windows@7.qcow2", "/qcow2/backing/windows", "/qcow2/backing/w/x.qcow2", "socket:[1]"] {
+            assert_eq!(base(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_cause_is_in_what_qemu_said() {
+        let stage = |rest: &str| {
+            format!(r#"{{"at":"2026-11-23T10:00:00Z","event":"stage","tool":"vm-passthrough","command":"run",{rest}}}"#)
+        };
+        let cause = |rest: &str| failure(&stage(rest)).map(|failure| failure.cause);
+        let threads =
+            r#""status":1,"report":{"ended":"died","ended_reason":"qemu_thread_create: Resource temporarily unavailable"}"#;
+        assert_eq!(cause(threads), Some("threads"));
+        assert_eq!(
+            cause(r#""status":78,"error":"starting QEMU: cannot set up guest memory 'pc.ram': Cannot allocate memory""#),
+            Some("memory")
+        );
+        assert_eq!(cause(r#""status":1,"report":{"ended":"died"}"#), Some("died"));
+        assert_eq!(cause(r#""status":0,"report":{"ended":"shutdown"}"#), None);
+        assert_eq!(cause(r#""status":75,"error":"another guest runs""#), None);
+        assert_eq!(failure("{"), None);
+    }
+}

@@ -1,0 +1,57 @@
+//! The network interfaces, from /sys/class/net and what the kernel answers.
+
+use crate::kernel::{self, Answers};
+use crate::machine::Machine;
+use crate::report::Interface;
+
+const DIRECTORY: &str = "/sys/class/net";
+const TYPE_ETHERNET: u64 = 1; // ARPHRD_ETHER, which wireless interfaces have, too
+
+/// All but the loopback, by name.
+pub fn read(machine: &Machine) -> Vec<Interface> {
+    let names = match machine.list(DIRECTORY) {
+        Ok(names) => names,
+        Err(error) => {
+            machine.unreadable("interfaces", DIRECTORY, &error);
+            return Vec::new();
+        }
+    };
+    let ethernet = |name: &String| machine.number(format!("{DIRECTORY}/{name}/type")) == Some(TYPE_ETHERNET);
+    let names: Vec<String> = names.into_iter().filter(ethernet).collect();
+    let answers = kernel::ask(machine, &names);
+    names.into_iter().map(|name| interface(machine, &answers, name)).collect()
+}
+
+fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
+    let directory = format!("{DIRECTORY}/{name}");
+    let exists = |file: &str| machine.path(format!("{directory}/{file}")).exists();
+    let value = |file: &str| machine.value(format!("{directory}/{file}"));
+    let number = |file: &str| machine.number(format!("{directory}/{file}"));
+    let carrier = number("carrier").map(|carrier| carrier == 1); // unreadable while the interface is down
+    let wireless = exists("phy80211") || exists("wireless");
+    let station = answers.stations.get(&name).filter(|_| wireless);
+    let mut speed = station.and_then(|station| station.speed_bits_per_second);
+    let mut best = None;
+    if !wireless && carrier == Some(true) {
+        // The kernel says -1 for a speed that it does not know, which is no number here.
+        speed = number("speed").filter(|megabits| (1..=10_000_000).contains(megabits)).map(|megabits| megabits * 1_000_000);
+        best = answers.best_speeds.get(&name).copied();
+    }
+    Interface {
+        hardware: exists("device"),
+        wireless,
+        mac: value("address").filter(|mac| mac != "00:00:00:00:00:00"),
+        driver: machine.linked(format!("{directory}/device/driver")),
+        pci: machine.linked(format!("{directory}/device")).filter(|address| address.split(':').count() == 3),
+        carrier,
+        speed_bits_per_second: speed,
+        best_speed_bits_per_second: best,
+        duplex: value("duplex").filter(|duplex| carrier == Some(true) && duplex != "unknown"),
+        addresses: answers.addresses.get(&name).cloned().unwrap_or_default(),
+        received_bytes: number("statistics/rx_bytes"),
+        sent_bytes: number("statistics/tx_bytes"),
+        receive_errors: number("statistics/rx_errors"),
+        station: station.map(|station| station.station()),
+        name,
+    }
+}

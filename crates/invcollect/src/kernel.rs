@@ -1,0 +1,80 @@
+//! What only the running kernel can be asked, by system calls instead of files: addresses, link modes, wireless networks.
+//!
+//! Of a machine in a directory (`--root DIR`) the kernel knows nothing. The same answers may lie there in `DIR/netlink.json`.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+
+use nix::ifaddrs::getifaddrs;
+use nix::sys::socket::SockaddrStorage;
+use serde::Deserialize;
+
+use crate::link_modes;
+use crate::machine::Machine;
+use crate::wireless;
+
+const RECORDED: &str = "/netlink.json";
+
+/// What the kernel answers.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Answers {
+    /// The addresses of each interface with the length of the prefix, in the kernel's order: `10.0.3.7/24`.
+    pub addresses: HashMap<String, Vec<String>>,
+    /// The best speed that both ends of a link offer, in bits a second, of each interface whose other end says so.
+    pub best_speeds: HashMap<String, u64>,
+    /// The network of each wireless interface that is in one.
+    pub stations: HashMap<String, wireless::Answer>,
+}
+
+/// Asks the kernel about these interfaces.
+pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
+    if !machine.is_running() {
+        return recorded(machine);
+    }
+    let addresses = addresses().unwrap_or_else(|error| {
+        machine.missing("interfaces[].addresses", error);
+        HashMap::new()
+    });
+    let best_speeds = link_modes::best_speeds(interfaces).unwrap_or_else(|error| {
+        machine.missing("interfaces[].best_speed_bits_per_second", format_args!("asking ethtool: {error}"));
+        HashMap::new()
+    });
+    let stations = match wireless::stations() {
+        Ok(stations) => stations,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(), // no wireless hardware, no nl80211
+        Err(error) => {
+            machine.missing("interfaces[].station", format_args!("asking nl80211: {error}"));
+            HashMap::new()
+        }
+    };
+    Answers { addresses, best_speeds, stations }
+}
+
+fn recorded(machine: &Machine) -> Answers {
+    let answers = machine.bytes(RECORDED).and_then(|json| Ok(serde_json::from_slice(&json)?));
+    answers.unwrap_or_else(|error| {
+        machine.unreadable("interfaces[].addresses", RECORDED, &error);
+        Answers::default()
+    })
+}
+
+fn addresses() -> nix::Result<HashMap<String, Vec<String>>> {
+    let mut addresses: HashMap<String, Vec<String>> = HashMap::new();
+    for entry in getifaddrs()? {
+        let (Some(address), Some(mask)) = (entry.address.as_ref().and_then(ip), entry.netmask.as_ref().and_then(ip)) else {
+            continue;
+        };
+        let prefix = match mask {
+            IpAddr::V4(mask) => mask.to_bits().count_ones(),
+            IpAddr::V6(mask) => mask.to_bits().count_ones(),
+        };
+        addresses.entry(entry.interface_name).or_default().push(format!("{address}/{prefix}"));
+    }
+    Ok(addresses)
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    address.as_sockaddr_in().map(|v4| v4.ip().into()).or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+}

@@ -1,0 +1,104 @@
+//! The machine that is read: files below its root, and what turned out not to be known.
+
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Common, Missing};
+
+/// More than any file of /proc and /sys that is read here has.
+const TEXT_MAX_BYTES: u64 = 4 << 20;
+
+/// The machine below `--root`. Readers take from it what there is, and say what is missing.
+#[derive(Debug)]
+pub struct Machine<'a> {
+    /// The flags that every tool has.
+    pub common: &'a Common,
+    missing: RefCell<Vec<Missing>>,
+}
+
+impl<'a> Machine<'a> {
+    /// Nothing is read yet.
+    pub fn new(common: &'a Common) -> Machine<'a> {
+        Machine { common, missing: RefCell::default() }
+    }
+
+    /// Whether the machine is the one that this runs on. Of another one, the kernel of this one has nothing to say.
+    pub fn is_running(&self) -> bool {
+        self.common.root == Path::new("/")
+    }
+
+    /// Where a path lies below the root.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.common.path(path)
+    }
+
+    /// A file's bytes, the first 4 MiB.
+    pub fn bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(self.path(path))?.take(TEXT_MAX_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// A file as text; what is not UTF-8 is replaced by U+FFFD.
+    pub fn text(&self, path: impl AsRef<Path>) -> io::Result<String> {
+        self.bytes(path)
+            .map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+    }
+
+    /// A file of one value, without the white space and NULs around it; `None` when it cannot be read or is empty.
+    pub fn value(&self, path: impl AsRef<Path>) -> Option<String> {
+        let text = self.text(path).ok()?;
+        let value = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        (!value.is_empty()).then(|| value.to_owned())
+    }
+
+    /// A file of one number that is not negative.
+    pub fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
+        self.value(path)?.parse().ok()
+    }
+
+    /// The names in a directory, sorted; none when it cannot be read.
+    pub fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
+        self.list(path).unwrap_or_default()
+    }
+
+    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
+    pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<String>> {
+        let entries = fs::read_dir(self.path(path))?;
+        let mut names: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !name.starts_with('.'))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// The last name of where a symbolic link points to: of `device/driver` the driver.
+    pub fn linked(&self, path: impl AsRef<Path>) -> Option<String> {
+        fs::read_link(self.path(path)).ok()?.file_name()?.to_str().map(str::to_owned)
+    }
+
+    /// Says that a key of the section is absent, and why.
+    pub fn missing(&self, key: impl Into<String>, reason: impl ToString) {
+        self.missing.borrow_mut().push(Missing { key: key.into(), reason: reason.to_string() });
+    }
+
+    /// The same, of a file that could not be read.
+    pub fn unreadable(&self, key: impl Into<String>, path: &str, error: &io::Error) {
+        let reason = match error.kind() {
+            io::ErrorKind::NotFound => format!("no {path}"),
+            io::ErrorKind::PermissionDenied => format!("{path}: needs root"),
+            _ => format!("{path}: {error}"),
+        };
+        self.missing(key, reason);
+    }
+
+    /// All that is missing, by key.
+    pub fn into_missing(self) -> Vec<Missing> {
+        let mut missing = self.missing.into_inner();
+        missing.sort_by(|a, b| a.key.cmp(&b.key));
+        missing
+    }
+}

@@ -1,0 +1,55 @@
+//! The memory: what is plugged in, by the firmware's tables, and what the kernel has of it.
+
+use jsonpipe::ini;
+
+use crate::machine::Machine;
+use crate::report::Memory;
+use crate::request::Expected;
+use crate::smbios::Slots;
+
+const MEMINFO: &str = "/proc/meminfo";
+
+/// `slots` is what the firmware's tables say, where they could be read (what is missing then was said).
+pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>) -> Memory {
+    let text = machine.text(MEMINFO).unwrap_or_else(|error| {
+        machine.unreadable("memory.usable_bytes", MEMINFO, &error);
+        String::new()
+    });
+    let kib = |key: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
+    };
+    let count = slots.as_ref().map(|slots| slots.count);
+    let modules = slots.map(|slots| slots.modules).unwrap_or_default();
+    let mut installed = count.map(|_| 0u64);
+    for module in &modules {
+        installed = installed.zip(module.bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
+    }
+    if count.is_some() && installed.is_none() {
+        machine.missing("memory.installed_bytes", "the firmware does not know the size of every module");
+    }
+    Memory {
+        installed_bytes: installed,
+        expected_bytes: model.and_then(|model| expected(machine, model)),
+        usable_bytes: kib("MemTotal"),
+        available_bytes: kib("MemAvailable"),
+        slots: count,
+        modules,
+    }
+}
+
+/// What a machine of that model left the factory with.
+fn expected(machine: &Machine, model: &str) -> Option<u64> {
+    let path = machine.common.config("invcollect.ini");
+    let table = ini::Configuration::read(&path).and_then(|mut file| file.table::<Expected>("expected"));
+    match table {
+        Ok(models) => {
+            let expected = models.into_iter().find(|(name, _)| name == model);
+            expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20))
+        }
+        Err(error) => {
+            machine.missing("memory.expected_bytes", format_args!("{error:#}"));
+            None
+        }
+    }
+}

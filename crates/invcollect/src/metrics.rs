@@ -1,0 +1,258 @@
+//! `invcollect metrics`: the machine as a textfile for node_exporter (Prometheus text format 0.0.4).
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jsonpipe::{Answer, Common, Document, Exit, atomic};
+
+use crate::backlog::Backlog;
+use crate::baseline::Baseline;
+use crate::collect;
+use crate::report::Host;
+use crate::report::metrics::{self as names, Kind, Metric, Written};
+
+/// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77 when it cannot be written.
+pub fn metrics(common: &Common, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
+    if file.extension().is_none_or(|extension| extension != "prom") {
+        return Err(Exit::Usage.error(format_args!("{}: node_exporter reads no other files than *.prom", file.display())));
+    }
+    let host = collect::read(common);
+    // `host.changes` says that there is none, or why it cannot be read.
+    let baseline = Baseline::read(common).ok().flatten();
+    let samples = samples(&host, baseline.as_ref(), &Backlog::read(common));
+    let text = text(&samples, &place_labels(&host));
+    if !dry_run {
+        atomic::write(file, 0o644, |file| file.write_all(text.as_bytes()))?;
+    }
+    let written = Written {
+        changed: true,
+        path: file.to_string_lossy().into_owned(),
+        samples: samples.len() as u64,
+        missing: host.missing,
+    };
+    let mut document = Document::default();
+    document.set("metrics", &written)?;
+    Ok(Answer::yes(document))
+}
+
+/// A value of a metric, with the labels that it has beyond those of the place.
+struct Sample {
+    metric: Metric,
+    labels: Vec<String>,
+    value: f64,
+}
+
+/// Puts samples together.
+#[derive(Default)]
+struct Samples(Vec<Sample>);
+
+impl Samples {
+    /// What is not known has no sample.
+    fn add(&mut self, metric: Metric, labels: &[&str], value: Option<impl Into<Number>>) {
+        debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
+        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+        self.0.extend(value.map(|value| Sample { metric, labels, value: value.into().0 }));
+    }
+}
+
+/// Prometheus has one type of number. Above 2^53 it is off by what nobody reads: a byte in nine petabytes.
+struct Number(f64);
+
+impl From<u64> for Number {
+    fn from(value: u64) -> Number {
+        Number(value as f64)
+    }
+}
+
+impl From<i64> for Number {
+    fn from(value: i64) -> Number {
+        Number(value as f64)
+    }
+}
+
+impl From<f64> for Number {
+    fn from(value: f64) -> Number {
+        Number(value)
+    }
+}
+
+impl From<bool> for Number {
+    fn from(value: bool) -> Number {
+        Number(if value { 1.0 } else { 0.0 })
+    }
+}
+
+fn samples(host: &Host, baseline: Option<&Baseline>, spool: &Backlog) -> Vec<Sample> {
+    let mut samples = Samples::default();
+    of_the_machine(host, &mut samples);
+    of_the_baseline(host, baseline, &mut samples);
+    of_disks(host, baseline, &mut samples);
+    of_interfaces(host, &mut samples);
+    let of = |text: &Option<String>| text.clone().unwrap_or_default();
+    let base = host.guest.as_ref().map(|guest| of(&guest.base)).unwrap_or_default();
+    samples.add(names::GUEST, &[&base], Some(host.guest.is_some()));
+    for failure in &host.guest_failures {
+        samples.add(names::GUEST_FAILURE, &[failure.cause], seconds(&failure.at));
+    }
+    samples.add(names::SPOOL, &[], Some(spool.bytes));
+    samples.add(names::SPOOL_REPORTS, &[], Some(spool.reports));
+    samples.add(
+        names::SPOOL_OLDEST,
+        &[],
+        spool.oldest.and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs()),
+    );
+    samples.add(names::SPOOL_REJECTED, &[], Some(spool.rejected));
+    samples.0
+}
+
+fn of_the_machine(host: &Host, samples: &mut Samples) {
+    let of = |text: &Option<String>| text.clone().unwrap_or_default();
+    let about = [&host.id, &host.system.model, &host.system.serial, &host.firmware.version, &host.boot.kernel].map(of);
+    samples.add(names::HOST, &about.each_ref().map(String::as_str), Some(true));
+    samples.add(names::COLLECTED, &[], seconds(&host.collected_at));
+    samples.add(names::BOOTED, &[], host.boot.booted_at.as_deref().and_then(seconds));
+    samples.add(names::CLOCK, &[], host.boot.clock_before_image);
+    if let Some(image) = &host.image {
+        samples.add(names::IMAGE, &[&image.slot], image.version);
+    }
+    for base in &host.bases {
+        samples.add(names::BASE, &[&base.name], Some(base.generation));
+    }
+    samples.add(names::CHASSIS, &[], host.chassis.opened);
+    let memory = &host.memory;
+    samples.add(names::MEMORY, &[], memory.installed_bytes);
+    samples.add(names::MEMORY_EXPECTED, &[], memory.expected_bytes);
+    samples.add(names::MEMORY_USABLE, &[], memory.usable_bytes);
+    samples.add(names::MEMORY_AVAILABLE, &[], memory.available_bytes);
+    samples.add(names::PROCESSORS, &[], host.processor.threads);
+    let processor = || host.temperatures.iter().filter(|temperature| temperature.processor);
+    samples.add(names::CPU_TEMPERATURE, &[], processor().map(|temperature| temperature.celsius).reduce(f64::max));
+    samples.add(names::CPU_CRITICAL, &[], processor().filter_map(|temperature| temperature.critical_celsius).reduce(f64::min));
+    let mut sensors = Vec::new();
+    for temperature in &host.temperatures {
+        // Two chips of a kind have sensors of the same name, and a metric has each of its labels once.
+        if !sensors.contains(&&temperature.sensor) {
+            samples.add(names::TEMPERATURE, &[&temperature.sensor], Some(temperature.celsius));
+            sensors.push(&temperature.sensor);
+        }
+    }
+    for filesystem in &host.filesystems {
+        samples.add(names::FILESYSTEM_SIZE, &[&filesystem.path], filesystem.total_bytes);
+        samples.add(names::FILESYSTEM_USED, &[&filesystem.path], filesystem.used_bytes);
+        samples.add(names::FILESYSTEM_HANGING, &[&filesystem.path], Some(filesystem.hanging));
+    }
+}
+
+fn of_the_baseline(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
+    let Some(baseline) = baseline else { return };
+    let modules = baseline.facts.memory.iter().flatten();
+    let memory = modules.map(|module| module.bytes).try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)));
+    samples.add(names::MEMORY_BASELINE, &[], memory.filter(|_| baseline.facts.memory.is_some()));
+    let mut kinds: Vec<_> = host.changes.iter().map(|change| (change.about.part, change.about.action)).collect();
+    kinds.sort();
+    for kind in kinds.chunk_by(|a, b| a == b) {
+        let (part, action) = kind[0];
+        samples.add(names::CHANGES, &[part.word(), action.word()], Some(kind.len() as u64));
+    }
+}
+
+fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
+    let mut known: Vec<&str> = Vec::new();
+    for disk in &host.disks {
+        let label = disk.serial.as_ref().or(disk.wwn.as_ref()).unwrap_or(&disk.name);
+        if known.contains(&label.as_str()) {
+            continue; // two paths to one disk
+        }
+        known.push(label);
+        samples.add(names::DISK, &[label, disk.model.as_deref().unwrap_or_default()], Some(true));
+        samples.add(names::DISK_SIZE, &[label], disk.bytes);
+        samples.add(names::DISK_HEALTHY, &[label], disk.healthy);
+    }
+    let expected = baseline.and_then(|baseline| baseline.facts.disks.as_ref()).into_iter().flatten();
+    let disks_are_known = !host.missing.iter().any(|missing| missing.key == "disks");
+    // One without a serial number has no label that would tell it from one that is there.
+    for disk in expected.filter(|disk| disks_are_known && disk.subject != disk.text && !known.contains(&disk.subject.as_str())) {
+        samples.add(names::DISK, &[&disk.subject, ""], Some(false));
+    }
+}
+
+fn of_interfaces(host: &Host, samples: &mut Samples) {
+    let bytes = |bits: Option<u64>| bits.map(|bits| bits / 8);
+    for interface in &host.interfaces {
+        let name = interface.name.as_str();
+        let link = [name, if interface.wireless { "wireless" } else { "wired" }];
+        if interface.hardware {
+            samples.add(names::LINK, &link, Some(interface.carrier == Some(true)));
+        }
+        samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
+        samples.add(names::LINK_BEST, &link, bytes(interface.best_speed_bits_per_second));
+        samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
+        samples.add(names::RECEIVED, &[name], interface.received_bytes);
+        samples.add(names::SENT, &[name], interface.sent_bytes);
+        samples.add(names::RECEIVE_ERRORS, &[name], interface.receive_errors);
+    }
+    let linked = |wireless: bool| {
+        let mut of_kind =
+            host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless).peekable();
+        of_kind.peek()?;
+        Some(of_kind.any(|interface| interface.carrier == Some(true)))
+    };
+    let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true));
+    samples.add(names::WIRELESS_ONLY, &[], wireless_only);
+}
+
+fn seconds(time: &str) -> Option<u64> {
+    humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok().as_ref().map(Duration::as_secs)
+}
+
+/// Of every metric.
+fn place_labels(host: &Host) -> String {
+    let place = host.place.as_ref();
+    let of = |value: Option<&String>| escape(value.map_or("", |value| value));
+    let campus = of(place.map(|place| &place.campus));
+    let building = of(place.map(|place| &place.building));
+    let room = of(place.map(|place| &place.room));
+    format!("campus=\"{campus}\",building=\"{building}\",room=\"{room}\",host=\"{}\"", of(host.hostname.as_ref()))
+}
+
+fn text(samples: &[Sample], place: &str) -> String {
+    let mut text = String::new();
+    for metric in names::ALL {
+        let mut samples = samples.iter().filter(|sample| sample.metric == *metric).peekable();
+        if samples.peek().is_none() {
+            continue;
+        }
+        let Metric { name, help, kind, .. } = metric;
+        let kind = match kind {
+            Kind::Gauge => "gauge",
+            Kind::Counter => "counter",
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        for sample in samples {
+            let own = metric.labels.iter().zip(&sample.labels).map(|(name, value)| format!(",{name}=\"{}\"", escape(value)));
+            let _ = writeln!(text, "{name}{{{place}{}}} {}", own.collect::<String>(), sample.value);
+        }
+    }
+    text
+}
+
+/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based format).
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_labels_stay_labels() {
+        let sample = Sample { metric: names::SIGNAL, labels: vec!["a\"} 1\n# \\".into()], value: -61.0 };
+        let text = text(&[sample], "host=\"h\"");
+        assert!(text.ends_with("\nlabtools_wireless_signal_dbm{host=\"h\",interface=\"a\\\"} 1\\n# \\\\\"} -61\n"), "{text}");
+        assert_eq!(super::text(&[], ""), "");
+    }
+}

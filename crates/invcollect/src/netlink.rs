@@ -1,0 +1,153 @@
+//! Generic netlink, as much of it as asking ethtool and nl80211 takes: requests, dumps and attributes (RFC 3549;
+//! Documentation/userspace-api/netlink/intro.rst of the kernel).
+//!
+//! By hand, because it is less than a page, and a crate for it brings more than this tool has. Attributes that are not as they
+//! should be end the list, whatever the kernel sends.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+const HEADER_BYTES: usize = 16;
+const GENERIC_BYTES: usize = 4;
+/// The kernel answers at once; a driver that does not is not waited for.
+const PATIENCE_SECONDS: i64 = 1;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 0x01;
+const NLM_F_ACK: u16 = 0x04;
+const NLM_F_DUMP: u16 = 0x300;
+const GENL_ID_CTRL: u16 = 0x10;
+const CTRL_CMD_GETFAMILY: u8 = 3;
+const CTRL_ATTR_FAMILY_ID: u16 = 1;
+const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+/// The two upper bits of an attribute's type are flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
+const NLA_F_NESTED: u16 = 0x8000;
+
+/// A family that answers in this kernel: `ethtool`, `nl80211`.
+#[derive(Debug)]
+pub struct Family {
+    socket: OwnedFd,
+    id: u16,
+    sequence: u32,
+}
+
+impl Family {
+    /// Finds it; `NotFound` when the kernel has none of that name.
+    pub fn find(name: &str) -> io::Result<Family> {
+        let kind = SockType::Raw;
+        let socket = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkGeneric)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+        let mut family = Family { socket, id: GENL_ID_CTRL, sequence: 0 };
+        let name = attribute(CTRL_ATTR_FAMILY_NAME, &[name.as_bytes(), b"\0"].concat());
+        let answers = family.ask(CTRL_CMD_GETFAMILY, false, &name)?;
+        let id = answers.iter().find_map(|answer| find(answer, CTRL_ATTR_FAMILY_ID)?.try_into().ok().map(u16::from_ne_bytes));
+        family.id = id.ok_or(io::ErrorKind::NotFound)?;
+        Ok(family)
+    }
+
+    /// The attributes of each answer to a command: one, or all that a dump has.
+    pub fn ask(&mut self, command: u8, dump: bool, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        self.sequence += 1;
+        let flags = NLM_F_REQUEST | if dump { NLM_F_DUMP } else { NLM_F_ACK };
+        let length = (HEADER_BYTES + GENERIC_BYTES + attributes.len()) as u32;
+        let mut request = Vec::with_capacity(length as usize);
+        request.extend(length.to_ne_bytes());
+        request.extend(self.id.to_ne_bytes());
+        request.extend(flags.to_ne_bytes());
+        request.extend(self.sequence.to_ne_bytes());
+        request.extend([0; 4]); // the kernel knows who asks
+        request.extend([command, 1, 0, 0]);
+        request.extend(attributes);
+        sendto(self.socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+
+        let mut answers = Vec::new();
+        let mut datagram = vec![0; 1 << 15]; // the kernel's own limit for a dump's datagram
+        loop {
+            let length = recv(self.socket.as_raw_fd(), &mut datagram, MsgFlags::empty())?;
+            if self.take(&datagram[..length], &mut answers)? {
+                return Ok(answers);
+            }
+        }
+    }
+
+    /// Takes the answers out of a datagram; true when it was the last one.
+    fn take(&self, mut datagram: &[u8], answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+        while let Some((message, rest)) = Message::split(datagram) {
+            datagram = rest;
+            if message.sequence != self.sequence {
+                continue; // of a request that was given up
+            }
+            match message.kind {
+                NLMSG_DONE => return Ok(true),
+                NLMSG_ERROR => {
+                    let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
+                    return if code == 0 { Ok(true) } else { Err(Errno::from_raw(-code).into()) };
+                }
+                kind if kind == self.id => answers.extend(message.body.get(GENERIC_BYTES..).map(<[u8]>::to_vec)),
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+struct Message<'a> {
+    kind: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+impl Message<'_> {
+    fn split(datagram: &[u8]) -> Option<(Message<'_>, &[u8])> {
+        let length = u32::from_ne_bytes(*datagram.first_chunk()?) as usize;
+        let message = datagram.get(..length)?;
+        let body = message.get(HEADER_BYTES..)?;
+        let kind = u16::from_ne_bytes(message[4..6].try_into().ok()?);
+        let sequence = u32::from_ne_bytes(message[8..12].try_into().ok()?);
+        let rest = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+        Some((Message { kind, sequence, body }, rest))
+    }
+}
+
+/// An attribute, padded.
+pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let length = 4 + payload.len();
+    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
+    bytes.extend((length as u16).to_ne_bytes());
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(payload);
+    bytes.resize(length.next_multiple_of(4), 0);
+    bytes
+}
+
+/// An attribute of attributes.
+pub fn nest(kind: u16, attributes: &[u8]) -> Vec<u8> {
+    attribute(kind | NLA_F_NESTED, attributes)
+}
+
+/// The payload of the first attribute of a kind.
+pub fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    let mut rest = attributes;
+    loop {
+        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
+        let found = u16::from_ne_bytes(rest.get(2..4)?.try_into().ok()?) & NLA_TYPE_MASK;
+        let payload = rest.get(4..length)?;
+        if found == kind {
+            return Some(payload);
+        }
+        rest = rest.get(length.next_multiple_of(4)..)?;
+    }
+}
+
+/// The first attribute of a kind as a number of 32 bits.
+pub fn number(attributes: &[u8], kind: u16) -> Option<u32> {
+    find(attributes, kind)?.try_into().ok().map(u32::from_ne_bytes)
+}
