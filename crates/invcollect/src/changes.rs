@@ -22,7 +22,7 @@ const CONFIRMED_AFTER_SECONDS: u64 = 60;
 pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
-    let host = collect::read(common);
+    let host = collect::host(common);
     let before = Baseline::read(common)?;
     let first = before.is_none();
     let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), Facts::default()));
@@ -55,7 +55,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
 pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
-    let host = collect::read(common);
+    let host = collect::host(common);
     let mut before = Baseline::read(common)?;
     if let Some(before) = before.as_mut().filter(|_| !dry_run) {
         log(common, before)?; // what was told stays told

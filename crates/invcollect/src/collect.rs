@@ -16,7 +16,7 @@ const ID: &str = "/persistent/inventory/uuid";
 
 /// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine itself is never an error.
 pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<Answer> {
-    let host = read(common);
+    let host = host(common);
     if let Some(path) = &options.glpi {
         let inventory = glpi::inventory(&host)?;
         atomic::write(path, 0o600, |file| file.write_all(inventory.as_bytes()))?;
@@ -27,7 +27,7 @@ pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<An
 }
 
 /// Reads the machine. What cannot be read is in `missing`, and keeps nothing else from being read.
-pub fn read(common: &Common) -> Host {
+pub fn host(common: &Common) -> Host {
     let machine = Machine::new(common);
     let now = SystemTime::now();
     let log = kernel_log::read(&machine).unwrap_or_else(|error| {

@@ -18,7 +18,7 @@ pub fn metrics(common: &Common, file: &Path, dry_run: bool) -> anyhow::Result<An
     if file.extension().is_none_or(|extension| extension != "prom") {
         return Err(Exit::Usage.error(format_args!("{}: node_exporter reads no other files than *.prom", file.display())));
     }
-    let host = collect::read(common);
+    let host = collect::host(common);
     // `host.changes` says that there is none, or why it cannot be read.
     let baseline = Baseline::read(common).ok().flatten();
     let samples = samples(&host, baseline.as_ref(), &Backlog::read(common));

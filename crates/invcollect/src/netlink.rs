@@ -151,3 +151,34 @@ pub fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
 pub fn number(attributes: &[u8], kind: u16) -> Option<u32> {
     find(attributes, kind)?.try_into().ok().map(u32::from_ne_bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn attributes_are_found_again() {
+        let attributes = [attribute(1, b"abc"), nest(2, &attribute(7, &5u32.to_ne_bytes())), attribute(3, b"")].concat();
+        assert_eq!(find(&attributes, 1), Some(&b"abc"[..]));
+        assert_eq!(number(find(&attributes, 2).unwrap(), 7), Some(5));
+        assert_eq!(find(&attributes, 3), Some(&b""[..]));
+        assert_eq!((find(&attributes, 4), number(&attributes, 1)), (None, None));
+    }
+
+    /// Every kernel has the family that tells of the others.
+    #[test]
+    fn the_kernel_answers() {
+        let family = Family::find("nlctrl").unwrap();
+        assert_eq!(family.id, GENL_ID_CTRL);
+        assert_eq!(Family::find("no such family").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_attributes_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..64), kind in 0u16..8) {
+            let _ = number(&bytes, kind);
+            let _ = Message::split(&bytes).map(|(message, _)| message.body.len());
+        }
+    }
+}

@@ -278,3 +278,6 @@ pub fn is_uuid_of_one(uuid: &str) -> bool {
     let pairs: Vec<&[u8]> = digits.iter().flat_map(|group| group.chunks(2)).collect();
     pairs.len() == 16 && pairs.iter().any(|pair| *pair != pairs[0]) && !OF_MANY.contains(&uuid.as_str())
 }
+
+#[cfg(test)]
+mod tests;
