@@ -3,6 +3,7 @@
 //! `collect` reads what the kernel and the firmware say of this machine, starts no process for it, and prints the section `host`.
 //! What is not known is absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
 //! (`accept`) and tells each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
+//! `push` brings it all to the collector, and loses nothing on the way.
 
 mod backlog;
 mod baseline;
@@ -15,6 +16,7 @@ mod devices;
 mod difference;
 mod disks;
 mod dmi;
+pub mod envelope;
 mod event_log;
 mod facts;
 mod filesystems;
@@ -31,6 +33,7 @@ mod metrics;
 mod netlink;
 mod place;
 mod processor;
+pub mod push;
 pub mod report;
 pub mod request;
 mod routes;
@@ -53,5 +56,6 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
         Command::Accept { dry_run } => changes::accept(common, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, &file, dry_run),
+        Command::Push(options) => push::push(common, pipe, &options),
     }
 }

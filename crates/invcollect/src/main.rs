@@ -1,4 +1,4 @@
-//! `invcollect collect`, `changes`, `accept` and `metrics`; see invcollect(8).
+//! `invcollect collect`, `changes`, `accept`, `metrics` and `push`; see invcollect(8).
 
 use std::process::ExitCode;
 

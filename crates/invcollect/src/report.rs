@@ -5,6 +5,8 @@
 mod event;
 mod host;
 pub mod metrics;
+mod pushed;
 
 pub use event::{Action, Baseline, Change, Event, EventAbout, EventDetails, EventHost, Part};
 pub use host::*;
+pub use pushed::Pushed;

@@ -82,6 +82,72 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
+    /// Send reports to the collector, and keep those that it cannot take
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Makes a report of what collect
+shows and of the events that changes told since, puts it into the spool, and
+sends what waits there, the oldest first. Status 1: something waits, or was
+refused. Writes the section push.
+
+Example: what cron runs
+  invcollect changes >/dev/null; invcollect push --spread >/dev/null")]
+    Push(Push),
+}
+
+/// The flags of `push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Wait for this machine's turn within the quarter of an hour
+    #[arg(long)]
+    pub spread: bool,
+    /// Try now, though the last try failed a moment ago
+    #[arg(long)]
+    pub now: bool,
+    /// Say what would be sent, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `[push]` in invcollect.ini: where reports go.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Destination {
+    /// The collector: `https://collector.example`.
+    pub url: String,
+    /// How it takes them.
+    #[serde(default)]
+    pub method: Method,
+    /// The certificates of which one signed the collector's, a PEM file in /etc/labtools.
+    #[serde(default = "Destination::authorities")]
+    pub authorities: PathBuf,
+    /// How large the spool may get.
+    #[serde(default = "Destination::spool_bytes")]
+    pub spool_bytes: u64,
+    /// Whether the access register goes to the collector, too (for its keeper alone).
+    #[serde(default)]
+    pub register: bool,
+}
+
+impl Destination {
+    fn authorities() -> PathBuf {
+        "collector.pem".into()
+    }
+
+    fn spool_bytes() -> u64 {
+        16 << 20
+    }
+}
+
+/// How a server takes reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Signed, by PUT to a name that carries the report's id; scripts/collector sets such a server up.
+    #[default]
+    Put,
+    /// The inventory, by POST to GLPI.
+    Glpi,
+    /// The text and the headers of the thesis's script, by POST (Figure 28).
+    Text,
 }
 
 /// The flags of `collect`.

@@ -1,0 +1,305 @@
+//! A report as it lies in the spool, travels, and lies at the collector: two lines of JSON, then what is reported.
+//!
+//! ```text
+//! {"host":"5f0c…","sequence":1790000017,"sha256":"…","signature":"…"}
+//! {"schema":1,"kind":"snapshot","at":"2026-11-23T04:08:18Z","dropped_reports":0,"dropped":[],"read":{…}}
+//! {"host":{…}}
+//! ```
+//!
+//! The digest is of all that stands after the first line, and the signature (ed25519, RFC 8032, in base64) is over
+//! `labtools report 1\nHOST\nSEQUENCE\nSHA256\n`: nobody can give a report another host or another place in the order. Every report
+//! repeats what is to be known of those before it, so that the newest one tells how to go on, whatever became of the others.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use ed25519_dalek::pkcs8::DecodePrivateKey;
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use jsonpipe::{Exit, io_error};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use crate::push::journal::Cursor;
+
+/// What is in a report, and so how it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The document of `collect`.
+    Snapshot,
+    /// Lines of `changes`.
+    Events,
+    /// Lines of the access register.
+    Register,
+    /// The inventory for GLPI.
+    Glpi,
+    /// The text of the thesis's script (Figure 28).
+    Text,
+}
+
+impl Kind {
+    /// As it stands in names and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Snapshot => "snapshot",
+            Kind::Events => "events",
+            Kind::Register => "register",
+            Kind::Glpi => "glpi",
+            Kind::Text => "text",
+        }
+    }
+
+    /// From such a name.
+    pub fn parse(name: &str) -> Option<Kind> {
+        [Kind::Snapshot, Kind::Events, Kind::Register, Kind::Glpi, Kind::Text].into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether it says how the machine is, which a later one says again; of an event there is only one.
+    pub fn is_snapshot(self) -> bool {
+        !matches!(self, Kind::Events | Kind::Register)
+    }
+}
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Seal {
+    /// Whose it is: `host.id`.
+    pub host: String,
+    /// Its place in the order. The first one of a spool is the seconds of the clock, so that a machine which was installed anew does
+    /// not repeat what it said before; each further one is one more.
+    pub sequence: u64,
+    /// SHA-256 of all that stands after this line, in hexadecimal.
+    pub sha256: String,
+    /// By the host's key. Absent in what goes to servers that do not ask for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+/// The second line.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Header {
+    /// 1.
+    pub schema: u64,
+    /// What follows.
+    pub kind: Kind,
+    /// When it was made, by the clock of the machine, RFC 3339.
+    pub at: String,
+    /// How many reports were thrown away since there is this spool, to make room in it.
+    pub dropped_reports: u64,
+    /// Those that were thrown away for this one, by their sequence.
+    pub dropped: Vec<u64>,
+    /// How far the logs were read, by kind.
+    pub read: BTreeMap<String, Cursor>,
+}
+
+/// A report that is what its seal says.
+#[derive(Clone, Debug)]
+pub struct Opened<'a> {
+    /// The first line.
+    pub seal: Seal,
+    /// The second line.
+    pub header: Header,
+    /// What follows.
+    pub payload: &'a [u8],
+}
+
+/// Makes a report.
+pub fn seal(host: &str, sequence: u64, header: &Header, payload: &[u8], key: Option<&Key>) -> anyhow::Result<Vec<u8>> {
+    let mut rest = serde_json::to_vec(header)?;
+    rest.push(b'\n');
+    rest.extend_from_slice(payload);
+    let sha256 = hex(&Sha256::digest(&rest));
+    let signature = key.map(|key| key.sign(&signed(host, sequence, &sha256)));
+    let seal = Seal { host: host.to_owned(), sequence, sha256, signature };
+    let mut report = serde_json::to_vec(&seal)?;
+    report.push(b'\n');
+    report.append(&mut rest);
+    Ok(report)
+}
+
+/// Reads a report, and checks its digest; the error says what is wrong. Whose signature it has is for [`Seal::is_signed_by`].
+pub fn open(report: &[u8]) -> Result<Opened<'_>, String> {
+    let (first, rest) = line(report).ok_or("it ends within its first line")?;
+    let seal: Seal = serde_json::from_slice(first).map_err(|_| "its first line is none of a report")?;
+    if hex(&Sha256::digest(rest)) != seal.sha256 {
+        return Err("it has not the digest that its first line says: it was cut off, or changed".into());
+    }
+    let (second, payload) = line(rest).ok_or("it ends within its second line")?;
+    let header: Header = serde_json::from_slice(second).map_err(|_| "its second line is none of a report")?;
+    Ok(Opened { seal, header, payload })
+}
+
+impl Seal {
+    /// Whether this key signed it. Weak keys and signatures that are not canonical are refused.
+    pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
+        let signature = self.signature.as_ref().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let signature = signature.and_then(|bytes| Signature::from_slice(&bytes).ok());
+        signature.is_some_and(|signature| {
+            key.verify_strict(signed(&self.host, self.sequence, &self.sha256).as_bytes(), &signature).is_ok()
+        })
+    }
+}
+
+/// What is signed.
+fn signed(host: &str, sequence: u64, sha256: &str) -> String {
+    format!("labtools report 1\n{host}\n{sequence}\n{sha256}\n")
+}
+
+fn line(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = text.iter().position(|byte| *byte == b'\n')?;
+    Some((&text[..end], &text[end + 1..]))
+}
+
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The private key of the host, which signs its reports and, in TLS, says who is there. Wiped when dropped, never shown.
+pub struct Key {
+    pem: Zeroizing<String>,
+    key: SigningKey,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl Key {
+    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as [`read_secret`], and 78 when it is no such key.
+    pub fn read(path: &Path) -> anyhow::Result<Key> {
+        let pem = read_secret(path)?;
+        let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
+            let path = path.display();
+            Exit::Config.error(format_args!("reading {path}: not an ed25519 key; openssl genpkey -algorithm ed25519 makes one"))
+        })?;
+        Ok(Key { pem, key })
+    }
+
+    /// Its text, for TLS.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    fn sign(&self, text: &str) -> String {
+        BASE64_STANDARD.encode(self.key.sign(text.as_bytes()).to_bytes())
+    }
+}
+
+/// A key or a secret has a few hundred bytes; what is much longer is none.
+const SECRET_MAX_BYTES: u64 = 4096;
+
+/// Reads a secret. Status 66 when it is not there, 78 when others than its owner could read it, or when it is no text.
+pub fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let failed = |error: io::Error| {
+        let exit_of = |error: &io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => Exit::Config,
+            _ => Exit::of_read(error),
+        };
+        io_error(error, exit_of, format_args!("reading {}", path.display()))
+    };
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || !matches!(metadata.mode() & 0o7777, 0o600 | 0o400) {
+        return Err(Exit::Config.error(format_args!(
+            "reading {}: others than its owner may use it; chmod 600 it, or make a new one if it was seen",
+            path.display()
+        )));
+    }
+    // Never moved, so that no copy stays behind.
+    let mut text = Zeroizing::new(String::with_capacity(SECRET_MAX_BYTES as usize));
+    file.take(SECRET_MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::pkcs8::DecodePublicKey;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    // openssl genpkey -algorithm ed25519; openssl pkey -pubout
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
+    const PUBLIC: &str =
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
+    // (echo HEADER; echo '{}') | sha256sum; printf 'labtools report 1\nh1\n7\n%s\n' SHA256 | openssl pkeyutl -sign -rawin -inkey … | base64
+    const HEADER: &str = r#"{"schema":1,"kind":"events","at":"2026-11-23T04:08:18Z","dropped_reports":0,"dropped":[],"read":{}}"#;
+    const SIGNATURE: &str = "NKtmvmRR26vOfbPqyER4COEQqnpb0JeNhQBoodb0NV0kVbGa1T3GpA5lPSe0h3+m1ea3mhkaVVXGVDBLA2VHCQ==";
+
+    fn header() -> Header {
+        serde_json::from_str(HEADER).unwrap()
+    }
+
+    fn key() -> Key {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("host.key");
+        fs::write(&path, PRIVATE).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        Key::read(&path).unwrap()
+    }
+
+    #[test]
+    fn openssl_agrees() {
+        let report = seal("h1", 7, &header(), b"{}\n", Some(&key())).unwrap();
+        let opened = open(&report).unwrap();
+        assert_eq!(opened.payload, b"{}\n");
+        assert_eq!(opened.header, header());
+        assert_eq!(opened.seal.signature.as_deref(), Some(SIGNATURE), "{}", opened.seal.sha256);
+        let public = VerifyingKey::from_public_key_pem(PUBLIC).unwrap();
+        assert!(opened.seal.is_signed_by(&public));
+        let others = [
+            Seal { host: "h2".into(), ..opened.seal.clone() },
+            Seal { sequence: 8, ..opened.seal.clone() },
+            Seal { sha256: "00".into(), ..opened.seal.clone() },
+            Seal { signature: None, ..opened.seal.clone() },
+            Seal { signature: Some("AA==".into()), ..opened.seal },
+        ];
+        assert!(others.iter().all(|seal| !seal.is_signed_by(&public)));
+    }
+
+    #[test]
+    fn what_was_cut_off_or_changed_is_not_opened() {
+        let report = seal("h1", 7, &header(), b"payload", None).unwrap();
+        for length in 0..report.len() {
+            assert!(open(&report[..length]).is_err(), "{length}");
+        }
+        for at in report.iter().position(|byte| *byte == b'\n').unwrap() + 1..report.len() {
+            let mut changed = report.clone();
+            changed[at] ^= 1;
+            assert!(open(&changed).is_err(), "{at}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        let status = || read_secret(&path).map(|_| ()).map_err(|error| Exit::of(&error));
+        assert_eq!(status(), Err(Exit::NoInput));
+        fs::write(&path, "s3cret").unwrap();
+        for (mode, expected) in [
+            (0o600, Ok(())),
+            (0o400, Ok(())),
+            (0o640, Err(Exit::Config)),
+            (0o604, Err(Exit::Config)),
+            (0o700, Err(Exit::Config)),
+            (0o4600, Err(Exit::Config)),
+        ] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(status(), expected, "{mode:o}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, [0xff]).unwrap();
+        assert_eq!(status(), Err(Exit::Config));
+        assert_eq!(format!("{:?}", key()), "Key(..)");
+    }
+}

@@ -1,0 +1,185 @@
+//! Logs of JSON Lines that are reported line by line: the events of `changes`, and the access register.
+//!
+//! How far a log was read stands in the report that took the lines, so a line is in exactly one report.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Exit, io_error};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A report takes no more lines than this: the collector refuses what is over 1 MiB.
+const REPORT_MAX_BYTES: usize = 256 << 10;
+
+/// How far a log was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Cursor {
+    /// Which file: when the log is rotated, the name is another file's.
+    pub inode: u64,
+    /// Up to where.
+    pub offset: u64,
+}
+
+/// Lines that are to be reported.
+#[derive(Debug)]
+pub struct Lines {
+    /// The lines, each with its newline.
+    pub text: Vec<u8>,
+    /// What was read when they are reported, those included that nobody wants.
+    pub read: Cursor,
+}
+
+/// The next lines that `wanted` takes; none when there are no more.
+///
+/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1`, before the new one.
+pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", log.display()));
+    let mut from = from;
+    loop {
+        let Some((file, is_old)) = find(log, from.inode).map_err(failed)? else {
+            return Ok(Lines { text: Vec::new(), read: from });
+        };
+        let metadata = file.metadata().map_err(failed)?;
+        if metadata.ino() != from.inode || metadata.len() < from.offset {
+            from = Cursor { inode: metadata.ino(), offset: 0 };
+        }
+        let lines = read(file, from, &wanted).map_err(failed)?;
+        if !lines.text.is_empty() || !is_old {
+            return Ok(lines);
+        }
+        from = Cursor::default(); // on with the new one
+    }
+}
+
+/// The file to go on with, and whether it is the rotated one.
+fn find(log: &Path, inode: u64) -> io::Result<Option<(File, bool)>> {
+    let there = |path: &Path| match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    };
+    let current = there(log)?;
+    let is_ours = |file: &File| file.metadata().map(|metadata| metadata.ino() == inode);
+    if inode != 0
+        && !current.as_ref().map(is_ours).transpose()?.unwrap_or(false)
+        && let Some(old) = there(&rotated(log))?
+        && is_ours(&old)?
+    {
+        return Ok(Some((old, true)));
+    }
+    Ok(current.map(|file| (file, false)))
+}
+
+fn rotated(log: &Path) -> PathBuf {
+    let mut name = log.as_os_str().to_owned();
+    name.push(".1");
+    name.into()
+}
+
+fn read(mut file: File, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Lines> {
+    file.seek(SeekFrom::Start(from.offset))?;
+    let mut file = BufReader::new(file);
+    let (mut text, mut offset) = (Vec::new(), from.offset);
+    let mut line = Vec::new();
+    while text.len() < REPORT_MAX_BYTES {
+        line.clear();
+        file.read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        offset += line.len() as u64;
+        if wanted(&line) {
+            text.extend_from_slice(&line);
+        }
+    }
+    Ok(Lines { text, read: Cursor { offset, ..from } })
+}
+
+/// Whether a line is an event of `changes`. Other events of the log stay on the machine, and so does what a power cut tore.
+pub fn is_own_event(line: &[u8]) -> bool {
+    serde_json::from_slice(line)
+        .is_ok_and(|event: Value| event.pointer("/event/provider").and_then(Value::as_str) == Some(crate::TOOL.name))
+}
+
+/// Whether a line is one of the register.
+pub fn is_record(line: &[u8]) -> bool {
+    serde_json::from_slice(line).is_ok_and(|record: Value| record.is_object())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn text(lines: &Lines) -> &str {
+        str::from_utf8(&lines.text).unwrap()
+    }
+
+    fn append(path: &Path, text: &str) {
+        use std::io::Write;
+        fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn every_line_is_taken_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.jsonl");
+        assert_eq!(text(&next(&log, Cursor::default(), |_| true).unwrap()), "");
+        append(&log, "a\nb\nhal");
+        let first = next(&log, Cursor::default(), |_| true).unwrap();
+        assert_eq!(text(&first), "a\nb\n");
+        assert_eq!(text(&next(&log, first.read, |_| true).unwrap()), "");
+        append(&log, "f\nc\n");
+        let second = next(&log, first.read, |line| line != b"c\n").unwrap();
+        assert_eq!(text(&second), "half\n");
+        assert_eq!(text(&next(&log, second.read, |_| true).unwrap()), "", "c was read, and not wanted");
+    }
+
+    #[test]
+    fn a_rotated_log_is_read_to_its_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.jsonl");
+        append(&log, "a\n");
+        let read = next(&log, Cursor::default(), |_| true).unwrap().read;
+        append(&log, "b\n");
+        fs::rename(&log, directory.path().join("events.jsonl.1")).unwrap();
+        append(&log, "c\n");
+        let old = next(&log, read, |_| true).unwrap();
+        assert_eq!(text(&old), "b\n");
+        let new = next(&log, old.read, |_| true).unwrap();
+        assert_eq!(text(&new), "c\n");
+        // Rotated twice, or cut: all that is there is new.
+        let gone = Cursor { inode: 1, offset: 4 };
+        assert_eq!(text(&next(&log, gone, |_| true).unwrap()), "c\n");
+        let longer = Cursor { offset: 99, ..new.read };
+        assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\n");
+    }
+
+    #[test]
+    fn a_report_does_not_grow_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.jsonl");
+        let line = format!("{}\n", "x".repeat(1000));
+        append(&log, &line.repeat(600));
+        let (mut read, mut taken) = (Cursor::default(), 0);
+        loop {
+            let lines = next(&log, read, |_| true).unwrap();
+            if lines.text.is_empty() {
+                break;
+            }
+            assert!(lines.text.len() <= REPORT_MAX_BYTES + line.len());
+            (read, taken) = (lines.read, taken + lines.text.len());
+        }
+        assert_eq!(taken, 600 * line.len());
+    }
+
+    #[test]
+    fn only_own_events_leave_the_machine() {
+        assert!(is_own_event(br#"{"event":{"provider":"invcollect"}}"#));
+        for line in [r#"{"event":{"provider":"sshd"}}"#, r#"{"event":"login","user":"alice"}"#, "{\"event\":{\"provi", "\0\0"] {
+            assert!(!is_own_event(line.as_bytes()), "{line}");
+        }
+    }
+}

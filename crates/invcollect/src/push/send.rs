@@ -1,0 +1,179 @@
+//! Over HTTPS to the collector, and to nowhere else.
+
+use std::io::{self, Read};
+use std::time::{Duration, SystemTime};
+
+use jsonpipe::{Exit, ExitContext};
+use ureq::Agent;
+use ureq::http::{Response, StatusCode};
+use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use zeroize::Zeroizing;
+
+use crate::envelope::{Kind, Opened};
+
+/// A report of a few KiB takes less, whatever the line; a server that drips its answer does not hold us longer.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What became of a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The collector has it (2xx), or had this id before (409).
+    Delivered,
+    /// It will never take it (4xx).
+    Refused(String),
+    /// It could not be asked, or said: later.
+    Later {
+        /// Why.
+        reason: String,
+        /// How long the collector wants not to hear of us (Retry-After).
+        asked: Option<Duration>,
+    },
+}
+
+/// The collector, as invcollect.ini and the files beside it describe it.
+#[derive(Debug)]
+pub struct Collector {
+    agent: Agent,
+    url: String,
+    secret: Option<Secret>,
+}
+
+/// Sent in a header, never shown.
+struct Secret(Zeroizing<String>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// The texts of the files beside invcollect.ini.
+#[derive(Debug)]
+pub struct Credentials<'a> {
+    /// The certificates of which one must have signed the collector's, in PEM. No other is believed.
+    pub authorities: &'a [u8],
+    /// Our certificate and the key to it, in PEM; `None` where the server does not ask for one.
+    pub client: Option<(&'a [u8], &'a str)>,
+    /// What the header `Auth` says; `None` where the server does not ask for it.
+    pub secret: Option<Zeroizing<String>>,
+}
+
+impl Collector {
+    /// Status 78 when a certificate, the key or the secret is none.
+    pub fn new(url: &str, credentials: Credentials<'_>) -> anyhow::Result<Collector> {
+        let authorities = certificates(credentials.authorities).exit(Exit::Config, || "reading the collector's authorities")?;
+        let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities));
+        if let Some((certificate, key)) = credentials.client {
+            let chain = certificates(certificate).exit(Exit::Config, || "reading this host's certificate")?;
+            let key = PrivateKey::from_pem(key.as_bytes()).exit(Exit::Config, || "reading this host's key")?;
+            tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+        }
+        let secret = credentials.secret.map(|secret| Zeroizing::new(secret.trim_end().to_owned()));
+        if secret.as_ref().is_some_and(|secret| secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(Exit::Config.error("reading the collector's secret: not one line of letters, digits and signs"));
+        }
+        // No redirection: it would hand the secret and the report to another host. No proxy of the environment. No call without end.
+        let agent = Agent::config_builder()
+            .tls_config(tls.build())
+            .https_only(true)
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_global(Some(DEADLINE))
+            .user_agent(concat!("invcollect/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Collector { agent, url: url.trim_end_matches('/').to_owned(), secret: secret.map(Secret) })
+    }
+
+    /// Sends a report, whose bytes are `whole`.
+    pub fn send(&self, report: &Opened<'_>, whole: &[u8]) -> Outcome {
+        let (host, sequence) = (&report.seal.host, report.seal.sequence);
+        let put = |under: &str| {
+            // The id is in the name: whoever repeats it changes nothing.
+            self.agent.put(format!("{}/{under}/{host}/{sequence:012}", self.url)).content_type("application/jsonl").send(whole)
+        };
+        let answer = match report.header.kind {
+            Kind::Snapshot | Kind::Events => put("reports"),
+            Kind::Register => put("register"),
+            Kind::Glpi => self.agent.post(&self.url).content_type("application/json").send(report.payload),
+            Kind::Text => {
+                let mut post = self.agent.post(&self.url).content_type("text/plain").header("Uuid", host);
+                if let Some(Secret(secret)) = &self.secret {
+                    post = post.header("Auth", secret.as_str());
+                }
+                post.header("Report", format!("{sequence:012}")).send(report.payload)
+            }
+        };
+        match answer {
+            Ok(answer) => judge(answer),
+            Err(error) => Outcome::Later { reason: error.to_string(), asked: None },
+        }
+    }
+}
+
+fn certificates(pem: &[u8]) -> anyhow::Result<Vec<Certificate<'static>>> {
+    let mut found = Vec::new();
+    for item in parse_pem(pem) {
+        if let PemItem::Certificate(certificate) = item? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err(io::Error::other("no certificate in PEM").into()) } else { Ok(found) }
+}
+
+fn judge(answer: Response<ureq::Body>) -> Outcome {
+    let status = answer.status();
+    let retry_after = answer.headers().get("Retry-After").and_then(|value| value.to_str().ok());
+    let asked = retry_after.and_then(|text| wait(text, SystemTime::now()));
+    // To its end, so that the connection can be used again. The status has been said, whatever becomes of the rest.
+    let _ = answer.into_body().into_reader().take(64 << 10).read_to_end(&mut Vec::new());
+    let reason = format!("the collector says {status}");
+    match status {
+        StatusCode::CONFLICT => Outcome::Delivered,
+        _ if status.is_success() => Outcome::Delivered,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Outcome::Later { reason, asked },
+        _ if status.is_client_error() => Outcome::Refused(reason),
+        // A redirection is not followed, and is no delivery.
+        _ => Outcome::Later { reason, asked },
+    }
+}
+
+/// Retry-After, RFC 9110 10.2.3: seconds, or a date.
+fn wait(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = http_date(text)?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send (RFC 9110, 5.6.7).
+fn http_date(text: &str) -> Option<SystemTime> {
+    let (_day, rest) = text.split_once(", ")?;
+    let [day, month, year, time, "GMT"] = rest.split(' ').collect::<Vec<_>>()[..] else { return None };
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let month = months.iter().position(|name| *name == month)? + 1;
+    humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(now, humantime::parse_rfc3339("1994-11-06T08:49:37Z").unwrap());
+        let seconds = |text| wait(text, now).map(|wait| wait.as_secs());
+        assert_eq!(seconds("120"), Some(120));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
+        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "it is over");
+        assert_eq!(seconds("99999999999999999999999"), Some(u64::MAX));
+        for text in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "+5"] {
+            assert_eq!(seconds(text), None, "{text:?}");
+        }
+    }
+}
