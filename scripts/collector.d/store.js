@@ -1,0 +1,109 @@
+// What the collector does with a report: keep it, once, under the name that its sender gave it.
+//
+// nginx's own PUT overwrites, and nothing in its configuration compares bytes: "the same again" (204) and "something else under the
+// same id" (409) would be one answer, and a host would throw away a report that nobody has. So these few lines decide, in nginx
+// itself (njs, Debian's libnginx-mod-http-js); no other server stands behind it.
+import fs from 'fs';
+
+const TEXT_HOSTS_MAX = 10000; // a campus has hundreds; whoever knows the secret cannot fill the disk with directories
+
+// PUT /reports/HOST/SEQUENCE, /register/HOST/SEQUENCE. Who may speak for HOST says its certificate.
+function put(r) {
+    const v = r.variables;
+    if (v.labtools_client === '' || v.labtools_client !== v.labtools_host) {
+        return answer(r, 403, 'the certificate is not of this host');
+    }
+    const directory = `${v.labtools_store}/${v.labtools_kind}/${v.labtools_host}`;
+    if (!exists(directory)) {
+        return answer(r, 403, 'this host is not enrolled; see collector enroll');
+    }
+    keep(r, directory, v.labtools_sequence);
+}
+
+// POST / with Auth and Uuid, the script of the thesis (Figure 28). It gives no id: then the time is the name, to the millisecond.
+function post(r) {
+    const v = r.variables;
+    const host = r.headersIn.Uuid || '';
+    if (v.labtools_auth !== '1') {
+        return answer(r, 401, 'wrong or missing Auth');
+    }
+    if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(host)) {
+        return answer(r, 400, 'Uuid is not a UUID in lower case');
+    }
+    const report = r.headersIn.Report;
+    if (report !== undefined && !/^[0-9]{12}$/.test(report)) {
+        return answer(r, 400, 'Report is not a number of twelve digits');
+    }
+    const directory = `${v.labtools_store}/text/${host}`;
+    if (!exists(directory)) {
+        if (fs.readdirSync(`${v.labtools_store}/text`).length >= TEXT_HOSTS_MAX) {
+            return answer(r, 403, 'too many hosts');
+        }
+        try {
+            fs.mkdirSync(directory, {mode: 0o750});
+        } catch (error) {
+            if (error.code !== 'EEXIST') { // by another worker
+                throw error;
+            }
+        }
+    }
+    keep(r, directory, report || `${v.msec.replace('.', '-')}-${v.request_id}`);
+}
+
+// 201: kept. 204: it was here. 409: something else was. The directory is synchronous (chattr +S), so what is answered is on the disk.
+function keep(r, directory, name) {
+    const body = r.requestBuffer;
+    if (body === undefined || body.length === 0) {
+        return answer(r, 400, 'an empty report');
+    }
+    const path = `${directory}/${name}`;
+    const there = read(path);
+    if (there !== null) {
+        return there.equals(body) ? r.return(204) : answer(r, 409, 'this id has other bytes here');
+    }
+    const incoming = `${r.variables.labtools_store}/incoming/${r.variables.request_id}`;
+    try {
+        fs.writeFileSync(incoming, body, {mode: 0o640, flag: 'wx'});
+        fs.renameSync(incoming, path);
+    } catch (error) {
+        remove(incoming);
+        r.error(`keeping ${path}: ${error.message}`);
+        return answer(r, 503, 'it cannot be kept now');
+    }
+    r.return(201);
+}
+
+function answer(r, status, why) {
+    r.headersOut['Content-Type'] = 'text/plain';
+    r.return(status, why + '\n');
+}
+
+function read(path) {
+    return unlessMissing(() => fs.readFileSync(path));
+}
+
+function exists(path) {
+    return unlessMissing(() => { fs.accessSync(path); return true; }) !== null;
+}
+
+// null when it is not there. Any other fault is ours, and 500 to the host, which then keeps what it has.
+function unlessMissing(look) {
+    try {
+        return look();
+    } catch (error) {
+        if (error.code === 'ENOENT') {
+            return null;
+        }
+        throw error;
+    }
+}
+
+function remove(path) {
+    try {
+        fs.unlinkSync(path);
+    } catch (error) {
+        // it was not made, or has its name already
+    }
+}
+
+export default {put, post};
