@@ -7,8 +7,7 @@ use std::time::SystemTime;
 
 use jsonpipe::Common;
 
-const DIRECTORY: &str = "/var/lib/labtools/spool";
-const REJECTED: &str = "/var/lib/labtools/spool/rejected";
+use crate::push::spool::{DIRECTORY, REJECTED, is_report};
 
 /// The files that wait.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,16 +31,13 @@ impl Backlog {
             waiting.reports += 1;
             waiting.oldest = waiting.oldest.into_iter().chain(file.modified().ok()).min();
         }
-        waiting.rejected = files(&common.path(REJECTED)).count() as u64;
+        waiting.rejected = files(&common.path(DIRECTORY).join(REJECTED)).count() as u64;
         waiting
     }
 }
 
-/// The files of a directory, without those that are not finished.
+/// The reports of a directory, without those that are not finished.
 fn files(directory: &Path) -> impl Iterator<Item = fs::Metadata> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b".")).filter_map(|entry| {
-        let file = entry.metadata().ok()?;
-        file.is_file().then_some(file)
-    })
+    entries.filter(|entry| is_report(&entry.file_name())).filter_map(|entry| entry.metadata().ok())
 }

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::collect;
 use crate::envelope::{self, Header, Kind};
 use crate::report::Pushed;
 use crate::request::{Destination, Method, Push};
+use crate::{collect, event_log, glpi};
 use destination::Local;
 use journal::Lines;
 use retry::Retry;
@@ -35,7 +35,6 @@ const QUARTER: Duration = Duration::from_secs(15 * 60);
 const LONGEST_RUN: Duration = Duration::from_secs(10 * 60);
 /// Held while reports are sent.
 const LOCK: &str = "/run/labtools/push.lock";
-const EVENTS: &str = "/var/log/labtools/events.jsonl";
 const REGISTER: &str = "/var/log/labtools/register/register.jsonl";
 
 /// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is not right, 66 when one is not there.
@@ -111,7 +110,7 @@ impl Run<'_> {
         let spool = Spool::open(self.common, destination.spool_bytes)?;
         let mut next = Next::after(spool.last()?);
         if destination.method == Method::Put {
-            self.add_log(&spool, &mut next, Kind::Events, EVENTS, journal::is_own_event)?;
+            self.add_log(&spool, &mut next, Kind::Events, event_log::PATH, journal::is_own_event)?;
             if destination.register {
                 self.add_log(&spool, &mut next, Kind::Register, REGISTER, journal::is_record)?;
             }
@@ -122,14 +121,14 @@ impl Run<'_> {
 
     /// How the machine is, in the words of the server.
     fn snapshot(&self, destination: &Destination) -> anyhow::Result<(Kind, Vec<u8>)> {
-        let host = collect::host(self.common)?;
+        let host = collect::host(self.common);
         Ok(match destination.method {
             Method::Put => {
                 let mut document = Document::default();
                 document.set(crate::TOOL.section, &host)?;
                 (Kind::Snapshot, format!("{document}\n").into_bytes())
             }
-            Method::Glpi => todo!("glpi"),
+            Method::Glpi => (Kind::Glpi, glpi::inventory(&host)?.into_bytes()),
             Method::Text => (Kind::Text, text::of(self.common, &host)?.into_bytes()),
         })
     }
@@ -261,7 +260,10 @@ impl Run<'_> {
     }
 
     fn wait_because(&mut self, reason: &str) {
-        self.pushed.reason = Some(reason.to_owned());
+        let known = self.pushed.reason.get_or_insert_default();
+        if !known.split("; ").any(|known| known == reason) {
+            *known = if known.is_empty() { reason.to_owned() } else { format!("{known}; {reason}") };
+        }
     }
 
     fn answer(mut self, spool: &Spool) -> anyhow::Result<Answer> {

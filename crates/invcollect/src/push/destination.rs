@@ -2,12 +2,12 @@
 
 use std::fs;
 
+use jsonpipe::ini::Configuration;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 
 use super::send::{Collector, Credentials};
 use crate::envelope::{Key, read_secret};
-use crate::request::{Destination, Method};
-use crate::settings::Settings;
+use crate::request::{Destination, Expected, Method};
 
 /// Who this host is.
 const HOST: &str = "/persistent/inventory/uuid";
@@ -38,10 +38,13 @@ pub struct Local {
 impl Local {
     /// Status 78 when something is not right, 66 when a file is not there.
     pub fn read(common: &Common) -> anyhow::Result<Local> {
-        let settings = Settings::read(common)?;
         let path = common.config("invcollect.ini");
+        let mut file = Configuration::read(&path)?;
+        file.table::<Expected>("expected")?;
+        let destination: Option<Destination> = file.section("push")?;
+        file.end()?;
         let wrong = |what: &str| Exit::Config.error(format_args!("{}: {what}", path.display()));
-        let destination = settings.push.ok_or_else(|| wrong("no [push]; its url says where reports go"))?;
+        let destination = destination.ok_or_else(|| wrong("no [push]; its url says where reports go"))?;
         if !destination.url.starts_with("https://") {
             return Err(wrong("push.url: not https://"));
         }

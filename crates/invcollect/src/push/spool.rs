@@ -4,10 +4,11 @@
 //! stays, under the name `sent`. A delivered report takes that name by one rename, which needs no room on a full disk and leaves at
 //! every moment either a report that waits or one that is known to be delivered.
 
+use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use jsonpipe::{Common, Exit, atomic, io_error};
 
@@ -17,7 +18,8 @@ use crate::envelope::{self, Header, Kind};
 pub const DIRECTORY: &str = "/var/lib/labtools/spool";
 /// Held while reports are added.
 pub const LOCK: &str = "/run/labtools/spool.lock";
-const REJECTED: &str = "rejected";
+/// Below it: what the collector refused.
+pub const REJECTED: &str = "rejected";
 const SENT: &str = "sent";
 
 /// A report that waits, or was rejected.
@@ -49,32 +51,6 @@ pub struct Last {
     pub header: Option<Header>,
 }
 
-/// What waits, for the metrics.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Waiting {
-    /// How many reports.
-    pub reports: u64,
-    /// How long they are together.
-    pub bytes: u64,
-    /// When the oldest was made; `None` when none waits.
-    pub oldest_at: Option<SystemTime>,
-    /// How many were rejected.
-    pub rejected_reports: u64,
-}
-
-/// What waits in the spool. Nothing is made for it.
-pub fn waiting(common: &Common) -> anyhow::Result<Waiting> {
-    let directory = common.path(DIRECTORY);
-    let items = list(&directory)?;
-    let oldest = items.first().map(|item| fs::metadata(&item.path).and_then(|metadata| metadata.modified()));
-    Ok(Waiting {
-        reports: items.len() as u64,
-        bytes: items.iter().map(|item| item.bytes).sum(),
-        oldest_at: oldest.and_then(Result::ok), // sent meanwhile
-        rejected_reports: list(&directory.join(REJECTED))?.len() as u64,
-    })
-}
-
 /// The reports in a directory, the oldest first; none when it is not there.
 fn list(directory: &Path) -> anyhow::Result<Vec<Item>> {
     let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
@@ -94,6 +70,11 @@ fn list(directory: &Path) -> anyhow::Result<Vec<Item>> {
     }
     items.sort();
     Ok(items)
+}
+
+/// Whether this is the name of a report.
+pub fn is_report(name: &OsStr) -> bool {
+    name.to_str().and_then(parse).is_some()
 }
 
 fn parse(name: &str) -> Option<(u64, Kind)> {
@@ -199,7 +180,7 @@ fn room(items: Vec<Item>, max_bytes: u64, kind: Kind, bytes: u64) -> Option<Vec<
         return None;
     }
     let mut used = events + bytes + snapshots.iter().map(|item| item.bytes).sum::<u64>();
-    let mut going: std::collections::VecDeque<Item> = snapshots.into();
+    let mut going: VecDeque<Item> = snapshots.into();
     let first = going.pop_front();
     let last = going.pop_back();
     going.extend(first);

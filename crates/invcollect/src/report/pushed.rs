@@ -24,7 +24,7 @@ pub struct Pushed {
     /// Before then nothing is sent, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
-    /// Why something waits, or was refused or not spooled.
+    /// Why something waits, or was refused or not spooled; several reasons are parted by a semicolon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

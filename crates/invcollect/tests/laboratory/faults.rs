@@ -1,0 +1,348 @@
+//! Whatever goes wrong, nothing is lost, and nothing arrives twice.
+//!
+//! `LABTOOLS_SABOTAGE=delete-first`, in a debug build, takes a report out of the spool before it is sent: then
+//! `a_collector_that_is_down_for_hours_gets_all_of_it_in_order` must fail.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use invcollect::envelope::{self, Header, Key, Kind};
+use serde_json::json;
+
+use crate::collector::{Collector, Ended, H1, Host, messages};
+use crate::stepped::killed_before;
+
+fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    collector.mode("down");
+    for hour in 0..5 {
+        host.tell(&hour.to_string());
+        host.push(&[]).assert_waits("Connection refused");
+        // A quarter of an hour later it is not even tried.
+        let ended = host.push(&[]);
+        ended.assert_waits("Connection refused");
+        assert!(ended.push["retry_at"].is_string(), "{ended:?}");
+        let retry: serde_json::Value =
+            serde_json::from_slice(&fs::read(host.path("var/lib/labtools/spool/retry.json")).unwrap()).unwrap();
+        assert_eq!(retry["failures"], hour + 1);
+        host.later(-4 * 3600);
+    }
+    assert_eq!(host.waiting().len(), 5 + 10);
+    collector.mode("good");
+    let ended = host.push(&[]);
+    assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &16.into()), "{ended:?}");
+    collector.assert_complete(H1, &numbers(0..5));
+    // The oldest first.
+    let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
+    let order: Vec<&str> = log.lines().filter_map(|line| line.split(&format!("/reports/{H1}/")).nth(1)?.get(..12)).collect();
+    assert!(order.is_sorted() && order.len() == 16, "{order:?}");
+    assert_eq!(host.spool(""), ["rejected", "sent"]);
+}
+
+#[test]
+fn a_lost_acknowledgement_is_made_good() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    collector.mode("lost");
+    host.tell("0");
+    host.push(&[]).assert_waits("");
+    assert_eq!(collector.received("reports", H1).len(), 1, "the collector has the first");
+    host.push(&["--now"]).assert_waits("");
+    collector.mode("good");
+    host.push_all();
+    collector.assert_complete(H1, &numbers(0..1));
+}
+
+#[test]
+fn nobody_else_is_believed_or_told_anything() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    host.tell("0");
+    for (mode, words) in [("wrongca", "UnknownIssuer"), ("wrongname", "not valid for name"), ("redirect", "302")] {
+        collector.mode(mode);
+        host.push(&["--now"]).assert_waits(words);
+    }
+    assert_eq!(fs::read_to_string(collector.path("log/elsewhere.log")).unwrap(), "", "the redirection was followed");
+    // A proxy that the environment names is not asked.
+    collector.mode("good");
+    let mut command = host.command(&["push", "--now"]);
+    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:9");
+    }
+    let ended = Ended::of(command.output().unwrap());
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    collector.assert_complete(H1, &numbers(0..1));
+}
+
+#[test]
+fn a_server_that_drips_does_not_hold_it() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    collector.mode("drip");
+    host.push(&[]).assert_waits("timeout");
+    collector.mode("good");
+    host.push_all();
+    collector.assert_complete(H1, &[]);
+}
+
+#[test]
+fn the_status_decides_what_becomes_of_a_report() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    for status in [400, 401, 403, 404, 413, 422] {
+        collector.mode(&format!("status {status}"));
+        let ended = host.push(&["--now"]);
+        assert_eq!((ended.status, &ended.push["rejected_reports"]), (Some(1), &1.into()), "{ended:?}");
+        assert!(ended.stderr.contains(&format!("the collector says {status}")), "{ended:?}");
+    }
+    assert_eq!((host.spool("rejected").len(), host.waiting().len()), (6, 0));
+    for status in [200, 201, 204, 409] {
+        collector.mode(&format!("status {status}"));
+        let ended = host.push(&["--now"]);
+        assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &1.into()), "{ended:?}");
+    }
+    for (waiting, status) in (1..).zip([300, 408, 429, 500, 502, 503]) {
+        collector.mode(&format!("status {status}"));
+        host.push(&["--now"]).assert_waits(&format!("the collector says {status}"));
+        // It asked for two minutes, and gets them.
+        let asked = fs::read_to_string(host.path("var/lib/labtools/spool/retry.json")).unwrap();
+        assert!(asked.contains(r#""wait_seconds":120,"asked":true"#), "{asked}");
+        assert_eq!(host.waiting().len(), waiting);
+        fs::remove_file(host.path("var/lib/labtools/spool/retry.json")).unwrap();
+    }
+    // --now goes over a wait of its own, but not over one that the collector asked for.
+    host.push(&["--now"]).assert_waits("503");
+    collector.mode("good");
+    host.push(&["--now"]).assert_waits("503");
+    host.later(-4 * 3600);
+    host.push_all();
+    // A person looks at what was rejected, and moves it back.
+    for name in host.spool("rejected") {
+        let spool = host.path("var/lib/labtools/spool");
+        fs::rename(spool.join("rejected").join(&name), spool.join(&name)).unwrap();
+    }
+    host.push_all();
+    let received = collector.received("reports", H1);
+    assert_eq!(received.len(), 6 + 8 + 2, "all but the four that the collector said it had");
+}
+
+#[test]
+fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let mut told = 0;
+    for call in 0.. {
+        host.tell(&told.to_string());
+        told += 1;
+        let killed = killed_before(host.command(&["push", "--now"]), call);
+        // What lies there is whole, whoever looks.
+        for name in host.path("var/lib/labtools/spool").exists().then(|| host.waiting()).into_iter().flatten() {
+            let whole = fs::read(host.path("var/lib/labtools/spool").join(&name)).unwrap();
+            assert!(name.ends_with(".tmp") || envelope::open(&whole).is_ok(), "{call}: {name}");
+        }
+        // Every other time nobody comes to repair it before the next kill.
+        if call % 2 == 0 || !killed {
+            host.push_all();
+        }
+        if !killed {
+            println!("killed before each of {call} system calls");
+            assert!(call > 100);
+            break;
+        }
+    }
+    collector.assert_complete(H1, &numbers(0..told));
+    assert_eq!(host.spool(""), ["rejected", "sent"]);
+}
+
+#[test]
+fn a_full_disk_loses_no_event() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let spool = host.path("var/lib/labtools");
+    let shell = |text: &str| {
+        let ended = collector.inside("sh", &["-ec", text, spool.to_str().unwrap()]).output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    shell(r#"mkdir -p "$0"; mount -t tmpfs -o size=256k small "$0""#);
+    collector.mode("down");
+    host.tell("0");
+    host.push(&[]).assert_waits("Connection refused");
+    shell(r#"dd if=/dev/zero of="$0/full" bs=1k 2>/dev/null || true"#);
+    host.tell("1");
+    let ended = host.push(&["--now"]);
+    assert_eq!(ended.push["spooled"], json!([]), "{ended:?}");
+    ended.assert_waits("");
+    // What waits can be sent although there is no room for anything, and then there is some.
+    collector.mode("good");
+    let ended = host.push(&["--now"]);
+    assert_eq!(ended.push["sent_reports"], 2, "{ended:?}");
+    assert!(ended.push["reason"].as_str().unwrap().contains("No space left"), "{ended:?}");
+    assert_eq!(messages(&collector.received("reports", H1)), ["0"]);
+    shell(r#"rm "$0/full""#);
+    host.push_all();
+    collector.assert_complete(H1, &numbers(0..2));
+}
+
+#[test]
+fn a_damaged_report_does_not_hold_up_the_others() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    collector.mode("down");
+    for number in 0..3 {
+        host.tell(&number.to_string());
+        host.push(&["--now"]).assert_waits("");
+    }
+    // The second snapshot is cut off, and so is the newest report, by which the next one would go on.
+    let waiting = host.waiting();
+    for name in [&waiting[3], &waiting[5]] {
+        let file = fs::OpenOptions::new().write(true).open(host.path("var/lib/labtools/spool").join(name)).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    }
+    collector.mode("good");
+    let ended = host.push(&["--now"]);
+    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &2.into(), &5.into()));
+    assert!(ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
+    assert_eq!(host.spool("rejected"), [waiting[3].clone(), waiting[5].clone()]);
+    assert_eq!(messages(&collector.received("reports", H1)), numbers(0..3));
+    // Its name was taken all the same.
+    let sequences: Vec<u64> = collector.received("reports", H1).iter().map(|report| report.sequence).collect();
+    assert!(!waiting.iter().skip(3).step_by(2).any(|name| sequences.contains(&name[..12].parse().unwrap())));
+    host.push_all();
+}
+
+#[test]
+fn runs_at_the_same_time_share_the_work() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    for round in 0..5 {
+        let mut runs = Vec::new();
+        for number in 0..4 {
+            host.tell(&(4 * round + number).to_string());
+            let mut run = host.command(&["push", "--now"]);
+            runs.push(run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+        }
+        for run in runs {
+            let ended = Ended::of(run.wait_with_output().unwrap());
+            let other = ended.push["reason"].as_str().is_some_and(|reason| reason == "another run is sending");
+            assert!(ended.status == Some(0) || other, "{ended:?}");
+        }
+    }
+    host.push_all();
+    collector.assert_complete(H1, &numbers(0..20));
+    // While one holds the spool, another waits for it, and says so in the end.
+    let lock = host.path("run/labtools/spool.lock");
+    let mut holder = std::process::Command::new("flock");
+    let mut holder =
+        holder.arg(&lock).args(["sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let ended = host.push(&["--now"]);
+    assert_eq!(ended.status, Some(75), "{ended:?}");
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+}
+
+#[test]
+fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let at = |when: &str| {
+        let mut run = collector.inside("faketime", &["-f", when, env!("CARGO_BIN_EXE_invcollect"), "push", "--root"]);
+        Ended::of(run.arg(&host.root).output().unwrap())
+    };
+    host.tell("0");
+    host.push_all();
+    // In 2001 the collector's certificate is not valid yet.
+    host.tell("1");
+    at("@2001-01-01 00:00:00").assert_waits("certificate");
+    // A failure of 2001 does not hold up a run of today, nor one of tomorrow: by then the clock has been set back.
+    host.tell("2");
+    let ended = host.push(&[]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    collector.mode("down");
+    host.push(&[]).assert_waits("Connection refused");
+    host.later(24 * 3600);
+    collector.mode("good");
+    let ended = host.push(&[]);
+    assert_eq!(ended.status, Some(0), "a failure that lies in the future holds it up: {ended:?}");
+    host.tell("3");
+    host.push_all();
+    collector.assert_complete(H1, &numbers(0..4));
+}
+
+/// A report of this host as a run could have left it.
+fn seed(host: &Host<'_>, sequence: u64, kind: Kind, bytes: usize) {
+    let key = Key::read(&host.path("persistent/labtools/host.key")).unwrap();
+    let header = Header {
+        schema: 1,
+        kind,
+        at: "2026-11-23T04:08:18Z".into(),
+        dropped_reports: 0,
+        dropped: Vec::new(),
+        read: Default::default(),
+    };
+    let payload = match kind {
+        Kind::Events => format!("{{\"message\":\"{sequence}\",\"pad\":\"{}\"}}\n", "x".repeat(bytes)),
+        _ => "x".repeat(bytes),
+    };
+    let report = envelope::seal(&host.id, sequence, &header, payload.as_bytes(), Some(&key)).unwrap();
+    let spool = host.path("var/lib/labtools/spool");
+    fs::create_dir_all(&spool).unwrap();
+    fs::write(spool.join(format!("{sequence:012}.{}", kind.as_str())), report).unwrap();
+}
+
+#[test]
+fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    host.configure("spool_bytes=1048576\n");
+    collector.mode("down");
+    for sequence in 1..=10 {
+        let kind = if sequence % 5 == 0 { Kind::Events } else { Kind::Snapshot };
+        seed(&host, sequence, kind, 104_400);
+    }
+    // 1, 2, 3, 4, 6, 7, 8 and 9 are snapshots.
+    host.tell("new");
+    let ended = host.push(&[]);
+    assert_eq!(ended.push["dropped_reports"], 1, "{ended:?}");
+    let left: Vec<u64> = host.waiting().iter().map(|name| name[..12].parse().unwrap()).collect();
+    assert_eq!(left, [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert!(ended.push["waiting_bytes"].as_u64().unwrap() <= 1 << 20);
+    // What a report says was thrown away for it goes, though a kill came first.
+    seed(&host, 2, Kind::Snapshot, 10);
+    host.later(-4 * 3600);
+    // Nothing but events, and more than may be: they stay in their log.
+    for sequence in 20..=25 {
+        seed(&host, sequence, Kind::Events, 104_400);
+    }
+    host.tell("newer");
+    let ended = host.push(&[]);
+    assert_eq!(ended.push["spooled"].as_array().unwrap().len(), 1, "a snapshot still has room: {ended:?}");
+    assert_eq!(ended.push["reason"], "the spool is full; io: Connection refused (os error 111)");
+    collector.mode("good");
+    host.later(-4 * 3600);
+    host.push(&["--now"]);
+    host.push_all();
+    let received = collector.received("reports", H1);
+    let told = messages(&received);
+    let expected: Vec<String> = ["5", "10", "new"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain((20..=25).map(|n| n.to_string()))
+        .chain(["newer".into()])
+        .collect();
+    assert_eq!(told, expected);
+    let last = received.last().unwrap();
+    let dropped: Vec<u64> = received.iter().flat_map(|report| report.header.dropped.clone()).collect();
+    assert_eq!(last.header.dropped_reports, dropped.len() as u64, "the gap is recorded: {dropped:?}");
+    let sequences: Vec<u64> = received.iter().map(|report| report.sequence).collect();
+    assert!(dropped.contains(&2) && dropped.iter().all(|sequence| !sequences.contains(sequence)), "{dropped:?}");
+    assert!(sequences.contains(&1), "the first snapshot is not one in between");
+}
