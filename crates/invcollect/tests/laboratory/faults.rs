@@ -280,21 +280,23 @@ fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
 /// A report of this host as a run could have left it.
 fn seed(host: &Host<'_>, sequence: u64, kind: Kind, bytes: usize) {
     let key = Key::read(&host.path("persistent/labtools/host.key")).unwrap();
+    let spool = host.path("var/lib/labtools/spool");
+    fs::create_dir_all(&spool).unwrap();
+    // It goes on from the newest, as a run would.
+    let newest = host.waiting().pop().map(|name| fs::read(spool.join(name)).unwrap());
     let header = Header {
         schema: 1,
         kind,
         at: "2026-11-23T04:08:18Z".into(),
         dropped_reports: 0,
         dropped: Vec::new(),
-        read: Default::default(),
+        read: newest.map(|report| envelope::open(&report).unwrap().header.read).unwrap_or_default(),
     };
     let payload = match kind {
         Kind::Events => format!("{{\"message\":\"{sequence}\",\"pad\":\"{}\"}}\n", "x".repeat(bytes)),
         _ => "x".repeat(bytes),
     };
     let report = envelope::seal(&host.id, sequence, &header, payload.as_bytes(), Some(&key)).unwrap();
-    let spool = host.path("var/lib/labtools/spool");
-    fs::create_dir_all(&spool).unwrap();
     fs::write(spool.join(format!("{sequence:012}.{}", kind.as_str())), report).unwrap();
 }
 
