@@ -97,7 +97,10 @@ impl Collector {
         let answer = match report.header.kind {
             Kind::Snapshot | Kind::Events => put("reports"),
             Kind::Register => put("register"),
-            Kind::Glpi => self.agent.post(&self.url).content_type("application/json").send(report.payload),
+            // By this header GLPI knows that it is spoken to in JSON.
+            Kind::Glpi => {
+                self.agent.post(&self.url).content_type("application/json").header("GLPI-Agent-ID", host).send(report.payload)
+            }
             Kind::Text => {
                 let mut post = self.agent.post(&self.url).content_type("text/plain").header("Uuid", host);
                 if let Some(Secret(secret)) = &self.secret {

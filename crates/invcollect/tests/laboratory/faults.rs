@@ -283,15 +283,9 @@ fn seed(host: &Host<'_>, sequence: u64, kind: Kind, bytes: usize) {
     let spool = host.path("var/lib/labtools/spool");
     fs::create_dir_all(&spool).unwrap();
     // It goes on from the newest, as a run would.
-    let newest = host.waiting().pop().map(|name| fs::read(spool.join(name)).unwrap());
-    let header = Header {
-        schema: 1,
-        kind,
-        at: "2026-11-23T04:08:18Z".into(),
-        dropped_reports: 0,
-        dropped: Vec::new(),
-        read: newest.map(|report| envelope::open(&report).unwrap().header.read).unwrap_or_default(),
-    };
+    let newest = host.waiting().pop().map(|name| envelope::open(&fs::read(spool.join(name)).unwrap()).unwrap().header);
+    let (dropped_reports, read) = newest.map(|newest| (newest.dropped_reports, newest.read)).unwrap_or_default();
+    let header = Header { schema: 1, kind, at: "2026-11-23T04:08:18Z".into(), dropped_reports, dropped: Vec::new(), read };
     let payload = match kind {
         Kind::Events => format!("{{\"message\":\"{sequence}\",\"pad\":\"{}\"}}\n", "x".repeat(bytes)),
         _ => "x".repeat(bytes),
@@ -318,6 +312,8 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     assert!(ended.push["waiting_bytes"].as_u64().unwrap() <= 1 << 20);
     // What a report says was thrown away for it goes, though a kill came first.
     seed(&host, 2, Kind::Snapshot, 10);
+    host.push(&[]).assert_waits("");
+    assert!(!host.waiting().contains(&"000000000002.snapshot".to_owned()));
     host.later(-4 * 3600);
     // Nothing but events, and more than may be: they stay in their log.
     for sequence in 20..=25 {

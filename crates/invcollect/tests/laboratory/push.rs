@@ -202,6 +202,21 @@ fn push_speaks_the_language_of_the_thesis() {
 }
 
 #[test]
+fn push_speaks_to_glpi() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    host.configure("method=glpi\n");
+    collector.mode("down");
+    host.push(&[]).assert_waits("Connection refused");
+    collector.mode("glpi");
+    host.push_all();
+    let ended = host.push(&[]);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
+    assert_eq!(log.matches("\"POST / HTTP/1.1\" 200").count(), 3, "{log}");
+}
+
+#[test]
 fn the_register_goes_to_its_keeper_alone() {
     let collector = Collector::up();
     let host = collector.host(H1);
