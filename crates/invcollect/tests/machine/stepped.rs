@@ -1,17 +1,34 @@
-//! A run that is killed before one of its system calls.
+//! A run that is killed before one of the system calls by which it changes something.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use nix::libc;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Lets the command make that many system calls and kills it before the next; false when it ended before. What it prints is lost.
-///
-/// Calls of its threads are not counted: they ask file systems for their sizes, and change nothing.
-pub fn killed_before(mut command: Command, calls: u64) -> bool {
+/// The calls that change something on a disk; between two of them there is nothing to tell apart. A file that is made is made by
+/// `openat`, of which most only read.
+const CHANGING: &[i64] = &[
+    libc::SYS_write,
+    libc::SYS_fsync,
+    libc::SYS_ftruncate,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_mkdir,
+    libc::SYS_unlink,
+    libc::SYS_fchmod,
+    libc::SYS_chmod,
+    libc::SYS_flock,
+    libc::SYS_exit_group,
+];
+
+/// Lets the command make that many calls that change something, and kills it before the next; false when it ended before. What it
+/// prints is lost.
+pub fn killed_before(mut command: Command, changes: usize) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     #[allow(unsafe_code, clippy::zombie_processes, reason = "only the child itself can ask to be stopped; waitpid waits for it")]
     // SAFETY: between fork and exec the child makes one system call and allocates nothing.
@@ -19,11 +36,23 @@ pub fn killed_before(mut command: Command, calls: u64) -> bool {
     let child = Pid::from_raw(child.id() as i32);
     assert_eq!(waitpid(child, None), Ok(WaitStatus::Stopped(child, Signal::SIGTRAP)));
     ptrace::setoptions(child, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-    // Each call is two stops: before it, and out of it.
-    for _ in 0..=2 * calls {
-        ptrace::syscall(child, None).unwrap();
-        if !matches!(waitpid(child, None).unwrap(), WaitStatus::Stopped(..)) {
-            return false;
+    ptrace::syscall(child, None).unwrap();
+    assert!(matches!(waitpid(child, None), Ok(WaitStatus::Stopped(..))), "it is before its first call");
+    let mut left = changes;
+    loop {
+        let call = ptrace::getregs(child).unwrap().orig_rax as i64;
+        if CHANGING.contains(&call) {
+            match left.checked_sub(1) {
+                Some(fewer) => left = fewer,
+                None => break,
+            }
+        }
+        // Out of the call, and before the next.
+        for _ in 0..2 {
+            ptrace::syscall(child, None).unwrap();
+            if !matches!(waitpid(child, None).unwrap(), WaitStatus::Stopped(..)) {
+                return false;
+            }
         }
     }
     kill(child, Signal::SIGKILL).unwrap();

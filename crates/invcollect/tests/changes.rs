@@ -1,0 +1,294 @@
+//! `changes` and `accept`: what changed on a machine is told once.
+
+mod machine;
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use machine::smbios::Tables;
+use machine::stepped::killed_before;
+use machine::{Ended, ID, Machine};
+use serde_json::{Value, json};
+
+const LOG: &str = "var/log/labtools/events.jsonl";
+const BASELINE: &str = "var/lib/labtools/baseline.json";
+const FIRST_BOOT: &str = "11111111-0000-4000-8000-000000000001";
+
+/// A machine whose baseline has been taken.
+fn known() -> Machine {
+    let machine = Machine::optiplex();
+    let first = machine.run(&["changes"]);
+    assert_eq!((first.status, first.stdout.as_str(), first.stderr.as_str()), (0, "", ""));
+    machine
+}
+
+fn without_module(serial: &str) -> Tables {
+    let mut tables = Tables::optiplex();
+    let slot = tables.slots.iter_mut().find(|slot| slot.serial == serial).unwrap();
+    slot.mib = 0;
+    tables
+}
+
+fn actions(ended: &Ended) -> Vec<String> {
+    ended.lines().iter().map(|event| event["event"]["action"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What is told by one call, and that the next one tells nothing.
+fn told(machine: &Machine) -> Vec<String> {
+    let ended = machine.run(&["changes"]);
+    let told = actions(&ended);
+    assert_eq!((ended.status, ended.stderr.as_str()), (i32::from(!told.is_empty()), ""), "{ended:?}");
+    let again = machine.run(&["changes"]);
+    assert_eq!((again.status, again.stdout.as_str()), (ended.status, ""), "told twice");
+    told
+}
+
+#[test]
+fn a_module_that_is_gone_is_told_once() {
+    let machine = known();
+    machine.firmware(&without_module("0A00B002"));
+    let ended = machine.run(&["changes"]);
+    assert_eq!(ended.status, 1);
+    let [event] = ended.lines().try_into().unwrap();
+    let id = event["event"]["id"].as_str().unwrap();
+    assert!(id.starts_with(ID), "{id}");
+    let expected = json!({
+        "@timestamp": event["@timestamp"],
+        "event": {"action": "memory_removed", "category": ["host"], "id": id, "kind": "alert", "type": ["change"], "provider": "invcollect"},
+        "host": {"id": ID, "name": "b1-h7"},
+        "labtools": {"part": "memory", "action": "removed", "subject": "0A00B002", "before": "4 GiB Hynix HMT351U6CFR8C in DIMM3"},
+        "message": "the memory module 0A00B002 is gone (4 GiB Hynix HMT351U6CFR8C in DIMM3)",
+    });
+    assert_eq!(event, expected);
+    assert_eq!(machine.read(LOG), ended.stdout, "the log has the same line");
+
+    let again = machine.run(&["changes"]);
+    assert_eq!((again.status, again.stdout.as_str()), (1, ""), "it is still gone, and was told");
+    let change = machine.host()["changes"][0].clone();
+    assert_eq!((&change["id"], &change["subject"], &change["action"]), (&json!(id), &json!("0A00B002"), &json!("removed")));
+
+    // Put back, it is as it was; gone again, that is another event.
+    machine.firmware(&Tables::optiplex());
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.firmware(&without_module("0A00B002"));
+    assert_eq!(told(&machine), ["memory_removed"]);
+    let ids: HashSet<String> =
+        machine.read(LOG).lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"]["id"].to_string()).collect();
+    assert_eq!(ids.len(), 2);
+}
+
+#[test]
+fn a_technician_accepts() {
+    let machine = known();
+    machine.firmware(&without_module("0A00B002"));
+    assert_eq!(told(&machine), ["memory_removed"]);
+    let before = machine.read(BASELINE);
+    let dry = machine.run(&["accept", "--dry-run"]).document();
+    assert_eq!((&dry["baseline"]["changed"], machine.read(BASELINE)), (&json!(true), before));
+    let accepted = machine.run(&["accept"]).document();
+    assert_eq!(accepted["baseline"]["accepted"][0]["subject"], "0A00B002");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    assert_eq!(machine.run(&["accept"]).document()["baseline"]["changed"], false);
+    machine.firmware(&Tables::optiplex());
+    assert_eq!(told(&machine), ["memory_added"]);
+}
+
+/// What comes and goes by itself, and what only has another name, is nobody's business.
+#[test]
+fn no_event_for_what_is_no_change() {
+    let machine = known();
+
+    machine.boot("22222222-0000-4000-8000-000000000002", 7200);
+    assert_eq!(told(&machine), Vec::<String>::new(), "a reboot");
+
+    let mut swapped = Tables::optiplex();
+    swapped.slots.swap(0, 2);
+    (swapped.slots[0].label, swapped.slots[2].label) = ("DIMM1", "DIMM3");
+    machine.firmware(&swapped);
+    assert_eq!(told(&machine), Vec::<String>::new(), "two modules swapped");
+
+    machine.remove("sys/block/sda");
+    machine.remove("sys/devices/pci0000:00/0000:00:1f.2");
+    machine.sata_disk("sdb", "ata3/host2/target2:0:0/2:0:0:0", "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
+    machine.remove("sys/class/net/eth0");
+    machine.wired("enp0s25", "00:1b:21:0a:0b:0c", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new(), "a disk on another port, an interface renamed");
+
+    machine.sata_disk("sdc", "usb1/1-1/host7/target7:0:0/7:0:0:0", "DataTraveler", "0019E06B", 61_440_000);
+    assert_eq!(told(&machine), Vec::<String>::new(), "a USB stick");
+    machine.remove("sys/block/sdc");
+    assert_eq!(told(&machine), Vec::<String>::new(), "and without it");
+
+    machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
+    machine.remove("sys/firmware/dmi/tables/DMI");
+    assert_eq!(told(&machine), Vec::<String>::new(), "what cannot be read is not gone");
+
+    machine.boot("33333333-0000-4000-8000-000000000003", 10);
+    machine.remove("sys/block/sdb");
+    assert_eq!(told(&machine), Vec::<String>::new(), "a disk that is not found yet");
+    machine.boot("33333333-0000-4000-8000-000000000003", 300);
+    assert_eq!(told(&machine), ["disk_removed"], "and that never was");
+    assert!(!machine.path(LOG).exists() || machine.read(LOG).lines().count() == 1);
+}
+
+#[test]
+fn each_change_has_its_event() {
+    let machine = known();
+    machine.intrusion(true);
+    assert_eq!(told(&machine), ["chassis_opened"]);
+    machine.firmware(&Tables { serial: "XYZ9876", ..Tables::optiplex() });
+    assert_eq!(machine.run(&["changes"]).lines()[0]["event"]["action"], "system_replaced");
+    machine.firmware(&Tables { serial: "XYZ9876", firmware: "A30", ..Tables::optiplex() });
+    assert_eq!(actions(&machine.run(&["changes"])), ["firmware_replaced"]);
+    machine.sata_disk("sdb", "ata2/host1/target1:0:0/1:0:0:0", "WDC", "WD-2", 1000);
+    assert_eq!(actions(&machine.run(&["changes"])), ["disk_added"]);
+    machine.pci("0000:01:00.0", "0x10de", "0x128b", "0x030000", None);
+    assert_eq!(actions(&machine.run(&["changes"])), ["device_added"]);
+    machine.directory("sys/block/sda/sda1");
+    machine.write("sys/fs/ext4/sda1/errors_count", "2\n");
+    assert_eq!(actions(&machine.run(&["changes"])), ["disk_degraded"]);
+    machine.remove("sys/class/net/eth0");
+    assert_eq!(actions(&machine.run(&["changes"])), ["link_removed"]);
+    assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 7);
+
+    machine.run(&["accept"]);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.intrusion(false); // the technician reset the switch
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.intrusion(true);
+    assert_eq!(told(&machine), ["chassis_opened"], "again");
+}
+
+#[test]
+fn a_slow_link_is_told_when_it_stays_slow() {
+    let machine = known();
+    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new(), "it has just come up");
+    at(3630);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.speed("eth0", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new(), "that was too early to read it");
+    at(4000);
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new(), "and this is another time");
+    at(4061);
+    let ended = machine.run(&["changes"]);
+    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
+    machine.speed("eth0", Some(10));
+    assert_eq!(machine.run(&["changes"]).stdout, "", "how slow is in the report");
+    machine.run(&["accept"]);
+    at(9000);
+    assert_eq!(told(&machine), Vec::<String>::new(), "accepted");
+    machine.speed("eth0", None);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    at(9060);
+    assert_eq!(told(&machine), ["link_degraded"], "the cable is out");
+}
+
+/// The first look takes what the link could be for the baseline, or a machine whose cable was always bad would never tell.
+#[test]
+fn a_link_that_was_always_slow_is_told() {
+    let machine = Machine::optiplex();
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.boot(FIRST_BOOT, 3600 + 60);
+    assert_eq!(told(&machine), ["link_degraded"]);
+}
+
+#[test]
+fn a_dry_run_tells_and_writes_nothing() {
+    let machine = Machine::optiplex();
+    assert_eq!(machine.run(&["changes", "--dry-run"]).stdout, "");
+    assert!(!machine.path("var").join("lib/labtools/baseline.json").exists() && !machine.path("run").exists());
+    let machine = known();
+    let before = machine.read(BASELINE);
+    machine.intrusion(true);
+    let dry = machine.run(&["changes", "--dry-run"]);
+    assert_eq!((dry.status, actions(&dry)), (1, vec!["chassis_opened".to_owned()]));
+    assert_eq!(machine.read(BASELINE), before);
+    assert!(!machine.path(LOG).exists());
+    assert_eq!(told(&machine), ["chassis_opened"]);
+}
+
+/// Killed before any call that changes something: the next run completes it, and no event is lost or in the log twice.
+#[test]
+fn killed_at_any_point_nothing_is_lost_or_doubled() {
+    let mut kills = 0;
+    loop {
+        let machine = known();
+        machine.firmware(&without_module("0A00B001"));
+        machine.intrusion(true);
+        let killed = killed_before(machine.command(&["changes"]), kills);
+        machine.run(&["changes"]);
+        let log = machine.read(LOG);
+        let mut actions: Vec<String> =
+            log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"]["action"].to_string()).collect();
+        actions.sort();
+        assert_eq!(actions, ["\"chassis_opened\"", "\"memory_removed\""], "killed before change {kills}");
+        assert_eq!(machine.run(&["changes"]).stdout, "");
+        if !killed {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 15, "only {kills} changes; the calls that this run makes are not among those that it is killed at");
+}
+
+#[test]
+fn two_runs_at_once_tell_once() {
+    let machine = known();
+    machine.intrusion(true);
+    let mut runs: Vec<_> = (0..4).map(|_| machine.command(&["changes"]).stdout(Stdio::piped()).spawn().unwrap()).collect();
+    let printed: Vec<u8> = runs.drain(..).flat_map(|run| run.wait_with_output().unwrap().stdout).collect();
+    assert_eq!(String::from_utf8(printed).unwrap(), machine.read(LOG));
+    assert_eq!(machine.read(LOG).lines().count(), 1);
+}
+
+#[test]
+fn a_torn_line_in_the_log_spoils_no_event() {
+    let machine = known();
+    machine.write(LOG, "{\"at\":\"2026-11-23T07:00:00Z\",\"eve");
+    machine.intrusion(true);
+    assert_eq!(told(&machine), ["chassis_opened"]);
+    let log = machine.read(LOG);
+    assert_eq!(log.lines().count(), 2);
+    assert!(serde_json::from_str::<Value>(log.lines().nth(1).unwrap()).is_ok());
+}
+
+/// No room for the log: the event waits for the next run, and is told by that one.
+#[test]
+fn a_full_disk_loses_no_event() {
+    let machine = known();
+    machine.intrusion(true);
+    // The log may not grow: a write to it fails as on a full disk.
+    machine.write(LOG, "x".repeat(4096 - 1) + "\n");
+    let limited = format!("ulimit -f 4; trap '' XFSZ; exec {} changes --root {}", machine::BINARY, machine.root().display());
+    let output = Command::new("bash").args(["-c", &limited]).output().unwrap();
+    assert_eq!(output.status.code(), Some(73), "{output:?}");
+    assert_eq!(machine.read(LOG).len(), 4096, "what was half written is gone");
+    assert_eq!(told(&machine), ["chassis_opened"]);
+}
+
+#[test]
+fn a_baseline_that_is_not_right_is_said() {
+    let machine = known();
+    machine.write(BASELINE, "{");
+    let ended = machine.run(&["changes"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+    assert!(ended.stderr.contains("baseline.json") && ended.stderr.contains("remove it"), "{}", ended.stderr);
+    assert!(machine.reason("changes").unwrap().contains("baseline.json"));
+    fs::remove_file(machine.path(BASELINE)).unwrap();
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
+#[test]
+fn an_event_is_delivered_or_the_status_says_so() {
+    let machine = known();
+    machine.intrusion(true);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = machine.command(&["changes"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(74));
+    assert_eq!(machine.read(LOG).lines().count(), 1, "the log has it");
+}
