@@ -1,0 +1,165 @@
+//! `metrics`: what Prometheus gets.
+
+mod machine;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use invcollect::report::metrics::{ALL, Kind};
+use machine::Machine;
+use machine::smbios::Tables;
+
+/// The file that `metrics` writes of this machine, after promtool has read it.
+fn metrics(machine: &Machine) -> String {
+    let file = machine.path("labtools.prom");
+    let ended = machine.run(&["metrics", file.to_str().unwrap()]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+    let text = fs::read_to_string(&file).unwrap();
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    promtool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
+    let samples = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert_eq!(ended.document()["metrics"]["samples"], samples);
+    text
+}
+
+/// The samples, without the labels that all have, which are checked.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    const PLACE: &str = "{campus=\"sa\",building=\"b1\",room=\"101\",host=\"b1-h7\"";
+    let sample = |line: &str| {
+        let (name, rest) = line.split_once(PLACE).unwrap_or_else(|| panic!("not with the labels of the place: {line}"));
+        let (labels, value) = rest.rsplit_once("} ").unwrap();
+        (format!("{name}{{{}}}", labels.trim_start_matches(',')), value.parse().unwrap())
+    };
+    text.lines().filter(|line| !line.starts_with('#')).map(sample).collect()
+}
+
+#[test]
+fn a_machine_is_measured() {
+    let machine = Machine::optiplex();
+    machine.run(&["changes"]);
+    machine.write("var/lib/labtools/spool/00000001.snapshot", "0123456789");
+    machine.write("var/lib/labtools/spool/.00000002.snapshot.tmp", "not finished");
+    machine.write("var/lib/labtools/spool/rejected/00000000.snapshot", "x");
+    let samples = samples(&metrics(&machine));
+    for (name, value) in [
+        ("labtools_chassis_opened{}", 0.0),
+        ("labtools_memory_installed_bytes{}", 8589934592.0),
+        ("labtools_memory_baseline_bytes{}", 8589934592.0),
+        ("labtools_memory_expected_bytes{}", 8589934592.0),
+        ("labtools_processors{}", 8.0),
+        ("labtools_cpu_temperature_celsius{}", 47.0),
+        ("labtools_disk_present{disk=\"WD-WCC2EKP12345\",model=\"WDC WD5000AAKX-7\"}", 1.0),
+        ("labtools_disk_size_bytes{disk=\"WD-WCC2EKP12345\"}", 500107862016.0),
+        ("labtools_link_up{interface=\"eth0\",medium=\"wired\"}", 1.0),
+        ("labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}", 125e6),
+        ("labtools_link_best_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}", 125e6),
+        ("labtools_interface_receive_bytes_total{interface=\"eth0\"}", 9007199254740993.0),
+        ("labtools_interface_transmit_bytes_total{interface=\"eth0\"}", 2000.0),
+        ("labtools_wireless_only{}", 0.0),
+        ("labtools_guest_running{base=\"\"}", 0.0),
+        ("labtools_base_generation{base=\"windows\"}", 7.0),
+        ("labtools_image_version{slot=\"a\"}", 12.0),
+        ("labtools_clock_before_image{}", 0.0),
+        ("labtools_spool_bytes{}", 10.0),
+        ("labtools_spool_reports{}", 1.0),
+        ("labtools_spool_rejected_reports{}", 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}: {samples:#?}");
+    }
+    let about = format!(
+        "labtools_host_info{{id=\"{}\",model=\"OptiPlex 7010\",serial=\"ABC1234\",firmware=\"A29\",kernel=\"6.1.0-41-amd64\"}}",
+        machine::ID
+    );
+    assert_eq!(samples[&about], 1.0);
+    assert!(samples["labtools_spool_oldest_timestamp_seconds{}"] <= samples["labtools_collected_timestamp_seconds{}"]);
+}
+
+#[test]
+fn what_a_technician_is_called_for_is_measured() {
+    let machine = Machine::optiplex();
+    machine.run(&["changes"]);
+    let mut tables = Tables::optiplex();
+    tables.slots[2].mib = 0;
+    machine.firmware(&tables);
+    machine.intrusion(true);
+    machine.remove("sys/block/sda");
+    machine.speed("eth0", None);
+    machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
+    machine.write("dev/kmsg", "6,300,1,-;rtc_cmos 00:05: setting system clock to 2012-01-01T00:00:04 UTC (1325376004)\n");
+    machine.run(&["changes"]);
+    let samples = samples(&metrics(&machine));
+    for (name, value) in [
+        ("labtools_chassis_opened{}", 1.0),
+        ("labtools_memory_installed_bytes{}", 4294967296.0),
+        ("labtools_memory_baseline_bytes{}", 8589934592.0),
+        ("labtools_disk_present{disk=\"WD-WCC2EKP12345\",model=\"\"}", 0.0),
+        ("labtools_link_up{interface=\"eth0\",medium=\"wired\"}", 0.0),
+        ("labtools_link_up{interface=\"wlan0\",medium=\"wireless\"}", 1.0),
+        ("labtools_wireless_only{}", 1.0),
+        ("labtools_clock_before_image{}", 1.0),
+        ("labtools_changes{part=\"memory\",action=\"removed\"}", 1.0),
+        ("labtools_changes{part=\"disk\",action=\"removed\"}", 1.0),
+        ("labtools_changes{part=\"chassis\",action=\"opened\"}", 1.0),
+    ] {
+        assert_eq!(samples.get(name), Some(&value), "{name}: {samples:#?}");
+    }
+    assert!(!samples.contains_key("labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"));
+}
+
+/// Every sample is of a metric of the list, with its labels.
+#[test]
+fn the_list_is_what_is_written() {
+    let machine = Machine::optiplex();
+    let text = metrics(&machine);
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, labels) = line.split_once('{').unwrap();
+        let metric = ALL.iter().find(|metric| metric.name == name).unwrap_or_else(|| panic!("{name} is not in the list"));
+        assert!(metric.labels.iter().all(|label| labels.contains(&format!(",{label}=\""))), "{line}");
+        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+    }
+}
+
+#[test]
+fn hostile_names_stay_labels() {
+    let machine = Machine::optiplex();
+    machine.write("proc/sys/kernel/hostname", "h\"} 1\\");
+    machine.write("proc/self/mountinfo", "27 1 8:1 / /a\\012b\"{\\134 rw - ext4 /dev/sda1 rw\n");
+    machine.write("etc/labtools/campus.ini", "[net.n]\ncidr=10.0.3.0/24\ncampus=s\"a\nbuilding=b{1}\nroom=#\n");
+    let text = metrics(&machine);
+    assert!(text.contains(",path=\"/a\\nb\\\"{\\\\\"} "), "{text}");
+    assert!(text.contains("{campus=\"s\\\"a\",building=\"b{1}\",room=\"#\",host=\"h\\\"} 1\\\\\","), "{text}");
+}
+
+#[test]
+fn a_machine_of_which_nothing_is_known_has_metrics() {
+    let text = metrics(&Machine::empty());
+    assert!(text.contains("labtools_host_info{campus=\"\",building=\"\",room=\"\",host=\"\",id=\"\""), "{text}");
+}
+
+#[test]
+fn the_file_appears_whole_for_node_exporter() {
+    let machine = Machine::optiplex();
+    metrics(&machine);
+    let file = machine.path("labtools.prom");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    fs::write(&file, "old").unwrap();
+    let dry = machine.run(&["metrics", file.to_str().unwrap(), "--dry-run"]);
+    assert_eq!((dry.status, fs::read_to_string(&file).unwrap().as_str()), (0, "old"));
+    let other = machine.run(&["metrics", "labtools.txt"]);
+    assert_eq!((other.status, other.stdout.as_str()), (2, ""));
+    assert!(other.stderr.contains("*.prom"), "{}", other.stderr);
+    let nowhere = machine.run(&["metrics", machine.path("nowhere/labtools.prom").to_str().unwrap()]);
+    assert_eq!((nowhere.status, nowhere.stdout.as_str()), (74, ""), "{}", nowhere.stderr);
+}
