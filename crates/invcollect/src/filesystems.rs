@@ -1,7 +1,9 @@
 //! What is mounted from a disk or a server, and how full it is.
 //!
 //! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by a thread of its own,
-//! and after two seconds no thread is waited for any more.
+//! and after two seconds no thread is waited for any more; it ends with the process. What a program serves (FUSE) is not asked at
+//! all: a thread that waits for an answer which the program is still to give cannot even be ended, and would keep the process with
+//! it. There the kernel says whether requests go unanswered.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -16,6 +18,7 @@ use crate::report::Filesystem;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const PATIENCE: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 64 << 10;
 /// File systems that are not on a block device, and hold something all the same.
 const WITHOUT_DEVICE: &[&str] =
@@ -30,11 +33,9 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
             return Vec::new();
         }
     };
+    let since = Instant::now();
     let (sender, answers) = mpsc::channel();
-    for (index, mount) in mounts.iter().enumerate() {
-        if is_stuck(machine, mount) {
-            continue;
-        }
+    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| !mount.is("fuse")) {
         let (sender, path) = (sender.clone(), machine.path(&mount.path));
         let ask = move || {
             let _ = sender.send((index, Usage::of(&path))); // nobody may be listening any more
@@ -43,10 +44,17 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
         let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(ask);
     }
     drop(sender);
-    let mut usages: Vec<Option<nix::Result<Usage>>> = mounts.iter().map(|_| None).collect();
-    let since = Instant::now();
+    let mut usages: Vec<Asked> = mounts.iter().map(|_| Asked::NoAnswer).collect();
     while let Ok((index, usage)) = answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
-        usages[index] = Some(usage);
+        usages[index] = Asked::Answered(usage);
+    }
+    for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is("fuse")) {
+        while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
+            thread::sleep(BETWEEN_LOOKS);
+        }
+        if !has_unanswered_requests(machine, mount) {
+            *usage = Asked::NotAsked;
+        }
     }
     let mut filesystems: Vec<Filesystem> =
         mounts.into_iter().zip(usages).map(|(mount, usage)| mount.report(machine, usage)).collect();
@@ -54,10 +62,21 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     filesystems
 }
 
-/// Whether somebody waits for that file system's server already, by the kernel's own count: it would be one more.
-fn is_stuck(machine: &Machine, mount: &Mount) -> bool {
-    let Some(minor) = mount.device.strip_prefix("0:").filter(|_| mount.is("fuse")) else { return false };
+/// Whether somebody waits for the program that serves it, by the kernel's own count
+/// (Documentation/filesystems/fuse.rst, "waiting").
+fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
+    let minor = mount.device.split(':').next_back().unwrap_or_default();
     machine.number(format!("/sys/fs/fuse/connections/{minor}/waiting")).is_some_and(|waiting| waiting > 0)
+}
+
+/// What became of the question how full a file system is.
+enum Asked {
+    /// It was not put.
+    NotAsked,
+    /// Nobody answered in time.
+    NoAnswer,
+    /// An answer, or an error.
+    Answered(nix::Result<Usage>),
 }
 
 /// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -91,20 +110,15 @@ impl Mount {
         on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
     }
 
-    fn report(self, machine: &Machine, usage: Option<nix::Result<Usage>>) -> Filesystem {
-        let key = || format!("filesystems[{}].total_bytes", self.path);
-        let hanging = usage.is_none();
-        let usage = match usage {
-            Some(Ok(usage)) => Some(usage),
-            Some(Err(errno)) => {
-                machine.missing(key(), errno.desc());
-                None
-            }
-            None => {
-                machine.missing(key(), format_args!("{} did not answer within 2 seconds", self.source));
-                None
-            }
+    fn report(self, machine: &Machine, asked: Asked) -> Filesystem {
+        let hanging = matches!(asked, Asked::NoAnswer);
+        let usage = match asked {
+            Asked::Answered(Ok(usage)) => Ok(usage),
+            Asked::Answered(Err(errno)) => Err(errno.desc().to_owned()),
+            Asked::NoAnswer => Err(format!("{} did not answer within 2 seconds", self.source)),
+            Asked::NotAsked => Err("served by a program, which is not asked: it might never answer".to_owned()),
         };
+        let usage = usage.map_err(|reason| machine.missing(format!("filesystems[{}].total_bytes", self.path), reason)).ok();
         Filesystem {
             total_bytes: usage.as_ref().map(|usage| usage.total),
             used_bytes: usage.as_ref().map(|usage| usage.used),

@@ -330,6 +330,21 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
     assert!(machine.reason("memory.expected_bytes").unwrap().contains("expected.OptiPlex 7010.memory: unknown key"));
 }
 
+/// What hangs for real is in the laboratory.
+#[test]
+fn what_a_program_serves_is_not_asked() {
+    let machine = Machine::optiplex();
+    machine.write("proc/self/mountinfo", "40 27 0:77 / /home/far rw - fuse.sshfs user@host:/far rw\n");
+    machine.directory("home/far");
+    let far = || machine.host()["filesystems"][0].clone();
+    let expected =
+        json!({"path": "/home/far", "source": "user@host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
+    assert_eq!(far(), expected);
+    assert!(machine.reason("filesystems[/home/far].total_bytes").unwrap().contains("not asked"));
+    machine.write("sys/fs/fuse/connections/77/waiting", "1\n");
+    assert_eq!(far()["hanging"], true);
+}
+
 #[test]
 fn no_process_is_started() {
     let machine = Machine::optiplex();
