@@ -11,7 +11,7 @@ use invcollect::envelope::{self, Header, Key, Kind};
 use serde_json::json;
 
 use crate::collector::{Collector, Ended, H1, Host, messages};
-use crate::stepped::killed_before;
+use crate::machine::stepped::killed_before_any;
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
@@ -141,7 +141,7 @@ fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
     for call in 0.. {
         host.tell(&told.to_string());
         told += 1;
-        let killed = killed_before(host.command(&["push", "--now"]), call);
+        let killed = killed_before_any(host.command(&["push", "--now"]), call, |_| true);
         // What lies there is whole, whoever looks.
         for name in host.path("var/lib/labtools/spool").exists().then(|| host.waiting()).into_iter().flatten() {
             let whole = fs::read(host.path("var/lib/labtools/spool").join(&name)).unwrap();

@@ -1,4 +1,4 @@
-//! A run that is killed before one of the system calls by which it changes something.
+//! A run that is killed before one of its system calls.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -28,7 +28,12 @@ const CHANGING: &[i64] = &[
 
 /// Lets the command make that many calls that change something, and kills it before the next; false when it ended before. What it
 /// prints is lost.
-pub fn killed_before(mut command: Command, changes: usize) -> bool {
+pub fn killed_before(command: Command, changes: usize) -> bool {
+    killed_before_any(command, changes, |call| CHANGING.contains(&call))
+}
+
+/// The same, of those calls that `counts` takes: between the changes there is what a server hears.
+pub fn killed_before_any(mut command: Command, calls: usize, counts: impl Fn(i64) -> bool) -> bool {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     #[allow(unsafe_code, clippy::zombie_processes, reason = "only the child itself can ask to be stopped; waitpid waits for it")]
     // SAFETY: between fork and exec the child makes one system call and allocates nothing.
@@ -38,10 +43,10 @@ pub fn killed_before(mut command: Command, changes: usize) -> bool {
     ptrace::setoptions(child, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
     ptrace::syscall(child, None).unwrap();
     assert!(matches!(waitpid(child, None), Ok(WaitStatus::Stopped(..))), "it is before its first call");
-    let mut left = changes;
+    let mut left = calls;
     loop {
         let call = ptrace::getregs(child).unwrap().orig_rax as i64;
-        if CHANGING.contains(&call) {
+        if counts(call) {
             match left.checked_sub(1) {
                 Some(fewer) => left = fewer,
                 None => break,
