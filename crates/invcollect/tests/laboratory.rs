@@ -1,6 +1,10 @@
 //! What needs root and the kernel itself: mounts that hang, and interfaces whose speed is set.
 
 mod machine;
+#[path = "laboratory/push.rs"]
+mod push;
+#[path = "laboratory/schedule.rs"]
+mod schedule;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
