@@ -289,6 +289,9 @@ pub struct Host {
     /// The network of campus.ini that it is in; absent when it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<String>,
+    /// The campus of that network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campus: Option<String>,
     /// The address by which all of that network is spoken to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<Ipv4Addr>,
