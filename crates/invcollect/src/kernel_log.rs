@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
 
 use nix::libc::O_NONBLOCK;
 
@@ -11,6 +12,8 @@ use crate::machine::Machine;
 const LOG: &str = "/dev/kmsg";
 /// Longer than the kernel's longest record.
 const RECORD_BYTES: usize = 8 << 10;
+/// By then, after the boot, the kernel has read the hardware clock. Each record takes a system call.
+const CLOCK_IS_SET: Duration = Duration::from_secs(120);
 
 /// What the log says about this boot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,6 +22,8 @@ pub struct Said {
     pub clock_at_boot: Option<u64>,
     /// When the kernel last killed a QEMU for want of memory, in seconds since the boot.
     pub qemu_killed: Option<u64>,
+    /// How far the log was read, in microseconds since the boot.
+    read_to: u64,
 }
 
 /// Reads the log; only its beginning, unless the kernel has killed something.
@@ -30,7 +35,7 @@ pub fn read(machine: &Machine) -> io::Result<Said> {
     let mut buffer = vec![0; RECORD_BYTES];
     // The device gives one record for each read; a file, which stands for it in a directory, gives many.
     let mut rest = String::new();
-    while said.clock_at_boot.is_none() || killed.is_none_or(|killed| killed > 0) {
+    while said.may_say_more() || killed.is_none_or(|killed| killed > 0) {
         match log.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => {
@@ -48,6 +53,11 @@ pub fn read(machine: &Machine) -> io::Result<Said> {
 }
 
 impl Said {
+    /// Whether the clock may still be told: drivers of clocks are among the first.
+    fn may_say_more(&self) -> bool {
+        self.clock_at_boot.is_none() && self.read_to < CLOCK_IS_SET.as_micros() as u64
+    }
+
     /// `6,812,1234567,-;rtc_cmos 00:05: setting system clock to 2026-11-23T14:20:01 UTC (1795443601)`
     fn take(&mut self, line: &str) {
         let Some((prefix, text)) = line.split_once(';') else { return };
@@ -55,6 +65,7 @@ impl Said {
         let facility = fields.next().and_then(|field| field.parse::<u32>().ok());
         // Anybody with root may write to the log; what did not come from the kernel has another facility.
         let (Some(0..8), Some(at)) = (facility, fields.nth(1).and_then(|field| field.parse::<u64>().ok())) else { return };
+        self.read_to = at;
         if self.clock_at_boot.is_none()
             && let Some((_, clock)) = text.split_once("setting system clock to ")
         {
@@ -81,6 +92,7 @@ mod tests {
         said.take("3,2001,100000000,-;Out of memory: Killed process 813 (firefox) total-vm:1kB");
         said.take("12,2002,101000000,-;Out of memory: Killed process 814 (qemu-system-x86) total-vm:1kB");
         said.take(" SUBSYSTEM=acpi");
-        assert_eq!(said, Said { clock_at_boot: Some(1009843207), qemu_killed: Some(99) });
+        assert_eq!((said.clock_at_boot, said.qemu_killed), (Some(1009843207), Some(99)));
+        assert!(!said.may_say_more());
     }
 }
