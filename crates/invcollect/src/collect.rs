@@ -44,7 +44,7 @@ pub fn host(common: &Common) -> Host {
         changed: false,
         collected_at: timestamp::rfc3339(now),
         id: id(&machine),
-        hostname: machine.value("/proc/sys/kernel/hostname").or_else(|| machine.value("/etc/hostname")),
+        hostname: hostname(&machine),
         place: place::find(&machine, &interfaces),
         boot: boot::read(&machine, now, &log),
         image: boot::image(&machine),
@@ -66,6 +66,12 @@ pub fn host(common: &Common) -> Host {
         changes: baseline::told(&machine),
         missing: machine.into_missing(),
     }
+}
+
+/// Before somebody gives it a name, the kernel says `(none)`.
+fn hostname(machine: &Machine) -> Option<String> {
+    let given = machine.value("/proc/sys/kernel/hostname").filter(|name| name != "(none)");
+    given.or_else(|| machine.value("/etc/hostname"))
 }
 
 /// Who the machine is. What the firmware says of itself is no substitute: boards are exchanged, and some say all the same.

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::machine::Machine;
 use crate::report::Disk;
+use crate::smart;
 
 const DIRECTORY: &str = "/sys/block";
 /// sysfs counts in 512 bytes, whatever the disk does.
@@ -18,9 +19,13 @@ pub fn read(machine: &Machine) -> Vec<Disk> {
             return Vec::new();
         }
     };
-    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy drives are no disks.
+    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy drives are no disks. Hidden are the
+    // paths to an NVMe disk that may have several.
     let is_disk = |name: &String| {
-        !name.starts_with("sr") && !name.starts_with("fd") && machine.path(format!("{DIRECTORY}/{name}/device")).exists()
+        !name.starts_with("sr")
+            && !name.starts_with("fd")
+            && machine.path(format!("{DIRECTORY}/{name}/device")).exists()
+            && machine.number(format!("{DIRECTORY}/{name}/hidden")) != Some(1)
     };
     let mut disks: Vec<Disk> = names.into_iter().filter(is_disk).map(|name| disk(machine, name)).collect();
     disks.sort_by(|a, b| (&a.serial, &a.name).cmp(&(&b.serial, &b.name)));
@@ -32,8 +37,10 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let value = |file: &str| machine.value(format!("{directory}/{file}"));
     let number = |file: &str| machine.number(format!("{directory}/{file}"));
     let transport = transport(machine, &directory);
-    let faults = faults(machine, &directory, &name);
-    let state = value("device/state");
+    let mut faults = faults(machine, &directory, &name);
+    let verdict = if machine.is_running() { own_verdict(machine, &name, transport) } else { None };
+    let is_told = verdict.is_some() || value("device/state").is_some();
+    faults.extend(verdict.unwrap_or_default());
     Disk {
         model: value("device/model").or_else(|| value("device/name")),
         serial: serial(machine, &directory),
@@ -42,7 +49,7 @@ fn disk(machine: &Machine, name: String) -> Disk {
         rotational: number("queue/rotational").map(|rotational| rotational == 1),
         transport,
         removable: number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc")),
-        healthy: (state.is_some() || !faults.is_empty()).then_some(faults.is_empty()),
+        healthy: (is_told || !faults.is_empty()).then_some(faults.is_empty()),
         faults,
         name,
     }
@@ -77,6 +84,20 @@ fn serial(machine: &Machine, directory: &str) -> Option<String> {
     let serial: String = said.or_else(page)?.chars().filter(|c| !c.is_control()).collect();
     let serial = serial.trim();
     crate::smbios::is_serial(serial).then(|| serial.to_owned())
+}
+
+/// The faults that the disk tells by itself; `None` when it cannot be asked, or has no opinion.
+fn own_verdict(machine: &Machine, name: &str, transport: Option<&str>) -> Option<Vec<String>> {
+    let device = machine.path(format!("/dev/{name}"));
+    let verdict = match transport? {
+        "nvme" => smart::nvme(&device).map(Some),
+        "sata" => smart::ata(&device),
+        _ => return None,
+    };
+    verdict.unwrap_or_else(|error| {
+        machine.unreadable(format!("disks[{name}].healthy"), &format!("/dev/{name}"), &error);
+        None
+    })
 }
 
 /// What the kernel knows to be wrong with it, and with the ext4 on it.

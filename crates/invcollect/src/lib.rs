@@ -38,6 +38,7 @@ pub mod report;
 pub mod request;
 mod routes;
 mod sensors;
+mod smart;
 mod smbios;
 mod wireless;
 

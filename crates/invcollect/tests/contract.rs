@@ -1,8 +1,16 @@
 //! What holds for every tool of the suite.
 
+mod machine;
+
 use std::path::Path;
 
-use jsonpipe::testkit::Stage;
+use clap::CommandFactory;
+use invcollect::report::metrics::ALL;
+use invcollect::request::Arguments;
+use jsonpipe::testkit::{self, Stage};
+use machine::Machine;
+
+const MAN_PAGE: &str = include_str!("../../../man/invcollect.8");
 
 /// No subcommand here requires a document: what is handed in is left alone.
 const COLLECT: Stage = Stage {
@@ -44,4 +52,25 @@ fn reports_a_full_output() {
 #[test]
 fn survives_its_own_panic() {
     COLLECT.survives_its_own_panic();
+}
+
+#[test]
+fn the_man_page_names_every_flag() {
+    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+}
+
+#[test]
+fn the_man_page_examples_work() {
+    testkit::man_page_examples_work(COLLECT.binary, MAN_PAGE, Machine::optiplex().root());
+}
+
+#[test]
+fn the_man_page_names_every_metric_with_its_labels() {
+    for metric in ALL {
+        let line = MAN_PAGE.lines().find(|line| line.split(' ').nth(2) == Some(metric.name));
+        let line = line.unwrap_or_else(|| panic!("{} is not on the page", metric.name));
+        let labels =
+            line.split_once(" Va ").map_or("", |(_, labels)| labels.split(" ;").next().unwrap().split(" No").next().unwrap());
+        assert_eq!(labels.split_whitespace().collect::<Vec<_>>(), metric.labels, "{line}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What needs root and the kernel itself: mounts that hang, and interfaces whose speed is set.
+//! What needs root and the kernel itself: mounts that hang, interfaces whose speed is set, and the disks and tables of an emulated PC.
 
 mod machine;
 #[path = "laboratory/push.rs"]
@@ -14,6 +14,7 @@ use machine::{BINARY, Machine};
 use serde_json::Value;
 
 const DEAD_MOUNT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/lab/dead-mount");
+const HARDWARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/lab/hardware");
 const TAP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/lab/tap");
 
 /// A laboratory that is up until this is dropped.
@@ -102,4 +103,50 @@ fn the_kernel_is_asked_for_the_speed_of_a_link() {
         // The other end of a tap is a program, and offers nothing.
         assert_eq!(tap["best_speed_bits_per_second"], Value::Null);
     }
+}
+
+fn on_hardware(options: &[&str]) -> Value {
+    let output = Command::new(HARDWARE).args(options).args([BINARY, "collect"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    document["host"].clone()
+}
+
+fn disk(host: &Value, name: &str) -> Value {
+    let disks = host["disks"].as_array().unwrap();
+    disks.iter().find(|disk| disk["name"] == name).unwrap_or_else(|| panic!("no {name}: {disks:?}")).clone()
+}
+
+#[test]
+fn a_pc_is_read_through_its_own_kernel() {
+    let host = on_hardware(&[]);
+    let tables = [
+        ("/system/model", "OptiPlex 7010"),
+        ("/system/serial", "ABC1234"),
+        ("/system/uuid", "4c4c4544-0042-4310-8031-b1c04f333232"),
+        ("/firmware/version", "A29"),
+        ("/board/serial", "/ABC1234/CN7220021B/"),
+        ("/chassis/asset_tag", "LAB3-07"),
+        ("/memory/modules/0/serial", "0A00B001"),
+    ];
+    for (pointer, expected) in tables {
+        assert_eq!(host.pointer(pointer), Some(&expected.into()), "{pointer}");
+    }
+    assert_eq!(host["memory"]["installed_bytes"], 512 << 20, "and not what the kernel left of it");
+    assert!(host["memory"]["usable_bytes"].as_u64().unwrap() < 512 << 20);
+    assert_eq!(host["disks"].as_array().unwrap().len(), 2, "the paths to an NVMe disk are not disks");
+    for (name, transport, serial) in [("sda", "sata", "WD-WCC2EKP12345"), ("nvme0n1", "nvme", "S4EWNX0M123456")] {
+        let disk = disk(&host, name);
+        assert_eq!((&disk["transport"], &disk["serial"], &disk["healthy"]), (&transport.into(), &serial.into(), &true.into()));
+        assert_eq!(disk["bytes"], 64 << 20);
+    }
+    assert_eq!(host["boot"]["clock_before_image"], false);
+}
+
+#[test]
+fn a_disk_that_fails_and_a_battery_that_is_weak_are_told_by_the_hardware() {
+    let host = on_hardware(&["--rtc", "2012-01-01T00:00:00", "--failing-nvme"]);
+    assert_eq!(disk(&host, "nvme0n1")["faults"], serde_json::json!(["it is no longer reliable"]));
+    assert_eq!(disk(&host, "sda")["healthy"], true);
+    assert_eq!(host["boot"]["clock_before_image"], true);
 }
