@@ -56,6 +56,11 @@ pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
     let host = collect::host(common);
+    if let Some(left) = host.boot.uptime_seconds.and_then(|uptime| SETTLED_SECONDS.checked_sub(uptime)).filter(|left| *left > 0) {
+        return Err(
+            Exit::TemporaryFailure.error(format_args!("accepting this machine: it has just booted; try again in {left} seconds"))
+        );
+    }
     let mut before = Baseline::read(common)?;
     if let Some(before) = before.as_mut().filter(|_| !dry_run) {
         log(common, before)?; // what was told stays told
@@ -89,7 +94,7 @@ fn compare(baseline: &mut Baseline, host: &Host) -> bool {
     let mut left = found;
     baseline.told.retain(|change| {
         let at = left.iter().position(|about| difference::is_same(about, &change.about));
-        at.map(|at| left.remove(at)).is_some() || !difference::is_known(change.about.part, &now)
+        at.map(|at| left.remove(at)).is_some() || !difference::is_known(&change.about, &now)
     });
     baseline.waiting.retain(|waiting| left.iter().any(|about| difference::is_same(about, &waiting.about)));
     for about in left {
@@ -153,6 +158,11 @@ fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> 
     let key = |event: &Event| serde_json::to_string(&event.event.id);
     let lines = baseline.unlogged.iter().map(|event| Ok((key(event)?, serde_json::to_string(event)?)));
     let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
+    #[cfg(debug_assertions)]
+    if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "forget-first") {
+        baseline.unlogged.clear();
+        baseline.write(common)?; // the tests must notice
+    }
     let new = event_log::append(common, &lines)?.into_iter().map(|line| format!("{line}\n")).collect();
     baseline.unlogged.clear();
     baseline.write(common)?;

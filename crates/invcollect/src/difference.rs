@@ -3,12 +3,16 @@
 use crate::facts::{Facts, Link, Thing};
 use crate::report::{Action, EventAbout, Part};
 
+const SERIAL: &str = "the machine's serial number";
+const UUID: &str = "the machine's UUID";
+
 /// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
 /// faster one, a switch that was reset; from then on that is what is compared with.
 pub fn differences(baseline: &mut Facts, now: &Facts) -> Vec<EventAbout> {
     let mut found = Vec::new();
     opened(baseline, now, &mut found);
-    of_one(Part::System, "the machine's serial number and UUID", &mut baseline.system, &now.system, &mut found);
+    of_one(Part::System, SERIAL, &mut baseline.serial, &now.serial, &mut found);
+    of_one(Part::System, UUID, &mut baseline.uuid, &now.uuid, &mut found);
     of_one(Part::Firmware, "the firmware's version", &mut baseline.firmware, &now.firmware, &mut found);
     of_one(Part::Processor, "the processor", &mut baseline.processor, &now.processor, &mut found);
     of_things(Part::Memory, &mut baseline.memory, &now.memory, &mut found);
@@ -18,11 +22,12 @@ pub fn differences(baseline: &mut Facts, now: &Facts) -> Vec<EventAbout> {
     found
 }
 
-/// Whether a part could be read now: what was told of one that could not is neither so nor not.
-pub fn is_known(part: Part, now: &Facts) -> bool {
-    match part {
+/// Whether what that is about could be read now: what was told of something that could not is neither so nor not.
+pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
+    match about.part {
         Part::Chassis => now.opened.is_some(),
-        Part::System => now.system.is_some(),
+        Part::System if about.subject == UUID => now.uuid.is_some(),
+        Part::System => now.serial.is_some(),
         Part::Firmware => now.firmware.is_some(),
         Part::Processor => now.processor.is_some(),
         Part::Memory => now.memory.is_some(),

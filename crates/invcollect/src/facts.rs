@@ -2,7 +2,7 @@
 //!
 //! Each thing is known by its *subject*, which stays when it is moved or renamed: the serial number of a memory module or a disk,
 //! the Ethernet address of an interface. Things without a serial number are known by their kind, and counted. What comes and goes
-//! by itself (USB sticks, wireless networks, bridges) is no fact.
+//! by itself (what is on USB, wireless networks, bridges) is no fact.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +17,10 @@ const CLASSES_TOLD_ELSEWHERE: &[&str] = &["01", "02", "06"];
 pub struct Facts {
     /// Whether the case was opened.
     pub opened: Option<bool>,
-    /// Serial number and UUID of the machine, as its firmware has them.
-    pub system: Option<String>,
+    /// The machine's serial number, as its firmware has it.
+    pub serial: Option<String>,
+    /// The machine's UUID, as its firmware has it.
+    pub uuid: Option<String>,
     /// The firmware's version.
     pub firmware: Option<String>,
     /// The processors.
@@ -67,12 +69,8 @@ impl Facts {
     /// Of what was read of a machine.
     pub fn of(host: &Host) -> Facts {
         let known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
-        let joined = |parts: &[&Option<String>]| {
-            let parts: Vec<&str> = parts.iter().filter_map(|part| part.as_deref()).collect();
-            (!parts.is_empty()).then(|| parts.join(" "))
-        };
         let processor = &host.processor;
-        let cores = processor.cores.map(|cores| format!("({cores} cores)"));
+        let cores = processor.cores.map_or_else(String::new, |cores| format!(" ({cores} cores)"));
         let devices =
             host.devices.iter().filter(|device| !CLASSES_TOLD_ELSEWHERE.iter().any(|class| device.class.starts_with(class)));
         let device = |device: &crate::report::Device| Thing {
@@ -83,14 +81,13 @@ impl Facts {
         };
         Facts {
             opened: host.chassis.opened,
-            system: joined(&[&host.system.serial, &host.system.uuid]),
+            serial: host.system.serial.clone(),
+            uuid: host.system.uuid.clone(),
             firmware: host.firmware.version.clone(),
-            processor: joined(&[&processor.model, &cores]),
+            processor: processor.model.as_ref().map(|model| model.clone() + &cores),
             memory: host.memory.slots.map(|_| host.memory.modules.iter().map(module).collect()),
             disks: known("disks").then(|| host.disks.iter().filter(|disk| !disk.removable).map(disk).collect()),
-            links: known("interfaces").then(|| {
-                host.interfaces.iter().filter(|interface| interface.hardware && !interface.wireless).map(link).collect()
-            }),
+            links: known("interfaces").then(|| host.interfaces.iter().filter(|interface| interface.stays()).map(link).collect()),
             devices: (!host.devices.is_empty()).then(|| devices.map(device).collect()),
         }
     }
@@ -99,7 +96,8 @@ impl Facts {
     pub fn or(self, others: Facts) -> Facts {
         Facts {
             opened: self.opened.or(others.opened),
-            system: self.system.or(others.system),
+            serial: self.serial.or(others.serial),
+            uuid: self.uuid.or(others.uuid),
             firmware: self.firmware.or(others.firmware),
             processor: self.processor.or(others.processor),
             memory: self.memory.or(others.memory),

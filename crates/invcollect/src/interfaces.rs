@@ -39,6 +39,7 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
     }
     Interface {
         hardware: exists("device"),
+        removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb"),
         wireless,
         mac: value("address").filter(|mac| mac != "00:00:00:00:00:00"),
         driver: machine.linked(format!("{directory}/device/driver")),

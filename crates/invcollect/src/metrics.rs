@@ -89,7 +89,7 @@ fn samples(host: &Host, baseline: Option<&Baseline>, spool: &Backlog) -> Vec<Sam
     of_the_machine(host, &mut samples);
     of_the_baseline(host, baseline, &mut samples);
     of_disks(host, baseline, &mut samples);
-    of_interfaces(host, &mut samples);
+    of_interfaces(host, baseline, &mut samples);
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
     let base = host.guest.as_ref().map(|guest| of(&guest.base)).unwrap_or_default();
     samples.add(names::GUEST, &[&base], Some(host.guest.is_some()));
@@ -178,7 +178,8 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     }
 }
 
-fn of_interfaces(host: &Host, samples: &mut Samples) {
+fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
+    let links = || baseline.iter().flat_map(|baseline| baseline.facts.links.iter().flatten());
     let bytes = |bits: Option<u64>| bits.map(|bits| bits / 8);
     for interface in &host.interfaces {
         let name = interface.name.as_str();
@@ -187,7 +188,8 @@ fn of_interfaces(host: &Host, samples: &mut Samples) {
             samples.add(names::LINK, &link, Some(interface.carrier == Some(true)));
         }
         samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
-        samples.add(names::LINK_BEST, &link, bytes(interface.best_speed_bits_per_second));
+        let known = links().find(|known| Some(&known.subject) == interface.mac.as_ref()).and_then(|known| known.speed);
+        samples.add(names::LINK_BEST, &link, bytes(interface.best_speed_bits_per_second.max(known)));
         samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
         samples.add(names::RECEIVED, &[name], interface.received_bytes);
         samples.add(names::SENT, &[name], interface.sent_bytes);

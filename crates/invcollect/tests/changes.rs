@@ -121,6 +121,10 @@ fn no_event_for_what_is_no_change() {
     assert_eq!(told(&machine), Vec::<String>::new(), "and without it");
 
     machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
+    machine.wired("eth9", "00:1b:21:0a:0b:99", Some(100));
+    machine.link("sys/class/net/eth9/device/subsystem", "../../../../bus/usb");
+    assert_eq!(told(&machine), Vec::<String>::new(), "an adapter on USB");
+    machine.remove("sys/class/net/eth9");
     machine.remove("sys/firmware/dmi/tables/DMI");
     assert_eq!(told(&machine), Vec::<String>::new(), "what cannot be read is not gone");
 
@@ -130,6 +134,31 @@ fn no_event_for_what_is_no_change() {
     machine.boot("33333333-0000-4000-8000-000000000003", 300);
     assert_eq!(told(&machine), ["disk_removed"], "and that never was");
     assert!(!machine.path(LOG).exists() || machine.read(LOG).lines().count() == 1);
+}
+
+/// Half of what the firmware tells is not another machine.
+#[test]
+fn a_serial_number_that_cannot_be_read_is_no_other_machine() {
+    let machine = known();
+    machine.firmware(&Tables { uuid: [0; 16], ..Tables::optiplex() });
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.firmware(&Tables { uuid: *b"0123456789abcdef", serial: "XYZ9876", ..Tables::optiplex() });
+    assert_eq!(told(&machine), ["system_replaced", "system_replaced"], "the serial number and the UUID");
+    machine.firmware(&Tables { uuid: [0; 16], serial: "XYZ9876", ..Tables::optiplex() });
+    assert_eq!(machine.run(&["changes"]).stdout, "", "the UUID is neither so nor not");
+    assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_machine_that_has_just_booted_is_not_accepted() {
+    let machine = known();
+    machine.boot("22222222-0000-4000-8000-000000000002", 10);
+    machine.remove("sys/block/sda");
+    let ended = machine.run(&["accept"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (75, ""));
+    assert!(ended.stderr.contains("just booted; try again in 110 seconds"), "{}", ended.stderr);
+    machine.boot("22222222-0000-4000-8000-000000000002", 300);
+    assert_eq!(told(&machine), ["disk_removed"]);
 }
 
 #[test]
@@ -222,7 +251,7 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
         machine.intrusion(true);
         let killed = killed_before(machine.command(&["changes"]), kills);
         machine.run(&["changes"]);
-        let log = machine.read(LOG);
+        let log = fs::read_to_string(machine.path(LOG)).unwrap_or_default();
         let mut actions: Vec<String> =
             log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"]["action"].to_string()).collect();
         actions.sort();

@@ -118,6 +118,18 @@ fn what_a_technician_is_called_for_is_measured() {
     assert!(!samples.contains_key("labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"));
 }
 
+/// The other end of the cable may not say what it offers; the baseline knows what it was.
+#[test]
+fn a_link_is_compared_with_what_it_was() {
+    let machine = Machine::optiplex();
+    machine.netlink(r#"{"addresses":{"eth0":["10.0.3.7/24"]}}"#);
+    machine.run(&["changes"]);
+    machine.speed("eth0", Some(100));
+    let samples = samples(&metrics(&machine));
+    assert_eq!(samples["labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"], 12.5e6);
+    assert_eq!(samples["labtools_link_best_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"], 125e6);
+}
+
 /// Every sample is of a metric of the list, with its labels.
 #[test]
 fn the_list_is_what_is_written() {

@@ -322,6 +322,8 @@ pub struct Interface {
     pub name: String,
     /// Whether it is hardware; bridges, tunnels and the like are not.
     pub hardware: bool,
+    /// Whether it comes and goes: on USB. No events are told of it.
+    pub removable: bool,
     /// Whether it is wireless.
     pub wireless: bool,
     /// Its Ethernet address: `00:1b:21:0a:0b:0c`.
@@ -359,6 +361,13 @@ pub struct Interface {
     /// The wireless network that it is in; absent for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub station: Option<Station>,
+}
+
+impl Interface {
+    /// Whether it is part of the machine and wired: its link is one that somebody can make worse.
+    pub fn stays(&self) -> bool {
+        self.hardware && !self.removable && !self.wireless
+    }
 }
 
 /// A connection to an access point.
