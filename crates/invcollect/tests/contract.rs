@@ -2,7 +2,10 @@
 
 mod machine;
 
+use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::path::Path;
+use std::process::Command;
 
 use clap::CommandFactory;
 use invcollect::report::metrics::ALL;
@@ -21,9 +24,26 @@ const COLLECT: Stage = Stage {
     prepare: |_: &Path| (),
 };
 
+/// Reports that nobody takes: the document is printed all the same.
+const PUSH: Stage = Stage { arguments: &["push"], prepare: reports_to_nobody, ..COLLECT };
+
+/// What `push` needs; on port 1 of this machine nobody listens.
+fn reports_to_nobody(root: &Path) {
+    let labtools = root.join("etc/labtools");
+    fs::create_dir_all(&labtools).unwrap();
+    let mut ini = OpenOptions::new().create(true).append(true).open(labtools.join("invcollect.ini")).unwrap();
+    ini.write_all(b"[push]\nurl=https://127.0.0.1:1\nmethod=glpi\n").unwrap();
+    fs::create_dir_all(root.join("persistent/inventory")).unwrap();
+    fs::write(root.join("persistent/inventory/uuid"), machine::ID).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=CA"]);
+    openssl.args(["-keyout", "/dev/null", "-out"]).arg(labtools.join("collector.pem"));
+    assert!(openssl.output().unwrap().status.success());
+}
+
 #[test]
 fn teaches_help() {
-    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"]] {
+    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"], &["push"]] {
         Stage { arguments, ..COLLECT }.teaches_help();
     }
 }
@@ -36,22 +56,26 @@ fn tells_version() {
 #[test]
 fn refuses_a_bad_flag() {
     COLLECT.refuses_a_bad_flag();
+    PUSH.refuses_a_bad_flag();
 }
 
 #[test]
 fn is_silent_when_its_reader_left() {
     COLLECT.is_silent_when_its_reader_left();
+    PUSH.is_silent_when_its_reader_left();
 }
 
 #[test]
 fn reports_a_full_output() {
     COLLECT.reports_a_full_output();
+    PUSH.reports_a_full_output();
 }
 
 #[cfg(debug_assertions)]
 #[test]
 fn survives_its_own_panic() {
     COLLECT.survives_its_own_panic();
+    PUSH.survives_its_own_panic();
 }
 
 #[test]
@@ -61,7 +85,9 @@ fn the_man_page_names_every_flag() {
 
 #[test]
 fn the_man_page_examples_work() {
-    testkit::man_page_examples_work(COLLECT.binary, MAN_PAGE, Machine::optiplex().root());
+    let machine = Machine::optiplex();
+    reports_to_nobody(machine.root());
+    testkit::man_page_examples_work(COLLECT.binary, MAN_PAGE, machine.root());
 }
 
 #[test]

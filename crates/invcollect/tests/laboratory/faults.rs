@@ -34,7 +34,7 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
         assert_eq!(retry["failures"], hour + 1);
         host.later(-4 * 3600);
     }
-    assert_eq!(host.waiting().len(), 5 + 10);
+    assert_eq!(host.waiting().len(), 5 + 10, "a report is gone");
     collector.mode("good");
     let ended = host.push(&[]);
     assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &16.into()), "{ended:?}");
