@@ -90,9 +90,11 @@ impl Spool {
         atomic::create_directory(&spool.directory.join(REJECTED), 0o700)?;
         let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", spool.directory.display()));
         for entry in fs::read_dir(&spool.directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if path.extension().is_some_and(|extension| extension == "tmp") {
-                remove(&path)?;
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let unfinished = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"));
+            if unfinished.is_some_and(|name| is_report(OsStr::new(name))) {
+                remove(&entry.path())?;
             }
         }
         // A report says what was thrown away for it, before that is done.
