@@ -44,16 +44,16 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
         let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(ask);
     }
     drop(sender);
-    let mut usages: Vec<Asked> = mounts.iter().map(|_| Asked::NoAnswer).collect();
+    let mut usages: Vec<Reply> = mounts.iter().map(|_| Reply::Late).collect();
     while let Ok((index, usage)) = answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
-        usages[index] = Asked::Answered(usage);
+        usages[index] = Reply::Came(usage);
     }
     for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is("fuse")) {
         while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
             thread::sleep(BETWEEN_LOOKS);
         }
         if !has_unanswered_requests(machine, mount) {
-            *usage = Asked::NotAsked;
+            *usage = Reply::NotAsked;
         }
     }
     let mut filesystems: Vec<Filesystem> =
@@ -70,13 +70,13 @@ fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
 }
 
 /// What became of the question how full a file system is.
-enum Asked {
-    /// It was not put.
+enum Reply {
+    /// The question was not put.
     NotAsked,
     /// Nobody answered in time.
-    NoAnswer,
+    Late,
     /// An answer, or an error.
-    Answered(nix::Result<Usage>),
+    Came(nix::Result<Usage>),
 }
 
 /// A line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -110,13 +110,13 @@ impl Mount {
         on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
     }
 
-    fn report(self, machine: &Machine, asked: Asked) -> Filesystem {
-        let hanging = matches!(asked, Asked::NoAnswer);
-        let usage = match asked {
-            Asked::Answered(Ok(usage)) => Ok(usage),
-            Asked::Answered(Err(errno)) => Err(errno.desc().to_owned()),
-            Asked::NoAnswer => Err(format!("{} did not answer within 2 seconds", self.source)),
-            Asked::NotAsked => Err("served by a program, which is not asked: it might never answer".to_owned()),
+    fn report(self, machine: &Machine, reply: Reply) -> Filesystem {
+        let hanging = matches!(reply, Reply::Late);
+        let usage = match reply {
+            Reply::Came(Ok(usage)) => Ok(usage),
+            Reply::Came(Err(errno)) => Err(errno.desc().to_owned()),
+            Reply::Late => Err(format!("{} did not answer within 2 seconds", self.source)),
+            Reply::NotAsked => Err("served by a program, which is not asked: it might never answer".to_owned()),
         };
         let usage = usage.map_err(|reason| machine.missing(format!("filesystems[{}].total_bytes", self.path), reason)).ok();
         Filesystem {

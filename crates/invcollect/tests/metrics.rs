@@ -4,7 +4,8 @@ mod machine;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
@@ -128,6 +129,33 @@ fn a_link_is_compared_with_what_it_was() {
     let samples = samples(&metrics(&machine));
     assert_eq!(samples["labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"], 12.5e6);
     assert_eq!(samples["labtools_link_best_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"], 125e6);
+}
+
+/// What node_exporter serves is what was written, and it has no complaint about it.
+#[test]
+fn node_exporter_serves_it() {
+    let machine = Machine::optiplex();
+    let text = metrics(&machine);
+    let mut node_exporter = Command::new("prometheus-node-exporter");
+    node_exporter.args(["--web.listen-address=127.0.0.1:0", "--web.disable-exporter-metrics"]);
+    node_exporter
+        .args(["--collector.disable-defaults", "--collector.textfile", "--collector.textfile.directory"])
+        .arg(machine.root());
+    let mut node_exporter = node_exporter.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(node_exporter.stderr.take().unwrap()).lines();
+    let address =
+        log.find_map(|line| line.unwrap().split_once("msg=\"Listening on\" address=").map(|(_, address)| address.to_owned()));
+    let mut connection = TcpStream::connect(address.expect("it listens")).unwrap();
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").unwrap();
+    let mut served = String::new();
+    connection.read_to_string(&mut served).unwrap();
+    node_exporter.kill().unwrap();
+    node_exporter.wait().unwrap();
+    assert!(served.contains("node_textfile_scrape_error 0"), "{served}");
+    for metric in ALL {
+        let count = |text: &str| text.lines().filter(|line| line.starts_with(&format!("{}{{", metric.name))).count();
+        assert_eq!(count(&served), count(&text), "{}: {served}", metric.name);
+    }
 }
 
 /// Every sample is of a metric of the list, with its labels.

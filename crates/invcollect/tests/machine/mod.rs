@@ -50,7 +50,7 @@ impl Machine {
     pub fn optiplex() -> Machine {
         let machine = Machine::empty();
         machine.firmware(&Tables::optiplex());
-        machine.write("persistent/inventory/uuid", &format!("{ID}\n"));
+        machine.write("persistent/inventory/uuid", format!("{ID}\n"));
         machine.write("proc/sys/kernel/hostname", "b1-h7\n");
         machine.write("proc/sys/kernel/osrelease", "6.1.0-41-amd64\n");
         machine.boot("11111111-0000-4000-8000-000000000001", 3600);
@@ -62,7 +62,7 @@ impl Machine {
                 n % 4
             )
         };
-        machine.write("proc/cpuinfo", &(0..8).map(cpu).collect::<String>());
+        machine.write("proc/cpuinfo", (0..8).map(cpu).collect::<String>());
         machine.write(
             "proc/self/mountinfo",
             "22 27 0:21 / /proc rw - proc proc rw\n27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
