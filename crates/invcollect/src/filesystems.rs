@@ -190,6 +190,7 @@ impl From<&Statvfs> for Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_holds_something_is_listed_once() {
@@ -220,5 +221,21 @@ a line that is none
     fn escapes_that_are_none_stay() {
         assert_eq!(unescape(r"a\09x\"), r"a\09x\");
         assert_eq!(unescape(r"\303\251"), "é");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_mounts_or_not(text in "([0-9:/ \\\\-]|[a-z]{1,4}|\n| - |\\PC){0,80}") {
+            let _ = mounts(&text);
+        }
+
+        #[test]
+        fn what_the_kernel_escapes_comes_back(path in "[ -~\t\né]{0,20}") {
+            let escaped: String = path
+                .bytes()
+                .map(|b| if b == b' ' || b == b'\\' || !b.is_ascii_graphic() { format!("\\{b:03o}") } else { char::from(b).into() })
+                .collect();
+            prop_assert_eq!(unescape(&escaped), path);
+        }
     }
 }

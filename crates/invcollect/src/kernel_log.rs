@@ -83,6 +83,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn the_kernel_alone_is_believed() {
@@ -94,5 +95,12 @@ mod tests {
         said.take(" SUBSYSTEM=acpi");
         assert_eq!((said.clock_at_boot, said.qemu_killed), (Some(1009843207), Some(99)));
         assert!(!said.may_say_more());
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_or_not(record in "[0-9]{0,3},[0-9]{0,22},[0-9]{0,22},-;(setting system clock to |Out of memory: Killed process |[(]|[)]|qemu|\\PC){0,12}") {
+            Said::default().take(&record);
+        }
     }
 }

@@ -66,6 +66,7 @@ fn ipv6(line: &str) -> Option<Route> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn shown(route: Option<Route>) -> String {
         route.map_or_else(
@@ -90,5 +91,12 @@ mod tests {
         assert_eq!(v6("ff000000000000000000000000000000 08 ZERO 00 ZERO 00000100 1 0 00000001 eth0"), "-");
         assert_eq!(v6("fd000000000000000000000000000007 80 ZERO 00 ZERO 00000000 1 0 80200001 eth0"), "-");
         assert_eq!(v6("garbage"), "-");
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_a_route_or_not(line in "([0-9a-fA-F]{1,32}|eth0|[ \t]|\\PC){0,30}") {
+            let _ = (ipv4(&line), ipv6(&line));
+        }
     }
 }
