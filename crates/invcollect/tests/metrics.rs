@@ -50,9 +50,10 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 fn a_machine_is_measured() {
     let machine = Machine::optiplex();
     machine.run(&["changes"]);
-    machine.write("var/lib/labtools/spool/00000001.snapshot", "0123456789");
-    machine.write("var/lib/labtools/spool/.00000002.snapshot.tmp", "not finished");
-    machine.write("var/lib/labtools/spool/rejected/00000000.snapshot", "x");
+    machine.write("var/lib/labtools/spool/001790000001.snapshot", "0123456789");
+    machine.write("var/lib/labtools/spool/.001790000002.snapshot.tmp", "not finished");
+    machine.write("var/lib/labtools/spool/sent", "is at the collector");
+    machine.write("var/lib/labtools/spool/rejected/001790000000.snapshot", "x");
     let samples = samples(&metrics(&machine));
     for (name, value) in [
         ("labtools_chassis_opened{}", 0.0),
