@@ -6,7 +6,9 @@ mod push;
 #[path = "laboratory/schedule.rs"]
 mod schedule;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -102,6 +104,26 @@ fn the_kernel_is_asked_for_the_speed_of_a_link() {
         assert_eq!(tap["addresses"], serde_json::json!(["10.99.0.1/24", "fd99::1/64"]));
         // The other end of a tap is a program, and offers nothing.
         assert_eq!(tap["best_speed_bits_per_second"], Value::Null);
+    }
+}
+
+/// Takes the ten seconds that cctk has.
+#[test]
+fn a_cctk_that_does_not_end_is_ended_with_what_it_started() {
+    let machine = Machine::optiplex();
+    let cctk = "opt/dell/dcc/cctk";
+    machine.write(
+        cctk,
+        format!("#!/bin/sh\necho '[cctk]'\nsleep infinity &\necho $$ $! >{}\nwait\n", machine.path("pids").display()),
+    );
+    fs::set_permissions(machine.path(cctk), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(machine.reason("firmware.attributes").unwrap(), "/opt/dell/dcc/cctk did not end within 10 seconds");
+    for pid in machine.read("pids").split_whitespace() {
+        // A signal takes its time, and one that nobody waited for yet is a zombie, which runs no more.
+        let runs = || fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        while runs() {
+            std::thread::yield_now();
+        }
     }
 }
 
