@@ -1,8 +1,10 @@
-//! The map of the campus, campus.ini: which network is which room of which building.
+//! The map of the campus: which network is which room of which building (campus.ini), and which machines there are (hosts.ini).
 //!
 //! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
 //!
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
+
+pub mod hosts;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};

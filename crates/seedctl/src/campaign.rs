@@ -13,8 +13,8 @@ use jsonpipe::{Answer, Common, Exit, Missing, Pipe, atomic};
 use manifest::{Base, Keys, Kind, Signed};
 use serde::Deserialize;
 
-use crate::hosts;
 use crate::request::Report;
+use campus::hosts;
 use samples::Samples;
 
 /// The section `image`, as far as it is needed here.

@@ -2,18 +2,16 @@
 //!
 //! A subcommand, so that the scripts which wake and tell machines need not read INI, and are strict about it as every tool is.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
-
-use jsonpipe::{Answer, Common, Document, Exit, ini};
+use campus::Campus;
+use campus::hosts::{self, Machine};
+use jsonpipe::{Answer, Common, Document, Exit};
 
 use crate::report;
-use crate::request::{Hosts, Machine};
-use campus::Campus;
+use crate::request::Hosts;
 
 /// `seedctl hosts`: status 66 when there is no hosts.ini, or no such machine in it; 78 when it is not right.
 pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
-    let mut machines = read(common)?;
+    let mut machines = hosts::read(common)?;
     for name in &options.names {
         if !machines.iter().any(|(known, _)| known == name) {
             return Err(Exit::NoInput.error(format_args!("{name}: not in hosts.ini")));
@@ -46,82 +44,4 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
     let mut document = Document::default();
     document.set("hosts", &report::Hosts { changed: false, hosts: machines.into_iter().map(host).collect() })?;
     Ok(Answer::yes(document))
-}
-
-/// The machines of hosts.ini, in its order.
-///
-/// Status 66 when the file is not there, 78 when it is not right: two machines that have an address in common are one too many.
-pub fn read(common: &Common) -> anyhow::Result<Vec<(String, Machine)>> {
-    let path = common.config("hosts.ini");
-    let machines = ini::read_table::<Machine>(&path, "host")?;
-    check(&machines).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
-    Ok(machines)
-}
-
-/// What the types cannot say.
-fn check(machines: &[(String, Machine)]) -> Result<(), String> {
-    let mut addresses: HashSet<IpAddr> = HashSet::new();
-    let mut macs = HashSet::new();
-    for (name, machine) in machines {
-        if !is_host_name(name) {
-            return Err(format!("[host.{name}]: not the name of a host; a-z, 0-9, dot and hyphen, the first a letter or digit"));
-        }
-        if !is_mac(&machine.mac) {
-            return Err(format!("host.{name}.mac: not an Ethernet address of one machine, 00:1b:21:0a:0b:0c"));
-        }
-        for (key, value) in [("building", &machine.building), ("room", &machine.room)] {
-            if value.is_empty() {
-                return Err(format!("host.{name}.{key}: empty"));
-            }
-        }
-        if !addresses.insert(machine.address) {
-            return Err(format!("host.{name}.address: another host has it, too"));
-        }
-        if !macs.insert(machine.mac.to_ascii_lowercase()) {
-            return Err(format!("host.{name}.mac: another host has it, too"));
-        }
-    }
-    Ok(())
-}
-
-/// A name goes into paths and to ssh: it is no option, no other directory and no hidden file.
-pub fn is_host_name(name: &str) -> bool {
-    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    name.len() <= 253
-        && name.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
-        && name.bytes().next().is_some_and(alphanumeric)
-}
-
-/// Six bytes, in hexadecimal, of which the first is not odd: that would be many machines.
-fn is_mac(mac: &str) -> bool {
-    let bytes: Vec<&str> = mac.split(':').collect();
-    let hex = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    bytes.len() == 6 && bytes.iter().all(hex) && u8::from_str_radix(bytes[0], 16).is_ok_and(|first| first % 2 == 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine(mac: &str, address: &str) -> Machine {
-        Machine { mac: mac.into(), address: address.parse().unwrap(), building: "b1".into(), room: "101".into(), model: None }
-    }
-
-    #[test]
-    fn machines_are_told_apart() {
-        let a = || ("a".to_owned(), machine("02:00:00:00:00:0a", "10.0.1.1"));
-        let check = |name: &str, machine: Machine| check(&[a(), (name.into(), machine)]);
-        assert_eq!(check("b-1.lab", machine("02:00:00:00:00:0B", "10.0.1.2")), Ok(()));
-        let error = |name: &str, machine: Machine| check(name, machine).unwrap_err();
-        assert_eq!(error("b", machine("02:00:00:00:00:0A", "10.0.1.2")), "host.b.mac: another host has it, too");
-        assert_eq!(error("b", machine("02:00:00:00:00:0b", "10.0.1.1")), "host.b.address: another host has it, too");
-        for name in ["-oProxyCommand=x", "..", "a/b", "B", "a b", "a,b", "a[1-9]", ""] {
-            assert!(error(name, machine("02:00:00:00:00:0b", "10.0.1.2")).contains("not the name of a host"), "{name}");
-        }
-        for mac in ["", "02:00:00:00:00", "02:00:00:00:00:0b:00", "02-00-00-00-00-0b", "ff:ff:ff:ff:ff:ff", "02:00:00:00:00:+b"] {
-            assert!(error("b", machine(mac, "10.0.1.2")).contains("not an Ethernet address"), "{mac}");
-        }
-        let homeless = Machine { room: String::new(), ..machine("02:00:00:00:00:0b", "10.0.1.2") };
-        assert_eq!(error("b", homeless), "host.b.room: empty");
-    }
 }

@@ -1,6 +1,6 @@
 //! What comes in: the command line, the sections of the document, and the configuration.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -228,21 +228,6 @@ pub struct Hosts {
     /// Only these machines
     #[arg(value_name = "HOST")]
     pub names: Vec<String>,
-}
-
-/// `[host.NAME]` in hosts.ini: a machine of the campus.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Machine {
-    /// The Ethernet address of its wired port, by which it is woken: `00:1b:21:0a:0b:0c`.
-    pub mac: String,
-    /// Its address, by which it is told what to do.
-    pub address: IpAddr,
-    /// The building that it stands in.
-    pub building: String,
-    /// The room.
-    pub room: String,
-    /// What its firmware calls it: `OptiPlex 7010`.
-    pub model: Option<String>,
 }
 
 /// `[tracker]` in seedctl.ini.

@@ -10,8 +10,8 @@ use manifest::InfoHash;
 use serde::Deserialize;
 
 use super::samples::{Seconds, parse_time};
-use crate::hosts::is_host_name;
 use crate::report::campaign::State;
+use campus::hosts::is_host_name;
 
 /// The most of a file.
 const FILE_MAX_BYTES: u64 = 16 << 20;

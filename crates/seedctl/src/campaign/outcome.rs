@@ -9,8 +9,7 @@ use super::diagnosis;
 use super::machines::{Said, Transferred};
 use super::samples::{Announced, Samples, Seconds, time};
 use crate::report::campaign::{Building, Campaign, Curve, Curves, Machine, Room, State, Sum};
-use crate::request;
-use campus::Role;
+use campus::{Role, hosts};
 
 /// The points of a curve, as many as a page can show.
 const POINTS: usize = 240;
@@ -26,7 +25,7 @@ pub fn campaign(
     base: Base,
     samples: &Samples,
     said: BTreeMap<String, Said>,
-    listed: Vec<(String, request::Machine)>,
+    listed: Vec<(String, hosts::Machine)>,
     mut missing: Vec<Missing>,
 ) -> Campaign {
     let start = samples.span.map(|(first, _)| first);
@@ -84,9 +83,9 @@ impl std::ops::Deref for Known {
 }
 
 /// All that announced themselves, and all that were told to. By building, room and name.
-fn machines(samples: &Samples, mut said: BTreeMap<String, Said>, listed: Vec<(String, request::Machine)>) -> Vec<Known> {
+fn machines(samples: &Samples, mut said: BTreeMap<String, Said>, listed: Vec<(String, hosts::Machine)>) -> Vec<Known> {
     let names: BTreeMap<_, _> = listed.iter().map(|(name, machine)| (machine.address, name.clone())).collect();
-    let listed: BTreeMap<String, request::Machine> = listed.into_iter().collect();
+    let listed: BTreeMap<String, hosts::Machine> = listed.into_iter().collect();
     let mut machines = Vec::new();
     let name_of = |address| names.get(address).cloned().unwrap_or_else(|| address.to_string());
     for (address, announced) in &samples.hosts {
@@ -103,7 +102,7 @@ fn machines(samples: &Samples, mut said: BTreeMap<String, Said>, listed: Vec<(St
     machines
 }
 
-fn known(name: String, listed: Option<&request::Machine>, announced: Option<&Announced>, said: Said, samples: &Samples) -> Known {
+fn known(name: String, listed: Option<&hosts::Machine>, announced: Option<&Announced>, said: Said, samples: &Samples) -> Known {
     let state = match said.state {
         Some(state) => state,
         None if announced.is_some_and(|announced| announced.complete.is_some()) => State::Complete,
