@@ -89,7 +89,7 @@ impl Drop for KilledOnDrop {
 }
 
 /// `[cctk]` and a line for each setting; those that cannot be set stand behind a semicolon.
-fn parse(text: &str) -> Vec<(String, String)> {
+pub fn parse(text: &str) -> Vec<(String, String)> {
     let setting = |line: &str| {
         let (name, value) = line.trim().trim_start_matches(';').split_once('=')?;
         let (name, value) = (name.trim(), value.trim());

@@ -79,7 +79,7 @@ pub fn intrusion(machine: &Machine, attributes: &[Attribute], chassis: &mut Chas
 }
 
 /// What Dell's firmware says of the switch. `TripReset` is what is written to reset it, and never written here.
-fn opened(status: &str) -> Option<bool> {
+pub fn opened(status: &str) -> Option<bool> {
     let status: String = status.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
     match status.as_str() {
         "tripped" | "dooropen" => Some(true),

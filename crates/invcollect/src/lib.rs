@@ -3,7 +3,7 @@
 //! `collect` reads what the kernel and the firmware say of this machine, starts no process for it, and prints the section `host`.
 //! What is not known is absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
 //! (`accept`) and tells each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
-//! `push` brings it all to the collector, and loses nothing on the way.
+//! `push` brings it all to the collector, and loses nothing on the way; `fleet` tells technicians what it received.
 
 mod backlog;
 mod baseline;
@@ -21,6 +21,7 @@ mod event_log;
 mod facts;
 mod filesystems;
 mod firmware;
+mod fleet;
 mod glpi;
 mod guest;
 mod interfaces;
@@ -54,6 +55,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     match arguments.command {
         Command::Collect(options) => collect::collect(common, &options),
+        Command::Push(options) => push::push(common, pipe, &options),
+        Command::Fleet(options) => fleet::fleet(common, pipe, &options),
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
         Command::Accept { dry_run } => changes::accept(common, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, &file, dry_run),

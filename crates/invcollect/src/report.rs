@@ -3,6 +3,7 @@
 //! What is not known is absent, and where it matters `missing` says why. Lists are never missing.
 
 mod event;
+pub mod fleet;
 mod host;
 pub mod metrics;
 mod pushed;

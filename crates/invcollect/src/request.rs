@@ -1,8 +1,10 @@
 //! What comes in: the command line and invcollect.ini.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jsonpipe::Common;
 use serde::Deserialize;
 
@@ -92,6 +94,108 @@ refused. Writes the section push.
 Example: what cron runs
   invcollect changes >/dev/null; invcollect push --spread >/dev/null")]
     Push(Push),
+    /// Tell technicians what the reports say that a collector received
+    #[command(after_help = "\
+Reads no document: standard input is left alone. DIR is the collector's store.
+Writes the section fleet: what somebody has to visit, what can be done from a
+desk, and every room and machine. A report whose signature is not by the key
+that its host is enrolled with is not believed, and counted.
+
+Example: what is to be done today, as a page
+  invcollect fleet /var/lib/labtools/collector --html today.html >/dev/null")]
+    Fleet(Fleet),
+}
+
+/// The flags of `fleet`.
+#[derive(Debug, Args)]
+pub struct Fleet {
+    /// The collector's store, /var/lib/labtools/collector
+    #[arg(value_name = "DIR")]
+    pub store: PathBuf,
+    /// Only the machines in this room
+    #[arg(long, value_name = "ROOM")]
+    pub room: Option<String>,
+    /// Only the machines in this building
+    #[arg(long, value_name = "BUILDING")]
+    pub building: Option<String>,
+    /// From this time on, or from so long ago: 7days (30days without it)
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// For so long, 1h or 7days; until now without it
+    #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
+    pub period: Option<Duration>,
+    /// Draw what was received in that time, as the Prometheus at URL says
+    #[arg(long, value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// Draw a line for each LABEL
+    #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
+    pub by: Label,
+    /// What wake-lab printed
+    #[arg(long, value_name = "FILE")]
+    pub wake: Option<PathBuf>,
+    /// The manifest of an image that machines should have; its signature is
+    /// beside it, named .sig
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Vec<PathBuf>,
+    /// Write a page to FILE
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// When a period begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// At a time.
+    At(SystemTime),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl Since {
+    fn parse(text: &str) -> Result<Since, String> {
+        humantime::parse_rfc3339(text).map(Since::At).or_else(|_| humantime::parse_duration(text).map(Since::Ago)).map_err(|_| {
+            "neither a time, 2026-11-23T00:00:00Z, nor how long ago, 7days".into()
+        })
+    }
+}
+
+/// A label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Label {
+    /// Each campus.
+    Campus,
+    /// Each building.
+    Building,
+    /// Each room.
+    Room,
+    /// Each computer.
+    Host,
+    /// Each interface of each computer.
+    Interface,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Label::Campus => "campus",
+            Label::Building => "building",
+            Label::Room => "room",
+            Label::Host => "host",
+            Label::Interface => "interface",
+        })
+    }
+}
+
+/// `[model.NAME]` in models.ini, as vm-passthrough(8) reads it.
+#[derive(Debug, Default, Deserialize)]
+pub struct Model {
+    /// The PCI addresses of what guests get: `0000:00:02.0`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// The guest's memory; of no use here.
+    pub memory: Option<String>,
+    /// The guest's cores; of no use here.
+    pub cores: Option<String>,
 }
 
 /// The flags of `push`.

@@ -1,0 +1,341 @@
+//! `invcollect fleet`: what the reports of all machines say together, for technicians.
+//!
+//! Hosts are read one by one, two or more at a time, and of each only its newest report and its hours stay in memory. Whatever a
+//! report says, it says of its own machine alone: it is signed by the key that this host is enrolled with, or it is not believed.
+
+mod chart;
+mod duplicates;
+mod findings;
+mod history;
+mod page;
+mod reported;
+mod rooms;
+mod roster;
+mod store;
+mod text;
+mod time;
+mod traffic;
+mod versions;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use jiff::tz::TimeZone;
+use jsonpipe::{Answer, Common, Document, Exit, Missing, Pipe, atomic};
+use serde::Deserialize;
+
+use crate::report::fleet::{Event, Finding, Fleet, Machine, Reason, Rejected, What};
+use crate::request::{self, Since};
+use history::Told;
+use reported::Snapshot;
+use roster::Roster;
+use store::{Heard, Source};
+use time::Seconds;
+
+/// Long enough for hours of the week to repeat.
+const PERIOD: Duration = Duration::from_secs(30 * 86400);
+/// More are on nobody's list of today.
+const EVENTS_MAX: usize = 1000;
+
+/// The period that is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+struct Period {
+    since: Seconds,
+    until: Seconds,
+}
+
+/// A machine, as far as it is known.
+#[derive(Debug, Default)]
+struct Known {
+    machine: Machine,
+    told: Told,
+    snapshot: Snapshot,
+    disk_grown_bytes: i64,
+    expected_memory_bytes: Option<u64>,
+    rejected: BTreeMap<Reason, (u64, Seconds)>,
+    heard: Heard,
+}
+
+/// The section `wake` of wake-lab, as far as it is needed here.
+#[derive(Deserialize)]
+struct Wake {
+    hosts: Vec<Woken>,
+}
+
+#[derive(Deserialize)]
+struct Woken {
+    name: String,
+    state: String,
+    #[serde(default)]
+    likely: Vec<String>,
+}
+
+/// `invcollect fleet`: status 66 when the store or a named file is not there, 65 when a named file is not what it should be, 78 when a
+/// configuration file is not right. A Prometheus that does not answer is in `missing`: the rest is as good without it.
+pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::Result<Answer> {
+    let period = period(options, SystemTime::now())?;
+    let mut missing = Vec::new();
+    let roster = Roster::read(common, options, &mut missing)?;
+    let wake = options.wake.as_deref().map(wake).transpose()?;
+    let sources = store::list(&options.store, &common.config("collector/keys"))?;
+    let heard = read(&sources, period)?;
+
+    let zone = TimeZone::system();
+    let mut fleet = Fleet {
+        since: time::text(period.since),
+        until: time::text(period.until),
+        time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+        ..Fleet::default()
+    };
+    let mut machines = known(heard, &roster, period);
+    // Two ids can be in two rooms: who is whom is looked at before rooms are chosen.
+    fleet.duplicates = duplicates::duplicates(&machines);
+    let wanted = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
+    machines.retain(|known| wanted(&options.building, &known.machine.building) && wanted(&options.room, &known.machine.room));
+    if machines.is_empty() && (options.building.is_some() || options.room.is_some()) {
+        return Err(Exit::NoInput.error("choosing machines: there is none like this"));
+    }
+    let ids: Vec<&str> = machines.iter().filter_map(|known| known.machine.id.as_deref()).collect();
+    fleet.duplicates.retain(|duplicate| duplicate.ids.iter().any(|id| ids.contains(&&**id)));
+
+    fleet.versions = versions::versions(&machines, &roster);
+    fleet.software = versions::software(&machines);
+    fleet.rooms = rooms::rooms(&machines, &rooms::Week::new(period, &zone));
+    let mut slow = Vec::new();
+    if let Some(url) = &options.prometheus {
+        match traffic::ask(url, options, period) {
+            Ok((traffic, found)) => {
+                fleet.traffic = Some(traffic);
+                slow = found;
+            }
+            Err(error) if Exit::of(&error) == Exit::Usage => return Err(error),
+            Err(error) => {
+                pipe.warn(format_args!("{error:#}"));
+                missing.push(Missing { key: "traffic".into(), reason: format!("{error:#}") });
+            }
+        }
+    }
+    let found = found(&machines, &fleet, &roster, period, wake, slow);
+    (fleet.visit, fleet.remote) = found.into_iter().partition(|finding: &Finding| finding.what.is_visit());
+    sum(&mut fleet, &machines);
+    fleet.machines = machines.into_iter().map(|known| known.machine).collect();
+    fleet.missing = missing;
+
+    if let Some(path) = &options.html {
+        atomic::write(path, 0o644, |file| file.write_all(page::page(&fleet, &zone).as_bytes()))?;
+    }
+    let mut document = Document::default();
+    document.set("fleet", &fleet)?;
+    Ok(Answer::yes(document))
+}
+
+fn period(options: &request::Fleet, now: SystemTime) -> anyhow::Result<Period> {
+    let ago = |ago: Duration| now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+    let since = match (options.since, options.period) {
+        (Some(Since::At(time)), _) => time,
+        (Some(Since::Ago(length)), _) | (None, Some(length)) => ago(length),
+        (None, None) => ago(PERIOD),
+    };
+    let until = options.period.map_or(now, |length| since.checked_add(length).unwrap_or(now)).min(now);
+    let period = Period { since: time::of(since), until: time::of(until) };
+    if period.since < period.until { Ok(period) } else { Err(Exit::Usage.error("--since: the period is empty, or all in the future")) }
+}
+
+fn wake(path: &std::path::Path) -> anyhow::Result<Wake> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| jsonpipe::io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
+    let read = Document::parse(&text, "wake").and_then(|document| document.require("wake"));
+    read.map_err(|error| error.context(path.display().to_string()))
+}
+
+/// Reads all hosts, as many at a time as there are processors.
+fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
+    let next = AtomicUsize::new(0);
+    let all: Mutex<Vec<(usize, anyhow::Result<Heard>)>> = Mutex::new(Vec::with_capacity(sources.len()));
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(source) = sources.get(index) else { break };
+            let heard = source.read(period.since, period.until);
+            if let Ok(mut all) = all.lock() {
+                all.push((index, heard));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let mut all = all.into_inner().map_err(|_| Exit::Software.error("reading the reports: a reader failed"))?;
+    all.sort_by_key(|(index, _)| *index);
+    all.into_iter().map(|(_, heard)| heard).collect()
+}
+
+/// The machines of hosts.ini and those that reported, by building, room and name.
+fn known(heard: Vec<Heard>, roster: &Roster, period: Period) -> Vec<Known> {
+    let mut absent: Vec<bool> = vec![true; roster.machines.len()];
+    let mut machines = Vec::with_capacity(heard.len());
+    for heard in heard {
+        // A clone has the name and the room of its original; both stand in the table.
+        let listed = roster.find(&heard.newest);
+        if let Some(absent) = listed.filter(|_| heard.last.is_some()).and_then(|index| absent.get_mut(index)) {
+            *absent = false;
+        }
+        machines.push(one(heard, listed.and_then(|index| roster.machines.get(index)), roster, period));
+    }
+    for (entry, _) in roster.machines.iter().zip(absent).filter(|(_, absent)| *absent) {
+        machines.push(one(Heard::default(), Some(entry), roster, period));
+    }
+    let key = |known: &Known| {
+        let machine = &known.machine;
+        (machine.building.clone(), machine.room.clone(), machine.name.clone(), machine.id.clone())
+    };
+    machines.sort_by_cached_key(key);
+    machines
+}
+
+fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, roster: &Roster, period: Period) -> Known {
+    let snapshot = std::mem::take(&mut heard.newest);
+    let told = std::mem::take(&mut heard.history).told(period.since, period.until);
+    let place = snapshot.place.as_ref();
+    let id = (!heard.id.is_empty()).then(|| heard.id.clone());
+    let name = listed.map(|(name, _)| name.clone()).or_else(|| snapshot.hostname.clone()).or_else(|| id.clone());
+    let model = snapshot.system.model.clone().or_else(|| listed.and_then(|(_, machine)| machine.model.clone()));
+    let disk_use = snapshot.disk_use();
+    let hardware = || snapshot.interfaces.iter().filter(|interface| interface.hardware);
+    let wired = hardware().filter(|interface| !interface.wireless && interface.carrier == Some(true));
+    let sum = |values: Vec<Option<u64>>| values.into_iter().flatten().reduce(u64::saturating_add);
+    let memory = &snapshot.memory;
+    let known = id.is_some() && heard.last.is_some();
+    let disks = if heard.signed { snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64 } else { text::disks(&snapshot) };
+    let machine = Machine {
+        name: name.unwrap_or_default(),
+        campus: place.map(|place| place.campus.clone()),
+        building: listed.map(|(_, machine)| machine.building.clone()).or_else(|| Some(place?.building.clone())).unwrap_or_default(),
+        room: listed.map(|(_, machine)| machine.room.clone()).or_else(|| Some(place?.room.clone())).unwrap_or_default(),
+        listed: listed.is_some(),
+        signed: heard.signed,
+        heard_at: heard.last.map(time::text),
+        silent_seconds: heard.last.map(|last| u64::try_from(period.until - last).unwrap_or(0)),
+        reports: heard.sum.reports,
+        on_seconds: time::length(&told.on),
+        use_seconds: time::length(&told.used),
+        clock_ahead_seconds: told.clock_ahead,
+        model,
+        serial: snapshot.system.serial.clone(),
+        image: snapshot.image.as_ref().and_then(|image| image.version),
+        bases: snapshot.bases.iter().map(|base| (base.name.clone(), base.generation)).collect(),
+        memory_bytes: memory.installed_bytes.or(memory.usable_bytes),
+        memory_used_bytes: memory.usable_bytes.zip(memory.available_bytes).map(|(usable, available)| usable.saturating_sub(available)),
+        disks: known.then_some(disks),
+        disk_bytes: disk_use.map(|(total, _)| total),
+        disk_used_bytes: disk_use.map(|(_, used)| used),
+        addresses: hardware().flat_map(|interface| interface.addresses.iter().cloned()).collect(),
+        gateways: snapshot
+            .routes
+            .iter()
+            .filter(|route| matches!(&*route.destination, "0.0.0.0/0" | "::/0"))
+            .filter_map(|route| route.gateway.clone())
+            .collect(),
+        received_bytes: sum(hardware().map(|interface| interface.received_bytes).collect()),
+        sent_bytes: sum(hardware().map(|interface| interface.sent_bytes).collect()),
+        link_bits_per_second: wired.filter_map(|interface| interface.speed_bits_per_second).max(),
+        ssid: snapshot.interfaces.iter().find_map(|interface| interface.station.as_ref()?.ssid.clone()),
+        opened: snapshot.chassis.opened,
+        id,
+    };
+    let grown = heard.disk_used_at_first.zip(machine.disk_used_bytes).map(|(first, last)| i128::from(last) - i128::from(first));
+    Known {
+        disk_grown_bytes: grown.and_then(|grown| i64::try_from(grown).ok()).unwrap_or(0),
+        expected_memory_bytes: roster.memory_bytes(machine.model.as_deref(), &snapshot),
+        rejected: std::mem::take(&mut heard.rejected),
+        machine,
+        told,
+        snapshot,
+        heard,
+    }
+}
+
+/// Everything that is to be done, by room.
+fn found(
+    machines: &[Known],
+    fleet: &Fleet,
+    roster: &Roster,
+    period: Period,
+    wake: Option<Wake>,
+    slow: Vec<traffic::Slow>,
+) -> Vec<Finding> {
+    let speeds = usual_speeds(machines);
+    let mut found = Vec::new();
+    for known in machines {
+        let usual = speeds.get(&(&*known.machine.building, &*known.machine.room)).copied();
+        found.extend(findings::of_machine(known, roster, period, usual));
+    }
+    let by_id = machines.iter().filter_map(|known| Some((known.machine.id.as_deref()?, &known.machine))).collect();
+    found.extend(findings::of_duplicates(&fleet.duplicates, &by_id));
+    found.extend(findings::of_versions(&fleet.versions, machines));
+    let by_name = |name: &str| machines.iter().find(|known| known.machine.name == name);
+    for slow in slow {
+        if let Some(known) = by_name(&slow.host) {
+            found.push(findings::slow_receive(&known.machine, &slow));
+        }
+    }
+    for woken in wake.into_iter().flat_map(|wake| wake.hosts).filter(|woken| woken.state != "awake") {
+        if let Some(known) = by_name(&woken.name) {
+            // Why it is silent is better known by this.
+            found.retain(|finding| finding.what != What::Silent || finding.host != woken.name);
+            found.push(findings::not_woken(&known.machine, &woken.state, woken.likely));
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// The speed that most wired links of a room have, where there are a few.
+fn usual_speeds(machines: &[Known]) -> BTreeMap<(&str, &str), u64> {
+    let mut speeds: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
+    for Known { machine, .. } in machines {
+        speeds.entry((&machine.building, &machine.room)).or_default().extend(machine.link_bits_per_second);
+    }
+    let median = |mut speeds: Vec<u64>| {
+        speeds.sort_unstable();
+        speeds.get(speeds.len() / 2).copied().filter(|_| speeds.len() >= 3)
+    };
+    speeds.into_iter().filter_map(|(room, speeds)| Some((room, median(speeds)?))).collect()
+}
+
+/// What was read, told and rejected.
+fn sum(fleet: &mut Fleet, machines: &[Known]) {
+    for Known { machine, heard, rejected, .. } in machines {
+        let read = &mut fleet.read;
+        read.reports += heard.sum.reports;
+        read.rejected_reports += heard.sum.rejected_reports;
+        read.dropped_reports = read.dropped_reports.saturating_add(heard.sum.dropped_reports);
+        read.bytes += heard.sum.bytes;
+        fleet.events_left_out += heard.events_left_out;
+        fleet.events.extend(heard.events.iter().map(|event| Event {
+            at: event.timestamp.clone(),
+            building: machine.building.clone(),
+            room: machine.room.clone(),
+            host: machine.name.clone(),
+            action: event.event.action.clone(),
+            message: event.message.clone(),
+            id: event.event.id.clone(),
+        }));
+        fleet.rejected.extend(rejected.iter().map(|(reason, (reports, last))| Rejected {
+            id: heard.id.clone(),
+            reason: *reason,
+            reports: *reports,
+            last_at: time::text(*last),
+        }));
+    }
+    fleet.events.sort_by(|a, b| b.cmp(a));
+    fleet.events_left_out += fleet.events.len().saturating_sub(EVENTS_MAX) as u64;
+    fleet.events.truncate(EVENTS_MAX);
+}

@@ -1,0 +1,323 @@
+//! What is to be done: `visit`, somebody has to go there; `remote`, it can be done from a desk. The words are those of the alerts of
+//! the collector's Prometheus, as far as both know the same.
+
+use std::collections::BTreeMap;
+
+use super::reported::Snapshot;
+use super::roster::Roster;
+use super::time::{self, Seconds};
+use super::traffic::Slow;
+use super::{Known, Period};
+use crate::report::fleet::{Duplicate, DuplicateKind, Finding, Machine, Reason, Version, What};
+use crate::report::{Action, Part};
+
+/// Machines are switched off at night and on weekends; nobody switches one off for three days in the term.
+const SILENT: Seconds = 3 * 86400;
+/// In use of a file system.
+const FULL_PERCENT: u64 = 90;
+/// A guest that failed longer ago is no longer of today.
+const FAILED_DAYS: Seconds = 86400;
+/// PCI class of graphics cards.
+const DISPLAY: &str = "03";
+/// The three causes of a slow link (thesis, 5.4).
+const SLOW_LINK: [&str; 3] = ["a damaged cable", "a bad wall point", "a bad port of the switch"];
+const TRY_CABLE: &str = "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
+
+impl What {
+    /// Whether somebody has to go there.
+    pub fn is_visit(self) -> bool {
+        match self {
+            What::CaseOpened
+            | What::HardwareChanged
+            | What::NotWoken
+            | What::Silent
+            | What::MemoryMissing
+            | What::DiskFaulty
+            | What::SlowLink
+            | What::SlowReceive
+            | What::WirelessOnly
+            | What::WeakBattery
+            | What::UnfitDevices => true,
+            What::Duplicate
+            | What::RejectedReports
+            | What::ClockSkewed
+            | What::GuestFailed
+            | What::FilesystemBad
+            | What::Behind
+            | What::Accept
+            | What::Unlisted => false,
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            What::CaseOpened => {
+                "Look what is missing inside, close the case, reset the switch in the firmware, then invcollect accept."
+            }
+            What::HardwareChanged => "Look for it, replace what has failed. If it was meant to go, invcollect accept.",
+            What::NotWoken | What::Silent => "Look at its power and network cables, and whether it stopped in POST.",
+            What::MemoryMissing => {
+                "Look into the slots; put in what is missing. If the model never had it, correct invcollect.ini."
+            }
+            What::DiskFaulty => "Replace its cable, then the disk.",
+            What::SlowLink | What::SlowReceive => TRY_CABLE,
+            What::WirelessOnly => "Plug the network cable in, or replace it; then try the wall point and the port of the switch.",
+            What::WeakBattery => "Replace the battery on the board, and set the clock in the firmware.",
+            What::UnfitDevices => "Take the card out, or replace the machine; if the model is like that, correct models.ini.",
+            What::Duplicate => {
+                "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer."
+            }
+            What::RejectedReports => "See whether its key was replaced, and enroll it anew; else find out who sends this.",
+            What::ClockSkewed => "See whether its time service runs and reaches a server.",
+            What::GuestFailed => "Give the guest less memory, or more processes (vm-passthrough), and see what else runs there.",
+            What::FilesystemBad => "Make room on it, or see whether its server answers.",
+            What::Behind => "Distribute or update once more when it is on.",
+            What::Accept => "If that was meant, invcollect accept.",
+            What::Unlisted => "Write it into hosts.ini, or find out what it is.",
+        }
+    }
+}
+
+/// A finding about a machine.
+pub fn finding(machine: &Machine, what: What, seen: String, likely: &[&str]) -> Finding {
+    Finding {
+        building: machine.building.clone(),
+        room: machine.room.clone(),
+        what,
+        host: machine.name.clone(),
+        seen,
+        likely: likely.iter().map(|&cause| cause.to_owned()).collect(),
+        advice: what.advice(),
+    }
+}
+
+/// What a machine's own reports say.
+pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: Option<u64>) -> Vec<Finding> {
+    let Known { machine, snapshot, .. } = known;
+    let mut found = Vec::new();
+    let mut add = |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
+    match machine.silent_seconds {
+        None => add(What::Silent, "it never reported".into(), &["it was not installed, or not enrolled", "it is off, or without network"]),
+        Some(silent) if silent > SILENT as u64 => {
+            let seen = format!("silent for {} days", silent / 86400);
+            add(What::Silent, seen, &["it is off, or without network", "it stopped in its firmware: a weak BIOS battery"]);
+        }
+        Some(_) => {}
+    }
+    if !machine.listed && !roster.machines.is_empty() {
+        add(What::Unlisted, "it reports, and hosts.ini does not have it".into(), &[]);
+    }
+    if let Some(ahead) = machine.clock_ahead_seconds {
+        let (by, way) = (span(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
+        add(What::ClockSkewed, format!("its clock is {by} {way}"), &["its time service", "a weak battery on the board"]);
+    }
+    for (reason, (reports, _)) in known.rejected.iter().filter(|(reason, _)| **reason != Reason::UnsignedText) {
+        add(What::RejectedReports, format!("{reports} reports are not believed: {}", reason.words()), &[]);
+    }
+    let mut add_all = |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));
+    add_all(hardware(snapshot));
+    add_all(links(snapshot, usual_speed));
+    add_all(devices(snapshot, machine.model.as_deref(), roster));
+    add_all(running(snapshot, period));
+    if let Some((has, expected)) = known.snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
+        && has < expected
+    {
+        let seen = format!("{} of memory, and it left the factory with {}", gib(has), gib(expected));
+        add(What::MemoryMissing, seen, &["a module was taken out, or has failed"]);
+    }
+    found
+}
+
+/// What changed since the accepted baseline, and was not accepted.
+fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])> {
+    let mut found: Vec<(What, String, &[&str])> = Vec::new();
+    if snapshot.chassis.opened == Some(true) {
+        found.push((What::CaseOpened, "the case was opened".into(), &[]));
+    }
+    for change in &snapshot.changes {
+        let about = &change.about;
+        let state = match (&about.before, &about.after) {
+            (Some(before), Some(after)) => format!(": {before}, now {after}"),
+            (Some(one), None) | (None, Some(one)) => format!(": {one}"),
+            (None, None) => String::new(),
+        };
+        let what = match (about.part, about.action) {
+            (Part::Chassis, _) => continue,
+            (Part::Link, Action::Degraded | Action::Removed) => What::SlowLink,
+            (Part::Disk, Action::Degraded) => What::DiskFaulty,
+            (_, Action::Removed | Action::Degraded | Action::Opened) | (Part::Processor, Action::Replaced) => What::HardwareChanged,
+            (_, Action::Added | Action::Replaced) => What::Accept,
+        };
+        let likely: &[&str] = if what == What::SlowLink { &SLOW_LINK } else { &[] };
+        let seen = format!("{} {}, {}{state}", about.part.word(), about.action.word(), about.subject);
+        found.push((what, seen, likely));
+    }
+    for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false)) {
+        if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
+            found.push((What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[]));
+        }
+    }
+    if snapshot.boot.clock_before_image == Some(true) {
+        let seen = "at boot the clock was older than the system that it booted".into();
+        found.push((What::WeakBattery, seen, &["a weak battery on the board; one day it stops in POST"]));
+    }
+    found
+}
+
+/// Slower than both ends offer, or, where the other end does not say, than is usual in the room.
+fn links(snapshot: &Snapshot, usual_speed: Option<u64>) -> Vec<(What, String, &'static [&'static str])> {
+    let told = snapshot.changes.iter().any(|change| change.about.part == Part::Link);
+    let mut found: Vec<(What, String, &[&str])> = Vec::new();
+    for interface in snapshot.interfaces.iter().filter(|interface| interface.is_wired() && interface.carrier == Some(true)) {
+        let best = interface.best_speed_bits_per_second.or(usual_speed);
+        if let Some((speed, best)) = interface.speed_bits_per_second.zip(best)
+            && speed < best
+            && !told
+        {
+            let seen = format!("{} runs at {} Mb/s, and could at {}", interface.name, speed / 1_000_000, best / 1_000_000);
+            found.push((What::SlowLink, seen, &SLOW_LINK));
+        }
+    }
+    let mut wired = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).peekable();
+    let on_air = snapshot.interfaces.iter().any(|interface| interface.wireless && interface.carrier == Some(true));
+    if on_air && wired.peek().is_some() && wired.all(|interface| interface.carrier == Some(false)) {
+        let seen = "on wireless, and its wired port has no link".into();
+        found.push((What::WirelessOnly, seen, &["its cable is not plugged in, or damaged", SLOW_LINK[1], SLOW_LINK[2]]));
+    }
+    found
+}
+
+/// What guests are to get and is not there, and a graphics card that they do not get (thesis, 5.4: an external one did not fit).
+fn devices(snapshot: &Snapshot, model: Option<&str>, roster: &Roster) -> Vec<(What, String, &'static [&'static str])> {
+    let Some((model, wanted)) = model.and_then(|model| Some((model, roster.devices.get(model)?))) else { return Vec::new() };
+    if snapshot.devices.is_empty() {
+        return Vec::new(); // not reported
+    }
+    let mut found: Vec<(What, String, &[&str])> = Vec::new();
+    for address in wanted {
+        if !snapshot.devices.iter().any(|device| device.address == *address) {
+            let seen = format!("no PCI device at {address}, which [model.{model}] hands to guests");
+            found.push((What::UnfitDevices, seen, &["switched off in the firmware", "a card that was taken out"]));
+        }
+    }
+    for device in snapshot.devices.iter().filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address)) {
+        let seen = format!("graphics card {} at {}, which [model.{model}] does not hand to guests", device.id, device.address);
+        found.push((What::UnfitDevices, seen, &["a card that was added"]));
+    }
+    found
+}
+
+fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [&'static str])> {
+    let mut found: Vec<(What, String, &[&str])> = Vec::new();
+    for failure in &snapshot.guest_failures {
+        if time::parse(&failure.at).is_some_and(|at| at > period.until - FAILED_DAYS) {
+            let (why, likely): (_, &[&str]) = match &*failure.cause {
+                "memory" => ("the kernel killed a guest for want of memory", &["the profile gives the guest too much"]),
+                "threads" => ("a guest could start no more threads", &["the limit of processes of its control group"]),
+                _ => ("a guest died", &[]),
+            };
+            found.push((What::GuestFailed, why.to_owned(), likely));
+        }
+    }
+    for filesystem in &snapshot.filesystems {
+        if filesystem.hanging {
+            found.push((What::FilesystemBad, format!("{} does not answer", filesystem.path), &["its server"]));
+        }
+        let (Some(used), Some(available)) = (filesystem.used_bytes, filesystem.available_bytes) else { continue };
+        let percent = used.saturating_mul(100).checked_div(used.saturating_add(available)).unwrap_or(0);
+        if percent >= FULL_PERCENT && !filesystem.read_only {
+            found.push((What::FilesystemBad, format!("{} is {percent} % full", filesystem.path), &[]));
+        }
+    }
+    found
+}
+
+/// The machines that say that they are another.
+pub fn of_duplicates(duplicates: &[Duplicate], machines: &BTreeMap<&str, &Machine>) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for duplicate in duplicates {
+        let boards = duplicate.boards.join(", ");
+        for id in &duplicate.ids {
+            let Some(machine) = machines.get(&**id) else { continue };
+            let others: Vec<_> = duplicate.hosts.iter().filter(|host| **host != machine.name).cloned().collect();
+            let others = others.join(", ");
+            let seen = match duplicate.kind {
+                DuplicateKind::OneIdTwoMachines => format!("two machines report as {id} by turns: {boards}"),
+                DuplicateKind::OneBoardTwoIds => format!("its board ({boards}) also reports as {others}"),
+                DuplicateKind::OneNameTwoIds => format!("{id} and another id say to be this machine"),
+                DuplicateKind::Reinstalled => format!("its board ({boards}) was or is {others}, too, one after the other: installed anew"),
+                DuplicateKind::BoardExchanged => format!("its board was exchanged: {boards}"),
+            };
+            let what = if duplicate.kind == DuplicateKind::BoardExchanged { What::Accept } else { What::Duplicate };
+            found.push(finding(machine, what, seen, &[]));
+        }
+    }
+    found
+}
+
+/// The machines that have an older image or base.
+pub fn of_versions(versions: &[Version], machines: &[Known]) -> Vec<Finding> {
+    let by_name: BTreeMap<&str, &Machine> = machines.iter().map(|known| (&*known.machine.name, &known.machine)).collect();
+    let mut found = Vec::new();
+    for version in versions {
+        for behind in &version.behind {
+            let Some(machine) = by_name.get(&*behind.host) else { continue };
+            let what = match (version.kind, &version.name) {
+                ("base", Some(name)) => format!("base {name}"),
+                (kind, _) => format!("host {kind}"),
+            };
+            found.push(finding(machine, What::Behind, format!("{what}: {}, the newest is {}", behind.has, version.newest), &[]));
+        }
+    }
+    found
+}
+
+/// A machine that receives slowly, and its room does not.
+pub fn slow_receive(machine: &Machine, slow: &Slow) -> Finding {
+    let rate = |rate: u64| format!("{:.1} MB/s", rate as f64 / 1e6);
+    let seen = format!("received {} while its room had {}, since {}", rate(slow.rate), rate(slow.others), time::text(slow.since));
+    let on_air = machine.ssid.is_some() && machine.link_bits_per_second.is_none();
+    let likely: &[&str] = if on_air { &["a weak wireless signal"] } else { &SLOW_LINK };
+    finding(machine, What::SlowReceive, seen, likely)
+}
+
+/// A machine that wake-lab could not wake.
+pub fn not_woken(machine: &Machine, state: &str, likely: Vec<String>) -> Finding {
+    let seen = match state {
+        "no_link" => "it was woken, and nothing is on the wire",
+        "no_ping" => "it was woken, and does not answer to ping",
+        "no_agent" => "it was woken, and does not answer to ssh",
+        _ => "it was woken, and did not come",
+    };
+    Finding { likely, ..finding(machine, What::NotWoken, seen.into(), &[]) }
+}
+
+impl Reason {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::NotEnrolled => "no key is enrolled for it",
+            Reason::WrongSignature => "not signed by the enrolled key",
+            Reason::WrongPlace => "they are of another host, or another place in the order",
+            Reason::Damaged => "cut off, or changed",
+            Reason::NotUnderstood => "they say nothing that is understood",
+            Reason::UnsignedText => "texts, of a host that signs",
+        }
+    }
+}
+
+fn gib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10).saturating_add(1 << 29) >> 30;
+    if tenths % 10 == 0 { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
+}
+
+/// How long, in its largest unit.
+pub fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..120 => (seconds, "second"),
+        120..7200 => (seconds / 60, "minute"),
+        7200..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}

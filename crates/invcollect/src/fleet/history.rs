@@ -1,0 +1,286 @@
+//! When a machine was on and in use, whether its clock is right, and whether it is one machine: what its reports say one after the
+//! other. Of each report only this is kept, so a machine takes some kilobytes, however long the period.
+//!
+//! A boot is placed in time by the machine's clock, unless that is wrong; then by the collector's, when its first report came. How
+//! long it lasted says the kernel's uptime, which no clock disturbs.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use super::reported::{Moment, System};
+use super::time::{self, Seconds};
+
+/// Reports come every quarter of an hour; with this much between two, the machine was off.
+const GAP: Seconds = 20 * 60;
+/// A clock that is wrong by more is not used.
+const CLOCK_WRONG: Seconds = 5 * 60;
+/// How many reports tell whether a clock is wrong: some of them were not late.
+const CLOCK_REPORTS: usize = 8;
+/// Who had fewer reports may just have been late with them.
+const CLOCK_REPORTS_MIN: usize = 3;
+/// A report that is older when it comes was not in the spool all the time: its clock was wrong.
+const SPOOLED_MAX: Seconds = 7 * 86400;
+
+/// What the reports of a machine said so far.
+#[derive(Debug, Default)]
+pub struct History {
+    boots: HashMap<String, Spell>,
+    guests: HashMap<String, Spell>,
+    points: Vec<(Seconds, Seconds)>,
+    late: VecDeque<Seconds>,
+    last_boot: Option<String>,
+    /// How often a boot came back after another: that is another machine.
+    boots_returned: u64,
+    boards: Vec<Board>,
+    last_board: Option<usize>,
+    boards_returned: u64,
+}
+
+/// A boot, or a guest's run.
+#[derive(Debug)]
+struct Spell {
+    /// When it began, by the machine's clock.
+    by_machine: Seconds,
+    /// The same by the collector's: not before this, and the earlier the less its reports were late.
+    by_collector: Seconds,
+    length: Seconds,
+}
+
+/// A board that reported.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// What its firmware says.
+    pub system: System,
+    /// When the first report came from it.
+    pub first: Seconds,
+    /// When the last.
+    pub last: Seconds,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// When it was on, rising, within the period.
+    pub on: Vec<(Seconds, Seconds)>,
+    /// When guests ran.
+    pub used: Vec<(Seconds, Seconds)>,
+    /// By how much its clock is ahead of the collector's.
+    pub clock_ahead: Option<Seconds>,
+    /// The boards, in the order in which they were seen first.
+    pub boards: Vec<Board>,
+    /// Whether two machines reported by turns.
+    pub is_two: bool,
+}
+
+impl History {
+    /// A snapshot that the collector received at a time; called in the order in which they came.
+    pub fn add(&mut self, received: Seconds, moment: Moment) {
+        self.board(received, moment.system);
+        let Some(at) = time::parse(&moment.collected_at) else {
+            self.point(received);
+            return;
+        };
+        if self.late.len() == CLOCK_REPORTS {
+            self.late.pop_front();
+        }
+        self.late.push_back(received - at);
+        let spell = |length: Seconds| Spell {
+            by_machine: at.saturating_sub(length),
+            by_collector: received.saturating_sub(length),
+            length,
+        };
+        let uptime = moment.boot.uptime_seconds.and_then(|uptime| Seconds::try_from(uptime).ok());
+        match (moment.boot.id, uptime) {
+            (Some(id), Some(uptime)) => {
+                if self.last_boot.as_ref().is_some_and(|last| *last != id) && self.boots.contains_key(&id) {
+                    self.boots_returned += 1;
+                }
+                add(&mut self.boots, &id, spell(uptime));
+                self.last_boot = Some(id);
+            }
+            _ => self.point(received),
+        }
+        if let Some((started_at, started)) = moment.guest.and_then(|guest| guest.started_at).and_then(|at| {
+            let seconds = time::parse(&at)?;
+            Some((at, seconds))
+        }) {
+            // A clock that was set meanwhile makes a guest neither older than its host's boot nor younger than nothing.
+            let length = at.saturating_sub(started).clamp(0, uptime.unwrap_or(Seconds::MAX));
+            add(&mut self.guests, &started_at, spell(length));
+        }
+    }
+
+    /// A report without a clock, as the thesis's text: only when it was received is known.
+    pub fn add_text(&mut self, received: Seconds, serial: Option<String>) {
+        self.board(received, System { serial, ..System::default() });
+        self.point(received);
+    }
+
+    fn point(&mut self, received: Seconds) {
+        match self.points.last_mut() {
+            Some(last) if received <= last.1.saturating_add(GAP) => last.1 = last.1.max(received),
+            _ => self.points.push((received, received)),
+        }
+    }
+
+    fn board(&mut self, received: Seconds, system: System) {
+        if system.serial.is_none() && system.uuid.is_none() {
+            return;
+        }
+        let same = |board: &Board| (&board.system.serial, &board.system.uuid) == (&system.serial, &system.uuid);
+        let index = match self.boards.iter().position(same) {
+            Some(index) => {
+                if self.last_board.is_some_and(|last| last != index) {
+                    self.boards_returned += 1;
+                }
+                index
+            }
+            None => {
+                self.boards.push(Board { system, first: received, last: received });
+                self.boards.len() - 1
+            }
+        };
+        if let Some(board) = self.boards.get_mut(index) {
+            board.last = board.last.max(received);
+        }
+        self.last_board = Some(index);
+    }
+
+    /// What they said, of a period.
+    pub fn told(self, since: Seconds, until: Seconds) -> Told {
+        // The least late of them was not late at all, so what it was late by is the clock.
+        let late = self.late.iter().min().copied();
+        let clock_ahead = late.map(|late| -late).filter(|ahead| *ahead > 60 || self.late.len() >= CLOCK_REPORTS_MIN);
+        let is_right = clock_ahead.is_none_or(|ahead| ahead.abs() <= CLOCK_WRONG);
+        let place = |spells: HashMap<String, Spell>| {
+            let placed = spells.into_values().filter_map(|spell| {
+                let late = spell.by_collector - spell.by_machine;
+                let from = if is_right && (0..=SPOOLED_MAX).contains(&late) { spell.by_machine } else { spell.by_collector };
+                time::clip((from, from.saturating_add(spell.length)), since, until)
+            });
+            time::join(placed.collect())
+        };
+        let points = self.points.into_iter().filter_map(|point| time::clip(point, since, until));
+        let mut on = place(self.boots);
+        on.extend(points);
+        Told {
+            on: time::join(on),
+            used: place(self.guests),
+            clock_ahead: clock_ahead.filter(|ahead| ahead.abs() > 60),
+            boards: self.boards,
+            // Who exchanges a board, and changes their mind, is not two machines.
+            is_two: self.boots_returned > 0 || self.boards_returned > 1,
+        }
+    }
+}
+
+fn add(spells: &mut HashMap<String, Spell>, key: &str, spell: Spell) {
+    match spells.get_mut(key) {
+        Some(known) => {
+            known.by_machine = known.by_machine.min(spell.by_machine);
+            known.by_collector = known.by_collector.min(spell.by_collector);
+            known.length = known.length.max(spell.length);
+        }
+        None => {
+            spells.insert(key.to_owned(), spell);
+        }
+    }
+}
+
+/// Boards that more than one id has: by board, the ids and when each was there.
+pub fn shared<'a>(hosts: impl Iterator<Item = (&'a str, &'a [Board])>) -> BTreeMap<String, Vec<(&'a str, &'a Board)>> {
+    let mut owners: BTreeMap<String, Vec<(&str, &Board)>> = BTreeMap::new();
+    for (id, boards) in hosts {
+        for board in boards {
+            // One of the two is enough: some firmware has no serial number, and some the same UUID everywhere.
+            let key = board.system.uuid.as_ref().map(|uuid| format!("UUID {}", uuid.to_ascii_lowercase()));
+            let Some(key) = key.or_else(|| board.system.serial.as_ref().map(|serial| format!("serial number {serial}"))) else {
+                continue;
+            };
+            owners.entry(key).or_default().push((id, board));
+        }
+    }
+    owners.retain(|_, owners| owners.iter().any(|(id, _)| *id != owners[0].0));
+    owners
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::reported::{Boot, Guest};
+
+    const DAY: Seconds = 86400;
+
+    /// Reports of one boot: the clock of the machine is ahead by `ahead`.
+    fn boot(history: &mut History, id: &str, board: &str, from: Seconds, to: Seconds, ahead: Seconds, late: Seconds) {
+        for at in (from..=to).step_by(900) {
+            let moment = Moment {
+                schema: 1,
+                collected_at: time::text(at + ahead),
+                boot: Boot { id: Some(id.into()), uptime_seconds: Some((at - from) as u64), clock_before_image: None },
+                guest: Some(Guest { started_at: Some(time::text(from + 1800 + ahead)) }).filter(|_| at >= from + 1800),
+                system: System { uuid: Some(board.into()), ..System::default() },
+            };
+            history.add(at + late, moment);
+        }
+    }
+
+    #[test]
+    fn hours_are_right_whatever_the_clock_says() {
+        for (ahead, late, expected) in [(0, 0, None), (0, 40_000, None), (30 * DAY, 2, Some(30 * DAY - 2)), (-20 * DAY, 2, Some(-20 * DAY - 2))] {
+            let mut history = History::default();
+            boot(&mut history, "b1", "u", 100 * DAY, 100 * DAY + 7200, ahead, late);
+            // One that is not late tells that the clock is right.
+            boot(&mut history, "b2", "u", 102 * DAY, 102 * DAY + 3600, ahead, late.min(2));
+            let told = history.told(90 * DAY, 110 * DAY);
+            let late = if ahead == 0 { 0 } else { 2 };
+            assert_eq!(told.on, [(100 * DAY + late, 100 * DAY + 7200 + late), (102 * DAY + late, 102 * DAY + 3600 + late)], "{ahead}");
+            assert_eq!(time::length(&told.used), 7200 - 1800 + 1800, "{ahead}");
+            assert_eq!(told.clock_ahead, expected, "{ahead}");
+            assert!(!told.is_two);
+        }
+    }
+
+    #[test]
+    fn a_period_cuts() {
+        let mut history = History::default();
+        boot(&mut history, "b", "u", 0, 10 * DAY, 0, 0);
+        assert_eq!(history.told(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
+    }
+
+    #[test]
+    fn two_machines_are_told_from_one_with_a_new_board() {
+        let one = |boots: &[(&str, &str)]| {
+            let mut history = History::default();
+            for (index, (id, board)) in boots.iter().enumerate() {
+                let from = 900 * index as Seconds;
+                boot(&mut history, id, board, from, from, 0, 1);
+            }
+            let told = history.told(0, DAY);
+            (told.is_two, told.boards.len())
+        };
+        assert_eq!(one(&[("b1", "u1"), ("b1", "u1"), ("b2", "u2"), ("b3", "u2")]), (false, 2));
+        assert_eq!(one(&[("b1", "u1"), ("b2", "u2"), ("b3", "u1")]), (false, 2), "they changed their mind");
+        assert_eq!(one(&[("b1", "u1"), ("b2", "u2"), ("b1", "u1")]), (true, 2));
+        assert_eq!(one(&[("b1", "u1"), ("b2", "u1"), ("b1", "u1")]), (true, 1), "both say the same of their boards");
+    }
+
+    #[test]
+    fn without_a_clock_reports_that_follow_each_other_are_one_spell() {
+        let mut history = History::default();
+        for at in [0, 900, 1800, 6000, 6900] {
+            history.add_text(at, Some("7XK2L42".into()));
+        }
+        assert_eq!(history.told(0, DAY).on, [(0, 1800), (6000, 6900)]);
+    }
+
+    #[test]
+    fn nonsense_is_survived() {
+        let mut history = History::default();
+        for (at, uptime, started) in [("", 0, ""), ("9999-12-31T23:59:59Z", u64::MAX, "1970-01-01T00:00:00Z"), ("1970-01-01T00:00:00Z", i64::MAX as u64, "9999-12-31T23:59:59Z")] {
+            let boot = Boot { id: Some("b".into()), uptime_seconds: Some(uptime), clock_before_image: None };
+            let guest = Some(Guest { started_at: Some(started.into()) });
+            history.add(1000, Moment { schema: 1, collected_at: at.into(), boot, guest, system: System::default() });
+        }
+        history.told(0, DAY);
+    }
+}

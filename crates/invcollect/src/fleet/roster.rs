@@ -1,0 +1,107 @@
+//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and invcollect.ini.
+
+use std::collections::{BTreeMap, HashMap};
+
+use campus::hosts;
+use jsonpipe::{Common, Exit, Missing, ini};
+use manifest::{Base, Keys, Kind, Signed};
+
+use super::reported::Snapshot;
+use crate::request::{self, Model};
+use crate::settings::Settings;
+
+/// What is expected.
+#[derive(Debug, Default)]
+pub struct Roster {
+    /// The machines of hosts.ini, in its order.
+    pub machines: Vec<(String, hosts::Machine)>,
+    by_mac: HashMap<String, usize>,
+    by_name: HashMap<String, usize>,
+    /// The PCI addresses that guests get, by model; only models that have some.
+    pub devices: BTreeMap<String, Vec<String>>,
+    memory_bytes: BTreeMap<String, u64>,
+    /// What manifests say that machines should have.
+    pub images: Vec<Expected>,
+}
+
+/// An image or a base that machines should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The name of a base; `None` for an image of the host.
+    pub base: Option<String>,
+    /// The models that it is for; empty for all.
+    pub models: Vec<String>,
+    /// Its version or generation.
+    pub version: u64,
+}
+
+impl Roster {
+    /// Reads it. What is not there is in `missing`; status 78 when a file is not right.
+    pub fn read(common: &Common, options: &request::Fleet, missing: &mut Vec<Missing>) -> anyhow::Result<Roster> {
+        let mut lacks = |key: &str, reason: &str| missing.push(Missing { key: key.into(), reason: reason.into() });
+        let machines = match hosts::read(common) {
+            Err(error) if Exit::of(&error) == Exit::NoInput => {
+                lacks("machines", "there is no hosts.ini: who never reported is not known, and rooms are as machines report them");
+                Vec::new()
+            }
+            machines => machines?,
+        };
+        let by_mac = machines.iter().enumerate().map(|(index, (_, machine))| (machine.mac.to_ascii_lowercase(), index)).collect();
+        let by_name = machines.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
+        let models = match ini::read_table::<Model>(&common.config("models.ini"), "model") {
+            Err(error) if Exit::of(&error) == Exit::NoInput => Vec::new(),
+            models => models?,
+        };
+        // As sysfs writes them; the domain may be left out.
+        let address = |text: String| if text.matches(':').count() == 1 { format!("0000:{text}") } else { text };
+        let devices = models.into_iter().filter(|(_, model)| !model.devices.is_empty()).map(|(name, model)| {
+            (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect())
+        });
+        let expected = Settings::read(common)?.expected.into_iter();
+        Ok(Roster {
+            machines,
+            by_mac,
+            by_name,
+            devices: devices.collect(),
+            memory_bytes: expected.map(|(model, expected)| (model, expected.memory_mib.saturating_mul(1 << 20))).collect(),
+            images: options.manifest.iter().map(|path| manifest(common, path)).collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// Which machine of hosts.ini this is: by its Ethernet addresses, else by its name.
+    pub fn find(&self, snapshot: &Snapshot) -> Option<usize> {
+        let macs = snapshot.interfaces.iter().filter(|interface| interface.hardware).filter_map(|interface| interface.mac.as_ref());
+        let by_mac = macs.filter_map(|mac| self.by_mac.get(&mac.to_ascii_lowercase())).next();
+        let short = |name: &str| self.by_name.get(name.split('.').next().unwrap_or_default());
+        let by_name = || snapshot.hostname.as_ref().and_then(|name| self.by_name.get(name).or_else(|| short(name)));
+        by_mac.or_else(by_name).copied()
+    }
+
+    /// What a machine of this model left the factory with.
+    pub fn memory_bytes(&self, model: Option<&str>, snapshot: &Snapshot) -> Option<u64> {
+        model.and_then(|model| self.memory_bytes.get(model)).copied().or(snapshot.memory.expected_bytes)
+    }
+}
+
+/// A manifest, which one of the keys for its kind signed. Status 66 when it or its signature is not there, 65 when it is not signed.
+fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected> {
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| jsonpipe::io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
+    };
+    let bytes = read(path)?;
+    let signature = read(&path.with_extension("sig"))?;
+    let signature = manifest::Signature::from_bytes(&signature)
+        .ok_or_else(|| Exit::Data.error(format_args!("{}: not a signature of 64 bytes", path.with_extension("sig").display())))?;
+    let signed = Signed { bytes, signature };
+    let keys = common.config("keys");
+    // Of which kind it is says only what the keys make of it.
+    let base = Keys::read(&keys, Kind::Base).and_then(|keys| signed.verify::<Base>(&keys));
+    let host = || Keys::read(&keys, Kind::Host).and_then(|keys| signed.verify::<manifest::Host>(&keys));
+    match base {
+        Ok(base) => Ok(Expected { base: Some(base.name), models: base.models, version: base.generation }),
+        Err(_) => match host() {
+            Ok(host) => Ok(Expected { base: None, models: host.models, version: host.version }),
+            Err(error) => Err(error.context(format!("{}", path.display()))),
+        },
+    }
+}

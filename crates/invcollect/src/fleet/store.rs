@@ -1,0 +1,321 @@
+//! The store of the collector: `reports/HOST/SEQUENCE`, what hosts signed, and `text/HOST/NAME`, what the thesis's script sent.
+//! (`register/` is for its keeper alone, and is not looked at.)
+//!
+//! A month of a campus is some hundred thousand reports. They are read one after the other, host by host, and of each only what
+//! [`History`] keeps of it stays in memory, but for the first and the last. When a report was received says the time of its file.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirEntry, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::pkcs8::DecodePublicKey;
+use jsonpipe::{Exit, ExitContext, io_error};
+
+use super::history::History;
+use super::reported::{Moment, Payload, Snapshot};
+use super::text;
+use super::time::{self, Seconds};
+use crate::envelope::{self, Kind};
+use crate::report::Event;
+use crate::report::fleet::{Read as Sum, Reason};
+
+/// The collector takes no longer ones.
+const REPORT_MAX_BYTES: u64 = 1 << 20;
+/// So many events of one machine are listed; there are a handful, unless it is broken or hostile.
+const EVENTS_MAX: usize = 200;
+/// How many reports from before the period are tried, for how a silent machine was.
+const OLDER_MAX: usize = 20;
+
+/// A host of the store.
+#[derive(Debug)]
+pub struct Source {
+    /// Its id.
+    pub id: String,
+    signed: Option<PathBuf>,
+    text: Option<PathBuf>,
+    key: Option<VerifyingKey>,
+}
+
+/// What the reports of a host say.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// Its id.
+    pub id: String,
+    /// Whether the newest report is signed.
+    pub signed: bool,
+    /// When the newest was received.
+    pub last: Option<Seconds>,
+    /// What that says.
+    pub newest: Snapshot,
+    /// The use of the disks by the first report of the period.
+    pub disk_used_at_first: Option<u64>,
+    /// Whether that one was read.
+    has_first: bool,
+    /// When it was on, and so on.
+    pub history: History,
+    /// What it told in the period, the newest last.
+    pub events: Vec<Event>,
+    /// How many it told that are not among those.
+    pub events_left_out: u64,
+    /// What is not believed: how many, and when the last came.
+    pub rejected: BTreeMap<Reason, (u64, Seconds)>,
+    /// What was read.
+    pub sum: Sum,
+}
+
+/// The hosts of a store, by id. Status 66 when there is no such store, or the keys of the hosts are not beside it.
+pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
+    if !store.join("reports").is_dir() && !store.join("text").is_dir() {
+        return Err(Exit::NoInput.error(format_args!(
+            "reading {}: neither reports/ nor text/ is there; give the store of the collector, /var/lib/labtools/collector",
+            store.display()
+        )));
+    }
+    let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    for kind in ["reports", "text"] {
+        let directory = store.join(kind);
+        if !directory.is_dir() {
+            continue;
+        }
+        for entry in entries(&directory)? {
+            let Some(id) = entry.file_name().to_str().filter(|name| is_host(name)).map(str::to_owned) else { continue };
+            let source = || Source { id: id.clone(), signed: None, text: None, key: None };
+            let source = sources.entry(id.clone()).or_insert_with(source);
+            *(if kind == "reports" { &mut source.signed } else { &mut source.text }) = Some(entry.path());
+        }
+    }
+    if !keys.is_dir() {
+        return Err(Exit::NoInput.error(format_args!(
+            "reading {}: the keys of the enrolled hosts are not there; collector enroll puts them there",
+            keys.display()
+        )));
+    }
+    for source in sources.values_mut() {
+        source.key = key(&keys.join(format!("{}.pub", source.id)))?;
+    }
+    Ok(sources.into_values().collect())
+}
+
+/// As the collector has it.
+fn is_host(name: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 64
+        && name.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
+        && name.bytes().next().is_some_and(alphanumeric)
+}
+
+fn key(path: &Path) -> anyhow::Result<Option<VerifyingKey>> {
+    let pem = match fs::read_to_string(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        Ok(pem) => pem,
+    };
+    let key = VerifyingKey::from_public_key_pem(&pem);
+    key.map(Some).map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
+}
+
+fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+    fs::read_dir(directory).map_err(failed)?.collect::<io::Result<_>>().map_err(failed)
+}
+
+/// A file of the store.
+struct Item {
+    received: Seconds,
+    nanoseconds: u32,
+    name: String,
+    is_text: bool,
+}
+
+impl Source {
+    /// Reads its reports of a period, in the order in which they were received.
+    pub fn read(&self, since: Seconds, until: Seconds) -> anyhow::Result<Heard> {
+        let mut heard = Heard { id: self.id.clone(), ..Heard::default() };
+        let mut items = self.items()?;
+        items.retain(|item| item.received <= until);
+        let first = items.partition_point(|item| item.received < since);
+        let mut bytes = Vec::new();
+        let mut last: Option<(Vec<u8>, bool)> = None;
+        for item in items.get(first..).unwrap_or_default() {
+            heard.take(self, item, &mut bytes, &mut last, true)?;
+        }
+        // How a machine was that is silent since.
+        for item in items.get(..first).unwrap_or_default().iter().rev().take(OLDER_MAX) {
+            if last.is_some() {
+                break;
+            }
+            heard.take(self, item, &mut bytes, &mut last, false)?;
+        }
+        if let Some((payload, is_text)) = last {
+            heard.signed = !is_text;
+            match snapshot(&payload, is_text) {
+                Some(newest) => heard.newest = newest,
+                None => {
+                    let (reports, received) = heard.rejected.entry(Reason::NotUnderstood).or_default();
+                    *reports += 1;
+                    *received = heard.last.unwrap_or_default();
+                }
+            }
+        }
+        Ok(heard)
+    }
+
+    /// In the order in which they came.
+    fn items(&self) -> anyhow::Result<Vec<Item>> {
+        let mut items = Vec::new();
+        for (directory, is_text) in [(&self.signed, false), (&self.text, true)] {
+            let Some(directory) = directory else { continue };
+            for entry in entries(directory)? {
+                let metadata = match entry.metadata() {
+                    Ok(metadata) if metadata.is_file() => metadata,
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // expired meanwhile
+                    Err(error) => return Err(error).exit(Exit::Io, || format!("reading {}", entry.path().display())),
+                };
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let modified = metadata.modified().exit(Exit::Io, || format!("reading {}", entry.path().display()))?;
+                let nanoseconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+                items.push(Item { received: time::of(modified), nanoseconds, name, is_text });
+            }
+        }
+        items.sort_unstable_by(|a, b| (a.received, a.nanoseconds, &a.name).cmp(&(b.received, b.nanoseconds, &b.name)));
+        Ok(items)
+    }
+
+    fn path(&self, item: &Item) -> Option<PathBuf> {
+        let directory = if item.is_text { &self.text } else { &self.signed };
+        Some(directory.as_ref()?.join(&item.name))
+    }
+}
+
+impl Heard {
+    /// Takes one report; `counts` when it is of the period.
+    fn take(
+        &mut self,
+        source: &Source,
+        item: &Item,
+        bytes: &mut Vec<u8>,
+        last: &mut Option<(Vec<u8>, bool)>,
+        counts: bool,
+    ) -> anyhow::Result<()> {
+        let Some(path) = source.path(item) else { return Ok(()) };
+        bytes.clear();
+        let read = File::open(&path).and_then(|file| file.take(REPORT_MAX_BYTES + 1).read_to_end(bytes));
+        match read {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // expired meanwhile
+            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        }
+        match self.believe(source, item, bytes, last, counts) {
+            Ok(()) if counts => self.sum.reports += 1,
+            Err(reason) if counts => {
+                self.sum.rejected_reports += 1;
+                let (reports, received) = self.rejected.entry(reason).or_default();
+                *reports += 1;
+                *received = item.received;
+            }
+            _ => {}
+        }
+        if counts {
+            self.sum.bytes += bytes.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn believe(
+        &mut self,
+        source: &Source,
+        item: &Item,
+        bytes: &[u8],
+        last: &mut Option<(Vec<u8>, bool)>,
+        counts: bool,
+    ) -> Result<(), Reason> {
+        if bytes.len() as u64 > REPORT_MAX_BYTES {
+            return Err(Reason::Damaged);
+        }
+        if item.is_text {
+            if source.key.is_some() {
+                return Err(Reason::UnsignedText);
+            }
+            let snapshot = snapshot(bytes, true).ok_or(Reason::NotUnderstood)?;
+            if counts {
+                self.history.add_text(item.received, snapshot.system.serial.clone());
+                self.is_first(&snapshot);
+            }
+            self.is_newest(item.received, bytes, true, last);
+            return Ok(());
+        }
+        let key = source.key.ok_or(Reason::NotEnrolled)?;
+        let opened = envelope::open(bytes).map_err(|_| Reason::Damaged)?;
+        if opened.seal.host != source.id || format!("{:012}", opened.seal.sequence) != item.name {
+            return Err(Reason::WrongPlace);
+        }
+        if !opened.seal.is_signed_by(&key) {
+            return Err(Reason::WrongSignature);
+        }
+        match opened.header.kind {
+            Kind::Snapshot => {
+                let moment: Moment = understood(opened.payload)?;
+                if moment.schema != 1 {
+                    return Err(Reason::NotUnderstood);
+                }
+                if counts {
+                    self.history.add(item.received, moment);
+                    if !self.has_first {
+                        self.is_first(&snapshot(opened.payload, false).ok_or(Reason::NotUnderstood)?);
+                    }
+                }
+                self.sum.dropped_reports = opened.header.dropped_reports;
+                self.is_newest(item.received, opened.payload, false, last);
+            }
+            Kind::Events if counts => self.events(opened.payload),
+            // The others are for other servers, or for the register's keeper.
+            _ => {}
+        }
+        self.last = self.last.max(Some(item.received));
+        Ok(())
+    }
+
+    fn is_first(&mut self, snapshot: &Snapshot) {
+        if !self.has_first {
+            self.disk_used_at_first = snapshot.disk_use().map(|(_, used)| used);
+            self.has_first = true;
+        }
+    }
+
+    fn is_newest(&mut self, received: Seconds, payload: &[u8], is_text: bool, last: &mut Option<(Vec<u8>, bool)>) {
+        self.last = self.last.max(Some(received));
+        let (kept, was_text) = last.get_or_insert_default();
+        kept.clear();
+        kept.extend_from_slice(payload);
+        *was_text = is_text;
+    }
+
+    /// Lines that are no event are left out: they are signed, and what they tell nobody understands.
+    fn events(&mut self, payload: &[u8]) {
+        for line in payload.split(|byte| *byte == b'\n') {
+            let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
+            if time::parse(&event.timestamp).is_none() {
+                continue;
+            }
+            if self.events.iter().any(|known| (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)) {
+                continue;
+            }
+            if self.events.len() == EVENTS_MAX {
+                self.events.remove(0);
+                self.events_left_out += 1;
+            }
+            self.events.push(event);
+        }
+    }
+}
+
+fn understood<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Reason> {
+    serde_json::from_slice::<Payload<T>>(payload).map(|payload| payload.host).map_err(|_| Reason::NotUnderstood)
+}
+
+fn snapshot(payload: &[u8], is_text: bool) -> Option<Snapshot> {
+    if is_text { text::parse(&String::from_utf8_lossy(payload)) } else { understood(payload).ok() }
+}

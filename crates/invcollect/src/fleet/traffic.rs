@@ -1,0 +1,324 @@
+//! Received bytes over time, as Prometheus says: the mean of five minutes, for each computer or summed by any label (thesis, Figures
+//! 30 and 31). A long period is asked for piece by piece, so that neither side holds all of it at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jsonpipe::{Exit, ExitContext};
+use serde::Deserialize;
+use ureq::Agent;
+
+use super::Period;
+use super::time::{self, Seconds};
+use crate::report::fleet::{Line, Traffic};
+use crate::request::{self, Label};
+
+/// The one mean that the thesis has; the collector's Prometheus has a sample a minute.
+const MEAN: &str = "5m";
+/// How far apart values are asked for: every minute for some hours, else side by side.
+const STEPS: [Seconds; 2] = [60, 300];
+const SHORT: Seconds = 6 * 3600;
+/// So many values of a line are asked for at a time (Prometheus gives 11,000 at most), and so many are drawn.
+const PIECE: Seconds = 288;
+const DRAWN: Seconds = 480;
+const ANSWER_MAX_BYTES: u64 = 64 << 20;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Below it a computer receives slowly, if its room does not (thesis, Figure 30).
+const SLOW: f64 = 2e6;
+/// Below that it does not receive anything in particular.
+const IDLE: f64 = 5e4;
+/// For this long.
+const SLOW_SECONDS: Seconds = 300;
+
+/// A computer that received slowly while its room did not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Slow {
+    /// Its name.
+    pub host: String,
+    /// The mean of what it received meanwhile, in bytes a second.
+    pub rate: u64,
+    /// The median of its room, the mean of it.
+    pub others: u64,
+    /// Since when.
+    pub since: Seconds,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Option<Data>,
+    error: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    result: Vec<Series>,
+}
+
+#[derive(Deserialize)]
+struct Series {
+    metric: BTreeMap<String, String>,
+    values: Vec<(f64, String)>,
+}
+
+/// One range of a query.
+struct Grid {
+    start: Seconds,
+    step: Seconds,
+    points: Seconds,
+}
+
+impl Grid {
+    fn new(period: Period) -> Grid {
+        let [fine, coarse] = STEPS;
+        let step = if period.until - period.since <= SHORT { fine } else { coarse };
+        // On round times, so that the same period has the same values whenever it is asked for.
+        let start = (period.since + step - 1).div_euclid(step) * step;
+        Grid { start, step, points: ((period.until - start).div_euclid(step) + 1).max(0) }
+    }
+
+    fn index(&self, at: f64) -> Option<usize> {
+        let index = ((at - self.start as f64) / self.step as f64).round();
+        (index >= 0.0 && index < self.points as f64).then_some(index as usize)
+    }
+}
+
+/// A line that is being added up.
+#[derive(Default)]
+struct Sum {
+    buckets: Vec<(f64, u32)>,
+    peak: f64,
+}
+
+/// Asks for it. Status 69 when there is no Prometheus, or it does not understand us.
+pub fn ask(url: &str, options: &request::Fleet, period: Period) -> anyhow::Result<(Traffic, Vec<Slow>)> {
+    let prometheus = Prometheus::new(url)?;
+    let grid = Grid::new(period);
+    let width = (grid.points + DRAWN - 1).div_euclid(DRAWN).max(1);
+    let buckets = usize::try_from((grid.points + width - 1).div_euclid(width)).unwrap_or(0);
+    let labels = labels(options.by);
+    let mut sums: BTreeMap<Vec<String>, Sum> = BTreeMap::new();
+    let mut watch = Watch::default();
+    for first in (0..grid.points).step_by(PIECE as usize) {
+        let piece = (first, (first + PIECE).min(grid.points) - 1);
+        let all = prometheus.range(&query(labels, options), &grid, piece)?;
+        for series in &all {
+            let key = labels.iter().map(|label| series.metric.get(*label).cloned().unwrap_or_default()).collect();
+            let sum = sums.entry(key).or_default();
+            sum.buckets.resize(buckets, (0.0, 0));
+            for (at, value) in values(series) {
+                let bucket = grid.index(at).and_then(|index| sum.buckets.get_mut(index / width as usize));
+                if let Some((total, count)) = bucket {
+                    *total += value;
+                    *count += 1;
+                    sum.peak = sum.peak.max(value);
+                }
+            }
+        }
+        if options.by == Label::Host {
+            watch.piece(&all, &grid);
+        } else {
+            watch.piece(&prometheus.range(&query(self::labels(Label::Host), options), &grid, piece)?, &grid);
+        }
+    }
+    let line = |(labels, sum): (Vec<String>, Sum)| {
+        let (total, count) = sum.buckets.iter().fold((0.0, 0u32), |(total, count), bucket| (total + bucket.0, count + bucket.1));
+        Line {
+            labels,
+            mean_bytes_per_second: (total / f64::from(count.max(1))) as u64,
+            peak_bytes_per_second: sum.peak as u64,
+            bytes_per_second: sum.buckets.iter().map(|(total, count)| (*count > 0).then(|| (total / f64::from(*count)) as u64)).collect(),
+        }
+    };
+    let traffic = Traffic {
+        by: options.by.to_string(),
+        step_seconds: u64::try_from(grid.step * width).unwrap_or(0),
+        at: (0..buckets as Seconds).map(|bucket| time::text(grid.start + bucket * width * grid.step)).collect(),
+        lines: sums.into_iter().map(line).collect(),
+    };
+    Ok((traffic, watch.slow()))
+}
+
+/// The labels that tell one line from another: a room is one of its building.
+fn labels(by: Label) -> &'static [&'static str] {
+    match by {
+        Label::Campus => &["campus"],
+        Label::Building => &["campus", "building"],
+        Label::Room => &["campus", "building", "room"],
+        Label::Host => &["campus", "building", "room", "host"],
+        Label::Interface => &["campus", "building", "room", "host", "interface"],
+    }
+}
+
+fn query(labels: &[&str], options: &request::Fleet) -> String {
+    let filter = |(label, value): (&str, &Option<String>)| value.as_ref().map(|value| format!("{label}={}", quoted(value)));
+    let filters: Vec<String> = [("building", &options.building), ("room", &options.room)].into_iter().filter_map(filter).collect();
+    format!(
+        "sum by ({}) (rate(labtools_interface_receive_bytes_total{{{}}}[{MEAN}]))",
+        labels.join(","),
+        filters.join(",")
+    )
+}
+
+/// A string of PromQL, in which a quote ends nothing.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+}
+
+/// NaN is not a rate.
+fn values(series: &Series) -> impl Iterator<Item = (f64, f64)> {
+    series.values.iter().filter_map(|(at, value)| Some((*at, value.parse::<f64>().ok().filter(|value| value.is_finite())?)))
+}
+
+struct Prometheus {
+    agent: Agent,
+    url: String,
+}
+
+impl Prometheus {
+    fn new(url: &str) -> anyhow::Result<Prometheus> {
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Exit::Usage.error(format_args!("--prometheus {url}: not a URL, as http://127.0.0.1:9090")));
+        }
+        // To it and nowhere else: no proxy of the environment, no redirection, no call without an end.
+        let config = Agent::config_builder()
+            .proxy(None)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE));
+        Ok(Prometheus { agent: config.build().new_agent(), url: format!("{}/api/v1/query_range", url.trim_end_matches('/')) })
+    }
+
+    fn range(&self, query: &str, grid: &Grid, (first, last): (Seconds, Seconds)) -> anyhow::Result<Vec<Series>> {
+        let asking = || format!("asking {}", self.url);
+        let [start, end] = [first, last].map(|index| (grid.start + index * grid.step).to_string());
+        let request = self.agent.get(&self.url).query("query", query).query("start", start).query("end", end);
+        let mut answer = request.query("step", grid.step.to_string()).call().exit(Exit::Unavailable, asking)?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
+        let said: Answer = match body.read_json() {
+            Ok(said) => said,
+            Err(_) if !status.is_success() => return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking()))),
+            Err(error) => return Err(error).exit(Exit::Unavailable, asking),
+        };
+        match said {
+            Answer { data: Some(data), .. } if status.is_success() => Ok(data.result),
+            Answer { error, .. } => {
+                let error = error.unwrap_or_else(|| format!("HTTP status {status}"));
+                Err(Exit::Unavailable.error(format_args!("{}: {error}", asking())))
+            }
+        }
+    }
+}
+
+/// Looks for computers that are slow while their rooms are not.
+#[derive(Default)]
+struct Watch {
+    runs: BTreeMap<(String, String, String), Run>,
+    slow: BTreeMap<String, Slow>,
+}
+
+/// How long a computer is slow by now.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    since: Seconds,
+    last: Seconds,
+    count: u32,
+    rate: f64,
+    others: f64,
+}
+
+impl Watch {
+    fn piece(&mut self, all: &[Series], grid: &Grid) {
+        type Rooms<'a> = BTreeMap<(&'a str, &'a str), Vec<(&'a str, f64)>>;
+        let label = |series: &'_ Series, label: &str| series.metric.get(label).cloned().unwrap_or_default();
+        let names: Vec<[String; 3]> =
+            all.iter().map(|series| ["building", "room", "host"].map(|name| label(series, name))).collect();
+        let mut moments: BTreeMap<usize, Rooms> = BTreeMap::new();
+        for (series, [building, room, host]) in all.iter().zip(&names) {
+            for (at, value) in values(series) {
+                let Some(index) = grid.index(at) else { continue };
+                moments.entry(index).or_default().entry((building, room)).or_default().push((host, value));
+            }
+        }
+        for (index, rooms) in moments {
+            let at = grid.start + index as Seconds * grid.step;
+            for ((building, room), mut hosts) in rooms {
+                hosts.sort_by(|a, b| a.1.total_cmp(&b.1));
+                let median = hosts.get(hosts.len() / 2).map_or(0.0, |(_, rate)| *rate);
+                for (host, rate) in hosts {
+                    let is_slow = median >= SLOW && rate > IDLE && rate < SLOW;
+                    self.moment((building, room, host), at, grid.step, is_slow.then_some((rate, median)));
+                }
+            }
+        }
+    }
+
+    fn moment(&mut self, (building, room, host): (&str, &str, &str), at: Seconds, step: Seconds, slow: Option<(f64, f64)>) {
+        let key = (building.to_owned(), room.to_owned(), host.to_owned());
+        let Some((rate, others)) = slow else {
+            self.runs.remove(&key);
+            return;
+        };
+        let run = self.runs.entry(key).or_default();
+        if run.count == 0 || at > run.last + step {
+            *run = Run { since: at, ..Run::default() };
+        }
+        run.last = at;
+        run.count += 1;
+        run.rate += rate;
+        run.others += others;
+        if at - run.since >= SLOW_SECONDS {
+            let mean = |sum: f64| (sum / f64::from(run.count)) as u64;
+            let slow = Slow { host: host.to_owned(), rate: mean(run.rate), others: mean(run.others), since: run.since };
+            self.slow.insert(host.to_owned(), slow);
+        }
+    }
+
+    fn slow(self) -> Vec<Slow> {
+        self.slow.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn series(room: &str, host: &str, values: &[f64]) -> Series {
+        let metric = [("building", "b"), ("room", room), ("host", host)];
+        let values = values.iter().enumerate().map(|(index, value)| (6000.0 + 300.0 * index as f64, value.to_string()));
+        Series { metric: metric.map(|(label, value)| (label.into(), value.into())).into(), values: values.collect() }
+    }
+
+    #[test]
+    fn who_is_slow_in_a_quick_room_is_found() {
+        let grid = Grid { start: 6000, step: 300, points: 10 };
+        let mut watch = Watch::default();
+        let all = [
+            series("1", "quick", &[9e6, 9e6, 9e6]),
+            series("1", "quick-too", &[8e6, 8e6, 8e6]),
+            series("1", "slow", &[1e6, 1e6, 1e6]),
+            series("1", "done", &[9e6, 1e3, 1e3]),
+            series("1", "for-a-moment", &[9e6, 1e6, 9e6]),
+            series("2", "slow-as-its-room", &[1e6, 1e6, 1e6]),
+            series("2", "its-room", &[1e6, 1e6, 1e6]),
+        ];
+        watch.piece(&all, &grid);
+        assert_eq!(watch.slow(), [Slow { host: "slow".into(), rate: 1_000_000, others: 8_333_333, since: 6000 }]);
+    }
+
+    #[test]
+    fn a_period_is_asked_for_on_round_times() {
+        let grid = Grid::new(Period { since: 1001, until: 1001 + 3600 });
+        assert_eq!((grid.start, grid.step, grid.points), (1020, 60, 60));
+        assert_eq!((grid.index(1020.0), grid.index(4560.0), grid.index(4620.0), grid.index(960.0)), (Some(0), Some(59), None, None));
+        let grid = Grid::new(Period { since: 0, until: 86400 });
+        assert_eq!((grid.start, grid.step, grid.points), (0, 300, 289));
+    }
+
+    #[test]
+    fn a_name_is_no_query() {
+        assert_eq!(quoted("a\"} or vector(1) #\\\n"), r#""a\"} or vector(1) #\\\n""#);
+    }
+}

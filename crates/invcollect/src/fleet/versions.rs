@@ -1,0 +1,68 @@
+//! Which images, bases and programs are where.
+
+use std::collections::BTreeMap;
+
+use super::Known;
+use super::roster::Roster;
+use crate::report::fleet::{Behind, Place, Software, Version};
+
+/// Images by model, then bases by name. What machines should have says a manifest, else the newest one that some machine has: of
+/// images the newest of its model, for models may have different ones.
+pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
+    type Key = (&'static str, Option<String>);
+    let mut found: BTreeMap<(bool, Key), Vec<(&Known, u64)>> = BTreeMap::new();
+    for known in machines {
+        let model = known.machine.model.clone();
+        if let Some(version) = known.machine.image {
+            found.entry((true, ("image", model))).or_default().push((known, version));
+        }
+        for (name, generation) in &known.machine.bases {
+            found.entry((false, ("base", Some(name.clone())))).or_default().push((known, *generation));
+        }
+    }
+    let version = |((_, (kind, name)), have): ((bool, Key), Vec<(&Known, u64)>)| {
+        let given = roster.images.iter().filter(|expected| match kind {
+            "base" => expected.base == name,
+            _ => expected.base.is_none() && (expected.models.is_empty() || name.as_ref().is_some_and(|name| expected.models.contains(name))),
+        });
+        let given = given.map(|expected| expected.version).max();
+        let newest = given.or_else(|| have.iter().map(|(_, version)| *version).max()).unwrap_or(0);
+        let behind = have.iter().filter(|(_, has)| *has < newest).map(|(known, has)| Behind {
+            building: known.machine.building.clone(),
+            room: known.machine.room.clone(),
+            host: known.machine.name.clone(),
+            has: *has,
+        });
+        Version {
+            kind,
+            name,
+            newest,
+            given: given.is_some(),
+            current: have.iter().filter(|(_, has)| *has >= newest).count() as u64,
+            behind: behind.collect(),
+        }
+    };
+    found.into_iter().rev().map(version).collect()
+}
+
+/// By name and version, by the newest reports.
+pub fn software(machines: &[Known]) -> Vec<Software> {
+    let mut found: BTreeMap<(&str, &str, &str), BTreeMap<(&str, &str), u64>> = BTreeMap::new();
+    for known in machines {
+        for base in &known.snapshot.bases {
+            for program in &base.programs {
+                let rooms = found.entry((&program.name, &program.version, &base.name)).or_default();
+                *rooms.entry((&known.machine.building, &known.machine.room)).or_default() += 1;
+            }
+        }
+    }
+    let place = |((building, room), machines): ((&str, &str), u64)| Place { building: building.into(), room: room.into(), machines };
+    let software = |((name, version, base), rooms): ((&str, &str, &str), BTreeMap<(&str, &str), u64>)| Software {
+        name: name.into(),
+        version: version.into(),
+        base: base.into(),
+        machines: rooms.values().sum(),
+        rooms: rooms.into_iter().map(place).collect(),
+    };
+    found.into_iter().map(software).collect()
+}
