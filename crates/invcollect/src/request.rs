@@ -124,17 +124,17 @@ pub struct Fleet {
     /// For so long, 1h or 7days; until now without it
     #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
     pub period: Option<Duration>,
-    /// Draw what was received in that time, as the Prometheus at URL says
+    /// Draw what was received meanwhile, as the Prometheus at URL says
     #[arg(long, value_name = "URL")]
     pub prometheus: Option<String>,
-    /// Draw a line for each LABEL
+    /// A line for each campus, building, room, host (without it) or interface
     #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     pub by: Label,
     /// What wake-lab printed
     #[arg(long, value_name = "FILE")]
     pub wake: Option<PathBuf>,
-    /// The manifest of an image that machines should have; its signature is
-    /// beside it, named .sig
+    /// The manifest of an image that machines should have, its .sig beside it
     #[arg(long, value_name = "FILE")]
     pub manifest: Vec<PathBuf>,
     /// Write a page to FILE

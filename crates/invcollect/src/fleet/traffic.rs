@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const SLOW: f64 = 2e6;
 /// Below that it does not receive anything in particular.
 const IDLE: f64 = 5e4;
+/// With fewer that receive something, nothing is usual in a room.
+const BUSY_MIN: usize = 3;
 /// For this long.
 const SLOW_SECONDS: Seconds = 300;
 
@@ -244,9 +246,11 @@ impl Watch {
         }
         for (index, rooms) in moments {
             let at = grid.start + index as Seconds * grid.step;
-            for ((building, room), mut hosts) in rooms {
-                hosts.sort_by(|a, b| a.1.total_cmp(&b.1));
-                let median = hosts.get(hosts.len() / 2).map_or(0.0, |(_, rate)| *rate);
+            for ((building, room), hosts) in rooms {
+                // Who has finished is compared with nobody.
+                let mut busy: Vec<f64> = hosts.iter().map(|(_, rate)| *rate).filter(|rate| *rate > IDLE).collect();
+                busy.sort_by(f64::total_cmp);
+                let median = busy.get(busy.len() / 2).copied().filter(|_| busy.len() >= BUSY_MIN).unwrap_or(0.0);
                 for (host, rate) in hosts {
                     let is_slow = median >= SLOW && rate > IDLE && rate < SLOW;
                     self.moment((building, room, host), at, grid.step, is_slow.then_some((rate, median)));
@@ -305,7 +309,7 @@ mod tests {
             series("2", "its-room", &[1e6, 1e6, 1e6]),
         ];
         watch.piece(&all, &grid);
-        assert_eq!(watch.slow(), [Slow { host: "slow".into(), rate: 1_000_000, others: 8_333_333, since: 6000 }]);
+        assert_eq!(watch.slow(), [Slow { host: "slow".into(), rate: 1_000_000, others: 8_666_666, since: 6000 }]);
     }
 
     #[test]
