@@ -64,7 +64,8 @@ fn main() {
     let mut peak = 0;
     while !reader.is_finished() {
         let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        let kib =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
         peak = peak.max(kib.unwrap_or(0));
         std::thread::sleep(Duration::from_millis(20));
     }

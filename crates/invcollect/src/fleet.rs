@@ -17,7 +17,7 @@ mod time;
 mod traffic;
 mod versions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,6 +28,7 @@ use jiff::tz::TimeZone;
 use jsonpipe::{Answer, Common, Document, Exit, Missing, Pipe, atomic};
 use serde::Deserialize;
 
+use crate::report::Part;
 use crate::report::fleet::{Event, Finding, Fleet, Machine, Reason, Rejected, What};
 use crate::request::{self, Since};
 use history::Told;
@@ -142,7 +143,11 @@ fn period(options: &request::Fleet, now: SystemTime) -> anyhow::Result<Period> {
     };
     let until = options.period.map_or(now, |length| since.checked_add(length).unwrap_or(now)).min(now);
     let period = Period { since: time::of(since), until: time::of(until) };
-    if period.since < period.until { Ok(period) } else { Err(Exit::Usage.error("--since: the period is empty, or all in the future")) }
+    if period.since < period.until {
+        Ok(period)
+    } else {
+        Err(Exit::Usage.error("--since: the period is empty, or all in the future"))
+    }
 }
 
 fn wake(path: &std::path::Path) -> anyhow::Result<Wake> {
@@ -212,11 +217,15 @@ fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, rost
     let sum = |values: Vec<Option<u64>>| values.into_iter().flatten().reduce(u64::saturating_add);
     let memory = &snapshot.memory;
     let known = id.is_some() && heard.last.is_some();
-    let disks = if heard.signed { snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64 } else { text::disks(&snapshot) };
+    let disks =
+        if heard.signed { snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64 } else { text::disks(&snapshot) };
     let machine = Machine {
         name: name.unwrap_or_default(),
         campus: place.map(|place| place.campus.clone()),
-        building: listed.map(|(_, machine)| machine.building.clone()).or_else(|| Some(place?.building.clone())).unwrap_or_default(),
+        building: listed
+            .map(|(_, machine)| machine.building.clone())
+            .or_else(|| Some(place?.building.clone()))
+            .unwrap_or_default(),
         room: listed.map(|(_, machine)| machine.room.clone()).or_else(|| Some(place?.room.clone())).unwrap_or_default(),
         listed: listed.is_some(),
         signed: heard.signed,
@@ -231,7 +240,10 @@ fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, rost
         image: snapshot.image.as_ref().and_then(|image| image.version),
         bases: snapshot.bases.iter().map(|base| (base.name.clone(), base.generation)).collect(),
         memory_bytes: memory.installed_bytes.or(memory.usable_bytes),
-        memory_used_bytes: memory.usable_bytes.zip(memory.available_bytes).map(|(usable, available)| usable.saturating_sub(available)),
+        memory_used_bytes: memory
+            .usable_bytes
+            .zip(memory.available_bytes)
+            .map(|(usable, available)| usable.saturating_sub(available)),
         disks: known.then_some(disks),
         disk_bytes: disk_use.map(|(total, _)| total),
         disk_used_bytes: disk_use.map(|(_, used)| used),
@@ -292,9 +304,25 @@ fn found(
             found.push(findings::not_woken(&known.machine, &woken.state, woken.likely));
         }
     }
+    // What says the same of a machine in other words: the change is known, the link is.
+    let hosts_with = |what: What| -> BTreeSet<String> {
+        found.iter().filter(|finding| finding.what == what).map(|finding| finding.host.clone()).collect()
+    };
+    let (slow_links, changed) = (hosts_with(What::SlowLink), hosts_with(What::HardwareChanged));
+    found.retain(|finding| match finding.what {
+        What::SlowReceive => !slow_links.contains(&finding.host),
+        What::MemoryMissing => !(changed.contains(&finding.host) && memory_is_told(machines, &finding.host)),
+        _ => true,
+    });
     found.sort();
     found.dedup();
     found
+}
+
+/// Whether a machine itself tells that memory is gone.
+fn memory_is_told(machines: &[Known], host: &str) -> bool {
+    let told = |known: &Known| known.snapshot.changes.iter().any(|change| change.about.part == Part::Memory);
+    machines.iter().any(|known| known.machine.name == host && told(known))
 }
 
 /// The speed that most wired links of a room have, where there are a few.

@@ -153,9 +153,10 @@ pub enum Since {
 
 impl Since {
     fn parse(text: &str) -> Result<Since, String> {
-        humantime::parse_rfc3339(text).map(Since::At).or_else(|_| humantime::parse_duration(text).map(Since::Ago)).map_err(|_| {
-            "neither a time, 2026-11-23T00:00:00Z, nor how long ago, 7days".into()
-        })
+        humantime::parse_rfc3339(text)
+            .map(Since::At)
+            .or_else(|_| humantime::parse_duration(text).map(Since::Ago))
+            .map_err(|_| "neither a time, 2026-11-23T00:00:00Z, nor how long ago, 7days".into())
     }
 }
 

@@ -28,11 +28,21 @@ fn fleet(store: &Store, arguments: &[&str]) -> Value {
 
 fn findings<'a>(fleet: &'a Value, list: &str) -> Vec<(&'a str, &'a str, &'a str)> {
     let text = |finding: &'a Value, key: &str| finding[key].as_str().unwrap();
-    fleet[list].as_array().unwrap().iter().map(|finding| (text(finding, "host"), text(finding, "what"), text(finding, "seen"))).collect()
+    fleet[list]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|finding| (text(finding, "host"), text(finding, "what"), text(finding, "seen")))
+        .collect()
 }
 
 fn of_host<'a>(fleet: &'a Value, name: &str) -> &'a Value {
-    fleet["machines"].as_array().unwrap().iter().find(|machine| machine["name"] == name).unwrap_or_else(|| panic!("no {name}: {fleet}"))
+    fleet["machines"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|machine| machine["name"] == name)
+        .unwrap_or_else(|| panic!("no {name}: {fleet}"))
 }
 
 /// Three buildings of three rooms of three machines, and what is the matter with some.
@@ -55,9 +65,7 @@ fn campus() -> Store {
 }
 
 fn trouble(machine: &mut Machine) {
-    let change = |part: &str, action: &str, subject: &str, before: &str| {
-        json!([{"id": "c", "told_at": time(MONDAY), "part": part, "action": action, "subject": subject, "before": before}])
-    };
+    let change = |part: &str, action: &str, subject: &str, before: &str| json!([{"id": "c", "told_at": time(MONDAY), "part": part, "action": action, "subject": subject, "before": before}]);
     let name = machine.name.clone();
     match &*name {
         "at1-r1-h1" => {
@@ -69,13 +77,19 @@ fn trouble(machine: &mut Machine) {
             machine.event(MONDAY + 9 * HOUR, "memory_removed", "memory removed: B1, 4 GiB in DIMM2");
         }
         "at1-r1-h2" => machine.week(MONDAY, |host| host["interfaces"][0]["speed_bits_per_second"] = 100_000_000.into()),
+        "at1-r1-h3" => machine.week(MONDAY, |host| host["memory"]["installed_bytes"] = (4u64 << 30).into()),
         "at1-r2-h1" => machine.week(MONDAY, |host| {
             host["interfaces"][0]["carrier"] = false.into();
             host["interfaces"][0].as_object_mut().unwrap().remove("speed_bits_per_second");
-            host["interfaces"].as_array_mut().unwrap().push(json!({"name": "wlan0", "hardware": true, "wireless": true, "carrier": true, "station": {"ssid": "eduroam"}}));
+            host["interfaces"].as_array_mut().unwrap().push(
+                json!({"name": "wlan0", "hardware": true, "wireless": true, "carrier": true, "station": {"ssid": "eduroam"}}),
+            );
         }),
         "at1-r2-h2" => machine.week(MONDAY, |host| {
-            host["devices"].as_array_mut().unwrap().push(json!({"address": "0000:01:00.0", "id": "10de:1c82", "class": "030000"}));
+            host["devices"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"address": "0000:01:00.0", "id": "10de:1c82", "class": "030000"}));
         }),
         "at1-r3-h1" => machine.week(MONDAY, |host| host["boot"]["clock_before_image"] = true.into()),
         "at2-r1-h1" => machine.week(MONDAY, |host| {
@@ -84,7 +98,8 @@ fn trouble(machine: &mut Machine) {
         }),
         "at2-r1-h2" => machine.week(MONDAY, |host| host["disks"][0]["healthy"] = false.into()),
         "at2-r2-h1" => machine.on(MONDAY + 8 * HOUR, MONDAY + 12 * HOUR, |_| ()), // and never again
-        "at2-r2-h2" => machine.week(MONDAY, |host| host["guest_failures"] = json!([{"cause": "memory", "at": time(MONDAY + 7 * DAY - 3 * HOUR)}])),
+        "at2-r2-h2" => machine
+            .week(MONDAY, |host| host["guest_failures"] = json!([{"cause": "memory", "at": time(MONDAY + 7 * DAY - 3 * HOUR)}])),
         _ => machine.week(MONDAY, |_| ()),
     }
 }
@@ -99,10 +114,14 @@ fn a_week_of_nine_rooms() {
         [
             ("at1-r1-h1", "case_opened", "the case was opened"),
             ("at1-r1-h1", "hardware_changed", "memory removed, B1: 4 GiB in DIMM2"),
-            ("at1-r1-h1", "memory_missing", "4 GiB of memory, and it left the factory with 8 GiB"),
             ("at1-r1-h2", "slow_link", "eth0 runs at 100 Mb/s, and could at 1000"),
+            ("at1-r1-h3", "memory_missing", "4 GiB of memory, and it left the factory with 8 GiB"),
             ("at1-r2-h1", "wireless_only", "on wireless, and its wired port has no link"),
-            ("at1-r2-h2", "unfit_devices", "graphics card 10de:1c82 at 0000:01:00.0, which [model.OptiPlex 7010] does not hand to guests"),
+            (
+                "at1-r2-h2",
+                "unfit_devices",
+                "graphics card 10de:1c82 at 0000:01:00.0, which [model.OptiPlex 7010] does not hand to guests"
+            ),
             ("at1-r3-h1", "weak_battery", "at boot the clock was older than the system that it booted"),
             ("at2-r1-h2", "disk_faulty", "disk sda: "),
             ("at2-r2-h1", "silent", "silent for 6 days"),
@@ -139,12 +158,16 @@ fn a_week_of_nine_rooms() {
 
     let machine = of_host(&fleet, "at3-r1-h1");
     assert_eq!((&machine["reports"], &machine["signed"], &machine["serial"]), (&json!(5 * 17), &json!(true), &json!("TAG0019")));
-    assert_eq!((&machine["memory_bytes"], &machine["disks"], &machine["gateways"]), (&json!(8u64 << 30), &json!(1), &json!(["10.0.0.1"])));
+    assert_eq!(
+        (&machine["memory_bytes"], &machine["disks"], &machine["gateways"]),
+        (&json!(8u64 << 30), &json!(1), &json!(["10.0.0.1"]))
+    );
     assert_eq!(fleet["events"].as_array().unwrap().len(), 1);
     assert_eq!(fleet["events"][0]["message"], "memory removed: B1, 4 GiB in DIMM2");
 
     // Which labs have program 03, in which version? Half of the machines have each.
-    let where_is: Vec<_> = fleet["software"].as_array().unwrap().iter().filter(|program| program["name"] == "program-03").collect();
+    let where_is: Vec<_> =
+        fleet["software"].as_array().unwrap().iter().filter(|program| program["name"] == "program-03").collect();
     assert_eq!(where_is.len(), 2);
     assert_eq!(where_is.iter().map(|program| program["machines"].as_u64().unwrap()).sum::<u64>(), 26);
 
@@ -183,7 +206,8 @@ fn a_room_a_building_and_a_period_are_chosen() {
     let silent = of_host(&fleet["fleet"], "at2-r2-h1");
     assert_eq!((&silent["on_seconds"], &silent["reports"], &silent["model"]), (&json!(0), &json!(0), &json!("OptiPlex 7010")));
     assert_eq!(silent["silent_seconds"], 36 * HOUR - 1);
-    for wrong in [&["--since", "soon"][..], &["--since", "2999-01-01T00:00:00Z"], &["--prometheus", "ftp://x"], &["--by", "room"]] {
+    for wrong in [&["--since", "soon"][..], &["--since", "2999-01-01T00:00:00Z"], &["--prometheus", "ftp://x"], &["--by", "room"]]
+    {
         let output = run(&store, wrong);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{wrong:?}");
     }
@@ -213,7 +237,13 @@ fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
         put(&directory.join(format!("00100000002{index}")), &whole[..length], MONDAY + DAY);
     }
     put(&directory.join("001000000030"), &vec![b'a'; (1 << 20) + 1], MONDAY + DAY);
-    for payload in ["", "{}", "[]", "{\"host\":{\"schema\":2,\"collected_at\":\"2024-11-18T09:00:00Z\"}}", "{\"host\":{\"schema\":1,\"collected_at\":7}}"] {
+    for payload in [
+        "",
+        "{}",
+        "[]",
+        "{\"host\":{\"schema\":2,\"collected_at\":\"2024-11-18T09:00:00Z\"}}",
+        "{\"host\":{\"schema\":1,\"collected_at\":7}}",
+    ] {
         victim.send(Kind::Snapshot, payload.as_bytes(), MONDAY + DAY, MONDAY + DAY);
     }
     // A stranger that nobody enrolled, a text in the name of a host that signs, names that are none.
@@ -227,7 +257,12 @@ fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
     std::os::unix::fs::symlink("/dev/zero", directory.join("001000000099")).unwrap();
 
     let fleet = fleet(&store, &[]);
-    let rejected: Vec<_> = fleet["rejected"].as_array().unwrap().iter().map(|one| (one["id"].as_str().unwrap(), one["reason"].as_str().unwrap(), one["reports"].as_u64().unwrap())).collect();
+    let rejected: Vec<_> = fleet["rejected"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["id"].as_str().unwrap(), one["reason"].as_str().unwrap(), one["reports"].as_u64().unwrap()))
+        .collect();
     let stranger = "00000000-dead-4000-8000-000000000000";
     let victim = &*victim.id;
     assert_eq!(
@@ -244,7 +279,11 @@ fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
     let machine = of_host(&fleet, "victim");
     assert_eq!((&machine["reports"], &machine["on_seconds"]), (&json!(9), &json!(2 * HOUR)));
     assert!(!fleet.to_string().contains("forged\""), "{fleet}");
-    let remote: Vec<_> = findings(&fleet, "remote").into_iter().filter(|(_, what, _)| *what == "rejected_reports").map(|(host, ..)| host).collect();
+    let remote: Vec<_> = findings(&fleet, "remote")
+        .into_iter()
+        .filter(|(_, what, _)| *what == "rejected_reports")
+        .map(|(host, ..)| host)
+        .collect();
     assert_eq!(remote, [stranger, "victim", "victim", "victim", "victim"]);
 }
 
@@ -280,7 +319,17 @@ fn clones_and_exchanged_boards_are_told_apart() {
     liar.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
 
     let fleet = fleet(&store, &[]);
-    let mut found: Vec<_> = fleet["duplicates"].as_array().unwrap().iter().map(|one| (one["kind"].as_str().unwrap(), one["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap()).collect::<Vec<_>>())).collect();
+    let mut found: Vec<_> = fleet["duplicates"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["kind"].as_str().unwrap(),
+                one["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap()).collect::<Vec<_>>(),
+            )
+        })
+        .collect();
     found.sort();
     assert_eq!(
         found,
@@ -390,7 +439,10 @@ fn the_text_of_the_thesis_stands_in_the_same_table() {
     let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/invcollect/text");
     let text = fs::read_to_string(recorded.join("report.txt")).unwrap();
     let id = "3f0c1c52-8a3e-4d0e-9a43-0f3b6f3a1e77";
-    store.write_config("hosts.ini", "[host.lab7]\nmac=18:03:73:AA:BB:CC\naddress=10.3.7.21\nbuilding=AT10\nroom=103\nmodel=OptiPlex 7010\n");
+    store.write_config(
+        "hosts.ini",
+        "[host.lab7]\nmac=18:03:73:AA:BB:CC\naddress=10.3.7.21\nbuilding=AT10\nroom=103\nmodel=OptiPlex 7010\n",
+    );
     for quarter in 0..=4 {
         store.text(id, MONDAY + 8 * HOUR + quarter * QUARTER, &text);
     }

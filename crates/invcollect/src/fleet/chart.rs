@@ -12,14 +12,14 @@ use crate::report::fleet::{Room, Traffic};
 const WIDTH: f64 = 1100.0;
 const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 78.0;
-const RIGHT: f64 = 14.0;
+const RIGHT: f64 = 24.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
 
 /// As many colours as can be told apart; the lines that received least are grey.
 const COLOURS: usize = 9;
 
-/// Received bytes a second. The lines that received most have a colour and stand in the legend.
+/// Received bytes a second. Computers that are slow have a colour and stand in the legend, then the lines that received most.
 pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
     let at: Vec<Seconds> = traffic.at.iter().filter_map(|at| time::parse(at)).collect();
     let (Some(first), Some(last)) = (at.first(), at.last()) else { return String::new() };
@@ -29,7 +29,10 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
     let top = ticks.last().copied().unwrap_or(highest).max(1) as f64;
     let x = |at: Seconds| LEFT + (at - first) as f64 / span as f64 * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
-    let mut svg = format!("<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"received bytes a second, by {}\">", text(&traffic.by));
+    let mut svg = format!(
+        "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"received bytes a second, by {}\">",
+        text(&traffic.by)
+    );
     for tick in ticks {
         let at = y(tick as f64);
         let _ = write!(
@@ -52,7 +55,8 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
         );
     }
     let mut order: Vec<_> = traffic.lines.iter().collect();
-    order.sort_by_key(|line| std::cmp::Reverse(line.mean_bytes_per_second));
+    let is_slow = |labels: &[String]| traffic.by == "host" && labels.last().is_some_and(|host| traffic.slow.contains(host));
+    order.sort_by_key(|line| (!is_slow(&line.labels), std::cmp::Reverse(line.mean_bytes_per_second)));
     let mut legend = String::new();
     for (index, line) in order.iter().enumerate().rev() {
         let colour = if index < COLOURS { format!("c{index}") } else { "other".to_owned() };
@@ -76,7 +80,7 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
         let _ = write!(
             legend,
             "<span><svg viewBox=\"0 0 22 8\" class=\"key\"><path class=\"line c{index}\" d=\"M0 4H22\"/></svg>{}</span> ",
-            text(&name(&line.labels))
+            text(&(name(&line.labels) + if is_slow(&line.labels) { " (slow)" } else { "" }))
         );
     }
     if order.len() > COLOURS {
@@ -99,7 +103,8 @@ pub fn week(room: &Room) -> String {
     const CELL: (f64, f64) = (12.0, 14.0);
     const DAYS: [&str; 7] = ["Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"];
     let (width, height) = (30.0 + 24.0 * CELL.0, 7.0 * CELL.1 + 18.0);
-    let mut svg = format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"machines in use, by hour of the week\">");
+    let mut svg =
+        format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"machines in use, by hour of the week\">");
     for (day, (name, hours)) in DAYS.iter().zip(&room.in_use_by_hour).enumerate() {
         let top = day as f64 * CELL.1;
         let _ = write!(svg, "<text x=\"0\" y=\"{:.1}\">{name}</text>", top + 11.0);
@@ -108,10 +113,7 @@ pub fn week(room: &Room) -> String {
             // What is used at all can be told from what is not.
             let opacity = if *in_use > 0.0 { 0.12 + 0.88 * share } else { 0.0 };
             let left = 30.0 + hour as f64 * CELL.0;
-            let _ = write!(
-                svg,
-                "<rect class=\"cell\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"11\" height=\"13\" rx=\"2\"/>"
-            );
+            let _ = write!(svg, "<rect class=\"cell\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"11\" height=\"13\" rx=\"2\"/>");
             if opacity > 0.0 {
                 let _ = write!(
                     svg,
@@ -146,9 +148,19 @@ fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, S
     let wall = |at: Seconds| zone.to_datetime(Timestamp::from_second(at).unwrap_or_default());
     // By the offset of the first: where clocks change within the period, later ticks are off by that.
     let midnight = zone.to_timestamp(wall(first).start_of_day()).map_or(first, Timestamp::as_second);
-    let format = if step >= 86400 { "%-d %b" } else if span > 86400 { "%-d %b %H:%M" } else { "%H:%M" };
+    let format = if step >= 86400 {
+        "%-d %b"
+    } else if span > 86400 {
+        "%-d %b %H:%M"
+    } else {
+        "%H:%M"
+    };
     let from = midnight + (first - midnight + step - 1).div_euclid(step) * step;
-    (0..).map(|tick| from + tick * step).take_while(|at| *at <= last).map(|at| (at, wall(at).strftime(format).to_string())).collect()
+    (0..)
+        .map(|tick| from + tick * step)
+        .take_while(|at| *at <= last)
+        .map(|at| (at, wall(at).strftime(format).to_string()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -160,9 +172,23 @@ mod tests {
     fn time_is_that_on_the_wall() {
         let first = time::parse("2026-11-23T10:07:00Z").unwrap();
         let zone = TimeZone::fixed(jiff::tz::offset(-3));
-        let labels = |span: Seconds| -> Vec<String> { time_ticks(first, first + span, &zone).into_iter().map(|(_, label)| label).collect() };
+        let labels = |span: Seconds| -> Vec<String> {
+            time_ticks(first, first + span, &zone).into_iter().map(|(_, label)| label).collect()
+        };
         assert_eq!(labels(3600), ["07:10", "07:20", "07:30", "07:40", "07:50", "08:00"]);
-        assert_eq!(labels(4 * 86400), ["23 Nov 12:00", "24 Nov 00:00", "24 Nov 12:00", "25 Nov 00:00", "25 Nov 12:00", "26 Nov 00:00", "26 Nov 12:00", "27 Nov 00:00"]);
+        assert_eq!(
+            labels(4 * 86400),
+            [
+                "23 Nov 12:00",
+                "24 Nov 00:00",
+                "24 Nov 12:00",
+                "25 Nov 00:00",
+                "25 Nov 12:00",
+                "26 Nov 00:00",
+                "26 Nov 12:00",
+                "27 Nov 00:00"
+            ]
+        );
         assert_eq!(labels(8 * 86400)[..2], ["24 Nov", "25 Nov"]);
     }
 

@@ -51,6 +51,7 @@ pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
 fn name(board: &Board) -> String {
     let system = &board.system;
     let parts = [("serial number", &system.serial), ("UUID", &system.uuid)];
-    let parts: Vec<String> = parts.iter().filter_map(|(what, value)| value.as_ref().map(|value| format!("{what} {value}"))).collect();
+    let parts: Vec<String> =
+        parts.iter().filter_map(|(what, value)| value.as_ref().map(|value| format!("{what} {value}"))).collect();
     parts.join(", ")
 }

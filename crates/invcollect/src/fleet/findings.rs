@@ -21,7 +21,8 @@ const FAILED_DAYS: Seconds = 86400;
 const DISPLAY: &str = "03";
 /// The three causes of a slow link (thesis, 5.4).
 const SLOW_LINK: [&str; 3] = ["a damaged cable", "a bad wall point", "a bad port of the switch"];
-const TRY_CABLE: &str = "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
+const TRY_CABLE: &str =
+    "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
 
 impl What {
     /// Whether somebody has to go there.
@@ -97,7 +98,11 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
     let mut found = Vec::new();
     let mut add = |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
     match machine.silent_seconds {
-        None => add(What::Silent, "it never reported".into(), &["it was not installed, or not enrolled", "it is off, or without network"]),
+        None => add(
+            What::Silent,
+            "it never reported".into(),
+            &["it was not installed, or not enrolled", "it is off, or without network"],
+        ),
         Some(silent) if silent > SILENT as u64 => {
             let seen = format!("silent for {} days", silent / 86400);
             add(What::Silent, seen, &["it is off, or without network", "it stopped in its firmware: a weak BIOS battery"]);
@@ -114,7 +119,8 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
     for (reason, (reports, _)) in known.rejected.iter().filter(|(reason, _)| **reason != Reason::UnsignedText) {
         add(What::RejectedReports, format!("{reports} reports are not believed: {}", reason.words()), &[]);
     }
-    let mut add_all = |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));
+    let mut add_all =
+        |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));
     add_all(hardware(snapshot));
     add_all(links(snapshot, usual_speed));
     add_all(devices(snapshot, machine.model.as_deref(), roster));
@@ -145,7 +151,9 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
             (Part::Chassis, _) => continue,
             (Part::Link, Action::Degraded | Action::Removed) => What::SlowLink,
             (Part::Disk, Action::Degraded) => What::DiskFaulty,
-            (_, Action::Removed | Action::Degraded | Action::Opened) | (Part::Processor, Action::Replaced) => What::HardwareChanged,
+            (_, Action::Removed | Action::Degraded | Action::Opened) | (Part::Processor, Action::Replaced) => {
+                What::HardwareChanged
+            }
             (_, Action::Added | Action::Replaced) => What::Accept,
         };
         let likely: &[&str] = if what == What::SlowLink { &SLOW_LINK } else { &[] };
@@ -200,7 +208,8 @@ fn devices(snapshot: &Snapshot, model: Option<&str>, roster: &Roster) -> Vec<(Wh
             found.push((What::UnfitDevices, seen, &["switched off in the firmware", "a card that was taken out"]));
         }
     }
-    for device in snapshot.devices.iter().filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address)) {
+    for device in snapshot.devices.iter().filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address))
+    {
         let seen = format!("graphics card {} at {}, which [model.{model}] does not hand to guests", device.id, device.address);
         found.push((What::UnfitDevices, seen, &["a card that was added"]));
     }
@@ -245,7 +254,9 @@ pub fn of_duplicates(duplicates: &[Duplicate], machines: &BTreeMap<&str, &Machin
                 DuplicateKind::OneIdTwoMachines => format!("two machines report as {id} by turns: {boards}"),
                 DuplicateKind::OneBoardTwoIds => format!("its board ({boards}) also reports as {others}"),
                 DuplicateKind::OneNameTwoIds => format!("{id} and another id say to be this machine"),
-                DuplicateKind::Reinstalled => format!("its board ({boards}) was or is {others}, too, one after the other: installed anew"),
+                DuplicateKind::Reinstalled => {
+                    format!("its board ({boards}) was or is {others}, too, one after the other: installed anew")
+                }
                 DuplicateKind::BoardExchanged => format!("its board was exchanged: {boards}"),
             };
             let what = if duplicate.kind == DuplicateKind::BoardExchanged { What::Accept } else { What::Duplicate };
@@ -275,7 +286,12 @@ pub fn of_versions(versions: &[Version], machines: &[Known]) -> Vec<Finding> {
 /// A machine that receives slowly, and its room does not.
 pub fn slow_receive(machine: &Machine, slow: &Slow) -> Finding {
     let rate = |rate: u64| format!("{:.1} MB/s", rate as f64 / 1e6);
-    let seen = format!("received {} while its room had {}, since {}", rate(slow.rate), rate(slow.others), time::text(slow.since));
+    let seen = format!(
+        "received {} while its room had {}, since {}",
+        rate(slow.rate),
+        rate(slow.others),
+        time::text(slow.since).replace('T', " ").replace('Z', " UTC")
+    );
     let on_air = machine.ssid.is_some() && machine.link_bits_per_second.is_none();
     let likely: &[&str] = if on_air { &["a weak wireless signal"] } else { &SLOW_LINK };
     finding(machine, What::SlowReceive, seen, likely)

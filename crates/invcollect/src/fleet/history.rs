@@ -226,14 +226,20 @@ mod tests {
 
     #[test]
     fn hours_are_right_whatever_the_clock_says() {
-        for (ahead, late, expected) in [(0, 0, None), (0, 40_000, None), (30 * DAY, 2, Some(30 * DAY - 2)), (-20 * DAY, 2, Some(-20 * DAY - 2))] {
+        for (ahead, late, expected) in
+            [(0, 0, None), (0, 40_000, None), (30 * DAY, 2, Some(30 * DAY - 2)), (-20 * DAY, 2, Some(-20 * DAY - 2))]
+        {
             let mut history = History::default();
             boot(&mut history, "b1", "u", 100 * DAY, 100 * DAY + 7200, ahead, late);
             // One that is not late tells that the clock is right.
             boot(&mut history, "b2", "u", 102 * DAY, 102 * DAY + 3600, ahead, late.min(2));
             let told = history.told(90 * DAY, 110 * DAY);
             let late = if ahead == 0 { 0 } else { 2 };
-            assert_eq!(told.on, [(100 * DAY + late, 100 * DAY + 7200 + late), (102 * DAY + late, 102 * DAY + 3600 + late)], "{ahead}");
+            assert_eq!(
+                told.on,
+                [(100 * DAY + late, 100 * DAY + 7200 + late), (102 * DAY + late, 102 * DAY + 3600 + late)],
+                "{ahead}"
+            );
             assert_eq!(time::length(&told.used), 7200 - 1800 + 1800, "{ahead}");
             assert_eq!(told.clock_ahead, expected, "{ahead}");
             assert!(!told.is_two);
@@ -276,7 +282,11 @@ mod tests {
     #[test]
     fn nonsense_is_survived() {
         let mut history = History::default();
-        for (at, uptime, started) in [("", 0, ""), ("9999-12-31T23:59:59Z", u64::MAX, "1970-01-01T00:00:00Z"), ("1970-01-01T00:00:00Z", i64::MAX as u64, "9999-12-31T23:59:59Z")] {
+        for (at, uptime, started) in [
+            ("", 0, ""),
+            ("9999-12-31T23:59:59Z", u64::MAX, "1970-01-01T00:00:00Z"),
+            ("1970-01-01T00:00:00Z", i64::MAX as u64, "9999-12-31T23:59:59Z"),
+        ] {
             let boot = Boot { id: Some("b".into()), uptime_seconds: Some(uptime), clock_before_image: None };
             let guest = Some(Guest { started_at: Some(started.into()) });
             history.add(1000, Moment { schema: 1, collected_at: at.into(), boot, guest, system: System::default() });

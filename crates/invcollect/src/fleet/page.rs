@@ -77,12 +77,18 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
     let mut tile = |value: String, what: &str, class: &str| {
         let _ = write!(head, "<li class=\"{class}\"><b>{}</b>{}</li>", text(&value), text(what));
     };
-    let to_do = |findings: &[Finding]| findings.iter().map(|finding| (&finding.room, &finding.host)).collect::<std::collections::BTreeSet<_>>().len();
+    let to_do = |findings: &[Finding]| {
+        findings.iter().map(|finding| (&finding.room, &finding.host)).collect::<std::collections::BTreeSet<_>>().len()
+    };
     let visit = to_do(&fleet.visit);
     tile(visit.to_string(), "machines to visit", if visit == 0 { "good" } else { "bad" });
     tile(to_do(&fleet.remote).to_string(), "machines to look after from a desk", "");
     let heard = fleet.machines.iter().filter(|machine| machine.reports > 0).count();
-    tile(format!("{heard} of {}", fleet.machines.len()), "machines were heard of", if heard == fleet.machines.len() { "good" } else { "" });
+    tile(
+        format!("{heard} of {}", fleet.machines.len()),
+        "machines were heard of",
+        if heard == fleet.machines.len() { "good" } else { "" },
+    );
     let sum = |of: fn(&crate::report::fleet::Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);
     let (on, used) = (sum(|room| room.on_seconds), sum(|room| room.use_seconds));
     tile(hours(on), "they were on, together", "");
@@ -105,7 +111,10 @@ fn to_do(title: &str, lead: &str, findings: &[Finding]) -> String {
     let mut rooms: BTreeMap<(&str, &str), Vec<Row>> = BTreeMap::new();
     for finding in findings {
         let rows = rooms.entry((&finding.building, &finding.room)).or_default();
-        match rows.iter_mut().find(|(_, row)| (row.what, &row.seen, &row.likely) == (finding.what, &finding.seen, &finding.likely)) {
+        match rows
+            .iter_mut()
+            .find(|(_, row)| (row.what, &row.seen, &row.likely) == (finding.what, &finding.seen, &finding.likely))
+        {
             Some((hosts, _)) => hosts.push(&finding.host),
             None => rows.push((vec![&finding.host], finding)),
         }
@@ -209,7 +218,10 @@ mod tests {
 
     #[test]
     fn numbers_are_for_people() {
-        assert_eq!([0, 999, 1000, 12_345, 42_949_672_960, u64::MAX].map(bytes), ["0 B", "999 B", "1 kB", "12.3 kB", "42.9 GB", "18.4 EB"]);
+        assert_eq!(
+            [0, 999, 1000, 12_345, 42_949_672_960, u64::MAX].map(bytes),
+            ["0 B", "999 B", "1 kB", "12.3 kB", "42.9 GB", "18.4 EB"]
+        );
         assert_eq!([0, 1799, 1800, 5400].map(hours), ["0 h", "0 h", "1 h", "2 h"]);
     }
 

@@ -129,8 +129,14 @@ mod tests {
     use crate::report::fleet::Machine;
 
     fn known(used: Vec<(Seconds, Seconds)>) -> Known {
-        let machine =
-            Machine { name: "m".into(), building: "b".into(), room: "1".into(), reports: 1, disk_bytes: Some(10), ..Machine::default() };
+        let machine = Machine {
+            name: "m".into(),
+            building: "b".into(),
+            room: "1".into(),
+            reports: 1,
+            disk_bytes: Some(10),
+            ..Machine::default()
+        };
         Known { machine, told: Told { used, ..Told::default() }, ..Known::default() }
     }
 
@@ -140,7 +146,10 @@ mod tests {
         let monday = time::parse("2026-11-16T00:00:00Z").unwrap();
         let period = Period { since: monday, until: monday + 14 * 86400 };
         let zone = TimeZone::fixed(jiff::tz::offset(-3));
-        let used: Vec<_> = (0..10).map(|day| monday + (day + day / 5 * 2) * 86400).map(|day| (day + 11 * 3600, day + 21 * 3600 + 1800)).collect();
+        let used: Vec<_> = (0..10)
+            .map(|day| monday + (day + day / 5 * 2) * 86400)
+            .map(|day| (day + 11 * 3600, day + 21 * 3600 + 1800))
+            .collect();
         let machines = [known(used), known(Vec::new())];
         let rooms = rooms(&machines, &Week::new(period, &zone));
         let [room] = &rooms[..] else { panic!("{rooms:?}") };

@@ -41,7 +41,10 @@ impl Roster {
         let mut lacks = |key: &str, reason: &str| missing.push(Missing { key: key.into(), reason: reason.into() });
         let machines = match hosts::read(common) {
             Err(error) if Exit::of(&error) == Exit::NoInput => {
-                lacks("machines", "there is no hosts.ini: who never reported is not known, and rooms are as machines report them");
+                lacks(
+                    "machines",
+                    "there is no hosts.ini: who never reported is not known, and rooms are as machines report them",
+                );
                 Vec::new()
             }
             machines => machines?,
@@ -54,9 +57,10 @@ impl Roster {
         };
         // As sysfs writes them; the domain may be left out.
         let address = |text: String| if text.matches(':').count() == 1 { format!("0000:{text}") } else { text };
-        let devices = models.into_iter().filter(|(_, model)| !model.devices.is_empty()).map(|(name, model)| {
-            (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect())
-        });
+        let devices = models
+            .into_iter()
+            .filter(|(_, model)| !model.devices.is_empty())
+            .map(|(name, model)| (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect()));
         let expected = Settings::read(common)?.expected.into_iter();
         Ok(Roster {
             machines,
@@ -70,7 +74,8 @@ impl Roster {
 
     /// Which machine of hosts.ini this is: by its Ethernet addresses, else by its name.
     pub fn find(&self, snapshot: &Snapshot) -> Option<usize> {
-        let macs = snapshot.interfaces.iter().filter(|interface| interface.hardware).filter_map(|interface| interface.mac.as_ref());
+        let macs =
+            snapshot.interfaces.iter().filter(|interface| interface.hardware).filter_map(|interface| interface.mac.as_ref());
         let by_mac = macs.filter_map(|mac| self.by_mac.get(&mac.to_ascii_lowercase())).next();
         let short = |name: &str| self.by_name.get(name.split('.').next().unwrap_or_default());
         let by_name = || snapshot.hostname.as_ref().and_then(|name| self.by_name.get(name).or_else(|| short(name)));

@@ -105,7 +105,8 @@ fn addresses(text: &str) -> BTreeMap<String, Interface> {
             }
             let interface = interfaces.entry(current.clone()).or_default();
             interface.hardware = !name.contains('@') && !current.starts_with("br") && !current.starts_with("tap");
-            interface.carrier = flags.split(',').any(|flag| flag == "UP").then(|| flags.split(',').any(|flag| flag == "LOWER_UP"));
+            interface.carrier =
+                flags.split(',').any(|flag| flag == "UP").then(|| flags.split(',').any(|flag| flag == "LOWER_UP"));
             continue;
         }
         let Some(interface) = interfaces.get_mut(&current) else { continue };
@@ -194,4 +195,3 @@ pub fn disks(snapshot: &Snapshot) -> u64 {
     };
     snapshot.filesystems.iter().filter_map(disk).collect::<std::collections::BTreeSet<_>>().len() as u64
 }
-

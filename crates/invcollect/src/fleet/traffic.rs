@@ -129,16 +129,22 @@ pub fn ask(url: &str, options: &request::Fleet, period: Period) -> anyhow::Resul
             labels,
             mean_bytes_per_second: (total / f64::from(count.max(1))) as u64,
             peak_bytes_per_second: sum.peak as u64,
-            bytes_per_second: sum.buckets.iter().map(|(total, count)| (*count > 0).then(|| (total / f64::from(*count)) as u64)).collect(),
+            bytes_per_second: sum
+                .buckets
+                .iter()
+                .map(|(total, count)| (*count > 0).then(|| (total / f64::from(*count)) as u64))
+                .collect(),
         }
     };
+    let slow = watch.slow();
     let traffic = Traffic {
         by: options.by.to_string(),
         step_seconds: u64::try_from(grid.step * width).unwrap_or(0),
         at: (0..buckets as Seconds).map(|bucket| time::text(grid.start + bucket * width * grid.step)).collect(),
         lines: sums.into_iter().map(line).collect(),
+        slow: slow.iter().map(|slow| slow.host.clone()).collect(),
     };
-    Ok((traffic, watch.slow()))
+    Ok((traffic, slow))
 }
 
 /// The labels that tell one line from another: a room is one of its building.
@@ -154,12 +160,9 @@ fn labels(by: Label) -> &'static [&'static str] {
 
 fn query(labels: &[&str], options: &request::Fleet) -> String {
     let filter = |(label, value): (&str, &Option<String>)| value.as_ref().map(|value| format!("{label}={}", quoted(value)));
-    let filters: Vec<String> = [("building", &options.building), ("room", &options.room)].into_iter().filter_map(filter).collect();
-    format!(
-        "sum by ({}) (rate(labtools_interface_receive_bytes_total{{{}}}[{MEAN}]))",
-        labels.join(","),
-        filters.join(",")
-    )
+    let filters: Vec<String> =
+        [("building", &options.building), ("room", &options.room)].into_iter().filter_map(filter).collect();
+    format!("sum by ({}) (rate(labtools_interface_receive_bytes_total{{{}}}[{MEAN}]))", labels.join(","), filters.join(","))
 }
 
 /// A string of PromQL, in which a quote ends nothing.
@@ -201,7 +204,9 @@ impl Prometheus {
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         let said: Answer = match body.read_json() {
             Ok(said) => said,
-            Err(_) if !status.is_success() => return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking()))),
+            Err(_) if !status.is_success() => {
+                return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking())));
+            }
             Err(error) => return Err(error).exit(Exit::Unavailable, asking),
         };
         match said {
@@ -316,7 +321,10 @@ mod tests {
     fn a_period_is_asked_for_on_round_times() {
         let grid = Grid::new(Period { since: 1001, until: 1001 + 3600 });
         assert_eq!((grid.start, grid.step, grid.points), (1020, 60, 60));
-        assert_eq!((grid.index(1020.0), grid.index(4560.0), grid.index(4620.0), grid.index(960.0)), (Some(0), Some(59), None, None));
+        assert_eq!(
+            (grid.index(1020.0), grid.index(4560.0), grid.index(4620.0), grid.index(960.0)),
+            (Some(0), Some(59), None, None)
+        );
         let grid = Grid::new(Period { since: 0, until: 86400 });
         assert_eq!((grid.start, grid.step, grid.points), (0, 300, 289));
     }

@@ -23,7 +23,10 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     let version = |((_, (kind, name)), have): ((bool, Key), Vec<(&Known, u64)>)| {
         let given = roster.images.iter().filter(|expected| match kind {
             "base" => expected.base == name,
-            _ => expected.base.is_none() && (expected.models.is_empty() || name.as_ref().is_some_and(|name| expected.models.contains(name))),
+            _ => {
+                expected.base.is_none()
+                    && (expected.models.is_empty() || name.as_ref().is_some_and(|name| expected.models.contains(name)))
+            }
         });
         let given = given.map(|expected| expected.version).max();
         let newest = given.or_else(|| have.iter().map(|(_, version)| *version).max()).unwrap_or(0);
@@ -56,7 +59,8 @@ pub fn software(machines: &[Known]) -> Vec<Software> {
             }
         }
     }
-    let place = |((building, room), machines): ((&str, &str), u64)| Place { building: building.into(), room: room.into(), machines };
+    let place =
+        |((building, room), machines): ((&str, &str), u64)| Place { building: building.into(), room: room.into(), machines };
     let software = |((name, version, base), rooms): ((&str, &str, &str), BTreeMap<(&str, &str), u64>)| Software {
         name: name.into(),
         version: version.into(),

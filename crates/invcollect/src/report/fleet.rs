@@ -393,6 +393,8 @@ pub struct Traffic {
     pub at: Vec<String>,
     /// The lines, by their labels.
     pub lines: Vec<Line>,
+    /// The computers that received slowly while their rooms did not, by name.
+    pub slow: Vec<String>,
 }
 
 /// A line of [`Traffic`].

@@ -101,7 +101,16 @@ impl Store {
         let reports = self.store().join("reports").join(&id);
         fs::create_dir(&reports).unwrap();
         let key = self.key(&seed);
-        Machine { id, name: name.into(), building: building.into(), room: room.into(), number, key, sequence: 1_000_000_000, reports }
+        Machine {
+            id,
+            name: name.into(),
+            building: building.into(),
+            room: room.into(),
+            number,
+            key,
+            sequence: 1_000_000_000,
+            reports,
+        }
     }
 
     /// A private key, as a host has it.
@@ -140,8 +149,10 @@ pub fn put(path: &Path, bytes: &[u8], received: u64) {
 impl Machine {
     /// What it is at a time of a boot; a test changes of it what it is about.
     pub fn document(&self, booted: u64, at: u64) -> Value {
-        let (number, place) = (self.number, json!({"net": self.room, "campus": "north", "building": self.building, "room": self.room}));
-        let program = |index: u64| json!({"name": format!("program-{index:02}"), "version": format!("{}.{}", index % 7, number % 2)});
+        let (number, place) =
+            (self.number, json!({"net": self.room, "campus": "north", "building": self.building, "room": self.room}));
+        let program =
+            |index: u64| json!({"name": format!("program-{index:02}"), "version": format!("{}.{}", index % 7, number % 2)});
         json!({"host": {
             "schema": 1, "changed": false, "collected_at": time(at), "id": self.id, "hostname": self.name, "place": place,
             "boot": {"id": format!("boot-{number}-{booted}"), "booted_at": time(booted), "uptime_seconds": at - booted, "kernel": "6.1.0-28-amd64", "clock_before_image": false},
@@ -203,7 +214,7 @@ impl Machine {
     /// A line of `changes`.
     pub fn event(&mut self, at: u64, action: &str, message: &str) {
         let (part, what) = action.split_once('_').unwrap();
-        let event = json!({"@timestamp": time(at), "event": {"action": action, "category": ["host"], "id": format!("{}-{at}", self.id), "kind": "alert", "type": ["change"], "provider": "invcollect"},
+        let event = json!({"@timestamp": time(at), "event": {"action": action, "category": ["host"], "id": format!("{action}-{at}"), "kind": "alert", "type": ["change"], "provider": "invcollect"},
             "host": {"id": self.id, "name": self.name}, "labtools": {"part": part, "action": what, "subject": "A1"}, "message": message});
         self.send(Kind::Events, format!("{event}\n").as_bytes(), at, at + 1);
     }

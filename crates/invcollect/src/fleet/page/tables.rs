@@ -8,8 +8,11 @@ use jiff::tz::TimeZone;
 use super::{bytes, clock, hours, place, text};
 use crate::fleet::chart;
 use crate::fleet::findings::span;
+use crate::fleet::time;
 use crate::report::fleet::{DuplicateKind, Fleet, Machine, Quiet, Room};
 
+/// The hours of the week are known after one.
+const WEEK: time::Seconds = 7 * 86400;
 /// So many events stand on the page; the document has more.
 const EVENTS: usize = 60;
 
@@ -23,13 +26,13 @@ pub fn rooms(fleet: &Fleet) -> String {
     rooms.sort_by_key(|room| std::cmp::Reverse(room.use_seconds));
     let mut rows = String::new();
     for room in rooms {
-        let class = if room.heard == room.machines { "" } else { " class=\"short\"" };
+        let short = if room.heard == room.machines { "" } else { " short" };
         let width = |seconds: u64| 160.0 * seconds as f64 / most as f64;
         let each = room.use_seconds.checked_div(room.machines).unwrap_or(0);
         let grown = if room.disk_grown_bytes < 0 { '−' } else { '+' };
         let _ = writeln!(
             rows,
-            "<tr{class}><th>{}</th><td class=\"number\">{} of {}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+            "<tr><th>{}</th><td class=\"number{short}\">{} of {}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
              <td><svg class=\"bar\" viewBox=\"0 0 160 16\" role=\"img\" aria-label=\"hours on, and in use\">\
              <rect class=\"on\" width=\"{:.1}\" height=\"16\" rx=\"3\"/><rect class=\"used\" y=\"4\" width=\"{:.1}\" height=\"8\" rx=\"2\"/></svg></td>\
              <td class=\"number\">{}</td><td class=\"number\">{} of {} <small>{grown}{}</small></td></tr>",
@@ -55,10 +58,15 @@ pub fn rooms(fleet: &Fleet) -> String {
 
 /// When the rooms are used, and when not.
 pub fn hours_of_the_week(fleet: &Fleet) -> String {
+    let length = |since, until| Some(time::parse(until)? - time::parse(since)?);
+    if length(&fleet.since, &fleet.until).is_none_or(|seconds| seconds < WEEK) {
+        return String::new();
+    }
     let mut figures = String::new();
     for room in fleet.rooms.iter().filter(|room| room.heard > 0) {
         let quiet: Vec<String> = room.quiet.iter().take(3).map(window).collect();
-        let quiet = if quiet.is_empty() { "never quiet for two hours".to_owned() } else { format!("quiet: {}", quiet.join("; ")) };
+        let quiet =
+            if quiet.is_empty() { "never quiet for two hours".to_owned() } else { format!("quiet: {}", quiet.join("; ")) };
         let _ = write!(
             figures,
             "<figure><h3>{}</h3>{}<p>{}</p></figure>",
@@ -118,8 +126,10 @@ pub fn versions(fleet: &Fleet) -> String {
         for one in &version.behind {
             behind.entry((&one.building, &one.room)).or_default().push(format!("{} ({})", text(&one.host), one.has));
         }
-        let behind: Vec<String> =
-            behind.into_iter().map(|((building, room), hosts)| format!("<div>{}: {}</div>", place(building, room), hosts.join(", "))).collect();
+        let behind: Vec<String> = behind
+            .into_iter()
+            .map(|((building, room), hosts)| format!("<div>{}: {}</div>", place(building, room), hosts.join(", ")))
+            .collect();
         let what = match (version.kind, &version.name) {
             ("base", Some(name)) => format!("base {}", text(name)),
             (_, Some(model)) => format!("image of the host, {}", text(model)),
@@ -171,7 +181,10 @@ pub fn machines(fleet: &Fleet) -> String {
 fn one(machine: &Machine) -> String {
     let heard = machine.silent_seconds.map_or_else(|| "never".to_owned(), |silent| format!("{} ago", span(silent)));
     let memory = machine.memory_bytes.map_or_else(String::new, |memory| format!("{} GiB", memory.saturating_add(1 << 29) >> 30));
-    let disks = machine.disk_used_bytes.zip(machine.disk_bytes).map_or_else(String::new, |(used, total)| format!("{} of {}", bytes(used), bytes(total)));
+    let disks = machine
+        .disk_used_bytes
+        .zip(machine.disk_bytes)
+        .map_or_else(String::new, |(used, total)| format!("{} of {}", bytes(used), bytes(total)));
     let link = match (machine.link_bits_per_second, &machine.ssid) {
         (Some(speed), _) => format!("{} Mb/s", speed / 1_000_000),
         (None, Some(ssid)) => format!("wireless <small>{}</small>", text(ssid)),
@@ -200,8 +213,11 @@ pub fn software(fleet: &Fleet) -> String {
     }
     let mut rows = String::new();
     for software in &fleet.software {
-        let rooms: Vec<String> =
-            software.rooms.iter().map(|room| format!("{} <small class=\"inline\">({})</small>", place(&room.building, &room.room), room.machines)).collect();
+        let rooms: Vec<String> = software
+            .rooms
+            .iter()
+            .map(|room| format!("{} <small class=\"inline\">({})</small>", place(&room.building, &room.room), room.machines))
+            .collect();
         let _ = writeln!(
             rows,
             "<tr><th>{}</th><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
@@ -237,10 +253,18 @@ pub fn doubts(fleet: &Fleet) -> String {
         ));
     }
     for rejected in &fleet.rejected {
-        items.push(format!("{} reports of {} are not believed: {}", rejected.reports, text(&rejected.id), rejected.reason.words()));
+        items.push(format!(
+            "{} reports of {} are not believed: {}",
+            rejected.reports,
+            text(&rejected.id),
+            rejected.reason.words()
+        ));
     }
     if fleet.read.dropped_reports > 0 {
-        items.push(format!("the machines threw {} reports away themselves, to make room in their spools", fleet.read.dropped_reports));
+        items.push(format!(
+            "the machines threw {} reports away themselves, to make room in their spools",
+            fleet.read.dropped_reports
+        ));
     }
     items.extend(fleet.missing.iter().map(|missing| text(&missing.reason).to_string()));
     let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
