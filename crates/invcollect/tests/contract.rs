@@ -43,7 +43,7 @@ fn reports_to_nobody(root: &Path) {
 
 #[test]
 fn teaches_help() {
-    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"], &["push"]] {
+    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"], &["push"], &["fleet"]] {
         Stage { arguments, ..COLLECT }.teaches_help();
     }
 }

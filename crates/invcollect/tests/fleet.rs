@@ -114,8 +114,8 @@ fn a_week_of_nine_rooms() {
         [
             ("at1-r1-h1", "case_opened", "the case was opened"),
             ("at1-r1-h1", "hardware_changed", "memory removed, B1: 4 GiB in DIMM2"),
-            ("at1-r1-h2", "slow_link", "eth0 runs at 100 Mb/s, and could at 1000"),
             ("at1-r1-h3", "memory_missing", "4 GiB of memory, and it left the factory with 8 GiB"),
+            ("at1-r1-h2", "slow_link", "eth0 runs at 100 Mb/s, and could at 1000"),
             ("at1-r2-h1", "wireless_only", "on wireless, and its wired port has no link"),
             (
                 "at1-r2-h2",
@@ -416,6 +416,60 @@ fn what_did_not_wake_is_said_with_its_causes() {
         let output = run(&store, &["--wake", wake.to_str().unwrap()]);
         assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{text:?}");
     }
+}
+
+#[test]
+fn the_rest_is_as_good_without_prometheus() {
+    let store = Store::new();
+    let output = run(&store, &[&WEEK[..], &["--prometheus", "http://127.0.0.1:1"]].concat());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success() && errors.starts_with("invcollect: asking http://127.0.0.1:1/api/v1/query_range: "),
+        "{errors}"
+    );
+    let fleet: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let missing: Vec<_> =
+        fleet["fleet"]["missing"].as_array().unwrap().iter().map(|missing| missing["key"].as_str().unwrap()).collect();
+    assert_eq!(missing, ["machines", "traffic"]);
+}
+
+/// The same as versions of images, and who signed them.
+#[test]
+fn what_machines_should_have_says_a_signed_manifest() {
+    let mut store = Store::new();
+    let mut machine = store.machine("at1", "101", "one");
+    machine.week(MONDAY, |_| ());
+    let key = store.path().join("publisher.key");
+    let sign = |kind: &str| {
+        let manifest = store.path().join(format!("{kind}.manifest"));
+        let script = format!(
+            "openssl genpkey -algorithm ed25519 -out {key} && mkdir -p {keys} && openssl pkey -in {key} -pubout -out {keys}/{kind}-1.pub && \
+             openssl pkeyutl -sign -rawin -inkey {key} -in {manifest} -out {signature}",
+            key = key.display(),
+            keys = store.config().join("keys").display(),
+            manifest = manifest.display(),
+            signature = manifest.with_extension("sig").display()
+        );
+        assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
+        manifest
+    };
+    let digest = "0".repeat(64);
+    let host = json!({"schema": 1, "kind": "host", "name": "lab", "version": 13, "size_bytes": 4096, "sha256": digest, "models": [], "slot_fields": [], "created_at": "2024-11-01T00:00:00Z"});
+    fs::write(store.path().join("host.manifest"), host.to_string()).unwrap();
+    let manifest = sign("host");
+    let fleet = fleet(&store, &["--manifest", manifest.to_str().unwrap()]);
+    assert_eq!(findings(&fleet, "remote"), [("one", "behind", "host image: 12, the newest is 13")]);
+    let image = &fleet["versions"][0];
+    assert_eq!(
+        (&image["kind"], &image["newest"], &image["given"], &image["current"]),
+        (&json!("image"), &json!(13), &json!(true), &json!(0))
+    );
+
+    fs::write(&manifest, host.to_string().replace("13", "14")).unwrap();
+    let status = || run(&store, &[&WEEK[..], &["--manifest", manifest.to_str().unwrap()]].concat()).status.code();
+    assert_eq!(status(), Some(65), "it is not what was signed");
+    fs::remove_file(manifest.with_extension("sig")).unwrap();
+    assert_eq!(status(), Some(66));
 }
 
 #[test]

@@ -324,7 +324,7 @@ impl Reason {
 
 fn gib(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10).saturating_add(1 << 29) >> 30;
-    if tenths % 10 == 0 { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
 }
 
 /// How long, in its largest unit.

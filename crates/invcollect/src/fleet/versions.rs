@@ -50,7 +50,9 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
 
 /// By name and version, by the newest reports.
 pub fn software(machines: &[Known]) -> Vec<Software> {
-    let mut found: BTreeMap<(&str, &str, &str), BTreeMap<(&str, &str), u64>> = BTreeMap::new();
+    type Program<'a> = (&'a str, &'a str, &'a str);
+    type Rooms<'a> = BTreeMap<(&'a str, &'a str), u64>;
+    let mut found: BTreeMap<Program, Rooms> = BTreeMap::new();
     for known in machines {
         for base in &known.snapshot.bases {
             for program in &base.programs {
@@ -61,7 +63,7 @@ pub fn software(machines: &[Known]) -> Vec<Software> {
     }
     let place =
         |((building, room), machines): ((&str, &str), u64)| Place { building: building.into(), room: room.into(), machines };
-    let software = |((name, version, base), rooms): ((&str, &str, &str), BTreeMap<(&str, &str), u64>)| Software {
+    let software = |((name, version, base), rooms): (Program, Rooms)| Software {
         name: name.into(),
         version: version.into(),
         base: base.into(),

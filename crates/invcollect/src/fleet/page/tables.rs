@@ -163,11 +163,11 @@ pub fn machines(fleet: &Fleet) -> String {
     let one_room = rooms.len() == 1;
     let mut html = String::from("<section><h2>Machines</h2>");
     for ((building, room), machines) in rooms {
-        let _ = write!(
+        let _ = writeln!(
             html,
             "<details{}><summary>{} <small>{} machines</small></summary><table class=\"machines\"><thead><tr><th>machine</th><th>heard of</th>\
              <th class=\"number\">on</th><th class=\"number\">in use</th><th>model</th><th class=\"number\">memory</th>\
-             <th class=\"number\">disks in use</th><th class=\"number\">link</th><th>image, bases</th></tr></thead><tbody>\n",
+             <th class=\"number\">disks in use</th><th class=\"number\">link</th><th>image, bases</th></tr></thead><tbody>",
             if one_room { " open" } else { "" },
             place(building, room),
             machines.len()
