@@ -14,6 +14,7 @@ use jsonpipe::testkit::{self, Stage};
 use machine::Machine;
 
 const MAN_PAGE: &str = include_str!("../../../man/invcollect.8");
+const FLEET_PAGE: &str = include_str!("../../../man/invcollect-fleet.8");
 
 /// No subcommand here requires a document: what is handed in is left alone.
 const COLLECT: Stage = Stage {
@@ -80,7 +81,7 @@ fn survives_its_own_panic() {
 
 #[test]
 fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+    testkit::man_page_names_every_flag(&Arguments::command(), &[MAN_PAGE, FLEET_PAGE].concat());
 }
 
 #[test]

@@ -506,3 +506,9 @@ fn the_text_of_the_thesis_stands_in_the_same_table() {
     let found = json!({"machine": of_host(&fleet, "lab7"), "visit": fleet["visit"], "rejected": fleet["rejected"]});
     assert_eq!(found, expected, "{found:#}");
 }
+
+#[test]
+fn the_man_page_examples_work() {
+    let page = include_str!("../../../man/invcollect-fleet.8");
+    jsonpipe::testkit::man_page_examples_work(env!("CARGO_BIN_EXE_invcollect"), page, campus().path());
+}

@@ -20,6 +20,11 @@ const CLOCK_REPORTS_MIN: usize = 3;
 /// A report that is older when it comes was not in the spool all the time: its clock was wrong.
 const SPOOLED_MAX: Seconds = 7 * 86400;
 
+/// Nothing that names a board, a boot or a guest is longer; what is has no name.
+const NAME_MAX: usize = 128;
+/// More boards than this are not kept: whoever says so is more than one machine.
+const BOARDS_MAX: usize = 16;
+
 /// What the reports of a machine said so far.
 #[derive(Debug, Default)]
 pub struct History {
@@ -89,7 +94,7 @@ impl History {
             length,
         };
         let uptime = moment.boot.uptime_seconds.and_then(|uptime| Seconds::try_from(uptime).ok());
-        match (moment.boot.id, uptime) {
+        match (moment.boot.id.filter(|id| id.len() <= NAME_MAX), uptime) {
             (Some(id), Some(uptime)) => {
                 if self.last_boot.as_ref().is_some_and(|last| *last != id) && self.boots.contains_key(&id) {
                     self.boots_returned += 1;
@@ -123,6 +128,8 @@ impl History {
     }
 
     fn board(&mut self, received: Seconds, system: System) {
+        let short = |name: Option<String>| name.filter(|name| name.len() <= NAME_MAX);
+        let system = System { serial: short(system.serial), uuid: short(system.uuid), ..system };
         if system.serial.is_none() && system.uuid.is_none() {
             return;
         }
@@ -133,6 +140,10 @@ impl History {
                     self.boards_returned += 1;
                 }
                 index
+            }
+            None if self.boards.len() == BOARDS_MAX => {
+                self.boards_returned += 1;
+                return;
             }
             None => {
                 self.boards.push(Board { system, first: received, last: received });
@@ -277,6 +288,20 @@ mod tests {
             history.add_text(at, Some("7XK2L42".into()));
         }
         assert_eq!(history.told(0, DAY).on, [(0, 1800), (6000, 6900)]);
+    }
+
+    #[test]
+    fn many_names_and_long_ones_take_no_room() {
+        let mut history = History::default();
+        for number in 0..1000u32 {
+            let boot = Boot { id: Some("b".repeat(NAME_MAX + 1)), uptime_seconds: Some(60), clock_before_image: None };
+            let system = System { uuid: Some(number.to_string()), serial: Some("s".repeat(NAME_MAX + 1)), model: None };
+            let at = 900 * Seconds::from(number);
+            history.add(at, Moment { schema: 1, collected_at: time::text(at), boot, guest: None, system });
+        }
+        assert_eq!((history.boots.len(), history.boards.len()), (0, BOARDS_MAX));
+        assert!(history.boards.iter().all(|board| board.system.serial.is_none()));
+        assert!(history.told(0, DAY).is_two);
     }
 
     #[test]

@@ -25,6 +25,8 @@ use crate::report::fleet::{Read as Sum, Reason};
 const REPORT_MAX_BYTES: u64 = 1 << 20;
 /// So many events of one machine are listed; there are a handful, unless it is broken or hostile.
 const EVENTS_MAX: usize = 200;
+/// None of ours has a longer text.
+const EVENT_MAX: usize = 1000;
 /// How many reports from before the period are tried, for how a silent machine was.
 const OLDER_MAX: usize = 20;
 
@@ -297,7 +299,8 @@ impl Heard {
     fn events(&mut self, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
             let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
-            if time::parse(&event.timestamp).is_none() {
+            let longest = [&event.event.id, &event.event.action, &event.message].into_iter().map(String::len).max();
+            if time::parse(&event.timestamp).is_none() || longest > Some(EVENT_MAX) {
                 continue;
             }
             if self.events.iter().any(|known| (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)) {
