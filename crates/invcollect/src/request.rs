@@ -113,28 +113,28 @@ pub struct Fleet {
     #[arg(value_name = "DIR")]
     pub store: PathBuf,
     /// Only the machines in this room
-    #[arg(long, value_name = "ROOM")]
+    #[arg(long, value_name = "NAME")]
     pub room: Option<String>,
     /// Only the machines in this building
-    #[arg(long, value_name = "BUILDING")]
+    #[arg(long, value_name = "NAME")]
     pub building: Option<String>,
-    /// From this time on, or from so long ago: 7days (30days without it)
+    /// From this time on, or since so long ago: 30days
     #[arg(long, value_name = "TIME", value_parser = Since::parse)]
     pub since: Option<Since>,
-    /// For so long, 1h or 7days; until now without it
+    /// For so long: 1h, 7days; without it until now
     #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
     pub period: Option<Duration>,
-    /// Draw what was received meanwhile, as the Prometheus at URL says
+    /// Draw what was received, as Prometheus at URL says
     #[arg(long, value_name = "URL")]
     pub prometheus: Option<String>,
-    /// A line for each campus, building, room, host (without it) or interface
+    /// A line a campus, building, room, host or interface
     #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
     #[arg(hide_possible_values = true, hide_default_value = true)]
     pub by: Label,
     /// What wake-lab printed
     #[arg(long, value_name = "FILE")]
     pub wake: Option<PathBuf>,
-    /// The manifest of an image that machines should have, its .sig beside it
+    /// A manifest of what they should have, its .sig beside
     #[arg(long, value_name = "FILE")]
     pub manifest: Vec<PathBuf>,
     /// Write a page to FILE
