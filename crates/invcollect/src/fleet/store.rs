@@ -254,7 +254,11 @@ impl Heard {
         if opened.seal.host != source.id || format!("{:012}", opened.seal.sequence) != item.name {
             return Err(Reason::WrongPlace);
         }
-        if !opened.seal.is_signed_by(&key) {
+        #[cfg(debug_assertions)] // a sabotage by scripts/check
+        let key = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "believe-all") { None } else { Some(key) };
+        #[cfg(not(debug_assertions))]
+        let key = Some(key);
+        if key.is_some_and(|key| !opened.seal.is_signed_by(&key)) {
             return Err(Reason::WrongSignature);
         }
         match opened.header.kind {
