@@ -229,7 +229,7 @@ pub fn software(fleet: &Fleet) -> String {
         );
     }
     format!(
-        "<section><h2>Which software is where</h2><table><thead><tr><th>program</th><th>version</th><th>base</th>\
+        "<section><h2>Which software is where</h2><table class=\"software\"><thead><tr><th>program</th><th>version</th><th>base</th>\
          <th class=\"number\">machines</th><th>rooms</th></tr></thead><tbody>\n{rows}</tbody></table></section>\n"
     )
 }
