@@ -55,11 +55,10 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     match arguments.command {
         Command::Collect(options) => collect::collect(common, &options),
-        Command::Push(options) => push::push(common, pipe, &options),
-        Command::Fleet(options) => fleet::fleet(common, pipe, &options),
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
         Command::Accept { dry_run } => changes::accept(common, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
+        Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     }
 }

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use campus::hosts;
-use jsonpipe::{Common, Exit, Missing, ini};
+use jsonpipe::ini::{self, Configuration};
+use jsonpipe::{Common, Exit, Missing};
 use manifest::{Base, Keys, Kind, Signed};
 
 use super::reported::Snapshot;
-use crate::request::{self, Model};
-use crate::settings::Settings;
+use crate::request::{self, Destination, Model};
 
 /// What is expected.
 #[derive(Debug, Default)]
@@ -61,7 +61,10 @@ impl Roster {
             .into_iter()
             .filter(|(_, model)| !model.devices.is_empty())
             .map(|(name, model)| (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect()));
-        let expected = Settings::read(common)?.expected.into_iter();
+        let mut settings = Configuration::read(&common.config("invcollect.ini"))?;
+        let expected = settings.table::<request::Expected>("expected")?.into_iter();
+        settings.section::<Destination>("push")?;
+        settings.end()?;
         Ok(Roster {
             machines,
             by_mac,
