@@ -41,14 +41,17 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let verdict = if machine.is_running() { own_verdict(machine, &name, transport) } else { None };
     let is_told = verdict.is_some() || value("device/state").is_some();
     faults.extend(verdict.unwrap_or_default());
+    let removable = number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc"));
+    // A stick is somebody's: what would tell it from others is not even read.
+    let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
     Disk {
-        model: value("device/model").or_else(|| value("device/name")),
-        serial: serial(machine, &directory),
-        wwn: value("wwid").or_else(|| value("device/wwid")),
+        model: own(&|| value("device/model").or_else(|| value("device/name"))),
+        serial: own(&|| serial(machine, &directory)),
+        wwn: own(&|| value("wwid").or_else(|| value("device/wwid"))),
         bytes: number("size").filter(|sectors| *sectors > 0).map(|sectors| sectors.saturating_mul(SECTOR_BYTES)),
         rotational: number("queue/rotational").map(|rotational| rotational == 1),
         transport,
-        removable: number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc")),
+        removable,
         healthy: (is_told || !faults.is_empty()).then_some(faults.is_empty()),
         faults,
         name,

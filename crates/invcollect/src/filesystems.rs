@@ -1,4 +1,7 @@
-//! What is mounted from a disk or a server, and how full it is.
+//! What the machine itself has mounted from a disk or a server, and how full it is.
+//!
+//! Only mounts that belong to the machine are told: those that every machine has, and those that its administrator wrote into
+//! /etc/fstab. A home, a stick or a volume of a guest carries in its path or its source who is logged in, and is not even asked.
 //!
 //! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by a thread of its own,
 //! and after two seconds no thread is waited for any more; it ends with the process. What a program serves (FUSE) is not asked at
@@ -17,6 +20,22 @@ use crate::machine::Machine;
 use crate::report::Filesystem;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
+const FSTAB: &str = "/etc/fstab";
+/// Where a machine's own file systems are mounted. No user chooses these names.
+const OWN: &[&str] = &[
+    "/",
+    "/boot",
+    "/boot/efi",
+    "/persistent",
+    "/qcow2",
+    "/usr",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/lib/labtools",
+    "/var/log",
+    "/var/tmp",
+];
 const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 64 << 10;
@@ -27,7 +46,7 @@ const WITHOUT_DEVICE: &[&str] =
 /// By path.
 pub fn read(machine: &Machine) -> Vec<Filesystem> {
     let mounts = match machine.text(MOUNTS) {
-        Ok(text) => mounts(&text),
+        Ok(text) => mounts(&text, &machine.text(FSTAB).unwrap_or_default()), // an image may have none
         Err(error) => {
             machine.unreadable("filesystems", MOUNTS, &error);
             return Vec::new();
@@ -97,7 +116,14 @@ impl Mount {
         let mut right = right.split(' ');
         let (kind, source, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
         let read_only = [options, super_options].iter().any(|options| options.split(',').any(|option| option == "ro"));
-        Some(Mount { device: device.into(), path: unescape(path), kind: kind.into(), source: unescape(source), read_only })
+        // `user@server:/path`: who logs in there is nobody's business.
+        let source = unescape(source);
+        let network = !source.starts_with('/') || source.starts_with("//");
+        let source = match source.split_once('@') {
+            Some((user, rest)) if network && !user.contains('/') && kind != "zfs" => rest.to_owned(),
+            _ => source,
+        };
+        Some(Mount { device: device.into(), path: unescape(path), kind: kind.into(), source, read_only })
     }
 
     /// Whether its type is that, or a sub-type of it, as `fuse.sshfs`.
@@ -108,6 +134,12 @@ impl Mount {
     fn holds_something(&self) -> bool {
         let on_device = !self.device.starts_with("0:") && !["squashfs", "iso9660"].contains(&self.kind.as_str());
         on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
+    }
+
+    /// Whether it is the machine's, and not of one of its users.
+    fn belongs_to_machine(&self, listed: &HashSet<String>) -> bool {
+        let is_pool = self.is("zfs") && !self.source.contains('/');
+        is_pool || OWN.contains(&self.path.as_str()) || listed.contains(&self.path)
     }
 
     fn report(self, machine: &Machine, reply: Reply) -> Filesystem {
@@ -132,15 +164,22 @@ impl Mount {
     }
 }
 
-/// What is mounted last at each path, and each file system once, at the first of its paths.
-fn mounts(text: &str) -> Vec<Mount> {
+/// Where /etc/fstab (fstab(5)) mounts something.
+fn listed(fstab: &str) -> HashSet<String> {
+    let lines = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
+    lines.filter_map(|line| line.split_whitespace().nth(1).map(unescape)).collect()
+}
+
+/// What the machine has mounted last at each path, and each file system once, at the first of its paths.
+fn mounts(text: &str, fstab: &str) -> Vec<Mount> {
+    let listed = listed(fstab);
     let mut mounts: Vec<Mount> = Vec::new();
     for mount in text.lines().filter_map(Mount::parse) {
         mounts.retain(|covered| covered.path != mount.path);
         mounts.push(mount);
     }
     let mut devices = HashSet::new();
-    mounts.retain(|mount| mount.holds_something() && devices.insert(mount.device.clone()));
+    mounts.retain(|mount| mount.holds_something() && mount.belongs_to_machine(&listed) && devices.insert(mount.device.clone()));
     mounts
 }
 
@@ -197,24 +236,27 @@ mod tests {
         let text = "\
 22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
+25 27 8:4 / /media/jane.doe/STICK rw - ext4 /dev/sdb1 rw
 28 27 8:1 /var /mnt/bind rw - ext4 /dev/sda1 rw
 29 27 0:40 / /media/a\\040b\\134c ro,nosuid - fuse.sshfs u@h:/x\\011y rw
 30 27 0:41 / /srv rw - nfs4 server:/export rw,vers=4.2
-31 27 0:42 / /pool rw - zfs pool/base rw
+31 27 0:42 / /pool rw - zfs pool rw
+36 27 0:45 / /home/jane.doe rw - zfs pool/home/jane.doe rw
 32 27 8:3 / /hidden rw - ext4 /dev/sda3 rw
 33 27 8:4 / /hidden rw - ext4 /dev/sda4 ro
 34 27 0:43 / /run rw - tmpfs tmpfs rw
 a line that is none
 ";
+        let fstab = "# /srv\nserver:/export /srv nfs4 defaults 0 0\nx /media/a\\040b\\134c fuse.sshfs ro\n/dev/sda4 /hidden ext4 ro\n\n";
         let shown = |mount: &Mount| format!("{} {} {} {}", mount.path, mount.kind, mount.source, mount.read_only);
         let expected = [
             "/ ext4 /dev/sda1 false",
-            "/media/a b\\c fuse.sshfs u@h:/x\ty true",
+            "/media/a b\\c fuse.sshfs h:/x\ty true",
             "/srv nfs4 server:/export false",
-            "/pool zfs pool/base false",
+            "/pool zfs pool false",
             "/hidden ext4 /dev/sda4 true",
         ];
-        assert_eq!(mounts(text).iter().map(shown).collect::<Vec<_>>(), expected);
+        assert_eq!(mounts(text, fstab).iter().map(shown).collect::<Vec<_>>(), expected);
     }
 
     #[test]
@@ -226,7 +268,7 @@ a line that is none
     proptest! {
         #[test]
         fn any_text_is_mounts_or_not(text in "([0-9:/ \\\\-]|[a-z]{1,4}|\n| - |\\PC){0,80}") {
-            let _ = mounts(&text);
+            let _ = mounts(&text, &text);
         }
 
         #[test]

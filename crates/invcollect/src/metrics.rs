@@ -160,7 +160,7 @@ fn of_the_baseline(host: &Host, baseline: Option<&Baseline>, samples: &mut Sampl
 
 fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     let mut known: Vec<&str> = Vec::new();
-    for disk in &host.disks {
+    for disk in host.disks.iter().filter(|disk| !disk.removable) {
         let label = disk.serial.as_ref().or(disk.wwn.as_ref()).unwrap_or(&disk.name);
         if known.contains(&label.as_str()) {
             continue; // two paths to one disk

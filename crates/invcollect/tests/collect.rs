@@ -334,13 +334,14 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
 #[test]
 fn what_a_program_serves_is_not_asked() {
     let machine = Machine::optiplex();
-    machine.write("proc/self/mountinfo", "40 27 0:77 / /home/far rw - fuse.sshfs user@host:/far rw\n");
-    machine.directory("home/far");
+    machine.write("proc/self/mountinfo", "40 27 0:77 / /srv/far rw - fuse.sshfs user@host:/far rw\n");
+    machine.write("etc/fstab", "user@host:/far /srv/far fuse.sshfs defaults 0 0\n");
+    machine.directory("srv/far");
     let far = || machine.host()["filesystems"][0].clone();
     let expected =
-        json!({"path": "/home/far", "source": "user@host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
+        json!({"path": "/srv/far", "source": "host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
     assert_eq!(far(), expected);
-    assert!(machine.reason("filesystems[/home/far].total_bytes").unwrap().contains("not asked"));
+    assert!(machine.reason("filesystems[/srv/far].total_bytes").unwrap().contains("not asked"));
     machine.write("sys/fs/fuse/connections/77/waiting", "1\n");
     assert_eq!(far()["hanging"], true);
 }
@@ -358,4 +359,53 @@ fn no_process_is_started() {
     assert!(!trace.contains("vfork(") && !trace.contains(" fork("), "{trace}");
     let clones = trace.lines().filter(|line| line.contains("clone") && !line.contains("resumed"));
     assert!(clones.clone().count() > 0 && clones.clone().all(|line| line.contains("CLONE_THREAD")), "{trace}");
+}
+
+/// Who is logged in stands in the paths and sources of mounts, and on their sticks: in no output.
+#[test]
+fn nothing_tells_who_is_logged_in() {
+    let machine = Machine::optiplex();
+    machine.run(&["changes"]);
+    machine.write(
+        "proc/self/mountinfo",
+        "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 27 8:3 / /qcow2 rw - ext4 /dev/sda3 rw\n\
+         31 27 8:4 / /home/ALICE rw - ext4 /dev/mapper/home-ALICE rw\n32 27 8:17 / /media/ALICE/STICK rw - vfat /dev/sdb1 rw\n\
+         33 27 8:18 / /mnt/x rw - ext4 /dev/disk/by-label/ALICE rw\n34 27 0:50 / /run/user/ALICE/doc rw - fuse.portal portal rw\n\
+         35 27 0:51 / /mnt/y rw - fuse.sshfs ALICE@host:/ rw\n36 27 0:52 / /mnt/z rw - cifs //server/ALICE rw\n\
+         37 27 0:53 / /qcow2/user/ALICE rw - zfs pool/user/ALICE rw\n38 27 0:54 / /srv rw - nfs4 server:/srv rw\n\
+         39 27 0:55 / /srv/far rw - fuse.sshfs ALICE@host:/far rw\n40 27 8:19 / /var/home/ALICE rw - ext4 /dev/sda5 rw\n\
+         41 27 8:1 /home/ALICE /var/lib rw - ext4 /dev/sda1 rw\n",
+    );
+    machine.write("etc/fstab", "server:/srv /srv nfs4 defaults 0 0\nx /srv/far fuse.sshfs defaults 0 0\n");
+    machine.directory("srv/far");
+    machine.write("sys/fs/fuse/connections/50/waiting", "1\n");
+    machine.write("sys/fs/fuse/connections/51/waiting", "1\n");
+    let stick = "usb1/1-1/host7/target7:0:0/7:0:0:0";
+    machine.sata_disk("sdb", stick, "ALICE", "ALICE-0019E06B", 61_440_000);
+    machine.write(&format!("sys/devices/pci0000:00/0000:00:1f.2/{stick}/wwid"), "naa.ALICE\n");
+    machine.write("sys/class/block/sdb/device/serial", "ALICE\n");
+    machine.intrusion(true);
+
+    let (glpi, metrics) = (machine.path("glpi.json"), machine.path("labtools.prom"));
+    let mut outputs = Vec::new();
+    for arguments in [
+        &["collect", "--glpi", glpi.to_str().unwrap()][..],
+        &["metrics", metrics.to_str().unwrap()],
+        &["changes"],
+        &["accept"],
+        &["metrics", metrics.to_str().unwrap()],
+    ] {
+        let ended = machine.run(arguments);
+        outputs.extend([ended.stdout, ended.stderr]);
+        outputs.extend(metrics.exists().then(|| fs::read_to_string(&metrics).unwrap()));
+    }
+    outputs.push(fs::read_to_string(&glpi).unwrap());
+    outputs.extend(["var/log/labtools/events.jsonl", "var/lib/labtools/baseline.json"].map(|path| machine.read(path)));
+    for output in &outputs {
+        assert!(!output.contains("ALICE"), "{output}");
+        assert!(!output.contains("STICK"), "{output}");
+    }
+    let host = machine.host();
+    let paths: Vec<&Value> = host["filesystems"].as_array().unwrap().iter().map(|filesystem| &filesystem["path"]).collect();
+    assert_eq!(paths, ["/", "/qcow2", "/srv", "/srv/far"], "and what is the machine's is there");
 }

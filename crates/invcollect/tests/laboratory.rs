@@ -82,6 +82,7 @@ fn a_mount_that_hangs_is_named_and_nothing_waits_for_it() {
         "proc/self/mountinfo",
         "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n40 27 8:9 / /srv/dead rw - ext4 /dev/sdb9 rw\n41 27 8:3 / /qcow2 rw - ext4 /dev/sda3 rw\n",
     );
+    machine.write("etc/fstab", "/dev/sdb9 /srv/dead ext4 defaults 0 0\n");
     let up = Up::start(Command::new(DEAD_MOUNT).arg(&directory).arg(&device.0), "mounted");
     let host = machine.host();
     assert_eq!(filesystem(&host, "/srv/dead")["hanging"], true);

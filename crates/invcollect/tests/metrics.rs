@@ -176,6 +176,7 @@ fn the_list_is_what_is_written() {
 fn hostile_names_stay_labels() {
     let machine = Machine::optiplex();
     machine.write("proc/sys/kernel/hostname", "h\"} 1\\");
+    machine.write("etc/fstab", "/dev/sda1 /a\\012b\"{\\134 ext4 defaults 0 0\n");
     machine.write("proc/self/mountinfo", "27 1 8:1 / /a\\012b\"{\\134 rw - ext4 /dev/sda1 rw\n");
     machine.write("etc/labtools/campus.ini", "[net.n]\ncidr=10.0.3.0/24\ncampus=s\"a\nbuilding=b{1}\nroom=#\n");
     let text = metrics(&machine);

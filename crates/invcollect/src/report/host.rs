@@ -40,7 +40,7 @@ pub struct Host {
     pub memory: Memory,
     /// The disks, by what stays the same: serial, else name.
     pub disks: Vec<Disk>,
-    /// What is mounted from a disk or a server, by path.
+    /// What the machine itself has mounted from a disk or a server, by path; never what a user has.
     pub filesystems: Vec<Filesystem>,
     /// The network interfaces but the loopback, by name.
     pub interfaces: Vec<Interface>,
@@ -264,7 +264,7 @@ pub struct Module {
 pub struct Disk {
     /// What the kernel calls it now: `sda`.
     pub name: String,
-    /// Its model.
+    /// Its model; never of a removable one, which is somebody's. So are serial number and world-wide name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its serial number.
