@@ -31,6 +31,11 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
         Part::Firmware => now.firmware.is_some(),
         Part::Processor => now.processor.is_some(),
         Part::Memory => now.memory.is_some(),
+        // A fault that cannot be read is not gone.
+        Part::Disk if about.fault.is_some() => {
+            let disk = now.disks.iter().flatten().find(|disk| disk.subject == about.subject);
+            disk.is_some_and(|disk| about.fault.as_ref().is_some_and(|fault| disk.checks.contains_key(fault)))
+        }
         Part::Disk => now.disks.is_some(),
         Part::Device => now.devices.is_some(),
         Part::Link => now.links.is_some(),
@@ -39,7 +44,7 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
 
 /// Whether two of these are the same difference. How bad it has become does not count, and what it was replaced by does.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
-    (a.part, a.action, &a.subject) == (b.part, b.action, &b.subject) && (a.action != Action::Replaced || a.after == b.after)
+    (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault) && (a.action != Action::Replaced || a.after == b.after)
 }
 
 fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
@@ -48,6 +53,7 @@ fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
             part: Part::Chassis,
             action: Action::Opened,
             subject: "the case".into(),
+            fault: None,
             before: Some("closed".into()),
             after: Some("opened".into()),
         }),
@@ -64,6 +70,7 @@ fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option
             part,
             action: Action::Replaced,
             subject: subject.to_owned(),
+            fault: None,
             before: Some(before.clone()),
             after: Some(now.clone()),
         });
@@ -73,7 +80,8 @@ fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option
 fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thing>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
     let baseline = baseline.get_or_insert_with(|| now.clone());
-    let about = |action, thing: &Thing, before, after| EventAbout { part, action, subject: thing.subject.clone(), before, after };
+    let about =
+        |action, thing: &Thing, before, after| EventAbout { part, action, subject: thing.subject.clone(), fault: None, before, after };
     // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
     let mut left: Vec<&Thing> = now.iter().collect();
     for old in baseline.iter_mut() {
@@ -82,10 +90,17 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
             continue;
         };
         let thing = left.remove(at);
-        if old.faults.is_empty() && !thing.faults.is_empty() {
-            found.push(about(Action::Degraded, old, Some(old.text.clone()), Some(thing.faults.join("; "))));
-        } else {
-            old.faults.clone_from(&thing.faults);
+        for (word, fault) in &thing.checks {
+            match fault {
+                Some(_) if old.checks.get(word).is_some_and(Option::is_some) => {} // accepted
+                Some(text) => found.push(EventAbout {
+                    fault: Some(word.clone()),
+                    ..about(Action::Degraded, old, Some(old.text.clone()), Some(text.clone()))
+                }),
+                None => {
+                    old.checks.insert(word.clone(), None);
+                }
+            }
         }
     }
     found.extend(left.into_iter().map(|thing| about(Action::Added, thing, None, Some(thing.text.clone()))));
@@ -99,6 +114,7 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         part: Part::Link,
         action,
         subject: link.subject.clone(),
+        fault: None,
         before,
         after,
     };
@@ -125,7 +141,7 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
 
 /// The same for people.
 pub fn message(about: &EventAbout) -> String {
-    let EventAbout { part, action, subject, before, after } = about;
+    let EventAbout { part, action, subject, before, after, .. } = about;
     let (before, after) = (before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
     let thing = match part {
         Part::Memory => "the memory module",

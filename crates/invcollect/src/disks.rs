@@ -1,14 +1,17 @@
 //! The disks, from /sys/block.
 
+use std::collections::HashMap;
 use std::fs;
 
-use crate::machine::Machine;
-use crate::report::Disk;
+use crate::machine::{Machine, PATIENCE};
+use crate::report::{Checks, Disk};
 use crate::smart;
 
 const DIRECTORY: &str = "/sys/block";
 /// sysfs counts in 512 bytes, whatever the disk does.
 const SECTOR_BYTES: u64 = 512;
+/// What the disks of a machine in a directory say of their health.
+const RECORDED: &str = "/smart.json";
 
 /// By serial number, else by name.
 pub fn read(machine: &Machine) -> Vec<Disk> {
@@ -37,10 +40,11 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let value = |file: &str| machine.value(format!("{directory}/{file}"));
     let number = |file: &str| machine.number(format!("{directory}/{file}"));
     let transport = transport(machine, &directory);
-    let mut faults = faults(machine, &directory, &name);
-    let verdict = if machine.is_running() { own_verdict(machine, &name, transport) } else { None };
-    let is_told = verdict.is_some() || value("device/state").is_some();
-    faults.extend(verdict.unwrap_or_default());
+    let mut checks = kernel_checks(machine, &directory, &name);
+    let verdict = own_verdict(machine, &directory, &name, transport);
+    let is_told = verdict.is_some();
+    checks.extend(verdict.unwrap_or_default());
+    let faults: Vec<String> = checks.values().flatten().cloned().collect();
     let removable = number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc"));
     // A stick is somebody's: what would tell it from others is not even read.
     let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
@@ -54,6 +58,7 @@ fn disk(machine: &Machine, name: String) -> Disk {
         removable,
         healthy: (is_told || !faults.is_empty()).then_some(faults.is_empty()),
         faults,
+        checks,
         name,
     }
 }
@@ -89,34 +94,58 @@ fn serial(machine: &Machine, directory: &str) -> Option<String> {
     crate::smbios::is_serial(serial).then(|| serial.to_owned())
 }
 
-/// The faults that the disk tells by itself; `None` when it cannot be asked, or has no opinion.
-fn own_verdict(machine: &Machine, name: &str, transport: Option<&str>) -> Option<Vec<String>> {
-    let device = machine.path(format!("/dev/{name}"));
-    let verdict = match transport? {
-        "nvme" => smart::nvme(&device).map(Some),
-        "sata" => smart::ata(&device),
-        _ => return None,
+/// What the disk says of its own health; `None`, with a reason, when it says nothing.
+fn own_verdict(machine: &Machine, directory: &str, name: &str, transport: Option<&'static str>) -> Option<Checks> {
+    let key = format!("disks[{name}].healthy");
+    let ask = match transport {
+        Some("nvme") => smart::nvme,
+        Some("sata") => smart::ata,
+        _ => {
+            machine.missing(key, "only a disk on SATA or NVMe is asked");
+            return None;
+        }
     };
-    verdict.unwrap_or_else(|error| {
-        machine.unreadable(format!("disks[{name}].healthy"), &format!("/dev/{name}"), &error);
-        None
-    })
+    if !machine.is_running() {
+        return recorded(machine, &key, name);
+    }
+    // To open one that the kernel put to sleep would wake it up.
+    if machine.value(format!("{directory}/device/power/runtime_status")).as_deref() == Some("suspended") {
+        machine.missing(key, "it sleeps, and is left alone");
+        return None;
+    }
+    // The kernel waits for a disk for a minute, and longer while it resets it; this run does not.
+    let device = format!("/dev/{name}");
+    let answer = machine.within(PATIENCE, &key, move |machine| ask(&machine.path(device)))?;
+    answer.map_err(|error| machine.unreadable(key, &format!("/dev/{name}"), &error)).ok()
 }
 
-/// What the kernel knows to be wrong with it, and with the ext4 on it.
-fn faults(machine: &Machine, directory: &str, name: &str) -> Vec<String> {
-    let mut faults = Vec::new();
-    // SCSI says running, NVMe live; what is on its way there is not wrong.
-    if let Some(state) = machine.value(format!("{directory}/device/state"))
-        && ["offline", "transport-offline", "blocked", "dead", "deleting"].contains(&state.as_str())
-    {
-        faults.push(format!("the kernel has it as {state}"));
-    }
-    for part in machine.names(directory).into_iter().filter(|part| part.starts_with(name)).chain([name.to_owned()]) {
-        let errors = machine.number(format!("/sys/fs/ext4/{part}/errors_count")).unwrap_or(0);
-        if errors > 0 {
-            faults.push(format!("the file system on {part} has {errors} errors on record"));
+fn recorded(machine: &Machine, key: &str, name: &str) -> Option<Checks> {
+    let recorded = machine.bytes(RECORDED).and_then(|json| Ok(serde_json::from_slice::<HashMap<String, Checks>>(&json)?));
+    match recorded {
+        Ok(mut disks) => disks.remove(name).or_else(|| {
+            machine.missing(key, format_args!("{RECORDED} has no verdict of it"));
+            None
+        }),
+        Err(error) => {
+            machine.unreadable(key, RECORDED, &error);
+            None
         }
     }
-    faults
+}
+
+/// What the kernel knows of it, and of the ext4 on it. A file system is known by the number of its partition: names change.
+fn kernel_checks(machine: &Machine, directory: &str, name: &str) -> Checks {
+    let mut checks = Checks::new();
+    // SCSI says running, NVMe live; what is on its way there is not wrong.
+    if let Some(state) = machine.value(format!("{directory}/device/state")) {
+        let is_bad = ["offline", "transport-offline", "blocked", "dead", "deleting"].contains(&state.as_str());
+        checks.insert("state".to_owned(), is_bad.then(|| format!("the kernel has it as {state}")));
+    }
+    for part in machine.names(directory).into_iter().filter(|part| part.starts_with(name)).chain([name.to_owned()]) {
+        let Some(errors) = machine.number(format!("/sys/fs/ext4/{part}/errors_count")) else { continue };
+        let number = part[name.len()..].trim_start_matches('p');
+        let word = if number.is_empty() { "ext4".to_owned() } else { format!("ext4:{number}") };
+        checks.insert(word, (errors > 0).then(|| format!("the file system on {part} has {errors} errors on record")));
+    }
+    checks
 }

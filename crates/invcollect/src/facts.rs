@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Disk, Host, Interface, Module};
+use crate::report::{Checks, Disk, Host, Interface, Module};
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew (bridges).
@@ -45,9 +45,9 @@ pub struct Thing {
     /// How much it is; absent for devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Its faults; of disks only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub faults: Vec<String>,
+    /// What was asked about it, and the faults; of disks only. What was never asked is not there.
+    #[serde(default, skip_serializing_if = "Checks::is_empty")]
+    pub checks: Checks,
 }
 
 /// A wired interface.
@@ -77,7 +77,7 @@ impl Facts {
             subject: device.id.clone(),
             text: format!("PCI device {} of class {} at {}", device.id, device.class, device.address),
             bytes: None,
-            faults: Vec::new(),
+            checks: Checks::new(),
         };
         Facts {
             opened: host.chassis.opened,
@@ -92,8 +92,15 @@ impl Facts {
         }
     }
 
-    /// These, and what they do not know of `others`.
-    pub fn or(self, others: Facts) -> Facts {
+    /// These, and what they do not know of `others`: parts, and what was not asked this time about a disk.
+    pub fn or(mut self, others: Facts) -> Facts {
+        for other in others.disks.iter().flatten() {
+            if let Some(disk) = self.disks.iter_mut().flatten().find(|disk| disk.subject == other.subject) {
+                for (word, fault) in &other.checks {
+                    disk.checks.entry(word.clone()).or_insert_with(|| fault.clone());
+                }
+            }
+        }
         Facts {
             opened: self.opened.or(others.opened),
             serial: self.serial.or(others.serial),
@@ -119,7 +126,7 @@ fn module(module: &Module) -> Thing {
         subject: module.serial.clone().unwrap_or_else(|| about.clone()),
         text: module.slot.as_ref().map_or_else(|| about.clone(), |slot| format!("{about} in {slot}")),
         bytes: module.bytes,
-        faults: Vec::new(),
+        checks: Checks::new(),
     }
 }
 
@@ -129,7 +136,7 @@ fn disk(disk: &Disk) -> Thing {
         subject: disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| about.clone()),
         text: about,
         bytes: disk.bytes,
-        faults: disk.faults.clone(),
+        checks: disk.checks.clone(),
     }
 }
 

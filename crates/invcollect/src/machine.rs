@@ -4,11 +4,16 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use jsonpipe::{Common, Missing};
 
 /// More than any file of /proc and /sys that is read here has.
 const TEXT_MAX_BYTES: u64 = 4 << 20;
+/// How long something is waited for that answers at once when it is well.
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The machine below `--root`. Readers take from it what there is, and say what is missing.
 #[derive(Debug)]
@@ -93,6 +98,37 @@ impl<'a> Machine<'a> {
             _ => format!("{path}: {error}"),
         };
         self.missing(key, reason);
+    }
+
+    /// What a reader that may never come back takes from the machine: it reads in a thread of its own, which is given up after a
+    /// while, and ends with the process. `None`, and a reason under `key`, when it does not come back in time.
+    pub fn within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        key: &str,
+        read: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, answer) = mpsc::channel();
+        let common = self.common.clone();
+        let ask = move || {
+            let machine = Machine::new(&common);
+            let read = read(&machine);
+            let _ = sender.send((read, machine.missing.into_inner())); // nobody may be listening any more
+        };
+        if let Err(error) = thread::Builder::new().spawn(ask) {
+            self.missing(key, format_args!("starting a thread: {error}"));
+            return None;
+        }
+        let reason = match answer.recv_timeout(patience) {
+            Ok((read, missing)) => {
+                self.missing.borrow_mut().extend(missing);
+                return Some(read);
+            }
+            Err(RecvTimeoutError::Timeout) => format!("no answer within {} seconds", patience.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => "reading it failed".to_owned(),
+        };
+        self.missing(key, reason);
+        None
     }
 
     /// All that is missing, by key.

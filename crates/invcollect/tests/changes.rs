@@ -216,6 +216,53 @@ fn a_slow_link_is_told_when_it_stays_slow() {
     assert_eq!(told(&machine), ["link_degraded"], "the cable is out");
 }
 
+/// What is known to be wrong with a disk hides nothing else that is.
+#[test]
+fn each_fault_of_a_disk_is_told_and_accepted_by_itself() {
+    let machine = known();
+    let errors = |count: &str| machine.write("sys/fs/ext4/sda1/errors_count", count);
+    machine.directory("sys/block/sda/sda1");
+    errors("2\n");
+    assert_eq!(told(&machine), ["disk_degraded"]);
+    machine.run(&["accept"]);
+    errors("3\n");
+    assert_eq!(told(&machine), Vec::<String>::new(), "accepted, however many");
+    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
+    let ended = machine.run(&["changes"]);
+    let [event] = ended.lines().try_into().unwrap();
+    let about = &event["labtools"];
+    assert_eq!((&about["subject"], &about["fault"]), (&json!("WD-WCC2EKP12345"), &json!("smart")));
+
+    // The file system is not mounted, the disk sleeps: neither is well again.
+    machine.remove("sys/fs/ext4/sda1");
+    machine.remove("smart.json");
+    assert_eq!(machine.run(&["changes"]).status, 1, "what cannot be read is not gone");
+    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
+    errors("3\n");
+    assert_eq!(machine.run(&["changes"]).stdout, "", "nor told again");
+
+    // Accepted while they cannot be read, it is the same.
+    machine.run(&["accept"]);
+    machine.remove("smart.json");
+    errors("0\n");
+    machine.run(&["changes"]);
+    machine.run(&["accept"]);
+    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
+    assert_eq!(told(&machine), Vec::<String>::new(), "it was accepted");
+    errors("1\n");
+    assert_eq!(told(&machine), ["disk_degraded"], "this was repaired in between");
+}
+
+/// A disk that could not be asked when the baseline was taken was not well then.
+#[test]
+fn a_fault_that_was_not_asked_for_before_is_told() {
+    let machine = Machine::optiplex();
+    machine.remove("smart.json");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail","worn":null}}"#);
+    assert_eq!(told(&machine), ["disk_degraded"]);
+}
+
 /// The first look takes what the link could be for the baseline, or a machine whose cable was always bad would never tell.
 #[test]
 fn a_link_that_was_always_slow_is_told() {

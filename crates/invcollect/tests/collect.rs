@@ -319,6 +319,20 @@ fn a_disk_with_faults_is_not_healthy() {
     assert_eq!((&disk["healthy"], &disk["faults"]), (&json!(false), &json!(["the file system on sda3 has 4 errors on record"])));
 }
 
+/// That the kernel has it is no verdict, and neither is a disk that is not asked.
+#[test]
+fn a_disk_that_says_nothing_is_not_healthy() {
+    let machine = Machine::optiplex();
+    machine.sata_disk("sdb", "usb1/1-1/host7/target7:0:0/7:0:0:0", "DataTraveler", "0019E06B", 61_440_000);
+    machine.remove("smart.json");
+    let healthy = || machine.host()["disks"].as_array().unwrap().iter().map(|disk| disk["healthy"].clone()).collect::<Vec<_>>();
+    assert_eq!(healthy(), [Value::Null, Value::Null]);
+    assert_eq!(machine.reason("disks[sda].healthy").unwrap(), "no /smart.json");
+    assert_eq!(machine.reason("disks[sdb].healthy").unwrap(), "only a disk on SATA or NVMe is asked");
+    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
+    assert_eq!(healthy(), [Value::Null, json!(false)]);
+}
+
 #[test]
 fn a_broken_configuration_keeps_no_machine_from_reporting() {
     let machine = Machine::optiplex();

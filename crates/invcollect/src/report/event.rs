@@ -58,6 +58,9 @@ pub struct EventAbout {
     pub action: Action,
     /// Which one, by what stays the same when it is moved: the serial of a disk or a memory module, the interface.
     pub subject: String,
+    /// Which of its faults, by a word that stays the same; of a degraded disk only: see [`super::Checks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
     /// What the baseline says; absent for what was not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,

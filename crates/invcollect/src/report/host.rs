@@ -1,5 +1,7 @@
 //! The section `host`.
 
+use std::collections::BTreeMap;
+
 use jsonpipe::Missing;
 use serde::{Deserialize, Serialize};
 
@@ -259,6 +261,10 @@ pub struct Module {
     pub megatransfers_per_second: Option<u64>,
 }
 
+/// What was asked about a disk, by a word that stays the same, and the fault when it has one: `smart`, `spare`, `read_only`, `backup`,
+/// `worn` (the disk's own), `state` (the kernel's), `ext4:1` (of the file system on partition 1). What was not asked is not there.
+pub type Checks = BTreeMap<String, Option<String>>;
+
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
@@ -284,11 +290,15 @@ pub struct Disk {
     pub transport: Option<&'static str>,
     /// Whether it comes and goes: on USB, or a card. No events are told of it.
     pub removable: bool,
-    /// Whether neither the disk nor the file systems on it report faults; absent when nobody says.
+    /// False when the disk, the kernel or a file system on it reports a fault; true when the disk itself says that it is well, and
+    /// nobody else says otherwise; else absent, with the reason in `missing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
     /// The faults, in words.
     pub faults: Vec<String>,
+    /// What was asked, and the answers.
+    #[serde(skip)]
+    pub checks: Checks,
 }
 
 /// A mounted file system.

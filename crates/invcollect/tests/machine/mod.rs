@@ -82,6 +82,7 @@ impl Machine {
         let built = fs::File::options().write(true).open(machine.path("usr/lib/clock-epoch")).unwrap();
         built.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000)).unwrap();
         machine.sata_disk("sda", "ata1/host0/target0:0:0/0:0:0:0", "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
+        machine.write("smart.json", r#"{"sda":{"smart":null}}"#);
         machine.wired("eth0", "00:1b:21:0a:0b:0c", Some(1000));
         machine.netlink(r#"{"addresses":{"eth0":["10.0.3.7/24","2001:db8:3::7/64"]},"best_speeds":{"eth0":1000000000}}"#);
         machine.write("sys/class/hwmon/hwmon0/name", "coretemp\n");
