@@ -26,8 +26,6 @@ pub struct Baseline {
     /// What is looked at once more before it is told.
     #[serde(default)]
     pub waiting: Vec<Waiting>,
-    /// How many events there have been.
-    pub events: u64,
     /// Events that are not known to be in the event log.
     #[serde(default)]
     pub unlogged: Vec<Event>,
@@ -47,7 +45,7 @@ pub struct Waiting {
 impl Baseline {
     /// A new one.
     pub fn new(accepted_at: String, facts: Facts) -> Baseline {
-        Baseline { schema: SCHEMA, accepted_at, facts, told: Vec::new(), waiting: Vec::new(), events: 0, unlogged: Vec::new() }
+        Baseline { schema: SCHEMA, accepted_at, facts, told: Vec::new(), waiting: Vec::new(), unlogged: Vec::new() }
     }
 
     /// Reads it; `None` when there is none. Status 65 when it is not right.

@@ -5,7 +5,7 @@
 
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
 
 use crate::baseline::{Baseline, Waiting};
 use crate::facts::Facts;
@@ -33,7 +33,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         }
         false
     } else {
-        compare(&mut baseline, &host)
+        compare(&mut baseline, &host)?
     };
     let new = if dry_run {
         baseline.unlogged.iter().map(line).collect::<Result<Vec<_>, _>>()?
@@ -66,11 +66,10 @@ pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
         log(common, before)?; // what was told stays told
     }
     let now = Facts::of(&host);
-    let (known, told, events) = before.map_or_else(Default::default, |before| (before.facts, before.told, before.events));
+    let (known, told) = before.map_or_else(Default::default, |before| (before.facts, before.told));
     let facts = now.or(known.clone());
     let changed = facts != known || !told.is_empty();
-    let mut accepted = Baseline::new(host.collected_at, facts);
-    accepted.events = events;
+    let accepted = Baseline::new(host.collected_at, facts);
     if !dry_run && changed {
         accepted.write(common)?;
     }
@@ -86,7 +85,7 @@ fn lock(common: &Common, ending: &signals::Deferred, dry_run: bool) -> anyhow::R
 
 /// Brings the baseline up to what the machine is now; the events that this takes are then among those to be logged. Whether
 /// anything is another than before.
-fn compare(baseline: &mut Baseline, host: &Host) -> bool {
+fn compare(baseline: &mut Baseline, host: &Host) -> anyhow::Result<bool> {
     let now = Facts::of(host);
     let (facts, told, waiting) = (baseline.facts.clone(), baseline.told.clone(), baseline.waiting.clone());
     let found = difference::differences(&mut baseline.facts, &now);
@@ -99,10 +98,11 @@ fn compare(baseline: &mut Baseline, host: &Host) -> bool {
     baseline.waiting.retain(|waiting| left.iter().any(|about| difference::is_same(about, &waiting.about)));
     for about in left {
         if is_confirmed(&mut baseline.waiting, host, &about) {
-            tell(baseline, host, about);
+            tell(baseline, host, about)?;
         }
     }
-    facts != baseline.facts || told != baseline.told || waiting != baseline.waiting
+    let changed = facts != baseline.facts || told != baseline.told || waiting != baseline.waiting;
+    Ok(changed)
 }
 
 /// Whether it may be told. A link that is worse is only waited for at first, until it has been so for a minute.
@@ -129,10 +129,8 @@ fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> 
 }
 
 /// Puts an event among those that are to be logged.
-fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) {
-    baseline.events += 1;
-    // Of no other machine, of no other baseline, and of no other event of this one.
-    let id = format!("{}/{}/{}", host.id.as_deref().unwrap_or("unknown"), baseline.accepted_at, baseline.events);
+fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Result<()> {
+    let id = random_id()?;
     baseline.unlogged.push(Event {
         timestamp: timestamp::rfc3339(SystemTime::now()),
         event: EventDetails {
@@ -148,6 +146,15 @@ fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) {
         labtools: about.clone(),
     });
     baseline.told.push(Change { id, told_at: timestamp::rfc3339(SystemTime::now()), about });
+    Ok(())
+}
+
+/// Of this event alone, whatever machine was cloned, clock was set back or baseline removed: a UUID of version 4, drawn by the
+/// kernel that this runs on.
+fn random_id() -> anyhow::Result<String> {
+    const RANDOM: &str = "/proc/sys/kernel/random/uuid";
+    let uuid = std::fs::read_to_string(RANDOM).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {RANDOM}")))?;
+    Ok(uuid.trim().to_owned())
 }
 
 /// Appends what is not in the event log yet; those lines.
@@ -155,8 +162,7 @@ fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> 
     if baseline.unlogged.is_empty() {
         return Ok(Vec::new());
     }
-    let key = |event: &Event| serde_json::to_string(&event.event.id);
-    let lines = baseline.unlogged.iter().map(|event| Ok((key(event)?, serde_json::to_string(event)?)));
+    let lines = baseline.unlogged.iter().map(|event| Ok((event.event.id.clone(), serde_json::to_string(event)?)));
     let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
     #[cfg(debug_assertions)]
     if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "forget-first") {

@@ -1,11 +1,13 @@
 //! The event log of the machine, which the scripts write, too (`append-record`): one JSON line for each event, durable.
 
+use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 use jsonpipe::{Common, Exit, atomic, io_error};
+use serde::Deserialize;
 
 /// Where it lies.
 pub const PATH: &str = "/var/log/labtools/events.jsonl";
@@ -15,7 +17,7 @@ const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 /// How far back a line is looked for: more than is written between a run that was killed and the next one.
 const TAIL_BYTES: u64 = 4 << 20;
 
-/// Adds the lines that are not there yet, and says which those are: each is known by its `key`, which stands in it and in no other.
+/// Adds the lines that are not there yet, and says which those are: each is given with its `event.id`.
 ///
 /// Status 73 when there is no room, 75 when another writer has the file.
 pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Result<Vec<&'a str>> {
@@ -37,8 +39,8 @@ pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Res
     file.read_to_end(&mut tail).map_err(failed)?;
     // A line counts when its end is there. What a power cut left of one is ended first, and so spoils no other.
     let whole = tail.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let known = String::from_utf8_lossy(&tail[..whole]);
-    let new: Vec<&str> = lines.iter().filter(|(key, _)| !known.contains(key.as_str())).map(|(_, line)| line.as_str()).collect();
+    let known: HashSet<String> = tail[..whole].split(|byte| *byte == b'\n').filter_map(event_id).collect();
+    let new: Vec<&str> = lines.iter().filter(|(id, _)| !known.contains(id)).map(|(_, line)| line.as_str()).collect();
     if new.is_empty() {
         file.sync_all().map_err(failed)?; // whoever wrote them may have been ended before that
         return Ok(new);
@@ -54,4 +56,17 @@ pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Res
     }
     atomic::sync_directory(directory)?;
     Ok(new)
+}
+
+/// The `event.id` of a line; `None` of one that is no event with an id, as those of the scripts.
+fn event_id(line: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        event: Id,
+    }
+    #[derive(Deserialize)]
+    struct Id {
+        id: String,
+    }
+    serde_json::from_slice::<Line>(line).ok().map(|line| line.event.id)
 }

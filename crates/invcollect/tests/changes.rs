@@ -52,7 +52,13 @@ fn a_module_that_is_gone_is_told_once() {
     assert_eq!(ended.status, 1);
     let [event] = ended.lines().try_into().unwrap();
     let id = event["event"]["id"].as_str().unwrap();
-    assert!(id.starts_with(ID), "{id}");
+    let shape = |(at, b): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => b == b'-',
+        14 => b == b'4',
+        19 => b"89ab".contains(&b),
+        _ => b.is_ascii_hexdigit(),
+    };
+    assert!(id.len() == 36 && id.bytes().enumerate().all(shape), "{id} is no random UUID");
     let expected = json!({
         "@timestamp": event["@timestamp"],
         "event": {"action": "memory_removed", "category": ["host"], "id": id, "kind": "alert", "type": ["change"], "provider": "invcollect"},
@@ -345,6 +351,21 @@ fn a_full_disk_loses_no_event() {
     assert_eq!(output.status.code(), Some(73), "{output:?}");
     assert_eq!(machine.read(LOG).len(), 4096, "what was half written is gone");
     assert_eq!(told(&machine), ["chassis_opened"]);
+}
+
+/// That some other line speaks of an event is no reason to leave it out.
+#[test]
+fn an_event_is_in_the_log_when_a_line_has_its_id() {
+    let machine = known();
+    machine.intrusion(true);
+    machine.write(LOG, "x".repeat(4096 - 1) + "\n");
+    let limited = format!("ulimit -f 4; trap '' XFSZ; exec {} changes --root {}", machine::BINARY, machine.root().display());
+    assert_eq!(Command::new("bash").args(["-c", &limited]).output().unwrap().status.code(), Some(73));
+    let baseline: Value = serde_json::from_str(&machine.read(BASELINE)).unwrap();
+    let id = baseline["unlogged"][0]["event"]["id"].as_str().unwrap();
+    machine.write(LOG, format!("{{\"event\":\"stage\",\"error\":\"see\",\"about\":\"{id}\"}}\n"));
+    assert_eq!(told(&machine), ["chassis_opened"]);
+    assert_eq!(machine.read(LOG).lines().count(), 2);
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub struct EventDetails {
     pub action: String,
     /// Always `host`.
     pub category: Vec<String>,
-    /// The same difference has the same id.
+    /// A random UUID (version 4), drawn when the difference is first seen.
     pub id: String,
     /// Always `alert`.
     pub kind: String,
