@@ -33,7 +33,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         }
         false
     } else {
-        compare(&mut baseline, &host)?
+        compare(&mut baseline, &host, Links::Confirmed)?
     };
     let new = if dry_run {
         baseline.unlogged.iter().map(line).collect::<Result<Vec<_>, _>>()?
@@ -61,13 +61,21 @@ pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
             Exit::TemporaryFailure.error(format_args!("accepting this machine: it has just booted; try again in {left} seconds"))
         );
     }
-    let mut before = Baseline::read(common)?;
-    if let Some(before) = before.as_mut().filter(|_| !dry_run) {
-        log(common, before)?; // what was told stays told
+    let before = Baseline::read(common)?;
+    let known = before.as_ref().map(|before| before.facts.clone()).unwrap_or_default();
+    let mut told = Vec::new();
+    let mut facts = Facts::of(&host).or(known.clone());
+    if let Some(mut before) = before {
+        // What nobody was told yet is told first, or it would be gone without a word. A technician stands at the machine: nothing is
+        // waited for any more.
+        compare(&mut before, &host, Links::AtOnce)?;
+        if !dry_run {
+            before.write(common)?;
+            log(common, &mut before)?;
+        }
+        told = before.told;
+        facts.accept_faults(&told);
     }
-    let now = Facts::of(&host);
-    let (known, told) = before.map_or_else(Default::default, |before| (before.facts, before.told));
-    let facts = now.or(known.clone());
     let changed = facts != known || !told.is_empty();
     let accepted = Baseline::new(host.collected_at, facts);
     if !dry_run && changed {
@@ -83,9 +91,18 @@ fn lock(common: &Common, ending: &signals::Deferred, dry_run: bool) -> anyhow::R
     if dry_run { Ok(None) } else { lock::wait(common, LOCK, ending).map(Some) }
 }
 
+/// When a link that is worse is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// When it has been so for a minute.
+    Confirmed,
+    /// Now.
+    AtOnce,
+}
+
 /// Brings the baseline up to what the machine is now; the events that this takes are then among those to be logged. Whether
 /// anything is another than before.
-fn compare(baseline: &mut Baseline, host: &Host) -> anyhow::Result<bool> {
+fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result<bool> {
     let now = Facts::of(host);
     let (facts, told, waiting) = (baseline.facts.clone(), baseline.told.clone(), baseline.waiting.clone());
     let found = difference::differences(&mut baseline.facts, &now);
@@ -97,7 +114,7 @@ fn compare(baseline: &mut Baseline, host: &Host) -> anyhow::Result<bool> {
     });
     baseline.waiting.retain(|waiting| left.iter().any(|about| difference::is_same(about, &waiting.about)));
     for about in left {
-        if is_confirmed(&mut baseline.waiting, host, &about) {
+        if links == Links::AtOnce || is_confirmed(&mut baseline.waiting, host, &about) {
             tell(baseline, host, about)?;
         }
     }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Checks, Disk, Host, Interface, Module};
+use crate::report::{Change, Checks, Disk, Host, Interface, Module, Part};
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew (bridges).
@@ -111,6 +111,17 @@ impl Facts {
             disks: self.disks.or(others.disks),
             links: self.links.or(others.links),
             devices: self.devices.or(others.devices),
+        }
+    }
+
+    /// Takes in the faults of disks that were told, and cannot be read just now.
+    pub fn accept_faults(&mut self, told: &[Change]) {
+        for about in told.iter().map(|change| &change.about) {
+            let disk = self.disks.iter_mut().flatten().find(|disk| about.part == Part::Disk && disk.subject == about.subject);
+            if let (Some(disk), Some(fault)) = (disk, &about.fault) {
+                let known = disk.checks.entry(fault.clone()).or_default();
+                *known = known.take().or_else(|| about.after.clone());
+            }
         }
     }
 }

@@ -100,6 +100,60 @@ fn a_technician_accepts() {
     assert_eq!(told(&machine), ["memory_added"]);
 }
 
+/// What is accepted was told before, and stands in the log, whoever was faster.
+#[test]
+fn what_was_never_told_is_told_before_it_is_accepted() {
+    let machine = known();
+    machine.firmware(&without_module("0A00B002"));
+    machine.speed("eth0", Some(100));
+    let subjects = |ended: Ended| {
+        let accepted = ended.document()["baseline"]["accepted"].clone();
+        accepted.as_array().unwrap().iter().map(|change| change["subject"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = ["0A00B002", "00:1b:21:0a:0b:0c"];
+    assert_eq!(subjects(machine.run(&["accept", "--dry-run"])), expected);
+    assert!(!machine.path(LOG).exists(), "a dry run logs nothing");
+    assert_eq!(subjects(machine.run(&["accept"])), expected);
+    let logged: Vec<Value> = machine.read(LOG).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(
+        logged.iter().map(|event| &event["event"]["action"]).collect::<Vec<_>>(),
+        ["memory_removed", "link_degraded"]
+    );
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
+/// Accepted at any point or not: what was new is in the log once.
+#[test]
+fn accept_killed_at_any_point_loses_no_event() {
+    let mut kills = 0;
+    loop {
+        let machine = known();
+        machine.intrusion(true);
+        let killed = killed_before(machine.command(&["accept"]), kills);
+        assert_eq!(machine.run(&["accept"]).status, 0);
+        assert_eq!(machine.read(LOG).lines().count(), 1, "killed before change {kills}");
+        assert_eq!(told(&machine), Vec::<String>::new());
+        if !killed {
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills > 15, "only {kills} changes");
+}
+
+/// A fault that a technician was told of is accepted, though the disk sleeps just then.
+#[test]
+fn a_fault_that_cannot_be_read_now_is_accepted_as_it_was_told() {
+    let machine = known();
+    let fault = r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#;
+    machine.write("smart.json", fault);
+    assert_eq!(told(&machine), ["disk_degraded"]);
+    machine.remove("smart.json");
+    assert_eq!(machine.run(&["accept"]).document()["baseline"]["accepted"][0]["fault"], "smart");
+    machine.write("smart.json", fault);
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
 /// What comes and goes by itself, and what only has another name, is nobody's business.
 #[test]
 fn no_event_for_what_is_no_change() {
