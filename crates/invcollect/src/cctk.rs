@@ -18,7 +18,8 @@ use crate::machine::Machine;
 const PROGRAMS: &[&str] = &["/opt/dell/dcc/cctk", "/opt/dell/toolkit/bin/cctk"];
 const CACHE: &str = "/run/labtools/cctk";
 const KEPT: Duration = Duration::from_secs(3600);
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 
 /// What it says, `name=value` by `name=value`; else why it does not.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, atomic, timestamp};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, PATIENCE};
 use crate::report::Host;
 use crate::{
     TOOL, baseline, bases, boot, devices, disks, dmi, filesystems, firmware, glpi, guest, interfaces, kernel_log, memory, place,
@@ -40,6 +40,7 @@ pub fn host(common: &Common) -> Host {
     firmware.attributes = firmware::attributes(&machine);
     firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
     let interfaces = interfaces::read(&machine);
+    let filesystems = filesystems::read(&machine);
     Host {
         changed: false,
         collected_at: timestamp::rfc3339(now),
@@ -55,14 +56,15 @@ pub fn host(common: &Common) -> Host {
         chassis,
         processor: processor::read(&machine),
         disks: disks::read(&machine),
-        filesystems: filesystems::read(&machine),
+        bases: bases::read(&machine, &filesystems),
+        filesystems,
         interfaces,
         routes: routes::read(&machine),
-        temperatures: sensors::temperatures(&machine),
+        // A disk has a sensor, too, and one that is being reset does not tell it.
+        temperatures: machine.within(PATIENCE, "temperatures", sensors::temperatures).unwrap_or_default(),
         devices: devices::read(&machine),
         guest: guest::read(&machine),
         guest_failures: guest::failures(&machine, now, &log),
-        bases: bases::read(&machine),
         changes: baseline::told(&machine),
         missing: machine.into_missing(),
     }

@@ -9,7 +9,7 @@
 //! it. There the kernel says whether requests go unanswered.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +54,7 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     };
     let since = Instant::now();
     let (sender, answers) = mpsc::channel();
-    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| !mount.is("fuse")) {
+    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| !mount.is_served()) {
         let (sender, path) = (sender.clone(), machine.path(&mount.path));
         let ask = move || {
             let _ = sender.send((index, Usage::of(&path))); // nobody may be listening any more
@@ -67,7 +67,7 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     while let Ok((index, usage)) = answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
         usages[index] = Reply::Came(usage);
     }
-    for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is("fuse")) {
+    for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is_served()) {
         while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
             thread::sleep(BETWEEN_LOOKS);
         }
@@ -81,11 +81,20 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     filesystems
 }
 
+/// Whether a path lies on one of these that did not answer: who reads there might never come back.
+pub fn is_hanging(filesystems: &[Filesystem], path: &str) -> bool {
+    let below = |filesystem: &&Filesystem| Path::new(path).starts_with(&filesystem.path);
+    filesystems.iter().filter(below).max_by_key(|filesystem| filesystem.path.len()).is_some_and(|filesystem| filesystem.hanging)
+}
+
 /// Whether somebody waits for the program that serves it, by the kernel's own count
 /// (Documentation/filesystems/fuse.rst, "waiting").
 fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
-    let minor = mount.device.split(':').next_back().unwrap_or_default();
-    machine.number(format!("/sys/fs/fuse/connections/{minor}/waiting")).is_some_and(|waiting| waiting > 0)
+    let Some((major, minor)) = mount.device.split_once(':') else { return false };
+    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else { return false };
+    // The kernel's own number of a device; its major is 0 unless the program serves what is on a disk (fuseblk).
+    let connection = u64::from(major) << 20 | u64::from(minor);
+    machine.number(format!("/sys/fs/fuse/connections/{connection}/waiting")).is_some_and(|waiting| waiting > 0)
 }
 
 /// What became of the question how full a file system is.
@@ -129,6 +138,11 @@ impl Mount {
     /// Whether its type is that, or a sub-type of it, as `fuse.sshfs`.
     fn is(&self, kind: &str) -> bool {
         self.kind.split('.').next() == Some(kind)
+    }
+
+    /// Whether a program serves it.
+    fn is_served(&self) -> bool {
+        self.is("fuse") || self.is("fuseblk")
     }
 
     fn holds_something(&self) -> bool {

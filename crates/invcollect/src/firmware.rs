@@ -4,11 +4,12 @@
 //! allowlist are; none is ever written. Without them (all three models of the thesis) Dell's cctk is asked, if it is there.
 
 use crate::cctk;
-use crate::machine::Machine;
+use crate::machine::{Machine, PATIENCE};
 use crate::report::{Attribute, Chassis};
 use crate::sensors;
 
 const DIRECTORY: &str = "/sys/class/firmware-attributes";
+const KEY: &str = "firmware.attributes";
 /// What technicians ask for: who opened the case, does it wake up, can a guest have its devices.
 const ALLOWED: &[&str] = &[
     "AcPwrRcvry",
@@ -26,19 +27,29 @@ const INTRUSION: &str = "ChassisIntrusionStatus";
 
 /// The settings, by name.
 pub fn attributes(machine: &Machine) -> Vec<Attribute> {
-    let mut attributes = Vec::new();
     let drivers = machine.names(DIRECTORY);
-    for driver in &drivers {
+    // Either waits for the firmware, which waits for nobody: a call that never comes back, a cctk that cannot even be killed.
+    let attributes = if drivers.is_empty() {
+        machine.within(cctk::PATIENCE + PATIENCE, KEY, |machine| match cctk::settings(machine) {
+            Ok(settings) => allowed(settings),
+            Err(reason) => {
+                machine.missing(KEY, reason);
+                Vec::new()
+            }
+        })
+    } else {
+        machine.within(PATIENCE, KEY, move |machine| of_kernel(machine, &drivers))
+    };
+    attributes.unwrap_or_default()
+}
+
+fn of_kernel(machine: &Machine, drivers: &[String]) -> Vec<Attribute> {
+    let mut attributes = Vec::new();
+    for driver in drivers {
         for name in ALLOWED {
             if let Some(value) = machine.value(format!("{DIRECTORY}/{driver}/attributes/{name}/current_value")) {
                 attributes.push(Attribute { name: (*name).to_owned(), value });
             }
-        }
-    }
-    if drivers.is_empty() {
-        match cctk::settings(machine) {
-            Ok(settings) => attributes = allowed(settings),
-            Err(reason) => machine.missing("firmware.attributes", reason),
         }
     }
     attributes

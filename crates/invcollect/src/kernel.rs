@@ -11,10 +11,11 @@ use nix::sys::socket::SockaddrStorage;
 use serde::Deserialize;
 
 use crate::link_modes;
-use crate::machine::Machine;
+use crate::machine::{Machine, PATIENCE};
 use crate::wireless;
 
 const RECORDED: &str = "/netlink.json";
+const BEST_SPEED: &str = "interfaces[].best_speed_bits_per_second";
 
 /// What the kernel answers.
 #[derive(Debug, Default, Deserialize)]
@@ -33,23 +34,25 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
     if !machine.is_running() {
         return recorded(machine);
     }
-    let addresses = addresses().unwrap_or_else(|error| {
-        machine.missing("interfaces[].addresses", error);
-        HashMap::new()
+    // A driver that is stuck keeps the kernel's lock for all of them, and whoever asks waits with it.
+    let addresses = machine.within(PATIENCE, "interfaces[].addresses", |machine| {
+        addresses().map_err(|error| machine.missing("interfaces[].addresses", error)).unwrap_or_default()
     });
-    let best_speeds = link_modes::best_speeds(interfaces).unwrap_or_else(|error| {
-        machine.missing("interfaces[].best_speed_bits_per_second", format_args!("asking ethtool: {error}"));
-        HashMap::new()
+    let names = interfaces.to_vec();
+    let best_speeds = machine.within(PATIENCE, BEST_SPEED, move |machine| {
+        let failed = |error| machine.missing(BEST_SPEED, format_args!("asking ethtool: {error}"));
+        link_modes::best_speeds(&names).map_err(failed).unwrap_or_default()
     });
-    let stations = match wireless::stations() {
+    let stations = machine.within(PATIENCE, "interfaces[].station", |machine| match wireless::stations() {
         Ok(stations) => stations,
         Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(), // no wireless hardware, no nl80211
         Err(error) => {
             machine.missing("interfaces[].station", format_args!("asking nl80211: {error}"));
             HashMap::new()
         }
-    };
-    Answers { addresses, best_speeds, stations }
+    });
+    let (addresses, best_speeds) = (addresses.unwrap_or_default(), best_speeds.unwrap_or_default());
+    Answers { addresses, best_speeds, stations: stations.unwrap_or_default() }
 }
 
 fn recorded(machine: &Machine) -> Answers {

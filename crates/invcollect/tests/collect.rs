@@ -360,6 +360,40 @@ fn what_a_program_serves_is_not_asked() {
     assert_eq!(far()["hanging"], true);
 }
 
+/// A pipe that nobody writes to stands for a disk, a firmware that never answers: who opens it waits for ever. What hangs for real is
+/// in the laboratory.
+#[test]
+fn what_never_answers_is_named_and_keeps_nothing_else() {
+    for (path, key) in [
+        ("qcow2/backing/bases.ini", "bases"),
+        ("sys/class/firmware-attributes/dell-wmi-sysman/attributes/WakeOnLan/current_value", "firmware.attributes"),
+        ("sys/class/hwmon/hwmon0/temp1_input", "temperatures"),
+    ] {
+        let machine = Machine::optiplex();
+        machine.write(path, "");
+        machine.remove(path);
+        nix::unistd::mkfifo(&machine.path(path), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // `timeout` is for the day on which this fails.
+        let output = Command::new("timeout").args(["60", BINARY, "collect", "--root"]).arg(machine.root()).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{key}");
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let host = &document["host"];
+        let missing = json!({"key": key, "reason": "no answer within 2 seconds"});
+        assert!(host["missing"].as_array().unwrap().contains(&missing), "{host:#}");
+        assert_eq!((&host["system"]["serial"], &host["disks"][0]["name"]), (&json!("ABC1234"), &json!("sda")));
+    }
+}
+
+#[test]
+fn nothing_is_read_from_a_file_system_that_hangs() {
+    let machine = Machine::optiplex();
+    machine.write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 27 8:3 / /qcow2 rw - fuseblk /dev/sda3 rw\n");
+    machine.write("sys/fs/fuse/connections/8388611/waiting", "1\n"); // 8:3
+    let host = machine.host();
+    assert_eq!((&host["filesystems"][1]["hanging"], &host["bases"]), (&json!(true), &json!([])));
+    assert_eq!(machine.reason("bases").unwrap(), "the file system that they are on does not answer");
+}
+
 #[test]
 fn no_process_is_started() {
     let machine = Machine::optiplex();
