@@ -1,6 +1,6 @@
 //! How a machine differs from its baseline.
 
-use crate::facts::{Facts, Link, Thing};
+use crate::facts::{Facts, Link, Thing, pairs};
 use crate::report::{Action, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";
@@ -83,13 +83,15 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
     let about =
         |action, thing: &Thing, before, after| EventAbout { part, action, subject: thing.subject.clone(), fault: None, before, after };
     // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
-    let mut left: Vec<&Thing> = now.iter().collect();
-    for old in baseline.iter_mut() {
-        let Some(at) = left.iter().position(|thing| thing.subject == old.subject) else {
+    let pairs = pairs(baseline, now);
+    for (old, at) in baseline.iter_mut().zip(&pairs) {
+        let Some(thing) = at.map(|at| &now[at]) else {
             found.push(about(Action::Removed, old, Some(old.text.clone()), None));
             continue;
         };
-        let thing = left.remove(at);
+        // The subject stays, by which it is told: what was not known is better known now.
+        old.serial = old.serial.take().or_else(|| thing.serial.clone());
+        old.wwn = old.wwn.take().or_else(|| thing.wwn.clone());
         for (word, fault) in &thing.checks {
             match fault {
                 Some(_) if old.checks.get(word).is_some_and(Option::is_some) => {} // accepted
@@ -103,7 +105,8 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
             }
         }
     }
-    found.extend(left.into_iter().map(|thing| about(Action::Added, thing, None, Some(thing.text.clone()))));
+    let left = now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at)));
+    found.extend(left.map(|(_, thing)| about(Action::Added, thing, None, Some(thing.text.clone()))));
 }
 
 fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {

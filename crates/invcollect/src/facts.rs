@@ -40,14 +40,62 @@ pub struct Facts {
 pub struct Thing {
     /// What it is known by.
     pub subject: String,
-    /// What it is, for people.
+    /// What it is and where, for people.
     pub text: String,
+    /// What it is, wherever it is plugged in.
+    #[serde(default)]
+    pub kind: String,
+    /// Its serial number, when it could be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// Its world-wide name; of disks only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wwn: Option<String>,
     /// How much it is; absent for devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// What was asked about it, and the faults; of disks only. What was never asked is not there.
     #[serde(default, skip_serializing_if = "Checks::is_empty")]
     pub checks: Checks,
+}
+
+impl Thing {
+    /// Takes over what is known of the same thing, and could not be read this time.
+    fn complete(&mut self, known: &Thing) {
+        if self.serial.is_none() && known.serial.is_some() {
+            self.subject.clone_from(&known.subject);
+            self.serial.clone_from(&known.serial);
+        }
+        self.wwn = self.wwn.take().or_else(|| known.wwn.clone());
+        for (word, fault) in &known.checks {
+            self.checks.entry(word.clone()).or_insert_with(|| fault.clone());
+        }
+    }
+
+    /// Whether the serial number of one of them is not known: then other signs count.
+    fn may_be(&self, other: &Thing) -> bool {
+        self.serial.is_none() || other.serial.is_none()
+    }
+}
+
+/// For each of the old ones, which of the new ones it is. Serial numbers decide; those of a disk or module that was asked in vain are
+/// replaced by the world-wide name, by what and where it is, and at last by what it is.
+pub fn pairs(old: &[Thing], new: &[Thing]) -> Vec<Option<usize>> {
+    let passes: [fn(&Thing, &Thing) -> bool; 5] = [
+        |old, new| old.serial.is_some() && old.serial == new.serial,
+        |old, new| old.may_be(new) && old.subject == new.subject,
+        |old, new| old.may_be(new) && old.wwn.is_some() && old.wwn == new.wwn,
+        |old, new| old.may_be(new) && old.text == new.text,
+        |old, new| old.may_be(new) && old.kind == new.kind,
+    ];
+    let mut found: Vec<Option<usize>> = vec![None; old.len()];
+    let mut left: Vec<usize> = (0..new.len()).collect();
+    for is_same in passes {
+        for (old, found) in old.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            *found = left.iter().position(|new_at| is_same(old, &new[*new_at])).map(|at| left.remove(at));
+        }
+    }
+    found
 }
 
 /// A wired interface.
@@ -76,6 +124,9 @@ impl Facts {
         let device = |device: &crate::report::Device| Thing {
             subject: device.id.clone(),
             text: format!("PCI device {} of class {} at {}", device.id, device.class, device.address),
+            kind: device.id.clone(),
+            serial: None,
+            wwn: None,
             bytes: None,
             checks: Checks::new(),
         };
@@ -94,10 +145,11 @@ impl Facts {
 
     /// These, and what they do not know of `others`: parts, and what was not asked this time about a disk.
     pub fn or(mut self, others: Facts) -> Facts {
-        for other in others.disks.iter().flatten() {
-            if let Some(disk) = self.disks.iter_mut().flatten().find(|disk| disk.subject == other.subject) {
-                for (word, fault) in &other.checks {
-                    disk.checks.entry(word.clone()).or_insert_with(|| fault.clone());
+        for (mine, others) in [(&mut self.memory, &others.memory), (&mut self.disks, &others.disks)] {
+            let (Some(mine), Some(others)) = (mine, others) else { continue };
+            for (at, thing) in pairs(others, mine).into_iter().zip(others) {
+                if let Some(at) = at {
+                    mine[at].complete(thing);
                 }
             }
         }
@@ -136,6 +188,9 @@ fn module(module: &Module) -> Thing {
     Thing {
         subject: module.serial.clone().unwrap_or_else(|| about.clone()),
         text: module.slot.as_ref().map_or_else(|| about.clone(), |slot| format!("{about} in {slot}")),
+        kind: about,
+        serial: module.serial.clone(),
+        wwn: None,
         bytes: module.bytes,
         checks: Checks::new(),
     }
@@ -145,7 +200,10 @@ fn disk(disk: &Disk) -> Thing {
     let about = disk.model.as_ref().map_or_else(|| size(disk.bytes), |model| format!("{model} {}", size(disk.bytes)));
     Thing {
         subject: disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| about.clone()),
-        text: about,
+        text: about.clone(),
+        kind: about,
+        serial: disk.serial.clone(),
+        wwn: disk.wwn.clone(),
         bytes: disk.bytes,
         checks: disk.checks.clone(),
     }

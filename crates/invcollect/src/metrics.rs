@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use jsonpipe::{Answer, Common, Document, Exit, atomic};
 
 use crate::backlog::Backlog;
+use crate::facts::{Facts, pairs};
 use crate::baseline::Baseline;
 use crate::collect;
 use crate::report::Host;
@@ -170,10 +171,10 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
         samples.add(names::DISK_SIZE, &[label], disk.bytes);
         samples.add(names::DISK_HEALTHY, &[label], disk.healthy);
     }
-    let expected = baseline.and_then(|baseline| baseline.facts.disks.as_ref()).into_iter().flatten();
-    let disks_are_known = !host.missing.iter().any(|missing| missing.key == "disks");
+    let now = Facts::of(host).disks;
+    let (Some(expected), Some(now)) = (baseline.and_then(|baseline| baseline.facts.disks.as_ref()), now) else { return };
     // One without a serial number has no label that would tell it from one that is there.
-    for disk in expected.filter(|disk| disks_are_known && disk.subject != disk.text && !known.contains(&disk.subject.as_str())) {
+    for (disk, _) in expected.iter().zip(pairs(expected, &now)).filter(|(disk, at)| at.is_none() && disk.subject != disk.text) {
         samples.add(names::DISK, &[&disk.subject, ""], Some(false));
     }
 }

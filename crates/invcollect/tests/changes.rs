@@ -209,6 +209,51 @@ fn a_serial_number_that_cannot_be_read_is_no_other_machine() {
     assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 2);
 }
 
+/// A serial number that is not read this time is no module taken out and none put in.
+#[test]
+fn things_stay_the_same_without_their_serial_numbers() {
+    let machine = known();
+    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
+    let serial = fs::read(machine.path(page)).unwrap();
+    let mut unread = Tables::optiplex();
+    unread.slots.iter_mut().filter(|slot| slot.mib > 0).for_each(|slot| slot.serial = "To Be Filled By O.E.M.");
+    machine.firmware(&unread);
+    machine.remove(page);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    let metrics = machine.path("labtools.prom");
+    machine.run(&["metrics", metrics.to_str().unwrap()]);
+    let metrics = fs::read_to_string(metrics).unwrap();
+    assert!(!metrics.lines().any(|line| line.starts_with("labtools_disk_present{") && line.ends_with(" 0")), "{metrics}");
+
+    // Accepted like that, they are not forgotten.
+    machine.run(&["accept"]);
+    machine.firmware(&Tables::optiplex());
+    machine.write(page, &serial);
+    assert_eq!(told(&machine), Vec::<String>::new(), "and are read again");
+    machine.write(page, [&serial[..4], b"WD-OTHER"].concat());
+    assert_eq!(told(&machine), ["disk_removed", "disk_added"], "this is another one");
+
+    // One of two of a kind is gone, and the other one has no serial number this time: one is gone.
+    let mut half = unread;
+    half.slots.iter_mut().find(|slot| slot.mib > 0).unwrap().mib = 0;
+    machine.firmware(&half);
+    assert_eq!(told(&machine), ["memory_removed"]);
+}
+
+/// A baseline that was taken without them learns them.
+#[test]
+fn a_serial_number_that_is_read_later_is_no_other_disk() {
+    let machine = Machine::optiplex();
+    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
+    let serial = fs::read(machine.path(page)).unwrap();
+    machine.remove(page);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write(page, &serial);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write(page, [&serial[..4], b"WD-OTHER"].concat());
+    assert_eq!(told(&machine), ["disk_removed", "disk_added"]);
+}
+
 #[test]
 fn a_machine_that_has_just_booted_is_not_accepted() {
     let machine = known();
