@@ -170,7 +170,8 @@ fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Resu
 /// kernel that this runs on.
 fn random_id() -> anyhow::Result<String> {
     const RANDOM: &str = "/proc/sys/kernel/random/uuid";
-    let uuid = std::fs::read_to_string(RANDOM).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {RANDOM}")))?;
+    let uuid =
+        std::fs::read_to_string(RANDOM).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {RANDOM}")))?;
     Ok(uuid.trim().to_owned())
 }
 

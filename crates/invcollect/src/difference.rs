@@ -44,7 +44,8 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
 
 /// Whether two of these are the same difference. How bad it has become does not count, and what it was replaced by does.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
-    (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault) && (a.action != Action::Replaced || a.after == b.after)
+    (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault)
+        && (a.action != Action::Replaced || a.after == b.after)
 }
 
 fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
@@ -80,8 +81,14 @@ fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option
 fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thing>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
     let baseline = baseline.get_or_insert_with(|| now.clone());
-    let about =
-        |action, thing: &Thing, before, after| EventAbout { part, action, subject: thing.subject.clone(), fault: None, before, after };
+    let about = |action, thing: &Thing, before, after| EventAbout {
+        part,
+        action,
+        subject: thing.subject.clone(),
+        fault: None,
+        before,
+        after,
+    };
     // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
     let pairs = pairs(baseline, now);
     for (old, at) in baseline.iter_mut().zip(&pairs) {

@@ -211,7 +211,7 @@ fn disk(disk: &Disk) -> Thing {
 
 fn link(interface: &Interface) -> Link {
     Link {
-        subject: interface.mac.clone().unwrap_or_else(|| interface.name.clone()),
+        subject: interface.subject().to_owned(),
         name: interface.name.clone(),
         carrier: interface.carrier == Some(true),
         speed: interface.speed_bits_per_second,

@@ -261,7 +261,8 @@ mod tests {
 34 27 0:43 / /run rw - tmpfs tmpfs rw
 a line that is none
 ";
-        let fstab = "# /srv\nserver:/export /srv nfs4 defaults 0 0\nx /media/a\\040b\\134c fuse.sshfs ro\n/dev/sda4 /hidden ext4 ro\n\n";
+        let fstab =
+            "# /srv\nserver:/export /srv nfs4 defaults 0 0\nx /media/a\\040b\\134c fuse.sshfs ro\n/dev/sda4 /hidden ext4 ro\n\n";
         let shown = |mount: &Mount| format!("{} {} {} {}", mount.path, mount.kind, mount.source, mount.read_only);
         let expected = [
             "/ ext4 /dev/sda1 false",

@@ -42,6 +42,7 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb"),
         wireless,
         mac: value("address").filter(|mac| mac != "00:00:00:00:00:00"),
+        permanent_mac: answers.permanent_addresses.get(&name).cloned(),
         driver: machine.linked(format!("{directory}/device/driver")),
         pci: machine.linked(format!("{directory}/device")).filter(|address| address.split(':').count() == 3),
         carrier,

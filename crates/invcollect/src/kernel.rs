@@ -12,9 +12,11 @@ use serde::Deserialize;
 
 use crate::link_modes;
 use crate::machine::{Machine, PATIENCE};
+use crate::netlink;
 use crate::wireless;
 
 const RECORDED: &str = "/netlink.json";
+const PERMANENT: &str = "interfaces[].permanent_mac";
 const BEST_SPEED: &str = "interfaces[].best_speed_bits_per_second";
 
 /// What the kernel answers.
@@ -23,6 +25,8 @@ const BEST_SPEED: &str = "interfaces[].best_speed_bits_per_second";
 pub struct Answers {
     /// The addresses of each interface with the length of the prefix, in the kernel's order: `10.0.3.7/24`.
     pub addresses: HashMap<String, Vec<String>>,
+    /// The Ethernet address that each interface was made with.
+    pub permanent_addresses: HashMap<String, String>,
     /// The best speed that both ends of a link offer, in bits a second, of each interface whose other end says so.
     pub best_speeds: HashMap<String, u64>,
     /// The network of each wireless interface that is in one.
@@ -38,6 +42,9 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
     let addresses = machine.within(PATIENCE, "interfaces[].addresses", |machine| {
         addresses().map_err(|error| machine.missing("interfaces[].addresses", error)).unwrap_or_default()
     });
+    let permanent_addresses = machine.within(PATIENCE, PERMANENT, |machine| {
+        netlink::permanent_addresses().map_err(|error| machine.missing(PERMANENT, error)).unwrap_or_default()
+    });
     let names = interfaces.to_vec();
     let best_speeds = machine.within(PATIENCE, BEST_SPEED, move |machine| {
         let failed = |error| machine.missing(BEST_SPEED, format_args!("asking ethtool: {error}"));
@@ -52,7 +59,8 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
         }
     });
     let (addresses, best_speeds) = (addresses.unwrap_or_default(), best_speeds.unwrap_or_default());
-    Answers { addresses, best_speeds, stations: stations.unwrap_or_default() }
+    let (permanent_addresses, stations) = (permanent_addresses.unwrap_or_default(), stations.unwrap_or_default());
+    Answers { addresses, permanent_addresses, best_speeds, stations }
 }
 
 fn recorded(machine: &Machine) -> Answers {

@@ -8,9 +8,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use jsonpipe::{Answer, Common, Document, Exit, atomic};
 
 use crate::backlog::Backlog;
-use crate::facts::{Facts, pairs};
 use crate::baseline::Baseline;
 use crate::collect;
+use crate::facts::{Facts, pairs};
 use crate::report::Host;
 use crate::report::metrics::{self as names, Kind, Metric, Written};
 
@@ -189,7 +189,7 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
             samples.add(names::LINK, &link, Some(interface.carrier == Some(true)));
         }
         samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
-        let known = links().find(|known| Some(&known.subject) == interface.mac.as_ref()).and_then(|known| known.speed);
+        let known = links().find(|known| known.subject == interface.subject()).and_then(|known| known.speed);
         samples.add(names::LINK_BEST, &link, bytes(interface.best_speed_bits_per_second.max(known)));
         samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
         samples.add(names::RECEIVED, &[name], interface.received_bytes);

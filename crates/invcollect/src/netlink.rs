@@ -1,9 +1,10 @@
-//! Generic netlink, as much of it as asking ethtool and nl80211 takes: requests, dumps and attributes (RFC 3549;
+//! Netlink, as much of it as asking ethtool, nl80211 and the list of interfaces takes: requests, dumps and attributes (RFC 3549;
 //! Documentation/userspace-api/netlink/intro.rst of the kernel).
 //!
 //! By hand, because it is less than a page, and a crate for it brings more than this tool has. Attributes that are not as they
 //! should be end the list, whatever the kernel sends.
 
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -27,6 +28,12 @@ const GENL_ID_CTRL: u16 = 0x10;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
 const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+/// `struct ifinfomsg` of linux/rtnetlink.h.
+const LINK_BYTES: usize = 16;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_PERM_ADDRESS: u16 = 54;
 /// The two upper bits of an attribute's type are flags.
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -34,18 +41,28 @@ const NLA_F_NESTED: u16 = 0x8000;
 /// A family that answers in this kernel: `ethtool`, `nl80211`.
 #[derive(Debug)]
 pub struct Family {
-    socket: OwnedFd,
     id: u16,
+    connection: Connection,
+}
+
+#[derive(Debug)]
+struct Connection {
+    socket: OwnedFd,
     sequence: u32,
+}
+
+/// What the answers to a request are: of which type, and how long what stands before their attributes is.
+#[derive(Clone, Copy)]
+struct Answers {
+    kind: u16,
+    header_bytes: usize,
 }
 
 impl Family {
     /// Finds it; `NotFound` when the kernel has none of that name.
     pub fn find(name: &str) -> io::Result<Family> {
-        let kind = SockType::Raw;
-        let socket = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkGeneric)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-        let mut family = Family { socket, id: GENL_ID_CTRL, sequence: 0 };
+        let connection = Connection::open(SockProtocol::NetlinkGeneric)?;
+        let mut family = Family { id: GENL_ID_CTRL, connection };
         let name = attribute(CTRL_ATTR_FAMILY_NAME, &[name.as_bytes(), b"\0"].concat());
         let answers = family.ask(CTRL_CMD_GETFAMILY, false, &name)?;
         let id = answers.iter().find_map(|answer| find(answer, CTRL_ATTR_FAMILY_ID)?.try_into().ok().map(u16::from_ne_bytes));
@@ -55,31 +72,60 @@ impl Family {
 
     /// The attributes of each answer to a command: one, or all that a dump has.
     pub fn ask(&mut self, command: u8, dump: bool, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        let header = [command, 1, 0, 0];
+        let answers = Answers { kind: self.id, header_bytes: GENERIC_BYTES };
+        let flags = if dump { NLM_F_DUMP } else { NLM_F_ACK };
+        self.connection.ask(self.id, flags, &[&header, attributes].concat(), answers)
+    }
+}
+
+/// The Ethernet address that each interface was made with, by its name: `ip link` shows it as permaddr. Who changes the address of an
+/// interface does not exchange it. Interfaces that are no hardware have none.
+pub fn permanent_addresses() -> io::Result<HashMap<String, String>> {
+    let answers = Answers { kind: RTM_NEWLINK, header_bytes: LINK_BYTES };
+    let links = Connection::open(SockProtocol::NetlinkRoute)?.ask(RTM_GETLINK, NLM_F_DUMP, &[0; LINK_BYTES], answers)?;
+    Ok(links.iter().filter_map(|link| permanent_address(link)).collect())
+}
+
+fn permanent_address(link: &[u8]) -> Option<(String, String)> {
+    let name = find(link, IFLA_IFNAME)?.strip_suffix(b"\0")?;
+    let bytes: &[u8; 6] = find(link, IFLA_PERM_ADDRESS)?.try_into().ok()?;
+    let address = bytes.map(|byte| format!("{byte:02x}")).join(":");
+    Some((String::from_utf8(name.to_vec()).ok()?, address))
+}
+
+impl Connection {
+    fn open(protocol: SockProtocol) -> io::Result<Connection> {
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
+        Ok(Connection { socket, sequence: 0 })
+    }
+
+    /// What stands behind the header of each answer.
+    fn ask(&mut self, kind: u16, flags: u16, body: &[u8], expected: Answers) -> io::Result<Vec<Vec<u8>>> {
         self.sequence += 1;
-        let flags = NLM_F_REQUEST | if dump { NLM_F_DUMP } else { NLM_F_ACK };
-        let length = (HEADER_BYTES + GENERIC_BYTES + attributes.len()) as u32;
+        let length = (HEADER_BYTES + body.len()) as u32;
         let mut request = Vec::with_capacity(length as usize);
         request.extend(length.to_ne_bytes());
-        request.extend(self.id.to_ne_bytes());
-        request.extend(flags.to_ne_bytes());
+        request.extend(kind.to_ne_bytes());
+        request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
         request.extend(self.sequence.to_ne_bytes());
         request.extend([0; 4]); // the kernel knows who asks
-        request.extend([command, 1, 0, 0]);
-        request.extend(attributes);
+        request.extend(body);
         sendto(self.socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
 
         let mut answers = Vec::new();
         let mut datagram = vec![0; 1 << 15]; // the kernel's own limit for a dump's datagram
         loop {
             let length = recv(self.socket.as_raw_fd(), &mut datagram, MsgFlags::empty())?;
-            if self.take(&datagram[..length], &mut answers)? {
+            if self.take(&datagram[..length], expected, &mut answers)? {
                 return Ok(answers);
             }
         }
     }
 
     /// Takes the answers out of a datagram; true when it was the last one.
-    fn take(&self, mut datagram: &[u8], answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+    fn take(&self, mut datagram: &[u8], expected: Answers, answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
         while let Some((message, rest)) = Message::split(datagram) {
             datagram = rest;
             if message.sequence != self.sequence {
@@ -91,7 +137,7 @@ impl Family {
                     let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
                     return if code == 0 { Ok(true) } else { Err(Errno::from_raw(-code).into()) };
                 }
-                kind if kind == self.id => answers.extend(message.body.get(GENERIC_BYTES..).map(<[u8]>::to_vec)),
+                kind if kind == expected.kind => answers.extend(message.body.get(expected.header_bytes..).map(<[u8]>::to_vec)),
                 _ => {}
             }
         }
@@ -172,6 +218,15 @@ mod tests {
         let family = Family::find("nlctrl").unwrap();
         assert_eq!(family.id, GENL_ID_CTRL);
         assert_eq!(Family::find("no such family").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn the_permanent_address_is_in_the_list_of_interfaces() {
+        let link = [attribute(IFLA_IFNAME, b"eth0\0"), attribute(IFLA_PERM_ADDRESS, &[0, 0x1b, 0x21, 10, 11, 12])].concat();
+        assert_eq!(permanent_address(&link), Some(("eth0".into(), "00:1b:21:0a:0b:0c".into())));
+        assert_eq!(permanent_address(&attribute(IFLA_IFNAME, b"lo\0")), None);
+        // Every kernel has a list of them, and the loopback was never made.
+        assert!(!permanent_addresses().unwrap().contains_key("lo"));
     }
 
     proptest! {

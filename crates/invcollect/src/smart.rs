@@ -106,8 +106,7 @@ fn nvme_checks(log: &[u8; HEALTH_LOG_BYTES]) -> Checks {
         (0x08, "read_only", "it can only be read"),
         (0x10, "backup", "what keeps its cache without power has failed"),
     ];
-    let warning =
-        |(bit, word, text): (u8, &str, &str)| (word.to_owned(), (log[0] & bit != 0).then(|| text.to_owned()));
+    let warning = |(bit, word, text): (u8, &str, &str)| (word.to_owned(), (log[0] & bit != 0).then(|| text.to_owned()));
     let worn = (log[5] >= 100).then(|| format!("it has used {} % of its life", log[5]));
     WARNINGS.into_iter().map(warning).chain([("worn".to_owned(), worn)]).collect()
 }

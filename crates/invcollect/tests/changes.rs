@@ -115,10 +115,7 @@ fn what_was_never_told_is_told_before_it_is_accepted() {
     assert!(!machine.path(LOG).exists(), "a dry run logs nothing");
     assert_eq!(subjects(machine.run(&["accept"])), expected);
     let logged: Vec<Value> = machine.read(LOG).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(
-        logged.iter().map(|event| &event["event"]["action"]).collect::<Vec<_>>(),
-        ["memory_removed", "link_degraded"]
-    );
+    assert_eq!(logged.iter().map(|event| &event["event"]["action"]).collect::<Vec<_>>(), ["memory_removed", "link_degraded"]);
     assert_eq!(told(&machine), Vec::<String>::new());
 }
 
@@ -252,6 +249,17 @@ fn a_serial_number_that_is_read_later_is_no_other_disk() {
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.write(page, [&serial[..4], b"WD-OTHER"].concat());
     assert_eq!(told(&machine), ["disk_removed", "disk_added"]);
+}
+
+#[test]
+fn an_interface_whose_address_somebody_set_is_the_same() {
+    let machine = Machine::optiplex();
+    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:0c"}}"#);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write("sys/class/net/eth0/address", "02:00:00:00:00:01\n");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:ff"}}"#);
+    assert_eq!(told(&machine), ["link_removed", "link_added"], "this is another one");
 }
 
 #[test]

@@ -352,8 +352,7 @@ fn what_a_program_serves_is_not_asked() {
     machine.write("etc/fstab", "user@host:/far /srv/far fuse.sshfs defaults 0 0\n");
     machine.directory("srv/far");
     let far = || machine.host()["filesystems"][0].clone();
-    let expected =
-        json!({"path": "/srv/far", "source": "host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
+    let expected = json!({"path": "/srv/far", "source": "host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
     assert_eq!(far(), expected);
     assert!(machine.reason("filesystems[/srv/far].total_bytes").unwrap().contains("not asked"));
     machine.write("sys/fs/fuse/connections/77/waiting", "1\n");

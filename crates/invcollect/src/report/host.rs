@@ -339,6 +339,9 @@ pub struct Interface {
     /// Its Ethernet address: `00:1b:21:0a:0b:0c`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
+    /// The Ethernet address that it was made with; absent when it has none, or the kernel does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub permanent_mac: Option<String>,
     /// Its driver.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
@@ -374,6 +377,11 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// What it is known by: the address that it was made with, else the one that it has, else its name.
+    pub fn subject(&self) -> &str {
+        self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name)
+    }
+
     /// Whether it is part of the machine and wired: its link is one that somebody can make worse.
     pub fn stays(&self) -> bool {
         self.hardware && !self.removable && !self.wireless
