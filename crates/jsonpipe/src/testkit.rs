@@ -12,7 +12,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::{Map, Value};
@@ -194,9 +194,16 @@ impl Stage {
     }
 
     fn command(&self, root: &Path) -> Command {
-        let mut command = Command::new(self.binary);
+        let mut command = Command::new(self.program());
         command.args(self.arguments).arg("--root").arg(root);
         command
+    }
+
+    /// The binary, or the one of its name in the directory that `LABTOOLS_BIN` names: so release builds are checked, too.
+    fn program(&self) -> PathBuf {
+        let built = Path::new(self.binary);
+        let name = built.file_name().expect("a binary");
+        std::env::var_os("LABTOOLS_BIN").map_or_else(|| built.to_owned(), |directory| Path::new(&directory).join(name))
     }
 
     fn machine(&self) -> TempDir {
