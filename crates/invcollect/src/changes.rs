@@ -13,8 +13,6 @@ use crate::report::{self, Action, Change, Event, EventAbout, EventDetails, Event
 use crate::{collect, difference, event_log};
 
 const LOCK: &str = "/run/labtools/inventory.lock";
-/// After a boot drivers still find their devices.
-const SETTLED_SECONDS: u64 = 120;
 /// A link that has just come up may still be negotiating, and one that has just gone may come back.
 const CONFIRMED_AFTER_SECONDS: u64 = 60;
 
@@ -26,7 +24,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     let before = Baseline::read(common)?;
     let first = before.is_none();
     let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), Facts::default()));
-    let told = if host.boot.uptime_seconds.is_some_and(|uptime| uptime < SETTLED_SECONDS) {
+    let told = if host.boot.settles_in_seconds() > 0 {
         pipe.note("the machine has just booted; it is compared when its devices had time to be found");
         if first {
             return Ok(Answer::events(String::new()).holding(lock).holding(ending));
@@ -44,7 +42,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         log(common, &mut baseline)?
     };
     if first {
-        pipe.note("this machine had no baseline; it is as it is now");
+        pipe.note("this machine had no baseline; it is as it is now, without its faults");
     }
     let answer = Answer::events(new.concat());
     let answer = if baseline.told.is_empty() { answer } else { answer.but_no() };
@@ -56,26 +54,25 @@ pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
     let host = collect::host(common);
-    if let Some(left) = host.boot.uptime_seconds.and_then(|uptime| SETTLED_SECONDS.checked_sub(uptime)).filter(|left| *left > 0) {
+    let left = host.boot.settles_in_seconds();
+    if left > 0 {
         return Err(
             Exit::TemporaryFailure.error(format_args!("accepting this machine: it has just booted; try again in {left} seconds"))
         );
     }
-    let before = Baseline::read(common)?;
-    let known = before.as_ref().map(|before| before.facts.clone()).unwrap_or_default();
-    let mut told = Vec::new();
-    let mut facts = Facts::of(&host).or(known.clone());
-    if let Some(mut before) = before {
-        // What nobody was told yet is told first, or it would be gone without a word. A technician stands at the machine: nothing is
-        // waited for any more.
-        compare(&mut before, &host, Links::AtOnce)?;
-        if !dry_run {
-            before.write(common)?;
-            log(common, &mut before)?;
-        }
-        told = before.told;
-        facts.accept_faults(&told);
+    let nothing = || Baseline::new(host.collected_at.clone(), Facts::default());
+    let mut before = Baseline::read(common)?.unwrap_or_else(nothing);
+    let known = before.facts.clone();
+    // What nobody was told yet is told first, or it would be gone without a word. A technician stands at the machine: nothing is
+    // waited for any more.
+    compare(&mut before, &host, Links::AtOnce)?;
+    if !dry_run {
+        before.write(common)?;
+        log(common, &mut before)?;
     }
+    let told = before.told;
+    let mut facts = Facts::of(&host).or(known.clone());
+    facts.accept_faults(&told);
     let changed = facts != known || !told.is_empty();
     let accepted = Baseline::new(host.collected_at, facts);
     if !dry_run && changed {

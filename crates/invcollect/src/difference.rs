@@ -8,6 +8,9 @@ const UUID: &str = "the machine's UUID";
 
 /// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
 /// faster one, a switch that was reset; from then on that is what is compared with.
+///
+/// A baseline that does not know a part yet takes what is there now, but not what is wrong with it: an opened case, the faults of a
+/// disk and a link that could be faster are differences at the first look, too.
 pub fn differences(baseline: &mut Facts, now: &Facts) -> Vec<EventAbout> {
     let mut found = Vec::new();
     opened(baseline, now, &mut found);
@@ -38,7 +41,11 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
         }
         Part::Disk => now.disks.is_some(),
         Part::Device => now.devices.is_some(),
-        Part::Link => now.links.is_some(),
+        // Of an interface that is down nobody knows whether it has a link.
+        Part::Link => now
+            .links
+            .as_ref()
+            .is_some_and(|links| links.iter().all(|link| link.subject != about.subject || link.carrier.is_some())),
     }
 }
 
@@ -50,12 +57,12 @@ pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
 
 fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
     match (baseline.opened, now.opened) {
-        (Some(false), Some(true)) => found.push(EventAbout {
+        (before @ (Some(false) | None), Some(true)) => found.push(EventAbout {
             part: Part::Chassis,
             action: Action::Opened,
             subject: "the case".into(),
             fault: None,
-            before: Some("closed".into()),
+            before: before.map(|_| "closed".into()),
             after: Some("opened".into()),
         }),
         (_, Some(opened)) => baseline.opened = Some(opened),
@@ -80,7 +87,7 @@ fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option
 
 fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thing>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
-    let baseline = baseline.get_or_insert_with(|| now.clone());
+    let baseline = baseline.get_or_insert_with(|| now.iter().map(Thing::without_faults).collect());
     let about = |action, thing: &Thing, before, after| EventAbout {
         part,
         action,
@@ -88,6 +95,10 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
         fault: None,
         before,
         after,
+    };
+    let degraded = |thing: &Thing, word: &String, fault: &String| EventAbout {
+        fault: Some(word.clone()),
+        ..about(Action::Degraded, thing, Some(thing.text.clone()), Some(fault.clone()))
     };
     // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
     let pairs = pairs(baseline, now);
@@ -102,24 +113,23 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
         for (word, fault) in &thing.checks {
             match fault {
                 Some(_) if old.checks.get(word).is_some_and(Option::is_some) => {} // accepted
-                Some(text) => found.push(EventAbout {
-                    fault: Some(word.clone()),
-                    ..about(Action::Degraded, old, Some(old.text.clone()), Some(text.clone()))
-                }),
+                Some(text) => found.push(degraded(old, word, text)),
                 None => {
                     old.checks.insert(word.clone(), None);
                 }
             }
         }
     }
-    let left = now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at)));
-    found.extend(left.map(|(_, thing)| about(Action::Added, thing, None, Some(thing.text.clone()))));
+    for (_, thing) in now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
+        found.push(about(Action::Added, thing, None, Some(thing.text.clone())));
+        let faults = thing.checks.iter().filter_map(|(word, fault)| Some((word, fault.as_ref()?)));
+        found.extend(faults.map(|(word, fault)| degraded(thing, word, fault)));
+    }
 }
 
 fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
-    let first = || now.iter().map(|link| Link { speed: link.speed.max(link.best), ..link.clone() }).collect();
-    let baseline = baseline.get_or_insert_with(first);
+    let baseline = baseline.get_or_insert_with(|| now.iter().map(|link| Link { best: None, ..link.clone() }).collect());
     let about = |action, link: &Link, before, after| EventAbout {
         part: Part::Link,
         action,
@@ -137,13 +147,22 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         let link = left.remove(at);
         let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), |speed| format!("{} Mb/s", speed / 1_000_000));
         old.name.clone_from(&link.name);
-        if old.carrier && !link.carrier {
-            found.push(about(Action::Degraded, old, Some(speed(old)), Some("no link".into())));
-        } else if link.carrier && link.speed.is_some_and(|now| old.speed.is_some_and(|before| now < before)) {
-            found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link))));
-        } else if link.carrier {
-            old.carrier = true;
-            old.speed = old.speed.max(link.speed);
+        // What both ends offer is what it could be: a bad cable may never have run at that. What was accepted was offered then, too.
+        if link.best > old.best {
+            old.best = link.best;
+            old.speed = old.speed.max(link.best);
+        }
+        match (old.carrier, link.carrier) {
+            (_, None) => {}
+            (Some(true), Some(false)) => found.push(about(Action::Degraded, old, Some(speed(old)), Some("no link".into()))),
+            (_, Some(true)) if link.speed.is_some_and(|now| old.speed.is_some_and(|before| now < before)) => {
+                found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link))));
+                old.carrier = Some(true);
+            }
+            (_, carrier) => {
+                old.carrier = carrier;
+                old.speed = old.speed.max(link.speed);
+            }
         }
     }
     found.extend(left.into_iter().map(|link| about(Action::Added, link, None, Some(link.name.clone()))));

@@ -72,6 +72,12 @@ impl Thing {
         }
     }
 
+    /// The same, with nothing wrong about it: what is wrong is no thing that is there.
+    pub fn without_faults(&self) -> Thing {
+        let well = self.checks.iter().filter(|(_, fault)| fault.is_none());
+        Thing { checks: well.map(|(word, _)| (word.clone(), None)).collect(), ..self.clone() }
+    }
+
     /// Whether the serial number of one of them is not known: then other signs count.
     fn may_be(&self, other: &Thing) -> bool {
         self.serial.is_none() || other.serial.is_none()
@@ -105,8 +111,9 @@ pub struct Link {
     pub subject: String,
     /// Its name when it was looked at.
     pub name: String,
-    /// Whether it had a link.
-    pub carrier: bool,
+    /// Whether it had a link; absent when it was down, and nobody could know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<bool>,
     /// How fast, in bits a second.
     pub speed: Option<u64>,
     /// The best that both ends offered.
@@ -151,6 +158,11 @@ impl Facts {
                 if let Some(at) = at {
                     mine[at].complete(thing);
                 }
+            }
+        }
+        for link in self.links.iter_mut().flatten().filter(|link| link.carrier.is_none()) {
+            if let Some(known) = others.links.iter().flatten().find(|known| known.subject == link.subject) {
+                *link = Link { name: std::mem::take(&mut link.name), ..known.clone() };
             }
         }
         Facts {
@@ -213,7 +225,7 @@ fn link(interface: &Interface) -> Link {
     Link {
         subject: interface.subject().to_owned(),
         name: interface.name.clone(),
-        carrier: interface.carrier == Some(true),
+        carrier: interface.carrier,
         speed: interface.speed_bits_per_second,
         best: interface.best_speed_bits_per_second,
     }

@@ -10,7 +10,7 @@ use super::Change;
 /// What this machine is.
 #[derive(Debug, Serialize)]
 pub struct Host {
-    /// Always false: collecting changes nothing.
+    /// Always false: collecting changes nothing of the machine. Only what cctk said is kept, in /run/labtools/cctk.
     pub changed: bool,
     /// When, by this machine's clock, RFC 3339.
     pub collected_at: String,
@@ -104,6 +104,16 @@ pub struct Boot {
     pub clock_before_image: Option<bool>,
 }
 
+impl Boot {
+    /// After a boot drivers still find their devices.
+    const SETTLED_SECONDS: u64 = 120;
+
+    /// How long it still takes until what is not there is not there.
+    pub fn settles_in_seconds(&self) -> u64 {
+        self.uptime_seconds.map_or(0, |uptime| Self::SETTLED_SECONDS.saturating_sub(uptime))
+    }
+}
+
 /// The host image that runs.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Image {
@@ -153,7 +163,7 @@ pub struct Firmware {
 /// A setting of the firmware.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attribute {
-    /// Its name: `ChassisIntrusionStatus`, or `chasintrusion` where cctk tells it.
+    /// Its name, as the kernel has it, whoever tells it: `ChassisIntrusionStatus`.
     pub name: String,
     /// What it is set to.
     pub value: String,
