@@ -1,12 +1,12 @@
 //! What waits in the spool to be sent, counted by its files.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::Common;
-
+use crate::machine::Machine;
 use crate::push::spool::{DIRECTORY, REJECTED, is_report};
 
 /// The files that wait.
@@ -23,21 +23,37 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Of a machine that never sent anything, all of it is 0.
-    pub fn read(common: &Common) -> Backlog {
-        let mut waiting = Backlog::default();
-        for file in files(&common.path(DIRECTORY)) {
-            waiting.bytes += file.size();
-            waiting.reports += 1;
-            waiting.oldest = waiting.oldest.into_iter().chain(file.modified().ok()).min();
-        }
-        waiting.rejected = files(&common.path(DIRECTORY).join(REJECTED)).count() as u64;
-        waiting
+    /// Of a machine that never sent anything, all of it is 0. `None`, with a reason, when it cannot be read.
+    pub fn read(machine: &Machine) -> Option<Backlog> {
+        let read = || {
+            let mut waiting = Backlog::default();
+            for file in files(&machine.path(DIRECTORY))? {
+                waiting.bytes += file.size();
+                waiting.reports += 1;
+                waiting.oldest = waiting.oldest.into_iter().chain(file.modified().ok()).min();
+            }
+            waiting.rejected = files(&machine.path(DIRECTORY).join(REJECTED))?.len() as u64;
+            Ok::<_, io::Error>(waiting)
+        };
+        read().map_err(|error| machine.unreadable("spool", DIRECTORY, &error)).ok()
     }
 }
 
-/// The reports of a directory, without those that are not finished.
-fn files(directory: &Path) -> impl Iterator<Item = fs::Metadata> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter(|entry| is_report(&entry.file_name())).filter_map(|entry| entry.metadata().ok())
+/// The reports of a directory, without those that are not finished; none when it is not there.
+fn files(directory: &Path) -> io::Result<Vec<fs::Metadata>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(file) if is_report(&entry.file_name()) => files.push(file),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {} // sent meanwhile
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(files)
 }

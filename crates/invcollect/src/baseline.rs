@@ -9,7 +9,8 @@ use crate::facts::Facts;
 use crate::machine::Machine;
 use crate::report::{Change, Event, EventAbout};
 
-const FILE: &str = "/var/lib/labtools/baseline.json";
+/// Where it lies.
+pub const FILE: &str = "/var/lib/labtools/baseline.json";
 /// The version of the file. A key that is added keeps it.
 const SCHEMA: u64 = 1;
 

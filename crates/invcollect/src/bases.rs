@@ -3,9 +3,8 @@
 use jsonpipe::{Exit, ini};
 use serde::Deserialize;
 
-use crate::filesystems;
-use crate::machine::{Machine, PATIENCE};
-use crate::report::{Base, Filesystem, Program};
+use crate::machine::Machine;
+use crate::report::{Base, Program};
 use crate::request::OfferedBase;
 
 const BASES: &str = "/qcow2/backing/bases.ini";
@@ -17,16 +16,11 @@ struct Manifest {
     programs: Vec<Program>,
 }
 
-/// By name. They lie on a file system that may be gone: the disk of a session is pulled out, too.
-pub fn read(machine: &Machine, filesystems: &[Filesystem]) -> Vec<Base> {
-    if filesystems::is_hanging(filesystems, BASES) {
-        machine.missing("bases", "the file system that they are on does not answer");
-        return Vec::new();
-    }
-    machine.within(PATIENCE, "bases", offered).unwrap_or_default()
-}
+/// Where they lie.
+pub const DIRECTORY: &str = "/qcow2/backing";
 
-fn offered(machine: &Machine) -> Vec<Base> {
+/// By name.
+pub fn read(machine: &Machine) -> Vec<Base> {
     let offered = match ini::read_table::<OfferedBase>(&machine.path(BASES), "base") {
         Ok(offered) => offered,
         Err(error) if Exit::of(&error) == Exit::NoInput => return Vec::new(), // no guests here

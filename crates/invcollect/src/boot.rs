@@ -1,6 +1,7 @@
 //! The running system: since when, and whether the clock kept its time while the machine was off.
 
 use std::fs;
+use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonpipe::timestamp::rfc3339;
@@ -11,7 +12,8 @@ use crate::report::{Boot, Image};
 
 /// What tells when the image was built at the earliest. The first is systemd's own mark for that, systemd(1), FILES.
 const BUILT: &[&str] = &["/usr/lib/clock-epoch", "/usr/lib/os-release", "/etc/os-release"];
-const RECORDS: &str = "/var/lib/labtools/slots.json";
+/// abflip's records.
+pub const RECORDS: &str = "/var/lib/labtools/slots.json";
 
 /// How long ago the machine booted.
 pub fn uptime(machine: &Machine) -> Option<Duration> {
@@ -39,9 +41,17 @@ pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
     }
 }
 
-/// The host image that runs: the slot that the kernel's command line names, in abflip's records.
+/// The host image that runs: the slot that the kernel's command line names, in abflip's records. A machine that abflip never wrote
+/// has none.
 pub fn image(machine: &Machine) -> Option<Image> {
-    let records: serde_json::Value = serde_json::from_slice(&machine.bytes(RECORDS).ok()?).ok()?;
+    let records = match machine.bytes(RECORDS).and_then(|json| Ok(serde_json::from_slice::<serde_json::Value>(&json)?)) {
+        Ok(records) => records,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            machine.unreadable("image", RECORDS, &error);
+            return None;
+        }
+    };
     let command_line = machine.value("/proc/cmdline")?;
     let root = command_line.split_whitespace().filter_map(|word| word.strip_prefix("root=PARTUUID=")).next_back()?;
     ["a", "b"].into_iter().find_map(|slot| {

@@ -1,7 +1,8 @@
 //! Dell's cctk, for machines whose kernel has no firmware attributes (thesis, 4.1: `cctk -o /dev/stdout`).
 //!
 //! The one program that is ever started here: nothing else reads the settings of an OptiPlex 7010, 9020 or 7040. It takes
-//! seconds, so what it printed is kept for an hour, and it is ended when it does not end by itself.
+//! seconds, so what it printed, or why it printed nothing, is kept for an hour or until the next boot, and it is ended when it does
+//! not end by itself.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -18,6 +19,8 @@ use crate::machine::Machine;
 const PROGRAMS: &[&str] = &["/opt/dell/dcc/cctk", "/opt/dell/toolkit/bin/cctk"];
 const CACHE: &str = "/run/labtools/cctk";
 const KEPT: Duration = Duration::from_secs(3600);
+/// Stands before the reason in the cache of a failure. It prints no such line itself.
+const FAILED: &str = "failed: ";
 /// How long it may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const OUTPUT_MAX_BYTES: u64 = 1 << 20;
@@ -33,20 +36,20 @@ pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
         let age = SystemTime::now().duration_since(changed).ok()?;
         if age < KEPT { machine.text(CACHE).ok() } else { None }
     };
-    if let Some(text) = kept() {
-        return Ok(parse(&text));
+    let text = kept().unwrap_or_else(|| {
+        let text = run(machine, program).unwrap_or_else(|reason| format!("{FAILED}{reason}"));
+        // Without the cache it is only slower the next time.
+        if let Some(directory) = machine.path(CACHE).parent() {
+            let _ = atomic::create_directory(directory, 0o700)
+                .and_then(|()| atomic::write(&machine.path(CACHE), 0o600, |file| file.write_all(text.as_bytes())));
+        }
+        text
+    });
+    if let Some(reason) = text.strip_prefix(FAILED) {
+        return Err(reason.to_owned());
     }
-    let text = run(machine, program)?;
     let settings = parse(&text);
-    if settings.is_empty() {
-        return Err(format!("{program} printed no setting"));
-    }
-    // Without the cache it is only slower the next time.
-    if let Some(directory) = machine.path(CACHE).parent() {
-        let _ = atomic::create_directory(directory, 0o700)
-            .and_then(|()| atomic::write(&machine.path(CACHE), 0o600, |file| file.write_all(text.as_bytes())));
-    }
-    Ok(settings)
+    if settings.is_empty() { Err(format!("{program} printed no setting")) } else { Ok(settings) }
 }
 
 fn run(machine: &Machine, program: &str) -> Result<String, String> {
@@ -54,9 +57,8 @@ fn run(machine: &Machine, program: &str) -> Result<String, String> {
     let (reader, writer) = std::io::pipe().map_err(failed)?;
     let mut command = Command::new(machine.path(program));
     command.args(["-o", "/dev/stdout"]).stdin(Stdio::null()).stdout(OwnedFd::from(writer)).stderr(Stdio::null());
-    let child = command.process_group(0).spawn().map_err(failed)?;
+    let child = KilledOnDrop(command.process_group(0).spawn().map_err(failed)?);
     drop(command); // and our end of the pipe with it
-    let child = KilledOnDrop(child);
     let mut reader = File::from(OwnedFd::from(reader)).take(OUTPUT_MAX_BYTES);
     let (mut output, until) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
@@ -76,16 +78,16 @@ fn run(machine: &Machine, program: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// What it started is of its process group, and goes with it.
+/// What it started is of its process group, and goes with it. Nobody waits for that: who waits for the firmware cannot even be
+/// killed. What is left of it goes with this process.
 struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         if let Ok(group) = i32::try_from(self.0.id()) {
-            // One that has ended is not waited for yet: its number is still its own.
+            // One that has ended was not waited for: its number is still its own.
             let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
         }
-        let _ = self.0.wait();
     }
 }
 

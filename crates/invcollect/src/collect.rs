@@ -5,11 +5,11 @@ use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, atomic, timestamp};
 
-use crate::machine::{Machine, PATIENCE};
+use crate::machine::{Asked, Machine, PATIENCE};
 use crate::report::Host;
 use crate::{
-    TOOL, baseline, bases, boot, devices, disks, dmi, filesystems, firmware, glpi, guest, interfaces, kernel_log, memory, place,
-    processor, request, routes, sensors,
+    TOOL, baseline, bases, boot, devices, disks, dmi, event_log, filesystems, firmware, glpi, guest, interfaces, kernel_log,
+    memory, place, privacy, processor, request, routes, sensors,
 };
 
 const ID: &str = "/persistent/inventory/uuid";
@@ -30,25 +30,36 @@ pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<An
 pub fn host(common: &Common) -> Host {
     let machine = Machine::new(common);
     let now = SystemTime::now();
+    let filesystems = filesystems::read(&machine);
+    // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It is read while the rest is.
+    let id = filesystems::ask(&machine, &filesystems, ID, "id", id);
+    let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
+    let told = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::told);
+    let failures = filesystems::ask(&machine, &filesystems, event_log::PATH, guest::FAILURES, guest::logged_failures);
+    let bases = filesystems::ask(&machine, &filesystems, bases::DIRECTORY, "bases", bases::read);
+    let tables = machine.ask(PATIENCE, "system", dmi::read);
     let log = kernel_log::read(&machine).unwrap_or_else(|error| {
-        machine.unreadable("guest_failures", "/dev/kmsg", &error);
+        machine.unreadable(guest::FAILURES, "/dev/kmsg", &error);
         kernel_log::Said::default()
     });
-    let tables = dmi::read(&machine);
+    let tables = tables.answer(&machine).unwrap_or_default();
     let mut firmware = tables.firmware;
     let mut chassis = tables.chassis;
     firmware.attributes = firmware::attributes(&machine);
     firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
-    let interfaces = interfaces::read(&machine);
-    let filesystems = filesystems::read(&machine);
+    let mut interfaces = interfaces::read(&machine);
+    let mut routes = routes::read(&machine);
+    let campus = place::map(&machine);
+    let place = campus.as_ref().and_then(|campus| place::find(&machine, campus, &interfaces));
+    privacy::keep(&machine, campus.as_ref(), &mut interfaces, &mut routes);
     Host {
         changed: false,
         collected_at: timestamp::rfc3339(now),
-        id: id(&machine),
+        id: answered(&machine, id),
         hostname: hostname(&machine),
-        place: place::find(&machine, &interfaces),
+        place,
         boot: boot::read(&machine, now, &log),
-        image: boot::image(&machine),
+        image: answered(&machine, image),
         memory: memory::read(&machine, tables.memory, tables.system.model.as_deref()),
         system: tables.system,
         firmware,
@@ -56,18 +67,22 @@ pub fn host(common: &Common) -> Host {
         chassis,
         processor: processor::read(&machine),
         disks: disks::read(&machine),
-        bases: bases::read(&machine, &filesystems),
+        bases: answered(&machine, bases),
         filesystems,
         interfaces,
-        routes: routes::read(&machine),
+        routes,
         // A disk has a sensor, too, and one that is being reset does not tell it.
         temperatures: machine.within(PATIENCE, "temperatures", sensors::temperatures).unwrap_or_default(),
         devices: devices::read(&machine),
         guest: guest::read(&machine),
-        guest_failures: guest::failures(&machine, now, &log),
-        changes: baseline::told(&machine),
+        guest_failures: guest::failures(&machine, now, &log, answered(&machine, failures)),
+        changes: answered(&machine, told),
         missing: machine.into_missing(),
     }
+}
+
+fn answered<T: Default>(machine: &Machine, asked: Option<Asked<T>>) -> T {
+    asked.and_then(|asked| asked.answer(machine)).unwrap_or_default()
 }
 
 /// Before somebody gives it a name, the kernel says `(none)`.

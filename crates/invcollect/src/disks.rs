@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 
+use crate::devices;
 use crate::machine::{Machine, PATIENCE};
 use crate::report::{Checks, Disk};
 use crate::smart;
@@ -45,7 +46,9 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let is_told = verdict.is_some();
     checks.extend(verdict.unwrap_or_default());
     let faults: Vec<String> = checks.values().flatten().cloned().collect();
-    let removable = number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc"));
+    // The kernel sets it for a disk at a port that is eSATA, too.
+    let removable =
+        number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc")) || devices::is_removable(machine, &directory);
     // A stick is somebody's: what would tell it from others is not even read.
     let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
     Disk {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use jsonpipe::{Common, Exit, atomic, io_error};
 use serde::Deserialize;
 
+use crate::TOOL;
+
 /// Where it lies.
 pub const PATH: &str = "/var/log/labtools/events.jsonl";
 /// How long another writer is waited for, as `append-record` does.
@@ -58,7 +60,7 @@ pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Res
     Ok(new)
 }
 
-/// The `event.id` of a line; `None` of one that is no event with an id, as those of the scripts.
+/// The `event.id` of a line of our own; `None` of any other, as those of the scripts, whatever it quotes.
 fn event_id(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
@@ -67,6 +69,8 @@ fn event_id(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Id {
         id: String,
+        provider: String,
     }
-    serde_json::from_slice::<Line>(line).ok().map(|line| line.event.id)
+    let event = serde_json::from_slice::<Line>(line).ok()?.event;
+    (event.provider == TOOL.name).then_some(event.id)
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Change, Checks, Disk, Host, Interface, Module, Part};
+use crate::report::{Change, Checks, Device, Disk, Host, Interface, Module, Part};
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew (bridges).
@@ -126,9 +126,9 @@ impl Facts {
         let known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
         let processor = &host.processor;
         let cores = processor.cores.map_or_else(String::new, |cores| format!(" ({cores} cores)"));
-        let devices =
-            host.devices.iter().filter(|device| !CLASSES_TOLD_ELSEWHERE.iter().any(|class| device.class.starts_with(class)));
-        let device = |device: &crate::report::Device| Thing {
+        let is_told_elsewhere = |device: &Device| CLASSES_TOLD_ELSEWHERE.iter().any(|class| device.class.starts_with(class));
+        let devices = host.devices.iter().filter(|device| !device.removable && !is_told_elsewhere(device));
+        let device = |device: &Device| Thing {
             subject: device.id.clone(),
             text: format!("PCI device {} of class {} at {}", device.id, device.class, device.address),
             kind: device.id.clone(),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::{Statvfs, statvfs};
 
-use crate::machine::Machine;
+use crate::machine::{Asked, Machine, PATIENCE};
 use crate::report::Filesystem;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -36,7 +36,6 @@ const OWN: &[&str] = &[
     "/var/log",
     "/var/tmp",
 ];
-const PATIENCE: Duration = Duration::from_secs(2);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 64 << 10;
 /// File systems that are not on a block device, and hold something all the same.
@@ -71,9 +70,7 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
         while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
             thread::sleep(BETWEEN_LOOKS);
         }
-        if !has_unanswered_requests(machine, mount) {
-            *usage = Reply::NotAsked;
-        }
+        *usage = if has_unanswered_requests(machine, mount) { Reply::Busy } else { Reply::NotAsked };
     }
     let mut filesystems: Vec<Filesystem> =
         mounts.into_iter().zip(usages).map(|(mount, usage)| mount.report(machine, usage)).collect();
@@ -81,10 +78,21 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     filesystems
 }
 
-/// Whether a path lies on one of these that did not answer: who reads there might never come back.
-pub fn is_hanging(filesystems: &[Filesystem], path: &str) -> bool {
+/// Begins to read what lies on one of these, under `key`; `None`, and a reason, when that file system did not answer.
+pub fn ask<T: Send + 'static>(
+    machine: &Machine,
+    filesystems: &[Filesystem],
+    path: &str,
+    key: &str,
+    read: impl FnOnce(&Machine) -> T + Send + 'static,
+) -> Option<Asked<T>> {
     let below = |filesystem: &&Filesystem| Path::new(path).starts_with(&filesystem.path);
-    filesystems.iter().filter(below).max_by_key(|filesystem| filesystem.path.len()).is_some_and(|filesystem| filesystem.hanging)
+    let on = filesystems.iter().filter(below).max_by_key(|filesystem| filesystem.path.len());
+    if on.is_some_and(|filesystem| filesystem.hanging != Some(false)) {
+        machine.missing(key, "the file system that it is on does not answer");
+        return None;
+    }
+    Some(machine.ask(PATIENCE, key, read))
 }
 
 /// Whether somebody waits for the program that serves it, by the kernel's own count
@@ -101,6 +109,8 @@ fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
 enum Reply {
     /// The question was not put.
     NotAsked,
+    /// It was not put either, and others wait for theirs: the program is busy, or gone.
+    Busy,
     /// Nobody answered in time.
     Late,
     /// An answer, or an error.
@@ -157,12 +167,20 @@ impl Mount {
     }
 
     fn report(self, machine: &Machine, reply: Reply) -> Filesystem {
-        let hanging = matches!(reply, Reply::Late);
+        let hanging = match reply {
+            Reply::Late => Some(true),
+            Reply::Came(_) | Reply::NotAsked => Some(false),
+            Reply::Busy => {
+                let reason = "requests were unanswered for 2 seconds: the program that serves it is busy, or gone";
+                machine.missing(format!("filesystems[{}].hanging", self.path), reason);
+                None
+            }
+        };
         let usage = match reply {
             Reply::Came(Ok(usage)) => Ok(usage),
             Reply::Came(Err(errno)) => Err(errno.desc().to_owned()),
             Reply::Late => Err(format!("{} did not answer within 2 seconds", self.source)),
-            Reply::NotAsked => Err("served by a program, which is not asked: it might never answer".to_owned()),
+            Reply::NotAsked | Reply::Busy => Err("served by a program, which is not asked: it might never answer".to_owned()),
         };
         let usage = usage.map_err(|reason| machine.missing(format!("filesystems[{}].total_bytes", self.path), reason)).ok();
         Filesystem {

@@ -1,18 +1,25 @@
 //! The inventory in GLPI's own format (glpi-project/inventory_format 1.2.3), which a GLPI server takes without an agent.
 //!
 //! Sizes are in MiB, `speed` is a string, nothing is null: what is not known is left out. All of the section `host` travels
-//! along as `content.x_invcollect`.
+//! along as `content.x_invcollect`: since 1.2 the schema allows keys below `content` that it does not name (GLPI 11, which ignores
+//! them and keeps them in its file of the inventory); before, it refuses the whole inventory (GLPI 10).
 
 use std::net::IpAddr;
 
+use jsonpipe::{Exit, ExitContext};
 use serde_json::{Map, Value, json};
 
 use crate::report::{Disk, Host, Interface};
 
 const MIB: u64 = 1 << 20;
+/// More packages than any PC has.
+const CPUS_MAX: u64 = 64;
 
-/// The document, with a newline.
+/// The document, with a newline. Status 66 for a machine that has no id: GLPI would take it for a new one, or for another one that
+/// has none.
 pub fn inventory(host: &Host) -> anyhow::Result<String> {
+    let no_id = || "making the inventory for GLPI: no id of this machine; the installer writes /persistent/inventory/uuid";
+    let id = host.id.clone().exit(Exit::NoInput, no_id)?;
     let content = [
         ("versionclient", Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION"))))),
         ("hardware", Some(hardware(host))),
@@ -28,8 +35,7 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
         ("x_invcollect", Some(serde_json::to_value(host)?)),
     ];
     let mut document = object(vec![
-        // Whoever reads many files at once tells machines by it; without an id of its own one has at least its name.
-        ("deviceid", host.id.clone().or_else(|| host.hostname.clone()).or_else(|| Some("unknown".to_owned())).map(Value::from)),
+        ("deviceid", Some(id.into())),
         ("itemtype", Some("Computer".into())),
         ("action", Some("inventory".into())),
         ("content", Some(object(content.into()))),
@@ -58,10 +64,9 @@ fn hardware(host: &Host) -> Value {
     object(vec![
         ("name", text(&host.hostname)),
         ("uuid", text(&host.system.uuid)),
-        ("memory", mib(host.memory.installed_bytes.or(host.memory.usable_bytes))),
+        ("memory", mib(host.memory.installed_bytes)),
         ("defaultgateway", host.routes.iter().find(default).and_then(|route| text(&route.gateway))),
         ("chassis_type", host.chassis.kind.and_then(chassis_type).map(Value::from)),
-        ("vmsystem", Some("Physical".into())),
     ])
 }
 
@@ -120,19 +125,24 @@ fn operating_system(host: &Host) -> Value {
 
 fn cpus(host: &Host) -> Value {
     let processor = &host.processor;
-    let packages = processor.packages.unwrap_or(1).max(1);
+    let per_package = |cores: u64| cores.checked_div(processor.packages?);
     let cpu = object(vec![
         ("name", text(&processor.model)),
         ("arch", Some(std::env::consts::ARCH.into())),
-        ("core", processor.cores.map(|cores| (cores / packages).into())),
-        ("thread", processor.threads.zip(processor.cores).map(|(threads, cores)| (threads / cores.max(1)).into())),
+        ("core", processor.cores.and_then(per_package).map(Value::from)),
+        (
+            "thread",
+            processor.threads.zip(processor.cores).and_then(|(threads, cores)| threads.checked_div(cores)).map(Value::from),
+        ),
     ]);
-    let known = processor.model.is_some() || processor.threads.is_some();
-    Value::Array(vec![cpu; if known { usize::try_from(packages).unwrap_or(1).min(64) } else { 0 }])
+    // One that there is, however many there are.
+    let least = u64::from(processor.model.is_some() || processor.threads.is_some());
+    let count = processor.packages.unwrap_or(least).min(CPUS_MAX);
+    Value::Array((0..count).map(|_| cpu.clone()).collect())
 }
 
 fn memories(host: &Host) -> Value {
-    let module = |(at, module): (usize, &crate::report::Module)| {
+    let module = |module: &crate::report::Module| {
         object(vec![
             ("capacity", mib(module.bytes)),
             ("caption", text(&module.slot)),
@@ -141,10 +151,9 @@ fn memories(host: &Host) -> Value {
             ("model", text(&module.part)),
             ("speed", module.megatransfers_per_second.map(|speed| speed.to_string().into())),
             ("type", module.kind.and_then(memory_type).map(Value::from)),
-            ("numslots", Some((at + 1).into())),
         ])
     };
-    host.memory.modules.iter().enumerate().map(module).collect()
+    host.memory.modules.iter().map(module).collect()
 }
 
 /// DSP0134, table 77; those of this century.
@@ -167,7 +176,8 @@ fn storage(disk: &Disk) -> Value {
         Some("sata") => Some("SATA"),
         Some("usb") => Some("USB"),
         Some("scsi") => Some("SCSI"),
-        _ => None, // the format has no word for NVMe
+        Some("nvme") => Some("NVME"), // as GLPI's own agent says it
+        _ => None,
     };
     object(vec![
         ("name", Some(disk.name.clone().into())),

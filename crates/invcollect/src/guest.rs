@@ -1,7 +1,7 @@
 //! The guest that runs, and when one failed last. Never whose it is.
 
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,19 +17,29 @@ use crate::report::{Guest, GuestFailure};
 
 /// Held by vm-passthrough while its guest runs.
 const LOCK: &str = "/run/labtools/guest.lock";
+const LOCKS: &str = "/proc/locks";
 const BACKING: &str = "/qcow2/backing/";
+/// The key under which it is said that the causes, or some of them, are not known.
+pub const FAILURES: &str = "guest_failures";
 /// How much of the event log is read for failures: about a thousand stages.
 const TAIL_BYTES: u64 = 512 << 10;
 /// What `/proc/PID/stat` counts in (USER_HZ, the same on every processor that a lab PC can have).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The running guest; `None` when there is none.
+/// The running guest; `None` when there is none, or, with a reason, when that cannot be seen.
 ///
 /// Who holds the lock started QEMU, and QEMU has its base open.
 pub fn read(machine: &Machine) -> Option<Guest> {
-    let lock = fs::metadata(machine.path(LOCK)).ok()?;
+    let lock = match fs::metadata(machine.path(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None, // none was ever started
+        Err(error) => {
+            machine.unreadable("guest", LOCK, &error);
+            return None;
+        }
+    };
     let identity = format!("{:02x}:{:02x}:{}", major(lock.dev()), minor(lock.dev()), lock.ino());
-    let locks = machine.text("/proc/locks").ok()?;
+    let locks = machine.text(LOCKS).map_err(|error| machine.unreadable("guest", LOCKS, &error)).ok()?;
     let holder = locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         (fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&identity.as_str())).then(|| fields[4].to_owned())
@@ -62,24 +72,29 @@ fn started(machine: &Machine, process: &str) -> Option<String> {
     UNIX_EPOCH.checked_add(Duration::from_secs(boot.checked_add(ticks / TICKS_PER_SECOND)?)).map(rfc3339)
 }
 
-/// When a guest failed last, by cause (thesis, 3.3.3).
-pub fn failures(machine: &Machine, now: SystemTime, log: &Said) -> Vec<GuestFailure> {
-    let mut failures: Vec<GuestFailure> = Vec::new();
+/// When a guest failed last, by cause (thesis, 3.3.3). `logged` is what the event log has.
+pub fn failures(machine: &Machine, now: SystemTime, log: &Said, logged: Vec<GuestFailure>) -> Vec<GuestFailure> {
     let killed = log.qemu_killed.zip(boot::uptime(machine)).and_then(|(killed, uptime)| {
         let ago = uptime.checked_sub(Duration::from_secs(killed))?;
         now.checked_sub(ago).map(rfc3339)
     });
-    failures.extend(killed.map(|at| GuestFailure { cause: "memory", at }));
-    for line in tail(machine).lines() {
-        if let Some(failure) = failure(line) {
-            failures.retain(|known| known.cause != failure.cause || known.at > failure.at);
-            if failures.iter().all(|known| known.cause != failure.cause) {
-                failures.push(failure);
-            }
+    let killed = killed.map(|at| GuestFailure { cause: "memory", at });
+    let mut failures: Vec<GuestFailure> = logged.into_iter().chain(killed).collect();
+    failures.sort_by(|a, b| (a.cause, &b.at).cmp(&(b.cause, &a.at)));
+    failures.dedup_by_key(|failure| failure.cause);
+    failures
+}
+
+/// All that the end of the event log has.
+pub fn logged_failures(machine: &Machine) -> Vec<GuestFailure> {
+    match tail(machine) {
+        Ok(log) => log.lines().filter_map(failure).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // nothing happened yet
+        Err(error) => {
+            machine.unreadable(FAILURES, event_log::PATH, &error);
+            Vec::new()
         }
     }
-    failures.sort_by_key(|failure| failure.cause);
-    failures
 }
 
 /// A stage of the event log in which QEMU failed.
@@ -108,16 +123,13 @@ fn failure(line: &str) -> Option<GuestFailure> {
     Some(GuestFailure { cause, at: stage.get("at")?.as_str()?.to_owned() })
 }
 
-fn tail(machine: &Machine) -> String {
-    let read = || {
-        let mut file = File::open(machine.path(event_log::PATH))?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    read().unwrap_or_default() // a machine on which nothing happened yet has no log
+fn tail(machine: &Machine) -> io::Result<String> {
+    let mut file = File::open(machine.path(event_log::PATH))?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+    let mut bytes = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

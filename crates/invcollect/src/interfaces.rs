@@ -1,5 +1,6 @@
 //! The network interfaces, from /sys/class/net and what the kernel answers.
 
+use crate::devices;
 use crate::kernel::{self, Answers};
 use crate::machine::Machine;
 use crate::report::Interface;
@@ -39,7 +40,8 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
     }
     Interface {
         hardware: exists("device"),
-        removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb"),
+        removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb")
+            || devices::is_removable(machine, &directory),
         wireless,
         mac: value("address").filter(|mac| mac != "00:00:00:00:00:00"),
         permanent_mac: answers.permanent_addresses.get(&name).cloned(),

@@ -33,6 +33,7 @@ mod memory;
 mod metrics;
 mod netlink;
 mod place;
+mod privacy;
 mod processor;
 pub mod push;
 pub mod report;

@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jsonpipe::{Common, Missing};
 
@@ -108,6 +108,16 @@ impl<'a> Machine<'a> {
         key: &str,
         read: impl FnOnce(&Machine) -> T + Send + 'static,
     ) -> Option<T> {
+        self.ask(patience, key, read).answer(self)
+    }
+
+    /// The same, begun: those that are begun together are waited for together.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        key: impl Into<String>,
+        read: impl FnOnce(&Machine) -> T + Send + 'static,
+    ) -> Asked<T> {
         let (sender, answer) = mpsc::channel();
         let common = self.common.clone();
         let ask = move || {
@@ -115,20 +125,8 @@ impl<'a> Machine<'a> {
             let read = read(&machine);
             let _ = sender.send((read, machine.missing.into_inner())); // nobody may be listening any more
         };
-        if let Err(error) = thread::Builder::new().spawn(ask) {
-            self.missing(key, format_args!("starting a thread: {error}"));
-            return None;
-        }
-        let reason = match answer.recv_timeout(patience) {
-            Ok((read, missing)) => {
-                self.missing.borrow_mut().extend(missing);
-                return Some(read);
-            }
-            Err(RecvTimeoutError::Timeout) => format!("no answer within {} seconds", patience.as_secs()),
-            Err(RecvTimeoutError::Disconnected) => "reading it failed".to_owned(),
-        };
-        self.missing(key, reason);
-        None
+        let started = thread::Builder::new().spawn(ask).map(drop);
+        Asked { key: key.into(), patience, since: Instant::now(), started, answer }
     }
 
     /// All that is missing, by key.
@@ -136,5 +134,34 @@ impl<'a> Machine<'a> {
         let mut missing = self.missing.into_inner();
         missing.sort_by(|a, b| a.key.cmp(&b.key));
         missing
+    }
+}
+
+/// A reader that may never come back.
+#[derive(Debug)]
+pub struct Asked<T> {
+    key: String,
+    patience: Duration,
+    since: Instant,
+    started: io::Result<()>,
+    answer: Receiver<(T, Vec<Missing>)>,
+}
+
+impl<T> Asked<T> {
+    /// What it read; `None`, and a reason, when it does not come back in time.
+    pub fn answer(self, machine: &Machine) -> Option<T> {
+        let reason = match self.answer.recv_timeout(self.patience.saturating_sub(self.since.elapsed())) {
+            Ok((read, missing)) => {
+                machine.missing.borrow_mut().extend(missing);
+                return Some(read);
+            }
+            Err(RecvTimeoutError::Timeout) => format!("no answer within {} seconds", self.patience.as_secs()),
+            Err(RecvTimeoutError::Disconnected) => match self.started {
+                Ok(()) => "reading it failed".to_owned(),
+                Err(error) => format!("starting a thread: {error}"),
+            },
+        };
+        machine.missing(self.key, reason);
+        None
     }
 }

@@ -11,18 +11,22 @@ use crate::backlog::Backlog;
 use crate::baseline::Baseline;
 use crate::collect;
 use crate::facts::{Facts, pairs};
-use crate::report::Host;
+use crate::machine::{Machine, PATIENCE};
 use crate::report::metrics::{self as names, Kind, Metric, Written};
+use crate::report::{Disk, Host};
 
 /// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77 when it cannot be written.
 pub fn metrics(common: &Common, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
     if file.extension().is_none_or(|extension| extension != "prom") {
         return Err(Exit::Usage.error(format_args!("{}: node_exporter reads no other files than *.prom", file.display())));
     }
-    let host = collect::host(common);
+    let mut host = collect::host(common);
     // `host.changes` says that there is none, or why it cannot be read.
     let baseline = Baseline::read(common).ok().flatten();
-    let samples = samples(&host, baseline.as_ref(), &Backlog::read(common));
+    let machine = Machine::new(common);
+    let spool = machine.within(PATIENCE, "spool", Backlog::read).flatten();
+    host.missing.extend(machine.into_missing());
+    let samples = samples(&host, baseline.as_ref(), spool.as_ref());
     let text = text(&samples, &place_labels(&host));
     if !dry_run {
         atomic::write(file, 0o644, |file| file.write_all(text.as_bytes()))?;
@@ -53,8 +57,11 @@ impl Samples {
     /// What is not known has no sample.
     fn add(&mut self, metric: Metric, labels: &[&str], value: Option<impl Into<Number>>) {
         debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
-        let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-        self.0.extend(value.map(|value| Sample { metric, labels, value: value.into().0 }));
+        let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
+        // Two chips of a kind have sensors of the same name, and Prometheus takes no file in which two samples have the same labels.
+        if !self.0.iter().any(|known| known.metric == metric && known.labels == labels) {
+            self.0.extend(value.map(|value| Sample { metric, labels, value: value.into().0 }));
+        }
     }
 }
 
@@ -85,7 +92,7 @@ impl From<bool> for Number {
     }
 }
 
-fn samples(host: &Host, baseline: Option<&Baseline>, spool: &Backlog) -> Vec<Sample> {
+fn samples(host: &Host, baseline: Option<&Baseline>, spool: Option<&Backlog>) -> Vec<Sample> {
     let mut samples = Samples::default();
     of_the_machine(host, &mut samples);
     of_the_baseline(host, baseline, &mut samples);
@@ -93,18 +100,18 @@ fn samples(host: &Host, baseline: Option<&Baseline>, spool: &Backlog) -> Vec<Sam
     of_interfaces(host, baseline, &mut samples);
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
     let base = host.guest.as_ref().map(|guest| of(&guest.base)).unwrap_or_default();
-    samples.add(names::GUEST, &[&base], Some(host.guest.is_some()));
+    let is_known = !host.missing.iter().any(|missing| missing.key == "guest");
+    samples.add(names::GUEST, &[&base], is_known.then_some(host.guest.is_some()));
     for failure in &host.guest_failures {
         samples.add(names::GUEST_FAILURE, &[failure.cause], seconds(&failure.at));
     }
-    samples.add(names::SPOOL, &[], Some(spool.bytes));
-    samples.add(names::SPOOL_REPORTS, &[], Some(spool.reports));
-    samples.add(
-        names::SPOOL_OLDEST,
-        &[],
-        spool.oldest.and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok()).map(|d| d.as_secs()),
-    );
-    samples.add(names::SPOOL_REJECTED, &[], Some(spool.rejected));
+    if let Some(spool) = spool {
+        samples.add(names::SPOOL, &[], Some(spool.bytes));
+        samples.add(names::SPOOL_REPORTS, &[], Some(spool.reports));
+        let oldest = spool.oldest.and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok());
+        samples.add(names::SPOOL_OLDEST, &[], oldest.map(|oldest| oldest.as_secs()));
+        samples.add(names::SPOOL_REJECTED, &[], Some(spool.rejected));
+    }
     samples.0
 }
 
@@ -131,18 +138,13 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
     let processor = || host.temperatures.iter().filter(|temperature| temperature.processor);
     samples.add(names::CPU_TEMPERATURE, &[], processor().map(|temperature| temperature.celsius).reduce(f64::max));
     samples.add(names::CPU_CRITICAL, &[], processor().filter_map(|temperature| temperature.critical_celsius).reduce(f64::min));
-    let mut sensors = Vec::new();
     for temperature in &host.temperatures {
-        // Two chips of a kind have sensors of the same name, and a metric has each of its labels once.
-        if !sensors.contains(&&temperature.sensor) {
-            samples.add(names::TEMPERATURE, &[&temperature.sensor], Some(temperature.celsius));
-            sensors.push(&temperature.sensor);
-        }
+        samples.add(names::TEMPERATURE, &[&temperature.sensor], Some(temperature.celsius));
     }
     for filesystem in &host.filesystems {
         samples.add(names::FILESYSTEM_SIZE, &[&filesystem.path], filesystem.total_bytes);
         samples.add(names::FILESYSTEM_USED, &[&filesystem.path], filesystem.used_bytes);
-        samples.add(names::FILESYSTEM_HANGING, &[&filesystem.path], Some(filesystem.hanging));
+        samples.add(names::FILESYSTEM_HANGING, &[&filesystem.path], filesystem.hanging);
     }
 }
 
@@ -160,16 +162,20 @@ fn of_the_baseline(host: &Host, baseline: Option<&Baseline>, samples: &mut Sampl
 }
 
 fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
-    let mut known: Vec<&str> = Vec::new();
-    for disk in host.disks.iter().filter(|disk| !disk.removable) {
-        let label = disk.serial.as_ref().or(disk.wwn.as_ref()).unwrap_or(&disk.name);
-        if known.contains(&label.as_str()) {
-            continue; // two paths to one disk
+    let subject = |disk: &Disk| disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| disk.name.clone());
+    let staying = || host.disks.iter().filter(|disk| !disk.removable);
+    for disk in staying() {
+        let mut label = subject(disk);
+        // There are makers who number all alike.
+        if staying().filter(|other| subject(other) == label).count() > 1 {
+            label = format!("{label} {}", disk.name);
         }
-        known.push(label);
-        samples.add(names::DISK, &[label, disk.model.as_deref().unwrap_or_default()], Some(true));
-        samples.add(names::DISK_SIZE, &[label], disk.bytes);
-        samples.add(names::DISK_HEALTHY, &[label], disk.healthy);
+        samples.add(names::DISK, &[&label, disk.model.as_deref().unwrap_or_default()], Some(true));
+        samples.add(names::DISK_SIZE, &[&label], disk.bytes);
+        samples.add(names::DISK_HEALTHY, &[&label], disk.healthy);
+    }
+    if host.boot.settles_in_seconds() > 0 {
+        return; // what is not there may not have been found yet
     }
     let now = Facts::of(host).disks;
     let (Some(expected), Some(now)) = (baseline.and_then(|baseline| baseline.facts.disks.as_ref()), now) else { return };
@@ -186,7 +192,7 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         let name = interface.name.as_str();
         let link = [name, if interface.wireless { "wireless" } else { "wired" }];
         if interface.hardware {
-            samples.add(names::LINK, &link, Some(interface.carrier == Some(true)));
+            samples.add(names::LINK, &link, interface.carrier);
         }
         samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
         let known = links().find(|known| known.subject == interface.subject()).and_then(|known| known.speed);
@@ -196,11 +202,10 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         samples.add(names::SENT, &[name], interface.sent_bytes);
         samples.add(names::RECEIVE_ERRORS, &[name], interface.receive_errors);
     }
+    // One that is switched off says nothing, and is none that somebody could plug in.
     let linked = |wireless: bool| {
-        let mut of_kind =
-            host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless).peekable();
-        of_kind.peek()?;
-        Some(of_kind.any(|interface| interface.carrier == Some(true)))
+        let of_kind = host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless);
+        of_kind.filter_map(|interface| interface.carrier).reduce(|some, one| some || one)
     };
     let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true));
     samples.add(names::WIRELESS_ONLY, &[], wireless_only);

@@ -1,32 +1,32 @@
 //! Where the machine stands, by its addresses and the map of the campus.
 
-use campus::{Campus, Role};
+use campus::{Campus, Net, Role};
 use jsonpipe::Exit;
 
 use crate::machine::Machine;
 use crate::report::{Interface, Place};
 
-/// The network of the first wired address that the map knows, else of a wireless one: which room that is, nobody knows so well.
-pub fn find(machine: &Machine, interfaces: &[Interface]) -> Option<Place> {
-    let campus = match Campus::read(machine.common) {
-        Ok(campus) => campus,
-        Err(error) => {
-            let no_map = Exit::of(&error) == Exit::NoInput;
-            machine.missing("place", if no_map { "no campus.ini".into() } else { format!("{error:#}") });
-            return None;
-        }
+/// The map of the campus.
+pub fn map(machine: &Machine) -> Option<Campus> {
+    let no_map = |error: anyhow::Error| {
+        let is_there = Exit::of(&error) != Exit::NoInput;
+        machine.missing("place", if is_there { format!("{error:#}") } else { "no campus.ini".into() });
     };
-    let mut nets = Vec::new();
-    for interface in interfaces {
-        for address in &interface.addresses {
-            let address = address.split('/').next().and_then(|address| address.parse().ok());
-            nets.extend(
-                address
-                    .and_then(|address| campus.find(address))
-                    .map(|net| (interface.wireless || net.role == Role::Wireless, net)),
-            );
-        }
-    }
+    Campus::read(machine.common).map_err(no_map).ok()
+}
+
+/// The networks of the map that an interface has an address of.
+pub fn nets<'a>(campus: &'a Campus, interface: &'a Interface) -> impl Iterator<Item = &'a Net> {
+    let addresses = interface.addresses.iter().filter_map(|address| address.split('/').next()?.parse().ok());
+    addresses.filter_map(|address| campus.find(address)).map(AsRef::as_ref)
+}
+
+/// The network of the first wired address that the map knows, else of a wireless one: which room that is, nobody knows so well.
+pub fn find(machine: &Machine, campus: &Campus, interfaces: &[Interface]) -> Option<Place> {
+    let mut nets: Vec<_> = interfaces
+        .iter()
+        .flat_map(|interface| nets(campus, interface).map(|net| (interface.wireless || net.role == Role::Wireless, net)))
+        .collect();
     nets.sort_by_key(|(wireless, _)| *wireless); // stable: the first stays the first
     let Some((_, net)) = nets.first() else {
         machine.missing("place", "campus.ini has no network with an address of this machine");

@@ -85,20 +85,44 @@ fn what_needs_root_is_missing_without_it() {
     machine.write("sys/class/dmi/id/product_name", "OptiPlex 7010\n");
     let copy = machine.path("invcollect");
     fs::copy(BINARY, &copy).unwrap();
-    let output = Command::new("setpriv")
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
-        .arg(&copy)
-        .args(["collect", "--root"])
-        .arg(machine.root())
-        .output()
-        .unwrap();
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);
+        command
+    };
+    for directory in ["run/labtools", "var/log/labtools", "var/lib/labtools/spool"] {
+        machine.directory(directory);
+        fs::set_permissions(machine.path(directory), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::set_permissions(machine.path("var/lib/labtools/slots.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    let output = as_nobody().args(["collect", "--root"]).arg(machine.root()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let host = &document["host"];
     assert_eq!((&host["system"]["model"], &host["memory"]["installed_bytes"]), (&json!("OptiPlex 7010"), &Value::Null));
-    let missing = host["missing"].as_array().unwrap();
-    let reason = missing.iter().find(|missing| missing["key"] == "memory.installed_bytes").unwrap();
-    assert_eq!(reason["reason"], "/sys/firmware/dmi/tables/DMI: needs root");
+    for (key, path) in [
+        ("memory.installed_bytes", "/sys/firmware/dmi/tables/DMI"),
+        ("guest", "/run/labtools/guest.lock"),
+        ("guest_failures", "/var/log/labtools/events.jsonl"),
+        ("image", "/var/lib/labtools/slots.json"),
+    ] {
+        let reason = json!({"key": key, "reason": format!("{path}: needs root")});
+        assert!(host["missing"].as_array().unwrap().contains(&reason), "{key}: {host:#}");
+    }
+    // And none of it is measured as 0.
+    let metrics = machine.path("metrics/labtools.prom");
+    machine.directory("metrics");
+    fs::set_permissions(machine.path("metrics"), fs::Permissions::from_mode(0o777)).unwrap();
+    let output = as_nobody().arg("metrics").arg(&metrics).arg("--root").arg(machine.root()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reason = json!({"key": "spool", "reason": "/var/lib/labtools/spool: needs root"});
+    assert!(document["metrics"]["missing"].as_array().unwrap().contains(&reason), "{document:#}");
+    let metrics = fs::read_to_string(metrics).unwrap();
+    for metric in ["labtools_guest_running", "labtools_spool_bytes", "labtools_spool_reports", "labtools_spool_rejected_reports"]
+    {
+        assert!(!metrics.contains(metric), "{metric}: {metrics}");
+    }
 }
 
 #[test]
@@ -218,11 +242,24 @@ fn cctk_is_asked_once_an_hour_where_there_is_nothing_else() {
     machine.host();
     assert_eq!(machine.read("calls").lines().count(), 2);
 
-    // One that does not work is missing, and asked again.
-    machine.remove("run/labtools/cctk");
-    machine.write(cctk, "#!/bin/sh\nexit 1\n");
-    assert!(machine.reason("firmware.attributes").unwrap().ends_with("cctk printed no setting"));
-    assert!(!machine.path("run/labtools/cctk").exists());
+    // One that does not work is asked no more often.
+    for (script, reason) in [
+        (format!("#!/bin/sh\necho >>{}\nexit 1\n", machine.path("calls").display()), "cctk printed no setting"),
+        ("no program".into(), "running /opt/dell/dcc/cctk: Exec format error (os error 8)"),
+    ] {
+        machine.remove("run/labtools/cctk");
+        machine.remove("calls");
+        machine.write("calls", "");
+        machine.write(cctk, script);
+        for _ in 0..2 {
+            let said = machine.reason("firmware.attributes").unwrap();
+            assert!(said.ends_with(reason), "{said}");
+        }
+        assert!(machine.read("calls").lines().count() <= 1);
+        // By then somebody has put a good one there.
+        machine.write(cctk, "#!/bin/sh\necho wakeonlan=disabled\n");
+        assert!(machine.reason("firmware.attributes").is_some());
+    }
 }
 
 #[test]
@@ -232,6 +269,7 @@ fn links_are_told_as_they_are() {
     machine.write("sys/class/net/eth1/carrier", ""); // it is down: reading it would fail
     machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
     machine.write("sys/class/net/lo/type", "772\n");
+    machine.write("etc/labtools/campus.ini", "[net.wireless]\ncidr=10.9.0.0/16\ncampus=sa\nbuilding=b1\nroom=-\nrole=wireless\n");
     machine.netlink(
         r#"{"addresses":{"wlan0":["10.9.0.7/16"]},"best_speeds":{"eth0":1000000000},"stations":{"wlan0":
             {"ssid":"e\"duroam","bssid":"02:00:00:00:00:01","frequency_mhz":5180,"signal_dbm":-61,"speed_bits_per_second":866700000}}}"#,
@@ -249,6 +287,40 @@ fn links_are_told_as_they_are() {
     }
     assert_eq!((&wlan0["wireless"], &wlan0["speed_bits_per_second"]), (&json!(true), &json!(866_700_000)));
     assert_eq!((&wlan0["station"]["ssid"], &wlan0["station"]["signal_dbm"]), (&json!("e\"duroam"), &json!(-61)));
+
+    // What it is in now is no network of the campus: it may be a telephone that bears somebody's name.
+    machine.write("etc/labtools/campus.ini", "[net.wireless]\ncidr=10.8.0.0/16\ncampus=sa\nbuilding=b1\nroom=-\nrole=wireless\n");
+    let wlan0 = machine.host()["interfaces"][2].clone();
+    assert_eq!(wlan0["station"], json!({"frequency_mhz": 5180, "signal_dbm": -61}));
+    assert!(machine.reason("interfaces[wlan0].station.ssid").unwrap().contains("somebody's own"));
+}
+
+/// An adapter on USB tells how it runs, and not what could be a telephone's.
+#[test]
+fn an_interface_that_comes_and_goes_is_told_without_its_addresses() {
+    let machine = Machine::optiplex();
+    machine.wired("enx02a1b2c3d4e5", "02:a1:b2:c3:d4:e5", Some(100));
+    machine.link("sys/class/net/enx02a1b2c3d4e5/device/subsystem", "../../../../bus/usb");
+    machine.netlink(
+        r#"{"addresses":{"eth0":["10.0.3.7/24"],"enx02a1b2c3d4e5":["192.168.42.7/24","2001:db8:77::a1ff:feb2/64"]},
+            "permanent_addresses":{"enx02a1b2c3d4e5":"02:a1:b2:c3:d4:e5"}}"#,
+    );
+    machine.write(
+        "proc/net/route",
+        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
+         enx02a1b2c3d4e5\t00000000\t012AA8C0\t0003\t0\t0\t50\t00000000\t0\t0\t0\n\
+         enx02a1b2c3d4e5\t002AA8C0\t00000000\t0001\t0\t0\t50\t00FFFFFF\t0\t0\t0\n",
+    );
+    let host = machine.host();
+    let names: Vec<&Value> = host["interfaces"].as_array().unwrap().iter().map(|interface| &interface["name"]).collect();
+    assert_eq!(names, ["removable0", "eth0"]);
+    let removable = &host["interfaces"][0];
+    assert_eq!((&removable["removable"], &removable["carrier"]), (&json!(true), &json!(true)));
+    assert_eq!((&removable["speed_bits_per_second"], &removable["addresses"]), (&json!(100_000_000), &json!([])));
+    assert_eq!(host["routes"], json!([{"destination": "0.0.0.0/0", "interface": "removable0", "metric": 50}]));
+    for text in ["a1b2c3", "a1:b2:c3", "192.168.42", "a1ff"] {
+        assert!(!host.to_string().contains(text), "{text}: {host:#}");
+    }
 }
 
 #[test]
@@ -260,6 +332,24 @@ fn a_usb_stick_is_a_disk_that_comes_and_goes() {
         host["disks"].as_array().unwrap().iter().map(|disk| (&disk["name"], &disk["transport"], &disk["removable"])).collect();
     let expected = [(json!("sdb"), json!("usb"), json!(true)), (json!("sda"), json!("sata"), json!(false))];
     assert_eq!(disks, expected.iter().map(|(a, b, c)| (a, b, c)).collect::<Vec<_>>());
+}
+
+/// Behind a port that the firmware calls external-facing, whatever it is.
+#[test]
+fn what_is_plugged_in_outside_the_case_comes_and_goes() {
+    let machine = Machine::optiplex();
+    machine.run(&["changes"]);
+    let port = "0000:00:1c.4/0000:02:00.0";
+    machine.sata_disk("nvme0n1", &format!("{port}/nvme/nvme0"), "Somebody's", "S4EWNX0M123456", 1_000_000);
+    machine.pci("0000:02:00.0", "0x144d", "0xa80a", "0x0c8000", None);
+    assert_eq!(machine.host()["disks"][0]["removable"], false);
+    machine.write(&format!("sys/devices/pci0000:00/0000:00:1f.2/{port}/removable"), "removable\n");
+    machine.write("sys/bus/pci/devices/0000:02:00.0/removable", "removable\n");
+    let host = machine.host();
+    let disk = host["disks"].as_array().unwrap().iter().find(|disk| disk["name"] == "nvme0n1").unwrap();
+    assert_eq!((&disk["removable"], &disk["serial"]), (&json!(true), &Value::Null));
+    assert_eq!(host["devices"][2]["removable"], true);
+    assert_eq!(machine.run(&["changes"]).stdout, "");
 }
 
 #[test]
@@ -355,8 +445,11 @@ fn what_a_program_serves_is_not_asked() {
     let expected = json!({"path": "/srv/far", "source": "host:/far", "kind": "fuse.sshfs", "read_only": false, "hanging": false});
     assert_eq!(far(), expected);
     assert!(machine.reason("filesystems[/srv/far].total_bytes").unwrap().contains("not asked"));
+    // Somebody waits for an answer: it may be gone, and it may be busy. Nobody knows.
     machine.write("sys/fs/fuse/connections/77/waiting", "1\n");
-    assert_eq!(far()["hanging"], true);
+    assert_eq!(far()["hanging"], Value::Null);
+    let reason = machine.reason("filesystems[/srv/far].hanging").unwrap();
+    assert_eq!(reason, "requests were unanswered for 2 seconds: the program that serves it is busy, or gone");
 }
 
 /// A pipe that nobody writes to stands for a disk, a firmware that never answers: who opens it waits for ever. What hangs for real is
@@ -367,6 +460,11 @@ fn what_never_answers_is_named_and_keeps_nothing_else() {
         ("qcow2/backing/bases.ini", "bases"),
         ("sys/class/firmware-attributes/dell-wmi-sysman/attributes/WakeOnLan/current_value", "firmware.attributes"),
         ("sys/class/hwmon/hwmon0/temp1_input", "temperatures"),
+        ("persistent/inventory/uuid", "id"),
+        ("var/lib/labtools/slots.json", "image"),
+        ("var/lib/labtools/baseline.json", "changes"),
+        ("var/log/labtools/events.jsonl", "guest_failures"),
+        ("sys/firmware/dmi/tables/DMI", "system"),
     ] {
         let machine = Machine::optiplex();
         machine.write(path, "");
@@ -379,7 +477,8 @@ fn what_never_answers_is_named_and_keeps_nothing_else() {
         let host = &document["host"];
         let missing = json!({"key": key, "reason": "no answer within 2 seconds"});
         assert!(host["missing"].as_array().unwrap().contains(&missing), "{host:#}");
-        assert_eq!((&host["system"]["serial"], &host["disks"][0]["name"]), (&json!("ABC1234"), &json!("sda")));
+        let serial = if key == "system" { Value::Null } else { "ABC1234".into() };
+        assert_eq!((&host["system"]["serial"], &host["disks"][0]["name"]), (&serial, &json!("sda")));
     }
 }
 
@@ -389,8 +488,8 @@ fn nothing_is_read_from_a_file_system_that_hangs() {
     machine.write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 27 8:3 / /qcow2 rw - fuseblk /dev/sda3 rw\n");
     machine.write("sys/fs/fuse/connections/8388611/waiting", "1\n"); // 8:3
     let host = machine.host();
-    assert_eq!((&host["filesystems"][1]["hanging"], &host["bases"]), (&json!(true), &json!([])));
-    assert_eq!(machine.reason("bases").unwrap(), "the file system that they are on does not answer");
+    assert_eq!((&host["filesystems"][1]["hanging"], &host["bases"]), (&Value::Null, &json!([])));
+    assert_eq!(machine.reason("bases").unwrap(), "the file system that it is on does not answer");
 }
 
 #[test]

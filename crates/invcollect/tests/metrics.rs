@@ -120,6 +120,39 @@ fn what_a_technician_is_called_for_is_measured() {
     assert!(!samples.contains_key("labtools_link_speed_bytes_per_second{interface=\"eth0\",medium=\"wired\"}"));
 }
 
+/// Two disks that a maker numbered alike, there and gone: Prometheus would take none of the file. `metrics` asks promtool.
+#[test]
+fn disks_with_the_same_serial_number_are_told_apart() {
+    let machine = Machine::optiplex();
+    machine.sata_disk("sdb", "ata2/host1/target1:0:0/1:0:0:0", "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
+    machine.run(&["changes"]);
+    let present = |samples: &BTreeMap<String, f64>| {
+        let of_disks = samples.iter().filter(|(name, _)| name.starts_with("labtools_disk_present{"));
+        of_disks.map(|(name, value)| (name.clone(), *value)).collect::<Vec<_>>()
+    };
+    let disk = |disk: &str, model: &str| format!("labtools_disk_present{{disk=\"{disk}\",model=\"{model}\"}}");
+    let both = ["WD-WCC2EKP12345 sda", "WD-WCC2EKP12345 sdb"].map(|name| (disk(name, "WDC WD5000AAKX-7"), 1.0));
+    assert_eq!(present(&samples(&metrics(&machine))), both);
+    machine.remove("sys/block/sda");
+    machine.remove("sys/block/sdb");
+    assert_eq!(present(&samples(&metrics(&machine))), [(disk("WD-WCC2EKP12345", ""), 0.0)]);
+
+    // In a machine that has just booted they may not have been found yet.
+    machine.boot("22222222-0000-4000-8000-000000000002", 10);
+    assert_eq!(present(&samples(&metrics(&machine))), []);
+}
+
+/// An interface that is switched off has no link that somebody could mend.
+#[test]
+fn a_link_that_nobody_can_know_of_has_no_sample() {
+    let machine = Machine::optiplex();
+    machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
+    machine.write("sys/class/net/eth0/carrier", "");
+    let samples = samples(&metrics(&machine));
+    assert!(!samples.contains_key("labtools_link_up{interface=\"eth0\",medium=\"wired\"}"), "{samples:#?}");
+    assert!(!samples.contains_key("labtools_wireless_only{}"), "{samples:#?}");
+}
+
 /// The other end of the cable may not say what it offers; the baseline knows what it was.
 #[test]
 fn a_link_is_compared_with_what_it_was() {

@@ -52,7 +52,7 @@ pub struct Host {
     pub temperatures: Vec<Temperature>,
     /// The PCI devices, by address.
     pub devices: Vec<Device>,
-    /// The guest that runs now; absent when none does. Never whose it is.
+    /// The guest that runs now; absent when none does, or, with a reason in `missing`, when that cannot be seen. Never whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
     /// The last time that a guest failed for each cause that is known, by cause.
@@ -298,7 +298,8 @@ pub struct Disk {
     /// How it is attached: `sata`, `nvme`, `usb`, `virtio`, `mmc`, `scsi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// Whether it comes and goes: on USB, or a card. No events are told of it.
+    /// Whether it comes and goes: on USB, a card, or behind a port that the firmware or the kernel has for one outside the case
+    /// (Thunderbolt, eSATA). No events are told of it.
     pub removable: bool,
     /// False when the disk, the kernel or a file system on it reports a fault; true when the disk itself says that it is well, and
     /// nobody else says otherwise; else absent, with the reason in `missing`.
@@ -331,18 +332,21 @@ pub struct Filesystem {
     /// What users other than root can still have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_bytes: Option<u64>,
-    /// Whether it did not answer within two seconds.
-    pub hanging: bool,
+    /// Whether it did not answer within two seconds; absent, with a reason in `missing`, when it is served by a program that may
+    /// only be busy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hanging: Option<bool>,
 }
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
-    /// What the kernel calls it now: `eth0`.
+    /// What the kernel calls it now: `eth0`; a removable one, whose name may hold its address, is `removable0` and so on.
     pub name: String,
     /// Whether it is hardware; bridges, tunnels and the like are not.
     pub hardware: bool,
-    /// Whether it comes and goes: on USB. No events are told of it.
+    /// Whether it comes and goes: on USB, or behind a port for what is outside the case. No events are told of it, and it has no
+    /// addresses here: it may be somebody's telephone.
     pub removable: bool,
     /// Whether it is wireless.
     pub wireless: bool,
@@ -370,7 +374,7 @@ pub struct Interface {
     /// `full` or `half`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplex: Option<String>,
-    /// Its addresses with the length of the prefix: `10.0.3.7/24`.
+    /// Its addresses with the length of the prefix: `10.0.3.7/24`; none of a removable one.
     pub addresses: Vec<String>,
     /// Bytes that came in since boot.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -401,10 +405,11 @@ impl Interface {
 /// A connection to an access point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Station {
-    /// The network's name. What of it is not UTF-8 is replaced by U+FFFD.
+    /// The network's name, while the interface has an address of campus.ini: others may bear somebody's name, as telephones do.
+    /// What of it is not UTF-8 is replaced by U+FFFD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssid: Option<String>,
-    /// The access point.
+    /// The access point, under the same condition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bssid: Option<String>,
     /// Its channel, in MHz.
@@ -427,6 +432,13 @@ pub struct Route {
     pub interface: String,
     /// The lower one is taken.
     pub metric: u64,
+}
+
+impl Route {
+    /// Whether it is the one for all that has no other.
+    pub fn is_default(&self) -> bool {
+        ["0.0.0.0/0", "::/0"].contains(&self.destination.as_str())
+    }
 }
 
 /// What a sensor says.
@@ -457,6 +469,8 @@ pub struct Device {
     pub driver: Option<String>,
     /// Whether it is set aside for a guest (the driver is vfio-pci).
     pub passed: bool,
+    /// Whether it is behind a port for what is outside the case (Thunderbolt). No events are told of it.
+    pub removable: bool,
 }
 
 /// The guest that runs.

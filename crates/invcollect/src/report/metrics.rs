@@ -77,7 +77,8 @@ metrics! {
         "The temperature at which the processor protects itself.";
     /// All sensors.
     TEMPERATURE = Gauge "labtools_temperature_celsius" ["sensor"] "The temperature at a sensor.";
-    /// `disk` is the serial number, else the name. 0: the baseline has it, and it is not there.
+    /// `disk` is the serial number, else the world-wide name or the name, and both where two disks have the same. 0: the baseline
+    /// has it, and it is not there; not told in the first two minutes after a boot.
     DISK = Gauge "labtools_disk_present" ["disk" "model"] "Whether a disk is there; 0 for one of the baseline that is not.";
     /// Its size.
     DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
@@ -89,7 +90,7 @@ metrics! {
     FILESYSTEM_USED = Gauge "labtools_filesystem_used_bytes" ["path"] "What is in use of a file system.";
     /// 1: a server that does not answer.
     FILESYSTEM_HANGING = Gauge "labtools_filesystem_hanging" ["path"] "Whether a file system did not answer within two seconds.";
-    /// `medium` is `wired` or `wireless`.
+    /// `medium` is `wired` or `wireless`. Absent while the interface is switched off.
     LINK = Gauge "labtools_link_up" ["interface" "medium"] "Whether an interface has a link.";
     /// Only while there is a link.
     LINK_SPEED = Gauge "labtools_link_speed_bytes_per_second" ["interface" "medium"] "How fast a link is.";
@@ -106,11 +107,11 @@ metrics! {
     SENT = Counter "labtools_interface_transmit_bytes_total" ["interface"] "Bytes that an interface sent.";
     /// A bad cable.
     RECEIVE_ERRORS = Counter "labtools_interface_receive_errors_total" ["interface"] "Frames that an interface received broken.";
-    /// Always there: 0 when none runs, with an empty `base`.
+    /// 0 when none runs, with an empty `base`. Absent without root, who alone sees it.
     GUEST = Gauge "labtools_guest_running" ["base"] "Whether a guest runs, and of which base.";
     /// `time() - labtools_guest_failure_timestamp_seconds{cause="memory"} < 1800`; `cause` is `memory`, `threads` or `died`.
     GUEST_FAILURE = Gauge "labtools_guest_failure_timestamp_seconds" ["cause"] "When a guest failed last, by cause.";
-    /// Reports that wait in /var/lib/labtools/spool.
+    /// Reports that wait in /var/lib/labtools/spool; absent, like those below, without root.
     SPOOL = Gauge "labtools_spool_bytes" [] "The size of the reports that wait to be sent.";
     /// How many.
     SPOOL_REPORTS = Gauge "labtools_spool_reports" [] "How many reports wait to be sent.";

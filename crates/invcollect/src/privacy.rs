@@ -1,0 +1,34 @@
+//! What of a machine's network would tell who uses it is left out.
+//!
+//! An adapter on USB is as often as not somebody's telephone: its Ethernet address, which new names of interfaces spell
+//! (`enx001122334455`), its addresses and its gateway are as good as a name. And the network of a telephone bears the name of its
+//! owner.
+
+use campus::Campus;
+
+use crate::machine::Machine;
+use crate::place;
+use crate::report::{Interface, Route};
+
+/// Removable interfaces get a name of their own, by their order, and keep how they run; of their routes only the default one
+/// stays: that traffic goes out there is what a technician has to know. Wireless networks have a name while they are the campus's:
+/// one of an address that campus.ini knows.
+pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interface], routes: &mut Vec<Route>) {
+    for interface in interfaces.iter_mut() {
+        let is_ours = campus.is_some_and(|campus| place::nets(campus, interface).next().is_some());
+        if let Some(station) = interface.station.as_mut().filter(|_| !is_ours) {
+            (station.ssid, station.bssid) = (None, None);
+            let reason = "no address of campus.ini: the network may be somebody's own";
+            machine.missing(format!("interfaces[{}].station.ssid", interface.name), reason);
+        }
+    }
+    for (at, interface) in interfaces.iter_mut().filter(|interface| interface.removable).enumerate() {
+        let name = format!("removable{at}");
+        routes.retain(|route| route.interface != interface.name || route.is_default());
+        for route in routes.iter_mut().filter(|route| route.interface == interface.name) {
+            (route.interface, route.gateway) = (name.clone(), None);
+        }
+        interface.name = name;
+        (interface.mac, interface.permanent_mac, interface.addresses) = (None, None, Vec::new());
+    }
+}
