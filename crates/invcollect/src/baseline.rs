@@ -6,7 +6,7 @@ use jsonpipe::{Common, Exit, atomic, io_error};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
-use crate::machine::Machine;
+use crate::machine::{Machine, PATIENCE};
 use crate::report::{Change, Event, EventAbout};
 
 /// Where it lies.
@@ -49,8 +49,18 @@ impl Baseline {
         Baseline { schema: SCHEMA, accepted_at, facts, told: Vec::new(), waiting: Vec::new(), unlogged: Vec::new() }
     }
 
-    /// Reads it; `None` when there is none. Status 65 when it is not right.
+    /// Reads it; `None` when there is none. Status 65 when it is not right, 75 when its disk does not answer.
     pub fn read(common: &Common) -> anyhow::Result<Option<Baseline>> {
+        let read = Machine::new(common).within(PATIENCE, "changes", |machine| Baseline::read_unhurried(machine.common));
+        read.unwrap_or_else(|| {
+            let path = common.path(FILE);
+            let waited = PATIENCE.as_secs();
+            Err(Exit::TemporaryFailure
+                .error(format_args!("reading {}: no answer within {waited} seconds; look at its disk", path.display())))
+        })
+    }
+
+    fn read_unhurried(common: &Common) -> anyhow::Result<Option<Baseline>> {
         let path = common.path(FILE);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
@@ -81,7 +91,7 @@ impl Baseline {
 
 /// What was told and is still so, for the section `host`.
 pub fn told(machine: &Machine) -> Vec<Change> {
-    match Baseline::read(machine.common) {
+    match Baseline::read_unhurried(machine.common) {
         Ok(Some(baseline)) => return baseline.told,
         Ok(None) => machine.missing("changes", "no baseline yet; the first call of invcollect changes takes it"),
         Err(error) => machine.missing("changes", format_args!("{error:#}")),

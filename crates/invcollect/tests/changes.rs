@@ -564,6 +564,18 @@ fn an_event_is_in_the_log_when_a_line_has_its_id() {
     assert_eq!(machine.read(LOG).lines().count(), 2);
 }
 
+/// Its disk hangs: nothing is compared with nothing, and nothing is waited for.
+#[test]
+fn a_baseline_that_cannot_be_read_is_no_first_look() {
+    let machine = known();
+    machine.never_answers(BASELINE);
+    for arguments in [&["changes"][..], &["accept"]] {
+        let ended = machine.run(arguments);
+        assert_eq!((ended.status, ended.stdout.as_str()), (75, ""));
+        assert!(ended.stderr.contains("baseline.json: no answer within 2 seconds; look at its disk"), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn a_baseline_that_is_not_right_is_said() {
     let machine = known();

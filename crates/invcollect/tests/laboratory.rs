@@ -16,7 +16,7 @@ mod schedule;
 mod store;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -94,6 +94,32 @@ fn a_mount_that_hangs_is_named_and_nothing_waits_for_it() {
     drop(up);
     drop(device);
     assert_eq!(filesystem(&machine.host(), "/srv/dead")["hanging"], false);
+}
+
+/// What the kernel has handed on to a server that is silent not even a kill ends. The process stays for as long, but holds nothing that
+/// others wait for.
+#[test]
+fn a_read_that_nothing_ends_holds_neither_what_is_printed_nor_the_lock() {
+    let machine = Machine::optiplex();
+    machine.directory("srv/dead");
+    machine
+        .write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n40 27 8:9 / /srv/dead rw - nfs4 server:/dead rw\n");
+    machine.write("etc/fstab", "server:/dead /srv/dead nfs4 defaults 0 0\n");
+    let up = Up::start(Command::new(DEAD_MOUNT).arg("--greets").arg(machine.path("srv/dead")), "mounted");
+    let mut run = machine.command(&["changes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut printed = String::new();
+    run.stdout.take().unwrap().read_to_string(&mut printed).unwrap();
+    run.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
+    assert_eq!(printed, "");
+    fs::File::open(machine.path("run/labtools/inventory.lock")).unwrap().try_lock().unwrap();
+    assert!(machine.path("var/lib/labtools/baseline.json").exists());
+    let stat = format!("/proc/{}/stat", run.id());
+    while !fs::read_to_string(&stat).unwrap().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    assert!(run.try_wait().unwrap().is_none(), "it could be ended, and this test shows nothing");
+    drop(up);
+    assert_eq!(run.wait().unwrap().code(), Some(0));
 }
 
 /// Of the machine that this runs on: an interface of a namespace, whose speed somebody set.

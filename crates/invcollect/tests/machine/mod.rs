@@ -133,6 +133,13 @@ impl Machine {
         if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
     }
 
+    /// Puts a pipe that nobody writes to in the place of a file: who opens it waits for ever.
+    pub fn never_answers(&self, path: &str) {
+        self.write(path, "");
+        self.remove(path);
+        nix::unistd::mkfifo(&self.path(path), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+
     pub fn link(&self, path: &str, target: &str) {
         fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         symlink(target, self.path(path)).unwrap();
