@@ -16,7 +16,8 @@ pub const POOL: &str = "/run/labtools/pool.lock";
 
 const DIRECTORY: &str = "/run/labtools";
 
-/// How long [`wait`] waits: what it is for is done in milliseconds.
+/// How long [`wait`] waits. Most of what it is for is done in milliseconds; what takes longer, as a machine with a disk that does not
+/// answer, is not worth a queue of those that wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
