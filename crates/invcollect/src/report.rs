@@ -6,8 +6,10 @@ mod event;
 pub mod fleet;
 mod host;
 pub mod metrics;
+mod network;
 mod pushed;
 
 pub use event::{Action, Baseline, Change, Event, EventAbout, EventDetails, EventHost, Part};
 pub use host::*;
+pub use network::*;
 pub use pushed::Pushed;

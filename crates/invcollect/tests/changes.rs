@@ -1,5 +1,9 @@
 //! `changes` and `accept`: what changed on a machine is told once.
 
+#[path = "changes/kills.rs"]
+mod kills;
+#[path = "changes/links.rs"]
+mod links;
 mod machine;
 
 use std::collections::HashSet;
@@ -7,7 +11,6 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use machine::smbios::Tables;
-use machine::stepped::killed_before;
 use machine::{Ended, ID, Machine};
 use serde_json::{Value, json};
 
@@ -117,25 +120,6 @@ fn what_was_never_told_is_told_before_it_is_accepted() {
     let logged: Vec<Value> = machine.read(LOG).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(logged.iter().map(|event| &event["event"]["action"]).collect::<Vec<_>>(), ["memory_removed", "link_degraded"]);
     assert_eq!(told(&machine), Vec::<String>::new());
-}
-
-/// Accepted at any point or not: what was new is in the log once.
-#[test]
-fn accept_killed_at_any_point_loses_no_event() {
-    let mut kills = 0;
-    loop {
-        let machine = known();
-        machine.intrusion(true);
-        let killed = killed_before(machine.command(&["accept"]), kills);
-        assert_eq!(machine.run(&["accept"]).status, 0);
-        assert_eq!(machine.read(LOG).lines().count(), 1, "killed before change {kills}");
-        assert_eq!(told(&machine), Vec::<String>::new());
-        if !killed {
-            break;
-        }
-        kills += 1;
-    }
-    assert!(kills > 15, "only {kills} changes");
 }
 
 /// A fault that a technician was told of is accepted, though the disk sleeps just then.
@@ -252,17 +236,6 @@ fn a_serial_number_that_is_read_later_is_no_other_disk() {
 }
 
 #[test]
-fn an_interface_whose_address_somebody_set_is_the_same() {
-    let machine = Machine::optiplex();
-    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:0c"}}"#);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.write("sys/class/net/eth0/address", "02:00:00:00:00:01\n");
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:ff"}}"#);
-    assert_eq!(told(&machine), ["link_removed", "link_added"], "this is another one");
-}
-
-#[test]
 fn a_machine_that_has_just_booted_is_not_accepted() {
     let machine = known();
     machine.boot("22222222-0000-4000-8000-000000000002", 10);
@@ -300,33 +273,6 @@ fn each_change_has_its_event() {
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.intrusion(true);
     assert_eq!(told(&machine), ["chassis_opened"], "again");
-}
-
-#[test]
-fn a_slow_link_is_told_when_it_stays_slow() {
-    let machine = known();
-    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
-    machine.speed("eth0", Some(100));
-    assert_eq!(told(&machine), Vec::<String>::new(), "it has just come up");
-    at(3630);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.speed("eth0", Some(1000));
-    assert_eq!(told(&machine), Vec::<String>::new(), "that was too early to read it");
-    at(4000);
-    machine.speed("eth0", Some(100));
-    assert_eq!(told(&machine), Vec::<String>::new(), "and this is another time");
-    at(4061);
-    let ended = machine.run(&["changes"]);
-    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
-    machine.speed("eth0", Some(10));
-    assert_eq!(machine.run(&["changes"]).stdout, "", "how slow is in the report");
-    machine.run(&["accept"]);
-    at(9000);
-    assert_eq!(told(&machine), Vec::<String>::new(), "accepted");
-    machine.speed("eth0", None);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    at(9060);
-    assert_eq!(told(&machine), ["link_degraded"], "the cable is out");
 }
 
 /// What is known to be wrong with a disk hides nothing else that is.
@@ -376,57 +322,6 @@ fn a_fault_that_was_not_asked_for_before_is_told() {
     assert_eq!(told(&machine), ["disk_degraded"]);
 }
 
-/// What both ends offer is what a link could be, or a machine whose cable was always bad would never tell.
-#[test]
-fn a_link_that_was_always_slow_is_told() {
-    let machine = Machine::optiplex();
-    machine.speed("eth0", Some(100));
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.boot(FIRST_BOOT, 3600 + 60);
-    assert_eq!(told(&machine), ["link_degraded"]);
-
-    // So is one that came up only after the first look.
-    let machine = Machine::optiplex();
-    machine.speed("eth0", None);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.speed("eth0", Some(100));
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.boot(FIRST_BOOT, 3600 + 60);
-    let ended = machine.run(&["changes"]);
-    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
-
-    // A technician who knows why says so once.
-    machine.run(&["accept"]);
-    machine.boot(FIRST_BOOT, 9000);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.boot(FIRST_BOOT, 9060);
-    assert_eq!(told(&machine), Vec::<String>::new());
-}
-
-/// Nobody can know whether it has a link: reading that fails.
-#[test]
-fn an_interface_that_somebody_switched_off_is_no_fault() {
-    let machine = known();
-    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
-    let down = || machine.write("sys/class/net/eth0/carrier", "");
-    down();
-    for uptime in [4000, 4100] {
-        at(uptime);
-        assert_eq!(told(&machine), Vec::<String>::new());
-    }
-    // Accepted like that, what it was is not forgotten.
-    machine.run(&["accept"]);
-    machine.speed("eth0", Some(100));
-    at(5000);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    at(5100);
-    assert_eq!(told(&machine), ["link_degraded"]);
-    down();
-    at(6000);
-    let ended = machine.run(&["changes"]);
-    assert_eq!((ended.status, ended.stdout.as_str()), (1, ""), "what cannot be read is not gone");
-}
-
 /// The first look takes what is there, but not what is wrong with it.
 #[test]
 fn the_first_look_tells_what_is_wrong() {
@@ -473,45 +368,6 @@ fn a_dry_run_tells_and_writes_nothing() {
     assert_eq!(machine.read(BASELINE), before);
     assert!(!machine.path(LOG).exists());
     assert_eq!(told(&machine), ["chassis_opened"]);
-}
-
-/// Somebody else writes lines that speak of the events which are not in the log yet: none of these is the event.
-fn quote_waiting_events(machine: &Machine) {
-    let Ok(baseline) = fs::read_to_string(machine.path(BASELINE)) else { return };
-    let baseline: Value = serde_json::from_str(&baseline).unwrap();
-    for event in baseline["unlogged"].as_array().unwrap() {
-        let id = &event["event"]["id"];
-        let mut log = fs::read_to_string(machine.path(LOG)).unwrap_or_default();
-        log += &format!("{}\n", json!({"event": "stage", "error": format!("see event {id}"), "about": {"event": {"id": id}}}));
-        log += &format!("{}\n", json!({"event": "stage", "id": id}));
-        machine.write(LOG, log);
-    }
-}
-
-/// Killed before any call that changes something: the next run completes it, and no event is lost or in the log twice.
-#[test]
-fn killed_at_any_point_nothing_is_lost_or_doubled() {
-    let mut kills = 0;
-    loop {
-        let machine = known();
-        machine.firmware(&without_module("0A00B001"));
-        machine.intrusion(true);
-        let killed = killed_before(machine.command(&["changes"]), kills);
-        quote_waiting_events(&machine);
-        machine.run(&["changes"]);
-        let log = fs::read_to_string(machine.path(LOG)).unwrap_or_default();
-        let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone());
-        let mut actions: Vec<String> =
-            events.filter(|event| event.is_object()).map(|event| event["action"].to_string()).collect();
-        actions.sort();
-        assert_eq!(actions, ["\"chassis_opened\"", "\"memory_removed\""], "killed before change {kills}");
-        assert_eq!(machine.run(&["changes"]).stdout, "");
-        if !killed {
-            break;
-        }
-        kills += 1;
-    }
-    assert!(kills > 15, "only {kills} changes; the calls that this run makes are not among those that it is killed at");
 }
 
 #[test]

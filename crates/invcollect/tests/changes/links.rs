@@ -1,0 +1,93 @@
+//! Links that are slower than they could be, gone, or switched off.
+
+use crate::machine::Machine;
+use crate::{FIRST_BOOT, known, told};
+
+#[test]
+fn a_slow_link_is_told_when_it_stays_slow() {
+    let machine = known();
+    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new(), "it has just come up");
+    at(3630);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.speed("eth0", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new(), "that was too early to read it");
+    at(4000);
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new(), "and this is another time");
+    at(4061);
+    let ended = machine.run(&["changes"]);
+    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
+    machine.speed("eth0", Some(10));
+    assert_eq!(machine.run(&["changes"]).stdout, "", "how slow is in the report");
+    machine.run(&["accept"]);
+    at(9000);
+    assert_eq!(told(&machine), Vec::<String>::new(), "accepted");
+    machine.speed("eth0", None);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    at(9060);
+    assert_eq!(told(&machine), ["link_degraded"], "the cable is out");
+}
+
+/// What both ends offer is what a link could be, or a machine whose cable was always bad would never tell.
+#[test]
+fn a_link_that_was_always_slow_is_told() {
+    let machine = Machine::optiplex();
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.boot(FIRST_BOOT, 3600 + 60);
+    assert_eq!(told(&machine), ["link_degraded"]);
+
+    // So is one that came up only after the first look.
+    let machine = Machine::optiplex();
+    machine.speed("eth0", None);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.boot(FIRST_BOOT, 3600 + 60);
+    let ended = machine.run(&["changes"]);
+    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
+
+    // A technician who knows why says so once.
+    machine.run(&["accept"]);
+    machine.boot(FIRST_BOOT, 9000);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.boot(FIRST_BOOT, 9060);
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
+/// Nobody can know whether it has a link: reading that fails.
+#[test]
+fn an_interface_that_somebody_switched_off_is_no_fault() {
+    let machine = known();
+    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
+    let down = || machine.write("sys/class/net/eth0/carrier", "");
+    down();
+    for uptime in [4000, 4100] {
+        at(uptime);
+        assert_eq!(told(&machine), Vec::<String>::new());
+    }
+    // Accepted like that, what it was is not forgotten.
+    machine.run(&["accept"]);
+    machine.speed("eth0", Some(100));
+    at(5000);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    at(5100);
+    assert_eq!(told(&machine), ["link_degraded"]);
+    down();
+    at(6000);
+    let ended = machine.run(&["changes"]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (1, ""), "what cannot be read is not gone");
+}
+
+#[test]
+fn an_interface_whose_address_somebody_set_is_the_same() {
+    let machine = Machine::optiplex();
+    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:0c"}}"#);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write("sys/class/net/eth0/address", "02:00:00:00:00:01\n");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:ff"}}"#);
+    assert_eq!(told(&machine), ["link_removed", "link_added"], "this is another one");
+}
