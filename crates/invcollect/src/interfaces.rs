@@ -2,7 +2,7 @@
 
 use crate::devices;
 use crate::kernel::{self, Answers};
-use crate::machine::Machine;
+use crate::machine::{Machine, PATIENCE};
 use crate::report::Interface;
 
 const DIRECTORY: &str = "/sys/class/net";
@@ -20,7 +20,9 @@ pub fn read(machine: &Machine) -> Vec<Interface> {
     let ethernet = |name: &String| machine.number(format!("{DIRECTORY}/{name}/type")) == Some(TYPE_ETHERNET);
     let names: Vec<String> = names.into_iter().filter(ethernet).collect();
     let answers = kernel::ask(machine, &names);
-    names.into_iter().map(|name| interface(machine, &answers, name)).collect()
+    // The files of an interface wait for the same lock.
+    let read = move |machine: &Machine| names.into_iter().map(|name| interface(machine, &answers, name)).collect();
+    machine.within(PATIENCE, "interfaces", read).unwrap_or_default()
 }
 
 fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {

@@ -39,18 +39,18 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
         return recorded(machine);
     }
     // A driver that is stuck keeps the kernel's lock for all of them, and whoever asks waits with it.
-    let addresses = machine.within(PATIENCE, "interfaces[].addresses", |machine| {
+    let addresses = machine.ask(PATIENCE, "interfaces[].addresses", |machine| {
         addresses().map_err(|error| machine.missing("interfaces[].addresses", error)).unwrap_or_default()
     });
-    let permanent_addresses = machine.within(PATIENCE, PERMANENT, |machine| {
+    let permanent_addresses = machine.ask(PATIENCE, PERMANENT, |machine| {
         netlink::permanent_addresses().map_err(|error| machine.missing(PERMANENT, error)).unwrap_or_default()
     });
     let names = interfaces.to_vec();
-    let best_speeds = machine.within(PATIENCE, BEST_SPEED, move |machine| {
+    let best_speeds = machine.ask(PATIENCE, BEST_SPEED, move |machine| {
         let failed = |error| machine.missing(BEST_SPEED, format_args!("asking ethtool: {error}"));
         link_modes::best_speeds(&names).map_err(failed).unwrap_or_default()
     });
-    let stations = machine.within(PATIENCE, "interfaces[].station", |machine| match wireless::stations() {
+    let stations = machine.ask(PATIENCE, "interfaces[].station", |machine| match wireless::stations() {
         Ok(stations) => stations,
         Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(), // no wireless hardware, no nl80211
         Err(error) => {
@@ -58,9 +58,12 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
             HashMap::new()
         }
     });
-    let (addresses, best_speeds) = (addresses.unwrap_or_default(), best_speeds.unwrap_or_default());
-    let (permanent_addresses, stations) = (permanent_addresses.unwrap_or_default(), stations.unwrap_or_default());
-    Answers { addresses, permanent_addresses, best_speeds, stations }
+    Answers {
+        addresses: addresses.answer(machine).unwrap_or_default(),
+        permanent_addresses: permanent_addresses.answer(machine).unwrap_or_default(),
+        best_speeds: best_speeds.answer(machine).unwrap_or_default(),
+        stations: stations.answer(machine).unwrap_or_default(),
+    }
 }
 
 fn recorded(machine: &Machine) -> Answers {

@@ -40,6 +40,7 @@ fn what_never_answers_is_named_and_keeps_nothing_else() {
         &[("sys/class/firmware-attributes/dell-wmi-sysman/attributes/WakeOnLan/current_value", "firmware.attributes")],
         &[("sys/class/hwmon/hwmon0/temp1_input", "temperatures")],
         &[("sys/firmware/dmi/tables/DMI", "system")],
+        &[("sys/class/net/eth0/speed", "interfaces")],
     ] {
         let machine = Machine::optiplex();
         for (path, _) in stuck {
