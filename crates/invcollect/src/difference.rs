@@ -127,6 +127,11 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
     }
 }
 
+/// A speed for people.
+fn shown(bits_per_second: u64) -> String {
+    format!("{} Mb/s", bits_per_second / 1_000_000)
+}
+
 fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
     let baseline = baseline.get_or_insert_with(|| now.iter().map(|link| Link { best: None, ..link.clone() }).collect());
@@ -145,7 +150,7 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
             continue;
         };
         let link = left.remove(at);
-        let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), |speed| format!("{} Mb/s", speed / 1_000_000));
+        let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), shown);
         old.name.clone_from(&link.name);
         // What both ends offer is what it could be: a bad cable may never have run at that. What was accepted was offered then, too.
         if link.best > old.best {
@@ -165,7 +170,12 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
             }
         }
     }
-    found.extend(left.into_iter().map(|link| about(Action::Added, link, None, Some(link.name.clone()))));
+    for link in left {
+        found.push(about(Action::Added, link, None, Some(link.name.clone())));
+        if link.carrier == Some(true) && link.speed.is_some_and(|now| link.best.is_some_and(|best| now < best)) {
+            found.push(about(Action::Degraded, link, link.best.map(shown), link.speed.map(shown)));
+        }
+    }
 }
 
 /// The same for people.

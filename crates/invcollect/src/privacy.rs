@@ -14,21 +14,27 @@ use crate::report::{Interface, Route};
 /// stays: that traffic goes out there is what a technician has to know. Wireless networks have a name while they are the campus's:
 /// one of an address that campus.ini knows.
 pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interface], routes: &mut Vec<Route>) {
+    let mut removable = 0;
     for interface in interfaces.iter_mut() {
         let is_ours = campus.is_some_and(|campus| place::nets(campus, interface).next().is_some());
+        if interface.removable {
+            hide(interface, format!("removable{removable}"), routes);
+            removable += 1;
+        }
         if let Some(station) = interface.station.as_mut().filter(|_| !is_ours) {
             (station.ssid, station.bssid) = (None, None);
             let reason = "no address of campus.ini: the network may be somebody's own";
             machine.missing(format!("interfaces[{}].station.ssid", interface.name), reason);
         }
     }
-    for (at, interface) in interfaces.iter_mut().filter(|interface| interface.removable).enumerate() {
-        let name = format!("removable{at}");
-        routes.retain(|route| route.interface != interface.name || route.is_default());
-        for route in routes.iter_mut().filter(|route| route.interface == interface.name) {
-            (route.interface, route.gateway) = (name.clone(), None);
-        }
-        interface.name = name;
-        (interface.mac, interface.permanent_mac, interface.addresses) = (None, None, Vec::new());
+    interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+}
+
+fn hide(interface: &mut Interface, name: String, routes: &mut Vec<Route>) {
+    routes.retain(|route| route.interface != interface.name || route.is_default());
+    for route in routes.iter_mut().filter(|route| route.interface == interface.name) {
+        (route.interface, route.gateway) = (name.clone(), None);
     }
+    interface.name = name;
+    (interface.mac, interface.permanent_mac, interface.addresses) = (None, None, Vec::new());
 }

@@ -303,8 +303,11 @@ fn an_interface_that_comes_and_goes_is_told_without_its_addresses() {
     let machine = Machine::optiplex();
     machine.wired("enx02a1b2c3d4e5", "02:a1:b2:c3:d4:e5", Some(100));
     machine.link("sys/class/net/enx02a1b2c3d4e5/device/subsystem", "../../../../bus/usb");
+    machine.wireless("wlx02a1b2c3d4e6", "02:a1:b2:c3:d4:e6", true);
+    machine.link("sys/class/net/wlx02a1b2c3d4e6/device/subsystem", "../../../../bus/usb");
     machine.netlink(
-        r#"{"addresses":{"eth0":["10.0.3.7/24"],"enx02a1b2c3d4e5":["192.168.42.7/24","2001:db8:77::a1ff:feb2/64"]},
+        r#"{"stations":{"wlx02a1b2c3d4e6":{"ssid":"a telephone","signal_dbm":-61}},
+            "addresses":{"eth0":["10.0.3.7/24"],"enx02a1b2c3d4e5":["192.168.42.7/24","2001:db8:77::a1ff:feb2/64"]},
             "permanent_addresses":{"enx02a1b2c3d4e5":"02:a1:b2:c3:d4:e5"}}"#,
     );
     machine.write(
@@ -315,8 +318,9 @@ fn an_interface_that_comes_and_goes_is_told_without_its_addresses() {
     );
     let host = machine.host();
     let names: Vec<&Value> = host["interfaces"].as_array().unwrap().iter().map(|interface| &interface["name"]).collect();
-    assert_eq!(names, ["removable0", "eth0"]);
-    let removable = &host["interfaces"][0];
+    assert_eq!(names, ["eth0", "removable0", "removable1"]);
+    assert_eq!(host["interfaces"][2]["station"], json!({"signal_dbm": -61}));
+    let removable = &host["interfaces"][1];
     assert_eq!((&removable["removable"], &removable["carrier"]), (&json!(true), &json!(true)));
     assert_eq!((&removable["speed_bits_per_second"], &removable["addresses"]), (&json!(100_000_000), &json!([])));
     assert_eq!(host["routes"], json!([{"destination": "0.0.0.0/0", "interface": "removable0", "metric": 50}]));

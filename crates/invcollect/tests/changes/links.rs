@@ -57,6 +57,20 @@ fn a_link_that_was_always_slow_is_told() {
     assert_eq!(told(&machine), Vec::<String>::new());
 }
 
+#[test]
+fn a_new_interface_is_told_with_its_slow_link() {
+    let machine = known();
+    machine.wired("eth1", "00:1b:21:0a:0b:0d", Some(100));
+    machine.netlink(r#"{"best_speeds":{"eth0":1000000000,"eth1":1000000000}}"#);
+    assert_eq!(told(&machine), ["link_added"]);
+    machine.boot(FIRST_BOOT, 3600 + 60);
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["message"], "the interface 00:1b:21:0a:0b:0d is worse: 100 Mb/s (before: 1000 Mb/s)");
+    machine.run(&["accept"]);
+    machine.boot(FIRST_BOOT, 9000);
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
 /// Nobody can know whether it has a link: reading that fails.
 #[test]
 fn an_interface_that_somebody_switched_off_is_no_fault() {
