@@ -71,8 +71,8 @@ impl Kind {
 pub struct Seal {
     /// Whose it is: `host.id`.
     pub host: String,
-    /// Its place in the order. The first one of a spool is the seconds of the clock, so that a machine which was installed anew does
-    /// not repeat what it said before; each further one is one more.
+    /// Its place in the order. The first one of a spool is random, below 900 000 000 000, so that a machine which was installed anew
+    /// does not repeat an id, whatever its clock says; each further one is one more.
     pub sequence: u64,
     /// SHA-256 of all that stands after this line, in hexadecimal.
     pub sha256: String,
@@ -208,9 +208,11 @@ pub fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() || !matches!(metadata.mode() & 0o7777, 0o600 | 0o400) {
+    // Whose file it is could change its mode, too.
+    let is_ours = metadata.uid() == 0 || metadata.uid() == nix::unistd::geteuid().as_raw();
+    if !metadata.is_file() || !is_ours || !matches!(metadata.mode() & 0o7777, 0o600 | 0o400) {
         return Err(Exit::Config.error(format_args!(
-            "reading {}: others than its owner may use it; chmod 600 it, or make a new one if it was seen",
+            "reading {}: others than root may use it; chown it to root and chmod 600 it, or make a new one if it was seen",
             path.display()
         )));
     }

@@ -1,8 +1,9 @@
 //! `invcollect push`: reports go into the spool first, and from there to the collector, the oldest first.
 //!
 //! A report is in the spool before anything is sent, and leaves it only when the collector has it (2xx, or 409: it had that id
-//! before) or says that it will never take it (other 4xx). At whatever moment a run ends, by a kill or a power cut, the next one goes
-//! on: what was sent and not yet known to be is sent again, under the same id.
+//! before). What it refuses (other 4xx) makes way for the others, and is offered again by later runs: who is at fault may be the server
+//! or the host's certificate. At whatever moment a run ends, by a kill or a power cut, the next one goes on: what was sent and not yet
+//! known to be is sent again, under the same id.
 
 mod destination;
 pub mod journal;
@@ -12,7 +13,8 @@ pub mod spool;
 mod text;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -108,7 +110,7 @@ impl Run<'_> {
         let _lock = lock::wait(self.common, spool::LOCK, &signals)?;
         drop(signals);
         let spool = Spool::open(self.common, destination.spool_bytes)?;
-        let mut next = Next::after(spool.last()?);
+        let mut next = Next::after(spool.last()?)?;
         if destination.method == Method::Put {
             self.add_log(&spool, &mut next, Kind::Events, event_log::PATH, journal::is_own_event)?;
             if destination.register {
@@ -198,7 +200,7 @@ impl Run<'_> {
             self.wait_because("another run is sending");
             return Ok(());
         };
-        let retry = Retry::read(self.common)?;
+        let mut retry = Retry::read(self.common)?;
         if let Some(until) = retry.until(SystemTime::now())
             && (retry.asked || !now)
         {
@@ -207,56 +209,96 @@ impl Run<'_> {
             return Ok(());
         }
         let since = Instant::now();
+        // What was refused is older than what waits. The server, or the certificate of this host, may have been put right.
+        for item in spool.rejected_in_turn()? {
+            if since.elapsed() > LONGEST_RUN {
+                break;
+            }
+            match self.send(&item, collector) {
+                Some(Ok(Outcome::Delivered)) => self.delivered(spool, &item, &mut retry)?,
+                Some(Ok(Outcome::Refused(_))) => {
+                    spool.refused_again(&item);
+                    break;
+                }
+                Some(Ok(Outcome::Later { reason, asked })) => {
+                    spool.refused_again(&item);
+                    self.later(&retry, asked, &reason);
+                    return Ok(());
+                }
+                Some(Err(_)) | None => {}
+            }
+        }
         // Looked at anew after each: another run may have added some, or thrown some away.
         while let Some(item) = spool.list()?.into_iter().next() {
             if since.elapsed() > LONGEST_RUN {
                 self.wait_because("the rest waits for the next run");
                 return Ok(());
             }
-            let Some(whole) = read(&item)? else { continue };
-            #[cfg(debug_assertions)] // a sabotage by the laboratory
-            if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "delete-first") {
-                spool.sent(&item)?;
-            }
-            match self.send(&whole, collector) {
-                Ok(Outcome::Delivered) => {
-                    spool.sent(&item)?;
-                    self.pushed.sent_reports += 1;
-                    if retry.failures > 0 {
-                        Retry::forget(self.common)?;
-                    }
-                }
-                Ok(Outcome::Refused(reason)) => self.reject(spool, &item, &reason)?,
-                Err(damage) => self.reject(spool, &item, &damage)?,
+            let Some(sent) = self.send(&item, collector) else { continue };
+            match sent {
+                Ok(Outcome::Delivered) => self.delivered(spool, &item, &mut retry)?,
                 Ok(Outcome::Later { reason, asked }) => {
-                    let retry = retry.after(SystemTime::now(), asked, &reason);
-                    self.pushed.retry_at = retry.until(SystemTime::now()).map(timestamp::rfc3339);
-                    if let Err(error) = retry.keep(self.common) {
-                        self.pipe.warn(format_args!("{error:#}"));
-                    }
-                    self.wait_because(&reason);
+                    self.later(&retry, asked, &reason);
                     return Ok(());
                 }
+                Ok(Outcome::Refused(reason)) | Err(reason) => {
+                    if !self.reject(spool, &item, &reason)? {
+                        return Ok(());
+                    }
+                }
             }
-            self.pushed.changed = true;
         }
         Ok(())
     }
 
-    /// What becomes of a report, or what is wrong with it.
-    fn send(&self, whole: &[u8], collector: &Collector) -> Result<Outcome, String> {
-        let report = envelope::open(whole)?;
-        Ok(collector.send(&report, whole))
+    /// What becomes of a report, or what is wrong with it; `None` when it was thrown away meanwhile.
+    fn send(&self, item: &Item, collector: &Collector) -> Option<Result<Outcome, String>> {
+        let whole = match fs::read(&item.path) {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            // A bad sector, for one: it must not hold up the others for ever.
+            Err(error) => return Some(Err(format!("it cannot be read: {error}"))),
+        };
+        #[cfg(debug_assertions)] // a sabotage by the laboratory
+        if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "delete-first") {
+            let _ = fs::remove_file(&item.path);
+        }
+        Some(envelope::open(&whole).map(|report| collector.send(&report, &whole)))
     }
 
-    fn reject(&mut self, spool: &Spool, item: &Item, reason: &str) -> anyhow::Result<()> {
-        spool.reject(item)?;
-        self.pushed.rejected_reports += 1;
+    fn delivered(&mut self, spool: &Spool, item: &Item, retry: &mut Retry) -> anyhow::Result<()> {
+        spool.sent(item)?;
+        self.pushed.sent_reports += 1;
+        self.pushed.changed = true;
+        if retry.failures > 0 {
+            Retry::forget(self.common)?;
+            *retry = Retry::default();
+        }
+        Ok(())
+    }
+
+    fn later(&mut self, retry: &Retry, asked: Option<Duration>, reason: &str) {
+        let retry = retry.after(SystemTime::now(), asked, reason);
+        self.pushed.retry_at = retry.until(SystemTime::now()).map(timestamp::rfc3339);
+        if let Err(error) = retry.keep(self.common) {
+            self.pipe.warn(format_args!("{error:#}"));
+        }
+        self.wait_because(reason);
+    }
+
+    /// False when it has to stay where it is.
+    fn reject(&mut self, spool: &Spool, item: &Item, reason: &str) -> anyhow::Result<bool> {
         self.wait_because(reason);
         let (sequence, directory) = (item.sequence, spool::DIRECTORY);
-        self.pipe
-            .warn(format_args!("report {sequence}: {reason}; it is in {directory}/rejected, to be looked at and moved back"));
-        Ok(())
+        if !spool.reject(item)? {
+            self.wait_because("the rejected reports leave no room for more");
+            self.pipe.warn(format_args!("report {sequence}: {reason}; it waits, for {directory}/rejected is full"));
+            return Ok(false);
+        }
+        self.pushed.rejected_reports += 1;
+        self.pushed.changed = true;
+        self.pipe.warn(format_args!("report {sequence}: {reason}; it is in {directory}/rejected, and later runs offer it again"));
+        Ok(true)
     }
 
     fn wait_because(&mut self, reason: &str) {
@@ -277,14 +319,6 @@ impl Run<'_> {
     }
 }
 
-/// A report's bytes; `None` when it was thrown away meanwhile.
-fn read(item: &Item) -> anyhow::Result<Option<Vec<u8>>> {
-    match fs::read(&item.path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        read => read.map(Some).exit(Exit::Io, || format!("reading {}", item.path.display())),
-    }
-}
-
 /// How the next report goes on from the last.
 struct Next {
     sequence: u64,
@@ -293,10 +327,15 @@ struct Next {
 }
 
 impl Next {
-    fn after(last: Last) -> Next {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    fn after(last: Last) -> anyhow::Result<Next> {
         let (dropped_reports, read) = last.header.map(|header| (header.dropped_reports, header.read)).unwrap_or_default();
-        Next { sequence: last.sequence.map_or(now, |sequence| sequence + 1), dropped_reports, read }
+        // Not the clock: a battery that is empty says the same each time that a machine is installed, and what was said under an id
+        // before would be taken for this. A tenth of the twelve digits is left to count on.
+        let sequence = match last.sequence {
+            Some(sequence) => sequence + 1,
+            None => random()? % 900_000_000_000,
+        };
+        Ok(Next { sequence, dropped_reports, read })
     }
 
     fn header(&self, kind: Kind, going: &[Item]) -> Header {
@@ -314,6 +353,13 @@ impl Next {
         self.sequence += 1;
         self.dropped_reports = header.dropped_reports;
     }
+}
+
+fn random() -> anyhow::Result<u64> {
+    let mut bytes = [0; 8];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    read.exit(Exit::Io, || "reading /dev/urandom")?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 #[cfg(test)]

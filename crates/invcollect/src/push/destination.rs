@@ -45,8 +45,8 @@ impl Local {
         file.end()?;
         let wrong = |what: &str| Exit::Config.error(format_args!("{}: {what}", path.display()));
         let destination = destination.ok_or_else(|| wrong("no [push]; its url says where reports go"))?;
-        if !destination.url.starts_with("https://") {
-            return Err(wrong("push.url: not https://"));
+        if !destination.url.starts_with("https://") || destination.url.parse::<ureq::http::Uri>().is_err() {
+            return Err(wrong("push.url: not https://HOST[:PORT][/PATH]"));
         }
         if destination.spool_bytes < SPOOL_MIN_BYTES {
             return Err(wrong("push.spool_bytes: less than 1 MiB"));

@@ -34,7 +34,8 @@ pub struct Lines {
 
 /// The next lines that `wanted` takes; none when there are no more.
 ///
-/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1`, before the new one.
+/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1`, before the new one. So
+/// is the whole of `NAME.1` when the log that was read is neither: it was rotated twice.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", log.display()));
     let mut from = from;
@@ -65,7 +66,6 @@ fn find(log: &Path, inode: u64) -> io::Result<Option<(File, bool)>> {
     if inode != 0
         && !current.as_ref().map(is_ours).transpose()?.unwrap_or(false)
         && let Some(old) = there(&rotated(log))?
-        && is_ours(&old)?
     {
         return Ok(Some((old, true)));
     }
@@ -152,7 +152,9 @@ mod tests {
         assert_eq!(text(&new), "c\n");
         // Rotated twice, or cut: all that is there is new.
         let gone = Cursor { inode: 1, offset: 4 };
-        assert_eq!(text(&next(&log, gone, |_| true).unwrap()), "c\n");
+        let old = next(&log, gone, |_| true).unwrap();
+        assert_eq!(text(&old), "a\nb\n");
+        assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\n");
         let longer = Cursor { offset: 99, ..new.read };
         assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\n");
     }

@@ -55,7 +55,7 @@ impl Retry {
 
     /// Until when nothing is sent; `None` when it can be. A clock that was set back does not make the wait longer.
     pub fn until(&self, now: SystemTime) -> Option<SystemTime> {
-        let until = self.failed_at + self.wait_seconds.min(LONGEST_ASKED.as_secs());
+        let until = self.failed_at.saturating_add(self.wait_seconds.min(LONGEST_ASKED.as_secs()));
         let waits = self.failures > 0 && (self.failed_at..until).contains(&seconds(now));
         waits.then(|| UNIX_EPOCH + Duration::from_secs(until))
     }
@@ -112,7 +112,8 @@ mod tests {
         assert_eq!(retry.until(at(1_790_000_059)), Some(at(1_790_000_060)));
         assert_eq!(retry.until(at(1_790_000_060)), None);
         assert_eq!(retry.until(at(1_000_000_000)), None, "set back by 25 years");
-        let wrong = Retry { wait_seconds: u64::MAX / 2, ..retry };
+        let wrong = Retry { wait_seconds: u64::MAX / 2, ..retry.clone() };
         assert_eq!(wrong.until(at(1_790_086_400)), None, "a file that somebody wrote");
+        assert_eq!(Retry { failed_at: u64::MAX, ..retry }.until(at(1_790_086_400)), None);
     }
 }

@@ -9,6 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jsonpipe::{Common, Exit, atomic, io_error};
 
@@ -148,30 +149,44 @@ impl Spool {
         for item in dropped {
             remove(&item.path)?;
         }
-        Ok(())
+        if dropped.is_empty() { Ok(()) } else { atomic::sync_directory(&self.directory) }
     }
 
-    /// It is delivered: it waits no longer.
+    /// It is delivered: it waits no longer. Of those that were delivered the newest stays, whatever the order in which they were.
     pub fn sent(&self, item: &Item) -> anyhow::Result<()> {
-        rename(&item.path, &self.directory.join(SENT))?;
+        let sent = self.directory.join(SENT);
+        if header(&sent).is_some_and(|(newest, _)| newest > item.sequence) {
+            remove(&item.path)?;
+        } else {
+            rename(&item.path, &sent)?;
+        }
         atomic::sync_directory(&self.directory)
     }
 
-    /// The collector will never take it: it is kept for a person to look at, and sent again when it is moved back.
-    pub fn reject(&self, item: &Item) -> anyhow::Result<()> {
+    /// The collector refused it: it makes way for the others. False when there is no room for it among the rejected, which are as
+    /// bounded as the spool, by the same rule.
+    pub fn reject(&self, item: &Item) -> anyhow::Result<bool> {
         let rejected = self.directory.join(REJECTED);
-        let name = item.path.file_name().unwrap_or_default();
-        rename(&item.path, &rejected.join(name))?;
+        let Some(going) = room(self.rejected()?, self.max_bytes, item.kind, item.bytes) else { return Ok(false) };
+        rename(&item.path, &rejected.join(item.path.file_name().unwrap_or_default()))?;
         atomic::sync_directory(&rejected)?;
         atomic::sync_directory(&self.directory)?;
-        // As bounded as the spool, by the same rule; the newest stays, for its sequence.
-        let mut items = self.rejected()?;
-        let newest = items.pop();
-        let room = room(items, self.max_bytes, Kind::Snapshot, newest.map_or(0, |item| item.bytes));
-        for item in room.into_iter().flatten() {
+        for item in going {
             remove(&item.path)?;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// The rejected reports, the one that was refused the longest ago first.
+    pub fn rejected_in_turn(&self) -> anyhow::Result<Vec<Item>> {
+        let mut items = self.rejected()?;
+        items.sort_by_cached_key(|item| fs::metadata(&item.path).and_then(|metadata| metadata.modified()).ok());
+        Ok(items)
+    }
+
+    /// It was refused once more: now it is the turn of the others. On a disk that takes nothing it stays first.
+    pub fn refused_again(&self, item: &Item) {
+        let _ = fs::File::open(&item.path).and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
@@ -203,8 +218,14 @@ fn header(path: &Path) -> Option<(u64, Header)> {
     Some((opened.seal.sequence, opened.header))
 }
 
+/// What is no longer there another run has thrown away, to make room.
 fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::rename(from, to).map_err(|error| io_error(error, Exit::of_write, format_args!("renaming {}", from.display())))
+    match fs::rename(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(io_error(error, Exit::of_write, format_args!("renaming {}", from.display())))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
@@ -241,6 +262,51 @@ mod tests {
         assert_eq!(gone(&items, 30, Snapshot), Some(vec![3, 4, 1, 6]), "the new one is newer than the last");
         assert_eq!(gone(&items, 29, Snapshot), None);
         assert_eq!(gone(&[], 10, Snapshot), Some(vec![]));
+    }
+
+    /// A spool with reports of one line, by their paths in it.
+    fn spool(max_bytes: u64, reports: &[(&str, u64, Kind)]) -> (tempfile::TempDir, Spool) {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join(REJECTED)).unwrap();
+        for (path, sequence, kind) in reports {
+            let header = Header {
+                schema: 1,
+                kind: *kind,
+                at: String::new(),
+                dropped_reports: 0,
+                dropped: vec![],
+                read: Default::default(),
+            };
+            fs::write(root.path().join(path), envelope::seal("h1", *sequence, &header, &[b'x'; 99], None).unwrap()).unwrap();
+        }
+        let spool = Spool { directory: root.path().to_owned(), max_bytes };
+        (root, spool)
+    }
+
+    #[test]
+    fn what_is_delivered_late_does_not_take_the_place_of_the_newest() {
+        let (root, spool) = spool(1 << 20, &[(SENT, 10, Kind::Snapshot), ("000000000005.snapshot", 5, Kind::Snapshot)]);
+        let late = spool.list().unwrap().remove(0);
+        spool.sent(&late).unwrap();
+        assert_eq!(spool.last().unwrap().sequence, Some(10), "the ids from 6 on would be used again");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
+        spool.sent(&late).unwrap(); // another run has thrown it away
+        spool.reject(&late).unwrap();
+    }
+
+    #[test]
+    fn the_rejected_are_bounded_and_no_event_goes_for_it() {
+        let events: Vec<(String, u64)> = (1..=9).map(|sequence| (format!("{sequence:012}.events"), sequence)).collect();
+        let names: Vec<_> = events.iter().map(|(name, sequence)| (name.as_str(), *sequence, Kind::Events)).collect();
+        let (_root, spool) = spool(2000, &names);
+        let rejected = spool.list().unwrap().iter().filter(|item| spool.reject(item).unwrap()).count();
+        let bytes: u64 = spool.rejected().unwrap().iter().map(|item| item.bytes).sum();
+        assert!(rejected > 3 && bytes <= 1500, "{bytes}");
+        assert_eq!(spool.list().unwrap().len() + rejected, 9, "the others wait");
+        // Whose turn it is.
+        let first = spool.rejected_in_turn().unwrap().remove(0);
+        spool.refused_again(&first);
+        assert_eq!(spool.rejected_in_turn().unwrap().last().unwrap().sequence, first.sequence);
     }
 
     #[test]

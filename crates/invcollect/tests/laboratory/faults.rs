@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use invcollect::envelope::{self, Header, Key, Kind};
 use serde_json::json;
@@ -96,6 +96,11 @@ fn a_server_that_drips_does_not_hold_it() {
 fn the_status_decides_what_becomes_of_a_report() {
     let collector = Collector::up();
     let host = collector.host(H1);
+    for status in [200, 201, 204, 409] {
+        collector.mode(&format!("status {status}"));
+        let ended = host.push(&["--now"]);
+        assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &1.into()), "{ended:?}");
+    }
     for status in [400, 401, 403, 404, 413, 422] {
         collector.mode(&format!("status {status}"));
         let ended = host.push(&["--now"]);
@@ -103,11 +108,6 @@ fn the_status_decides_what_becomes_of_a_report() {
         assert!(ended.stderr.contains(&format!("the collector says {status}")), "{ended:?}");
     }
     assert_eq!((host.spool("rejected").len(), host.waiting().len()), (6, 0));
-    for status in [200, 201, 204, 409] {
-        collector.mode(&format!("status {status}"));
-        let ended = host.push(&["--now"]);
-        assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &1.into()), "{ended:?}");
-    }
     for (waiting, status) in (1..).zip([300, 408, 429, 500, 502, 503]) {
         collector.mode(&format!("status {status}"));
         host.push(&["--now"]).assert_waits(&format!("the collector says {status}"));
@@ -123,14 +123,52 @@ fn the_status_decides_what_becomes_of_a_report() {
     host.push(&["--now"]).assert_waits("503");
     host.later(-4 * 3600);
     host.push_all();
-    // A person looks at what was rejected, and moves it back.
-    for name in host.spool("rejected") {
-        let spool = host.path("var/lib/labtools/spool");
-        fs::rename(spool.join("rejected").join(&name), spool.join(&name)).unwrap();
-    }
-    host.push_all();
     let received = collector.received("reports", H1);
-    assert_eq!(received.len(), 6 + 8 + 2, "all but the four that the collector said it had");
+    assert_eq!(received.len(), 6 + 8 + 1, "all but the four that the collector said it had");
+    assert_eq!(host.spool(""), ["rejected", "sent"]);
+}
+
+#[test]
+fn what_a_server_that_was_set_up_wrongly_refused_arrives_when_it_is_put_right() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    host.tell("0");
+    host.push_all();
+    // Another CA signed the certificate of the host: nginx says 400 to it. Then nobody knows the host any more: 403.
+    let certificate = host.path("persistent/labtools/host.pem");
+    let good = fs::read(&certificate).unwrap();
+    let sign = r#"openssl req -new -key "$1/host.key" -subj "/CN=$2" |
+        openssl x509 -req -CA "$3/ca.pem" -CAkey "$3/ca.key" -set_serial 1 -days 1 -out "$1/host.pem""#;
+    let mut shell = Command::new("sh");
+    let signed =
+        shell.args(["-ec", sign, "sh"]).arg(host.path("persistent/labtools")).arg(H1).arg(collector.path("wrong")).output();
+    assert!(signed.unwrap().status.success());
+    host.tell("1");
+    let ended = host.push(&[]);
+    assert_eq!((ended.status, &ended.push["rejected_reports"]), (Some(1), &2.into()), "{ended:?}");
+    assert!(ended.stderr.contains("says 400"), "{ended:?}");
+    fs::write(&certificate, good).unwrap();
+    let reports = collector.store("reports").join(H1);
+    let aside = collector.path("aside");
+    fs::rename(&reports, &aside).unwrap();
+    host.tell("2");
+    let ended = host.push(&[]);
+    assert_eq!((&ended.push["rejected_reports"], &ended.push["sent_reports"]), (&2.into(), &0.into()), "{ended:?}");
+    assert!(ended.stderr.contains("says 403"), "{ended:?}");
+    assert_eq!(host.spool("rejected").len(), 4);
+    fs::rename(&aside, &reports).unwrap();
+    let push = host.push_all();
+    assert_eq!(push["sent_reports"], 5, "{push}");
+    collector.assert_complete(H1, &numbers(0..3));
+    assert_eq!(host.spool("rejected").len(), 0);
+    // What is refused whatever happens holds nothing up.
+    seed(&host, 1, Kind::Text, 10);
+    let spool = host.path("var/lib/labtools/spool");
+    fs::rename(spool.join("000000000001.text"), spool.join("rejected/000000000001.text")).unwrap();
+    host.tell("3");
+    assert_eq!(host.push_all()["sent_reports"], 2);
+    collector.assert_complete(H1, &numbers(0..4));
+    assert_eq!(host.spool("rejected"), ["000000000001.text"]);
 }
 
 #[test]
@@ -206,11 +244,13 @@ fn a_damaged_report_does_not_hold_up_the_others() {
         let file = fs::OpenOptions::new().write(true).open(host.path("var/lib/labtools/spool").join(name)).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     }
+    // The oldest cannot be read at all. A bad sector says another error than a directory.
+    fs::create_dir(host.path("var/lib/labtools/spool/000000000001.snapshot")).unwrap();
     collector.mode("good");
     let ended = host.push(&["--now"]);
-    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &2.into(), &5.into()));
-    assert!(ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
-    assert_eq!(host.spool("rejected"), [waiting[3].clone(), waiting[5].clone()]);
+    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &3.into(), &5.into()));
+    assert!(ended.stderr.contains("it cannot be read") && ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
+    assert_eq!(host.spool("rejected"), ["000000000001.snapshot".to_owned(), waiting[3].clone(), waiting[5].clone()]);
     assert_eq!(messages(&collector.received("reports", H1)), numbers(0..3));
     // Its name was taken all the same.
     let sequences: Vec<u64> = collector.received("reports", H1).iter().map(|report| report.sequence).collect();
@@ -239,7 +279,7 @@ fn runs_at_the_same_time_share_the_work() {
     collector.assert_complete(H1, &numbers(0..20));
     // While one holds the spool, another waits for it, and says so in the end.
     let lock = host.path("run/labtools/spool.lock");
-    let mut holder = std::process::Command::new("flock");
+    let mut holder = Command::new("flock");
     let mut holder =
         holder.arg(&lock).args(["sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();

@@ -1,7 +1,7 @@
 //! Reports that arrive: what a collector of nginx takes from whom, in the three ways in which they can be sent.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::Command;
 
 use invcollect::envelope::Kind;
@@ -245,6 +245,7 @@ fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
     for (ini, words) in [
         ("", "invcollect.ini: no [push]; its url says where reports go"),
         ("[push]\nurl=http://collector.example\n", "push.url: not https://"),
+        ("[push]\nurl=https://collector example\n", "push.url: not https://"),
         ("[push]\nurl=https://collector.example\nmethod=ftp\n", "push.method: "),
         ("[push]\nurl=https://collector.example\nspool_bytes=1\n", "push.spool_bytes: less than 1 MiB"),
         ("[push]\nurl=https://collector.example\nmethod=text\nregister=true\n", "push.register: only by method=put"),
@@ -256,8 +257,11 @@ fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
     host.configure("");
     let key = host.path("persistent/labtools/host.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    refused(78, "others than its owner may use it");
+    refused(78, "others than root may use it");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    chown(&key, Some(65534), None).unwrap();
+    refused(78, "others than root may use it");
+    chown(&key, Some(0), None).unwrap();
     fs::write(host.path("persistent/inventory/uuid"), "../x\n").unwrap();
     refused(78, "not a UUID");
     fs::write(host.path("persistent/inventory/uuid"), H1).unwrap();
