@@ -1,9 +1,12 @@
 //! Over HTTPS to the collector, and to nowhere else.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jsonpipe::{Exit, ExitContext};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
@@ -65,6 +68,8 @@ impl Collector {
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities));
         if let Some((certificate, key)) = credentials.client {
             let chain = certificates(certificate).exit(Exit::Config, || "reading this host's certificate")?;
+            belong_together(certificate, key)
+                .exit(Exit::Config, || "this host's certificate is not of its key; collector enroll")?;
             let key = PrivateKey::from_pem(key.as_bytes()).exit(Exit::Config, || "reading this host's key")?;
             tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
         }
@@ -124,6 +129,16 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<Certificate<'static>>> {
         }
     }
     if found.is_empty() { Err(io::Error::other("no certificate in PEM").into()) } else { Ok(found) }
+}
+
+/// Whether rustls takes the two, whose error would be a panic of ureq.
+fn belong_together(certificate: &[u8], key: &str) -> anyhow::Result<()> {
+    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    config.with_root_certificates(rustls::RootCertStore::empty()).with_client_auth_cert(chain, key)?;
+    Ok(())
 }
 
 fn judge(answer: Response<ureq::Body>) -> Outcome {

@@ -138,7 +138,8 @@ fn what_a_server_that_was_set_up_wrongly_refused_arrives_when_it_is_put_right() 
     let certificate = host.path("persistent/labtools/host.pem");
     let good = fs::read(&certificate).unwrap();
     let sign = r#"openssl req -new -key "$1/host.key" -subj "/CN=$2" |
-        openssl x509 -req -CA "$3/ca.pem" -CAkey "$3/ca.key" -set_serial 1 -days 1 -out "$1/host.pem""#;
+        openssl x509 -req -CA "$3/ca.pem" -CAkey "$3/ca.key" -set_serial 1 -days 1 -extfile "$3/usage" -out "$1/host.pem""#;
+    fs::write(collector.path("wrong/usage"), "extendedKeyUsage=clientAuth\n").unwrap();
     let mut shell = Command::new("sh");
     let signed =
         shell.args(["-ec", sign, "sh"]).arg(host.path("persistent/labtools")).arg(H1).arg(collector.path("wrong")).output();

@@ -262,6 +262,11 @@ fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
     chown(&key, Some(65534), None).unwrap();
     refused(78, "others than root may use it");
     chown(&key, Some(0), None).unwrap();
+    let certificate = host.path("persistent/labtools/host.pem");
+    let own = fs::read(&certificate).unwrap();
+    fs::copy(collector.host(H2).path("persistent/labtools/host.pem"), &certificate).unwrap();
+    refused(78, "certificate is not of its key");
+    fs::write(&certificate, own).unwrap();
     fs::write(host.path("persistent/inventory/uuid"), "../x\n").unwrap();
     refused(78, "not a UUID");
     fs::write(host.path("persistent/inventory/uuid"), H1).unwrap();
