@@ -13,11 +13,10 @@ function put(r) {
     if (v.labtools_client === '' || v.labtools_client !== v.labtools_host) {
         return answer(r, 403, 'the certificate is not of this host');
     }
-    const directory = `${v.labtools_store}/${v.labtools_kind}/${v.labtools_host}`;
-    if (!exists(directory)) {
+    if (!exists(`${v.labtools_store}/${v.labtools_kind}/${v.labtools_host}`)) {
         return answer(r, 403, 'this host is not enrolled; see collector enroll');
     }
-    keep(r, directory, v.labtools_sequence);
+    keep(r, v.labtools_kind, v.labtools_host, v.labtools_sequence);
 }
 
 // POST / with Auth and Uuid, the script of the thesis (Figure 28). It gives no id: then the time is the name, to the millisecond.
@@ -47,30 +46,48 @@ function post(r) {
             }
         }
     }
-    keep(r, directory, report || `${v.msec.replace('.', '-')}-${v.request_id}`);
+    keep(r, 'text', host, report || `${v.msec.replace('.', '-')}-${v.request_id}`);
 }
 
 // 201: kept. 204: it was here. 409: something else was. The directory is synchronous (chattr +S), so what is answered is on the disk.
-function keep(r, directory, name) {
+function keep(r, kind, host, name) {
+    const store = r.variables.labtools_store;
     const body = r.requestBuffer;
     if (body === undefined || body.length === 0) {
         return answer(r, 400, 'an empty report');
     }
-    const path = `${directory}/${name}`;
-    const there = read(path);
-    if (there !== null) {
-        return there.equals(body) ? r.return(204) : answer(r, 409, 'this id has other bytes here');
-    }
-    const incoming = `${r.variables.labtools_store}/incoming/${r.variables.request_id}`;
-    try {
-        fs.writeFileSync(incoming, body, {mode: 0o640, flag: 'wx'});
-        fs.renameSync(incoming, path);
-    } catch (error) {
+    const path = `${store}/${kind}/${host}/${name}`;
+    let there = read(path);
+    if (there === null) {
+        // njs has no link(2), and rename(2) overwrites: who makes this name keeps the report, and no other worker meanwhile. What a
+        // power cut leaves of it `collector expire` takes away; until then the host is told to come again.
+        const incoming = `${store}/incoming/${kind}.${host}.${name}`;
+        try {
+            fs.writeFileSync(incoming, body, {mode: 0o640, flag: 'wx'});
+        } catch (error) {
+            if (error.code !== 'EEXIST') {
+                remove(incoming);
+            }
+            return later(r, path, error);
+        }
+        try {
+            there = read(path); // by a worker that was faster
+            if (there === null) {
+                fs.renameSync(incoming, path);
+                return r.return(201);
+            }
+        } catch (error) {
+            remove(incoming);
+            return later(r, path, error);
+        }
         remove(incoming);
-        r.error(`keeping ${path}: ${error.message}`);
-        return answer(r, 503, 'it cannot be kept now');
     }
-    r.return(201);
+    return there.equals(body) ? r.return(204) : answer(r, 409, 'this id has other bytes here');
+}
+
+function later(r, path, error) {
+    r.error(`keeping ${path}: ${error.message}`);
+    answer(r, 503, 'it cannot be kept now');
 }
 
 function answer(r, status, why) {
