@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use invcollect::envelope::Kind;
 
@@ -82,6 +82,62 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
     let expelled = Command::new(script("collector")).arg("--root").arg(&root).args(["expel", H1]).status().unwrap();
     assert!(expelled.success());
     assert_eq!(put(Some(&h1), &next, &other), 403);
+}
+
+#[test]
+fn of_reports_of_one_id_that_come_at_the_same_moment_one_is_kept() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let key = |name: &str| host.path("persistent/labtools").join(name).to_str().unwrap().to_owned();
+    let authority = collector.path("root/etc/labtools/collector/ca.pem");
+    for round in 0..12 {
+        let url = format!("https://collector.example/reports/{H1}/{round:012}");
+        let put = |number: u32| {
+            let body = collector.path(&format!("body{number}"));
+            fs::write(&body, number.to_string().repeat(200_000)).unwrap();
+            let mut curl = collector.inside("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cert", &key("host.pem")]);
+            curl.args(["--key", &key("host.key"), &url]).arg("--cacert").arg(&authority).arg("-T").arg(body);
+            curl.stdout(Stdio::piped()).spawn().unwrap()
+        };
+        let puts: Vec<_> = (1..=6).map(put).collect();
+        let said = puts.into_iter().map(|put| String::from_utf8(put.wait_with_output().unwrap().stdout).unwrap());
+        let said: Vec<String> = said.collect();
+        assert!(said.iter().all(|status| matches!(status.as_str(), "201" | "409" | "503")), "{said:?}");
+        let kept: Vec<usize> = (0..6).filter(|number| said[*number] == "201").collect();
+        let stored = fs::read_to_string(collector.store("reports").join(H1).join(format!("{round:012}"))).unwrap();
+        assert_eq!(kept.len(), 1, "two were told that theirs is kept: {said:?}");
+        assert!(stored == (kept[0] + 1).to_string().repeat(200_000), "{said:?}");
+    }
+    assert_eq!(fs::read_dir(collector.store("incoming")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_collector_without_room_acknowledges_nothing() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let shell = |text: &str| {
+        let output = collector.inside("sh", &["-ec", text, collector.store("").to_str().unwrap(), H1]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Where its nginx is, the store is a small file system now.
+    shell(
+        r#"mount -t tmpfs -o size=16k store "$0"; mkdir -p "$0/incoming" "$0/reports/$1"; chown -R www-data "$0"
+        dd if=/dev/zero of="$0/full" 2>/dev/null || true"#,
+    );
+    host.tell("0");
+    host.push(&[]).assert_waits("503");
+    assert_eq!(shell(r#"find "$0/incoming" "$0/reports" -type f"#), "", "half a report is left");
+    shell(r#"umount "$0""#);
+    // What a power cut left of one does not stand for it, and goes.
+    let torn = collector.store("incoming").join(format!("reports.{H1}.{}", &host.waiting()[0][..12]));
+    fs::write(&torn, "{").unwrap();
+    host.push(&["--now"]).assert_waits("503");
+    fs::File::open(&torn).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    let mut expire = Command::new(script("collector"));
+    assert!(expire.arg("--root").arg(collector.path("root")).arg("expire").status().unwrap().success());
+    host.push_all();
+    collector.assert_complete(H1, &["0".into()]);
 }
 
 #[test]
