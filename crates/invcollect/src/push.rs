@@ -112,9 +112,10 @@ impl Run<'_> {
         let spool = Spool::open(self.common, destination.spool_bytes)?;
         let mut next = Next::after(spool.last()?)?;
         if destination.method == Method::Put {
-            self.add_log(&spool, &mut next, Kind::Events, event_log::PATH, journal::is_own_event)?;
+            self.add_again(&spool, &mut next)?;
+            self.add_log(&spool, &mut next, Kind::Events)?;
             if destination.register {
-                self.add_log(&spool, &mut next, Kind::Register, REGISTER, journal::is_record)?;
+                self.add_log(&spool, &mut next, Kind::Register)?;
             }
         }
         self.add(&spool, &mut next, kind, &snapshot)?;
@@ -135,15 +136,28 @@ impl Run<'_> {
         })
     }
 
+    /// Spools once more what reports said that are damaged; they go.
+    fn add_again(&mut self, spool: &Spool, next: &mut Next) -> anyhow::Result<()> {
+        for damaged in spool.damaged()? {
+            let (log, wanted) = source(damaged.kind);
+            let Some(until) = damaged.until else {
+                next.damaged.extend(damaged.items);
+                continue;
+            };
+            let lines = journal::between(&self.common.path(log), damaged.from, until, wanted)?;
+            let lines = lines.strip_suffix(&damaged.last[..]).unwrap_or(&lines);
+            // A log that is gone says nothing: then what is left of the report is rejected, for a person to look at.
+            if !lines.is_empty() {
+                next.damaged.extend(damaged.items);
+                self.add(spool, next, damaged.kind, lines)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Spools the lines of a log that no report has.
-    fn add_log(
-        &mut self,
-        spool: &Spool,
-        next: &mut Next,
-        kind: Kind,
-        log: &str,
-        wanted: fn(&[u8]) -> bool,
-    ) -> anyhow::Result<()> {
+    fn add_log(&mut self, spool: &Spool, next: &mut Next, kind: Kind) -> anyhow::Result<()> {
+        let (log, wanted) = source(kind);
         let path = self.common.path(log);
         loop {
             let before = next.read.get(kind.as_str()).copied().unwrap_or_default();
@@ -161,18 +175,19 @@ impl Run<'_> {
 
     /// Spools one report; false when there is no room for it.
     fn add(&mut self, spool: &Spool, next: &mut Next, kind: Kind, payload: &[u8]) -> anyhow::Result<bool> {
-        let mut going: Vec<Item> = Vec::new();
+        let mut room: Vec<Item> = Vec::new();
         loop {
+            let going = [&next.damaged[..], &room].concat();
             let header = next.header(kind, &going);
             let key = self.local.key.as_ref();
             let report = envelope::seal(&self.local.host, next.sequence, &header, payload, key)?;
-            let Some(room) = spool.room(kind, report.len() as u64)? else {
+            let Some(needed) = spool.room(kind, report.len() as u64)? else {
                 self.wait_because("the spool is full");
                 return Ok(false);
             };
             // The report names those that go for it, and is longer for that.
-            if room.len() > going.len() {
-                going = room;
+            if needed.len() > room.len() {
+                room = needed;
                 continue;
             }
             match spool.add(next.sequence, kind, &report, &going) {
@@ -324,6 +339,8 @@ struct Next {
     sequence: u64,
     dropped_reports: u64,
     read: BTreeMap<String, journal::Cursor>,
+    /// They go for it.
+    damaged: Vec<Item>,
 }
 
 impl Next {
@@ -335,7 +352,7 @@ impl Next {
             Some(sequence) => sequence + 1,
             None => random()? % 900_000_000_000,
         };
-        Ok(Next { sequence, dropped_reports, read })
+        Ok(Next { sequence, dropped_reports, read, damaged: Vec::new() })
     }
 
     fn header(&self, kind: Kind, going: &[Item]) -> Header {
@@ -352,7 +369,13 @@ impl Next {
     fn added(&mut self, header: &Header) {
         self.sequence += 1;
         self.dropped_reports = header.dropped_reports;
+        self.damaged.clear();
     }
+}
+
+/// The log of a kind of reports, and which of its lines they have.
+fn source(kind: Kind) -> (&'static str, fn(&[u8]) -> bool) {
+    if kind == Kind::Register { (REGISTER, journal::is_record) } else { (event_log::PATH, journal::is_own_event) }
 }
 
 fn random() -> anyhow::Result<u64> {

@@ -37,6 +37,22 @@ pub struct Lines {
 /// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1`, before the new one. So
 /// is the whole of `NAME.1` when the log that was read is neither: it was rotated twice.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
+    next_until(log, from, None, wanted)
+}
+
+/// The lines from one place to another, to report them once more.
+pub fn between(log: &Path, from: Cursor, until: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Vec<u8>> {
+    let (mut from, mut text) = (from, Vec::new());
+    loop {
+        let lines = next_until(log, from, Some(until), &wanted)?;
+        if lines.text.is_empty() {
+            return Ok(text);
+        }
+        (from, text) = (lines.read, [text, lines.text].concat());
+    }
+}
+
+fn next_until(log: &Path, from: Cursor, until: Option<Cursor>, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", log.display()));
     let mut from = from;
     loop {
@@ -47,7 +63,8 @@ pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow:
         if metadata.ino() != from.inode || metadata.len() < from.offset {
             from = Cursor { inode: metadata.ino(), offset: 0 };
         }
-        let lines = read(file, from, &wanted).map_err(failed)?;
+        let end = until.filter(|until| until.inode == from.inode).map_or(u64::MAX, |until| until.offset);
+        let lines = read(file, from, end, &wanted).map_err(failed)?;
         if !lines.text.is_empty() || !is_old {
             return Ok(lines);
         }
@@ -78,12 +95,12 @@ fn rotated(log: &Path) -> PathBuf {
     name.into()
 }
 
-fn read(mut file: File, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Lines> {
+fn read(mut file: File, from: Cursor, end: u64, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Lines> {
     file.seek(SeekFrom::Start(from.offset))?;
     let mut file = BufReader::new(file);
     let (mut text, mut offset) = (Vec::new(), from.offset);
     let mut line = Vec::new();
-    while text.len() < REPORT_MAX_BYTES {
+    while text.len() < REPORT_MAX_BYTES && offset < end {
         line.clear();
         file.read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
@@ -150,13 +167,20 @@ mod tests {
         assert_eq!(text(&old), "b\n");
         let new = next(&log, old.read, |_| true).unwrap();
         assert_eq!(text(&new), "c\n");
+        // What a report had that was lost, from one file to the next.
+        let again = |until| between(&log, Cursor::default(), until, |_| true).unwrap();
+        assert_eq!(again(Cursor { offset: 0, ..new.read }), b"");
+        assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
+        append(&log, "d\n");
+        assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
+        assert_eq!(again(new.read), b"c\n");
         // Rotated twice, or cut: all that is there is new.
         let gone = Cursor { inode: 1, offset: 4 };
         let old = next(&log, gone, |_| true).unwrap();
         assert_eq!(text(&old), "a\nb\n");
-        assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\n");
+        assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\nd\n");
         let longer = Cursor { offset: 99, ..new.read };
-        assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\n");
+        assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\nd\n");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! stays, under the name `sent`. A delivered report takes that name by one rename, which needs no room on a full disk and leaves at
 //! every moment either a report that waits or one that is known to be delivered.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
@@ -13,6 +13,7 @@ use std::time::SystemTime;
 
 use jsonpipe::{Common, Exit, atomic, io_error};
 
+use super::journal::Cursor;
 use crate::envelope::{self, Header, Kind};
 
 /// Where it is.
@@ -41,6 +42,21 @@ pub struct Item {
 pub struct Spool {
     directory: PathBuf,
     max_bytes: u64,
+}
+
+/// Reports that follow each other and are not whole.
+#[derive(Debug)]
+pub struct Damaged {
+    /// What they are.
+    pub kind: Kind,
+    /// The reports.
+    pub items: Vec<Item>,
+    /// How far their log was read before them.
+    pub from: Cursor,
+    /// And after the next report that is whole; `None` when there is none: then the next one goes on from `from`, too.
+    pub until: Option<Cursor>,
+    /// The last lines up to there, which that report has itself.
+    pub last: Vec<u8>,
 }
 
 /// The newest report, by which the next one goes on.
@@ -129,6 +145,37 @@ impl Spool {
         Ok(Last { sequence, header: newest.map(|(_, header)| header) })
     }
 
+    /// The reports of events that wait and are not whole. What they said is still in its log.
+    pub fn damaged(&self) -> anyhow::Result<Vec<Damaged>> {
+        let mut items = self.list()?;
+        let damaged: Vec<Item> =
+            items.iter().filter(|item| !item.kind.is_snapshot() && is_damaged(&item.path)).cloned().collect();
+        if damaged.is_empty() {
+            return Ok(Vec::new());
+        }
+        items.extend(self.rejected()?);
+        let paths = items.into_iter().map(|item| item.path).chain([self.directory.join(SENT)]);
+        let whole: BTreeMap<u64, (Header, PathBuf)> =
+            paths.filter_map(|path| header(&path).map(|(sequence, header)| (sequence, (header, path)))).collect();
+        let mut found: Vec<Damaged> = Vec::new();
+        for item in damaged {
+            let read = |header: &Header| header.read.get(item.kind.as_str()).copied().unwrap_or_default();
+            let from = whole.range(..item.sequence).next_back().map(|(_, (header, _))| read(header)).unwrap_or_default();
+            let next = whole.range(item.sequence..).next().map(|(_, next)| next);
+            let until = next.map(|(header, _)| read(header));
+            // Between two that are whole there can be several.
+            match found.iter_mut().find(|known| (known.kind, known.from, known.until) == (item.kind, from, until)) {
+                Some(known) => known.items.push(item),
+                None => {
+                    let same = next.filter(|(header, _)| header.kind == item.kind).and_then(|(_, path)| fs::read(path).ok());
+                    let last = same.as_deref().and_then(|report| Some(envelope::open(report).ok()?.payload.to_vec()));
+                    found.push(Damaged { kind: item.kind, items: vec![item], from, until, last: last.unwrap_or_default() });
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The reports that the collector refused, the oldest first.
     pub fn rejected(&self) -> anyhow::Result<Vec<Item>> {
         list(&self.directory.join(REJECTED))
@@ -209,6 +256,14 @@ fn room(items: Vec<Item>, max_bytes: u64, kind: Kind, bytes: u64) -> Option<Vec<
         gone.push(item);
     }
     Some(gone)
+}
+
+/// One that was sent meanwhile is not.
+fn is_damaged(path: &Path) -> bool {
+    match fs::read(path) {
+        Ok(report) => envelope::open(&report).is_err(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// What a report says; `None` when it is not there, or not whole.
