@@ -11,7 +11,7 @@ use invcollect::envelope::{self, Header, Key, Kind};
 use serde_json::json;
 
 use crate::collector::{Collector, Ended, H1, Host, messages};
-use crate::machine::stepped::killed_before_any;
+use crate::machine::stepped::{killed_before, killed_before_any};
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
@@ -197,6 +197,42 @@ fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
         }
     }
     collector.assert_complete(H1, &numbers(0..told));
+    assert_eq!(host.spool(""), ["rejected", "sent"]);
+}
+
+#[test]
+fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_repeats_nothing() {
+    let collector = Collector::up();
+    let host = collector.host(H1);
+    let spool = host.path("var/lib/labtools/spool");
+    let mut told = 0;
+    for call in 0.. {
+        // Where nobody listens.
+        fs::write(host.path("etc/labtools/invcollect.ini"), "[push]\nurl=https://collector.example:1\n").unwrap();
+        host.tell(&told.to_string());
+        told += 1;
+        host.push(&["--now"]).assert_waits("refused");
+        host.configure("");
+        let [events, snapshot] = &host.waiting()[..] else { panic!("{:?}", host.waiting()) };
+        fs::write(spool.join(events), "cut").unwrap();
+        match call % 3 {
+            0 => {}
+            1 => fs::rename(spool.join(snapshot), spool.join("rejected").join(snapshot)).unwrap(),
+            _ => fs::remove_file(spool.join(snapshot)).unwrap(), // so that nothing newer tells how to go on
+        }
+        let killed = killed_before(host.command(&["push", "--now"]), call);
+        host.push_all();
+        assert!(host.spool("rejected").is_empty(), "{call}");
+        if !killed {
+            eprintln!("killed before each of {call} changes");
+            assert!(call > 20);
+            break;
+        }
+    }
+    let mut messages: Vec<u32> =
+        messages(&collector.received("reports", H1)).iter().map(|message| message.parse().unwrap()).collect();
+    messages.sort_unstable();
+    assert_eq!(messages, (0..told).collect::<Vec<_>>(), "an event is lost, or there twice");
     assert_eq!(host.spool(""), ["rejected", "sent"]);
 }
 
