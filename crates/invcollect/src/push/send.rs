@@ -22,7 +22,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub enum Outcome {
     /// The collector has it (2xx), or had this id before (409).
     Delivered,
-    /// It will never take it (4xx).
+    /// It does not take it (4xx).
     Refused(String),
     /// It could not be asked, or said: later.
     Later {

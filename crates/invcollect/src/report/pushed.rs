@@ -13,7 +13,7 @@ pub struct Pushed {
     pub spooled: Vec<u64>,
     /// How many the collector has now.
     pub sent_reports: u64,
-    /// How many it refused for good, or were damaged on the disk; they are in /var/lib/labtools/spool/rejected.
+    /// How many it refused now, or were damaged on the disk; they are in /var/lib/labtools/spool/rejected, and offered again.
     pub rejected_reports: u64,
     /// How many were thrown away to make room.
     pub dropped_reports: u64,

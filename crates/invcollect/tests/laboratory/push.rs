@@ -204,6 +204,9 @@ run() { echo "---- $@ ----"; "$@" 2>&1; }
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();
     assert_eq!(texts.len(), 2);
+    let (texts_of_all, of_host) =
+        (fs::metadata(collector.store("text")).unwrap(), fs::metadata(collector.store("text").join(H1)).unwrap());
+    assert_eq!((of_host.gid(), of_host.mode() & 0o777), (texts_of_all.gid(), 0o750), "adm reads what lies there");
     assert!(
         texts.iter().all(|text| text.starts_with("---- cctk -o /dev/stdout ----\n") && text.contains("MemTotal:")),
         "{texts:?}"
