@@ -138,20 +138,24 @@ impl Run<'_> {
 
     /// Spools once more what reports said that are damaged; they go.
     fn add_again(&mut self, spool: &Spool, next: &mut Next) -> anyhow::Result<()> {
+        let mut newest = Vec::new();
         for damaged in spool.damaged()? {
             let (log, wanted) = source(damaged.kind);
             let Some(until) = damaged.until else {
-                next.damaged.extend(damaged.items);
+                newest.extend(damaged.items);
                 continue;
             };
             let lines = journal::between(&self.common.path(log), damaged.from, until, wanted)?;
             let lines = lines.strip_suffix(&damaged.last[..]).unwrap_or(&lines);
             // A log that is gone says nothing: then what is left of the report is rejected, for a person to look at.
             if !lines.is_empty() {
-                next.damaged.extend(damaged.items);
-                self.add(spool, next, damaged.kind, lines)?;
+                next.damaged = damaged.items;
+                if !self.add(spool, next, damaged.kind, lines)? {
+                    next.damaged.clear(); // a later run has room
+                }
             }
         }
+        next.damaged = newest; // whose lines come with those that are new
         Ok(())
     }
 

@@ -116,7 +116,7 @@ impl Spool {
         }
         // A report says what was thrown away for it, before that is done.
         if let Some(header) = spool.last()?.header {
-            for item in spool.list()?.iter().filter(|item| header.dropped.contains(&item.sequence)) {
+            for item in spool.all()?.iter().filter(|item| header.dropped.contains(&item.sequence)) {
                 remove(&item.path)?;
             }
         }
@@ -135,9 +135,7 @@ impl Spool {
 
     /// The newest report there is, waiting, rejected or sent.
     pub fn last(&self) -> anyhow::Result<Last> {
-        let mut items = self.list()?;
-        items.extend(self.rejected()?);
-        items.sort();
+        let items = self.all()?;
         // One that was cut off says nothing but its name.
         let waiting = items.iter().rev().find_map(|item| header(&item.path));
         let newest = waiting.into_iter().chain(header(&self.directory.join(SENT))).max_by_key(|(sequence, _)| *sequence);
@@ -145,15 +143,22 @@ impl Spool {
         Ok(Last { sequence, header: newest.map(|(_, header)| header) })
     }
 
-    /// The reports of events that wait and are not whole. What they said is still in its log.
-    pub fn damaged(&self) -> anyhow::Result<Vec<Damaged>> {
+    /// Those that wait and those that were rejected, the oldest first.
+    fn all(&self) -> anyhow::Result<Vec<Item>> {
         let mut items = self.list()?;
+        items.extend(self.rejected()?);
+        items.sort();
+        Ok(items)
+    }
+
+    /// The reports of events that are not whole. What they said is still in its log.
+    pub fn damaged(&self) -> anyhow::Result<Vec<Damaged>> {
+        let items = self.all()?;
         let damaged: Vec<Item> =
             items.iter().filter(|item| !item.kind.is_snapshot() && is_damaged(&item.path)).cloned().collect();
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
-        items.extend(self.rejected()?);
         let paths = items.into_iter().map(|item| item.path).chain([self.directory.join(SENT)]);
         let whole: BTreeMap<u64, (Header, PathBuf)> =
             paths.filter_map(|path| header(&path).map(|(sequence, header)| (sequence, (header, path)))).collect();

@@ -215,8 +215,9 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
         host.configure("");
         let [events, snapshot] = &host.waiting()[..] else { panic!("{:?}", host.waiting()) };
         fs::write(spool.join(events), "cut").unwrap();
-        match call % 3 {
+        match call % 4 {
             0 => {}
+            3 => fs::rename(spool.join(events), spool.join("rejected").join(events)).unwrap(),
             1 => fs::rename(spool.join(snapshot), spool.join("rejected").join(snapshot)).unwrap(),
             _ => fs::remove_file(spool.join(snapshot)).unwrap(), // so that nothing newer tells how to go on
         }
