@@ -17,7 +17,7 @@ mod time;
 mod traffic;
 mod versions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,7 +28,6 @@ use jiff::tz::TimeZone;
 use jsonpipe::{Answer, Common, Document, Exit, Missing, Pipe, atomic};
 use serde::Deserialize;
 
-use crate::report::Part;
 use crate::report::fleet::{Event, Finding, Fleet, Machine, Reason, Rejected, What};
 use crate::request::{self, Since};
 use history::Told;
@@ -39,8 +38,6 @@ use time::Seconds;
 
 /// Long enough for hours of the week to repeat.
 const PERIOD: Duration = Duration::from_secs(30 * 86400);
-/// More are on nobody's list of today.
-const EVENTS_MAX: usize = 1000;
 
 /// The period that is looked at.
 #[derive(Clone, Copy, Debug, Default)]
@@ -89,7 +86,7 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     let mut fleet = Fleet {
         since: time::text(period.since),
         until: time::text(period.until),
-        time_zone: zone.iana_name().unwrap_or("UTC").to_owned(),
+        time_zone: time::zone_name(&zone, period.until),
         ..Fleet::default()
     };
     let mut machines = known(heard, &roster, period);
@@ -160,7 +157,7 @@ fn wake(path: &std::path::Path) -> anyhow::Result<Wake> {
 /// Reads all hosts, as many at a time as there are processors.
 fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     let next = AtomicUsize::new(0);
-    let all: Mutex<Vec<(usize, anyhow::Result<Heard>)>> = Mutex::new(Vec::with_capacity(sources.len()));
+    let all: Mutex<Vec<(usize, Heard)>> = Mutex::new(Vec::with_capacity(sources.len()));
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -178,7 +175,7 @@ fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     });
     let mut all = all.into_inner().map_err(|_| Exit::Software.error("reading the reports: a reader failed"))?;
     all.sort_by_key(|(index, _)| *index);
-    all.into_iter().map(|(_, heard)| heard).collect()
+    Ok(all.into_iter().map(|(_, heard)| heard).collect())
 }
 
 /// The machines of hosts.ini and those that reported, by building, room and name.
@@ -186,6 +183,10 @@ fn known(heard: Vec<Heard>, roster: &Roster, period: Period) -> Vec<Known> {
     let mut absent: Vec<bool> = vec![true; roster.machines.len()];
     let mut machines = Vec::with_capacity(heard.len());
     for heard in heard {
+        // Who is enrolled and never came is missed as the machine of hosts.ini that it will be.
+        if heard.last.is_none() && heard.rejected.is_empty() && !roster.machines.is_empty() {
+            continue;
+        }
         // A clone has the name and the room of its original; both stand in the table.
         let listed = roster.find(&heard.newest);
         if let Some(absent) = listed.filter(|_| heard.last.is_some()).and_then(|index| absent.get_mut(index)) {
@@ -217,8 +218,11 @@ fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, rost
     let sum = |values: Vec<Option<u64>>| values.into_iter().flatten().reduce(u64::saturating_add);
     let memory = &snapshot.memory;
     let known = id.is_some() && heard.last.is_some();
-    let disks =
-        if heard.signed { snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64 } else { text::disks(&snapshot) };
+    let disks = if heard.signed {
+        Some(snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64)
+    } else {
+        text::disks(&snapshot)
+    };
     let machine = Machine {
         name: name.unwrap_or_default(),
         campus: place.map(|place| place.campus.clone()),
@@ -244,7 +248,7 @@ fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, rost
             .usable_bytes
             .zip(memory.available_bytes)
             .map(|(usable, available)| usable.saturating_sub(available)),
-        disks: known.then_some(disks),
+        disks: disks.filter(|_| known),
         disk_bytes: disk_use.map(|(total, _)| total),
         disk_used_bytes: disk_use.map(|(_, used)| used),
         addresses: hardware().flat_map(|interface| interface.addresses.iter().cloned()).collect(),
@@ -283,46 +287,32 @@ fn found(
     slow: Vec<traffic::Slow>,
 ) -> Vec<Finding> {
     let speeds = usual_speeds(machines);
+    let slow: BTreeMap<&str, &traffic::Slow> = slow.iter().map(|slow| (&*slow.host, slow)).collect();
+    let woken = wake.iter().flat_map(|wake| &wake.hosts).filter(|woken| woken.state != "awake");
+    let asleep: BTreeMap<&str, &Woken> = woken.map(|woken| (&*woken.name, woken)).collect();
     let mut found = Vec::new();
     for known in machines {
-        let usual = speeds.get(&(&*known.machine.building, &*known.machine.room)).copied();
-        found.extend(findings::of_machine(known, roster, period, usual));
+        let machine = &known.machine;
+        let usual = speeds.get(&(&*machine.building, &*machine.room)).copied();
+        let mut of_it = findings::of_machine(known, roster, period, usual);
+        // What is said already in better words is not said again: of this machine, for others may have its name.
+        if let Some(woken) = asleep.get(&*machine.name) {
+            of_it.retain(|finding| finding.what != What::Silent);
+            of_it.push(findings::not_woken(machine, &woken.state, woken.likely.clone()));
+        }
+        if let Some(slow) = slow.get(&*machine.name)
+            && !of_it.iter().any(|finding| finding.what == What::SlowLink)
+        {
+            of_it.push(findings::slow_receive(machine, slow));
+        }
+        found.extend(of_it);
     }
     let by_id = machines.iter().filter_map(|known| Some((known.machine.id.as_deref()?, &known.machine))).collect();
     found.extend(findings::of_duplicates(&fleet.duplicates, &by_id));
     found.extend(findings::of_versions(&fleet.versions, machines));
-    let by_name = |name: &str| machines.iter().find(|known| known.machine.name == name);
-    for slow in slow {
-        if let Some(known) = by_name(&slow.host) {
-            found.push(findings::slow_receive(&known.machine, &slow));
-        }
-    }
-    for woken in wake.into_iter().flat_map(|wake| wake.hosts).filter(|woken| woken.state != "awake") {
-        if let Some(known) = by_name(&woken.name) {
-            // Why it is silent is better known by this.
-            found.retain(|finding| finding.what != What::Silent || finding.host != woken.name);
-            found.push(findings::not_woken(&known.machine, &woken.state, woken.likely));
-        }
-    }
-    // What says the same of a machine in other words: the change is known, the link is.
-    let hosts_with = |what: What| -> BTreeSet<String> {
-        found.iter().filter(|finding| finding.what == what).map(|finding| finding.host.clone()).collect()
-    };
-    let (slow_links, changed) = (hosts_with(What::SlowLink), hosts_with(What::HardwareChanged));
-    found.retain(|finding| match finding.what {
-        What::SlowReceive => !slow_links.contains(&finding.host),
-        What::MemoryMissing => !(changed.contains(&finding.host) && memory_is_told(machines, &finding.host)),
-        _ => true,
-    });
     found.sort();
     found.dedup();
     found
-}
-
-/// Whether a machine itself tells that memory is gone.
-fn memory_is_told(machines: &[Known], host: &str) -> bool {
-    let told = |known: &Known| known.snapshot.changes.iter().any(|change| change.about.part == Part::Memory);
-    machines.iter().any(|known| known.machine.name == host && told(known))
 }
 
 /// The speed that most wired links of a room have, where there are a few.
@@ -347,8 +337,9 @@ fn sum(fleet: &mut Fleet, machines: &[Known]) {
         read.dropped_reports = read.dropped_reports.saturating_add(heard.sum.dropped_reports);
         read.bytes += heard.sum.bytes;
         fleet.events_left_out += heard.events_left_out;
-        fleet.events.extend(heard.events.iter().map(|event| Event {
-            at: event.timestamp.clone(),
+        fleet.events.extend(heard.events.iter().map(|(received, event)| Event {
+            // Who says that it is of next year would stand above all others.
+            at: time::text(time::parse(&event.timestamp).map_or(*received, |at| at.min(*received))),
             building: machine.building.clone(),
             room: machine.room.clone(),
             host: machine.name.clone(),
@@ -364,6 +355,4 @@ fn sum(fleet: &mut Fleet, machines: &[Known]) {
         }));
     }
     fleet.events.sort_by(|a, b| b.cmp(a));
-    fleet.events_left_out += fleet.events.len().saturating_sub(EVENTS_MAX) as u64;
-    fleet.events.truncate(EVENTS_MAX);
 }

@@ -17,6 +17,8 @@ const SILENT: Seconds = 3 * 86400;
 const FULL_PERCENT: u64 = 90;
 /// A guest that failed longer ago is no longer of today.
 const FAILED_DAYS: Seconds = 86400;
+/// So many changes of a machine are told one by one; with more of them, it is another machine, or none.
+const CHANGES_MAX: usize = 16;
 /// PCI class of graphics cards.
 const DISPLAY: &str = "03";
 /// The three causes of a slow link (thesis, 5.4).
@@ -98,6 +100,8 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
     let mut found = Vec::new();
     let mut add = |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
     match machine.silent_seconds {
+        // Of it there are only reports that nobody believes: nobody knows where to go.
+        None if !machine.listed && !known.rejected.is_empty() => {}
         None => add(
             What::Silent,
             "it never reported".into(),
@@ -109,7 +113,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         }
         Some(_) => {}
     }
-    if !machine.listed && !roster.machines.is_empty() {
+    if !machine.listed && machine.heard_at.is_some() && !roster.machines.is_empty() {
         add(What::Unlisted, "it reports, and hosts.ini does not have it".into(), &[]);
     }
     if let Some(ahead) = machine.clock_ahead_seconds {
@@ -125,8 +129,10 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
     add_all(links(snapshot, usual_speed));
     add_all(devices(snapshot, machine.model.as_deref(), roster));
     add_all(running(snapshot, period));
-    if let Some((has, expected)) = known.snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
+    if let Some((has, expected)) = snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
         && has < expected
+        // That it is gone, it tells itself.
+        && !snapshot.changes.iter().any(|change| change.about.part == Part::Memory && change.about.action != Action::Added)
     {
         let seen = format!("{} of memory, and it left the factory with {}", gib(has), gib(expected));
         add(What::MemoryMissing, seen, &["a module was taken out, or has failed"]);
@@ -140,7 +146,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     if snapshot.chassis.opened == Some(true) {
         found.push((What::CaseOpened, "the case was opened".into(), &[]));
     }
-    for change in &snapshot.changes {
+    for change in snapshot.changes.iter().take(CHANGES_MAX) {
         let about = &change.about;
         let state = match (&about.before, &about.after) {
             (Some(before), Some(after)) => format!(": {before}, now {after}"),
@@ -159,6 +165,9 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
         let likely: &[&str] = if what == What::SlowLink { &SLOW_LINK } else { &[] };
         let seen = format!("{} {}, {}{state}", about.part.word(), about.action.word(), about.subject);
         found.push((what, seen, likely));
+    }
+    if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
+        found.push((What::HardwareChanged, format!("… and {more} more changes"), &[]));
     }
     for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false)) {
         if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
@@ -316,6 +325,7 @@ impl Reason {
             Reason::WrongSignature => "not signed by the enrolled key",
             Reason::WrongPlace => "they are of another host, or another place in the order",
             Reason::Damaged => "cut off, or changed",
+            Reason::Unreadable => "the collector's disk does not give them back",
             Reason::NotUnderstood => "they say nothing that is understood",
             Reason::UnsignedText => "texts, of a host that signs",
         }

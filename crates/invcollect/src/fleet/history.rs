@@ -1,8 +1,9 @@
 //! When a machine was on and in use, whether its clock is right, and whether it is one machine: what its reports say one after the
 //! other. Of each report only this is kept, so a machine takes some kilobytes, however long the period.
 //!
-//! A boot is placed in time by the machine's clock, unless that is wrong; then by the collector's, when its first report came. How
-//! long it lasted says the kernel's uptime, which no clock disturbs.
+//! A boot is placed in time by the machine's clock as it was in its last report, for many a clock is set soon after a start; unless
+//! it is wrong then, too: then by the collector's. How long it lasted says the kernel's uptime, which no clock disturbs. That also
+//! counts while a machine sleeps, so a machine was on only while its reports came.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -24,11 +25,13 @@ const SPOOLED_MAX: Seconds = 7 * 86400;
 const NAME_MAX: usize = 128;
 /// More boards than this are not kept: whoever says so is more than one machine.
 const BOARDS_MAX: usize = 16;
+/// Nobody starts a machine, or a guest, this often in a year; what is more has no name.
+const SPELLS_MAX: usize = 10_000;
 
 /// What the reports of a machine said so far.
 #[derive(Debug, Default)]
 pub struct History {
-    boots: HashMap<String, Spell>,
+    boots: HashMap<String, Boot>,
     guests: HashMap<String, Spell>,
     points: Vec<(Seconds, Seconds)>,
     late: VecDeque<Seconds>,
@@ -43,11 +46,18 @@ pub struct History {
 /// A boot, or a guest's run.
 #[derive(Debug)]
 struct Spell {
-    /// When it began, by the machine's clock.
+    /// When it began, by the machine's clock at the last report.
     by_machine: Seconds,
     /// The same by the collector's: not before this, and the earlier the less its reports were late.
     by_collector: Seconds,
     length: Seconds,
+}
+
+/// A boot, and when in it the machine was awake, in seconds of its uptime.
+#[derive(Debug)]
+struct Boot {
+    spell: Spell,
+    awake: Vec<(Seconds, Seconds)>,
 }
 
 /// A board that reported.
@@ -77,8 +87,9 @@ pub struct Told {
 }
 
 impl History {
-    /// A snapshot that the collector received at a time; called in the order in which they came.
-    pub fn add(&mut self, received: Seconds, moment: Moment) {
+    /// A snapshot that the collector received at a time, and whether the machine had thrown others away before it; called in the
+    /// order in which they came.
+    pub fn add(&mut self, received: Seconds, moment: Moment, after_dropped: bool) {
         self.board(received, moment.system);
         let Some(at) = time::parse(&moment.collected_at) else {
             self.point(received);
@@ -94,12 +105,19 @@ impl History {
             length,
         };
         let uptime = moment.boot.uptime_seconds.and_then(|uptime| Seconds::try_from(uptime).ok());
-        match (moment.boot.id.filter(|id| id.len() <= NAME_MAX), uptime) {
+        let has_room = |id: &String| id.len() <= NAME_MAX && (self.boots.len() < SPELLS_MAX || self.boots.contains_key(id));
+        match (moment.boot.id.filter(has_room), uptime) {
             (Some(id), Some(uptime)) => {
                 if self.last_boot.as_ref().is_some_and(|last| *last != id) && self.boots.contains_key(&id) {
                     self.boots_returned += 1;
                 }
-                add(&mut self.boots, &id, spell(uptime));
+                match self.boots.get_mut(&id) {
+                    Some(boot) => boot.add(spell(uptime), after_dropped),
+                    None => {
+                        let awake = vec![(uptime.saturating_sub(GAP).max(0), uptime)];
+                        self.boots.insert(id.clone(), Boot { spell: spell(uptime), awake });
+                    }
+                }
                 self.last_boot = Some(id);
             }
             _ => self.point(received),
@@ -110,7 +128,12 @@ impl History {
         }) {
             // A clock that was set meanwhile makes a guest neither older than its host's boot nor younger than nothing.
             let length = at.saturating_sub(started).clamp(0, uptime.unwrap_or(Seconds::MAX));
-            add(&mut self.guests, &started_at, spell(length));
+            let has_room = self.guests.len() < SPELLS_MAX;
+            match self.guests.get_mut(&started_at) {
+                Some(guest) => guest.add(spell(length)),
+                None if has_room => drop(self.guests.insert(started_at, spell(length))),
+                None => {}
+            }
         }
     }
 
@@ -162,20 +185,18 @@ impl History {
         let late = self.late.iter().min().copied();
         let clock_ahead = late.map(|late| -late).filter(|ahead| *ahead > 60 || self.late.len() >= CLOCK_REPORTS_MIN);
         let is_right = clock_ahead.is_none_or(|ahead| ahead.abs() <= CLOCK_WRONG);
-        let place = |spells: HashMap<String, Spell>| {
-            let placed = spells.into_values().filter_map(|spell| {
-                let late = spell.by_collector - spell.by_machine;
-                let from = if is_right && (0..=SPOOLED_MAX).contains(&late) { spell.by_machine } else { spell.by_collector };
-                time::clip((from, from.saturating_add(spell.length)), since, until)
-            });
-            time::join(placed.collect())
+        let start = |spell: &Spell| {
+            let late = spell.by_collector - spell.by_machine;
+            if is_right && (0..=SPOOLED_MAX).contains(&late) { spell.by_machine } else { spell.by_collector }
         };
-        let points = self.points.into_iter().filter_map(|point| time::clip(point, since, until));
-        let mut on = place(self.boots);
-        on.extend(points);
+        let later = |(from, to): (Seconds, Seconds), by: Seconds| (from.saturating_add(by), to.saturating_add(by));
+        let on = self.boots.values().flat_map(|boot| boot.awake.iter().map(|part| later(*part, start(&boot.spell))));
+        let on = on.chain(self.points).filter_map(|part| time::clip(part, since, until));
+        let on = time::join(on.collect());
+        let used = self.guests.values().filter_map(|guest| time::clip(later((0, guest.length), start(guest)), since, until));
         Told {
-            on: time::join(on),
-            used: place(self.guests),
+            used: time::common(&time::join(used.collect()), &on),
+            on,
             clock_ahead: clock_ahead.filter(|ahead| ahead.abs() > 60),
             boards: self.boards,
             // Who exchanges a board, and changes their mind, is not two machines.
@@ -184,16 +205,24 @@ impl History {
     }
 }
 
-fn add(spells: &mut HashMap<String, Spell>, key: &str, spell: Spell) {
-    match spells.get_mut(key) {
-        Some(known) => {
-            known.by_machine = known.by_machine.min(spell.by_machine);
-            known.by_collector = known.by_collector.min(spell.by_collector);
-            known.length = known.length.max(spell.length);
+impl Spell {
+    fn add(&mut self, last: Spell) {
+        self.by_machine = last.by_machine;
+        self.by_collector = self.by_collector.min(last.by_collector);
+        self.length = self.length.max(last.length);
+    }
+}
+
+impl Boot {
+    fn add(&mut self, last: Spell, after_dropped: bool) {
+        let uptime = last.length;
+        let has_room = self.awake.len() < SPELLS_MAX;
+        match self.awake.last_mut() {
+            Some((_, until)) if uptime <= until.saturating_add(GAP) || after_dropped => *until = uptime.max(*until),
+            _ if has_room => self.awake.push((uptime, uptime)),
+            _ => {}
         }
-        None => {
-            spells.insert(key.to_owned(), spell);
-        }
+        self.spell.add(last);
     }
 }
 
@@ -231,7 +260,7 @@ mod tests {
                 guest: Some(Guest { started_at: Some(time::text(from + 1800 + ahead)) }).filter(|_| at >= from + 1800),
                 system: System { uuid: Some(board.into()), ..System::default() },
             };
-            history.add(at + late, moment);
+            history.add(at + late, moment, false);
         }
     }
 
@@ -255,6 +284,46 @@ mod tests {
             assert_eq!(told.clock_ahead, expected, "{ahead}");
             assert!(!told.is_two);
         }
+    }
+
+    /// A report of a boot, and of a guest of it, by the machine's clock.
+    fn report(history: &mut History, booted: Seconds, received: Seconds, at: Seconds, guest: Seconds, dropped: bool) {
+        let moment = Moment {
+            schema: 1,
+            collected_at: time::text(at),
+            boot: Boot { id: Some("b".into()), uptime_seconds: Some((received - booted) as u64), clock_before_image: None },
+            guest: Some(Guest { started_at: Some(time::text(guest)) }),
+            system: System::default(),
+        };
+        history.add(received, moment, dropped);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_after_the_start_moves_no_boot() {
+        let mut history = History::default();
+        // Local time in the hardware clock, three hours behind, until the network is there.
+        report(&mut history, DAY, DAY + 10, DAY + 10 - 3 * 3600, DAY + 300, false);
+        for at in [900, 1800, 2700] {
+            report(&mut history, DAY, DAY + at, DAY + at, DAY + 300, false);
+        }
+        assert_eq!(history.told(0, 3 * DAY).on, [(DAY, DAY + 2700)]);
+    }
+
+    #[test]
+    fn a_machine_that_sleeps_is_not_on_nor_in_use() {
+        let told = |dropped| {
+            let mut history = History::default();
+            for (index, at) in [900, 1800, 40_000, 40_900].into_iter().enumerate() {
+                report(&mut history, DAY, DAY + at, DAY + at, DAY, dropped && index == 2);
+            }
+            let told = history.told(0, 3 * DAY);
+            (told.on, told.used)
+        };
+        let asleep = vec![(DAY, DAY + 1800), (DAY + 40_000, DAY + 40_900)];
+        assert_eq!(told(false), (asleep.clone(), asleep));
+        // What it threw away to make room, it said while it was on.
+        let awake = vec![(DAY, DAY + 40_900)];
+        assert_eq!(told(true), (awake.clone(), awake));
     }
 
     #[test]
@@ -297,7 +366,7 @@ mod tests {
             let boot = Boot { id: Some("b".repeat(NAME_MAX + 1)), uptime_seconds: Some(60), clock_before_image: None };
             let system = System { uuid: Some(number.to_string()), serial: Some("s".repeat(NAME_MAX + 1)), model: None };
             let at = 900 * Seconds::from(number);
-            history.add(at, Moment { schema: 1, collected_at: time::text(at), boot, guest: None, system });
+            history.add(at, Moment { schema: 1, collected_at: time::text(at), boot, guest: None, system }, false);
         }
         assert_eq!((history.boots.len(), history.boards.len()), (0, BOARDS_MAX));
         assert!(history.boards.iter().all(|board| board.system.serial.is_none()));
@@ -314,7 +383,7 @@ mod tests {
         ] {
             let boot = Boot { id: Some("b".into()), uptime_seconds: Some(uptime), clock_before_image: None };
             let guest = Some(Guest { started_at: Some(started.into()) });
-            history.add(1000, Moment { schema: 1, collected_at: at.into(), boot, guest, system: System::default() });
+            history.add(1000, Moment { schema: 1, collected_at: at.into(), boot, guest, system: System::default() }, false);
         }
         history.told(0, DAY);
     }

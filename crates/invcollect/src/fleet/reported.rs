@@ -1,14 +1,23 @@
 //! What is read of a report. Another program wrote it, on a machine that may be anybody's, so these types are of their own: what is
 //! not understood is left out where it stands alone, and nothing is taken for more than it is.
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::report::{Change, Program};
 
-/// A document with the section `host`, as `T` reads it.
+/// Nothing that a machine says of itself is longer, in bytes; the rest is cut off.
+const TEXT_MAX: usize = 200;
+/// No list is longer: this is more programs than a base has.
+const LIST_MAX: usize = 1000;
+/// No file system of a lab is larger (1 PiB); one that says so would be the only one to be seen in the sums.
+const FILESYSTEM_MAX_BYTES: u64 = 1 << 50;
+
+/// A document with the section `host`, as far as every report is read.
 #[derive(Debug, Deserialize)]
-pub struct Payload<T> {
-    pub host: T,
+pub struct Payload {
+    pub host: Moment,
 }
 
 /// What is read of every report.
@@ -46,20 +55,35 @@ pub struct System {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
+    #[serde(deserialize_with = "known")]
     pub hostname: Option<String>,
+    #[serde(deserialize_with = "known")]
     pub place: Option<Place>,
+    #[serde(deserialize_with = "known")]
     pub boot: Boot,
+    #[serde(deserialize_with = "known")]
     pub image: Option<Image>,
+    #[serde(deserialize_with = "known")]
     pub system: System,
+    #[serde(deserialize_with = "known")]
     pub chassis: Chassis,
+    #[serde(deserialize_with = "known")]
     pub memory: Memory,
+    #[serde(deserialize_with = "list::<64, _, _>")]
     pub disks: Vec<Disk>,
+    #[serde(deserialize_with = "list::<64, _, _>")]
     pub filesystems: Vec<Filesystem>,
+    #[serde(deserialize_with = "list::<64, _, _>")]
     pub interfaces: Vec<Interface>,
+    #[serde(deserialize_with = "list::<64, _, _>")]
     pub routes: Vec<Route>,
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     pub devices: Vec<Device>,
+    #[serde(deserialize_with = "list::<16, _, _>")]
     pub guest_failures: Vec<GuestFailure>,
+    #[serde(deserialize_with = "list::<16, _, _>")]
     pub bases: Vec<Base>,
+    #[serde(deserialize_with = "list::<LIST_MAX, _, _>")]
     pub changes: Vec<Change>,
 }
 
@@ -124,6 +148,7 @@ pub struct Interface {
     pub carrier: Option<bool>,
     pub speed_bits_per_second: Option<u64>,
     pub best_speed_bits_per_second: Option<u64>,
+    #[serde(deserialize_with = "list::<16, _, _>")]
     pub addresses: Vec<String>,
     pub received_bytes: Option<u64>,
     pub sent_bytes: Option<u64>,
@@ -158,7 +183,7 @@ pub struct GuestFailure {
 pub struct Base {
     pub name: String,
     pub generation: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list::<LIST_MAX, _, _>")]
     pub programs: Vec<Program>,
 }
 
@@ -169,13 +194,51 @@ impl Interface {
     }
 }
 
+/// A value of another type than it should have is not known; the rest of the report is.
+fn known<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    Ok(T::deserialize(Value::deserialize(deserializer)?).unwrap_or_default())
+}
+
+/// At most `MAX` of a list, without what is none of `T`: a newer invcollect may have kinds that this one does not know.
+fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let Value::Array(items) = Value::deserialize(deserializer)? else { return Ok(Vec::new()) };
+    Ok(items.into_iter().take(MAX).filter_map(|item| T::deserialize(item).ok()).collect())
+}
+
+/// Cuts all texts and lists, so that no machine takes the room of others. (How deep it is, serde_json bounds.)
+fn bound(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() > TEXT_MAX => {
+            text.truncate((0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+            text.push('…');
+        }
+        Value::Array(items) => {
+            items.truncate(LIST_MAX);
+            items.iter_mut().for_each(bound);
+        }
+        Value::Object(fields) => fields.values_mut().for_each(bound),
+        _ => {}
+    }
+}
+
 impl Snapshot {
+    /// From the payload of a report; `None` when it has no section `host`.
+    pub fn parse(payload: &[u8]) -> Option<Snapshot> {
+        let mut document: Value = serde_json::from_slice(payload).ok()?;
+        let host = document.get_mut("host")?;
+        bound(host);
+        Snapshot::deserialize(host.take()).ok()
+    }
+
     /// The size of the file systems of its disks, and what is in use of them. What is mounted twice counts once, and the file
     /// systems of a pool of ZFS share its room.
     pub fn disk_use(&self) -> Option<(u64, u64)> {
         let mut counted: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
         for filesystem in &self.filesystems {
             let (Some(total), Some(used)) = (filesystem.total_bytes, filesystem.used_bytes) else { continue };
+            if total > FILESYSTEM_MAX_BYTES || used > total {
+                continue;
+            }
             let local = filesystem.source.starts_with("/dev/");
             if !local && filesystem.kind != "zfs" {
                 continue; // a server's

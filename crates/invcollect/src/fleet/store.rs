@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
-use jsonpipe::{Exit, ExitContext, io_error};
+use jsonpipe::{Exit, io_error};
 
 use super::history::History;
-use super::reported::{Moment, Payload, Snapshot};
+use super::reported::{Payload, Snapshot};
 use super::text;
 use super::time::{self, Seconds};
 use crate::envelope::{self, Kind};
@@ -24,7 +24,7 @@ use crate::report::fleet::{Read as Sum, Reason};
 /// The collector takes no longer ones.
 const REPORT_MAX_BYTES: u64 = 1 << 20;
 /// So many events of one machine are listed; there are a handful, unless it is broken or hostile.
-const EVENTS_MAX: usize = 200;
+const EVENTS_MAX: usize = 50;
 /// None of ours has a longer text.
 const EVENT_MAX: usize = 1000;
 /// How many reports from before the period are tried, for how a silent machine was.
@@ -55,10 +55,11 @@ pub struct Heard {
     pub disk_used_at_first: Option<u64>,
     /// Whether that one was read.
     has_first: bool,
+    dropped_before: Option<u64>,
     /// When it was on, and so on.
     pub history: History,
-    /// What it told in the period, the newest last.
-    pub events: Vec<Event>,
+    /// What it told in the period and when that was received, the newest last.
+    pub events: Vec<(Seconds, Event)>,
     /// How many it told that are not among those.
     pub events_left_out: u64,
     /// What is not believed: how many, and when the last came.
@@ -81,8 +82,12 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
         if !directory.is_dir() {
             continue;
         }
-        for entry in entries(&directory)? {
+        for entry in entries(&directory) {
+            let entry = entry.map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display())))?;
             let Some(id) = entry.file_name().to_str().filter(|name| is_host(name)).map(str::to_owned) else { continue };
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue; // what somebody left there, or a link to elsewhere
+            }
             let source = || Source { id: id.clone(), signed: None, text: None, key: None };
             let source = sources.entry(id.clone()).or_insert_with(source);
             *(if kind == "reports" { &mut source.signed } else { &mut source.text }) = Some(entry.path());
@@ -118,9 +123,18 @@ fn key(path: &Path) -> anyhow::Result<Option<VerifyingKey>> {
     key.map(Some).map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
 }
 
-fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
-    fs::read_dir(directory).map_err(failed)?.collect::<io::Result<_>>().map_err(failed)
+/// What is in a directory; one error when it cannot be read.
+fn entries(directory: &Path) -> Vec<io::Result<DirEntry>> {
+    fs::read_dir(directory).map_or_else(|error| vec![Err(error)], Iterator::collect)
+}
+
+/// A report; `None` for what is no file.
+fn item(entry: &DirEntry, is_text: bool) -> io::Result<Option<Item>> {
+    let metadata = entry.metadata()?;
+    let Some(name) = entry.file_name().into_string().ok().filter(|_| metadata.is_file()) else { return Ok(None) };
+    let modified = metadata.modified()?;
+    let nanoseconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+    Ok(Some(Item { received: time::of(modified), nanoseconds, name, is_text }))
 }
 
 /// A file of the store.
@@ -132,58 +146,49 @@ struct Item {
 }
 
 impl Source {
-    /// Reads its reports of a period, in the order in which they were received.
-    pub fn read(&self, since: Seconds, until: Seconds) -> anyhow::Result<Heard> {
+    /// Reads its reports of a period, in the order in which they were received. What cannot be read is counted: a bad sector under
+    /// one report hides no other, and no other host.
+    pub fn read(&self, since: Seconds, until: Seconds) -> Heard {
         let mut heard = Heard { id: self.id.clone(), ..Heard::default() };
-        let mut items = self.items()?;
+        let mut items = self.items(|| heard.reject(Reason::Unreadable, until));
         items.retain(|item| item.received <= until);
         let first = items.partition_point(|item| item.received < since);
         let mut bytes = Vec::new();
         let mut last: Option<(Vec<u8>, bool)> = None;
         for item in items.get(first..).unwrap_or_default() {
-            heard.take(self, item, &mut bytes, &mut last, true)?;
+            heard.take(self, item, &mut bytes, &mut last, true);
         }
         // How a machine was that is silent since.
         for item in items.get(..first).unwrap_or_default().iter().rev().take(OLDER_MAX) {
             if last.is_some() {
                 break;
             }
-            heard.take(self, item, &mut bytes, &mut last, false)?;
+            heard.take(self, item, &mut bytes, &mut last, false);
         }
         if let Some((payload, is_text)) = last {
             heard.signed = !is_text;
             match snapshot(&payload, is_text) {
                 Some(newest) => heard.newest = newest,
-                None => {
-                    let (reports, received) = heard.rejected.entry(Reason::NotUnderstood).or_default();
-                    *reports += 1;
-                    *received = heard.last.unwrap_or_default();
-                }
+                None => heard.reject(Reason::NotUnderstood, heard.last.unwrap_or_default()),
             }
         }
-        Ok(heard)
+        heard
     }
 
     /// In the order in which they came.
-    fn items(&self) -> anyhow::Result<Vec<Item>> {
+    fn items(&self, mut unreadable: impl FnMut()) -> Vec<Item> {
         let mut items = Vec::new();
         for (directory, is_text) in [(&self.signed, false), (&self.text, true)] {
-            let Some(directory) = directory else { continue };
-            for entry in entries(directory)? {
-                let metadata = match entry.metadata() {
-                    Ok(metadata) if metadata.is_file() => metadata,
-                    Ok(_) => continue,
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue, // expired meanwhile
-                    Err(error) => return Err(error).exit(Exit::Io, || format!("reading {}", entry.path().display())),
-                };
-                let Ok(name) = entry.file_name().into_string() else { continue };
-                let modified = metadata.modified().exit(Exit::Io, || format!("reading {}", entry.path().display()))?;
-                let nanoseconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-                items.push(Item { received: time::of(modified), nanoseconds, name, is_text });
+            for entry in directory.iter().flat_map(|directory| entries(directory)) {
+                match entry.and_then(|entry| item(&entry, is_text)) {
+                    Ok(item) => items.extend(item),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {} // expired meanwhile
+                    Err(_) => unreadable(),
+                }
             }
         }
         items.sort_unstable_by(|a, b| (a.received, a.nanoseconds, &a.name).cmp(&(b.received, b.nanoseconds, &b.name)));
-        Ok(items)
+        items
     }
 
     fn path(&self, item: &Item) -> Option<PathBuf> {
@@ -194,36 +199,30 @@ impl Source {
 
 impl Heard {
     /// Takes one report; `counts` when it is of the period.
-    fn take(
-        &mut self,
-        source: &Source,
-        item: &Item,
-        bytes: &mut Vec<u8>,
-        last: &mut Option<(Vec<u8>, bool)>,
-        counts: bool,
-    ) -> anyhow::Result<()> {
-        let Some(path) = source.path(item) else { return Ok(()) };
+    fn take(&mut self, source: &Source, item: &Item, bytes: &mut Vec<u8>, last: &mut Option<(Vec<u8>, bool)>, counts: bool) {
+        let Some(path) = source.path(item) else { return };
         bytes.clear();
         let read = File::open(&path).and_then(|file| file.take(REPORT_MAX_BYTES + 1).read_to_end(bytes));
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // expired meanwhile
-            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        let believed = match read {
+            Ok(_) => self.believe(source, item, bytes, last, counts),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return, // expired meanwhile
+            Err(_) => Err(Reason::Unreadable),
+        };
+        if !counts {
+            return;
         }
-        match self.believe(source, item, bytes, last, counts) {
-            Ok(()) if counts => self.sum.reports += 1,
-            Err(reason) if counts => {
-                self.sum.rejected_reports += 1;
-                let (reports, received) = self.rejected.entry(reason).or_default();
-                *reports += 1;
-                *received = item.received;
-            }
-            _ => {}
+        self.sum.bytes += bytes.len() as u64;
+        match believed {
+            Ok(()) => self.sum.reports += 1,
+            Err(reason) => self.reject(reason, item.received),
         }
-        if counts {
-            self.sum.bytes += bytes.len() as u64;
-        }
-        Ok(())
+    }
+
+    fn reject(&mut self, reason: Reason, received: Seconds) {
+        self.sum.rejected_reports += 1;
+        let (reports, last) = self.rejected.entry(reason).or_default();
+        *reports += 1;
+        *last = received;
     }
 
     fn believe(
@@ -261,27 +260,38 @@ impl Heard {
         if key.is_some_and(|key| !opened.seal.is_signed_by(&key)) {
             return Err(Reason::WrongSignature);
         }
+        if opened.header.schema != 1 {
+            return Err(Reason::NotUnderstood);
+        }
         match opened.header.kind {
             Kind::Snapshot => {
-                let moment: Moment = understood(opened.payload)?;
+                let Payload { host: moment } = serde_json::from_slice(opened.payload).map_err(|_| Reason::NotUnderstood)?;
                 if moment.schema != 1 {
                     return Err(Reason::NotUnderstood);
                 }
                 if counts {
-                    self.history.add(item.received, moment);
+                    let dropped = self.dropped(opened.header.dropped_reports);
+                    self.history.add(item.received, moment, dropped > 0);
                     if !self.has_first {
                         self.is_first(&snapshot(opened.payload, false).ok_or(Reason::NotUnderstood)?);
                     }
                 }
-                self.sum.dropped_reports = opened.header.dropped_reports;
                 self.is_newest(item.received, opened.payload, false, last);
             }
-            Kind::Events if counts => self.events(opened.payload),
+            Kind::Events if counts => self.events(item.received, opened.payload),
             // The others are for other servers, or for the register's keeper.
             _ => {}
         }
         self.last = self.last.max(Some(item.received));
         Ok(())
+    }
+
+    /// How many the machine threw away since the snapshot before, by their number since it has this spool.
+    fn dropped(&mut self, all: u64) -> u64 {
+        let before = self.dropped_before.replace(all).unwrap_or(all);
+        let dropped = if all < before { all } else { all - before };
+        self.sum.dropped_reports = self.sum.dropped_reports.saturating_add(dropped);
+        dropped
     }
 
     fn is_first(&mut self, snapshot: &Snapshot) {
@@ -300,29 +310,25 @@ impl Heard {
     }
 
     /// Lines that are no event are left out: they are signed, and what they tell nobody understands.
-    fn events(&mut self, payload: &[u8]) {
+    fn events(&mut self, received: Seconds, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
             let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
             let longest = [&event.event.id, &event.event.action, &event.message].into_iter().map(String::len).max();
             if time::parse(&event.timestamp).is_none() || longest > Some(EVENT_MAX) {
                 continue;
             }
-            if self.events.iter().any(|known| (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)) {
+            if self.events.iter().any(|(_, known)| (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)) {
                 continue;
             }
             if self.events.len() == EVENTS_MAX {
                 self.events.remove(0);
                 self.events_left_out += 1;
             }
-            self.events.push(event);
+            self.events.push((received, event));
         }
     }
 }
 
-fn understood<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Result<T, Reason> {
-    serde_json::from_slice::<Payload<T>>(payload).map(|payload| payload.host).map_err(|_| Reason::NotUnderstood)
-}
-
 fn snapshot(payload: &[u8], is_text: bool) -> Option<Snapshot> {
-    if is_text { text::parse(&String::from_utf8_lossy(payload)) } else { understood(payload).ok() }
+    if is_text { text::parse(&String::from_utf8_lossy(payload)) } else { Snapshot::parse(payload) }
 }

@@ -3,17 +3,21 @@
 //! It is read into what a signed report is read into, so that all machines stand in one table. A command that is not there, or that
 //! printed something else, leaves its part unknown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::reported::{Chassis, Filesystem, Interface, Memory, Route, Snapshot, Station, System};
 use crate::cctk;
 use crate::firmware;
 
+/// No command of the script prints longer lines, or knows more interfaces, file systems and routes.
+const LINE_MAX: usize = 500;
+const LIST_MAX: usize = 64;
+
 /// `None` when not one of the headers is there.
 pub fn parse(text: &str) -> Option<Snapshot> {
     let mut outputs: BTreeMap<&str, String> = BTreeMap::new();
     let mut current = None;
-    for line in text.lines() {
+    for line in text.lines().filter(|line| line.len() <= LINE_MAX) {
         if let Some(command) = line.strip_prefix("---- ").and_then(|rest| rest.trim_end().strip_suffix(" ----")) {
             current = Some(command);
             outputs.entry(command).or_default();
@@ -43,7 +47,7 @@ pub fn parse(text: &str) -> Option<Snapshot> {
         chassis: Chassis { opened },
         memory: memory(of("cat /proc/meminfo")),
         filesystems: df(of("df")),
-        interfaces: interfaces.into_iter().map(|(name, interface)| Interface { name, ..interface }).collect(),
+        interfaces: interfaces.into_iter().take(LIST_MAX).map(|(name, interface)| Interface { name, ..interface }).collect(),
         routes: routes(of("ip route")),
         ..Snapshot::default()
     })
@@ -86,6 +90,7 @@ fn df(text: &str) -> Vec<Filesystem> {
             hanging: false,
         });
     }
+    filesystems.truncate(LIST_MAX);
     filesystems
 }
 
@@ -150,7 +155,7 @@ fn routes(text: &str) -> Vec<Route> {
         let gateway = words.next().filter(|word| *word == "via").and_then(|_| words.next()).map(str::to_owned);
         is_route.then(|| Route { destination: destination.to_owned(), gateway })
     };
-    text.lines().filter_map(route).collect()
+    text.lines().filter_map(route).take(LIST_MAX).collect()
 }
 
 /// The speed, and the best that both ends offer.
@@ -177,8 +182,8 @@ fn modes(text: &str, title: &str) -> Vec<u64> {
     words.filter_map(|mode| mode.split_once("base")?.0.parse().ok()).filter(|megabits| *megabits < 10_000_000).collect()
 }
 
-/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one.
-pub fn disks(snapshot: &Snapshot) -> u64 {
+/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one. `None` when it does not say.
+pub fn disks(snapshot: &Snapshot) -> Option<u64> {
     let disk = |filesystem: &Filesystem| {
         let name = filesystem.source.strip_prefix("/dev/")?;
         if name.starts_with("mapper/") || name.starts_with("loop") {
@@ -193,5 +198,6 @@ pub fn disks(snapshot: &Snapshot) -> u64 {
         };
         Some(whole.to_owned())
     };
-    snapshot.filesystems.iter().filter_map(disk).collect::<std::collections::BTreeSet<_>>().len() as u64
+    let disks: BTreeSet<_> = snapshot.filesystems.iter().filter_map(disk).collect();
+    Some(disks.len() as u64).filter(|disks| *disks > 0)
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use jsonpipe::timestamp;
 
 /// Seconds since 1970.
@@ -26,6 +28,14 @@ pub fn text(seconds: Seconds) -> String {
     timestamp::rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(END)))
 }
 
+/// What a time zone is called: its name, else how far it is from UTC at a time.
+pub fn zone_name(zone: &TimeZone, at: Seconds) -> String {
+    match zone.iana_name() {
+        Some(name) => name.to_owned(),
+        None => format!("UTC{}", zone.to_offset(Timestamp::from_second(at).unwrap_or_default())),
+    }
+}
+
 /// What of an interval lies between two times.
 pub fn clip(interval: (Seconds, Seconds), since: Seconds, until: Seconds) -> Option<(Seconds, Seconds)> {
     let (from, to) = (interval.0.max(since), interval.1.min(until));
@@ -43,6 +53,22 @@ pub fn join(mut intervals: Vec<(Seconds, Seconds)>) -> Vec<(Seconds, Seconds)> {
         }
     }
     joined
+}
+
+/// What two such lists have in common.
+pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Seconds, Seconds)> {
+    let mut b = b.iter().peekable();
+    let mut common = Vec::new();
+    for &(from, to) in a {
+        while let Some(&&other) = b.peek() {
+            common.extend(clip(other, from, to));
+            if other.1 > to {
+                break; // it may reach into the next one, too
+            }
+            b.next();
+        }
+    }
+    common
 }
 
 /// How long they are together.

@@ -6,7 +6,11 @@ use super::Known;
 use super::roster::Roster;
 use crate::report::fleet::{Behind, Place, Software, Version};
 
-/// Images by model, then bases by name. What machines should have says a manifest, else the newest one that some machine has: of
+/// Without a manifest, so many of the machines have to have a version before others are behind: one in ten, and two where there are
+/// two. One machine alone may be a trial, or lie.
+const SHARE: usize = 10;
+
+/// Images by model, then bases by name. What machines should have says a manifest, else the newest one that a tenth of them has: of
 /// images the newest of its model, for models may have different ones.
 pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     type Key = (&'static str, Option<String>);
@@ -29,7 +33,7 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
             }
         });
         let given = given.map(|expected| expected.version).max();
-        let newest = given.or_else(|| have.iter().map(|(_, version)| *version).max()).unwrap_or(0);
+        let newest = given.or_else(|| usual(have.iter().map(|(_, version)| *version).collect())).unwrap_or(0);
         let behind = have.iter().filter(|(_, has)| *has < newest).map(|(known, has)| Behind {
             building: known.machine.building.clone(),
             room: known.machine.room.clone(),
@@ -46,6 +50,13 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
         }
     };
     found.into_iter().rev().map(version).collect()
+}
+
+/// The newest version that enough of the machines have, or a newer one.
+fn usual(mut versions: Vec<u64>) -> Option<u64> {
+    let enough = (versions.len() / SHARE).max(2).min(versions.len());
+    versions.sort_unstable_by_key(|version| std::cmp::Reverse(*version));
+    versions.get(enough.checked_sub(1)?).copied()
 }
 
 /// By name and version, by the newest reports.
@@ -71,4 +82,22 @@ pub fn software(machines: &[Known]) -> Vec<Software> {
         rooms: rooms.into_iter().map(place).collect(),
     };
     found.into_iter().map(software).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_machine_makes_no_other_old() {
+        assert_eq!(usual(Vec::new()), None);
+        assert_eq!(usual(vec![7]), Some(7));
+        assert_eq!(usual(vec![7, u64::MAX]), Some(7));
+        assert_eq!(usual(vec![6, 7, 7]), Some(7));
+        let mut campus = vec![12; 252];
+        campus[..24].fill(13);
+        assert_eq!(usual(campus.clone()), Some(12), "a trial");
+        campus[24] = 13;
+        assert_eq!(usual(campus), Some(13));
+    }
 }

@@ -52,7 +52,7 @@ pub struct Read {
     pub reports: u64,
     /// Those that are not.
     pub rejected_reports: u64,
-    /// Reports that the machines themselves threw away, to make room in their spools, since they have these spools.
+    /// Reports that the machines themselves threw away in the period, to make room in their spools.
     pub dropped_reports: u64,
     /// The bytes of all that was read.
     pub bytes: u64,
@@ -249,7 +249,7 @@ pub struct Machine {
 /// Something that a machine told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Event {
-    /// When it was seen, by the machine's clock, RFC 3339.
+    /// When it was seen, by the machine's clock, RFC 3339; when it was received, if that clock was ahead.
     pub at: String,
     /// The building.
     pub building: String,
@@ -275,7 +275,7 @@ pub struct Version {
     pub name: Option<String>,
     /// The version of an image, the generation of a base.
     pub newest: u64,
-    /// Whether a manifest says so; else it is the newest that was seen.
+    /// Whether a manifest says so; else it is the newest that a tenth of the machines have, and two if there are two.
     pub given: bool,
     /// How many machines have it.
     pub current: u64,
@@ -376,6 +376,8 @@ pub enum Reason {
     WrongPlace,
     /// It was cut off, changed, or is too long.
     Damaged,
+    /// The collector's disk does not give it back.
+    Unreadable,
     /// It is whole and signed, and what it says cannot be understood.
     NotUnderstood,
     /// A text, which nobody signs, of a host that signs its reports.

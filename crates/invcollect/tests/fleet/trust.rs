@@ -3,9 +3,9 @@
 use std::fs;
 
 use invcollect::envelope::Kind;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::store::{DAY, HOUR, MONDAY, Store, put};
+use crate::store::{DAY, HOUR, MONDAY, Store, put, time};
 use crate::{findings, fleet, of_host};
 
 #[test]
@@ -85,4 +85,108 @@ fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
         .map(|(host, ..)| host)
         .collect();
     assert_eq!(remote, [stranger, "victim", "victim", "victim", "victim"]);
+}
+
+/// Whom to visit, but for who is silent since the Monday.
+fn visits(fleet: &Value) -> Vec<(&str, &str, &str)> {
+    findings(fleet, "visit").into_iter().filter(|(_, what, _)| *what != "silent").collect()
+}
+
+#[test]
+fn what_lies_about_in_the_store_hides_no_machine() {
+    let mut store = Store::new();
+    let mut machine = store.machine("at1", "101", "honest");
+    machine.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
+    // A file where a host should be, a link to another host, and a directory where a report should be.
+    fs::write(store.store().join("reports/readme"), "").unwrap();
+    fs::write(store.store().join("text/readme"), "").unwrap();
+    let reports = store.store().join("reports");
+    std::os::unix::fs::symlink(reports.join(&machine.id), reports.join("link")).unwrap();
+    fs::create_dir(reports.join(&machine.id).join("001000000099")).unwrap();
+    // Enrolled, and it never came: hosts.ini says whether it is missed.
+    fs::create_dir(reports.join("new")).unwrap();
+
+    let fleet = fleet(&store, &[]);
+    assert_eq!(fleet["machines"].as_array().unwrap().len(), 1);
+    assert_eq!((of_host(&fleet, "honest")["reports"].as_u64(), &fleet["rejected"]), (Some(5), &json!([])));
+    assert_eq!((visits(&fleet).len(), &fleet["remote"]), (0, &json!([])));
+}
+
+#[test]
+fn who_is_nobody_is_not_to_be_visited() {
+    let mut store = Store::new();
+    store.list("at1", "101", "one");
+    let stranger = store.store().join("reports/00000000-dead-4000-8000-000000000000");
+    fs::create_dir(&stranger).unwrap();
+    put(&stranger.join("001000000000"), b"nothing", MONDAY + DAY);
+    let fleet = fleet(&store, &[]);
+    assert_eq!(findings(&fleet, "visit"), [("one", "silent", "it never reported")]);
+    let what: Vec<_> = findings(&fleet, "remote").into_iter().map(|(_, what, _)| what).collect();
+    assert_eq!(what, ["rejected_reports"]);
+}
+
+/// One that says as much as it can, and three that are all right.
+#[test]
+fn a_machine_that_says_too_much_hides_no_other() {
+    let mut store = Store::new();
+    let mut honest: Vec<_> = (1..=3).map(|number| store.machine("at1", "101", &format!("honest-{number}"))).collect();
+    for machine in &mut honest {
+        machine.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
+    }
+    honest[0].event(MONDAY + 9 * HOUR, "memory_removed", "memory removed: B1");
+    let mut hostile = store.machine("at1", "101", "hostile");
+    let long = "x".repeat(20_000);
+    let many = |count: u64, one: &dyn Fn(u64) -> Value| (0..count).map(one).collect::<Value>();
+    hostile.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| {
+        // Of its machine's model, of an image and a base that nobody else has: nobody is behind for that.
+        host["image"]["version"] = u64::MAX.into();
+        host["bases"] = many(3000, &|index| json!({"name": format!("base-{index}"), "generation": 1}));
+        host["bases"][0] = json!({"name": "windows", "generation": u64::MAX, "programs": many(6000, &|index| json!({"name": format!("p{index}"), "version": "1"}))});
+        host["changes"] = many(3000, &|index| json!({"id": "c", "told_at": time(MONDAY), "part": "disk", "action": "removed", "subject": format!("d{index}")}));
+        host["interfaces"][0]["addresses"] = many(3000, &|index| index.to_string().into());
+        host["system"]["model"] = "OptiPlex 7010".into();
+        host["system"]["serial"] = long.clone().into();
+        host["filesystems"][0]["total_bytes"] = u64::MAX.into();
+    });
+    for minute in 0..200 {
+        let at = MONDAY + 9 * HOUR + minute;
+        let text = json!({"@timestamp": "9999-12-31T23:59:59Z", "event": {"action": "disk_removed", "category": ["host"], "id": format!("e{minute}"), "kind": "alert", "type": ["change"], "provider": "invcollect"},
+            "host": {"id": hostile.id, "name": "hostile"}, "labtools": {"part": "disk", "action": "removed", "subject": "A1"}, "message": "look at me"});
+        hostile.send(Kind::Events, format!("{text}\n").as_bytes(), at, at);
+    }
+
+    let page = store.path().join("page.html");
+    let fleet = fleet(&store, &["--html", page.to_str().unwrap()]);
+    let behind: Vec<_> = findings(&fleet, "remote").into_iter().filter(|(_, what, _)| *what == "behind").collect();
+    assert_eq!(behind, []);
+    let visits = visits(&fleet);
+    assert!(visits.iter().all(|(host, ..)| *host == "hostile") && visits.len() == 17, "{visits:?}");
+    assert!(visits.contains(&("hostile", "hardware_changed", "… and 984 more changes")), "{visits:?}");
+    let machine = of_host(&fleet, "hostile");
+    assert_eq!(machine["serial"].as_str().unwrap().len(), 200 + '…'.len_utf8());
+    assert_eq!((machine["addresses"].as_array().unwrap().len(), machine["bases"].as_object().unwrap().len()), (16, 16));
+    assert!(fleet["rooms"][0]["disk_bytes"].as_u64().unwrap() < 4_000_000_000_000, "{}", fleet["rooms"][0]);
+    // What the other told stands on the page, whatever the year of the rest.
+    let told = fleet["events"].as_array().unwrap();
+    assert!(told.len() == 51 && told.iter().all(|event| event["at"].as_str().unwrap() < "2024-11-19"), "{told:?}");
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("memory removed: B1") && page.len() < 400_000, "{}", page.len());
+}
+
+#[test]
+fn what_is_not_understood_leaves_the_rest() {
+    let mut store = Store::new();
+    let mut machine = store.machine("at1", "101", "newer");
+    machine.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| {
+        host["memory"] = 7.into();
+        host["disks"] = json!({"a": 1});
+        host["place"] = json!([1, 2]);
+        host["changes"] = json!([
+            {"id": "c", "told_at": time(MONDAY), "part": "quantum", "action": "entangled", "subject": "x"},
+            {"id": "c", "told_at": time(MONDAY), "part": "disk", "action": "removed", "subject": "S1"}]);
+    });
+    let fleet = fleet(&store, &[]);
+    assert_eq!(visits(&fleet), [("newer", "hardware_changed", "disk removed, S1")]);
+    let machine = of_host(&fleet, "newer");
+    assert_eq!((&machine["serial"], machine.get("memory_bytes"), &fleet["rejected"]), (&json!("TAG0001"), None, &json!([])));
 }

@@ -13,8 +13,9 @@ use crate::report::fleet::{DuplicateKind, Fleet, Machine, Quiet, Room};
 
 /// The hours of the week are known after one.
 const WEEK: time::Seconds = 7 * 86400;
-/// So many events stand on the page; the document has more.
+/// So many events stand on the page, and of one machine; the document has more.
 const EVENTS: usize = 60;
+const EVENTS_OF_ONE: usize = 10;
 
 /// How the rooms are used.
 pub fn rooms(fleet: &Fleet) -> String {
@@ -97,7 +98,14 @@ fn window(quiet: &Quiet) -> String {
 /// What changed.
 pub fn events(fleet: &Fleet, zone: &TimeZone) -> String {
     let mut rows = String::new();
-    for event in fleet.events.iter().take(EVENTS) {
+    let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let shown = fleet.events.iter().filter(|event| {
+        let count = told.entry((&event.building, &event.room, &event.host)).or_default();
+        *count += 1;
+        *count <= EVENTS_OF_ONE
+    });
+    let shown: Vec<_> = shown.take(EVENTS).collect();
+    for event in &shown {
         let _ = writeln!(
             rows,
             "<tr><td class=\"time\">{}</td><th>{}</th><td>{}</td><td>{}</td></tr>",
@@ -110,8 +118,8 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> String {
     if rows.is_empty() {
         return "<section><h2>What changed</h2><p>Nothing.</p></section>\n".into();
     }
-    let left_out = (fleet.events.len().saturating_sub(EVENTS) as u64).saturating_add(fleet.events_left_out);
-    let more = if left_out > 0 { format!("<p>And {left_out} more before.</p>") } else { String::new() };
+    let left_out = ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
+    let more = if left_out > 0 { format!("<p>And {left_out} more.</p>") } else { String::new() };
     format!(
         "<section><h2>What changed</h2><table><thead><tr><th>when</th><th>machine</th><th>where</th><th>what</th></tr></thead><tbody>\n\
          {rows}</tbody></table>{more}</section>\n"
@@ -139,7 +147,7 @@ pub fn versions(fleet: &Fleet) -> String {
             rows,
             "<tr><th>{what}</th><td class=\"number\">{}{}</td><td class=\"number\">{} of {}</td><td>{}</td></tr>",
             version.newest,
-            if version.given { "" } else { " <small>newest seen</small>" },
+            if version.given { "" } else { " <small>as others have</small>" },
             version.current,
             version.current + version.behind.len() as u64,
             behind.concat()
@@ -262,7 +270,7 @@ pub fn doubts(fleet: &Fleet) -> String {
     }
     if fleet.read.dropped_reports > 0 {
         items.push(format!(
-            "the machines threw {} reports away themselves, to make room in their spools",
+            "the machines threw {} reports of this time away themselves, to make room in their spools",
             fleet.read.dropped_reports
         ));
     }
