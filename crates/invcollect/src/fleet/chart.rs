@@ -146,8 +146,9 @@ fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, S
     let months = (span / 8).div_euclid(86400).max(1) * 86400;
     let step = STEPS.into_iter().find(|step| step * 10 >= span).unwrap_or(months);
     let wall = |at: Seconds| zone.to_datetime(Timestamp::from_second(at).unwrap_or_default());
-    // By the offset of the first: where clocks change within the period, later ticks are off by that.
-    let midnight = zone.to_timestamp(wall(first).start_of_day()).map_or(first, Timestamp::as_second);
+    // Noon is on its day whatever clocks do at night; from there back to the midnight of that day.
+    let midnight_of = |at: Seconds| zone.to_timestamp(wall(at).start_of_day()).map_or(at, Timestamp::as_second);
+    let midnight = midnight_of(first);
     let format = if step >= 86400 {
         "%-d %b"
     } else if span > 86400 {
@@ -156,8 +157,9 @@ fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, S
         "%H:%M"
     };
     let from = midnight + (first - midnight + step - 1).div_euclid(step) * step;
+    let on_the_wall = |at: Seconds| if step >= 86400 { midnight_of(at + 12 * 3600) } else { at };
     (0..)
-        .map(|tick| from + tick * step)
+        .map(|tick| on_the_wall(from + tick * step))
         .take_while(|at| *at <= last)
         .map(|at| (at, wall(at).strftime(format).to_string()))
         .collect()
@@ -190,6 +192,18 @@ mod tests {
             ]
         );
         assert_eq!(labels(8 * 86400)[..2], ["24 Nov", "25 Nov"]);
+        // Where clocks have 1:00 twice on 1 November, and skip 2:00 on 8 March.
+        let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
+        for (first, expected) in [
+            ("2026-10-30T12:00:00Z", ["31 Oct", "1 Nov", "2 Nov", "3 Nov"]),
+            ("2026-03-06T12:00:00Z", ["7 Mar", "8 Mar", "9 Mar", "10 Mar"]),
+        ] {
+            let first = time::parse(first).unwrap();
+            let ticks = time_ticks(first, first + 8 * 86400, &zone);
+            assert_eq!(ticks.iter().take(4).map(|(_, label)| &**label).collect::<Vec<_>>(), expected);
+            let at_midnight = |at: Seconds| zone.to_datetime(Timestamp::from_second(at).unwrap()).hour() == 0;
+            assert!(ticks.iter().all(|(at, _)| at_midnight(*at)), "{ticks:?}");
+        }
     }
 
     proptest! {

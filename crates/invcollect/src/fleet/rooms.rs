@@ -90,8 +90,10 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
         let share = |(used, seconds): (f64, f64)| if seconds > 0.0 { (used / seconds * 100.0).round() / 100.0 } else { 0.0 };
         let hours: Vec<f64> = used.into_iter().zip(week.seconds).map(share).collect();
         room.in_use_by_hour = hours.as_chunks::<24>().0.to_vec();
-        // What was never looked at, because the period is shorter than a week, is not quiet.
-        let quiet = |(in_use, seconds): (&f64, &f64)| *seconds > 0.0 && *in_use < QUIET_SHARE * room.machines as f64;
+        // What was never looked at, because the period is shorter than a week, is not quiet. In a week that is looked at all, only
+        // the hour is missing that clocks skip in spring.
+        let is_week = week.period.until - week.period.since >= WEEK_HOURS as Seconds * HOUR;
+        let quiet = |(in_use, seconds): (&f64, &f64)| (*seconds > 0.0 || is_week) && *in_use < QUIET_SHARE * room.machines as f64;
         let quiet: Vec<bool> = hours.iter().zip(&week.seconds).map(quiet).collect();
         // Of a room that nobody heard of, nothing is known.
         room.quiet = if room.heard > 0 { windows(&quiet) } else { Vec::new() };
@@ -164,6 +166,26 @@ mod tests {
                 Quiet { days: vec!["monday", "tuesday", "wednesday", "thursday"], from_hour: 19, to_hour: 8, hours: 13 },
             ]
         );
+    }
+
+    #[test]
+    fn where_clocks_change_a_night_stays_one_window() {
+        let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
+        // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; somebody works from 9:00 to 17:00 on the wall.
+        for (monday, shift) in [("2026-03-02T05:00:00Z", -1), ("2026-10-26T04:00:00Z", 1)] {
+            let monday = time::parse(monday).unwrap();
+            let period = Period { since: monday, until: monday + 7 * 86400 + shift * HOUR + 24 * HOUR };
+            let day = |day: Seconds| monday + day * 86400 + if day == 7 { shift * HOUR } else { 0 };
+            let used = [0, 1, 2, 3, 4, 7].map(|index| (day(index) + 9 * HOUR, day(index) + 17 * HOUR)).to_vec();
+            let rooms = rooms(&[known(used)], &Week::new(period, &zone));
+            assert_eq!(rooms[0].in_use_by_hour[0][8..18], [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], "{monday}");
+            assert_eq!(
+                rooms[0].quiet[0],
+                Quiet { days: vec!["friday"], from_hour: 17, to_hour: 9, hours: 64 },
+                "{monday}: {:?}",
+                rooms[0].quiet
+            );
+        }
     }
 
     #[test]

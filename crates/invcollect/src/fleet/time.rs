@@ -75,3 +75,23 @@ pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Second
 pub fn length(intervals: &[(Seconds, Seconds)]) -> u64 {
     intervals.iter().map(|(from, to)| u64::try_from(to - from).unwrap_or(0)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_intervals_have_in_common() {
+        let a = [(0, 10), (20, 30), (40, 50)];
+        assert_eq!(common(&a, &[(5, 22), (23, 24), (30, 45), (48, 60)]), [(5, 10), (20, 22), (23, 24), (40, 45), (48, 50)]);
+        assert_eq!(common(&a, &[]), []);
+        assert_eq!(common(&a, &a), a);
+    }
+
+    #[test]
+    fn a_zone_without_a_name_is_not_called_utc() {
+        assert_eq!(zone_name(&TimeZone::UTC, 0), "UTC");
+        assert_eq!(zone_name(&TimeZone::posix("<-03>3").unwrap(), 0), "UTC-03");
+        assert_eq!(zone_name(&TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap(), 1_783_000_000), "UTC-04");
+    }
+}

@@ -54,21 +54,27 @@ const SLOW: u64 = 1_500_000;
 /// Legal in hosts.ini and in a label, and nothing in a query.
 const ROOM: &str = "2\"} or vector(1) #";
 
-/// Two buildings of two rooms of four machines; all receive for half an hour, one of them slowly for the whole hour.
+/// Two buildings of two rooms of four machines; all receive for half an hour, one of them slowly for the whole hour. What comes in by
+/// the port comes in by the bridge of the guest, too.
 fn samples() -> String {
     let mut samples = String::from("# TYPE labtools_interface_receive_bytes counter\n");
+    let mut links = String::from("# TYPE labtools_link_up gauge\n");
     for (building, room) in [("AT9", "1"), ("AT9", ROOM), ("AT10", "1"), ("AT10", ROOM)] {
         for host in 1..=4 {
             let name = format!("{}-{}-{host}", building.to_lowercase(), &room[..1]);
             let slow = name == "at10-1-3";
+            let labels =
+                format!("campus=\"north\",building=\"{building}\",room=\"{}\",host=\"{name}\"", room.replace('"', "\\\""));
             let mut received = 0;
             for minute in 0..=70 {
-                let _ = writeln!(
-                    samples,
-                    "labtools_interface_receive_bytes_total{{campus=\"north\",building=\"{building}\",room=\"{}\",host=\"{name}\",interface=\"eth0\"}} {received} {}",
-                    room.replace('"', "\\\""),
-                    MONDAY + 10 * HOUR + minute * 60
-                );
+                let at = MONDAY + 10 * HOUR + minute * 60;
+                for interface in ["eth0", "br0"] {
+                    let _ = writeln!(
+                        samples,
+                        "labtools_interface_receive_bytes_total{{{labels},interface=\"{interface}\"}} {received} {at}"
+                    );
+                }
+                let _ = writeln!(links, "labtools_link_up{{{labels},interface=\"eth0\",medium=\"wired\"}} 1 {at}");
                 received += match (slow, minute) {
                     (true, _) => SLOW * 60,
                     (false, 10..40) => QUICK * 60,
@@ -77,7 +83,7 @@ fn samples() -> String {
             }
         }
     }
-    samples + "# EOF\n"
+    samples + &links + "# EOF\n"
 }
 
 fn about(value: &Value, expected: u64) {
