@@ -26,8 +26,8 @@ const ANSWER_MAX_BYTES: u64 = 64 << 20;
 const LINES_MAX: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// No machine of a lab receives more (100 Gb/s). A counter can say anything, and one such line would flatten all others.
-const RATE_MAX: f64 = 12.5e9;
+/// Not all machines of a campus together receive more. A counter can say anything, and one such line would flatten all others.
+const RATE_MAX: f64 = 1e11;
 /// Below it a computer receives slowly, if its room does not (thesis, Figure 30).
 const SLOW: f64 = 2e6;
 /// Below that it does not receive anything in particular.
