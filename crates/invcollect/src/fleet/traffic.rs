@@ -36,6 +36,9 @@ const IDLE: f64 = 5e4;
 const BUSY_MIN: usize = 3;
 /// For this long.
 const SLOW_SECONDS: Seconds = 300;
+/// Of so many of the last moments in which it could be compared, it has to be slow in more than half: everybody reads something for
+/// five minutes while others download, and who has a new cable since is not to be visited.
+const COMPARED_MAX: u32 = 64;
 
 /// A computer that received slowly while its room did not.
 #[derive(Clone, Debug, PartialEq)]
@@ -237,9 +240,16 @@ impl Prometheus {
 
 /// Looks for computers that are slow while their rooms are not.
 #[derive(Default)]
-struct Watch {
-    runs: BTreeMap<(String, String, String), Run>,
-    slow: BTreeMap<String, Slow>,
+struct Watch(BTreeMap<(String, String, String), Watched>);
+
+/// A computer.
+#[derive(Default)]
+struct Watched {
+    /// The last moments in which it could be compared with its room, a bit each; 1: it was slow.
+    moments: u64,
+    compared: u32,
+    run: Run,
+    slow: Option<Slow>,
 }
 
 /// How long a computer is slow by now.
@@ -272,21 +282,31 @@ impl Watch {
                 let mut busy: Vec<f64> = hosts.iter().map(|(_, rate)| *rate).filter(|rate| *rate > IDLE).collect();
                 busy.sort_by(f64::total_cmp);
                 let median = busy.get(busy.len() / 2).copied().filter(|_| busy.len() >= BUSY_MIN).unwrap_or(0.0);
-                for (host, rate) in hosts {
-                    let is_slow = median >= SLOW && rate > IDLE && rate < SLOW;
-                    self.moment((building, room, host), at, grid.step, is_slow.then_some((rate, median)));
+                for (host, rate) in hosts.into_iter().filter(|(_, rate)| median >= SLOW && *rate > IDLE) {
+                    let key = (building.to_owned(), room.to_owned(), host.to_owned());
+                    self.0.entry(key).or_default().moment(host, at, grid.step, rate, median);
                 }
             }
         }
     }
 
-    fn moment(&mut self, (building, room, host): (&str, &str, &str), at: Seconds, step: Seconds, slow: Option<(f64, f64)>) {
-        let key = (building.to_owned(), room.to_owned(), host.to_owned());
-        let Some((rate, others)) = slow else {
-            self.runs.remove(&key);
+    fn slow(self) -> Vec<Slow> {
+        let is_slow = |watched: &Watched| 2 * watched.moments.count_ones() > watched.compared;
+        self.0.into_values().filter(is_slow).filter_map(|watched| watched.slow).collect()
+    }
+}
+
+impl Watched {
+    /// A moment in which its room receives much and it receives something.
+    fn moment(&mut self, host: &str, at: Seconds, step: Seconds, rate: f64, others: f64) {
+        let is_slow = rate < SLOW && rate < others / 2.0;
+        self.moments = self.moments << 1 | u64::from(is_slow);
+        self.compared = (self.compared + 1).min(COMPARED_MAX);
+        if !is_slow {
+            self.run = Run::default();
             return;
-        };
-        let run = self.runs.entry(key).or_default();
+        }
+        let run = &mut self.run;
         if run.count == 0 || at > run.last + step {
             *run = Run { since: at, ..Run::default() };
         }
@@ -296,13 +316,8 @@ impl Watch {
         run.others += others;
         if at - run.since >= SLOW_SECONDS {
             let mean = |sum: f64| (sum / f64::from(run.count)) as u64;
-            let slow = Slow { host: host.to_owned(), rate: mean(run.rate), others: mean(run.others), since: run.since };
-            self.slow.insert(host.to_owned(), slow);
+            self.slow = Some(Slow { host: host.to_owned(), rate: mean(run.rate), others: mean(run.others), since: run.since });
         }
-    }
-
-    fn slow(self) -> Vec<Slow> {
-        self.slow.into_values().collect()
     }
 }
 
@@ -326,6 +341,12 @@ mod tests {
             series("1", "slow", &[1e6, 1e6, 1e6]),
             series("1", "done", &[9e6, 1e3, 1e3]),
             series("1", "for-a-moment", &[9e6, 1e6, 9e6]),
+            series("3", "reads-something", &[1e6, 1e6, 1e6, 9e6, 9e6, 9e6]),
+            series("3", "a", &[9e6; 6]),
+            series("3", "b", &[9e6; 6]),
+            series("4", "nearly-as-quick", &[1.9e6; 6]),
+            series("4", "a", &[2.1e6; 6]),
+            series("4", "b", &[2.1e6; 6]),
             series("2", "slow-as-its-room", &[1e6, 1e6, 1e6]),
             series("2", "its-room", &[1e6, 1e6, 1e6]),
         ];
