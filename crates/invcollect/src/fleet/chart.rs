@@ -60,19 +60,20 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
     let mut legend = String::new();
     for (index, line) in order.iter().enumerate().rev() {
         let colour = if index < COLOURS { format!("c{index}") } else { "other".to_owned() };
+        // Whole units, each from the one before: some hundred lines of some hundred values are most of the page.
         let mut path = String::new();
-        let mut drawn = false;
+        let mut before: Option<(i64, i64)> = None;
         for (at, value) in at.iter().zip(&line.bytes_per_second) {
             let Some(value) = value else {
-                drawn = false;
+                before = None;
                 continue;
             };
-            let command = if drawn { 'L' } else { 'M' };
-            let _ = write!(path, "{command}{:.1} {:.1}", x(*at), y(*value as f64));
-            if !drawn {
-                path.push_str("h0"); // one value alone is a dot
-            }
-            drawn = true;
+            let (x, y) = (x(*at).round() as i64, y(*value as f64).round() as i64);
+            let _ = match before {
+                Some((last_x, last_y)) => write!(path, "l{} {}", x - last_x, y - last_y),
+                None => write!(path, "M{x} {y}h0"), // one value alone is a dot
+            };
+            before = Some((x, y));
         }
         let _ = write!(svg, "<path class=\"line {colour}\" d=\"{path}\"/>");
     }
@@ -89,10 +90,11 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
     svg + "</svg><figcaption>" + &legend + "</figcaption></figure>"
 }
 
-/// The last label is enough, an interface apart, which says little without its host.
-pub fn name(labels: &[String]) -> String {
+/// The last label is enough, but of a room and an interface, which are the same in other buildings and machines.
+fn name(labels: &[String]) -> String {
     match labels {
         [.., host, interface] if labels.len() == 5 => format!("{host} {interface}"),
+        [_, building, room] if !room.is_empty() => format!("{building}, room {room}"),
         [.., last] if !last.is_empty() => last.clone(),
         _ => "not known".into(),
     }
@@ -105,6 +107,7 @@ pub fn week(room: &Room) -> String {
     let (width, height) = (30.0 + 24.0 * CELL.0, 7.0 * CELL.1 + 18.0);
     let mut svg =
         format!("<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"machines in use, by hour of the week\">");
+    let (mut cells, mut used) = (String::new(), String::new());
     for (day, (name, hours)) in DAYS.iter().zip(&room.in_use_by_hour).enumerate() {
         let top = day as f64 * CELL.1;
         let _ = write!(svg, "<text x=\"0\" y=\"{:.1}\">{name}</text>", top + 11.0);
@@ -113,17 +116,18 @@ pub fn week(room: &Room) -> String {
             // What is used at all can be told from what is not.
             let opacity = if *in_use > 0.0 { 0.12 + 0.88 * share } else { 0.0 };
             let left = 30.0 + hour as f64 * CELL.0;
-            let _ = write!(svg, "<rect class=\"cell\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"11\" height=\"13\" rx=\"2\"/>");
+            let _ = write!(cells, "M{left} {top}h11v13h-11z");
             if opacity > 0.0 {
                 let _ = write!(
-                    svg,
-                    "<rect class=\"used\" x=\"{left:.1}\" y=\"{top:.1}\" width=\"11\" height=\"13\" rx=\"2\" opacity=\"{opacity:.2}\">\
-                     <title>{name} {hour}:00: {in_use:.1} of {}</title></rect>",
+                    used,
+                    "<rect x=\"{left}\" y=\"{top}\" width=\"11\" height=\"13\" opacity=\"{opacity:.2}\"><title>{name} {hour}:00: {in_use:.1} of \
+                     {}</title></rect>",
                     room.machines
                 );
             }
         }
     }
+    let _ = write!(svg, "<path class=\"cell\" d=\"{cells}\"/><g class=\"used\">{used}</g>");
     for hour in [0, 6, 12, 18] {
         let _ = write!(svg, "<text x=\"{:.1}\" y=\"{:.1}\">{hour}:00</text>", 30.0 + f64::from(hour) * CELL.0, height - 4.0);
     }
@@ -169,6 +173,17 @@ fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, S
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_line_is_called_what_no_other_is() {
+        let name = |labels: &[&str]| name(&labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>());
+        assert_eq!(
+            [&["north"][..], &["north", "AT9"], &["north", "AT9", "101"], &["north", "AT9", "101", "pc1"], &["", "", ""]]
+                .map(name),
+            ["north", "AT9", "AT9, room 101", "pc1", "not known"]
+        );
+        assert_eq!(name(&["north", "AT9", "101", "pc1", "eth0"]), "pc1 eth0");
+    }
 
     #[test]
     fn time_is_that_on_the_wall() {

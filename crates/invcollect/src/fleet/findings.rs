@@ -52,6 +52,31 @@ impl What {
         }
     }
 
+    /// For people, of one or more.
+    pub fn words(self) -> &'static str {
+        match self {
+            What::CaseOpened => "case opened",
+            What::HardwareChanged => "hardware changed",
+            What::NotWoken => "not woken",
+            What::Silent => "silent",
+            What::MemoryMissing => "memory missing",
+            What::DiskFaulty => "disk faulty",
+            What::SlowLink => "slow link",
+            What::SlowReceive => "slow to receive",
+            What::WirelessOnly => "on wireless only",
+            What::WeakBattery => "weak battery",
+            What::UnfitDevices => "unfit devices",
+            What::Duplicate => "duplicate",
+            What::RejectedReports => "reports not believed",
+            What::ClockSkewed => "clock wrong",
+            What::GuestFailed => "guest failed",
+            What::FilesystemBad => "file system bad",
+            What::Behind => "behind",
+            What::Accept => "to accept",
+            What::Unlisted => "not in hosts.ini",
+        }
+    }
+
     fn advice(self) -> &'static str {
         match self {
             What::CaseOpened => {
@@ -121,7 +146,10 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         add(What::ClockSkewed, format!("its clock is {by} {way}"), &["its time service", "a weak battery on the board"]);
     }
     for (reason, (reports, _)) in known.rejected.iter().filter(|(reason, _)| **reason != Reason::UnsignedText) {
-        add(What::RejectedReports, format!("{reports} reports are not believed: {}", reason.words()), &[]);
+        let many = if *reports == 1 { "report is" } else { "reports are" };
+        let likely: &[&str] =
+            if *reason == Reason::Unreadable { &["a disk of the collector that fails", "files of others"] } else { &[] };
+        add(What::RejectedReports, format!("{reports} {many} not believed: {}", reason.words()), likely);
     }
     let mut add_all =
         |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));

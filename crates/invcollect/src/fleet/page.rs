@@ -4,16 +4,18 @@
 
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Write};
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
 
 use super::chart;
 use super::findings::span;
 use super::time;
-use crate::report::fleet::{Finding, Fleet};
+use crate::report::fleet::{Finding, Fleet, What};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -34,8 +36,10 @@ impl Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
-            // Controls, and what turns the direction of writing round: a name is not to look like another.
-            c if c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+            // Controls, what has no width, and what turns the direction of writing round: a name is not to look like another.
+            c if c.is_control()
+                || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') =>
+            {
                 f.write_char('\u{fffd}')
             }
             c => f.write_char(c),
@@ -45,25 +49,52 @@ impl Display for Escaped<'_> {
 
 /// The whole page.
 pub fn page(fleet: &Fleet, zone: &TimeZone) -> String {
-    let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>The labs</title><style>{STYLE}</style></head>\n<body><main>\n"
-    );
-    page += &head(fleet, zone);
-    page += &to_do("To visit", "Somebody has to go there.", &fleet.visit);
-    page += &to_do("From a desk", "This can be done without going there.", &fleet.remote);
-    page.extend([
+    // Its own style and nothing else; where somebody found a way to write markup, it would load, run, send and restyle nothing.
+    let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let sections: Vec<Section> = [
+        Some(to_do("visit", "To visit", "Somebody has to go there.", &fleet.visit)),
+        Some(to_do("desk", "From a desk", "This can be done without going there.", &fleet.remote)),
         tables::rooms(fleet),
         tables::hours_of_the_week(fleet),
         traffic(fleet, zone),
-        tables::events(fleet, zone),
+        Some(tables::events(fleet, zone)),
         tables::versions(fleet),
-        tables::machines(fleet),
+        Some(tables::machines(fleet)),
         tables::software(fleet),
-        tables::doubts(fleet),
-    ]);
+        Some(tables::doubts(fleet)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut page = format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; \
+         form-action 'none'\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>The labs: what there is to do</title><style>{STYLE}</style></head>\n\
+         <body><main>\n"
+    );
+    page += &head(fleet, zone);
+    page += "<nav><ul>";
+    for section in &sections {
+        let _ = write!(page, "<li><a href=\"#{}\">{}</a></li>", section.id, text(&section.title));
+    }
+    page += "</ul></nav>\n";
+    for Section { id, title, html } in sections {
+        let _ = writeln!(
+            page,
+            "<section id=\"{id}\" aria-labelledby=\"{id}-title\"><h2 id=\"{id}-title\">{}</h2>{html}</section>",
+            text(&title)
+        );
+    }
     page + "</main></body></html>\n"
+}
+
+/// A part of the page, to which its contents lead.
+struct Section {
+    id: &'static str,
+    title: String,
+    /// What stands below the title.
+    html: String,
 }
 
 fn head(fleet: &Fleet, zone: &TimeZone) -> String {
@@ -78,7 +109,7 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
         let _ = write!(head, "<li class=\"{class}\"><b>{}</b>{}</li>", text(&value), text(what));
     };
     let to_do = |findings: &[Finding]| {
-        findings.iter().map(|finding| (&finding.room, &finding.host)).collect::<std::collections::BTreeSet<_>>().len()
+        findings.iter().map(|finding| (&finding.building, &finding.room, &finding.host)).collect::<BTreeSet<_>>().len()
     };
     let visit = to_do(&fleet.visit);
     tile(visit.to_string(), "machines to visit", if visit == 0 { "good" } else { "bad" });
@@ -102,55 +133,64 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
     head + "</ul>\n"
 }
 
-/// The findings by room; machines of a room that have the same are one line.
-fn to_do(title: &str, lead: &str, findings: &[Finding]) -> String {
+/// The findings by room, in each the most urgent first. What is to be done stands once for all machines of a room that need it.
+fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) -> Section {
+    let section = |html| Section { id, title: title.to_owned(), html };
     if findings.is_empty() {
-        return format!("<section><h2>{title}</h2><p>Nothing.</p></section>\n");
+        return section("<p>Nothing.</p>".to_owned());
     }
-    type Row<'a> = (Vec<&'a str>, &'a Finding);
-    let mut rooms: BTreeMap<(&str, &str), Vec<Row>> = BTreeMap::new();
+    // By what is to be done: what was seen, and at which machines.
+    type Task<'a> = (&'a Finding, BTreeMap<&'a str, Vec<&'a str>>);
+    type Tasks<'a> = BTreeMap<(What, &'a [String]), Task<'a>>;
+    let mut rooms: BTreeMap<(&str, &str), Tasks> = BTreeMap::new();
+    let mut counts: BTreeMap<What, u64> = BTreeMap::new();
     for finding in findings {
-        let rows = rooms.entry((&finding.building, &finding.room)).or_default();
-        match rows
-            .iter_mut()
-            .find(|(_, row)| (row.what, &row.seen, &row.likely) == (finding.what, &finding.seen, &finding.likely))
-        {
-            Some((hosts, _)) => hosts.push(&finding.host),
-            None => rows.push((vec![&finding.host], finding)),
-        }
+        *counts.entry(finding.what).or_default() += 1;
+        let tasks = rooms.entry((&finding.building, &finding.room)).or_default();
+        let (_, seen) = tasks.entry((finding.what, &finding.likely)).or_insert_with(|| (finding, BTreeMap::new()));
+        seen.entry(&finding.seen).or_default().push(&finding.host);
     }
+    let counts: Vec<String> = counts.into_iter().map(|(what, count)| format!("<b>{count}</b> {}", what.words())).collect();
     let mut html = format!(
-        "<section><h2>{title}</h2><p>{lead}</p><table class=\"todo\"><thead><tr><th>machine</th><th>seen</th><th>may come from</th>\
-         <th>what to do</th></tr></thead>\n"
+        "<p>{lead} {}.</p><table class=\"todo\"><thead><tr><th>machine</th><th>seen</th><th>may come from</th><th>what to do</th></tr>\
+         </thead>\n",
+        counts.join(", ")
     );
-    for ((building, room), rows) in rooms {
-        let machines = rows.iter().flat_map(|(hosts, _)| hosts).collect::<std::collections::BTreeSet<_>>().len();
-        let plural = if machines == 1 { "" } else { "s" };
+    for ((building, room), tasks) in rooms {
+        let hosts: BTreeSet<_> = tasks.values().flat_map(|(_, seen)| seen.values().flatten()).collect();
+        let plural = if hosts.len() == 1 { "" } else { "s" };
         let _ = writeln!(
             html,
-            "<tbody><tr class=\"place\"><th colspan=\"4\">{} <small>{machines} machine{plural}</small></th></tr>",
-            place(building, room)
+            "<tbody><tr class=\"place\"><th colspan=\"4\" scope=\"rowgroup\">{} <small>{} machine{plural}</small></th></tr>",
+            place(building, room),
+            hosts.len()
         );
-        for (hosts, finding) in rows {
-            let hosts: Vec<String> = hosts.iter().map(|host| text(host).to_string()).collect();
-            let _ = writeln!(
-                html,
-                "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
-                hosts.join(", "),
-                text(&finding.seen),
-                text(&finding.likely.join("; ")),
-                text(finding.advice)
-            );
+        for (finding, seen) in tasks.into_values() {
+            let rows = seen.len();
+            for (index, (seen, hosts)) in seen.into_iter().enumerate() {
+                let hosts: Vec<String> = hosts.iter().map(|host| format!("<span>{}</span>", text(host))).collect();
+                let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td>", hosts.join(", "), text(seen));
+                if index == 0 {
+                    let _ = write!(
+                        html,
+                        "<td rowspan=\"{rows}\">{}</td><td rowspan=\"{rows}\">{}</td>",
+                        text(&finding.likely.join("; ")),
+                        text(finding.advice)
+                    );
+                }
+                html += "</tr>\n";
+            }
         }
         html += "</tbody>\n";
     }
-    html + "</table></section>\n"
+    section(html + "</table>")
 }
 
-fn traffic(fleet: &Fleet, zone: &TimeZone) -> String {
-    let Some(traffic) = &fleet.traffic else { return String::new() };
+fn traffic(fleet: &Fleet, zone: &TimeZone) -> Option<Section> {
+    let traffic = fleet.traffic.as_ref()?;
+    let section = |html| Some(Section { id: "received", title: format!("Received bytes a second, by {}", traffic.by), html });
     if traffic.lines.is_empty() {
-        return "<section><h2>Received bytes</h2><p>Prometheus has none of this period.</p></section>\n".into();
+        return section("<p>Prometheus has none of this period.</p>".into());
     }
     let mut rows = String::new();
     let mut lines: Vec<_> = traffic.lines.iter().collect();
@@ -159,21 +199,21 @@ fn traffic(fleet: &Fleet, zone: &TimeZone) -> String {
         let (last, places) = line.labels.split_last().map_or(("", &[][..]), |(last, places)| (last.as_str(), places));
         let _ = writeln!(
             rows,
-            "<tr><th>{}</th><td>{}</td><td class=\"number\">{}/s</td><td class=\"number\">{}/s</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td class=\"number\">{}/s</td><td class=\"number\">{}/s</td></tr>",
             text(last),
             text(&places.join(", ")),
             bytes(line.mean_bytes_per_second),
             bytes(line.peak_bytes_per_second)
         );
     }
-    format!(
-        "<section><h2>Received bytes a second, by {by}</h2><p>The mean of five minutes each; a value every {} is drawn.</p>{}\
+    section(format!(
+        "<p>The mean of five minutes each; a value every {} is drawn.</p>{}\
          <details><summary>The lines in figures</summary><table><thead><tr><th>{by}</th><th>where</th><th class=\"number\">mean</th>\
-         <th class=\"number\">most</th></tr></thead><tbody>\n{rows}</tbody></table></details></section>\n",
+         <th class=\"number\">most</th></tr></thead><tbody>\n{rows}</tbody></table></details>",
         span(traffic.step_seconds),
         chart::traffic(traffic, zone),
         by = text(&traffic.by)
-    )
+    ))
 }
 
 /// A room, with its building.
@@ -227,6 +267,6 @@ mod tests {
 
     #[test]
     fn a_text_is_no_markup() {
-        assert_eq!(text("<script>\"&'\0\u{202e}").to_string(), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}\u{fffd}");
+        assert_eq!(text("<script>\"&'\0\u{202e}\u{200b}").to_string(), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}\u{fffd}\u{fffd}");
     }
 }

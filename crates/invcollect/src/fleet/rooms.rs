@@ -15,7 +15,8 @@ const WEEK_HOURS: usize = 7 * 24;
 const QUIET_HOURS_MIN: usize = 2;
 /// One guest that somebody forgot does not make a room busy: an hour is quiet while less than this share of its machines is in use.
 const QUIET_SHARE: f64 = 0.02;
-const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+/// As they are written in [`Quiet`].
+pub const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
 
 /// The hours of a period: which hour of the week each is.
 #[derive(Debug)]

@@ -158,6 +158,7 @@ impl Source {
         for item in items.get(first..).unwrap_or_default() {
             heard.take(self, item, &mut bytes, &mut last, true);
         }
+        let is_of_period = last.is_some();
         // How a machine was that is silent since.
         for item in items.get(..first).unwrap_or_default().iter().rev().take(OLDER_MAX) {
             if last.is_some() {
@@ -169,7 +170,11 @@ impl Source {
             heard.signed = !is_text;
             match snapshot(&payload, is_text) {
                 Some(newest) => heard.newest = newest,
-                None => heard.reject(Reason::NotUnderstood, heard.last.unwrap_or_default()),
+                None if is_of_period => {
+                    heard.sum.reports -= 1; // it was taken for good till now
+                    heard.reject(Reason::NotUnderstood, heard.last.unwrap_or_default());
+                }
+                None => {}
             }
         }
         heard

@@ -2,19 +2,30 @@
 
 use std::fs;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::fleet;
-use crate::store::{HOUR, MONDAY, Store};
+use crate::store::{DAY, HOUR, MONDAY, Store};
 
-/// Nothing that is loaded or run, and every element closed.
+/// Nothing that is loaded or run, every element closed, and every link leads somewhere.
 pub fn assert_one_page(page: &str) {
-    for forbidden in ["<script", "http://", "https://", "src=", "url(", "@import", "javascript:", "<iframe", "onload"] {
+    for forbidden in ["<script", "http://", "https://", "src=", "url(", "@import", "javascript:", "<iframe", "onload", " style="]
+    {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
     for element in ["table", "tbody", "thead", "tr", "section", "details", "figure", "main", "svg", "ul"] {
         let opened = page.matches(&format!("<{element} ")).count() + page.matches(&format!("<{element}>")).count();
         assert_eq!(opened, page.matches(&format!("</{element}>")).count(), "{element}");
+    }
+    let between = |start: &str, end: &str| page.split(start).nth(1).unwrap().split(end).next().unwrap();
+    let digest = BASE64_STANDARD.encode(Sha256::digest(between("<style>", "</style>")));
+    let policy = between("http-equiv=\"Content-Security-Policy\" content=\"", "\"");
+    assert_eq!(policy, format!("default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"));
+    for link in page.split(" href=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        let id = link.strip_prefix('#').unwrap_or_else(|| panic!("{link} leads away"));
+        assert_eq!(page.matches(&format!(" id=\"{id}\"")).count(), 1, "{id}");
     }
 }
 
@@ -39,4 +50,28 @@ fn no_text_of_a_machine_is_markup() {
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;&quot; onload=&quot;x&#39; &amp; \u{fffd}\u{fffd}"));
     assert_one_page(&page.replace("https://evil.example/", "").replace("onload=&quot;", "").replace("&lt;script", ""));
+}
+
+#[test]
+fn what_is_to_be_done_stands_once_for_a_room() {
+    let mut store = Store::new();
+    for (name, gib) in [("a", 4u64), ("b", 4), ("c", 2)] {
+        let mut machine = store.machine("at1", "101", name);
+        machine.on(MONDAY + 6 * DAY, MONDAY + 6 * DAY + HOUR, |host| host["memory"]["installed_bytes"] = (gib << 30).into());
+    }
+    let page = store.path().join("page.html");
+    fleet(&store, &["--html", page.to_str().unwrap()]);
+    let page = fs::read_to_string(page).unwrap();
+    let of_factory = "of memory, and it left the factory with 8 GiB";
+    assert!(page.contains("Somebody has to go there. <b>3</b> memory missing.</p>"), "{page}");
+    assert!(
+        page.contains(&format!("<tr><th scope=\"row\"><span>c</span></th><td>2 GiB {of_factory}</td><td rowspan=\"2\">")),
+        "{page}"
+    );
+    assert!(
+        page.contains(&format!("<tr><th scope=\"row\"><span>a</span>, <span>b</span></th><td>4 GiB {of_factory}</td></tr>")),
+        "{page}"
+    );
+    assert_eq!(page.matches("Look into the slots").count(), 1);
+    assert_one_page(&page);
 }

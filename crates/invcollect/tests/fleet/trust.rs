@@ -190,3 +190,22 @@ fn what_is_not_understood_leaves_the_rest() {
     let machine = of_host(&fleet, "newer");
     assert_eq!((&machine["serial"], machine.get("memory_bytes"), &fleet["rejected"]), (&json!("TAG0001"), None, &json!([])));
 }
+
+#[test]
+fn how_deep_a_report_is_is_bounded() {
+    let mut store = Store::new();
+    let mut hostile = store.machine("at1", "101", "deep");
+    let mut honest = store.machine("at1", "101", "honest");
+    honest.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
+    let at = MONDAY + 9 * HOUR;
+    let deep = format!("{}{}", "[".repeat(200_000), "]".repeat(200_000));
+    let payload = format!("{{\"host\":{{\"schema\":1,\"collected_at\":\"{}\",\"disks\":{deep}}}}}", time(at));
+    hostile.send(Kind::Snapshot, payload.as_bytes(), at, at);
+    hostile.send(Kind::Snapshot, deep.as_bytes(), at, at);
+    let fleet = fleet(&store, &[]);
+    assert_eq!(
+        (&fleet["rejected"][0]["reason"], &fleet["rejected"][0]["reports"], &fleet["read"]["reports"]),
+        (&json!("not_understood"), &json!(2), &json!(5))
+    );
+    assert_eq!(of_host(&fleet, "honest")["reports"], 5);
+}

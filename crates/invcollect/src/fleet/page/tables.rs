@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use jiff::tz::TimeZone;
 
-use super::{bytes, clock, hours, place, text};
+use super::{Section, bytes, clock, hours, place, text};
 use crate::fleet::chart;
 use crate::fleet::findings::span;
+use crate::fleet::rooms::DAYS;
 use crate::fleet::time;
 use crate::report::fleet::{DuplicateKind, Fleet, Machine, Quiet, Room};
 
@@ -18,9 +19,9 @@ const EVENTS: usize = 60;
 const EVENTS_OF_ONE: usize = 10;
 
 /// How the rooms are used.
-pub fn rooms(fleet: &Fleet) -> String {
+pub fn rooms(fleet: &Fleet) -> Option<Section> {
     if fleet.rooms.is_empty() {
-        return String::new();
+        return None;
     }
     let most = fleet.rooms.iter().map(|room| room.on_seconds).max().unwrap_or(0).max(1);
     let mut rooms: Vec<&Room> = fleet.rooms.iter().collect();
@@ -33,7 +34,7 @@ pub fn rooms(fleet: &Fleet) -> String {
         let grown = if room.disk_grown_bytes < 0 { '−' } else { '+' };
         let _ = writeln!(
             rows,
-            "<tr><th>{}</th><td class=\"number{short}\">{} of {}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
+            "<tr><th scope=\"row\">{}</th><td class=\"number{short}\">{} of {}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
              <td><svg class=\"bar\" viewBox=\"0 0 160 16\" role=\"img\" aria-label=\"hours on, and in use\">\
              <rect class=\"on\" width=\"{:.1}\" height=\"16\" rx=\"3\"/><rect class=\"used\" y=\"4\" width=\"{:.1}\" height=\"8\" rx=\"2\"/></svg></td>\
              <td class=\"number\">{}</td><td class=\"number\">{} of {} <small>{grown}{}</small></td></tr>",
@@ -50,18 +51,19 @@ pub fn rooms(fleet: &Fleet) -> String {
             bytes(room.disk_grown_bytes.unsigned_abs()),
         );
     }
-    format!(
-        "<section><h2>Rooms, the most used first</h2><table><thead><tr><th>room</th><th class=\"number\">machines heard of</th>\
+    let html = format!(
+        "<table><thead><tr><th>room</th><th class=\"number\">machines heard of</th>\
          <th class=\"number\">on</th><th class=\"number\">in use</th><th>on, and in use of it</th><th class=\"number\">in use, each</th>\
-         <th class=\"number\">disks in use</th></tr></thead><tbody>\n{rows}</tbody></table></section>\n"
-    )
+         <th class=\"number\">disks in use</th></tr></thead><tbody>\n{rows}</tbody></table>"
+    );
+    Some(Section { id: "rooms", title: "Rooms, the most used first".into(), html })
 }
 
 /// When the rooms are used, and when not.
-pub fn hours_of_the_week(fleet: &Fleet) -> String {
+pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
     let length = |since, until| Some(time::parse(until)? - time::parse(since)?);
     if length(&fleet.since, &fleet.until).is_none_or(|seconds| seconds < WEEK) {
-        return String::new();
+        return None;
     }
     let mut figures = String::new();
     for room in fleet.rooms.iter().filter(|room| room.heard > 0) {
@@ -76,27 +78,35 @@ pub fn hours_of_the_week(fleet: &Fleet) -> String {
             text(&quiet)
         );
     }
-    if figures.is_empty() {
-        return String::new();
-    }
-    format!(
-        "<section><h2>When they are used</h2><p>The darker, the more of a room's machines were in use in that hour of the week. In a \
-         quiet window next to nobody is disturbed.</p><div class=\"weeks\">{figures}</div></section>\n"
-    )
+    let html = format!(
+        "<p>The darker, the more of a room's machines were in use in that hour of the week. In a quiet window next to nobody is \
+         disturbed.</p><div class=\"weeks\">{figures}</div>"
+    );
+    (!figures.is_empty()).then(|| Section { id: "hours", title: "When they are used".into(), html })
 }
 
-/// `Mo–Th 19:00 to 8:00 (13 h)`
+/// `Mo Tu We Th 19:00 to 8:00 (13 h)`, `Fr 19:00 to Mo 8:00 (61 h)`
 fn window(quiet: &Quiet) -> String {
     let short = |day: &&str| day.get(..2).map(|day| day[..1].to_uppercase() + &day[1..]).unwrap_or_default();
     if quiet.hours >= 168 {
         return "all the time".into();
     }
     let days: Vec<String> = quiet.days.iter().map(short).collect();
-    format!("{} {}:00 to {}:00 ({} h)", days.join(" "), quiet.from_hour, quiet.to_hour, quiet.hours)
+    // Where it ends on another day than the next.
+    let end = match &quiet.days[..] {
+        [day] if quiet.hours >= 24 => {
+            let start = DAYS.iter().position(|name| name == day).unwrap_or(0) as u64 * 24 + u64::from(quiet.from_hour);
+            let end = (start + quiet.hours) / 24 % 7;
+            DAYS.get(end as usize).map(|day| short(day) + " ").unwrap_or_default()
+        }
+        _ => String::new(),
+    };
+    format!("{} {}:00 to {end}{}:00 ({} h)", days.join(" "), quiet.from_hour, quiet.to_hour, quiet.hours)
 }
 
 /// What changed.
-pub fn events(fleet: &Fleet, zone: &TimeZone) -> String {
+pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
+    let section = |html| Section { id: "changes", title: "What changed".into(), html };
     let mut rows = String::new();
     let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     let shown = fleet.events.iter().filter(|event| {
@@ -108,7 +118,7 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> String {
     for event in &shown {
         let _ = writeln!(
             rows,
-            "<tr><td class=\"time\">{}</td><th>{}</th><td>{}</td><td>{}</td></tr>",
+            "<tr><td class=\"time\">{}</td><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>",
             clock(&event.at, zone),
             text(&event.host),
             place(&event.building, &event.room),
@@ -116,18 +126,18 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> String {
         );
     }
     if rows.is_empty() {
-        return "<section><h2>What changed</h2><p>Nothing.</p></section>\n".into();
+        return section("<p>Nothing.</p>".into());
     }
     let left_out = ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
     let more = if left_out > 0 { format!("<p>And {left_out} more.</p>") } else { String::new() };
-    format!(
-        "<section><h2>What changed</h2><table><thead><tr><th>when</th><th>machine</th><th>where</th><th>what</th></tr></thead><tbody>\n\
-         {rows}</tbody></table>{more}</section>\n"
-    )
+    section(format!(
+        "<table class=\"events\"><thead><tr><th>when</th><th>machine</th><th>where</th><th>what</th></tr></thead><tbody>\n\
+         {rows}</tbody></table>{more}"
+    ))
 }
 
 /// Who is behind.
-pub fn versions(fleet: &Fleet) -> String {
+pub fn versions(fleet: &Fleet) -> Option<Section> {
     let mut rows = String::new();
     for version in &fleet.versions {
         let mut behind: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
@@ -145,7 +155,7 @@ pub fn versions(fleet: &Fleet) -> String {
         };
         let _ = writeln!(
             rows,
-            "<tr><th>{what}</th><td class=\"number\">{}{}</td><td class=\"number\">{} of {}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\">{what}</th><td class=\"number\">{}{}</td><td class=\"number\">{} of {}</td><td>{}</td></tr>",
             version.newest,
             if version.given { "" } else { " <small>as others have</small>" },
             version.current,
@@ -153,23 +163,21 @@ pub fn versions(fleet: &Fleet) -> String {
             behind.concat()
         );
     }
-    if rows.is_empty() {
-        return String::new();
-    }
-    format!(
-        "<section><h2>Images and bases</h2><table><thead><tr><th>what</th><th class=\"number\">version</th><th class=\"number\">machines that \
-         have it</th><th>machines that are behind</th></tr></thead><tbody>\n{rows}</tbody></table></section>\n"
-    )
+    let html = format!(
+        "<table><thead><tr><th>what</th><th class=\"number\">version</th><th class=\"number\">machines that have it</th>\
+         <th>machines that are behind</th></tr></thead><tbody>\n{rows}</tbody></table>"
+    );
+    (!rows.is_empty()).then(|| Section { id: "versions", title: "Images and bases".into(), html })
 }
 
 /// Every machine, a room at a time.
-pub fn machines(fleet: &Fleet) -> String {
+pub fn machines(fleet: &Fleet) -> Section {
     let mut rooms: BTreeMap<(&str, &str), Vec<&Machine>> = BTreeMap::new();
     for machine in &fleet.machines {
         rooms.entry((&machine.building, &machine.room)).or_default().push(machine);
     }
     let one_room = rooms.len() == 1;
-    let mut html = String::from("<section><h2>Machines</h2>");
+    let mut html = String::new();
     for ((building, room), machines) in rooms {
         let _ = writeln!(
             html,
@@ -183,7 +191,7 @@ pub fn machines(fleet: &Fleet) -> String {
         machines.iter().for_each(|machine| html += &one(machine));
         html += "</tbody></table></details>\n";
     }
-    html + "</section>\n"
+    Section { id: "machines", title: "Machines".into(), html }
 }
 
 fn one(machine: &Machine) -> String {
@@ -202,7 +210,7 @@ fn one(machine: &Machine) -> String {
     has.extend(machine.bases.iter().map(|(name, generation)| format!("{} {generation}", text(name))));
     let serial = machine.serial.as_ref().map_or_else(String::new, |serial| format!(" <small>{}</small>", text(serial)));
     format!(
-        "<tr{}><th>{}{}</th><td>{heard}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}{serial}</td>\
+        "<tr{}><th scope=\"row\">{}{}</th><td>{heard}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}{serial}</td>\
          <td class=\"number\">{memory}</td><td class=\"number\">{disks}</td><td class=\"number\">{link}</td><td>{}</td></tr>\n",
         if machine.reports == 0 { " class=\"short\"" } else { "" },
         text(&machine.name),
@@ -215,9 +223,9 @@ fn one(machine: &Machine) -> String {
 }
 
 /// Which labs have which program.
-pub fn software(fleet: &Fleet) -> String {
+pub fn software(fleet: &Fleet) -> Option<Section> {
     if fleet.software.is_empty() {
-        return String::new();
+        return None;
     }
     let mut rows = String::new();
     for software in &fleet.software {
@@ -228,7 +236,7 @@ pub fn software(fleet: &Fleet) -> String {
             .collect();
         let _ = writeln!(
             rows,
-            "<tr><th>{}</th><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
             text(&software.name),
             text(&software.version),
             text(&software.base),
@@ -236,14 +244,15 @@ pub fn software(fleet: &Fleet) -> String {
             rooms.join(" · ")
         );
     }
-    format!(
-        "<section><h2>Which software is where</h2><table class=\"software\"><thead><tr><th>program</th><th>version</th><th>base</th>\
-         <th class=\"number\">machines</th><th>rooms</th></tr></thead><tbody>\n{rows}</tbody></table></section>\n"
-    )
+    let html = format!(
+        "<table class=\"software\"><thead><tr><th>program</th><th>version</th><th>base</th>\
+         <th class=\"number\">machines</th><th>rooms</th></tr></thead><tbody>\n{rows}</tbody></table>"
+    );
+    Some(Section { id: "software", title: "Which software is where".into(), html })
 }
 
 /// What was not believed, and what is not known.
-pub fn doubts(fleet: &Fleet) -> String {
+pub fn doubts(fleet: &Fleet) -> Section {
     let mut items: Vec<String> = Vec::new();
     for duplicate in &fleet.duplicates {
         let what = match duplicate.kind {
@@ -276,8 +285,9 @@ pub fn doubts(fleet: &Fleet) -> String {
     }
     items.extend(fleet.missing.iter().map(|missing| text(&missing.reason).to_string()));
     let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
-    format!(
-        "<section><h2>How sure this is</h2><p>{} reports were read and believed, {} were not.</p><ul>{items}</ul></section>\n",
+    let html = format!(
+        "<p>{} reports were read and believed, {} were not.</p><ul>{items}</ul>",
         fleet.read.reports, fleet.read.rejected_reports
-    )
+    );
+    Section { id: "doubts", title: "How sure this is".into(), html }
 }
