@@ -30,7 +30,7 @@ pub fn traffic(traffic: &Traffic, zone: &TimeZone) -> String {
     let x = |at: Seconds| LEFT + (at - first) as f64 / span as f64 * (WIDTH - LEFT - RIGHT);
     let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
     let mut svg = format!(
-        "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"received bytes a second, by {}\">",
+        "<figure><svg class=\"lines\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"received bytes a second, by {}\">",
         text(&traffic.by)
     );
     for tick in ticks {

@@ -112,14 +112,12 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
         findings.iter().map(|finding| (&finding.building, &finding.room, &finding.host)).collect::<BTreeSet<_>>().len()
     };
     let visit = to_do(&fleet.visit);
-    tile(visit.to_string(), "machines to visit", if visit == 0 { "good" } else { "bad" });
-    tile(to_do(&fleet.remote).to_string(), "machines to look after from a desk", "");
     let heard = fleet.machines.iter().filter(|machine| machine.reports > 0).count();
-    tile(
-        format!("{heard} of {}", fleet.machines.len()),
-        "machines were heard of",
-        if heard == fleet.machines.len() { "good" } else { "" },
-    );
+    // That nothing is to be done is known of those that were heard of.
+    let good = |is_good: bool| if is_good && heard > 0 { "good" } else { "" };
+    tile(visit.to_string(), "machines to visit", if visit == 0 { good(true) } else { "bad" });
+    tile(to_do(&fleet.remote).to_string(), "machines to look after from a desk", "");
+    tile(format!("{heard} of {}", fleet.machines.len()), "machines were heard of", good(heard == fleet.machines.len()));
     let sum = |of: fn(&crate::report::fleet::Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);
     let (on, used) = (sum(|room| room.on_seconds), sum(|room| room.use_seconds));
     tile(hours(on), "they were on, together", "");
