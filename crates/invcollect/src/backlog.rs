@@ -18,7 +18,7 @@ pub struct Backlog {
     pub reports: u64,
     /// When the oldest of them was written.
     pub oldest: Option<SystemTime>,
-    /// How many were refused for good.
+    /// How many were refused, and will be offered again.
     pub rejected: u64,
 }
 

@@ -14,8 +14,8 @@ pub fn of(common: &Common, host: &Host) -> Result<String, std::fmt::Error> {
     section(&mut text, "cctk -o /dev/stdout", &firmware(host)?)?;
     section(&mut text, "cat /proc/meminfo", &file(common, "/proc/meminfo"))?;
     section(&mut text, "df", &df(&host.filesystems)?)?;
-    section(&mut text, "cat /proc/net/dev", &file(common, "/proc/net/dev"))?;
-    section(&mut text, "cat /proc/net/wireless", &file(common, "/proc/net/wireless"))?;
+    section(&mut text, "cat /proc/net/dev", &of_interfaces(common, "/proc/net/dev", &host.interfaces))?;
+    section(&mut text, "cat /proc/net/wireless", &of_interfaces(common, "/proc/net/wireless", &host.interfaces))?;
     section(&mut text, "ip addr", &addresses(&host.interfaces)?)?;
     section(&mut text, "ip route", &routes(&host.routes)?)?;
     section(&mut text, "ethtool eth0", &ethtool(&host.interfaces)?)?;
@@ -29,6 +29,13 @@ fn section(text: &mut String, command: &str, output: &str) -> std::fmt::Result {
 /// A file as cat shows it, errors included.
 fn file(common: &Common, path: &str) -> String {
     fs::read_to_string(common.path(path)).unwrap_or_else(|_| format!("cat: {path}: No such file or directory\n"))
+}
+
+/// The same of a file with a line for each interface: the name of what somebody plugged in spells its address, and is left out.
+fn of_interfaces(common: &Common, path: &str, interfaces: &[Interface]) -> String {
+    let is_told = |name: &str| name == "lo" || interfaces.iter().any(|interface| interface.name == name);
+    let Ok(lines) = fs::read_to_string(common.path(path)) else { return file(common, path) };
+    lines.split_inclusive('\n').filter(|line| line.split_once(": ").is_none_or(|(name, _)| is_told(name.trim()))).collect()
 }
 
 /// The settings of the firmware in the manner of Dell's cctk, the service tag among them.
@@ -98,6 +105,8 @@ fn ethtool(interfaces: &[Interface]) -> Result<String, std::fmt::Error> {
     if let Some(duplex) = &eth0.duplex {
         writeln!(text, "\tDuplex: {}", if duplex == "full" { "Full" } else { "Half" })?;
     }
-    writeln!(text, "\tLink detected: {}", if eth0.carrier == Some(true) { "yes" } else { "no" })?;
+    if let Some(carrier) = eth0.carrier {
+        writeln!(text, "\tLink detected: {}", if carrier { "yes" } else { "no" })?;
+    }
     Ok(text)
 }

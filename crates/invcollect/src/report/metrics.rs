@@ -118,7 +118,7 @@ metrics! {
     /// Absent when none waits.
     SPOOL_OLDEST = Gauge "labtools_spool_oldest_timestamp_seconds" [] "When the oldest report that waits was made.";
     /// Reports in /var/lib/labtools/spool/rejected.
-    SPOOL_REJECTED = Gauge "labtools_spool_rejected_reports" [] "How many reports the collector refused for good.";
+    SPOOL_REJECTED = Gauge "labtools_spool_rejected_reports" [] "How many reports the collector refused.";
 }
 
 /// The section `metrics`.

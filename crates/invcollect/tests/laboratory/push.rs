@@ -218,7 +218,8 @@ fn push_speaks_the_language_of_the_thesis() {
     let collector = Collector::up();
     let host = collector.host(H1);
     host.configure("method=text\n");
-    fs::create_dir(host.path("proc")).unwrap();
+    fs::create_dir_all(host.path("proc/net")).unwrap();
+    fs::write(host.path("proc/net/dev"), " face |bytes\n    lo: 1 2\nenx02a1b2c3d4e5: 3 4\n").unwrap();
     fs::write(host.path("proc/meminfo"), "MemTotal:        8000000 kB\n").unwrap();
     host.push_all();
     let stored: Vec<_> = fs::read_dir(collector.store("text").join(H1)).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -238,6 +239,7 @@ fn push_speaks_the_language_of_the_thesis() {
         ]
     );
     assert!(text.contains("---- cat /proc/meminfo ----\nMemTotal:        8000000 kB\n"), "{text}");
+    assert!(text.contains("---- cat /proc/net/dev ----\n face |bytes\n    lo: 1 2\n----"), "{text}");
     // The answer is lost: under its id it is there once.
     collector.mode("lost");
     host.push(&[]).assert_waits("");
