@@ -86,7 +86,8 @@ fn what_needs_root_is_missing_without_it() {
     fs::set_permissions(machine.root(), fs::Permissions::from_mode(0o755)).unwrap();
     machine.write("sys/class/dmi/id/product_name", "OptiPlex 7010\n");
     let copy = machine.path("invcollect");
-    fs::copy(BINARY, &copy).unwrap();
+    // Not by this process: what it has open for writing another test's child may still hold when it is to be run.
+    assert!(Command::new("cp").arg(BINARY).arg(&copy).status().unwrap().success());
     let as_nobody = || {
         let mut command = Command::new("setpriv");
         command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&copy);

@@ -81,6 +81,13 @@ impl Collector {
         (status.parse().unwrap(), answer.to_owned())
     }
 
+    /// Waits until nothing is half received: whoever was killed while he sent may have been heard, and nginx is still writing.
+    pub fn rests(&self) {
+        while fs::read_dir(self.store("incoming")).unwrap().next().is_some() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     /// The secret of the thesis's script.
     pub fn secret(&self) -> String {
         fs::read_to_string(self.path("root/etc/labtools/collector/secret")).unwrap().trim().to_owned()

@@ -25,7 +25,7 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
     for hour in 0..5 {
         host.tell(&hour.to_string());
         host.push(&[]).assert_waits("Connection refused");
-        // A quarter of an hour later it is not even tried.
+        // It is not even tried again.
         let ended = host.push(&[]);
         ended.assert_waits("Connection refused");
         assert!(ended.push["retry_at"].is_string(), "{ended:?}");
@@ -39,7 +39,8 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
     let ended = host.push(&[]);
     assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &16.into()), "{ended:?}");
     collector.assert_complete(H1, &numbers(0..5));
-    // The oldest first.
+    // The oldest first. nginx writes its log after it has answered, and ends only then.
+    collector.mode("down");
     let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
     let order: Vec<&str> = log.lines().filter_map(|line| line.split(&format!("/reports/{H1}/")).nth(1)?.get(..12)).collect();
     assert!(order.is_sorted() && order.len() == 16, "{order:?}");
@@ -188,6 +189,7 @@ fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
         }
         // Every other time nobody comes to repair it before the next kill.
         if call % 2 == 0 || !killed {
+            collector.rests();
             host.push_all();
         }
         if !killed {
@@ -222,6 +224,7 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
             _ => fs::remove_file(spool.join(snapshot)).unwrap(), // so that nothing newer tells how to go on
         }
         let killed = killed_before(host.command(&["push", "--now"]), call);
+        collector.rests();
         host.push_all();
         assert!(host.spool("rejected").is_empty(), "{call}");
         if !killed {
@@ -327,7 +330,8 @@ fn runs_at_the_same_time_share_the_work() {
         for run in runs {
             let ended = Ended::of(run.wait_with_output().unwrap());
             let other = ended.push["reason"].as_str().is_some_and(|reason| reason == "another run is sending");
-            assert!(ended.status == Some(0) || other, "{ended:?}");
+            // 75: the others were slow.
+            assert!(matches!(ended.status, Some(0 | 75)) || other, "{ended:?}");
         }
     }
     host.push_all();

@@ -273,6 +273,7 @@ fn push_speaks_to_glpi() {
     host.push_all();
     let ended = host.push(&[]);
     assert_eq!(ended.status, Some(0), "{ended:?}");
+    collector.mode("down"); // nginx writes its log after it has answered, and ends only then
     let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
     assert_eq!(log.matches("\"POST / HTTP/1.1\" 200").count(), 3, "{log}");
 }
