@@ -66,6 +66,10 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     while let Ok((index, usage)) = answers.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) {
         usages[index] = Reply::Came(usage);
     }
+    #[cfg(debug_assertions)]
+    if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-hanging") {
+        usages.iter_mut().filter(|usage| matches!(usage, Reply::Late)).for_each(|usage| *usage = Reply::NotAsked);
+    }
     for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is_served()) {
         while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
             thread::sleep(BETWEEN_LOOKS);

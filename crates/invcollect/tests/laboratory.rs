@@ -85,7 +85,7 @@ fn a_mount_that_hangs_is_named_and_nothing_waits_for_it() {
     machine.write("etc/fstab", "/dev/sdb9 /srv/dead ext4 defaults 0 0\n");
     let up = Up::start(Command::new(DEAD_MOUNT).arg(&directory).arg(&device.0), "mounted");
     let host = machine.host();
-    assert_eq!(filesystem(&host, "/srv/dead")["hanging"], true);
+    assert_eq!(filesystem(&host, "/srv/dead")["hanging"], true, "a mount that hangs is not named");
     assert_eq!(filesystem(&host, "/srv/dead")["total_bytes"], Value::Null);
     assert_eq!(machine.reason("filesystems[/srv/dead].total_bytes").unwrap(), "/dev/sdb9 did not answer within 2 seconds");
     for path in ["/", "/qcow2"] {
