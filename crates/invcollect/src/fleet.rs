@@ -79,8 +79,8 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     let mut missing = Vec::new();
     let roster = Roster::read(common, options, &mut missing)?;
     let wake = options.wake.as_deref().map(wake).transpose()?;
-    let sources = store::list(&options.store, &common.config("collector/keys"))?;
-    let heard = read(&sources, period)?;
+    let store = store::list(&options.store, &common.config("collector/keys"))?;
+    let heard = read(&store.sources, period)?;
 
     let zone = TimeZone::system();
     let mut fleet = Fleet {
@@ -120,6 +120,7 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     let found = found(&machines, &fleet, &roster, period, wake, slow);
     (fleet.visit, fleet.remote) = found.into_iter().partition(|finding: &Finding| finding.what.is_visit());
     sum(&mut fleet, &machines);
+    fleet.read.expelled_hosts = store.expelled_hosts;
     fleet.machines = machines.into_iter().map(|known| known.machine).collect();
     fleet.missing = missing;
 

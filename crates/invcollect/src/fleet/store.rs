@@ -4,7 +4,7 @@
 //! A month of a campus is some hundred thousand reports. They are read one after the other, host by host, and of each only what
 //! [`History`] keeps of it stays in memory, but for the first and the last. When a report was received says the time of its file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -40,6 +40,15 @@ pub struct Source {
     key: Option<VerifyingKey>,
 }
 
+/// What is in a store.
+#[derive(Debug)]
+pub struct Store {
+    /// The hosts, by id.
+    pub sources: Vec<Source>,
+    /// How many hosts the collector expelled of which it still has reports: `reports/.HOST.expelled.TIME`. They are not read.
+    pub expelled_hosts: u64,
+}
+
 /// What the reports of a host say.
 #[derive(Debug, Default)]
 pub struct Heard {
@@ -68,8 +77,8 @@ pub struct Heard {
     pub sum: Sum,
 }
 
-/// The hosts of a store, by id. Status 66 when there is no such store, or the keys of the hosts are not beside it.
-pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
+/// What a store has. Status 66 when there is no such store, or the keys of the hosts are not beside it.
+pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     if !store.join("reports").is_dir() && !store.join("text").is_dir() {
         return Err(Exit::NoInput.error(format_args!(
             "reading {}: neither reports/ nor text/ is there; give the store of the collector, /var/lib/labtools/collector",
@@ -77,6 +86,7 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
         )));
     }
     let mut sources: BTreeMap<String, Source> = BTreeMap::new();
+    let mut expelled = BTreeSet::new();
     for kind in ["reports", "text"] {
         let directory = store.join(kind);
         if !directory.is_dir() {
@@ -84,10 +94,14 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
         }
         for entry in entries(&directory) {
             let entry = entry.map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display())))?;
-            let Some(id) = entry.file_name().to_str().filter(|name| is_host(name)).map(str::to_owned) else { continue };
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue; // what somebody left there, or a link to elsewhere
             }
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if let Some(id) = expelled_host(&name).filter(|_| !entries(&entry.path()).is_empty()) {
+                expelled.insert(id.to_owned());
+            }
+            let Some(id) = Some(name).filter(|name| is_host(name)) else { continue };
             let source = || Source { id: id.clone(), signed: None, text: None, key: None };
             let source = sources.entry(id.clone()).or_insert_with(source);
             *(if kind == "reports" { &mut source.signed } else { &mut source.text }) = Some(entry.path());
@@ -102,7 +116,12 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Vec<Source>> {
     for source in sources.values_mut() {
         source.key = key(&keys.join(format!("{}.pub", source.id)))?;
     }
-    Ok(sources.into_values().collect())
+    Ok(Store { sources: sources.into_values().collect(), expelled_hosts: expelled.len() as u64 })
+}
+
+/// Of whom a directory is that `collector expel` has put aside.
+fn expelled_host(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.rsplit_once(".expelled.").map(|(id, _)| id).filter(|id| is_host(id))
 }
 
 /// As the collector has it.

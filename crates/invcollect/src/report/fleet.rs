@@ -56,6 +56,8 @@ pub struct Read {
     pub dropped_reports: u64,
     /// The bytes of all that was read.
     pub bytes: u64,
+    /// Hosts that the collector expelled, of all rooms and times, and of which it still has reports; those are not read.
+    pub expelled_hosts: u64,
 }
 
 /// Something that is to be done at one machine.

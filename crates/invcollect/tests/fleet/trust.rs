@@ -93,6 +93,30 @@ fn visits(fleet: &Value) -> Vec<(&str, &str, &str)> {
 }
 
 #[test]
+fn whom_the_collector_expelled_is_counted() {
+    let mut store = Store::new();
+    let reports = store.store().join("reports");
+    let mut gone = store.enroll(1, "at1", "101", "gone");
+    gone.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
+    gone.event(MONDAY + 9 * HOUR, "memory_removed", "memory removed: B1");
+    // As `collector expel` does it; twice, for it was enrolled anew between.
+    fs::rename(reports.join(&gone.id), reports.join(format!(".{}.expelled.1731920000", gone.id))).unwrap();
+    let again = reports.join(format!(".{}.expelled.1731930000", gone.id));
+    fs::create_dir(&again).unwrap();
+    put(&again.join("001000000000"), b"", MONDAY + DAY);
+    fs::remove_file(store.config().join(format!("collector/keys/{}.pub", gone.id))).unwrap();
+    // Of this one `collector expire` has thrown everything away, and the others are nobody's.
+    for name in [".old.expelled.1", ".expelled.1", ".UPPER.expelled.1"] {
+        fs::create_dir(reports.join(name)).unwrap();
+    }
+    let page = store.path().join("page.html");
+    let fleet = fleet(&store, &["--html", page.to_str().unwrap()]);
+    assert_eq!((&fleet["read"]["expelled_hosts"], &fleet["read"]["reports"], &fleet["machines"]), (&json!(1), &json!(0), &json!([])));
+    let page = fs::read_to_string(page).unwrap();
+    assert!(page.contains("<li>1 host was expelled: its earlier reports are kept, and are not read here</li>"), "{page}");
+}
+
+#[test]
 fn what_lies_about_in_the_store_hides_no_machine() {
     let mut store = Store::new();
     let mut machine = store.machine("at1", "101", "honest");

@@ -126,7 +126,7 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
         );
     }
     if rows.is_empty() {
-        return section("<p>Nothing.</p>".into());
+        return section("<p>Nothing that a machine told of.</p>".into());
     }
     let left_out = ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
     let more = if left_out > 0 { format!("<p>And {left_out} more.</p>") } else { String::new() };
@@ -282,6 +282,11 @@ pub fn doubts(fleet: &Fleet) -> Section {
             "the machines threw {} reports of this time away themselves, to make room in their spools",
             fleet.read.dropped_reports
         ));
+    }
+    match fleet.read.expelled_hosts {
+        0 => {}
+        1 => items.push("1 host was expelled: its earlier reports are kept, and are not read here".into()),
+        many => items.push(format!("{many} hosts were expelled: their earlier reports are kept, and are not read here")),
     }
     items.extend(fleet.missing.iter().map(|missing| text(&missing.reason).to_string()));
     let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
