@@ -75,7 +75,7 @@ fn main() {
     let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a document");
     let read = &document["fleet"]["read"];
     let (reports, bytes) = (read["reports"].as_u64().unwrap_or(0), read["bytes"].as_u64().unwrap_or(0));
-    assert_eq!((reports, &read["rejected_reports"]), (ROOMS * MACHINES * days * 96, &0.into()));
+    assert_eq!((reports, &read["unbelieved_reports"]), (ROOMS * MACHINES * days * 96, &0.into()));
     println!(
         "invcollect fleet: {wall:.1} s, {:.0} reports/s of {} bytes each, {} MiB of memory at most; the document {} kB, the page {} kB",
         reports as f64 / wall,

@@ -334,7 +334,7 @@ fn sum(fleet: &mut Fleet, machines: &[Known]) {
     for Known { machine, heard, rejected, .. } in machines {
         let read = &mut fleet.read;
         read.reports += heard.sum.reports;
-        read.rejected_reports += heard.sum.rejected_reports;
+        read.unbelieved_reports += heard.sum.unbelieved_reports;
         read.dropped_reports = read.dropped_reports.saturating_add(heard.sum.dropped_reports);
         read.bytes += heard.sum.bytes;
         fleet.events_left_out += heard.events_left_out;

@@ -42,7 +42,7 @@ impl What {
             | What::WeakBattery
             | What::UnfitDevices => true,
             What::Duplicate
-            | What::RejectedReports
+            | What::UnbelievedReports
             | What::ClockSkewed
             | What::GuestFailed
             | What::FilesystemBad
@@ -67,7 +67,7 @@ impl What {
             What::WeakBattery => "weak battery",
             What::UnfitDevices => "unfit devices",
             What::Duplicate => "duplicate",
-            What::RejectedReports => "reports not believed",
+            What::UnbelievedReports => "reports not believed",
             What::ClockSkewed => "clock wrong",
             What::GuestFailed => "guest failed",
             What::FilesystemBad => "file system bad",
@@ -95,7 +95,7 @@ impl What {
             What::Duplicate => {
                 "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer."
             }
-            What::RejectedReports => "See whether its key was replaced, and enroll it anew; else find out who sends this.",
+            What::UnbelievedReports => "See whether its key was replaced, and enroll it anew; else find out who sends this.",
             What::ClockSkewed => "See whether its time service runs and reaches a server.",
             What::GuestFailed => "Give the guest less memory, or more processes (vm-passthrough), and see what else runs there.",
             What::FilesystemBad => "Make room on it, or see whether its server answers.",
@@ -149,7 +149,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         let many = if *reports == 1 { "report is" } else { "reports are" };
         let likely: &[&str] =
             if *reason == Reason::Unreadable { &["a disk of the collector that fails", "files of others"] } else { &[] };
-        add(What::RejectedReports, format!("{reports} {many} not believed: {}", reason.words()), likely);
+        add(What::UnbelievedReports, format!("{reports} {many} not believed: {}", reason.words()), likely);
     }
     let mut add_all =
         |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));

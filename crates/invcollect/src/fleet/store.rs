@@ -243,7 +243,7 @@ impl Heard {
     }
 
     fn reject(&mut self, reason: Reason, received: Seconds) {
-        self.sum.rejected_reports += 1;
+        self.sum.unbelieved_reports += 1;
         let (reports, last) = self.rejected.entry(reason).or_default();
         *reports += 1;
         *last = received;

@@ -51,7 +51,7 @@ pub struct Read {
     /// Reports that are believed.
     pub reports: u64,
     /// Those that are not.
-    pub rejected_reports: u64,
+    pub unbelieved_reports: u64,
     /// Reports that the machines themselves threw away in the period, to make room in their spools.
     pub dropped_reports: u64,
     /// The bytes of all that was read.
@@ -109,7 +109,7 @@ pub enum What {
     /// Two machines say the same of themselves.
     Duplicate,
     /// Reports that were not believed.
-    RejectedReports,
+    UnbelievedReports,
     /// Its clock is wrong.
     ClockSkewed,
     /// A guest failed.

@@ -81,7 +81,7 @@ fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
     assert_eq!((&machine["reports"], &machine["on_seconds"]), (&json!(9), &json!(2 * HOUR)));
     let remote: Vec<_> = findings(&fleet, "remote")
         .into_iter()
-        .filter(|(_, what, _)| *what == "rejected_reports")
+        .filter(|(_, what, _)| *what == "unbelieved_reports")
         .map(|(host, ..)| host)
         .collect();
     assert_eq!(remote, [stranger, "victim", "victim", "victim", "victim"]);
@@ -146,7 +146,7 @@ fn who_is_nobody_is_not_to_be_visited() {
     let fleet = fleet(&store, &[]);
     assert_eq!(findings(&fleet, "visit"), [("one", "silent", "it never reported")]);
     let what: Vec<_> = findings(&fleet, "remote").into_iter().map(|(_, what, _)| what).collect();
-    assert_eq!(what, ["rejected_reports"]);
+    assert_eq!(what, ["unbelieved_reports"]);
 }
 
 /// One that says as much as it can, and three that are all right.

@@ -135,7 +135,7 @@ fn a_week_of_nine_rooms() {
     assert_eq!(where_is.len(), 2);
     assert_eq!(where_is.iter().map(|program| program["machines"].as_u64().unwrap()).sum::<u64>(), 26);
 
-    assert_eq!(fleet["read"]["rejected_reports"], 0);
+    assert_eq!(fleet["read"]["unbelieved_reports"], 0);
     assert_eq!(fleet["rejected"], json!([]));
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("at1-r2, room") || page.contains("at1, room at1-r2"), "{page}");

@@ -292,7 +292,7 @@ pub fn doubts(fleet: &Fleet) -> Section {
     let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
     let html = format!(
         "<p>{} reports were read and believed, {} were not.</p><ul>{items}</ul>",
-        fleet.read.reports, fleet.read.rejected_reports
+        fleet.read.reports, fleet.read.unbelieved_reports
     );
     Section { id: "doubts", title: "How sure this is".into(), html }
 }
