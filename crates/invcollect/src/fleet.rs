@@ -94,8 +94,13 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     fleet.duplicates = duplicates::duplicates(&machines);
     let wanted = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
     machines.retain(|known| wanted(&options.building, &known.machine.building) && wanted(&options.room, &known.machine.room));
-    if machines.is_empty() && (options.building.is_some() || options.room.is_some()) {
-        return Err(Exit::NoInput.error("choosing machines: there is none like this"));
+    let building = options.building.iter().map(|building| format!("building {building}"));
+    let place: Vec<String> = building.chain(options.room.iter().map(|room| format!("room {room}"))).collect();
+    if machines.is_empty() && !place.is_empty() {
+        let place = place.join(", ");
+        return Err(Exit::NoInput.error(format_args!(
+            "choosing machines: none is in {place}; without --room and --building, rooms lists all"
+        )));
     }
     let ids: Vec<&str> = machines.iter().filter_map(|known| known.machine.id.as_deref()).collect();
     fleet.duplicates.retain(|duplicate| duplicate.ids.iter().any(|id| ids.contains(&&**id)));

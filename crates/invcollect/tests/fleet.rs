@@ -66,7 +66,14 @@ fn what_is_not_there_or_not_right_is_said() {
     fs::remove_dir_all(store.config().join("collector/keys")).unwrap();
     assert_eq!(status(&store), Some(66));
     fs::remove_dir_all(store.store()).unwrap();
-    assert_eq!(status(&store), Some(66));
+    let output = run(&store, &["--root", "/srv"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(66));
+    let said = format!(
+        "reading {}: neither reports/ nor text/ is there; first: collector setup NAME; what is given as DIR does not hang on --root\n",
+        store.store().display()
+    );
+    assert!(errors.ends_with(&said), "{errors}");
 }
 
 #[test]

@@ -81,7 +81,7 @@ pub struct Heard {
 pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     if !store.join("reports").is_dir() && !store.join("text").is_dir() {
         return Err(Exit::NoInput.error(format_args!(
-            "reading {}: neither reports/ nor text/ is there; give the store of the collector, /var/lib/labtools/collector",
+            "reading {}: neither reports/ nor text/ is there; first: collector setup NAME; what is given as DIR does not hang on --root",
             store.display()
         )));
     }

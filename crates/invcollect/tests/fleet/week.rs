@@ -150,8 +150,16 @@ fn a_room_a_building_and_a_period_are_chosen() {
     };
     assert_eq!(names(&fleet(&store, &["--room", "at2-r3"])), ["at2-r3-h1", "at2-r3-h2", "at2-r3-h3"]);
     assert_eq!(names(&fleet(&store, &["--building", "at3"])).len(), 9);
-    let nobody = run(&store, &[&WEEK[..], &["--room", "no such room"]].concat());
-    assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(66), 0));
+    for (arguments, said) in [
+        (&["--room", "nosuch"][..], "none is in room nosuch"),
+        (&["--building", "at9"], "none is in building at9"),
+        (&["--building", "at1", "--room", "at2-r3"], "none is in building at1, room at2-r3"),
+    ] {
+        let nobody = run(&store, &[&WEEK[..], arguments].concat());
+        assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(66), 0));
+        let errors = String::from_utf8_lossy(&nobody.stderr);
+        assert!(errors.contains(&format!("choosing machines: {said}; without --room and --building, rooms lists all")), "{errors}");
+    }
     // Of Tuesday alone; on Monday nobody is known to be silent yet.
     let output = run(&store, &["--since", "2024-11-19T00:00:00Z", "--period", "1day"]);
     let fleet: Value = serde_json::from_slice(&output.stdout).unwrap();
