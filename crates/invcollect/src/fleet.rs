@@ -98,9 +98,8 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     let place: Vec<String> = building.chain(options.room.iter().map(|room| format!("room {room}"))).collect();
     if machines.is_empty() && !place.is_empty() {
         let place = place.join(", ");
-        return Err(Exit::NoInput.error(format_args!(
-            "choosing machines: none is in {place}; without --room and --building, rooms lists all"
-        )));
+        return Err(Exit::NoInput
+            .error(format_args!("choosing machines: none is in {place}; without --room and --building, rooms lists all")));
     }
     let ids: Vec<&str> = machines.iter().filter_map(|known| known.machine.id.as_deref()).collect();
     fleet.duplicates.retain(|duplicate| duplicate.ids.iter().any(|id| ids.contains(&&**id)));

@@ -25,6 +25,8 @@ const DISPLAY: &str = "03";
 const SLOW_LINK: [&str; 3] = ["a damaged cable", "a bad wall point", "a bad port of the switch"];
 const TRY_CABLE: &str =
     "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
+const NEVER_CAME: &str =
+    "Look whether it is installed and enrolled; then at its power and network cables, and whether it stopped in POST.";
 
 impl What {
     /// Whether somebody has to go there.
@@ -123,20 +125,16 @@ pub fn finding(machine: &Machine, what: What, seen: String, likely: &[&str]) -> 
 pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: Option<u64>) -> Vec<Finding> {
     let Known { machine, snapshot, .. } = known;
     let mut found = Vec::new();
+    // Of whom there are only reports that nobody believes, nobody knows where to go.
+    if machine.silent_seconds.is_none() && (machine.listed || known.rejected.is_empty()) {
+        let likely = ["it was not installed, or not enrolled", "it is off, or without network"];
+        let silent = finding(machine, What::Silent, "it never reported".into(), &likely);
+        found.push(Finding { advice: NEVER_CAME, ..silent });
+    }
     let mut add = |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
-    match machine.silent_seconds {
-        // Of it there are only reports that nobody believes: nobody knows where to go.
-        None if !machine.listed && !known.rejected.is_empty() => {}
-        None => add(
-            What::Silent,
-            "it never reported".into(),
-            &["it was not installed, or not enrolled", "it is off, or without network"],
-        ),
-        Some(silent) if silent > SILENT as u64 => {
-            let seen = format!("silent for {} days", silent / 86400);
-            add(What::Silent, seen, &["it is off, or without network", "it stopped in its firmware: a weak BIOS battery"]);
-        }
-        Some(_) => {}
+    if let Some(silent) = machine.silent_seconds.filter(|silent| *silent > SILENT as u64) {
+        let seen = format!("silent for {} days", silent / 86400);
+        add(What::Silent, seen, &["it is off, or without network", "it stopped in its firmware: a weak BIOS battery"]);
     }
     if !machine.listed && machine.heard_at.is_some() && !roster.machines.is_empty() {
         add(What::Unlisted, "it reports, and hosts.ini does not have it".into(), &[]);
@@ -195,7 +193,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
         found.push((what, seen, likely));
     }
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
-        found.push((What::HardwareChanged, format!("… and {more} more changes"), &[]));
+        found.push((What::HardwareChanged, format!("… and {more} more"), &[]));
     }
     for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false)) {
         if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {

@@ -109,14 +109,16 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
         let _ = write!(head, "<li class=\"{class}\"><b>{}</b>{}</li>", text(&value), text(what));
     };
     let to_do = |findings: &[Finding]| {
-        findings.iter().map(|finding| (&finding.building, &finding.room, &finding.host)).collect::<BTreeSet<_>>().len()
+        let machines = findings.iter().map(|finding| (&finding.building, &finding.room, &finding.host));
+        machines.collect::<BTreeSet<_>>().len() as u64
     };
     let visit = to_do(&fleet.visit);
     let heard = fleet.machines.iter().filter(|machine| machine.reports > 0).count();
     // That nothing is to be done is known of those that were heard of.
     let good = |is_good: bool| if is_good && heard > 0 { "good" } else { "" };
-    tile(visit.to_string(), "machines to visit", if visit == 0 { good(true) } else { "bad" });
-    tile(to_do(&fleet.remote).to_string(), "machines to look after from a desk", "");
+    tile(visit.to_string(), &format!("{} to visit", noun(visit, "machine")), if visit == 0 { good(true) } else { "bad" });
+    let remote = to_do(&fleet.remote);
+    tile(remote.to_string(), &format!("{} to look after from a desk", noun(remote, "machine")), "");
     tile(format!("{heard} of {}", fleet.machines.len()), "machines were heard of", good(heard == fleet.machines.len()));
     let sum = |of: fn(&crate::report::fleet::Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);
     let (on, used) = (sum(|room| room.on_seconds), sum(|room| room.use_seconds));
@@ -156,12 +158,11 @@ fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) -> Sec
     );
     for ((building, room), tasks) in rooms {
         let hosts: BTreeSet<_> = tasks.values().flat_map(|(_, seen)| seen.values().flatten()).collect();
-        let plural = if hosts.len() == 1 { "" } else { "s" };
         let _ = writeln!(
             html,
-            "<tbody><tr class=\"place\"><th colspan=\"4\" scope=\"rowgroup\">{} <small>{} machine{plural}</small></th></tr>",
+            "<tbody><tr class=\"place\"><th colspan=\"4\" scope=\"rowgroup\">{} <small>{}</small></th></tr>",
             place(building, room),
-            hosts.len()
+            counted(hosts.len() as u64, "machine")
         );
         for (finding, seen) in tasks.into_values() {
             let rows = seen.len();
@@ -216,7 +217,17 @@ fn traffic(fleet: &Fleet, zone: &TimeZone) -> Option<Section> {
 
 /// A room, with its building.
 fn place(building: &str, room: &str) -> String {
-    if room.is_empty() { "somewhere".into() } else { format!("{}, room {}", text(building), text(room)) }
+    if room.is_empty() { "no room known".into() } else { format!("{}, room {}", text(building), text(room)) }
+}
+
+/// `machine`, of one.
+fn noun(count: u64, one: &str) -> String {
+    if count == 1 { one.to_owned() } else { format!("{one}s") }
+}
+
+/// `2 machines`
+fn counted(count: u64, one: &str) -> String {
+    format!("{count} {}", noun(count, one))
 }
 
 /// A time for people.

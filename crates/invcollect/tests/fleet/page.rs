@@ -75,3 +75,28 @@ fn what_is_to_be_done_stands_once_for_a_room() {
     assert_eq!(page.matches("Look into the slots").count(), 1);
     assert_one_page(&page);
 }
+
+#[test]
+fn one_is_not_many_and_who_never_came_may_not_be_installed() {
+    let mut store = Store::new();
+    store.list("at1", "101", "new");
+    let mut nowhere = store.enroll(7, "", "", "nowhere");
+    let mut document = nowhere.document(MONDAY + 6 * DAY, MONDAY + 6 * DAY + HOUR);
+    document["host"]["place"] = json!(null);
+    nowhere.snapshot(&document, MONDAY + 6 * DAY + HOUR);
+    let page = store.path().join("page.html");
+    let fleet = fleet(&store, &["--html", page.to_str().unwrap()]);
+    let advice =
+        "Look whether it is installed and enrolled; then at its power and network cables, and whether it stopped in POST.";
+    assert_eq!((&fleet["visit"][0]["seen"], &fleet["visit"][0]["do"]), (&json!("it never reported"), &json!(advice)));
+    let page = fs::read_to_string(page).unwrap();
+    for text in [
+        "<b>1</b>machine to visit<",
+        "<b>1</b>machine to look after from a desk<",
+        "<summary>at1, room 101 <small>1 machine</small>",
+        "<summary>no room known <small>1 machine</small>",
+        "1 report was read and believed, 0 were not.",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}

@@ -111,7 +111,10 @@ fn whom_the_collector_expelled_is_counted() {
     }
     let page = store.path().join("page.html");
     let fleet = fleet(&store, &["--html", page.to_str().unwrap()]);
-    assert_eq!((&fleet["read"]["expelled_hosts"], &fleet["read"]["reports"], &fleet["machines"]), (&json!(1), &json!(0), &json!([])));
+    assert_eq!(
+        (&fleet["read"]["expelled_hosts"], &fleet["read"]["reports"], &fleet["machines"]),
+        (&json!(1), &json!(0), &json!([]))
+    );
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("<li>1 host was expelled: its earlier reports are kept, and are not read here</li>"), "{page}");
 }
@@ -185,7 +188,7 @@ fn a_machine_that_says_too_much_hides_no_other() {
     assert_eq!(behind, []);
     let visits = visits(&fleet);
     assert!(visits.iter().all(|(host, ..)| *host == "hostile") && visits.len() == 17, "{visits:?}");
-    assert!(visits.contains(&("hostile", "hardware_changed", "… and 984 more changes")), "{visits:?}");
+    assert!(visits.contains(&("hostile", "hardware_changed", "… and 984 more")), "{visits:?}");
     let machine = of_host(&fleet, "hostile");
     assert_eq!(machine["serial"].as_str().unwrap().len(), 200 + '…'.len_utf8());
     assert_eq!((machine["addresses"].as_array().unwrap().len(), machine["bases"].as_object().unwrap().len()), (16, 16));

@@ -158,7 +158,10 @@ fn a_room_a_building_and_a_period_are_chosen() {
         let nobody = run(&store, &[&WEEK[..], arguments].concat());
         assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(66), 0));
         let errors = String::from_utf8_lossy(&nobody.stderr);
-        assert!(errors.contains(&format!("choosing machines: {said}; without --room and --building, rooms lists all")), "{errors}");
+        assert!(
+            errors.contains(&format!("choosing machines: {said}; without --room and --building, rooms lists all")),
+            "{errors}"
+        );
     }
     // Of Tuesday alone; on Monday nobody is known to be silent yet.
     let output = run(&store, &["--since", "2024-11-19T00:00:00Z", "--period", "1day"]);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use jiff::tz::TimeZone;
 
-use super::{Section, bytes, clock, hours, place, text};
+use super::{Section, bytes, clock, counted, hours, place, text};
 use crate::fleet::chart;
 use crate::fleet::findings::span;
 use crate::fleet::rooms::DAYS;
@@ -181,12 +181,12 @@ pub fn machines(fleet: &Fleet) -> Section {
     for ((building, room), machines) in rooms {
         let _ = writeln!(
             html,
-            "<details{}><summary>{} <small>{} machines</small></summary><table class=\"machines\"><thead><tr><th>machine</th><th>heard of</th>\
+            "<details{}><summary>{} <small>{}</small></summary><table class=\"machines\"><thead><tr><th>machine</th><th>heard of</th>\
              <th class=\"number\">on</th><th class=\"number\">in use</th><th>model</th><th class=\"number\">memory</th>\
              <th class=\"number\">disks in use</th><th class=\"number\">link</th><th>image, bases</th></tr></thead><tbody>",
             if one_room { " open" } else { "" },
             place(building, room),
-            machines.len()
+            counted(machines.len() as u64, "machine")
         );
         machines.iter().for_each(|machine| html += &one(machine));
         html += "</tbody></table></details>\n";
@@ -271,16 +271,17 @@ pub fn doubts(fleet: &Fleet) -> Section {
     }
     for rejected in &fleet.rejected {
         items.push(format!(
-            "{} reports of {} are not believed: {}",
-            rejected.reports,
+            "{} of {} {} not believed: {}",
+            counted(rejected.reports, "report"),
             text(&rejected.id),
+            if rejected.reports == 1 { "is" } else { "are" },
             rejected.reason.words()
         ));
     }
     if fleet.read.dropped_reports > 0 {
         items.push(format!(
-            "the machines threw {} reports of this time away themselves, to make room in their spools",
-            fleet.read.dropped_reports
+            "the machines threw {} of this time away themselves, to make room in their spools",
+            counted(fleet.read.dropped_reports, "report")
         ));
     }
     match fleet.read.expelled_hosts {
@@ -289,10 +290,14 @@ pub fn doubts(fleet: &Fleet) -> Section {
         many => items.push(format!("{many} hosts were expelled: their earlier reports are kept, and are not read here")),
     }
     items.extend(fleet.missing.iter().map(|missing| text(&missing.reason).to_string()));
+    let were = |count: u64| if count == 1 { "was" } else { "were" };
     let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
     let html = format!(
-        "<p>{} reports were read and believed, {} were not.</p><ul>{items}</ul>",
-        fleet.read.reports, fleet.read.unbelieved_reports
+        "<p>{} {} read and believed, {} {} not.</p><ul>{items}</ul>",
+        counted(fleet.read.reports, "report"),
+        were(fleet.read.reports),
+        fleet.read.unbelieved_reports,
+        were(fleet.read.unbelieved_reports)
     );
     Section { id: "doubts", title: "How sure this is".into(), html }
 }
