@@ -314,7 +314,7 @@ fn found(
     }
     let by_id = machines.iter().filter_map(|known| Some((known.machine.id.as_deref()?, &known.machine))).collect();
     found.extend(findings::of_duplicates(&fleet.duplicates, &by_id));
-    found.extend(findings::of_versions(&fleet.versions, machines));
+    found.extend(findings::of_versions(&fleet.versions));
     found.sort();
     found.dedup();
     found

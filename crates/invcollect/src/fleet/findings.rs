@@ -302,17 +302,23 @@ pub fn of_duplicates(duplicates: &[Duplicate], machines: &BTreeMap<&str, &Machin
 }
 
 /// The machines that have an older image or base.
-pub fn of_versions(versions: &[Version], machines: &[Known]) -> Vec<Finding> {
-    let by_name: BTreeMap<&str, &Machine> = machines.iter().map(|known| (&*known.machine.name, &known.machine)).collect();
+pub fn of_versions(versions: &[Version]) -> Vec<Finding> {
     let mut found = Vec::new();
     for version in versions {
         for behind in &version.behind {
-            let Some(machine) = by_name.get(&*behind.host) else { continue };
             let what = match (version.kind, &version.name) {
                 ("base", Some(name)) => format!("base {name}"),
                 (kind, _) => format!("host {kind}"),
             };
-            found.push(finding(machine, What::Behind, format!("{what}: {}, the newest is {}", behind.has, version.newest), &[]));
+            found.push(Finding {
+                building: behind.building.clone(),
+                room: behind.room.clone(),
+                what: What::Behind,
+                host: behind.host.clone(),
+                seen: format!("{what}: {}, the newest is {}", behind.has, version.newest),
+                likely: Vec::new(),
+                advice: What::Behind.advice(),
+            });
         }
     }
     found

@@ -87,3 +87,15 @@ fn a_wrong_clock_is_told_and_spoils_no_hours() {
     let skewed: Vec<_> = findings(&fleet, "remote").into_iter().filter(|(_, what, _)| *what == "clock_skewed").collect();
     assert_eq!(skewed, [("ahead", "clock_skewed", "its clock is 2 days ahead")]);
 }
+
+#[test]
+fn who_is_behind_is_where_it_stands_whoever_has_its_name() {
+    let mut store = Store::new();
+    for (number, room, image) in [(1, "101", 11), (2, "102", 12), (3, "103", 12)] {
+        let mut twin = store.enroll(number, "at1", room, "twin");
+        twin.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| host["image"]["version"] = image.into());
+    }
+    let fleet = fleet(&store, &[]);
+    let behind: Vec<_> = fleet["remote"].as_array().unwrap().iter().filter(|finding| finding["what"] == "behind").collect();
+    assert_eq!((behind.len(), &behind[0]["building"], &behind[0]["room"]), (1, &json!("at1"), &json!("101")));
+}
