@@ -31,7 +31,7 @@ use serde::Deserialize;
 use crate::report::fleet::{Event, Finding, Fleet, Machine, Reason, Rejected, What};
 use crate::request::{self, Since};
 use history::Told;
-use reported::Snapshot;
+use reported::{Interface, Snapshot};
 use roster::Roster;
 use store::{Heard, Source};
 use time::Seconds;
@@ -213,63 +213,20 @@ fn known(heard: Vec<Heard>, roster: &Roster, period: Period) -> Vec<Known> {
 fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, roster: &Roster, period: Period) -> Known {
     let snapshot = std::mem::take(&mut heard.newest);
     let told = std::mem::take(&mut heard.history).told(period.since, period.until);
-    let place = snapshot.place.as_ref();
-    let id = (!heard.id.is_empty()).then(|| heard.id.clone());
-    let name = listed.map(|(name, _)| name.clone()).or_else(|| snapshot.hostname.clone()).or_else(|| id.clone());
-    let model = snapshot.system.model.clone().or_else(|| listed.and_then(|(_, machine)| machine.model.clone()));
-    let disk_use = snapshot.disk_use();
-    let hardware = || snapshot.interfaces.iter().filter(|interface| interface.hardware);
-    let wired = hardware().filter(|interface| !interface.wireless && interface.carrier == Some(true));
-    let sum = |values: Vec<Option<u64>>| values.into_iter().flatten().reduce(u64::saturating_add);
-    let memory = &snapshot.memory;
-    let known = id.is_some() && heard.last.is_some();
-    let disks = if heard.signed {
-        Some(snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64)
-    } else {
-        text::disks(&snapshot)
-    };
-    let machine = Machine {
-        name: name.unwrap_or_default(),
-        campus: place.map(|place| place.campus.clone()),
-        building: listed
-            .map(|(_, machine)| machine.building.clone())
-            .or_else(|| Some(place?.building.clone()))
-            .unwrap_or_default(),
-        room: listed.map(|(_, machine)| machine.room.clone()).or_else(|| Some(place?.room.clone())).unwrap_or_default(),
-        listed: listed.is_some(),
-        signed: heard.signed,
-        heard_at: heard.last.map(time::text),
-        silent_seconds: heard.last.map(|last| u64::try_from(period.until - last).unwrap_or(0)),
-        reports: heard.sum.reports,
-        on_seconds: time::length(&told.on),
-        use_seconds: time::length(&told.used),
-        clock_ahead_seconds: told.clock_ahead,
-        model,
-        serial: snapshot.system.serial.clone(),
-        image: snapshot.image.as_ref().and_then(|image| image.version),
-        bases: snapshot.bases.iter().map(|base| (base.name.clone(), base.generation)).collect(),
-        memory_bytes: memory.installed_bytes.or(memory.usable_bytes),
-        memory_used_bytes: memory
-            .usable_bytes
-            .zip(memory.available_bytes)
-            .map(|(usable, available)| usable.saturating_sub(available)),
-        disks: disks.filter(|_| known),
-        disk_bytes: disk_use.map(|(total, _)| total),
-        disk_used_bytes: disk_use.map(|(_, used)| used),
-        addresses: hardware().flat_map(|interface| interface.addresses.iter().cloned()).collect(),
-        gateways: snapshot
-            .routes
-            .iter()
-            .filter(|route| matches!(&*route.destination, "0.0.0.0/0" | "::/0"))
-            .filter_map(|route| route.gateway.clone())
-            .collect(),
-        received_bytes: sum(hardware().map(|interface| interface.received_bytes).collect()),
-        sent_bytes: sum(hardware().map(|interface| interface.sent_bytes).collect()),
-        link_bits_per_second: wired.filter_map(|interface| interface.speed_bits_per_second).max(),
-        ssid: snapshot.interfaces.iter().find_map(|interface| interface.station.as_ref()?.ssid.clone()),
-        opened: snapshot.chassis.opened,
-        id,
-    };
+    let mut machine = machine(&snapshot, listed);
+    if !heard.id.is_empty() {
+        machine.name = if machine.name.is_empty() { heard.id.clone() } else { machine.name };
+        machine.id = Some(heard.id.clone());
+    }
+    let disks = || snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64;
+    machine.disks = heard.last.and_then(|_| if heard.signed { Some(disks()) } else { text::disks(&snapshot) });
+    machine.signed = heard.signed;
+    machine.heard_at = heard.last.map(time::text);
+    machine.silent_seconds = heard.last.map(|last| u64::try_from(period.until - last).unwrap_or(0));
+    machine.reports = heard.sum.reports;
+    machine.on_seconds = time::length(&told.on);
+    machine.use_seconds = time::length(&told.used);
+    machine.clock_ahead_seconds = told.clock_ahead;
     let grown = heard.disk_used_at_first.zip(machine.disk_used_bytes).map(|(first, last)| i128::from(last) - i128::from(first));
     Known {
         disk_grown_bytes: grown.and_then(|grown| i64::try_from(grown).ok()).unwrap_or(0),
@@ -279,6 +236,37 @@ fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, rost
         told,
         snapshot,
         heard,
+    }
+}
+
+/// What a machine is by its newest report and by hosts.ini, which knows better where it stands.
+fn machine(snapshot: &Snapshot, listed: Option<&(String, campus::hosts::Machine)>) -> Machine {
+    let place = snapshot.place.as_ref();
+    let (name, listed) = listed.map(|(name, machine)| (name, machine)).unzip();
+    let disk_use = snapshot.disk_use();
+    let sum = |of: fn(&Interface) -> Option<u64>| snapshot.hardware().filter_map(of).reduce(u64::saturating_add);
+    Machine {
+        name: name.or(snapshot.hostname.as_ref()).cloned().unwrap_or_default(),
+        campus: place.map(|place| place.campus.clone()),
+        building: listed.map(|machine| &machine.building).or(place.map(|place| &place.building)).cloned().unwrap_or_default(),
+        room: listed.map(|machine| &machine.room).or(place.map(|place| &place.room)).cloned().unwrap_or_default(),
+        listed: listed.is_some(),
+        model: snapshot.system.model.clone().or_else(|| listed?.model.clone()),
+        serial: snapshot.system.serial.clone(),
+        image: snapshot.image.as_ref().and_then(|image| image.version),
+        bases: snapshot.bases.iter().map(|base| (base.name.clone(), base.generation)).collect(),
+        memory_bytes: snapshot.memory.installed_bytes.or(snapshot.memory.usable_bytes),
+        memory_used_bytes: snapshot.memory_used_bytes(),
+        disk_bytes: disk_use.map(|(total, _)| total),
+        disk_used_bytes: disk_use.map(|(_, used)| used),
+        addresses: snapshot.hardware().flat_map(|interface| interface.addresses.iter().cloned()).collect(),
+        gateways: snapshot.gateways(),
+        received_bytes: sum(|interface| interface.received_bytes),
+        sent_bytes: sum(|interface| interface.sent_bytes),
+        link_bits_per_second: snapshot.link_bits_per_second(),
+        ssid: snapshot.interfaces.iter().find_map(|interface| interface.station.as_ref()?.ssid.clone()),
+        opened: snapshot.chassis.opened,
+        ..Machine::default()
     }
 }
 

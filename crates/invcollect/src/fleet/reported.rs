@@ -250,4 +250,27 @@ impl Snapshot {
         let sum = |sum: (u64, u64), one: (u64, u64)| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1));
         counted.into_values().reduce(sum)
     }
+
+    /// The interfaces that are hardware: what goes over a bridge or a tap goes over one of these, too.
+    pub fn hardware(&self) -> impl Iterator<Item = &Interface> {
+        self.interfaces.iter().filter(|interface| interface.hardware)
+    }
+
+    /// The gateways of its default routes.
+    pub fn gateways(&self) -> Vec<String> {
+        let default = self.routes.iter().filter(|route| matches!(&*route.destination, "0.0.0.0/0" | "::/0"));
+        default.filter_map(|route| route.gateway.clone()).collect()
+    }
+
+    /// How fast the quickest wired link is.
+    pub fn link_bits_per_second(&self) -> Option<u64> {
+        let wired = self.hardware().filter(|interface| !interface.wireless && interface.carrier == Some(true));
+        wired.filter_map(|interface| interface.speed_bits_per_second).max()
+    }
+
+    /// The memory that is in use.
+    pub fn memory_used_bytes(&self) -> Option<u64> {
+        let Memory { usable_bytes, available_bytes, .. } = &self.memory;
+        Some(usable_bytes.as_ref()?.saturating_sub(*available_bytes.as_ref()?))
+    }
 }
