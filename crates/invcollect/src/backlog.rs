@@ -18,7 +18,7 @@ pub struct Backlog {
     pub reports: u64,
     /// When the oldest of them was written.
     pub oldest: Option<SystemTime>,
-    /// How many were refused, and will be offered again.
+    /// How many were refused, and will be offered again, or could not be made good.
     pub rejected: u64,
 }
 

@@ -3,6 +3,7 @@
 //! An event is first in the baseline's file, as not yet logged, and then in the event log; a run that ends in between leaves it to
 //! the next one, which finds by its id whether it is in the log. So none is lost, and none is there twice, wherever a run ends.
 
+use std::io::IsTerminal;
 use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
@@ -20,7 +21,7 @@ const CONFIRMED_AFTER_SECONDS: u64 = 60;
 pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
-    let host = collect::host(common);
+    let host = collect::host(common, pipe);
     let before = Baseline::read(common)?;
     let first = before.is_none();
     let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), Facts::default()));
@@ -31,6 +32,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         }
         false
     } else {
+        pipe.note(format_args!("comparing it with the baseline of {}", baseline.accepted_at));
         compare(&mut baseline, &host, Links::Confirmed)?
     };
     let new = if dry_run {
@@ -44,16 +46,24 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     if first {
         pipe.note("this machine had no baseline; it is as it is now, without its faults");
     }
+    if new.is_empty() && !baseline.told.is_empty() {
+        let told = format!(
+            "told before and still so: {}; see host.changes of invcollect collect, or invcollect accept",
+            baseline.told.len()
+        );
+        // Nobody sits at cron, which calls this every quarter of an hour.
+        if std::io::stderr().is_terminal() { pipe.warn(told) } else { pipe.note(told) }
+    }
     let answer = Answer::events(new.concat());
     let answer = if baseline.told.is_empty() { answer } else { answer.but_no() };
     Ok(answer.holding(lock).holding(ending))
 }
 
 /// `invcollect accept`.
-pub fn accept(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
     let lock = lock(common, &ending, dry_run)?;
-    let host = collect::host(common);
+    let host = collect::host(common, pipe);
     let left = host.boot.settles_in_seconds();
     if left > 0 {
         return Err(

@@ -3,22 +3,25 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, atomic, timestamp};
+use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
 
 use crate::machine::{Asked, Machine, PATIENCE};
 use crate::report::Host;
+use crate::settings::Settings;
 use crate::{
-    TOOL, baseline, bases, boot, devices, disks, dmi, event_log, filesystems, firmware, glpi, guest, interfaces, kernel_log,
-    memory, place, privacy, processor, request, routes, sensors,
+    TOOL, baseline, bases, boot, devices, disks, dmi, envelope, event_log, filesystems, firmware, glpi, guest, interfaces,
+    kernel_log, memory, place, privacy, processor, request, routes, sensors, settings,
 };
 
-const ID: &str = "/persistent/inventory/uuid";
+/// Who this machine is.
+pub const ID: &str = "/persistent/inventory/uuid";
 
 /// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine itself is never an error.
-pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<Answer> {
-    let host = host(common);
+pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyhow::Result<Answer> {
+    let host = host(common, pipe);
     if let Some(path) = &options.glpi {
         let inventory = glpi::inventory(&host)?;
+        pipe.note(format_args!("writing the inventory for GLPI to {}", path.display()));
         atomic::write(path, 0o600, |file| file.write_all(inventory.as_bytes()))?;
     }
     let mut document = Document::default();
@@ -27,7 +30,8 @@ pub fn collect(common: &Common, options: &request::Collect) -> anyhow::Result<An
 }
 
 /// Reads the machine. What cannot be read is in `missing`, and keeps nothing else from being read.
-pub fn host(common: &Common) -> Host {
+pub fn host(common: &Common, pipe: &Pipe) -> Host {
+    pipe.note(format_args!("reading the machine below {}", common.root.display()));
     let machine = Machine::new(common);
     let now = SystemTime::now();
     let filesystems = filesystems::read(&machine);
@@ -47,6 +51,10 @@ pub fn host(common: &Common) -> Host {
     let mut chassis = tables.chassis;
     firmware.attributes = firmware::attributes(&machine);
     firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
+    let settings = Settings::read(&common.config(settings::FILE)).unwrap_or_else(|error| {
+        machine.missing("configuration", format_args!("{error:#}"));
+        Settings::default()
+    });
     let mut interfaces = interfaces::read(&machine);
     let mut routes = routes::read(&machine);
     let campus = place::map(&machine);
@@ -60,7 +68,7 @@ pub fn host(common: &Common) -> Host {
         place,
         boot: boot::read(&machine, now, &log),
         image: answered(&machine, image),
-        memory: memory::read(&machine, tables.memory, tables.system.model.as_deref()),
+        memory: memory::read(&machine, tables.memory, tables.system.model.as_deref(), &settings.expected),
         system: tables.system,
         firmware,
         board: tables.board,
@@ -93,24 +101,12 @@ fn hostname(machine: &Machine) -> Option<String> {
 
 /// Who the machine is. What the firmware says of itself is no substitute: boards are exchanged, and some say all the same.
 fn id(machine: &Machine) -> Option<String> {
-    let reason = match machine.text(ID) {
-        Ok(text) => {
-            let id = text.trim().to_ascii_lowercase();
-            let is_uuid = id.len() == 36
-                && id
-                    .bytes()
-                    .enumerate()
-                    .all(|(at, b)| if [8, 13, 18, 23].contains(&at) { b == b'-' } else { b.is_ascii_hexdigit() });
-            if is_uuid {
-                return Some(id);
-            }
-            format!("{ID}: not a UUID")
-        }
-        Err(error) => {
-            machine.unreadable("id", ID, &error);
-            return None;
-        }
-    };
-    machine.missing("id", reason);
+    match machine.text(ID) {
+        Ok(text) => match envelope::host_id(&text) {
+            Ok(id) => return Some(id.to_owned()),
+            Err(reason) => machine.missing("id", format_args!("{ID}: {reason}")),
+        },
+        Err(error) => machine.unreadable("id", ID, &error),
+    }
     None
 }

@@ -109,6 +109,18 @@ pub struct Opened<'a> {
     pub payload: &'a [u8],
 }
 
+/// What /persistent/inventory/uuid says, where it may be the name of a host: in addresses, of files and in a certificate. The error
+/// says what is wrong.
+pub fn host_id(text: &str) -> Result<&str, &'static str> {
+    let id = text.trim();
+    let fits = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    let is_uuid = id.len() == 36 && id.bytes().enumerate().all(fits);
+    if is_uuid { Ok(id) } else { Err("not a UUID in lower case; uuidgen makes one") }
+}
+
 /// Makes a report.
 pub fn seal(host: &str, sequence: u64, header: &Header, payload: &[u8], key: Option<&Key>) -> anyhow::Result<Vec<u8>> {
     let mut rest = serde_json::to_vec(header)?;

@@ -40,11 +40,12 @@ pub mod report;
 pub mod request;
 mod routes;
 mod sensors;
+mod settings;
 mod smart;
 mod smbios;
 mod wireless;
 
-use jsonpipe::{Answer, Pipe, Tool};
+use jsonpipe::{Answer, Exit, Pipe, Tool};
 
 use request::{Arguments, Command};
 
@@ -54,11 +55,15 @@ pub const TOOL: Tool = Tool { name: "invcollect", section: "host" };
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
+    // Or a slip of the pen would be a machine that has nothing, and get directories for what it says.
+    if !common.root.is_dir() {
+        return Err(Exit::NoInput.error(format_args!("reading {}: no such directory; look at --root", common.root.display())));
+    }
     match arguments.command {
-        Command::Collect(options) => collect::collect(common, &options),
+        Command::Collect(options) => collect::collect(common, pipe, &options),
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
-        Command::Accept { dry_run } => changes::accept(common, dry_run),
-        Command::Metrics { file, dry_run } => metrics::metrics(common, &file, dry_run),
+        Command::Accept { dry_run } => changes::accept(common, pipe, dry_run),
+        Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
         Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     }

@@ -1,4 +1,4 @@
-//! `invcollect collect`, `changes`, `accept`, `metrics` and `push`; see invcollect(8).
+//! `invcollect`; see invcollect(8) and invcollect-fleet(8).
 
 use std::process::ExitCode;
 

@@ -1,7 +1,5 @@
 //! The memory: what is plugged in, by the firmware's tables, and what the kernel has of it.
 
-use jsonpipe::ini;
-
 use crate::machine::Machine;
 use crate::report::Memory;
 use crate::request::Expected;
@@ -9,8 +7,9 @@ use crate::smbios::Slots;
 
 const MEMINFO: &str = "/proc/meminfo";
 
-/// `slots` is what the firmware's tables say, where they could be read (what is missing then was said).
-pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>) -> Memory {
+/// `slots` is what the firmware's tables say, where they could be read (what is missing then was said); `expected`, what machines
+/// left the factory with, by model.
+pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>, expected: &[(String, Expected)]) -> Memory {
     let text = machine.text(MEMINFO).unwrap_or_else(|error| {
         machine.unreadable("memory.usable_bytes", MEMINFO, &error);
         String::new()
@@ -28,28 +27,13 @@ pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>) -> Mem
     if count.is_some() && installed.is_none() {
         machine.missing("memory.installed_bytes", "the firmware does not know the size of every module");
     }
+    let expected = expected.iter().find(|(name, _)| Some(name.as_str()) == model);
     Memory {
         installed_bytes: installed,
-        expected_bytes: model.and_then(|model| expected(machine, model)),
+        expected_bytes: expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20)),
         usable_bytes: kib("MemTotal"),
         available_bytes: kib("MemAvailable"),
         slots: count,
         modules,
-    }
-}
-
-/// What a machine of that model left the factory with.
-fn expected(machine: &Machine, model: &str) -> Option<u64> {
-    let path = machine.common.config("invcollect.ini");
-    let table = ini::Configuration::read(&path).and_then(|mut file| file.table::<Expected>("expected"));
-    match table {
-        Ok(models) => {
-            let expected = models.into_iter().find(|(name, _)| name == model);
-            expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20))
-        }
-        Err(error) => {
-            machine.missing("memory.expected_bytes", format_args!("{error:#}"));
-            None
-        }
     }
 }

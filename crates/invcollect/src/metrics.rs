@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use jsonpipe::{Answer, Common, Document, Exit, atomic};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, atomic};
 
 use crate::backlog::Backlog;
 use crate::baseline::Baseline;
@@ -16,11 +16,11 @@ use crate::report::metrics::{self as names, Kind, Metric, Written};
 use crate::report::{Disk, Host};
 
 /// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77 when it cannot be written.
-pub fn metrics(common: &Common, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
     if file.extension().is_none_or(|extension| extension != "prom") {
         return Err(Exit::Usage.error(format_args!("{}: node_exporter reads no other files than *.prom", file.display())));
     }
-    let mut host = collect::host(common);
+    let mut host = collect::host(common, pipe);
     // `host.changes` says that there is none, or why it cannot be read.
     let baseline = Baseline::read(common).ok().flatten();
     let machine = Machine::new(common);
@@ -29,6 +29,7 @@ pub fn metrics(common: &Common, file: &Path, dry_run: bool) -> anyhow::Result<An
     let samples = samples(&host, baseline.as_ref(), spool.as_ref());
     let text = text(&samples, &place_labels(&host));
     if !dry_run {
+        pipe.note(format_args!("writing {} samples to {}", samples.len(), file.display()));
         atomic::write(file, 0o644, |file| file.write_all(text.as_bytes()))?;
     }
     let written = Written {

@@ -10,7 +10,8 @@ use crate::report::{Interface, Place};
 pub fn map(machine: &Machine) -> Option<Campus> {
     let no_map = |error: anyhow::Error| {
         let is_there = Exit::of(&error) != Exit::NoInput;
-        machine.missing("place", if is_there { format!("{error:#}") } else { "no campus.ini".into() });
+        let none = || format!("no {}", machine.common.config("campus.ini").display());
+        machine.missing("place", if is_there { format!("{error:#}") } else { none() });
     };
     Campus::read(machine.common).map_err(no_map).ok()
 }

@@ -43,6 +43,7 @@ const REGISTER: &str = "/var/log/labtools/register/register.jsonl";
 pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answer> {
     let local = Local::read(common)?;
     let collector = local.collector()?;
+    pipe.note(format_args!("reports of {} go to {}", local.host, local.destination.url));
     if options.spread && !options.dry_run {
         let wait = until_turn(&local.host, SystemTime::now());
         pipe.note(format_args!("the turn of this machine is in {} s", wait.as_secs()));
@@ -53,11 +54,11 @@ pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answ
         let spool = Spool::look(common, local.destination.spool_bytes);
         run.pushed.changed = true; // there is always a snapshot
         run.pushed.retry_at = Retry::read(common)?.until(SystemTime::now()).map(timestamp::rfc3339);
-        return run.answer(&spool);
+        return run.answer(&spool, true);
     }
     let spool = run.fill()?;
     run.empty(&spool, &collector, options.now)?;
-    run.answer(&spool)
+    run.answer(&spool, false)
 }
 
 /// How long until a host's turn: the quarter of an hour is shared out by a hash of the host, so that a campus does not speak all
@@ -118,13 +119,21 @@ impl Run<'_> {
                 self.add_log(&spool, &mut next, Kind::Register)?;
             }
         }
-        self.add(&spool, &mut next, kind, &snapshot)?;
+        let damaged = spool.damaged_snapshots()?;
+        next.damaged.extend_from_slice(&damaged);
+        if self.add(&spool, &mut next, kind, &snapshot)? {
+            for Item { sequence, .. } in damaged {
+                self.pipe.warn(format_args!(
+                    "report {sequence}: it was cut off, or changed; it is thrown away, for this snapshot says the same"
+                ));
+            }
+        }
         Ok(spool)
     }
 
     /// How the machine is, in the words of the server.
     fn snapshot(&self, destination: &Destination) -> anyhow::Result<(Kind, Vec<u8>)> {
-        let host = collect::host(self.common);
+        let host = collect::host(self.common, self.pipe);
         Ok(match destination.method {
             Method::Put => {
                 let mut document = Document::default();
@@ -198,6 +207,7 @@ impl Run<'_> {
                 Ok(()) => {
                     next.added(&header);
                     self.pushed.spooled.push(next.sequence - 1);
+                    self.pipe.note(format_args!("report {} ({}): it is in the spool", next.sequence - 1, kind.as_str()));
                     self.pushed.dropped_reports += going.len() as u64;
                     self.pushed.changed = true;
                     return Ok(true);
@@ -235,7 +245,8 @@ impl Run<'_> {
             }
             match self.send(&item, collector) {
                 Some(Ok(Outcome::Delivered)) => self.delivered(spool, &item, &mut retry)?,
-                Some(Ok(Outcome::Refused(_))) => {
+                Some(Ok(Outcome::Refused(reason))) => {
+                    self.pipe.note(format_args!("report {}: refused again: {reason}", item.sequence));
                     spool.refused_again(&item);
                     break;
                 }
@@ -288,6 +299,7 @@ impl Run<'_> {
     fn delivered(&mut self, spool: &Spool, item: &Item, retry: &mut Retry) -> anyhow::Result<()> {
         spool.sent(item)?;
         self.pushed.sent_reports += 1;
+        self.pipe.note(format_args!("report {} ({}): the collector has it", item.sequence, item.kind.as_str()));
         self.pushed.changed = true;
         if retry.failures > 0 {
             Retry::forget(self.common)?;
@@ -302,21 +314,24 @@ impl Run<'_> {
         if let Err(error) = retry.keep(self.common) {
             self.pipe.warn(format_args!("{error:#}"));
         }
+        self.pipe.note(format_args!("the rest waits: {reason}"));
         self.wait_because(reason);
     }
 
     /// False when it has to stay where it is.
     fn reject(&mut self, spool: &Spool, item: &Item, reason: &str) -> anyhow::Result<bool> {
         self.wait_because(reason);
-        let (sequence, directory) = (item.sequence, spool::DIRECTORY);
+        let sequence = item.sequence;
+        let directory = self.common.path(spool::DIRECTORY).join(spool::REJECTED);
+        let directory = directory.display();
         if !spool.reject(item)? {
             self.wait_because("the rejected reports leave no room for more");
-            self.pipe.warn(format_args!("report {sequence}: {reason}; it waits, for {directory}/rejected is full"));
+            self.pipe.warn(format_args!("report {sequence}: {reason}; it waits, for {directory} is full"));
             return Ok(false);
         }
         self.pushed.rejected_reports += 1;
         self.pushed.changed = true;
-        self.pipe.warn(format_args!("report {sequence}: {reason}; it is in {directory}/rejected, and later runs offer it again"));
+        self.pipe.warn(format_args!("report {sequence}: {reason}; it is in {directory}, and later runs offer it again"));
         Ok(true)
     }
 
@@ -327,10 +342,13 @@ impl Run<'_> {
         }
     }
 
-    fn answer(mut self, spool: &Spool) -> anyhow::Result<Answer> {
+    fn answer(mut self, spool: &Spool, dry_run: bool) -> anyhow::Result<Answer> {
         let waiting = spool.list()?;
         self.pushed.waiting_reports = waiting.len() as u64;
         self.pushed.waiting_bytes = waiting.iter().map(|item| item.bytes).sum();
+        if !waiting.is_empty() && self.pushed.reason.is_none() && !dry_run {
+            self.wait_because("another run has spooled meanwhile");
+        }
         let done = self.pushed.reason.is_none();
         let mut document = Document::default();
         document.set("push", &self.pushed)?;

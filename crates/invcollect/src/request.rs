@@ -16,7 +16,7 @@ use serde::Deserialize;
     about = "Tells what a machine is, and what changed on it",
     after_help = "\
 What cron runs on a lab machine:
-  invcollect changes; invcollect metrics FILE; invcollect push
+  invcollect changes; invcollect push --spread; invcollect metrics FILE
 
 See invcollect(8) for every field, and labtools(7) for the other tools."
 )]
@@ -203,7 +203,7 @@ pub struct Model {
 #[derive(Debug, Args)]
 pub struct Push {
     /// Wait for this machine's turn within the quarter of an hour
-    #[arg(long)]
+    #[arg(long, conflicts_with = "now")]
     pub spread: bool,
     /// Try now, though the last try failed a moment ago
     #[arg(long)]

@@ -197,7 +197,7 @@ fn serials_that_many_machines_have_are_refused() {
     }
     assert_eq!(machine.host()["id"], ID, "who it is does not depend on that");
     machine.write("persistent/inventory/uuid", "to be filled\n");
-    assert_eq!(machine.reason("id").unwrap(), "/persistent/inventory/uuid: not a UUID");
+    assert_eq!(machine.reason("id").unwrap(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one");
 }
 
 #[test]
@@ -438,7 +438,15 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
     let host = machine.host();
     assert_eq!((&host["place"], &host["memory"]["expected_bytes"]), (&Value::Null, &Value::Null));
     assert!(machine.reason("place").unwrap().contains("net.x"));
-    assert!(machine.reason("memory.expected_bytes").unwrap().contains("expected.OptiPlex 7010.memory: unknown key"));
+    assert!(machine.reason("configuration").unwrap().contains("expected.OptiPlex 7010.memory: unknown key"));
+    // Whether or not it is needed.
+    machine.remove("sys/firmware/dmi");
+    machine.write("etc/labtools/invcollect.ini", "[push]\nurl=http://collector.example\n");
+    assert!(machine.reason("configuration").unwrap().ends_with("invcollect.ini: push.url: not https://HOST[:PORT][/PATH]"));
+    machine.remove("etc/labtools/invcollect.ini");
+    machine.remove("etc/labtools/campus.ini");
+    assert_eq!(machine.reason("configuration"), None);
+    assert_eq!(machine.reason("place").unwrap(), format!("no {}", machine.path("etc/labtools/campus.ini").display()));
 }
 
 #[test]

@@ -79,6 +79,19 @@ fn survives_its_own_panic() {
     PUSH.survives_its_own_panic();
 }
 
+/// A slip of the pen is not a machine that has nothing.
+#[test]
+fn a_root_that_is_not_there_is_no_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics", "x.prom"], &["push"], &["fleet", "/"]] {
+        let mut command = Command::new(COLLECT.binary);
+        let output = command.args(arguments).args(["--root", "nonexist"]).current_dir(&directory).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(66), 0), "{arguments:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("reading nonexist: no such directory"), "{output:?}");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "{arguments:?}");
+    }
+}
+
 #[test]
 fn the_man_page_names_every_flag() {
     testkit::man_page_names_every_flag(&Arguments::command(), &[MAN_PAGE, FLEET_PAGE].concat());

@@ -1,6 +1,7 @@
 //! Over HTTPS to the collector, and to nowhere else.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +9,7 @@ use jsonpipe::{Exit, ExitContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::Agent;
-use ureq::http::{Response, StatusCode};
+use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
@@ -39,6 +40,8 @@ pub struct Collector {
     agent: Agent,
     url: String,
     secret: Option<Secret>,
+    /// Where the certificates are that are believed.
+    authorities: PathBuf,
 }
 
 /// Sent in a header, never shown.
@@ -53,23 +56,59 @@ impl std::fmt::Debug for Secret {
 /// The texts of the files beside invcollect.ini.
 #[derive(Debug)]
 pub struct Credentials<'a> {
-    /// The certificates of which one must have signed the collector's, in PEM. No other is believed.
-    pub authorities: &'a [u8],
+    /// The certificates of which one must have signed the collector's. No other is believed.
+    pub authorities: &'a Pem,
     /// Our certificate and the key to it, in PEM; `None` where the server does not ask for one.
-    pub client: Option<(&'a [u8], &'a str)>,
+    pub client: Option<(&'a Pem, &'a str)>,
     /// What the header `Auth` says; `None` where the server does not ask for it.
     pub secret: Option<Zeroizing<String>>,
+}
+
+/// A file of certificates.
+#[derive(Debug)]
+pub struct Pem {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: Vec<u8>,
+    /// Where a right one comes from.
+    pub way_out: &'static str,
+}
+
+impl Pem {
+    /// Status 78 when it is none.
+    fn certificates(&self, whose: &str) -> anyhow::Result<Vec<Certificate<'static>>> {
+        let Pem { path, text, way_out } = self;
+        certificates(text)
+            .map_err(|error| Exit::Config.error(format_args!("reading {whose} in {}: {error:#}; {way_out}", path.display())))
+    }
+
+    /// Status 78 when the certificate, if it is one, is not of `host`: the collector would refuse all that comes with it.
+    pub fn names(&self, host: &str) -> anyhow::Result<()> {
+        let Some(Ok(certificate)) = CertificateDer::pem_slice_iter(&self.text).next() else { return Ok(()) };
+        // The object identifier 2.5.4.3, commonName, in DER (RFC 5280, appendix A.1); the type and the length of the text follow.
+        let common_name = [0x06, 0x03, 0x55, 0x04, 0x03];
+        let is_host = |bytes: &[u8]| bytes.starts_with(&common_name) && bytes[7..] == *host.as_bytes();
+        if certificate.windows(7 + host.len()).any(is_host) {
+            return Ok(());
+        }
+        let Pem { path, way_out, .. } = self;
+        Err(Exit::Config.error(format_args!("reading {}: this certificate is not of {host}; {way_out}", path.display())))
+    }
 }
 
 impl Collector {
     /// Status 78 when a certificate, the key or the secret is none.
     pub fn new(url: &str, credentials: Credentials<'_>) -> anyhow::Result<Collector> {
-        let authorities = certificates(credentials.authorities).exit(Exit::Config, || "reading the collector's authorities")?;
+        let authorities = credentials.authorities.certificates("the collector's authorities")?;
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities));
         if let Some((certificate, key)) = credentials.client {
-            let chain = certificates(certificate).exit(Exit::Config, || "reading this host's certificate")?;
-            belong_together(certificate, key)
-                .exit(Exit::Config, || "this host's certificate is not of its key; collector enroll")?;
+            let chain = certificate.certificates("this host's certificate")?;
+            belong_together(&certificate.text, key).map_err(|error| {
+                let Pem { path, way_out, .. } = certificate;
+                let what = "this host's certificate is not of its key, host.key";
+                Exit::Config.error(format_args!("reading {}: {what} ({error:#}); {way_out}", path.display()))
+            })?;
             let key = PrivateKey::from_pem(key.as_bytes()).exit(Exit::Config, || "reading this host's key")?;
             tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
         }
@@ -89,7 +128,20 @@ impl Collector {
             .user_agent(concat!("invcollect/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Ok(Collector { agent, url: url.trim_end_matches('/').to_owned(), secret: secret.map(Secret) })
+        let authorities = credentials.authorities.path.clone();
+        Ok(Collector { agent, url: url.trim_end_matches('/').to_owned(), secret: secret.map(Secret), authorities })
+    }
+
+    /// Why there is no answer, and of whom.
+    fn failed(&self, error: &ureq::Error) -> String {
+        let server = self.url.parse::<Uri>().ok();
+        let host = server.as_ref().and_then(Uri::host).unwrap_or_default();
+        let port = server.as_ref().and_then(Uri::port_u16).unwrap_or(443);
+        let mut reason = format!("{host}:{port}: {error}");
+        if reason.contains("UnknownIssuer") {
+            reason += &format!(": its certificate is not signed by one of {}", self.authorities.display());
+        }
+        reason
     }
 
     /// Sends a report, whose bytes are `whole`.
@@ -116,8 +168,17 @@ impl Collector {
         };
         match answer {
             Ok(answer) => judge(answer),
-            Err(error) => Outcome::Later { reason: error.to_string(), asked: None },
+            Err(error) => Outcome::Later { reason: self.failed(&error), asked: None },
         }
+    }
+}
+
+/// What a status does not say of itself.
+fn hint(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::FORBIDDEN => ": this machine is not enrolled there, or was expelled, or its certificate is of another one",
+        StatusCode::UNAUTHORIZED => ": the secret is not its own",
+        _ => "",
     }
 }
 
@@ -147,7 +208,7 @@ fn judge(answer: Response<ureq::Body>) -> Outcome {
     let asked = retry_after.and_then(|text| wait(text, SystemTime::now()));
     // To its end, so that the connection can be used again. The status has been said, whatever becomes of the rest.
     let _ = answer.into_body().into_reader().take(64 << 10).read_to_end(&mut Vec::new());
-    let reason = format!("the collector says {status}");
+    let reason = format!("the collector says {status}{}", hint(status));
     match status {
         StatusCode::CONFLICT => Outcome::Delivered,
         _ if status.is_success() => Outcome::Delivered,

@@ -181,6 +181,12 @@ impl Spool {
         Ok(found)
     }
 
+    /// The snapshots that are not whole: a later one says the same. What is no file is for a person to look at.
+    pub fn damaged_snapshots(&self) -> anyhow::Result<Vec<Item>> {
+        let damaged = |item: &Item| item.kind.is_snapshot() && item.path.is_file() && is_damaged(&item.path);
+        Ok(self.all()?.into_iter().filter(damaged).collect())
+    }
+
     /// The reports that the collector refused, the oldest first.
     pub fn rejected(&self) -> anyhow::Result<Vec<Item>> {
         list(&self.directory.join(REJECTED))

@@ -38,7 +38,7 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// `count by (id) (labtools_host_info) > 1`: two machines say that they are the same.
+    /// More than one `host` of an `id` that is not empty: two machines say that they are the same.
     HOST = Gauge "labtools_host_info" ["id" "model" "serial" "firmware" "kernel"]
         "Who this machine is; always 1.";
     /// Late: the machine is silent, or cron does not run there. Its clock: node_time_seconds of node_exporter, or this one in
@@ -118,7 +118,7 @@ metrics! {
     /// Absent when none waits.
     SPOOL_OLDEST = Gauge "labtools_spool_oldest_timestamp_seconds" [] "When the oldest report that waits was made.";
     /// Reports in /var/lib/labtools/spool/rejected.
-    SPOOL_REJECTED = Gauge "labtools_spool_rejected_reports" [] "How many reports the collector refused.";
+    SPOOL_REJECTED = Gauge "labtools_spool_rejected_reports" [] "How many reports the collector refused, or were damaged and cannot be made good.";
 }
 
 /// The section `metrics`.

@@ -13,9 +13,10 @@ pub struct Pushed {
     pub spooled: Vec<u64>,
     /// How many the collector has now.
     pub sent_reports: u64,
-    /// How many it refused now, or were damaged on the disk; they are in /var/lib/labtools/spool/rejected, and offered again.
+    /// How many it refused now, or could not be read, or were damaged and are not in their log any more; they are in
+    /// /var/lib/labtools/spool/rejected. What was refused is offered again.
     pub rejected_reports: u64,
-    /// How many were thrown away to make room.
+    /// How many were thrown away to make room, or because they were damaged.
     pub dropped_reports: u64,
     /// How many wait.
     pub waiting_reports: u64,
