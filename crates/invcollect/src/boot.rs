@@ -1,7 +1,6 @@
 //! The running system: since when, and whether the clock kept its time while the machine was off.
 
 use std::fs;
-use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonpipe::timestamp::rfc3339;
@@ -41,25 +40,27 @@ pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
     }
 }
 
-/// The host image that runs: the slot that the kernel's command line names, in abflip's records. A machine that abflip never wrote
-/// has none.
+/// The host image that runs: the slot that the kernel's command line names, in abflip's records.
 pub fn image(machine: &Machine) -> Option<Image> {
     let records = match machine.bytes(RECORDS).and_then(|json| Ok(serde_json::from_slice::<serde_json::Value>(&json)?)) {
         Ok(records) => records,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
             machine.unreadable("image", RECORDS, &error);
             return None;
         }
     };
-    let command_line = machine.value("/proc/cmdline")?;
-    let root = command_line.split_whitespace().filter_map(|word| word.strip_prefix("root=PARTUUID=")).next_back()?;
-    ["a", "b"].into_iter().find_map(|slot| {
+    let command_line = machine.value("/proc/cmdline").unwrap_or_default();
+    let root = command_line.split_whitespace().filter_map(|word| word.strip_prefix("root=PARTUUID=")).next_back();
+    let image = ["a", "b"].into_iter().find_map(|slot| {
         let record = records.get(slot)?;
-        record.get("partuuid")?.as_str()?.eq_ignore_ascii_case(root).then(|| Image {
+        record.get("partuuid")?.as_str()?.eq_ignore_ascii_case(root?).then(|| Image {
             slot: slot.to_owned(),
             version: record.get("version").and_then(serde_json::Value::as_u64),
             sha256: record.get("sha256").and_then(|digest| digest.as_str().map(str::to_owned)),
         })
-    })
+    });
+    if image.is_none() {
+        machine.missing("image", format_args!("{RECORDS}: no slot of it is the root of the kernel's command line"));
+    }
+    image
 }

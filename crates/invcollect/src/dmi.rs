@@ -14,7 +14,18 @@ pub fn read(machine: &Machine) -> Tables {
         Ok(table) => table,
         Err(error) => {
             machine.unreadable("memory.installed_bytes", TABLE, &error);
-            return fields(machine);
+            let tables = fields(machine);
+            for (key, is_known) in [
+                ("system", tables.system != System::default()),
+                ("firmware", tables.firmware != Firmware::default()),
+                ("board", tables.board != Board::default()),
+                ("chassis", tables.chassis != Chassis::default()),
+            ] {
+                if !is_known {
+                    machine.unreadable(key, TABLE, &error);
+                }
+            }
+            return tables;
         }
     };
     let version = machine.bytes(ENTRY_POINT).ok().and_then(|entry_point| smbios::version(&entry_point));

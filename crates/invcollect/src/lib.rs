@@ -47,6 +47,7 @@ mod wireless;
 
 use jsonpipe::{Answer, Exit, Pipe, Tool};
 
+use nix::unistd::geteuid;
 use request::{Arguments, Command};
 
 /// Who is speaking, and the section that it writes.
@@ -59,12 +60,19 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     if !common.root.is_dir() {
         return Err(Exit::NoInput.error(format_args!("reading {}: no such directory; look at --root", common.root.display())));
     }
-    match arguments.command {
+    let needs_root = matches!(arguments.command, Command::Changes { .. } | Command::Accept { .. } | Command::Push(_));
+    let answer = match arguments.command {
         Command::Collect(options) => collect::collect(common, pipe, &options),
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),
         Command::Accept { dry_run } => changes::accept(common, pipe, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
         Command::Fleet(options) => fleet::fleet(common, pipe, &options),
-    }
+    };
+    answer.map_err(|error| match Exit::of(&error) {
+        Exit::NoPermission if needs_root && !geteuid().is_root() => {
+            Exit::NoPermission.error(format_args!("{error:#}; needs root"))
+        }
+        _ => error,
+    })
 }

@@ -47,20 +47,25 @@ fn what_is_not_known_is_absent_with_a_reason() {
     let machine = Machine::empty();
     let host = machine.host();
     for key in [
+        "board",
         "boot.clock_at_boot",
         "changes",
+        "chassis",
         "chassis.opened",
         "disks",
         "filesystems",
+        "firmware",
         "firmware.attributes",
         "guest_failures",
         "id",
+        "image",
         "interfaces",
         "memory.installed_bytes",
         "memory.usable_bytes",
         "place",
         "processor",
         "routes",
+        "system",
         "temperatures",
     ] {
         assert!(machine.reason(key).is_some(), "{key}: {host:#}");
@@ -112,6 +117,9 @@ fn what_needs_root_is_missing_without_it() {
         let reason = json!({"key": key, "reason": format!("{path}: needs root")});
         assert!(host["missing"].as_array().unwrap().contains(&reason), "{key}: {host:#}");
     }
+    let output = as_nobody().args(["accept", "--root"]).arg(machine.root()).output().unwrap();
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("; needs root\n"), "{output:?}");
     // And none of it is measured as 0.
     let metrics = machine.path("metrics/labtools.prom");
     machine.directory("metrics");

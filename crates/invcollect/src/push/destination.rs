@@ -49,9 +49,7 @@ impl Local {
                 let path = common.path(KEY);
                 must_be_there(&path, "openssl genpkey -algorithm ed25519 makes it")?;
                 key = Some(Key::read(&path)?);
-                let own = pem(common.path(CERTIFICATE), ENROLL)?;
-                own.names(&host)?;
-                certificate = Some(own);
+                certificate = Some(pem(common.path(CERTIFICATE), ENROLL)?);
             }
             Method::Text => {
                 let path = common.path(SECRET);
@@ -67,7 +65,9 @@ impl Local {
     pub fn collector(&self) -> anyhow::Result<Collector> {
         let client = self.certificate.as_ref().zip(self.key.as_ref().map(Key::pem));
         let secret = self.secret.clone();
-        Collector::new(&self.destination.url, Credentials { authorities: &self.authorities, client, secret })
+        let collector = Collector::new(&self.destination.url, Credentials { authorities: &self.authorities, client, secret })?;
+        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.names(&self.host))?;
+        Ok(collector)
     }
 }
 
