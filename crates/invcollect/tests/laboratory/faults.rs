@@ -292,15 +292,18 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     fs::create_dir(host.path("var/lib/labtools/spool/000000000001.snapshot")).unwrap();
     collector.mode("good");
     let ended = host.push(&["--now"]);
-    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &3.into(), &5.into()));
+    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &1.into(), &5.into()));
     assert!(ended.stderr.contains("it cannot be read") && ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
-    assert_eq!(host.spool("rejected"), ["000000000001.snapshot".to_owned(), waiting[3].clone(), waiting[5].clone()]);
+    assert_eq!(host.spool("rejected"), ["000000000001.snapshot"]);
     assert_eq!(messages(&collector.received("reports", H1)), ["0", "2", "1"], "the log still has what the second events said");
     // Its name was taken all the same.
     let received = collector.received("reports", H1);
     let sequences: Vec<u64> = received.iter().map(|report| report.sequence).collect();
     assert!(![2, 3, 5].iter().any(|index| sequences.contains(&waiting[*index][..12].parse().unwrap())));
-    assert!(received.iter().any(|report| report.header.dropped == [waiting[2][..12].parse::<u64>().unwrap()]));
+    let sequence = |index: usize| waiting[index][..12].parse::<u64>().unwrap();
+    for gone in [&[sequence(2)][..], &[sequence(3), sequence(5)]] {
+        assert!(received.iter().any(|report| report.header.dropped == gone), "{gone:?}");
+    }
     // So are the newest events, with what followed them; nobody can be reached, run after run.
     collector.mode("down");
     host.tell("3");
@@ -329,7 +332,8 @@ fn runs_at_the_same_time_share_the_work() {
         }
         for run in runs {
             let ended = Ended::of(run.wait_with_output().unwrap());
-            let other = ended.push["reason"].as_str().is_some_and(|reason| reason == "another run is sending");
+            let reason = ended.push["reason"].as_str().unwrap_or_default();
+            let other = matches!(reason, "another run is sending" | "another run has spooled meanwhile");
             // 75: the others were slow.
             assert!(matches!(ended.status, Some(0 | 75)) || other, "{ended:?}");
         }
@@ -421,7 +425,7 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     host.tell("new");
     let ended = host.push(&[]);
     assert_eq!(ended.push["spooled"].as_array().unwrap().len(), 1, "a snapshot still has room: {ended:?}");
-    assert_eq!(ended.push["reason"], "the spool is full; io: Connection refused (os error 111)");
+    assert_eq!(ended.push["reason"], "the spool is full; collector.example:443: io: Connection refused (os error 111)");
     collector.mode("good");
     host.later(-4 * 3600);
     host.push(&["--now"]);
