@@ -3,13 +3,14 @@
 // Elasticsearch takes deletions, and documents of any index, by the same address as new lines; so what stands in a request is read
 // before it is handed on. And what it refuses it may refuse by line, in an answer that says 200: rsyslog and Fluent Bit then lose lines,
 // or send the same for ever. So they hear that all was taken, or nothing, and send all of it again: what is there already stays as it is.
-import fs from 'fs';
+import enrolled from '@ETC@/enrolled.js';
 
 const ACTION = /^\{"create":\{\s*"_index":\s*"labtools-logs-\d{4}-\d{2}-\d{2}"(,\s*"_id":\s*"[\w-]{1,64}")?\s*\}\}$/;
 
 async function bulk(r) {
-    if (!isEnrolled(r)) {
-        return r.return(403, 'this host is not enrolled; see collector enroll\n');
+    const host = /^CN=([a-z0-9][a-z0-9.-]*)$/.exec(r.variables.ssl_client_s_dn);
+    if (!host || !enrolled.is(r, host[1])) {
+        return r.return(403, 'this host is not enrolled, or with another key; see collector enroll\n');
     }
     const lines = (r.requestText || '').split('\n');
     // Lines come in pairs, an action and its document, and each ends.
@@ -36,17 +37,6 @@ function answers(text) {
         return JSON.parse(text).items.map((item) => item.create);
     } catch (error) {
         return null;
-    }
-}
-
-// The certificate of a host that was expelled is still valid.
-function isEnrolled(r) {
-    const host = /^CN=([a-z0-9][a-z0-9.-]*)$/.exec(r.variables.ssl_client_s_dn);
-    try {
-        fs.accessSync(`${r.variables.labtools_keys}/${host[1]}.pub`);
-        return true;
-    } catch (error) {
-        return false;
     }
 }
 

@@ -4,6 +4,7 @@
 // same id" (409) would be one answer, and a host would throw away a report that nobody has. So these few lines decide, in nginx
 // itself (njs, Debian's libnginx-mod-http-js); no other server stands behind it.
 import fs from 'fs';
+import enrolled from '@ETC@/enrolled.js';
 
 const TEXT_HOSTS_MAX = 10000; // a campus has hundreds; whoever knows the secret cannot fill the disk with directories
 
@@ -13,13 +14,14 @@ function put(r) {
     if (v.labtools_client === '' || v.labtools_client !== v.labtools_host) {
         return answer(r, 403, 'the certificate is not of this host');
     }
-    if (!exists(`${v.labtools_store}/${v.labtools_kind}/${v.labtools_host}`)) {
-        return answer(r, 403, 'this host is not enrolled; see collector enroll');
+    if (!enrolled.is(r, v.labtools_host)) {
+        return answer(r, 403, 'this host is not enrolled, or with another key; see collector enroll');
     }
     keep(r, v.labtools_kind, v.labtools_host, v.labtools_sequence);
 }
 
-// POST / with Auth and Uuid, the script of the thesis (Figure 28). It gives no id: then the time is the name, to the millisecond.
+// POST / with Auth and Uuid, the script of the thesis (Figure 28). It may give no id: then the time, to the millisecond,
+// and the number of the request are the name.
 function post(r) {
     const v = r.variables;
     const host = r.headersIn.Uuid || '';
