@@ -14,7 +14,7 @@ function put(r) {
     if (v.labtools_client === '' || v.labtools_client !== v.labtools_host) {
         return answer(r, 403, 'the certificate is not of this host');
     }
-    if (!enrolled.is(r, v.labtools_host)) {
+    if (!exists(`${v.labtools_store}/${v.labtools_kind}/${v.labtools_host}`) || !enrolled.is(r, v.labtools_host)) {
         return answer(r, 403, 'this host is not enrolled, or with another key; see collector enroll');
     }
     keep(r, v.labtools_kind, v.labtools_host, v.labtools_sequence);
