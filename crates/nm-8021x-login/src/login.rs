@@ -195,6 +195,12 @@ impl Attempt {
                 return Ok(Verdict::Refused(reason));
             }
         }
+        // What the supplicant said before it was done has been sent, but on a busy machine not been read yet.
+        while seen.completed.is_none()
+            && let Some(event) = self.next_event(deadline)?
+        {
+            self.learn(event, &mut seen);
+        }
         let verdict_seconds = (seen.completed.unwrap_or_else(Instant::now) - self.started).as_secs_f64();
         let deadline = Instant::now() + ADDRESS_TIMEOUT;
         let (mut addresses, mut primary) = self.connectivity();
