@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::machine::{BINARY, Machine};
 
-/// What hangs for real is in the laboratory.
 #[test]
 fn what_a_program_serves_is_not_asked() {
     let machine = Machine::optiplex();
