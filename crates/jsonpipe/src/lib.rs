@@ -21,6 +21,7 @@ pub mod lock;
 mod node;
 mod process;
 pub mod progress;
+mod shown;
 pub mod signals;
 mod stdout;
 #[cfg(feature = "testkit")]
@@ -30,3 +31,4 @@ pub mod timestamp;
 pub use document::{Document, Missing};
 pub use exit::{Exit, ExitContext, io_error};
 pub use process::{Answer, Common, Pipe, Tool, main};
+pub use shown::{is_hidden, shown};

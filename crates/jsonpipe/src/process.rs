@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::document::Document;
 use crate::exit::{Exit, ExitContext};
+use crate::shown::{is_hidden, shown};
 use crate::stdout;
 
 /// No document that people or tools write comes near this; what does is an attack or an accident.
@@ -167,7 +168,10 @@ pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pi
     }));
     let exit = panic::catch_unwind(AssertUnwindSafe(|| {
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // lowering one's own limit cannot fail
-        let arguments = A::parse();
+        let arguments: A = match parse() {
+            Ok(arguments) => arguments,
+            Err(exit) => return exit,
+        };
         let pipe = Pipe { tool, verbose: arguments.as_ref().verbose };
         // The only way to see that a panic is status 70 in every tool is to have one.
         #[cfg(debug_assertions)]
@@ -233,8 +237,21 @@ fn print(text: &str) -> io::Result<()> {
     stdout.write_all(text.as_bytes())
 }
 
+/// One line, whatever the text holds: names of files, words of servers and devices, keys of documents.
 fn complain(name: &str, text: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{name}: {text}"); // nobody left to tell
+    let _ = writeln!(io::stderr(), "{name}: {}", shown(&text.to_string())); // nobody left to tell
+}
+
+/// The command line, or the status that ends the process. The parser repeats a wrong argument as it was given.
+fn parse<A: clap::Parser>() -> Result<A, Exit> {
+    A::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            error.exit(); // help and version, on standard output
+        }
+        let text = error.to_string().replace(|c| is_hidden(c) && c != '\n', "\u{fffd}");
+        let _ = io::stderr().write_all(text.as_bytes());
+        Exit::Usage
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use crate::process::Tool;
+use crate::shown::shown;
 
 const BETWEEN_BARS: Duration = Duration::from_millis(200);
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
@@ -42,6 +43,7 @@ impl Progress {
         self.next = now + pause(self.terminal);
         let permille = permille(done, total);
         let text = format!("{}: {doing}: {} % of {}{more}", self.tool, permille / 10, Size(total));
+        let text = shown(&text);
         let mut stderr = io::stderr();
         // Nobody is hurt when nobody listens.
         if self.terminal {

@@ -88,6 +88,8 @@ impl Stage {
         let ended = feed(self.command(root.path()).arg("--no-such-flag"), self.document, Stdio::piped());
         assert_eq!((ended.status, ended.stdout.as_str()), (2, ""));
         assert!(ended.stderr.contains("--no-such-flag"), "{}", ended.stderr);
+        let ended = feed(self.command(root.path()).arg("--no\u{1b}[2Jflag"), self.document, Stdio::piped());
+        assert!(ended.status == 2 && ended.stderr.contains("--no\u{fffd}[2Jflag"), "{ended:?}");
     }
 
     /// Nothing on standard input is status 65.
@@ -99,8 +101,12 @@ impl Stage {
         }
     }
 
-    /// An unknown key is named by its path, and its value not shown.
+    /// An unknown key is named by its path, and its value not shown. Nothing in its name reaches a terminal as a command.
     pub fn names_an_unknown_key(&self) {
+        let ended = self.answer(&self.with(self.request, "\u{1b}[2J\u{202e}k\n", HIDDEN));
+        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{}", ended.stderr);
+        let named = format!("{}.\u{fffd}[2J\u{fffd}k\u{fffd}: unknown key\n", self.request);
+        assert!(ended.stderr.ends_with(&named), "{:?}", ended.stderr);
         let ended = self.answer(&self.with(self.request, "usernam", HIDDEN));
         assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{}", ended.stderr);
         assert!(ended.stderr.contains(&format!("{}.usernam: unknown key", self.request)), "{}", ended.stderr);

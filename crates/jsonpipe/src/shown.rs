@@ -1,0 +1,41 @@
+//! Text of strangers, made fit to be shown.
+
+use std::borrow::Cow;
+
+/// Whether a character moves the cursor, changes the direction of the text around it, or has no width: nothing that a person
+/// could see, and enough to hide or forge what a person reads.
+///
+/// These are the control characters, and those of Unicode's category Cf and line separators that act on the text beside them
+/// (Unicode Technical Report 36, section 3).
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        )
+}
+
+/// The text with U+FFFD in place of each hidden character, newlines included: it takes one line of a terminal, as it is written.
+pub fn shown(text: &str) -> Cow<'_, str> {
+    if text.contains(is_hidden) { text.replace(is_hidden, "\u{fffd}").into() } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_replaces_what_cannot_be_seen() {
+        assert_eq!(
+            shown("a\u{1b}[31m\n\u{202e}b\u{200b}\u{9b}c\u{7f}"),
+            "a\u{fffd}[31m\u{fffd}\u{fffd}b\u{fffd}\u{fffd}c\u{fffd}"
+        );
+    }
+
+    #[test]
+    fn shown_keeps_letters_of_every_language() {
+        for text in ["João", "עברית", "한국어", "e\u{301}", "OptiPlex 7010 (∞)"] {
+            assert_eq!(shown(text), text);
+        }
+    }
+}
