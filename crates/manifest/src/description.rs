@@ -9,6 +9,28 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The version of the manifest that this release writes and reads. Adding a key keeps it.
 const SCHEMA: u64 = 1;
 
+/// The largest number of a manifest, and of all that is made from one. What is larger becomes another number where JSON is read into
+/// floating point, as jq does: 2^53 + 1 and 2^53 would be the same generation.
+pub const NUMBER_MAX: u64 = (1 << 53) - 1;
+
+/// What is wrong with what counts up, in words: `Err` unless it is 1 to [`NUMBER_MAX`].
+pub fn check_count(number: u64, what: &str) -> Result<(), String> {
+    match number {
+        0 => Err(format!("0; {what} count from 1")),
+        1..=NUMBER_MAX => Ok(()),
+        _ => Err(format!("more than {NUMBER_MAX}, the largest number that every reader of JSON keeps")),
+    }
+}
+
+/// What is wrong with a size, in words.
+pub(crate) fn check_bytes(bytes: u64, empty: &str) -> Result<(), String> {
+    match bytes {
+        0 => Err(empty.into()),
+        1..=NUMBER_MAX => Ok(()),
+        _ => Err(format!("more than {NUMBER_MAX} bytes")),
+    }
+}
+
 /// What an image is for. It chooses the keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -60,7 +82,7 @@ pub struct Base {
     pub ostype: String,
     /// Whether it is taken where nothing is chosen.
     pub default: bool,
-    /// Counts up with every image of this name.
+    /// Counts up from 1 with every image of this name; [`check_count`].
     pub generation: u64,
     /// The format of the file.
     pub format: Format,
@@ -156,8 +178,9 @@ impl Description for Base {
         if self.title.ends_with('\\') {
             return Err("title: ends in a backslash".into());
         }
-        if self.size_bytes == 0 || self.virtual_bytes == 0 {
-            return Err("size_bytes, virtual_bytes: an empty image is no disk".into());
+        check_count(self.generation, "generations").map_err(|message| format!("generation: {message}"))?;
+        for (key, bytes) in [("size_bytes", self.size_bytes), ("virtual_bytes", self.virtual_bytes)] {
+            check_bytes(bytes, "an empty image is no disk").map_err(|message| format!("{key}: {message}"))?;
         }
         if self.format == Format::Raw && self.size_bytes != self.virtual_bytes {
             return Err("virtual_bytes: a raw image is as large as its disk".into());
@@ -295,7 +318,14 @@ pub(crate) mod tests {
             ("\"ostype\":\"windows\"", "\"ostype\":\"\"", &format!("ostype: {NAME_RULE}")),
             ("Windows 10", "Windows\\n[base.x]", "title: empty, or not one line without white space around it"),
             ("Windows 10", "Windows\\\\", "title: ends in a backslash"),
-            ("42949672960", "0", "size_bytes, virtual_bytes: an empty image is no disk"),
+            ("42949672960", "0", "size_bytes: an empty image is no disk"),
+            ("85899345920", "9007199254740992", "virtual_bytes: more than 9007199254740991 bytes"),
+            ("\"generation\":7", "\"generation\":0", "generation: 0; generations count from 1"),
+            (
+                "\"generation\":7",
+                "\"generation\":9007199254740992",
+                "generation: more than 9007199254740991, the largest number that every reader of JSON keeps",
+            ),
             ("qcow2", "raw", "virtual_bytes: a raw image is as large as its disk"),
         ] {
             assert_eq!(parse(&text.replacen(from, to, 1)).unwrap_err(), format!("reading the manifest: {message}"));
@@ -304,6 +334,8 @@ pub(crate) mod tests {
             assert!(parse(&text.replacen(from, to, 1)).is_err(), "{from} {to}");
         }
         assert!(Base { title: String::new(), ..base() }.to_bytes().is_err());
+        let largest = Base { generation: NUMBER_MAX, ..base() };
+        assert_eq!(parse(&String::from_utf8(largest.to_bytes().unwrap()).unwrap()).unwrap(), largest);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::description::{Description, Digest, Kind, NAME_RULE, is_name};
+use crate::description::{Description, Digest, Kind, NAME_RULE, check_bytes, check_count, is_name};
 
 /// Many more than an image has: three, and one for each boot entry.
 const SLOT_FIELDS_MAX: usize = 64;
@@ -69,12 +69,8 @@ impl Description for Host {
         if !is_name(&self.name) {
             return Err(format!("name: {NAME_RULE}"));
         }
-        if self.version == 0 {
-            return Err("version: 0; versions count from 1".into());
-        }
-        if self.size_bytes == 0 {
-            return Err("size_bytes: an empty image is no root".into());
-        }
+        check_count(self.version, "versions").map_err(|message| format!("version: {message}"))?;
+        check_bytes(self.size_bytes, "an empty image is no root").map_err(|message| format!("size_bytes: {message}"))?;
         if self.slot_fields.len() > SLOT_FIELDS_MAX {
             return Err(format!("slot_fields: more than {SLOT_FIELDS_MAX}"));
         }
@@ -157,6 +153,12 @@ mod tests {
             ("\"kind\":\"host\"", "\"kind\":\"base\"", "kind: it describes a base, not a host".to_owned()),
             ("\"name\":\"lab\"", "\"name\":\"../lab\"", format!("name: {NAME_RULE}")),
             ("\"version\":8", "\"version\":0", "version: 0; versions count from 1".into()),
+            (
+                "\"version\":8",
+                "\"version\":9007199254740993",
+                "version: more than 9007199254740991, the largest number that every reader of JSON keeps".into(),
+            ),
+            ("25165824", "9007199254740992", "size_bytes: more than 9007199254740991 bytes".into()),
             ("25165824", "0", "size_bytes: an empty image is no root".into()),
             ("25165824", "90035", "slot_fields: the one at 90000 is not in the image".into()),
             ("1144", "1143", "slot_fields: the one at 1143 begins within another".into()),

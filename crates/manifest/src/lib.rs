@@ -13,7 +13,9 @@ mod host;
 mod key;
 mod model;
 
-pub use description::{Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, Program, is_name};
+pub use description::{
+    Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, NUMBER_MAX, Program, check_count, is_name,
+};
 pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
 pub use model::check_model;

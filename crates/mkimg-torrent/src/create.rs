@@ -127,8 +127,8 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
             return wrong(key, manifest::NAME_RULE);
         }
     }
-    if request.generation == 0 {
-        return wrong("image.generation", "0; generations count from 1");
+    if let Err(message) = manifest::check_count(request.generation, "generations") {
+        return wrong("image.generation", &message);
     }
     if request.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return wrong("image.path", "not an absolute path");

@@ -160,6 +160,10 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({"title": null}), "image.title: missing"),
         (json!({"generation": -1}), "image.generation: expected a whole number"),
         (json!({"generation": 0}), "image.generation: 0; generations count from 1"),
+        (
+            json!({"generation": 1u64 << 53}),
+            "image.generation: more than 9007199254740991, the largest number that every reader of JSON keeps",
+        ),
         (json!({"format": "vmdk"}), "image.format: expected one of qcow2, raw"),
         (json!({"path": "7.qcow2"}), "image.path: not an absolute path"),
         (json!({"trackers": []}), "image.trackers: empty"),
@@ -177,7 +181,7 @@ fn what_is_wrong_with_a_request_is_named() {
         assert!(ended.stderr.contains(message), "{more}: {}", ended.stderr);
     }
     assert_eq!(server.create(json!({"path": "/nowhere"})).status, 66);
-    let ended = server.create(json!({"generation": 8}));
+    let ended = server.create(json!({"generation": (1u64 << 53) - 1}));
     assert_eq!((ended.status, ended.stdout.as_str()), (66, ""), "{ended:?}");
     assert!(ended.stderr.ends_with("; give the image as FILE, or its place as image.path\n"), "{}", ended.stderr);
     assert_eq!(names(&store(server.root())), ["7.qcow2"]);
