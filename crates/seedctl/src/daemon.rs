@@ -20,7 +20,7 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::SigSet;
-use nix::unistd::{setgroups, setresgid, setresuid, setsid};
+use nix::unistd::setsid;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::aria2::Rpc;
@@ -229,9 +229,7 @@ fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result
     command.stdout(speak.try_clone().map_err(failed)?).stderr(speak);
     let confine = move || -> io::Result<()> {
         setsid()?;
-        setgroups(&[])?;
-        setresgid(identity.gid, identity.gid, identity.gid)?;
-        setresuid(identity.uid, identity.uid, identity.uid)?;
+        identity.assume()?;
         // Our own signals may be waiting, and a child inherits that.
         SigSet::empty().thread_set_mask()?;
         prctl::set_no_new_privs()?;

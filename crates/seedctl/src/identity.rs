@@ -1,7 +1,13 @@
 //! Who aria2 runs as.
 
+use std::io;
+
 use jsonpipe::{Exit, ExitContext};
-use nix::unistd::{Gid, Uid, User};
+use nix::libc;
+use nix::unistd::{Gid, Uid, User, getresgid, getresuid, setgroups, setresgid, setresuid};
+
+/// As a user or group, what setresuid(2) takes for "leave it as it is".
+const UNCHANGED: u32 = u32::MAX;
 
 /// aria2's own user: not root, and in no group but its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,7 +21,7 @@ impl Identity {
     pub fn resolve(user: &str) -> anyhow::Result<Identity> {
         let (uid, gid) = match user.split_once(':').unwrap_or((user, user)) {
             (uid, gid) if user.starts_with(|c: char| c.is_ascii_digit()) => {
-                let parse = || Some((uid.parse().ok()?, gid.parse().ok()?));
+                let parse = || Some((number(uid)?, number(gid)?));
                 let (uid, gid) = parse().exit(Exit::Config, || "aria2.user: expected a name, UID or UID:GID")?;
                 (Uid::from_raw(uid), Gid::from_raw(gid))
             }
@@ -29,7 +35,90 @@ impl Identity {
         if uid.is_root() || gid.as_raw() == 0 {
             return Err(Exit::Config.error("aria2.user: refusing to run aria2 as root; name a user of its own"));
         }
+        if uid.as_raw() == UNCHANGED || gid.as_raw() == UNCHANGED {
+            return Err(Exit::Config.error(format_args!(
+                "aria2.user: {UNCHANGED} is nobody, and who becomes it stays root; name a user of its own"
+            )));
+        }
         Ok(Identity { uid, gid })
+    }
+
+    /// Makes the calling process this user, and makes sure that it is no other and has no capability left. For the time between
+    /// fork and exec: system calls only.
+    pub fn assume(&self) -> io::Result<()> {
+        setgroups(&[])?;
+        setresgid(self.gid, self.gid, self.gid)?;
+        setresuid(self.uid, self.uid, self.uid)?;
+        // The change of user takes them away, unless whoever started us has forbidden that (SECBIT_NO_SETUID_FIXUP).
+        system::drop_capabilities()?;
+        let (uid, gid) = (getresuid()?, getresgid()?);
+        let is_user = [uid.real, uid.effective, uid.saved] == [self.uid; 3];
+        let is_group = [gid.real, gid.effective, gid.saved] == [self.gid; 3];
+        if is_user && is_group && system::is_in_groups(&[])? && !system::has_capabilities()? {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EPERM))
+        }
+    }
+}
+
+/// A user's or group's number, in digits alone.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What nix has no word for, or none that is fit for the time between fork and exec.
+#[expect(unsafe_code, reason = "system calls about this process's own rights")]
+mod system {
+    use std::io;
+
+    use nix::libc;
+    use nix::unistd::Gid;
+
+    /// capget(2) and capset(2), version 3: who, and 64 bits for each set.
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: libc::c_int,
+    }
+
+    #[repr(C)]
+    #[derive(Clone, Copy, Default, PartialEq, Eq)]
+    struct Half {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+
+    const VERSION_3: u32 = 0x2008_0522;
+
+    /// Gives up every capability.
+    pub fn drop_capabilities() -> io::Result<()> {
+        let (header, none) = (Header { version: VERSION_3, pid: 0 }, [Half::default(); 2]);
+        // SAFETY: the kernel reads the two structures, which are as large as this version says.
+        done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
+    }
+
+    /// Whether there is one.
+    pub fn has_capabilities() -> io::Result<bool> {
+        let (mut header, mut found) = (Header { version: VERSION_3, pid: 0 }, [Half::default(); 2]);
+        // SAFETY: the kernel writes to the two structures, which are as large as this version says.
+        done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, found.as_mut_ptr()) })?;
+        Ok(found != [Half::default(); 2])
+    }
+
+    /// Whether these are the supplementary groups, of which there is one at most.
+    pub fn is_in_groups(groups: &[Gid]) -> io::Result<bool> {
+        let mut found = [0; 2];
+        // SAFETY: the kernel writes two groups at most, and refuses when there are more.
+        let count = unsafe { libc::getgroups(2, found.as_mut_ptr()) };
+        done(count.into())?;
+        let found = found.iter().take(count as usize);
+        Ok(found.copied().eq(groups.iter().map(|group| group.as_raw())))
+    }
+
+    fn done(result: libc::c_long) -> io::Result<()> {
+        if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
 
@@ -43,8 +132,31 @@ mod tests {
         assert_eq!((numbers.uid.as_raw(), numbers.gid.as_raw()), (64000, 64001));
         assert_eq!(Identity::resolve("64000").unwrap().gid.as_raw(), 64000);
         assert_ne!(Identity::resolve("nobody").unwrap().uid.as_raw(), 0);
-        for user in ["root", "0", "64000:0", "0:64000", "64000:x", "6x", "-1", "", "no such user"] {
+        for user in ["root", "0", "64000:0", "0:64000", "64000:x", "6x", "-1", "", "no such user", "64000:+1", "64000:"] {
             assert_eq!(Exit::of(&Identity::resolve(user).unwrap_err()), Exit::Config, "{user:?}");
+        }
+        for user in ["4294967295", "64000:4294967295", "4294967295:64000", "64000:4294967296"] {
+            assert_eq!(Exit::of(&Identity::resolve(user).unwrap_err()), Exit::Config, "{user:?}");
+        }
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "only between fork and exec can a process try what it cannot take back")]
+    fn a_program_that_would_stay_root_is_not_started() {
+        use std::os::unix::process::CommandExt;
+        use std::process::Command;
+
+        let become_and_run = |uid: u32, gid: u32| {
+            let identity = Identity { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid) };
+            let mut command = Command::new("/bin/true");
+            // SAFETY: `assume` makes system calls only.
+            unsafe { command.pre_exec(move || identity.assume()) };
+            command.status().map(|status| status.success()).map_err(|error| error.raw_os_error())
+        };
+        assert!(nix::unistd::geteuid().is_root(), "only root can become another user");
+        assert_eq!(become_and_run(64055, 64055), Ok(true));
+        for (uid, gid) in [(u32::MAX, u32::MAX), (u32::MAX, 64055), (64055, u32::MAX)] {
+            assert_eq!(become_and_run(uid, gid), Err(Some(libc::EPERM)), "{uid}:{gid}");
         }
     }
 }

@@ -11,7 +11,7 @@ use nix::libc;
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{getpid, getppid, setgroups, setresgid, setresuid};
+use nix::unistd::{getpid, getppid};
 
 use crate::identity::Identity;
 use crate::tail::Tail;
@@ -68,10 +68,8 @@ impl Start<'_> {
             if lock_memory {
                 setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY)?;
             }
-            if let Some(Identity { uid, gid, kvm }) = identity {
-                setgroups(kvm.as_slice())?;
-                setresgid(gid, gid, gid)?;
-                setresuid(uid, uid, uid)?;
+            if let Some(identity) = identity {
+                identity.assume()?;
             }
             // Our own signals may be waiting, and a child inherits that.
             SigSet::empty().thread_set_mask()?;
@@ -127,5 +125,25 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill(); // it has ended already, or ends now
         let _ = self.0.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::{Gid, Uid};
+
+    #[test]
+    fn a_program_that_would_stay_root_is_not_started() {
+        let argv = ["/bin/true".to_owned()];
+        let start = |uid: u32, gid: u32| {
+            let identity = Some(Identity { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), kvm: Some(Gid::from_raw(64057)) });
+            Start { argv: &argv, identity, hand_down: &[], lock_memory: false }.spawn()
+        };
+        assert!(nix::unistd::geteuid().is_root(), "only root can become another user");
+        assert!(start(64055, 64055).unwrap().0.wait().unwrap().success());
+        for (uid, gid) in [(u32::MAX, u32::MAX), (u32::MAX, 64055), (64055, u32::MAX)] {
+            assert_eq!(Exit::of(&start(uid, gid).unwrap_err()), Exit::Config, "{uid}:{gid}");
+        }
     }
 }

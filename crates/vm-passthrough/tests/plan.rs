@@ -161,6 +161,12 @@ fn a_wrong_configuration_is_78_and_says_where() {
         (&[("vm-passthrough.ini", "user = 64055", "user = root")], LINUX, "qemu.user: refusing to run QEMU as root"),
         (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run QEMU as root"),
         (&[("vm-passthrough.ini", "user = 64055", "user = no-such-user")], LINUX, "qemu.user: no user no-such-user; add one"),
+        // setresuid(2) takes it for "leave it as it is".
+        (
+            &[("vm-passthrough.ini", "user = 64055", "user = 4294967295")],
+            LINUX,
+            "qemu.user: 4294967295 is nobody, and who becomes it stays root; name a user of its own",
+        ),
         (
             &[("vm-passthrough.ini", "user = 64055", "user = 64055\nshutdown_seconds = 4294967296")],
             LINUX,
