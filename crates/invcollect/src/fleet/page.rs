@@ -10,6 +10,7 @@ use std::fmt::{self, Display, Write};
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jsonpipe::is_hidden;
 use sha2::{Digest, Sha256};
 
 use super::chart;
@@ -36,12 +37,7 @@ impl Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
-            // Controls, what has no width, and what turns the direction of writing round: a name is not to look like another.
-            c if c.is_control()
-                || matches!(c, '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}') =>
-            {
-                f.write_char('\u{fffd}')
-            }
+            c if is_hidden(c) => f.write_char('\u{fffd}'),
             c => f.write_char(c),
         })
     }

@@ -1,6 +1,10 @@
 //! What is read of a report. Another program wrote it, on a machine that may be anybody's, so these types are of their own: what is
-//! not understood is left out where it stands alone, and nothing is taken for more than it is.
+//! not understood is left out where it stands alone, and nothing is taken for more than it is. Texts are as [`shown`] has them from
+//! here on: people read the document on terminals, and who has root on one machine must not hide or forge what is told of others.
 
+use std::borrow::Cow;
+
+use jsonpipe::shown;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -45,9 +49,13 @@ pub struct Guest {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct System {
+    #[serde(deserialize_with = "text")]
     pub model: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub serial: Option<String>,
+    #[serde(deserialize_with = "text")]
     pub uuid: Option<String>,
 }
 
@@ -205,12 +213,24 @@ fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(deseri
     Ok(items.into_iter().take(MAX).filter_map(|item| T::deserialize(item).ok()).collect())
 }
 
-/// Cuts all texts and lists, so that no machine takes the room of others. (How deep it is, serde_json bounds.)
+/// A text of a machine, as people are shown it.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text: Option<String> = Option::deserialize(deserializer)?;
+    Ok(text.map(|text| shown(&text).into_owned()))
+}
+
+/// Cuts all texts and lists, so that no machine takes the room of others, and makes the texts fit to be shown. (How deep it is,
+/// serde_json bounds.)
 fn bound(value: &mut Value) {
     match value {
-        Value::String(text) if text.len() > TEXT_MAX => {
-            text.truncate((0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-            text.push('…');
+        Value::String(text) => {
+            if text.len() > TEXT_MAX {
+                text.truncate((0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+                text.push('…');
+            }
+            if let Cow::Owned(shown) = shown(text) {
+                *text = shown;
+            }
         }
         Value::Array(items) => {
             items.truncate(LIST_MAX);

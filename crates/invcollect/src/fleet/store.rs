@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
-use jsonpipe::{Exit, io_error};
+use jsonpipe::{Exit, io_error, shown};
 
 use super::history::History;
 use super::reported::{Payload, Snapshot};
@@ -336,7 +336,7 @@ impl Heard {
     /// Lines that are no event are left out: they are signed, and what they tell nobody understands.
     fn events(&mut self, received: Seconds, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
-            let Ok(event) = serde_json::from_slice::<Event>(line) else { continue };
+            let Ok(mut event) = serde_json::from_slice::<Event>(line) else { continue };
             let longest = [&event.event.id, &event.event.action, &event.message].into_iter().map(String::len).max();
             if time::parse(&event.timestamp).is_none() || longest > Some(EVENT_MAX) {
                 continue;
@@ -347,6 +347,9 @@ impl Heard {
             if self.events.len() == EVENTS_MAX {
                 self.events.remove(0);
                 self.events_left_out += 1;
+            }
+            for text in [&mut event.event.id, &mut event.event.action, &mut event.message] {
+                *text = shown(text).into_owned();
             }
             self.events.push((received, event));
         }

@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jsonpipe::shown;
+
 use super::reported::{Chassis, Filesystem, Interface, Memory, Route, Snapshot, Station, System};
 use crate::cctk;
 use crate::firmware;
@@ -15,9 +17,12 @@ const LIST_MAX: usize = 64;
 
 /// `None` when not one of the headers is there.
 pub fn parse(text: &str) -> Option<Snapshot> {
+    let lines = text.lines().filter(|line| line.len() <= LINE_MAX);
+    // Some commands put tabs between words; nothing else that is hidden has a place here.
+    let lines: Vec<String> = lines.map(|line| shown(&line.replace('\t', " ")).into_owned()).collect();
     let mut outputs: BTreeMap<&str, String> = BTreeMap::new();
     let mut current = None;
-    for line in text.lines().filter(|line| line.len() <= LINE_MAX) {
+    for line in &lines {
         if let Some(command) = line.strip_prefix("---- ").and_then(|rest| rest.trim_end().strip_suffix(" ----")) {
             current = Some(command);
             outputs.entry(command).or_default();

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jsonpipe::{Exit, ExitContext};
+use jsonpipe::{Exit, ExitContext, shown};
 use serde::Deserialize;
 use ureq::Agent;
 
@@ -66,8 +66,16 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Series {
+    /// The machines chose their values; the names are ours.
     metric: BTreeMap<String, String>,
     values: Vec<(f64, String)>,
+}
+
+impl Series {
+    /// The value of a label, as people are shown it.
+    fn label(&self, name: &str) -> String {
+        self.metric.get(name).map(|value| shown(value).into_owned()).unwrap_or_default()
+    }
 }
 
 /// One range of a query.
@@ -112,7 +120,7 @@ pub fn ask(url: &str, options: &request::Fleet, period: Period) -> anyhow::Resul
         let piece = (first, (first + PIECE).min(grid.points) - 1);
         let all = prometheus.range(&query(labels, options), &grid, piece)?;
         for series in &all {
-            let key: Vec<String> = labels.iter().map(|label| series.metric.get(*label).cloned().unwrap_or_default()).collect();
+            let key: Vec<String> = labels.iter().map(|label| series.label(label)).collect();
             if sums.len() == LINES_MAX && !sums.contains_key(&key) {
                 return Err(Exit::Unavailable.error(format_args!(
                     "asking {}: more than {LINES_MAX} lines; choose a --room, or another --by",
@@ -231,7 +239,7 @@ impl Prometheus {
         match said {
             Answer { data: Some(data), .. } if status.is_success() => Ok(data.result),
             Answer { error, .. } => {
-                let error = error.unwrap_or_else(|| format!("HTTP status {status}"));
+                let error = error.map_or_else(|| format!("HTTP status {status}"), |error| shown(&error).into_owned());
                 Err(Exit::Unavailable.error(format_args!("{}: {error}", asking())))
             }
         }
@@ -265,9 +273,8 @@ struct Run {
 impl Watch {
     fn piece(&mut self, all: &[Series], grid: &Grid) {
         type Rooms<'a> = BTreeMap<(&'a str, &'a str), Vec<(&'a str, f64)>>;
-        let label = |series: &'_ Series, label: &str| series.metric.get(label).cloned().unwrap_or_default();
         let names: Vec<[String; 3]> =
-            all.iter().map(|series| ["building", "room", "host"].map(|name| label(series, name))).collect();
+            all.iter().map(|series| ["building", "room", "host"].map(|name| series.label(name))).collect();
         let mut moments: BTreeMap<usize, Rooms> = BTreeMap::new();
         for (series, [building, room, host]) in all.iter().zip(&names) {
             for (at, value) in values(series) {

@@ -236,3 +236,72 @@ fn how_deep_a_report_is_is_bounded() {
     );
     assert_eq!(of_host(&fleet, "honest")["reports"], 5);
 }
+
+/// Who has root on a lab machine could hide or forge lines of a technician's list: `jq -r` prints every text as it is.
+#[test]
+fn texts_of_machines_are_shown_and_move_no_terminal() {
+    const EVIL: &str = "\u{1b}]0;owned\u{7}\n\u{202e}\u{200b}\u{9b}2J";
+    fn spoil(value: &mut Value) {
+        match value {
+            // A time that is none is not read at all.
+            Value::String(text) if text.len() != 20 || !text.ends_with('Z') => text.push_str(EVIL),
+            Value::Array(items) => items.iter_mut().for_each(spoil),
+            Value::Object(fields) => fields.values_mut().for_each(spoil),
+            _ => {}
+        }
+    }
+    fn texts<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::String(text) => found.push(text),
+            Value::Array(items) => items.iter().for_each(|item| texts(item, found)),
+            Value::Object(fields) => fields.iter().for_each(|(key, value)| {
+                found.push(key);
+                texts(value, found);
+            }),
+            _ => {}
+        }
+    }
+    let mut store = Store::new();
+    for name in ["first", "second"] {
+        // By no name and address of hosts.ini, and the same board twice.
+        let mut machine = store.enroll(1 << 24, "at1", "101", name);
+        machine.on(MONDAY + 8 * HOUR, MONDAY + 10 * HOUR, |host| {
+            host["interfaces"][0]["speed_bits_per_second"] = 100_000_000.into();
+            host["interfaces"][0]["station"] = json!({"ssid": "lab"});
+            host["filesystems"][1]["hanging"] = true.into();
+            host["disks"][0]["healthy"] = false.into();
+            host["disks"][0]["faults"] = json!(["worn"]);
+            let about = |action: &str, subject: &str| json!({"id": subject, "told_at": time(MONDAY), "part": "memory", "action": action, "subject": subject, "before": "4 GiB"});
+            host["bases"].as_array_mut().unwrap().push(json!({"name": "linux", "generation": 1, "programs": [{"name": "vi", "version": "9"}]}));
+            spoil(host);
+            host["changes"] = json!([about("removed", EVIL)]);
+        });
+        let mut event = json!({"event": {"action": "memory_removed", "category": [], "id": "e", "kind": "alert", "type": [], "provider": "p"},
+            "host": {}, "message": "it is gone"});
+        spoil(&mut event);
+        event["@timestamp"] = time(MONDAY + 9 * HOUR).into();
+        event["labtools"] = json!({"part": "memory", "action": "removed", "subject": EVIL});
+        machine.send(Kind::Events, event.to_string().as_bytes(), MONDAY + 9 * HOUR, MONDAY + 9 * HOUR);
+    }
+    store.text("3f0c1c52-8a3e-4d0e-9a43-0f3b6f3a1e77", MONDAY + DAY, "---- df ----\n/dev/sda1 9 9 0 100% /\u{1b}c\u{202e}\n---- ip addr ----\n2: e\u{9b}0: <BROADCAST,UP,LOWER_UP> mtu 1500\n    inet 10.0.0.1\u{1b}[2J/24\n---- cctk -o /dev/stdout ----\nsvctag=TAG\u{1b}[2J\n");
+    let fleet = fleet(&store, &[]);
+    let mut found = Vec::new();
+    texts(&fleet, &mut found);
+    let hidden: Vec<_> = found.iter().filter(|text| text.contains(jsonpipe::is_hidden)).collect();
+    assert!(hidden.is_empty(), "{hidden:#?}");
+    // They were read and are shown, not left out.
+    let seen: Vec<_> = found.iter().filter(|text| text.contains('\u{fffd}')).collect();
+    for part in [
+        "OptiPlex 7010",
+        "memory_removed",
+        "it is gone",
+        "does not answer",
+        "linux",
+        "10.0.0.1",
+        "UUID 4c4c",
+        "worn",
+        "TAG\u{fffd}[2J",
+    ] {
+        assert!(seen.iter().any(|text| text.contains(part)), "{part}: {seen:#?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use jsonpipe::{Document, Exit, io_error};
+use jsonpipe::{Document, Exit, io_error, shown};
 use manifest::InfoHash;
 use serde::Deserialize;
 
@@ -98,7 +98,7 @@ fn read_text(path: &Path) -> io::Result<String> {
 
 fn last_line(text: &str) -> Option<String> {
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(line.chars().filter(|c| !c.is_control()).take(SAID_MAX_CHARS).collect())
+    Some(shown(line).chars().take(SAID_MAX_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(machines.keys().collect::<Vec<_>>(), ["a", "b", "c", "d.e-f"]);
         assert_eq!(machines["a"].transfer.as_ref().unwrap().building_bytes, Some(1));
         assert_eq!((machines["b"].state, machines["b"].status), (Some(State::Failed), Some(65)));
-        assert_eq!(machines["b"].last_words.as_deref(), Some("seedctl: last[2J"));
+        assert_eq!(machines["b"].last_words.as_deref(), Some("seedctl: last\u{fffd}[2J"));
         assert!(machines["b"].transfer.is_none() && machines["c"].transfer.is_none());
         assert_eq!([machines["c"].state, machines["d.e-f"].state], [Some(State::Unknown), Some(State::NoLink)]);
     }

@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Display, Write};
 
+use jsonpipe::is_hidden;
+
 use super::chart::{self, Line};
 use crate::report::campaign::{Campaign, Finding, Sum};
 
@@ -28,7 +30,7 @@ impl Display for Escaped<'_> {
             '>' => f.write_str("&gt;"),
             '"' => f.write_str("&quot;"),
             '\'' => f.write_str("&#39;"),
-            c if c.is_control() => f.write_char('\u{fffd}'),
+            c if is_hidden(c) => f.write_char('\u{fffd}'),
             c => f.write_char(c),
         })
     }
@@ -274,6 +276,6 @@ mod tests {
 
     #[test]
     fn a_text_is_no_markup() {
-        assert_eq!(text("<script>\"&'\0").to_string(), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}");
+        assert_eq!(text("<script>\"&'\0\u{202e}\u{200b}").to_string(), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}\u{fffd}\u{fffd}");
     }
 }
