@@ -115,13 +115,25 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
     let found = difference::differences(&mut baseline.facts, &now);
     // What is no longer so was told, and may be told anew when it comes back; what cannot be seen now stays.
     let mut left = found;
-    baseline.told.retain(|change| {
-        let at = left.iter().position(|about| difference::is_same(about, &change.about));
-        at.map(|at| left.remove(at)).is_some() || !difference::is_known(&change.about, &now)
+    let mut worse = Vec::new();
+    baseline.told.retain_mut(|change| {
+        let Some(at) = left.iter().position(|about| difference::is_same(about, &change.about)) else {
+            return !difference::is_known(&change.about, &now);
+        };
+        let about = left.remove(at);
+        // That a slow link is gone now is told, too, and waited for like any.
+        let waits = baseline.waiting.iter().any(|waiting| difference::is_same(&waiting.about, &about));
+        if difference::is_unplugged(&about) && (waits || !difference::is_unplugged(&change.about)) {
+            worse.push(about.clone());
+        }
+        change.about = about;
+        true
     });
-    baseline.waiting.retain(|waiting| left.iter().any(|about| difference::is_same(about, &waiting.about)));
-    for about in left {
+    let is_left = |about: &EventAbout| left.iter().chain(&worse).any(|other| difference::is_same(about, other));
+    baseline.waiting.retain(|waiting| is_left(&waiting.about));
+    for (about, is_worse) in left.into_iter().map(|about| (about, false)).chain(worse.into_iter().map(|about| (about, true))) {
         if links == Links::AtOnce || is_confirmed(&mut baseline.waiting, host, &about) {
+            baseline.told.retain(|change| !is_worse || !difference::is_same(&change.about, &about));
             tell(baseline, host, about)?;
         }
     }

@@ -1,10 +1,11 @@
 //! How a machine differs from its baseline.
 
-use crate::facts::{Facts, Link, Thing, pairs};
+use crate::facts::{Facts, Link, Thing, linked, pairs};
 use crate::report::{Action, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";
 const UUID: &str = "the machine's UUID";
+const NO_LINK: &str = "no link";
 
 /// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
 /// faster one, a switch that was reset; from then on that is what is compared with.
@@ -49,10 +50,20 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
     }
 }
 
-/// Whether two of these are the same difference. How bad it has become does not count, and what it was replaced by does.
+/// Whether two of these are the same difference. How bad it has become does not count; what it was replaced by does, and, of things
+/// that share a serial number, which one is gone.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
     (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault)
-        && (a.action != Action::Replaced || a.after == b.after)
+        && match a.action {
+            Action::Replaced => a.after == b.after,
+            Action::Removed => a.before == b.before,
+            Action::Added | Action::Degraded | Action::Opened => true,
+        }
+}
+
+/// Whether a link is gone by now.
+pub fn is_unplugged(about: &EventAbout) -> bool {
+    about.part == Part::Link && about.after.as_deref() == Some(NO_LINK)
 }
 
 fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
@@ -108,6 +119,7 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
             continue;
         };
         // The subject stays, by which it is told: what was not known is better known now.
+        old.moved(thing);
         old.serial = old.serial.take().or_else(|| thing.serial.clone());
         old.wwn = old.wwn.take().or_else(|| thing.wwn.clone());
         for (word, fault) in &thing.checks {
@@ -143,13 +155,12 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         before,
         after,
     };
-    let mut left: Vec<&Link> = now.iter().collect();
-    for old in baseline.iter_mut() {
-        let Some(at) = left.iter().position(|link| link.subject == old.subject) else {
+    let pairs = linked(baseline, now);
+    for (old, at) in baseline.iter_mut().zip(&pairs) {
+        let Some(link) = at.map(|at| &now[at]) else {
             found.push(about(Action::Removed, old, Some(old.name.clone()), None));
             continue;
         };
-        let link = left.remove(at);
         let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), shown);
         old.name.clone_from(&link.name);
         // What both ends offer is what it could be: a bad cable may never have run at that. What was accepted was offered then, too.
@@ -159,7 +170,7 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         }
         match (old.carrier, link.carrier) {
             (_, None) => {}
-            (Some(true), Some(false)) => found.push(about(Action::Degraded, old, Some(speed(old)), Some("no link".into()))),
+            (Some(true), Some(false)) => found.push(about(Action::Degraded, old, Some(speed(old)), Some(NO_LINK.into()))),
             (_, Some(true)) if link.speed.is_some_and(|now| old.speed.is_some_and(|before| now < before)) => {
                 found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link))));
                 old.carrier = Some(true);
@@ -170,7 +181,7 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
             }
         }
     }
-    for link in left {
+    for (_, link) in now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
         found.push(about(Action::Added, link, None, Some(link.name.clone())));
         if link.carrier == Some(true) && link.speed.is_some_and(|now| link.best.is_some_and(|best| now < best)) {
             found.push(about(Action::Degraded, link, link.best.map(shown), link.speed.map(shown)));

@@ -62,8 +62,23 @@ fn disk(machine: &Machine, name: String) -> Disk {
         healthy: (is_told || !faults.is_empty()).then_some(faults.is_empty()),
         faults,
         checks,
+        place: place(machine, &directory, &name),
         name,
     }
+}
+
+/// Where it is plugged in, by what stays the same while nobody moves it: the controller, the port, the name space.
+fn place(machine: &Machine, directory: &str, name: &str) -> Option<String> {
+    let real = fs::canonicalize(machine.path(directory)).ok()?;
+    let parts: Vec<&str> = real.components().filter_map(|part| part.as_os_str().to_str()).collect();
+    let numbered = |part: &&str, start: &str| part.strip_prefix(start).is_some_and(|rest| rest.parse::<u32>().is_ok());
+    let controller = parts.iter().rfind(|part| part.matches(':').count() == 2 && part.contains('.'));
+    let port = parts.iter().find(|part| numbered(part, "ata"));
+    let name_space =
+        name.strip_prefix("nvme").and_then(|rest| rest.split_once('n')).map(|(_, number)| format!("name space {number}"));
+    let known = [controller.map(|part| (*part).to_owned()), port.map(|part| (*part).to_owned()), name_space];
+    let place: Vec<String> = known.into_iter().flatten().collect();
+    (!place.is_empty()).then(|| place.join(" "))
 }
 
 /// Where it is attached, by its place in the tree of devices.

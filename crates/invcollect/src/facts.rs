@@ -42,6 +42,9 @@ pub struct Thing {
     pub subject: String,
     /// What it is and where, for people.
     pub text: String,
+    /// Where it is plugged in, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
     /// What it is, wherever it is plugged in.
     #[serde(default)]
     pub kind: String,
@@ -78,22 +81,55 @@ impl Thing {
         Thing { checks: well.map(|(word, _)| (word.clone(), None)).collect(), ..self.clone() }
     }
 
+    /// Takes over where the same thing is now: it is looked for there when it is gone.
+    pub fn moved(&mut self, now: &Thing) {
+        if now.place.is_some() && now.place != self.place {
+            self.place.clone_from(&now.place);
+            self.text.clone_from(&now.text);
+        }
+    }
+
     /// Whether the serial number of one of them is not known: then other signs count.
     fn may_be(&self, other: &Thing) -> bool {
         self.serial.is_none() || other.serial.is_none()
     }
+
+    fn is_in_place_of(&self, other: &Thing) -> bool {
+        self.place.is_some() && self.place == other.place
+    }
 }
 
 /// For each of the old ones, which of the new ones it is. Serial numbers decide; those of a disk or module that was asked in vain are
-/// replaced by the world-wide name, by what and where it is, and at last by what it is.
+/// replaced by the world-wide name, by what and where it is, and at last by what it is. Of several that are equal, it is the one in the
+/// same place, if there is one.
 pub fn pairs(old: &[Thing], new: &[Thing]) -> Vec<Option<usize>> {
-    let passes: [fn(&Thing, &Thing) -> bool; 5] = [
+    let passes: [fn(&Thing, &Thing) -> bool; 6] = [
+        // The name spaces of an NVMe disk share its serial number.
+        |old, new| old.serial.is_some() && old.serial == new.serial && old.wwn.is_some() && old.wwn == new.wwn,
         |old, new| old.serial.is_some() && old.serial == new.serial,
         |old, new| old.may_be(new) && old.subject == new.subject,
         |old, new| old.may_be(new) && old.wwn.is_some() && old.wwn == new.wwn,
         |old, new| old.may_be(new) && old.text == new.text,
         |old, new| old.may_be(new) && old.kind == new.kind,
     ];
+    let each = passes.iter().flat_map(|is_same| [(is_same, true), (is_same, false)]);
+    paired(
+        old,
+        new,
+        each.map(|(is_same, in_place)| {
+            move |old: &Thing, new: &Thing| (!in_place || old.is_in_place_of(new)) && is_same(old, new)
+        }),
+    )
+}
+
+/// The same of links: those with one Ethernet address are told apart by their names.
+pub fn linked(old: &[Link], new: &[Link]) -> Vec<Option<usize>> {
+    let passes: [fn(&Link, &Link) -> bool; 2] =
+        [|old, new| old.subject == new.subject && old.name == new.name, |old, new| old.subject == new.subject];
+    paired(old, new, passes.into_iter())
+}
+
+fn paired<T, Same: Fn(&T, &T) -> bool>(old: &[T], new: &[T], passes: impl Iterator<Item = Same>) -> Vec<Option<usize>> {
     let mut found: Vec<Option<usize>> = vec![None; old.len()];
     let mut left: Vec<usize> = (0..new.len()).collect();
     for is_same in passes {
@@ -131,6 +167,7 @@ impl Facts {
         let device = |device: &Device| Thing {
             subject: device.id.clone(),
             text: format!("PCI device {} of class {} at {}", device.id, device.class, device.address),
+            place: Some(device.address.clone()),
             kind: device.id.clone(),
             serial: None,
             wwn: None,
@@ -144,7 +181,7 @@ impl Facts {
             firmware: host.firmware.version.clone(),
             processor: processor.model.as_ref().map(|model| model.clone() + &cores),
             memory: host.memory.slots.map(|_| host.memory.modules.iter().map(module).collect()),
-            disks: known("disks").then(|| host.disks.iter().filter(|disk| !disk.removable).map(disk).collect()),
+            disks: known("disks").then(|| disks(host)),
             links: known("interfaces").then(|| host.interfaces.iter().filter(|interface| interface.stays()).map(link).collect()),
             devices: (!host.devices.is_empty()).then(|| devices.map(device).collect()),
         }
@@ -160,9 +197,11 @@ impl Facts {
                 }
             }
         }
-        for link in self.links.iter_mut().flatten().filter(|link| link.carrier.is_none()) {
-            if let Some(known) = others.links.iter().flatten().find(|known| known.subject == link.subject) {
-                *link = Link { name: std::mem::take(&mut link.name), ..known.clone() };
+        if let (Some(mine), Some(others)) = (&mut self.links, &others.links) {
+            for (at, known) in linked(others, mine).into_iter().zip(others) {
+                if let Some(link) = at.map(|at| &mut mine[at]).filter(|link| link.carrier.is_none()) {
+                    *link = Link { name: std::mem::take(&mut link.name), ..known.clone() };
+                }
             }
         }
         Facts {
@@ -199,7 +238,8 @@ fn module(module: &Module) -> Thing {
         [&module.manufacturer, &module.part].into_iter().flatten().fold(size(module.bytes), |text, part| text + " " + part);
     Thing {
         subject: module.serial.clone().unwrap_or_else(|| about.clone()),
-        text: module.slot.as_ref().map_or_else(|| about.clone(), |slot| format!("{about} in {slot}")),
+        text: module.place.as_ref().map_or_else(|| about.clone(), |place| format!("{about} in {place}")),
+        place: module.place.clone(),
         kind: about,
         serial: module.serial.clone(),
         wwn: None,
@@ -208,11 +248,23 @@ fn module(module: &Module) -> Thing {
     }
 }
 
+/// Those that stay. Of two with one serial number it is told where they are.
+fn disks(host: &Host) -> Vec<Thing> {
+    let things: Vec<Thing> = host.disks.iter().filter(|disk| !disk.removable).map(disk).collect();
+    let is_alone = |thing: &Thing| things.iter().filter(|other| other.subject == thing.subject).count() == 1;
+    let placed = |thing: &Thing| match &thing.place {
+        Some(place) if !is_alone(thing) => Thing { text: format!("{} at {place}", thing.text), ..thing.clone() },
+        _ => thing.clone(),
+    };
+    things.iter().map(placed).collect()
+}
+
 fn disk(disk: &Disk) -> Thing {
     let about = disk.model.as_ref().map_or_else(|| size(disk.bytes), |model| format!("{model} {}", size(disk.bytes)));
     Thing {
         subject: disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| about.clone()),
         text: about.clone(),
+        place: disk.place.clone(),
         kind: about,
         serial: disk.serial.clone(),
         wwn: disk.wwn.clone(),

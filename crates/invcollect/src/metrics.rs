@@ -145,6 +145,7 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
     for filesystem in &host.filesystems {
         samples.add(names::FILESYSTEM_SIZE, &[&filesystem.path], filesystem.total_bytes);
         samples.add(names::FILESYSTEM_USED, &[&filesystem.path], filesystem.used_bytes);
+        samples.add(names::FILESYSTEM_READ_ONLY, &[&filesystem.path], Some(filesystem.read_only));
         samples.add(names::FILESYSTEM_HANGING, &[&filesystem.path], filesystem.hanging);
     }
 }

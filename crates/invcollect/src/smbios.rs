@@ -50,6 +50,7 @@ pub fn version(entry_point: &[u8]) -> Option<(u8, u8)> {
 pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
     let mut tables = Tables::default();
     let mut slots = Slots::default();
+    let mut names = Vec::new();
     let mut seen = [false; 4];
     let mut rest = table;
     while !rest.is_empty() {
@@ -97,16 +98,34 @@ pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
             }
             17 if !structure.is_read_only_memory() => {
                 slots.count += 1;
-                slots.modules.extend(structure.module());
+                let name = (structure.string(0x10), structure.string(0x11));
+                slots.modules.extend(structure.module().map(|module| Module { number: slots.count, ..module }));
+                names.push(name);
             }
             127 => break,
             _ => {}
         }
     }
     if slots.count > 0 && tables.damage.is_none() {
+        for module in &mut slots.modules {
+            module.place = place(&names, module);
+        }
         tables.memory = Some(slots);
     }
     tables
+}
+
+/// The slot of a module by as much as tells it from the others: many a board has `DIMM 0` in each bank, and some in one.
+fn place(slots: &[(Option<String>, Option<String>)], module: &Module) -> Option<String> {
+    let number = format!("slot {} of {}", module.number, slots.len());
+    let Some(slot) = &module.slot else { return Some(number) };
+    if slots.iter().filter(|(name, _)| name.as_ref() == Some(slot)).count() == 1 {
+        return Some(slot.clone());
+    }
+    let bank = module.bank.iter().map(|bank| format!(", {bank}"));
+    let is_alone = slots.iter().filter(|slot| **slot == (module.slot.clone(), module.bank.clone())).count() == 1;
+    let number = (!is_alone).then(|| format!(", {number}"));
+    Some(bank.chain(number).fold(slot.clone(), |place, more| place + &more))
 }
 
 /// A structure: its formatted part, and the strings behind it.
@@ -176,6 +195,9 @@ impl<'a> Structure<'a> {
         };
         Some(Module {
             slot: self.string(0x10),
+            bank: self.string(0x11),
+            number: 0,
+            place: None,
             bytes,
             kind: Some(self.byte(0x12)).filter(|kind| *kind > 2),
             manufacturer: self.string(0x17).filter(|name| is_serial(name)),

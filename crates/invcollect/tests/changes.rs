@@ -1,5 +1,7 @@
 //! `changes` and `accept`: what changed on a machine is told once.
 
+#[path = "changes/alike.rs"]
+mod alike;
 #[path = "changes/kills.rs"]
 mod kills;
 #[path = "changes/links.rs"]

@@ -142,9 +142,9 @@ fn what_needs_root_is_missing_without_it() {
 fn dmidecode_reads_the_same() {
     let tables = Tables {
         slots: vec![
-            Slot { label: "DIMM A", mib: 4096, serial: "0A00B001" },
-            Slot { label: "DIMM B", mib: 0, serial: "" },
-            Slot { label: "DIMM C", mib: 65536, serial: "0A00B003" },
+            Slot { label: "DIMM A", bank: "", mib: 4096, serial: "0A00B001" },
+            Slot { label: "DIMM B", bank: "", mib: 0, serial: "" },
+            Slot { label: "DIMM C", bank: "", mib: 65536, serial: "0A00B003" },
         ],
         ..Tables::optiplex()
     };

@@ -251,6 +251,15 @@ pub struct Module {
     /// Where it is plugged in, as the board is labelled: `DIMM1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+    /// The bank of the slot, by which boards tell slots of one name apart: `P0 CHANNEL A`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bank: Option<String>,
+    /// Which slot that is in the firmware's table, from 1.
+    #[serde(skip)]
+    pub number: u64,
+    /// The slot for people, by as much as tells it from the others.
+    #[serde(skip)]
+    pub place: Option<String>,
     /// How much it is; absent when the firmware does not know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
@@ -310,6 +319,9 @@ pub struct Disk {
     /// What was asked, and the answers.
     #[serde(skip)]
     pub checks: Checks,
+    /// Where it is plugged in: `0000:00:1f.2 ata1`.
+    #[serde(skip)]
+    pub place: Option<String>,
 }
 
 /// A mounted file system.

@@ -88,6 +88,8 @@ metrics! {
     FILESYSTEM_SIZE = Gauge "labtools_filesystem_size_bytes" ["path"] "The size of a file system.";
     /// What is in use.
     FILESYSTEM_USED = Gauge "labtools_filesystem_used_bytes" ["path"] "What is in use of a file system.";
+    /// 1: it is full or not for good.
+    FILESYSTEM_READ_ONLY = Gauge "labtools_filesystem_read_only" ["path"] "Whether a file system can only be read.";
     /// 1: a server that does not answer.
     FILESYSTEM_HANGING = Gauge "labtools_filesystem_hanging" ["path"] "Whether a file system did not answer within two seconds.";
     /// `medium` is `wired` or `wireless`. Absent while the interface is switched off.

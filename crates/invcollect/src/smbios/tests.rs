@@ -14,7 +14,7 @@ fn modules(table: &[u8]) -> Vec<Option<u64>> {
 
 /// A memory device of version 2.8 with these bytes for its size and its extended size.
 fn device(size: u16, extended: u32) -> Vec<u8> {
-    let mut bytes = Slot { label: "DIMM1", mib: 1, serial: "0A00B001" }.structure(0x1100);
+    let mut bytes = Slot { label: "DIMM1", bank: "", mib: 1, serial: "0A00B001" }.structure(0x1100);
     bytes[0x0c..0x0e].copy_from_slice(&size.to_le_bytes());
     bytes[0x1c..0x20].copy_from_slice(&extended.to_le_bytes());
     bytes

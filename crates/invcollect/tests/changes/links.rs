@@ -1,7 +1,7 @@
 //! Links that are slower than they could be, gone, or switched off.
 
 use crate::machine::Machine;
-use crate::{FIRST_BOOT, known, told};
+use crate::{FIRST_BOOT, actions, known, told};
 
 #[test]
 fn a_slow_link_is_told_when_it_stays_slow() {
@@ -104,4 +104,34 @@ fn an_interface_whose_address_somebody_set_is_the_same() {
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:ff"}}"#);
     assert_eq!(told(&machine), ["link_removed", "link_added"], "this is another one");
+}
+
+/// What is told is what is so: a slow link that is gone by now is one without a link, and an event.
+#[test]
+fn a_slow_link_that_is_gone_is_told_as_it_is() {
+    let machine = known();
+    let at = |uptime| machine.boot(FIRST_BOOT, uptime);
+    let after = || machine.host()["changes"][0]["after"].clone();
+    machine.speed("eth0", Some(100));
+    told(&machine);
+    at(3700);
+    assert_eq!(told(&machine), ["link_degraded"]);
+    machine.speed("eth0", Some(10));
+    assert_eq!((machine.run(&["changes"]).stdout.as_str(), after()), ("", "10 Mb/s".into()));
+    at(3800);
+    machine.speed("eth0", None);
+    let waits = machine.run(&["changes"]);
+    assert_eq!((waits.status, waits.stdout.as_str(), after()), (1, "", "no link".into()));
+    at(3900);
+    let ended = machine.run(&["changes"]);
+    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: no link (before: 1000 Mb/s)");
+    assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 1);
+    assert_eq!(machine.run(&["changes"]).stdout, "", "told once");
+    // That it is slow again is no event, and one that is gone again is.
+    machine.speed("eth0", Some(100));
+    assert_eq!((machine.run(&["changes"]).stdout.as_str(), after()), ("", "100 Mb/s".into()));
+    machine.speed("eth0", None);
+    machine.run(&["changes"]);
+    at(4000);
+    assert_eq!(actions(&machine.run(&["changes"])), ["link_degraded"]);
 }

@@ -20,6 +20,8 @@ pub fn structure(kind: u8, handle: u16, body: &[u8], strings: &[&str]) -> Vec<u8
 #[derive(Clone, Debug)]
 pub struct Slot {
     pub label: &'static str,
+    /// Empty where the firmware has none.
+    pub bank: &'static str,
     /// 0 for an empty one.
     pub mib: u32,
     pub serial: &'static str,
@@ -33,14 +35,18 @@ impl Slot {
         let mut body = Vec::new();
         body.extend([0x00, 0x10, 0xfe, 0xff, 64, 0, 64, 0]); // the array, no error, widths
         body.extend(size.to_le_bytes());
-        body.extend([9, 0, 1, 0, 24, 0x80, 0]); // a DIMM, no set, locator, no bank, DDR3, synchronous
+        let locator = u8::from(!self.label.is_empty());
+        let next = 1 + locator + u8::from(!self.bank.is_empty());
+        let bank = if self.bank.is_empty() { 0 } else { 1 + locator };
+        body.extend([9, 0, locator, bank, 24, 0x80, 0]); // a DIMM, no set, locator, bank, DDR3, synchronous
         body.extend(1600u16.to_le_bytes());
-        body.extend([2, 3, 0, 4, 1]); // maker, serial, no asset tag, part, one rank
+        body.extend([next, next + 1, 0, next + 2, 1]); // maker, serial, no asset tag, part, one rank
         body.extend(extended.to_le_bytes());
         body.extend(1600u16.to_le_bytes());
         body.extend([0; 6]); // voltages are not known
-        let strings = [self.label, "Hynix", self.serial, "HMT351U6CFR8C"];
-        structure(17, handle, &body, if self.mib > 0 { &strings } else { &strings[..1] })
+        let names = [self.label, self.bank].into_iter().filter(|name| !name.is_empty());
+        let about = ["Hynix", self.serial, "HMT351U6CFR8C"].into_iter().filter(|_| self.mib > 0);
+        structure(17, handle, &body, &names.chain(about).collect::<Vec<_>>())
     }
 }
 
@@ -56,7 +62,7 @@ pub struct Tables {
 impl Tables {
     /// An OptiPlex 7010 with two modules in four slots.
     pub fn optiplex() -> Tables {
-        let slot = |label, mib, serial| Slot { label, mib, serial };
+        let slot = |label, mib, serial| Slot { label, bank: "", mib, serial };
         Tables {
             serial: "ABC1234",
             uuid: *b"\x44\x45\x4c\x4c\x42\x00\x10\x43\x80\x31\xb1\xc0\x4f\x33\x32\x32",

@@ -1,0 +1,117 @@
+//! Parts that are alike: the same serial number, or none. Where they are tells them apart.
+
+use crate::machine::Machine;
+use crate::machine::smbios::{Slot, Tables};
+use crate::{known, told};
+
+fn slot(label: &'static str, bank: &'static str, mib: u32, serial: &'static str) -> Slot {
+    Slot { label, bank, mib, serial }
+}
+
+/// A machine with these slots, and one of them empty after its baseline was taken; what is told to be gone.
+fn taken_out(slots: &[Slot], out: usize) -> String {
+    let machine = Machine::optiplex();
+    let mut tables = Tables { slots: slots.to_vec(), ..Tables::optiplex() };
+    machine.firmware(&tables);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    tables.slots[out].mib = 0;
+    machine.firmware(&tables);
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!((&event["event"]["action"], machine.run(&["changes"]).stdout.as_str()), (&"memory_removed".into(), ""));
+    assert_eq!(machine.host()["changes"][0]["before"], event["labtools"]["before"]);
+    event["labtools"]["before"].as_str().unwrap().split_once(" in ").unwrap().1.to_owned()
+}
+
+/// As public tables have it: 00000000 or nothing (Lenovo, Asus, Gigabyte), or 160412A2 four times (Synology).
+#[test]
+fn modules_that_are_alike_are_missed_where_they_were() {
+    for serial in ["00000000", "Not Specified", "160412A2"] {
+        let names = ["ChannelA-DIMM0", "ChannelA-DIMM1", "ChannelB-DIMM0", "ChannelB-DIMM1"];
+        let slots = names.map(|name| slot(name, "", 4096, serial));
+        for (out, name) in names.into_iter().enumerate() {
+            assert_eq!(taken_out(&slots, out), name, "{serial:?}");
+        }
+    }
+}
+
+/// As on an ASRock or a Gigabyte X399: `DIMM 0` in each bank; and where not even the banks differ, the slot is counted.
+#[test]
+fn slots_of_one_name_are_told_by_their_bank() {
+    let slots = ["P0 CHANNEL A", "P0 CHANNEL B"].map(|bank| slot("DIMM 0", bank, 4096, "160412A2"));
+    assert_eq!(taken_out(&slots, 0), "DIMM 0, P0 CHANNEL A");
+    assert_eq!(taken_out(&slots, 1), "DIMM 0, P0 CHANNEL B");
+    let slots = ["BANK 0", "BANK 0"].map(|bank| slot("DIMM1", bank, 4096, "160412A2"));
+    assert_eq!(taken_out(&slots, 1), "DIMM1, BANK 0, slot 2 of 2");
+    assert_eq!(taken_out(&["", ""].map(|name| slot(name, name, 4096, "160412A2")), 0), "slot 1 of 2");
+}
+
+/// Another one of the same kind is gone than the one that was told: a technician is to look elsewhere.
+#[test]
+fn another_module_of_the_kind_is_another_event() {
+    let slots = ["DIMM1", "DIMM2", "DIMM3"].map(|name| slot(name, "", 4096, "160412A2"));
+    let machine = Machine::optiplex();
+    let without = |out: usize| {
+        let mut tables = Tables { slots: slots.to_vec(), ..Tables::optiplex() };
+        tables.slots[out].mib = 0;
+        machine.firmware(&tables);
+        told(&machine)
+    };
+    machine.firmware(&Tables { slots: slots.to_vec(), ..Tables::optiplex() });
+    assert_eq!(told(&machine), Vec::<String>::new());
+    assert_eq!(without(0), ["memory_removed"]);
+    assert_eq!(without(2), ["memory_removed"]);
+    let changes = machine.host()["changes"].clone();
+    assert_eq!(changes.as_array().unwrap().len(), 1);
+    assert!(changes[0]["before"].as_str().unwrap().ends_with(" in DIMM3"), "{changes}");
+}
+
+/// A module that was moved without a word is missed where it was last.
+#[test]
+fn a_module_that_was_moved_is_missed_where_it_was_last() {
+    let machine = known();
+    let mut tables = Tables::optiplex();
+    (tables.slots[2].label, tables.slots[3].label) = ("DIMM4", "DIMM3");
+    machine.firmware(&tables);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    tables.slots[2].mib = 0;
+    machine.firmware(&tables);
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["message"], "the memory module 0A00B002 is gone (4 GiB Hynix HMT351U6CFR8C in DIMM4)");
+}
+
+#[test]
+fn devices_that_are_alike_are_missed_where_they_were() {
+    let machine = Machine::optiplex();
+    for address in ["0000:01:00.0", "0000:02:00.0"] {
+        machine.pci(address, "0x10de", "0x128b", "0x030000", None);
+    }
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/bus/pci/devices/0000:01:00.0");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["labtools"]["before"], "PCI device 10de:128b of class 030000 at 0000:01:00.0");
+}
+
+#[test]
+fn disks_that_are_alike_are_missed_where_they_were() {
+    let disk = |machine: &Machine, name: &str, port: u32| {
+        let place = format!("ata{port}/host{0}/target{0}:0:0/{0}:0:0:0", port - 1);
+        machine.sata_disk(name, &place, "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
+    };
+    let machine = Machine::optiplex();
+    disk(&machine, "sdb", 2);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/block/sda");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["labtools"]["before"], "WDC WD5000AAKX-7 465.7617 GiB at 0000:00:1f.2 ata1");
+}
+
+/// Two interfaces with one Ethernet address, as those of a bond whose kernel does not tell what they were made with.
+#[test]
+fn interfaces_of_one_address_are_missed_by_their_name() {
+    let machine = Machine::optiplex();
+    machine.wired("eth1", "00:1b:21:0a:0b:0c", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/class/net/eth0");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["labtools"]["before"], "eth0");
+}
