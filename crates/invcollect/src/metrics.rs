@@ -13,7 +13,7 @@ use crate::collect;
 use crate::facts::{Facts, pairs};
 use crate::machine::{Machine, PATIENCE};
 use crate::report::metrics::{self as names, Kind, Metric, Written};
-use crate::report::{Disk, Host};
+use crate::report::{Disk, Host, Interface};
 
 /// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77 when it cannot be written.
 pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
@@ -129,10 +129,12 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
     for base in &host.bases {
         samples.add(names::BASE, &[&base.name], Some(base.generation));
     }
-    samples.add(names::CHASSIS, &[], host.chassis.opened);
+    let accepted = host.chassis.accepted == Some(true);
+    samples.add(names::CHASSIS, &[], host.chassis.opened.map(|opened| opened && !accepted));
     let memory = &host.memory;
     samples.add(names::MEMORY, &[], memory.installed_bytes);
-    samples.add(names::MEMORY_EXPECTED, &[], memory.expected_bytes);
+    let accepted = memory.accepted_bytes.unwrap_or(u64::MAX);
+    samples.add(names::MEMORY_EXPECTED, &[], memory.expected_bytes.map(|expected| expected.min(accepted)));
     samples.add(names::MEMORY_USABLE, &[], memory.usable_bytes);
     samples.add(names::MEMORY_AVAILABLE, &[], memory.available_bytes);
     samples.add(names::PROCESSORS, &[], host.processor.threads);
@@ -152,9 +154,7 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
 
 fn of_the_baseline(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     let Some(baseline) = baseline else { return };
-    let modules = baseline.facts.memory.iter().flatten();
-    let memory = modules.map(|module| module.bytes).try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)));
-    samples.add(names::MEMORY_BASELINE, &[], memory.filter(|_| baseline.facts.memory.is_some()));
+    samples.add(names::MEMORY_BASELINE, &[], baseline.facts.memory_bytes());
     let mut kinds: Vec<_> = host.changes.iter().map(|change| (change.about.part, change.about.action)).collect();
     kinds.sort();
     for kind in kinds.chunk_by(|a, b| a == b) {
@@ -174,7 +174,7 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
         }
         samples.add(names::DISK, &[&label, disk.model.as_deref().unwrap_or_default()], Some(true));
         samples.add(names::DISK_SIZE, &[&label], disk.bytes);
-        samples.add(names::DISK_HEALTHY, &[&label], disk.healthy);
+        samples.add(names::DISK_HEALTHY, &[&label], disk.healthy.map(|healthy| healthy || disk.accepted == Some(true)));
     }
     if host.boot.settles_in_seconds() > 0 {
         return; // what is not there may not have been found yet
@@ -183,7 +183,13 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     let (Some(expected), Some(now)) = (baseline.and_then(|baseline| baseline.facts.disks.as_ref()), now) else { return };
     // One without a serial number has no label that would tell it from one that is there.
     for (disk, _) in expected.iter().zip(pairs(expected, &now)).filter(|(disk, at)| at.is_none() && disk.subject != disk.text) {
-        samples.add(names::DISK, &[&disk.subject, ""], Some(false));
+        // One that has the serial number of one that is there, as the name spaces of an NVMe disk have, is told by where it was.
+        let label = match &disk.place {
+            _ if !now.iter().any(|other| other.subject == disk.subject) => disk.subject.clone(),
+            Some(place) => format!("{} {place}", disk.subject),
+            None => continue,
+        };
+        samples.add(names::DISK, &[&label, ""], Some(false));
     }
 }
 
@@ -193,12 +199,19 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
     for interface in &host.interfaces {
         let name = interface.name.as_str();
         let link = [name, if interface.wireless { "wireless" } else { "wired" }];
+        // A bridge and a VLAN have the address of the hardware below them, and its link.
         if interface.hardware {
             samples.add(names::LINK, &link, interface.carrier);
+            samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
+            let half = interface.duplex.as_ref().map(|duplex| duplex == "half" && interface.accepted != Some(true));
+            samples.add(names::LINK_HALF, &link, half);
         }
-        samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
-        let known = links().find(|known| known.subject == interface.subject()).and_then(|known| known.speed);
-        samples.add(names::LINK_BEST, &link, bytes(interface.best_speed_bits_per_second.max(known)));
+        if interface.stays() {
+            let best = interface.best_speed_bits_per_second;
+            let mut same = links().filter(|known| known.subject == interface.subject());
+            let known = same.clone().find(|known| known.name == interface.name).or_else(|| same.next());
+            samples.add(names::LINK_BEST, &link, bytes(known.map_or(best, |known| known.expected(best))));
+        }
         samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
         samples.add(names::RECEIVED, &[name], interface.received_bytes);
         samples.add(names::SENT, &[name], interface.sent_bytes);
@@ -209,7 +222,9 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         let of_kind = host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless);
         of_kind.filter_map(|interface| interface.carrier).reduce(|some, one| some || one)
     };
-    let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true));
+    let is_missed = |interface: &Interface| interface.hardware && !interface.wireless && interface.accepted != Some(true);
+    let missed = host.interfaces.iter().any(|interface| is_missed(interface) && interface.carrier == Some(false));
+    let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true) && missed);
     samples.add(names::WIRELESS_ONLY, &[], wireless_only);
 }
 

@@ -1,5 +1,7 @@
 //! `metrics`: what Prometheus gets.
 
+#[path = "metrics/accepted.rs"]
+mod accepted;
 mod machine;
 
 use std::collections::BTreeMap;
@@ -133,8 +135,11 @@ fn disks_with_the_same_serial_number_are_told_apart() {
     let disk = |disk: &str, model: &str| format!("labtools_disk_present{{disk=\"{disk}\",model=\"{model}\"}}");
     let both = ["WD-WCC2EKP12345 sda", "WD-WCC2EKP12345 sdb"].map(|name| (disk(name, "WDC WD5000AAKX-7"), 1.0));
     assert_eq!(present(&samples(&metrics(&machine))), both);
-    machine.remove("sys/block/sda");
+    // One of them is still there: its serial number is none that is gone.
     machine.remove("sys/block/sdb");
+    let one = [(disk("WD-WCC2EKP12345 0000:00:1f.2 ata2", ""), 0.0), (disk("WD-WCC2EKP12345", "WDC WD5000AAKX-7"), 1.0)];
+    assert_eq!(present(&samples(&metrics(&machine))), one);
+    machine.remove("sys/block/sda");
     assert_eq!(present(&samples(&metrics(&machine))), [(disk("WD-WCC2EKP12345", ""), 0.0)]);
 
     // In a machine that has just booted they may not have been found yet.

@@ -53,8 +53,8 @@ metrics! {
     IMAGE = Gauge "labtools_image_version" ["slot"] "The version of the host image that runs.";
     /// Which bases there are.
     BASE = Gauge "labtools_base_generation" ["base"] "The generation of a base that new sessions start from.";
-    /// 1: somebody opened it since the switch was reset.
-    CHASSIS = Gauge "labtools_chassis_opened" [] "Whether the case was opened, as its intrusion switch remembers.";
+    /// 1: somebody opened it since the switch was reset, or since that was accepted.
+    CHASSIS = Gauge "labtools_chassis_opened" [] "Whether the case was opened, as its intrusion switch remembers, and nobody accepted that.";
     /// By part and action, as in the events.
     CHANGES = Gauge "labtools_changes" ["part" "action"]
         "How many changes since the accepted baseline were told and not accepted.";
@@ -63,7 +63,8 @@ metrics! {
     /// Compare with `labtools_memory_installed_bytes`.
     MEMORY_BASELINE = Gauge "labtools_memory_baseline_bytes" [] "The memory that the accepted baseline has.";
     /// Compare with `labtools_memory_installed_bytes`.
-    MEMORY_EXPECTED = Gauge "labtools_memory_expected_bytes" [] "The memory that a machine of this model left the factory with.";
+    MEMORY_EXPECTED = Gauge "labtools_memory_expected_bytes" []
+        "The memory that a machine of this model left the factory with, or less that was accepted.";
     /// MemTotal.
     MEMORY_USABLE = Gauge "labtools_memory_usable_bytes" [] "The memory that the kernel has to give.";
     /// MemAvailable.
@@ -77,13 +78,15 @@ metrics! {
         "The temperature at which the processor protects itself.";
     /// All sensors.
     TEMPERATURE = Gauge "labtools_temperature_celsius" ["sensor"] "The temperature at a sensor.";
-    /// `disk` is the serial number, else the world-wide name or the name, and both where two disks have the same. 0: the baseline
-    /// has it, and it is not there; not told in the first two minutes after a boot.
+    /// `disk` is the serial number, else the world-wide name or the name, and both where two disks have the same; of one that is gone
+    /// and has the serial number of one that is there, that and its place. 0: the baseline has it, and it is not there; not told in
+    /// the first two minutes after a boot.
     DISK = Gauge "labtools_disk_present" ["disk" "model"] "Whether a disk is there; 0 for one of the baseline that is not.";
     /// Its size.
     DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
     /// 0: it is about to fail, or a file system on it has faults.
-    DISK_HEALTHY = Gauge "labtools_disk_healthy" ["disk"] "Whether neither a disk nor the file systems on it report faults.";
+    DISK_HEALTHY = Gauge "labtools_disk_healthy" ["disk"]
+        "Whether neither a disk nor the file systems on it report faults that nobody accepted.";
     /// Of each file system on a disk or a server.
     FILESYSTEM_SIZE = Gauge "labtools_filesystem_size_bytes" ["path"] "The size of a file system.";
     /// What is in use.
@@ -98,7 +101,9 @@ metrics! {
     LINK_SPEED = Gauge "labtools_link_speed_bytes_per_second" ["interface" "medium"] "How fast a link is.";
     /// Degraded: `labtools_link_speed_bytes_per_second < labtools_link_best_speed_bytes_per_second`.
     LINK_BEST = Gauge "labtools_link_best_speed_bytes_per_second" ["interface" "medium"]
-        "How fast a link could be: the best that both ends offer, or that it has been.";
+        "How fast a link could be: the best that both ends offer, or that it has been; or less that was accepted.";
+    /// 1: its ends send by turns. Of hardware, and 0 when that was accepted.
+    LINK_HALF = Gauge "labtools_link_half_duplex" ["interface" "medium"] "Whether only one end of a link can send at a time.";
     /// 1: a wired interface is there and has no link, and a wireless one has.
     WIRELESS_ONLY = Gauge "labtools_wireless_only" [] "Whether traffic goes by wireless alone although there is a wired interface.";
     /// How well the access point is heard.
