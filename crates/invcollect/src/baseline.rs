@@ -5,9 +5,9 @@ use std::io::{self, Write};
 use jsonpipe::{Common, Exit, atomic, io_error};
 use serde::{Deserialize, Serialize};
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Link, Thing, linked, pairs};
 use crate::machine::{Machine, PATIENCE};
-use crate::report::{Change, Event, EventAbout};
+use crate::report::{Change, Disk, Event, EventAbout, Host, Interface};
 
 /// Where it lies.
 pub const FILE: &str = "/var/lib/labtools/baseline.json";
@@ -20,6 +20,9 @@ pub struct Baseline {
     schema: u64,
     /// When it was accepted, RFC 3339.
     pub accepted_at: String,
+    /// Whether a technician accepted it; else it is what the first look found.
+    #[serde(default)]
+    pub accepted: bool,
     /// What was accepted, and what turned out better since.
     pub facts: Facts,
     /// The differences that were told, and are still so.
@@ -45,8 +48,8 @@ pub struct Waiting {
 
 impl Baseline {
     /// A new one.
-    pub fn new(accepted_at: String, facts: Facts) -> Baseline {
-        Baseline { schema: SCHEMA, accepted_at, facts, told: Vec::new(), waiting: Vec::new(), unlogged: Vec::new() }
+    pub fn new(accepted_at: String, accepted: bool, facts: Facts) -> Baseline {
+        Baseline { schema: SCHEMA, accepted_at, accepted, facts, told: Vec::new(), waiting: Vec::new(), unlogged: Vec::new() }
     }
 
     /// Reads it; `None` when there is none. Status 65 when it is not right, 75 when its disk does not answer.
@@ -89,12 +92,50 @@ impl Baseline {
     }
 }
 
-/// What was told and is still so, for the section `host`.
-pub fn told(machine: &Machine) -> Vec<Change> {
+/// For the section `host`.
+pub fn known(machine: &Machine) -> Option<Baseline> {
     match Baseline::read_unhurried(machine.common) {
-        Ok(Some(baseline)) => return baseline.told,
+        Ok(Some(baseline)) => return Some(baseline),
         Ok(None) => machine.missing("changes", "no baseline yet; the first call of invcollect changes takes it"),
         Err(error) => machine.missing("changes", format_args!("{error:#}")),
     }
-    Vec::new()
+    None
+}
+
+/// Marks what is wrong with the machine and was accepted: neither the report nor the metrics call anybody for it.
+pub fn mark(host: &mut Host, baseline: &Baseline) {
+    host.changes.clone_from(&baseline.told);
+    if !baseline.accepted {
+        return;
+    }
+    let (now, facts) = (Facts::of(host), &baseline.facts);
+    if host.chassis.opened == Some(true) && facts.opened == Some(true) {
+        host.chassis.accepted = Some(true);
+    }
+    host.memory.accepted_bytes = facts.memory_bytes();
+    let disks = now.disks.as_ref().zip(facts.disks.as_ref()).map(|(now, known)| (now, known, pairs(known, now)));
+    let links = now.links.as_ref().zip(facts.links.as_ref()).map(|(now, known)| (now, known, linked(known, now)));
+    if let Some((disks, known, pairs)) = disks {
+        let is_accepted = |disk: &Thing, known: &Thing| {
+            let mut faults = disk.checks.iter().filter(|(_, fault)| fault.is_some()).peekable();
+            faults.peek().is_some() && faults.all(|(word, _)| known.checks.get(word).is_some_and(Option::is_some))
+        };
+        let staying: Vec<&mut Disk> = host.disks.iter_mut().filter(|disk| !disk.removable).collect();
+        for (at, disk) in staying.into_iter().enumerate() {
+            let known = pairs.iter().position(|pair| *pair == Some(at)).map(|at| &known[at]);
+            disk.accepted = known.is_some_and(|known| is_accepted(&disks[at], known)).then_some(true);
+        }
+    }
+    if let Some((links, known, pairs)) = links {
+        let is_accepted = |link: &Link, known: &Link| match link.carrier {
+            Some(true) => !known.is_better_than(link),
+            Some(false) => known.carrier == Some(false),
+            None => false,
+        };
+        let staying: Vec<&mut Interface> = host.interfaces.iter_mut().filter(|interface| interface.stays()).collect();
+        for (at, interface) in staying.into_iter().enumerate() {
+            let known = pairs.iter().position(|pair| *pair == Some(at)).map(|at| &known[at]);
+            interface.accepted = known.is_some_and(|known| is_accepted(&links[at], known)).then_some(true);
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     let host = collect::host(common, pipe);
     let before = Baseline::read(common)?;
     let first = before.is_none();
-    let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), Facts::default()));
+    let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), false, Facts::default()));
     let told = if host.boot.settles_in_seconds() > 0 {
         pipe.note("the machine has just booted; it is compared when its devices had time to be found");
         if first {
@@ -70,7 +70,7 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
             Exit::TemporaryFailure.error(format_args!("accepting this machine: it has just booted; try again in {left} seconds"))
         );
     }
-    let nothing = || Baseline::new(host.collected_at.clone(), Facts::default());
+    let nothing = || Baseline::new(host.collected_at.clone(), false, Facts::default());
     let mut before = Baseline::read(common)?.unwrap_or_else(nothing);
     let known = before.facts.clone();
     // What nobody was told yet is told first, or it would be gone without a word. A technician stands at the machine: nothing is
@@ -83,8 +83,8 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     let told = before.told;
     let mut facts = Facts::of(&host).or(known.clone());
     facts.accept_faults(&told);
-    let changed = facts != known || !told.is_empty();
-    let accepted = Baseline::new(host.collected_at, facts);
+    let changed = facts != known || !told.is_empty() || !before.accepted;
+    let accepted = Baseline::new(host.collected_at, true, facts);
     if !dry_run && changed {
         accepted.write(common)?;
     }
@@ -118,7 +118,9 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
     let mut worse = Vec::new();
     baseline.told.retain_mut(|change| {
         let Some(at) = left.iter().position(|about| difference::is_same(about, &change.about)) else {
-            return !difference::is_known(&change.about, &now);
+            // A case whose model turned out to have no switch was never opened.
+            let is_nothing = change.about.part == Part::Chassis && host.chassis.intrusion_switch == Some(false);
+            return !is_nothing && !difference::is_known(&change.about, &now);
         };
         let about = left.remove(at);
         // That a slow link is gone now is told, too, and waited for like any.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, atomic, ini, timestamp};
 
 use crate::machine::{Asked, Machine, PATIENCE};
 use crate::report::Host;
@@ -38,7 +38,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It is read while the rest is.
     let id = filesystems::ask(&machine, &filesystems, ID, "id", id);
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
-    let told = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::told);
+    let known = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::known);
     let failures = filesystems::ask(&machine, &filesystems, event_log::PATH, guest::FAILURES, guest::logged_failures);
     let bases = filesystems::ask(&machine, &filesystems, bases::DIRECTORY, "bases", bases::read);
     let tables = machine.ask(PATIENCE, "system", dmi::read);
@@ -50,7 +50,11 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let mut firmware = tables.firmware;
     let mut chassis = tables.chassis;
     firmware.attributes = firmware::attributes(&machine);
-    firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
+    if has_switch(&machine, tables.system.model.as_deref()) {
+        firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
+    } else {
+        chassis.intrusion_switch = Some(false);
+    }
     let settings = Settings::read(&common.config(settings::FILE)).unwrap_or_else(|error| {
         machine.missing("configuration", format_args!("{error:#}"));
         Settings::default()
@@ -60,7 +64,8 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let campus = place::map(&machine);
     let place = campus.as_ref().and_then(|campus| place::find(&machine, campus, &interfaces));
     privacy::keep(&machine, campus.as_ref(), &mut interfaces, &mut routes);
-    Host {
+    let known = answered(&machine, known);
+    let mut host = Host {
         changed: false,
         collected_at: timestamp::rfc3339(now),
         id: answered(&machine, id),
@@ -84,9 +89,31 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         devices: devices::read(&machine),
         guest: guest::read(&machine),
         guest_failures: guest::failures(&machine, now, &log, answered(&machine, failures)),
-        changes: answered(&machine, told),
+        changes: Vec::new(),
         missing: machine.into_missing(),
+    };
+    if let Some(known) = known {
+        baseline::mark(&mut host, &known);
     }
+    host
+}
+
+/// Whether the case may have an intrusion switch. Many boards have the pin without one, and it floats.
+fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
+    const MODELS: &str = "models.ini";
+    let models = match ini::read_table::<request::Model>(&machine.common.config(MODELS), "model") {
+        Ok(models) => models,
+        Err(error) if Exit::of(&error) == Exit::NoInput => return true,
+        Err(error) => {
+            machine.missing("configuration", format_args!("{error:#}"));
+            return true;
+        }
+    };
+    let says = models.into_iter().find(|(name, _)| Some(name.as_str()) == model).and_then(|(_, model)| model.intrusion_switch);
+    if says == Some(false) {
+        machine.missing("chassis.opened", format_args!("{MODELS} says that this model has no intrusion switch"));
+    }
+    says != Some(false)
 }
 
 fn answered<T: Default>(machine: &Machine, asked: Option<Asked<T>>) -> T {

@@ -144,9 +144,15 @@ fn shown(bits_per_second: u64) -> String {
     format!("{} Mb/s", bits_per_second / 1_000_000)
 }
 
+/// A link is slower than its speed when its ends send by turns.
+fn halved(link: &Link) -> &'static str {
+    if link.half == Some(true) { ", half duplex" } else { "" }
+}
+
 fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {
     let Some(now) = now else { return };
-    let baseline = baseline.get_or_insert_with(|| now.iter().map(|link| Link { best: None, ..link.clone() }).collect());
+    let baseline =
+        baseline.get_or_insert_with(|| now.iter().map(|link| Link { best: None, half: None, ..link.clone() }).collect());
     let about = |action, link: &Link, before, after| EventAbout {
         part: Part::Link,
         action,
@@ -163,28 +169,29 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         };
         let speed = |link: &Link| link.speed.map_or_else(|| "a link".to_owned(), shown);
         old.name.clone_from(&link.name);
-        // What both ends offer is what it could be: a bad cable may never have run at that. What was accepted was offered then, too.
-        if link.best > old.best {
-            old.best = link.best;
-            old.speed = old.speed.max(link.best);
-        }
+        old.speed = old.expected(link.best);
+        old.best = old.best.max(link.best);
         match (old.carrier, link.carrier) {
             (_, None) => {}
             (Some(true), Some(false)) => found.push(about(Action::Degraded, old, Some(speed(old)), Some(NO_LINK.into()))),
-            (_, Some(true)) if link.speed.is_some_and(|now| old.speed.is_some_and(|before| now < before)) => {
-                found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link))));
+            (_, Some(true)) if old.is_better_than(link) => {
+                found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link) + halved(link))));
                 old.carrier = Some(true);
             }
+            // What was never seen with a link is not known to be without one: nobody accepted that.
+            (None, Some(false)) => {}
             (_, carrier) => {
                 old.carrier = carrier;
                 old.speed = old.speed.max(link.speed);
+                old.half = link.half.or(old.half);
             }
         }
     }
     for (_, link) in now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
         found.push(about(Action::Added, link, None, Some(link.name.clone())));
-        if link.carrier == Some(true) && link.speed.is_some_and(|now| link.best.is_some_and(|best| now < best)) {
-            found.push(about(Action::Degraded, link, link.best.map(shown), link.speed.map(shown)));
+        let best = Link { speed: link.best, half: None, ..link.clone() };
+        if link.carrier == Some(true) && best.is_better_than(link) {
+            found.push(about(Action::Degraded, link, link.best.map(shown), link.speed.map(|speed| shown(speed) + halved(link))));
         }
     }
 }

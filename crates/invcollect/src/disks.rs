@@ -61,6 +61,7 @@ fn disk(machine: &Machine, name: String) -> Disk {
         removable,
         healthy: (is_told || !faults.is_empty()).then_some(faults.is_empty()),
         faults,
+        accepted: None,
         checks,
         place: place(machine, &directory, &name),
         name,

@@ -154,6 +154,23 @@ pub struct Link {
     pub speed: Option<u64>,
     /// The best that both ends offered.
     pub best: Option<u64>,
+    /// Whether only one end could send at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub half: Option<bool>,
+}
+
+impl Link {
+    /// How fast it could be, as far as this one knows, when both ends offer `best` now: a bad cable may never have run at that. What was
+    /// accepted was offered then, too.
+    pub fn expected(&self, best: Option<u64>) -> Option<u64> {
+        if best > self.best { self.speed.max(best) } else { self.speed }
+    }
+
+    /// Whether a link is slower than it could be, or sends by turns though it did not.
+    pub fn is_better_than(&self, now: &Link) -> bool {
+        now.speed.is_some_and(|speed| self.expected(now.best).is_some_and(|expected| speed < expected))
+            || now.half == Some(true) && self.half != Some(true)
+    }
 }
 
 impl Facts {
@@ -215,6 +232,12 @@ impl Facts {
             links: self.links.or(others.links),
             devices: self.devices.or(others.devices),
         }
+    }
+
+    /// How much memory that is; unknown when the size of one module is.
+    pub fn memory_bytes(&self) -> Option<u64> {
+        let modules = self.memory.as_ref()?.iter();
+        modules.map(|module| module.bytes).try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
     }
 
     /// Takes in the faults of disks that were told, and cannot be read just now.
@@ -280,5 +303,6 @@ fn link(interface: &Interface) -> Link {
         carrier: interface.carrier,
         speed: interface.speed_bits_per_second,
         best: interface.best_speed_bits_per_second,
+        half: interface.duplex.as_ref().map(|duplex| duplex == "half"),
     }
 }

@@ -53,6 +53,7 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         speed_bits_per_second: speed,
         best_speed_bits_per_second: best,
         duplex: value("duplex").filter(|duplex| carrier == Some(true) && duplex != "unknown"),
+        accepted: None,
         addresses: answers.addresses.get(&name).cloned().unwrap_or_default(),
         received_bytes: number("statistics/rx_bytes"),
         sent_bytes: number("statistics/tx_bytes"),

@@ -31,6 +31,7 @@ pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>, expect
     Memory {
         installed_bytes: installed,
         expected_bytes: expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20)),
+        accepted_bytes: None,
         usable_bytes: kib("MemTotal"),
         available_bytes: kib("MemAvailable"),
         slots: count,

@@ -197,6 +197,8 @@ pub struct Model {
     pub memory: Option<String>,
     /// The guest's cores; of no use here.
     pub cores: Option<String>,
+    /// Whether the case has an intrusion switch; false where the board has the pin for one, and nothing on it.
+    pub intrusion_switch: Option<bool>,
 }
 
 /// The flags of `push`.

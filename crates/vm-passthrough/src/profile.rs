@@ -56,6 +56,9 @@ struct Model {
     devices: Vec<PciAddress>,
     memory: Option<Memory>,
     cores: Option<NonZeroU32>,
+    /// Of use to invcollect(8) alone.
+    #[serde(rename = "intrusion_switch")]
+    _intrusion_switch: Option<bool>,
 }
 
 /// `[qemu]` in vm-passthrough.ini.
@@ -145,7 +148,7 @@ impl Configuration {
         };
 
         let path = common.config(MODELS);
-        let Model { devices, memory, cores } = match model {
+        let Model { devices, memory, cores, .. } = match model {
             Some(model) => entry(&path, "model", model)?.unwrap_or_default(),
             None => Model::default(),
         };

@@ -204,6 +204,12 @@ pub struct Chassis {
     /// Who says so: `firmware`, `hwmon` or `cctk`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opened_by: Option<&'static str>,
+    /// True when it was opened, and a technician accepted that; then nobody is to be called for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<bool>,
+    /// False when models.ini says that this model has no intrusion switch: then nothing is told of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub intrusion_switch: Option<bool>,
 }
 
 /// The processors, together.
@@ -232,6 +238,9 @@ pub struct Memory {
     /// What a machine of this model left the factory with, by invcollect.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_bytes: Option<u64>,
+    /// What a technician accepted; absent before anybody accepted this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted_bytes: Option<u64>,
     /// What the kernel has to give (MemTotal).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usable_bytes: Option<u64>,
@@ -316,6 +325,9 @@ pub struct Disk {
     pub healthy: Option<bool>,
     /// The faults, in words.
     pub faults: Vec<String>,
+    /// True when it has faults, and a technician accepted each of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<bool>,
     /// What was asked, and the answers.
     #[serde(skip)]
     pub checks: Checks,

@@ -38,6 +38,9 @@ pub struct Interface {
     /// `full` or `half`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplex: Option<String>,
+    /// True when a technician accepted the link, or that there is none, and it has not become worse since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<bool>,
     /// Its addresses with the length of the prefix: `10.0.3.7/24`; none of a removable one.
     pub addresses: Vec<String>,
     /// Bytes that came in since boot.

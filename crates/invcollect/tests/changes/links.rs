@@ -135,3 +135,24 @@ fn a_slow_link_that_is_gone_is_told_as_it_is() {
     at(4000);
     assert_eq!(actions(&machine.run(&["changes"])), ["link_degraded"]);
 }
+
+/// Two ends of which one sends by turns and the other does not lose frames, at whatever speed.
+#[test]
+fn a_link_at_half_duplex_is_told() {
+    let machine = known();
+    let duplex = |duplex: &str| machine.write("sys/class/net/eth0/duplex", format!("{duplex}\n"));
+    duplex("half");
+    told(&machine);
+    machine.boot(FIRST_BOOT, 3700);
+    let ended = machine.run(&["changes"]);
+    let message = "the interface 00:1b:21:0a:0b:0c is worse: 1000 Mb/s, half duplex (before: 1000 Mb/s)";
+    assert_eq!(ended.lines()[0]["message"], message);
+    machine.run(&["accept"]);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    duplex("full");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    duplex("half");
+    told(&machine);
+    machine.boot(FIRST_BOOT, 3800);
+    assert_eq!(told(&machine), ["link_degraded"], "it was mended in between");
+}
