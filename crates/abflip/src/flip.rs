@@ -13,7 +13,7 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
 use crate::disk::Access;
-use crate::gpt::Tables;
+use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
 use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
@@ -152,18 +152,24 @@ pub struct Plan {
 pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
     let path = machine.disk.path().display();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}; {way_out}"));
+    let refuse_for = |why: String| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}"));
     let repair = "run abflip repair";
-    if !tables.has_protective_mbr() {
-        return Err(refuse("it has no protective MBR", repair));
+    match tables.protective_mbr() {
+        Mbr::Protects => {}
+        Mbr::Free => return Err(refuse("it has no protective MBR", repair)),
+        Mbr::Foreign => return Err(refuse_for(FOREIGN_MBR.into())),
     }
     let primary =
-        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), repair))?;
+        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), fault.way_out()))?;
     let places = Places::find(primary, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
     let next = match places.marked(primary) {
         Marked::One(slot) => slot,
         Marked::None => return Err(refuse("no slot is marked", "run abflip repair --active SLOT")),
         Marked::Several => return Err(refuse("more than one partition is marked", "run abflip repair --active SLOT")),
     };
+    if let Some(conflict) = tables.conflict() {
+        return Err(refuse_for(conflict));
+    }
     let booted = machine.booted(tables);
     let is_image = machine.disk.device == 0 && !machine.is_running();
     let target = match (booted, options.active) {
@@ -184,7 +190,7 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
         if options.no_repair {
             return Err(refuse(&why, repair));
         }
-        changes = heal::backup(tables, primary).map_err(|fault| refuse(&format!("{why}, and {fault}"), "partition it anew"))?;
+        changes = heal::backup(machine, tables, primary).map_err(|fault| refuse_for(format!("{why}, and {fault}")))?;
     }
     if next == target {
         return Ok(Plan { target, changes, doubt: None });
@@ -193,7 +199,6 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
     if !runs && machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
         return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
     }
-    let refuse_for = |why: String| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}"));
     let mut doubt = None;
     // What runs was started, and a trial by UEFI brings the loader itself. Not so a commit: a trial is started in another way.
     let is_started = match verb {
@@ -226,7 +231,7 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
     let backup_entries = match (&tables.backup, changes.first()) {
         (_, Some(healed)) => healed.offset + at,
         (Ok(backup), None) => offset(backup.header.partition_entry_lba),
-        (Err(fault), None) => return Err(refuse(fault, repair)),
+        (Err(fault), None) => return Err(refuse(&fault.to_string(), repair)),
     };
     changes.push(Change { what: "the slots' sector of the backup table", offset: backup_entries, bytes: bytes.clone() });
     let commit =

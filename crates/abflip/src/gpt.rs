@@ -4,6 +4,7 @@
 //! is parsed, by gptman: it would panic on entries of 256 bytes, and reserve memory for as many as a header claims. The checksums
 //! are over the bytes on the disk, not over what a parser makes of them.
 
+use std::fmt;
 use std::io::{self, Cursor, Read};
 
 use gptman::{GPTHeader, GPTPartitionEntry};
@@ -13,19 +14,67 @@ use crate::disk::Disk;
 use crate::neutral::ENTRY_BYTES;
 use crate::target::Place;
 
-/// Eight times what anybody makes; as many bytes as can be read without a thought.
-const ENTRIES_MAX: u32 = 1024;
+/// As much as Linux reads (block/partitions/efi.c, KMALLOC_MAX_SIZE).
+const ARRAY_MAX_BYTES: u64 = 4 << 20;
+const ENTRIES_MAX: u32 = (ARRAY_MAX_BYTES / ENTRY_BYTES as u64) as u32;
 /// How long a header is; the rest of its sector is nothing.
 pub const HEADER_BYTES: usize = 92;
 const SIGNATURE: &[u8] = b"EFI PART";
-/// The offsets of what a header has other than its copy.
+const LENGTH_AT: usize = 12;
 const CHECKSUM_AT: usize = 16;
+const DISK_GUID_AT: usize = 56;
+/// The offsets of what a header has other than its copy.
 const MY_LBA_AT: usize = 24;
 const ALTERNATE_LBA_AT: usize = 32;
 const ENTRIES_LBA_AT: usize = 72;
 
-/// Why a table is not valid, in words.
-pub type Fault = String;
+/// Why a table is not valid, or not one that is read here.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// In words.
+    why: String,
+    /// What its header says, where that is as it was written.
+    pub header: Option<Intact>,
+    /// Whether the table may be right for others: nothing of it is broken.
+    pub is_foreign: bool,
+}
+
+/// What a header says whose checksum is right, and which is about the sector that it is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Intact {
+    /// Where its copy is.
+    pub copy_lba: u64,
+    /// The GUID of the disk.
+    pub disk_guid: Uuid,
+}
+
+impl Fault {
+    /// What can be done about it.
+    pub fn way_out(&self) -> &'static str {
+        if self.is_foreign { FOREIGN } else { "run abflip repair" }
+    }
+}
+
+/// What can be done about a table that is not broken, and yet not read here.
+pub const FOREIGN: &str = "nothing of it is broken, but abflip reads only 1 to 32768 entries of 128 bytes; partition it anew";
+
+impl From<String> for Fault {
+    fn from(why: String) -> Fault {
+        Fault { why, header: None, is_foreign: false }
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(why: &str) -> Fault {
+        why.to_owned().into()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
 
 /// Both copies of a disk's table.
 #[derive(Clone, Debug)]
@@ -38,7 +87,7 @@ pub struct Tables {
     pub mbr: Vec<u8>,
     /// The one at LBA 1, which counts wherever it is valid.
     pub primary: Result<Table, Fault>,
-    /// Its copy: where the primary's header says, or else in the last sector.
+    /// Its copy: where the primary's header says, if that is intact, or else in the last sector.
     pub backup: Result<Table, Fault>,
 }
 
@@ -80,7 +129,12 @@ impl Tables {
         let reader = Reader { disk, sector_bytes, sectors };
         let mbr = reader.sectors(0, 1)?;
         let primary = reader.table(1)?;
-        let backup_lba = primary.as_ref().map_or(sectors - 1, |primary| primary.header.backup_lba);
+        // A primary that is not valid tells, too, if only its entries are torn. In the last sector there may be what somebody had before.
+        let told = match &primary {
+            Ok(primary) => Some(primary.header.backup_lba),
+            Err(fault) => fault.header.map(|header| header.copy_lba).filter(|lba| (2..sectors).contains(lba)),
+        };
+        let backup_lba = told.unwrap_or(sectors - 1);
         Ok(Tables { sector_bytes, sectors, mbr, primary, backup: reader.table(backup_lba)? })
     }
 
@@ -89,13 +143,43 @@ impl Tables {
         matches!((&self.primary, &self.backup), (Ok(primary), Ok(backup)) if primary.has_copy(backup))
     }
 
+    /// Why no slot is to be written to or made to boot, with the way out: partitions overlap, or lie where none may, by one of both
+    /// copies.
+    pub fn conflict(&self) -> Option<String> {
+        let mut conflicts = [&self.primary, &self.backup].into_iter().flatten().flat_map(Table::conflicts);
+        conflicts.next().map(|conflict| format!("{conflict}; partition it anew"))
+    }
+
     /// Whether the MBR protects the table, without which Linux does not look for it: the signature, and an entry of type EE from
     /// LBA 1 on.
-    pub fn has_protective_mbr(&self) -> bool {
-        self.mbr.get(510..512) == Some(&[0x55, 0xaa])
-            && self.mbr[446..510].chunks_exact(16).any(|entry| entry[4] == 0xee && entry[8..12] == [1, 0, 0, 0])
+    pub fn protective_mbr(&self) -> Mbr {
+        let Some([partitions @ .., 0x55, 0xaa]) = self.mbr.get(MBR_PARTITIONS_AT..512) else { return Mbr::Free };
+        let is_protective = |entry: &[u8]| entry[4] == PROTECTIVE;
+        let mut used = partitions.chunks_exact(16).filter(|entry| **entry != [0; 16]);
+        if used.clone().any(|entry| is_protective(entry) && entry[8..12] == [1, 0, 0, 0]) {
+            return Mbr::Protects;
+        }
+        if used.all(is_protective) { Mbr::Free } else { Mbr::Foreign }
     }
 }
+
+/// How sector 0 is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mbr {
+    /// It protects the table.
+    Protects,
+    /// It does not, and nothing in it is anybody's: no partitions, or one that is to protect a table, and begins elsewhere.
+    Free,
+    /// It has partitions of its own.
+    Foreign,
+}
+
+/// Where the partitions of an MBR are.
+pub const MBR_PARTITIONS_AT: usize = 446;
+/// The type of a partition in an MBR that protects a table.
+const PROTECTIVE: u8 = 0xee;
+/// What is said of [`Mbr::Foreign`], with the way out.
+pub const FOREIGN_MBR: &str = "its MBR has partitions of its own, and none that protects the table; if nobody wants them, make a protective MBR with gdisk, x and n";
 
 /// A disk by its sectors.
 struct Reader<'a> {
@@ -112,15 +196,56 @@ impl Reader<'_> {
     /// The table whose header is in this sector of the disk.
     fn table(&self, lba: u64) -> anyhow::Result<Result<Table, Fault>> {
         let header_sector = self.sectors(lba, 1)?;
+        let intact = intact(&header_sector, lba);
+        let with_header = |fault: Fault| Fault { header: intact.map(|(header, _)| header), ..fault };
         let header = match check_header(&header_sector, lba, self.sectors, self.sector_bytes) {
             Ok(header) => header,
-            Err(fault) => return Ok(Err(fault)),
+            Err(fault) => {
+                let is_whole = || intact.map_or(Ok(false), |(_, entries)| self.is_sealed(entries));
+                let is_foreign = fault.is_foreign && is_whole()?;
+                return Ok(Err(with_header(Fault { is_foreign, ..fault })));
+            }
         };
         let length = header.number_of_partition_entries as usize * ENTRY_BYTES;
         let mut array = self.sectors(header.partition_entry_lba, (length as u64).div_ceil(self.sector_bytes))?;
         array.truncate(length);
-        Ok(parse(header, header_sector, array))
+        Ok(parse(header, header_sector, array).map_err(with_header))
     }
+
+    /// Whether entries, of whatever length, are what their header says; not, where Linux would not read them either.
+    fn is_sealed(&self, Entries { lba, count, length, checksum }: Entries) -> anyhow::Result<bool> {
+        let bytes = u64::from(count) * u64::from(length);
+        let sectors = bytes.div_ceil(self.sector_bytes);
+        if bytes > ARRAY_MAX_BYTES || lba.checked_add(sectors).is_none_or(|end| end > self.sectors) {
+            return Ok(false);
+        }
+        let mut array = self.sectors(lba, sectors)?;
+        array.truncate(bytes as usize);
+        Ok(crc32fast::hash(&array) == checksum)
+    }
+}
+
+/// Where entries are by a header, and how they are.
+#[derive(Clone, Copy, Debug)]
+struct Entries {
+    lba: u64,
+    count: u32,
+    length: u32,
+    checksum: u32,
+}
+
+/// What a header says that is in the sector `lba`, if its checksum is right, whatever its length and whatever becomes of the rest.
+fn intact(sector: &[u8], lba: u64) -> Option<(Intact, Entries)> {
+    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]));
+    let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]));
+    let length = half(LENGTH_AT) as usize;
+    let mut sealed = sector.get(..length).filter(|_| sector.starts_with(SIGNATURE) && length >= HEADER_BYTES)?.to_vec();
+    sealed[CHECKSUM_AT..CHECKSUM_AT + 4].fill(0);
+    let is_sealed = sector[CHECKSUM_AT..CHECKSUM_AT + 4] == crc32fast::hash(&sealed).to_le_bytes();
+    let disk_guid = Uuid::from_bytes_le(std::array::from_fn(|byte| sector[DISK_GUID_AT + byte]));
+    let header = Intact { copy_lba: number(ALTERNATE_LBA_AT), disk_guid };
+    let entries = Entries { lba: number(ENTRIES_LBA_AT), count: half(80), length: half(84), checksum: half(88) };
+    (is_sealed && number(MY_LBA_AT) == lba).then_some((header, entries))
 }
 
 /// The entries of a header that was checked.
@@ -130,7 +255,7 @@ fn parse(header: GPTHeader, header_sector: Vec<u8>, array: Vec<u8>) -> Result<Ta
     }
     // gptman reads as many bytes as its own structure has, which are more than it parses.
     let entries = array.chunks_exact(ENTRY_BYTES).map(|entry| GPTPartitionEntry::read_from(&mut entry.chain(io::repeat(0))));
-    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;
+    let entries = entries.collect::<Result<Vec<_>, _>>().map_err(|error| Fault::from(error.to_string()))?;
     Ok(Table { header, entries, header_sector, array })
 }
 
@@ -139,9 +264,10 @@ fn check_header(sector: &[u8], lba: u64, sectors: u64, sector_bytes: u64) -> Res
     if !sector.starts_with(SIGNATURE) {
         return Err("there is no header".into());
     }
+    let foreign = |why: String| Fault { is_foreign: true, ..why.into() };
     let size = u32::from_le_bytes([sector[12], sector[13], sector[14], sector[15]]);
     if size as usize != HEADER_BYTES {
-        return Err(format!("the header is {size} bytes long, not {HEADER_BYTES}"));
+        return Err(foreign(format!("the header is {size} bytes long, not {HEADER_BYTES}")));
     }
     let header = GPTHeader::read_from(&mut Cursor::new(sector)).map_err(|error| match error {
         gptman::Error::InvalidChecksum(..) => "the checksum of the header is wrong".to_owned(),
@@ -149,30 +275,30 @@ fn check_header(sector: &[u8], lba: u64, sectors: u64, sector_bytes: u64) -> Res
         other => other.to_string(),
     })?;
     if header.primary_lba != lba {
-        return Err(format!("the header is of sector {}, not {lba}", header.primary_lba));
+        return Err(format!("the header is of sector {}, not {lba}", header.primary_lba).into());
     }
     if header.size_of_partition_entry as usize != ENTRY_BYTES {
-        return Err(format!("entries are {} bytes long, not {ENTRY_BYTES}", header.size_of_partition_entry));
+        return Err(foreign(format!("entries are {} bytes long, not {ENTRY_BYTES}", header.size_of_partition_entry)));
     }
     let count = header.number_of_partition_entries;
     if !(1..=ENTRIES_MAX).contains(&count) {
-        return Err(format!("it has {count} entries, not 1 to {ENTRIES_MAX}"));
+        return Err(foreign(format!("it has {count} entries, not 1 to {ENTRIES_MAX}")));
     }
     let array_sectors = (u64::from(count) * ENTRY_BYTES as u64).div_ceil(sector_bytes);
     let (first, last, entries) = (header.first_usable_lba, header.last_usable_lba, header.partition_entry_lba);
     if first > last || last >= sectors {
-        return Err(format!("it is for sectors {first} to {last}, and the disk has {sectors}"));
+        return Err(format!("it is for sectors {first} to {last}, and the disk has {sectors}").into());
     }
     if header.backup_lba >= sectors || header.backup_lba == lba {
-        return Err(format!("its copy is said to be in sector {}, and the disk has {sectors}", header.backup_lba));
+        return Err(format!("its copy is said to be in sector {}, and the disk has {sectors}", header.backup_lba).into());
     }
     if header.backup_lba >= first && header.backup_lba <= last {
-        return Err(format!("its copy is said to be in sector {}, among the partitions", header.backup_lba));
+        return Err(format!("its copy is said to be in sector {}, among the partitions", header.backup_lba).into());
     }
     // In front of the partitions or behind them, and never in the header's own sector.
     let (from, to) = if lba < first { (lba + 1, first) } else { (last.saturating_add(1), lba) };
     if lba >= first && lba <= last || entries < from || entries.checked_add(array_sectors).is_none_or(|end| end > to) {
-        return Err(format!("its entries, in sector {entries}, are not between sectors {from} and {to}"));
+        return Err(format!("its entries, in sector {entries}, are not between sectors {from} and {to}").into());
     }
     Ok(header)
 }
@@ -186,6 +312,29 @@ impl Table {
     /// The used entries with their index, from 0. There may be gaps between them.
     pub fn used(&self) -> impl Iterator<Item = (usize, &GPTPartitionEntry)> {
         self.entries.iter().enumerate().filter(|(_, entry)| entry.is_used())
+    }
+
+    /// What makes it a table by which nothing may be written, in words: partitions that overlap, or do not lie where partitions may,
+    /// between both copies of the table. Linux takes such a table, and then a write to one partition is one to the other.
+    pub fn conflicts(&self) -> Vec<String> {
+        let (first, last) = (self.header.first_usable_lba, self.header.last_usable_lba);
+        let mut conflicts = Vec::new();
+        let mut ranges: Vec<(u64, u64, usize)> =
+            self.used().map(|(index, entry)| (entry.starting_lba, entry.ending_lba, index + 1)).collect();
+        for (start, end, number) in ranges.iter().filter(|(start, end, _)| start > end || *start < first || *end > last) {
+            conflicts
+                .push(format!("partition {number}, sectors {start} to {end}, does not lie between sectors {first} and {last}"));
+        }
+        ranges.sort_unstable();
+        // The one that reaches furthest of those that begin before: whatever overlaps one of them overlaps it.
+        let mut reach: Option<(u64, usize)> = None;
+        for (start, end, number) in ranges {
+            if let Some((_, other)) = reach.filter(|(reach, _)| start <= *reach) {
+                conflicts.push(format!("partitions {} and {} overlap", other.min(number), other.max(number)));
+            }
+            reach = reach.max(Some((end, number)));
+        }
+        conflicts
     }
 
     /// Where the partition of an entry, from 0, is on the disk.
@@ -207,7 +356,7 @@ impl Table {
     }
 
     /// The header of the other copy of this table, which stands at `lba` and has its entries at `entries_lba`; a whole sector.
-    pub fn header_at(&self, lba: u64, entries_lba: u64) -> Result<Vec<u8>, Fault> {
+    pub fn header_at(&self, lba: u64, entries_lba: u64) -> Result<Vec<u8>, String> {
         if lba == self.header.primary_lba {
             return Err(format!("both copies are said to be in sector {lba}"));
         }

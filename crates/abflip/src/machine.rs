@@ -1,5 +1,6 @@
 //! The machine as it is found: its disk, its slots, what runs, and what was written.
 
+use std::fmt;
 use std::path::Path;
 
 use jsonpipe::{Common, Exit, Missing};
@@ -7,7 +8,7 @@ use jsonpipe::{Common, Exit, Missing};
 use crate::digest;
 use crate::disk::{Access, Disk};
 use crate::efi::Variables;
-use crate::gpt::{Table, Tables};
+use crate::gpt::{Mbr, Table, Tables};
 use crate::record::Records;
 use crate::report::{self, Listed, Slots, State};
 use crate::request::{Configured, Slot};
@@ -58,6 +59,12 @@ impl Machine {
         self.running.as_ref().is_ok_and(|running| running.is_on(self.disk.path()))
     }
 
+    /// Whether the root that is mounted, if it is on this disk, is a partition of this table.
+    pub fn runs_by(&self, table: &Table, sector_bytes: u64) -> bool {
+        let running = self.running.as_ref().ok().filter(|running| running.is_on(self.disk.path()));
+        running.is_none_or(|running| running.entry(table, sector_bytes).is_some())
+    }
+
     /// The slot that runs, or why it cannot be told.
     pub fn booted(&self, tables: &Tables) -> Result<Slot, String> {
         let running = self.running.as_ref().map_err(Clone::clone)?;
@@ -65,13 +72,11 @@ impl Machine {
         if !running.is_on(self.disk.path()) {
             return Err(format!("nothing runs from {path}"));
         }
-        let Running { partition, start_bytes, .. } = running;
+        let partition = running.partition;
         let table = either(tables).ok_or_else(|| format!("{path} has no valid table"))?;
-        let index = (*partition as usize).checked_sub(1).filter(|&index| {
-            let entry = table.entries.get(index);
-            entry.is_some_and(|entry| entry.starting_lba.checked_mul(tables.sector_bytes) == Some(*start_bytes))
-        });
-        let index = index.ok_or_else(|| format!("the table has no partition {partition} where the root is"))?;
+        let index = running
+            .entry(table, tables.sector_bytes)
+            .ok_or_else(|| format!("the table has no partition {partition} where the root is"))?;
         let places = Places::find(table, &self.slots)?;
         let slot = Slot::ALL.into_iter().find(|&slot| places.root(slot) == index);
         slot.ok_or_else(|| format!("the root, partition {partition}, is not a slot of abflip.ini"))
@@ -155,7 +160,7 @@ impl Machine {
             trial_state: trial.map(|trial| trial.state),
             table: report::Table {
                 sector_bytes: self.disk.sector_bytes.or(table.map(|_| tables.sector_bytes)),
-                protective_mbr: tables.has_protective_mbr(),
+                protective_mbr: tables.protective_mbr() == Mbr::Protects,
                 primary: tables.primary.is_ok(),
                 backup: tables.backup.is_ok(),
                 agree: tables.agree(),
@@ -183,16 +188,24 @@ pub fn either(tables: &Tables) -> Option<&Table> {
 /// What is wrong with the tables.
 fn faults(tables: &Tables) -> Vec<String> {
     let mut faults = Vec::new();
-    if !tables.has_protective_mbr() {
+    if tables.protective_mbr() != Mbr::Protects {
         faults.push("there is no protective MBR".to_owned());
     }
-    faults.extend(tables.primary.as_ref().err().map(|fault| format!("primary table: {fault}")));
+    let of = |name: &str, fault: &dyn fmt::Display| format!("{name} table: {fault}");
+    match &tables.primary {
+        Err(fault) => faults.push(of("primary", fault)),
+        Ok(table) => faults.extend(table.conflicts().iter().map(|conflict| of("primary", conflict))),
+    }
     match &tables.backup {
-        Err(fault) => faults.push(format!("backup table: {fault}")),
-        Ok(_) if tables.primary.is_ok() && !tables.agree() => {
-            faults.push("backup table: it does not say what the primary one says".into());
+        Err(fault) => faults.push(of("backup", fault)),
+        // It says the same.
+        Ok(_) if tables.agree() => {}
+        Ok(table) => {
+            if tables.primary.is_ok() {
+                faults.push(of("backup", &"it does not say what the primary one says"));
+            }
+            faults.extend(table.conflicts().iter().map(|conflict| of("backup", conflict)));
         }
-        Ok(_) => {}
     }
     faults
 }

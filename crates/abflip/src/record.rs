@@ -123,6 +123,12 @@ impl Records {
         record.filter(|record| record.partuuid == partuuid && record.disk_guid == disk_guid)
     }
 
+    /// The disks that any of this is about.
+    pub fn disk_guids(&self) -> Vec<Uuid> {
+        let slots = [&self.a, &self.b].into_iter().flatten().map(|record| record.disk_guid);
+        slots.chain(self.trial.as_ref().map(|trial| trial.disk_guid)).collect()
+    }
+
     /// Replaces a slot's record, or takes it away, durably.
     pub fn set(&mut self, common: &Common, slot: Slot, record: Option<Record>) -> anyhow::Result<()> {
         *self.slot_mut(slot) = record;

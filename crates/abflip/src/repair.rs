@@ -6,7 +6,7 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
 use crate::disk::Access;
-use crate::gpt::{Table, Tables};
+use crate::gpt::{FOREIGN, FOREIGN_MBR, MBR_PARTITIONS_AT, Mbr, Table, Tables};
 use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
@@ -40,7 +40,7 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
     if !options.dry_run {
         let check = || {
             let tables = Tables::read(&machine.disk)?;
-            let is_whole = tables.agree() && tables.has_protective_mbr();
+            let is_whole = tables.agree() && tables.protective_mbr() == Mbr::Protects;
             is_whole.then_some(tables).exit(Exit::Io, || format!("verifying {path}: its tables are not as they were written"))
         };
         match writes::make(&machine.disk, &changes, check) {
@@ -69,28 +69,37 @@ fn plan(common: &Common, machine: &Machine, tables: &Tables, options: Options) -
     // The table that counts, what makes the other one say the same, and where the entries of both are then.
     let (table, mut changes, places) = match (&tables.primary, &tables.backup) {
         (Err(primary), Err(backup)) => {
-            let way_out = "restore one from a copy, with sgdisk -l";
+            let is_foreign = primary.is_foreign || backup.is_foreign;
+            let way_out = if is_foreign { FOREIGN } else { "restore one from a copy, with sgdisk -l" };
             return Err(refuse(format!("neither table is valid (primary: {primary}; backup: {backup}); {way_out}")));
         }
         (Ok(primary), Ok(backup)) if tables.agree() => (primary, Vec::new(), [entries_at(backup), entries_at(primary)]),
         (Ok(primary), _) => {
-            let changes = heal::backup(tables, primary).map_err(refuse)?;
+            let changes = heal::backup(machine, tables, primary).map_err(refuse)?;
             let healed = changes[0].offset;
             (primary, changes, [healed, entries_at(primary)])
         }
+        (Err(fault), Ok(_)) if fault.is_foreign => {
+            return Err(refuse(format!("its primary table is not valid ({fault}); {FOREIGN}")));
+        }
         (Err(_), Ok(backup)) => {
-            let changes = heal::primary(&machine.disk, tables, backup)?.map_err(refuse)?;
+            let changes = heal::primary(machine, tables, backup)?.map_err(refuse)?;
             let healed = changes[0].offset;
             (backup, changes, [entries_at(backup), healed])
         }
     };
-    if !tables.has_protective_mbr() {
-        changes.push(protective_mbr(tables).map_err(refuse)?);
+    match tables.protective_mbr() {
+        Mbr::Protects => {}
+        Mbr::Free => changes.push(protective_mbr(tables)),
+        Mbr::Foreign => return Err(refuse(FOREIGN_MBR.into())),
     }
     if let Some(active) = options.active {
         let found = Places::find(table, &machine.slots).map_err(refuse)?;
         let marks = marks(table, &found, active, tables.sector_bytes).map_err(refuse)?;
         if !marks.is_empty() {
+            if let Some(conflict) = tables.conflict() {
+                return Err(refuse(conflict));
+            }
             check_starts(common, machine, tables, (table, &found), active)?;
             changes.extend(trial::disarming(machine, table, found, active, tables.sector_bytes)?);
         }
@@ -128,19 +137,14 @@ fn check_starts(
 }
 
 /// The protective MBR (UEFI specification 2.10, table 5.4), without the boot code in front of it, which stays.
-fn protective_mbr(tables: &Tables) -> Result<Change, String> {
-    const AT: usize = 446;
-    let found = &tables.mbr[AT..512];
-    if found[..64] != [0; 64] && found[64..] == [0x55, 0xaa] {
-        return Err("its MBR has partitions of its own; it may not be ours to change".into());
-    }
+fn protective_mbr(tables: &Tables) -> Change {
     let mut bytes = vec![0; 66];
     bytes[..8].copy_from_slice(&[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
     bytes[8..12].copy_from_slice(&1u32.to_le_bytes());
     let length = u32::try_from(tables.sectors - 1).unwrap_or(u32::MAX);
     bytes[12..16].copy_from_slice(&length.to_le_bytes());
     bytes[64..].copy_from_slice(&[0x55, 0xaa]);
-    Ok(Change { what: "the protective MBR", offset: AT as u64, bytes })
+    Change { what: "the protective MBR", offset: MBR_PARTITIONS_AT as u64, bytes }
 }
 
 /// What makes the slot that was named the one that is marked: where in the entries, and what belongs there.

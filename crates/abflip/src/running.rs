@@ -1,9 +1,12 @@
 //! The root that is mounted: its disk, and which partition of it.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use jsonpipe::{Common, Exit, ExitContext};
+use jsonpipe::{Common, Exit, io_error};
+
+use crate::gpt::Table;
 
 /// Where this machine's root is.
 #[derive(Clone, Debug)]
@@ -22,6 +25,18 @@ impl Running {
         let real = |path: &Path| fs::canonicalize(path).ok();
         real(disk).is_some_and(|found| Some(found) == real(&self.disk))
     }
+
+    /// Its entry in a table, from 0, if that has it where the kernel does.
+    pub fn entry(&self, table: &Table, sector_bytes: u64) -> Option<usize> {
+        let index = (self.partition as usize).checked_sub(1)?;
+        let start = table.entries.get(index)?.starting_lba.checked_mul(sector_bytes)?;
+        (start == self.start_bytes).then_some(index)
+    }
+}
+
+/// What the kernel says in a file: text, in which names may be of any bytes (a mount point in Latin-1, say).
+pub fn text(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// Finds it by the kernel's own tables; else says why it cannot be told.
@@ -30,20 +45,20 @@ impl Running {
 /// what the kernel was told on its command line, may be of another disk with the same PARTUUIDs.
 pub fn find(common: &Common) -> anyhow::Result<Result<Running, String>> {
     let mounts = common.path("/proc/self/mountinfo");
-    let mounts = match fs::read_to_string(&mounts) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Err("nothing is mounted".into())),
-        read => read.exit(Exit::Io, || format!("reading {}", mounts.display()))?,
+    let mounts = match text(&mounts) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Err("nothing is mounted".into())),
+        read => read.map_err(|error| io_error(error, |_| Exit::Io, format_args!("reading {}", mounts.display())))?,
     };
     let Some(device) = root_device(&mounts) else { return Ok(Err("no root is mounted".into())) };
     let Ok(directory) = fs::canonicalize(common.path("/sys/dev/block").join(device)) else {
         return Ok(Err(format!("the root, {device}, is not on a disk")));
     };
-    let number = |name: &str| fs::read_to_string(directory.join(name)).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let number = |name: &str| text(&directory.join(name)).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let (Some(partition), Some(start)) = (number("partition"), number("start")) else {
         return Ok(Err(format!("the root, {device}, is not a partition")));
     };
     let about = directory.join("../uevent");
-    let about = fs::read_to_string(&about).exit(Exit::Io, || format!("reading {}", about.display()))?;
+    let about = text(&about).map_err(|error| io_error(error, |_| Exit::Io, format_args!("reading {}", about.display())))?;
     let Some(name) = about.lines().find_map(|line| line.strip_prefix("DEVNAME=")) else {
         return Ok(Err(format!("the disk of the root, {device}, has no name")));
     };

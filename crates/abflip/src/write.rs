@@ -130,10 +130,11 @@ fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
 fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     let path = machine.disk.path().display();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to write to {path}: {why}; {way_out}"));
-    let table = tables
-        .primary
-        .as_ref()
-        .map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), "run abflip repair"))?;
+    let table =
+        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), fault.way_out()))?;
+    if let Some(conflict) = tables.conflict() {
+        return Err(Exit::Config.error(format_args!("refusing to write to {path}: {conflict}")));
+    }
     let places = Places::find(table, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
     let next = match places.marked(table) {
         Marked::One(slot) => slot,

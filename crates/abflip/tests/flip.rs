@@ -185,6 +185,49 @@ fn a_table_that_is_not_right_is_refused() {
 }
 
 #[test]
+fn partitions_that_overlap_are_a_fault_and_refused() {
+    let sectors = PARTITION / 512;
+    let (a, b, log) = (sectors, 2 * sectors, 4 * sectors);
+    let usable = Machine::new().last() - 33;
+    for (number, first, last, fault) in [
+        (2, a + 500, a + 600, "partitions 1 and 2 overlap"),
+        (2, a + sectors - 1, b + 100, "partitions 1 and 2 overlap"),
+        (3, b, b, "partitions 2 and 3 overlap"),
+        (4, a, log + sectors - 1, "partitions 1 and 4 overlap"),
+        // Neither is a slot.
+        (3, log, log, "partitions 3 and 4 overlap"),
+        // Over the tables, or backwards.
+        (3, 2, 40, "partition 3, sectors 2 to 40, does not lie between sectors 34 and "),
+        (4, log, usable + 1, "partition 4, sectors 8192 to "),
+        (4, log, log - 1, "partition 4, sectors 8192 to 8191, does not lie"),
+    ] {
+        let machine = Machine::new();
+        machine.configure_extlinux();
+        machine.move_partition(number, first, last);
+        let ended = machine.run(&["status"]);
+        let faults = ended.slots()["table"]["faults"].to_string();
+        assert!(ended.status == 1 && faults.contains(&format!("primary table: {fault}")), "{fault}: {faults}");
+        for arguments in [&["flip"][..], &["flip", "--dry-run"], &["try"]] {
+            machine.refused(arguments, 78, fault);
+        }
+        // Nothing of it can be repaired by a machine.
+        let ended = machine.run(&["repair"]);
+        assert_eq!((ended.status, &ended.slots()["changed"]), (1, &false.into()), "{ended:?}");
+        machine.poke(1024 + 48, &[0]);
+        machine.seal(1);
+        machine.refused(&["repair", "--active", "a"], 78, fault);
+    }
+    // By the backup alone.
+    let machine = Machine::new();
+    let primary = machine.bytes()[..34 * 512].to_vec();
+    machine.move_partition(4, b, b);
+    machine.poke(0, &primary);
+    assert!(machine.run(&["status"]).slots()["table"]["faults"].to_string().contains("backup table: partitions 2 and 4 overlap"));
+    machine.refused(&["flip"], 78, "partitions 2 and 4 overlap");
+    assert_eq!(machine.slots(&["repair"])["table"]["faults"], serde_json::json!([]));
+}
+
+#[test]
 fn slots_4_and_3_gaps_entries_elsewhere_and_a_disk_that_has_grown() {
     // A gap before, between and behind; the other order.
     let machine = Machine::with(512, &[partition(4, A, "rootA", 4), partition(2, B, "rootB", 0)]);

@@ -4,7 +4,7 @@ mod machine;
 
 use machine::extlinux::empty;
 use machine::stepped::killed_before;
-use machine::{Machine, PARTITION, Partition, bios, program, uefi};
+use machine::{A, B, Machine, PARTITION, Partition, bios, program, uefi};
 
 /// A run that must heal everything, as a dry run says before; sgdisk then finds nothing wrong.
 fn heals(machine: &Machine, arguments: &[&str], says: &[&str]) {
@@ -97,9 +97,164 @@ fn the_protective_mbr_comes_back_without_its_boot_code_being_touched() {
     machine.poke(446, &[0; 66]);
     heals(&machine, &[], &["the protective MBR"]);
     assert!(machine.bytes() == whole);
-    // Somebody's own partitions are not ours to remove.
+    // One that is to protect a table, and begins elsewhere, is nobody's own.
+    machine.poke(446 + 8, &[63]);
+    machine.refused(&["flip"], 78, "it has no protective MBR; run abflip repair");
+    heals(&machine, &[], &["the protective MBR"]);
+    assert!(machine.bytes() == whole);
+    // Somebody's own partitions are not ours to remove: who is refused is not sent from one to the other.
     machine.poke(446 + 4, &[0x83]);
-    machine.refused(&["repair"], 78, "its MBR has partitions of its own");
+    for verb in ["repair", "flip"] {
+        let words =
+            "its MBR has partitions of its own, and none that protects the table; if nobody wants them, make a protective MBR";
+        machine.refused(&[verb], 78, words);
+    }
+}
+
+#[test]
+fn a_table_that_others_read_is_not_called_broken() {
+    // As many entries as sgdisk makes and Linux reads.
+    let machine = Machine::new();
+    let path = machine.disk().display().to_string();
+    assert!(program("sgdisk", "gdisk", &["-S", "2000", &path], "").0);
+    assert_eq!(machine.slots(&["flip"])["next"], "b");
+    machine.poke(512 + 16, b"torn");
+    assert_eq!(machine.slots(&["repair"])["table"]["agree"], true);
+    // Entries of another length, with all checksums: not read here, and not written over.
+    let machine = Machine::new();
+    for (lba, backup) in [(1, false), (machine.last(), true)] {
+        machine.poke(lba * 512 + 80, &[64u32.to_le_bytes(), 256u32.to_le_bytes()].concat());
+        machine.seal(lba);
+        if !backup {
+            machine.refused(&["flip"], 78, "nothing of it is broken, but abflip reads only");
+            machine.refused(
+                &["repair"],
+                78,
+                "its primary table is not valid (entries are 256 bytes long, not 128); nothing of it is",
+            );
+        }
+    }
+    machine.refused(&["repair"], 78, "neither table is valid (primary: entries are 256 bytes long, not 128; backup: entries are");
+    machine.refused(&["repair"], 78, "nothing of it is broken, but abflip reads only 1 to 32768 entries of 128 bytes");
+}
+
+/// The sectors at the end of a disk of so many bytes that has these partitions and this GUID: the backup of its table.
+fn backup_of(partitions: &[Partition], guid: &str, length: u64) -> Vec<u8> {
+    let other = Machine::with(512, partitions);
+    std::fs::File::options().write(true).open(other.disk()).unwrap().set_len(length).unwrap();
+    let last = length / 512 - 1;
+    if last != other.last() {
+        assert!(program("sgdisk", "gdisk", &["-e", &other.disk().display().to_string()], "").0);
+    }
+    other.poke(last * 512 + 56, &machine::guid(guid));
+    other.seal(last);
+    other.bytes()[((last - 32) * 512) as usize..].to_vec()
+}
+
+const OTHER_GUID: &str = "22222222-2222-4222-8222-222222222222";
+
+fn others() -> Vec<Partition> {
+    vec![machine::partition(1, "eeeeeeee-0000-4000-8000-000000000001", "Basic data partition", 0)]
+}
+
+#[test]
+fn repair_follows_the_header_to_its_backup() {
+    const GROWN: u64 = 9 << 20;
+    let machine = Machine::new();
+    std::fs::File::options().write(true).open(machine.disk()).unwrap().set_len(GROWN).unwrap();
+    // Nothing is in the last sector; then what was on the disk before, of another GUID or of the same, with the slots or without.
+    let stale = [(others(), OTHER_GUID), (others(), machine::DISK_GUID), (bios(), machine::DISK_GUID)];
+    let stale: Vec<Vec<u8>> = stale.iter().map(|(partitions, guid)| backup_of(partitions, guid, GROWN)).collect();
+    for last in [vec![0; 33 * 512]].iter().chain(&stale) {
+        machine.poke(GROWN - 33 * 512, last);
+        let whole = machine.bytes();
+        for at in [1024 + 60, 1024 + 16383] {
+            machine.poke(at, b"Z");
+            let ended = machine.run(&["repair"]);
+            assert_eq!((ended.status, &ended.slots()["table"]["faults"]), (0, &serde_json::json!([])), "{ended:?}");
+            assert!(machine.bytes() == whole, "{at}");
+        }
+    }
+}
+
+#[test]
+fn repair_puts_no_table_of_another_disk_over_this_one() {
+    let refused = |prepare: &dyn Fn(&Machine), verbs: &[&str], words: &str| {
+        let machine = Machine::new();
+        prepare(&machine);
+        assert_eq!(machine.run(&["status"]).status, 1, "{words}");
+        for verb in verbs {
+            machine.refused(&[verb], 78, words);
+        }
+        machine.refused(&["repair"], 78, "look at both tables with gdisk, and restore the right one by its menu for recovery");
+    };
+    let end = |machine: &Machine, partitions: &[Partition], guid: &str| {
+        machine.poke((machine.last() - 32) * 512, &backup_of(partitions, guid, (machine.last() + 1) * 512));
+    };
+    let no_header = |machine: &Machine| machine.poke(512, &[0; 512]);
+    let records = |machine: &Machine| machine.root().join("var/lib/labtools/slots.json");
+    refused(
+        &|machine| {
+            no_header(machine);
+            end(machine, &others(), machine::DISK_GUID);
+        },
+        &["repair"],
+        "the backup table can be another disk's: there is no partition aaaaaaaa-",
+    );
+    refused(
+        &|machine| {
+            machine.poke(1024 + 60, b"Z");
+            end(machine, &bios(), OTHER_GUID);
+            std::fs::remove_file(records(machine)).unwrap();
+        },
+        &["repair"],
+        "it is of disk 22222222-2222-4222-8222-222222222222, and the header of the primary one of disk 11111111-",
+    );
+    refused(
+        &|machine| {
+            no_header(machine);
+            end(machine, &bios(), OTHER_GUID);
+        },
+        &["repair"],
+        "it is of disk 22222222-2222-4222-8222-222222222222, and slots.json tells of disk 11111111-",
+    );
+    // Nothing tells but the kernel, which has the root elsewhere.
+    refused(
+        &|machine| {
+            no_header(machine);
+            let moved = [machine::partition(2, B, "rootB", 0), machine::partition(1, A, "rootA", 4)];
+            end(machine, &moved, machine::DISK_GUID);
+            std::fs::remove_file(records(machine)).unwrap();
+        },
+        &["repair"],
+        "it has no partition where the root is that runs",
+    );
+    // The other way round: the first sectors are another disk's, and the backup is what is left of this one's.
+    let begin = |machine: &Machine, partitions: &[Partition], guid: &str| {
+        let other = Machine::with(512, partitions);
+        other.poke(512 + 56, &machine::guid(guid));
+        other.seal(1);
+        machine.poke(0, &other.bytes()[..34 * 512]);
+    };
+    refused(
+        &|machine| begin(machine, &others(), machine::DISK_GUID),
+        &["repair"],
+        "the primary table can be another disk's: there is no partition aaaaaaaa-",
+    );
+    refused(
+        &|machine| begin(machine, &bios(), OTHER_GUID),
+        &["repair", "flip"],
+        "it is of disk 22222222-2222-4222-8222-222222222222, and the header of the backup one of disk 11111111-",
+    );
+    // A valid copy by which partitions overlap takes the place of none.
+    refused(
+        &|machine| {
+            machine.move_partition(4, 4096 + 10, 4096 + 20);
+            no_header(machine);
+        },
+        &["repair"],
+        "the backup table: partitions 2 and 4 overlap",
+    );
 }
 
 #[test]

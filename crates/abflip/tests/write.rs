@@ -191,6 +191,18 @@ fn what_can_be_refused_is_refused_before_anything_is_written() {
 }
 
 #[test]
+fn a_slot_that_shares_sectors_with_the_other_one_is_not_written_to() {
+    let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
+    let from = machine.file("image", &image.bytes);
+    machine::move_partition(&machine.disk(), 512, 2, (update::A_AT + MIB) / 512, (update::A_AT + 2 * MIB) / 512);
+    let before = machine.content();
+    let ended = machine.write(&image, &from, &[]);
+    assert_eq!((ended.status, ended.document.is_none()), (78, true), "{ended:?}");
+    assert!(ended.stderr.contains("partitions 1 and 2 overlap; partition it anew"), "{}", ended.stderr);
+    assert!(machine.content() == before);
+}
+
+#[test]
 fn something_older_than_what_boots_is_taken_only_when_told() {
     let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
     let from = machine.file("image", &image.bytes);

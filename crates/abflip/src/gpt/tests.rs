@@ -51,16 +51,16 @@ fn a_header_that_cannot_be_is_refused_before_it_is_parsed() {
         (72, 1u64.to_le_bytes().to_vec(), "its entries, in sector 1, are not between sectors 2 and 34"),
         (72, 3u64.to_le_bytes().to_vec(), "its entries, in sector 3, are not between sectors 2 and 34"),
         (72, u64::MAX.to_le_bytes().to_vec(), "its entries, in sector 18446744073709551615, are not between sectors 2 and 34"),
-        (80, 4_000_000_000u32.to_le_bytes().to_vec(), "it has 4000000000 entries, not 1 to 1024"),
-        (80, 0u32.to_le_bytes().to_vec(), "it has 0 entries, not 1 to 1024"),
+        (80, 4_000_000_000u32.to_le_bytes().to_vec(), "it has 4000000000 entries, not 1 to 32768"),
+        (80, 0u32.to_le_bytes().to_vec(), "it has 0 entries, not 1 to 32768"),
         (84, 256u32.to_le_bytes().to_vec(), "entries are 256 bytes long, not 128"),
         (84, 0u32.to_le_bytes().to_vec(), "entries are 0 bytes long, not 128"),
         (88, vec![0; 4], "the checksum of the entries is wrong"),
     ] {
-        assert_eq!(with_field(at, &value).primary.unwrap_err(), fault);
+        assert_eq!(with_field(at, &value).primary.unwrap_err().to_string(), fault);
     }
     let wrong = tables(|bytes| bytes[512 + 60] ^= 1);
-    assert_eq!(wrong.primary.unwrap_err(), "the checksum of the header is wrong");
+    assert_eq!(wrong.primary.unwrap_err().to_string(), "the checksum of the header is wrong");
     assert!(wrong.backup.is_ok(), "the backup is in the last sector");
 }
 
@@ -79,7 +79,7 @@ fn the_size_of_sectors_is_told_by_the_table() {
     assert_eq!((only_backup.sector_bytes, only_backup.backup.is_ok()), (4096, true));
     let none = tables(|bytes| bytes.fill(0));
     assert_eq!(none.sector_bytes, 512);
-    assert!(none.primary.is_err() && none.backup.is_err() && !none.has_protective_mbr());
+    assert!(none.primary.is_err() && none.backup.is_err() && none.protective_mbr() == Mbr::Free);
     assert!(tables(|bytes| bytes.truncate(512)).primary.is_err());
 }
 
@@ -99,10 +99,19 @@ fn the_backup_is_where_the_primary_says_and_must_be_its_copy() {
 
 #[test]
 fn the_mbr_protects_only_with_its_signature_and_from_the_first_sector() {
-    assert!(tables(|_| {}).has_protective_mbr());
-    for at in [446 + 4, 446 + 8, 510, 511] {
-        assert!(!tables(|bytes| bytes[at] ^= 1).has_protective_mbr(), "{at}");
+    assert_eq!(tables(|_| {}).protective_mbr(), Mbr::Protects);
+    // A type of its own; elsewhere; no signature.
+    for (at, found) in [(446 + 4, Mbr::Foreign), (446 + 8, Mbr::Free), (510, Mbr::Free), (511, Mbr::Free)] {
+        assert_eq!(tables(|bytes| bytes[at] ^= 1).protective_mbr(), found, "{at}");
     }
+    // Somebody's own beside it: a hybrid one protects, and one that begins elsewhere does not.
+    let beside = |bytes: &mut Vec<u8>| bytes[446 + 16 + 4] = 0x83;
+    assert_eq!(tables(beside).protective_mbr(), Mbr::Protects);
+    let elsewhere = |bytes: &mut Vec<u8>| {
+        beside(bytes);
+        bytes[446 + 8] = 63;
+    };
+    assert_eq!(tables(elsewhere).protective_mbr(), Mbr::Foreign);
 }
 
 proptest! {

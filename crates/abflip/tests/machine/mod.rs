@@ -91,6 +91,34 @@ pub fn make_disk(path: &Path, sector_bytes: u64, partitions: &[Partition]) {
     GPT::write_protective_mbr_into(&mut disk, sector_bytes).unwrap();
 }
 
+fn poke(disk: &Path, offset: u64, bytes: &[u8]) {
+    File::options().write(true).open(disk).unwrap().write_all_at(bytes, offset).unwrap();
+}
+
+fn seal(disk: &Path, sector_bytes: u64, lba: u64) {
+    let bytes = fs::read(disk).unwrap();
+    let mut header = bytes[(lba * sector_bytes) as usize..][..92].to_vec();
+    let field = |at: usize| u64::from(u32::from_le_bytes(header[at..at + 4].try_into().unwrap()));
+    let entries = u64::from_le_bytes(header[72..80].try_into().unwrap()) * sector_bytes;
+    let (start, length) = (entries as usize, (field(80) * field(84)) as usize);
+    if let Some(array) = bytes.get(start..start + length) {
+        header[88..92].copy_from_slice(&crc32fast::hash(array).to_le_bytes());
+    }
+    header[16..20].fill(0);
+    let checksum = crc32fast::hash(&header);
+    header[16..20].copy_from_slice(&checksum.to_le_bytes());
+    poke(disk, lba * sector_bytes, &header);
+}
+
+/// Moves a partition to other sectors, in both tables, though gptman itself makes none that overlap.
+pub fn move_partition(disk: &Path, sector_bytes: u64, number: u64, first: u64, last: u64) {
+    let end = fs::metadata(disk).unwrap().len() / sector_bytes - 1;
+    for (lba, entries) in [(1, 2 * sector_bytes), (end, end * sector_bytes - 16384)] {
+        poke(disk, entries + (number - 1) * 128 + 32, &[first.to_le_bytes(), last.to_le_bytes()].concat());
+        seal(disk, sector_bytes, lba);
+    }
+}
+
 pub struct Machine {
     /// Its root.
     directory: PathBuf,
@@ -207,24 +235,17 @@ impl Machine {
 
     /// Changes bytes of the disk.
     pub fn poke(&self, offset: u64, bytes: &[u8]) {
-        File::options().write(true).open(self.disk()).unwrap().write_all_at(bytes, offset).unwrap();
+        poke(&self.disk(), offset, bytes);
     }
 
     /// Makes the header in this sector right again after its fields, or the entries, were changed.
     pub fn seal(&self, lba: u64) {
-        let bytes = self.bytes();
-        let sector = self.sector_bytes;
-        let mut header = bytes[(lba * sector) as usize..][..92].to_vec();
-        let field = |at: usize| u64::from(u32::from_le_bytes(header[at..at + 4].try_into().unwrap()));
-        let entries = u64::from_le_bytes(header[72..80].try_into().unwrap()) * sector;
-        let (start, length) = (entries as usize, (field(80) * field(84)) as usize);
-        if let Some(array) = bytes.get(start..start + length) {
-            header[88..92].copy_from_slice(&crc32fast::hash(array).to_le_bytes());
-        }
-        header[16..20].fill(0);
-        let checksum = crc32fast::hash(&header);
-        header[16..20].copy_from_slice(&checksum.to_le_bytes());
-        self.poke(lba * sector, &header);
+        seal(&self.disk(), self.sector_bytes, lba);
+    }
+
+    /// Moves a partition to other sectors, in both tables.
+    pub fn move_partition(&self, number: u64, first: u64, last: u64) {
+        move_partition(&self.disk(), self.sector_bytes, number, first, last);
     }
 
     /// The last sector, where the backup's header is.
