@@ -3,10 +3,14 @@
 //! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
 //!
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
+//!
+//! A room need not have an Ethernet to itself: where several rooms are parts of one, the key `ethernet` says so, for a broadcast,
+//! and what is sent on the wire, reaches all of them or nobody.
 
 pub mod hosts;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -31,6 +35,8 @@ pub enum Role {
 pub struct Entry {
     /// Its addresses: `10.0.3.0/24`.
     pub cidr: String,
+    /// The addresses of its Ethernet, where that holds more than this network: `10.0.0.0/16`. It counts for all networks in it.
+    pub ethernet: Option<String>,
     /// The campus.
     pub campus: String,
     /// The building, which stands on one campus.
@@ -62,6 +68,8 @@ pub struct Net {
 pub struct Campus {
     /// The longest prefixes first.
     nets: Vec<(Cidr, Arc<Net>)>,
+    /// Those that the key `ethernet` names; none has an address in common with another.
+    ethernets: Vec<Cidr>,
 }
 
 impl Campus {
@@ -75,8 +83,9 @@ impl Campus {
     /// From the sections of campus.ini, by name. The error names the section and the key.
     pub fn new(entries: Vec<(String, Entry)>) -> Result<Campus, String> {
         let mut nets: Vec<(Cidr, Arc<Net>)> = Vec::new();
+        let mut ethernets: Vec<Cidr> = Vec::new();
         let mut campuses: HashMap<String, String> = HashMap::new();
-        for (name, Entry { cidr, campus, building, room, role }) in entries {
+        for (name, Entry { cidr, ethernet, campus, building, room, role }) in entries {
             let cidr = Cidr::parse(&cidr).map_err(|message| format!("net.{name}.cidr: {message}"))?;
             for (key, value) in [("campus", &campus), ("building", &building), ("room", &room)] {
                 if value.is_empty() {
@@ -90,13 +99,29 @@ impl Campus {
             if *known != campus {
                 return Err(format!("net.{name}.campus: the building {building} stands on {known} already"));
             }
+            if let Some(text) = &ethernet {
+                let wrong = |message| format!("net.{name}.ethernet: {message}");
+                let ethernet = Cidr::parse(text).map_err(wrong)?;
+                if !ethernet.holds(cidr) {
+                    return Err(wrong(format!("{ethernet} does not hold {cidr}")));
+                }
+                if let Some(other) = ethernets.iter().find(|other| other.holds(ethernet) || ethernet.holds(**other)) {
+                    if *other != ethernet {
+                        return Err(wrong(format!(
+                            "{ethernet} has addresses of {other}, another Ethernet; which of the two is it?"
+                        )));
+                    }
+                } else {
+                    ethernets.push(ethernet);
+                }
+            }
             nets.push((cidr, Arc::new(Net { name, campus, building, room, role })));
         }
         if nets.is_empty() {
             return Err("describes no network; a section [net.NAME] each".into());
         }
         nets.sort_by_key(|(cidr, _)| std::cmp::Reverse(cidr.prefix));
-        Ok(Campus { nets })
+        Ok(Campus { nets, ethernets })
     }
 
     /// The network that an address belongs to; `None` when it is not of this campus. IPv4 inside IPv6 is IPv4.
@@ -105,12 +130,18 @@ impl Campus {
         self.nets.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, net)| net)
     }
 
-    /// The address by which the whole network of an address is spoken to; `None` for one that has none, as IPv6.
+    /// The Ethernet that an address is in: its network, or what holds that. `None` when it is not of this campus.
+    pub fn ethernet(&self, address: IpAddr) -> Option<Cidr> {
+        let (net, _) = self.nets.iter().find(|(cidr, _)| cidr.contains(address.to_canonical()))?;
+        Some(*self.ethernets.iter().find(|ethernet| ethernet.holds(*net)).unwrap_or(net))
+    }
+
+    /// The address by which all of its Ethernet is spoken to; `None` for one that has none, as IPv6.
     pub fn broadcast(&self, address: IpAddr) -> Option<Ipv4Addr> {
-        let (cidr, _) = self.nets.iter().find(|(cidr, _)| cidr.contains(address.to_canonical()))?;
-        let IpAddr::V4(first) = cidr.address else { return None };
-        let host_bits = u32::MAX.checked_shr(u32::from(cidr.prefix)).unwrap_or(0);
-        (cidr.prefix < 31).then(|| (first.to_bits() | host_bits).into())
+        let ethernet = self.ethernet(address)?;
+        let IpAddr::V4(first) = ethernet.address else { return None };
+        let host_bits = u32::MAX.checked_shr(u32::from(ethernet.prefix)).unwrap_or(0);
+        (ethernet.prefix < 31).then(|| (first.to_bits() | host_bits).into())
     }
 
     /// Whether some network is in this building.
@@ -121,7 +152,7 @@ impl Campus {
 
 /// A range of addresses, RFC 4632: `10.0.3.0/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cidr {
+pub struct Cidr {
     address: IpAddr,
     prefix: u8,
 }
@@ -151,6 +182,17 @@ impl Cidr {
     fn contains(&self, address: IpAddr) -> bool {
         address.is_ipv4() == self.address.is_ipv4() && first(address, self.prefix) == self.address
     }
+
+    /// Whether all addresses of the other one are in this.
+    fn holds(&self, other: Cidr) -> bool {
+        self.prefix <= other.prefix && self.contains(other.address)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
 }
 
 /// How many bits an address has.
@@ -176,7 +218,7 @@ mod tests {
     fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
             let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-            (format!("n{index}"), Entry { cidr, campus, building, room, role: *role })
+            (format!("n{index}"), Entry { cidr, ethernet: None, campus, building, room, role: *role })
         };
         Campus::new(nets.iter().enumerate().map(entry).collect())
     }
@@ -218,6 +260,39 @@ mod tests {
     }
 
     #[test]
+    fn an_ethernet_holds_several_rooms() {
+        let campus = |nets: &[(&str, Option<&str>)]| {
+            let entry = |(index, (cidr, ethernet)): (usize, &(&str, Option<&str>))| {
+                let [cidr, campus, building, room] = [cidr, "campus", "at9", "1"].map(|text: &str| text.to_owned());
+                let ethernet = ethernet.map(str::to_owned);
+                (format!("n{index}"), Entry { cidr, ethernet, campus, building, room, role: Role::Lab })
+            };
+            Campus::new(nets.iter().enumerate().map(entry).collect())
+        };
+        // The key of one room counts for the other; the room behind a router has an Ethernet to itself.
+        let rooms = [("10.0.1.0/25", Some("10.0.1.0/24")), ("10.0.1.128/25", None), ("10.0.2.0/25", None), ("10.0.0.0/8", None)];
+        let of = |address: &str| {
+            let (campus, address) = (campus(&rooms).unwrap(), address.parse().unwrap());
+            (campus.ethernet(address).unwrap().to_string(), campus.broadcast(address).unwrap().to_string())
+        };
+        for address in ["10.0.1.7", "10.0.1.200"] {
+            assert_eq!(of(address), ("10.0.1.0/24".into(), "10.0.1.255".into()), "{address}");
+        }
+        assert_eq!(of("10.0.2.7"), ("10.0.2.0/25".into(), "10.0.2.127".into()));
+        assert_eq!(of("10.9.9.9"), ("10.0.0.0/8".into(), "10.255.255.255".into()));
+        for (ethernet, message) in [
+            ("10.0.1.0/26", "net.n0.ethernet: 10.0.1.0/26 does not hold 10.0.1.0/25"),
+            ("10.0.2.0/24", "net.n0.ethernet: 10.0.2.0/24 does not hold 10.0.1.0/25"),
+            ("10.0.1.1/24", "net.n0.ethernet: 10.0.1.1 is inside of that network; write 10.0.1.0/24"),
+            ("2001:db8::/32", "net.n0.ethernet: 2001:db8::/32 does not hold 10.0.1.0/25"),
+        ] {
+            assert_eq!(campus(&[("10.0.1.0/25", Some(ethernet))]).unwrap_err(), message);
+        }
+        let twice = campus(&[("10.0.1.0/25", Some("10.0.1.0/24")), ("10.0.1.128/25", Some("10.0.0.0/16"))]).unwrap_err();
+        assert_eq!(twice, "net.n1.ethernet: 10.0.0.0/16 has addresses of 10.0.1.0/24, another Ethernet; which of the two is it?");
+    }
+
+    #[test]
     fn a_default_network_of_one_family_is_not_of_the_other() {
         let campus = campus(&[("::/0", "all", "1", Role::Lab)]).unwrap();
         assert_eq!((name(&campus, "10.0.0.1"), name(&campus, "2001:db8::1").as_deref()), (None, Some("n0")));
@@ -241,7 +316,7 @@ mod tests {
 
         let net = |campus: &str, cidr: &str| {
             let [cidr, campus, building, room] = [cidr, campus, "at9", "1"].map(str::to_owned);
-            (campus.clone(), Entry { cidr, campus, building, room, role: Role::Lab })
+            (campus.clone(), Entry { cidr, ethernet: None, campus, building, room, role: Role::Lab })
         };
         assert_eq!(
             Campus::new(vec![net("north", "10.1.0.0/16"), net("south", "10.2.0.0/16")]).unwrap_err(),

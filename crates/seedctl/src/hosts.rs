@@ -33,6 +33,7 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
     let host = |(name, machine): (String, Machine)| report::Host {
         net: campus.as_ref().and_then(|campus| Some(campus.find(machine.address)?.name.clone())),
         campus: campus.as_ref().and_then(|campus| Some(campus.find(machine.address)?.campus.clone())),
+        ethernet: campus.as_ref().and_then(|campus| Some(campus.ethernet(machine.address)?.to_string())),
         broadcast: campus.as_ref().and_then(|campus| campus.broadcast(machine.address)),
         name,
         mac: machine.mac.to_ascii_lowercase(),

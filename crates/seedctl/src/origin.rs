@@ -225,7 +225,7 @@ pub(crate) mod tests {
     pub fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
             let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-            (format!("n{index}"), campus::Entry { cidr, campus, building, room, role: *role })
+            (format!("n{index}"), campus::Entry { cidr, ethernet: None, campus, building, room, role: *role })
         };
         Campus::new(nets.iter().enumerate().map(entry).collect())
     }

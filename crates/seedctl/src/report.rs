@@ -241,6 +241,9 @@ pub struct Building {
     pub servers: u64,
     /// How often a host that lacks something is to announce itself.
     pub interval_seconds: u64,
+    /// Whether the asking host is to announce itself at once, with new connections: it is to fetch from outside, or no longer to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub announce_again: bool,
 }
 
 /// The section `tracker`: what a tracker did between its start and its end.
@@ -292,7 +295,10 @@ pub struct Host {
     /// The campus of that network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campus: Option<String>,
-    /// The address by which all of that network is spoken to.
+    /// The addresses of its Ethernet, which may hold several networks of campus.ini.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ethernet: Option<String>,
+    /// The address by which all of that Ethernet is spoken to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<Ipv4Addr>,
     /// What its firmware calls it; absent when the file does not say.

@@ -264,8 +264,9 @@ fn a_machine_is_told_with_the_network_that_it_is_in() {
     let config = tempfile::tempdir().unwrap();
     let host = "[host.a]\nmac=02:00:00:00:00:0A\naddress=10.0.1.7\nbuilding=b\nroom=1\nmodel=OptiPlex 7010\n";
     fs::write(config.path().join("hosts.ini"), host).unwrap();
-    fs::write(config.path().join("campus.ini"), "[net.n]\ncidr=10.0.1.0/24\ncampus=c\nbuilding=b\nroom=1\n").unwrap();
+    let room = "[net.n]\ncidr=10.0.1.0/25\nethernet=10.0.1.0/24\ncampus=c\nbuilding=b\nroom=1\n";
+    fs::write(config.path().join("campus.ini"), room).unwrap();
     let told = document(&seedctl(&["hosts"], config.path(), ""));
-    let expected = r#"{"address":"10.0.1.7","broadcast":"10.0.1.255","building":"b","campus":"c","mac":"02:00:00:00:00:0a","model":"OptiPlex 7010","name":"a","net":"n","room":"1"}"#;
+    let expected = r#"{"address":"10.0.1.7","ethernet":"10.0.1.0/24","broadcast":"10.0.1.255","building":"b","campus":"c","mac":"02:00:00:00:00:0a","model":"OptiPlex 7010","name":"a","net":"n","room":"1"}"#;
     assert_eq!(told["hosts"]["hosts"][0], serde_json::from_str::<Value>(expected).unwrap());
 }
