@@ -1,5 +1,7 @@
 //! `invcollect fleet` on a week of nine rooms, and on what machines send that is broken or hostile.
 
+#[path = "fleet/accepted.rs"]
+mod accepted;
 #[path = "fleet/expected.rs"]
 mod expected;
 #[path = "fleet/identity.rs"]

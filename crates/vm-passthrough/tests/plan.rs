@@ -207,6 +207,16 @@ fn a_missing_configuration_is_78() {
     assert_eq!(guest(&plan(root.path(), LINUX))["devices"], serde_json::json!([]));
 }
 
+/// models.ini is read by invcollect as well, which has a key there that no guest needs.
+#[test]
+fn a_model_may_say_what_invcollect_wants_to_know() {
+    let section = "[model.OptiPlex 7010]\n";
+    let root = machine_with(&[("models.ini", section, &format!("{section}intrusion_switch=false\n"))]);
+    write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7010\n");
+    let ended = plan(root.path(), LINUX);
+    assert!(!ended.stderr.contains("models.ini"), "{}", ended.stderr);
+}
+
 #[test]
 fn a_device_that_is_not_there_is_66_and_named() {
     let root = machine_with(&[]);

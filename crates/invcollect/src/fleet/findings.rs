@@ -157,6 +157,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
     add_all(running(snapshot, period));
     if let Some((has, expected)) = snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
         && has < expected
+        && snapshot.memory.accepted_bytes.is_none_or(|accepted| has < accepted)
         // That it is gone, it tells itself.
         && !snapshot.changes.iter().any(|change| change.about.part == Part::Memory && change.about.action != Action::Added)
     {
@@ -169,7 +170,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
 /// What changed since the accepted baseline, and was not accepted.
 fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])> {
     let mut found: Vec<(What, String, &[&str])> = Vec::new();
-    if snapshot.chassis.opened == Some(true) {
+    if snapshot.chassis.opened == Some(true) && !snapshot.chassis.accepted {
         found.push((What::CaseOpened, "the case was opened".into(), &[]));
     }
     for change in snapshot.changes.iter().take(CHANGES_MAX) {
@@ -195,7 +196,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
         found.push((What::HardwareChanged, format!("… and {more} more"), &[]));
     }
-    for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false)) {
+    for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false) && !disk.accepted) {
         if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
             found.push((What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[]));
         }
@@ -215,15 +216,17 @@ fn links(snapshot: &Snapshot, usual_speed: Option<u64>) -> Vec<(What, String, &'
         let best = interface.best_speed_bits_per_second.or(usual_speed);
         if let Some((speed, best)) = interface.speed_bits_per_second.zip(best)
             && speed < best
+            && !interface.accepted
             && !told
         {
             let seen = format!("{} runs at {} Mb/s, and could at {}", interface.name, speed / 1_000_000, best / 1_000_000);
             found.push((What::SlowLink, seen, &SLOW_LINK));
         }
     }
+    let is_accepted = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).all(|interface| interface.accepted);
     let mut wired = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).peekable();
     let on_air = snapshot.interfaces.iter().any(|interface| interface.wireless && interface.carrier == Some(true));
-    if on_air && wired.peek().is_some() && wired.all(|interface| interface.carrier == Some(false)) {
+    if on_air && wired.peek().is_some() && wired.all(|interface| interface.carrier == Some(false)) && !is_accepted {
         let seen = "on wireless, and its wired port has no link".into();
         found.push((What::WirelessOnly, seen, &["its cable is not plugged in, or damaged", SLOW_LINK[1], SLOW_LINK[2]]));
     }

@@ -110,6 +110,8 @@ pub struct Image {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Chassis {
     pub opened: Option<bool>,
+    #[serde(default)]
+    pub accepted: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -117,6 +119,7 @@ pub struct Chassis {
 pub struct Memory {
     pub installed_bytes: Option<u64>,
     pub expected_bytes: Option<u64>,
+    pub accepted_bytes: Option<u64>,
     pub usable_bytes: Option<u64>,
     pub available_bytes: Option<u64>,
 }
@@ -129,6 +132,8 @@ pub struct Disk {
     pub healthy: Option<bool>,
     #[serde(default)]
     pub faults: Vec<String>,
+    #[serde(default)]
+    pub accepted: bool,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -156,6 +161,7 @@ pub struct Interface {
     pub carrier: Option<bool>,
     pub speed_bits_per_second: Option<u64>,
     pub best_speed_bits_per_second: Option<u64>,
+    pub accepted: bool,
     #[serde(deserialize_with = "list::<16, _, _>")]
     pub addresses: Vec<String>,
     pub received_bytes: Option<u64>,

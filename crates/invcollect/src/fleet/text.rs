@@ -49,7 +49,7 @@ pub fn parse(text: &str) -> Option<Snapshot> {
     }
     Some(Snapshot {
         system: System { serial: setting("svctag").cloned(), ..System::default() },
-        chassis: Chassis { opened },
+        chassis: Chassis { opened, accepted: false },
         memory: memory(of("cat /proc/meminfo")),
         filesystems: df(of("df")),
         interfaces: interfaces.into_iter().take(LIST_MAX).map(|(name, interface)| Interface { name, ..interface }).collect(),
