@@ -8,8 +8,10 @@ use futures_lite::StreamExt;
 use jsonpipe::{Exit, ExitContext, signals};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
+use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::names::BusName;
+use zbus::object_server::Interface;
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DynamicType, Message, MessageStream, OwnedVariant};
 
@@ -49,21 +51,27 @@ pub struct Bus {
 impl Bus {
     /// Status 69 when there is no bus, or one that does not answer.
     pub fn connect() -> anyhow::Result<Bus> {
+        Bus::build(Builder::system())
+    }
+
+    /// A connection that answers for an object from its first message on.
+    ///
+    /// An object that comes later, by `Connection::object_server().at()`, does not hear what arrives before a task of zbus has
+    /// run; the task that reads the socket runs first for as long as there is something to read, and drops those calls.
+    pub fn serving(path: &'static str, object: impl Interface) -> anyhow::Result<Bus> {
+        Bus::build(Builder::system().serve_at(path, object))
+    }
+
+    fn build(builder: Builder<'static>) -> anyhow::Result<Bus> {
         // zbus times calls out, but not the connection itself.
         let (sender, receiver) = mpsc::channel();
         thread::spawn(move || {
-            let builder = zbus::connection::Builder::system().method_timeout(CALL_TIMEOUT);
-            let _ = sender.send(zbus::block_on(builder.build())); // too late: nobody waits any more
+            let _ = sender.send(zbus::block_on(builder.method_timeout(CALL_TIMEOUT).build())); // too late: nobody waits any more
         });
         let doing = "connecting to the system bus; is dbus-daemon running?";
         let connection = receiver.recv_timeout(CALL_TIMEOUT).exit(Exit::Unavailable, || doing)?;
         let connection = connection.map_err(|error| Exit::Unavailable.error(format_args!("{doing}: {error}")))?;
         Ok(Bus { connection })
-    }
-
-    /// The connection, to serve objects on.
-    pub fn connection(&self) -> &Connection {
-        &self.connection
     }
 
     /// Calls a method.
@@ -105,10 +113,7 @@ impl Bus {
     pub fn listen(&self, network_manager: &str, supplicant: &str, ending: &signals::Deferred) -> anyhow::Result<Receiver<Event>> {
         let (events, receiver) = mpsc::channel();
         let mut stream = MessageStream::from(&self.connection);
-        for sender in [network_manager, supplicant] {
-            let rule = format!("type='signal',sender='{sender}'");
-            self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str()).exit(Exit::Unavailable, || format!("listening to {sender}"))?;
-        }
+        let rules = [network_manager, supplicant].map(|sender| format!("type='signal',sender='{sender}'"));
         let (network_manager, supplicant) =
             (BusName::try_from(network_manager.to_owned())?, BusName::try_from(supplicant.to_owned())?);
         let from_bus = events.clone();
@@ -132,6 +137,10 @@ impl Bus {
                 }
             });
         });
+        // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything else, replies too.
+        for rule in &rules {
+            self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str()).exit(Exit::Unavailable, || format!("listening for {rule}"))?;
+        }
         report_ending(ending, events)?;
         Ok(receiver)
     }

@@ -71,7 +71,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     }
     let events = bus.listen(&network_manager, &supplicant, &deferred)?;
     let attempt = Attempt::start(&bus, &network_manager, events, device, &name, &realm, password)?;
-    pipe.note(format_args!("asking the network on {} by EAP-{}", attempt.device.interface, realm.eap.auth_mode()));
+    pipe.note(format_args!("asking the network on {} by {}", attempt.device.interface, realm.eap.auth_mode()));
     match attempt.verdict(&realm)? {
         Verdict::Refused(reason) => {
             attempt.guard.close()?;
@@ -136,6 +136,8 @@ struct Attempt {
     events: Receiver<Event>,
     device: Device,
     guard: Guard,
+    /// Answers NetworkManager for as long as it is held.
+    _agent: Bus,
     activation: Activation,
     started: Instant,
 }
@@ -154,7 +156,7 @@ impl Attempt {
         let uuid =
             fs::read_to_string("/proc/sys/kernel/random/uuid").exit(Exit::Io, || "reading a random uuid from the kernel")?;
         let uuid = uuid.trim_end().to_owned();
-        secret_agent::register(bus, network_manager, &uuid, password)?;
+        let agent = secret_agent::register(network_manager, &uuid, password)?;
         let sent = profile::settings(&uuid, &device.interface, &name.identity, realm);
         // Before the call: even one that times out may have been carried out.
         let open = OpenProfile { uuid: uuid.clone(), interface: device.interface.clone() };
@@ -169,7 +171,7 @@ impl Attempt {
             let keys = different.join(", ");
             return Err(Exit::Unavailable.error(format_args!("NetworkManager did not take the profile as it was sent: {keys}")));
         }
-        Ok(Attempt { bus: bus.clone(), events, device, guard, activation, started })
+        Ok(Attempt { bus: bus.clone(), events, device, guard, _agent: agent, activation, started })
     }
 
     /// Waits for the supplicant's verdict, and after a yes for an address.

@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 
-use jsonpipe::Exit;
 use secrecy::{ExposeSecret, SecretString};
 use zbus::message::Header;
 use zbus::{ObjectPath, OwnedVariant, Variant, fdo};
@@ -66,10 +65,15 @@ impl SecretAgent {
     }
 }
 
-/// Registers an agent that knows one password for one profile. It is gone with the connection to the bus.
-pub fn register(bus: &Bus, network_manager: &str, uuid: &str, password: SecretString) -> anyhow::Result<()> {
+/// Registers an agent that knows one password for one profile. It is gone with the connection that is returned.
+///
+/// NetworkManager may ask as soon as it is registered, and an answer that does not come costs the login. So the agent is there
+/// before its connection is, and has it for itself.
+pub fn register(network_manager: &str, uuid: &str, password: SecretString) -> anyhow::Result<Bus> {
     let agent = SecretAgent { network_manager: network_manager.to_owned(), uuid: uuid.to_owned(), password };
-    zbus::block_on(bus.connection().object_server().at(PATH, agent)).map_err(|error| Exit::Software.error(error))?;
-    bus.call::<_, ()>(MANAGER, "Register", &"labtools.nm-8021x-login")
-        .map_err(|error| failed_call(error, "registering as NetworkManager's secret agent"))
+    let bus = Bus::serving(PATH, agent)?;
+    // Another process that has the same id would keep this one from registering.
+    bus.call::<_, ()>(MANAGER, "Register", &format!("labtools.{uuid}"))
+        .map_err(|error| failed_call(error, "registering as NetworkManager's secret agent"))?;
+    Ok(bus)
 }
