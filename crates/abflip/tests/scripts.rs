@@ -1,0 +1,252 @@
+//! The scripts that bring a root to a machine, and what stands in for the rest of it: a zfs and an abflip that fail when they are told
+//! to. They need root, for a mount namespace in which the machine's directories are empty.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").canonicalize().unwrap()
+}
+
+/// What a run left.
+#[derive(Debug)]
+struct Ended {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+/// A directory with programs that come first in the PATH, in which a script runs.
+struct Stand(TempDir);
+
+impl Stand {
+    fn with(program: &str, text: &str) -> Stand {
+        let stand = Stand(tempfile::tempdir().unwrap());
+        fs::create_dir(stand.path("bin")).unwrap();
+        fs::write(stand.path("bin").join(program), text).unwrap();
+        fs::set_permissions(stand.path("bin").join(program), Permissions::from_mode(0o755)).unwrap();
+        stand
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn file(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    /// A script, where /run, /var/log and /etc/labtools are empty but for `prepare`, and /proc/cmdline is the file `cmdline`.
+    fn run(&self, prepare: &str, script: &str, arguments: &[&str]) -> Ended {
+        const ALONE: &str = "
+            for directory in /run /var/log; do mount -t tmpfs tmpfs $directory; done
+            mkdir /run/upper /run/work
+            mount -t overlay -o lowerdir=/etc,upperdir=/run/upper,workdir=/run/work overlay /etc
+            rm -rf /etc/labtools
+            mkdir /etc/labtools
+            [ ! -e cmdline ] || mount --bind cmdline /proc/cmdline
+            PATH=$PWD/bin:$PATH FAKE=$PWD";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", &format!("{ALONE}; export PATH FAKE; {prepare}\nexec \"$@\""), "sh"]);
+        command.arg(scripts().join(script)).args(arguments).current_dir(self.0.path());
+        let input = self.path("input");
+        let input = if input.exists() { fs::File::open(input).unwrap().into() } else { Stdio::null() };
+        let output = command.stdin(input).output().unwrap();
+        Ended {
+            status: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A pool in files: a file per file system, with the properties `labtools:verified` and its snapshot's name in two lines.
+const ZFS: &str = r#"#!/bin/sh
+[ ! -e "$FAKE/fails" ] || ! echo "$*" | grep -q -- "$(cat "$FAKE/fails")" || { echo "cannot $1: asked to fail" >&2; exit 1; }
+file() { echo "$FAKE/pool/$(echo "$1" | tr / ,)"; }
+case "$*" in
+    "list -Ht snapshot -o name "*) sed -n "2s,^,$6@,p" "$(file "$6")" ;;
+    "list "*) [ -e "$(file "$2")" ] ;;
+    "get -Hs local -o value labtools:verified "*) sed -n 1p "$(file "$7")" ;;
+    "get -Hpo value guid "*) echo 77 ;;
+    "get -Hpo value usedbydataset "*) echo 100 ;;
+    "get -Hpo value available "*) echo 1000 ;;
+    "recv "*) for last; do :; done; cat >/dev/null; printf '\n%s\n' "${last#*@}" >"$(file "${last%@*}")" ;;
+    "set labtools:verified="*) sed -i "1s/.*/${2#*=}/" "$(file "$3")" ;;
+    "rename "*) mv "$(file "$2")" "$(file "$3")" ;;
+    "destroy -r "*) rm "$(file "$3")" ;;
+    *) echo "zfs $*: not understood" >&2; exit 2 ;;
+esac
+"#;
+
+/// A machine whose root is version 8, and which has that version staged, or none; `new.zfs` is version `new`.
+fn zfs_host(staged: Option<&str>, new: u64) -> Stand {
+    let stand = Stand::with("zfs", ZFS);
+    stand.file("cmdline", "root=ZFS=tank/root zfsupgrade=tank/upgrade\n");
+    fs::create_dir(stand.path("pool")).unwrap();
+    stand.file("pool/tank,root", "\nlabtools-8\n");
+    if let Some(version) = staged {
+        stand.file("pool/tank,upgrade", &format!("7\nlabtools-{version}\n"));
+    }
+    stand.file("new.zfs", "a stream");
+    let made = r#"
+        sha256=$(sha256sum <new.zfs | cut -c 1-64)
+        jq -cn --arg sha256 "$sha256" --argjson version "$1" \
+            '{schema: 1, kind: "zfs_host", name: "lab", version: $version, sha256: $sha256, models: []}' >new.manifest
+        openssl genpkey -algorithm ed25519 -out key 2>/dev/null
+        openssl pkey -in key -pubout -out key.pub
+        openssl pkeyutl -sign -rawin -inkey key -in new.manifest -out new.sig"#;
+    let made = Command::new("sh").args(["-ec", made, "sh", &new.to_string()]).current_dir(stand.0.path()).status();
+    assert!(made.unwrap().success());
+    stand
+}
+
+fn stage(stand: &Stand) -> Ended {
+    stand.run("mkdir /etc/labtools/keys; cp key.pub /etc/labtools/keys/host-1.pub", "stage-zfs-root", &["new.zfs"])
+}
+
+#[test]
+fn stage_zfs_root_withdraws_what_is_staged_where_the_root_is_wanted() {
+    let none = "version 8 is the root already\n";
+    let withdrawn = "version 8 is the root already; version 9, which was staged, is withdrawn\n";
+    for (staged, said) in [(None, none), (Some("9"), withdrawn)] {
+        let stand = zfs_host(staged, 8);
+        let ended = stage(&stand);
+        assert_eq!((ended.status, ended.stdout.as_str()), (0, said), "{ended:?}");
+        assert!(!stand.path("pool/tank,upgrade").exists(), "{staged:?}");
+    }
+    // It cannot be withdrawn: then not all is well.
+    let stand = zfs_host(Some("9"), 8);
+    stand.file("fails", "destroy");
+    let ended = stage(&stand);
+    assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
+    assert!(ended.stderr.contains("tank/upgrade: it cannot be destroyed; zfs destroy -r tank/upgrade"), "{ended:?}");
+    // Lower than the root, which is refused, and does not hide what is staged.
+    let ended = stage(&zfs_host(Some("9"), 7));
+    assert_eq!(ended.status, 78, "{ended:?}");
+    assert!(ended.stderr.contains("version 9 is staged, and zfs destroy -r tank/upgrade withdraws it"), "{ended:?}");
+}
+
+#[test]
+fn stage_zfs_root_looks_at_the_status_of_every_program() {
+    let stand = zfs_host(Some("9"), 10);
+    let ended = stage(&stand);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    assert_eq!(ended.stdout, "version 10 is staged, and becomes the root at the next boot\n");
+    assert_eq!(stand.read("pool/tank,upgrade"), "77\nlabtools-10\n");
+    // A call of zfs that fails, and whether what was staged before is staged still.
+    for (fails, status, stays) in [
+        ("list -Ht snapshot -o name tank/root", 74, true),
+        ("list -Ht snapshot -o name tank/upgrade", 74, true),
+        ("get -Hs local", 74, true),
+        ("recv", 73, true),
+        ("usedbydataset", 74, true),
+        ("available", 74, true),
+        ("value guid", 74, true),
+        ("set labtools", 74, true),
+        ("destroy -r tank/upgrade$", 74, true),
+        ("rename", 74, false),
+    ] {
+        let stand = zfs_host(Some("9"), 10);
+        stand.file("fails", fails);
+        let ended = stage(&stand);
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{fails}: {ended:?}");
+        assert!(ended.stderr.contains("stage-zfs-root: "), "{fails}: {ended:?}");
+        assert_eq!(stand.read("pool/tank,upgrade"), if stays { "7\nlabtools-9\n" } else { "" }, "{fails}");
+    }
+    // A stream that is another one, or cannot be read.
+    let stand = zfs_host(None, 10);
+    stand.file("new.zfs", "a strea");
+    assert_eq!(stage(&stand).status, 65);
+    stand.file("fails", "recv");
+    assert_eq!(stage(&stand).status, 65);
+    for fails in ["recv", "none"] {
+        let stand = zfs_host(None, 10);
+        stand.file("fails", fails);
+        fs::remove_file(stand.path("new.zfs")).unwrap();
+        fs::create_dir(stand.path("new.zfs")).unwrap();
+        let ended = stage(&stand);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{fails}: {ended:?}");
+        assert!(!stand.path("pool/tank,upgrade").exists());
+    }
+}
+
+#[test]
+fn update_host_says_why_a_table_is_not_repaired() {
+    const ABFLIP: &str = r#"#!/bin/sh
+case $1 in
+    status) cat "$FAKE/status"; exit 1 ;;
+    repair) echo "abflip: $(cat "$FAKE/words")" >&2; [ "$(cat "$FAKE/repair")" -gt 1 ] || cat "$FAKE/status"; exit "$(cat "$FAKE/repair")" ;;
+    *) echo "$*" >>"$FAKE/called" ;;
+esac
+"#;
+    for (repair, words, status, said) in [
+        (
+            "78",
+            "refusing to repair /dev/sda: it can be another disk's",
+            78,
+            "refusing to repair /dev/sda: it can be another disk's",
+        ),
+        ("74", "writing /dev/sda: Input/output error", 74, "writing /dev/sda: Input/output error"),
+        ("1", "", 78, "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another"),
+        (
+            "0",
+            "writing the header",
+            78,
+            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
+        ),
+    ] {
+        let stand = Stand::with("abflip", ABFLIP);
+        stand.file("repair", repair);
+        stand.file("words", words);
+        let faults = r#"["primary table: partitions 1 and 2 overlap", "and another"]"#;
+        stand.file(
+            "status",
+            &format!(r#"{{"slots": {{"schema": 1, "booted": "a", "next": "a", "table": {{"faults": {faults}}}}}}}"#),
+        );
+        // {"version": 8, "sha256": "00"}
+        stand.file("input", "{\"manifest\": \"eyJ2ZXJzaW9uIjogOCwgInNoYTI1NiI6ICIwMCJ9\", \"signature\": \"AA==\"}\n");
+        let ended = stand.run("", "update-host", &["--here"]);
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{repair}: {ended:?}");
+        assert_eq!(ended.stderr.lines().last(), Some(&*format!("update-host: {said}")), "{repair}: {ended:?}");
+        assert_eq!(stand.read("called"), "");
+    }
+    let stand = Stand::with("abflip", ABFLIP);
+    for input in
+        ["x\n", "{}\n", "{\"manifest\": \"e30=\", \"signature\": \"AA==\"}\n", "{\"manifest\": \"!\", \"signature\": \"AA==\"}\n"]
+    {
+        stand.file("input", input);
+        let ended = stand.run("", "update-host", &["--here"]);
+        assert_eq!(ended.status, 65, "{input}: {ended:?}");
+        assert!(ended.stderr.contains("update-host: reading the request: no "), "{input}: {ended:?}");
+    }
+}
+
+#[test]
+fn update_host_finds_the_signature_that_abflip_finds() {
+    let stand = Stand::with("ssh", "");
+    fs::create_dir(stand.path("a.b")).unwrap();
+    for (manifest, signature) in [
+        ("a.b/lab8", "a.b/lab8.sig"),
+        ("./lab8", "./lab8.sig"),
+        ("a.b/lab8.manifest", "a.b/lab8.sig"),
+        ("lab.8.manifest", "lab.8.sig"),
+        (".lab", ".lab.sig"),
+    ] {
+        assert_eq!(Path::new(manifest).with_extension("sig"), Path::new(signature), "as abflip has it");
+        stand.file(manifest, "");
+        let ended = stand.run("", "update-host", &["--manifest", manifest, "--from", "none", "at9-101-01"]);
+        assert_eq!((ended.status, ended.stderr), (66, format!("update-host: {signature}: no such file\n")), "{manifest}");
+    }
+    // And does not repeat a URL that it does not take.
+    let ended = stand.run("", "update-host", &["--manifest", "x", "--from", "http://user:SECRET@server.example/x", "at9-101-01"]);
+    assert!(ended.status == 2 && !ended.stderr.contains("SECRET"), "{ended:?}");
+}
