@@ -6,7 +6,7 @@ use std::fs;
 use crate::devices;
 use crate::machine::{Machine, PATIENCE};
 use crate::report::{Checks, Disk};
-use crate::smart;
+use crate::{smart, smbios};
 
 const DIRECTORY: &str = "/sys/block";
 /// sysfs counts in 512 bytes, whatever the disk does.
@@ -105,12 +105,10 @@ fn serial(machine: &Machine, directory: &str) -> Option<String> {
         let page = machine.bytes(format!("{directory}/device/vpd_pg80")).ok()?;
         let length = u16::from_be_bytes(page.get(2..4)?.try_into().ok()?);
         let text = page.get(4..)?;
-        Some(String::from_utf8_lossy(&text[..text.len().min(length.into())]).into_owned())
+        Some(text[..text.len().min(length.into())].to_vec())
     };
-    let said = ["device/serial", "serial"].into_iter().find_map(|file| machine.value(format!("{directory}/{file}")));
-    let serial: String = said.or_else(page)?.chars().filter(|c| !c.is_control()).collect();
-    let serial = serial.trim();
-    crate::smbios::is_serial(serial).then(|| serial.to_owned())
+    let file = |file: &str| machine.bytes(format!("{directory}/{file}")).ok().filter(|bytes| !bytes.trim_ascii().is_empty());
+    smbios::serial(&["device/serial", "serial"].into_iter().find_map(file).or_else(page)?)
 }
 
 /// What the disk says of its own health; `None`, with a reason, when it says nothing.

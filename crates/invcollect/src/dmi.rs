@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use crate::report::{Board, Chassis, Firmware, System};
-use crate::smbios::{self, Tables};
+use crate::smbios::{self, EntryPoint, Tables};
 
 const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
 const ENTRY_POINT: &str = "/sys/firmware/dmi/tables/smbios_entry_point";
@@ -28,8 +28,8 @@ pub fn read(machine: &Machine) -> Tables {
             return tables;
         }
     };
-    let version = machine.bytes(ENTRY_POINT).ok().and_then(|entry_point| smbios::version(&entry_point));
-    let mut tables = smbios::parse(version, &table);
+    let entry_point = machine.bytes(ENTRY_POINT).map(|bytes| EntryPoint::read(&bytes)).unwrap_or_default();
+    let mut tables = smbios::parse(&entry_point, &table);
     if tables.memory.is_none() {
         let reason = tables.damage.map_or_else(|| "no memory device in it".to_owned(), |damage| format!("damaged: {damage}"));
         machine.missing("memory.installed_bytes", format_args!("{TABLE}: {reason}"));
@@ -48,7 +48,8 @@ pub fn read(machine: &Machine) -> Tables {
 /// The kernel read the tables at boot, before anything could be damaged, and keeps some of the strings.
 fn fields(machine: &Machine) -> Tables {
     let field = |name: &str| machine.value(format!("{FIELDS}/{name}"));
-    let serial = |name: &str| field(name).filter(|serial| smbios::is_serial(serial));
+    let serial = |name: &str| smbios::serial(&machine.bytes(format!("{FIELDS}/{name}")).ok()?);
+    let kind: Option<u8> = field("chassis_type").and_then(|kind| kind.parse().ok()).filter(|kind| *kind > 2);
     Tables {
         firmware: Firmware {
             vendor: field("bios_vendor"),
@@ -65,9 +66,10 @@ fn fields(machine: &Machine) -> Tables {
         board: Board { manufacturer: field("board_vendor"), product: field("board_name"), serial: serial("board_serial") },
         chassis: Chassis {
             manufacturer: field("chassis_vendor"),
-            kind: field("chassis_type").and_then(|kind| kind.parse().ok()).filter(|kind| *kind > 2),
+            kind,
+            kind_name: kind.and_then(smbios::kinds::chassis),
             serial: serial("chassis_serial"),
-            asset_tag: serial("chassis_asset_tag"),
+            asset_tag: field("chassis_asset_tag").filter(|tag| smbios::is_name(tag)),
             ..Chassis::default()
         },
         ..Tables::default()
@@ -91,4 +93,5 @@ fn complete(tables: &mut Tables, fields: Tables) {
     fill(&mut tables.chassis.serial, fields.chassis.serial);
     fill(&mut tables.chassis.asset_tag, fields.chassis.asset_tag);
     tables.chassis.kind = tables.chassis.kind.or(fields.chassis.kind);
+    tables.chassis.kind_name = tables.chassis.kind.and_then(smbios::kinds::chassis);
 }

@@ -257,11 +257,13 @@ fn size(bytes: Option<u64>) -> String {
 }
 
 fn module(module: &Module) -> Thing {
-    let about =
-        [&module.manufacturer, &module.part].into_iter().flatten().fold(size(module.bytes), |text, part| text + " " + part);
+    let about = |maker| [maker, &module.part].into_iter().flatten().fold(size(module.bytes), |text, part| text + " " + part);
+    let shown = about(&module.manufacturer);
+    // What it is known by stays as the firmware has it.
+    let about = about(if module.manufacturer_id.is_some() { &module.manufacturer_id } else { &module.manufacturer });
     Thing {
         subject: module.serial.clone().unwrap_or_else(|| about.clone()),
-        text: module.place.as_ref().map_or_else(|| about.clone(), |place| format!("{about} in {place}")),
+        text: module.place.as_ref().map_or_else(|| shown.clone(), |place| format!("{shown} in {place}")),
         place: module.place.clone(),
         kind: about,
         serial: module.serial.clone(),

@@ -66,27 +66,8 @@ fn hardware(host: &Host) -> Value {
         ("uuid", text(&host.system.uuid)),
         ("memory", mib(host.memory.installed_bytes)),
         ("defaultgateway", host.routes.iter().find(default).and_then(|route| text(&route.gateway))),
-        ("chassis_type", host.chassis.kind.and_then(chassis_type).map(Value::from)),
+        ("chassis_type", host.chassis.kind_name.map(Value::from)),
     ])
-}
-
-/// DSP0134, table 17; those that lab PCs have.
-fn chassis_type(kind: u8) -> Option<&'static str> {
-    Some(match kind {
-        3 => "Desktop",
-        4 => "Low Profile Desktop",
-        6 => "Mini Tower",
-        7 => "Tower",
-        8 => "Portable",
-        9 => "Laptop",
-        10 => "Notebook",
-        13 => "All in One",
-        15 => "Space-saving",
-        23 => "Rack Mount Chassis",
-        35 => "Mini PC",
-        36 => "Stick PC",
-        _ => return None,
-    })
 }
 
 fn bios(host: &Host) -> Value {
@@ -150,25 +131,11 @@ fn memories(host: &Host) -> Value {
             ("serialnumber", text(&module.serial)),
             ("model", text(&module.part)),
             ("speed", module.megatransfers_per_second.map(|speed| speed.to_string().into())),
-            ("type", module.kind.and_then(memory_type).map(Value::from)),
+            ("numslots", Some(module.number.into())),
+            ("type", module.kind_name.map(Value::from)),
         ])
     };
     host.memory.modules.iter().map(module).collect()
-}
-
-/// DSP0134, table 77; those of this century.
-fn memory_type(kind: u8) -> Option<&'static str> {
-    Some(match kind {
-        18 => "DDR",
-        19 => "DDR2",
-        24 => "DDR3",
-        26 => "DDR4",
-        29 => "LPDDR3",
-        30 => "LPDDR4",
-        34 => "DDR5",
-        35 => "LPDDR5",
-        _ => return None,
-    })
 }
 
 fn storage(disk: &Disk) -> Value {

@@ -4,7 +4,12 @@
 //! here fails; what cannot be told is not told. A table that ends too early tells no memory at all, for a module that was cut off
 //! looks like one that was stolen.
 
+pub mod kinds;
+mod placeholders;
+
 use crate::report::{Board, Chassis, Firmware, Module, System};
+
+pub use placeholders::{is_name, is_serial, is_uuid_of_one};
 
 const MIB: u64 = 1 << 20;
 
@@ -34,34 +39,58 @@ pub struct Slots {
     pub modules: Vec<Module>,
 }
 
-/// The version of the standard that an entry point claims, `(major, minor)`: `_SM3_` at 7 and 8, `_SM_` at 6 and 7.
-pub fn version(entry_point: &[u8]) -> Option<(u8, u8)> {
-    let at = if entry_point.starts_with(b"_SM3_") {
-        7
-    } else if entry_point.starts_with(b"_SM_") {
-        6
-    } else {
-        return None;
-    };
-    Some((*entry_point.get(at)?, *entry_point.get(at + 1)?))
+/// What an entry point says of the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EntryPoint {
+    /// The version of the standard that it claims, `(major, minor)`.
+    pub version: Option<(u8, u8)>,
+    /// How long the table is; since version 3 it may be shorter.
+    bytes: Option<usize>,
+    /// How many structures there are; until version 3.
+    structures: Option<usize>,
+}
+
+impl EntryPoint {
+    /// Reads one of the three that there were: `_SM3_`, `_SM_`, and `_DMI_` before.
+    pub fn read(entry: &[u8]) -> EntryPoint {
+        let field = |at: usize, length: usize| {
+            let bytes = entry.get(at..at + length)?;
+            Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+        };
+        let version = |at: usize| Some((*entry.get(at)?, *entry.get(at + 1)?));
+        if entry.starts_with(b"_SM3_") {
+            EntryPoint { version: version(7), bytes: field(0x0c, 4), structures: None }
+        } else if entry.starts_with(b"_SM_") {
+            EntryPoint { version: version(6), bytes: field(0x16, 2), structures: field(0x1c, 2) }
+        } else if entry.starts_with(b"_DMI_") {
+            EntryPoint { version: None, bytes: field(0x06, 2), structures: field(0x0c, 2) }
+        } else {
+            EntryPoint::default()
+        }
+    }
 }
 
 /// Reads the structures.
-pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
+pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
     let mut tables = Tables::default();
     let mut slots = Slots::default();
     let mut names = Vec::new();
     let mut seen = [false; 4];
+    let mut count = 0;
+    let mut is_ended = false;
     let mut rest = table;
     while !rest.is_empty() {
         let (structure, after) = match Structure::split(rest) {
             Ok(split) => split,
+            // Some are filled up behind the last structure.
+            Err(_) if entry.structures.is_some_and(|structures| structures > 0 && count >= structures) => break,
             Err(damage) => {
                 tables.damage = Some(damage);
                 break;
             }
         };
         rest = after;
+        count += 1;
         let kind = structure.byte(0);
         if let Some(seen) = seen.get_mut(usize::from(kind)) {
             // The main board and the case come first; more of them are riser cards and docks.
@@ -80,7 +109,7 @@ pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
                     manufacturer: structure.string(0x04),
                     model: structure.string(0x05),
                     serial: structure.serial(0x07),
-                    uuid: structure.field(0x08).and_then(|bytes| uuid(version, bytes)),
+                    uuid: structure.field(0x08).and_then(|bytes| uuid(entry.version, bytes)),
                 }
             }
             2 => {
@@ -94,7 +123,8 @@ pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
                 tables.chassis.manufacturer = structure.string(0x04);
                 tables.chassis.kind = structure.field(0x05).map(|[kind]| kind & 0x7f).filter(|kind| *kind > 2);
                 tables.chassis.serial = structure.serial(0x07);
-                tables.chassis.asset_tag = structure.serial(0x08);
+                tables.chassis.asset_tag = structure.string(0x08).filter(|tag| is_name(tag));
+                tables.chassis.kind_name = tables.chassis.kind.and_then(kinds::chassis);
             }
             17 if !structure.is_read_only_memory() => {
                 slots.count += 1;
@@ -102,9 +132,17 @@ pub fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
                 slots.modules.extend(structure.module().map(|module| Module { number: slots.count, ..module }));
                 names.push(name);
             }
-            127 => break,
+            127 => {
+                is_ended = true;
+                break;
+            }
             _ => {}
         }
+    }
+    // Where it ends says the last structure. A few have none; then it is as long as the entry point says, or it was cut off.
+    let announces_more = entry.bytes.is_some_and(|bytes| bytes > table.len()) || entry.structures.is_some_and(|all| all > count);
+    if !is_ended && announces_more {
+        tables.damage = tables.damage.or(Some("it ends before the entry point says, without its last structure"));
     }
     if slots.count > 0 && tables.damage.is_none() {
         for module in &mut slots.modules {
@@ -160,16 +198,19 @@ impl<'a> Structure<'a> {
 
     /// The string whose number stands at `at`; `None` for no string, an empty one or one that is not there.
     fn string(&self, at: usize) -> Option<String> {
-        let number = usize::from(self.byte(at)).checked_sub(1)?;
-        let bytes = self.strings.split(|byte| *byte == 0).take_while(|string| !string.is_empty()).nth(number)?;
-        let text: String = String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).collect();
+        let text: String = String::from_utf8_lossy(self.bytes(at)?).chars().filter(|c| !jsonpipe::is_hidden(*c)).collect();
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
 
+    fn bytes(&self, at: usize) -> Option<&'a [u8]> {
+        let number = usize::from(self.byte(at)).checked_sub(1)?;
+        self.strings.split(|byte| *byte == 0).take_while(|string| !string.is_empty()).nth(number)
+    }
+
     /// The same, of a string that is to tell one thing from others of its kind.
     fn serial(&self, at: usize) -> Option<String> {
-        self.string(at).filter(|serial| is_serial(serial))
+        serial(self.bytes(at)?)
     }
 
     /// Of a memory device: flash and other ROM, which some firmware lists, too.
@@ -193,6 +234,8 @@ impl<'a> Structure<'a> {
             0xffff => long(long_at).map(u64::from).filter(|speed| *speed > 0),
             speed => Some(u64::from(speed)),
         };
+        let said = self.string(0x17).filter(|name| is_name(name));
+        let maker = said.as_deref().and_then(kinds::maker);
         Some(Module {
             slot: self.string(0x10),
             bank: self.string(0x11),
@@ -200,69 +243,27 @@ impl<'a> Structure<'a> {
             place: None,
             bytes,
             kind: Some(self.byte(0x12)).filter(|kind| *kind > 2),
-            manufacturer: self.string(0x17).filter(|name| is_serial(name)),
+            kind_name: kinds::memory(self.byte(0x12)),
+            manufacturer: maker.map(str::to_owned).or_else(|| said.clone()),
+            manufacturer_id: said.filter(|_| maker.is_some()),
             serial: self.serial(0x18),
-            part: self.string(0x1a).filter(|part| is_serial(part)),
+            part: self.string(0x1a).filter(|part| is_name(part)),
             megatransfers_per_second: speed(0x20, 0x58).or_else(|| speed(0x15, 0x54)),
         })
     }
 }
 
-/// Whether that can be somebody's serial number: not what makers leave in when they forget to put one in.
-pub fn is_serial(text: &str) -> bool {
-    const FILLERS: &[&str] = &[
-        "to be filled by o.e.m.",
-        "to be filled by oem",
-        "default string",
-        "default",
-        "system serial number",
-        "serial number",
-        "system product name",
-        "base board serial number",
-        "chassis serial number",
-        "asset tag",
-        "asset-1234567890",
-        "no asset tag",
-        "no asset information",
-        "no serial number",
-        "not specified",
-        "not provided",
-        "not available",
-        "not applicable",
-        "not present",
-        "none",
-        "n/a",
-        "na",
-        "null",
-        "unknown",
-        "undefined",
-        "invalid",
-        "empty",
-        "o.e.m.",
-        "oem",
-        "sernum",
-        "partnum",
-        "no dimm",
-        "nodimm",
-        "[empty]",
-        "manufacturer",
-        "part number",
-        "0123456789",
-        "123456789",
-        "1234567890",
-        "12345678",
-        "1234567",
-        "0123456789abcdef",
-        "xxxxxxx",
-        "evaluation copy",
-    ];
-    let text = text.trim().to_lowercase();
-    let Some(first) = text.chars().next() else { return false };
-    // 00000000, FFFFFFFF, ........, XXXXXXXX; a single letter or digit is none, either.
-    !text.chars().all(|c| c == first)
-        && text.chars().any(char::is_alphanumeric)
-        && !FILLERS.contains(&text.as_str())
-        && !["serialnum", "manufacturer", "partnum", "assettag"].iter().any(|filler| text.starts_with(filler))
+/// A serial number as text; `None` for what is none. What is not UTF-8 in it is written as it is (`\xe9`), for it may be all that tells
+/// one thing from another.
+pub fn serial(bytes: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    for chunk in bytes.utf8_chunks() {
+        text.extend(chunk.valid().chars().filter(|c| !jsonpipe::is_hidden(*c)));
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    let text = text.trim();
+    let shown: String = String::from_utf8_lossy(bytes).chars().filter(|c| !jsonpipe::is_hidden(*c)).collect();
+    is_serial(&shown).then(|| text.to_owned())
 }
 
 /// A UUID as text; `None` for those that many machines have.
@@ -277,28 +278,6 @@ fn uuid(version: Option<(u8, u8)>, mut bytes: [u8; 16]) -> Option<String> {
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
     is_uuid_of_one(&uuid).then_some(uuid)
-}
-
-/// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the factory with.
-pub fn is_uuid_of_one(uuid: &str) -> bool {
-    const OF_MANY: &[&str] = &[
-        "03000200-0400-0500-0006-000700080009",
-        "00020003-0004-0005-0006-000700080009",
-        "12345678-1234-5678-90ab-cddeefaabbcc",
-        "01234567-8910-1112-1314-151617181920",
-        "11111111-2222-3333-4444-555555555555",
-        "03020100-0504-0706-0809-0a0b0c0d0e0f",
-        "00010203-0405-0607-0809-0a0b0c0d0e0f",
-        "4c4c4544-0000-2010-8020-80c04f202020",
-        "ffffffff-ffff-ffff-ffff-fffffffffffe",
-        "49434d53-0200-9033-2500-33902500a000",
-        "58585858-5858-5858-5858-585858585858",
-        "d88a7baa-0000-0000-0000-000000000000",
-    ];
-    let uuid = uuid.to_ascii_lowercase();
-    let digits: Vec<&[u8]> = uuid.as_bytes().split(|byte| *byte == b'-').collect();
-    let pairs: Vec<&[u8]> = digits.iter().flat_map(|group| group.chunks(2)).collect();
-    pairs.len() == 16 && pairs.iter().any(|pair| *pair != pairs[0]) && !OF_MANY.contains(&uuid.as_str())
 }
 
 #[cfg(test)]

@@ -237,6 +237,53 @@ fn a_serial_number_that_is_read_later_is_no_other_disk() {
     assert_eq!(told(&machine), ["disk_removed", "disk_added"]);
 }
 
+/// What is no longer in the table was cut off with its end: nobody took it out.
+#[test]
+fn a_table_that_was_cut_tells_no_removal() {
+    let machine = known();
+    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
+    let second = table.windows(6).rposition(|bytes| bytes == b"DIMM3\0").unwrap() - 40;
+    assert_eq!(table[second], 17);
+    machine.write("sys/firmware/dmi/tables/DMI", &table[..second]);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    let reason = machine.reason("memory.installed_bytes").unwrap();
+    assert!(reason.ends_with("DMI: damaged: it ends before the entry point says, without its last structure"), "{reason}");
+    assert_eq!(machine.host()["memory"].get("installed_bytes"), None);
+}
+
+/// Firmware and disks write serial numbers in any bytes.
+#[test]
+fn serial_numbers_that_differ_in_bytes_are_two() {
+    let machine = Machine::optiplex();
+    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
+    let at = table.windows(8).position(|bytes| bytes == b"0A00B001").unwrap();
+    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
+    let write = |byte: u8| {
+        let mut table = table.clone();
+        table[at] = byte;
+        machine.write("sys/firmware/dmi/tables/DMI", table);
+        machine.write(page, [&[0, 0x80, 0, 5], &b"12"[..], &[byte], b"34"].concat());
+    };
+    write(0xe9);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    assert_eq!(machine.host()["disks"][0]["serial"], "12\\xe934");
+    write(0xe8);
+    assert_eq!(told(&machine), ["memory_removed", "memory_added", "disk_removed", "disk_added"]);
+}
+
+/// A number of JEDEC says to nobody who made a module.
+#[test]
+fn makers_and_kinds_of_modules_are_told_by_name() {
+    let machine = Machine::optiplex();
+    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
+    let at = table.windows(6).position(|bytes| bytes == b"Hynix\0").unwrap();
+    let table = [&table[..at], b"80AD000080AD", &table[at + 5..]].concat();
+    machine.write("sys/firmware/dmi/tables/DMI", table);
+    let module = &machine.host()["memory"]["modules"][0];
+    let expected = json!(["SK hynix", "80AD000080AD", 24, "DDR3"]);
+    assert_eq!(json!([module["manufacturer"], module["manufacturer_id"], module["kind"], module["kind_name"]]), expected);
+}
+
 #[test]
 fn a_machine_that_has_just_booted_is_not_accepted() {
     let machine = known();

@@ -61,6 +61,7 @@ const SECTIONS: &[(&str, Keys)] = &[
             ("serialnumber", STRING),
             ("model", STRING),
             ("speed", STRING),
+            ("numslots", INTEGER),
             ("type", STRING),
         ],
     ),

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::reported::{Moment, System};
 use super::time::{self, Seconds};
+use crate::smbios;
 
 /// Reports come every quarter of an hour; with this much between two, the machine was off.
 const GAP: Seconds = 20 * 60;
@@ -151,8 +152,10 @@ impl History {
     }
 
     fn board(&mut self, received: Seconds, system: System) {
-        let short = |name: Option<String>| name.filter(|name| name.len() <= NAME_MAX);
-        let system = System { serial: short(system.serial), uuid: short(system.uuid), ..system };
+        // An older invcollect does not know all that is on many boards.
+        let own = |name: Option<String>, is_own: fn(&str) -> bool| name.filter(|name| name.len() <= NAME_MAX && is_own(name));
+        let system =
+            System { serial: own(system.serial, smbios::is_serial), uuid: own(system.uuid, smbios::is_uuid_of_one), ..system };
         if system.serial.is_none() && system.uuid.is_none() {
             return;
         }
@@ -251,6 +254,10 @@ mod tests {
     const DAY: Seconds = 86400;
 
     /// Reports of one boot: the clock of the machine is ahead by `ahead`.
+    fn uuid(board: &str) -> String {
+        format!("4c4c4544-0042-4310-8031-{board:0>12}")
+    }
+
     fn boot(history: &mut History, id: &str, board: &str, from: Seconds, to: Seconds, ahead: Seconds, late: Seconds) {
         for at in (from..=to).step_by(900) {
             let moment = Moment {
@@ -258,7 +265,7 @@ mod tests {
                 collected_at: time::text(at + ahead),
                 boot: Boot { id: Some(id.into()), uptime_seconds: Some((at - from) as u64), clock_before_image: None },
                 guest: Some(Guest { started_at: Some(time::text(from + 1800 + ahead)) }).filter(|_| at >= from + 1800),
-                system: System { uuid: Some(board.into()), ..System::default() },
+                system: System { uuid: Some(uuid(board)), ..System::default() },
             };
             history.add(at + late, moment, false);
         }
@@ -333,6 +340,18 @@ mod tests {
         assert_eq!(history.told(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
     }
 
+    /// An older invcollect reports what a newer one knows to be on many boards: that is no board, and nobody's duplicate.
+    #[test]
+    fn what_many_boards_have_is_no_board() {
+        let mut history = History::default();
+        for (serial, uuid) in
+            [("SN-12345", "6ab5b300-538d-1014-9fb5-b0684d007b53"), ("EVAL", "00000000-0000-0000-0000-000000000000")]
+        {
+            history.board(0, System { serial: Some(serial.into()), uuid: Some(uuid.into()), model: None });
+        }
+        assert!(history.boards.is_empty(), "{:?}", history.boards);
+    }
+
     #[test]
     fn two_machines_are_told_from_one_with_a_new_board() {
         let one = |boots: &[(&str, &str)]| {
@@ -364,7 +383,7 @@ mod tests {
         let mut history = History::default();
         for number in 0..1000u32 {
             let boot = Boot { id: Some("b".repeat(NAME_MAX + 1)), uptime_seconds: Some(60), clock_before_image: None };
-            let system = System { uuid: Some(number.to_string()), serial: Some("s".repeat(NAME_MAX + 1)), model: None };
+            let system = System { uuid: Some(uuid(&number.to_string())), serial: Some("s".repeat(NAME_MAX + 1)), model: None };
             let at = 900 * Seconds::from(number);
             history.add(at, Moment { schema: 1, collected_at: time::text(at), boot, guest: None, system }, false);
         }

@@ -192,6 +192,9 @@ pub struct Chassis {
     /// Its kind, by the number of SMBIOS: 3 is a desktop, 6 a mini tower, 35 a mini PC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<u8>,
+    /// The same as a word: `Mini Tower`; absent for kinds that no lab PC is of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind_name: Option<&'static str>,
     /// Its serial number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
@@ -275,9 +278,15 @@ pub struct Module {
     /// Its kind, by the number of SMBIOS: 24 is DDR3, 26 DDR4, 34 DDR5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<u8>,
+    /// The same as a word: `DDR4`; absent for kinds of the last century.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind_name: Option<&'static str>,
     /// Who made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
+    /// The maker's number of JEDEC, where the firmware has that instead of the name: `80AD000080AD`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manufacturer_id: Option<String>,
     /// Its serial number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,

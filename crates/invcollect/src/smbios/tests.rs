@@ -8,6 +8,10 @@ use made::{Slot, Tables as Made, structure};
 #[path = "../../tests/machine/smbios.rs"]
 mod made;
 
+fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
+    super::parse(&EntryPoint { version, ..EntryPoint::default() }, table)
+}
+
 fn modules(table: &[u8]) -> Vec<Option<u64>> {
     parse(Some((3, 0)), table).memory.unwrap_or_default().modules.iter().map(|module| module.bytes).collect()
 }
@@ -57,6 +61,17 @@ fn strings_that_are_not_there_are_not_told() {
     assert_eq!(parse(None, &latin).system.manufacturer.as_deref(), Some("\u{fffd}"));
 }
 
+/// Two modules whose serial numbers differ in what is not UTF-8 are two.
+#[test]
+fn serial_numbers_keep_what_is_not_utf_8() {
+    assert_eq!(serial(b" 12\xe934\0").as_deref(), Some("12\\xe934"));
+    assert_ne!(serial(b"12\xe934"), serial(b"12\xe834"));
+    assert_eq!(serial("12\u{e9}34".as_bytes()).as_deref(), Some("12\u{e9}34"));
+    for none in [&b"\xff\xff\xff\xff"[..], b"\xff\xff\xff\0", b" ", b"", b"00000000"] {
+        assert_eq!(serial(none), None, "{none:?}");
+    }
+}
+
 #[test]
 fn uuids_are_in_the_order_of_their_version() {
     let made = Made { uuid: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16], ..Made::optiplex() };
@@ -70,11 +85,69 @@ fn uuids_are_in_the_order_of_their_version() {
 
 #[test]
 fn versions_are_read_of_both_entry_points() {
+    let version = |entry: &[u8]| EntryPoint::read(entry).version;
     assert_eq!(version(&Made::optiplex().entry_point(0)), Some((3, 0)));
     assert_eq!(version(b"_SM_\0\x1f\x02\x07"), Some((2, 7)));
     for other in [&b"_SM3_"[..], b"_SM_\0\x1f\x02", b"", b"_DMI_\0\0\0\0"] {
         assert_eq!(version(other), None);
     }
+}
+
+/// As from an entry point of version 2, and of 3, for these bytes.
+fn entry_points(bytes: usize, structures: u16) -> [EntryPoint; 2] {
+    let mut old = b"_SM_\0\x1f\x02\x07".to_vec();
+    old.resize(0x1f, 0);
+    old[0x16..0x18].copy_from_slice(&(bytes as u16).to_le_bytes());
+    old[0x1c..0x1e].copy_from_slice(&structures.to_le_bytes());
+    let mut new = b"_SM3_\0\x18\x03\0\0\x01\0".to_vec();
+    new.extend((bytes as u32).to_le_bytes());
+    new.resize(0x18, 0);
+    [old, new].map(|entry| EntryPoint::read(&entry))
+}
+
+/// Where each structure begins, and the end.
+fn starts(table: &[u8]) -> Vec<usize> {
+    let mut starts = vec![0];
+    let mut rest = table;
+    while let Ok((_, after)) = Structure::split(rest) {
+        starts.push(table.len() - after.len());
+        rest = after;
+    }
+    starts
+}
+
+/// A module that was cut off looks like one that was stolen.
+#[test]
+fn a_table_that_was_cut_between_two_structures_tells_no_memory() {
+    let table = Made::optiplex().table();
+    let starts = starts(&table);
+    let all = starts.len() - 1;
+    for entry in entry_points(table.len(), all as u16) {
+        assert_eq!(super::parse(&entry, &table).memory.unwrap().modules.len(), 2);
+        for end in &starts[..all] {
+            let cut = super::parse(&entry, &table[..*end]);
+            assert_eq!((cut.memory, cut.damage.is_some()), (None, true), "{end}");
+        }
+    }
+}
+
+/// One in fifteen tables has no structure that says where it ends; the entry point does.
+#[test]
+fn a_whole_table_without_an_end_is_read() {
+    let table = Made::optiplex().table();
+    let starts = starts(&table);
+    let (all, end) = (starts.len() - 2, starts[starts.len() - 2]);
+    let read = |entry: &EntryPoint, table: &[u8]| super::parse(entry, table).memory.map(|memory| memory.modules.len());
+    for entry in entry_points(end, all as u16) {
+        assert_eq!(read(&entry, &table[..end]), Some(2));
+    }
+    assert_eq!(read(&EntryPoint::default(), &table[..end]), Some(2), "and without an entry point");
+    // Version 2 counts them: behind the last one may be anything.
+    let filled = [&table[..end], &[0; 32]].concat();
+    let [old, new] = entry_points(filled.len(), all as u16);
+    assert_eq!((read(&old, &filled), read(&new, &filled)), (Some(2), None));
+    // Since version 3 a table may be shorter than it could be.
+    assert_eq!(read(&entry_points(0x1_0000, 0)[1], &table), Some(2));
 }
 
 #[test]
@@ -95,7 +168,7 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_not(bytes in proptest::collection::vec(any::<u8>(), 0..512), major in 0u8..4) {
         let _ = parse(Some((major, 0)), &bytes);
-        let _ = version(&bytes);
+        let _ = EntryPoint::read(&bytes);
     }
 
     /// Firmware that is nearly right finds more paths than noise.

@@ -1,0 +1,209 @@
+//! What is no serial number and no UUID of one machine, though it stands in the place of one.
+
+/// The texts that are known, and where from.
+const OF_MANY: &str = include_str!("of_many.txt");
+/// What makers call the field that they left as it was: "OEM Chassis Serial Number", "Type2 - Board Serial Number", "A1_AssetTagNum0".
+const PHRASES: &[&str] = &[
+    "serial num",
+    "serialnum",
+    "sernum",
+    "asset tag",
+    "assettag",
+    "asset-1234",
+    "part num",
+    "partnum",
+    "manufacturer",
+    "filled by",
+    "defined by",
+];
+/// More digits that count than anybody numbers his things with.
+const LONG_COUNT: usize = 8;
+/// Fewer of them may be a real number.
+const SHORT_COUNT: usize = 5;
+
+fn is_listed(kind: &str, text: &str) -> bool {
+    OF_MANY.lines().any(|line| line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')) == Some(text))
+}
+
+/// Whether that can be somebody's serial number: not what makers leave in when they forget to put one in.
+pub fn is_serial(text: &str) -> bool {
+    let lower = text.trim().to_ascii_lowercase();
+    // 1.0, 10, 0101: versions and bits, not numbers of things; 12345.
+    let is_version = lower.len() >= 3 && lower.split('.').all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
+    is_name(text)
+        && !is_version
+        && !lower.chars().all(|c| "01".contains(c))
+        && count(&lower).is_none_or(|count| count < SHORT_COUNT)
+}
+
+/// The same of what people write themselves, an asset tag, or of a name: that may be short, and nothing but digits.
+pub fn is_name(text: &str) -> bool {
+    let text = text.trim().to_lowercase();
+    let digits = text.strip_prefix("0x").unwrap_or(&text);
+    let Some(first) = digits.chars().next() else { return false };
+    // 00000000, FFFFFFFF, ........, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
+    !digits.chars().all(|c| c == first)
+        && text.chars().any(char::is_alphanumeric)
+        && !PHRASES.iter().any(|phrase| text.contains(phrase))
+        && !is_listed("serial", &text)
+        && count(text.trim_start_matches(|c: char| !c.is_ascii_digit())).is_none_or(|count| count < LONG_COUNT)
+}
+
+/// How many digits these are, if they count up or down from an end, as 1234567890 does: "SYS-9876543210", "BSN12345678901234567".
+fn count(text: &str) -> Option<usize> {
+    let digits = text.trim_end_matches(|c: char| !c.is_alphanumeric()).as_bytes();
+    if !digits.iter().all(u8::is_ascii_digit) || !matches!(digits.first(), Some(b'0' | b'1' | b'9')) {
+        return None;
+    }
+    let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count(); // 123456789000
+    let counted = &digits[..digits.len() - zeros];
+    let counts = |step: u8| counted.windows(2).all(|pair| (pair[0] - b'0' + step) % 10 == pair[1] - b'0');
+    (counts(1) || counts(9)).then_some(digits.len()).filter(|_| counted.len() > 2)
+}
+
+/// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the factory with, in either order of
+/// bytes.
+pub fn is_uuid_of_one(uuid: &str) -> bool {
+    let uuid = uuid.to_ascii_lowercase();
+    let digits: Vec<&[u8]> = uuid.as_bytes().split(|byte| *byte == b'-').collect();
+    let pairs: Vec<&[u8]> = digits.iter().flat_map(|group| group.chunks(2)).collect();
+    pairs.len() == 16
+        && pairs.iter().any(|pair| *pair != pairs[0])
+        && !is_listed("uuid", &uuid)
+        && !is_listed("uuid", &swapped(&uuid))
+}
+
+/// With the bytes of the first three fields in the other order; of what has other fields, nothing.
+fn swapped(uuid: &str) -> String {
+    let field = |field: &str| field.as_bytes().chunks(2).rev().flatten().map(|byte| char::from(*byte)).collect::<String>();
+    match uuid.split('-').collect::<Vec<_>>()[..] {
+        [a, b, c, d, e] => [&field(a), &field(b), &field(c), d, e].join("-"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Those that GLPI refuses by default, with examples of its three patterns; those of fwts; and those of real tables.
+    #[test]
+    fn placeholders_are_no_serial_numbers() {
+        for text in [
+            "N/A",
+            "(null string)",
+            "INVALID",
+            "SYS-1234567890",
+            "SYS-9876543210",
+            "SN-12345",
+            "SN-1234567890",
+            "0000",
+            "1111111",
+            "1.0",
+            "1.0.0",
+            "0101",
+            "1000",
+            "0123456789",
+            "12345",
+            "123456",
+            "1234567",
+            "12345678",
+            "123456789",
+            "1234567890",
+            "123456789000",
+            "12345678901234567",
+            "NNNNNNN",
+            "xxxxxxxxxxx",
+            "EVAL",
+            "IATPASS",
+            "none",
+            "To Be Filled By O.E.M.",
+            "Tulip Computers",
+            "Serial Number xxxxxx",
+            "SN-123456fvgv3i0b8o5n6n7k",
+            "Unknow",
+            "System Serial Number",
+            "MB-1234567890",
+            "empty",
+            "Not Specified",
+            "OEM_Serial",
+            "SystemSerialNumb",
+            "012345678900",
+            "0x00000000",
+            "0x0000000000000000",
+            "<cut out>",
+            "Base Board Serial Number",
+            "NB-0123456789",
+            "Not Supported by CPU",
+            "OEM_Define1",
+            "SerNum03",
+            "TBD by ODM",
+            "To Be Defined By O.E.M",
+            "[Empty]",
+            "A1_AssetTagNum2",
+            "A1_Manufacturer0",
+            "ABCDEFGHIJKLM",
+            "ATN12345678901234567",
+            "OEM Chassis Serial Number",
+            "Type2 - Board Serial Number",
+            "1234567890.",
+            "BSN12345678901234567",
+            "Default string",
+        ] {
+            assert!(!is_serial(text), "{text}");
+            assert!(!is_serial(&format!(" {} ", text.to_uppercase())), "{text}");
+        }
+    }
+
+    #[test]
+    fn serial_numbers_are_serial_numbers() {
+        for text in [
+            "ABC1234",
+            "0A00B001",
+            "859B0E12",
+            "160412A2",
+            "WD-WCC2EKP12345",
+            "S64ANX0R123456",
+            "CN7220021B",
+            "/ABC1234/CN7220021B/",
+            "PF0ABCDE",
+            "MJ01234",
+            "5CG1234XYZ",
+            "10234",
+            "23456789",
+            "2C4E8A10",
+            "QM00001",
+            "VM-7",
+        ] {
+            assert!(is_serial(text), "{text}");
+        }
+        for tag in ["1001", "12345", "10", "LAB3-07", "0815"] {
+            assert!(is_name(tag), "{tag}");
+        }
+    }
+
+    #[test]
+    fn uuids_of_many_are_known_in_either_order() {
+        for uuid in [
+            "FFFFFFFF-FFFF-FFFF-FFFF-FFFFFFFFFFFF",
+            "03000200-0400-0500-0006-000700080009",
+            "00020003-0004-0005-0006-000700080009",
+            "6AB5B300-538D-1014-9FB5-B0684D007B53",
+            "00b3b56a-8d53-1410-9fb5-b0684d007b53",
+            "01010101-0101-0101-0101-010101010101",
+            "2",
+            "",
+            "00010203-0405-0607-0809-0a0b0c0d0e0f",
+        ] {
+            assert!(!is_uuid_of_one(uuid), "{uuid}");
+        }
+        assert!(is_uuid_of_one("4c4c4544-0042-4310-8031-b1c04f333232"));
+    }
+
+    #[test]
+    fn the_list_is_in_lower_case() {
+        for line in OF_MANY.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            assert!(line == line.to_lowercase() && ["serial ", "uuid "].iter().any(|kind| line.starts_with(kind)), "{line}");
+        }
+    }
+}
