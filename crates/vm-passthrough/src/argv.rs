@@ -68,6 +68,9 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.option("-sandbox", SANDBOX);
     // The guest's first instruction waits for us, so that no event of its life is missed.
     line.flag("-S");
+    // A guest that sleeps has nobody to wake it, and one that hibernates wakes up on another machine than it knew.
+    line.option("-global", "PIIX4_PM.disable_s3=1");
+    line.option("-global", "PIIX4_PM.disable_s4=1");
     line.option("-boot", "menu=off");
     if profile.hugepages {
         line.option("--mem-path", hugepages::MOUNT);

@@ -23,6 +23,8 @@ pub enum Message {
     Greeting,
     /// The answer to a command.
     Done,
+    /// The answer to `query-status`: `running`, or another word of QEMU's.
+    Status(String),
     /// The refusal of a command.
     Refused(String),
     /// Something happened.
@@ -37,6 +39,14 @@ pub enum Event {
     /// The disk could not be read or written. The guest stands still where there is no space left for it (QEMU's `enospc`);
     /// of any other error it was told, as by a disk that is broken.
     DiskFailed { stopped: bool },
+    /// The guest stands still; `query-status` tells why.
+    Stopped,
+    /// The guest went to sleep (ACPI S3).
+    Asleep,
+    /// It is awake again.
+    Awake,
+    /// The guest's system crashed and said so.
+    Crashed,
     /// Any other.
     Other,
 }
@@ -93,8 +103,8 @@ fn understand(line: &Value) -> Option<Message> {
     let text = |value: &Value| value.as_str().unwrap_or_default().replace(char::is_control, "?");
     if line.get("QMP").is_some() {
         Some(Message::Greeting)
-    } else if line.get("return").is_some() {
-        Some(Message::Done)
+    } else if let Some(answer) = line.get("return") {
+        Some(if answer["status"].is_string() { Message::Status(text(&answer["status"])) } else { Message::Done })
     } else if let Some(error) = line.get("error") {
         Some(Message::Refused(text(&error["desc"])))
     } else {
@@ -102,6 +112,10 @@ fn understand(line: &Value) -> Option<Message> {
         Some(Message::Event(match line.get("event")?.as_str()? {
             "SHUTDOWN" => Event::Shutdown { by_guest: data["guest"] == true, reason: text(&data["reason"]) },
             "BLOCK_IO_ERROR" => Event::DiskFailed { stopped: data["action"] == "stop" },
+            "STOP" => Event::Stopped,
+            "SUSPEND" => Event::Asleep,
+            "WAKEUP" => Event::Awake,
+            "GUEST_PANICKED" => Event::Crashed,
             _ => Event::Other,
         }))
     }
@@ -153,6 +167,8 @@ mod tests {
             let failed = format!(r#"{{"event": "BLOCK_IO_ERROR", "data": {{"action": "{action}", "operation": "write"}}}}"#);
             assert_eq!(messages(&format!("{failed}\n")).unwrap(), [Message::Event(Event::DiskFailed { stopped })]);
         }
+        let status = r#"{"return": {"status": "io-error", "running": false}}"#;
+        assert_eq!(messages(&format!("{status}\n")).unwrap(), [Message::Status("io-error".into())]);
     }
 
     #[test]

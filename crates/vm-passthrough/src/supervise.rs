@@ -21,7 +21,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const QUIT_LIMIT: Duration = Duration::from_secs(10);
 /// Between the end of the monitor and that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
-/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once and costs nothing.
+/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once and costs nothing. Also between
+/// two presses of the power button of a guest that has to wake up first: until it has, it does not feel them.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A QEMU and the three things that tell of it.
@@ -50,9 +51,11 @@ enum Source {
     Stderr,
 }
 
-/// What was seen of a guest's end.
+/// What was seen of a guest's life.
 #[derive(Debug, Default)]
 struct Life {
+    /// It sleeps.
+    asleep: bool,
     /// QEMU announced it: whether the guest wanted it, and the reason in QEMU's words.
     shutdown: Option<(bool, String)>,
     /// The guest did not end by itself.
@@ -72,6 +75,19 @@ impl Standstill {
     fn now(tried: bool) -> Standstill {
         Standstill { due: Instant::now() + RETRY_INTERVAL, tried }
     }
+}
+
+/// QEMU's reason for a shutdown after a crash of the guest's system.
+const CRASH: &str = "guest-panic";
+/// What is said when it moves again.
+const GOES_ON: &str = "the guest goes on";
+
+/// The guest stands still from now on, or still does.
+fn no_room(standstill: &mut Option<Standstill>, pipe: &Pipe) {
+    if standstill.is_none() {
+        pipe.warn("the guest stands still: no space left for its disk; it goes on by itself when there is room");
+    }
+    *standstill = Some(Standstill::now(false));
 }
 
 /// What happens next.
@@ -102,7 +118,7 @@ impl<'a> Guest<'a> {
             self.monitor.send(command).exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
             loop {
                 match self.next(deadline).exit(Exit::Unavailable, || "starting the guest")? {
-                    Next::Said(Message::Done) => break,
+                    Next::Said(Message::Done | Message::Status(_)) => break,
                     Next::Said(Message::Refused(why)) => {
                         return Err(Exit::Unavailable.error(format_args!("starting the guest: QEMU refuses {command}: {why}")));
                     }
@@ -135,10 +151,10 @@ impl<'a> Guest<'a> {
             self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
         }
         let status = self.reap()?;
-        let Life { shutdown, forced } = life;
+        let Life { shutdown, forced, .. } = life;
         Ok(match shutdown {
             _ if self.stopping => Outcome { ended: Ended::Stopped, reason: forced },
-            Some((true, _)) if status.success() => Outcome { ended: Ended::Shutdown, reason: None },
+            Some((true, reason)) if status.success() && reason != CRASH => Outcome { ended: Ended::Shutdown, reason: None },
             shutdown => {
                 let cause = forced.or(shutdown.map(|(_, reason)| reason)).map(|cause| format!("{cause}: ")).unwrap_or_default();
                 let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
@@ -151,17 +167,19 @@ impl<'a> Guest<'a> {
     fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
         let mut deadline = None;
         let mut standstill: Option<Standstill> = None;
-        let mut disk_failed = false;
+        let mut button: Option<Instant> = None;
+        let (mut disk_failed, mut slept, mut crashed) = (false, false, false);
         loop {
             let due = standstill.as_ref().map(|standstill| standstill.due);
-            match self.next(deadline.into_iter().chain(due).min())? {
-                Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => life.shutdown = Some((by_guest, reason)),
-                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => {
-                    if standstill.is_none() {
-                        pipe.warn("the guest stands still: no space left for its disk; it goes on by itself when there is room");
+            match self.next(deadline.into_iter().chain(due).chain(button).min())? {
+                Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => {
+                    // It could not end by itself if it stood still.
+                    if by_guest && standstill.take().is_some_and(|standstill| standstill.tried) {
+                        pipe.warn(GOES_ON);
                     }
-                    standstill = Some(Standstill::now(false));
+                    life.shutdown = Some((by_guest, reason));
                 }
+                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => no_room(&mut standstill, pipe),
                 Next::Said(Message::Event(Event::DiskFailed { stopped: false })) => {
                     if !disk_failed {
                         pipe.warn(
@@ -170,25 +188,68 @@ impl<'a> Guest<'a> {
                     }
                     disk_failed = true;
                 }
+                // QEMU tells of a disk without room before or, where it told of another failure just now, a second later.
+                Next::Said(Message::Event(Event::Stopped)) => self.monitor.send("query-status")?,
+                Next::Said(Message::Status(status)) => match status.as_str() {
+                    "io-error" if standstill.is_none() => no_room(&mut standstill, pipe),
+                    "io-error" | "running" | "suspended" | "shutdown" => {}
+                    _ if life.forced.is_none() => {
+                        pipe.warn(format_args!("the guest stands still for good ({status}) and is switched off"));
+                        life.forced = Some(format!("the guest stood still for good ({status})"));
+                        self.monitor.send("quit")?;
+                        deadline = Some(Instant::now() + QUIT_LIMIT);
+                    }
+                    _ => {}
+                },
+                Next::Said(Message::Event(Event::Asleep)) => {
+                    if !slept {
+                        pipe.warn("the guest went to sleep and is woken, for nobody else can; switch sleep off in it");
+                    }
+                    (life.asleep, slept) = (true, true);
+                    self.monitor.send("system_wakeup")?;
+                }
+                Next::Said(Message::Event(Event::Awake)) => {
+                    life.asleep = false;
+                    button = (self.stopping && life.forced.is_none()).then(|| Instant::now() + RETRY_INTERVAL);
+                }
+                Next::Said(Message::Event(Event::Crashed)) => {
+                    if !crashed {
+                        pipe.warn("the guest's system crashed");
+                    }
+                    crashed = true;
+                }
                 // A command that is refused has no effect, and then the time runs out.
                 Next::Said(_) => {}
                 Next::Gone => return Ok(()),
+                // It is being switched off already.
+                Next::Signal if life.forced.is_some() => {}
                 Next::Signal => {
                     pipe.note("asking the guest to shut down");
+                    if life.asleep {
+                        self.monitor.send("system_wakeup")?;
+                    }
                     self.monitor.send("system_powerdown")?;
                     deadline = Some(Instant::now() + patience);
                 }
                 Next::TimeUp if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
-                    if standstill.take().is_some_and(|standstill| !standstill.tried) {
-                        self.monitor.send("cont")?;
-                        standstill = Some(Standstill::now(true));
-                    } else {
-                        pipe.warn("the guest goes on");
+                    let now = Instant::now();
+                    if let Some(due) = button.as_mut().filter(|due| **due <= now) {
+                        self.monitor.send("system_powerdown")?;
+                        *due = now + RETRY_INTERVAL;
+                    }
+                    match standstill.take_if(|standstill| standstill.due <= now) {
+                        Some(Standstill { tried: false, .. }) => {
+                            self.monitor.send("cont")?;
+                            standstill = Some(Standstill::now(true));
+                        }
+                        Some(_) => pipe.warn(GOES_ON),
+                        None => {}
                     }
                 }
                 Next::TimeUp if life.forced.is_none() => {
                     let why = if standstill.take().is_some() { ": it stood still, no space was left for its disk" } else { "" };
                     life.forced = Some(format!("it did not shut down within {} s{why}", patience.as_secs()));
+                    button = None;
                     self.monitor.send("quit")?;
                     deadline = Some(Instant::now() + QUIT_LIMIT);
                 }

@@ -41,6 +41,41 @@ mod then {
     pub const REBOOT: &[&[u8]] = &[&[0xb0, 0xfe, 0xe6, 0x64, 0xf4]]; // mov al, 0xfe; out 0x64, al; hlt
     /// Does not listen to anybody.
     pub const STAND_STILL: &[&[u8]] = &[&[0xfa, 0xf4, 0xeb, 0xfd]]; // cli; again: hlt; jmp again
+    /// Goes to sleep.
+    pub const SLEEP: &[&[u8]] = &[&[
+        0xba, 0x04, 0x06, // mov dx, 0x604: ACPI's power control
+        0xb8, 0x00, 0x24, // mov ax, 0x2400: S3
+        0xef, 0xfb, 0xf4, // out dx, ax; sti; hlt
+    ]];
+    /// Waits for the power button, and sleeps at the first, of which it makes a note; at the second it shuts down.
+    pub const SLEEP_AT_THE_BUTTON: &[&[u8]] = &[WAIT, UNLESS_NOTED, NOTE_AND_SLEEP, SHUT_DOWN];
+    const UNLESS_NOTED: &[u8] = &[
+        0xb0, 0x60, 0xe6, 0x70, 0xe4, 0x71, // mov al, 0x60; out 0x70, al; in al, 0x71: the memory of the clock
+        0x3c, 0x5a, 0x74, 0x0c, // cmp al, 0x5a; jz behind the next 12
+    ];
+    const NOTE_AND_SLEEP: &[u8] = &[
+        0xb0, 0x5a, 0xe6, 0x71, // mov al, 0x5a; out 0x71, al
+        0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, // mov dx, 0x604; mov ax, 0x2400; out dx, ax; hlt
+    ];
+    /// Tells by 0 or 1 whether QEMU offers it S3, and S4, and shuts down.
+    pub const TELL_OF_SLEEP: &[&[u8]] = &[TELL, SHUT_DOWN];
+    const TELL: &[u8] = &[
+        0x1e, 0x07, // push ds; pop es
+        0xba, 0x10, 0x05, 0xb8, 0x19, 0x00, 0xef, // mov dx, 0x510; mov ax, 0x19; out dx, ax: the directory of QEMU's files
+        0x42, 0xb9, 0x04, 0x00, 0xec, 0xe2, 0xfd, // inc dx; mov cx, 4; again: in al, dx; loop again: past their number
+        0xb9, 0x04, 0x00, 0xec, 0xe2, 0xfd, // entry: the same: past its size
+        0xec, 0x88, 0xc7, 0xec, 0x88, 0xc3, // in al, dx; mov bh, al; in al, dx; mov bl, al: its key
+        0xec, 0xec, // in al, dx; in al, dx
+        0xbf, 0x00, 0x80, 0xb9, 0x38, 0x00, 0xf3, 0x6c, // mov di, 0x8000; mov cx, 56; rep insb: its name
+        0xbe, 0x40, 0x7d, 0xbf, 0x00, 0x80, 0xb9, 0x12, 0x00, // mov si, 0x7d40; mov di, 0x8000; mov cx, 18
+        0xf3, 0xa6, 0x75, 0xdd, // repe cmpsb; jne entry
+        0x4a, 0x89, 0xd8, 0xef, 0x42, // dec dx; mov ax, bx; out dx, ax; inc dx
+        0xec, 0xec, 0xec, 0xec, 0x88, 0xc4, 0xec, 0x88, 0xc3, // S0 to S2; S3 to ah, S4 to bl: bit 7 says that it is there
+        0xba, 0xf8, 0x03, // mov dx, 0x3f8: the first serial port
+        0x88, 0xe0, 0xc0, 0xe8, 0x07, 0x04, 0x30, 0xee, // mov al, ah; shr al, 7; add al, '0'; out dx, al
+        0x88, 0xd8, 0xc0, 0xe8, 0x07, 0x04, 0x30, 0xee, // mov al, bl; the same
+        0xb0, 0x0a, 0xee, // mov al, 10; out dx, al
+    ];
     /// Shuts down.
     pub const SHUT_DOWN: &[u8] = &[
         0xba, 0x04, 0x06, // mov dx, 0x604: ACPI's power control
@@ -61,7 +96,6 @@ mod then {
     ];
     const WAIT: &[u8] = &[
         0xfa, // cli
-        0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef, // mov dx, 0x602; mov ax, 0x100; out dx, ax: tell of the button
         0xba, 0x00, 0x06, // mov dx, 0x600
         0xed, 0xf6, 0xc4, 0x01, 0x74, 0xfa, // again: in ax, dx; test ah, 1; jz again
     ];
@@ -71,6 +105,8 @@ mod then {
 fn boot_sector(then: &[&[u8]]) -> Vec<u8> {
     let say = [
         0x31, 0xc0, 0x8e, 0xd8, 0x52, // xor ax, ax; mov ds, ax; push dx: the drive's number
+        0xba, 0x02, 0x06, 0xb8, 0x00, 0x01,
+        0xef, // mov dx, 0x602; mov ax, 0x100; out dx, ax: the button is felt from now on
         0xbe, 0x00, 0x7d, // mov si, 0x7d00: the message
         0xba, 0xf8, 0x03, // mov dx, 0x3f8: the first serial port
         0xac, 0x84, 0xc0, 0x74, 0x03, // again: lodsb; test al, al; jz done
@@ -86,6 +122,7 @@ fn boot_sector(then: &[&[u8]]) -> Vec<u8> {
     sector[0x120..][..16].copy_from_slice(&[16, 0, 1, 0, 0x00, 0x7c, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
     // The same to 0000:7e00, for reading.
     sector[0x130..][..16].copy_from_slice(&[16, 0, 1, 0, 0x00, 0x7e, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    sector[0x140..][..18].copy_from_slice(b"etc/system-states\0");
     sector[510..].copy_from_slice(&[0x55, 0xaa]);
     sector
 }
@@ -529,6 +566,102 @@ fn a_qemu_that_somebody_else_stops_is_a_guest_that_died() {
     machine.is_as_before();
 }
 
+#[test]
+fn a_guest_is_told_that_it_cannot_sleep() {
+    let machine = Machine::new(then::TELL_OF_SLEEP);
+    let mut session = machine.start();
+    session.qemu_is_gone();
+    assert_eq!(session.heard, [UP, "00\n"].concat());
+    assert_eq!(session.end().guest()["ended"], "shutdown");
+}
+
+const SLEEPS: &str = "vm-passthrough: the guest went to sleep and is woken, for nobody else can; switch sleep off in it\n";
+
+#[test]
+fn a_guest_that_sleeps_all_the_same_is_woken() {
+    let mut machine = Machine::new(then::SLEEP);
+    machine.settings += "shutdown_seconds=0\n";
+    let mut session = machine.start();
+    session.is_up(3); // this one knows no way to wake up but to boot
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    assert_eq!((ended.stderr.as_str(), &ended.guest()["ended"]), (SLEEPS, &json!("stopped")));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_guest_that_sleeps_at_the_power_button_is_woken_and_shuts_down() {
+    let mut machine = Machine::new(then::SLEEP_AT_THE_BUTTON);
+    machine.settings += "shutdown_seconds=30\n";
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.status.signal(), ended.stderr.as_str()), (Some(Signal::SIGTERM as i32), SLEEPS));
+    assert_eq!((&guest["ended"], guest.get("ended_reason")), (&json!("stopped"), None));
+    machine.is_as_before();
+}
+
+/// What a fake QEMU does: says QMP, hears commands in the order that is expected, and plays the start.
+const FAKE_QMP: &str = concat!(
+    "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
+    "say() { printf '%s\\r\\n' \"$1\" >&\"$monitor\"; }\n",
+    "hear() { read -r line <&\"$monitor\"; [ \"$line\" = '{\"execute\":\"'\"$1\"'\"}' ] || exit 9; say '{\"return\": {'\"$2\"'}}'; }\n",
+    "fail() { say '{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"'\"$1\"'\"}}'; }\n",
+    "end() { say '{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": '\"$1\"', \"reason\": \"'\"$2\"'\"}}'; exit; }\n",
+    "say '{\"QMP\": {}}'; hear qmp_capabilities; hear query-status; hear cont\n",
+);
+
+#[test]
+fn a_guest_that_stands_still_for_good_is_switched_off_and_named() {
+    // A fake: nothing makes the real one stop a guest for good but the faults of a processor or of a device that was handed over.
+    for status in ["internal-error", "guest-panicked", "paused"] {
+        let mut machine = Machine::any();
+        machine.fake_qemu(&format!(
+            "{FAKE_QMP}say '{{\"event\": \"STOP\"}}'; hear query-status '\"status\": \"{status}\"'; hear quit; end false host-qmp-quit"
+        ));
+        let ended = machine.run();
+        let guest = ended.guest();
+        assert_eq!(ended.stderr, format!("vm-passthrough: the guest stands still for good ({status}) and is switched off\n"));
+        assert_eq!((ended.status.code(), &guest["ended"]), (Some(1), &json!("died")));
+        let reason = format!("QEMU ended: the guest stood still for good ({status}): exit status: 0: it said nothing");
+        assert_eq!(guest["ended_reason"], reason);
+        machine.is_as_before();
+    }
+}
+
+#[test]
+fn a_guest_whose_system_crashed_died() {
+    // A fake: the guest would need a device that tells of it, or Windows on KVM.
+    let mut machine = Machine::any();
+    machine.fake_qemu(&format!(
+        "{FAKE_QMP}say '{{\"event\": \"GUEST_PANICKED\", \"data\": {{\"action\": \"poweroff\"}}}}'; end true guest-panic"
+    ));
+    let ended = machine.run();
+    let guest = ended.guest();
+    assert_eq!(ended.stderr, "vm-passthrough: the guest's system crashed\n");
+    assert_eq!((ended.status.code(), &guest["ended"]), (Some(1), &json!("died")));
+    assert_eq!(guest["ended_reason"], "QEMU ended: guest-panic: exit status: 0: it said nothing");
+    machine.is_as_before();
+}
+
+#[test]
+fn a_disk_without_room_is_known_by_the_status_where_qemu_did_not_tell_of_it() {
+    // A fake: QEMU 10 keeps an event back for a second after another like it, which it has to be made to show.
+    let mut machine = Machine::any();
+    machine.fake_qemu(&format!(
+        "{FAKE_QMP}fail report; say '{{\"event\": \"STOP\"}}'; hear query-status '\"status\": \"io-error\"'; hear cont; end true guest-shutdown"
+    ));
+    let ended = machine.run();
+    assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")));
+    assert_eq!(ended.stderr, [DISK_FAILED, STANDS_STILL, GOES_ON].concat());
+    machine.is_as_before();
+}
+
+const DISK_FAILED: &str =
+    "vm-passthrough: the guest's disk could not be read or written, and the guest was told so; see the kernel's log\n";
+const GOES_ON: &str = "vm-passthrough: the guest goes on\n";
 const STANDS_STILL: &str =
     "vm-passthrough: the guest stands still: no space left for its disk; it goes on by itself when there is room\n";
 
@@ -541,6 +674,7 @@ fn a_guest_whose_disk_has_no_room_waits_and_goes_on() {
     fs::remove_file(machine.path("full/filler")).unwrap();
     let ended = session.end();
     assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")));
+    assert_eq!(ended.stderr, GOES_ON, "it is said of one that ends soon, too");
 
     let [overlay, raw] = ["full/overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
     succeed("qemu-img", &["check", "-q", &overlay]);
@@ -572,22 +706,17 @@ fn a_guest_whose_disk_has_no_room_can_be_stopped() {
 fn of_a_disk_that_fails_again_and_again_one_line_is_said() {
     let mut machine = Machine::any();
     // A fake, for it is to fail so often and no more.
-    machine.fake_qemu(concat!(
-        "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
-        "say() { printf '%s\\r\\n' \"$1\" >&\"$monitor\"; }\n",
-        "hear() { read -r line <&\"$monitor\"; [ \"$line\" = '{\"execute\":\"'\"$1\"'\"}' ] || exit 9; say '{\"return\": {}}'; }\n",
-        "fail() { say '{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"'\"$1\"'\"}}'; }\n",
-        "say '{\"QMP\": {}}'; hear qmp_capabilities; hear query-status; hear cont\n",
-        "fail report; fail report; fail stop; fail stop; hear cont; fail stop; hear cont\n",
-        // Longer than until the next attempt, which does not come: the guest goes on.
-        "read -rt 4 <&\"$monitor\" && exit 9; fail stop; hear cont\n",
-        "say '{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-shutdown\"}}'\n",
+    machine.fake_qemu(&format!(
+        "{FAKE_QMP}{}",
+        concat!(
+            "fail report; fail report; fail stop; fail stop; hear cont; fail stop; hear cont\n",
+            // Longer than until the next attempt, which does not come: the guest goes on.
+            "read -rt 4 <&\"$monitor\" && exit 9; fail stop; hear cont; end true guest-shutdown\n",
+        )
     ));
     let ended = machine.run();
     assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")), "{}", ended.guest());
-    let told = "vm-passthrough: the guest's disk could not be read or written, and the guest was told so; see the kernel's log\n";
-    let goes_on = "vm-passthrough: the guest goes on\n";
-    assert_eq!(ended.stderr, [told, STANDS_STILL, goes_on, STANDS_STILL].concat());
+    assert_eq!(ended.stderr, [DISK_FAILED, STANDS_STILL, GOES_ON, STANDS_STILL, GOES_ON].concat());
     machine.is_as_before();
 }
 
