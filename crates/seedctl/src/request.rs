@@ -98,8 +98,8 @@ Reads the document that was distributed (section image) on standard input;
 its manifest is verified. Writes the section campaign: what became of every
 room, building and host, how often the image crossed each uplink, which hosts
 were slow and why that may be. A host of --hosts has up to three files:
-  HOST.status  one word: getting, done, failed, lost, no_link, no_ping or
-               no_agent; after failed the exit status
+  HOST.status  one word: getting, done, failed, lost, hung, no_login, no_link,
+               no_ping or no_agent; after failed the exit status
   HOST.json    the document that the machine answered with
   HOST.err     its last words
 

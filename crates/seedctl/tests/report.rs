@@ -107,6 +107,39 @@ fn machines_that_have_no_image_are_named_with_what_they_said() {
 }
 
 #[test]
+fn a_machine_that_hangs_or_lets_nobody_in_is_told_from_one_whose_disk_is_full() {
+    let campaign = copy();
+    let say = |name: &str, state: &str, words: &str| {
+        fs::write(campaign.path().join(format!("hosts/{name}.status")), format!("{state}\n")).unwrap();
+        fs::write(campaign.path().join(format!("hosts/{name}.err")), format!("{words}\n")).unwrap();
+    };
+    say("b1-h1", "hung", "receive-base start: nothing was heard for 60 seconds");
+    say(
+        "b1-h2",
+        "no_login",
+        "Host key for b1-h2 has changed and you have requested strict checking. Host key verification failed.",
+    );
+    say(
+        "b2-h1",
+        "no_login",
+        "No ED25519 host key is known for b2-h1 and you have requested strict checking. Host key verification failed.",
+    );
+    say("b2-h2", "no_login", "root@b2-h2: Permission denied (publickey).");
+    let told = document(&report(campaign.path()));
+    let findings = told["campaign"]["findings"].as_array().unwrap();
+    let of = |name: &str| {
+        let finding = findings.iter().find(|finding| finding["name"] == name && finding["what"] == "not_done").unwrap();
+        (finding["seen"].as_str().unwrap(), finding["likely"][0].as_str().unwrap())
+    };
+    let hangs = "it hangs: receive-base start: nothing was heard for 60 seconds";
+    assert_eq!(of("b1-h1"), (hangs, "its disk is failing, or a file system of it hangs"));
+    assert!(of("b1-h2").0.starts_with("ssh does not let the server in: Host key for b1-h2 has changed"), "{:?}", of("b1-h2"));
+    assert!(of("b1-h2").1.starts_with("it was reinstalled, which changes its host key"), "{:?}", of("b1-h2"));
+    assert_eq!(of("b2-h1").1, "its host key is not in known_hosts");
+    assert_eq!(of("b2-h2").1, "the public key of the server is not in its authorized_keys");
+}
+
+#[test]
 fn an_uplink_that_is_crossed_too_often_and_a_host_that_only_reaches_the_servers_are_named() {
     let campaign = copy();
     let path = campaign.path().join("hosts/b2-h3.json");

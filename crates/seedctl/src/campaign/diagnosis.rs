@@ -145,6 +145,22 @@ fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
     Some(about(machine, What::ServerOnly, seen, vec!["in another segment than its room", "a firewall between it and its room"]))
 }
 
+/// By what ssh said. It says no more of a host key that it does not know than that it could not be verified.
+fn no_login(said: &str) -> Vec<&'static str> {
+    if said.contains("Host key for") && said.contains("has changed") {
+        vec![
+            "it was reinstalled, which changes its host key: put the new one into known_hosts",
+            "another machine has its address",
+        ]
+    } else if said.contains("Host key") {
+        vec!["its host key is not in known_hosts"]
+    } else if said.contains("Permission denied") {
+        vec!["the public key of the server is not in its authorized_keys"]
+    } else {
+        vec!["it is still starting, or stopping", "its disk is full or failing"]
+    }
+}
+
 fn not_done(machine: &Known) -> Finding {
     let likely = match machine.state {
         State::NoLink => vec![
@@ -155,6 +171,8 @@ fn not_done(machine: &Known) -> Finding {
         State::NoPing => vec!["it stopped while starting, in its firmware: a weak BIOS battery", "it is off"],
         State::NoAgent => vec!["it is still starting", "its system started without ssh: its disk is full or failing"],
         State::Lost => vec!["somebody switched it off", "its cable"],
+        State::Hung => vec!["its disk is failing, or a file system of it hangs", "it has more to do than it can"],
+        State::NoLogin => no_login(machine.said.as_deref().unwrap_or_default()),
         State::Failed => vec!["what it said; distribute once more when that is put right"],
         _ => Vec::new(),
     };

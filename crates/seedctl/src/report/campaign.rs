@@ -164,6 +164,10 @@ pub enum State {
     Failed,
     /// It answered, and then no more.
     Lost,
+    /// Its ssh answers, and what ran there says nothing any more.
+    Hung,
+    /// Its ssh answers, and does not let the server in.
+    NoLogin,
     /// Nothing on the wire answers to its address.
     NoLink,
     /// It answers on the wire, but not to ping.
@@ -182,6 +186,8 @@ impl State {
             "getting" => State::Getting,
             "failed" => State::Failed,
             "lost" => State::Lost,
+            "hung" => State::Hung,
+            "no_login" => State::NoLogin,
             "no_link" => State::NoLink,
             "no_ping" => State::NoPing,
             "no_agent" => State::NoAgent,
@@ -202,6 +208,8 @@ impl State {
             State::Getting => "still getting it",
             State::Failed => "failed",
             State::Lost => "lost on the way",
+            State::Hung => "it hangs",
+            State::NoLogin => "ssh does not let the server in",
             State::NoLink => "nothing on the wire",
             State::NoPing => "no answer to ping",
             State::NoAgent => "no answer to ssh",
