@@ -70,8 +70,12 @@ impl de::Error for ReadError {
         ReadError::new(format_args!("expected {expected}"))
     }
 
-    fn invalid_value(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        ReadError::new(format_args!("expected {expected}"))
+    fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        match unexpected {
+            // Of the types that a number is read into, only those without a zero have something against one that fits.
+            de::Unexpected::Unsigned(0) | de::Unexpected::Signed(0) => ReadError::new(ABOVE_ZERO),
+            _ => ReadError::new(format_args!("expected {expected}")),
+        }
     }
 
     fn unknown_variant(_: &str, variants: &'static [&'static str]) -> Self {
@@ -230,16 +234,32 @@ impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
     }
 }
 
+const ABOVE_ZERO: &str = "expected a whole number above zero";
+
+/// Whether a text that Rust takes for a number is one to everybody: no plus sign, no infinity, and no zero in front, which others
+/// take for the octal system.
+fn is_plain(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
+    match digits {
+        [b'0', next, ..] => !next.is_ascii_digit(),
+        [first, ..] => first.is_ascii_digit() || matches!(text, "true" | "false"),
+        [] => false,
+    }
+}
+
 /// People write text, and INI has nothing else: where the reader wants a number, it is parsed.
 macro_rules! parsed_from_text {
     ($($method:ident $visit:ident $type:ty, $what:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
             match self.node {
-                Node::String(text) if self.author == Author::Person => match text.parse::<$type>() {
-                    Ok(value) => visitor.$visit(value),
-                    Err(_) => Err(ReadError::new(concat!("expected ", $what))),
+                Node::String(text) if self.author == Author::Person => match text.parse::<$type>().ok().filter(|_| is_plain(text)) {
+                    Some(value) => visitor.$visit(value),
+                    None => Err(ReadError::new(concat!("expected ", $what))),
                 },
-                Node::Number(_) | Node::Bool(_) => self.deserialize_any(visitor).map_err(|_| ReadError::new(concat!("expected ", $what))),
+                Node::Number(_) | Node::Bool(_) => self.deserialize_any(visitor).map_err(|error| match error.message.as_str() {
+                    ABOVE_ZERO => error,
+                    _ => ReadError::new(concat!("expected ", $what)),
+                }),
                 _ => Err(ReadError::new(concat!("expected ", $what))),
             }
         }
@@ -471,5 +491,23 @@ mod tests {
     #[test]
     fn a_key_given_twice_is_an_error_at_any_depth() {
         assert!(Node::from_json(r#"{"a":{"b":1,"b":2}}"#).unwrap_err().starts_with("b: given twice"));
+    }
+
+    #[test]
+    fn a_number_is_written_in_one_way() {
+        let read = |text: &str| Node::text(text).read::<u32>(Author::Person).map_err(|error| error.to_string());
+        assert_eq!((read("0"), read("10")), (Ok(0), Ok(10)));
+        for text in ["+4", "010", "00", "-0x", "", " 4", "4_0", "٤"] {
+            assert_eq!(read(text), Err("expected a whole number".into()), "{text:?}");
+        }
+        let signed = |text: &str| Node::text(text).read::<i32>(Author::Person);
+        assert!(signed("-4").is_ok() && signed("-04").is_err());
+        let float = |text: &str| Node::text(text).read::<f64>(Author::Person);
+        assert!(float("0.5").is_ok() && float("-1e3").is_ok());
+        assert!(["inf", "nan", "-inf", "+1", "01.5", ".5"].into_iter().all(|text| float(text).is_err()));
+        let above_zero = |node: &Node| node.read::<std::num::NonZeroU32>(Author::Person).unwrap_err().to_string();
+        assert_eq!(above_zero(&Node::text("0")), ABOVE_ZERO);
+        assert_eq!(above_zero(&Node::Number(0.into())), ABOVE_ZERO);
+        assert_eq!(above_zero(&Node::text("x")), "expected a whole number");
     }
 }

@@ -14,6 +14,7 @@ mod firewall;
 mod hugepages;
 mod identity;
 pub mod machine;
+mod memory;
 pub mod pci;
 pub mod profile;
 mod qmp;

@@ -15,7 +15,7 @@ use crate::identity::Identity;
 use crate::qmp::Monitor;
 use crate::report::{Ended, Guest as Report, Session};
 use crate::supervise::{Guest, Outcome};
-use crate::{Plan, TOOL, accel, hugepages};
+use crate::{Plan, TOOL, accel, hugepages, memory};
 
 /// Boots the guest of `plan`, waits for its end, and reports. An error leaves nothing behind.
 pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Document) -> anyhow::Result<Answer> {
@@ -29,6 +29,8 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
         hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;
+    } else {
+        memory::check(common, profile.memory)?;
     }
     let (monitor, theirs) = Monitor::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
     let handed_down = HandedDown::open(common, volume, settings, theirs)?;

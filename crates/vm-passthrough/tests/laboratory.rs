@@ -936,6 +936,21 @@ fn a_device_that_was_not_prepared_is_78() {
 }
 
 #[test]
+fn memory_must_be_there() {
+    let machine = Machine::any();
+    for (meminfo, status, message) in [
+        ("MemTotal: 65535 kB\n", 78, "it is to get 64M, and this machine has 63M; give the guest less"),
+        ("MemTotal: 1048576 kB\nMemAvailable: 65535 kB\n", 75, "it is to get 64M, and 63M are available; end other programs"),
+    ] {
+        machine.write("proc/meminfo", meminfo);
+        machine.run().refused(status, &format!("finding memory for the guest: {message}"));
+        machine.is_as_before();
+    }
+    machine.write("proc/meminfo", "MemTotal: 1048576 kB\nMemAvailable: 65536 kB\n");
+    assert_eq!(machine.run().guest()["ended"], "shutdown");
+}
+
+#[test]
 fn huge_pages_must_be_there() {
     let machine = Machine::any();
     machine.write("etc/labtools/profiles.ini", "[profile.linux]\nmemory=64M\ncores=1\nhugepages=true\n");

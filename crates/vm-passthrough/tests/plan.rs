@@ -149,7 +149,12 @@ fn a_wrong_configuration_is_78_and_says_where() {
             LINUX,
             "profiles.ini: profile.windows.memory: expected an amount",
         ),
-        (&[("profiles.ini", "cores = 4", "cores = 0")], LINUX, "profiles.ini: profile.windows.cores: expected"),
+        (
+            &[("profiles.ini", "cores = 4", "cores = 0")],
+            LINUX,
+            "profiles.ini: profile.windows.cores: expected a whole number above zero",
+        ),
+        (&[("profiles.ini", "cores = 4", "cores = +4")], LINUX, "profiles.ini: profile.windows.cores: expected a whole number"),
         (&[("profiles.ini", "rdp", "rpd")], LINUX, "profiles.ini: profile.windows.rpd: unknown key"),
         (
             &[("vm-passthrough.ini", "management_address", "# management_address")],
