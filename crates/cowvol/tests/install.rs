@@ -189,6 +189,10 @@ fn an_image_for_other_models_is_refused() {
     assert_eq!(refusal(&machine, &document(&for_models)).0, 78, "a machine that does not say what it is");
     let dmi = machine.root().join("sys/class/dmi/id");
     fs::create_dir_all(&dmi).unwrap();
+    for name in [&b" \n"[..], b"\xc0\x1c[\x87\n"] {
+        fs::write(dmi.join("product_name"), name).unwrap();
+        assert_eq!(refusal(&machine, &document(&for_models)).0, 78, "{name:?}");
+    }
     fs::write(dmi.join("product_name"), "Precision T1700\n").unwrap();
     assert_eq!(
         refusal(&machine, &document(&for_models)),

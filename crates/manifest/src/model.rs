@@ -14,8 +14,12 @@ pub fn check_model(common: &Common, models: &[String], doing: &str) -> anyhow::R
         return Ok(());
     }
     let file = common.path(PRODUCT_NAME);
-    let model = fs::read_to_string(&file).exit(Exit::Config, || format!("reading this machine's model in {}", file.display()))?;
+    let reading = || format!("reading this machine's model in {}", file.display());
+    let model = fs::read_to_string(&file).exit(Exit::Config, reading)?;
     let model = model.trim();
+    if model.is_empty() {
+        return Err(Exit::Config.error(format_args!("{}: it names none", reading())));
+    }
     if models.iter().any(|known| known == model) {
         return Ok(());
     }

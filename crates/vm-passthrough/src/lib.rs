@@ -47,8 +47,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let volume = document.require::<Volume>("volume")?.checked()?;
 
     let common = &arguments.common;
-    let model = machine::model(common)?;
-    let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref())?;
+    let model = machine::model(common);
+    let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
     let identity = Identity::resolve(&settings.user)?;
     let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
     let plan = Plan { volume, profile, settings, machine, identity };
@@ -74,19 +74,16 @@ struct Plan {
 impl Plan {
     fn report(&self, accel: Accel, descriptors: argv::Descriptors) -> Guest {
         let Plan { volume, profile, settings, machine, .. } = self;
-        let mut missing = Vec::new();
-        if machine.model.is_none() {
-            missing.push(Missing { key: "model".into(), reason: "the firmware names no product".into() });
-        }
+        let missing = machine.model.as_ref().err().map(|reason| Missing { key: "model".into(), reason: reason.clone() });
         Guest {
             changed: false,
             accel,
-            model: machine.model.clone(),
+            model: machine.model.clone().ok(),
             argv: argv::build(&argv::Parts { accel, machine, profile, settings, volume, descriptors }),
             devices: machine.devices.iter().map(ToString::to_string).collect(),
             groups: machine.groups.clone(),
             session: None,
-            missing,
+            missing: missing.into_iter().collect(),
         }
     }
 }

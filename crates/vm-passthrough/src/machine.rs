@@ -5,15 +5,15 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use jsonpipe::{Common, Exit, ExitContext, io_error};
+use jsonpipe::{Common, Exit, ExitContext, io_error, is_hidden};
 
 use crate::pci::PciAddress;
 
 /// The host, as a guest needs it.
 #[derive(Debug)]
 pub struct Machine {
-    /// The product name of its firmware.
-    pub model: Option<String>,
+    /// The product name of its firmware, or why there is none.
+    pub model: Result<String, String>,
     /// The address of its network card, which the guest's card takes over.
     pub mac: Option<Mac>,
     /// The devices that the guest gets; all of them exist.
@@ -26,7 +26,7 @@ impl Machine {
     /// Reads the rest of the machine from sysfs. A device that is not there is status 66.
     pub fn read(
         common: &Common,
-        model: Option<String>,
+        model: Result<String, String>,
         devices: Vec<PciAddress>,
         interface: Option<&str>,
     ) -> anyhow::Result<Machine> {
@@ -34,7 +34,7 @@ impl Machine {
         for device in &devices {
             let path = device_path(common, *device);
             if !path.try_exists().exit(Exit::Io, || format!("looking for PCI device {device}"))? {
-                let model = model.as_deref().unwrap_or_default();
+                let model = model.unwrap_or_default(); // it has one, for otherwise nothing would be listed
                 return Err(Exit::NoInput.error(format_args!("PCI device {device}: not there, but [model.{model}] lists it")));
             }
             groups.extend(link_name(&path.join("iommu_group")).and_then(|name| name.parse::<u32>().ok()));
@@ -66,11 +66,23 @@ impl Machine {
     }
 }
 
-/// The machine's model: the product name that its firmware gives, if it gives one.
-pub fn model(common: &Common) -> anyhow::Result<Option<String>> {
+/// The machine's model: the product name that its firmware gives, or why there is none. What makers write there is of any kind,
+/// bytes that are no text included; such a machine has no section in models.ini, and its guest gets emulated devices.
+pub fn model(common: &Common) -> Result<String, String> {
     let path = common.path("/sys/class/dmi/id/product_name");
-    Ok(read_if_there(&path)?.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+    let name = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| NO_TEXT)?.trim().to_owned(),
+        Err(error) if is_absence(&error) => String::new(),
+        Err(error) => return Err(format!("reading {}: {error}", path.display())),
+    };
+    match name.as_str() {
+        "" => Err("the firmware names no product".into()),
+        _ if name.contains(is_hidden) => Err(NO_TEXT.into()),
+        _ => Ok(name),
+    }
 }
+
+const NO_TEXT: &str = "the firmware's product name is no text";
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +115,9 @@ fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
             return Err(Exit::Data.error("login.links[0].interface: not the name of a network interface"));
         }
         let path = class.join(interface).join("address");
-        let text = fs::read_to_string(&path)
-            .map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
-        return Ok(Mac::parse(&text));
+        let bytes =
+            fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
+        return Ok(Mac::parse(&String::from_utf8_lossy(&bytes)));
     }
     let mut cards = Vec::new();
     match fs::read_dir(class) {
@@ -138,11 +150,15 @@ fn link_name(link: &Path) -> Option<String> {
 
 /// A small file of sysfs, which may be absent: entries come and go with the hardware.
 fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if is_absence(&error) => Ok(None),
         Err(error) => Err(error).exit(Exit::Io, || format!("reading {}", path.display())),
     }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]

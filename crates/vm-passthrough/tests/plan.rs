@@ -26,8 +26,9 @@ fn golden(name: &str, disk: &str) {
     let common = Common { verbose: false, root: case.join("machine"), config: Some(testdata().join("config")) };
     let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
     let volume: Volume = Document::parse(&text, "guest").unwrap().require("volume").unwrap();
-    let model = machine::model(&common).unwrap();
-    let Configuration { profile, devices, settings } = Configuration::read(&common, &volume.ostype, model.as_deref()).unwrap();
+    let model = machine::model(&common);
+    let Configuration { profile, devices, settings } =
+        Configuration::read(&common, &volume.ostype, model.as_deref().ok()).unwrap();
     let machine = Machine::read(&common, model, devices, None).unwrap();
     let parts = Parts {
         accel: Accel::Kvm,
@@ -134,6 +135,24 @@ fn a_machine_without_a_name_says_so() {
     let guest = guest(&plan(machine_with(&[]).path(), LINUX));
     assert_eq!(guest.get("model"), None);
     assert_eq!(guest["missing"], serde_json::json!([{"key": "model", "reason": "the firmware names no product"}]));
+}
+
+#[test]
+fn a_machine_whose_name_is_no_text_says_so() {
+    for name in [&b"\xc0\x1c[\x87\n"[..], b"OptiPlex\x1c7010\n", "OptiPlex\u{200b} 7010\n".as_bytes()] {
+        let root = machine_with(&[]);
+        write(root.path(), "sys/class/dmi/id/product_name", "");
+        fs::write(root.path().join("sys/class/dmi/id/product_name"), name).unwrap();
+        let guest = guest(&plan(root.path(), LINUX));
+        assert_eq!((guest.get("model"), &guest["devices"]), (None, &serde_json::json!([])));
+        assert_eq!(guest["missing"], serde_json::json!([{"key": "model", "reason": "the firmware's product name is no text"}]));
+        assert!(guest["argv"].to_string().contains("VGA,bus=pci.0"));
+    }
+    // What cannot be read at all, as a directory, is no end either.
+    let root = machine_with(&[]);
+    fs::create_dir_all(root.path().join("sys/class/dmi/id/product_name")).unwrap();
+    let reason = &guest(&plan(root.path(), LINUX))["missing"][0]["reason"];
+    assert!(reason.as_str().unwrap().ends_with("product_name: Is a directory (os error 21)"), "{reason}");
 }
 
 #[test]
