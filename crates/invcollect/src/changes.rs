@@ -28,7 +28,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     let told = if host.boot.settles_in_seconds() > 0 {
         pipe.note("the machine has just booted; it is compared when its devices had time to be found");
         if first {
-            return Ok(Answer::events(String::new()).holding(lock).holding(ending));
+            return Ok(Answer::events(String::new()).holding(ending));
         }
         false
     } else {
@@ -56,7 +56,8 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     }
     let answer = Answer::events(new.concat());
     let answer = if baseline.told.is_empty() { answer } else { answer.but_no() };
-    Ok(answer.holding(lock).holding(ending))
+    drop(lock); // nobody waits for who reads this
+    Ok(answer.holding(ending))
 }
 
 /// `invcollect accept`.
@@ -90,7 +91,8 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     }
     let mut document = Document::default();
     document.set("baseline", &report::Baseline { changed, accepted_at: accepted.accepted_at, accepted: told })?;
-    Ok(Answer::yes(document).holding(lock).holding(ending))
+    drop(lock);
+    Ok(Answer::yes(document).holding(ending))
 }
 
 /// One run at a time. A dry run changes nothing, not even that.

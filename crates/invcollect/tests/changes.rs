@@ -10,6 +10,7 @@ mod machine;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use machine::smbios::Tables;
@@ -432,6 +433,26 @@ fn two_runs_at_once_tell_once() {
     let printed: Vec<u8> = runs.drain(..).flat_map(|run| run.wait_with_output().unwrap().stdout).collect();
     assert_eq!(String::from_utf8(printed).unwrap(), machine.read(LOG));
     assert_eq!(machine.read(LOG).lines().count(), 1);
+}
+
+/// Who reads what a run prints may take his time, or never read it: the next run does not wait for that.
+#[test]
+fn nobody_waits_for_who_reads_the_events() {
+    let machine = Machine::optiplex();
+    for number in 0..300 {
+        machine.pci(&format!("0000:{number:02x}:00.1"), "0x10de", "0x128b", "0x030000", None);
+    }
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/bus/pci/devices");
+    machine.pci("0000:00:02.0", "0x8086", "0x0152", "0x030000", Some("i915"));
+    machine.pci("0000:00:1b.0", "0x8086", "0x1e20", "0x040300", Some("vfio-pci"));
+    let mut first = machine.command(&["changes"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut reader = first.stdout.take().unwrap();
+    reader.read_exact(&mut [0]).unwrap(); // it prints more than a pipe holds
+    let second = machine.run(&["changes"]);
+    assert_eq!((second.status, second.stdout.as_str()), (1, ""), "{}", second.stderr);
+    std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(1));
 }
 
 #[test]
