@@ -23,11 +23,15 @@ pub fn read(machine: &Machine) -> Vec<Disk> {
             return Vec::new();
         }
     };
+    // An eMMC has small disks for booting beside the one that it is.
+    let is_part_of_card =
+        |name: &str| name.strip_prefix("mmcblk").is_some_and(|rest| rest.contains(|c: char| !c.is_ascii_digit()));
     // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy drives are no disks. Hidden are the
     // paths to an NVMe disk that may have several.
     let is_disk = |name: &String| {
         !name.starts_with("sr")
             && !name.starts_with("fd")
+            && !is_part_of_card(name)
             && machine.path(format!("{DIRECTORY}/{name}/device")).exists()
             && machine.number(format!("{DIRECTORY}/{name}/hidden")) != Some(1)
     };
@@ -46,9 +50,11 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let is_told = verdict.is_some();
     checks.extend(verdict.unwrap_or_default());
     let faults: Vec<String> = checks.values().flatten().cloned().collect();
+    // An eMMC is soldered to the board; of the same transport, a card is put in.
+    let is_card = transport == Some("mmc") && value("device/type").as_deref() != Some("MMC");
     // The kernel sets it for a disk at a port that is eSATA, too.
     let removable =
-        number("removable") == Some(1) || matches!(transport, Some("usb" | "mmc")) || devices::is_removable(machine, &directory);
+        number("removable") == Some(1) || transport == Some("usb") || is_card || devices::is_removable(machine, &directory);
     // A stick is somebody's: what would tell it from others is not even read.
     let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
     Disk {

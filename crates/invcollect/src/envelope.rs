@@ -117,8 +117,15 @@ pub fn host_id(text: &str) -> Result<&str, &'static str> {
         8 | 13 | 18 | 23 => byte == b'-',
         _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
     };
-    let is_uuid = id.len() == 36 && id.bytes().enumerate().all(fits);
-    if is_uuid { Ok(id) } else { Err("not a UUID in lower case; uuidgen makes one") }
+    if id.len() != 36 || !id.bytes().enumerate().all(fits) {
+        return Err("not a UUID in lower case; uuidgen makes one");
+    }
+    // The nil UUID (RFC 9562), and whatever else has one digit all through, is of nobody.
+    let digits: Vec<u8> = id.bytes().filter(|byte| *byte != b'-').collect();
+    if digits.iter().all(|digit| *digit == digits[0]) {
+        return Err("a UUID of one digit, which is of nobody; uuidgen makes one");
+    }
+    Ok(id)
 }
 
 /// Makes a report.

@@ -191,8 +191,8 @@ impl Mount {
             total_bytes: usage.as_ref().map(|usage| usage.total),
             used_bytes: usage.as_ref().map(|usage| usage.used),
             available_bytes: usage.as_ref().map(|usage| usage.available),
-            path: self.path,
-            source: self.source,
+            path: plain(&self.path),
+            source: plain(&self.source),
             kind: self.kind,
             read_only: self.read_only,
             hanging,
@@ -204,6 +204,11 @@ impl Mount {
 fn listed(fstab: &str) -> HashSet<String> {
     let lines = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
     lines.filter_map(|line| line.split_whitespace().nth(1).map(unescape)).collect()
+}
+
+/// Without what would move a terminal. A line's end is part of a name, and JSON and metrics write it otherwise.
+fn plain(name: &str) -> String {
+    name.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}")
 }
 
 /// What the machine has mounted last at each path, and each file system once, at the first of its paths.

@@ -10,16 +10,28 @@ use crate::sensors;
 
 const DIRECTORY: &str = "/sys/class/firmware-attributes";
 const KEY: &str = "firmware.attributes";
-/// What technicians ask for: who opened the case, does it wake up, can a guest have its devices.
+/// What technicians ask for: who opened the case, does it wake up, can a guest have its devices. By Dell's names, those of Lenovo
+/// (thinklmi) and HP (hp-bioscfg), of which only letters and digits count, for each has them in its own way.
 const ALLOWED: &[&str] = &[
     "AcPwrRcvry",
+    "AfterPowerLoss",
     "AutoOn",
+    "BottomCoverTamperDetected",
     "ChasIntrusion",
     "ChassisIntrusionStatus",
+    "ConfigureSATAas",
+    "CoverRemovalSensor",
+    "CoverTamperDetected",
     "DeepSleepCtrl",
     "EmbSataRaid",
+    "SATAControllerMode",
     "SecureBoot",
+    "SVMCPUVirtualization",
+    "VirtualizationTechnology",
+    "VirtualizationTechnologyVTx",
+    "VirtualizationTechnologyforDirectedIOVTd",
     "Virtualization",
+    "VTdFeature",
     "VtForDirectIo",
     "WakeOnLan",
 ];
@@ -46,20 +58,27 @@ pub fn attributes(machine: &Machine) -> Vec<Attribute> {
 fn of_kernel(machine: &Machine, drivers: &[String]) -> Vec<Attribute> {
     let mut attributes = Vec::new();
     for driver in drivers {
-        for name in ALLOWED {
-            if let Some(value) = machine.value(format!("{DIRECTORY}/{driver}/attributes/{name}/current_value")) {
-                attributes.push(Attribute { name: (*name).to_owned(), value });
+        let directory = format!("{DIRECTORY}/{driver}/attributes");
+        for name in machine.names(&directory).into_iter().filter(|name| known(name).is_some()) {
+            if let Some(value) = machine.value(format!("{directory}/{name}/current_value")) {
+                attributes.push(Attribute { name: jsonpipe::shown(&name).into_owned(), value });
             }
         }
     }
+    attributes.sort_by(|a, b| a.name.cmp(&b.name));
     attributes
+}
+
+/// The name of the allowlist that this is.
+fn known(name: &str) -> Option<&'static str> {
+    let plain = |name: &str| name.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    ALLOWED.iter().find(|known| plain(known) == plain(name)).copied()
 }
 
 /// Those of the allowlist, under the names that the kernel has for them, by name. cctk writes all in lower case.
 fn allowed(settings: Vec<(String, String)>) -> Vec<Attribute> {
     let named = |(name, value): (String, String)| {
-        let known = ALLOWED.iter().find(|known| known.eq_ignore_ascii_case(&name))?;
-        Some(Attribute { name: (*known).to_owned(), value })
+        Some(Attribute { name: known(&name)?.to_owned(), value: jsonpipe::shown(&value).into_owned() })
     };
     let mut attributes: Vec<Attribute> = settings.into_iter().filter_map(named).collect();
     attributes.sort_by(|a, b| a.name.cmp(&b.name));

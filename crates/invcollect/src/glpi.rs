@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use jsonpipe::{Exit, ExitContext};
 use serde_json::{Map, Value, json};
 
+use crate::collect::ID;
 use crate::report::{Disk, Host, Interface};
 
 const MIB: u64 = 1 << 20;
@@ -18,7 +19,13 @@ const CPUS_MAX: u64 = 64;
 /// The document, with a newline. Status 66 for a machine that has no id: GLPI would take it for a new one, or for another one that
 /// has none.
 pub fn inventory(host: &Host) -> anyhow::Result<String> {
-    let no_id = || "making the inventory for GLPI: no id of this machine; the installer writes /persistent/inventory/uuid";
+    let no_id = || {
+        let reason = host.missing.iter().find(|missing| missing.key == "id").map(|missing| missing.reason.as_str());
+        // What is wrong with the file, if it is there.
+        let wrong = reason.filter(|reason| reason.starts_with(ID)).map(|reason| format!(": {reason}"));
+        let wrong = wrong.unwrap_or_else(|| format!("; the installer writes {ID}"));
+        format!("making the inventory for GLPI: no id of this machine{wrong}")
+    };
     let id = host.id.clone().exit(Exit::NoInput, no_id)?;
     let content = [
         ("versionclient", Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION"))))),
@@ -171,6 +178,16 @@ fn drives(host: &Host) -> Value {
     host.filesystems.iter().map(drive).collect()
 }
 
+fn kind(interface: &Interface) -> &'static str {
+    match interface.kind {
+        _ if interface.wireless => "wifi",
+        Some("bond") => "aggregate",
+        Some("bridge") => "bridge",
+        Some("vlan") => "alias",
+        _ => "ethernet",
+    }
+}
+
 /// One for each address, as agents do it; one for an interface without an address.
 fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
     let common = |members: Vec<(&str, Option<Value>)>| {
@@ -179,7 +196,7 @@ fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
             ("description", Some(interface.name.clone().into())),
             ("mac", text(&interface.mac)),
             ("status", interface.carrier.map(|carrier| if carrier { "up" } else { "down" }.into())),
-            ("type", Some(if interface.wireless { "wifi" } else { "ethernet" }.into())),
+            ("type", Some(kind(interface).into())),
             ("virtualdev", Some((!interface.hardware).into())),
             ("driver", text(&interface.driver)),
             ("pcislot", text(&interface.pci)),

@@ -41,6 +41,7 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         best = answers.best_speeds.get(&name).copied();
     }
     Interface {
+        kind: kind(machine, &directory),
         hardware: exists("device"),
         removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb")
             || devices::is_removable(machine, &directory),
@@ -61,4 +62,14 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         station: station.map(|station| station.station()),
         name,
     }
+}
+
+/// As the kernel names it, or, where that does not, by the settings that only such a one has.
+fn kind(machine: &Machine, directory: &str) -> Option<&'static str> {
+    let told = machine.text(format!("{directory}/uevent")).unwrap_or_default();
+    let told = told.lines().find_map(|line| line.strip_prefix("DEVTYPE="));
+    let has = |name: &str| machine.path(format!("{directory}/{name}")).is_dir();
+    ["bond", "bridge", "vlan"].into_iter().find(|kind| told == Some(kind)).or_else(|| {
+        [("bonding", "bond"), ("bridge", "bridge")].into_iter().find_map(|(settings, kind)| has(settings).then_some(kind))
+    })
 }

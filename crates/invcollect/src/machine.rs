@@ -52,11 +52,12 @@ impl<'a> Machine<'a> {
             .map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
 
-    /// A file of one value, without the white space and NULs around it; `None` when it cannot be read or is empty.
+    /// A file of one value, without the white space and NULs around it; `None` when it cannot be read or is empty. Devices and
+    /// firmware put anything there: what would not be seen, or move a terminal, is replaced by U+FFFD.
     pub fn value(&self, path: impl AsRef<Path>) -> Option<String> {
         let text = self.text(path).ok()?;
         let value = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
-        (!value.is_empty()).then(|| value.to_owned())
+        (!value.is_empty()).then(|| jsonpipe::shown(value).into_owned())
     }
 
     /// A file of one number that is not negative.

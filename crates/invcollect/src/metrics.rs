@@ -59,7 +59,7 @@ impl Samples {
     fn add(&mut self, metric: Metric, labels: &[&str], value: Option<impl Into<Number>>) {
         debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
         let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-        // Two chips of a kind have sensors of the same name, and Prometheus takes no file in which two samples have the same labels.
+        // Prometheus takes no file in which two samples have the same labels.
         if !self.0.iter().any(|known| known.metric == metric && known.labels == labels) {
             self.0.extend(value.map(|value| Sample { metric, labels, value: value.into().0 }));
         }
@@ -264,8 +264,10 @@ fn text(samples: &[Sample], place: &str) -> String {
     text
 }
 
-/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based format).
+/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based format). What would move a terminal
+/// is replaced, whoever let it through.
 fn escape(value: &str) -> String {
+    let value = value.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}");
     value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
@@ -279,5 +281,6 @@ mod tests {
         let text = text(&[sample], "host=\"h\"");
         assert!(text.ends_with("\nlabtools_wireless_signal_dbm{host=\"h\",interface=\"a\\\"} 1\\n# \\\\\"} -61\n"), "{text}");
         assert_eq!(super::text(&[], ""), "");
+        assert_eq!(escape("\u{1b}[2J\u{202e}x"), "\u{fffd}[2J\u{fffd}x");
     }
 }

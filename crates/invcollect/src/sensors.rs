@@ -10,6 +10,7 @@ const PROCESSORS: &[&str] = &["coretemp", "k10temp", "zenpower", "cpu_thermal"];
 /// By sensor.
 pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
     let mut temperatures = Vec::new();
+    let mut places = Vec::new();
     for chip in machine.names(DIRECTORY) {
         let directory = format!("{DIRECTORY}/{chip}");
         let Some(name) = machine.value(format!("{directory}/name")) else { continue };
@@ -17,6 +18,9 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
             let Some(channel) = file.strip_prefix("temp").and_then(|rest| rest.strip_suffix("_input")) else { continue };
             let celsius = |what: &str| celsius(machine.value(format!("{directory}/temp{channel}_{what}"))?);
             let Some(now) = celsius("input") else { continue };
+            // What the chip is part of: its own number is another one after the next boot.
+            let part = machine.linked(format!("{directory}/device")).unwrap_or_else(|| chip.clone());
+            places.push([part, format!("temp{channel}")]);
             let label = machine.value(format!("{directory}/temp{channel}_label")).unwrap_or_else(|| format!("temp{channel}"));
             temperatures.push(Temperature {
                 processor: PROCESSORS.contains(&name.as_str()),
@@ -24,6 +28,15 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
                 critical_celsius: celsius("crit"),
                 sensor: format!("{name} {label}"),
             });
+        }
+    }
+    // Two chips of a kind have sensors of the same name, and some chips label two of theirs alike.
+    for at in 0..2 {
+        let told: Vec<_> = temperatures.iter().map(|one| one.sensor.clone()).zip(&places).collect();
+        for (temperature, (name, place)) in temperatures.iter_mut().zip(&told) {
+            if told.iter().any(|(other, elsewhere)| other == name && elsewhere[at] != place[at]) {
+                temperature.sensor = format!("{name} {}", place[at]);
+            }
         }
     }
     if !temperatures.iter().any(|temperature| temperature.processor) {

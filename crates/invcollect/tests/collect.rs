@@ -210,6 +210,95 @@ fn serials_that_many_machines_have_are_refused() {
     assert_eq!(machine.reason("id").unwrap(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one");
 }
 
+/// Two NVMe disks of which one is hot, as hwmon has them; dell_smm with two sensors of one label (node_exporter has such a tree).
+#[test]
+fn sensors_of_one_name_are_told_apart() {
+    let machine = Machine::optiplex();
+    let sensor = |chip: u32, name: &str, channel: u32, label: &str, thousandths: u32| {
+        let directory = format!("sys/class/hwmon/hwmon{chip}");
+        machine.write(&format!("{directory}/name"), format!("{name}\n"));
+        machine.write(&format!("{directory}/temp{channel}_label"), format!("{label}\n"));
+        machine.write(&format!("{directory}/temp{channel}_input"), format!("{thousandths}\n"));
+    };
+    for (chip, thousandths) in [(2, 35_000), (3, 81_000)] {
+        sensor(chip, "nvme", 1, "Composite", thousandths);
+        machine.link(&format!("sys/class/hwmon/hwmon{chip}/device"), &format!("../../nvme/nvme{}", chip - 2));
+    }
+    sensor(4, "dell_smm", 2, "Ambient", 30_000);
+    sensor(4, "dell_smm", 3, "Ambient", 31_000);
+    let told: Vec<Value> =
+        machine.host()["temperatures"].as_array().unwrap().iter().map(|one| json!([one["sensor"], one["celsius"]])).collect();
+    let expected = [
+        json!(["coretemp Package id 0", 47.0]),
+        json!(["dell_smm Ambient temp2", 30.0]),
+        json!(["dell_smm Ambient temp3", 31.0]),
+        json!(["nvme Composite nvme0", 35.0]),
+        json!(["nvme Composite nvme1", 81.0]),
+    ];
+    assert_eq!(told, expected);
+    let file = machine.path("labtools.prom");
+    machine.run(&["metrics", file.to_str().unwrap()]);
+    let samples = machine.read("labtools.prom").lines().filter(|line| line.starts_with("labtools_temperature_celsius{")).count();
+    assert_eq!(samples, expected.len(), "each has its sample");
+}
+
+/// As thinklmi and hp-bioscfg have them; what is not asked for is not read.
+#[test]
+fn settings_of_other_makers_are_told_by_their_names() {
+    let machine = Machine::optiplex();
+    for (driver, name) in [
+        ("thinklmi", "WakeOnLAN"),
+        ("thinklmi", "VirtualizationTechnology"),
+        ("thinklmi", "SecureBoot"),
+        ("thinklmi", "UserPassword"),
+        ("hp-bioscfg", "Wake On LAN"),
+        ("hp-bioscfg", "Virtualization Technology (VTx)"),
+    ] {
+        machine.write(&format!("sys/class/firmware-attributes/{driver}/attributes/{name}/current_value"), "Enable\n");
+    }
+    let host = machine.host();
+    let attributes = host["firmware"]["attributes"].as_array().unwrap();
+    let names: Vec<_> = attributes.iter().map(|attribute| attribute["name"].as_str().unwrap()).collect();
+    let expected = ["SecureBoot", "Virtualization Technology (VTx)", "VirtualizationTechnology", "Wake On LAN", "WakeOnLAN"];
+    assert_eq!(names, expected);
+}
+
+/// Firmware, disks and sensors say anything, and who reads it sits at a terminal.
+#[test]
+fn no_text_of_a_device_moves_a_terminal() {
+    let machine = Machine::optiplex();
+    let text = "a\u{1b}]0;x\u{7}b\u{202e}c\n";
+    machine.remove("sys/firmware/dmi/tables/DMI");
+    for file in [
+        "sys/class/dmi/id/sys_vendor",
+        "sys/class/dmi/id/product_name",
+        "sys/class/dmi/id/product_serial",
+        "sys/class/dmi/id/chassis_asset_tag",
+        "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/model",
+        "sys/class/hwmon/hwmon0/temp1_label",
+        "sys/class/firmware-attributes/dell/attributes/AutoOn/current_value",
+        "proc/sys/kernel/hostname",
+    ] {
+        machine.write(file, text);
+    }
+    machine.write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda\u{1b}1 rw\n");
+    let host = machine.host();
+    assert_eq!(host["hostname"], "a\u{fffd}]0;x\u{fffd}b\u{fffd}c");
+    assert_eq!((&host["system"]["model"], &host["filesystems"][0]["source"]), (&host["hostname"], &json!("/dev/sda\u{fffd}1")));
+    fn check(value: &Value) {
+        match value {
+            Value::Object(members) => members.values().for_each(check),
+            Value::Array(elements) => elements.iter().for_each(check),
+            Value::String(text) => assert!(!text.contains(jsonpipe::is_hidden), "{text:?}"),
+            _ => {}
+        }
+    }
+    check(&host);
+    let file = machine.path("labtools.prom");
+    machine.run(&["metrics", file.to_str().unwrap()]);
+    assert!(!machine.read("labtools.prom").contains(|c| c != '\n' && jsonpipe::is_hidden(c)));
+}
+
 #[test]
 fn the_switch_in_the_case_is_read_where_it_is_told() {
     let machine = Machine::optiplex();

@@ -182,6 +182,8 @@ fn a_machine_is_told_in_the_words_of_glpi() {
         ("/cpus/0/thread", 2.into()),
         ("/memories/1/serialnumber", "0A00B002".into()),
         ("/memories/0/speed", "1600".into()),
+        ("/memories/1/numslots", 3.into()),
+        ("/memories/1/type", "DDR3".into()),
         ("/storages/1/serial", "WD-WCC2EKP12345".into()),
         ("/networks/0/ipaddress", "10.0.3.7".into()),
         ("/networks/0/ipmask", "255.255.255.0".into()),
@@ -193,6 +195,25 @@ fn a_machine_is_told_in_the_words_of_glpi() {
     ] {
         assert_eq!(content.pointer(pointer), Some(&expected), "{pointer}: {content:#}");
     }
+}
+
+/// GLPI has a type for what is made of other interfaces.
+#[test]
+fn interfaces_that_are_made_of_others_have_their_types() {
+    let machine = Machine::optiplex();
+    for name in ["bond0", "br0", "eth0.100"] {
+        machine.wired(name, "00:1b:21:0a:0b:0c", Some(1000));
+        machine.remove(&format!("sys/class/net/{name}/device"));
+    }
+    machine.directory("sys/class/net/bond0/bonding");
+    machine.directory("sys/class/net/br0/bridge");
+    machine.write("sys/class/net/eth0.100/uevent", "DEVTYPE=vlan\nINTERFACE=eth0.100\nIFINDEX=7\n");
+    let document = inventory(&machine);
+    check(&document);
+    let networks = document["content"]["networks"].as_array().unwrap();
+    let types: Vec<_> = networks.iter().map(|network| (network["description"].as_str(), network["type"].as_str())).collect();
+    let expected = [("bond0", "aggregate"), ("br0", "bridge"), ("eth0", "ethernet"), ("eth0", "ethernet"), ("eth0.100", "alias")];
+    assert_eq!(types, expected.map(|(name, kind)| (Some(name), Some(kind))));
 }
 
 #[test]
@@ -216,4 +237,13 @@ fn a_machine_without_an_id_is_refused() {
     let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);
     assert_eq!((ended.status, ended.stdout.as_str(), file.exists()), (66, "", false));
     assert!(ended.stderr.contains("the installer writes /persistent/inventory/uuid"), "{}", ended.stderr);
+    for (id, wrong) in [
+        (ID.to_uppercase(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one"),
+        ("00000000-0000-0000-0000-000000000000".into(), "/persistent/inventory/uuid: a UUID of one digit, which is of nobody"),
+    ] {
+        machine.write("persistent/inventory/uuid", id);
+        let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);
+        assert_eq!((ended.status, ended.stdout.as_str(), file.exists()), (66, "", false));
+        assert!(ended.stderr.contains(wrong) && !ended.stderr.contains("the installer"), "{}", ended.stderr);
+    }
 }

@@ -325,7 +325,7 @@ pub struct Disk {
     /// How it is attached: `sata`, `nvme`, `usb`, `virtio`, `mmc`, `scsi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// Whether it comes and goes: on USB, a card, or behind a port that the firmware or the kernel has for one outside the case
+    /// Whether it comes and goes: on USB, a card (but not an eMMC, which is soldered), or behind a port that the firmware or the kernel has for one outside the case
     /// (Thunderbolt, eSATA). No events are told of it.
     pub removable: bool,
     /// False when the disk, the kernel or a file system on it reports a fault; true when the disk itself says that it is well, and

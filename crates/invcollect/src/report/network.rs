@@ -9,6 +9,9 @@ pub struct Interface {
     pub name: String,
     /// Whether it is hardware; bridges, tunnels and the like are not.
     pub hardware: bool,
+    /// What is made of other interfaces: `bond`, `bridge` or `vlan`; absent for all else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
     /// Whether it comes and goes: on USB, or behind a port for what is outside the case. No events are told of it, and it has no
     /// addresses here: it may be somebody's telephone.
     pub removable: bool,

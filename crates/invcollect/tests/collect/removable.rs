@@ -64,3 +64,31 @@ fn what_is_plugged_in_outside_the_case_comes_and_goes() {
     assert_eq!(host["devices"][2]["removable"], true);
     assert_eq!(machine.run(&["changes"]).stdout, "");
 }
+
+/// An eMMC is soldered to the board, and what it has for booting is no disk. A card is put into the same kind of slot.
+#[test]
+fn an_emmc_stays_and_a_card_does_not() {
+    let machine = Machine::optiplex();
+    let card = |host: &str, kind: &str, disks: &[&str]| {
+        let device = format!("sys/devices/pci0000:00/0000:00:1a.0/mmc_host/{host}/{host}:0001");
+        for (file, value) in [("type", kind), ("name", "DA4064"), ("serial", "0x2a6b01c4")] {
+            machine.write(&format!("{device}/{file}"), format!("{value}\n"));
+        }
+        for disk in disks {
+            machine.write(&format!("{device}/block/{disk}/size"), "122142720\n");
+            machine.link(&format!("{device}/block/{disk}/device"), "../..");
+            machine.link(&format!("sys/block/{disk}"), &format!("../../{device}/block/{disk}"));
+        }
+    };
+    card("mmc0", "MMC", &["mmcblk0", "mmcblk0boot0", "mmcblk0boot1"]);
+    card("mmc1", "SD", &["mmcblk1"]);
+    let host = machine.host();
+    let disks = host["disks"].as_array().unwrap().iter().filter(|disk| disk["transport"] == "mmc");
+    let told: Vec<_> = disks.map(|disk| json!([disk["name"], disk["removable"], disk["model"], disk["serial"]])).collect();
+    assert_eq!(told, [json!(["mmcblk1", true, null, null]), json!(["mmcblk0", false, "DA4064", "0x2a6b01c4"])]);
+    machine.run(&["changes"]);
+    machine.remove("sys/block/mmcblk0");
+    machine.remove("sys/block/mmcblk1");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!((&event["event"]["action"], &event["labtools"]["subject"]), (&json!("disk_removed"), &json!("0x2a6b01c4")));
+}
