@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::reported::Snapshot;
+use super::reported::{Interface, Snapshot};
 use super::roster::Roster;
 use super::time::{self, Seconds};
 use super::traffic::Slow;
@@ -23,6 +23,8 @@ const CHANGES_MAX: usize = 16;
 const DISPLAY: &str = "03";
 /// The three causes of a slow link (thesis, 5.4).
 const SLOW_LINK: [&str; 3] = ["a damaged cable", "a bad wall point", "a bad port of the switch"];
+/// An end that negotiates with one that does not takes half duplex (IEEE 802.3, 28.2.3.1).
+const HALF_DUPLEX: [&str; 2] = ["a port of the switch whose speed and duplex are set by hand", "a hub, or an old switch"];
 const TRY_CABLE: &str =
     "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
 const NEVER_CAME: &str =
@@ -190,16 +192,19 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
             (_, Action::Added | Action::Replaced) => What::Accept,
         };
         let likely: &[&str] = if what == What::SlowLink { &SLOW_LINK } else { &[] };
-        let seen = format!("{} {}, {}{state}", about.part.word(), about.action.word(), about.subject);
+        let named = |interface: &&Interface| about.part == Part::Link && interface.is_subject(&about.subject);
+        let name = snapshot.interfaces.iter().find(named).map(|interface| &interface.name).filter(|name| **name != about.subject);
+        let subject = name.map_or_else(|| about.subject.clone(), |name| format!("{name} ({})", about.subject));
+        let seen = format!("{} {}, {subject}{state}", about.part.word(), about.action.word());
         found.push((what, seen, likely));
     }
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
         found.push((What::HardwareChanged, format!("… and {more} more"), &[]));
     }
-    for disk in snapshot.disks.iter().filter(|disk| disk.healthy == Some(false) && !disk.accepted) {
-        if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
-            found.push((What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[]));
-        }
+    // A change that was told names the disk by its serial number.
+    if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
+        let faulty = snapshot.disks.iter().filter(|disk| disk.healthy == Some(false) && !disk.accepted);
+        found.extend(faulty.map(|disk| (What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[][..])));
     }
     if snapshot.boot.clock_before_image == Some(true) {
         let seen = "at boot the clock was older than the system that it booted".into();
@@ -208,19 +213,26 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     found
 }
 
-/// Slower than both ends offer, or, where the other end does not say, than is usual in the room.
+/// Slower than both ends offer, or, where the other end does not say, than is usual in the room; or half duplex.
 fn links(snapshot: &Snapshot, usual_speed: Option<u64>) -> Vec<(What, String, &'static [&'static str])> {
-    let told = snapshot.changes.iter().any(|change| change.about.part == Part::Link);
+    let told = |interface: &Interface| {
+        snapshot.changes.iter().any(|change| change.about.part == Part::Link && interface.is_subject(&change.about.subject))
+    };
     let mut found: Vec<(What, String, &[&str])> = Vec::new();
     for interface in snapshot.interfaces.iter().filter(|interface| interface.is_wired() && interface.carrier == Some(true)) {
+        if interface.accepted || told(interface) {
+            continue;
+        }
         let best = interface.best_speed_bits_per_second.or(usual_speed);
         if let Some((speed, best)) = interface.speed_bits_per_second.zip(best)
             && speed < best
-            && !interface.accepted
-            && !told
         {
             let seen = format!("{} runs at {} Mb/s, and could at {}", interface.name, speed / 1_000_000, best / 1_000_000);
             found.push((What::SlowLink, seen, &SLOW_LINK));
+        }
+        if interface.duplex.as_deref() == Some("half") {
+            let seen = format!("{} is half duplex: only one end can send at a time", interface.name);
+            found.push((What::SlowLink, seen, &HALF_DUPLEX));
         }
     }
     let is_accepted = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).all(|interface| interface.accepted);

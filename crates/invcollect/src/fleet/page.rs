@@ -129,22 +129,19 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
     head + "</ul>\n"
 }
 
-/// The findings by room, in each the most urgent first. What is to be done stands once for all machines of a room that need it.
+/// The findings by room, in each those of a machine together, the machine with the most urgent first. Machines with the same findings
+/// stand together, and what is to be done stands once for all that follow each other.
 fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) -> Section {
     let section = |html| Section { id, title: title.to_owned(), html };
     if findings.is_empty() {
         return section("<p>Nothing.</p>".to_owned());
     }
-    // By what is to be done: what was seen, and at which machines.
-    type Task<'a> = (&'a Finding, BTreeMap<&'a str, Vec<&'a str>>);
-    type Tasks<'a> = BTreeMap<(What, &'a [String]), Task<'a>>;
-    let mut rooms: BTreeMap<(&str, &str), Tasks> = BTreeMap::new();
+    type Machines<'a> = BTreeMap<&'a str, Vec<&'a Finding>>;
+    let mut rooms: BTreeMap<(&str, &str), Machines> = BTreeMap::new();
     let mut counts: BTreeMap<What, u64> = BTreeMap::new();
     for finding in findings {
         *counts.entry(finding.what).or_default() += 1;
-        let tasks = rooms.entry((&finding.building, &finding.room)).or_default();
-        let (_, seen) = tasks.entry((finding.what, &finding.likely)).or_insert_with(|| (finding, BTreeMap::new()));
-        seen.entry(&finding.seen).or_default().push(&finding.host);
+        rooms.entry((&finding.building, &finding.room)).or_default().entry(&finding.host).or_default().push(finding);
     }
     let counts: Vec<String> = counts.into_iter().map(|(what, count)| format!("<b>{count}</b> {}", what.words())).collect();
     let mut html = format!(
@@ -152,19 +149,27 @@ fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) -> Sec
          </thead>\n",
         counts.join(", ")
     );
-    for ((building, room), tasks) in rooms {
-        let hosts: BTreeSet<_> = tasks.values().flat_map(|(_, seen)| seen.values().flatten()).collect();
+    let task = |finding: &'_ Finding| (finding.what, finding.likely.clone());
+    for ((building, room), machines) in rooms {
+        let count = machines.len() as u64;
+        let mut alike: BTreeMap<Vec<_>, (Vec<&str>, Vec<&Finding>)> = BTreeMap::new();
+        for (host, findings) in machines {
+            let key = findings.iter().map(|finding| (task(finding), &finding.seen)).collect();
+            alike.entry(key).or_insert_with(|| (Vec::new(), findings)).0.push(host);
+        }
+        let rows: Vec<(&[&str], &Finding)> =
+            alike.values().flat_map(|(hosts, findings)| findings.iter().map(|finding| (&hosts[..], *finding))).collect();
         let _ = writeln!(
             html,
             "<tbody><tr class=\"place\"><th colspan=\"4\" scope=\"rowgroup\">{} <small>{}</small></th></tr>",
             place(building, room),
-            counted(hosts.len() as u64, "machine")
+            counted(count, "machine")
         );
-        for (finding, seen) in tasks.into_values() {
-            let rows = seen.len();
-            for (index, (seen, hosts)) in seen.into_iter().enumerate() {
+        for same in rows.chunk_by(|(_, a), (_, b)| task(a) == task(b)) {
+            let rows = same.len();
+            for (index, (hosts, finding)) in same.iter().enumerate() {
                 let hosts: Vec<String> = hosts.iter().map(|host| format!("<span>{}</span>", text(host))).collect();
-                let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td>", hosts.join(", "), text(seen));
+                let _ = write!(html, "<tr><th scope=\"row\">{}</th><td>{}</td>", hosts.join(", "), text(&finding.seen));
                 if index == 0 {
                     let _ = write!(
                         html,

@@ -158,9 +158,11 @@ pub struct Interface {
     pub hardware: bool,
     pub wireless: bool,
     pub mac: Option<String>,
+    pub permanent_mac: Option<String>,
     pub carrier: Option<bool>,
     pub speed_bits_per_second: Option<u64>,
     pub best_speed_bits_per_second: Option<u64>,
+    pub duplex: Option<String>,
     pub accepted: bool,
     #[serde(deserialize_with = "list::<16, _, _>")]
     pub addresses: Vec<String>,
@@ -205,6 +207,11 @@ impl Interface {
     /// A port for a cable.
     pub fn is_wired(&self) -> bool {
         self.hardware && !self.wireless
+    }
+
+    /// Whether a change is of this one: by the address that it was made with, else the one that it has, else its name.
+    pub fn is_subject(&self, subject: &str) -> bool {
+        self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name) == subject
     }
 }
 

@@ -77,6 +77,27 @@ fn what_is_to_be_done_stands_once_for_a_room() {
 }
 
 #[test]
+fn what_is_to_be_done_at_a_machine_stands_together() {
+    let mut store = Store::new();
+    for (name, opened) in [("h03", true), ("h05", false), ("h09", true)] {
+        let mut machine = store.machine("at1", "101", name);
+        machine.on(MONDAY + 6 * DAY, MONDAY + 6 * DAY + HOUR, |host| {
+            host["chassis"]["opened"] = opened.into();
+            host["boot"]["clock_before_image"] = (name != "h09").into();
+            host["memory"]["installed_bytes"] = (if name == "h09" { 2u64 } else { 4 } << 30).into();
+        });
+    }
+    let page = store.path().join("page.html");
+    fleet(&store, &["--html", page.to_str().unwrap()]);
+    let page = fs::read_to_string(page).unwrap();
+    let visit = page.split("<section id=\"visit\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let rows = visit.split("<tr><th scope=\"row\"><span>").skip(1);
+    let hosts: Vec<_> = rows.map(|row| row.split('<').next().unwrap()).collect();
+    assert_eq!(hosts, ["h09", "h09", "h03", "h03", "h03", "h05", "h05"]);
+    assert_one_page(&page);
+}
+
+#[test]
 fn one_is_not_many_and_who_never_came_may_not_be_installed() {
     let mut store = Store::new();
     store.list("at1", "101", "new");

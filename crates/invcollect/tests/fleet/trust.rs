@@ -298,7 +298,7 @@ fn texts_of_machines_are_shown_and_move_no_terminal() {
         "does not answer",
         "linux",
         "10.0.0.1",
-        "UUID 4c4c",
+        "serial number TAG",
         "worn",
         "TAG\u{fffd}[2J",
     ] {
