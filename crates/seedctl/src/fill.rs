@@ -1,18 +1,19 @@
 //! Fills a new image with what this machine has already: an earlier attempt at the same, and the old images of the base.
 //!
-//! The block map of the new image says which block is wanted where. The map of an old image says where such a block may be; each
-//! is read and digested before it is taken, so an image or a map that is not what it seems costs time and nothing else. Blocks of
-//! zeros are left as holes.
+//! The block map of the new image says which block is wanted where. The map of an old image says where such a block may be, if it
+//! is the one that was signed with that image; without one all of the old image is read. Each block is digested before it is
+//! taken, so an image that is not what it seems costs time and nothing else. Blocks of zeros are left as holes.
 
-use std::fs::{self, File};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use jsonpipe::signals::Deferred;
 use manifest::blocks::{BLOCK_BYTES, DIGEST_BYTES, digest, map_bytes};
 use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
 use nix::unistd::{Whence, lseek};
 
 /// A digest of a block.
@@ -224,17 +225,15 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens an old image, and its map when that has the right length.
-    pub fn open(image: &Path, map: &PathBuf) -> io::Result<Source> {
-        let file = File::open(image)?;
+    /// Opens an old image; its map counts when that has the right length. A FIFO under the name is no image, and not waited for.
+    pub fn open(image: &Path, map: Option<&[u8]>) -> io::Result<Source> {
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(image)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("not a plain file"));
         }
         let length = metadata.len();
-        let is_right = fs::metadata(map).is_ok_and(|found| found.is_file() && found.len() == map_bytes(length));
-        let bytes = if is_right { fs::read(map).ok().filter(|bytes| bytes.len() as u64 == map_bytes(length)) } else { None };
-        let map = bytes.map(|bytes| bytes.as_chunks().0.to_vec());
+        let map = map.filter(|map| map.len() as u64 == map_bytes(length)).map(|map| map.as_chunks().0.to_vec());
         Ok(Source { file, length, map, trouble: None })
     }
 
@@ -267,6 +266,7 @@ fn data_from(file: &File, offset: u64) -> io::Result<u64> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     const B: usize = BLOCK_BYTES;
@@ -302,12 +302,8 @@ mod tests {
         let mut filling = Filling::new(&file, new.len() as u64, &map);
         assert!(filling.keep(&signals, |_| ()).unwrap());
         for (bytes, map) in old {
-            let _ = fs::remove_file(path("map"));
             fs::write(path("old"), bytes).unwrap();
-            if let Some(map) = map {
-                fs::write(path("map"), map).unwrap();
-            }
-            let mut source = Source::open(&path("old"), &path("map")).unwrap();
+            let mut source = Source::open(&path("old"), *map).unwrap();
             assert!(filling.copy(&mut source, &signals, |_| ()).unwrap());
         }
         let blocks = filling.blocks.clone();

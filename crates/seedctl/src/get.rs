@@ -18,7 +18,7 @@ use crate::daemon;
 use crate::fetch::{Fetch, interrupted};
 use crate::fill::{Filled, Filling, Source};
 use crate::identity::Identity;
-use crate::offer::{Offer, There};
+use crate::offer::{self, Offer, There};
 use crate::origin::Account;
 use crate::report::Transfer;
 use crate::request::{Get, Image};
@@ -239,7 +239,11 @@ impl Getting<'_> {
             if filling.is_whole() {
                 break;
             }
-            let Ok(mut source) = Source::open(image, blocks) else { continue };
+            let map = offer::map_beside(self.common, blocks).unwrap_or_else(|error| {
+                self.pipe.warn(format_args!("{error:#}; reading all of {} instead", image.display()));
+                None
+            });
+            let Ok(mut source) = Source::open(image, map.as_deref()) else { continue };
             let length = source.length();
             let mut progress = Progress::new(TOOL);
             let show = |done| progress.show("copying from the old image", done, length);

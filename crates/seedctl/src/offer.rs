@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
+use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::progress::Progress;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, ini, io_error};
 use manifest::blocks::map_bytes;
-use manifest::{Base, InfoHash, Keys, Kind, Signed};
+use manifest::{Base, InfoHash, Keys, Kind, Signature, Signed};
+use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;
 use crate::aria2::{Rpc, State, Trust};
@@ -200,6 +202,32 @@ impl Offer {
     pub fn settle(&self, rpc: &Rpc, signals: &Deferred, part: Part) -> anyhow::Result<()> {
         settle(rpc, signals, self.torrent(part).infohash, &self.files.finished(part).display().to_string())
     }
+}
+
+/// The block map beside an image in the store, if it is the one that the manifest there tells of, which a key signed; `None` where
+/// there is no map. A wrong one would hide what the image has.
+pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u8>>> {
+    let looking = || format!("looking at {}", blocks.display());
+    let read = |ending: &str| {
+        let path = blocks.with_extension(ending);
+        match fs::metadata(&path) {
+            Ok(found) if !found.is_file() => Err(io::Error::other(format!("{} is not a plain file", path.display()))),
+            Ok(_) => fs::read(&path),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+        }
+    };
+    let map = match read("blocks") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        map => map.exit(Exit::Io, looking)?,
+    };
+    let (manifest, signature) = (read("manifest").exit(Exit::Data, looking)?, read("sig").exit(Exit::Data, looking)?);
+    let signature = Signature::from_bytes(&signature).exit(Exit::Data, || format!("{}: the signature is cut off", looking()))?;
+    let keys = Keys::read(&common.config("keys"), Kind::Base)?;
+    let base: Base = Signed { bytes: manifest, signature }.verify(&keys).exit(Exit::Data, looking)?;
+    if base.blocks_sha256 != manifest::Hex(Sha256::digest(&map).into()) {
+        return Err(Exit::Data.error(format_args!("{}: not the block map that its manifest tells of", looking())));
+    }
+    Ok(Some(map))
 }
 
 fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {

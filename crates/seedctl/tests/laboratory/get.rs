@@ -208,7 +208,7 @@ fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
     let old_image = swarm.image("b1-h1", 7);
     let half = old.image.len() as u64 / 2;
     type Damage = fn(&Path, &Offered);
-    let cases: [(&str, Damage, u64); 8] = [
+    let cases: [(&str, Damage, u64); 9] = [
         ("whole", |_, _| {}, 2 * MIB as u64),
         ("missing", |path, _| fs::remove_file(path).unwrap(), 0),
         ("without its map", |path, _| fs::remove_file(path.with_extension("blocks")).unwrap(), 2 * MIB as u64),
@@ -228,7 +228,7 @@ fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
             |path, _| {
                 fs::write(path.with_extension("blocks"), Offered::new(1, noise(2 * MIB, 8), ANNOUNCE).map).unwrap();
             },
-            0,
+            2 * MIB as u64,
         ),
         (
             "with the new image's map",
@@ -237,8 +237,9 @@ fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
                 map.reverse();
                 fs::write(path.with_extension("blocks"), map).unwrap();
             },
-            0,
+            2 * MIB as u64,
         ),
+        ("with a map that nobody signed", |path, _| fs::remove_file(path.with_extension("sig")).unwrap(), 2 * MIB as u64),
     ];
     for (case, damage, at_least) in cases {
         let directory = swarm.path("b1-h1", "qcow2/backing");
