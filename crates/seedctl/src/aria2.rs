@@ -238,6 +238,24 @@ impl Rpc {
         self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options]).map(drop)
     }
 
+    /// Lets go of all peers of a torrent and announces it as one that begins, at once. What of its file, at `path`, has arrived stays
+    /// and is not looked at again, as long as aria2 could note what that is.
+    pub fn announce_again(&self, infohash: InfoHash, path: &Path) -> anyhow::Result<()> {
+        let _ = self.ask::<String>("aria2.forcePause", &[gid(infohash).into()])?; // it may have come to its end
+        let since = Instant::now();
+        loop {
+            match self.download(infohash)?.map(|download| download.status) {
+                Some(State::Paused) => break,
+                Some(State::Active | State::Waiting) if since.elapsed() < REMOVAL => std::thread::sleep(BETWEEN_LOOKS),
+                _ => return Ok(()), // whoever follows it sees what it is
+            }
+        }
+        let check = !crate::store::has_control_file(path);
+        let options = json!({"check-integrity": check.to_string(), "allow-overwrite": "false"});
+        self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options])?;
+        self.call::<String>("aria2.unpause", &[gid(infohash).into()]).map(drop)
+    }
+
     /// Ends a torrent without a word to the tracker, and forgets it. Its file is closed, and stays. Whether it was there.
     pub fn drop_torrent(&self, infohash: InfoHash) -> anyhow::Result<bool> {
         self.remove("aria2.forceRemove", infohash)

@@ -12,9 +12,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
-use crate::introduction::{self, Reached};
+use crate::introduction::{self, Failure, Reached};
 use crate::origin::{Account, Counter, Here};
 use crate::torrent::Torrent;
+use crate::tracker::announce::Progress as Far;
 use campus::Campus;
 
 /// How often aria2 is looked at: a small image is here in a second, a large one is not.
@@ -23,12 +24,17 @@ const LOOK_AT_FIRST_MILLISECONDS: u16 = 50;
 const AT_FIRST: Duration = Duration::from_secs(3);
 /// How often the account is written.
 const ACCOUNT: Duration = Duration::from_secs(2);
-/// How often the tracker is asked whether this host fetches for its building, and how often at the least.
+/// How often the tracker is asked whether this host fetches for its building, and told how far it is: at first, when it is found
+/// out which host does that best, later, and at the least.
+const ASK_AT_FIRST: Duration = Duration::from_secs(1);
+const FINDING_OUT: Duration = Duration::from_secs(10);
 const ASK: Duration = Duration::from_secs(5);
 const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
 /// How soon a tracker that is not there is looked for again, the first time and at the latest.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often it is told that a tracker is waited for: who hears nothing takes this machine for one that hangs.
+const TELL: Duration = Duration::from_secs(300);
 /// How long aria2 may know no peer before the torrent is added again, with a tracker that does not say how often it wants to hear
 /// from us; twice as long the next time. By itself aria2 may be silent for two minutes.
 const LONELY: Duration = Duration::from_secs(30);
@@ -45,6 +51,8 @@ pub struct Fetch<'a> {
     pub rpc: &'a Rpc,
     /// How long nothing may arrive.
     pub patience: Duration,
+    /// Where aria2 listens to others.
+    pub port: u16,
 }
 
 impl Fetch<'_> {
@@ -61,7 +69,7 @@ impl Fetch<'_> {
         account: &mut Account,
         doing: &str,
     ) -> anyhow::Result<()> {
-        let reached = self.wait_for_tracker(torrent)?;
+        let reached = self.wait_for_tracker(torrent, doing)?;
         let here = self.here(reached.own)?;
         let interval = reached.building.map(|building| building.interval_seconds);
         self.rpc.add(torrent, path, trust, interval)?;
@@ -73,11 +81,14 @@ impl Fetch<'_> {
             counter: Some(Counter::new(present)),
             limit: 0,
             interval,
+            began: Instant::now(),
             next_ask: Instant::now(),
             ask_every: ASK,
+            refused: None,
             next_account: Instant::now() + ACCOUNT,
             lonely_since: Instant::now(),
             lonely_for: LONELY,
+            announced_again: None,
         };
         let followed = following.follow(account, doing);
         if followed.is_err() {
@@ -93,22 +104,23 @@ impl Fetch<'_> {
         if account.name.is_empty() { Ok(()) } else { account.write(self.common, torrent.infohash) }
     }
 
-    /// Comes back when a tracker lets itself be connected to.
-    fn wait_for_tracker(&self, torrent: &Torrent) -> anyhow::Result<Reached> {
+    /// Comes back when a tracker lets itself be connected to. Status 78 or 69 when it does not serve this host, or this torrent.
+    fn wait_for_tracker(&self, torrent: &Torrent, doing: &str) -> anyhow::Result<Reached> {
         let (since, mut pause) = (Instant::now(), RETRY);
-        let mut told = false;
+        let mut tell_at = since;
         loop {
-            let error = match introduction::ask(&torrent.trackers, torrent.infohash) {
+            let error = match introduction::ask(&torrent.trackers, torrent.infohash, None) {
                 Ok(reached) => return Ok(reached),
-                Err(error) => error,
+                Err(Failure::Refused(refused)) => return Err(refused.error(doing)),
+                Err(Failure::Away(error)) => error,
             };
             let waiting = format!("waiting for the tracker {}", torrent.trackers[0]);
             if since.elapsed() > self.patience {
                 return Err(error).exit(Exit::TemporaryFailure, || waiting);
             }
-            if !told {
+            if Instant::now() >= tell_at {
                 self.pipe.warn(format_args!("{waiting}: {error}"));
-                told = true;
+                tell_at = Instant::now() + TELL;
             }
             if wait(self.signals, pause.as_millis() as u16) {
                 return Err(interrupted());
@@ -137,19 +149,23 @@ struct Following<'a> {
     limit: u64,
     /// How often aria2 announces the torrent, where we told it.
     interval: Option<u64>,
+    began: Instant,
     next_ask: Instant,
     ask_every: Duration,
+    /// Why the tracker refuses this host since a while, which was said already.
+    refused: Option<String>,
     next_account: Instant,
     lonely_since: Instant,
     lonely_for: Duration,
+    /// When aria2 was last made to announce the torrent at once.
+    announced_again: Option<Instant>,
 }
 
 impl Following<'_> {
     fn follow(&mut self, account: &mut Account, doing: &str) -> anyhow::Result<()> {
         let (rpc, infohash) = (self.fetch.rpc, self.torrent.infohash);
         let mut progress = Progress::new(TOOL);
-        let began = Instant::now();
-        let (mut most, mut since) = (0, began);
+        let (mut most, mut since) = (0, self.began);
         loop {
             let download = rpc.download(infohash)?;
             let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by somebody else"))?;
@@ -176,9 +192,10 @@ impl Following<'_> {
             }
             if since.elapsed() > self.fetch.patience {
                 let seconds = self.fetch.patience.as_secs();
-                return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds")));
+                let why = self.refused.as_ref().map_or(String::new(), |refused| format!("; {refused}"));
+                return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds{why}")));
             }
-            let pause = if began.elapsed() < AT_FIRST { LOOK_AT_FIRST_MILLISECONDS } else { LOOK_MILLISECONDS };
+            let pause = if self.began.elapsed() < AT_FIRST { LOOK_AT_FIRST_MILLISECONDS } else { LOOK_MILLISECONDS };
             if wait(self.fetch.signals, pause) {
                 return Err(interrupted());
             }
@@ -201,20 +218,37 @@ impl Following<'_> {
             self.lonely_for = LONELY;
         }
         if now >= self.next_ask {
-            match introduction::ask(&self.torrent.trackers, self.torrent.infohash) {
+            let left = download.total_length.saturating_sub(download.completed_length);
+            let far = Far { port: self.fetch.port, left };
+            match introduction::ask(&self.torrent.trackers, self.torrent.infohash, Some(far)) {
                 Ok(reached) => {
-                    self.ask_every = ASK;
+                    self.ask_every = if self.began.elapsed() < FINDING_OUT { ASK_AT_FIRST } else { ASK };
+                    self.refused = None;
                     let interval = reached.building.as_ref().map(|building| building.interval_seconds);
                     self.obey(account, reached)?;
                     if self.interval.is_none() && self.lonely_since.elapsed() > self.lonely_for {
                         self.add_again(interval)?;
                     }
                 }
-                Err(_) => self.ask_every = (self.ask_every * 2).min(ASK_AFTER_FAILURES),
+                Err(failure) => {
+                    self.ask_every = (self.ask_every * 2).max(ASK).min(ASK_AFTER_FAILURES);
+                    self.hear(&failure);
+                }
             }
             self.next_ask = Instant::now() + self.ask_every;
         }
         Ok(())
+    }
+
+    /// What has arrived goes on arriving from those who are known: a refusal now ends nothing, but is said.
+    fn hear(&mut self, failure: &Failure) {
+        if let Failure::Refused(refused) = failure {
+            let refused = refused.to_string();
+            if self.refused.as_ref() != Some(&refused) {
+                self.fetch.pipe.warn(&refused);
+            }
+            self.refused = Some(refused);
+        }
     }
 
     /// A gateway keeps to what its building's uplink is to carry; everybody else has no limit.
@@ -225,6 +259,12 @@ impl Following<'_> {
         if limit != self.limit {
             self.fetch.rpc.limit(self.torrent.infohash, limit)?;
             self.limit = limit;
+        }
+        let just_now = self.announced_again.is_some_and(|then| then.elapsed() < ASK);
+        if building.announce_again && !just_now {
+            self.fetch.pipe.note("the tracker has other peers for this machine; announcing it again");
+            self.fetch.rpc.announce_again(self.torrent.infohash, self.path)?;
+            self.announced_again = Some(Instant::now());
         }
         Ok(())
     }

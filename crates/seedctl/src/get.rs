@@ -53,7 +53,16 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     let there = offer.look(&signals)?.ok_or_else(interrupted)?;
     let rpc = daemon::ensure(common, &settings.aria2)?;
     let left = offer.leave_others(&rpc)?;
-    let get = Getting { common, pipe, signals: &signals, rpc: &rpc, offer: &offer, identity, options };
+    let get = Getting {
+        common,
+        pipe,
+        signals: &signals,
+        rpc: &rpc,
+        offer: &offer,
+        identity,
+        port: settings.aria2.listen_port,
+        options,
+    };
     let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
     // Once more: a seed --all, as after a boot, may have taken the newest of then.
     report.changed |= left | offer.leave_others(&rpc)?;
@@ -101,6 +110,8 @@ struct Getting<'a> {
     rpc: &'a Rpc,
     offer: &'a Offer,
     identity: Identity,
+    /// Where aria2 listens to others.
+    port: u16,
     options: &'a Get,
 }
 
@@ -184,7 +195,7 @@ impl Getting<'_> {
 
     fn fetcher(&self) -> Fetch<'_> {
         let patience = Duration::from_secs(self.options.timeout);
-        Fetch { common: self.common, pipe: self.pipe, signals: self.signals, rpc: self.rpc, patience }
+        Fetch { common: self.common, pipe: self.pipe, signals: self.signals, rpc: self.rpc, patience, port: self.port }
     }
 
     /// The block map, verified: from the store, or fetched and then offered to others.

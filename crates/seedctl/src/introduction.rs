@@ -1,14 +1,18 @@
 //! What the tracker says to this host about its own building, and whether it is there at all.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use jsonpipe::Exit;
 use manifest::InfoHash;
-use ureq::http::Uri;
+use ureq::http::{StatusCode, Uri};
 
 use crate::http;
 use crate::report::Building;
+use crate::tracker::Refusal;
+use crate::tracker::announce::Progress;
 
 /// The tracker answers in a millisecond; a building's uplink may be full.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,13 +26,68 @@ pub struct Reached {
     pub building: Option<Building>,
 }
 
-/// Asks the trackers in their order; the error is the last one's.
-pub fn ask(trackers: &[Uri], infohash: InfoHash) -> io::Result<Reached> {
-    let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
+/// Why no tracker says anything.
+#[derive(Debug)]
+pub enum Failure {
+    /// It cannot be connected to.
+    Away(io::Error),
+    /// It does not serve this host, or not this torrent, and will not before somebody changes something on its server.
+    Refused(Refused),
+}
+
+/// What a tracker that is ours does not do.
+#[derive(Debug)]
+pub struct Refused {
+    tracker: String,
+    own: IpAddr,
+    refusal: Refusal,
+}
+
+impl Refused {
+    /// Status 78 when the tracker's map of the campus lacks this host, 69 when the tracker lacks the image.
+    pub fn error(&self, doing: &str) -> anyhow::Error {
+        let exit = if self.refusal == Refusal::Stranger { Exit::Config } else { Exit::Unavailable };
+        exit.error(format_args!("{doing}: {self}"))
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Refused { tracker, own, refusal } = self;
+        write!(f, "asking the tracker {tracker}: ")?;
+        match refusal {
+            Refusal::Stranger => write!(
+                f,
+                "this machine's address, {own}, is not in campus.ini there; add its network on that server and restart the tracker"
+            ),
+            _ => write!(f, "no signed manifest of this image is in the store there; publish it on that server"),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Away(error) => error.fmt(f),
+            Failure::Refused(refused) => refused.fmt(f),
+        }
+    }
+}
+
+/// Asks the trackers in their order, and tells how far this host is; the failure is the last one's.
+pub fn ask(trackers: &[Uri], infohash: InfoHash, progress: Option<Progress>) -> Result<Reached, Failure> {
+    let mut failed = Failure::Away(io::ErrorKind::AddrNotAvailable.into());
     for tracker in trackers {
-        match reach(tracker) {
-            Ok(own) => return Ok(Reached { own, building: building(tracker, infohash) }),
-            Err(error) => failed = error,
+        let own = match reach(tracker) {
+            Ok(own) => own,
+            Err(error) => {
+                failed = Failure::Away(error);
+                continue;
+            }
+        };
+        match building(tracker, infohash, progress) {
+            Ok(building) => return Ok(Reached { own, building }),
+            Err(refusal) => failed = Failure::Refused(Refused { tracker: tracker.to_string(), own: own.to_canonical(), refusal }),
         }
     }
     Err(failed)
@@ -48,12 +107,21 @@ fn reach(tracker: &Uri) -> io::Result<IpAddr> {
     Err(failed)
 }
 
-/// A tracker that is none of ours has no such page, and then nothing is known.
-fn building(tracker: &Uri, infohash: InfoHash) -> Option<Building> {
-    let url = format!("http://{}/building?info_hash={infohash}", tracker.authority()?);
-    let mut response = http::agent(TIMEOUT).get(&url).call().ok()?;
-    if !response.status().is_success() {
-        return None;
+/// A tracker that is none of ours has no such page, and then nothing is known. Ours says why it refuses.
+fn building(tracker: &Uri, infohash: InfoHash, progress: Option<Progress>) -> Result<Option<Building>, Refusal> {
+    let Some(authority) = tracker.authority() else { return Ok(None) };
+    let mut url = format!("http://{authority}/building?info_hash={infohash}");
+    if let Some(Progress { port, left }) = progress {
+        url += &format!("&port={port}&left={left}");
     }
-    response.body_mut().with_config().limit(http::ANSWER_MAX_BYTES).read_json().ok()
+    let Ok(mut response) = http::agent(TIMEOUT).get(&url).call() else { return Ok(None) };
+    let status = response.status();
+    let body = response.body_mut().with_config().limit(http::ANSWER_MAX_BYTES);
+    if status.is_success() {
+        return Ok(body.read_json().ok());
+    }
+    let said = body.read_to_string().unwrap_or_default();
+    let ours = [(StatusCode::FORBIDDEN, Refusal::Stranger), (StatusCode::NOT_FOUND, Refusal::UnknownTorrent)];
+    let refusal = ours.into_iter().find(|(code, refusal)| status == *code && said.trim_end() == refusal.reason());
+    refusal.map_or(Ok(None), |(_, refusal)| Err(refusal))
 }

@@ -8,7 +8,7 @@ use manifest::InfoHash;
 
 use crate::aria2::{Download, Rpc, State};
 use crate::daemon;
-use crate::introduction;
+use crate::introduction::{self, Failure};
 use crate::offer::Offer;
 use crate::origin::{Account, Here, Origin};
 use crate::report::{Building, Content, Listed, Peers, Transfers};
@@ -82,7 +82,12 @@ fn list(
     if let (None, Some(account)) = (&of, &account) {
         of = Some((account.name.clone(), account.generation, Content::Image)); // it is not in the store yet
     }
-    let reached = download.info_hash.and_then(|infohash| introduction::ask(&download.trackers(), infohash).ok());
+    let asked = download.info_hash.map(|infohash| introduction::ask(&download.trackers(), infohash, None));
+    let refused = match &asked {
+        Some(Err(Failure::Refused(refused))) => Some(refused.to_string()),
+        _ => None,
+    };
+    let reached = asked.and_then(Result::ok);
     let peers = match download.info_hash {
         Some(infohash) => rpc.peers(infohash)?.into_iter().map(|peer| peer.ip).collect(),
         None => Vec::new(),
@@ -107,7 +112,10 @@ fn list(
         reused_bytes: account.as_ref().map(|account| account.reused_bytes),
         zero_bytes: account.as_ref().map(|account| account.zero_bytes),
         server_only: account.as_ref().and_then(Account::server_only),
-        warnings: account.map(|account| warnings(&account, building.as_ref())).unwrap_or_default(),
+        warnings: refused
+            .into_iter()
+            .chain(account.map(|account| warnings(&account, building.as_ref())).unwrap_or_default())
+            .collect(),
         building,
     })
 }
@@ -175,6 +183,7 @@ mod tests {
             uplink_bytes_per_second: None,
             servers: 1,
             interval_seconds: 10,
+            announce_again: false,
         };
         let account = |outside_bytes, gateway, reached: &[Origin]| Account {
             size_bytes: 1000,

@@ -318,6 +318,11 @@ fn control_file(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Whether aria2 has noted what of a file is there.
+pub fn has_control_file(path: &Path) -> bool {
+    control_file(path).exists()
+}
+
 /// Removes the note that a stranger's aria2 left beside a file.
 pub fn remove_control_file(path: &Path) -> anyhow::Result<()> {
     let control = control_file(path);

@@ -39,7 +39,7 @@ pub fn track(common: &Common, pipe: &Pipe, _options: &Track) -> anyhow::Result<A
     let listen = LocalSet::new().block_on(&runtime, serve(&port, pipe, listen))?;
 
     let mut document = Document::default();
-    document.set("tracker", &port.tracker().borrow().summary(listen))?;
+    document.set("tracker", &port.tracker().borrow_mut().summary(listen))?;
     Ok(Answer::yes(document).holding(deferred))
 }
 

@@ -4,6 +4,7 @@
 
 pub mod announce;
 mod answer;
+mod clock;
 pub mod http;
 mod metrics;
 mod policy;
@@ -13,17 +14,17 @@ mod whitelist;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use jsonpipe::timestamp::rfc3339;
 use jsonpipe::{Common, Exit};
 use manifest::InfoHash;
 
 use crate::report::{self, Snapshot, SwarmBuilding, SwarmHost};
 use crate::settings::Settings;
-use announce::Announce;
+use announce::{Announce, Progress};
 use campus::Role;
 use campus::{Campus, Net};
+use clock::Clock;
 use metrics::Counters;
 use policy::{Place, Policy};
 use swarm::{Peer, Swarm};
@@ -32,8 +33,7 @@ use whitelist::Whitelist;
 /// Everything that the tracker knows.
 #[derive(Debug)]
 pub struct Tracker {
-    started: Instant,
-    started_at: SystemTime,
+    clock: Clock,
     campus: Campus,
     policy: Policy,
     whitelist: Whitelist,
@@ -79,20 +79,20 @@ impl Tracker {
             );
         }
         let (whitelist, wrong) = Whitelist::read(common)?;
-        let (started, started_at) = (Instant::now(), SystemTime::now());
+        let clock = Clock::start();
         let policy = Policy::new(&settings.tracker, settings.buildings);
         let (swarms, counters) = Default::default();
-        Ok((Tracker { started, started_at, campus, policy, whitelist, swarms, counters }, wrong))
+        Ok((Tracker { clock, campus, policy, whitelist, swarms, counters }, wrong))
     }
 
     /// Since it started.
     fn now(&self) -> Duration {
-        self.started.elapsed()
+        self.clock.now()
     }
 
     /// A moment as the documents have it.
     fn at(&self, moment: Duration) -> String {
-        rfc3339(self.started_at + moment)
+        self.clock.at(moment)
     }
 
     /// The network of an address.
@@ -123,8 +123,32 @@ impl Tracker {
         Ok(answer.encode())
     }
 
-    /// How far the building of the asking host is; `None` for a torrent that is not known.
-    pub fn building(&mut self, address: IpAddr, net: &Net, infohash: InfoHash) -> Option<report::Building> {
+    /// Answers a scrape (BEP 48), bencoded: how far the own building is with the torrents that are asked for and known.
+    pub fn scrape(&mut self, address: IpAddr, asked: &[InfoHash]) -> Result<Vec<u8>, Refusal> {
+        let now = self.now();
+        let place = Place::of(self.campus.find(address).ok_or(Refusal::Stranger)?);
+        let mut files = BTreeMap::new();
+        for infohash in asked.iter().filter(|infohash| self.whitelist.torrents().contains_key(infohash)) {
+            let swarm = self.swarms.get_mut(infohash);
+            let (complete, incomplete, downloaded) = swarm.map_or((0, 0, 0), |swarm| {
+                swarm.sweep(now);
+                let (complete, incomplete) = swarm.counts(&place);
+                let of_place = swarm.peers().values().filter(|peer| Place::of(&peer.net) == place);
+                (complete, incomplete, of_place.filter(|peer| peer.complete_at.is_some()).count())
+            });
+            files.insert(*infohash, answer::Scraped { complete, incomplete, downloaded });
+        }
+        Ok(answer::scrape(&files))
+    }
+
+    /// How far the building of the asking host is; `None` for a torrent that is not known. The host may tell how far it is itself.
+    pub fn building(
+        &mut self,
+        address: IpAddr,
+        net: &Net,
+        infohash: InfoHash,
+        progress: Option<Progress>,
+    ) -> Option<report::Building> {
         let now = self.now();
         self.whitelist.torrents().get(&infohash)?;
         let mut building = report::Building {
@@ -136,9 +160,13 @@ impl Tracker {
             uplink_bytes_per_second: self.policy.uplink_bytes_per_second(&net.building),
             servers: 0,
             interval_seconds: self.policy.interval.as_secs(),
+            announce_again: false,
         };
         if let Some(swarm) = self.swarms.get_mut(&infohash) {
             swarm.sweep(now);
+            if let Some(Progress { port, left }) = progress {
+                building.announce_again = swarm.progress(now, &self.policy, SocketAddr::new(address, port), left);
+            }
             for peer in swarm.peers().values().filter(|peer| peer.net.building == net.building && peer.net.role == net.role) {
                 *if peer.is_complete() { &mut building.complete } else { &mut building.incomplete } += 1;
             }
@@ -150,6 +178,7 @@ impl Tracker {
 
     /// Who has how much of which image, now.
     pub fn snapshot(&mut self) -> Snapshot {
+        self.clock.set();
         let now = self.now();
         self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
         let swarms = self.whitelist.torrents().iter().map(|(infohash, torrent)| report::Swarm {
@@ -202,11 +231,12 @@ impl Tracker {
     }
 
     /// What it did, for the document at its end.
-    pub fn summary(&self, listen: SocketAddr) -> report::Tracker {
+    pub fn summary(&mut self, listen: SocketAddr) -> report::Tracker {
+        self.clock.set();
         report::Tracker {
             changed: false,
             listen,
-            started_at: rfc3339(self.started_at),
+            started_at: self.at(Duration::ZERO),
             ended_at: self.at(self.now()),
             announces: self.counters.answered(),
             refused: self.counters.refused(),

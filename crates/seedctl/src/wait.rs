@@ -7,7 +7,7 @@ use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe};
 
 use crate::daemon;
 use crate::fetch;
-use crate::introduction;
+use crate::introduction::{self, Failure};
 use crate::request::{Transferred, Wait};
 use crate::settings::Settings;
 
@@ -33,7 +33,7 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
         let download = rpc.download(transferred.infohash)?.filter(|download| download.is_offered());
         let download =
             download.exit(Exit::Unavailable, || "waiting for the building: the image is not seeded here; seedctl seed does")?;
-        match introduction::ask(&download.trackers(), transferred.infohash) {
+        match introduction::ask(&download.trackers(), transferred.infohash, None) {
             Ok(reached) => {
                 let building = reached.building;
                 let building = building.exit(Exit::Unavailable, || "asking the tracker for the building: it cannot tell")?;
@@ -45,7 +45,8 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
                 }
                 pipe.note(format_args!("{} of {} are complete", building.complete, building.complete + building.incomplete));
             }
-            Err(error) => pipe.note(format_args!("asking the tracker: {error}")),
+            Err(Failure::Refused(refused)) => return Err(refused.error("waiting for the building")),
+            Err(Failure::Away(error)) => pipe.note(format_args!("asking the tracker: {error}")),
         }
         let long_enough = complete_since.is_some_and(|since: Instant| since.elapsed() >= Duration::from_secs(options.seconds));
         let ratio = download.upload_length as f64 / download.total_length.max(1) as f64;

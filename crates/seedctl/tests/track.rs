@@ -206,6 +206,42 @@ fn swarms_tells_who_has_how_much() {
 }
 
 #[test]
+fn a_scrape_tells_of_the_own_building() {
+    let machine = Machine::new();
+    let tracker = machine.tracker();
+    let to = tracker.listen;
+    announce("127.0.1.1", to, IMAGE, "left=5&event=started");
+    announce("127.0.1.1", to, IMAGE, "left=0&event=completed");
+    announce("127.0.1.2", to, IMAGE, "left=5&event=paused&uploaded=&numwant=99999999999999999999");
+    let scrape = |from: &str, query: &str| body(&get(from, to, &format!("/scrape{query}"))).to_owned();
+    let hash = |infohash: InfoHash| String::from_utf8(infohash.0.to_vec()).unwrap();
+    let both = format!("?info_hash={}&info_hash={}", hash(IMAGE), hash(LATER));
+    let told = |complete, downloaded, incomplete| {
+        let counts = format!("8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}e");
+        format!("d5:filesd20:{}d{counts}eee", hash(IMAGE))
+    };
+    assert_eq!(scrape("127.0.1.3", &both), told(1, 1, 1));
+    assert_eq!(scrape("127.0.2.1", &both), told(0, 0, 0), "another building");
+    assert_eq!(scrape("127.0.3.1", &both), "d14:failure reason33:this address is not in campus.inie");
+    assert_eq!(scrape("127.0.1.3", ""), "d14:failure reason18:info_hash: missinge");
+}
+
+#[test]
+fn every_counter_is_there_before_it_counts() {
+    let machine = Machine::new();
+    let tracker = machine.tracker();
+    let metrics = get("127.0.0.2", tracker.listen, "/metrics");
+    for result in ["answered", "full", "malformed", "stranger", "unknown_torrent"] {
+        let line = format!("seedctl_tracker_announces_total{{result=\"{result}\"}} 0");
+        assert!(body(&metrics).lines().any(|other| other == line), "{line}\n{metrics}");
+    }
+    for reason in ["stalled", "slow", "silent", "stopped"] {
+        let line = format!("seedctl_tracker_gateways_replaced_total{{reason=\"{reason}\"}} 0");
+        assert!(body(&metrics).lines().any(|other| other == line), "{line}\n{metrics}");
+    }
+}
+
+#[test]
 fn an_image_that_is_published_later_is_found_when_it_is_asked_for() {
     let machine = Machine::new();
     let mut tracker = machine.tracker();

@@ -51,26 +51,65 @@ impl Announce {
                 "info_hash" => once(&mut infohash, decode(value), "info_hash: not 20 bytes, or not once")?,
                 "port" => once(&mut port, number(value), "port: not a number, or not once")?,
                 "left" => once(&mut left, number(value), "left: not a number of bytes, or not once")?,
+                // What may be left out may be empty, as some clients write it.
+                "downloaded" | "uploaded" | "numwant" if value.is_empty() => {}
                 "downloaded" => once(&mut downloaded, number(value), "downloaded: not a number of bytes, or not once")?,
                 "uploaded" => once(&mut uploaded, number(value), "uploaded: not a number of bytes, or not once")?,
-                "event" => once(&mut event, Event::parse(value), "event: not one of BEP 3, or not once")?,
+                "event" => once(&mut event, Event::parse(value), "event: not one of BEP 3 or 21, or not once")?,
                 "numwant" => once(&mut wanted, wish(value), "numwant: not a number, or not once")?,
                 _ => {}
             }
         }
-        let port = u16::try_from(port.ok_or("port: missing")?).map_err(|_| "port: above 65535")?;
-        if port < 1024 {
-            return Err("port: 0, or a privileged one");
-        }
         Ok(Announce {
+            port: unprivileged(port.ok_or("port: missing")?)?,
             infohash: infohash.map(manifest::Hex).ok_or("info_hash: missing")?,
-            port,
             left: left.ok_or("left: missing")?,
             downloaded: downloaded.unwrap_or(0),
             uploaded: uploaded.unwrap_or(0),
             event: event.unwrap_or(Event::None),
             wanted: wanted.unwrap_or(TOLD_MAX),
         })
+    }
+}
+
+/// How far a host is, told between two announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where its client listens.
+    pub port: u16,
+    /// What it still lacks, in bytes.
+    pub left: u64,
+}
+
+/// The query of `/building`: which torrent, in hexadecimal digits, and how far the asking host is, where it tells.
+pub fn parse_building(query: &str) -> Result<(InfoHash, Option<Progress>), &'static str> {
+    let (mut infohash, mut port, mut left) = (None, None, None);
+    for pair in query.split('&') {
+        match pair.split_once('=').unwrap_or((pair, "")) {
+            ("info_hash", value) => {
+                once(&mut infohash, InfoHash::parse(value), "expected info_hash= and 40 digits 0-9 and a-f, once")?
+            }
+            ("port", value) => once(&mut port, number(value), "port: not a number, or not once")?,
+            ("left", value) => once(&mut left, number(value), "left: not a number of bytes, or not once")?,
+            _ => {}
+        }
+    }
+    let infohash = infohash.ok_or("expected info_hash= and 40 digits 0-9 and a-f, once")?;
+    let progress = match (port, left) {
+        (Some(port), Some(left)) => Some(Progress { port: unprivileged(port)?, left }),
+        _ => None,
+    };
+    Ok((infohash, progress))
+}
+
+/// The query of `/scrape`: which torrents (BEP 48).
+pub fn parse_scrape(query: &str) -> Result<Vec<InfoHash>, &'static str> {
+    let asked = query.split('&').filter_map(|pair| pair.strip_prefix("info_hash="));
+    let asked: Option<Vec<InfoHash>> = asked.map(|value| decode(value).map(manifest::Hex)).collect();
+    match asked {
+        Some(asked) if !asked.is_empty() => Ok(asked),
+        Some(_) => Err("info_hash: missing"),
+        None => Err("info_hash: not 20 bytes"),
     }
 }
 
@@ -87,7 +126,8 @@ impl Event {
 
     fn parse(text: &str) -> Option<Event> {
         match text {
-            "" | "empty" => Some(Event::None),
+            // A client that wants no more of the files (BEP 21); a torrent of ours has one.
+            "" | "empty" | "paused" => Some(Event::None),
             "started" => Some(Event::Started),
             "completed" => Some(Event::Completed),
             "stopped" => Some(Event::Stopped),
@@ -111,12 +151,19 @@ fn number(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64)
 }
 
-/// A negative `numwant` leaves the number to us, as older clients mean it.
+/// A negative `numwant` leaves the number to us, as older clients mean it; so does one that no number of ours can hold.
 fn wish(text: &str) -> Option<usize> {
-    match text.strip_prefix('-') {
-        Some(rest) => number(rest).map(|_| TOLD_MAX),
-        None => number(text).map(|number| number.min(TOLD_MAX as u64) as usize),
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
     }
+    Some(text.parse().map_or(TOLD_MAX, |wanted: usize| wanted.min(TOLD_MAX)))
+}
+
+/// A port that a client can listen at without being root.
+fn unprivileged(port: u64) -> Result<u16, &'static str> {
+    let port = u16::try_from(port).map_err(|_| "port: above 65535")?;
+    if port < 1024 { Err("port: 0, or a privileged one") } else { Ok(port) }
 }
 
 /// Exactly N bytes, percent-encoded or as they are (RFC 3986).
@@ -161,9 +208,31 @@ mod tests {
     fn what_may_be_left_out() {
         let said = parse("port=1024&left=0").unwrap();
         assert_eq!((said.downloaded, said.uploaded, said.event, said.wanted), (0, 0, Event::None, TOLD_MAX));
-        for (wish, wanted) in [("0", 0), ("7", 7), ("-1", TOLD_MAX), ("9223372036854775807", TOLD_MAX)] {
-            assert_eq!(parse(&format!("port=1024&left=0&numwant={wish}")).unwrap().wanted, wanted);
+        let wishes = [("0", 0), ("7", 7), ("-1", TOLD_MAX), ("", TOLD_MAX), ("99999999999999999999", TOLD_MAX)];
+        for (wish, wanted) in wishes {
+            assert_eq!(parse(&format!("port=1024&left=0&numwant={wish}")).unwrap().wanted, wanted, "{wish}");
         }
+        let said = parse("port=1024&left=7&downloaded=&uploaded=&event=paused&numwant=").unwrap();
+        assert_eq!((said.left, said.downloaded, said.uploaded, said.event), (7, 0, 0, Event::None));
+    }
+
+    #[test]
+    fn a_building_is_asked_for_by_a_host_that_may_tell_how_far_it_is() {
+        let hash = "61".repeat(20);
+        let parse = |rest: &str| parse_building(&format!("info_hash={hash}{rest}")).map(|(_, progress)| progress);
+        assert_eq!(parse(""), Ok(None));
+        assert_eq!(parse("&port=6881&left=7&x=y"), Ok(Some(Progress { port: 6881, left: 7 })));
+        for (rest, key) in [("&port=80&left=7", "port"), ("&port=6881&left=-1", "left"), ("&info_hash=", "expected info_hash")] {
+            assert!(parse(rest).unwrap_err().starts_with(key), "{rest}");
+        }
+        assert!(parse_building("").unwrap_err().starts_with("expected info_hash"));
+    }
+
+    #[test]
+    fn a_scrape_names_torrents() {
+        assert_eq!(parse_scrape(&format!("info_hash={HASH}&info_hash={HASH}&x=y")).unwrap().len(), 2);
+        assert_eq!(parse_scrape("x=y"), Err("info_hash: missing"));
+        assert_eq!(parse_scrape("info_hash=abc"), Err("info_hash: not 20 bytes"));
     }
 
     #[test]
@@ -184,7 +253,7 @@ mod tests {
             ("port=6881&left=99999999999999999999999999", "left"),
             ("port=6881&left=1&downloaded=x", "downloaded"),
             ("port=6881&left=1&uploaded=%31", "uploaded"),
-            ("port=6881&left=1&event=paused", "event"),
+            ("port=6881&left=1&event=gone", "event"),
             ("port=6881&left=1&numwant=many", "numwant"),
             ("port=6881&left=1&info_hash=aaaaaaaaaaaaaaaaaaaa", "info_hash"),
         ] {

@@ -1,7 +1,10 @@
 //! What a client is told, bencoded (BEP 3), its peers in compact form (BEP 23; BEP 7 for IPv6).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
+
+use manifest::InfoHash;
 
 /// The answer to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,6 +49,29 @@ impl Answer {
     }
 }
 
+/// What a scrape says of a torrent (BEP 48).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scraped {
+    /// How many hosts of the own place have everything.
+    pub complete: usize,
+    /// How many have not.
+    pub incomplete: usize,
+    /// How many of those that have everything were seen to get it.
+    pub downloaded: usize,
+}
+
+/// The answer to a scrape.
+pub fn scrape(files: &BTreeMap<InfoHash, Scraped>) -> Vec<u8> {
+    let mut answer = b"d5:filesd".to_vec();
+    for (infohash, Scraped { complete, incomplete, downloaded }) in files {
+        answer.extend(b"20:");
+        answer.extend(infohash.0);
+        answer.extend(format!("d8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}ee").bytes());
+    }
+    answer.extend(b"ee");
+    answer
+}
+
 /// The answer to an announce that is not accepted.
 pub fn failure(reason: &str) -> Vec<u8> {
     format!("d14:failure reason{}:{reason}e", reason.len()).into_bytes()
@@ -68,5 +94,9 @@ mod tests {
         assert_eq!(answer.encode(), expected);
         assert_eq!(Answer::default().encode(), b"d8:completei0e10:incompletei0e8:intervali0e12:min intervali0e5:peers0:e");
         assert_eq!(failure("no"), b"d14:failure reason2:noe");
+        let scraped = Scraped { complete: 1, incomplete: 27, downloaded: 0 };
+        let expected = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi0e10:incompletei27eeee";
+        assert_eq!(scrape(&BTreeMap::from([(manifest::Hex([b'a'; 20]), scraped)])), expected);
+        assert_eq!(scrape(&BTreeMap::new()), b"d5:filesdee");
     }
 }

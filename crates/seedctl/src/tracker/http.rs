@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::tracker::announce::Announce;
+use crate::tracker::announce::{self, Announce};
 use crate::tracker::{Refusal, Tracker, answer};
 use campus::Role;
 
@@ -95,11 +95,12 @@ impl Port {
         }
         match path {
             "/announce" => reply(StatusCode::OK, TEXT, self.announce(address, query).await),
+            "/scrape" => reply(StatusCode::OK, TEXT, self.scrape(address, query)),
             "/building" => self.building(address, query).await,
             "/swarms" | "/metrics" if !self.may_look(address) => text(StatusCode::FORBIDDEN, "only for servers"),
             "/swarms" => json(&self.tracker.borrow_mut().snapshot()),
             "/metrics" => reply(StatusCode::OK, PROMETHEUS, self.tracker.borrow_mut().metrics().into_bytes()),
-            _ => text(StatusCode::NOT_FOUND, "there are /announce, /building, /swarms and /metrics"),
+            _ => text(StatusCode::NOT_FOUND, "there are /announce, /scrape, /building, /swarms and /metrics"),
         }
     }
 
@@ -126,6 +127,12 @@ impl Port {
         }
     }
 
+    fn scrape(&self, address: IpAddr, query: &str) -> Vec<u8> {
+        let asked = announce::parse_scrape(query).map_err(Refusal::Malformed);
+        let answered = asked.and_then(|asked| self.tracker.borrow_mut().scrape(address, &asked));
+        answered.unwrap_or_else(|refusal| answer::failure(refusal.reason()))
+    }
+
     /// An image may have been published since the store was read. A client that is refused comes again after two minutes only, so
     /// it waits here; the store is read once for all who wait.
     async fn look_for_news(&self, address: IpAddr, infohash: InfoHash) {
@@ -141,12 +148,13 @@ impl Port {
     async fn building(&self, address: IpAddr, query: &str) -> Response<Full<Bytes>> {
         let net = self.tracker.borrow().net(address).cloned();
         let Some(net) = net else { return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason()) };
-        let Some(infohash) = query.strip_prefix("info_hash=").and_then(InfoHash::parse) else {
-            return text(StatusCode::BAD_REQUEST, "expected info_hash= and 40 digits 0-9 and a-f");
+        let (infohash, progress) = match announce::parse_building(query) {
+            Ok(asked) => asked,
+            Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
         };
         // A host asks before aria2 announces.
         self.look_for_news(address, infohash).await;
-        let building = self.tracker.borrow_mut().building(address, &net, infohash);
+        let building = self.tracker.borrow_mut().building(address, &net, infohash, progress);
         match building {
             Some(building) => json(&building),
             None => text(StatusCode::NOT_FOUND, Refusal::UnknownTorrent.reason()),

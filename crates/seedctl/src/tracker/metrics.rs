@@ -24,6 +24,8 @@ pub struct Counters {
 }
 
 const ANSWERED: &str = "answered";
+/// All results: each has its series from the start, or a rate would miss the first.
+const RESULTS: [&str; 5] = [ANSWERED, "full", "malformed", "stranger", "unknown_torrent"];
 
 impl Counters {
     /// An announce was answered, well or with a refusal, in so much time.
@@ -111,6 +113,7 @@ impl Tracker {
         page.family("gateways_replaced_total", "counter", "Gateways that are none any more, before they had everything.");
         let sum = |of: fn(&super::swarm::Replaced) -> u64| self.swarms.values().map(|swarm| of(&swarm.replaced)).sum::<u64>();
         page.sample("gateways_replaced_total", &[("reason", "stalled")], sum(|replaced| replaced.stalled));
+        page.sample("gateways_replaced_total", &[("reason", "slow")], sum(|replaced| replaced.slow));
         page.sample("gateways_replaced_total", &[("reason", "silent")], sum(|replaced| replaced.silent));
         page.sample("gateways_replaced_total", &[("reason", "stopped")], sum(|replaced| replaced.stopped));
     }
@@ -168,8 +171,8 @@ fn word(value: &impl serde::Serialize) -> String {
 impl Counters {
     fn write(&self, page: &mut Page) {
         page.family("announces_total", "counter", "Announces by result.");
-        for (result, count) in &self.results {
-            page.sample("announces_total", &[("result", result)], count);
+        for result in RESULTS {
+            page.sample("announces_total", &[("result", result)], self.results.get(result).unwrap_or(&0));
         }
         page.family("answer_seconds", "histogram", "From the whole announce to its answer.");
         let mut count = 0;

@@ -5,6 +5,7 @@
 //!   the servers and the gateways of the other buildings. Once one has everything, nobody there needs the outside.
 //! - A gateway that is silent for three intervals is gone; one that gets nothing for three intervals, though somebody outside has
 //!   everything, goes to the end of the order. Its building still knows it: what it has got is not fetched again.
+//! - Beside a gateway that seems slow another host tries it for a moment, and takes its place when it does better: `trial`.
 //! - A host that gets nothing for three intervals though its building has everything is treated as if the building had not.
 //! - Servers are told other servers while they lack something, wireless hosts the servers, a few hosts at a time.
 //! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in its building lacks something: they
@@ -21,6 +22,9 @@ use crate::tracker::answer::Answer;
 use crate::tracker::policy::{Place, Policy};
 use campus::Net;
 use campus::Role;
+use trial::{Pace, Trials};
+
+mod trial;
 
 /// Clients of one address in one swarm; one more and the one that was silent longest is forgotten.
 const PORTS_MAX: usize = 4;
@@ -54,6 +58,12 @@ pub struct Peer {
     /// When it last got something; before that, when it came.
     moved_at: Duration,
     expires_at: Duration,
+    /// How fast it got on lately.
+    pace: Pace,
+    /// Whether it was tried as a gateway, or replaced as one: others are tried before it.
+    was_tried: bool,
+    /// Whether it is to announce itself at once, because it is, or is no longer, to fetch from outside.
+    recalled: bool,
     order: Order,
     /// Where it stands in the list of its room.
     seat: usize,
@@ -82,6 +92,7 @@ struct Members {
     queue: BTreeSet<(Order, SocketAddr)>,
     complete: usize,
     incomplete: usize,
+    trials: Trials,
 }
 
 /// What hosts received and sent, as they say.
@@ -98,6 +109,8 @@ pub struct Traffic {
 pub struct Replaced {
     /// It got nothing.
     pub stalled: u64,
+    /// Another one of its building got more.
+    pub slow: u64,
     /// It said nothing.
     pub silent: u64,
     /// It went.
@@ -113,6 +126,8 @@ pub struct Swarm {
     arrivals: u64,
     announces: u64,
     swept_at: Duration,
+    /// The best rate that gateways of a place were seen at, in bytes a second.
+    best: BTreeMap<Place, f64>,
     /// By building and role.
     pub traffic: BTreeMap<(String, Role), Traffic>,
     /// Since the tracker started.
@@ -126,9 +141,9 @@ pub struct Full;
 impl Swarm {
     /// Without hosts; of a file of so many bytes.
     pub fn new(size_bytes: u64) -> Swarm {
-        let (peers, places, traffic) = Default::default();
+        let (peers, places, best, traffic) = Default::default();
         let (replaced, swept_at) = (Replaced::default(), Duration::ZERO);
-        Swarm { size_bytes, peers, places, arrivals: 0, announces: 0, swept_at, traffic, replaced }
+        Swarm { size_bytes, peers, places, arrivals: 0, announces: 0, swept_at, best, traffic, replaced }
     }
 
     /// Its hosts, by address and port.
@@ -175,6 +190,7 @@ impl Swarm {
             self.insert(now, net, key, said, resumed);
         }
         self.update(now, key, said);
+        self.judge(now, &place, key);
         let gateway = self.elect(now, policy, &place, key, resumed);
         let mut peers = self.introduce(policy, &place, key, gateway, said.event);
         peers.truncate(said.wanted);
@@ -187,8 +203,22 @@ impl Swarm {
         };
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.expires_at = now + 3 * interval;
+            peer.recalled = false;
         }
         Ok(Answer { interval, complete, incomplete, peers })
+    }
+
+    /// A host that announces itself tells in between what it lacks. Whether it is to announce itself at once.
+    pub fn progress(&mut self, now: Duration, policy: &Policy, key: SocketAddr, left: u64) -> bool {
+        let left = left.min(self.size_bytes);
+        // What has everything says so itself, and is believed then.
+        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.is_complete() && left > 0) else { return false };
+        peer.get_on(now, left);
+        let place = Place::of(&peer.net);
+        self.note_pace(key);
+        self.judge(now, &place, key);
+        self.call(now, policy, &place, key);
+        self.peers.get(&key).is_some_and(|peer| peer.recalled)
     }
 
     /// Forgets who was silent for three of the intervals that it was told. Looks once a second.
@@ -233,6 +263,7 @@ impl Swarm {
         let net = Arc::clone(net);
         let (first_seen, last_seen, moved_at, expires_at) = (now, now, now, now);
         let (complete_at, elected_at) = (None, None);
+        let (pace, was_tried, recalled) = (Pace::new(now, left), false, false);
         let peer = Peer {
             net,
             left,
@@ -244,6 +275,9 @@ impl Swarm {
             elected_at,
             moved_at,
             expires_at,
+            pace,
+            was_tried,
+            recalled,
             order,
             seat,
         };
@@ -257,9 +291,6 @@ impl Swarm {
             *members.count(peer.left) -= 1;
             *members.count(left) += 1;
         }
-        if left < peer.left {
-            peer.moved_at = now;
-        }
         peer.complete_at = match (peer.left, left) {
             (_, 1..) => None,
             (1.., 0) => Some(now),
@@ -270,7 +301,9 @@ impl Swarm {
         let traffic = self.traffic.entry((peer.net.building.clone(), peer.net.role)).or_default();
         traffic.downloaded = traffic.downloaded.saturating_add(more(said.downloaded, peer.downloaded));
         traffic.uploaded = traffic.uploaded.saturating_add(more(said.uploaded, peer.uploaded));
-        (peer.left, peer.downloaded, peer.uploaded, peer.last_seen) = (left, said.downloaded, said.uploaded, now);
+        (peer.downloaded, peer.uploaded, peer.last_seen) = (said.downloaded, said.uploaded, now);
+        peer.get_on(now, left);
+        self.note_pace(key);
     }
 
     fn remove(&mut self, key: SocketAddr) -> Option<Peer> {
@@ -298,10 +331,16 @@ impl Swarm {
     fn elect(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr, resumed: bool) -> bool {
         let patience = policy.patience();
         let Some(peer) = self.peers.get(&key) else { return false };
+        let on_trial = |swarm: &Swarm| swarm.places.get(place).is_some_and(|members| members.trials.are_on(key));
         let got_nothing = peer.elected_at.is_some_and(|elected| now >= max(elected, peer.moved_at) + patience);
         let others = self.counts(place).1 > policy.gateways(place);
-        if got_nothing && others && self.outside(policy, place).iter().any(|outside| self.has_everything(outside)) {
+        if got_nothing
+            && others
+            && !on_trial(self)
+            && self.outside(policy, place).iter().any(|outside| self.has_everything(outside))
+        {
             self.send_to_the_end(place, key);
+            self.replaced.stalled += u64::from(matches!(place, Place::Building(_)));
         }
         let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else { return false };
         let needs = |peer: &Peer| {
@@ -309,7 +348,9 @@ impl Swarm {
             !peer.is_complete() && !helped
         };
         let mut waiting = members.queue.iter().filter(|(_, key)| self.peers.get(key).is_some_and(needs));
-        let elected = !resumed && needs(peer) && waiting.by_ref().take(policy.gateways(place)).any(|(_, other)| *other == key);
+        let mut first = waiting.by_ref().take(policy.gateways(place));
+        let elected = needs(peer) && (first.any(|(_, other)| *other == key) || on_trial(self));
+        let elected = !resumed && (elected || self.try_instead(now, policy, place, key));
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.elected_at = if elected { peer.elected_at.or(Some(now)) } else { None };
         }
@@ -323,9 +364,6 @@ impl Swarm {
         peer.order = Order::Arrived(self.arrivals);
         peer.elected_at = None;
         members.queue.insert((peer.order, key));
-        if peer.net.role == Role::Lab {
-            self.replaced.stalled += 1;
-        }
     }
 
     fn has_everything(&self, key: &SocketAddr) -> bool {

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::offered::{NAME, Offered, TorrentFile, noise};
-use crate::swarm::{ANNOUNCE, Swarm, ended, origins};
+use crate::swarm::{ANNOUNCE, Swarm, ended, of, origins};
 
 const MIB: usize = 1 << 20;
 const A_MOMENT: Duration = Duration::from_millis(20);
@@ -68,6 +68,73 @@ fn a_tracker_that_is_late_or_away_for_a_while_only_costs_time() {
     let ended = ended(getting);
     ended.transfer();
     swarm.assert_arrived("b1-h1", &offered);
+}
+
+#[test]
+fn a_gateway_with_a_bad_cable_is_overtaken_by_its_building() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "3"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(16 * MIB, 37), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    // A twentieth of what the others have, both ways. It comes first.
+    for (place, device) in [("b1-h1", "eth0"), ("b1", "p1")] {
+        swarm.shell(place, &format!("tc qdisc replace dev {device} root tbf rate 4mbit burst 64kb latency 60ms"));
+    }
+    let mut first = swarm.start("b1-h1", &["get"], &document);
+    wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > MIB as u64 / 4);
+    let others = ["b1-h2", "b1-h3"].map(|host| (host, swarm.start(host, &["get"], &document)));
+    for (host, other) in others {
+        ended(other).transfer();
+        swarm.assert_arrived(host, &offered);
+    }
+    assert_eq!(first.try_wait().unwrap(), None, "they waited for the one with the bad cable");
+    wait_until("the tracker counts it", || {
+        let metrics = swarm.shell("server", "curl -s http://127.0.0.1:6969/metrics");
+        metrics.contains("seedctl_tracker_gateways_replaced_total{reason=\"slow\"} 1\n")
+    });
+    // It gets the rest from its building: aria2 keeps no connection to the server.
+    wait_until("it is a host like the others", || {
+        let image = of(&swarm.status("b1-h1"), offered.base.infohash);
+        (&image["building"]["gateway"], &image["peers"]["server"]) == (&json!(false), &json!(0))
+            && image["peers"]["building"].as_u64() > Some(0)
+    });
+    signal(&first, Signal::SIGTERM);
+    first.wait().unwrap();
+}
+
+#[test]
+fn a_tracker_that_refuses_a_host_or_an_image_is_told_at_once() {
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "2", "--rooms", "2"]);
+    swarm.start_tracker();
+    let offered = Offered::new(7, noise(MIB, 38), ANNOUNCE);
+    let document = swarm.publish(&offered);
+    let transferred = swarm.run("b1-h2", &["get"], &document);
+    transferred.transfer();
+    // Somebody forgot the second room.
+    let map = swarm.path("server", "etc/labtools/campus.ini");
+    let text = fs::read_to_string(&map).unwrap();
+    let sections: Vec<&str> = text.split_inclusive("\n\n").filter(|section| !section.starts_with("[net.b1-r2]")).collect();
+    fs::write(&map, sections.concat()).unwrap();
+    swarm.kill_tracker();
+    swarm.start_tracker();
+    let stranger = "asking the tracker http://10.0.0.2:6969/announce: this machine's address, 10.0.1.138, is not in campus.ini there; \
+                    add its network on that server and restart the tracker\n";
+    let refused = |host: &str, arguments: &[&str], document: &str, status: i32, words: &str| {
+        let ended = swarm.run(host, arguments, document);
+        assert_eq!((ended.status, ended.stdout.as_str()), (Some(status), ""), "{ended:?}");
+        assert_eq!(ended.stderr, format!("seedctl: {words}"));
+    };
+    refused("b1-h2", &["wait"], &transferred.stdout, 78, &format!("waiting for the building: {stranger}"));
+    let status = of(&swarm.status("b1-h2"), offered.base.infohash);
+    assert_eq!(status["warnings"], json!([stranger.trim_end()]));
+    swarm.run("b1-h2", &["stop", "--all"], "");
+    fs::remove_dir_all(swarm.path("b1-h2", "qcow2/backing")).unwrap();
+    refused("b1-h2", &["get"], &document, 78, &format!("getting windows 7: {stranger}"));
+    // An image that was published elsewhere.
+    let elsewhere = Offered::new(8, noise(MIB, 39), ANNOUNCE).document(&swarm.key());
+    let unknown = "getting windows 8: asking the tracker http://10.0.0.2:6969/announce: \
+                   no signed manifest of this image is in the store there; publish it on that server\n";
+    refused("b1-h1", &["get"], &elsewhere, 69, unknown);
 }
 
 #[test]

@@ -58,6 +58,17 @@ impl Lab {
         addresses(&self.announce(address, said(left)))
     }
 
+    /// A host that says how far it is. Whether it is to announce itself at once.
+    fn progress(&mut self, address: &str, left: u64) -> bool {
+        let again = self.swarm.progress(self.now, &self.policy, SocketAddr::new(address.parse().unwrap(), 6881), left);
+        check(&self.swarm);
+        again
+    }
+
+    fn is_gateway(&self, address: &str) -> bool {
+        self.swarm.is_gateway(address.parse().unwrap())
+    }
+
     fn stop(&mut self, address: &str) {
         self.announce(address, Announce { event: Event::Stopped, ..said(1) });
     }
@@ -189,8 +200,8 @@ fn a_gateway_that_goes_or_is_silent_is_replaced() {
     lab.pass(31);
     lab.told(SERVER, 0);
     assert_eq!(lab.told("10.1.1.4", SIZE), [SERVER]);
-    let Replaced { stalled, silent, stopped } = lab.swarm.replaced;
-    assert_eq!((stalled, silent, stopped), (0, 2, 1));
+    let Replaced { stalled, slow, silent, stopped } = lab.swarm.replaced;
+    assert_eq!((stalled, slow, silent, stopped), (0, 0, 2, 1));
 }
 
 #[test]
@@ -204,7 +215,8 @@ fn a_gateway_that_gets_nothing_goes_to_the_end() {
     for round in 1..=6 {
         lab.pass(10);
         lab.told(SERVER, 0);
-        left -= u64::from(round <= 3);
+        // Fast enough not to be slow.
+        left = 3_u64.saturating_sub(round) * 150 + 100;
         lab.told("10.1.1.1", left);
         lab.told("10.1.1.2", SIZE);
         lab.told("10.1.1.3", SIZE);
@@ -225,6 +237,153 @@ fn a_gateway_that_gets_nothing_goes_to_the_end() {
         lab.told(&format!("10.1.1.{}", host % 3 + 1), if host == 3 { left } else { SIZE });
     }
     assert_eq!(lab.swarm.replaced.stalled, 4);
+}
+
+/// Gateways of two buildings, elected at 0; what each gets in a second, of an image of 100,000 bytes.
+fn two_buildings(quick: u64, slow: u64) -> Lab {
+    let mut lab = Lab::new();
+    lab.swarm.size_bytes = 100_000;
+    for (address, left) in [(SERVER, 0), ("10.1.1.1", 100_000), ("10.2.1.1", 100_000)] {
+        lab.told(address, left);
+    }
+    lab.pass(3);
+    lab.progress("10.1.1.1", 100_000 - 3 * quick);
+    lab.progress("10.2.1.1", 100_000 - 3 * slow);
+    lab
+}
+
+#[test]
+fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
+    let mut lab = two_buildings(8000, 1000);
+    assert_eq!(lab.told("10.2.1.2", 100_000), [SERVER, "10.1.1.1", "10.2.1.1"], "it is tried at once");
+    assert_eq!(lab.told("10.2.1.3", 100_000).len(), 2, "one at a time");
+    // At first it gets what the gateway has brought. That proves nothing.
+    lab.pass(1);
+    lab.progress("10.2.1.2", 97_000);
+    assert_eq!(lab.swarm.replaced.slow, 0);
+    lab.pass(2);
+    assert!(lab.is_gateway("10.2.1.1"));
+    lab.progress("10.2.1.2", 80_000);
+    assert_eq!(lab.swarm.replaced.slow, 1);
+    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.2")), (false, true));
+    // The slow one hears of it with its next word, and from then on its building brings it what it lacks.
+    assert!(lab.progress("10.2.1.1", 94_000));
+    assert_eq!(lab.told("10.2.1.1", 94_000), ["10.2.1.2", "10.2.1.3"]);
+    assert!(!lab.progress("10.2.1.1", 94_000), "once");
+    // It is not tried again, and the new one, which is as quick as the other building's, is left alone.
+    for round in 1..=5 {
+        lab.pass(3);
+        lab.progress("10.1.1.1", 76_000 - 8000 * round);
+        assert!(!lab.progress("10.2.1.2", 80_000 - 8000 * round));
+        for waiting in ["10.2.1.1", "10.2.1.3"] {
+            assert!(!lab.progress(waiting, 90_000) && !lab.is_gateway(waiting));
+        }
+    }
+}
+
+#[test]
+fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
+    let mut lab = two_buildings(8000, 100);
+    let (mut left, mut trials) = (99_700, Vec::new());
+    for second in 4..900 {
+        lab.pass(1);
+        left -= 100;
+        // The other building goes on; in this one all have what any of them has.
+        lab.told("10.1.1.1", 76_000);
+        for host in ["10.2.1.1", "10.2.1.2", "10.2.1.3", "10.2.1.4", "10.2.1.5"] {
+            let before = lab.is_gateway(host);
+            if lab.progress(host, left) || second % 10 == 0 {
+                lab.told(host, left);
+            }
+            if host != "10.2.1.1" && !before && lab.is_gateway(host) {
+                trials.push(second);
+            }
+        }
+        lab.told(SERVER, 0);
+        assert!(lab.is_gateway("10.2.1.1"));
+    }
+    assert_eq!(lab.swarm.replaced.slow, 0);
+    let pauses: Vec<u64> = trials.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(matches!(pauses[..], [70..90, 250..270]), "{trials:?}");
+}
+
+#[test]
+fn a_building_alone_finds_out_as_well() {
+    let mut lab = Lab::new();
+    lab.swarm.size_bytes = 100_000;
+    lab.told(SERVER, 0);
+    lab.told("10.1.1.1", 100_000);
+    lab.told("10.1.1.2", 100_000);
+    assert!(!lab.progress("10.1.1.2", 100_000), "nothing is known yet");
+    lab.pass(3);
+    lab.progress("10.1.1.1", 97_000);
+    // The first that says something is to come at once; meanwhile the next one is not asked to.
+    assert!(lab.progress("10.1.1.2", 99_000));
+    lab.told("10.1.1.3", 100_000);
+    assert!(!lab.is_gateway("10.1.1.2") || lab.is_gateway("10.1.1.3"));
+    let tried = if lab.is_gateway("10.1.1.3") { "10.1.1.3" } else { "10.1.1.2" };
+    lab.pass(3);
+    // It has everything before anybody looked.
+    lab.announce(tried, Announce { event: Event::Completed, ..said(0) });
+    assert_eq!(lab.swarm.replaced.slow, 1);
+}
+
+#[test]
+fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
+    let refuses = |lab: &mut Lab| {
+        assert!(!lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
+        assert!(!lab.progress("10.2.1.2", 99_000));
+    };
+    refuses(&mut two_buildings(8000, 2100)); // more than a quarter
+    let mut nearly_done = two_buildings(20_000, 1000);
+    nearly_done.pass(3);
+    nearly_done.progress("10.2.1.1", 60_000);
+    nearly_done.pass(3);
+    nearly_done.progress("10.2.1.1", 15_000);
+    refuses(&mut nearly_done);
+    // Nobody has anything to give.
+    let mut lab = two_buildings(8000, 1000);
+    lab.stop(SERVER);
+    refuses(&mut lab);
+    // Nothing came at all: that is another fault, and three intervals long none.
+    refuses(&mut two_buildings(8000, 0));
+    // No wireless host is tried.
+    let mut lab = two_buildings(8000, 1000);
+    lab.told("10.254.0.9", 100_000);
+    assert!(!lab.progress("10.254.0.9", 99_000));
+    refuses_nothing(&mut lab);
+}
+
+/// The trial is still to be had.
+fn refuses_nothing(lab: &mut Lab) {
+    assert!(lab.progress("10.2.1.2", 99_000) || lab.told("10.2.1.2", 99_000).contains(&SERVER.to_owned()));
+}
+
+#[test]
+fn a_gateway_that_falls_to_a_part_of_what_it_got_is_replaced() {
+    let mut lab = Lab::new();
+    lab.swarm.size_bytes = 100_000;
+    for (address, left) in [(SERVER, 0), ("10.2.1.1", 100_000), ("10.1.1.1", 100_000)] {
+        lab.told(address, left);
+    }
+    let mut left = 100_000;
+    for second in 1..=60 {
+        lab.pass(1);
+        left -= if second <= 10 { 4000 } else { 100 };
+        lab.progress("10.1.1.1", left);
+        lab.progress("10.2.1.1", 100_000 - 500 * second);
+        if lab.progress("10.1.1.2", left.max(50_000)) {
+            assert!(second > 10, "while it is quick it is left alone");
+            assert!(lab.told("10.1.1.2", left).contains(&SERVER.to_owned()));
+            return;
+        }
+        if second % 10 == 0 {
+            for (address, left) in [(SERVER, 0), ("10.1.1.1", left), ("10.1.1.2", left)] {
+                lab.told(address, left);
+            }
+        }
+    }
+    panic!("nobody was tried");
 }
 
 #[test]

@@ -1,0 +1,230 @@
+//! Whether another host would be the better gateway: it is tried, not guessed.
+//!
+//! A gateway gets little because something is wrong with itself (a cable, a port of the switch that fell from 1 Gb/s to 100 Mb/s),
+//! or because that is all that the uplink of its building carries. Only another host that fetches beside it can tell. So one gateway
+//! that seems slow, by its own best, by the gateways of other buildings, or because there is no other building to compare it with,
+//! gets a challenger. Who gets ahead of it takes its place; otherwise the uplink is the reason, and the next trial is later and
+//! later. Nobody is tried for the little that a gateway still lacks.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Members, Order, Peer, Swarm};
+use crate::tracker::policy::{Place, Policy};
+use campus::Role;
+
+/// A rate is measured over this time at least, and a challenger works as long before it is judged.
+const MEASURED: Duration = Duration::from_secs(2);
+/// A rate is of the last five to ten seconds, or of the last two announces where they are rarer.
+const RECENT: Duration = Duration::from_secs(5);
+/// A gateway that needs no longer than this for the rest is left alone.
+const WORTH: Duration = Duration::from_secs(20);
+/// Who gets less than a quarter of what others get seems slow ...
+const SLOW: f64 = 4.0;
+/// ... and who gets three times what it got is better. A rate of the first seconds may be half of what it becomes.
+const BETTER: f64 = 3.0;
+/// A trial may take this long: a server lets a newcomer wait for up to ten seconds.
+const TRIAL: Duration = Duration::from_secs(10);
+/// The time from a trial that showed nothing to the next one, at first and then so many times longer.
+const PAUSE: Duration = Duration::from_secs(60);
+const LONGER: u32 = 4;
+
+/// What a host lacked, and when.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    at: Duration,
+    left: u64,
+}
+
+/// How fast a host got on lately.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    earlier: Mark,
+    later: Mark,
+    last: Mark,
+}
+
+impl Pace {
+    /// Of a host that has just come.
+    pub fn new(at: Duration, left: u64) -> Pace {
+        let mark = Mark { at, left };
+        Pace { earlier: mark, later: mark, last: mark }
+    }
+
+    /// It lacks so much now. While nothing arrives, nothing is measured: it may wait for others.
+    fn update(&mut self, at: Duration, left: u64) {
+        let mark = Mark { at, left };
+        if left >= self.earlier.left {
+            *self = Pace::new(at, left);
+        } else if at >= self.later.at + RECENT {
+            (self.earlier, self.later) = (self.later, mark);
+        }
+        self.last = mark;
+    }
+
+    /// In bytes a second; `None` while that cannot be told.
+    fn rate(&self) -> Option<f64> {
+        let (took, got) = (self.last.at.saturating_sub(self.earlier.at), self.earlier.left.saturating_sub(self.last.left));
+        (took >= MEASURED && got > 0).then(|| got as f64 / took.as_secs_f64())
+    }
+
+    /// What it lacks by now, if it went on like this.
+    fn left(&self, now: Duration, rate: f64) -> u64 {
+        self.last.left.saturating_sub((rate * now.saturating_sub(self.last.at).as_secs_f64()) as u64)
+    }
+}
+
+/// A host that fetches beside a gateway.
+#[derive(Clone, Debug)]
+struct Trial {
+    challenger: SocketAddr,
+    incumbent: SocketAddr,
+    began: Duration,
+    /// What the gateway got in a second.
+    rate: f64,
+    /// What the gateway, and the challenger, lacked at the beginning.
+    left: u64,
+    had_left: u64,
+}
+
+/// The trials of a place.
+#[derive(Debug, Default)]
+pub struct Trials {
+    current: Option<Trial>,
+    /// Who was asked to come, and when.
+    called: Option<(SocketAddr, Duration)>,
+    next: Duration,
+    pause: Option<Duration>,
+}
+
+impl Trials {
+    /// Whether this host fetches on trial.
+    pub fn are_on(&self, key: SocketAddr) -> bool {
+        self.current.as_ref().is_some_and(|trial| trial.challenger == key)
+    }
+}
+
+impl Peer {
+    /// It lacks so much now.
+    pub(super) fn get_on(&mut self, now: Duration, left: u64) {
+        if left < self.left {
+            self.moved_at = now;
+        }
+        self.left = left;
+        self.pace.update(now, left);
+    }
+}
+
+impl Swarm {
+    /// Remembers what gateways can get.
+    pub(super) fn note_pace(&mut self, key: SocketAddr) {
+        if let Some(peer) = self.peers.get(&key)
+            && peer.elected_at.is_some()
+            && peer.net.role == Role::Lab
+            && let Some(rate) = peer.pace.rate()
+        {
+            let best = self.best.entry(Place::of(&peer.net)).or_default();
+            *best = best.max(rate);
+        }
+    }
+
+    /// Asks a host to come and try, if that is due. It begins when it announces itself.
+    pub(super) fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) {
+        let due = self.slow_gateway(now, policy, place, key).is_some();
+        let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return };
+        if due && members.trials.called.is_none_or(|(_, called)| now >= called + RECENT) {
+            members.trials.called = Some((key, now));
+            peer.recalled = true;
+        }
+    }
+
+    /// Lets a host that has come try, if that is due. Whether it does.
+    pub(super) fn try_instead(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
+        let Some((incumbent, rate)) = self.slow_gateway(now, policy, place, key) else { return false };
+        let Some(left) = self.peers.get(&incumbent).map(|peer| peer.pace.left(now, rate)) else { return false };
+        let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return false };
+        peer.was_tried = true;
+        members.trials.current = Some(Trial { challenger: key, incumbent, began: now, rate, left, had_left: peer.left });
+        true
+    }
+
+    /// The gateway that seems slow, and its rate, when this host is the one to try instead.
+    fn slow_gateway(&self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> Option<(SocketAddr, f64)> {
+        let (peer, members) = (self.peers.get(&key)?, self.places.get(place)?);
+        let Trials { current, next, .. } = &members.trials;
+        let may_try = !peer.was_tried && !peer.is_complete() && peer.elected_at.is_none();
+        if !matches!(place, Place::Building(_)) || !may_try || current.is_some() || now < *next || members.complete > 0 {
+            return None;
+        }
+        // With several, the fastest: it brings the building what the others do not.
+        let mut fastest: Option<(SocketAddr, f64)> = None;
+        for (_, gateway) in members.queue.iter().take(policy.gateways(place)) {
+            let rate = self.peers.get(gateway).filter(|peer| peer.elected_at.is_some())?.pace.rate()?;
+            fastest = fastest.filter(|(_, other)| *other >= rate).or(Some((*gateway, rate)));
+        }
+        let (gateway, rate) = fastest?;
+        let rest = self.peers.get(&gateway)?.left as f64 / rate;
+        let usual = self.best.values().copied().fold(0.0, f64::max);
+        let seems_slow = rate * SLOW < usual || self.is_alone(place);
+        let has_source = || self.outside(policy, place).iter().any(|outside| self.has_everything(outside));
+        (rest > WORTH.as_secs_f64() && seems_slow && has_source()).then_some((gateway, rate))
+    }
+
+    /// Whether no other building can be compared with.
+    fn is_alone(&self, place: &Place) -> bool {
+        let elsewhere = |(other, members): (&Place, &Members)| {
+            let fetches = |(_, key): &(Order, SocketAddr)| self.peers.get(key).is_some_and(|peer| peer.elected_at.is_some());
+            other != place && matches!(other, Place::Building(_)) && members.queue.iter().any(fetches)
+        };
+        !self.best.keys().any(|other| other != place) && !self.places.iter().any(elsewhere)
+    }
+
+    /// Ends a trial that has shown something, or lasted long enough.
+    pub(super) fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
+        let Some(trial) = self.places.get(place).and_then(|members| members.trials.current.clone()) else { return };
+        let both = self.peers.get(&trial.challenger).zip(self.peers.get(&trial.incumbent));
+        let Some((challenger, incumbent)) = both.filter(|(_, incumbent)| !incumbent.is_complete()) else {
+            self.end_trial(place, Trials::default());
+            return;
+        };
+        let took = now.saturating_sub(trial.began);
+        let better = (BETTER * trial.rate * took.max(MEASURED).as_secs_f64()) as u64;
+        // It first gets what the gateway has brought already: only what nobody had before counts.
+        let is_ahead = trial.left.saturating_sub(challenger.left) >= better;
+        let is_behind = challenger.left > incumbent.left;
+        let catches_up = is_behind && trial.had_left.saturating_sub(challenger.left) >= better;
+        if is_ahead {
+            self.replace(now, place, &trial);
+        } else if challenger.is_complete() {
+            self.end_trial(place, Trials::default());
+        } else if key == trial.challenger && took >= TRIAL && !catches_up {
+            if let Some(challenger) = self.peers.get_mut(&trial.challenger) {
+                (challenger.elected_at, challenger.recalled) = (None, true);
+            }
+            let pause = self.places.get(place).and_then(|members| members.trials.pause).map_or(PAUSE, |pause| pause * LONGER);
+            self.end_trial(place, Trials { next: now + pause, pause: Some(pause), ..Trials::default() });
+        }
+    }
+
+    fn end_trial(&mut self, place: &Place, then: Trials) {
+        if let Some(members) = self.places.get_mut(place) {
+            members.trials = then;
+        }
+    }
+
+    /// The challenger takes the place of the gateway, which goes to the end, and is a host like the others.
+    fn replace(&mut self, now: Duration, place: &Place, trial: &Trial) {
+        let Some(order) = self.peers.get(&trial.incumbent).map(|peer| peer.order) else { return };
+        self.send_to_the_end(place, trial.incumbent);
+        if let Some(incumbent) = self.peers.get_mut(&trial.incumbent) {
+            (incumbent.was_tried, incumbent.recalled) = (true, true);
+        }
+        if let (Some(members), Some(challenger)) = (self.places.get_mut(place), self.peers.get_mut(&trial.challenger)) {
+            members.queue.remove(&(challenger.order, trial.challenger));
+            challenger.order = order;
+            members.queue.insert((order, trial.challenger));
+        }
+        self.end_trial(place, Trials { next: now + TRIAL, ..Trials::default() });
+        self.replaced.slow += 1;
+    }
+}
