@@ -94,8 +94,12 @@ impl Thing {
         self.serial.is_none() || other.serial.is_none()
     }
 
+    /// An older baseline has no place, and its text says where.
     fn is_in_place_of(&self, other: &Thing) -> bool {
-        self.place.is_some() && self.place == other.place
+        match (&self.place, &other.place) {
+            (Some(old), Some(new)) => old == new,
+            _ => self.text == other.text,
+        }
     }
 }
 

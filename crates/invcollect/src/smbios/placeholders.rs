@@ -40,10 +40,10 @@ pub fn is_serial(text: &str) -> bool {
 pub fn is_name(text: &str) -> bool {
     let text = text.trim().to_lowercase();
     let digits = text.strip_prefix("0x").unwrap_or(&text);
-    let Some(first) = digits.chars().next() else { return false };
-    // 00000000, FFFFFFFF, ........, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
-    !digits.chars().all(|c| c == first)
-        && text.chars().any(char::is_alphanumeric)
+    let mut signs = digits.chars().filter(|c| c.is_alphanumeric());
+    let Some(first) = signs.next() else { return false };
+    // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
+    !signs.all(|c| c == first)
         && !PHRASES.iter().any(|phrase| text.contains(phrase))
         && !is_listed("serial", &text)
         && count(text.trim_start_matches(|c: char| !c.is_ascii_digit())).is_none_or(|count| count < LONG_COUNT)
@@ -131,6 +131,9 @@ mod tests {
             "012345678900",
             "0x00000000",
             "0x0000000000000000",
+            "0000-0000-0000",
+            "........",
+            "XX-XX",
             "<cut out>",
             "Base Board Serial Number",
             "NB-0123456789",

@@ -115,3 +115,41 @@ fn interfaces_of_one_address_are_missed_by_their_name() {
     let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
     assert_eq!(event["labtools"]["before"], "eth0");
 }
+
+/// The name spaces of an NVMe disk have its serial number, and names by which the world knows each.
+#[test]
+fn name_spaces_of_a_disk_are_told_apart() {
+    let machine = Machine::optiplex();
+    for number in [1, 2] {
+        let device = "sys/devices/pci0000:00/0000:00:1d.0/0000:01:00.0/nvme/nvme0";
+        for (file, value) in [("model", "Samsung SSD 980"), ("serial", "S64ANX0R1")] {
+            machine.write(&format!("{device}/{file}"), format!("{value}\n"));
+        }
+        machine.write(&format!("{device}/nvme0n{number}/size"), "1000215216\n");
+        machine.write(&format!("{device}/nvme0n{number}/wwid"), format!("eui.000000000000000{number}\n"));
+        machine.link(&format!("{device}/nvme0n{number}/device"), "../../nvme0");
+        machine.link(&format!("sys/block/nvme0n{number}"), &format!("../../{device}/nvme0n{number}"));
+    }
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/block/nvme0n1");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    let before = "Samsung SSD 980 476.9398 GiB at 0000:01:00.0 name space 1";
+    assert_eq!((&event["event"]["action"], &event["labtools"]["before"]), (&"disk_removed".into(), &before.into()));
+}
+
+/// A baseline of an older release does not know places; what it says of each part has them.
+#[test]
+fn an_older_baseline_misses_the_right_one() {
+    let names = ["DIMM1", "DIMM2", "DIMM3"];
+    let mut tables = Tables { slots: names.map(|name| slot(name, "", 4096, "160412A2")).to_vec(), ..Tables::optiplex() };
+    let machine = Machine::optiplex();
+    machine.firmware(&tables);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    let baseline = "var/lib/labtools/baseline.json";
+    let older: String = machine.read(baseline).lines().filter(|line| !line.contains("\"place\":")).collect();
+    machine.write(baseline, older);
+    tables.slots[1].mib = 0;
+    machine.firmware(&tables);
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert!(event["labtools"]["before"].as_str().unwrap().ends_with(" in DIMM2"), "{event}");
+}
