@@ -24,6 +24,7 @@ mod firmware;
 mod fleet;
 mod glpi;
 mod guest;
+mod http;
 mod interfaces;
 mod kernel;
 mod kernel_log;

@@ -3,8 +3,11 @@
 mod machine;
 
 use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 
 use invcollect::envelope;
 use machine::{Ended, ID, Machine};
@@ -136,5 +139,18 @@ fn who_does_not_answer_is_named_and_what_is_done_is_said() {
     // A dry run says what waits, and that is no failure.
     let dry = machine.run(&["push", "--dry-run"]);
     assert_eq!((dry.status, &dry.document()["push"]["waiting_reports"]), (0, &1.into()), "{dry:?}");
+    // Who closes the connection at once.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    machine.write("etc/labtools/invcollect.ini", format!("[push]\nurl=https://{server}\n"));
+    let closes = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap(); // what is not read makes of the end a reset
+        stream.set_nonblocking(true).unwrap();
+        while stream.read(&mut [0; 4096]).is_ok_and(|read| read > 0) {}
+    });
+    let reason = machine.run(&["push", "--now"]).document()["push"]["reason"].clone();
+    closes.join().unwrap();
+    assert_eq!(reason, format!("{server}: the connection was cut before the answer; look at the server's error log"));
     assert_eq!(machine.run(&["push", "--now", "--spread"]).status, 2);
 }

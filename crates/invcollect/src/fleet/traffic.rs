@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jsonpipe::{Exit, ExitContext, shown};
+use jsonpipe::{Exit, shown};
 use serde::Deserialize;
 use ureq::Agent;
 
 use super::Period;
 use super::time::{self, Seconds};
+use crate::http::cause;
 use crate::report::fleet::{Line, Traffic};
 use crate::request::{self, Label};
 
@@ -226,7 +227,9 @@ impl Prometheus {
         let asking = || format!("asking {}", self.url);
         let [start, end] = [first, last].map(|index| (grid.start + index * grid.step).to_string());
         let request = self.agent.get(&self.url).query("query", query).query("start", start).query("end", end);
-        let mut answer = request.query("step", grid.step.to_string()).call().exit(Exit::Unavailable, asking)?;
+        let answer = request.query("step", grid.step.to_string()).call();
+        let mut answer =
+            answer.map_err(|error| Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE))))?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         let said: Answer = match body.read_json() {
@@ -234,7 +237,7 @@ impl Prometheus {
             Err(_) if !status.is_success() => {
                 return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking())));
             }
-            Err(error) => return Err(error).exit(Exit::Unavailable, asking),
+            Err(error) => return Err(Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE)))),
         };
         match said {
             Answer { data: Some(data), .. } if status.is_success() => Ok(data.result),

@@ -14,6 +14,7 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use zeroize::Zeroizing;
 
 use crate::envelope::{Kind, Opened};
+use crate::http::cause;
 
 /// A report of a few KiB takes less, whatever the line; a server that drips its answer does not hold us longer.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -137,7 +138,7 @@ impl Collector {
         let server = self.url.parse::<Uri>().ok();
         let host = server.as_ref().and_then(Uri::host).unwrap_or_default();
         let port = server.as_ref().and_then(Uri::port_u16).unwrap_or(443);
-        let mut reason = format!("{host}:{port}: {error}");
+        let mut reason = format!("{host}:{port}: {}", cause(error, DEADLINE));
         if reason.contains("UnknownIssuer") {
             reason += &format!(": its certificate is not signed by one of {}", self.authorities.display());
         }
