@@ -51,6 +51,20 @@ pub fn read_all(common: &Common) -> anyhow::Result<Vec<Base>> {
     check(ini::read_table(&path, "base")?).map_err(|message| wrong(&path, &message))
 }
 
+/// Does something that changes nothing with the bases, without the lock that guards them: again where bases.ini was replaced
+/// meanwhile, so that what comes of it, an error included, is of one state of the machine.
+pub fn steadily<T>(common: &Common, mut look: impl FnMut(&[Base]) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut bases = read_all(common)?;
+    loop {
+        let seen = look(&bases);
+        let now = read_all(common)?;
+        if now == bases {
+            return seen;
+        }
+        bases = now;
+    }
+}
+
 /// The same of its text.
 pub fn parse_all(path: &Path, text: &str) -> anyhow::Result<Vec<Base>> {
     check(ini::parse_table(path, text, "base")?).map_err(|message| wrong(path, &message))

@@ -18,7 +18,13 @@ type Found = (report::ListedVolume, Option<String>);
 
 /// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an error.
 pub fn list(common: &Common) -> anyhow::Result<Answer> {
-    let offered = base::read_all(common)?;
+    let catalog = base::steadily(common, |offered| read(common, offered))?;
+    let mut document = Document::default();
+    document.set("catalog", &catalog)?;
+    Ok(Answer::yes(document))
+}
+
+fn read(common: &Common, offered: &[Base]) -> anyhow::Result<report::Catalog> {
     let mut missing = Vec::new();
     let mut bases: Vec<report::Base> =
         offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
@@ -42,9 +48,7 @@ pub fn list(common: &Common) -> anyhow::Result<Answer> {
         }
         list.push(volume);
     }
-    let mut document = Document::default();
-    document.set("catalog", &report::Catalog { changed: false, bases, orphans, missing })?;
-    Ok(Answer::yes(document))
+    Ok(report::Catalog { changed: false, bases, orphans, missing })
 }
 
 fn list_base(common: &Common, base: &Base, index: usize, missing: &mut Vec<Missing>) -> report::Base {

@@ -3,8 +3,10 @@
 use std::os::unix::fs::MetadataExt;
 
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals};
+use qcow2::Image;
 
-use crate::overlay::Overlay;
+use crate::base::Base;
+use crate::overlay::{Created, Overlay};
 use crate::request::{Choice, Login};
 use crate::token::Token;
 use crate::{TOOL, base, report};
@@ -20,29 +22,17 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let user = login.user.filter(|user| !user.is_empty());
     let user = user.exit(Exit::Data, || "login.user: missing or empty, though login.authenticated is true")?;
     let token = Token::of(&user);
-    let base = base::choose(base::read_all(common)?, choice.base.as_deref())?;
-    let overlay = Overlay::of(common, &token, &base);
-
-    // A signal that comes from here on ends the process when the overlay is whole or was never there.
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    // A dry run writes nothing, the lock's file included. Otherwise nobody may take the base away before its overlay is there.
-    let lock = if dry_run { None } else { Some(lock::wait(common, lock::POOL, &ending_signals)?) };
-    let base_image = base.open(common)?;
-    let found = overlay.find(&base, &base_image)?;
-    let created = match &found {
-        Some(image) if !dry_run => image.touch().map(|()| None)?,
-        None if !dry_run => {
-            pipe.note(format_args!("making {}", overlay.path));
-            Some(overlay.create(&base, &base_image)?)
-        }
-        _ => None,
+    let Cloned { base, base_image, overlay, held_bytes, found, created } = if dry_run {
+        // It writes nothing, the lock's file included.
+        base::steadily(common, |bases| prepare(common, &token, base::choose(bases.to_vec(), choice.base.as_deref())?, None))?
+    } else {
+        // A signal that comes from here on ends the process when the overlay is whole or was never there.
+        let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+        // Nobody may take the base away before its overlay is there, or make another the current one. Nobody waits for what comes
+        // after, least of all for whoever reads the document.
+        let _lock = lock::wait(common, lock::POOL, &ending_signals)?;
+        prepare(common, &token, base::choose(base::read_all(common)?, choice.base.as_deref())?, Some(pipe))?
     };
-    let held_bytes = match (&found, &created) {
-        (Some(image), _) => image.metadata()?.blocks() * 512,
-        (None, Some(created)) => created.held_bytes,
-        (None, None) => 0,
-    };
-    drop(ending_signals);
 
     document.set(
         TOOL.section,
@@ -59,14 +49,49 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
             backing_format: "qcow2",
             virtual_bytes: base_image.header.virtual_bytes,
             held_bytes,
-            created: found.is_none(),
-            changed: found.is_none(),
+            created: !found,
+            changed: !found,
         },
     )?;
-    let answer = Answer::yes(document).holding(lock);
+    let answer = Answer::yes(document);
+    let common = common.clone();
     Ok(match created {
         // Status 74 means that nothing was changed.
-        Some(created) => answer.or_undo(|| created.discard()),
+        Some(created) => answer.or_undo(move || created.take_back(&common)),
         None => answer,
     })
+}
+
+/// A user's overlay on a base.
+struct Cloned {
+    base: Base,
+    base_image: Image,
+    overlay: Overlay,
+    held_bytes: u64,
+    /// It was there.
+    found: bool,
+    /// It was made.
+    created: Option<Created>,
+}
+
+/// Finds the overlay, and makes it if it is not there and `making` has somebody to tell.
+fn prepare(common: &Common, token: &Token, base: Base, making: Option<&Pipe>) -> anyhow::Result<Cloned> {
+    let overlay = Overlay::of(common, token, &base);
+    let base_image = base.open(common)?;
+    let found = overlay.find(&base, &base_image)?;
+    let (mut held_bytes, mut created) = (0, None);
+    match (&found, making) {
+        (Some(image), making) => {
+            making.map_or(Ok(()), |_| image.touch())?;
+            held_bytes = image.metadata()?.blocks() * 512;
+        }
+        (None, Some(pipe)) => {
+            pipe.note(format_args!("making {}", overlay.path));
+            let made = overlay.create(&base, &base_image)?;
+            held_bytes = made.held_bytes;
+            created = Some(made);
+        }
+        (None, None) => {}
+    }
+    Ok(Cloned { base, base_image, overlay, held_bytes, found: found.is_some(), created })
 }

@@ -27,9 +27,8 @@ const FILES_AT_ONCE: usize = 256;
 pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
     let collecting = Collecting { common, also: None };
-    let bases = base::read_all(common)?;
     // At the end of a session there is nearly always nothing to do.
-    let plan = collecting.plan(&bases)?;
+    let plan = base::steadily(common, |bases| collecting.plan(bases))?;
     let collected = if dry_run || plan.removed.is_empty() { plan } else { collecting.run(&ending_signals)? };
     let failed = collected.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();

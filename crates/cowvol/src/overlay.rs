@@ -6,12 +6,14 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
 use manifest::is_name;
 use qcow2::{Follow, Image, blank_overlay};
 use serde::{Deserialize, Serialize};
 
 use crate::base::Base;
+use crate::in_use;
+use crate::store::Standing;
 use crate::token::Token;
 
 /// Each user's directory is in here.
@@ -102,7 +104,7 @@ impl Overlay {
         let layout = blank_overlay(base_image.header.virtual_bytes, &backing_name(&base.name, base.generation), &identity);
         atomic::create_directory(&self.users, 0o700)?;
         self.check_leads_to(base, base_image)?;
-        let mut created = Created { file: self.file.clone(), directory: self.make_directory()?, held_bytes: 0 };
+        let mut created = Created { file: self.file.clone(), directory: self.make_directory()?, held_bytes: 0, standing: None };
         let mut write = || -> anyhow::Result<()> {
             atomic::write(&self.file, 0o600, |file| {
                 for (offset, bytes) in &layout.pieces {
@@ -114,6 +116,7 @@ impl Overlay {
             atomic::sync_directory(&self.users)?;
             let metadata = fs::metadata(&self.file).exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
             created.held_bytes = metadata.blocks() * 512;
+            created.standing = Some(Standing::of(&metadata));
             Ok(())
         };
         match write() {
@@ -197,11 +200,25 @@ pub struct Created {
     pub held_bytes: u64,
     file: PathBuf,
     directory: Option<PathBuf>,
+    /// How the file stood there when it was whole.
+    standing: Option<Standing>,
 }
 
 impl Created {
-    /// Takes it away again. Only while the lock is held and nobody was told of it.
-    pub fn discard(self) {
+    /// Takes it away again because nobody was told of it. It stays where another call has handed it out meanwhile, which changes
+    /// the time of its last use, or where a program has it open.
+    pub fn take_back(self, common: &Common) {
+        // Failures are ignored: the caller reports the one that led here.
+        let Ok(signals) = signals::defer() else { return };
+        let Ok(_lock) = lock::wait(common, lock::POOL, &signals) else { return };
+        let stands = fs::symlink_metadata(&self.file).ok().map(|found| Standing::of(&found));
+        if stands == self.standing && in_use::is_locked(&self.file).is_ok_and(|locked| !locked) {
+            self.discard();
+        }
+    }
+
+    /// Takes away what there is of it. Only while the lock is held and nobody was told of it.
+    fn discard(self) {
         // Failures are ignored: the caller reports the one that led here.
         let _ = fs::remove_file(self.file);
         if let Some(directory) = self.directory {

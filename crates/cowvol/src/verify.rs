@@ -2,7 +2,7 @@
 
 use std::fs::{self, TryLockError};
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use jsonpipe::progress::Progress;
@@ -10,6 +10,7 @@ use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
+use crate::store::Standing;
 use crate::{TOOL, base};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -22,22 +23,6 @@ pub struct Candidate {
     image: Image,
     /// Where else it would be.
     stands: Standing,
-}
-
-/// What tells that a name still leads to the file that was checked, unchanged.
-#[derive(Debug, PartialEq, Eq)]
-struct Standing {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Standing {
-    fn of(found: &fs::Metadata) -> Standing {
-        let modified = (found.mtime(), found.mtime_nsec());
-        Standing { device: found.dev(), inode: found.ino(), bytes: found.len(), modified }
-    }
 }
 
 impl Candidate {

@@ -493,22 +493,74 @@ fn a_signal_ends_the_wait_for_the_lock() {
     let _held = machine.hold("pool.lock");
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let since = Instant::now();
-        let ended = interrupted(&machine, ALICE, signal, |child| {
-            // It waits once it has the lock's file open.
-            let open = || -> Vec<PathBuf> {
-                let fds = fs::read_dir(format!("/proc/{child}/fd")).unwrap();
-                fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap_or_default()).collect()
-            };
-            while !open().iter().any(|path| path.ends_with("pool.lock")) {
-                assert!(!open().is_empty(), "it has ended"); // and is a zombie
-                thread::sleep(Duration::from_millis(1));
-            }
-        });
+        let ended = interrupted(&machine, ALICE, signal, waits_for_the_lock);
         assert_eq!(ended.status.signal(), Some(signal as i32));
         assert_eq!((ended.stdout.as_slice(), ended.stderr.as_slice()), (&b""[..], &b""[..]));
         assert!(since.elapsed() < Duration::from_secs(5), "it waited to the end");
     }
     assert_eq!(machine.left(), [""; 0]);
+}
+
+/// Waits until a process waits for the lock, which it does once it has its file open.
+fn waits_for_the_lock(child: u32) {
+    let open = || -> Vec<PathBuf> {
+        let fds = fs::read_dir(format!("/proc/{child}/fd")).unwrap();
+        fds.map(|fd| fs::read_link(fd.unwrap().path()).unwrap_or_default()).collect()
+    };
+    while !open().iter().any(|path| path.ends_with("pool.lock")) {
+        assert!(!open().is_empty(), "it has ended"); // and is a zombie
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_switch_over_before_the_lock_is_had_counts() {
+    let machine = Machine::new();
+    make_base(machine.root(), "windows", 8, &["2G"]);
+    let held = machine.hold("pool.lock");
+    let mut child = machine.command(&["clone"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), request(ALICE, None).as_bytes()).unwrap();
+    waits_for_the_lock(child.id());
+    // What install-base does while it holds the lock.
+    write_bases_ini(machine.root(), "[base.windows]\nname=Windows 11\nostype=windows\ngeneration=8\n");
+    fs::remove_file(base_path(machine.root(), "windows", 7)).unwrap();
+    drop(held);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&document["volume"]["generation"], &document["volume"]["created"]), (&json!(8), &json!(true)));
+    assert_eq!(tree(&machine.home(ALICE)), ["windows@8.qcow2"]);
+}
+
+/// A clone that has made the volume, and stands still because nobody reads its document, which no pipe can hold.
+fn unread_clone(machine: &Machine, user: &str) -> std::process::Child {
+    let mut document: Value = serde_json::from_str(&request(user, None)).unwrap();
+    document["other"] = json!({"text": "x".repeat(1 << 20)});
+    let mut child = machine.command(&["clone"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), document.to_string().as_bytes()).unwrap();
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    child
+}
+
+#[test]
+fn who_does_not_read_keeps_nobody_waiting() {
+    let machine = Machine::new();
+    let mut child = unread_clone(&machine, ALICE);
+    assert_eq!(machine.volume(BOB, None)["created"], true);
+    assert_eq!(tree(&machine.home(ALICE)), ["windows@7.qcow2"]);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(74));
+    assert!(!machine.home(ALICE).exists(), "nobody was told of it");
+}
+
+#[test]
+fn a_volume_that_another_call_handed_out_is_not_taken_back() {
+    let machine = Machine::new();
+    let mut child = unread_clone(&machine, ALICE);
+    assert_eq!(machine.volume(ALICE, None)["created"], false);
+    drop(child.stdout.take());
+    assert_eq!(child.wait().unwrap().code(), Some(74));
+    assert_eq!(tree(&machine.home(ALICE)), ["windows@7.qcow2"]);
 }
 
 #[test]

@@ -65,8 +65,9 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     let session = Session { started_at, ended_at, ended, ended_reason: reason, handed_back };
     document.set(TOOL.section, &Report { changed: true, session: Some(session), ..report })?;
     let answer = if ended != Ended::Died && handed_back { Answer::yes(document) } else { Answer::no(document) };
-    // In this order: the next guest may start, and then a signal that waited may end us.
-    Ok(answer.holding(lock).holding(ending))
+    // The next guest may start, whoever is slow to read of this one. Then a signal that waited may end us.
+    drop(lock);
+    Ok(answer.holding(ending))
 }
 
 /// Whether QEMU's user can read and write `path`; if not, status 78 with the way out.
