@@ -85,6 +85,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     }
     let changed = plan.changes();
     let undo = if options.dry_run { None } else { Some(plan.carry_out()?) };
+    drop(lock); // whoever reads the document may take his time
 
     let (manifest, signature) = signed.to_base64();
     document.set(
@@ -97,10 +98,11 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
             blocks_torrent_file: BASE64_STANDARD.encode(&blocks_torrent_file),
         },
     )?;
-    let answer = Answer::yes(document).holding(lock).holding(ending_signals);
+    let answer = Answer::yes(document).holding(ending_signals);
+    let common = common.clone();
     Ok(match undo {
         // Status 74 means that nothing was changed.
-        Some(undo) => answer.or_undo(|| undo.carry_out()),
+        Some(undo) => answer.or_undo(move || undo.take_back(&common)),
         None => answer,
     })
 }

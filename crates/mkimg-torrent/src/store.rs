@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use jsonpipe::{Common, Exit, atomic, io_error};
+use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
 use manifest::{Base, Signed};
 
 /// Where the images of a name are.
@@ -111,24 +112,48 @@ impl<'a> Plan<'a> {
         }
         atomic::create_directory(&self.directory, 0o755)?;
         for Change { path, mode, before, after } in self.changes {
-            if let Err(error) = atomic::write(&path, mode, |file| file.write_all(after)) {
-                undo.carry_out();
-                return Err(error);
+            let written = atomic::write(&path, mode, |file| file.write_all(after))
+                .and_then(|()| fs::symlink_metadata(&path).exit(Exit::Io, || format!("looking at {}", path.display())));
+            match written {
+                Ok(found) => undo.0.push(Done { path, mode, before, inode: found.ino() }),
+                Err(error) => {
+                    undo.carry_out();
+                    return Err(error);
+                }
             }
-            undo.0.push((path, mode, before));
         }
         Ok(undo)
     }
 }
 
-/// How the store was before: paths, modes, contents.
+/// How the store was before.
 #[derive(Debug)]
-pub struct Undo(Vec<(PathBuf, u32, Option<Vec<u8>>)>);
+pub struct Undo(Vec<Done>);
+
+/// A file that was written.
+#[derive(Debug)]
+struct Done {
+    path: PathBuf,
+    mode: u32,
+    before: Option<Vec<u8>>,
+    inode: u64,
+}
 
 impl Undo {
-    /// Puts all back, the last one first. A failure leaves what the next run overwrites.
-    pub fn carry_out(self) {
-        for (path, mode, before) in self.0.into_iter().rev() {
+    /// Puts all back, as nobody was told of it, under the lock of the store, which others had meanwhile. Failures are ignored: the
+    /// caller reports the one that led here.
+    pub fn take_back(self, common: &Common) {
+        let Ok(signals) = signals::defer() else { return };
+        let Ok(_lock) = lock::wait(common, lock::POOL, &signals) else { return };
+        self.carry_out();
+    }
+
+    /// Puts back what is still as it was written, the last one first. A failure leaves what the next run overwrites.
+    fn carry_out(self) {
+        for Done { path, mode, before, inode } in self.0.into_iter().rev() {
+            if !fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
+                continue;
+            }
             let _ = match before {
                 Some(bytes) => atomic::write(&path, mode, |file| file.write_all(&bytes)),
                 None => fs::remove_file(&path).map_err(Into::into),

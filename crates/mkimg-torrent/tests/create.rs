@@ -294,3 +294,24 @@ fn what_cannot_be_delivered_is_taken_back() {
     assert_eq!(child.wait().unwrap().code(), Some(74));
     assert_eq!(names(&store(server.root())), ["7.qcow2"]);
 }
+
+#[test]
+fn the_store_is_free_while_the_document_waits_for_its_reader() {
+    let server = Server::new();
+    let (reader, mut full) = std::io::pipe().unwrap();
+    std::io::Write::write_all(&mut full, &[b' '; 65536]).unwrap(); // the pipe takes no more
+    let mut command = Command::new(CREATE.binary);
+    command.args(CREATE.arguments).arg("--root").arg(server.root());
+    let mut child = command.stdin(Stdio::piped()).stdout(full).stderr(Stdio::null()).spawn().unwrap();
+    drop(command); // and with it this process's end of the pipe
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), CREATE.document.as_bytes()).unwrap();
+    let since = std::time::Instant::now();
+    let is_free = || fs::File::open(server.root().join("run/labtools/pool.lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+    while !(server.file("7.sig").exists() && is_free()) {
+        assert!(since.elapsed().as_secs() < 60, "the lock is held as long as nobody reads");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    drop(reader);
+    assert_eq!(child.wait().unwrap().code(), Some(74));
+    assert_eq!(names(&store(server.root())), ["7.qcow2"], "what nobody was told of is taken back");
+}

@@ -66,8 +66,9 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
     // Once more: a seed --all, as after a boot, may have taken the newest of then.
     report.changed |= left | offer.leave_others(&rpc)?;
+    drop(lock); // whoever reads the document may take his time
     document.set("transfer", &report)?;
-    Ok(Answer::yes(document).holding(lock).holding(signals))
+    Ok(Answer::yes(document).holding(signals))
 }
 
 /// The section `transfer`, with what the account says where there is a closed one.
