@@ -25,10 +25,15 @@ async function bulk(r) {
         return r.return(444); // rsyslog (8.2302) throws away what is answered by a page: measured, 345 of 600 lines
     }
     items.filter((item) => item.status >= 400 && item.status !== 409).forEach((item) => {
-        r.error(`a line of ${r.variables.ssl_client_s_dn} is refused for ever: ${JSON.stringify(item.error)}`);
+        r.error(`a line of ${r.variables.ssl_client_s_dn} is refused for ever: ${ascii(JSON.stringify(item.error))}`);
     });
     r.headersOut['Content-Type'] = 'application/json';
     r.return(200, '{"took":0,"errors":false,"items":[]}\n');
+}
+
+// What a machine wrote stands in it, and moves the terminal of nobody who reads the log.
+function ascii(json) {
+    return (json || '').replace(/[^ -~]/g, (c) => '\\u' + ('000' + c.charCodeAt(0).toString(16)).slice(-4));
 }
 
 // What became of each line; null when it is not an answer of Elasticsearch.
