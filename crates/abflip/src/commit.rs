@@ -5,7 +5,6 @@ use std::path::Path;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
-use crate::disk::Access;
 use crate::gpt::Tables;
 use crate::machine::{Content, Machine};
 use crate::report::State;
@@ -20,8 +19,8 @@ use crate::{flip, lock};
 /// 3. The trial is no longer recorded.
 pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if dry_run { None } else { Some(lock::lock(common)?) };
-    let mut machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+    let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to commit {path}: {why}; {way_out}"));
@@ -85,14 +84,14 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(lock).holding(ending_signals))
+    Ok(answer.staying((changed || failed.is_some()) && !dry_run).holding(ending_signals))
 }
 
 /// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was booted is not tried again.
 pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if dry_run { None } else { Some(lock::lock(common)?) };
-    let mut machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+    let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
     let active = Active::of(&machine, &tables)
@@ -140,5 +139,5 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(lock).holding(ending_signals))
+    Ok(answer.staying((changed || failed.is_some()) && !dry_run).holding(ending_signals))
 }

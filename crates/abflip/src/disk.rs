@@ -46,6 +46,8 @@ pub struct Disk {
     past_cache: bool,
     /// The device's number; 0 for an image.
     pub device: u64,
+    /// Whether it is a device to which the kernel lets nobody write, though it lets them open it.
+    pub is_read_only: bool,
 }
 
 impl Disk {
@@ -70,6 +72,7 @@ impl Disk {
                 block_bytes: geometry.physical_bytes.max(geometry.logical_bytes),
                 past_cache: true,
                 device: metadata.rdev(),
+                is_read_only: geometry.is_read_only,
             });
         }
         if !metadata.is_file() {
@@ -91,7 +94,16 @@ impl Disk {
             None => (open(0).map_err(failed)?, 512),
         };
         let past_cache = direct.is_some() && sys::is_direct(&file).map_err(io::Error::from).map_err(failed)?;
-        Ok(Disk { path: path.to_owned(), file, size_bytes, sector_bytes: None, block_bytes, past_cache, device: 0 })
+        Ok(Disk {
+            path: path.to_owned(),
+            file,
+            size_bytes,
+            sector_bytes: None,
+            block_bytes,
+            past_cache,
+            device: 0,
+            is_read_only: false,
+        })
     }
 
     /// Where it was opened.
@@ -211,23 +223,31 @@ mod sys {
         pub size_bytes: u64,
         pub logical_bytes: u64,
         pub physical_bytes: u64,
+        pub is_read_only: bool,
     }
 
     nix::ioctl_read_bad!(blksszget, libc::BLKSSZGET, libc::c_int);
     nix::ioctl_read_bad!(blkpbszget, libc::BLKPBSZGET, libc::c_uint);
+    nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 
     /// The sizes of a block device.
     pub fn geometry(file: &File) -> nix::Result<Geometry> {
-        let (mut logical, mut physical, mut size) = (0, 0, 0);
+        let (mut logical, mut physical, mut size, mut read_only) = (0, 0, 0, 0);
         // SAFETY: the descriptor is open, and each call fills one integer of the type that the kernel writes.
         unsafe {
             blksszget(file.as_raw_fd(), &mut logical)?;
             blkpbszget(file.as_raw_fd(), &mut physical)?;
             blkgetsize64(file.as_raw_fd(), &mut size)?;
+            blkroget(file.as_raw_fd(), &mut read_only)?;
         }
-        Ok(Geometry { size_bytes: size as u64, logical_bytes: logical as u64, physical_bytes: u64::from(physical) })
+        Ok(Geometry {
+            size_bytes: size as u64,
+            logical_bytes: logical as u64,
+            physical_bytes: u64::from(physical),
+            is_read_only: read_only != 0,
+        })
     }
 
     /// Makes these bytes of a block device zeros, by itself where it can (BLKZEROOUT, which never leaves what was there before).

@@ -5,7 +5,9 @@
 //! file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need a mount and the name, and tells
 //! what the file system has, which an extlinux that was copied there without being installed does not.
 
+use std::ffi::OsStr;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use crate::adv;
@@ -138,7 +140,7 @@ fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64;
     let sectors = [0, 8].map(|at| u64::from(word(pointers, at)) | u64::from(word(pointers, at + 4)) << 32);
     let directory = loader.get(field(1)..field(1) + field(2).min(DIRECTORY_MAX))?;
     let directory = directory.split(|&byte| byte == 0).next()?;
-    Some((sectors, PathBuf::from(String::from_utf8_lossy(directory).into_owned())))
+    Some((sectors, PathBuf::from(OsStr::from_bytes(directory))))
 }
 
 /// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in the label counts.

@@ -12,7 +12,6 @@ use std::path::Path;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
-use crate::disk::Access;
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
 use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
@@ -40,8 +39,8 @@ pub struct Options {
 pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     // A signal that comes from here on ends the process when both tables say the same again.
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
-    let mut machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
+    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let plan = plan(common, "flip", &machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
@@ -77,7 +76,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(lock).holding(ending_signals))
+    Ok(answer.staying(changed && !options.dry_run).holding(ending_signals))
 }
 
 /// Ends a trial that this would make another one than it was: one that is armed, or of a slot that boots next from now on. It does

@@ -14,6 +14,7 @@ use crate::report::{self, Listed, Slots, State};
 use crate::request::{Configured, Slot};
 use crate::running::{self, Running};
 use crate::slots::{self, Marked, Places};
+use crate::target;
 use crate::trial::{self, Trial};
 
 /// A machine's disk, or another one that is looked at or changed in its place.
@@ -52,6 +53,13 @@ impl Machine {
             (None, Err(why)) => return Err(Exit::Config.error(format_args!("finding the disk: {why}; name one with --disk"))),
         };
         Ok(Machine { slots, disk, running, records, variables: Variables::of(common) })
+    }
+
+    /// The same, to change it; in a dry run only looks whether that can be.
+    pub fn open_to_change(common: &Common, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Machine> {
+        let machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+        target::check_changeable(common, &machine.disk)?;
+        Ok(machine)
     }
 
     /// Whether the root that is mounted is on this disk.

@@ -5,7 +5,6 @@ use std::path::Path;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
-use crate::disk::Access;
 use crate::gpt::{FOREIGN, FOREIGN_MBR, MBR_PARTITIONS_AT, Mbr, Table, Tables};
 use crate::loader::{self, Loader};
 use crate::machine::{Content, Machine};
@@ -27,8 +26,8 @@ pub struct Options {
 /// Heals what can be healed, and says on standard error what that is; in a dry run only says it. Status 1 when something is left.
 pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
-    let machine = Machine::open(common, disk, if options.dry_run { Access::Read } else { Access::Write })?;
+    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let path = machine.disk.path().display();
     let tables = Tables::read(&machine.disk)?;
     let changes = plan(common, &machine, &tables, options)?;
@@ -58,7 +57,7 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if report.table.faults.is_empty() && failed.is_none() { Answer::yes(document) } else { Answer::no(document) };
-    Ok(answer.holding(lock).holding(ending_signals))
+    Ok(answer.staying(changed && !options.dry_run).holding(ending_signals))
 }
 
 /// What makes both tables valid and the same, protects them, and marks the slot that was named. What can be said against any of it

@@ -34,7 +34,7 @@ impl Running {
     }
 }
 
-/// What the kernel says in a file: text, in which names may be of any bytes (a mount point in Latin-1, say).
+/// What is in a file that is not ours: text, in which names and comments may be of any bytes (a mount point in Latin-1, say).
 pub fn text(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }

@@ -11,6 +11,12 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 /// What every frame of zstd begins with (RFC 8878, section 3.1.1).
 const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
+/// What a skippable frame begins with, but for the lower half of the first byte (section 3.1.2): pzstd and others put one in front.
+const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
+
+/// How other programs' files begin, which no image of a root does.
+const OTHERS: [(&[u8], &str); 4] = [(b"\x1f\x8b", "gzip"), (b"\xfd7zX", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4")];
+
 /// 8 MiB, which every decoder has to have room for (RFC 8878, section 3.1.1.1.2), and `zstd -1` to `-19` need.
 const WINDOW_LOG: u32 = 23;
 
@@ -22,19 +28,23 @@ const SILENCE: Duration = Duration::from_secs(60);
 ///
 /// Status 66 when it is not there, 69 when the server cannot be reached or trusted, 65 when there is nothing in it.
 pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
-    let mut source: Box<dyn Read + Send> = match from.split_once("://") {
-        Some(("https", _)) => fetch(from, ca_cert)?,
+    let (url, from) = (from, public(from));
+    let mut source: Box<dyn Read + Send> = match url.split_once("://") {
+        Some(("https", _)) => fetch(url, ca_cert)?,
         Some(_) => return Err(Exit::Usage.error(format_args!("opening {from}: a path or a URL with https:// is needed"))),
-        None => Box::new(File::open(from).map_err(|error| io_error(error, Exit::of_read, format_args!("opening {from}")))?),
+        None => Box::new(File::open(url).map_err(|error| io_error(error, Exit::of_read, format_args!("opening {from}")))?),
     };
     let mut first = Vec::new();
     (&mut source).take(ZSTD.len() as u64).read_to_end(&mut first).exit(Exit::Io, || format!("reading {from}"))?;
     if first.is_empty() {
         return Err(Exit::Data.error(format_args!("reading {from}: it is empty")));
     }
-    let compressed = first == ZSTD;
+    if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| first.starts_with(magic)) {
+        return Err(Exit::Data.error(format_args!("reading {from}: it is compressed by {other}; compress it with zstd")));
+    }
+    let is_compressed = first == ZSTD || first.len() == 4 && [&[first[0] & 0xf0], &first[1..]].concat() == SKIPPABLE;
     let source = Cursor::new(first).chain(source);
-    if !compressed {
+    if !is_compressed {
         return Ok(Box::new(source));
     }
     let decompressing = || format!("decompressing {from}");
@@ -47,7 +57,23 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
         .take(1)
         .read_to_end(&mut first)
         .exit(Exit::Data, || format!("{}; compress it with zstd -19 at most, without --ultra and --long", decompressing()))?;
+    if first.is_empty() {
+        return Err(Exit::Data.error(format_args!("{}: it is empty", decompressing())));
+    }
     Ok(Box::new(Cursor::new(first).chain(decoder)))
+}
+
+/// What may be told of a source: of a URL not who asks, nor what it is asked with, which may be a password.
+fn public(from: &str) -> String {
+    let Some((scheme, rest)) = from.split_once("://") else { return from.to_owned() };
+    let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    format!("{scheme}://{}{path}", host.rsplit_once('@').map_or(host, |(_, host)| host))
+}
+
+/// A message in which there may be URLs.
+fn public_words(text: &str) -> String {
+    text.split(' ').map(public).collect::<Vec<_>>().join(" ")
 }
 
 fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
@@ -66,10 +92,24 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
         .timeout_per_write(Some(SILENCE))
         .build()
         .new_agent();
-    let response = agent.get(url).call().map_err(|error| match error {
-        ureq::Error::StatusCode(404 | 410) => Exit::NoInput.error(format_args!("fetching {url}: the server does not have it")),
-        error => Exit::Unavailable.error(format_args!("fetching {url}: {error}")),
+    let shown = public(url);
+    let response = agent.get(url).header("accept-encoding", "identity").call().map_err(|error| match error {
+        ureq::Error::StatusCode(404 | 410) => Exit::NoInput.error(format_args!("fetching {shown}: the server does not have it")),
+        error => {
+            let cause = error.to_string().replace(url, &shown);
+            Exit::Unavailable.error(format_args!("fetching {shown}: {}", public_words(&cause)))
+        }
     })?;
+    // Nobody asked for that, and nothing here takes it off.
+    if let Some(encoding) =
+        response.headers().get("content-encoding").filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
+        let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+        let way_out = "have it send the file as it is";
+        return Err(
+            Exit::Unavailable.error(format_args!("fetching {shown}: the server sends it in the encoding {encoding}; {way_out}"))
+        );
+    }
     Ok(Box::new(response.into_body().into_reader()))
 }
 
@@ -89,4 +129,26 @@ fn certificates(path: &Path) -> anyhow::Result<RootCerts> {
         return Err(Exit::Config.error(format_args!("{}: there is none", reading())));
     }
     Ok(RootCerts::new_with_certs(&certificates))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_told_without_what_is_secret_in_it() {
+        for (url, told) in [
+            ("https://user:SECRET@127.0.0.1:1/i.zst?token=T", "https://127.0.0.1:1/i.zst"),
+            ("https://SECRET@host", "https://host"),
+            ("https://a@b:SECRET@host/a@b#SECRET", "https://host/a@b"),
+            ("https://host?SECRET/@x", "https://host"),
+            ("http://user:SECRET@[::1]:80/x", "http://[::1]:80/x"),
+            ("https://host/x", "https://host/x"),
+            ("dir/user@host?x", "dir/user@host?x"),
+        ] {
+            assert_eq!(public(url), told);
+        }
+        let words = "configured for https only: http://user:SECRET@host/x?SECRET (redirected)";
+        assert_eq!(public_words(words), "configured for https only: http://host/x (redirected)");
+    }
 }

@@ -1,14 +1,17 @@
 //! The slot that is written: nobody else has it, and nothing outside of it can be reached.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use nix::libc::O_EXCL;
 
 use crate::disk::{ALIGNMENT, Access, Disk};
+use crate::running;
 
 /// A partition, open.
 #[derive(Debug)]
@@ -39,12 +42,8 @@ impl Target {
     pub fn open(common: &Common, disk: &Disk, place: Place, access: Access) -> anyhow::Result<Target> {
         let Place { number, start_bytes, size_bytes } = place;
         let path = disk.path().display();
+        check_changeable(common, disk)?;
         if disk.device == 0 {
-            if let Some(device) = loop_device(common, disk.path())? {
-                return Err(Exit::TemporaryFailure.error(format_args!(
-                    "refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"
-                )));
-            }
             return Ok(Target { disk: Disk::open(disk.path(), access)?, start: start_bytes, size_bytes, _claim: None });
         }
         // Through the partition's own device: whatever is wrong here, the kernel lets nothing out of it.
@@ -61,6 +60,7 @@ impl Target {
             _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
         })?;
         let disk = Disk::open(&partition, access)?;
+        check_changeable(common, &disk)?;
         if disk.size_bytes != size_bytes {
             return Err(
                 Exit::Config.error(format_args!("opening {path}: it is {} bytes long, not {size_bytes}", disk.size_bytes))
@@ -124,6 +124,20 @@ impl Target {
     }
 }
 
+/// Refuses what cannot be written to: a device that is read-only (78), which is told by the first write only; and an image that a loop
+/// device is made of (75), whose cache would not know of it.
+pub fn check_changeable(common: &Common, disk: &Disk) -> anyhow::Result<()> {
+    let path = disk.path().display();
+    if disk.is_read_only {
+        return Err(Exit::Config.error(format_args!("refusing to write to {path}: it is read-only; see blockdev(8), --setrw")));
+    }
+    match loop_device(common, disk) {
+        Some(device) => Err(Exit::TemporaryFailure
+            .error(format_args!("refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"))),
+        None => Ok(()),
+    }
+}
+
 /// The device of a partition and its number, `8:2`, if the kernel has it as the table does.
 pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<Option<(PathBuf, String)>> {
     use nix::sys::stat::{major, minor};
@@ -131,7 +145,7 @@ pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<O
     let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", directory.display()));
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let entry = entry.map_err(failed)?.path();
-        let text = |name: &str| fs::read_to_string(entry.join(name)).map(|text| text.trim().to_owned()).ok();
+        let text = |name: &str| running::text(&entry.join(name)).map(|text| text.trim().to_owned()).ok();
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
         // sysfs counts in 512 bytes, whatever the disk does.
         let bytes = |name: &str| number(name).and_then(|sectors| sectors.checked_mul(512));
@@ -151,7 +165,7 @@ pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<O
 /// Where a device is mounted, as far as this process can see.
 fn mounted_on(common: &Common, device: &str) -> anyhow::Result<Option<String>> {
     let path = common.path("/proc/self/mountinfo");
-    match fs::read_to_string(&path) {
+    match running::text(&path) {
         Ok(mounts) => Ok(mount_point(&mounts, device).map(str::to_owned)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).exit(Exit::Io, || format!("reading {}", path.display())),
@@ -166,17 +180,20 @@ fn mount_point<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
     })
 }
 
-/// The loop device that is made of a file, if there is one.
-fn loop_device(common: &Common, file: &Path) -> anyhow::Result<Option<String>> {
-    let Ok(file) = fs::canonicalize(file) else { return Ok(None) };
-    // No such directory, no devices.
-    for entry in fs::read_dir(common.path("/sys/block")).into_iter().flatten().flatten() {
-        let backing = fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        if Path::new(backing.trim_end_matches('\n')) == file {
-            return Ok(Some(format!("/dev/{}", entry.file_name().display())));
-        }
+/// The loop device that is made of an image, if there is one.
+fn loop_device(common: &Common, image: &Disk) -> Option<String> {
+    if image.device != 0 {
+        return None;
     }
-    Ok(None)
+    // One file may have many names.
+    let file = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let ours = file(image.path())?;
+    // No such directory, no devices.
+    fs::read_dir(common.path("/sys/block")).into_iter().flatten().flatten().find_map(|entry| {
+        let backing = fs::read(entry.path().join("loop/backing_file")).ok()?;
+        let backing = Path::new(OsStr::from_bytes(backing.strip_suffix(b"\n").unwrap_or(&backing)));
+        (file(backing) == Some(ours)).then(|| format!("/dev/{}", entry.file_name().display()))
+    })
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use crate::machine::{Machine, either};
 use crate::record::{Image, Tried};
 use crate::report::State;
 use crate::request::{Firmware, Slot};
+use crate::running;
 use crate::slots::{Marked, Places};
 use crate::target::Place;
 use crate::writes::{self, Change, Failure};
@@ -150,7 +151,7 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
                 // Without the label extlinux would wait at its prompt for somebody to come.
                 let file = common.path(extlinux.directory.join("extlinux.conf"));
                 let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", file.display()));
-                let text = fs::read_to_string(&file).map_err(failed)?;
+                let text = running::text(&file).map_err(failed)?;
                 if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
                     return Err(refuse(format!("{}: {why}; correct the image", file.display())));
                 }

@@ -32,9 +32,9 @@ pub struct Options {
 /// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would be done.
 pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
-    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let access = if options.dry_run { Access::Read } else { Access::Write };
-    let mut machine = Machine::open(common, disk, access)?;
+    let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
     let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to try {path}: {why}; {way_out}"));
@@ -96,7 +96,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(lock).holding(ending_signals))
+    Ok(answer.staying(!is_armed && !options.dry_run).holding(ending_signals))
 }
 
 /// Records a trial that is not armed yet, and what is known of the one before.

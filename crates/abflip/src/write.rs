@@ -41,7 +41,7 @@ const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
     let host = manifest(common, options)?;
     manifest::check_model(common, &host.models, &format!("write {}", host.name))?;
-    let lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
     let chosen = choose(&machine, &tables)?;
@@ -87,7 +87,7 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(lock))
+    Ok(answer.staying(changed && !options.dry_run))
 }
 
 /// What the tests must notice: a record that stays while its slot becomes something else.

@@ -55,6 +55,21 @@ fn the_running_slot_is_found_by_the_kernels_tables_and_not_by_names() {
 }
 
 #[test]
+fn names_of_any_bytes_keep_nobody_from_the_answer() {
+    let machine = Machine::new();
+    machine.configure_extlinux();
+    let append = |file: &str, bytes: &[u8]| {
+        let path = machine.root().join(file);
+        fs::write(&path, [fs::read(&path).unwrap(), bytes.to_vec()].concat()).unwrap();
+    };
+    append("proc/self/mountinfo", b"30 24 0:40 / /mnt/caf\xe9 rw - tmpfs caf\xe9 rw\n");
+    append("sys/devices/block/sda/uevent", b"PARTNAME=caf\xe9\n");
+    append("boot/extlinux/extlinux.conf", b"# caf\xe9\n");
+    assert_eq!(status(&machine, &[], 0)["booted"], "a");
+    assert_eq!(machine.slots(&["try"])["trial_state"], "armed");
+}
+
+#[test]
 fn an_image_needs_no_root() {
     let machine = Machine::new();
     let work = tempfile::tempdir().unwrap();

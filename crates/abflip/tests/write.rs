@@ -59,6 +59,57 @@ fn an_image_of_any_length_arrives_raw_and_compressed() {
 }
 
 #[test]
+fn frames_that_hold_nothing_are_passed_over() {
+    // As pzstd begins, and as what can be read from anywhere ends (RFC 8878, section 3.1.2).
+    let skippable = |kind: u8| [&[0x50 | kind, 0x2a, 0x4d, 0x18, 5, 0, 0, 0][..], b"table"].concat();
+    let image = Image::new(ODD_BYTES);
+    let (half, rest) = image.bytes.split_at(5 * MIB as usize);
+    let frame = |bytes: &[u8]| zstd::encode_all(bytes, 3).unwrap();
+    let pzstd = [skippable(0), frame(half), skippable(0), frame(rest)].concat();
+    let seekable = [frame(half), frame(rest), skippable(14)].concat();
+    for bytes in [pzstd, seekable] {
+        let machine = Machine::new();
+        let before = machine.content();
+        let ended = machine.write(&image, &machine.file("image", &bytes), &[]);
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
+        is_complete(&machine, &before, &image);
+    }
+    // Nothing else in it; and what others compress.
+    let machine = Machine::new();
+    assert_eq!(machine.write(&image, &machine.file("image", &image.bytes), &[]).status, 0);
+    let before = machine.content();
+    for (bytes, words) in [
+        (skippable(3), "decompressing "),
+        (b"\x1f\x8b\x08\0".to_vec(), "it is compressed by gzip; compress it with zstd"),
+        (b"\xfd7zXZ\0".to_vec(), "it is compressed by xz"),
+        (b"BZh9".to_vec(), "it is compressed by bzip2"),
+        (b"\x04\x22\x4d\x18".to_vec(), "it is compressed by lz4"),
+    ] {
+        let ended = machine.write(&image.version(9), &machine.file("other", &bytes), &[]);
+        assert_eq!((ended.status, ended.document.is_none()), (65, true), "{words}: {ended:?}");
+        assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
+        assert!(machine.content() == before && machine.recorded("b") == Some(8), "{words}");
+    }
+}
+
+#[test]
+fn what_is_secret_in_a_url_is_not_told() {
+    let (machine, image) = (Machine::new(), Image::new(8192));
+    for (from, status) in [
+        ("https://user:SECRET@127.0.0.1:1/i.zst?token=SECRET", 69),
+        ("https://user:SECRET@127.0.0.1:1?SECRET#SECRET", 69),
+        ("https://user:SECRET@", 69),
+        ("https://user:SECRET@127.0.0.1:x/", 69),
+        ("https://user:SECRET@127.0.0.1/ /", 69),
+        ("http://user:SECRET@127.0.0.1:1/i.zst?token=SECRET", 2),
+    ] {
+        let ended = machine.write(&image, from, &["-v"]);
+        assert_eq!(ended.status, status, "{ended:?}");
+        assert!(!ended.stderr.contains("SECRET") && ended.stderr.contains("127.0.0.1") | from.ends_with('@'), "{ended:?}");
+    }
+}
+
+#[test]
 fn it_comes_through_a_fifo_and_a_descriptor() {
     let image = Image::new(ODD_BYTES);
     let machine = Machine::new();

@@ -104,6 +104,8 @@ pub struct Answer {
     said: Said,
     exit: Exit,
     undo: Option<Box<dyn FnOnce()>>,
+    /// Whether something was changed that stays, whatever becomes of the document.
+    stays: bool,
     /// Dropped after the document is out: signals that waited, locks.
     held: Vec<Box<dyn Any>>,
 }
@@ -127,7 +129,7 @@ impl Answer {
     }
 
     fn new(said: Said) -> Answer {
-        Answer { said, exit: Exit::Done, undo: None, held: Vec::new() }
+        Answer { said, exit: Exit::Done, undo: None, stays: false, held: Vec::new() }
     }
 
     /// The answer is no; the document says why.
@@ -143,6 +145,12 @@ impl Answer {
     /// For an effect that is known only by this document: how to undo it when the document cannot be delivered.
     pub fn or_undo(self, undo: impl FnOnce() + 'static) -> Answer {
         Answer { undo: Some(Box::new(undo)), ..self }
+    }
+
+    /// For an effect that other calls tell, too: it stays when the document cannot be delivered, and so the status is 1 then, not 74,
+    /// which says that nothing was changed.
+    pub fn staying(self, changed: bool) -> Answer {
+        Answer { stays: changed, ..self }
     }
 
     /// Keeps a guard until the document is delivered, or the effect undone.
@@ -199,11 +207,15 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
         undo();
     }
     drop(answer.held);
+    let undelivered = if answer.stays { Exit::No } else { Exit::Io };
     match written {
         Ok(()) => Ok(answer.exit),
         // The reader went away, or never was, and knows it: only the status tells.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Io),
-        Err(error) => Err(error).exit(Exit::Io, || "writing the document to standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(undelivered),
+        Err(error) => Err(error).exit(undelivered, || match answer.stays {
+            true => "what it tells is done and stays; writing the document to standard output",
+            false => "writing the document to standard output",
+        }),
     }
 }
 

@@ -225,6 +225,15 @@ fn a_slot_that_somebody_has_is_refused() {
     }
     // The file behind the device.
     refused(attached.machine.write(&image, &from, &[]), 75, "is made of it; detach that, or give it as --disk");
+    for verb in [&["flip", "--active", "b"][..], &["flip", "--dry-run", "--active", "b"], &["repair"], &["try"], &["rollback"]] {
+        refused(attached.machine.run(verb), 75, "is made of it; detach that, or give it as --disk");
+    }
+    // By any of its names.
+    let linked = attached.machine.path("linked");
+    fs::hard_link(attached.machine.disk(), &linked).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_abflip"));
+    command.args(["repair", "--root"]).arg(attached.machine.path("")).arg("--disk").arg(linked);
+    refused(ended(&mut command), 75, "is made of it; detach that, or give it as --disk");
     // A partition that the kernel has elsewhere.
     run("delpart", &[&attached.device, "2"]);
     refused(write(), 78, "the kernel knows none there; tell it of the table, see partprobe(8)");
@@ -233,6 +242,34 @@ fn a_slot_that_somebody_has_is_refused() {
     run("delpart", &[&attached.device, "2"]);
     attached.add("2", B_AT);
     assert_eq!(write().status, 0);
+}
+
+#[test]
+fn a_disk_or_a_slot_that_is_read_only_is_refused_before_its_record_goes() {
+    let attached = Attached::new();
+    let image = Image::new(9 * MIB);
+    let (manifest, from) = (image.describe(&attached.machine), attached.machine.file("image", &image.bytes));
+    assert_eq!(attached.write(&manifest, &from, &[]).status, 0);
+    let before = attached.machine.content();
+    let next = image.version(9).describe(&attached.machine);
+    for (device, writes) in [(&attached.device, false), (&attached.partition(2), true)] {
+        run("blockdev", &["--setro", device]);
+        let write = |dry: &[&str]| attached.write(&next, &from, dry);
+        let mut ended = vec![write(&[]), write(&["--dry-run"])];
+        if !writes {
+            ended.extend(["flip", "try", "repair", "commit", "rollback"].map(|verb| attached.run(&[verb])));
+            ended.push(attached.run(&["flip", "--dry-run", "--active", "b"]));
+        }
+        for ended in ended {
+            assert_eq!((ended.status, ended.document.is_none()), (78, true), "{ended:?}");
+            let said = format!("{device}: it is read-only; see blockdev(8), --setrw");
+            assert!(ended.stderr.contains(&said), "{ended:?}");
+        }
+        run("blockdev", &["--setrw", device]);
+        assert!(attached.machine.content() == before);
+        assert_eq!(attached.machine.recorded("b"), Some(8));
+    }
+    assert_eq!(attached.write(&next, &from, &[]).status, 0);
 }
 
 #[test]
@@ -350,6 +387,9 @@ fn it_comes_from_a_server_that_our_own_ca_vouches_for() {
     let before = machine.content();
     let missing = server.offer("missing", "HTTP/1.0 404 Not Found", b"");
     let elsewhere = server.offer("elsewhere", "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/whole", b"");
+    let secret = "HTTP/1.0 302 Found\r\nLocation: http://user:SECRET@127.0.0.1:1/whole?SECRET";
+    let elsewhere_with_secret = server.offer("secret", secret, b"");
+    let zipped = server.offer("zipped", &format!("{}\r\nContent-Encoding: gzip", ok(3)), b"\x1f\x8b\x08");
     let broken = server.offer("broken", "HTTP/1.0 503 Service Unavailable", b"");
     let other_name = whole.replace("127.0.0.1", "localhost");
     for (from, more, status, message) in [
@@ -359,11 +399,13 @@ fn it_comes_from_a_server_that_our_own_ca_vouches_for() {
         (&other_name, &trust, 69, "not valid for name"),
         (&missing, &trust, 66, "the server does not have it"),
         (&elsewhere, &trust, 69, "fetching https://127.0.0.1:"),
+        (&elsewhere_with_secret, &trust, 69, "fetching https://127.0.0.1:"),
+        (&zipped, &trust, 69, "the server sends it in the encoding gzip; have it send the file as it is"),
         (&broken, &trust, 69, "503"),
     ] {
         let ended = machine.write(&image, from, more);
         assert_eq!((ended.status, ended.document.is_none()), (status, true), "{ended:?}");
-        assert!(ended.stderr.contains(message), "{message}: {}", ended.stderr);
+        assert!(ended.stderr.contains(message) && !ended.stderr.contains("SECRET"), "{message}: {}", ended.stderr);
         assert!(machine.content() == before);
     }
 
