@@ -12,6 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
+use crate::http;
 use crate::introduction::{self, Failure, Reached};
 use crate::origin::{Account, Counter, Here};
 use crate::torrent::Torrent;
@@ -114,7 +115,7 @@ impl Fetch<'_> {
                 Err(Failure::Refused(refused)) => return Err(refused.error(doing)),
                 Err(Failure::Away(error)) => error,
             };
-            let waiting = format!("waiting for the tracker {}", torrent.trackers[0]);
+            let waiting = format!("waiting for the tracker {}", http::told(&torrent.trackers[0]));
             if since.elapsed() > self.patience {
                 return Err(error).exit(Exit::TemporaryFailure, || waiting);
             }

@@ -87,7 +87,7 @@ pub fn ask(trackers: &[Uri], infohash: InfoHash, progress: Option<Progress>) -> 
         };
         match building(tracker, infohash, progress) {
             Ok(building) => return Ok(Reached { own, building }),
-            Err(refusal) => failed = Failure::Refused(Refused { tracker: tracker.to_string(), own: own.to_canonical(), refusal }),
+            Err(refusal) => failed = Failure::Refused(Refused { tracker: http::told(tracker), own: own.to_canonical(), refusal }),
         }
     }
     Err(failed)

@@ -265,7 +265,7 @@ fn what_is_no_tracker_is_not_believed() {
         ("nonsense", 69),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let url = format!("http://user:secret@{}/", listener.local_addr().unwrap());
         let speaker = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.read(&mut [0; 4096]);
@@ -274,7 +274,10 @@ fn what_is_no_tracker_is_not_believed() {
         let output = seedctl(&["swarm", "--tracker", &url], Path::new("/"), "");
         speaker.join().unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{answer:?}: {}", said(&output));
+        assert!(said(&output).contains("http://127.0.0.1:") && !said(&output).contains("secret"), "{}", said(&output));
     }
+    let output = seedctl(&["swarm", "--tracker", "http://user:se cret@127.0.0.1/"], Path::new("/"), "");
+    assert_eq!((output.status.code(), said(&output).contains("cret@")), (Some(2), false), "{}", said(&output));
 }
 
 #[test]
