@@ -76,10 +76,10 @@ fn answer(interface: &[u8], station: &[u8]) -> Answer {
     }
 }
 
-/// Control characters, too, are what nobody wants on a terminal.
+/// Whoever named it sits at no terminal of ours.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
-    text.trim_end_matches('\0').chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    jsonpipe::shown(text.trim_end_matches('\0')).into_owned()
 }
 
 fn mac(bytes: &[u8]) -> String {
@@ -112,6 +112,7 @@ mod tests {
     fn a_hostile_name_stays_a_name() {
         let ssid = |bytes: &[u8]| answer(&attribute(SSID, bytes), &[]).ssid;
         assert_eq!(ssid(b"\x1b[2J\n\"x\xff").as_deref(), Some("\u{fffd}[2J\u{fffd}\"x\u{fffd}"));
+        assert_eq!(ssid("a\u{202e}b".as_bytes()).as_deref(), Some("a\u{fffd}b"));
         assert_eq!(ssid(b""), None);
         assert_eq!(ssid(&[0; 32]), None, "a hidden one");
     }

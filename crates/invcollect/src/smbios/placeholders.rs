@@ -2,14 +2,14 @@
 
 /// The texts that are known, and where from.
 const OF_MANY: &str = include_str!("of_many.txt");
-/// What makers call the field that they left as it was: "OEM Chassis Serial Number", "Type2 - Board Serial Number", "A1_AssetTagNum0".
+/// What makers call the field that they left as it was, with no more than the number of a slot: "OEM Chassis Serial Number",
+/// "Type2 - Board Serial Number", "A1_AssetTagNum0".
 const PHRASES: &[&str] = &[
     "serial num",
     "serialnum",
     "sernum",
     "asset tag",
     "assettag",
-    "asset-1234",
     "part num",
     "partnum",
     "manufacturer",
@@ -44,7 +44,7 @@ pub fn is_name(text: &str) -> bool {
     let Some(first) = signs.next() else { return false };
     // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
     !signs.all(|c| c == first)
-        && !PHRASES.iter().any(|phrase| text.contains(phrase))
+        && (text.bytes().filter(u8::is_ascii_digit).count() > 3 || !PHRASES.iter().any(|phrase| text.contains(phrase)))
         && !is_listed("serial", &text)
         && count(text.trim_start_matches(|c: char| !c.is_ascii_digit())).is_none_or(|count| count < LONG_COUNT)
 }
@@ -180,7 +180,7 @@ mod tests {
         ] {
             assert!(is_serial(text), "{text}");
         }
-        for tag in ["1001", "12345", "10", "LAB3-07", "0815"] {
+        for tag in ["1001", "12345", "10", "LAB3-07", "0815", "Asset Tag 4711"] {
             assert!(is_name(tag), "{tag}");
         }
     }
