@@ -3,6 +3,9 @@
 use std::fmt;
 use std::io;
 
+use nix::libc;
+use nix::unistd::geteuid;
+
 /// How a process ends (sysexits(3), which systemd prints by name).
 ///
 /// From [`Exit::Data`] on, standard output stays empty, and nothing was changed or all was undone.
@@ -52,13 +55,14 @@ impl Exit {
         }
     }
 
-    /// What a failed write means: no room is 73, a lock held by another 75, no permission 77, anything else 74.
+    /// What a failed write means: no room is 73, a lock held by another 75, no permission 77, anything else 74, a file system that
+    /// became read-only included.
     pub fn of_write(error: &io::Error) -> Exit {
-        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
+        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, StorageFull, WouldBlock};
         match error.kind() {
-            StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem => Exit::CantCreate,
+            StorageFull | QuotaExceeded | FileTooLarge => Exit::CantCreate,
             WouldBlock => Exit::TemporaryFailure,
-            PermissionDenied => Exit::NoPermission,
+            PermissionDenied => Exit::of_refusal(error, geteuid().is_root()),
             _ => Exit::Io,
         }
     }
@@ -67,9 +71,15 @@ impl Exit {
     pub fn of_read(error: &io::Error) -> Exit {
         match error.kind() {
             io::ErrorKind::NotFound => Exit::NoInput,
-            io::ErrorKind::PermissionDenied => Exit::NoPermission,
+            io::ErrorKind::PermissionDenied => Exit::of_refusal(error, geteuid().is_root()),
             _ => Exit::Io,
         }
+    }
+
+    /// What it means that the kernel does not permit it. EPERM is more than a lack of rights: an immutable file (chattr(1)) is closed
+    /// to root, too, and then it is of no use to ask for root.
+    fn of_refusal(error: &io::Error, is_root: bool) -> Exit {
+        if is_root && error.raw_os_error() == Some(libc::EPERM) { Exit::Io } else { Exit::NoPermission }
     }
 }
 
@@ -135,5 +145,16 @@ mod tests {
     fn an_error_without_a_status_is_io_or_ours() {
         assert_eq!(Exit::of(&anyhow::Error::from(io::Error::other("x")).context("y")), Exit::Io);
         assert_eq!(Exit::of(&anyhow::anyhow!("y")), Exit::Software);
+    }
+
+    #[test]
+    fn a_failed_write_is_told_by_its_cause() {
+        let write = |errno: i32| Exit::of_write(&io::Error::from_raw_os_error(errno));
+        assert_eq!([libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(write), [Exit::CantCreate; 3]);
+        assert_eq!([libc::EROFS, libc::EIO].map(write), [Exit::Io; 2]);
+        let refusal = |errno: i32, is_root| Exit::of_refusal(&io::Error::from_raw_os_error(errno), is_root);
+        assert_eq!(refusal(libc::EPERM, true), Exit::Io, "root has tried");
+        assert_eq!(refusal(libc::EPERM, false), Exit::NoPermission);
+        assert_eq!(refusal(libc::EACCES, true), Exit::NoPermission, "a capability is missing");
     }
 }

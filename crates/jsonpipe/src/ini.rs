@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use ini::{Ini, ParseOption};
 use serde::de::DeserializeOwned;
 
-use crate::exit::{Exit, ExitContext, io_error};
+use crate::exit::{Exit, io_error};
 use crate::node::{Author, Node};
 
 /// The sections of an INI text in their order, each a table of text.
@@ -65,7 +65,9 @@ fn check(text: &str) -> Result<(), String> {
             return Err(format!("line {number}: ends in a backslash; a value is one line"));
         }
         if line.starts_with('[') {
-            if line.len() < 3 || !line.ends_with(']') {
+            // rust-ini ends a section's name at its first bracket, and what follows is the next line to it.
+            let name = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            if name.is_none_or(|name| name.is_empty() || name.contains(['[', ']'])) {
                 return Err(format!("line {number}: a section is [name] and nothing else"));
             }
             continue;
@@ -90,19 +92,15 @@ pub struct Configuration {
 impl Configuration {
     /// Reads it; empty when the file is not there. Status 78 when it is not right.
     pub fn read(path: &Path) -> anyhow::Result<Configuration> {
-        let there = path.try_exists().exit(Exit::Io, || format!("looking for {}", path.display()))?;
-        if there { Configuration::require(path) } else { Ok(Configuration { path: path.to_owned(), sections: Vec::new() }) }
+        match Configuration::require(path) {
+            Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Configuration { path: path.to_owned(), sections: Vec::new() }),
+            configuration => configuration,
+        }
     }
 
     /// The same, for a file that must be there. Status 66 when it is not.
     pub fn require(path: &Path) -> anyhow::Result<Configuration> {
-        let exit_of = |error: &io::Error| match error.kind() {
-            io::ErrorKind::InvalidData => Exit::Config, // not UTF-8
-            _ => Exit::of_read(error),
-        };
-        let text =
-            fs::read_to_string(path).map_err(|error| io_error(error, exit_of, format_args!("reading {}", path.display())))?;
-        Configuration::parse(path, &text)
+        Configuration::parse(path, &read_text(path)?)
     }
 
     fn parse(path: &Path, text: &str) -> anyhow::Result<Configuration> {
@@ -159,6 +157,15 @@ impl Configuration {
     }
 }
 
+/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, or in no directory.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    let exit_of = |error: &io::Error| match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Config,
+        _ => Exit::of_read(error),
+    };
+    fs::read_to_string(path).map_err(|error| io_error(error, exit_of, format_args!("reading {}", path.display())))
+}
+
 /// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows` of kind `base`.
 ///
 /// Status 66 when the file is not there, 78 when it is not right.
@@ -211,6 +218,10 @@ mod tests {
             ("[s]\nk\n", "line 2: not a [section], a key=value or a comment"),
             ("[s\nk=v\n", "line 1: a section is [name] and nothing else"),
             ("[]\n", "line 1: a section is [name] and nothing else"),
+            ("[model.System Product Name]]\nmemory=4G\n", "line 1: a section is [name] and nothing else"),
+            ("[a]b]\n", "line 1: a section is [name] and nothing else"),
+            ("[a[b]\n", "line 1: a section is [name] and nothing else"),
+            ("[s]\n[k]=[v]\n", "line 2: a section is [name] and nothing else"),
             ("[s]\n=v\n", "line 2: no key before the ="),
             ("[s]\nk=v\nk=w\n", "s.k: given twice"),
             ("[s]\nk=v\n[s]\nl=w\n", "[s]: given twice"),
@@ -258,6 +269,12 @@ mod tests {
         assert_eq!(error(section()), (Exit::Config, "[windows]: unknown section".into()));
         fs::write(&path, [0xff]).unwrap();
         assert_eq!(error(table()).0, Exit::Config);
+        assert_eq!(error(section()).0, Exit::Config);
+        let in_a_file = read_section::<HashMap<String, String>>(&path.join("y.ini"), "qemu").unwrap_err();
+        assert_eq!(Exit::of(&in_a_file), Exit::Config);
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert_eq!(error(table()), (Exit::Config, "reading Is a directory (os error 21)".into()));
         assert_eq!(error(section()).0, Exit::Config);
     }
 
