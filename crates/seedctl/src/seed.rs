@@ -77,10 +77,20 @@ fn is_offered(rpc: Option<&Rpc>, offer: &Offer) -> anyhow::Result<bool> {
     Ok(true)
 }
 
+/// Both parts, or none that was not offered before.
 fn offer_to_others(rpc: &Rpc, signals: &Deferred, offer: &Offer) -> anyhow::Result<bool> {
-    let mut changed = false;
+    let mut added = Vec::new();
     for part in PARTS {
-        changed |= offer.seed(rpc, signals, part, Trust::Check)?;
+        match offer.seed(rpc, signals, part, Trust::Check) {
+            Ok(true) => added.push(part),
+            Ok(false) => {}
+            Err(error) => {
+                for part in added {
+                    let _ = rpc.leave(offer.torrent(part).infohash); // the first error is the one to tell
+                }
+                return Err(error);
+            }
+        }
     }
-    Ok(changed)
+    Ok(!added.is_empty())
 }

@@ -405,4 +405,11 @@ fn a_file_of_which_nothing_is_right_is_not_seeded() {
     let ended = swarm.run("b1-h1", &["seed"], &offered.document(&swarm.key()));
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
     assert!(ended.stderr.contains("7.blocks: it is not whole; seedctl get repairs it"), "{ended:?}");
+    // The map is right, the image is not: nothing of it is offered then.
+    let mut wrong = Offered::new(7, noise(MIB, 36), ANNOUNCE);
+    wrong.image.fill(7);
+    wrong.store(&swarm.campus.path("b1-h1"), &swarm.key());
+    let ended = swarm.run("b1-h1", &["seed"], &offered.document(&swarm.key()));
+    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
+    assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
 }
