@@ -27,14 +27,16 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
         format!("making the inventory for GLPI: no id of this machine{wrong}")
     };
     let id = host.id.clone().exit(Exit::NoInput, no_id)?;
+    let is_known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
     let content = [
         ("versionclient", Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION"))))),
         ("hardware", Some(hardware(host))),
         ("bios", Some(bios(host))),
         ("operatingsystem", Some(operating_system(host))),
         ("cpus", Some(cpus(host))),
-        ("memories", Some(memories(host))),
-        ("storages", Some(host.disks.iter().map(storage).collect())),
+        // An empty list says that there are none, and GLPI takes them out.
+        ("memories", host.memory.slots.map(|_| memories(host))),
+        ("storages", is_known("disks").then(|| host.disks.iter().map(storage).collect())),
         ("drives", Some(drives(host))),
         ("networks", Some(host.interfaces.iter().flat_map(|interface| networks(host, interface)).collect())),
         ("controllers", Some(controllers(host))),

@@ -9,6 +9,7 @@ mod machine;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use machine::smbios::Tables;
 use machine::{ID, Machine};
 use serde_json::Value;
 
@@ -226,6 +227,19 @@ fn what_is_not_known_is_left_out() {
     check(&document);
     assert_eq!(document["content"]["hardware"], serde_json::json!({}), "what the kernel has is not what is installed");
     assert_eq!(document["content"]["cpus"], serde_json::json!([{"arch": "x86_64"}]));
+}
+
+/// A list that is empty says that there is nothing: no module and no disk goes because the firmware's table is damaged.
+#[test]
+fn what_cannot_be_read_is_not_gone() {
+    let machine = Machine::optiplex();
+    machine.write("sys/firmware/dmi/tables/DMI", &Tables::optiplex().table()[..200]);
+    machine.remove("sys/block");
+    let document = inventory(&machine);
+    check(&document);
+    for section in ["memories", "storages"] {
+        assert_eq!(document["content"].get(section), None);
+    }
 }
 
 /// GLPI would take all that have none for one.
