@@ -210,8 +210,12 @@ struct Prometheus {
 
 impl Prometheus {
     fn new(url: &str) -> anyhow::Result<Prometheus> {
-        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(Exit::Usage.error(format_args!("--prometheus {url}: not a URL, as http://127.0.0.1:9090")));
+        let Some(address) = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme)) else {
+            return Err(Exit::Usage.error("--prometheus: not a URL, as http://127.0.0.1:9090"));
+        };
+        // It is in the list of processes, in messages and in the document.
+        if address.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')) {
+            return Err(Exit::Usage.error("--prometheus: an address with a user or a password, which everybody could read"));
         }
         // To it and nowhere else: no proxy of the environment, no redirection, no call without an end.
         let config = Agent::config_builder()

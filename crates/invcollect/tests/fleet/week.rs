@@ -170,9 +170,15 @@ fn a_room_a_building_and_a_period_are_chosen() {
     let silent = of_host(&fleet["fleet"], "at2-r2-h1");
     assert_eq!((&silent["on_seconds"], &silent["reports"], &silent["model"]), (&json!(0), &json!(0), &json!("OptiPlex 7010")));
     assert_eq!(silent["silent_seconds"], 36 * HOUR - 1);
-    for wrong in [&["--since", "soon"][..], &["--since", "2999-01-01T00:00:00Z"], &["--prometheus", "ftp://x"], &["--by", "room"]]
-    {
+    for wrong in [
+        &["--since", "soon"][..],
+        &["--since", "2999-01-01T00:00:00Z"],
+        &["--prometheus", "ftp://u:s3cret@x"],
+        &["--prometheus", "http://u:s3cret@127.0.0.1:1/"],
+        &["--by", "room"],
+    ] {
         let output = run(&store, wrong);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"), "{output:?}");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{wrong:?}");
     }
 }
