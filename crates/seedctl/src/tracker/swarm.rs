@@ -190,6 +190,10 @@ impl Swarm {
             self.insert(now, net, key, said, resumed);
         }
         self.update(now, key, said);
+        // What is found out from now on it hears next time: a client that is told nobody keeps whom it knows.
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.recalled = false;
+        }
         self.judge(now, &place, key);
         let gateway = self.elect(now, policy, &place, key, resumed);
         let mut peers = self.introduce(policy, &place, key, gateway, said.event);
@@ -203,7 +207,6 @@ impl Swarm {
         };
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.expires_at = now + 3 * interval;
-            peer.recalled = false;
         }
         Ok(Answer { interval, complete, incomplete, peers })
     }

@@ -241,7 +241,10 @@ fn a_gateway_that_gets_nothing_goes_to_the_end() {
 
 /// Gateways of two buildings, elected at 0; what each gets in a second, of an image of 100,000 bytes.
 fn two_buildings(quick: u64, slow: u64) -> Lab {
-    let mut lab = Lab::new();
+    race(Lab::new(), quick, slow)
+}
+
+fn race(mut lab: Lab, quick: u64, slow: u64) -> Lab {
     lab.swarm.size_bytes = 100_000;
     for (address, left) in [(SERVER, 0), ("10.1.1.1", 100_000), ("10.2.1.1", 100_000)] {
         lab.told(address, left);
@@ -308,6 +311,21 @@ fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
 }
 
 #[test]
+fn a_challenger_that_is_not_better_lets_go_of_the_outside() {
+    for by_announce in [false, true] {
+        let mut lab = two_buildings(8000, 1000);
+        assert!(lab.told("10.2.1.2", 97_000).contains(&SERVER.to_owned()));
+        lab.pass(10);
+        if by_announce {
+            assert_eq!(lab.told("10.2.1.2", 87_000), ["10.2.1.1"]);
+        }
+        assert!(lab.progress("10.2.1.2", 87_000), "{by_announce}");
+        assert_eq!(lab.told("10.2.1.2", 87_000), ["10.2.1.1"]);
+        assert!(!lab.progress("10.2.1.2", 87_000));
+    }
+}
+
+#[test]
 fn a_building_alone_finds_out_as_well() {
     let mut lab = Lab::new();
     lab.swarm.size_bytes = 100_000;
@@ -347,6 +365,10 @@ fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
     refuses(&mut lab);
     // Nothing came at all: that is another fault, and three intervals long none.
     refuses(&mut two_buildings(8000, 0));
+    // It cannot be told from an uplink that may carry no more.
+    let budget = |bytes| [("b2".to_owned(), Building { gateways: None, uplink_bytes_per_second: Some(bytes) })].into();
+    refuses(&mut race(Lab::with(&Tracker::default(), budget(3900)), 8000, 1000));
+    refuses_nothing(&mut race(Lab::with(&Tracker::default(), budget(4100)), 8000, 1000));
     // No wireless host is tried.
     let mut lab = two_buildings(8000, 1000);
     lab.told("10.254.0.9", 100_000);

@@ -3,8 +3,8 @@
 //! A gateway gets little because something is wrong with itself (a cable, a port of the switch that fell from 1 Gb/s to 100 Mb/s),
 //! or because that is all that the uplink of its building carries. Only another host that fetches beside it can tell. So one gateway
 //! that seems slow, by its own best, by the gateways of other buildings, or because there is no other building to compare it with,
-//! gets a challenger. Who gets ahead of it takes its place; otherwise the uplink is the reason, and the next trial is later and
-//! later. Nobody is tried for the little that a gateway still lacks.
+//! though not by the budget of its building, gets a challenger. Who gets ahead of it takes its place; otherwise the uplink is the
+//! reason, and the next trial is later and later. Nobody is tried for the little that a gateway still lacks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use campus::Role;
 const MEASURED: Duration = Duration::from_secs(2);
 /// A rate is of the last five to ten seconds, or of the last two announces where they are rarer.
 const RECENT: Duration = Duration::from_secs(5);
-/// A gateway that needs no longer than this for the rest is left alone.
-const WORTH: Duration = Duration::from_secs(20);
+/// A gateway that needs no longer than this for the rest is left alone: two that fetch at once ask for some pieces twice, which is
+/// little of what takes long, and much of what does not.
+const WORTH: Duration = Duration::from_secs(30);
 /// Who gets less than a quarter of what others get seems slow ...
 const SLOW: f64 = 4.0;
 /// ... and who gets three times what it got is better. A rate of the first seconds may be half of what it becomes.
@@ -153,7 +154,8 @@ impl Swarm {
         let (peer, members) = (self.peers.get(&key)?, self.places.get(place)?);
         let Trials { current, next, .. } = &members.trials;
         let may_try = !peer.was_tried && !peer.is_complete() && peer.elected_at.is_none();
-        if !matches!(place, Place::Building(_)) || !may_try || current.is_some() || now < *next || members.complete > 0 {
+        let Place::Building(building) = place else { return None };
+        if !may_try || current.is_some() || now < *next || members.complete > 0 {
             return None;
         }
         // With several, the fastest: it brings the building what the others do not.
@@ -164,8 +166,10 @@ impl Swarm {
         }
         let (gateway, rate) = fastest?;
         let rest = self.peers.get(&gateway)?.left as f64 / rate;
-        let usual = self.best.values().copied().fold(0.0, f64::max);
-        let seems_slow = rate * SLOW < usual || self.is_alone(place);
+        let best = self.best.values().copied().fold(0.0, f64::max);
+        let others = if self.is_alone(place) { f64::INFINITY } else { best };
+        let budget = policy.uplink_bytes_per_second(building).map_or(f64::INFINITY, |budget| budget as f64);
+        let seems_slow = rate * SLOW < others.min(budget);
         let has_source = || self.outside(policy, place).iter().any(|outside| self.has_everything(outside));
         (rest > WORTH.as_secs_f64() && seems_slow && has_source()).then_some((gateway, rate))
     }
@@ -183,7 +187,7 @@ impl Swarm {
     pub(super) fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
         let Some(trial) = self.places.get(place).and_then(|members| members.trials.current.clone()) else { return };
         let both = self.peers.get(&trial.challenger).zip(self.peers.get(&trial.incumbent));
-        let Some((challenger, incumbent)) = both.filter(|(_, incumbent)| !incumbent.is_complete()) else {
+        let Some((challenger, _)) = both.filter(|(_, incumbent)| !incumbent.is_complete()) else {
             self.end_trial(place, Trials::default());
             return;
         };
@@ -191,7 +195,7 @@ impl Swarm {
         let better = (BETTER * trial.rate * took.max(MEASURED).as_secs_f64()) as u64;
         // It first gets what the gateway has brought already: only what nobody had before counts.
         let is_ahead = trial.left.saturating_sub(challenger.left) >= better;
-        let is_behind = challenger.left > incumbent.left;
+        let is_behind = challenger.left > trial.left;
         let catches_up = is_behind && trial.had_left.saturating_sub(challenger.left) >= better;
         if is_ahead {
             self.replace(now, place, &trial);
