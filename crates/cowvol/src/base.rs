@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jsonpipe::{Common, Exit, ini};
-use manifest::{NAME_RULE, is_name};
+use manifest::{NAME_RULE, NUMBER_MAX, is_name};
 use qcow2::{Follow, Image};
 
 use crate::request::OfferedBase;
@@ -87,6 +87,9 @@ fn check(offered: Vec<(String, OfferedBase)>) -> Result<Vec<Base>, String> {
         if title.is_empty() {
             return Err(format!("base.{name}.name: empty"));
         }
+        if generation > NUMBER_MAX {
+            return Err(format!("base.{name}.generation: above {NUMBER_MAX}, which not every program tells from the next"));
+        }
         if default && let Some(other) = bases.iter().find(|base| base.default) {
             return Err(format!("base.{name}.default: {} is the default already", other.name));
         }
@@ -158,6 +161,11 @@ mod tests {
         let refused = |offered| check(offered).unwrap_err();
         assert_eq!(refused(vec![offered("..", false)]), format!("[base...]: {NAME_RULE}"));
         assert_eq!(refused(vec![offered(&"a".repeat(65), false)]), format!("[base.{}]: {NAME_RULE}", "a".repeat(65)));
+        let (name, base) = offered("a", false);
+        assert_eq!(
+            refused(vec![(name, OfferedBase { generation: 1 << 53, ..base })]),
+            "base.a.generation: above 9007199254740991, which not every program tells from the next"
+        );
         assert_eq!(refused(vec![offered("b", true), offered("a", true)]), "base.a.default: b is the default already");
         let (name, base) = offered("a", false);
         assert_eq!(refused(vec![(name, OfferedBase { ostype: "Win 10".into(), ..base })]), format!("base.a.ostype: {NAME_RULE}"));

@@ -65,7 +65,8 @@ impl Collecting<'_> {
         for ((base, generation), there) in found.to_remove {
             let freed_bytes = there.all().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| room(&file)).sum();
             collected.freed_bytes += freed_bytes;
-            collected.removed.push(Removed { base, generation, volumes: there.volumes.len() as u64, freed_bytes });
+            let (volumes, linked_path) = (there.volumes.len() as u64, self.linked_path(&there));
+            collected.removed.push(Removed { base, generation, volumes, freed_bytes, linked_path });
         }
         Ok(collected)
     }
@@ -85,7 +86,10 @@ impl Collecting<'_> {
                 if failed.contains_key(of) {
                     continue;
                 }
-                let nothing = || Removed { base: of.0.clone(), generation: of.1, volumes: 0, freed_bytes: 0 };
+                let nothing = || {
+                    let (base, generation) = of.clone();
+                    Removed { base, generation, volumes: 0, freed_bytes: 0, linked_path: self.linked_path(there) }
+                };
                 if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing)) {
                     failed.insert(of.clone(), format!("{FAILED}{error:#}"));
                 }
@@ -133,6 +137,15 @@ impl Collecting<'_> {
         }
         found.quiet = quiet.and_then(Result::ok);
         Ok(found)
+    }
+
+    /// The file that an image leads to by a link, as seen below the root where it is there. It may be anybody's, and so it stays.
+    fn linked_path(&self, there: &Generation) -> Option<String> {
+        let image = there.files.iter().find(|path| path.extension().is_some_and(|ending| ending == "qcow2"))?;
+        let leads_to = fs::canonicalize(image.is_symlink().then_some(image)?).ok()?;
+        let root = fs::canonicalize(&self.common.root).ok()?;
+        let below = leads_to.strip_prefix(root).map_or_else(|_| leads_to.clone(), |path| Path::new("/").join(path));
+        Some(below.to_string_lossy().into_owned())
     }
 
     /// Why a generation below the current one has to wait, apart from what is at work on the machine as a whole.

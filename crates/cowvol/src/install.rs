@@ -4,10 +4,10 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::PathBuf;
 
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, io_error, lock, signals};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
 use crate::base::{BASES_INI, Base, image_path, parse_all};
@@ -117,13 +117,9 @@ impl Offer {
     /// Status 65 when a higher generation is installed and going back is not allowed.
     fn of(common: &Common, new: &Base, options: Options) -> anyhow::Result<Offer> {
         let path = common.path(BASES_INI);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                return Err(error).exit(Exit::Config, || format!("reading {}", path.display()));
-            }
-            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        let text = match ini::read_text(&path) {
+            Err(error) if Exit::of(&error) == Exit::NoInput => String::new(),
+            text => text?,
         };
         let before = parse_all(&path, &text)?;
         let (text, after) = offer::with(&path, &text, new)?;
@@ -146,9 +142,21 @@ impl Offer {
         self.replaced.map(|generation| (new.name.as_str(), generation))
     }
 
-    /// Replaces bases.ini: the switch-over.
+    /// Replaces bases.ini: the switch-over. Where it is a link, what it leads to is replaced, and it stays whose it was.
     fn commit(&self) -> anyhow::Result<()> {
-        let mode = fs::metadata(&self.path).map_or(0o644, |found| found.permissions().mode() & 0o7777);
-        atomic::write(&self.path, mode, |file| file.write_all(self.text.as_bytes()))
+        let (path, mode, owner) = match fs::canonicalize(&self.path).and_then(|path| Ok((fs::metadata(&path)?, path))) {
+            Ok((found, path)) => (path, found.permissions().mode() & 0o7777, Some((found.uid(), found.gid()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.is_symlink() => (self.path.clone(), 0o644, None),
+            Err(error) => {
+                return Err(error).exit(Exit::Config, || format!("finding what {} leads to", self.path.display()));
+            }
+        };
+        atomic::write(&path, mode, |file| {
+            let made = file.metadata()?;
+            if let Some((uid, gid)) = owner.filter(|owner| *owner != (made.uid(), made.gid())) {
+                fchown(&*file, Some(uid), Some(gid))?;
+            }
+            file.write_all(self.text.as_bytes())
+        })
     }
 }

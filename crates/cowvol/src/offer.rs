@@ -39,12 +39,14 @@ pub fn with(path: &Path, text: &str, new: &Base) -> anyhow::Result<(String, Vec<
 }
 
 /// Sets keys of the section of a base: in their lines where they have one, else at the section's end, which it may have to be given.
+/// Every line keeps its end; new ones have that of the first.
 fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
     let own = format!("base.{base}");
+    let end = if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
     let mut lines: Vec<String> = Vec::new();
     let mut in_own = false;
     let mut end_of_own = None;
-    for line in text.lines() {
+    for line in text.split_inclusive('\n') {
         let said = line.trim();
         let is_comment = said.is_empty() || said.starts_with(['#', ';']);
         let key = said.split_once('=').map(|(key, _)| key.trim());
@@ -53,7 +55,8 @@ fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
             in_own = name.trim() == own;
         } else if let Some(at) = keys.iter().position(|(name, _)| in_own && !is_comment && Some(*name) == key) {
             let (key, value) = keys.remove(at);
-            line = format!("{key} = {value}");
+            let end = line[line.trim_end_matches(['\r', '\n']).len()..].to_owned();
+            line = format!("{key} = {value}{end}");
         }
         lines.push(line);
         if in_own && !is_comment {
@@ -62,18 +65,23 @@ fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
     }
     let at = end_of_own.unwrap_or_else(|| {
         if !lines.is_empty() {
-            lines.push(String::new());
+            lines.push(end.to_owned());
         }
-        lines.push(format!("[{own}]"));
+        lines.push(format!("[{own}]{end}"));
         lines.len()
     });
-    lines.splice(at..at, keys.into_iter().map(|(key, value)| format!("{key} = {value}")));
-    lines.join("\n") + "\n"
+    lines.splice(at..at, keys.into_iter().map(|(key, value)| format!("{key} = {value}{end}")));
+    let last = lines.len() - 1; // there is one: the section's own
+    for line in lines.iter_mut().take(last).filter(|line| !line.ends_with('\n')) {
+        line.push_str(end); // the last one may have had none
+    }
+    lines.concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use manifest::NUMBER_MAX;
     use proptest::prelude::*;
 
     fn base(name: &str, title: &str, default: bool, generation: u64) -> Base {
@@ -108,6 +116,24 @@ mod tests {
     }
 
     #[test]
+    fn every_line_keeps_its_end() {
+        let text = "# ours\r\n[base.linux]\r\nname=L\r\nostype=l\r\ngeneration=3\r\n; mixed\n";
+        let expected = "# ours\r\n[base.linux]\r\nname = L\r\nostype = windows\r\ngeneration = 4\r\ndefault = true\r\n; mixed\n";
+        assert_eq!(edited(text, &base("linux", "L", true, 4)), expected);
+        let beside = edited(text, &base("a", "A", false, 1));
+        assert_eq!(
+            beside,
+            text.replace("n=3\r\n", "n=3\r\ndefault = true\r\n")
+                + "\r\n[base.a]\r\nname = A\r\nostype = windows\r\ndefault = false\r\ngeneration = 1\r\n"
+        );
+        let unfinished = "[base.a]\nname=A\nostype=windows\ndefault=true\ngeneration=1";
+        assert_eq!(
+            edited(unfinished, &base("a", "A", true, 2)),
+            unfinished.replace("=1", " = 2").replace("name=A", "name = A").replace("e=w", "e = w").replace("t=t", "t = t")
+        );
+    }
+
+    #[test]
     fn a_file_that_is_not_right_is_not_made_right() {
         for text in ["[base.a]\n", "[x]\n", "name=x\n"] {
             let error = with(Path::new("bases.ini"), text, &base("b", "B", false, 1)).unwrap_err();
@@ -129,7 +155,7 @@ mod tests {
 
         #[test]
         fn any_file_that_is_right_can_be_edited(
-            others in proptest::collection::vec(("[a-z]{1,8}", "[^\\p{C}\\\\]{1,20}", any::<u64>()), 0..5), default in any::<bool>(),
+            others in proptest::collection::vec(("[a-z]{1,8}", "[^\\p{C}\\\\]{1,20}", 0..NUMBER_MAX), 0..5), default in any::<bool>(),
         ) {
             let mut text = String::from("; mine");
             for (name, title, generation) in &others {

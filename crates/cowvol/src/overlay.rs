@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
-use manifest::is_name;
+use manifest::{NUMBER_MAX, is_name};
 use qcow2::{Follow, Image, blank_overlay};
 use serde::{Deserialize, Serialize};
 
@@ -52,9 +52,10 @@ pub fn parse_name(name: &str) -> Option<(String, u64)> {
     is_name(base).then_some((base.to_owned(), parse_generation(generation)?))
 }
 
-/// A generation in the name of a file, in the one way to write it: no plus sign, no zeros in front.
+/// A generation in the name of a file, in the one way to write it: no plus sign, no zeros in front, and none that is too large for
+/// bases.ini and the manifest.
 pub fn parse_generation(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number: &u64| number.to_string() == text)
+    text.parse().ok().filter(|number: &u64| *number <= NUMBER_MAX && number.to_string() == text)
 }
 
 /// The place of one user's overlay on one base.
@@ -236,6 +237,7 @@ mod tests {
         assert_eq!(parse_name("windows@7.qcow2"), Some(("windows".into(), 7)));
         assert_eq!(parse_name("debian-12.2@0.qcow2"), Some(("debian-12.2".into(), 0)));
         for name in [
+            "windows@9007199254740992.qcow2",
             "windows@07.qcow2",
             "windows@+7.qcow2",
             "windows@7",

@@ -156,6 +156,9 @@ pub struct Removed {
     pub volumes: u64,
     /// The room on the disk that it held.
     pub freed_bytes: u64,
+    /// Where its image was a link: the file that it led to, which stays and is nobody's now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub linked_path: Option<String>,
 }
 
 /// A generation that stays although it is not current.

@@ -460,6 +460,32 @@ fn a_full_disk_leaves_nothing_half_made() {
 }
 
 #[test]
+fn a_volume_that_cannot_be_written_is_no_lack_of_room_and_none_of_rights() {
+    // In a mount namespace of its own, so that the mounts are gone whatever happens here.
+    const READ_ONLY: &str = r#"
+        set -eu
+        mount --bind "$ROOT/qcow2/user" "$ROOT/qcow2/user"
+        mount -o remount,bind,ro "$ROOT/qcow2/user"
+        exec "$COWVOL" clone --root "$ROOT"
+    "#;
+    const IMMUTABLE: &str = r#"
+        set -eu
+        trap 'chattr -i "$ROOT"/qcow2/user/*/*' EXIT
+        chattr +i "$ROOT"/qcow2/user/*/*
+        "$COWVOL" clone --root "$ROOT"
+    "#;
+    let machine = Machine::new();
+    machine.volume(ALICE, None);
+    for (script, cause) in [(READ_ONLY, "Read-only file system"), (IMMUTABLE, "Operation not permitted")] {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "bash", "-c", script]).env("ROOT", machine.root()).env("COWVOL", CLONE.binary);
+        let ended = feed(&mut command, &request(ALICE, None));
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "needs root; {ended:?}");
+        assert!(ended.stderr.contains("setting the time of ") && ended.stderr.contains(cause), "{ended:?}");
+    }
+}
+
+#[test]
 fn of_two_at_once_one_creates_and_one_reuses() {
     let machine = Machine::new();
     for round in 0..20 {

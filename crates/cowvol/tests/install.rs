@@ -79,6 +79,26 @@ fn other_bases_and_comments_stay_as_they_are() {
 }
 
 #[test]
+fn bases_ini_may_be_a_link_and_anybodys() {
+    let machine = Machine::with_windows_8();
+    let (ini, real) = (machine.root().join("qcow2/backing/bases.ini"), machine.root().join("real.ini"));
+    fs::rename(&ini, &real).unwrap();
+    symlink("../../real.ini", &ini).unwrap();
+    std::os::unix::fs::chown(&real, Some(1000), Some(1001)).unwrap();
+    fs::set_permissions(&real, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    machine.installed(&describe(machine.root(), "windows", 8), &[]);
+    assert!(ini.is_symlink());
+    assert!(fs::read_to_string(&real).unwrap().contains("generation = 8"));
+    let found = fs::metadata(&real).unwrap();
+    assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1000, 1001, 0o640));
+
+    fs::remove_file(&real).unwrap();
+    let nowhere = refusal(&machine, &document(&describe(machine.root(), "windows", 8)));
+    let message = "finding what /qcow2/backing/bases.ini leads to: No such file or directory (os error 2)";
+    assert_eq!(nowhere, (78, message.into()));
+}
+
+#[test]
 fn a_dry_run_checks_everything_and_writes_nothing() {
     let machine = Machine::with_windows_8();
     machine.volume(ALICE, None);
@@ -211,6 +231,12 @@ fn a_machine_that_is_set_up_wrongly_takes_nothing() {
         write_bases_ini(machine.root(), wrong);
         assert_eq!(refusal(&machine, &good).0, 78, "{wrong:?}");
     }
+    let path = machine.root().join("qcow2/backing/bases.ini");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert_eq!(refusal(&machine, &good).0, 78, "a directory");
+    assert_eq!(machine.run(&["list"]).status, 78);
+    fs::remove_dir(&path).unwrap();
     write_bases_ini(machine.root(), &ini);
     fs::rename(machine.root().join("etc/labtools/keys"), machine.root().join("keys")).unwrap();
     assert_eq!(refusal(&machine, &good).0, 78);
@@ -244,7 +270,8 @@ fn an_image_on_another_disk_is_taken_through_its_link() {
         symlink(&moved, &image).unwrap();
     }
     let installed = machine.installed(&describe(machine.root(), "windows", 8), &[]);
-    assert_eq!(installed["removed"][0], json!({"base": "windows", "generation": 7, "volumes": 0, "freed_bytes": 0}));
+    let removed = json!({"base": "windows", "generation": 7, "volumes": 0, "freed_bytes": 0, "linked_path": "/big-disk/7"});
+    assert_eq!(installed["removed"][0], removed);
     assert_eq!(tree(&elsewhere), ["7", "8"], "what it links to is not ours to remove");
     assert_eq!(machine.volume(ALICE, None)["generation"], 8);
 }
