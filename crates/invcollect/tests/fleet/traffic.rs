@@ -52,7 +52,7 @@ fn the_rest_is_as_good_without_prometheus() {
         (b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":{\"result\":[{\"metric\":{}", "EOF"),
         (b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"error\",\"error\":\"<b>no\"}", "<b>no"),
         (b"HTTP/1.0 503 No\r\n\r\nService Unavailable", "HTTP status 503"),
-        (b"HTTP/1.0 400 No\r\n\r\n{\"status\":\"error\",\"error\":\"query timed out\"}", "query timed out"),
+        (b"HTTP/1.0 400 No\r\n\r\n{\"status\":\"error\",\"error\":\"query timed out\\u001b[2J\"}", "query timed out\u{fffd}[2J"),
         (redirection.into_bytes().leak(), "HTTP status 302"),
     ];
     let page = store.path().join("page.html");
@@ -75,7 +75,7 @@ fn the_rest_is_as_good_without_prometheus() {
 
 #[test]
 fn no_value_and_no_label_of_it_is_believed_blindly() {
-    const EVIL: &str = "</text><script>alert(1)</script>\" onload=\"x";
+    const EVIL: &str = "</text><script>alert(1)</script>\" onload=\"x\u{1b}[2J\u{202e}";
     let mut store = Store::new();
     store.list("at1", "101", "one");
     let values: Vec<Value> = ["NaN", "+Inf", "-Inf", "-5", "1e300", "x", "", "7000000"]
@@ -92,6 +92,10 @@ fn no_value_and_no_label_of_it_is_believed_blindly() {
     let (fleet, errors) = ask(&store, &says(answer.into_bytes().leak()), &["--html", page.to_str().unwrap()]);
     let lines = fleet["traffic"]["lines"].as_array().unwrap();
     assert_eq!((errors.as_str(), lines.len(), &lines[1]["peak_bytes_per_second"]), ("", 2, &json!(7_000_000)));
+    assert!(
+        lines.iter().all(|line| !line.to_string().contains("\\u001b") && !line.to_string().contains('\u{202e}')),
+        "{lines:?}"
+    );
     let page = fs::read_to_string(page).unwrap();
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
     assert_one_page(&page.replace("onload=&quot;", ""));
