@@ -105,14 +105,11 @@ pub fn known(machine: &Machine) -> Option<Baseline> {
 /// Marks what is wrong with the machine and was accepted: neither the report nor the metrics call anybody for it.
 pub fn mark(host: &mut Host, baseline: &Baseline) {
     host.changes.clone_from(&baseline.told);
-    if !baseline.accepted {
-        return;
-    }
     let (now, facts) = (Facts::of(host), &baseline.facts);
     if host.chassis.opened == Some(true) && facts.opened == Some(true) {
         host.chassis.accepted = Some(true);
     }
-    host.memory.accepted_bytes = facts.memory_bytes();
+    host.memory.accepted_bytes = facts.memory_bytes().filter(|_| baseline.accepted);
     let disks = now.disks.as_ref().zip(facts.disks.as_ref()).map(|(now, known)| (now, known, pairs(known, now)));
     let links = now.links.as_ref().zip(facts.links.as_ref()).map(|(now, known)| (now, known, linked(known, now)));
     if let Some((disks, known, pairs)) = disks {
@@ -127,9 +124,12 @@ pub fn mark(host: &mut Host, baseline: &Baseline) {
         }
     }
     if let Some((links, known, pairs)) = links {
+        // What is worse than both ends offer is in the baseline of nobody who did not accept it; what else it has, the first look may
+        // have found.
+        let is_bad = |link: &Link| link.speed < link.best || link.half == Some(true);
         let is_accepted = |link: &Link, known: &Link| match link.carrier {
-            Some(true) => !known.is_better_than(link),
-            Some(false) => known.carrier == Some(false),
+            Some(true) => !known.is_better_than(link) && (baseline.accepted || is_bad(link)),
+            Some(false) => known.carrier == Some(false) && baseline.accepted,
             None => false,
         };
         let staying: Vec<&mut Interface> = host.interfaces.iter_mut().filter(|interface| interface.stays()).collect();

@@ -61,6 +61,17 @@ fn what_was_accepted_is_silent_everywhere() {
     assert_eq!((values(&machine, NAMES), marks(&machine)), (silent.to_vec(), accepted));
     assert_eq!(machine.host()["chassis"]["opened"], true, "what is so is still told");
 
+    // An older release did not write who took the baseline. What is wrong in it was accepted all the same.
+    let baseline = machine.read("var/lib/labtools/baseline.json");
+    let older = baseline.replace("  \"accepted\": true,\n", "");
+    assert_ne!(older, baseline);
+    machine.write("var/lib/labtools/baseline.json", older);
+    assert_eq!(
+        values(&machine, &["labtools_chassis_opened{}", HEALTHY, BEST, HALF]),
+        [Some(0.0), Some(1.0), Some(12.5e6), Some(0.0)]
+    );
+    machine.write("var/lib/labtools/baseline.json", baseline);
+
     // What is worse than what was accepted is not.
     machine.speed("eth0", Some(10));
     machine
