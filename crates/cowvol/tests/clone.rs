@@ -286,6 +286,21 @@ fn bases_that_are_not_there_or_not_right() {
     make_base(machine.root(), "windows", 7, &["64M"]);
     qemu_img(&["snapshot", "-c", "s", base.to_str().unwrap()]);
     reading("holds internal snapshots");
+    make_base(machine.root(), "windows", 7, &["64M"]);
+    qemu_img(&["bitmap", "--add", base.to_str().unwrap(), "b"]);
+    reading("holds dirty bitmaps; remove them with qemu-img bitmap --remove");
+    // A length that QEMU does not open, of an extension that it would pass over otherwise.
+    let mut bytes = fs::read(&base).unwrap();
+    let at = bytes.windows(4).position(|magic| magic == 0x2385_2875u32.to_be_bytes()).unwrap();
+    bytes[95] = 0; // the feature
+    fs::write(&base, &bytes).unwrap();
+    assert_eq!(machine.volume(BOB, Some("windows"))["created"], true);
+    fs::remove_dir_all(machine.users()).unwrap();
+    bytes[at + 7] = 16;
+    fs::write(&base, &bytes).unwrap();
+    assert!(faults(&base).unwrap().contains("Invalid extension length"));
+    reading("a bitmaps extension of 16 bytes");
+    fs::remove_file(&base).unwrap();
     make_base(machine.root(), "windows", 7, &["-o", "cluster_size=2M", "3P"]);
     reading("a disk of 3377699720527872 bytes; an overlay has at most 2251799813685248");
 

@@ -1,7 +1,7 @@
 //! The qcow2 format: the header is read, and a blank overlay laid out. Bytes in, bytes out; no files.
 //!
 //! The specification is docs/interop/qcow2.rst of QEMU. What QEMU would refuse to open is refused here, and so is what this suite
-//! never makes: encryption, external data files, internal snapshots.
+//! never makes: encryption, external data files, internal snapshots, dirty bitmaps.
 
 use std::ops::Range;
 
@@ -35,12 +35,16 @@ const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
 // Autoclear features.
+const BITMAPS: u64 = 1 << 0;
 const RAW_EXTERNAL_DATA: u64 = 1 << 1;
 
 // Header extensions.
 const EXT_END: u32 = 0;
 const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_CRYPTO: u32 = 0x0537_be77;
+const EXT_BITMAPS: u32 = 0x2385_2875;
+/// What QEMU asks for, also where the feature says that what the extension tells is no longer true.
+const EXT_BITMAPS_BYTES: usize = 24;
 /// Ours: the identity of the base that an overlay was made for, as JSON. QEMU keeps extensions that it does not know.
 const EXT_IDENTITY: u32 = u32::from_be_bytes(*b"ltcv");
 
@@ -180,7 +184,7 @@ impl Header {
             _ => Some(start.text(name_offset as usize, name_bytes)?),
         };
         let extensions_end = if name_offset == 0 { cluster_bytes } else { name_offset };
-        let (backing_format, identity) = extensions(&start, header_bytes as usize, extensions_end as usize)?;
+        let (backing_format, identity) = extensions(&start, header_bytes as usize, extensions_end as usize, autoclear)?;
 
         Ok(Header {
             version,
@@ -216,7 +220,7 @@ fn table_fits(offset: u64, bytes: u64, cluster_bytes: u64, max_bytes: u64) -> bo
 }
 
 /// The two extensions that matter here: the backing format and ours.
-fn extensions(start: &Bytes<'_>, mut at: usize, end: usize) -> Result<(Option<String>, Option<Vec<u8>>), String> {
+fn extensions(start: &Bytes<'_>, mut at: usize, end: usize, autoclear: u64) -> Result<(Option<String>, Option<Vec<u8>>), String> {
     let (mut backing_format, mut identity) = (None, None);
     while at < end {
         let (magic, length) = (start.u32(at)?, start.u32(at + 4)? as usize);
@@ -232,6 +236,11 @@ fn extensions(start: &Bytes<'_>, mut at: usize, end: usize) -> Result<(Option<St
             EXT_BACKING_FORMAT if length < 16 => backing_format = Some(start.text(at, length)?),
             EXT_BACKING_FORMAT => return Err("a backing format of more than 15 bytes".into()),
             EXT_CRYPTO => return Err("encrypted".into()),
+            EXT_BITMAPS if length != EXT_BITMAPS_BYTES => return Err(format!("a bitmaps extension of {length} bytes")),
+            // QEMU reads all of them, and does not open an image of which one is not right.
+            EXT_BITMAPS if autoclear & BITMAPS != 0 => {
+                return Err("holds dirty bitmaps; remove them with qemu-img bitmap --remove".into());
+            }
             EXT_IDENTITY => identity = Some(start.slice(at, length)?.to_vec()),
             _ => {}
         }
@@ -423,6 +432,7 @@ mod tests {
             (119, &[16], "a backing format of more than 15 bytes"),
             (120, &[0xff], "a text at 0x78 that is not UTF-8"),
             (112, &[0x05, 0x37, 0xbe, 0x77], "encrypted"),
+            (112, &[0x23, 0x85, 0x28, 0x75], "a bitmaps extension of 5 bytes"),
         ] {
             assert_eq!(with(at, bytes).unwrap_err(), message, "{at} {bytes:x?}");
         }
