@@ -100,7 +100,7 @@ impl AsFd for Monitor {
 }
 
 fn understand(line: &Value) -> Option<Message> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().replace(char::is_control, "?");
+    let text = |value: &Value| value.as_str().unwrap_or_default().replace(jsonpipe::is_hidden, "?");
     if line.get("QMP").is_some() {
         Some(Message::Greeting)
     } else if let Some(answer) = line.get("return") {

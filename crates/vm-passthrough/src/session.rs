@@ -25,7 +25,9 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     }
     // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
     let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
-    let lock = lock::take(common, "/run/labtools/guest.lock", "another guest runs; try again when it has ended")?;
+    // cowvol collect has it for a moment while it removes volumes.
+    const HELD: &str = "another guest runs, or old volumes are being removed; try again when that has ended";
+    let lock = lock::take(common, "/run/labtools/guest.lock", HELD)?;
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
         hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;

@@ -44,7 +44,7 @@ impl Tail {
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.kept);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() { "it said nothing".into() } else { lines.join("; ").replace(char::is_control, "?") }
+        if lines.is_empty() { "it said nothing".into() } else { lines.join("; ").replace(jsonpipe::is_hidden, "?") }
     }
 }
 
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn the_end_is_kept_and_harmless() {
-        assert_eq!(tail_of("printf 'one\\n\\n  two\\033[2J\\n' >&2"), "one; two?[2J");
+        assert_eq!(tail_of("printf 'one\\n\\n  two\\033[2J\\342\\200\\256\\n' >&2"), "one; two?[2J?");
         assert_eq!(tail_of("true"), "it said nothing");
         let long = tail_of("printf '%05000d the end' 0 >&2");
         assert_eq!((long.len(), long.ends_with("0 the end")), (KEPT_BYTES, true));

@@ -1,7 +1,7 @@
 //! Real guests: QEMU boots a disk of one sector, whose few instructions do what each test needs.
 //!
 //! Every test works in a network namespace of its own, which lasts as long as the test's thread: the machine's firewall is not
-//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip, ss, losetup and mount.
+//! touched. They need root, for QEMU becomes another user; and QEMU, nft, qemu-img, setpriv, ip, ss, losetup, chattr and mount.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -764,7 +764,7 @@ fn one_guest_at_a_time() {
     session.is_up(1);
     let second = machine.run();
     let lock = machine.path("run/labtools/guest.lock");
-    second.refused(75, &format!("locking {}: another guest runs; try again when it has ended", lock.display()));
+    second.refused(75, &format!("locking {}: another guest runs, or old volumes are being removed; try again", lock.display()));
     // The first does not notice.
     assert_ne!(ruleset(), "");
     session.signal(Signal::SIGTERM);
@@ -814,6 +814,17 @@ fn a_missing_disk_is_66() {
         ended.refused(66, &format!("opening {}: No such file", machine.path(name).display()));
         machine.is_as_before();
     }
+}
+
+#[test]
+fn an_immutable_disk_is_no_lack_of_rights() {
+    let machine = Machine::any();
+    let overlay = machine.path("overlay.qcow2");
+    succeed("chattr", &["+i", overlay.to_str().unwrap()]);
+    let ended = machine.run();
+    succeed("chattr", &["-i", overlay.to_str().unwrap()]);
+    ended.refused(74, &format!("opening {}: Operation not permitted", overlay.display()));
+    machine.is_as_before();
 }
 
 #[test]
