@@ -32,9 +32,10 @@ pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let collected = if dry_run || plan.removed.is_empty() { plan } else { collecting.run(&ending_signals)? };
     let failed = collected.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();
-    document.set("collected", &Collection { changed: collected.changed(), collected })?;
+    let changed = collected.changed();
+    document.set("collected", &Collection { changed, collected })?;
     let answer = if failed { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.holding(ending_signals))
+    Ok(answer.staying(changed && !dry_run).holding(ending_signals))
 }
 
 /// How the reason begins where removing failed.

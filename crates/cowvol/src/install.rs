@@ -81,7 +81,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
     let path = image_path(&new.name, new.generation);
     document
         .set("base", &report::Installed { changed, name: new.name, generation: new.generation, path, replaced, collected })?;
-    Ok(Answer::yes(document))
+    Ok(Answer::yes(document).staying(changed && !options.dry_run))
 }
 
 /// What can be said against an image before its file is looked at.

@@ -102,7 +102,33 @@ fn list_leaves_standard_input_alone() {
 }
 
 mod install_base {
-    use crate::machine::signed::install_stage;
+    use jsonpipe::testkit::{Stage, redirected};
+    use machine::Machine;
+    use machine::signed::{describe, document, install_stage};
+
+    use crate::machine;
+
+    /// What changes nothing ends with 74 when it cannot be told.
+    fn in_a_dry_run() -> Stage {
+        Stage { arguments: &["install-base", "--dry-run"], ..install_stage() }
+    }
+
+    #[test]
+    fn a_change_that_nobody_heard_of_stays_and_is_1() {
+        let machine = Machine::with_windows_8();
+        let windows_8 = document(&describe(machine.root(), "windows", 8)).to_string();
+        let unheard = |verb: &str, input: &str| {
+            let ended = machine::feed(&mut redirected(">/dev/full", &machine.command(&[verb])), input);
+            assert_eq!(ended.status, 1, "{verb}: {ended:?}");
+            assert!(ended.stderr.starts_with("cowvol: what it tells is done and stays; writing the document"), "{ended:?}");
+        };
+        let session = machine.hold("session.lock");
+        unheard("install-base", &windows_8);
+        assert!(machine.bases_ini().contains("generation = 8"));
+        drop(session);
+        unheard("collect", "");
+        assert!(!machine::base_path(machine.root(), "windows", 7).exists());
+    }
 
     #[test]
     fn teaches_help() {
@@ -131,12 +157,12 @@ mod install_base {
 
     #[test]
     fn is_silent_when_its_reader_left() {
-        install_stage().is_silent_when_its_reader_left();
+        in_a_dry_run().is_silent_when_its_reader_left();
     }
 
     #[test]
     fn reports_a_full_output() {
-        install_stage().reports_a_full_output();
+        in_a_dry_run().reports_a_full_output();
     }
 
     #[test]
