@@ -86,6 +86,7 @@ impl Fetch<'_> {
             next_ask: Instant::now(),
             ask_every: ASK,
             refused: None,
+            no_source: false,
             next_account: Instant::now() + ACCOUNT,
             lonely_since: Instant::now(),
             lonely_for: LONELY,
@@ -155,6 +156,8 @@ struct Following<'a> {
     ask_every: Duration,
     /// Why the tracker refuses this host since a while, which was said already.
     refused: Option<String>,
+    /// Whether the tracker knows neither a server nor a host of the building that has all of it.
+    no_source: bool,
     next_account: Instant,
     lonely_since: Instant,
     lonely_for: Duration,
@@ -193,7 +196,9 @@ impl Following<'_> {
             }
             if since.elapsed() > self.fetch.patience {
                 let seconds = self.fetch.patience.as_secs();
-                let why = self.refused.as_ref().map_or(String::new(), |refused| format!("; {refused}"));
+                let no_source = "; the tracker knows no server that has it: is it seeded there?".to_owned();
+                let refused = self.refused.as_ref().map(|refused| format!("; {refused}"));
+                let why = refused.or_else(|| self.no_source.then_some(no_source)).unwrap_or_default();
                 return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds{why}")));
             }
             let pause = if self.began.elapsed() < AT_FIRST { LOOK_AT_FIRST_MILLISECONDS } else { LOOK_MILLISECONDS };
@@ -255,6 +260,7 @@ impl Following<'_> {
     /// A gateway keeps to what its building's uplink is to carry; everybody else has no limit.
     fn obey(&mut self, account: &mut Account, reached: Reached) -> anyhow::Result<()> {
         let Some(building) = reached.building else { return Ok(()) };
+        self.no_source = building.servers == 0 && building.complete == 0;
         account.gateway = Some(account.gateway == Some(true) || building.gateway);
         let limit = building.uplink_bytes_per_second.filter(|_| building.gateway).unwrap_or(0);
         if limit != self.limit {

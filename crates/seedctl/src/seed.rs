@@ -6,6 +6,7 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
 use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::get::transfer;
+use crate::introduction::{self, Failure};
 use crate::offer::Offer;
 use crate::request::{Image, Seed};
 use crate::settings::Settings;
@@ -32,6 +33,12 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     } else {
         offer_to_others(&daemon::ensure(common, &settings.aria2)?, &signals, &offer)?
     };
+    if !options.dry_run
+        && let Err(Failure::Refused(refused)) = introduction::ask(&offer.torrent.trackers, offer.base.infohash, None)
+    {
+        // It is offered, but nobody is told.
+        pipe.warn(format_args!("offering {} {}: {refused}", offer.base.name, offer.base.generation));
+    }
     document.set("transfer", &transfer(common, &offer, "complete", changed))?;
     Ok(Answer::yes(document).holding(signals))
 }

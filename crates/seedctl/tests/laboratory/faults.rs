@@ -124,12 +124,20 @@ fn a_tracker_that_refuses_a_host_or_an_image_is_told_at_once() {
         assert_eq!((ended.status, ended.stdout.as_str()), (Some(status), ""), "{ended:?}");
         assert_eq!(ended.stderr, format!("seedctl: {words}"));
     };
+    let seeded = swarm.run("b1-h2", &["seed"], &document);
+    assert_eq!((seeded.status, seeded.stderr), (Some(0), format!("seedctl: offering windows 7: {stranger}")));
     refused("b1-h2", &["wait"], &transferred.stdout, 78, &format!("waiting for the building: {stranger}"));
     let status = of(&swarm.status("b1-h2"), offered.base.infohash);
     assert_eq!(status["warnings"], json!([stranger.trim_end()]));
     swarm.run("b1-h2", &["stop", "--all"], "");
     fs::remove_dir_all(swarm.path("b1-h2", "qcow2/backing")).unwrap();
     refused("b1-h2", &["get"], &document, 78, &format!("getting windows 7: {stranger}"));
+    // One that the server has and does not seed.
+    let silent = Offered::new(9, noise(MIB, 40), ANNOUNCE);
+    silent.store(&swarm.campus.path("server"), &swarm.key());
+    let waited = swarm.run("b1-h1", &["get", "--timeout", "1"], &silent.document(&swarm.key()));
+    let words = "nothing has arrived for 1 seconds; the tracker knows no server that has it: is it seeded there?\n";
+    assert!(waited.status == Some(75) && waited.stderr.ends_with(words), "{waited:?}");
     // An image that was published elsewhere.
     let elsewhere = Offered::new(8, noise(MIB, 39), ANNOUNCE).document(&swarm.key());
     let unknown = "getting windows 8: asking the tracker http://10.0.0.2:6969/announce: \
