@@ -1,5 +1,9 @@
 //! The firmware's variables: the one entry that starts a trial, and `BootNext`, which makes the next boot that entry's.
 //!
+//! Some firmware drops entries that the boot order does not name, and `BootNext` with them. So the entry is the order's last one, but
+//! only behind one that starts the same partition's own loader. Where the order names no partition of ours, the firmware comes to its
+//! own search for what it can start after all of the order, and would come to the trial first, at every boot.
+//!
 //! By the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the firmware removes before it starts the
 //! entry) and 10.3 (device paths), and the kernel's efivarfs: a file per variable, four bytes of attributes in front of the content,
 //! written by one call, some of them immutable.
@@ -66,7 +70,7 @@ impl Variables {
         Ok(self.read(&entry_name(next))?.as_deref() == Some(&load_option(from)[..]))
     }
 
-    /// Makes the next boot a trial's: the entry first, which nobody starts, and then `BootNext`, which is the commit point.
+    /// Makes the next boot a trial's: the entry first, its place behind all others, and then `BootNext`, which is the commit point.
     pub fn arm(&self, from: &SystemPartition) -> anyhow::Result<()> {
         let wanted = load_option(from);
         let (number, found) = match self.ours()? {
@@ -75,6 +79,11 @@ impl Variables {
         };
         if found.as_deref() != Some(&wanted[..]) {
             self.write(&entry_name(number), &wanted)?;
+        }
+        let order = self.order()?;
+        if order.last() != Some(&number) && self.ordered_partitions()?.contains(&from.guid) {
+            let others = order.into_iter().filter(|other| *other != number);
+            self.set_order(&others.chain([number]).collect::<Vec<_>>())?;
         }
         self.write("BootNext", &number.to_le_bytes())?;
         if self.is_armed(from)? {
@@ -88,6 +97,13 @@ impl Variables {
         let Some((number, _)) = self.ours()? else { return Ok(false) };
         if self.boot_next()? == Some(number) {
             self.remove("BootNext")?;
+        }
+        let order = self.order()?;
+        let others: Vec<u16> = order.iter().copied().filter(|other| *other != number).collect();
+        match others.is_empty() {
+            _ if others == order => {}
+            true => self.remove("BootOrder")?,
+            false => self.set_order(&others)?,
         }
         self.remove(&entry_name(number))?;
         Ok(true)
@@ -113,16 +129,18 @@ impl Variables {
     fn free_number(&self) -> anyhow::Result<u16> {
         // The order may name an entry that is not there: it would start ours at every boot.
         let taken = [self.entries()?, self.order()?].concat();
-        let free = (0..=u16::MAX).find(|number| !taken.contains(number));
+        // Some firmware takes Boot0000 for its own.
+        let free = (1..=u16::MAX).find(|number| !taken.contains(number));
         free.ok_or_else(|| {
-            Exit::CantCreate.error("adding a boot entry to the firmware: it has 65536; remove some, with efibootmgr")
+            Exit::CantCreate.error("adding a boot entry to the firmware: it has 65535; remove some, with efibootmgr")
         })
     }
 
-    /// The PARTUUIDs of the partitions that active entries of the boot order name.
+    /// The PARTUUIDs of the partitions that active entries of the boot order name; a trial's does not count.
     pub fn ordered_partitions(&self) -> anyhow::Result<Vec<Uuid>> {
+        let ours = self.ours()?.map(|(number, _)| number);
         let mut partitions = Vec::new();
-        for number in self.order()? {
+        for number in self.order()?.into_iter().filter(|number| Some(*number) != ours) {
             partitions.extend(self.read(&entry_name(number))?.and_then(|option| partition(&option)));
         }
         Ok(partitions)
@@ -132,6 +150,11 @@ impl Variables {
     fn order(&self) -> anyhow::Result<Vec<u16>> {
         let content = self.read("BootOrder")?.unwrap_or_default();
         Ok(content.chunks_exact(2).map(|number| u16::from_le_bytes([number[0], number[1]])).collect())
+    }
+
+    fn set_order(&self, numbers: &[u16]) -> anyhow::Result<()> {
+        let content: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        self.write("BootOrder", &content)
     }
 
     /// The numbers of all entries.
@@ -177,7 +200,12 @@ impl Variables {
         let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let bytes = [&ATTRIBUTES[..], content].concat();
         let written = file.write(&bytes).map_err(failed)?;
-        if written == bytes.len() { Ok(()) } else { Err(failed(io::ErrorKind::WriteZero.into())) }
+        if written != bytes.len() {
+            return Err(failed(io::ErrorKind::WriteZero.into()));
+        }
+        // A directory that stands for efivarfs keeps the end of what was longer.
+        let length = file.metadata().map_err(failed)?.len();
+        if length > bytes.len() as u64 { file.set_len(bytes.len() as u64).map_err(failed) } else { Ok(()) }
     }
 
     fn remove(&self, name: &str) -> anyhow::Result<()> {
@@ -320,6 +348,41 @@ mod tests {
         assert!(ours.disarm().unwrap());
         assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (None, vec![0, 2]));
         assert_eq!(ours.read("BootOrder").unwrap().as_deref(), Some(&b"\0\0\x02\0"[..]));
+    }
+
+    #[test]
+    fn the_entry_is_in_the_order_only_behind_one_that_starts_the_active_slot() {
+        let directory = tempfile::tempdir().unwrap();
+        let ours = variables(&directory);
+        ours.write("Boot0003", b"a disk").unwrap();
+        ours.write("BootOrder", b"\x03\0\x07\0").unwrap();
+        // Nothing in the order starts the partition: the firmware finds it when it has come to the end of the order.
+        ours.arm(&ESP).unwrap();
+        // Not Boot0000, which some firmware takes for its own.
+        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![3, 7]));
+        let mut own = load_option(&ESP);
+        own[6..8].copy_from_slice(b"L\0");
+        ours.write("Boot0003", &own).unwrap();
+        ours.arm(&ESP).unwrap();
+        ours.arm(&ESP).unwrap();
+        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![3, 7, 1]));
+        // What it names itself does not count for the slots.
+        assert_eq!(ours.ordered_partitions().unwrap(), [ESP.guid]);
+        // Whoever put it elsewhere: it does not stay in front.
+        ours.set_order(&[1, 3]).unwrap();
+        ours.arm(&ESP).unwrap();
+        assert_eq!(ours.order().unwrap(), [3, 1]);
+        // What the firmware has used up of it goes all the same.
+        ours.remove("BootNext").unwrap();
+        assert!(ours.disarm().unwrap());
+        assert_eq!((ours.order().unwrap(), ours.entries().unwrap()), (vec![3], vec![3]));
+        // An order of nothing else is none.
+        ours.remove("BootOrder").unwrap();
+        ours.arm(&ESP).unwrap();
+        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![]));
+        ours.set_order(&[1]).unwrap();
+        assert!(ours.disarm().unwrap());
+        assert_eq!(ours.read("BootOrder").unwrap(), None);
     }
 
     #[test]

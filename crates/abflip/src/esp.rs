@@ -146,7 +146,10 @@ impl Mounted {
             fs::rename(&temporary, &path)?;
             File::open(parent)?.sync_all()
         };
-        copy().map_err(failed)
+        copy().map_err(|error| {
+            let _ = remove(&temporary); // what failed is told; else the next trial removes it
+            failed(error)
+        })
     }
 
     /// Whether a file is the loader already.
@@ -295,6 +298,19 @@ mod tests {
             assert_eq!((read(which, TEMPORARY[0]), read(which, TEMPORARY[1])), (String::new(), String::new()));
         }
         assert!(found.is_there(&directories[VISIBLE].join(TRIAL)).unwrap());
+    }
+
+    /// Directories stand for the file systems, and one for a file that cannot be replaced.
+    #[test]
+    fn a_loader_that_cannot_be_put_leaves_nothing_behind() {
+        let work = tempfile::tempdir().unwrap();
+        let directories: Vec<PathBuf> = ["root", "own", "visible"].map(|name| work.path().join(name)).into();
+        fs::create_dir_all(directories[OWN].join(DEFAULT).join("in the way")).unwrap();
+        let loader = work.path().join("loader");
+        fs::write(&loader, "MZ new").unwrap();
+        let found = Mounted { directories: directories.clone(), loader: File::open(&loader).unwrap(), loader_bytes: 6 };
+        assert_eq!(Exit::of(&found.put(OWN, DEFAULT).unwrap_err()), Exit::Io);
+        assert!(!directories[OWN].join(TEMPORARY[0]).exists());
     }
 
     #[test]
