@@ -36,6 +36,8 @@ pub enum Event {
     Eap { path: String, status: String, parameter: String },
     /// wpa_supplicant's signal `Certification`: a certificate of the server's chain, 0 is the server's own.
     Certificate { path: String, depth: u32, subject: String },
+    /// NetworkManager's signal `StateChanged` of a device: its new state, and the NMDeviceStateReason.
+    Device { path: String, state: u32, reason: u32 },
     /// NetworkManager or the supplicant changed something; look again.
     Changed,
     /// This process was asked to end.
@@ -126,7 +128,7 @@ impl Bus {
                     }
                     let event = match message.header().sender() {
                         Some(sender) if supplicant == sender.as_str() => from_supplicant(&message),
-                        Some(sender) if network_manager == sender.as_str() => Some(Event::Changed),
+                        Some(sender) if network_manager == sender.as_str() => from_network_manager(&message),
                         _ => None,
                     };
                     if let Some(event) = event
@@ -179,6 +181,17 @@ fn from_supplicant(message: &Message) -> Option<Event> {
         }
         _ => Some(Event::Changed),
     }
+}
+
+/// NetworkManager's signals: its D-Bus reference, interface org.freedesktop.NetworkManager.Device.
+fn from_network_manager(message: &Message) -> Option<Event> {
+    let header = message.header();
+    let interface = header.interface().is_some_and(|interface| interface.as_str() == "org.freedesktop.NetworkManager.Device");
+    if !interface || header.member().is_none_or(|member| member.as_str() != "StateChanged") {
+        return Some(Event::Changed);
+    }
+    let (state, _, reason): (u32, u32, u32) = message.body().deserialize().ok()?;
+    Some(Event::Device { path: header.path()?.to_string(), state, reason })
 }
 
 /// What a refused call means: no permission is 77, an absent service 69, anything else 69 too, with its own words.

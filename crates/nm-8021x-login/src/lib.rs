@@ -3,12 +3,13 @@
 //! `login` turns a name and a password into a NetworkManager profile of the name's realm, hands the password over only when
 //! NetworkManager's secret agent call asks for it, and believes nothing but the supplicant: "authenticated" means that the
 //! device is past its link stage, that the supplicant is `completed`, and that it used the EAP method of the realm. `logout`
-//! sends an EAPOL-Logoff before it takes the profile away, so that the switch closes the port. (Thesis, sections 2.3 and 2.4.)
+//! takes the profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections 2.3 and 2.4.)
 
 use clap::{Parser, Subcommand};
 use jsonpipe::{Answer, Common, Pipe, Tool};
 
 mod bus;
+mod eapol;
 mod login;
 mod logout;
 mod network_manager;

@@ -11,16 +11,16 @@ use crate::bus::{Bus, Event, failed_call};
 use crate::network_manager::{self, Activation, Device, OpenProfile};
 use crate::realm::{self, Realm};
 use crate::report::{Link, Login, Reason};
-use crate::request::{Credentials, UserName};
-use crate::{TOOL, profile, secret_agent, supplicant};
+use crate::request::{Credentials, PASSWORD_MAX_BYTES, UserName};
+use crate::{TOOL, eapol, profile, secret_agent, supplicant};
 
 /// Two logins at once would close each other's port.
 const LOCK: &str = "/run/labtools/login.lock";
 
 /// For a verdict. A switch that has just refused somebody ignores the port for its quiet period, so a silent port is asked again.
 const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
-/// The supplicant's first EAPOL-Start comes after two seconds; a switch that is there answers at once.
-const ASK_AGAIN: Duration = Duration::from_secs(4);
+/// The supplicant's first EAPOL-Start comes after two seconds, its second 30 seconds later; a switch that is there answers at once.
+const ASK_AGAIN: Duration = Duration::from_secs(3);
 /// An address, and the route that makes the connection primary: DHCP's first three tries.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
 /// Every change is signalled; this is for the one that is not.
@@ -34,6 +34,10 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let Credentials { username, password } = document.require(TOOL.section)?;
     if password.expose_secret().contains('\0') {
         return Err(Exit::Data.error("login.password: holds a NUL character, which no login can carry"));
+    }
+    if password.expose_secret().len() > PASSWORD_MAX_BYTES {
+        let limit = format_args!("login.password: longer than {PASSWORD_MAX_BYTES} bytes, which no login can carry");
+        return Err(Exit::Data.error(limit));
     }
     let mut report = Login { started_at: Some(timestamp::rfc3339(SystemTime::now())), ..Login::default() };
     let Some(name) = UserName::parse(&username) else {
@@ -73,10 +77,11 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let attempt = Attempt::start(&bus, &network_manager, events, device, &name, &realm, password)?;
     pipe.note(format_args!("asking the network on {} by {}", attempt.device.interface, realm.eap.auth_mode()));
     match attempt.verdict(&realm)? {
-        Verdict::Refused(reason) => {
+        Verdict::Refused(reason, detail) => {
             attempt.guard.close()?;
-            refuse(document, report, reason)
+            refuse(document, Login { detail, ..report }, reason)
         }
+        Verdict::Accepted { .. } if deferred.pending() => Err(Exit::TemporaryFailure.error("interrupted")),
         Verdict::Accepted { link, missing } => {
             report.changed = true;
             report.authenticated = true;
@@ -103,7 +108,7 @@ fn refuse(mut document: Document, report: Login, reason: Reason) -> anyhow::Resu
 /// What came of it.
 enum Verdict {
     Accepted { link: Link, missing: Vec<Missing> },
-    Refused(Reason),
+    Refused(Reason, Option<String>),
 }
 
 /// Closes what was opened, on every way out but one: when the answer was delivered that the user is in.
@@ -180,21 +185,19 @@ impl Attempt {
         let deadline = self.started + VERDICT_TIMEOUT;
         let mut asked = self.started;
         while !self.proven(realm) {
-            if !seen.begun && asked.elapsed() > ASK_AGAIN {
+            if seen.exchange.is_none() && asked.elapsed() > ASK_AGAIN {
                 asked = Instant::now();
-                if let Some(path) = self.supplicant() {
-                    let _ = supplicant::ask_again(&self.bus, &path); // it may not be on the link yet
-                }
+                eapol::start(&self.device.interface).exit(Exit::Io, || "sending an EAPOL-Start")?;
             }
             match self.next_event(deadline)? {
-                None => return Ok(Verdict::Refused(Reason::Timeout)),
+                None => return Ok(Verdict::Refused(Reason::Timeout, None)),
                 Some(event) => self.learn(event, &mut seen),
             }
-            if let Some(reason) = seen.refused {
-                return Ok(Verdict::Refused(reason));
+            if let Some((reason, detail)) = seen.refused {
+                return Ok(Verdict::Refused(reason, detail));
             }
-            if let Some(reason) = self.given_up()? {
-                return Ok(Verdict::Refused(reason));
+            if self.given_up()? {
+                return self.why_given_up(seen, deadline);
             }
         }
         // What the supplicant said before it was done has been sent, but on a busy machine not been read yet.
@@ -210,8 +213,11 @@ impl Attempt {
             && let Some(event) = self.next_event(deadline)?
         {
             self.learn(event, &mut seen);
+            if self.given_up()? {
+                return self.why_given_up(seen, deadline);
+            }
             if !self.proven(realm) {
-                return Ok(Verdict::Refused(self.given_up()?.unwrap_or(Reason::Timeout)));
+                return Ok(Verdict::Refused(Reason::Timeout, None));
             }
             (addresses, primary) = self.connectivity();
         }
@@ -252,14 +258,26 @@ impl Attempt {
     }
 
     /// Whether NetworkManager has stopped trying. Status 69 when it no longer answers.
-    fn given_up(&self) -> anyhow::Result<Option<Reason>> {
+    fn given_up(&self) -> anyhow::Result<bool> {
         let failed = |error| failed_call(error, "asking NetworkManager how the login goes");
-        Ok(match network_manager::device_state(&self.bus, &self.device.path).map_err(failed)? {
-            Some(network_manager::DEVICE_UNAVAILABLE) | None => Some(Reason::NoCarrier),
-            Some(network_manager::DEVICE_FAILED) => Some(Reason::Timeout),
-            Some(_) if !network_manager::is_active(&self.bus, &self.activation.active).map_err(failed)? => Some(Reason::Timeout),
-            Some(_) => None,
-        })
+        let state = network_manager::device_state(&self.bus, &self.device.path).map_err(failed)?;
+        Ok(state.is_none_or(network_manager::is_down)
+            || !network_manager::is_active(&self.bus, &self.activation.active).map_err(failed)?)
+    }
+
+    /// Why NetworkManager has stopped: its signal was sent before it could be seen to have stopped, but may not have been read yet.
+    fn why_given_up(&self, mut seen: Seen, deadline: Instant) -> anyhow::Result<Verdict> {
+        while seen.stopped.is_none()
+            && seen.refused.is_none()
+            && let Some(event) = self.next_event(deadline)?
+        {
+            self.learn(event, &mut seen);
+        }
+        match (seen.refused, seen.stopped) {
+            (Some((reason, detail)), _) => Ok(Verdict::Refused(reason, detail)),
+            (None, Some(stopped)) => Ok(Verdict::Refused(network_manager::stopped(stopped, &self.device.interface)?, None)),
+            (None, None) => Ok(Verdict::Refused(Reason::Timeout, None)),
+        }
     }
 
     fn connectivity(&self) -> (Vec<String>, bool) {
@@ -285,25 +303,125 @@ impl Attempt {
         let ours = |path: &str| self.supplicant().as_deref() == Some(path);
         match event {
             Event::Certificate { path, depth: 0, subject } if ours(&path) => seen.server_subject = Some(subject),
-            Event::Eap { path, status, parameter } if ours(&path) => match (status.as_str(), parameter.as_str()) {
-                ("started", _) => seen.begun = true,
-                ("remote certificate verification", result) => seen.distrusted = result != "success",
-                ("completion", "success") => seen.completed = Some(Instant::now()),
-                ("completion", _) if seen.distrusted => seen.refused = Some(Reason::ServerNotTrusted),
-                ("completion", _) => seen.refused = Some(Reason::Rejected),
-                _ => {}
-            },
+            Event::Eap { path, status, parameter } if ours(&path) => seen.eap(&status, &parameter),
+            Event::Device { path, state, reason } if path == self.device.path => {
+                let coming_up = (network_manager::DEVICE_PREPARE..=network_manager::DEVICE_ACTIVATED).contains(&state);
+                // What comes after the first stop has no reason, or the reason of the first.
+                seen.stopped = if coming_up { None } else { seen.stopped.or(Some(reason)) };
+            }
             _ => {}
         }
     }
 }
 
-/// What the supplicant has told so far.
+/// What the supplicant and NetworkManager have told so far.
 #[derive(Default)]
 struct Seen {
-    begun: bool,
+    /// The exchange that is under way; `None` before the supplicant has begun one.
+    exchange: Option<Exchange>,
+    /// How many exchanges ended with nothing but a failure.
+    turned_away: u32,
     server_subject: Option<String>,
-    distrusted: bool,
     completed: Option<Instant>,
-    refused: Option<Reason>,
+    refused: Option<(Reason, Option<String>)>,
+    /// The NMDeviceStateReason for which the device stopped, while it has.
+    stopped: Option<u32>,
+}
+
+/// One EAP exchange, as the supplicant tells of it.
+#[derive(Default)]
+struct Exchange {
+    /// The server proposed a method.
+    proposed: bool,
+    /// The server's certificate is the realm's: what follows is inside the tunnel.
+    trusted: bool,
+    /// Why the server's certificate is not.
+    distrusted: Option<String>,
+    /// A TLS alert, of either side, that ended the tunnel.
+    alert: Option<String>,
+}
+
+impl Seen {
+    /// wpa_supplicant's signal `EAP`, its src/eap_peer. A failure counts only for what was asked before it.
+    fn eap(&mut self, status: &str, parameter: &str) {
+        if status == "started" {
+            self.exchange = Some(Exchange::default());
+        }
+        // A switch also sends a failure to a port that is silent, and after our own EAPOL-Logoff: it is the answer to nothing.
+        let Some(exchange) = &mut self.exchange else { return };
+        match (status, parameter) {
+            ("accept proposed method" | "refuse proposed method", _) => exchange.proposed = true,
+            ("remote certificate verification", "success") => exchange.trusted = true,
+            ("remote certificate verification", why) => exchange.distrusted = Some(why.to_owned()),
+            ("local TLS alert" | "remote TLS alert", alert) if alert != "close notify" => exchange.alert = Some(alert.to_owned()),
+            ("completion", "success") => self.completed = Some(Instant::now()),
+            ("completion", _) => {
+                let ended = std::mem::take(&mut self.exchange).unwrap_or_default();
+                self.refused = match ended {
+                    Exchange { distrusted: Some(why), .. } => Some((Reason::ServerNotTrusted, Some(why))),
+                    Exchange { alert: Some(alert), .. } => Some((Reason::NoAgreement, Some(alert))),
+                    Exchange { trusted: true, .. } => Some((Reason::Rejected, None)),
+                    Exchange { proposed: true, .. } => Some((Reason::NoAgreement, None)),
+                    // A leftover of what was before, or nobody knows the realm: asked again, it does not come again, or does.
+                    _ if self.turned_away == 0 => None,
+                    _ => Some((Reason::NoAgreement, None)),
+                };
+                self.turned_away += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the supplicant was seen to say, and what it means.
+    fn refused(said: &[(&str, &str)]) -> Option<(Reason, Option<String>)> {
+        let mut seen = Seen::default();
+        said.iter().for_each(|(status, parameter)| seen.eap(status, parameter));
+        seen.refused
+    }
+
+    const STARTED: (&str, &str) = ("started", "");
+    const ACCEPTED: (&str, &str) = ("accept proposed method", "TTLS");
+    const TRUSTED: (&str, &str) = ("remote certificate verification", "success");
+    const FAILED: (&str, &str) = ("completion", "failure");
+
+    #[test]
+    fn rejected_is_what_was_asked_for_in_the_tunnel_and_nothing_else() {
+        let detail = |words: &str| Some(words.to_owned());
+        let verified = |words| ("remote certificate verification", words);
+        let local = |alert| ("local TLS alert", alert);
+        assert_eq!(refused(&[STARTED, ACCEPTED, TRUSTED, FAILED]), Some((Reason::Rejected, None)));
+        assert_eq!(refused(&[STARTED, ACCEPTED, TRUSTED, local("close notify"), FAILED]), Some((Reason::Rejected, None)));
+        assert_eq!(refused(&[STARTED, ACCEPTED, FAILED]), Some((Reason::NoAgreement, None)));
+        assert_eq!(refused(&[STARTED, ("refuse proposed method", "MD5"), FAILED]), Some((Reason::NoAgreement, None)));
+        assert_eq!(
+            refused(&[STARTED, ACCEPTED, local("protocol version"), FAILED]),
+            Some((Reason::NoAgreement, detail("protocol version")))
+        );
+        // A server that wants a certificate of ours says so only after it has shown its own.
+        assert_eq!(
+            refused(&[STARTED, ACCEPTED, TRUSTED, ("remote TLS alert", "handshake failure"), FAILED]),
+            Some((Reason::NoAgreement, detail("handshake failure")))
+        );
+        let expired = "certificate has expired";
+        assert_eq!(
+            refused(&[STARTED, ACCEPTED, verified(expired), local("certificate expired"), FAILED]),
+            Some((Reason::ServerNotTrusted, detail(expired)))
+        );
+    }
+
+    #[test]
+    fn a_failure_counts_for_its_own_exchange() {
+        assert_eq!(refused(&[FAILED, FAILED, FAILED]), None);
+        assert_eq!(refused(&[FAILED, STARTED, ACCEPTED, TRUSTED]), None);
+        assert_eq!(refused(&[STARTED, FAILED]), None, "a leftover, perhaps");
+        assert_eq!(refused(&[STARTED, FAILED, STARTED, FAILED]), Some((Reason::NoAgreement, None)));
+        assert_eq!(refused(&[STARTED, FAILED, STARTED, ACCEPTED, TRUSTED, FAILED]), Some((Reason::Rejected, None)));
+        // The certificate of an exchange that was broken off says nothing of the next one.
+        assert_eq!(refused(&[STARTED, ACCEPTED, TRUSTED, STARTED, ACCEPTED, FAILED]), Some((Reason::NoAgreement, None)));
+    }
 }

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsonpipe::Exit;
+use jsonpipe::{Exit, ExitContext};
 use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::bus::{Bus, Target, failed_call};
 use crate::profile::{OwnedSettings, PROFILE_ID, Settings};
-use crate::supplicant;
+use crate::report::Reason;
+use crate::{eapol, supplicant};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "org.freedesktop.NetworkManager";
@@ -26,10 +27,8 @@ const WIRED_TYPES: [u32; 2] = [1, 20];
 pub const DEVICE_IP_CONFIG: u32 = 70;
 /// NMDeviceState: all is done.
 pub const DEVICE_ACTIVATED: u32 = 100;
-/// NMDeviceState.
-pub const DEVICE_FAILED: u32 = 120;
-/// NMDeviceState: no cable.
-pub const DEVICE_UNAVAILABLE: u32 = 20;
+/// NMDeviceState: an activation has begun.
+pub const DEVICE_PREPARE: u32 = 40;
 
 /// How long a profile may take to go away after it was told to.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(8);
@@ -115,6 +114,27 @@ pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<Option<u32>> {
     unless_gone(bus.property(device(path), "State"))
 }
 
+/// What it means for a login that its device stopped for this NMDeviceStateReason: why it is refused, or the status it ends with.
+pub fn stopped(reason: u32, interface: &str) -> anyhow::Result<Reason> {
+    let (exit, cause) = match reason {
+        36 | 40 => return Ok(Reason::NoCarrier), // the device is gone, or its cable
+        7 => (Exit::Unavailable, "NetworkManager took no password from its secret agent"),
+        9 => (Exit::Unavailable, "wpa_supplicant did not take the profile; its log says why"),
+        10 => (Exit::Unavailable, "wpa_supplicant ended; start it, and try again"),
+        3 => (Exit::TemporaryFailure, "somebody took the device away from NetworkManager; see nmcli device"),
+        37 => (Exit::TemporaryFailure, "the machine went to sleep; try again"),
+        38 | 39 | 60 => (Exit::TemporaryFailure, "somebody else ended the login; try again"),
+        // 8 and 11, of the supplicant: no answer in NetworkManager's time. The others come after the verdict.
+        _ => return Ok(Reason::Timeout),
+    };
+    Err(exit.error(format_args!("logging in on {interface}: {cause}")))
+}
+
+/// Whether NMDeviceState is one of a device that cannot come up, 20 and below (no cable), or that has just failed.
+pub fn is_down(state: u32) -> bool {
+    state <= 20 || state == 120
+}
+
 /// Whether the active connection is what the device carries.
 pub fn is_on_device(bus: &Bus, active: &str, device_path: &str) -> bool {
     bus.property::<OwnedObjectPath>(device(device_path), "ActiveConnection").is_ok_and(|found| found.as_str() == active)
@@ -179,38 +199,48 @@ pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
     Ok(profiles.into_iter().map(|(_, open)| open).collect())
 }
 
-/// Closes the port and takes the profile away. An error says what could not be done, or not be seen.
+/// Takes the profile away and closes the port. An error says what could not be done, or not be seen.
 ///
-/// The order matters: EAPOL-Logoff while the supplicant still has the link, then the deactivation.
+/// The order matters: first the supplicant leaves the link, so that nobody answers the switch any more, then the EAPOL-Logoff.
 pub fn close(bus: &Bus, open: &OpenProfile) -> anyhow::Result<()> {
     let OpenProfile { uuid, interface } = open;
     let failed = |error| failed_call(error, &format!("closing the login on {interface}"));
-    let mut logged_off = Ok(());
     if let Some(active) = active_of(bus, uuid).map_err(failed)? {
-        // Nobody else's: only while this profile is what the interface carries. A refused login has no port to close.
-        if let Some(path) = supplicant::find(bus, interface).map_err(failed)? {
-            logged_off = supplicant::logoff(bus, &path);
-        }
         unless_gone(bus.call::<_, ()>(ROOT, "DeactivateConnection", &object_path(&active).map_err(failed)?)).map_err(failed)?;
     }
     let deadline = Instant::now() + CLOSING_TIMEOUT;
     loop {
         let active = active_of(bus, uuid).map_err(failed)?;
         let left = profiles(bus).map_err(failed)?.into_iter().find(|(_, found)| found.uuid == *uuid);
+        let carries_other = active.is_none() && is_in_use(bus, interface).map_err(failed)?;
         match (&left, &active) {
-            (None, None) => break,
+            (None, None) if carries_other => return Ok(()), // somebody else's port, now
+            // A supplicant that does not answer is on no link.
+            (None, None) if supplicant::find(bus, interface).ok().flatten().is_none() => break,
             // A volatile profile goes with its deactivation; one whose activation never began is taken away here.
             (Some((path, _)), None) => drop(unless_gone(bus.call::<_, ()>(profile(path), "Delete", &())).map_err(failed)?),
-            (_, Some(_)) => {}
+            (_, _) => {}
         }
         if Instant::now() > deadline {
-            return Err(
-                Exit::Unavailable.error(format_args!("closing the login on {interface}: NetworkManager keeps its profile"))
-            );
+            let kept = if left.is_none() && active.is_none() {
+                "wpa_supplicant keeps the link"
+            } else {
+                "NetworkManager keeps its profile"
+            };
+            return Err(Exit::Unavailable.error(format_args!("closing the login on {interface}: {kept}")));
         }
         thread::sleep(Duration::from_millis(10));
     }
-    logged_off.map_err(|error| failed_call(error, &format!("sending an EAPOL-Logoff on {interface}; the port may still be open")))
+    eapol::logoff(interface).exit(Exit::Io, || format!("sending an EAPOL-Logoff on {interface}; the port may still be open"))
+}
+
+/// Whether an interface carries a connection, or is about to.
+fn is_in_use(bus: &Bus, interface: &str) -> zbus::Result<bool> {
+    let Some(path) = unless_gone(bus.call::<_, OwnedObjectPath>(ROOT, "GetDeviceByIpIface", &interface))? else {
+        return Ok(false);
+    };
+    Ok(unless_gone(bus.property::<OwnedObjectPath>(device(path.as_str()), "ActiveConnection"))?
+        .is_some_and(|active| active.as_str() != "/"))
 }
 
 /// The active connection of a profile.

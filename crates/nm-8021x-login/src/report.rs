@@ -27,6 +27,9 @@ pub struct Login {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// What the supplicant said of it, in its own words. Absent where it said nothing that the reason does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
     /// When the login began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
@@ -46,8 +49,10 @@ pub enum Reason {
     UnknownRealm,
     /// The network refused the name or the password; RADIUS does not say which.
     Rejected,
-    /// The server that answered is not the realm's: another CA, another name. Perhaps a trap.
+    /// The server that answered is not the realm's: another CA, another name, a date that is over. Perhaps a trap.
     ServerNotTrusted,
+    /// The exchange ended before name and password were asked for: no EAP method or TLS version that both sides take.
+    NoAgreement,
     /// No cable, or the cable was pulled.
     NoCarrier,
     /// Neither the switch nor the RADIUS server gave an answer.

@@ -25,16 +25,3 @@ pub fn find(bus: &Bus, name: &str) -> zbus::Result<Option<String>> {
 pub fn state(bus: &Bus, path: &str) -> zbus::Result<(String, String)> {
     Ok((bus.property(interface(path), "State")?, bus.property(interface(path), "CurrentAuthMode")?))
 }
-
-/// Sends an EAPOL-Logoff. Without it the switch keeps the port open after the profile is gone.
-pub fn logoff(bus: &Bus, path: &str) -> zbus::Result<()> {
-    bus.call(interface(path), "EAPLogoff", &())
-}
-
-/// Makes the supplicant ask again: an EAPOL-Logoff, then a logon, which sends an EAPOL-Start two seconds later.
-///
-/// By itself it repeats an unanswered EAPOL-Start after 30 seconds (IEEE 802.1X startPeriod).
-pub fn ask_again(bus: &Bus, path: &str) -> zbus::Result<()> {
-    logoff(bus, path)?;
-    bus.call(interface(path), "EAPLogon", &())
-}

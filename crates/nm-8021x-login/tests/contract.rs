@@ -126,6 +126,9 @@ fn an_empty_password_is_refused_without_asking() {
 
 #[test]
 fn a_password_that_no_login_can_carry_is_65() {
-    let ended = LOGIN.answer(r#"{"login":{"username":"alice@uni-a.example","password":"a\u0000b"}}"#);
-    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+    for password in ["a\\u0000b".to_owned(), "x".repeat(256), "é".repeat(128)] {
+        let ended = LOGIN.answer(&format!(r#"{{"login":{{"username":"alice@uni-a.example","password":"{password}"}}}}"#));
+        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+        assert!(ended.stderr.contains("which no login can carry") && !ended.stderr.contains("xx"), "{}", ended.stderr);
+    }
 }

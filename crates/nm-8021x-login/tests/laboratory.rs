@@ -63,6 +63,31 @@ impl Laboratory {
         ended(feed(&mut self.login_command(), &credentials(username, password)))
     }
 
+    /// A login of Alice that has been handed its document, and goes on.
+    fn begin(&self, arguments: &[&str]) -> Child {
+        let mut login = self.login_command();
+        login.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = login.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
+        child
+    }
+
+    /// How many lines of the supplicant's log hold this.
+    fn supplicant_said(&self, words: &str) -> usize {
+        fs::read_to_string(self.path("log/wpa_supplicant.log")).unwrap().lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Waits until so many lines of the supplicant's log hold this.
+    fn wait_for_supplicant(&self, words: &str, count: usize) {
+        for _ in 0..60_000 {
+            if self.supplicant_said(words) >= count {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        panic!("wpa_supplicant never said {words}");
+    }
+
     fn logout(&self) -> (i32, Value, String) {
         if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|sabotage| sabotage == "skip-logoff") {
             let output = self.on_computer(&["nmcli", "connection", "delete", "labtools login"]).output().unwrap();
@@ -77,10 +102,14 @@ impl Laboratory {
         String::from_utf8(output.stdout).unwrap().lines().filter(|name| *name != "lo").collect()
     }
 
-    /// Kills one of the laboratory's programs, by the pid that the laboratory keeps.
     fn kill(&self, program: &str) {
+        self.signal(program, "-KILL");
+    }
+
+    /// Sends a signal to one of the laboratory's programs, by the pid that the laboratory keeps.
+    fn signal(&self, program: &str, signal: &str) {
         let pid = fs::read_to_string(self.path("pid").join(program)).unwrap();
-        assert!(Command::new("kill").args(["-KILL", pid.trim()]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
     }
 
     fn port(&self) -> String {
@@ -170,12 +199,84 @@ fn peap_and_an_awkward_password_work() {
 #[test]
 fn a_server_of_another_ca_or_name_gets_nothing() {
     let laboratory = Laboratory::up();
-    for mode in ["rogue", "wrongname"] {
+    for (mode, detail) in [
+        ("rogue", "unable to get local issuer certificate"),
+        ("wrongname", "Domain suffix mismatch"),
+        ("expired", "certificate has expired"),
+    ] {
         laboratory.script("mode", &[mode]);
         let (status, login, stderr) = laboratory.login(ALICE);
         assert_eq!((status, &login["reason"]), (1, &"server_not_trusted".into()), "{mode}: {stderr}");
+        assert_eq!(login["detail"], detail, "{mode}");
         laboratory.assert_closed();
     }
+}
+
+#[test]
+fn a_server_without_a_common_method_or_tls_version_is_no_agreement() {
+    let laboratory = Laboratory::up();
+    for mode in ["tls13", "md5"] {
+        laboratory.script("mode", &[mode]);
+        let (status, login, stderr) = laboratory.login(ALICE);
+        assert_eq!((status, &login["reason"]), (1, &"no_agreement".into()), "{mode}: {stderr}");
+        laboratory.assert_closed();
+    }
+}
+
+#[test]
+fn a_failure_that_answers_nothing_ends_no_login() {
+    let laboratory = Laboratory::up();
+    laboratory.signal("hostapd-a", "-STOP"); // so that nothing has begun, however long this takes
+    let login = laboratory.begin(&[]);
+    laboratory.wait_for_supplicant("Associated with", 1);
+    laboratory.script("stray", &["a"]);
+    laboratory.signal("hostapd-a", "-CONT");
+    let (status, answer, stderr) = ended(login.wait_with_output().unwrap());
+    assert_eq!((status, &answer["authenticated"]), (0, &true.into()), "{answer} {stderr}");
+    assert_eq!(laboratory.port(), "authorized");
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_login_that_is_ended_amid_its_exchange_leaves_the_port_closed() {
+    let laboratory = Laboratory::up();
+    for moment in ["CTRL-EVENT-EAP-STARTED", "CTRL-EVENT-EAP-METHOD", "CTRL-EVENT-EAP-PEER-CERT", "EAP-TTLS: Phase 2"] {
+        let before = laboratory.supplicant_said(moment);
+        let login = laboratory.begin(&[]);
+        laboratory.wait_for_supplicant(moment, before + 1);
+        // Between the kill and the end the exchange goes on, with the right password; it may have come to its end already.
+        assert!(Command::new("kill").args(["-TERM", &login.id().to_string()]).status().unwrap().success());
+        let (_, answer, stderr) = ended(login.wait_with_output().unwrap());
+        if answer["authenticated"] == true {
+            assert_eq!(laboratory.logout().0, 0);
+        }
+        let left = (laboratory.profiles(), laboratory.port());
+        assert_eq!(left, (String::new(), "unauthorized".into()), "{moment}: {stderr}");
+    }
+}
+
+#[test]
+fn a_login_that_somebody_else_ends_is_75_and_one_whose_supplicant_dies_is_69() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["radius-down"]);
+    let begun = |number| {
+        let login = laboratory.begin(&[]);
+        laboratory.wait_for_supplicant("Associated with", number);
+        login
+    };
+    let login = begun(1);
+    assert!(laboratory.on_computer(&["nmcli", "connection", "down", "labtools login"]).output().unwrap().status.success());
+    let (status, document, stderr) = ended(login.wait_with_output().unwrap());
+    assert_eq!((status, document), (75, Value::Null), "{stderr}");
+    assert!(stderr.contains("somebody else ended the login"), "{stderr}");
+
+    let login = begun(2);
+    laboratory.kill("wpa_supplicant");
+    let (status, document, stderr) = ended(login.wait_with_output().unwrap());
+    assert_eq!((status, document), (69, Value::Null), "{stderr}");
+    assert!(stderr.contains("wpa_supplicant ended"), "{stderr}");
+    laboratory.assert_closed();
 }
 
 #[test]
