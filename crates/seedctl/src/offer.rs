@@ -10,7 +10,7 @@ use jsonpipe::progress::Progress;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, ini, io_error};
 use manifest::blocks::map_bytes;
-use manifest::{Base, InfoHash, Keys, Kind, Signature, Signed};
+use manifest::{Base, InfoHash, Keys, Kind, NUMBER_MAX, Signature, Signed};
 use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;
@@ -99,9 +99,10 @@ impl Offer {
         // Whatever else cowvol knows of a base.
         let bases: Vec<(String, HashMap<String, String>)> = ini::read_table(&path, "base")?;
         let Some((_, current)) = bases.iter().find(|(name, _)| *name == self.base.name) else { return Ok(()) };
-        let generation = current.get("generation").and_then(|generation| generation.parse::<u64>().ok());
-        let generation = generation
-            .exit(Exit::Config, || format!("{}: base.{}.generation: not a whole number", path.display(), self.base.name))?;
+        let generation = current.get("generation").and_then(|generation| generation.parse().ok());
+        let generation = generation.filter(|generation: &u64| *generation <= NUMBER_MAX).exit(Exit::Config, || {
+            format!("{}: base.{}.generation: not a whole number up to {NUMBER_MAX}", path.display(), self.base.name)
+        })?;
         if self.base.generation < generation {
             return Err(Exit::Data.error(format_args!(
                 "refusing generation {} of {}: {generation} is current; --allow-downgrade takes it all the same",

@@ -160,6 +160,11 @@ fn a_generation_below_the_current_one() {
     assert_eq!((told.status, told.stderr.as_str()), (0, ""));
     fs::write(backing.join("bases.ini"), "[base.windows]\ngeneration=7\n[base.linux]\ngeneration=9\n").unwrap();
     assert_eq!(DRY.run(machine.root(), &document).status, 0);
+    // What scripts would round on the way is no generation.
+    fs::write(backing.join("bases.ini"), "[base.windows]\ngeneration=9007199254740992\n").unwrap();
+    let (status, message) = machine.refused(&document);
+    assert_eq!(status, 78, "{message}");
+    assert!(message.contains("base.windows.generation: not a whole number up to 9007199254740991"), "{message}");
 }
 
 #[test]
