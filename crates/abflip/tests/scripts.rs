@@ -250,3 +250,23 @@ fn update_host_finds_the_signature_that_abflip_finds() {
     let ended = stand.run("", "update-host", &["--manifest", "x", "--from", "http://user:SECRET@server.example/x", "at9-101-01"]);
     assert!(ended.status == 2 && !ended.stderr.contains("SECRET"), "{ended:?}");
 }
+
+#[test]
+fn update_host_says_when_an_image_could_not_be_sent() {
+    let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
+    let stand = Stand::with("ssh", &format!("#!/bin/sh\n[ ! -e reads ] || cat >/dev/null\n{answer}\n"));
+    stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
+    stand.file("lab.sig", "");
+    // More than goes into a pipe; who has it already reads none of it, which is no failure.
+    stand.file("lab.zst", &"x".repeat(1 << 20));
+    fs::create_dir(stand.path("unreadable")).unwrap();
+    for (reads, from, is_said) in [(false, "lab.zst", false), (true, "lab.zst", false), (true, "unreadable", true)] {
+        if reads {
+            stand.file("reads", "");
+        }
+        let ended = stand.run("", "update-host", &["--manifest", "lab.manifest", "--from", from, "at9-101-01"]);
+        assert_eq!(ended.status, 0, "{ended:?}");
+        let said = "update-host: at9-101-01: the image could not be sent to its end";
+        assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
+    }
+}
