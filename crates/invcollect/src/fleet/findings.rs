@@ -359,6 +359,8 @@ pub fn not_woken(machine: &Machine, state: &str, likely: Vec<String>) -> Finding
         "no_link" => "it was woken, and nothing is on the wire",
         "no_ping" => "it was woken, and does not answer to ping",
         "no_agent" => "it was woken, and does not answer to ssh",
+        "no_login" => "its ssh does not let the server in",
+        "hung" => "its ssh answers, and then nothing comes",
         _ => "it was woken, and did not come",
     };
     Finding { likely, ..finding(machine, What::NotWoken, seen.into(), &[]) }
