@@ -216,7 +216,7 @@ impl Gone {
 
     /// Takes away a name; the room that comes free. What it links to stays.
     fn unlink(&mut self, path: &Path) -> anyhow::Result<u64> {
-        let failed = |error| io_error(error, Exit::of_write, format_args!("removing {}", path.display()));
+        let failed = |error| io_error(error, Exit::of_change, format_args!("removing {}", path.display()));
         let freed_bytes = room(&fs::symlink_metadata(path).map_err(failed)?);
         let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
         fs::remove_file(path).map_err(failed)?;

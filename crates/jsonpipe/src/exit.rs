@@ -55,16 +55,22 @@ impl Exit {
         }
     }
 
-    /// What a failed write means: no room is 73, a lock held by another 75, no permission 77, anything else 74, a file system that
-    /// became read-only included.
+    /// What a failed write of something new means: no room, and a file system that is read-only, is 73, a lock held by another 75,
+    /// no permission 77, anything else 74.
     pub fn of_write(error: &io::Error) -> Exit {
-        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, StorageFull, WouldBlock};
+        use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull, WouldBlock};
         match error.kind() {
-            StorageFull | QuotaExceeded | FileTooLarge => Exit::CantCreate,
+            StorageFull | QuotaExceeded | FileTooLarge | ReadOnlyFilesystem => Exit::CantCreate,
             WouldBlock => Exit::TemporaryFailure,
             PermissionDenied => Exit::of_refusal(error, geteuid().is_root()),
             _ => Exit::Io,
         }
+    }
+
+    /// What a failed change or removal of something that is there means: the same, but a file system that became read-only is 74.
+    /// Nothing was to be created.
+    pub fn of_change(error: &io::Error) -> Exit {
+        if error.kind() == io::ErrorKind::ReadOnlyFilesystem { Exit::Io } else { Exit::of_write(error) }
     }
 
     /// What a failed open for reading means: not there is 66, no permission is 77, anything else 74.
@@ -83,7 +89,7 @@ impl Exit {
     }
 }
 
-/// An I/O error in context, its status chosen by `exit_of`: [`Exit::of_read`] or [`Exit::of_write`].
+/// An I/O error in context, its status chosen by `exit_of`: [`Exit::of_read`], [`Exit::of_write`] or [`Exit::of_change`].
 pub fn io_error(error: io::Error, exit_of: fn(&io::Error) -> Exit, text: impl fmt::Display) -> anyhow::Error {
     let exit = exit_of(&error);
     anyhow::Error::new(error).context(Coded { exit, text: text.to_string() })
@@ -150,8 +156,10 @@ mod tests {
     #[test]
     fn a_failed_write_is_told_by_its_cause() {
         let write = |errno: i32| Exit::of_write(&io::Error::from_raw_os_error(errno));
-        assert_eq!([libc::ENOSPC, libc::EDQUOT, libc::EFBIG].map(write), [Exit::CantCreate; 3]);
-        assert_eq!([libc::EROFS, libc::EIO].map(write), [Exit::Io; 2]);
+        assert_eq!([libc::ENOSPC, libc::EDQUOT, libc::EFBIG, libc::EROFS].map(write), [Exit::CantCreate; 4]);
+        assert_eq!(write(libc::EIO), Exit::Io);
+        let change = |errno: i32| Exit::of_change(&io::Error::from_raw_os_error(errno));
+        assert_eq!([libc::ENOSPC, libc::EROFS].map(change), [Exit::CantCreate, Exit::Io]);
         let refusal = |errno: i32, is_root| Exit::of_refusal(&io::Error::from_raw_os_error(errno), is_root);
         assert_eq!(refusal(libc::EPERM, true), Exit::Io, "root has tried");
         assert_eq!(refusal(libc::EPERM, false), Exit::NoPermission);

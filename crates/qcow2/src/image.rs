@@ -124,7 +124,7 @@ impl Image {
     /// Sets its modification time, which is when it was last used, to now.
     pub fn touch(&self) -> anyhow::Result<()> {
         let touched = self.file.set_modified(std::time::SystemTime::now());
-        touched.map_err(|error| io_error(error, Exit::of_write, format_args!("setting the time of {}", self.path.display())))
+        touched.map_err(|error| io_error(error, Exit::of_change, format_args!("setting the time of {}", self.path.display())))
     }
 
     /// Refuses what cannot be under an overlay: an image with a backing file of its own, one that is too large, or cut short.
