@@ -172,4 +172,23 @@ mod tests {
         let (name, base) = offered("a", false);
         assert_eq!(refused(vec![(name, OfferedBase { name: String::new(), ..base })]), "base.a.name: empty");
     }
+
+    #[test]
+    fn a_look_without_the_lock_is_of_one_state() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common { verbose: false, root: root.path().to_owned(), config: None };
+        let offer = |generation: u64| {
+            let text = format!("[base.a]\nname=A\nostype=x\ngeneration={generation}\n");
+            std::fs::write(common.path(BASES_INI), text).unwrap();
+        };
+        std::fs::create_dir_all(root.path().join("qcow2/backing")).unwrap();
+        offer(7);
+        let mut seen = Vec::new();
+        let look = |bases: &[Base]| {
+            seen.push(bases[0].generation);
+            offer(8); // a switch-over, which takes the image of 7 away
+            if bases[0].generation == 8 { Ok("8") } else { Err(Exit::NoInput.error("no 7")) }
+        };
+        assert_eq!((steadily(&common, look).unwrap(), seen), ("8", vec![7, 8]));
+    }
 }
