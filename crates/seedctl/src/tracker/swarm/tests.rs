@@ -239,7 +239,7 @@ fn a_gateway_that_gets_nothing_goes_to_the_end() {
     assert_eq!(lab.swarm.replaced.stalled, 4);
 }
 
-/// Gateways of two buildings, elected at 0; what each gets in a second, of an image of 100,000 bytes.
+/// Gateways of two buildings, elected at 0; what each gets in a second for five seconds, of an image of 100,000 bytes.
 fn two_buildings(quick: u64, slow: u64) -> Lab {
     race(Lab::new(), quick, slow)
 }
@@ -249,9 +249,9 @@ fn race(mut lab: Lab, quick: u64, slow: u64) -> Lab {
     for (address, left) in [(SERVER, 0), ("10.1.1.1", 100_000), ("10.2.1.1", 100_000)] {
         lab.told(address, left);
     }
-    lab.pass(3);
-    lab.progress("10.1.1.1", 100_000 - 3 * quick);
-    lab.progress("10.2.1.1", 100_000 - 3 * slow);
+    lab.pass(5);
+    lab.progress("10.1.1.1", 100_000 - 5 * quick);
+    lab.progress("10.2.1.1", 100_000 - 5 * slow);
     lab
 }
 
@@ -281,6 +281,21 @@ fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
         for waiting in ["10.2.1.1", "10.2.1.3"] {
             assert!(!lab.progress(waiting, 90_000) && !lab.is_gateway(waiting));
         }
+    }
+}
+
+#[test]
+fn in_the_first_seconds_only_a_large_difference_is_slow() {
+    for (slow, tried) in [(1000, false), (800, true)] {
+        let mut lab = Lab::new();
+        lab.swarm.size_bytes = 100_000;
+        for (address, left) in [(SERVER, 0), ("10.1.1.1", 100_000), ("10.2.1.1", 100_000)] {
+            lab.told(address, left);
+        }
+        lab.pass(3);
+        lab.progress("10.1.1.1", 100_000 - 3 * 7000);
+        lab.progress("10.2.1.1", 100_000 - 3 * slow);
+        assert_eq!(lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()), tried, "{slow}");
     }
 }
 

@@ -20,8 +20,10 @@ const RECENT: Duration = Duration::from_secs(5);
 /// A gateway that needs no longer than this for the rest is left alone: two that fetch at once ask for some pieces twice, which is
 /// little of what takes long, and much of what does not.
 const WORTH: Duration = Duration::from_secs(30);
-/// Who gets less than a quarter of what others get seems slow ...
+/// Who gets less than a quarter of what others get seems slow, in the first seconds, when a server serves some before others, less
+/// than an eighth ...
 const SLOW: f64 = 4.0;
+const SLOW_AT_FIRST: f64 = 8.0;
 /// ... and who gets three times what it got is better. A rate of the first seconds may be half of what it becomes.
 const BETTER: f64 = 3.0;
 /// A trial may take this long: a server lets a newcomer wait for up to ten seconds.
@@ -65,8 +67,13 @@ impl Pace {
 
     /// In bytes a second; `None` while that cannot be told.
     fn rate(&self) -> Option<f64> {
-        let (took, got) = (self.last.at.saturating_sub(self.earlier.at), self.earlier.left.saturating_sub(self.last.left));
+        let (took, got) = (self.took(), self.earlier.left.saturating_sub(self.last.left));
         (took >= MEASURED && got > 0).then(|| got as f64 / took.as_secs_f64())
+    }
+
+    /// For how long that is measured.
+    fn took(&self) -> Duration {
+        self.last.at.saturating_sub(self.earlier.at)
     }
 
     /// What it lacks by now, if it went on like this.
@@ -165,11 +172,13 @@ impl Swarm {
             fastest = fastest.filter(|(_, other)| *other >= rate).or(Some((*gateway, rate)));
         }
         let (gateway, rate) = fastest?;
-        let rest = self.peers.get(&gateway)?.left as f64 / rate;
+        let peer = self.peers.get(&gateway)?;
+        let rest = peer.left as f64 / rate;
+        let slow = if peer.pace.took() < RECENT { SLOW_AT_FIRST } else { SLOW };
         let best = self.best.values().copied().fold(0.0, f64::max);
         let others = if self.is_alone(place) { f64::INFINITY } else { best };
         let budget = policy.uplink_bytes_per_second(building).map_or(f64::INFINITY, |budget| budget as f64);
-        let seems_slow = rate * SLOW < others.min(budget);
+        let seems_slow = rate * slow < others.min(budget);
         let has_source = || self.outside(policy, place).iter().any(|outside| self.has_everything(outside));
         (rest > WORTH.as_secs_f64() && seems_slow && has_source()).then_some((gateway, rate))
     }
