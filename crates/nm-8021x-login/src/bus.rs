@@ -106,7 +106,7 @@ impl Bus {
     /// The unique name of a service's owner. Status 69 when nobody owns it.
     pub fn owner(&self, service: &str, way_out: &str) -> anyhow::Result<String> {
         self.call(DBUS, "GetNameOwner", &service)
-            .exit(Exit::Unavailable, || format!("looking for {service} on the bus; {way_out}"))
+            .map_err(|error| failed_call(error, &format!("looking for {service} on the bus; {way_out}")))
     }
 
     /// Starts listening to two services, by their unique names, and to the signals that end this process.
@@ -141,7 +141,8 @@ impl Bus {
         });
         // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything else, replies too.
         for rule in &rules {
-            self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str()).exit(Exit::Unavailable, || format!("listening for {rule}"))?;
+            self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str())
+                .map_err(|error| failed_call(error, &format!("listening for {rule}")))?;
         }
         report_ending(ending, events)?;
         Ok(receiver)

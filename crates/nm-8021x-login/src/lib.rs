@@ -8,6 +8,7 @@
 use clap::{Parser, Subcommand};
 use jsonpipe::{Answer, Common, Pipe, Tool};
 
+mod bundle;
 mod bus;
 mod eapol;
 mod login;

@@ -11,7 +11,7 @@ use crate::bus::{Bus, Event, failed_call};
 use crate::network_manager::{self, Activation, Device, OpenProfile};
 use crate::realm::{self, Realm};
 use crate::report::{Link, Login, Reason};
-use crate::request::{Credentials, PASSWORD_MAX_BYTES, UserName};
+use crate::request::{Credentials, UserName, VALUE_MAX_BYTES};
 use crate::{TOOL, eapol, profile, secret_agent, supplicant};
 
 /// Two logins at once would close each other's port.
@@ -35,8 +35,8 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     if password.expose_secret().contains('\0') {
         return Err(Exit::Data.error("login.password: holds a NUL character, which no login can carry"));
     }
-    if password.expose_secret().len() > PASSWORD_MAX_BYTES {
-        let limit = format_args!("login.password: longer than {PASSWORD_MAX_BYTES} bytes, which no login can carry");
+    if password.expose_secret().len() > VALUE_MAX_BYTES {
+        let limit = format_args!("login.password: longer than {VALUE_MAX_BYTES} bytes, which no login can carry");
         return Err(Exit::Data.error(limit));
     }
     let mut report = Login { started_at: Some(timestamp::rfc3339(SystemTime::now())), ..Login::default() };

@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Exit, ExitContext, io_error};
 use serde::Deserialize;
+
+use crate::bundle;
+use crate::request::{USER_NAME_MAX_BYTES, VALUE_MAX_BYTES};
 
 /// The EAP method; both put the password into a TLS tunnel to the realm's own server.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -102,8 +104,13 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
     let domain_suffix_match = entry
         .domain_suffix_match
         .ok_or_else(|| wrong("domain_suffix_match: missing; without it any server of the CA could ask for passwords"))?;
-    if !domain_suffix_match.split(';').all(|name| is_domain_name(name) && name.contains('.')) {
+    let names: Vec<String> = domain_suffix_match.split(';').map(|name| name.trim().to_ascii_lowercase()).collect();
+    if !names.iter().all(|name| is_domain_name(name) && name.contains('.')) {
         return Err(wrong("domain_suffix_match: not a domain name, or several separated by ;"));
+    }
+    let domain_suffix_match = names.join(";");
+    if domain_suffix_match.len() > VALUE_MAX_BYTES {
+        return Err(wrong("domain_suffix_match: longer than the 255 bytes that NetworkManager takes"));
     }
     if (entry.eap, entry.phase2) == (Eap::Peap, Phase2::Pap) {
         return Err(wrong("phase2: pap does not exist in peap; use mschapv2"));
@@ -115,23 +122,18 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
     // NetworkManager wants an absolute path, and would not say that it could not read the file.
     let ca_cert = fs::canonicalize(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
-    let pem = fs::read_to_string(&ca_cert)
+    let pem = fs::read(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
-    if !holds_certificate(&pem) {
-        return Err(Exit::Config.error(format_args!("{}: holds no whole certificate in PEM", ca_cert.display())));
-    }
+    bundle::check(&pem)
+        .map_err(|why| Exit::Config.error(format_args!("reading {}, the CA of {realm}: {why}", ca_cert.display())))?;
     let anonymous_identity = entry.anonymous_identity.unwrap_or_else(|| format!("anonymous@{realm}"));
-    Ok(Some(Realm { eap: entry.eap, phase2: entry.phase2, anonymous_identity, ca_cert, domain_suffix_match }))
-}
-
-/// Whether there is a certificate (RFC 7468) that is all there: wpa_supplicant would take a broken one for a wrong password.
-fn holds_certificate(pem: &str) -> bool {
-    let after_begin = pem.split("-----BEGIN CERTIFICATE-----").nth(1).unwrap_or_default();
-    let Some((body, _)) = after_begin.split_once("-----END CERTIFICATE-----") else { return false };
-    let body: String = body.split_whitespace().collect();
-    let Ok(der) = BASE64_STANDARD.decode(body) else { return false };
-    // DER: a sequence whose length, in two bytes, is that of the rest.
-    matches!(der.as_slice(), [0x30, 0x82, high, low, rest @ ..] if usize::from(u16::from_be_bytes([*high, *low])) == rest.len())
+    match anonymous_identity.len() {
+        0 => Err(wrong("anonymous_identity: empty; leave it out, and it is anonymous@REALM")),
+        1..=USER_NAME_MAX_BYTES => {
+            Ok(Some(Realm { eap: entry.eap, phase2: entry.phase2, anonymous_identity, ca_cert, domain_suffix_match }))
+        }
+        _ => Err(wrong("anonymous_identity: longer than the 253 bytes that RADIUS takes")),
+    }
 }
 
 /// Letters, digits, hyphens and dots as in RFC 1123; this is also what makes a realm safe as a file name.
@@ -153,16 +155,14 @@ mod tests {
 
     const GOOD: &str = "[realm.a.example]\neap=ttls\nphase2=pap\nca_cert=a.pem\ndomain_suffix_match=radius.a.example\n";
 
-    /// A sequence of three bytes: whole, and more is not looked at.
-    const CERTIFICATE: &str = "CN=x\n-----BEGIN CERTIFICATE-----\nMIIAAwEC\nAw==\n-----END CERTIFICATE-----\n";
+    /// See testdata/README.md.
+    const CERTIFICATE: &str = include_str!("../../../testdata/nm-8021x-login/ca.pem");
 
     fn load(ini: &str) -> anyhow::Result<Option<Realm>> {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.example.ini"), ini).unwrap();
         fs::write(dir.path().join("a.pem"), CERTIFICATE).unwrap();
-        fs::write(dir.path().join("torn.pem"), &CERTIFICATE[..40]).unwrap();
-        fs::write(dir.path().join("short.pem"), CERTIFICATE.replace("MIIAAwEC", "MIIABAEC")).unwrap();
-        fs::write(dir.path().join("key.pem"), "-----BEGIN PRIVATE KEY-----\n").unwrap();
+        fs::write(dir.path().join("torn.pem"), format!("{CERTIFICATE}{}", &CERTIFICATE[..400])).unwrap();
         find(dir.path(), "a.example", Path::new("/nonexistent"))
     }
 
@@ -182,9 +182,8 @@ mod tests {
             ("=radius.a.example", "=example", "not a domain name"),
             ("=radius.a.example", "=a.example;", "not a domain name"),
             ("=a.pem", "=none.pem", "none.pem"),
-            ("=a.pem", "=key.pem", "no whole certificate"),
-            ("=a.pem", "=torn.pem", "no whole certificate"),
-            ("=a.pem", "=short.pem", "no whole certificate"),
+            ("=a.pem", "=torn.pem", "torn.pem, the CA of a.example: a block CERTIFICATE that is torn"),
+            ("eap=", "anonymous_identity=\neap=", "anonymous_identity: empty"),
             ("=a.pem", "=/etc/a.pem", "/nonexistent/etc/a.pem"),
             ("=ttls", "=peap", "pap does not exist in peap"),
             ("=ttls", "=md5", "realm.a.example.eap: expected one of ttls, peap"),
@@ -195,6 +194,12 @@ mod tests {
             assert_eq!(Exit::of(&error), Exit::Config);
             assert!(format!("{error:#}").contains(message), "{error:#}");
         }
+    }
+
+    #[test]
+    fn names_of_servers_are_separated_by_semicolons_in_any_case() {
+        let realm = load(&GOOD.replace("=radius.a.example", "=RADIUS.a.example ; radius.B.example")).unwrap().unwrap();
+        assert_eq!(realm.domain_suffix_match, "radius.a.example;radius.b.example");
     }
 
     #[test]

@@ -13,11 +13,11 @@ pub struct Credentials {
 }
 
 /// RFC 2865, section 5: what an attribute can hold.
-const USER_NAME_MAX_BYTES: usize = 253;
+pub const USER_NAME_MAX_BYTES: usize = 253;
 
-/// NetworkManager refuses a longer one for wpa_supplicant, its src/core/supplicant/nm-supplicant-settings-verify.c; in clear text it
-/// would say so only in its log.
-pub const PASSWORD_MAX_BYTES: usize = 255;
+/// What NetworkManager takes for wpa_supplicant, of a password too: its src/core/supplicant/nm-supplicant-settings-verify.c. It
+/// refuses more when the profile is active, and says why only in its log.
+pub const VALUE_MAX_BYTES: usize = 255;
 
 /// A user name taken apart.
 #[derive(Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ const LOGIN: Stage = Stage {
 fn realm(root: &Path, name: &str, trust: &str) {
     let directory = root.join("etc/labtools/realms.d");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("ca.pem"), "-----BEGIN CERTIFICATE-----\nMIIAAwECAw==\n-----END CERTIFICATE-----\n").unwrap();
+    fs::write(directory.join("ca.pem"), include_str!("../../../testdata/nm-8021x-login/ca.pem")).unwrap();
     fs::write(directory.join(format!("{name}.ini")), format!("[realm.{name}]\neap=ttls\nphase2=pap\n{trust}")).unwrap();
 }
 

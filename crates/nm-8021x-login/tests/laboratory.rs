@@ -467,6 +467,7 @@ fn without_a_bus_or_networkmanager_it_says_so() {
     let (status, _, stderr) = logout(&bus);
     assert_eq!(status, 69);
     assert!(stderr.contains("org.freedesktop.NetworkManager") && stderr.contains("start NetworkManager"), "{stderr}");
+    assert_eq!(stderr.matches("no such name").count(), 1, "{stderr}");
 }
 
 /// Answers as NetworkManager and wpa_supplicant do, until a profile is activated; refuses that once its own question is answered.
@@ -479,11 +480,6 @@ async fn eager_networkmanager(address: &str, ready: mpsc::Sender<()>) -> zbus::R
     connection.request_name("org.freedesktop.NetworkManager").await?;
     connection.request_name("fi.w1.wpa_supplicant1").await?;
     let _ = ready.send(()); // the test is over
-    let talking = connection.clone();
-    std::thread::spawn(move || {
-        let signal = || talking.emit_signal(None::<&str>, "/", "org.freedesktop.NetworkManager", "StateChanged", &70u32);
-        while zbus::block_on(signal()).is_ok() {}
-    });
     let path = |path: &'static str| ObjectPath::try_from(path).unwrap();
     let (mut question, mut activation) = (None, None::<Message>);
     while let Some(message) = messages.next().await {
@@ -494,7 +490,15 @@ async fn eager_networkmanager(address: &str, ready: mpsc::Sender<()>) -> zbus::R
         }
         match header.member().map(|member| member.as_str()).unwrap_or_default() {
             "ListConnections" => connection.reply(&header, &Vec::<ObjectPath<'_>>::new()).await?,
-            "GetDevices" => connection.reply(&header, &vec![path("/device")]).await?,
+            "GetDevices" => {
+                connection.reply(&header, &vec![path("/device")]).await?;
+                let talking = connection.clone();
+                std::thread::spawn(move || {
+                    let signal =
+                        || talking.emit_signal(None::<&str>, "/", "org.freedesktop.NetworkManager", "StateChanged", &70u32);
+                    (0..1000).take_while(|_| zbus::block_on(signal()).is_ok()).count()
+                });
+            }
             "Get" => {
                 let (_, property): (String, String) = message.body().deserialize()?;
                 let value = match property.as_str() {
