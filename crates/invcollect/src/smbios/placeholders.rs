@@ -3,62 +3,85 @@
 /// The texts that are known, and where from.
 const OF_MANY: &str = include_str!("of_many.txt");
 /// What makers call the field that they left as it was, with no more than the number of a slot: "OEM Chassis Serial Number",
-/// "Type2 - Board Serial Number", "A1_AssetTagNum0".
-const PHRASES: &[&str] = &[
-    "serial num",
-    "serialnum",
-    "sernum",
-    "asset tag",
-    "assettag",
-    "part num",
-    "partnum",
-    "manufacturer",
-    "filled by",
-    "defined by",
-];
+/// "Type2 - Board Serial Number", "A1_AssetTagNum0". Only letters and digits count.
+const PHRASES: &[&str] =
+    &["serialn", "sernum", "chassisserial", "boardserial", "assettag", "partnum", "manufacturer", "filledby", "definedby"];
+/// A text of nothing but these says that there is none: "NotSpecified", "No Enclosure", "(none)", "Default_String".
+const WORDS: &str = "all applicable asset available base be blank board by chassis copy default define defined dimm dummy empty \
+                     enclosure eval evaluation fill filled in information insert installed invalid lot manufacturer module name nil \
+                     no none not null number odm oem please present product provided reserved sample serial series set sn specified \
+                     string system tag tba tbd test to undefined unknown unspecified void";
+/// More than any such text has.
+const WORDS_MAX_BYTES: usize = 64;
 /// More digits that count than anybody numbers his things with.
 const LONG_COUNT: usize = 8;
 /// Fewer of them may be a real number.
 const SHORT_COUNT: usize = 5;
 
-fn is_listed(kind: &str, text: &str) -> bool {
-    OF_MANY.lines().any(|line| line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')) == Some(text))
+/// What counts of a text: some write blanks, dots or lines between the words, and some do not.
+fn plain(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// Whether the list has it, as it is: "N/A" is none, and "Na" neither.
+fn is_listed(kind: &str, plain_text: &str) -> bool {
+    let listed = |line: &str| {
+        line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| plain(rest) == plain_text)
+    };
+    OF_MANY.lines().any(listed)
+}
+
+/// Whether it is put together of the words that makers use.
+fn is_of_words(plain_text: &str) -> bool {
+    let rest = |word| plain_text.strip_prefix(word);
+    plain_text.len() <= WORDS_MAX_BYTES && (plain_text.is_empty() || WORDS.split(' ').filter_map(rest).any(is_of_words))
 }
 
 /// Whether that can be somebody's serial number: not what makers leave in when they forget to put one in.
 pub fn is_serial(text: &str) -> bool {
     let lower = text.trim().to_ascii_lowercase();
-    // 1.0, 10, 0101: versions and bits, not numbers of things; 12345.
+    let plain = plain(text);
+    // 1.0, 10, 0101: versions and bits, not numbers of things; 12345; SN-00000.
     let is_version = lower.len() >= 3 && lower.split('.').all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
+    let number = plain.trim_start_matches(char::is_alphabetic);
     is_name(text)
         && !is_version
-        && !lower.chars().all(|c| "01".contains(c))
-        && count(&lower).is_none_or(|count| count < SHORT_COUNT)
+        && !plain.chars().all(|c| "01".contains(c))
+        && count(&plain).is_none_or(|count| count < SHORT_COUNT)
+        && (number.len() < SHORT_COUNT || number.bytes().any(|digit| digit != b'0'))
+        && !is_listed("uuid", &plain)
 }
 
 /// The same of what people write themselves, an asset tag, or of a name: that may be short, and nothing but digits.
 pub fn is_name(text: &str) -> bool {
-    let text = text.trim().to_lowercase();
-    let digits = text.strip_prefix("0x").unwrap_or(&text);
-    let mut signs = digits.chars().filter(|c| c.is_alphanumeric());
+    let text = plain(text);
+    let text = text.strip_prefix("0x").unwrap_or(&text);
+    let mut signs = text.chars();
     let Some(first) = signs.next() else { return false };
     // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
     !signs.all(|c| c == first)
         && (text.bytes().filter(u8::is_ascii_digit).count() > 3 || !PHRASES.iter().any(|phrase| text.contains(phrase)))
-        && !is_listed("serial", &text)
+        && !is_listed("serial", text)
+        && !is_of_words(text)
         && count(text.trim_start_matches(|c: char| !c.is_ascii_digit())).is_none_or(|count| count < LONG_COUNT)
 }
 
-/// How many digits these are, if they count up or down from an end, as 1234567890 does: "SYS-9876543210", "BSN12345678901234567".
-fn count(text: &str) -> Option<usize> {
-    let digits = text.trim_end_matches(|c: char| !c.is_alphanumeric()).as_bytes();
-    if !digits.iter().all(u8::is_ascii_digit) || !matches!(digits.first(), Some(b'0' | b'1' | b'9')) {
+/// How many digits these are, if they count up or down from an end or to one, as 1234567890 and 87654321 do: "SYS-9876543210",
+/// "BSN12345678901234567".
+fn count(plain_text: &str) -> Option<usize> {
+    let digits = plain_text.as_bytes();
+    if !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
     let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count(); // 123456789000
     let counted = &digits[..digits.len() - zeros];
     let counts = |step: u8| counted.windows(2).all(|pair| (pair[0] - b'0' + step) % 10 == pair[1] - b'0');
-    (counts(1) || counts(9)).then_some(digits.len()).filter(|_| counted.len() > 2)
+    let is_count = match (counted.first()?, counted.last()?) {
+        (b'0' | b'1', _) if counts(1) => true,
+        (b'9', _) | (_, b'1') => counts(9),
+        _ => false,
+    };
+    is_count.then_some(digits.len()).filter(|_| counted.len() >= SHORT_COUNT)
 }
 
 /// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the factory with, in either order of
@@ -69,8 +92,8 @@ pub fn is_uuid_of_one(uuid: &str) -> bool {
     let pairs: Vec<&[u8]> = digits.iter().flat_map(|group| group.chunks(2)).collect();
     pairs.len() == 16
         && pairs.iter().any(|pair| *pair != pairs[0])
-        && !is_listed("uuid", &uuid)
-        && !is_listed("uuid", &swapped(&uuid))
+        && !is_listed("uuid", &plain(&uuid))
+        && !is_listed("uuid", &plain(&swapped(&uuid)))
 }
 
 /// With the bytes of the first three fields in the other order; of what has other fields, nothing.
@@ -152,9 +175,33 @@ mod tests {
             "1234567890.",
             "BSN12345678901234567",
             "Default string",
+            "Serial",
+            "S/N",
+            "Serial No",
+            "(none)",
+            "nil",
+            "(unknown)",
+            "Unspecified",
+            "Not Set",
+            "Not Installed",
+            "No Enclosure",
+            "Chassis Serial",
+            "Product Name",
+            "All Series",
+            "87654321",
+            "7654321",
+            "1234-5678-9012-3456",
+            "12:34:56:78",
+            "0x1234567890",
+            "SN-0000000000",
+            "SYS-00000",
+            "03000200-0400-0500-0006-000700080009",
         ] {
-            assert!(!is_serial(text), "{text}");
-            assert!(!is_serial(&format!(" {} ", text.to_uppercase())), "{text}");
+            let upper = text.to_uppercase();
+            let (dotted, blanks, lines) = (format!("{text}."), upper.replace(' ', "  "), text.replace([' ', '.'], "_"));
+            for text in [text, &format!(" {upper} "), &dotted, &blanks, &lines, &text.replace(' ', "")] {
+                assert!(!is_serial(text), "{text}");
+            }
         }
     }
 
@@ -177,10 +224,23 @@ mod tests {
             "2C4E8A10",
             "QM00001",
             "VM-7",
+            "12340000",
+            "01200000",
+            "98700000",
+            "1234",
+            "CZC0123456",
+            "8CC9876543",
+            "OEM12345",
+            "NA123456",
+            "TBD0001",
+            "EVAL0001",
+            "00000002",
+            "X1-00003",
+            "76543219",
         ] {
             assert!(is_serial(text), "{text}");
         }
-        for tag in ["1001", "12345", "10", "LAB3-07", "0815", "Asset Tag 4711"] {
+        for tag in ["No. 17", "1001", "12345", "10", "LAB3-07", "0815", "Asset Tag 4711"] {
             assert!(is_name(tag), "{tag}");
         }
     }
