@@ -146,7 +146,7 @@ impl Offer {
     fn commit(&self) -> anyhow::Result<()> {
         let (path, mode, owner) = match fs::canonicalize(&self.path).and_then(|path| Ok((fs::metadata(&path)?, path))) {
             Ok((found, path)) => (path, found.permissions().mode() & 0o7777, Some((found.uid(), found.gid()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.is_symlink() => (self.path.clone(), 0o644, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (self.path.clone(), 0o644, None),
             Err(error) => {
                 return Err(error).exit(Exit::Config, || format!("finding what {} leads to", self.path.display()));
             }

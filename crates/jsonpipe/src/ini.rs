@@ -12,6 +12,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 
 use ini::{Ini, ParseOption};
+use nix::libc;
 use serde::de::DeserializeOwned;
 
 use crate::exit::{Exit, io_error};
@@ -19,9 +20,9 @@ use crate::node::{Author, Node};
 
 /// The sections of an INI text in their order, each a table of text.
 pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
-    check(text)?;
+    let text = clean(text)?;
     let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
-    let parsed = Ini::load_from_str_opt(text, options).map_err(|error| format!("line {}: {}", error.line + 1, error.msg))?;
+    let parsed = Ini::load_from_str_opt(&text, options).map_err(|error| format!("line {}: {}", error.line + 1, error.msg))?;
     let mut sections: Vec<(String, Node)> = Vec::new();
     let mut known_sections = HashSet::new();
     for (name, properties) in &parsed {
@@ -47,8 +48,10 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
     Ok(sections)
 }
 
-/// Refuses what rust-ini would silently read as something else.
-fn check(text: &str) -> Result<(), String> {
+/// Refuses what rust-ini would silently read as something else. What it is to read: the lines without comments and without the
+/// white space around them, for it takes a comment or a section that is indented for a key that the next lines belong to.
+fn clean(text: &str) -> Result<String, String> {
+    let mut clean = String::new();
     if text.starts_with('\u{feff}') {
         return Err("starts with a byte-order mark; save it as plain UTF-8".into());
     }
@@ -56,8 +59,10 @@ fn check(text: &str) -> Result<(), String> {
         let number = index + 1;
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') || line.starts_with(';') {
+            clean.push('\n'); // it counts the lines
             continue;
         }
+        clean.extend([line, "\n"]);
         if line.chars().any(|c| c.is_control() && c != '\t') {
             return Err(format!("line {number}: a control character"));
         }
@@ -79,7 +84,7 @@ fn check(text: &str) -> Result<(), String> {
             Some(_) => {}
         }
     }
-    Ok(())
+    Ok(clean)
 }
 
 /// A configuration file, whose sections are taken out one by one. What nobody took is unknown: an error of [`Configuration::end`].
@@ -157,13 +162,20 @@ impl Configuration {
     }
 }
 
-/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, or in no directory.
+/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, in no directory, or
+/// a link that leads nowhere.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let exit_of = |error: &io::Error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Config,
+        _ if error.raw_os_error() == Some(libc::ELOOP) => Exit::Config,
         _ => Exit::of_read(error),
     };
-    fs::read_to_string(path).map_err(|error| io_error(error, exit_of, format_args!("reading {}", path.display())))
+    fs::read_to_string(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotFound && path.is_symlink() {
+            return Exit::Config.error(format_args!("reading {}: a symbolic link that leads to nothing", path.display()));
+        }
+        io_error(error, exit_of, format_args!("reading {}", path.display()))
+    })
 }
 
 /// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows` of kind `base`.
@@ -233,6 +245,20 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_a_line_says_nothing() {
+        let lines = ["# a = b", "[s]", "; c\r[t]\rx=y", "k=v", "# the next", "[t]", "k = w", "; the end"];
+        let plain = parse(&lines.join("\n")).unwrap();
+        assert_eq!(plain.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["s", "t"]);
+        for space in [" ", "\t", " \t ", "\u{a0}", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{3000}"] {
+            let spaced = |before: &str, after: &str| lines.map(|line| format!("{before}{line}{after}\n")).concat();
+            for text in [spaced(space, ""), spaced("", space), spaced(space, space), lines.join(&format!("\n{space}\r\n{space}"))]
+            {
+                assert_eq!(parse(&text).as_ref(), Ok(&plain), "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn named_things_have_a_section_each() {
         #[derive(Debug, PartialEq, serde::Deserialize)]
         struct Base {
@@ -276,6 +302,12 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert_eq!(error(table()), (Exit::Config, "reading Is a directory (os error 21)".into()));
         assert_eq!(error(section()).0, Exit::Config);
+        fs::remove_dir(&path).unwrap();
+        for target in ["nowhere", "x.ini"] {
+            std::os::unix::fs::symlink(target, &path).unwrap();
+            assert_eq!((error(table()).0, error(section()).0), (Exit::Config, Exit::Config), "{target}");
+            fs::remove_file(&path).unwrap();
+        }
     }
 
     proptest! {
