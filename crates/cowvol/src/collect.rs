@@ -75,34 +75,58 @@ impl Collecting<'_> {
     /// Removes it. A generation of which something cannot be removed is retained, with the reason.
     ///
     /// Step by step, each under the lock for as long as names take to remove; between two the names are made durable and the room
-    /// comes free, which takes longer and keeps no login waiting.
+    /// comes free, which takes longer and keeps no login waiting. An error means that nothing was removed: what keeps a later step
+    /// from being taken is a reason, too.
     pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Collected> {
-        let mut removed: BTreeMap<(String, u64), Removed> = BTreeMap::new();
-        let mut failed: BTreeMap<(String, u64), String> = BTreeMap::new();
+        let (mut removed, mut failed) = (BTreeMap::new(), BTreeMap::new());
+        let mut before: Option<Found> = None;
         loop {
-            let lock = lock::wait(self.common, lock::POOL, ending_signals)?;
-            let mut found = self.look(&base::read_all(self.common)?, false)?;
-            let mut gone = Gone::default();
-            for (of, there) in &found.to_remove {
-                if failed.contains_key(of) {
-                    continue;
+            let (found, gone) = match (self.step(&mut removed, &mut failed, ending_signals), before) {
+                (Ok(step), _) => step,
+                (Err(error), None) => return Err(error),
+                (Err(error), Some(before)) => {
+                    for (of, _) in before.to_remove.iter().filter(|(_, there)| there.is_there()) {
+                        failed.entry(of.clone()).or_insert_with(|| format!("{FAILED}{error:#}"));
+                    }
+                    return Ok(summary(before, removed, failed));
                 }
-                let nothing = || {
-                    let (base, generation) = of.clone();
-                    Removed { base, generation, volumes: 0, freed_bytes: 0, linked_path: self.linked_path(there) }
-                };
-                if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing)) {
-                    failed.insert(of.clone(), format!("{FAILED}{error:#}"));
-                }
-            }
-            drop(found.quiet.take());
-            drop(lock);
+            };
             let was_last = gone.files.is_empty();
-            gone.settle()?;
-            if was_last || ending_signals.pending() {
+            let settled = gone.settle();
+            if let Err(error) = &settled {
+                failed.extend(found.to_remove.iter().map(|(of, _)| (of.clone(), format!("{FAILED}{error:#}"))));
+            }
+            if was_last || settled.is_err() || ending_signals.pending() {
                 return Ok(summary(found, removed, failed));
             }
+            before = Some(found);
         }
+    }
+
+    /// Takes one step with each generation that is to go and has not failed; what it found before, and the names that have gone.
+    fn step(
+        &self,
+        removed: &mut BTreeMap<(String, u64), Removed>,
+        failed: &mut BTreeMap<(String, u64), String>,
+        ending_signals: &Deferred,
+    ) -> anyhow::Result<(Found, Gone)> {
+        let _lock = lock::wait(self.common, lock::POOL, ending_signals)?;
+        let mut found = self.look(&base::read_all(self.common)?, false)?;
+        let mut gone = Gone::default();
+        for (of, there) in &found.to_remove {
+            if failed.contains_key(of) {
+                continue;
+            }
+            let nothing = || {
+                let (base, generation) = of.clone();
+                Removed { base, generation, volumes: 0, freed_bytes: 0, linked_path: self.linked_path(there) }
+            };
+            if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing)) {
+                failed.insert(of.clone(), format!("{FAILED}{error:#}"));
+            }
+        }
+        drop(found.quiet.take());
+        Ok((found, gone))
     }
 
     /// Looks at everything that is not current. Under the lock, unless nothing is written.
@@ -173,8 +197,8 @@ fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: 
     let freed_bytes = removed.values().map(|removed| removed.freed_bytes).sum();
     let mut all_retained = found.retained;
     for (of, there) in found.to_remove {
-        if there.all().any(|path| fs::symlink_metadata(path).is_ok()) {
-            let reason = failed.get(&of).cloned().unwrap_or_else(|| "interrupted by a signal".into());
+        let interrupted = || there.is_there().then(|| "interrupted by a signal".into());
+        if let Some(reason) = failed.get(&of).cloned().or_else(interrupted) {
             all_retained.push(retained(of, &there, reason));
         }
     }

@@ -42,6 +42,11 @@ impl Generation {
     pub fn all(&self) -> impl Iterator<Item = &PathBuf> {
         self.steps().into_iter().flatten()
     }
+
+    /// Whether anything of it is still there.
+    pub fn is_there(&self) -> bool {
+        self.all().any(|path| fs::symlink_metadata(path).is_ok())
+    }
 }
 
 /// Everything that is there, by base and number. Hidden names, which are of files that are still being fetched, are passed over.

@@ -13,6 +13,7 @@ use machine::signed::describe;
 use machine::stepped::Stepped;
 use machine::{ALICE, BOB, Machine, base_path, faults, make_base, tree, write_bases_ini};
 use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
 const NOTHING: &[Value] = &[];
@@ -267,6 +268,22 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
         machine = untouched.copy();
     }
     assert!(expected.contains(&seen.len()), "{signal}: {seen:#?}");
+}
+
+#[test]
+fn what_keeps_a_later_step_from_being_taken_is_a_reason() {
+    let machine = after_a_switch_over();
+    let right = machine.bases_ini();
+    let mut collect = Stepped::start(&machine, &["collect"], "");
+    while collect.syncs().is_none() {
+        assert!(collect.steps(1));
+    }
+    assert_eq!(machine.left().len(), 2, "the volumes are gone: {:?}", machine.left());
+    write_bases_ini(machine.root(), "[base.windows]\n");
+    let WaitStatus::Exited(_, status) = collect.end() else { panic!("it ended by a signal") };
+    assert_eq!(status, 1, "not 78, which says that nothing was changed");
+    write_bases_ini(machine.root(), &right);
+    assert_eq!(machine.collected(&[])["removed"][0]["volumes"], 0);
 }
 
 #[test]

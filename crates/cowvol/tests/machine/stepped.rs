@@ -73,6 +73,12 @@ impl Stepped {
         fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0)).unwrap_or_default()
     }
 
+    /// Lets it run to its end.
+    pub fn end(self) -> WaitStatus {
+        ptrace::detach(self.0, None).unwrap();
+        waitpid(self.0, None).unwrap()
+    }
+
     /// Sends it a signal and lets it run.
     pub fn end_by(self, signal: Signal) -> WaitStatus {
         kill(self.0, signal).unwrap();
