@@ -126,9 +126,11 @@ pub fn mark(host: &mut Host, baseline: &Baseline) {
     if let Some((links, known, pairs)) = links {
         // What is worse than both ends offer is in the baseline of nobody who did not accept it; what else it has, the first look may
         // have found.
-        let is_bad = |link: &Link| link.speed < link.best || link.half == Some(true);
+        let is_slow = |link: &Link| link.speed.zip(link.best).is_some_and(|(speed, best)| speed < best);
+        let is_bad = |link: &Link| is_slow(link) || link.half == Some(true);
+        let is_said = |link: &Link, known: &Link| link.speed.is_some() || known.speed.is_none();
         let is_accepted = |link: &Link, known: &Link| match link.carrier {
-            Some(true) => !known.is_better_than(link) && (baseline.accepted || is_bad(link)),
+            Some(true) => is_said(link, known) && !known.is_better_than(link) && (baseline.accepted || is_bad(link)),
             Some(false) => known.carrier == Some(false) && baseline.accepted,
             None => false,
         };

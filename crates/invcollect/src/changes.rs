@@ -114,7 +114,7 @@ enum Links {
 fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result<bool> {
     let now = Facts::of(host);
     let (facts, told, waiting) = (baseline.facts.clone(), baseline.told.clone(), baseline.waiting.clone());
-    let found = difference::differences(&mut baseline.facts, &now);
+    let found = difference::differences(&mut baseline.facts, &now, &baseline.told);
     // What is no longer so was told, and may be told anew when it comes back; what cannot be seen now stays.
     let mut left = found;
     let mut worse = Vec::new();
@@ -122,7 +122,7 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
         let Some(at) = left.iter().position(|about| difference::is_same(about, &change.about)) else {
             // A case whose model turned out to have no switch was never opened.
             let is_nothing = change.about.part == Part::Chassis && host.chassis.intrusion_switch == Some(false);
-            return !is_nothing && !difference::is_known(&change.about, &now);
+            return !is_nothing && !difference::is_known(&change.about, &baseline.facts, &now);
         };
         let about = left.remove(at);
         // That a slow link is gone now is told, too, and waited for like any.

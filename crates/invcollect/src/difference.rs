@@ -1,33 +1,34 @@
 //! How a machine differs from its baseline.
 
 use crate::facts::{Facts, Link, Thing, linked, pairs};
-use crate::report::{Action, EventAbout, Part};
+use crate::report::{Action, Change, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";
 const UUID: &str = "the machine's UUID";
 const NO_LINK: &str = "no link";
+const HALF: &str = ", half duplex";
 
 /// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
 /// faster one, a switch that was reset; from then on that is what is compared with.
 ///
 /// A baseline that does not know a part yet takes what is there now, but not what is wrong with it: an opened case, the faults of a
 /// disk and a link that could be faster are differences at the first look, too.
-pub fn differences(baseline: &mut Facts, now: &Facts) -> Vec<EventAbout> {
+pub fn differences(baseline: &mut Facts, now: &Facts, told: &[Change]) -> Vec<EventAbout> {
     let mut found = Vec::new();
     opened(baseline, now, &mut found);
     of_one(Part::System, SERIAL, &mut baseline.serial, &now.serial, &mut found);
     of_one(Part::System, UUID, &mut baseline.uuid, &now.uuid, &mut found);
     of_one(Part::Firmware, "the firmware's version", &mut baseline.firmware, &now.firmware, &mut found);
     of_one(Part::Processor, "the processor", &mut baseline.processor, &now.processor, &mut found);
-    of_things(Part::Memory, &mut baseline.memory, &now.memory, &mut found);
-    of_things(Part::Disk, &mut baseline.disks, &now.disks, &mut found);
-    of_things(Part::Device, &mut baseline.devices, &now.devices, &mut found);
+    of_things(Part::Memory, &mut baseline.memory, &now.memory, told, &mut found);
+    of_things(Part::Disk, &mut baseline.disks, &now.disks, told, &mut found);
+    of_things(Part::Device, &mut baseline.devices, &now.devices, told, &mut found);
     of_links(&mut baseline.links, &now.links, &mut found);
     found
 }
 
 /// Whether what that is about could be read now: what was told of something that could not is neither so nor not.
-pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
+pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
     match about.part {
         Part::Chassis => now.opened.is_some(),
         Part::System if about.subject == UUID => now.uuid.is_some(),
@@ -37,27 +38,44 @@ pub fn is_known(about: &EventAbout, now: &Facts) -> bool {
         Part::Memory => now.memory.is_some(),
         // A fault that cannot be read is not gone.
         Part::Disk if about.fault.is_some() => {
-            let disk = now.disks.iter().flatten().find(|disk| disk.subject == about.subject);
-            disk.is_some_and(|disk| about.fault.as_ref().is_some_and(|fault| disk.checks.contains_key(fault)))
+            let (old, new) = (baseline.disks.as_deref().unwrap_or_default(), now.disks.as_deref().unwrap_or_default());
+            let pairs = pairs(old, new);
+            // It is told by what it was known by first.
+            let subject = |at| pairs.iter().position(|pair| *pair == Some(at)).map_or(&new[at].subject, |at| &old[at].subject);
+            let mut disks = (0..new.len()).filter(|at| *subject(*at) == about.subject).peekable();
+            let is_read = |at: usize| about.fault.as_ref().is_some_and(|fault| new[at].checks.contains_key(fault));
+            disks.peek().is_some() && disks.all(is_read)
         }
         Part::Disk => now.disks.is_some(),
         Part::Device => now.devices.is_some(),
-        // Of an interface that is down nobody knows whether it has a link.
-        Part::Link => now
-            .links
-            .as_ref()
-            .is_some_and(|links| links.iter().all(|link| link.subject != about.subject || link.carrier.is_some())),
+        Part::Link if about.action == Action::Degraded => {
+            let is_said = |link: &Link| link.subject != about.subject || is_said(link, about);
+            now.links.as_ref().is_some_and(|links| links.iter().all(is_said))
+        }
+        Part::Link => now.links.is_some(),
+    }
+}
+
+/// Whether a link says what was told of it. Of an interface that is down nobody knows whether it has a link, and some that have one do
+/// not say how fast it is.
+fn is_said(link: &Link, about: &EventAbout) -> bool {
+    let is_half = about.after.as_ref().is_some_and(|after| after.ends_with(HALF));
+    match link.carrier {
+        None => false,
+        Some(false) => true,
+        Some(true) => is_unplugged(about) || link.speed.is_some() && (link.half.is_some() || !is_half),
     }
 }
 
 /// Whether two of these are the same difference. How bad it has become does not count; what it was replaced by does, and, of things
-/// that share a serial number, which one is gone.
+/// that share a serial number, which one is gone or has the fault.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
     (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault)
         && match a.action {
             Action::Replaced => a.after == b.after,
             Action::Removed => a.before == b.before,
-            Action::Added | Action::Degraded | Action::Opened => true,
+            Action::Degraded => a.part != Part::Disk || a.before == b.before,
+            Action::Added | Action::Opened => true,
         }
 }
 
@@ -96,7 +114,13 @@ fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option
     }
 }
 
-fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thing>>, found: &mut Vec<EventAbout>) {
+fn of_things(
+    part: Part,
+    baseline: &mut Option<Vec<Thing>>,
+    now: &Option<Vec<Thing>>,
+    told: &[Change],
+    found: &mut Vec<EventAbout>,
+) {
     let Some(now) = now else { return };
     let baseline = baseline.get_or_insert_with(|| now.iter().map(Thing::without_faults).collect());
     let about = |action, thing: &Thing, before, after| EventAbout {
@@ -111,8 +135,19 @@ fn of_things(part: Part, baseline: &mut Option<Vec<Thing>>, now: &Option<Vec<Thi
         fault: Some(word.clone()),
         ..about(Action::Degraded, thing, Some(thing.text.clone()), Some(fault.clone()))
     };
-    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new.
-    let pairs = pairs(baseline, now);
+    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new. Of those that are
+    // alike, one that was gone is the last to take one that is elsewhere: the kernel numbers the others anew.
+    let is_gone = |thing: &Thing| {
+        let is_it =
+            |about: &EventAbout| (about.part, about.action, &about.before) == (part, Action::Removed, &Some(thing.text.clone()));
+        told.iter().any(|change| is_it(&change.about))
+    };
+    let (there, gone): (Vec<usize>, Vec<usize>) = (0..baseline.len()).partition(|at| !is_gone(&baseline[*at]));
+    let order = [there, gone].concat();
+    let ordered: Vec<Thing> = order.iter().map(|at| baseline[*at].clone()).collect();
+    let mut pairs: Vec<_> = order.into_iter().zip(pairs(&ordered, now)).collect();
+    pairs.sort();
+    let pairs: Vec<_> = pairs.into_iter().map(|(_, pair)| pair).collect();
     for (old, at) in baseline.iter_mut().zip(&pairs) {
         let Some(thing) = at.map(|at| &now[at]) else {
             found.push(about(Action::Removed, old, Some(old.text.clone()), None));
@@ -146,7 +181,7 @@ fn shown(bits_per_second: u64) -> String {
 
 /// A link is slower than its speed when its ends send by turns.
 fn halved(link: &Link) -> &'static str {
-    if link.half == Some(true) { ", half duplex" } else { "" }
+    if link.half == Some(true) { HALF } else { "" }
 }
 
 fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {

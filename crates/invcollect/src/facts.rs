@@ -94,6 +94,16 @@ impl Thing {
         self.serial.is_none() || other.serial.is_none()
     }
 
+    /// Whether they can be one by their size: some makers number all alike.
+    fn is_as_large(&self, other: &Thing) -> bool {
+        self.bytes.zip(other.bytes).is_none_or(|(mine, others)| mine == others)
+    }
+
+    /// Whether both say the same serial number.
+    fn is_numbered_as(&self, other: &Thing) -> bool {
+        self.serial.is_some() && self.serial == other.serial && self.is_as_large(other)
+    }
+
     /// An older baseline has no place, and its text says where.
     fn is_in_place_of(&self, other: &Thing) -> bool {
         match (&self.place, &other.place) {
@@ -109,8 +119,8 @@ impl Thing {
 pub fn pairs(old: &[Thing], new: &[Thing]) -> Vec<Option<usize>> {
     let passes: [fn(&Thing, &Thing) -> bool; 6] = [
         // The name spaces of an NVMe disk share its serial number.
-        |old, new| old.serial.is_some() && old.serial == new.serial && old.wwn.is_some() && old.wwn == new.wwn,
-        |old, new| old.serial.is_some() && old.serial == new.serial,
+        |old, new| old.is_numbered_as(new) && old.wwn.is_some() && old.wwn == new.wwn,
+        Thing::is_numbered_as,
         |old, new| old.may_be(new) && old.subject == new.subject,
         |old, new| old.may_be(new) && old.wwn.is_some() && old.wwn == new.wwn,
         |old, new| old.may_be(new) && old.text == new.text,
@@ -247,8 +257,12 @@ impl Facts {
     /// Takes in the faults of disks that were told, and cannot be read just now.
     pub fn accept_faults(&mut self, told: &[Change]) {
         for about in told.iter().map(|change| &change.about) {
-            let disk = self.disks.iter_mut().flatten().find(|disk| about.part == Part::Disk && disk.subject == about.subject);
-            if let (Some(disk), Some(fault)) = (disk, &about.fault) {
+            let Some(disks) = self.disks.as_mut().filter(|_| about.part == Part::Disk) else { continue };
+            let is_it = |disk: &Thing| disk.subject == about.subject;
+            // Of those that are alike, it is the one that was told.
+            let at = disks.iter().position(|disk| is_it(disk) && about.before.as_ref() == Some(&disk.text));
+            let at = at.or_else(|| disks.iter().position(is_it));
+            if let (Some(disk), Some(fault)) = (at.map(|at| &mut disks[at]), &about.fault) {
                 let known = disk.checks.entry(fault.clone()).or_default();
                 *known = known.take().or_else(|| about.after.clone());
             }

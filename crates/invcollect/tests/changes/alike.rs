@@ -153,3 +153,71 @@ fn an_older_baseline_misses_the_right_one() {
     let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
     assert!(event["labtools"]["before"].as_str().unwrap().ends_with(" in DIMM2"), "{event}");
 }
+
+/// A maker who numbers all alike, and a larger module in the slot of another: it is no longer the same.
+#[test]
+fn a_module_of_another_size_is_another_one() {
+    let machine = Machine::optiplex();
+    let mut tables =
+        Tables { slots: ["DIMM1", "DIMM2"].map(|name| slot(name, "", 8192, "160412A2")).to_vec(), ..Tables::optiplex() };
+    machine.firmware(&tables);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    tables.slots[0].mib = 4096;
+    machine.firmware(&tables);
+    let messages: Vec<_> = machine.run(&["changes"]).lines().iter().map(|event| event["message"].clone()).collect();
+    let removed = "the memory module 160412A2 is gone (8 GiB Hynix HMT351U6CFR8C in DIMM1)";
+    assert_eq!(messages, [removed, "the memory module 160412A2 is new (4 GiB Hynix HMT351U6CFR8C in DIMM1)"]);
+}
+
+/// Another card moves the others to other addresses: the one that was gone is gone still.
+#[test]
+fn devices_that_are_numbered_anew_are_gone_once() {
+    let machine = Machine::optiplex();
+    let add = |address: &str| machine.pci(address, "0x10de", "0x128b", "0x030000", None);
+    let take = |address: &str| machine.remove(&format!("sys/bus/pci/devices/{address}"));
+    add("0000:01:00.0");
+    add("0000:02:00.0");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    take("0000:01:00.0");
+    assert_eq!(told(&machine), ["device_removed"]);
+    take("0000:02:00.0");
+    add("0000:03:00.0");
+    assert_eq!(machine.run(&["changes"]).stdout, "", "it is the one that is there");
+    assert_eq!(machine.host()["changes"][0]["before"], "PCI device 10de:128b of class 030000 at 0000:01:00.0");
+}
+
+#[test]
+fn faults_of_disks_that_are_alike_are_told_of_each() {
+    let machine = Machine::optiplex();
+    machine.sata_disk("sdb", "ata2/host1/target1:0:0/1:0:0:0", "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
+    let faults = |a: &str, b: &str| machine.write("smart.json", format!(r#"{{"sda":{{"smart":{a}}},"sdb":{{"smart":{b}}}}}"#));
+    faults("null", "null");
+    assert_eq!(told(&machine), Vec::<String>::new());
+    faults("null", "\"it fails\"");
+    assert_eq!(told(&machine), ["disk_degraded"]);
+    machine.run(&["accept"]);
+    faults("\"it fails\"", "null");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["labtools"]["before"], "WDC WD5000AAKX-7 465.7617 GiB at 0000:00:1f.2 ata1");
+    faults("null", "\"it fails\"");
+    let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
+    assert_eq!(event["labtools"]["before"], "WDC WD5000AAKX-7 465.7617 GiB at 0000:00:1f.2 ata2");
+}
+
+/// A disk whose serial number could not be read when its fault was told.
+#[test]
+fn a_disk_that_got_its_number_late_is_well_again() {
+    let machine = Machine::optiplex();
+    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
+    let number = std::fs::read(machine.path(page)).unwrap();
+    machine.remove(page);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.write("smart.json", r#"{"sda":{"smart":"it fails"}}"#);
+    assert_eq!(told(&machine), ["disk_degraded"]);
+    machine.write(page, number);
+    assert_eq!(machine.run(&["changes"]).stdout, "");
+    assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 1);
+    machine.write("smart.json", r#"{"sda":{"smart":null}}"#);
+    assert_eq!(told(&machine), Vec::<String>::new());
+    assert_eq!(machine.host()["changes"], serde_json::json!([]));
+}

@@ -156,3 +156,38 @@ fn a_link_at_half_duplex_is_told() {
     machine.boot(FIRST_BOOT, 3800);
     assert_eq!(told(&machine), ["link_degraded"], "it was mended in between");
 }
+
+/// Some drivers have a link and do not say how fast it is: that is neither better nor worse than what was told, and nobody accepted it.
+#[test]
+fn a_speed_that_is_not_told_changes_nothing() {
+    let machine = known();
+    let silent = || {
+        machine.write("sys/class/net/eth0/speed", "-1\n");
+        machine.write("sys/class/net/eth0/duplex", "unknown\n");
+    };
+    silent();
+    assert_eq!(told(&machine), Vec::<String>::new());
+    assert_eq!(machine.host()["interfaces"][0].get("accepted"), None);
+    machine.speed("eth0", Some(100));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.boot(FIRST_BOOT, 3600 + 60);
+    assert_eq!(told(&machine), ["link_degraded"]);
+    silent();
+    assert_eq!(machine.run(&["changes"]).status, 1);
+    assert_eq!(machine.host()["changes"][0]["after"], "100 Mb/s");
+    machine.speed("eth0", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
+
+/// An interface that is back is not gone, whether or not it is switched on.
+#[test]
+fn an_interface_that_is_back_and_switched_off_is_not_gone() {
+    let machine = Machine::optiplex();
+    machine.wired("eth1", "00:1b:21:0a:0b:0d", Some(1000));
+    assert_eq!(told(&machine), Vec::<String>::new());
+    machine.remove("sys/class/net/eth1");
+    assert_eq!(told(&machine), ["link_removed"]);
+    machine.wired("eth1", "00:1b:21:0a:0b:0d", None);
+    machine.write("sys/class/net/eth1/carrier", "");
+    assert_eq!(told(&machine), Vec::<String>::new());
+}
