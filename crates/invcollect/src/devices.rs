@@ -21,7 +21,7 @@ pub fn read(machine: &Machine) -> Vec<Device> {
             passed: driver.as_deref() == Some("vfio-pci"),
             removable: is_removable(machine, &format!("{DIRECTORY}/{address}")),
             driver,
-            address,
+            address: jsonpipe::shown(&address).into_owned(),
         })
     };
     // A machine without PCI is one without devices on it; most virtual ones are not.

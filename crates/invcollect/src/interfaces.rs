@@ -60,7 +60,8 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         sent_bytes: number("statistics/tx_bytes"),
         receive_errors: number("statistics/rx_errors"),
         station: station.map(|station| station.station()),
-        name,
+        // Whoever is root names it.
+        name: jsonpipe::shown(&name).into_owned(),
     }
 }
 

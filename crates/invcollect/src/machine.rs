@@ -81,9 +81,9 @@ impl<'a> Machine<'a> {
         Ok(names)
     }
 
-    /// The last name of where a symbolic link points to: of `device/driver` the driver.
+    /// The last name of where a symbolic link points to, for people: of `device/driver` the driver.
     pub fn linked(&self, path: impl AsRef<Path>) -> Option<String> {
-        fs::read_link(self.path(path)).ok()?.file_name()?.to_str().map(str::to_owned)
+        Some(jsonpipe::shown(fs::read_link(self.path(path)).ok()?.file_name()?.to_str()?).into_owned())
     }
 
     /// Says that a key of the section is absent, and why.

@@ -25,7 +25,7 @@ fn parse(text: &str) -> Processor {
         let field = |name: &str| {
             block.lines().find_map(|line| {
                 let (key, value) = line.split_once(':')?;
-                (key.trim() == name).then(|| value.trim().to_owned())
+                (key.trim() == name).then(|| jsonpipe::shown(value.trim()).into_owned())
             })
         };
         if field("processor").is_none() {

@@ -39,7 +39,7 @@ fn ipv4(line: &str) -> Option<Route> {
     Some(Route {
         destination: format!("{}/{}", address(1)?, hex(7)?.count_ones()),
         gateway: (!gateway.is_unspecified()).then(|| gateway.to_string()),
-        interface: (*fields.first()?).to_owned(),
+        interface: jsonpipe::shown(fields.first()?).into_owned(),
         metric: fields.get(6)?.parse().ok()?,
     })
 }
@@ -58,7 +58,7 @@ fn ipv6(line: &str) -> Option<Route> {
     Some(Route {
         destination: format!("{destination}/{}", hex(1)?),
         gateway: (!gateway.is_unspecified()).then(|| gateway.to_string()),
-        interface: interface.to_owned(),
+        interface: jsonpipe::shown(interface).into_owned(),
         metric: hex(5)?,
     })
 }

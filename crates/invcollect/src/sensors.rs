@@ -20,7 +20,7 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
             let Some(now) = celsius("input") else { continue };
             // What the chip is part of: its own number is another one after the next boot.
             let part = machine.linked(format!("{directory}/device")).unwrap_or_else(|| chip.clone());
-            places.push([part, format!("temp{channel}")]);
+            places.push([part, format!("temp{channel}"), chip.clone()]);
             let label = machine.value(format!("{directory}/temp{channel}_label")).unwrap_or_else(|| format!("temp{channel}"));
             temperatures.push(Temperature {
                 processor: PROCESSORS.contains(&name.as_str()),
@@ -31,7 +31,7 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
         }
     }
     // Two chips of a kind have sensors of the same name, and some chips label two of theirs alike.
-    for at in 0..2 {
+    for at in 0..3 {
         let told: Vec<_> = temperatures.iter().map(|one| one.sensor.clone()).zip(&places).collect();
         for (temperature, (name, place)) in temperatures.iter_mut().zip(&told) {
             if told.iter().any(|(other, elsewhere)| other == name && elsewhere[at] != place[at]) {

@@ -224,6 +224,11 @@ fn sensors_of_one_name_are_told_apart() {
         sensor(chip, "nvme", 1, "Composite", thousandths);
         machine.link(&format!("sys/class/hwmon/hwmon{chip}/device"), &format!("../../nvme/nvme{}", chip - 2));
     }
+    // Two chips that are part of one device, by the name of that.
+    for chip in [5, 6] {
+        sensor(chip, "twin", 1, "Die", chip * 1000);
+        machine.link(&format!("sys/class/hwmon/hwmon{chip}/device"), &format!("../../bus{chip}/0000:01:00.0"));
+    }
     sensor(4, "dell_smm", 2, "Ambient", 30_000);
     sensor(4, "dell_smm", 3, "Ambient", 31_000);
     let told: Vec<Value> =
@@ -234,6 +239,8 @@ fn sensors_of_one_name_are_told_apart() {
         json!(["dell_smm Ambient temp3", 31.0]),
         json!(["nvme Composite nvme0", 35.0]),
         json!(["nvme Composite nvme1", 81.0]),
+        json!(["twin Die hwmon5", 5.0]),
+        json!(["twin Die hwmon6", 6.0]),
     ];
     assert_eq!(told, expected);
     let file = machine.path("labtools.prom");
@@ -282,7 +289,13 @@ fn no_text_of_a_device_moves_a_terminal() {
         machine.write(file, text);
     }
     machine.write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda\u{1b}1 rw\n");
+    machine.write("proc/cpuinfo", "processor\t: 0\nmodel name\t: a\u{1b}b\n");
+    machine.write("proc/net/route", "e\u{1b}0\t00000000\t0103000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\n");
+    machine.wired("e\u{1b}0", "00:1b:21:0a:0b:0e", Some(1000));
+    machine.link("sys/class/net/e\u{1b}0/device/driver", "../../drivers/e\u{1b}1000e");
+    machine.pci("0000:09:00.\u{1b}0", "0x8086", "0x0152", "0x030000", Some("i\u{1b}915"));
     let host = machine.host();
+    assert_eq!((&host["interfaces"][1]["name"], &host["routes"][0]["interface"]), (&json!("e\u{fffd}0"), &json!("e\u{fffd}0")));
     assert_eq!(host["hostname"], "a\u{fffd}]0;x\u{fffd}b\u{fffd}c");
     assert_eq!((&host["system"]["model"], &host["filesystems"][0]["source"]), (&host["hostname"], &json!("/dev/sda\u{fffd}1")));
     fn check(value: &Value) {
