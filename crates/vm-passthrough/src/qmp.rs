@@ -45,6 +45,8 @@ pub enum Event {
     Asleep,
     /// It is awake again.
     Awake,
+    /// The guest saved its memory to its disk and goes off (ACPI S4).
+    Hibernates,
     /// The guest's system crashed and said so.
     Crashed,
     /// Any other.
@@ -115,6 +117,7 @@ fn understand(line: &Value) -> Option<Message> {
             "STOP" => Event::Stopped,
             "SUSPEND" => Event::Asleep,
             "WAKEUP" => Event::Awake,
+            "SUSPEND_DISK" => Event::Hibernates,
             "GUEST_PANICKED" => Event::Crashed,
             _ => Event::Other,
         }))

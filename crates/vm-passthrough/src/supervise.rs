@@ -22,7 +22,8 @@ const QUIT_LIMIT: Duration = Duration::from_secs(10);
 /// Between the end of the monitor and that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 /// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once and costs nothing. Also between
-/// two presses of the power button of a guest that has to wake up first: until it has, it does not feel them.
+/// two presses of the power button: a guest does not feel it while it boots or wakes up, and takes the first one for less where its
+/// screen is dark.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A QEMU and the three things that tell of it.
@@ -152,13 +153,14 @@ impl<'a> Guest<'a> {
         }
         let status = self.reap()?;
         let Life { shutdown, forced, .. } = life;
-        Ok(match shutdown {
-            _ if self.stopping => Outcome { ended: Ended::Stopped, reason: forced },
-            Some((true, reason)) if status.success() && reason != CRASH => Outcome { ended: Ended::Shutdown, reason: None },
-            shutdown => {
+        let well = status.success() && shutdown.as_ref().is_some_and(|(by_guest, reason)| *by_guest && reason != CRASH);
+        Ok(match forced {
+            _ if well => Outcome { ended: if self.stopping { Ended::Stopped } else { Ended::Shutdown }, reason: None },
+            Some(forced) if self.stopping => Outcome { ended: Ended::Stopped, reason: Some(forced) },
+            forced => {
                 let cause = forced.or(shutdown.map(|(_, reason)| reason)).map(|cause| format!("{cause}: ")).unwrap_or_default();
                 let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
-                Outcome { ended: Ended::Died, reason: Some(reason) }
+                Outcome { ended: if self.stopping { Ended::Stopped } else { Ended::Died }, reason: Some(reason) }
             }
         })
     }
@@ -196,6 +198,7 @@ impl<'a> Guest<'a> {
                     _ if life.forced.is_none() => {
                         pipe.warn(format_args!("the guest stands still for good ({status}) and is switched off"));
                         life.forced = Some(format!("the guest stood still for good ({status})"));
+                        button = None;
                         self.monitor.send("quit")?;
                         deadline = Some(Instant::now() + QUIT_LIMIT);
                     }
@@ -208,9 +211,9 @@ impl<'a> Guest<'a> {
                     (life.asleep, slept) = (true, true);
                     self.monitor.send("system_wakeup")?;
                 }
-                Next::Said(Message::Event(Event::Awake)) => {
-                    life.asleep = false;
-                    button = (self.stopping && life.forced.is_none()).then(|| Instant::now() + RETRY_INTERVAL);
+                Next::Said(Message::Event(Event::Awake)) => life.asleep = false,
+                Next::Said(Message::Event(Event::Hibernates)) => {
+                    pipe.warn("the guest went into hibernation, and its next start goes on there; switch hibernation off in it");
                 }
                 Next::Said(Message::Event(Event::Crashed)) => {
                     if !crashed {
@@ -230,6 +233,7 @@ impl<'a> Guest<'a> {
                     }
                     self.monitor.send("system_powerdown")?;
                     deadline = Some(Instant::now() + patience);
+                    button = Some(Instant::now() + RETRY_INTERVAL);
                 }
                 Next::TimeUp if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                     let now = Instant::now();

@@ -57,6 +57,11 @@ mod then {
         0xb0, 0x5a, 0xe6, 0x71, // mov al, 0x5a; out 0x71, al
         0xba, 0x04, 0x06, 0xb8, 0x00, 0x24, 0xef, 0xf4, // mov dx, 0x604; mov ax, 0x2400; out dx, ax; hlt
     ];
+    /// Waits for the power button, takes the first press for nothing, and shuts down at the second.
+    pub const MISS_THE_BUTTON: &[&[u8]] = &[WAIT, FORGET, WAIT, SHUT_DOWN];
+    const FORGET: &[u8] = &[0xb8, 0x00, 0x01, 0xef]; // mov ax, 0x100; out dx, ax
+    /// Hibernates.
+    pub const HIBERNATE: &[&[u8]] = &[&[0xba, 0x04, 0x06, 0xb8, 0x00, 0x28, 0xef, 0xf4]]; // S4, as S3 above
     /// Tells by 0 or 1 whether QEMU offers it S3, and S4, and shuts down.
     pub const TELL_OF_SLEEP: &[&[u8]] = &[TELL, SHUT_DOWN];
     const TELL: &[u8] = &[
@@ -553,6 +558,21 @@ fn a_qemu_that_is_killed_is_a_guest_that_died() {
 }
 
 #[test]
+fn a_qemu_that_dies_while_the_guest_shuts_down_is_said() {
+    let machine = Machine::new(then::STAND_STILL);
+    let mut session = machine.start();
+    session.is_up(1);
+    let qemu = session.qemu();
+    session.signal(Signal::SIGTERM);
+    kill(qemu, Signal::SIGKILL).unwrap();
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.status.signal(), &guest["ended"]), (Some(Signal::SIGTERM as i32), &json!("stopped")));
+    assert_eq!(guest["ended_reason"], "QEMU ended: signal: 9 (SIGKILL): it said nothing");
+    machine.is_as_before();
+}
+
+#[test]
 fn a_qemu_that_somebody_else_stops_is_a_guest_that_died() {
     let machine = Machine::new(then::STAND_STILL);
     let mut session = machine.start();
@@ -600,6 +620,29 @@ fn a_guest_that_sleeps_at_the_power_button_is_woken_and_shuts_down() {
     let guest = ended.guest();
     assert_eq!((ended.status.signal(), ended.stderr.as_str()), (Some(Signal::SIGTERM as i32), SLEEPS));
     assert_eq!((&guest["ended"], guest.get("ended_reason")), (&json!("stopped"), None));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_guest_that_misses_the_power_button_is_asked_again() {
+    let mut machine = Machine::new(then::MISS_THE_BUTTON);
+    machine.settings += "shutdown_seconds=30\n";
+    let mut session = machine.start();
+    session.is_up(1);
+    session.signal(Signal::SIGTERM);
+    let ended = session.end();
+    let guest = ended.guest();
+    assert_eq!((ended.stderr.as_str(), &guest["ended"], guest.get("ended_reason")), ("", &json!("stopped"), None));
+    machine.is_as_before();
+}
+
+#[test]
+fn a_guest_that_hibernates_all_the_same_ends_and_that_is_said() {
+    let machine = Machine::new(then::HIBERNATE);
+    let ended = machine.run();
+    assert_eq!((ended.status.code(), &ended.guest()["ended"]), (Some(0), &json!("shutdown")));
+    let said = "the guest went into hibernation, and its next start goes on there; switch hibernation off in it";
+    assert_eq!(ended.stderr, format!("vm-passthrough: {said}\n"));
     machine.is_as_before();
 }
 
