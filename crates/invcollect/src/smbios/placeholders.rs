@@ -18,9 +18,11 @@ const LONG_COUNT: usize = 8;
 /// Fewer of them may be a real number.
 const SHORT_COUNT: usize = 5;
 
-/// What counts of a text: some write blanks, dots or lines between the words, and some do not.
+/// What counts of a text: some write blanks, dots or lines between the words, and some do not. What is no UTF-8 counts, or 12?345 would
+/// be 12345.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    let counts = |c: &char| c.is_alphanumeric() || *c == char::REPLACEMENT_CHARACTER;
+    text.chars().filter(counts).flat_map(char::to_lowercase).collect()
 }
 
 /// Whether the list has it, as it is: "N/A" is none, and "Na" neither.
@@ -56,7 +58,7 @@ pub fn is_serial(text: &str) -> bool {
 pub fn is_name(text: &str) -> bool {
     let text = plain(text);
     let text = text.strip_prefix("0x").unwrap_or(&text);
-    let mut signs = text.chars();
+    let mut signs = text.chars().filter(|c| c.is_alphanumeric());
     let Some(first) = signs.next() else { return false };
     // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
     !signs.all(|c| c == first)
@@ -237,6 +239,8 @@ mod tests {
             "00000002",
             "X1-00003",
             "76543219",
+            "12\u{fffd}345",
+            "0\u{fffd}101",
         ] {
             assert!(is_serial(text), "{text}");
         }
