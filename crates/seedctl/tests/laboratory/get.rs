@@ -265,19 +265,16 @@ fn images_of_any_length_arrive() {
     let piece = crate::offered::PIECE_BYTES;
     let images = [noise(1, 9), vec![0], vec![0; 3 * piece], noise(2 * piece, 10), noise(64 << 10, 11), noise(piece + 1, 12)];
     // First each on an empty disk, then each beside the one before.
-    for (generation, image) in images.iter().chain(&images).cloned().enumerate() {
-        if generation < images.len() {
-            let _ = fs::remove_dir_all(swarm.image("b1-h1", 0).parent().unwrap()); // not there at first
+    for (generation, image) in (1..).zip(images.iter().chain(&images).cloned()) {
+        if generation <= images.len() as u64 {
+            let _ = fs::remove_dir_all(swarm.image("b1-h1", 1).parent().unwrap()); // not there at first
         }
-        let offered = Offered::new(generation as u64, image, ANNOUNCE);
+        let offered = Offered::new(generation, image, ANNOUNCE);
         let document = swarm.publish(&offered);
         let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
         let [.., zero] = origins(&transfer);
         if offered.image.iter().all(|byte| *byte == 0) {
-            assert_eq!(
-                (zero, fs::metadata(swarm.image("b1-h1", generation as u64)).unwrap().blocks()),
-                (offered.image.len() as u64, 0)
-            );
+            assert_eq!((zero, fs::metadata(swarm.image("b1-h1", generation)).unwrap().blocks()), (offered.image.len() as u64, 0));
         }
         swarm.assert_arrived("b1-h1", &offered);
         swarm.assert_seeds("b1-h1", &offered);
