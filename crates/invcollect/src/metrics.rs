@@ -203,14 +203,14 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         if interface.hardware {
             samples.add(names::LINK, &link, interface.carrier);
             samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
-            let half = interface.duplex.as_ref().map(|duplex| duplex == "half" && interface.accepted != Some(true));
-            samples.add(names::LINK_HALF, &link, half);
         }
         if interface.stays() {
             let best = interface.best_speed_bits_per_second;
             let mut same = links().filter(|known| known.subject == interface.subject());
             let known = same.clone().find(|known| known.name == interface.name).or_else(|| same.next());
             samples.add(names::LINK_BEST, &link, bytes(known.map_or(best, |known| known.expected(best))));
+            let half = interface.duplex.as_ref().map(|duplex| duplex == "half" && interface.accepted != Some(true));
+            samples.add(names::LINK_HALF, &link, half);
         }
         samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
         samples.add(names::RECEIVED, &[name], interface.received_bytes);
@@ -222,7 +222,7 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         let of_kind = host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless);
         of_kind.filter_map(|interface| interface.carrier).reduce(|some, one| some || one)
     };
-    let is_missed = |interface: &Interface| interface.hardware && !interface.wireless && interface.accepted != Some(true);
+    let is_missed = |interface: &Interface| interface.stays() && interface.accepted != Some(true);
     let missed = host.interfaces.iter().any(|interface| is_missed(interface) && interface.carrier == Some(false));
     let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true) && missed);
     samples.add(names::WIRELESS_ONLY, &[], wireless_only);

@@ -102,7 +102,7 @@ metrics! {
     /// Degraded: `labtools_link_speed_bytes_per_second < labtools_link_best_speed_bytes_per_second`.
     LINK_BEST = Gauge "labtools_link_best_speed_bytes_per_second" ["interface" "medium"]
         "How fast a link could be: the best that both ends offer, or that it has been; or less that was accepted.";
-    /// 1: its ends send by turns. Of hardware, and 0 when that was accepted.
+    /// 1: its ends send by turns. Of wired hardware that stays, and 0 when that was accepted.
     LINK_HALF = Gauge "labtools_link_half_duplex" ["interface" "medium"] "Whether only one end of a link can send at a time.";
     /// 1: a wired interface is there and has no link, and a wireless one has.
     WIRELESS_ONLY = Gauge "labtools_wireless_only" [] "Whether traffic goes by wireless alone although there is a wired interface.";

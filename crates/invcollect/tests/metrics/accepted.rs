@@ -132,3 +132,21 @@ fn one_cable_is_one_link() {
     let up = "labtools_link_up{interface=\"eth0\",medium=\"wired\"}";
     assert_eq!(of_links, [BEST, HALF, SPEED, up]);
 }
+
+/// An adapter on USB may be a telephone, which says that it is half duplex: no technician is called for it, nor for its cable.
+#[test]
+fn what_comes_and_goes_calls_nobody() {
+    let machine = Machine::optiplex();
+    machine.wireless("wlan0", "00:1b:21:0a:0b:0f", true);
+    machine.wired("usb0", "02:a1:b2:c3:d4:e5", Some(10));
+    machine.link("sys/class/net/usb0/device/subsystem", "../../../../bus/usb");
+    machine.write("sys/class/net/usb0/duplex", "half\n");
+    let half: Vec<String> =
+        metrics(&machine).lines().filter(|line| line.starts_with("labtools_link_half_duplex{")).map(str::to_owned).collect();
+    assert!(matches!(&half[..], [one] if one.ends_with(r#"interface="eth0",medium="wired"} 0"#)), "{half:?}");
+    machine.remove("sys/class/net/eth0");
+    machine.speed("usb0", None);
+    let text = metrics(&machine);
+    let only = text.lines().find(|line| line.starts_with("labtools_wireless_only{")).unwrap();
+    assert!(only.ends_with(" 0"), "it has nothing else: {only}");
+}
