@@ -29,10 +29,11 @@ pub struct Payload {
 pub struct Moment {
     pub schema: u64,
     pub collected_at: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub boot: Boot,
+    #[serde(default, deserialize_with = "known")]
     pub guest: Option<Guest>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub system: System,
 }
 

@@ -212,8 +212,15 @@ fn what_is_not_understood_leaves_the_rest() {
             {"id": "c", "told_at": time(MONDAY), "part": "quantum", "action": "entangled", "subject": "x"},
             {"id": "c", "told_at": time(MONDAY), "part": "disk", "action": "removed", "subject": "S1"}]);
     });
+    // Nor are its other reports lost with what every report is read for.
+    store.machine("at1", "101", "odd").on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| {
+        host["boot"]["uptime_seconds"] = 1e308.into();
+        host["guest"] = json!([7]);
+        host["system"]["serial"] = json!({"a": 1});
+        host["chassis"] = json!({"opened": true});
+    });
     let fleet = fleet(&store, &[]);
-    assert_eq!(visits(&fleet), [("newer", "hardware_changed", "disk removed, S1")]);
+    assert_eq!(visits(&fleet), [("odd", "case_opened", "the case was opened"), ("newer", "hardware_changed", "disk removed, S1")]);
     let machine = of_host(&fleet, "newer");
     assert_eq!((&machine["serial"], machine.get("memory_bytes"), &fleet["rejected"]), (&json!("TAG0001"), None, &json!([])));
 }
