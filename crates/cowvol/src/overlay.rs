@@ -78,6 +78,10 @@ impl Overlay {
 
     /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as this suite makes them.
     pub fn find(&self, base: &Base, base_image: &Image) -> anyhow::Result<Option<Image>> {
+        let is_no_directory = fs::metadata(&self.users).map_or_else(|_| self.users.is_symlink(), |found| !found.is_dir());
+        if is_no_directory {
+            return Err(Exit::Config.error(format_args!("{}: not a directory; move it away", self.users.display())));
+        }
         match fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             _ => {} // whatever else it is, opening it will tell

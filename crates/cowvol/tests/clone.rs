@@ -411,6 +411,13 @@ fn a_linked_directory_for_volumes_is_refused() {
     assert_eq!(status, 78);
     assert!(error.contains("mount the disk for volumes there instead of linking to it"), "{error}");
     assert_eq!(tree(&elsewhere), [""; 0]);
+
+    let no_directory = (78, "cowvol: /qcow2/user: not a directory; move it away\n".into());
+    fs::remove_dir(&elsewhere).unwrap();
+    assert_eq!(machine.refusal(ALICE, None), no_directory, "a link to nothing");
+    fs::remove_file(machine.users()).unwrap();
+    fs::write(machine.users(), "").unwrap();
+    assert_eq!(machine.refusal(ALICE, None), no_directory);
 }
 
 #[test]

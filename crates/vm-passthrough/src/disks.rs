@@ -84,9 +84,14 @@ fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: b
     }
 }
 
-/// Opens the file for the guest's serial port anew, or a pipe whose reader is there.
+/// Opens the file for the guest's serial port anew, or a pipe whose reader is there. Status 73 where there is no room for it or the
+/// file system is read-only, else 78.
 fn console(path: &Path) -> anyhow::Result<File> {
-    let failed = |error: io::Error| io_error(error, |_| Exit::Config, format_args!("opening qemu.console {}", path.display()));
+    let exit_of = |error: &io::Error| match Exit::of_write(error) {
+        Exit::CantCreate => Exit::CantCreate,
+        _ => Exit::Config,
+    };
+    let failed = |error: io::Error| io_error(error, exit_of, format_args!("opening qemu.console {}", path.display()));
     OpenOptions::new()
         .write(true)
         .create(true)

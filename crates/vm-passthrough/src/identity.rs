@@ -82,9 +82,9 @@ impl Identity {
     }
 }
 
-/// A user's or group's number, in digits alone.
+/// A user's or group's number, in the one way to write it: no plus sign, and no zero in front, which others take for the octal system.
 fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+    text.parse().ok().filter(|number: &u32| number.to_string() == text)
 }
 
 /// What nix has no word for, or none that is fit for the time between fork and exec.
@@ -152,7 +152,21 @@ mod tests {
         assert_eq!((numbers.uid.as_raw(), numbers.gid.as_raw()), (64000, 64001));
         assert_eq!(Identity::resolve("64000").unwrap().gid.as_raw(), 64000);
         assert_ne!(Identity::resolve("nobody").unwrap().uid.as_raw(), 0);
-        for user in ["root", "0", "64000:0", "0:64000", "64000:x", "6x", "-1", "", "no such user", "64000:+1", "64000:"] {
+        for user in [
+            "root",
+            "0",
+            "64000:0",
+            "0:64000",
+            "64000:x",
+            "6x",
+            "-1",
+            "",
+            "no such user",
+            "64000:+1",
+            "64000:",
+            "064000",
+            "64000:01",
+        ] {
             assert_eq!(Exit::of(&Identity::resolve(user).unwrap_err()), Exit::Config, "{user:?}");
         }
         for user in ["4294967295", "64000:4294967295", "4294967295:64000", "64000:4294967296"] {

@@ -111,7 +111,7 @@ impl Mac {
 /// The address of `interface`, else of the first physical Ethernet card by name.
 fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
     if let Some(interface) = interface {
-        if interface.is_empty() || interface.starts_with('.') || interface.contains('/') {
+        if interface.is_empty() || interface.starts_with('.') || interface.contains(|c: char| c == '/' || c.is_control()) {
             return Err(Exit::Data.error("login.links[0].interface: not the name of a network interface"));
         }
         let path = class.join(interface).join("address");

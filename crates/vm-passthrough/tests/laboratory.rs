@@ -871,6 +871,20 @@ fn an_immutable_disk_is_no_lack_of_rights() {
 }
 
 #[test]
+fn a_console_that_cannot_be_made_is_73() {
+    let mut machine = Machine::any();
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    succeed("mount", &["--make-rprivate", "/"]);
+    fs::create_dir(machine.path("closed")).unwrap();
+    succeed("mount", &["-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", machine.path("closed").to_str().unwrap()]);
+    machine.settings = machine.settings.replace("=/console", "=/closed/console");
+    let ended = machine.run();
+    succeed("umount", &[machine.path("closed").to_str().unwrap()]);
+    ended.refused(73, &format!("opening qemu.console {}: Read-only file system", machine.path("closed/console").display()));
+    machine.is_as_before();
+}
+
+#[test]
 fn a_link_leads_to_the_base_but_not_to_the_users_disk() {
     let machine = Machine::any();
     let put_elsewhere = |name: &str| {

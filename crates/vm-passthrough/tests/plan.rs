@@ -281,7 +281,7 @@ fn the_guest_gets_the_address_of_the_card_that_logged_in() {
     fs::remove_dir_all(root.path().join("sys/class/net")).unwrap();
     assert_eq!(card(""), "");
 
-    for (interface, status) in [("eth9", 66), ("../eth0", 65), ("..", 65), ("", 65)] {
+    for (interface, status) in [("eth9", 66), ("../eth0", 65), ("..", 65), ("", 65), ("eth0\\u0000", 65), ("eth0\\n", 65)] {
         let ended = plan(root.path(), &LINUX.replacen('{', &format!("{{{}", login(interface)), 1));
         assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{interface}: {}", ended.stderr);
     }
