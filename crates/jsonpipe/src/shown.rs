@@ -5,13 +5,16 @@ use std::borrow::Cow;
 /// Whether a character moves the cursor, changes the direction of the text around it, or has no width: nothing that a person
 /// could see, and enough to hide or forge what a person reads.
 ///
-/// These are the control characters, and those of Unicode's category Cf and line separators that act on the text beside them
-/// (Unicode Technical Report 36, section 3).
+/// These are the control characters, the line separators, the marks of annotations, and what Unicode names
+/// Default_Ignorable_Code_Point: that which has nothing to show (Unicode Technical Report 36, section 3).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -30,6 +33,13 @@ mod tests {
             shown("a\u{1b}[31m\n\u{202e}b\u{200b}\u{9b}c\u{7f}"),
             "a\u{fffd}[31m\u{fffd}\u{fffd}b\u{fffd}\u{fffd}c\u{fffd}"
         );
+    }
+
+    #[test]
+    fn shown_replaces_text_that_shows_nothing() {
+        for c in ['\u{e0041}', '\u{fe0f}', '\u{e0100}', '\u{3164}', '\u{115f}', '\u{fff9}', '\u{34f}', '\u{1d173}'] {
+            assert_eq!(shown(&format!("root{c}")), "root\u{fffd}", "{c:?}");
+        }
     }
 
     #[test]
