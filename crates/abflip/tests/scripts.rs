@@ -270,3 +270,22 @@ fn update_host_says_when_an_image_could_not_be_sent() {
         assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
     }
 }
+
+#[test]
+fn update_host_waits_for_no_machine_that_hangs() {
+    let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
+    let stand =
+        Stand::with("ssh", &format!("#!/bin/sh\ncase $* in *at9-101-01*) exec sleep 3600 ;; esac\ncat >/dev/null\n{answer}\n"));
+    stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
+    stand.file("lab.sig", "");
+    stand.file("lab.zst", "x");
+    let options = ["--seconds", "0", "--manifest", "lab.manifest", "--from", "lab.zst"];
+    let ended = stand.run("", "update-host", &[&options[..], &["at9-101-01", "at9-101-02"]].concat());
+    assert_eq!(ended.status, 1, "{ended:?}");
+    let hung =
+        r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;
+    assert!(
+        ended.stdout.contains(hung) && ended.stdout.contains(r#""host":"at9-101-02","to_version":8,"state":"current""#),
+        "{ended:?}"
+    );
+}
