@@ -74,7 +74,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         return refuse(document, report, Reason::NoCarrier);
     }
     let events = bus.listen(&network_manager, &supplicant, &deferred)?;
-    let attempt = Attempt::start(&bus, &network_manager, events, device, &name, &realm, password)?;
+    let attempt = Attempt::start(&bus, pipe, &network_manager, events, device, &name, &realm, password)?;
     pipe.note(format_args!("asking the network on {} by {}", attempt.device.interface, realm.eap.auth_mode()));
     match attempt.verdict(&realm)? {
         Verdict::Refused(reason, detail) => {
@@ -114,6 +114,7 @@ enum Verdict {
 /// Closes what was opened, on every way out but one: when the answer was delivered that the user is in.
 struct Guard {
     bus: Bus,
+    pipe: Pipe,
     open: OpenProfile,
     armed: bool,
 }
@@ -130,7 +131,7 @@ impl Drop for Guard {
         if self.armed
             && let Err(error) = network_manager::close(&self.bus, &self.open)
         {
-            eprintln!("{}: {error:#}", TOOL.name);
+            self.pipe.warn(format_args!("{error:#}"));
         }
     }
 }
@@ -143,14 +144,18 @@ struct Attempt {
     guard: Guard,
     /// Answers NetworkManager for as long as it is held.
     _agent: Bus,
+    /// The unique name of the NetworkManager that was asked: of another one, the same objects are others.
+    network_manager: String,
     activation: Activation,
     started: Instant,
 }
 
 impl Attempt {
     /// Activates the profile and makes sure that NetworkManager took it as it was meant.
+    #[expect(clippy::too_many_arguments, reason = "each is another part of the attempt")]
     fn start(
         bus: &Bus,
+        pipe: &Pipe,
         network_manager: &str,
         events: Receiver<Event>,
         device: Device,
@@ -165,7 +170,7 @@ impl Attempt {
         let sent = profile::settings(&uuid, &device.interface, &name.identity, realm);
         // Before the call: even one that times out may have been carried out.
         let open = OpenProfile { uuid: uuid.clone(), interface: device.interface.clone() };
-        let guard = Guard { bus: bus.clone(), open, armed: true };
+        let guard = Guard { bus: bus.clone(), pipe: pipe.clone(), open, armed: true };
         let started = Instant::now();
         let activation = network_manager::activate(bus, &sent, &device)?;
         let different = match network_manager::settings(bus, &activation.profile) {
@@ -176,7 +181,16 @@ impl Attempt {
             let keys = different.join(", ");
             return Err(Exit::Unavailable.error(format_args!("NetworkManager did not take the profile as it was sent: {keys}")));
         }
-        Ok(Attempt { bus: bus.clone(), events, device, guard, _agent: agent, activation, started })
+        Ok(Attempt {
+            bus: bus.clone(),
+            events,
+            device,
+            guard,
+            _agent: agent,
+            network_manager: network_manager.to_owned(),
+            activation,
+            started,
+        })
     }
 
     /// Waits for the supplicant's verdict, and after a yes for an address.
@@ -188,6 +202,7 @@ impl Attempt {
             if seen.exchange.is_none() && asked.elapsed() > ASK_AGAIN {
                 asked = Instant::now();
                 eapol::start(&self.device.interface).exit(Exit::Io, || "sending an EAPOL-Start")?;
+                seen.asked_again = seen.turned_away;
             }
             match self.next_event(deadline)? {
                 None => return Ok(Verdict::Refused(Reason::Timeout, None)),
@@ -244,7 +259,8 @@ impl Attempt {
     fn proven(&self, realm: &Realm) -> bool {
         let past_link_stage = network_manager::DEVICE_IP_CONFIG..=network_manager::DEVICE_ACTIVATED;
         let device = network_manager::device_state(&self.bus, &self.device.path);
-        device.is_ok_and(|state| state.is_some_and(|state| past_link_stage.contains(&state)))
+        self.is_networkmanager_the_same().is_ok_and(|same| same)
+            && device.is_ok_and(|state| state.is_some_and(|state| past_link_stage.contains(&state)))
             && network_manager::is_on_device(&self.bus, &self.activation.active, &self.device.path)
             && self
                 .supplicant()
@@ -257,8 +273,15 @@ impl Attempt {
         supplicant::find(&self.bus, &self.device.interface).ok().flatten()
     }
 
-    /// Whether NetworkManager has stopped trying. Status 69 when it no longer answers.
+    fn is_networkmanager_the_same(&self) -> anyhow::Result<bool> {
+        Ok(self.bus.owner(network_manager::SERVICE, "start NetworkManager")? == self.network_manager)
+    }
+
+    /// Whether NetworkManager has stopped trying. Status 69 when it no longer answers, or is another.
     fn given_up(&self) -> anyhow::Result<bool> {
+        if !self.is_networkmanager_the_same()? {
+            return Err(Exit::Unavailable.error("asking NetworkManager how the login goes: it was started anew; try again"));
+        }
         let failed = |error| failed_call(error, "asking NetworkManager how the login goes");
         let state = network_manager::device_state(&self.bus, &self.device.path).map_err(failed)?;
         Ok(state.is_none_or(network_manager::is_down)
@@ -319,8 +342,10 @@ impl Attempt {
 struct Seen {
     /// The exchange that is under way; `None` before the supplicant has begun one.
     exchange: Option<Exchange>,
-    /// How many exchanges ended with nothing but a failure.
-    turned_away: u32,
+    /// An exchange ended with nothing but a failure.
+    turned_away: bool,
+    /// The switch was asked again after that.
+    asked_again: bool,
     server_subject: Option<String>,
     completed: Option<Instant>,
     refused: Option<(Reason, Option<String>)>,
@@ -362,11 +387,11 @@ impl Seen {
                     Exchange { alert: Some(alert), .. } => Some((Reason::NoAgreement, Some(alert))),
                     Exchange { trusted: true, .. } => Some((Reason::Rejected, None)),
                     Exchange { proposed: true, .. } => Some((Reason::NoAgreement, None)),
-                    // A leftover of what was before, or nobody knows the realm: asked again, it does not come again, or does.
-                    _ if self.turned_away == 0 => None,
-                    _ => Some((Reason::NoAgreement, None)),
+                    // Leftovers of what was before, or nobody knows the realm: asked again, it does not come again, or does.
+                    _ if self.asked_again => Some((Reason::NoAgreement, None)),
+                    _ => None,
                 };
-                self.turned_away += 1;
+                self.turned_away = true;
             }
             _ => {}
         }
@@ -419,8 +444,11 @@ mod tests {
         assert_eq!(refused(&[FAILED, FAILED, FAILED]), None);
         assert_eq!(refused(&[FAILED, STARTED, ACCEPTED, TRUSTED]), None);
         assert_eq!(refused(&[STARTED, FAILED]), None, "a leftover, perhaps");
-        assert_eq!(refused(&[STARTED, FAILED, STARTED, FAILED]), Some((Reason::NoAgreement, None)));
+        assert_eq!(refused(&[STARTED, FAILED, STARTED, FAILED, STARTED, FAILED]), None, "more leftovers; nobody asked for them");
         assert_eq!(refused(&[STARTED, FAILED, STARTED, ACCEPTED, TRUSTED, FAILED]), Some((Reason::Rejected, None)));
+        let mut asked_again = Seen { turned_away: true, asked_again: true, ..Seen::default() };
+        [STARTED, FAILED].iter().for_each(|(status, parameter)| asked_again.eap(status, parameter));
+        assert_eq!(asked_again.refused, Some((Reason::NoAgreement, None)));
         // The certificate of an exchange that was broken off says nothing of the next one.
         assert_eq!(refused(&[STARTED, ACCEPTED, TRUSTED, STARTED, ACCEPTED, FAILED]), Some((Reason::NoAgreement, None)));
     }

@@ -202,7 +202,28 @@ pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
 /// Takes the profile away and closes the port. An error says what could not be done, or not be seen.
 ///
 /// The order matters: first the supplicant leaves the link, so that nobody answers the switch any more, then the EAPOL-Logoff.
+/// Neither needs NetworkManager: one that ended meanwhile leaves a supplicant behind that goes on with the login.
 pub fn close(bus: &Bus, open: &OpenProfile) -> anyhow::Result<()> {
+    let interface = &open.interface;
+    let taken = take_away(bus, open);
+    if matches!(taken, Ok(Left::OtherLogin)) {
+        return Ok(()); // somebody else's port, now
+    }
+    let left = leave_link(bus, interface);
+    eapol::logoff(interface)
+        .exit(Exit::Io, || format!("sending an EAPOL-Logoff on {interface}; the port may still be open"))
+        .and(left)
+        .and(taken.map(drop))
+}
+
+/// What is left on the interface once the profile is gone.
+enum Left {
+    Nothing,
+    OtherLogin,
+}
+
+/// Has NetworkManager give the profile up, and waits until it has.
+fn take_away(bus: &Bus, open: &OpenProfile) -> anyhow::Result<Left> {
     let OpenProfile { uuid, interface } = open;
     let failed = |error| failed_call(error, &format!("closing the login on {interface}"));
     if let Some(active) = active_of(bus, uuid).map_err(failed)? {
@@ -212,35 +233,51 @@ pub fn close(bus: &Bus, open: &OpenProfile) -> anyhow::Result<()> {
     loop {
         let active = active_of(bus, uuid).map_err(failed)?;
         let left = profiles(bus).map_err(failed)?.into_iter().find(|(_, found)| found.uuid == *uuid);
-        let carries_other = active.is_none() && is_in_use(bus, interface).map_err(failed)?;
-        match (&left, &active) {
-            (None, None) if carries_other => return Ok(()), // somebody else's port, now
-            // A supplicant that does not answer is on no link.
-            (None, None) if supplicant::find(bus, interface).ok().flatten().is_none() => break,
+        match (left, active) {
+            (None, None) if carries_login(bus, interface).map_err(failed)? => return Ok(Left::OtherLogin),
+            (None, None) => return Ok(Left::Nothing),
             // A volatile profile goes with its deactivation; one whose activation never began is taken away here.
-            (Some((path, _)), None) => drop(unless_gone(bus.call::<_, ()>(profile(path), "Delete", &())).map_err(failed)?),
-            (_, _) => {}
+            (Some((path, _)), None) => drop(unless_gone(bus.call::<_, ()>(profile(&path), "Delete", &())).map_err(failed)?),
+            (_, Some(_)) => {}
         }
         if Instant::now() > deadline {
-            let kept = if left.is_none() && active.is_none() {
-                "wpa_supplicant keeps the link"
-            } else {
-                "NetworkManager keeps its profile"
-            };
-            return Err(Exit::Unavailable.error(format_args!("closing the login on {interface}: {kept}")));
+            return Err(
+                Exit::Unavailable.error(format_args!("closing the login on {interface}: NetworkManager keeps its profile"))
+            );
         }
         thread::sleep(Duration::from_millis(10));
     }
-    eapol::logoff(interface).exit(Exit::Io, || format!("sending an EAPOL-Logoff on {interface}; the port may still be open"))
 }
 
-/// Whether an interface carries a connection, or is about to.
-fn is_in_use(bus: &Bus, interface: &str) -> zbus::Result<bool> {
+/// Has the supplicant leave the link, as NetworkManager does a little later, or never when it was started anew meanwhile.
+fn leave_link(bus: &Bus, interface: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CLOSING_TIMEOUT;
+    // A supplicant that does not answer is on no link.
+    while let Some(path) = supplicant::find(bus, interface).ok().flatten() {
+        if Instant::now() > deadline {
+            return Err(Exit::Unavailable.error(format_args!("closing the login on {interface}: wpa_supplicant keeps the link")));
+        }
+        let _ = supplicant::leave(bus, &path); // NetworkManager may have been quicker
+    }
+    Ok(())
+}
+
+/// Whether an interface carries, or is about to carry, a connection with an 802.1X login. One without needs no supplicant, and a
+/// NetworkManager that was started anew makes one of the addresses that it finds.
+fn carries_login(bus: &Bus, interface: &str) -> zbus::Result<bool> {
     let Some(path) = unless_gone(bus.call::<_, OwnedObjectPath>(ROOT, "GetDeviceByIpIface", &interface))? else {
         return Ok(false);
     };
-    Ok(unless_gone(bus.property::<OwnedObjectPath>(device(path.as_str()), "ActiveConnection"))?
-        .is_some_and(|active| active.as_str() != "/"))
+    let Some(carried) = unless_gone(bus.property::<OwnedObjectPath>(device(path.as_str()), "ActiveConnection"))? else {
+        return Ok(false);
+    };
+    if carried.as_str() == "/" {
+        return Ok(false);
+    }
+    let Some(path) = unless_gone(bus.property::<OwnedObjectPath>(active(carried.as_str()), "Connection"))? else {
+        return Ok(false);
+    };
+    Ok(unless_gone(settings(bus, path.as_str()))?.is_some_and(|settings| settings.contains_key("802-1x")))
 }
 
 /// The active connection of a profile.

@@ -25,3 +25,8 @@ pub fn find(bus: &Bus, name: &str) -> zbus::Result<Option<String>> {
 pub fn state(bus: &Bus, path: &str) -> zbus::Result<(String, String)> {
     Ok((bus.property(interface(path), "State")?, bus.property(interface(path), "CurrentAuthMode")?))
 }
+
+/// Has the supplicant leave a link: nobody answers the switch there any more.
+pub fn leave(bus: &Bus, path: &str) -> zbus::Result<()> {
+    bus.call(ROOT, "RemoveInterface", &zbus::ObjectPath::try_from(path)?)
+}

@@ -324,20 +324,21 @@ fn a_network_without_addresses_is_named_as_missing() {
 }
 
 #[test]
-fn a_networkmanager_that_dies_is_not_a_refusal() {
+fn a_networkmanager_that_dies_is_not_a_refusal_and_leaves_nobody_who_answers_the_switch() {
     let laboratory = Laboratory::up();
-    laboratory.script("mode", &["radius-down"]);
-    let mut child =
-        laboratory.login_command().arg("-v").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
-    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
-    let mut begun = String::new();
-    std::io::BufRead::read_line(&mut stderr, &mut begun).unwrap();
-    assert!(begun.contains("asking the network"), "{begun}");
+    laboratory.signal("hostapd-a", "-STOP"); // so that the supplicant has not begun, however long this takes
+    let login = laboratory.begin(&[]);
+    laboratory.wait_for_supplicant("Associated with", 1);
     laboratory.kill("NetworkManager");
-    let output = child.wait_with_output().unwrap();
-    let (status, document, _) = ended(output);
-    assert_eq!((status, document), (69, Value::Null));
+    let (status, document, stderr) = ended(login.wait_with_output().unwrap());
+    assert_eq!((status, document), (69, Value::Null), "{stderr}");
+    // Else it goes on with the login, and opens the port once the switch asks.
+    let mut ask = laboratory.on_computer(&["dbus-send", "--system", "--print-reply", "--dest=fi.w1.wpa_supplicant1"]);
+    ask.args(["/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1.GetInterface", "string:eth0"]);
+    let answer = ask.output().unwrap();
+    let answer = String::from_utf8_lossy(&answer.stderr).into_owned();
+    assert!(answer.contains("InterfaceUnknown"), "wpa_supplicant is on eth0 still: {answer}");
+    laboratory.signal("hostapd-a", "-CONT");
 
     let (status, document, stderr) = laboratory.login(ALICE);
     assert_eq!((status, document), (69, Value::Null));
