@@ -217,6 +217,9 @@ impl Prometheus {
         if address.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')) {
             return Err(Exit::Usage.error("--prometheus: an address with a user or a password, which everybody could read"));
         }
+        if address.contains(['?', '#']) {
+            return Err(Exit::Usage.error("--prometheus: an address with ? or #; it ends with a path"));
+        }
         // To it and nowhere else: no proxy of the environment, no redirection, no call without an end.
         let config = Agent::config_builder()
             .proxy(None)
@@ -229,6 +232,12 @@ impl Prometheus {
 
     fn range(&self, query: &str, grid: &Grid, (first, last): (Seconds, Seconds)) -> anyhow::Result<Vec<Series>> {
         let asking = || format!("asking {}", self.url);
+        let strange = |why: &str| {
+            Exit::Unavailable.error(format_args!(
+                "{}: what it answered is not what Prometheus says ({why}); look which program listens there",
+                asking()
+            ))
+        };
         let [start, end] = [first, last].map(|index| (grid.start + index * grid.step).to_string());
         let request = self.agent.get(&self.url).query("query", query).query("start", start).query("end", end);
         let answer = request.query("step", grid.step.to_string()).call();
@@ -241,10 +250,12 @@ impl Prometheus {
             Err(_) if !status.is_success() => {
                 return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking())));
             }
+            Err(ureq::Error::Json(error)) => return Err(strange(&error.to_string())),
             Err(error) => return Err(Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE)))),
         };
         match said {
             Answer { data: Some(data), .. } if status.is_success() => Ok(data.result),
+            Answer { error: None, .. } if status.is_success() => Err(strange("no data")),
             Answer { error, .. } => {
                 let error = error.map_or_else(|| format!("HTTP status {status}"), |error| shown(&error).into_owned());
                 Err(Exit::Unavailable.error(format_args!("{}: {error}", asking())))

@@ -42,9 +42,10 @@ fn the_rest_is_as_good_without_prometheus() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let redirection =
         format!("HTTP/1.1 302 Found\r\nLocation: http://{}/\r\nContent-Length: 0\r\n\r\n", elsewhere.local_addr().unwrap());
-    let answers: [(&'static [u8], &str); 8] = [
+    let answers: [(&'static [u8], &str); 9] = [
         (b"", "asking"),
-        (b"HTTP/1.0 200 OK\r\n\r\nhello", "expected value"),
+        (b"HTTP/1.0 200 OK\r\n\r\nhello", "is not what Prometheus says (expected value"),
+        (b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":null}", "is not what Prometheus says (no data)"),
         (
             b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":[1,\"2\"]}}",
             "invalid type",
@@ -71,6 +72,9 @@ fn the_rest_is_as_good_without_prometheus() {
     assert!(elsewhere.accept().is_err(), "it went where it was sent to");
     let (_, errors) = ask(&store, "http://127.0.0.1:1", &[]);
     assert!(errors.starts_with("invcollect: asking http://127.0.0.1:1/api/v1/query_range: "), "{errors}");
+    // Its own path would be a part of the query.
+    let output = run(&store, &["--prometheus", "http://127.0.0.1:1?key=secret"]);
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).contains("secret")), (Some(2), false));
 }
 
 #[test]
