@@ -220,7 +220,10 @@ fn what_is_not_understood_leaves_the_rest() {
         host["chassis"] = json!({"opened": true});
     });
     let fleet = fleet(&store, &[]);
-    assert_eq!(visits(&fleet), [("odd", "case_opened", "the case was opened"), ("newer", "hardware_changed", "disk removed, S1")]);
+    assert_eq!(
+        visits(&fleet),
+        [("odd", "case_opened", "the case was opened"), ("newer", "hardware_changed", "disk removed, S1")]
+    );
     let machine = of_host(&fleet, "newer");
     assert_eq!((&machine["serial"], machine.get("memory_bytes"), &fleet["rejected"]), (&json!("TAG0001"), None, &json!([])));
 }
