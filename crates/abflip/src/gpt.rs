@@ -39,13 +39,17 @@ pub struct Fault {
     pub is_foreign: bool,
 }
 
-/// What a header says whose checksum is right, and which is about the sector that it is in.
+/// What a header says whose checksum is right; that of a backup is about the sector that it is in, too.
 #[derive(Clone, Copy, Debug)]
 pub struct Intact {
     /// Where its copy is.
     pub copy_lba: u64,
     /// The GUID of the disk.
     pub disk_guid: Uuid,
+    /// The checksum of its entries.
+    pub entries: u32,
+    /// Whether the entries are there that have it.
+    pub has_entries: bool,
 }
 
 impl Fault {
@@ -111,11 +115,13 @@ impl Tables {
             return Tables::read_by(disk, known);
         }
         let by_512 = Tables::read_by(disk, 512)?;
-        if by_512.primary.is_ok() {
+        // Before what may be in the last sector from another time.
+        let has_header = |tables: &Tables| tables.primary.as_ref().map_or_else(|fault| fault.header.is_some(), |_| true);
+        if has_header(&by_512) {
             return Ok(by_512);
         }
         let by_4096 = Tables::read_by(disk, 4096)?;
-        let tells_more = by_4096.primary.is_ok() || by_512.backup.is_err() && by_4096.backup.is_ok();
+        let tells_more = has_header(&by_4096) || by_512.backup.is_err() && by_4096.backup.is_ok();
         Ok(if tells_more { by_4096 } else { by_512 })
     }
 
@@ -134,8 +140,11 @@ impl Tables {
             Ok(primary) => Some(primary.header.backup_lba),
             Err(fault) => fault.header.map(|header| header.copy_lba).filter(|lba| (2..sectors).contains(lba)),
         };
-        let backup_lba = told.unwrap_or(sectors - 1);
-        Ok(Tables { sector_bytes, sectors, mbr, primary, backup: reader.table(backup_lba)? })
+        let backup = match told {
+            Some(lba) => reader.table(lba)?,
+            None => reader.backup_of_none(&mbr)?,
+        };
+        Ok(Tables { sector_bytes, sectors, mbr, primary, backup })
     }
 
     /// Whether both are valid and say the same.
@@ -193,16 +202,55 @@ impl Reader<'_> {
         self.disk.read(lba * self.sector_bytes, (count * self.sector_bytes) as usize)
     }
 
+    /// The backup of a primary table whose header is torn, or gone: in the last sector, unless what is left of the header tells of
+    /// another one. Of an image on a larger disk, the MBR may say how long the image is: what ends there may be the backup as well, and
+    /// then there is none to be taken.
+    fn backup_of_none(&self, mbr: &[u8]) -> anyhow::Result<Result<Table, Fault>> {
+        let last = self.sectors - 1;
+        let at_end = self.table(last)?;
+        let torn = self.sectors(1, 1)?;
+        let is_within = |lba: &u64| (2..last).contains(lba);
+        let copy_lba = Some(number(&torn, ALTERNATE_LBA_AT)).filter(is_within);
+        let disk_guid = guid(&torn);
+        for lba in copy_lba.into_iter().chain(protected_to(mbr).filter(is_within)) {
+            let Ok(table) = self.table(lba)? else { continue };
+            if Some(lba) == copy_lba && table.disk_guid() == disk_guid {
+                return Ok(Ok(table)); // By two fields, which nobody has torn into these.
+            }
+            match &at_end {
+                Err(_) if Some(lba) == copy_lba => return Ok(Ok(table)),
+                Err(_) => {}
+                Ok(other) if other.disk_guid() == table.disk_guid() && other.array == table.array => {}
+                Ok(_) => return Ok(Err(format!("sectors {lba} and {last} have two tables that differ").into())),
+            }
+        }
+        // Its own would be where the header says, and of the disk that it says; one of both may be what is torn.
+        if let (Ok(table), Some(lba)) = (&at_end, copy_lba.filter(|_| torn.starts_with(SIGNATURE) && !disk_guid.is_nil()))
+            && table.disk_guid() != disk_guid
+        {
+            let why = format!(
+                "the one in sector {last} is of disk {}, and the primary header tells of disk {disk_guid} and sector {lba}",
+                table.disk_guid()
+            );
+            return Ok(Err(why.into()));
+        }
+        Ok(at_end)
+    }
+
     /// The table whose header is in this sector of the disk.
     fn table(&self, lba: u64) -> anyhow::Result<Result<Table, Fault>> {
         let header_sector = self.sectors(lba, 1)?;
-        let intact = intact(&header_sector, lba);
-        let with_header = |fault: Fault| Fault { header: intact.map(|(header, _)| header), ..fault };
+        let intact = intact(&header_sector);
+        let is_here = number(&header_sector, MY_LBA_AT) == lba;
+        let header = match intact.filter(|_| is_here || lba == 1) {
+            Some((header, entries)) => Some(Intact { has_entries: self.is_sealed(entries)?, ..header }),
+            None => None,
+        };
+        let with_header = |fault: Fault| Fault { header, ..fault };
         let header = match check_header(&header_sector, lba, self.sectors, self.sector_bytes) {
             Ok(header) => header,
             Err(fault) => {
-                let is_whole = || intact.map_or(Ok(false), |(_, entries)| self.is_sealed(entries));
-                let is_foreign = fault.is_foreign && is_whole()?;
+                let is_foreign = fault.is_foreign && is_here && header.is_some_and(|header| header.has_entries);
                 return Ok(Err(with_header(Fault { is_foreign, ..fault })));
             }
         };
@@ -234,18 +282,33 @@ struct Entries {
     checksum: u32,
 }
 
-/// What a header says that is in the sector `lba`, if its checksum is right, whatever its length and whatever becomes of the rest.
-fn intact(sector: &[u8], lba: u64) -> Option<(Intact, Entries)> {
-    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]));
+fn number(sector: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]))
+}
+
+fn guid(sector: &[u8]) -> Uuid {
+    Uuid::from_bytes_le(std::array::from_fn(|byte| sector[DISK_GUID_AT + byte]))
+}
+
+/// The last sector that a protective MBR covers; `None` where it is not one, or covers more than it can say.
+fn protected_to(mbr: &[u8]) -> Option<u64> {
+    let entries = mbr.get(MBR_PARTITIONS_AT..510)?.chunks_exact(16);
+    let mut protective = entries.filter(|entry| entry[4] == PROTECTIVE && entry[8..12] == [1, 0, 0, 0]);
+    let length = u32::from_le_bytes(protective.next()?[12..16].try_into().ok()?);
+    (length != u32::MAX).then_some(length.into())
+}
+
+/// What a header says, if its checksum is right, whatever its length and whatever becomes of the rest.
+fn intact(sector: &[u8]) -> Option<(Intact, Entries)> {
     let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]));
     let length = half(LENGTH_AT) as usize;
     let mut sealed = sector.get(..length).filter(|_| sector.starts_with(SIGNATURE) && length >= HEADER_BYTES)?.to_vec();
     sealed[CHECKSUM_AT..CHECKSUM_AT + 4].fill(0);
     let is_sealed = sector[CHECKSUM_AT..CHECKSUM_AT + 4] == crc32fast::hash(&sealed).to_le_bytes();
-    let disk_guid = Uuid::from_bytes_le(std::array::from_fn(|byte| sector[DISK_GUID_AT + byte]));
-    let header = Intact { copy_lba: number(ALTERNATE_LBA_AT), disk_guid };
-    let entries = Entries { lba: number(ENTRIES_LBA_AT), count: half(80), length: half(84), checksum: half(88) };
-    (is_sealed && number(MY_LBA_AT) == lba).then_some((header, entries))
+    let entries = Entries { lba: number(sector, ENTRIES_LBA_AT), count: half(80), length: half(84), checksum: half(88) };
+    let copy_lba = number(sector, ALTERNATE_LBA_AT);
+    let header = Intact { copy_lba, disk_guid: guid(sector), entries: entries.checksum, has_entries: false };
+    is_sealed.then_some((header, entries))
 }
 
 /// The entries of a header that was checked.

@@ -50,6 +50,13 @@ pub fn primary(machine: &Machine, tables: &Tables, backup: &Table) -> anyhow::Re
     if let Err(why) = check(machine, tables, ("backup", backup), ("primary", &tables.primary)) {
         return Ok(Err(why));
     }
+    // Entries that are what their header says are not what is broken; and what it does not tell of need not be its copy.
+    if let Some(header) = tables.primary.as_ref().err().and_then(|fault| fault.header)
+        && header.entries != backup.header.partition_entry_array_crc32
+        && (header.has_entries || header.copy_lba != backup.header.primary_lba)
+    {
+        return Ok(Err(format!("the backup table has other entries than the header of the primary one tells of; {BY_HAND}")));
+    }
     let sectors = array_sectors(backup, tables.sector_bytes);
     let fits =
         |entries: &u64| *entries >= 2 && entries.checked_add(sectors).is_some_and(|end| end <= backup.header.first_usable_lba);

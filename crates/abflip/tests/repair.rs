@@ -178,6 +178,72 @@ fn repair_follows_the_header_to_its_backup() {
 }
 
 #[test]
+fn a_torn_header_is_believed_before_the_last_sector() {
+    const GROWN: u64 = 9 << 20;
+    let machine = Machine::new();
+    std::fs::remove_file(machine.root().join("var/lib/labtools/slots.json")).unwrap();
+    std::fs::remove_file(machine.root().join("proc/self/mountinfo")).unwrap();
+    let disk = machine.disk().display().to_string();
+    std::fs::File::options().write(true).open(machine.disk()).unwrap().set_len(GROWN).unwrap();
+    let whole = machine.bytes();
+    let own_last = machine.last();
+    let moved = [machine::partition(2, B, "rootB", 0), machine::partition(1, A, "rootA", 4)];
+    let stale = [(others(), OTHER_GUID), (bios(), OTHER_GUID), (moved.to_vec(), machine::DISK_GUID)];
+    let stale = stale.iter().map(|(partitions, guid)| backup_of(partitions, guid, GROWN));
+    for last in stale {
+        machine.poke(0, &whole);
+        machine.poke(GROWN - 33 * 512, &last);
+        let before = machine.bytes();
+        // The signature, the checksum, the header's own sector with the right checksum.
+        for (at, bytes, is_sealed) in [(512, b"Z".as_slice(), false), (512 + 16, b"Z", false), (512 + 24, b"\x07", true)] {
+            machine.poke(at, bytes);
+            if is_sealed {
+                machine.seal(1);
+            }
+            let ended = machine.run(&["repair", "--disk", &disk]);
+            assert_eq!(ended.status, 0, "{at}: {ended:?}");
+            assert!(machine.bytes() == before, "{at}");
+        }
+        // Where the header does not tell, the protective MBR says how long the image is that was put here.
+        machine.poke(446 + 12, &(own_last as u32).to_le_bytes());
+        machine.poke(512, &[0; 512]);
+        machine.refused(&["repair", "--disk", &disk], 78, "have two tables that differ");
+        // And where nothing is left of its own backup, what the header says of it is not in the last sector.
+        machine.poke(0, &whole);
+        machine.poke(512 + 16, b"Z");
+        machine.poke(own_last * 512, &[0; 512]);
+        machine.poke(GROWN - 33 * 512, &last);
+        let ended = machine.run(&["repair", "--disk", &disk]);
+        let is_own = last[32 * 512 + 56..][..16] == machine::guid(machine::DISK_GUID);
+        assert_eq!(ended.status == 78, !is_own, "{ended:?}");
+    }
+}
+
+#[test]
+fn entries_that_are_whole_are_not_written_over() {
+    let machine = Machine::new();
+    let moved: Vec<_> = bios().into_iter().take(2).collect();
+    machine.poke((machine.last() - 32) * 512, &backup_of(&moved, machine::DISK_GUID, (machine.last() + 1) * 512));
+    // Where the copy is, the header cannot tell; of what is at the end it does not tell.
+    for copy in [1_u64, 1 << 40] {
+        machine.poke(512 + 32, &copy.to_le_bytes());
+        machine.seal(1);
+        machine.refused(&["repair"], 78, "the backup table has other entries than the header of the primary one tells of");
+    }
+}
+
+#[test]
+fn a_header_of_sectors_of_4096_bytes_counts_before_a_table_at_the_end_of_512() {
+    let machine = Machine::with(4096, &bios());
+    std::fs::remove_file(machine.root().join("var/lib/labtools/slots.json")).unwrap();
+    let stale = backup_of(&bios(), OTHER_GUID, (machine.last() + 1) * 4096);
+    let whole = machine.bytes();
+    machine.poke(whole.len() as u64 - stale.len() as u64, &stale);
+    machine.poke(2 * 4096 + 60, b"Z");
+    machine.refused(&["repair"], 78, "neither table is valid (primary: the checksum of the entries is wrong");
+}
+
+#[test]
 fn repair_puts_no_table_of_another_disk_over_this_one() {
     let refused = |prepare: &dyn Fn(&Machine), verbs: &[&str], words: &str| {
         let machine = Machine::new();
