@@ -60,10 +60,12 @@ pub struct Peer {
     expires_at: Duration,
     /// How fast it got on lately.
     pace: Pace,
+    /// Since when nobody of its building had more when it said how far it was: what it got came from outside.
+    leads_since: Option<Duration>,
     /// Whether it was tried as a gateway, or replaced as one: others are tried before it.
     was_tried: bool,
-    /// Whether it is to announce itself at once, because it is, or is no longer, to fetch from outside.
-    recalled: bool,
+    /// Whether it fetches from outside no longer: it keeps whom it knows there until it begins anew.
+    lets_go: bool,
     order: Order,
     /// Where it stands in the list of its room.
     seat: usize,
@@ -190,12 +192,13 @@ impl Swarm {
             self.insert(now, net, key, said, resumed);
         }
         self.update(now, key, said);
-        // What is found out from now on it hears next time: a client that is told nobody keeps whom it knows.
-        if let Some(peer) = self.peers.get_mut(&key) {
-            peer.recalled = false;
+        // An announce in between is no beginning: a client that is told nobody keeps whom it knows.
+        if let Some(peer) = self.peers.get_mut(&key).filter(|_| said.event == Event::Started) {
+            peer.lets_go = false;
         }
         self.judge(now, &place, key);
         let gateway = self.elect(now, policy, &place, key, resumed);
+        self.note_pace(now, key);
         let mut peers = self.introduce(policy, &place, key, gateway, said.event);
         peers.truncate(said.wanted);
         let (complete, incomplete) = self.counts(&place);
@@ -218,10 +221,9 @@ impl Swarm {
         let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.is_complete() && left > 0) else { return false };
         peer.get_on(now, left);
         let place = Place::of(&peer.net);
-        self.note_pace(key);
+        self.note_pace(now, key);
         self.judge(now, &place, key);
-        self.call(now, policy, &place, key);
-        self.peers.get(&key).is_some_and(|peer| peer.recalled)
+        self.call(now, policy, &place, key) || self.peers.get(&key).is_some_and(|peer| peer.lets_go)
     }
 
     /// Forgets who was silent for three of the intervals that it was told. Looks once a second.
@@ -266,7 +268,7 @@ impl Swarm {
         let net = Arc::clone(net);
         let (first_seen, last_seen, moved_at, expires_at) = (now, now, now, now);
         let (complete_at, elected_at) = (None, None);
-        let (pace, was_tried, recalled) = (Pace::new(now, left), false, false);
+        let (pace, leads_since, was_tried, lets_go) = (Pace::new(now, left), None, false, false);
         let peer = Peer {
             net,
             left,
@@ -279,8 +281,9 @@ impl Swarm {
             moved_at,
             expires_at,
             pace,
+            leads_since,
             was_tried,
-            recalled,
+            lets_go,
             order,
             seat,
         };
@@ -306,7 +309,10 @@ impl Swarm {
         traffic.uploaded = traffic.uploaded.saturating_add(more(said.uploaded, peer.uploaded));
         (peer.downloaded, peer.uploaded, peer.last_seen) = (said.downloaded, said.uploaded, now);
         peer.get_on(now, left);
-        self.note_pace(key);
+        // What it has when it begins was on its disk.
+        if said.event == Event::Started {
+            peer.pace = Pace::new(now, left);
+        }
     }
 
     fn remove(&mut self, key: SocketAddr) -> Option<Peer> {
@@ -356,6 +362,8 @@ impl Swarm {
         let elected = !resumed && (elected || self.try_instead(now, policy, place, key));
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.elected_at = if elected { peer.elected_at.or(Some(now)) } else { None };
+            peer.lets_go &= !elected;
+            peer.leads_since = peer.leads_since.filter(|_| elected);
         }
         elected
     }
@@ -365,7 +373,7 @@ impl Swarm {
         let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return };
         members.queue.remove(&(peer.order, key));
         peer.order = Order::Arrived(self.arrivals);
-        peer.elected_at = None;
+        (peer.elected_at, peer.lets_go) = (None, true);
         members.queue.insert((peer.order, key));
     }
 

@@ -76,9 +76,9 @@ fn a_gateway_with_a_bad_cable_is_overtaken_by_its_building() {
     swarm.start_tracker();
     let offered = Offered::new(7, noise(16 * MIB, 37), ANNOUNCE);
     let document = swarm.publish(&offered);
-    // A fortieth of what the others have, both ways. It comes first.
+    // An eightieth of what the others have, both ways. It comes first, and has two minutes of work.
     for (place, device) in [("b1-h1", "eth0"), ("b1", "p1")] {
-        swarm.shell(place, &format!("tc qdisc replace dev {device} root tbf rate 2mbit burst 64kb latency 60ms"));
+        swarm.shell(place, &format!("tc qdisc replace dev {device} root tbf rate 1mbit burst 64kb latency 60ms"));
     }
     let mut first = swarm.start("b1-h1", &["get"], &document);
     wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > MIB as u64 / 4);

@@ -322,22 +322,139 @@ fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
     }
     assert_eq!(lab.swarm.replaced.slow, 0);
     let pauses: Vec<u64> = trials.windows(2).map(|two| two[1] - two[0]).collect();
-    assert!(matches!(pauses[..], [70..90, 250..270]), "{trials:?}");
+    assert!(matches!(pauses[..], [90..110, 270..290]), "{trials:?}");
+}
+
+/// The challenger 10.2.1.3, whose building has another host that came before it, for a gateway that gets 1000 bytes a second.
+fn trial() -> Lab {
+    let mut lab = Lab::new();
+    lab.swarm.size_bytes = 100_000;
+    for host in ["10.2.1.1", "10.2.1.2", "10.2.1.3"] {
+        lab.told(host, 100_000);
+    }
+    let mut lab = race(lab, 8000, 1000);
+    lab.announce("10.2.1.3", on_its_way(95_000));
+    assert!(lab.is_gateway("10.2.1.3"));
+    lab
+}
+
+fn on_its_way(left: u64) -> Announce {
+    Announce { event: Event::None, ..said(left) }
 }
 
 #[test]
 fn a_challenger_that_is_not_better_lets_go_of_the_outside() {
     for by_announce in [false, true] {
-        let mut lab = two_buildings(8000, 1000);
-        assert!(lab.told("10.2.1.2", 97_000).contains(&SERVER.to_owned()));
-        lab.pass(10);
-        if by_announce {
-            assert_eq!(lab.told("10.2.1.2", 87_000), ["10.2.1.1"]);
+        let mut lab = trial();
+        for seconds in 1..=29 {
+            lab.pass(1);
+            lab.announce(SERVER, on_its_way(0));
+            for host in ["10.1.1.1", "10.2.1.1", "10.2.1.3"] {
+                lab.announce(host, on_its_way(95_000 - 1000 * seconds));
+                assert!(!lab.progress(host, 95_000 - 1000 * seconds) && lab.is_gateway(host));
+            }
         }
-        assert!(lab.progress("10.2.1.2", 87_000), "{by_announce}");
-        assert_eq!(lab.told("10.2.1.2", 87_000), ["10.2.1.1"]);
-        assert!(!lab.progress("10.2.1.2", 87_000));
+        lab.pass(1);
+        if by_announce {
+            assert_eq!(addresses(&lab.announce("10.2.1.3", on_its_way(66_000))), ["10.2.1.1"]);
+        }
+        // It keeps the servers that it knows, whatever it announces, until it begins anew.
+        assert!(lab.progress("10.2.1.3", 66_000), "{by_announce}");
+        lab.announce("10.2.1.3", on_its_way(66_000));
+        assert!(lab.progress("10.2.1.3", 66_000), "{by_announce}");
+        assert_eq!(lab.told("10.2.1.3", 66_000), ["10.2.1.1"]);
+        assert!(!lab.progress("10.2.1.3", 66_000));
     }
+}
+
+#[test]
+fn a_gateway_that_is_replaced_lets_go_of_the_outside() {
+    let mut lab = trial();
+    lab.pass(3);
+    lab.progress("10.2.1.3", 80_000);
+    assert_eq!((lab.swarm.replaced.slow, lab.is_gateway("10.2.1.1")), (1, false));
+    lab.announce("10.2.1.1", on_its_way(92_000));
+    assert!(lab.progress("10.2.1.1", 92_000), "an announce in between is no beginning");
+    lab.told("10.2.1.1", 92_000);
+    assert!(!lab.progress("10.2.1.1", 92_000));
+    // One that got nothing, as well.
+    let mut lab = Lab::new();
+    for (address, left) in [(SERVER, 0), ("10.1.1.1", SIZE), ("10.1.1.2", SIZE)] {
+        lab.told(address, left);
+    }
+    for round in 1..=6 {
+        lab.pass(10);
+        for (address, left) in [(SERVER, 0), ("10.1.1.1", SIZE), ("10.1.1.2", SIZE)] {
+            lab.announce(address, on_its_way(left));
+        }
+        assert_eq!(lab.progress("10.1.1.1", SIZE), round >= 3, "{round}");
+        assert_eq!(lab.progress("10.1.1.2", SIZE), round == 6, "{round}");
+    }
+}
+
+#[test]
+fn a_challenger_that_a_server_lets_wait_makes_up_for_it() {
+    let mut lab = trial();
+    for second in 1..=20_u64 {
+        lab.pass(1);
+        lab.announce(SERVER, on_its_way(0));
+        lab.progress("10.2.1.1", 95_000 - 1000 * second);
+        // First it gets what the gateway brings.
+        lab.progress("10.2.1.3", 95_000 - 1000 * second - 6000 * second.saturating_sub(11));
+        assert_eq!(lab.swarm.replaced.slow, u64::from(second >= 17), "{second}");
+    }
+    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.3")), (false, true));
+}
+
+#[test]
+fn a_challenger_whose_gateway_goes_takes_its_place() {
+    let mut lab = trial();
+    lab.announce("10.2.1.2", on_its_way(95_000));
+    lab.stop("10.2.1.1");
+    assert!(!lab.progress("10.2.1.2", 95_000));
+    for host in ["10.2.1.3", "10.2.1.2"] {
+        lab.announce(host, on_its_way(95_000));
+        assert_eq!(lab.is_gateway(host), host == "10.2.1.3");
+    }
+    // It went, and was not found slow.
+    assert_eq!((lab.swarm.replaced.slow, lab.swarm.replaced.stopped), (0, 1));
+    // One that has everything needs no challenger, and its building no outside.
+    let mut lab = trial();
+    lab.announce("10.2.1.1", Announce { event: Event::Completed, ..said(0) });
+    assert!(lab.progress("10.2.1.3", 95_000) && !lab.is_gateway("10.2.1.3"));
+}
+
+#[test]
+fn a_challenger_that_goes_has_shown_nothing() {
+    let mut lab = trial();
+    lab.announce("10.2.1.4", on_its_way(95_000));
+    assert!(!lab.is_gateway("10.2.1.4"), "one at a time");
+    lab.stop("10.2.1.3");
+    lab.announce("10.2.1.4", on_its_way(95_000));
+    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.4")), (true, true));
+}
+
+#[test]
+fn only_what_comes_from_outside_is_what_a_gateway_can_get() {
+    // What a host has when it begins again was on its disk.
+    let mut lab = two_buildings(4000, 1900);
+    lab.told("10.1.1.1", 1000);
+    lab.progress("10.1.1.1", 900);
+    assert!(!lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
+    // A challenger gets from its building what the gateway has brought.
+    let mut lab = race(Lab::new(), 4000, 900);
+    lab.told("10.3.1.1", 100_000);
+    assert!(lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
+    lab.told("10.3.1.1", 100_000);
+    lab.pass(5);
+    for (address, left) in [("10.2.1.1", 91_000), ("10.2.1.2", 92_000), ("10.3.1.1", 92_500)] {
+        lab.progress(address, left);
+    }
+    lab.pass(3);
+    lab.progress("10.2.1.1", 60_000);
+    lab.progress("10.2.1.2", 62_000);
+    lab.told("10.3.1.2", 100_000);
+    assert!(!lab.is_gateway("10.3.1.2"), "{:?}", lab.swarm.best);
 }
 
 #[test]

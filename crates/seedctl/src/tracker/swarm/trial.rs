@@ -26,8 +26,8 @@ const SLOW: f64 = 4.0;
 const SLOW_AT_FIRST: f64 = 8.0;
 /// ... and who gets three times what it got is better. A rate of the first seconds may be half of what it becomes.
 const BETTER: f64 = 3.0;
-/// A trial may take this long: a server lets a newcomer wait for up to ten seconds.
-const TRIAL: Duration = Duration::from_secs(10);
+/// A trial may take this long: a server lets a newcomer wait for up to ten seconds, and then it has that to make up for.
+const TRIAL: Duration = Duration::from_secs(30);
 /// The time from a trial that showed nothing to the next one, at first and then so many times longer.
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGER: u32 = 4;
@@ -87,6 +87,8 @@ impl Pace {
 struct Trial {
     challenger: SocketAddr,
     incumbent: SocketAddr,
+    /// The place of the gateway.
+    order: Order,
     began: Duration,
     /// What the gateway got in a second.
     rate: f64,
@@ -124,35 +126,45 @@ impl Peer {
 }
 
 impl Swarm {
-    /// Remembers what gateways can get.
-    pub(super) fn note_pace(&mut self, key: SocketAddr) {
-        if let Some(peer) = self.peers.get(&key)
-            && peer.elected_at.is_some()
-            && peer.net.role == Role::Lab
-            && let Some(rate) = peer.pace.rate()
+    /// Remembers what gateways can get from outside. Who has less than another one of its building gets that from there.
+    pub(super) fn note_pace(&mut self, now: Duration, key: SocketAddr) {
+        let Some(peer) = self.peers.get(&key).filter(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab) else {
+            return;
+        };
+        let (place, rate) = (Place::of(&peer.net), peer.pace.rate());
+        let queue = self.places.get(&place).into_iter().flat_map(|members| &members.queue);
+        let leads = queue.filter_map(|(_, other)| self.peers.get(other)).all(|other| other.left >= peer.left);
+        let leads_since = if leads { peer.leads_since.or(Some(now)) } else { None };
+        if let Some(rate) = rate
+            && leads_since.is_some_and(|since| since <= peer.pace.earlier.at)
         {
-            let best = self.best.entry(Place::of(&peer.net)).or_default();
+            let best = self.best.entry(place).or_default();
             *best = best.max(rate);
+        }
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.leads_since = leads_since;
         }
     }
 
-    /// Asks a host to come and try, if that is due. It begins when it announces itself.
-    pub(super) fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) {
+    /// Whether a host is to come and try. It begins when it announces itself.
+    pub(super) fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
         let due = self.slow_gateway(now, policy, place, key).is_some();
-        let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return };
-        if due && members.trials.called.is_none_or(|(_, called)| now >= called + RECENT) {
+        let Some(members) = self.places.get_mut(place) else { return false };
+        let calls = due && members.trials.called.is_none_or(|(_, called)| now >= called + RECENT);
+        if calls {
             members.trials.called = Some((key, now));
-            peer.recalled = true;
         }
+        calls
     }
 
     /// Lets a host that has come try, if that is due. Whether it does.
     pub(super) fn try_instead(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
         let Some((incumbent, rate)) = self.slow_gateway(now, policy, place, key) else { return false };
-        let Some(left) = self.peers.get(&incumbent).map(|peer| peer.pace.left(now, rate)) else { return false };
+        let of_incumbent = self.peers.get(&incumbent).map(|peer| (peer.order, peer.pace.left(now, rate)));
+        let Some((order, left)) = of_incumbent else { return false };
         let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return false };
         peer.was_tried = true;
-        members.trials.current = Some(Trial { challenger: key, incumbent, began: now, rate, left, had_left: peer.left });
+        members.trials.current = Some(Trial { challenger: key, incumbent, order, began: now, rate, left, had_left: peer.left });
         true
     }
 
@@ -195,27 +207,28 @@ impl Swarm {
     /// Ends a trial that has shown something, or lasted long enough.
     pub(super) fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
         let Some(trial) = self.places.get(place).and_then(|members| members.trials.current.clone()) else { return };
-        let both = self.peers.get(&trial.challenger).zip(self.peers.get(&trial.incumbent));
-        let Some((challenger, _)) = both.filter(|(_, incumbent)| !incumbent.is_complete()) else {
-            self.end_trial(place, Trials::default());
-            return;
+        let pause = self.places.get(place).and_then(|members| members.trials.pause);
+        // Who went has shown nothing: another one may try at once.
+        let Some(challenger) = self.peers.get(&trial.challenger) else {
+            return self.end_trial(place, Trials { pause, ..Trials::default() });
         };
+        let Some(incumbent) = self.peers.get(&trial.incumbent) else { return self.replace(now, place, &trial) };
         let took = now.saturating_sub(trial.began);
         let better = (BETTER * trial.rate * took.max(MEASURED).as_secs_f64()) as u64;
         // It first gets what the gateway has brought already: only what nobody had before counts.
         let is_ahead = trial.left.saturating_sub(challenger.left) >= better;
         let is_behind = challenger.left > trial.left;
         let catches_up = is_behind && trial.had_left.saturating_sub(challenger.left) >= better;
-        if is_ahead {
+        if incumbent.is_complete() {
+            self.give_up(place, &trial, Trials::default());
+        } else if is_ahead {
+            self.replaced.slow += 1;
             self.replace(now, place, &trial);
         } else if challenger.is_complete() {
             self.end_trial(place, Trials::default());
         } else if key == trial.challenger && took >= TRIAL && !catches_up {
-            if let Some(challenger) = self.peers.get_mut(&trial.challenger) {
-                (challenger.elected_at, challenger.recalled) = (None, true);
-            }
-            let pause = self.places.get(place).and_then(|members| members.trials.pause).map_or(PAUSE, |pause| pause * LONGER);
-            self.end_trial(place, Trials { next: now + pause, pause: Some(pause), ..Trials::default() });
+            let pause = pause.map_or(PAUSE, |pause| pause * LONGER);
+            self.give_up(place, &trial, Trials { next: now + pause, pause: Some(pause), ..Trials::default() });
         }
     }
 
@@ -225,19 +238,25 @@ impl Swarm {
         }
     }
 
-    /// The challenger takes the place of the gateway, which goes to the end, and is a host like the others.
+    /// The challenger is a host like the others again.
+    fn give_up(&mut self, place: &Place, trial: &Trial, then: Trials) {
+        if let Some(challenger) = self.peers.get_mut(&trial.challenger) {
+            (challenger.elected_at, challenger.lets_go) = (None, true);
+        }
+        self.end_trial(place, then);
+    }
+
+    /// The challenger takes the place of the gateway, which goes to the end, if it is still there, and is a host like the others.
     fn replace(&mut self, now: Duration, place: &Place, trial: &Trial) {
-        let Some(order) = self.peers.get(&trial.incumbent).map(|peer| peer.order) else { return };
         self.send_to_the_end(place, trial.incumbent);
         if let Some(incumbent) = self.peers.get_mut(&trial.incumbent) {
-            (incumbent.was_tried, incumbent.recalled) = (true, true);
+            incumbent.was_tried = true;
         }
         if let (Some(members), Some(challenger)) = (self.places.get_mut(place), self.peers.get_mut(&trial.challenger)) {
             members.queue.remove(&(challenger.order, trial.challenger));
-            challenger.order = order;
-            members.queue.insert((order, trial.challenger));
+            challenger.order = trial.order;
+            members.queue.insert((trial.order, trial.challenger));
         }
         self.end_trial(place, Trials { next: now + TRIAL, ..Trials::default() });
-        self.replaced.slow += 1;
     }
 }
