@@ -259,7 +259,7 @@ impl Attempt {
     fn proven(&self, realm: &Realm) -> bool {
         let past_link_stage = network_manager::DEVICE_IP_CONFIG..=network_manager::DEVICE_ACTIVATED;
         let device = network_manager::device_state(&self.bus, &self.device.path);
-        self.is_networkmanager_the_same().is_ok_and(|same| same)
+        self.require_networkmanager().is_ok()
             && device.is_ok_and(|state| state.is_some_and(|state| past_link_stage.contains(&state)))
             && network_manager::is_on_device(&self.bus, &self.activation.active, &self.device.path)
             && self
@@ -273,15 +273,17 @@ impl Attempt {
         supplicant::find(&self.bus, &self.device.interface).ok().flatten()
     }
 
-    fn is_networkmanager_the_same(&self) -> anyhow::Result<bool> {
-        Ok(self.bus.owner(network_manager::SERVICE, "start NetworkManager")? == self.network_manager)
+    /// Status 69 when NetworkManager is not there any more, or is another.
+    fn require_networkmanager(&self) -> anyhow::Result<()> {
+        if self.bus.owner(network_manager::SERVICE, "start NetworkManager")? == self.network_manager {
+            return Ok(());
+        }
+        Err(Exit::Unavailable.error("asking NetworkManager how the login goes: it was started anew; try again"))
     }
 
     /// Whether NetworkManager has stopped trying. Status 69 when it no longer answers, or is another.
     fn given_up(&self) -> anyhow::Result<bool> {
-        if !self.is_networkmanager_the_same()? {
-            return Err(Exit::Unavailable.error("asking NetworkManager how the login goes: it was started anew; try again"));
-        }
+        self.require_networkmanager()?;
         let failed = |error| failed_call(error, "asking NetworkManager how the login goes");
         let state = network_manager::device_state(&self.bus, &self.device.path).map_err(failed)?;
         Ok(state.is_none_or(network_manager::is_down)
@@ -295,6 +297,7 @@ impl Attempt {
             && let Some(event) = self.next_event(deadline)?
         {
             self.learn(event, &mut seen);
+            self.require_networkmanager()?; // one that ends lets go without a word
         }
         match (seen.refused, seen.stopped) {
             (Some((reason, detail)), _) => Ok(Verdict::Refused(reason, detail)),

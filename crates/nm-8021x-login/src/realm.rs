@@ -1,13 +1,19 @@
 //! Realms: whom to trust for the names behind an `@`, from `realms.d/REALM.ini`.
 
 use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Exit, ExitContext, io_error};
+use nix::libc;
 use serde::Deserialize;
 
 use crate::bundle;
 use crate::request::{USER_NAME_MAX_BYTES, VALUE_MAX_BYTES};
+
+/// All CAs that a browser knows are 200 KiB.
+const BUNDLE_MAX_BYTES: u64 = 16 << 20;
 
 /// The EAP method; both put the password into a TLS tunnel to the realm's own server.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -122,7 +128,7 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
     // NetworkManager wants an absolute path, and would not say that it could not read the file.
     let ca_cert = fs::canonicalize(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
-    let pem = fs::read(&ca_cert)
+    let pem = read_bundle(&ca_cert)
         .map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading {}, the CA of {realm}", ca_cert.display())))?;
     bundle::check(&pem)
         .map_err(|why| Exit::Config.error(format_args!("reading {}, the CA of {realm}: {why}", ca_cert.display())))?;
@@ -134,6 +140,24 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
         }
         _ => Err(wrong("anonymous_identity: longer than the 253 bytes that RADIUS takes")),
     }
+}
+
+/// All of a file, and no more than a bundle of CAs needs: a pipe would keep the login waiting, a device would never end.
+fn read_bundle(path: &Path) -> io::Result<Vec<u8>> {
+    let file = fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let about = file.metadata()?;
+    if about.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !about.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(BUNDLE_MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BUNDLE_MAX_BYTES {
+        return Err(io::Error::other("larger than 16 MiB, which no file of CAs is"));
+    }
+    Ok(bytes)
 }
 
 /// Letters, digits, hyphens and dots as in RFC 1123; this is also what makes a realm safe as a file name.
@@ -163,6 +187,8 @@ mod tests {
         fs::write(dir.path().join("a.example.ini"), ini).unwrap();
         fs::write(dir.path().join("a.pem"), CERTIFICATE).unwrap();
         fs::write(dir.path().join("torn.pem"), format!("{CERTIFICATE}{}", &CERTIFICATE[..400])).unwrap();
+        nix::unistd::mkfifo(&dir.path().join("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        fs::File::create(dir.path().join("huge")).unwrap().set_len(1 << 30).unwrap();
         find(dir.path(), "a.example", Path::new("/nonexistent"))
     }
 
@@ -182,6 +208,9 @@ mod tests {
             ("=radius.a.example", "=example", "not a domain name"),
             ("=radius.a.example", "=a.example;", "not a domain name"),
             ("=a.pem", "=none.pem", "none.pem"),
+            ("=a.pem", "=pipe", "pipe, the CA of a.example: not a regular file"),
+            ("=a.pem", "=huge", "huge, the CA of a.example: larger than 16 MiB"),
+            ("=a.pem", "=.", "the CA of a.example: is a directory"),
             ("=a.pem", "=torn.pem", "torn.pem, the CA of a.example: a block CERTIFICATE that is torn"),
             ("eap=", "anonymous_identity=\neap=", "anonymous_identity: empty"),
             ("=a.pem", "=/etc/a.pem", "/nonexistent/etc/a.pem"),
