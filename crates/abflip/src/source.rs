@@ -32,6 +32,7 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
     let mut source: Box<dyn Read + Send> = match url.split_once("://") {
         Some(("https", _)) => fetch(url, ca_cert)?,
         Some(_) => return Err(Exit::Usage.error(format_args!("opening {from}: a path or a URL with https:// is needed"))),
+        None if is_cut(url) => return Err(Exit::Usage.error(format_args!("opening {from}: a URL begins with https://"))),
         None => Box::new(File::open(url).map_err(|error| io_error(error, Exit::of_read, format_args!("opening {from}")))?),
     };
     let mut first = Vec::new();
@@ -65,10 +66,28 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
 
 /// What may be told of a source: of a URL not who asks, nor what it is asked with, which may be a password.
 fn public(from: &str) -> String {
-    let Some((scheme, rest)) = from.split_once("://") else { return from.to_owned() };
+    let Some((scheme, rest)) = from.split_once("://") else {
+        return if is_cut(from) { "a URL".into() } else { from.to_owned() };
+    };
     let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    format!("{scheme}://{}{path}", host.rsplit_once('@').map_or(host, |(_, host)| host))
+    let host = match host.rsplit_once('@') {
+        Some((_, host)) => host,
+        // What is not a port is a password that has one of these characters, and goes on behind it.
+        None if !host.ends_with(']')
+            && host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().any(|byte| !byte.is_ascii_digit())) =>
+        {
+            return format!("{scheme}://");
+        }
+        None => host,
+    };
+    format!("{scheme}://{host}{path}")
+}
+
+/// Whether that is a URL without both slashes, and no path.
+fn is_cut(from: &str) -> bool {
+    let scheme = from.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    !from.contains("://") && matches!(scheme.as_deref(), Some("http" | "https"))
 }
 
 /// A message in which there may be URLs.
@@ -144,6 +163,12 @@ mod tests {
             ("https://host?SECRET/@x", "https://host"),
             ("http://user:SECRET@[::1]:80/x", "http://[::1]:80/x"),
             ("https://host/x", "https://host/x"),
+            ("https://user:SEC/RET@host/x", "https://"),
+            ("https://user:SEC?RET@host/x", "https://"),
+            ("https:/user:SECRET@host/x", "a URL"),
+            ("HTTPS:user:SECRET@host/x", "a URL"),
+            ("https://[::1]/x", "https://[::1]/x"),
+            ("https://[fe80::a]:8443/x", "https://[fe80::a]:8443/x"),
             ("dir/user@host?x", "dir/user@host?x"),
         ] {
             assert_eq!(public(url), told);

@@ -102,6 +102,7 @@ fn what_is_secret_in_a_url_is_not_told() {
         ("https://user:SECRET@127.0.0.1:x/", 69),
         ("https://user:SECRET@127.0.0.1/ /", 69),
         ("http://user:SECRET@127.0.0.1:1/i.zst?token=SECRET", 2),
+        ("https:/user:SECRET@", 2),
     ] {
         let ended = machine.write(&image, from, &["-v"]);
         assert_eq!(ended.status, status, "{ended:?}");
