@@ -74,7 +74,7 @@ const ZFS: &str = r#"#!/bin/sh
 file() { echo "$FAKE/pool/$(echo "$1" | tr / ,)"; }
 case "$*" in
     "list -Ht snapshot -o name "*) sed -n "2s,^,$6@,p" "$(file "$6")" ;;
-    "list "*) [ -e "$(file "$2")" ] ;;
+    "list "*) [ -e "$(file "$2")" ] || { echo "cannot open '$2': dataset does not exist" >&2; exit 1; } ;;
     "get -Hs local -o value labtools:verified "*) sed -n 1p "$(file "$7")" ;;
     "get -Hpo value guid "*) echo 77 ;;
     "get -Hpo value usedbydataset "*) echo 100 ;;
@@ -130,6 +130,16 @@ fn stage_zfs_root_withdraws_what_is_staged_where_the_root_is_wanted() {
     assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
     assert!(ended.stderr.contains("tank/upgrade: it cannot be destroyed; zfs destroy -r tank/upgrade"), "{ended:?}");
     // Lower than the root, which is refused, and does not hide what is staged.
+    // What cannot be looked for is not taken for what is not there.
+    for new in [8, 10] {
+        let stand = zfs_host(Some("9"), new);
+        stand.file("fails", "^list tank/upgrade$");
+        let ended = stage(&stand);
+        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
+        let words = "tank/upgrade: whether it is there cannot be told: cannot list: asked to fail";
+        assert!(ended.stderr.contains(words), "{ended:?}");
+        assert_eq!(stand.read("pool/tank,upgrade"), "7\nlabtools-9\n");
+    }
     let ended = stage(&zfs_host(Some("9"), 7));
     assert_eq!(ended.status, 78, "{ended:?}");
     assert!(ended.stderr.contains("version 9 is staged, and zfs destroy -r tank/upgrade withdraws it"), "{ended:?}");
