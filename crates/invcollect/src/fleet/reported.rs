@@ -157,6 +157,7 @@ pub struct Filesystem {
 pub struct Interface {
     pub name: String,
     pub hardware: bool,
+    pub removable: bool,
     pub wireless: bool,
     pub mac: Option<String>,
     pub permanent_mac: Option<String>,
@@ -205,9 +206,9 @@ pub struct Base {
 }
 
 impl Interface {
-    /// A port for a cable.
+    /// A port for a cable that is part of the machine: nobody visits a room for an adapter that comes and goes.
     pub fn is_wired(&self) -> bool {
-        self.hardware && !self.wireless
+        self.hardware && !self.removable && !self.wireless
     }
 
     /// Whether a change is of this one: by the address that it was made with, else the one that it has, else its name.

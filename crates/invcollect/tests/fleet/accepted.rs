@@ -77,3 +77,16 @@ fn links_and_disks_are_told_one_by_one() {
     ];
     assert_eq!(found, expected);
 }
+
+/// As a telephone that is plugged in, whose link has half duplex.
+#[test]
+fn an_adapter_that_comes_and_goes_is_no_finding() {
+    let mut store = Store::new();
+    let mut machine = store.machine("at1", "r1", "h1");
+    machine.week(MONDAY, |host| {
+        let adapter = json!({"name": "removable0", "hardware": true, "removable": true, "wireless": false, "carrier": true,
+            "duplex": "half", "speed_bits_per_second": 100_000_000, "best_speed_bits_per_second": 1_000_000_000});
+        host["interfaces"].as_array_mut().unwrap().push(adapter);
+    });
+    assert_eq!(findings(&fleet(&store, &[]), "visit"), []);
+}
