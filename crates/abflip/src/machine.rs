@@ -172,7 +172,7 @@ impl Machine {
                 primary: tables.primary.is_ok(),
                 backup: tables.backup.is_ok(),
                 agree: tables.agree(),
-                backup_at_end: backup_lba == Some(tables.sectors - 1),
+                backup_at_end: backup_lba.is_some_and(|lba| lba + 1 == tables.sectors),
                 faults,
             },
             missing,

@@ -179,3 +179,14 @@ fn what_boots_next_is_not_rejected() {
     let slots = status(&machine, &[], 0);
     assert_eq!((&slots["a"]["rejected"], &slots["b"]["rejected"]), (&false.into(), &true.into()), "{slots}");
 }
+
+#[test]
+fn a_disk_without_a_sector_has_no_table() {
+    for length in [0, 511] {
+        let machine = Machine::new();
+        fs::write(machine.disk(), vec![0; length]).unwrap();
+        let ended = machine.run(&["status"]);
+        assert_eq!((ended.status, &ended.slots()["table"]["backup_at_end"]), (1, &false.into()), "{length}: {ended:?}");
+        assert_eq!(ended.slots()["table"]["faults"][1], "primary table: the disk is too small for one");
+    }
+}
