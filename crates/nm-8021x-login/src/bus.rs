@@ -1,5 +1,6 @@
 //! The system bus: calls, properties, and the events that a login waits for.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use zbus::message::Type;
 use zbus::names::BusName;
 use zbus::object_server::Interface;
 use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, DynamicType, Message, MessageStream, OwnedVariant};
+use zbus::{Connection, DynamicType, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
 /// A service that does not answer for this long is as good as absent.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,6 +33,8 @@ pub struct Target<'a> {
 /// Something that happened while we wait.
 #[derive(Debug)]
 pub enum Event {
+    /// wpa_supplicant's signal `InterfaceAdded`: its object for a network interface.
+    Supplicant { path: String, interface: String },
     /// wpa_supplicant's signal `EAP`: the step and how it went.
     Eap { path: String, status: String, parameter: String },
     /// wpa_supplicant's signal `Certification`: a certificate of the server's chain, 0 is the server's own.
@@ -164,18 +167,23 @@ fn report_ending(ending: &signals::Deferred, events: Sender<Event>) -> anyhow::R
 const DBUS: Target<'_> =
     Target { service: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
 
-/// wpa_supplicant's signals: its doc/dbus.doxygen, interface fi.w1.wpa_supplicant1.Interface.
+/// wpa_supplicant's signals: its doc/dbus.doxygen, interfaces fi.w1.wpa_supplicant1 and fi.w1.wpa_supplicant1.Interface.
 fn from_supplicant(message: &Message) -> Option<Event> {
     let header = message.header();
     let path = header.path()?.to_string();
     let body = message.body();
     match header.member().map(|member| member.as_str()) {
+        Some("InterfaceAdded") => {
+            let (path, properties): (OwnedObjectPath, HashMap<String, OwnedVariant>) = body.deserialize().ok()?;
+            let interface = <&str>::try_from(properties.get("Ifname")?).ok()?.to_owned();
+            Some(Event::Supplicant { path: path.to_string(), interface })
+        }
         Some("EAP") => {
             let (status, parameter): (String, String) = body.deserialize().ok()?;
             Some(Event::Eap { path, status, parameter })
         }
         Some("Certification") => {
-            let certificate: std::collections::HashMap<String, OwnedVariant> = body.deserialize().ok()?;
+            let certificate: HashMap<String, OwnedVariant> = body.deserialize().ok()?;
             let depth = u32::try_from(certificate.get("depth")?).ok()?;
             let subject = <&str>::try_from(certificate.get("subject")?).ok()?.to_owned();
             Some(Event::Certificate { path, depth, subject })

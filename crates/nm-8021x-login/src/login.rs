@@ -326,8 +326,14 @@ impl Attempt {
     }
 
     fn learn(&self, event: Event, seen: &mut Seen) {
-        let ours = |path: &str| self.supplicant().as_deref() == Some(path);
+        // The object may have gone by the time its last words are read.
+        if seen.supplicant.is_none() && matches!(event, Event::Eap { .. } | Event::Certificate { .. }) {
+            seen.supplicant = self.supplicant();
+        }
+        let ours = seen.supplicant.clone();
+        let ours = |path: &str| ours.as_deref() == Some(path);
         match event {
+            Event::Supplicant { path, interface } if interface == self.device.interface => seen.supplicant = Some(path),
             Event::Certificate { path, depth: 0, subject } if ours(&path) => seen.server_subject = Some(subject),
             Event::Eap { path, status, parameter } if ours(&path) => seen.eap(&status, &parameter),
             Event::Device { path, state, reason } if path == self.device.path => {
@@ -343,6 +349,8 @@ impl Attempt {
 /// What the supplicant and NetworkManager have told so far.
 #[derive(Default)]
 struct Seen {
+    /// The supplicant's object for our interface.
+    supplicant: Option<String>,
     /// The exchange that is under way; `None` before the supplicant has begun one.
     exchange: Option<Exchange>,
     /// An exchange ended with nothing but a failure.

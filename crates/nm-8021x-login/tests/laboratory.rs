@@ -66,10 +66,14 @@ impl Laboratory {
 
     /// A login of Alice that has been handed its document, and goes on.
     fn begin(&self, arguments: &[&str]) -> Child {
+        self.begin_as(ALICE, arguments)
+    }
+
+    fn begin_as(&self, (username, password): (&str, &str), arguments: &[&str]) -> Child {
         let mut login = self.login_command();
         login.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = login.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(credentials(ALICE.0, ALICE.1).as_bytes()).unwrap();
+        child.stdin.take().unwrap().write_all(credentials(username, password).as_bytes()).unwrap();
         child
     }
 
@@ -236,6 +240,24 @@ fn a_failure_that_answers_nothing_ends_no_login() {
     assert_eq!((status, &answer["authenticated"]), (0, &true.into()), "{answer} {stderr}");
     assert_eq!(laboratory.port(), "authorized");
     assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_verdict_counts_though_its_supplicant_has_left_the_link_when_it_is_read() {
+    let laboratory = Laboratory::up();
+    let login = laboratory.begin_as((ALICE.0, "wrong"), &[]);
+    let signal = |name: &str| assert!(Command::new("kill").args([name, &login.id().to_string()]).status().unwrap().success());
+    laboratory.wait_for_supplicant("Associated with", 1);
+    signal("-STOP"); // as a busy machine does, for longer
+    laboratory.wait_for_supplicant("CTRL-EVENT-EAP-FAILURE", 1);
+    // As NetworkManager does, but it waits for an answer of the login first.
+    let mut leave = laboratory.on_computer(&["dbus-send", "--system", "--print-reply", "--dest=fi.w1.wpa_supplicant1"]);
+    leave.args(["/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1.RemoveInterface"]);
+    assert!(leave.arg("objpath:/fi/w1/wpa_supplicant1/Interfaces/0").output().unwrap().status.success());
+    signal("-CONT");
+    let (status, answer, stderr) = ended(login.wait_with_output().unwrap());
+    assert_eq!((status, &answer["reason"]), (1, &"rejected".into()), "{stderr}");
     laboratory.assert_closed();
 }
 
