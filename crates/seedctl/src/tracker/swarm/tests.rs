@@ -843,4 +843,32 @@ proptest! {
             lab.pass(seconds);
         }
     }
+
+    /// Hosts that come, go, begin anew, and say now that they lack much and now little.
+    #[test]
+    fn whatever_hosts_say_a_building_has_its_gateway_and_one_challenger_at_most(
+        steps in proptest::collection::vec((1u8..3, 1u8..5, 0u8..9, 0u64..100, 0u64..5), 0..150),
+    ) {
+        let mut lab = race(Lab::new(), 8000, 1000);
+        for (building, host, does, left, seconds) in steps {
+            lab.announce(SERVER, on_its_way(0));
+            let (address, left) = (format!("10.{building}.1.{host}"), 1000 * left);
+            match does {
+                0 => lab.stop(&address),
+                1 => drop(lab.told(&address, left + 1)),
+                2 | 3 => drop(lab.announce(&address, on_its_way(left + 1))),
+                _ => drop(lab.progress(&address, left)),
+            }
+            lab.pass(seconds);
+        }
+        for building in 1..3 {
+            let hosts = [1, 2, 3, 4].map(|host| format!("10.{building}.1.{host}"));
+            // Twice: one that got nothing goes to the end when it says so, and the next one hears of it later.
+            for host in hosts.iter().chain(&hosts) {
+                lab.announce(host, on_its_way(100_000));
+            }
+            let fetch = hosts.iter().filter(|host| lab.is_gateway(host)).count();
+            prop_assert!((1..=2).contains(&fetch), "{fetch} hosts fetch from outside");
+        }
+    }
 }
