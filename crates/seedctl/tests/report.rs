@@ -125,6 +125,7 @@ fn a_machine_that_hangs_or_lets_nobody_in_is_told_from_one_whose_disk_is_full() 
         "No ED25519 host key is known for b2-h1 and you have requested strict checking. Host key verification failed.",
     );
     say("b2-h2", "no_login", "root@b2-h2: Permission denied (publickey).");
+    say("b1-h3", "no_agent", "ssh: Could not resolve hostname b1-h3: Name or service not known");
     let told = document(&report(campaign.path()));
     let findings = told["campaign"]["findings"].as_array().unwrap();
     let of = |name: &str| {
@@ -137,6 +138,7 @@ fn a_machine_that_hangs_or_lets_nobody_in_is_told_from_one_whose_disk_is_full() 
     assert!(of("b1-h2").1.starts_with("it was reinstalled, which changes its host key"), "{:?}", of("b1-h2"));
     assert_eq!(of("b2-h1").1, "its host key is not in known_hosts");
     assert_eq!(of("b2-h2").1, "the public key of the server is not in its authorized_keys");
+    assert_eq!(of("b1-h3").1, "its name has no address on this server");
 }
 
 #[test]

@@ -162,7 +162,9 @@ fn no_login(said: &str) -> Vec<&'static str> {
 }
 
 fn not_done(machine: &Known) -> Finding {
+    let unresolved = machine.said.as_ref().is_some_and(|said| said.contains("Could not resolve"));
     let likely = match machine.state {
+        _ if unresolved => vec!["its name has no address on this server"],
         State::NoLink => vec![
             "its power cable or network cable is not plugged in",
             "it stopped while starting, before its network came up: a weak BIOS battery",
