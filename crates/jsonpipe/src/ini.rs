@@ -162,9 +162,18 @@ impl Configuration {
     }
 }
 
-/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, in no directory, or
-/// a link that leads nowhere.
+/// Nobody writes as much configuration by hand.
+const FILE_MAX_BYTES: u64 = 16 << 20;
+
+/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, in no directory, a
+/// device or a FIFO (which could be read without end), larger than 16 MiB, or a link that leads nowhere.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    let wrong = |why: &str| Exit::Config.error(format_args!("reading {}: {why}", path.display()));
+    match fs::metadata(path) {
+        Ok(file) if !file.is_file() && !file.is_dir() => return Err(wrong("not a file")),
+        Ok(file) if file.is_file() && file.len() > FILE_MAX_BYTES => return Err(wrong("larger than 16 MiB")),
+        _ => {}
+    }
     let exit_of = |error: &io::Error| match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Config,
         _ if error.raw_os_error() == Some(libc::ELOOP) => Exit::Config,
@@ -172,7 +181,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     };
     fs::read_to_string(path).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound && path.is_symlink() {
-            return Exit::Config.error(format_args!("reading {}: a symbolic link that leads to nothing", path.display()));
+            return wrong("a symbolic link that leads to nothing");
         }
         io_error(error, exit_of, format_args!("reading {}", path.display()))
     })
@@ -308,6 +317,11 @@ mod tests {
             assert_eq!((error(table()).0, error(section()).0), (Exit::Config, Exit::Config), "{target}");
             fs::remove_file(&path).unwrap();
         }
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap(); // reads as zeros, for ever
+        assert_eq!(error(table()), (Exit::Config, "reading not a file".into()));
+        fs::remove_file(&path).unwrap();
+        fs::File::create(&path).unwrap().set_len(FILE_MAX_BYTES + 1).unwrap();
+        assert_eq!(error(section()), (Exit::Config, "reading larger than 16 MiB".into()));
     }
 
     proptest! {
