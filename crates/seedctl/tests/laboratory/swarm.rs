@@ -141,9 +141,15 @@ impl Swarm {
         let call = json!({"jsonrpc": "2.0", "id": "1", "method": method, "params": all}).to_string();
         let request = format!("POST /jsonrpc HTTP/1.0\r\nContent-Length: {}\r\n\r\n{call}", call.len());
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/6800; printf %s '{request}' >&3; cat <&3");
-        let answer = self.shell(host, &script);
-        let body = answer.split("\r\n\r\n").nth(1).unwrap();
-        serde_json::from_str::<Value>(body).unwrap()["result"].take()
+        // aria2 that has just begun hangs up without an answer.
+        let body = loop {
+            let answer = self.shell(host, &script);
+            if let Some((_, body)) = answer.split_once("\r\n\r\n").filter(|(_, body)| !body.is_empty()) {
+                break body.to_owned();
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        };
+        serde_json::from_str::<Value>(&body).unwrap()["result"].take()
     }
 
     /// Whatever lies in the store of a host, but for what is finished.
