@@ -37,6 +37,8 @@ impl Attached {
         let device = run("losetup", &["-b", &sector_bytes.to_string(), "--show", "-f", machine.disk().to_str().unwrap()])
             .trim()
             .to_owned();
+        // A loop device stays read-only when it is detached: so a test that was killed would be every later one's failure.
+        run("blockdev", &["--setrw", &device]);
         let attached = Attached { machine, device };
         for (number, at) in [("1", A_AT), ("2", B_AT)] {
             attached.add(number, at);
