@@ -19,7 +19,7 @@ const MEASURED: Duration = Duration::from_secs(2);
 const RECENT: Duration = Duration::from_secs(5);
 /// A gateway that needs no longer than this for the rest is left alone: two that fetch at once ask for some pieces twice, which is
 /// little of what takes long, and much of what does not.
-const WORTH: Duration = Duration::from_secs(30);
+const WORTH: Duration = Duration::from_secs(60);
 /// Who gets less than a quarter of what others get seems slow, in the first seconds, when a server serves some before others, less
 /// than an eighth ...
 const SLOW: f64 = 4.0;
@@ -27,7 +27,7 @@ const SLOW_AT_FIRST: f64 = 8.0;
 /// ... and who gets three times what it got is better. A rate of the first seconds may be half of what it becomes.
 const BETTER: f64 = 3.0;
 /// A trial may take this long: a server lets a newcomer wait for up to ten seconds, and then it has that to make up for.
-const TRIAL: Duration = Duration::from_secs(30);
+const TRIAL: Duration = Duration::from_secs(20);
 /// The time from a trial that showed nothing to the next one, at first and then so many times longer.
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGER: u32 = 4;
