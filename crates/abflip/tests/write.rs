@@ -211,7 +211,7 @@ fn what_can_be_refused_is_refused_before_anything_is_written() {
         (overlapping, "host-1", "image", 65, "slot_fields: the one at 1143 begins within another"),
         (outside, "host-1", "image", 65, "is not in the image"),
         (of_base, "host-1", "image", 65, "kind: it describes a base, not a host"),
-        (of_zfs_host, "host-1", "image", 65, "unknown variant `zfs_host`, expected `base` or `host`"),
+        (of_zfs_host, "host-1", "image", 65, "kind: it describes a zfs_host, not a host"),
         (text.clone().into_bytes(), "host-1", "none", 66, "opening "),
         (text.clone().into_bytes(), "host-1", "empty", 65, "it is empty"),
         (text.clone().into_bytes(), "host-1", "http://server.example/image", 2, "a path or a URL with https:// is needed"),

@@ -37,16 +37,27 @@ pub(crate) fn check_bytes(bytes: u64, empty: &str) -> Result<(), String> {
 pub enum Kind {
     /// A disk that users' volumes are made on; keys `base-*.pub`.
     Base,
-    /// The root of the host itself; keys `host-*.pub`.
+    /// The root of the host, for a slot; keys `host-*.pub`.
     Host,
+    /// The root of the host, for a ZFS pool; keys `host-*.pub`.
+    ZfsHost,
 }
 
 impl Kind {
-    /// As it is written: `base`, `host`.
+    /// As it is written: `base`, `host`, `zfs_host`.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Base => "base",
             Kind::Host => "host",
+            Kind::ZfsHost => "zfs_host",
+        }
+    }
+
+    /// The names of its keys begin with this, and a hyphen. Whoever may replace the host's root may do so in either form.
+    pub fn keys(self) -> &'static str {
+        match self {
+            Kind::Base => "base",
+            Kind::Host | Kind::ZfsHost => "host",
         }
     }
 }

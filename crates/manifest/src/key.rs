@@ -41,7 +41,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads `KIND-*.pub` in a directory: ed25519, PEM, as `openssl pkey -pubout` writes it. By name.
+    /// Reads the keys for a kind, `base-*.pub` or `host-*.pub` in a directory: ed25519, PEM, as `openssl pkey -pubout` writes it. By name.
     ///
     /// Status 78 when there is none, or one that is not right: a machine without keys must not take images from anybody.
     /// No directory is no key.
@@ -55,7 +55,7 @@ impl Keys {
         for entry in entries.into_iter().flatten() {
             let name = entry.map_err(failed)?.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.strip_prefix(kind.as_str()).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".pub")) {
+            if name.strip_prefix(kind.keys()).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".pub")) {
                 keys.push((name.to_owned(), read_public(&directory.join(name))?));
             }
         }
@@ -64,7 +64,7 @@ impl Keys {
             return Err(Exit::Config.error(format_args!(
                 "reading the keys in {}: no {}-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout",
                 directory.display(),
-                kind.as_str()
+                kind.keys()
             )));
         }
         Ok(Keys { kind, keys })

@@ -1,7 +1,7 @@
 //! The manifest of an image, and its signature: what a machine believes about an image before it has a byte of it.
 //!
-//! `mkimg-torrent` (a base) or `publish-host` (a host's root) writes and signs it once; every machine verifies it against the public keys of its own image of the host,
-//! and whatever then arrives, from whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
+//! `mkimg-torrent` writes and signs it once, for a base or for the root of a host; every machine verifies it against the public
+//! keys in its own host image, and whatever then arrives, from whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
 //! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that purpose:
 //! a base is never taken for the root of a host.
 //!
@@ -12,6 +12,7 @@ mod description;
 mod host;
 mod key;
 mod model;
+mod zfs_host;
 
 pub use description::{
     Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, NUMBER_MAX, Program, check_count, is_name,
@@ -19,6 +20,7 @@ pub use description::{
 pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
 pub use model::check_model;
+pub use zfs_host::ZfsHost;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Exit, ExitContext};
