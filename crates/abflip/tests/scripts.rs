@@ -110,7 +110,7 @@ fn zfs_host(staged: Option<&str>, new: u64) -> Stand {
 }
 
 fn stage(stand: &Stand) -> Ended {
-    stand.run("mkdir /etc/labtools/keys; cp key.pub /etc/labtools/keys/host-1.pub", "stage-zfs-root", &["new.zfs"])
+    stand.run("mkdir /etc/labtools/keys; cp key.pub /etc/labtools/keys/host-1.pub", "host/stage-zfs-root", &["new.zfs"])
 }
 
 #[test]
@@ -224,7 +224,7 @@ esac
         );
         // {"version": 8, "sha256": "00"}
         stand.file("input", "{\"manifest\": \"eyJ2ZXJzaW9uIjogOCwgInNoYTI1NiI6ICIwMCJ9\", \"signature\": \"AA==\"}\n");
-        let ended = stand.run("", "update-host", &["--here"]);
+        let ended = stand.run("", "host/update-host", &["--here"]);
         assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{repair}: {ended:?}");
         assert_eq!(ended.stderr.lines().last(), Some(&*format!("update-host: {said}")), "{repair}: {ended:?}");
         assert_eq!(stand.read("called"), "");
@@ -234,7 +234,7 @@ esac
         ["x\n", "{}\n", "{\"manifest\": \"e30=\", \"signature\": \"AA==\"}\n", "{\"manifest\": \"!\", \"signature\": \"AA==\"}\n"]
     {
         stand.file("input", input);
-        let ended = stand.run("", "update-host", &["--here"]);
+        let ended = stand.run("", "host/update-host", &["--here"]);
         assert_eq!(ended.status, 65, "{input}: {ended:?}");
         assert!(ended.stderr.contains("update-host: reading the request: no "), "{input}: {ended:?}");
     }
@@ -253,11 +253,12 @@ fn update_host_finds_the_signature_that_abflip_finds() {
     ] {
         assert_eq!(Path::new(manifest).with_extension("sig"), Path::new(signature), "as abflip has it");
         stand.file(manifest, "");
-        let ended = stand.run("", "update-host", &["--manifest", manifest, "--from", "none", "at9-101-01"]);
+        let ended = stand.run("", "host/update-host", &["--manifest", manifest, "--from", "none", "at9-101-01"]);
         assert_eq!((ended.status, ended.stderr), (66, format!("update-host: {signature}: no such file\n")), "{manifest}");
     }
     // And does not repeat a URL that it does not take.
-    let ended = stand.run("", "update-host", &["--manifest", "x", "--from", "http://user:SECRET@server.example/x", "at9-101-01"]);
+    let ended =
+        stand.run("", "host/update-host", &["--manifest", "x", "--from", "http://user:SECRET@server.example/x", "at9-101-01"]);
     assert!(ended.status == 2 && !ended.stderr.contains("SECRET"), "{ended:?}");
 }
 
@@ -274,7 +275,7 @@ fn update_host_says_when_an_image_could_not_be_sent() {
         if reads {
             stand.file("reads", "");
         }
-        let ended = stand.run("", "update-host", &["--manifest", "lab.manifest", "--from", from, "at9-101-01"]);
+        let ended = stand.run("", "host/update-host", &["--manifest", "lab.manifest", "--from", from, "at9-101-01"]);
         assert_eq!(ended.status, 0, "{ended:?}");
         let said = "update-host: at9-101-01: the image could not be sent to its end";
         assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
@@ -290,7 +291,7 @@ fn update_host_waits_for_no_machine_that_hangs() {
     stand.file("lab.sig", "");
     stand.file("lab.zst", "x");
     let options = ["--seconds", "0", "--manifest", "lab.manifest", "--from", "lab.zst"];
-    let ended = stand.run("", "update-host", &[&options[..], &["at9-101-01", "at9-101-02"]].concat());
+    let ended = stand.run("", "host/update-host", &[&options[..], &["at9-101-01", "at9-101-02"]].concat());
     assert_eq!(ended.status, 1, "{ended:?}");
     let hung =
         r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;

@@ -1,4 +1,4 @@
-//! The alert rules of scripts/collector.d, as promtool judges them, and against the metrics that `invcollect metrics` has.
+//! The alert rules of scripts/collector, as promtool judges them, and against the metrics that `invcollect metrics` has.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::Command;
 use invcollect::report::metrics;
 
 fn part(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/collector.d").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/collector").join(name)
 }
 
 fn promtool(arguments: &[&str], file: &str) -> String {

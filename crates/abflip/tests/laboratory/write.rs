@@ -106,7 +106,7 @@ fn publish(directory: &Path, with_extlinux: bool) -> PathBuf {
             run("extlinux", &["--install", boot.to_str().unwrap()]);
         }
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/publish-host");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/server/publish-host");
     run(script, &["--key", key("host-1").to_str().unwrap(), "--name", "lab", "--version", "8", "--model", "OptiPlex 7010", path]);
     directory.join("lab")
 }
@@ -186,7 +186,7 @@ fn what_cannot_be_patched_for_a_slot_is_not_published() {
     let directory = tempfile::tempdir().unwrap();
     let published = publish(directory.path(), false);
     let image = directory.path().join("lab.img");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/publish-host");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/server/publish-host");
     let publish = |image: &Path| {
         let mut command = Command::new(script);
         command.arg("--key").arg(key("host-1")).args(["--name", "lab", "--version", "9"]).arg(image);

@@ -14,7 +14,7 @@ use crate::settings::{self, Settings};
 
 /// Signs its reports, and belongs to its certificate.
 const KEY: &str = "/persistent/labtools/host.key";
-/// Its certificate; `scripts/collector enroll` makes it.
+/// Its certificate; `collector enroll` makes it.
 const CERTIFICATE: &str = "/persistent/labtools/host.pem";
 const ENROLL: &str = "collector enroll, on the collector, makes it";
 /// What the header `Auth` says.

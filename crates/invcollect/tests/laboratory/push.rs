@@ -79,7 +79,7 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
     assert!(String::from_utf8_lossy(&flags.stdout).starts_with("--S"), "{flags:?}");
     // A certificate of a host that is no longer wanted opens nothing.
     let root = collector.path("root");
-    let expelled = Command::new(script("collector")).arg("--root").arg(&root).args(["expel", H1]).status().unwrap();
+    let expelled = Command::new(script("collector/collector")).arg("--root").arg(&root).args(["expel", H1]).status().unwrap();
     assert!(expelled.success());
     assert_eq!(put(Some(&h1), &next, &other), 403);
 }
@@ -134,7 +134,7 @@ fn a_collector_without_room_acknowledges_nothing() {
     fs::write(&torn, "{").unwrap();
     host.push(&["--now"]).assert_waits("503");
     fs::File::open(&torn).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    let mut expire = Command::new(script("collector"));
+    let mut expire = Command::new(script("collector/collector"));
     assert!(expire.arg("--root").arg(collector.path("root")).arg("expire").status().unwrap().success());
     host.push_all();
     collector.assert_complete(H1, &["0".into()]);
@@ -151,7 +151,7 @@ fn only_a_host_itself_can_be_enrolled_and_only_once() {
             .output()
             .unwrap();
         assert!(request.status.success(), "{request:?}");
-        let mut enroll = Command::new(script("collector"));
+        let mut enroll = Command::new(script("collector/collector"));
         enroll.arg("--root").arg(collector.path("root")).args(["enroll", id]);
         let output = enroll.stdin(fs::File::open(collector.path("request")).unwrap()).output().unwrap();
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
