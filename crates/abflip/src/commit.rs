@@ -18,7 +18,7 @@ use crate::{flip, lock};
 /// 2. What is left of the trial in the boot-once area and the firmware is removed.
 /// 3. The trial is no longer recorded.
 pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
@@ -89,7 +89,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
 
 /// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was booted is not tried again.
 pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;

@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, signals};
 
 use crate::TOOL;
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
@@ -38,7 +38,7 @@ pub struct Options {
 /// Makes a slot boot next; in a dry run checks everything, and says what would be done.
 pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     // A signal that comes from here on ends the process when both tables say the same again.
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;

@@ -25,7 +25,7 @@ pub struct Options {
 
 /// Heals what can be healed, and says on standard error what that is; in a dry run only says it. Status 1 when something is left.
 pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let path = machine.disk.path().display();

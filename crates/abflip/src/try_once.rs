@@ -31,7 +31,7 @@ pub struct Options {
 
 /// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would be done.
 pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let access = if options.dry_run { Access::Read } else { Access::Write };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;

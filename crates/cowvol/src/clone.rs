@@ -27,7 +27,7 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         base::steadily(common, |bases| prepare(common, &token, base::choose(bases.to_vec(), choice.base.as_deref())?, None))?
     } else {
         // A signal that comes from here on ends the process when the overlay is whole or was never there.
-        let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+        let ending_signals = signals::defer()?;
         // Nobody may take the base away before its overlay is there, or make another the current one. Nobody waits for what comes
         // after, least of all for whoever reads the document.
         let _lock = lock::wait(common, lock::POOL, &ending_signals)?;

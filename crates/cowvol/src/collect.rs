@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::signals::Deferred;
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, atomic, io_error, lock, signals};
+use jsonpipe::{Answer, Common, Document, Exit, atomic, io_error, lock, signals};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use crate::base::{self, Base};
@@ -25,7 +25,7 @@ const FILES_AT_ONCE: usize = 256;
 
 /// Collects; in a dry run says what would go. Status 1 when something should have gone and could not be removed.
 pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let collecting = Collecting { common, also: None };
     // At the end of a session there is nearly always nothing to do.
     let plan = base::steadily(common, |bases| collecting.plan(bases))?;

@@ -59,7 +59,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
     } else {
         candidate.sync()?;
         // A signal that comes from here on ends the process when the machine has the old generation or the new one.
-        let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+        let ending_signals = signals::defer()?;
         let lock = lock::wait(common, lock::POOL, &ending_signals)?;
         let offer = Offer::of(common, &new, options)?;
         candidate.check_still_there()?;

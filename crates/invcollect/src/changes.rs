@@ -6,7 +6,7 @@
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals, timestamp};
 
 use crate::baseline::{Baseline, Waiting};
 use crate::facts::Facts;
@@ -19,7 +19,7 @@ const CONFIRMED_AFTER_SECONDS: u64 = 60;
 
 /// `invcollect changes`: status 1 when the machine is not as its baseline says.
 pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
-    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let ending = signals::defer()?;
     let lock = lock(common, &ending, dry_run)?;
     let host = collect::host(common, pipe);
     let before = Baseline::read(common)?;
@@ -62,7 +62,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
 
 /// `invcollect accept`.
 pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
-    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let ending = signals::defer()?;
     let lock = lock(common, &ending, dry_run)?;
     let host = collect::host(common, pipe);
     let left = host.boot.settles_in_seconds();

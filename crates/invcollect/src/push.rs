@@ -107,7 +107,7 @@ impl Run<'_> {
         let destination = &self.local.destination;
         let (kind, snapshot) = self.snapshot(destination)?;
         // What waits for the lock ends by a signal; all else may end at any moment.
-        let signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+        let signals = signals::defer()?;
         let _lock = lock::wait(self.common, spool::LOCK, &signals)?;
         drop(signals);
         let spool = Spool::open(self.common, destination.spool_bytes)?;

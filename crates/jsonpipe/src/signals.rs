@@ -8,6 +8,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::exit::{Exit, ExitContext};
+
 /// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the process by the signal:
 /// whoever waits for it sees the truth.
 ///
@@ -19,8 +21,12 @@ pub struct Deferred {
     before: SigSet,
 }
 
-/// Makes the ending signals wait.
-pub fn defer() -> io::Result<Deferred> {
+/// Makes the ending signals wait. That this fails is a fault of our own (70).
+pub fn defer() -> anyhow::Result<Deferred> {
+    block().exit(Exit::Software, || "making the ending signals wait")
+}
+
+fn block() -> io::Result<Deferred> {
     let status = fs::read_to_string("/proc/self/status")?;
     let ignored = ignored(&status).ok_or_else(|| io::Error::other("no SigIgn in /proc/self/status"))?;
     let mut ending = SigSet::empty();

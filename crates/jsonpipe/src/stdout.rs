@@ -1,4 +1,5 @@
-//! Whether standard output was there when the process started (`tool >&-`).
+//! Whether standard output was there when the process started (`tool >&-`). Nothing else may run code before `main`: no other
+//! `.init_array` entry, here or in a tool.
 //!
 //! Before `main`, Rust's runtime opens /dev/null for a standard stream that is closed, and a document that is written there is
 //! delivered to nobody without an error. Only what runs before the runtime can tell.

@@ -68,7 +68,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     drop(key);
 
     // From here on a signal waits until all is there. A dry run writes nothing, the lock's file included.
-    let ending_signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let ending_signals = signals::defer()?;
     let lock = if options.dry_run { None } else { Some(lock::wait(common, lock::POOL, &ending_signals)?) };
     let signature = signed.signature.to_bytes();
     let metalink_text = options.url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));

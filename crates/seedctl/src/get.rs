@@ -35,7 +35,7 @@ const SPARE_BYTES: u64 = 64 << 20;
 pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
     let image: Image = document.require("image")?;
-    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let offer = Offer::verify(common, &image)?;
     if !options.allow_downgrade {

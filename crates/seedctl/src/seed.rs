@@ -1,7 +1,7 @@
 //! `seedctl seed`: an image that is there is offered to others.
 
 use jsonpipe::signals::{self, Deferred};
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use jsonpipe::{Answer, Common, Document, Pipe};
 
 use crate::aria2::{Rpc, Trust};
 use crate::daemon;
@@ -22,7 +22,7 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     }
     let mut document = pipe.document("a document with the section image, or --all")?;
     let image: Image = document.require("image")?;
-    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let offer = Offer::verify(common, &image)?;
     for part in PARTS {
@@ -45,7 +45,7 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
 
 /// The newest generation of every base in the store. What is not right in the store is told, and the rest is seeded.
 fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
-    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let (mut changed, mut wrong) = (false, false);
     let mut rpc = daemon::connect(common, &settings.aria2)?;

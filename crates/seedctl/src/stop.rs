@@ -1,7 +1,7 @@
 //! `seedctl stop`: no more seeding.
 
 use jsonpipe::signals;
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use jsonpipe::{Answer, Common, Document, Pipe};
 use serde_json::{Map, Value};
 
 use crate::daemon;
@@ -17,7 +17,7 @@ pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answ
     }
     let mut document = pipe.document("a document with the section transfer, or --all")?;
     let transferred: Transferred = document.require("transfer")?;
-    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let mut changed = false;
     if let Some(rpc) = daemon::connect(common, &settings.aria2)? {
@@ -35,7 +35,7 @@ pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answ
 
 /// Ends aria2, and with it everything that it does.
 fn stop_all(common: &Common, options: &Stop) -> anyhow::Result<Answer> {
-    let signals = signals::defer().exit(Exit::Software, || "blocking signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let mut document = Document::default();
     if options.dry_run {

@@ -34,7 +34,7 @@ pub fn track(common: &Common, pipe: &Pipe, _options: &Track) -> anyhow::Result<A
     wrong.iter().for_each(|wrong| pipe.warn(wrong));
     let port = Port::new(tracker, pipe.clone(), connections_max()?);
 
-    let deferred = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let deferred = signals::defer()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().exit(Exit::Software, || "starting")?;
     let listen = LocalSet::new().block_on(&runtime, serve(&port, pipe, listen))?;
 

@@ -22,7 +22,7 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
     }
     let document = pipe.document("a document with the section transfer")?;
     let transferred: Transferred = document.require("transfer")?;
-    let signals = signals::defer().exit(Exit::Software, || "deferring signals")?;
+    let signals = signals::defer()?;
     let settings = Settings::read(common)?;
     let since = Instant::now();
     let mut complete_since = None;

@@ -24,7 +24,7 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
         return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
     }
     // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
-    let ending = signals::defer().exit(Exit::Software, || "making the ending signals wait")?;
+    let ending = signals::defer()?;
     // cowvol collect has it for a moment while it removes volumes.
     const HELD: &str = "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, "/run/labtools/guest.lock", HELD)?;
