@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use envelope::{Change, Event, EventAbout};
 use jsonpipe::{Common, Exit, atomic, io_error};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Facts, Link, Thing, linked, pairs};
 use crate::machine::{Machine, PATIENCE};
-use crate::report::{Change, Disk, Event, EventAbout, Host, Interface};
+use crate::report::{Disk, Host, Interface};
 
 /// Where it lies.
 pub const FILE: &str = "/var/lib/labtools/baseline.json";

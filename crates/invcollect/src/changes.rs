@@ -6,11 +6,12 @@
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
+use envelope::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals, timestamp};
 
 use crate::baseline::{Baseline, Waiting};
 use crate::facts::Facts;
-use crate::report::{self, Action, Change, Event, EventAbout, EventDetails, EventHost, Host, Part};
+use crate::report::{self, Host};
 use crate::{collect, difference, event_log};
 
 const LOCK: &str = "/run/labtools/inventory.lock";

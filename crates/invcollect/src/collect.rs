@@ -9,8 +9,8 @@ use crate::machine::{Asked, Machine, PATIENCE};
 use crate::report::Host;
 use crate::settings::Settings;
 use crate::{
-    TOOL, baseline, bases, boot, devices, disks, dmi, envelope, event_log, filesystems, firmware, glpi, guest, interfaces,
-    kernel_log, memory, place, privacy, processor, request, routes, sensors, settings,
+    TOOL, baseline, bases, boot, devices, disks, dmi, event_log, filesystems, firmware, glpi, guest, interfaces, kernel_log,
+    memory, place, privacy, processor, request, routes, sensors, settings,
 };
 
 /// Who this machine is.

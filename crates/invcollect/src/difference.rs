@@ -1,7 +1,7 @@
 //! How a machine differs from its baseline.
 
 use crate::facts::{Facts, Link, Thing, linked, pairs};
-use crate::report::{Action, Change, EventAbout, Part};
+use envelope::{Action, Change, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";
 const UUID: &str = "the machine's UUID";

@@ -4,9 +4,10 @@
 //! the Ethernet address of an interface. Things without a serial number are known by their kind, and counted. What comes and goes
 //! by itself (what is on USB, wireless networks, bridges) is no fact.
 
+use envelope::{Change, Part};
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Change, Checks, Device, Disk, Host, Interface, Module, Part};
+use crate::report::{Checks, Device, Disk, Host, Interface, Module};
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew (bridges).

@@ -16,7 +16,6 @@ mod devices;
 mod difference;
 mod disks;
 mod dmi;
-pub mod envelope;
 mod event_log;
 mod facts;
 mod filesystems;

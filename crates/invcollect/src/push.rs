@@ -18,10 +18,10 @@ use std::io::{self, Read};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use envelope::{Cursor, Header, Kind};
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use sha2::{Digest, Sha256};
 
-use crate::envelope::{self, Header, Kind};
 use crate::report::Pushed;
 use crate::request::{Destination, Method, Push};
 use crate::{collect, event_log, glpi};
@@ -360,7 +360,7 @@ impl Run<'_> {
 struct Next {
     sequence: u64,
     dropped_reports: u64,
-    read: BTreeMap<String, journal::Cursor>,
+    read: BTreeMap<String, Cursor>,
     /// They go for it.
     damaged: Vec<Item>,
 }

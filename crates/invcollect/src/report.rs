@@ -2,14 +2,14 @@
 //!
 //! What is not known is absent, and where it matters `missing` says why. Lists are never missing.
 
-mod event;
+mod baseline;
 pub mod fleet;
 mod host;
 pub mod metrics;
 mod network;
 mod pushed;
 
-pub use event::{Action, Baseline, Change, Event, EventAbout, EventDetails, EventHost, Part};
+pub use baseline::Baseline;
 pub use host::*;
 pub use network::*;
 pub use pushed::Pushed;

@@ -9,7 +9,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
-use invcollect::envelope;
 use machine::{Ended, ID, Machine};
 
 const SPOOL: &str = "var/lib/labtools/spool";

@@ -3,13 +3,11 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use ed25519_dalek::Signer;
 use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use jsonpipe::{Exit, ExitContext, io_error};
-use zeroize::Zeroizing;
 
 use crate::description::Kind;
 
@@ -96,15 +94,10 @@ impl fmt::Display for Keys {
 
 fn read_public(path: &Path) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
     let file = File::open(path).exit(Exit::Config, || format!("reading {}", path.display()))?;
-    let text = read_pem(file).exit(Exit::Config, || format!("reading {}", path.display()))?;
+    let mut text = String::new();
+    file.take(PEM_MAX_BYTES).read_to_string(&mut text).exit(Exit::Config, || format!("reading {}", path.display()))?;
     ed25519_dalek::VerifyingKey::from_public_key_pem(&text)
         .map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
-}
-
-fn read_pem(file: File) -> io::Result<String> {
-    let mut text = String::with_capacity(PEM_MAX_BYTES as usize); // never moved, so that a copy of a key stays behind
-    file.take(PEM_MAX_BYTES).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// The private key. Wiped from memory when dropped; never shown.
@@ -119,18 +112,14 @@ impl fmt::Debug for SigningKey {
 impl SigningKey {
     /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it.
     ///
-    /// Status 66 when it is not there, 78 when others than its owner could read it, or when it is no such key.
+    /// Status as [`secret_file::read`], and 78 when it is no such key.
     pub fn read(path: &Path) -> anyhow::Result<SigningKey> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading the key {}", path.display()));
-        let wrong = |what: &str| Exit::Config.error(format_args!("reading the key {}: {what}", path.display()));
-        let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        if metadata.mode() & 0o077 != 0 {
-            return Err(wrong("others than its owner may use it; chmod 600 it, or make a new one if it was seen"));
-        }
-        let text = Zeroizing::new(read_pem(file).map_err(failed)?);
+        let text = secret_file::read(path)?;
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&text);
-        key.map(SigningKey).map_err(|_| wrong("not an ed25519 private key in PEM; openssl genpkey -algorithm ed25519 makes one"))
+        key.map(SigningKey).map_err(|_| {
+            let way_out = "openssl genpkey -algorithm ed25519 makes one";
+            Exit::Config.error(format_args!("reading {}: not an ed25519 private key in PEM; {way_out}", path.display()))
+        })
     }
 
     pub(crate) fn sign(&self, bytes: &[u8]) -> Signature {
@@ -199,7 +188,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_private_key_is_private() {
+    fn signing_key_is_ed25519_in_a_secret_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
         let refused = || SigningKey::read(&path).map_err(|error| (Exit::of(&error), format!("{error:#}"))).unwrap_err();

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -180,14 +180,8 @@ fn make_secret(common: &Common) -> anyhow::Result<SecretString> {
 }
 
 fn read_secret(common: &Common) -> anyhow::Result<SecretString> {
-    let path = common.path(SECRET);
-    let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", path.display()));
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-        return Err(Exit::Config.error(format_args!("reading {}: others may read it, too; chmod 600 it", path.display())));
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).map_err(failed)?;
+    // One that is not there is wrong as well: we made it.
+    let text = secret_file::read(&common.path(SECRET)).map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
     Ok(text.trim().into())
 }
 

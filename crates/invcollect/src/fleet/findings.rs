@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
+use envelope::{Action, Part};
+
 use super::reported::{Interface, Snapshot};
 use super::roster::Roster;
 use super::time::{self, Seconds};
 use super::traffic::Slow;
 use super::{Known, Period};
 use crate::report::fleet::{Duplicate, DuplicateKind, Finding, Machine, Reason, Version, What};
-use crate::report::{Action, Part};
 
 /// Machines are switched off at night and on weekends; nobody switches one off for three days in the term.
 const SILENT: Seconds = 3 * 86400;

@@ -4,12 +4,13 @@
 
 use std::borrow::Cow;
 
+use envelope::Change;
 use jsonpipe::shown;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::report::{Change, Program};
+use crate::report::Program;
 
 /// Nothing that a machine says of itself is longer, in bytes; the rest is cut off.
 const TEXT_MAX: usize = 200;

@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
+use envelope::{Event, Kind};
 use jsonpipe::{Exit, io_error, shown};
 
 use super::history::History;
 use super::reported::{Payload, Snapshot};
 use super::text;
 use super::time::{self, Seconds};
-use crate::envelope::{self, Kind};
-use crate::report::Event;
 use crate::report::fleet::{Read as Sum, Reason};
 
 /// The collector takes no longer ones.

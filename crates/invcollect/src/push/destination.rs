@@ -4,11 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use envelope::Key;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 
 use super::send::{Collector, Credentials, Pem};
 use crate::collect::ID;
-use crate::envelope::{self, Key, read_secret};
 use crate::request::{Destination, Method};
 use crate::settings::{self, Settings};
 
@@ -54,7 +54,7 @@ impl Local {
             Method::Text => {
                 let path = common.path(SECRET);
                 must_be_there(&path, "it is the collector's /etc/labtools/collector/secret")?;
-                secret = Some(read_secret(&path)?);
+                secret = Some(secret_file::read(&path)?);
             }
             Method::Glpi => {}
         }

@@ -7,21 +7,12 @@ use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use envelope::Cursor;
 use jsonpipe::{Exit, io_error};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A report takes no more lines than this: the collector refuses what is over 1 MiB.
 const REPORT_MAX_BYTES: usize = 256 << 10;
-
-/// How far a log was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Cursor {
-    /// Which file: when the log is rotated, the name is another file's.
-    pub inode: u64,
-    /// Up to where.
-    pub offset: u64,
-}
 
 /// Lines that are to be reported.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use envelope::{Kind, Opened};
 use jsonpipe::{Exit, ExitContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,7 +14,6 @@ use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
-use crate::envelope::{Kind, Opened};
 use crate::http::cause;
 
 /// A report of a few KiB takes less, whatever the line; a server that drips its answer does not hold us longer.

@@ -11,10 +11,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use envelope::{Cursor, Header, Kind};
 use jsonpipe::{Common, Exit, atomic, io_error};
-
-use super::journal::Cursor;
-use crate::envelope::{self, Header, Kind};
 
 /// Where it is.
 pub const DIRECTORY: &str = "/var/lib/labtools/spool";

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use envelope::Change;
 use jsonpipe::Missing;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Interface, Route};
+use super::{Interface, Route};
 
 /// What this machine is.
 #[derive(Debug, Serialize)]

@@ -1,6 +1,6 @@
 //! Which machine it is, and when it was on, whatever its clock says.
 
-use invcollect::envelope::Kind;
+use envelope::Kind;
 use serde_json::json;
 
 use crate::store::{DAY, HOUR, MONDAY, QUARTER, Store, time};

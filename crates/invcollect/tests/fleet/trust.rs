@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use invcollect::envelope::Kind;
+use envelope::Kind;
 use serde_json::{Value, json};
 
 use crate::store::{DAY, HOUR, MONDAY, Store, put, time};

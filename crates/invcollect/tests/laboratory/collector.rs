@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
-use invcollect::envelope::{self, Header, Kind};
+use envelope::{Header, Kind};
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use tempfile::TempDir;

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use invcollect::envelope::{self, Header, Key, Kind};
+use envelope::{Header, Key, Kind};
 use serde_json::json;
 
 use crate::collector::{Collector, Ended, H1, Host, messages};

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
-use invcollect::envelope::Kind;
+use envelope::Kind;
 
 use crate::collector::{Collector, H1, H2, messages, script};
 
@@ -319,10 +319,10 @@ fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
     host.configure("");
     let key = host.path("persistent/labtools/host.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
-    refused(78, "others than root may use it");
+    refused(78, "others may use it");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
     chown(&key, Some(65534), None).unwrap();
-    refused(78, "others than root may use it");
+    refused(78, "it belongs to another user");
     chown(&key, Some(0), None).unwrap();
     let certificate = host.path("persistent/labtools/host.pem");
     let own = fs::read(&certificate).unwrap();

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use invcollect::envelope::{self, Header, Key, Kind};
+use envelope::{Header, Key, Kind};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

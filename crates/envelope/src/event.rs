@@ -1,4 +1,4 @@
-//! What `changes` prints: one JSON line for each change, in the names of the Elastic Common Schema; and the section `baseline`.
+//! What `changes` prints: one JSON line for each change, in the names of the Elastic Common Schema.
 
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +58,7 @@ pub struct EventAbout {
     pub action: Action,
     /// Which one, by what stays the same when it is moved: the serial of a disk or a memory module, the interface.
     pub subject: String,
-    /// Which of its faults, by a word that stays the same; of a degraded disk only: see [`super::Checks`].
+    /// Which of its faults, by a word that stays the same; of a degraded disk only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
     /// What the baseline says; absent for what was not there.
@@ -147,15 +147,4 @@ pub struct Change {
     /// What it is about.
     #[serde(flatten)]
     pub about: EventAbout,
-}
-
-/// The section `baseline`, of `accept`.
-#[derive(Debug, Serialize)]
-pub struct Baseline {
-    /// Whether the baseline is (in a dry run: would be) another one than before.
-    pub changed: bool,
-    /// When it was accepted, RFC 3339.
-    pub accepted_at: String,
-    /// The changes that are accepted by it, in the order in which they were told.
-    pub accepted: Vec<Change>,
 }

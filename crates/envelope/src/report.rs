@@ -11,21 +11,13 @@
 //! repeats what is to be known of those before it, so that the newest one tells how to go on, whatever became of the others.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use ed25519_dalek::pkcs8::DecodePrivateKey;
-use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use jsonpipe::{Exit, io_error};
+use ed25519_dalek::{Signature, VerifyingKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
 
-use crate::push::journal::Cursor;
+use crate::key::Key;
 
 /// What is in a report, and so how it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
@@ -96,6 +88,15 @@ pub struct Header {
     pub dropped: Vec<u64>,
     /// How far the logs were read, by kind.
     pub read: BTreeMap<String, Cursor>,
+}
+
+/// How far a log was read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Cursor {
+    /// Which file: when the log is rotated, the name is another file's.
+    pub inode: u64,
+    /// Up to where.
+    pub offset: u64,
 }
 
 /// A report that is what its seal says.
@@ -180,67 +181,6 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The private key of the host, which signs its reports and, in TLS, says who is there. Wiped when dropped, never shown.
-pub struct Key {
-    pem: Zeroizing<String>,
-    key: SigningKey,
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Key(..)")
-    }
-}
-
-impl Key {
-    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as [`read_secret`], and 78 when it is no such key.
-    pub fn read(path: &Path) -> anyhow::Result<Key> {
-        let pem = read_secret(path)?;
-        let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
-            let path = path.display();
-            Exit::Config.error(format_args!("reading {path}: not an ed25519 key; openssl genpkey -algorithm ed25519 makes one"))
-        })?;
-        Ok(Key { pem, key })
-    }
-
-    /// Its text, for TLS.
-    pub fn pem(&self) -> &str {
-        &self.pem
-    }
-
-    fn sign(&self, text: &str) -> String {
-        BASE64_STANDARD.encode(self.key.sign(text.as_bytes()).to_bytes())
-    }
-}
-
-/// A key or a secret has a few hundred bytes; what is much longer is none.
-const SECRET_MAX_BYTES: u64 = 4096;
-
-/// Reads a secret. Status 66 when it is not there, 78 when others than its owner could read it, or when it is no text.
-pub fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let failed = |error: io::Error| {
-        let exit_of = |error: &io::Error| match error.kind() {
-            io::ErrorKind::InvalidData => Exit::Config,
-            _ => Exit::of_read(error),
-        };
-        io_error(error, exit_of, format_args!("reading {}", path.display()))
-    };
-    let file = File::open(path).map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    // Whose file it is could change its mode, too.
-    let is_ours = metadata.uid() == 0 || metadata.uid() == nix::unistd::geteuid().as_raw();
-    if !metadata.is_file() || !is_ours || !matches!(metadata.mode() & 0o7777, 0o600 | 0o400) {
-        return Err(Exit::Config.error(format_args!(
-            "reading {}: others than root may use it; chown it to root and chmod 600 it, or make a new one if it was seen",
-            path.display()
-        )));
-    }
-    // Never moved, so that no copy stays behind.
-    let mut text = Zeroizing::new(String::with_capacity(SECRET_MAX_BYTES as usize));
-    file.take(SECRET_MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
-    Ok(text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,29 +238,5 @@ mod tests {
             changed[at] ^= 1;
             assert!(open(&changed).is_err(), "{at}");
         }
-    }
-
-    #[test]
-    fn a_secret_is_for_its_owner_alone() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("secret");
-        let status = || read_secret(&path).map(|_| ()).map_err(|error| Exit::of(&error));
-        assert_eq!(status(), Err(Exit::NoInput));
-        fs::write(&path, "s3cret").unwrap();
-        for (mode, expected) in [
-            (0o600, Ok(())),
-            (0o400, Ok(())),
-            (0o640, Err(Exit::Config)),
-            (0o604, Err(Exit::Config)),
-            (0o700, Err(Exit::Config)),
-            (0o4600, Err(Exit::Config)),
-        ] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            assert_eq!(status(), expected, "{mode:o}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&path, [0xff]).unwrap();
-        assert_eq!(status(), Err(Exit::Config));
-        assert_eq!(format!("{:?}", key()), "Key(..)");
     }
 }
