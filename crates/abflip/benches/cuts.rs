@@ -11,9 +11,11 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-#[path = "../tests/judge/mod.rs"]
+#[path = "../tests/all/judge/mod.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
 mod judge;
-#[path = "../tests/machine/mod.rs"]
+#[path = "../tests/all/machine/mod.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
 mod machine;
 
 use std::env;

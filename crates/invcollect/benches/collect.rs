@@ -8,7 +8,7 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-#[path = "../tests/laboratory/collector.rs"]
+#[path = "../tests/all/laboratory/collector.rs"]
 #[allow(dead_code, reason = "tests need more of it")]
 mod collector;
 

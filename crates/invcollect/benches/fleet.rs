@@ -5,7 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-#[path = "../tests/store/mod.rs"]
+#[path = "../tests/all/store/mod.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
 mod store;
 
 use std::os::unix::process::ExitStatusExt;

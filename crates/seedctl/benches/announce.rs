@@ -7,7 +7,8 @@
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
-#[path = "../tests/tracker/mod.rs"]
+#[path = "../tests/all/tracker/mod.rs"]
+#[allow(dead_code, reason = "tests need more of it")]
 mod tracker;
 
 use std::fmt::Write as _;

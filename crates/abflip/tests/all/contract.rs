@@ -1,0 +1,135 @@
+//! What holds for every tool of the suite.
+
+use std::fs;
+use std::io::Seek;
+use std::path::Path;
+
+use abflip::request::Arguments;
+use clap::CommandFactory;
+use jsonpipe::testkit::{self, Stage};
+
+use crate::machine::{BINARY, Machine, bios};
+
+fn prepare(root: &Path) {
+    Machine::at(root, 512, &bios()).configure_extlinux();
+}
+
+/// None of them reads a document.
+const STAGES: [Stage; 6] = [
+    Stage { binary: BINARY, arguments: &["status"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["flip", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["try", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["commit", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["rollback", "--dry-run"], request: "", document: "", prepare },
+    Stage { binary: BINARY, arguments: &["repair", "--dry-run"], request: "", document: "", prepare },
+];
+
+/// It needs files that lie in its machine.
+const WRITE: Stage =
+    Stage { binary: BINARY, arguments: &["write", "--from", "x", "--manifest", "x"], request: "", document: "", prepare };
+
+#[test]
+fn teaches_help() {
+    STAGES.iter().chain([&WRITE]).for_each(Stage::teaches_help);
+}
+
+#[test]
+fn tells_version() {
+    STAGES[0].tells_version();
+}
+
+#[test]
+fn refuses_a_bad_flag() {
+    STAGES.iter().chain([&WRITE]).for_each(Stage::refuses_a_bad_flag);
+}
+
+#[test]
+fn is_silent_when_its_reader_left() {
+    STAGES.iter().for_each(Stage::is_silent_when_its_reader_left);
+}
+
+#[test]
+fn reports_a_full_output() {
+    STAGES.iter().for_each(Stage::reports_a_full_output);
+}
+
+/// What was changed stays, so it is no 74; what was not, is.
+#[test]
+fn a_document_that_is_lost_takes_nothing_back() {
+    let (machine, full) = (Machine::new(), || fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    machine.configure_extlinux();
+    let torn = || machine.poke(machine.last() * 512 + 16, b"torn");
+    torn();
+    for (verb, next) in [("repair", "a"), ("try", "a"), ("rollback", "a"), ("flip", "b"), ("flip", "b"), ("repair", "b")] {
+        let before = machine.bytes();
+        let output = machine.command(&[verb]).stdout(full()).output().unwrap();
+        let changed = machine.bytes() != before;
+        assert_eq!(output.status.code(), Some(if changed { 1 } else { 74 }), "{verb}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains("standard output: No space left on device"), "{verb}: {said}");
+        assert_eq!(said.contains("what it tells is done and stays"), changed, "{verb}: {said}");
+        assert_eq!(machine.slots(&["status"])["next"], next, "{verb}");
+    }
+    // A reader that went away is told by the status alone.
+    torn();
+    let mut command = std::process::Command::new("sh");
+    let flip = machine.command(&["flip", "--active", "a"]);
+    command.args(["-c", "\"$@\" >&-; echo $?", "sh"]).arg(flip.get_program()).args(flip.get_args());
+    let output = command.output().unwrap();
+    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"1\n"[..], &b""[..]));
+}
+
+/// One that waits for its reader keeps nobody else from the machine.
+#[test]
+fn no_lock_is_held_while_the_document_is_read() {
+    let machine = Machine::new();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    // Full, so that nothing more goes in until it is read.
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    while nix::unistd::write(&writer, &[b' '; 1]).is_ok() {}
+    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+    let mut waiting = machine.command(&["flip"]).stdout(writer).spawn().unwrap();
+    // Until it is in a call that writes, and not to its standard error.
+    let writes = |call: String| call.starts_with(&format!("{} 0x", nix::libc::SYS_write)) && !call.contains(" 0x2 0x");
+    while !writes(fs::read_to_string(format!("/proc/{}/syscall", waiting.id())).unwrap()) {
+        assert!(waiting.try_wait().unwrap().is_none(), "it has ended");
+    }
+    assert_eq!(machine.slots(&["flip", "--active", "a"])["changed"], true);
+    assert!(waiting.try_wait().unwrap().is_none());
+    assert_eq!(machine.slots(&["status"])["next"], "a");
+    let mut rest = String::new();
+    std::io::Read::read_to_string(&mut fs::File::from(reader), &mut rest).unwrap();
+    assert!(waiting.wait().unwrap().success() && rest.contains("\"next\":\"b\""), "{rest}");
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn survives_its_own_panic() {
+    STAGES.iter().for_each(Stage::survives_its_own_panic);
+}
+
+#[test]
+fn standard_input_is_left_alone() {
+    let machine = Machine::new();
+    let input = machine.root().join("input");
+    fs::write(&input, "not a document").unwrap();
+    for arguments in [["status"], ["flip"], ["repair"]] {
+        let mut input = fs::File::open(&input).unwrap();
+        let ended = machine.command(&arguments).stdin(input.try_clone().unwrap()).output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+        assert_eq!(input.stream_position().unwrap(), 0);
+    }
+}
+
+const MAN_PAGE: &str = include_str!("../../../../man/abflip.8");
+
+#[test]
+fn the_man_page_names_every_flag() {
+    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+}
+
+#[test]
+fn the_man_page_examples_work() {
+    let machine = Machine::new();
+    testkit::man_page_examples_work(BINARY, MAN_PAGE, machine.root());
+}

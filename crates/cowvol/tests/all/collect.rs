@@ -1,0 +1,293 @@
+//! `cowvol collect`: what nothing uses goes, and what something uses stays until it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::ops::Range;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
+use serde_json::{Value, json};
+
+use crate::machine::signed::describe;
+use crate::machine::stepped::Stepped;
+use crate::machine::{ALICE, BOB, Machine, base_path, faults, make_base, tree, write_bases_ini};
+
+const NOTHING: &[Value] = &[];
+
+/// alice and bob have volumes of windows@7, and windows@8 is current.
+fn after_a_switch_over() -> Machine {
+    let machine = Machine::with_windows_8();
+    for ending in ["manifest", "sig", "blocks", "torrent", "blocks.torrent"] {
+        fs::write(base_path(machine.root(), "windows", 7).with_extension(ending), ending).unwrap();
+    }
+    machine.volume(ALICE, None);
+    machine.volume(BOB, None);
+    machine.volume(BOB, Some("linux"));
+    write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));
+    machine
+}
+
+/// The reason for which windows@7 stays.
+fn reason(collected: &Value) -> String {
+    let [retained] = collected["retained"].as_array().unwrap().as_slice() else { panic!("{collected}") };
+    assert_eq!(
+        (&retained["base"], &retained["generation"], &retained["volumes"]),
+        (&json!("windows"), &json!(7), &json!(2)),
+        "{collected}"
+    );
+    assert_eq!((&collected["removed"], &collected["freed_bytes"]), (&json!([]), &json!(0)), "{collected}");
+    retained["reason"].as_str().unwrap().to_owned()
+}
+
+/// windows@7 goes, with two volumes.
+fn goes(machine: &Machine) {
+    let would = machine.collected(&["--dry-run"]);
+    let collected = machine.collected(&[]);
+    assert_eq!(would, collected);
+    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(2), &json!([])), "{collected}");
+    assert!(!base_path(machine.root(), "windows", 7).exists() && !machine.home(ALICE).exists());
+    assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
+    assert_eq!(machine.collected(&[]), json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0}));
+}
+
+#[test]
+fn what_nothing_uses_goes() {
+    let machine = after_a_switch_over();
+    fs::write(machine.home(BOB).join(".windows@7.qcow2.tmp"), "what a power cut left").unwrap();
+    fs::remove_file(machine.home(BOB).join("windows@7.qcow2")).unwrap();
+    goes(&machine);
+}
+
+#[test]
+fn a_session_or_a_guest_keeps_everything() {
+    let machine = after_a_switch_over();
+    for (lock, expected) in
+        [("session.lock", "a session is running on this machine"), ("guest.lock", "a guest is running on this machine")]
+    {
+        let held = machine.hold(lock);
+        assert_eq!(reason(&machine.collected(&[])), expected);
+        assert_eq!(reason(&machine.collected(&["--dry-run"])), expected);
+        drop(held);
+    }
+    goes(&machine);
+}
+
+#[test]
+fn a_disk_that_qemu_has_open_keeps_its_generation() {
+    let machine = after_a_switch_over();
+    let overlay = machine.home(ALICE).join("windows@7.qcow2");
+    let qemu = open_in_qemu(&[], &overlay);
+    let locked = reason(&machine.collected(&[]));
+    assert!(locked.starts_with("/qcow2/") && locked.ends_with(" is in use"), "{locked}");
+    let installed = machine.installed(&describe(machine.root(), "windows", 8), &[]);
+    assert_eq!((reason(&installed), &installed["generation"]), (locked, &json!(8)));
+    assert_eq!(machine.volume(ALICE, None)["generation"], 8, "the next session starts from the new one");
+    end(qemu);
+    assert_eq!(faults(&overlay), None);
+    machine.volume(BOB, None);
+    let collected = machine.collected(&[]);
+    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(2), &json!([])));
+    assert_eq!(tree(&machine.home(ALICE)), ["windows@8.qcow2"]);
+}
+
+#[test]
+fn a_disk_that_anything_has_locked_keeps_its_generation() {
+    let machine = after_a_switch_over();
+    let file = fs::File::open(base_path(machine.root(), "windows", 7)).unwrap();
+    file.lock_shared().unwrap();
+    assert_eq!(reason(&machine.collected(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    drop(file);
+    let qemu = open_in_qemu(&["-r"], &base_path(machine.root(), "windows", 7));
+    assert_eq!(reason(&machine.collected(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    end(qemu);
+    goes(&machine);
+}
+
+/// It answers a command when it has the image open.
+fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
+    let mut qemu = Command::new("qemu-io")
+        .args(flags)
+        .args(["-f", "qcow2"])
+        .arg(image)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("qemu-io, from qemu-utils, is needed by this test");
+    qemu.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
+    let mut answer = String::new();
+    BufReader::new(qemu.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+    assert!(answer.contains("GiB"), "{answer}");
+    qemu
+}
+
+fn end(mut qemu: Child) {
+    drop(qemu.stdin.take());
+    assert!(qemu.wait().unwrap().success());
+}
+
+#[test]
+fn only_what_is_below_the_current_generation_of_a_base_that_is_named() {
+    let machine = after_a_switch_over();
+    make_base(machine.root(), "windows", 9, &["2G"]);
+    fs::write(machine.root().join("qcow2/backing/windows/.10.qcow2"), "on its way").unwrap();
+    fs::write(machine.root().join("qcow2/backing/windows/.7.qcow2.aria2"), "on its way").unwrap();
+    fs::write(machine.root().join("qcow2/backing/windows/7.qcow2.bak"), "an administrator's").unwrap();
+    fs::write(machine.root().join("qcow2/backing/windows/notes"), "an administrator's").unwrap();
+    make_base(machine.root(), "macos", 1, &["1M"]);
+    let ini = machine.bases_ini();
+    write_bases_ini(machine.root(), ini.split("\n[base.linux]").next().unwrap());
+    let collected = machine.collected(&[]);
+    let reasons: Vec<_> = collected["retained"].as_array().unwrap().iter().map(|kept| (&kept["base"], &kept["reason"])).collect();
+    let unnamed = json!("bases.ini does not name this base");
+    let newer = json!("newer than the current generation, 8; cowvol install-base makes it the current one");
+    assert_eq!(reasons, [(&json!("linux"), &unnamed), (&json!("macos"), &unnamed), (&json!("windows"), &newer)]);
+    assert_eq!(collected["removed"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        tree(&machine.root().join("qcow2/backing/windows")),
+        [
+            ".10.qcow2",
+            ".7.qcow2.aria2",
+            "7.qcow2.bak",
+            "8.blocks",
+            "8.blocks.torrent",
+            "8.manifest",
+            "8.qcow2",
+            "8.sig",
+            "8.torrent",
+            "9.qcow2",
+            "notes",
+        ]
+    );
+    assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
+}
+
+#[test]
+fn nothing_goes_when_nobody_knows_what_is_current() {
+    let machine = after_a_switch_over();
+    let ini = machine.bases_ini();
+    let left = machine.left();
+    for (text, status) in [(Some("[base.windows]\n"), 78), (Some("[x]\n"), 78), (None, 66)] {
+        match text {
+            Some(text) => write_bases_ini(machine.root(), text),
+            None => fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap(),
+        }
+        let ended = machine.run(&["collect"]);
+        assert_eq!((ended.status, ended.stdout.as_str(), machine.left()), (status, "", left.clone()), "{text:?}");
+    }
+    write_bases_ini(machine.root(), "");
+    assert_eq!(machine.collected(&[])["removed"], json!(NOTHING));
+    write_bases_ini(machine.root(), &ini);
+    let image = base_path(machine.root(), "windows", 8);
+    fs::rename(&image, machine.root().join("8")).unwrap();
+    let lost = reason(&machine.collected(&[]));
+    assert!(lost.starts_with("the current generation, 8, is not right: "), "{lost}");
+    fs::rename(machine.root().join("8"), &image).unwrap();
+    goes(&machine);
+}
+
+#[test]
+fn a_linked_directory_for_volumes_is_refused() {
+    let machine = after_a_switch_over();
+    fs::rename(machine.users(), machine.root().join("elsewhere")).unwrap();
+    symlink(machine.root().join("elsewhere"), machine.users()).unwrap();
+    assert_eq!(machine.run(&["collect"]).status, 78);
+    assert!(base_path(machine.root(), "windows", 7).exists());
+}
+
+#[test]
+fn what_cannot_be_removed_is_said_and_the_rest_goes() {
+    let machine = after_a_switch_over();
+    let stuck = machine.home(ALICE).join("windows@7.qcow2");
+    fs::remove_file(&stuck).unwrap();
+    fs::create_dir(&stuck).unwrap();
+    let ended = machine.run(&["collect"]);
+    let collected = &serde_json::from_str::<Value>(&ended.stdout).unwrap()["collected"];
+    let reason = collected["retained"][0]["reason"].as_str().unwrap();
+    assert!(ended.status == 1 && reason.starts_with("removing it failed: removing "), "{ended:?}");
+    assert!(base_path(machine.root(), "windows", 7).exists(), "the base stays under what could not be removed");
+    fs::remove_dir(&stuck).unwrap();
+    assert_eq!(machine.collected(&[])["retained"], json!(NOTHING));
+    assert!(!base_path(machine.root(), "windows", 7).exists());
+}
+
+#[test]
+fn more_volumes_than_go_at_once_all_go() {
+    let machine = after_a_switch_over();
+    let one = fs::read(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
+    for user in 0..600 {
+        let home = machine.home(&format!("user{user}"));
+        fs::create_dir(&home).unwrap();
+        fs::write(home.join("windows@7.qcow2"), &one[..4096]).unwrap();
+    }
+    let collected = machine.collected(&[]);
+    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(602), &json!([])));
+    assert_eq!(machine.left().len(), 2, "bob's linux: {:?}", machine.left());
+}
+
+#[test]
+fn a_signal_at_any_moment_leaves_nothing_without_its_base() {
+    ended_at_any_moment(Signal::SIGTERM, 1..4);
+}
+
+#[test]
+fn a_kill_at_any_moment_leaves_nothing_without_its_base() {
+    ended_at_any_moment(Signal::SIGKILL, 8..20);
+}
+
+/// `expected`: how many different states that leaves.
+fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
+    let untouched = after_a_switch_over();
+    let state = |machine: &Machine| tree(&machine.root().join("qcow2"));
+    let mut seen = Vec::new();
+    let mut machine = untouched.copy();
+    for moment in 0.. {
+        let mut collect = Stepped::start(&machine, &["collect"], "");
+        if !collect.steps(moment) {
+            break;
+        }
+        collect.end_by(signal);
+        let found = state(&machine);
+        if found == state(&untouched) {
+            continue; // it had done nothing yet
+        }
+        let (base, volumes) = (base_path(machine.root(), "windows", 7), machine.left());
+        let some_left = volumes.iter().any(|name| name.ends_with("windows@7.qcow2"));
+        assert!(base.exists() || !some_left, "{moment}: {volumes:?}");
+        assert!(base.exists() || !base.with_extension("manifest").exists(), "{moment}: a description of nothing");
+        if !seen.contains(&found) {
+            machine.collected(&[]);
+            let left: Vec<String> =
+                state(&machine).into_iter().filter(|name| name.contains("/7.") || name.contains("@7")).collect();
+            assert_eq!((left, tree(&machine.home(BOB))), (vec![], vec!["linux@3.qcow2".into()]));
+            seen.push(found);
+        }
+        machine = untouched.copy();
+    }
+    assert!(expected.contains(&seen.len()), "{signal}: {seen:#?}");
+}
+
+#[test]
+fn what_keeps_a_later_step_from_being_taken_is_a_reason() {
+    let machine = after_a_switch_over();
+    let right = machine.bases_ini();
+    let mut collect = Stepped::start(&machine, &["collect"], "");
+    while collect.syncs().is_none() {
+        assert!(collect.steps(1));
+    }
+    assert_eq!(machine.left().len(), 2, "the volumes are gone: {:?}", machine.left());
+    write_bases_ini(machine.root(), "[base.windows]\n");
+    let WaitStatus::Exited(_, status) = collect.end() else { panic!("it ended by a signal") };
+    assert_eq!(status, 1, "not 78, which says that nothing was changed");
+    write_bases_ini(machine.root(), &right);
+    assert_eq!(machine.collected(&[])["removed"][0]["volumes"], 0);
+}
+
+#[test]
+fn standard_input_is_left_alone() {
+    let machine = after_a_switch_over();
+    let mut child = machine.command(&["collect"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    assert!(child.wait().unwrap().success(), "it ended while its input was open");
+}

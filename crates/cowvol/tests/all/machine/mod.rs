@@ -1,0 +1,223 @@
+//! A machine in a directory, with bases that qemu-img makes, and qemu-img and qemu-io as the judges of what cowvol made.
+
+pub mod signed;
+pub mod stepped;
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use cowvol::Token;
+use jsonpipe::testkit::{Ended, Stage};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub const ALICE: &str = "alice@uni-a.example";
+pub const BOB: &str = "bob@uni-b.example";
+
+pub const CLONE: Stage = Stage {
+    binary: env!("CARGO_BIN_EXE_cowvol"),
+    arguments: &["clone"],
+    request: "login",
+    document: r#"{"login":{"user":"alice@uni-a.example","authenticated":true},"choice":{"base":"windows"}}"#,
+    prepare: two_bases,
+};
+
+const BASES_INI: &str = "\
+[base.windows]
+name = Windows 10
+ostype = windows
+default = true
+generation = 7
+
+[base.linux]
+name = Debian 12
+ostype = linux
+generation = 3
+";
+
+/// `windows@7`, of 1 GiB with some data in it, and `linux@3`, empty.
+pub fn two_bases(root: &Path) {
+    write_bases_ini(root, BASES_INI);
+    make_base(root, "windows", 7, &["1G"]);
+    qemu_io(&base_path(root, "windows", 7), &["write -q -P 0x55 0 3M", "write -q -P 0xaa 512M 1M"]);
+    make_base(root, "linux", 3, &["64M"]);
+}
+
+pub fn write_bases_ini(root: &Path, text: &str) {
+    fs::create_dir_all(root.join("qcow2/backing")).unwrap();
+    fs::write(root.join("qcow2/backing/bases.ini"), text).unwrap();
+}
+
+pub fn base_path(root: &Path, name: &str, generation: u64) -> PathBuf {
+    root.join(format!("qcow2/backing/{name}/{generation}.qcow2"))
+}
+
+/// `arguments` are those of `qemu-img create -f qcow2 [-o OPTIONS]` that come around the file: options, then the size.
+pub fn make_base(root: &Path, name: &str, generation: u64, arguments: &[&str]) {
+    let path = base_path(root, name, generation);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let (size, options) = arguments.split_last().unwrap();
+    let mut create = vec!["create", "-q", "-f", "qcow2"];
+    create.extend(options);
+    create.extend([path.to_str().unwrap(), size]);
+    qemu_img(&create);
+}
+
+/// Runs qemu-img, which must succeed; what it printed.
+pub fn qemu_img(arguments: &[&str]) -> String {
+    let output = judge("qemu-img", arguments);
+    assert!(output.status.success(), "qemu-img {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs commands of qemu-io on an image, which must succeed.
+pub fn qemu_io(image: &Path, commands: &[&str]) {
+    let mut arguments = vec!["-f", "qcow2"];
+    for command in commands {
+        arguments.extend(["-c", command]);
+    }
+    arguments.push(image.to_str().unwrap());
+    let output = judge("qemu-io", &arguments);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && !said.contains("failed"), "{commands:?}: {said}{output:?}");
+}
+
+/// What `qemu-img check` has against an image; `None` when it has nothing.
+pub fn faults(image: &Path) -> Option<String> {
+    let output = judge("qemu-img", &["check", "-f", "qcow2", image.to_str().unwrap()]);
+    (!output.status.success()).then(|| format!("{output:?}"))
+}
+
+fn judge(program: &str, arguments: &[&str]) -> Output {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}, from the package qemu-utils, is needed by this test: {error}"))
+}
+
+pub struct Machine {
+    directory: TempDir,
+}
+
+impl Machine {
+    /// With the two bases.
+    pub fn new() -> Machine {
+        let machine = Machine::bare();
+        two_bases(machine.root());
+        machine
+    }
+
+    pub fn bare() -> Machine {
+        Machine { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// Another machine, the same in everything. In memory: tests that need hundreds would wait for the disk at every sync.
+    pub fn copy(&self) -> Machine {
+        let machine = Machine { directory: tempfile::tempdir_in("/dev/shm").unwrap() };
+        let from = format!("{}/.", self.root().display());
+        assert!(Command::new("cp").args(["-a", &from]).arg(machine.root()).status().unwrap().success());
+        machine
+    }
+
+    pub fn root(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `cowvol clone` for a user and perhaps a choice.
+    pub fn clone(&self, user: &str, base: Option<&str>) -> Ended {
+        CLONE.run(self.root(), &request(user, base))
+    }
+
+    /// The section `volume` of a clone that must succeed.
+    pub fn volume(&self, user: &str, base: Option<&str>) -> Value {
+        volume(&self.clone(user, base))
+    }
+
+    /// Status and error of a clone that must not succeed; nothing is on its standard output.
+    pub fn refusal(&self, user: &str, base: Option<&str>) -> (i32, String) {
+        let ended = self.clone(user, base);
+        assert_eq!(ended.stdout, "", "{ended:?}");
+        assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+        (ended.status, ended.stderr.replace(self.root().to_str().unwrap(), ""))
+    }
+
+    pub fn list(&self) -> Value {
+        let output = Command::new(CLONE.binary).arg("list").arg("--root").arg(self.root()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// Runs a subcommand that reads no document.
+    pub fn run(&self, arguments: &[&str]) -> Ended {
+        feed(self.command(arguments), "")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(CLONE.binary);
+        command.args(arguments).arg("--root").arg(self.root());
+        command
+    }
+
+    /// Holds a lock in /run/labtools, as another process would.
+    pub fn hold(&self, name: &str) -> File {
+        fs::create_dir_all(self.root().join("run/labtools")).unwrap();
+        let lock = File::create(self.root().join("run/labtools").join(name)).unwrap();
+        lock.lock().unwrap();
+        lock
+    }
+
+    pub fn users(&self) -> PathBuf {
+        self.root().join("qcow2/user")
+    }
+
+    /// The directory of a user's volumes.
+    pub fn home(&self, user: &str) -> PathBuf {
+        self.users().join(Token::of(user).as_str())
+    }
+
+    /// Everything below /qcow2/user, sorted.
+    pub fn left(&self) -> Vec<String> {
+        tree(&self.users())
+    }
+}
+
+/// Everything below a directory by its relative name, sorted.
+pub fn tree(directory: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else { return names };
+    for entry in entries.map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        names.extend(tree(&entry.path()).into_iter().map(|inner| format!("{name}/{inner}")));
+        names.push(name);
+    }
+    names.sort();
+    names
+}
+
+pub fn request(user: &str, base: Option<&str>) -> String {
+    let mut document = json!({"login": {"user": user, "authenticated": true}});
+    if let Some(base) = base {
+        document["choice"] = json!({"base": base});
+    }
+    document.to_string()
+}
+
+pub fn volume(ended: &Ended) -> Value {
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    let mut document: Value = serde_json::from_str(&ended.stdout).unwrap();
+    document["volume"].take()
+}
+
+pub fn feed(mut command: impl std::borrow::BorrowMut<Command>, input: &str) -> Ended {
+    let command = command.borrow_mut();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // who refuses its command line reads nothing
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}

@@ -1,0 +1,115 @@
+//! What holds for every tool of the suite.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use clap::CommandFactory;
+use invcollect::report::metrics::ALL;
+use invcollect::request::Arguments;
+use jsonpipe::testkit::{self, Stage};
+
+use crate::machine::{self, Machine};
+
+const MAN_PAGE: &str = include_str!("../../../../man/invcollect.8");
+const FLEET_PAGE: &str = include_str!("../../../../man/invcollect-fleet.8");
+
+/// No subcommand here requires a document: what is handed in is left alone.
+const COLLECT: Stage = Stage {
+    binary: env!("CARGO_BIN_EXE_invcollect"),
+    arguments: &["collect"],
+    request: "",
+    document: "{}",
+    prepare: |_: &Path| (),
+};
+
+/// Reports that nobody takes: the document is printed all the same.
+const PUSH: Stage = Stage { arguments: &["push"], prepare: reports_to_nobody, ..COLLECT };
+
+/// What `push` needs; on port 1 of this machine nobody listens.
+fn reports_to_nobody(root: &Path) {
+    let labtools = root.join("etc/labtools");
+    fs::create_dir_all(&labtools).unwrap();
+    let mut ini = OpenOptions::new().create(true).append(true).open(labtools.join("invcollect.ini")).unwrap();
+    ini.write_all(b"[push]\nurl=https://127.0.0.1:1\nmethod=glpi\n").unwrap();
+    fs::create_dir_all(root.join("persistent/inventory")).unwrap();
+    fs::write(root.join("persistent/inventory/uuid"), machine::ID).unwrap();
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=CA"]);
+    openssl.args(["-keyout", "/dev/null", "-out"]).arg(labtools.join("collector.pem"));
+    assert!(openssl.output().unwrap().status.success());
+}
+
+#[test]
+fn teaches_help() {
+    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"], &["push"], &["fleet"]] {
+        Stage { arguments, ..COLLECT }.teaches_help();
+    }
+}
+
+#[test]
+fn tells_version() {
+    COLLECT.tells_version();
+}
+
+#[test]
+fn refuses_a_bad_flag() {
+    COLLECT.refuses_a_bad_flag();
+    PUSH.refuses_a_bad_flag();
+}
+
+#[test]
+fn is_silent_when_its_reader_left() {
+    COLLECT.is_silent_when_its_reader_left();
+    PUSH.is_silent_when_its_reader_left();
+}
+
+#[test]
+fn reports_a_full_output() {
+    COLLECT.reports_a_full_output();
+    PUSH.reports_a_full_output();
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn survives_its_own_panic() {
+    COLLECT.survives_its_own_panic();
+    PUSH.survives_its_own_panic();
+}
+
+/// A slip of the pen is not a machine that has nothing.
+#[test]
+fn a_root_that_is_not_there_is_no_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics", "x.prom"], &["push"], &["fleet", "/"]] {
+        let mut command = Command::new(COLLECT.binary);
+        let output = command.args(arguments).args(["--root", "nonexist"]).current_dir(&directory).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(66), 0), "{arguments:?}: {output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("reading nonexist: no such directory"), "{output:?}");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_man_page_names_every_flag() {
+    testkit::man_page_names_every_flag(&Arguments::command(), &[MAN_PAGE, FLEET_PAGE].concat());
+}
+
+#[test]
+fn the_man_page_examples_work() {
+    let machine = Machine::optiplex();
+    reports_to_nobody(machine.root());
+    testkit::man_page_examples_work(COLLECT.binary, MAN_PAGE, machine.root());
+}
+
+#[test]
+fn the_man_page_names_every_metric_with_its_labels() {
+    for metric in ALL {
+        let line = MAN_PAGE.lines().find(|line| line.split(' ').nth(2) == Some(metric.name));
+        let line = line.unwrap_or_else(|| panic!("{} is not on the page", metric.name));
+        let labels =
+            line.split_once(" Va ").map_or("", |(_, labels)| labels.split(" ;").next().unwrap().split(" No").next().unwrap());
+        assert_eq!(labels.split_whitespace().collect::<Vec<_>>(), metric.labels, "{line}");
+    }
+}

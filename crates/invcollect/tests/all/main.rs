@@ -1,0 +1,13 @@
+//! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up namespaces or emulated machines.
+
+mod changes;
+mod collect;
+mod contract;
+mod fleet;
+mod glpi;
+mod laboratory;
+mod machine;
+mod metrics;
+mod push;
+mod rules;
+mod store;

@@ -1,0 +1,8 @@
+//! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up namespaces or emulated machines.
+
+mod agreement;
+mod contract;
+mod create;
+mod killed;
+mod server;
+mod verify;

@@ -1,0 +1,134 @@
+//! The contract of the suite, and what is refused before a packet is sent.
+
+use std::fs;
+use std::path::Path;
+
+use clap::CommandFactory;
+use jsonpipe::testkit::{self, Stage};
+
+const LOGIN: Stage = Stage {
+    binary: env!("CARGO_BIN_EXE_nm-8021x-login"),
+    arguments: &["login"],
+    request: "login",
+    document: r#"{"login":{"username":"alice@nowhere.example","password":"x"},"choice":{"base":"linux"}}"#,
+    prepare: |root| realm(root, "uni-a.example", "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n"),
+};
+
+fn realm(root: &Path, name: &str, trust: &str) {
+    let directory = root.join("etc/labtools/realms.d");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("ca.pem"), include_str!("../../../../testdata/nm-8021x-login/ca.pem")).unwrap();
+    fs::write(directory.join(format!("{name}.ini")), format!("[realm.{name}]\neap=ttls\nphase2=pap\n{trust}")).unwrap();
+}
+
+#[test]
+fn teaches_help() {
+    LOGIN.teaches_help();
+}
+
+#[test]
+fn tells_version() {
+    LOGIN.tells_version();
+}
+
+#[test]
+fn refuses_a_bad_flag() {
+    LOGIN.refuses_a_bad_flag();
+}
+
+#[test]
+fn needs_a_document() {
+    LOGIN.needs_a_document();
+}
+
+#[test]
+fn names_an_unknown_key() {
+    LOGIN.names_an_unknown_key();
+}
+
+#[test]
+fn passes_foreign_sections_on() {
+    LOGIN.passes_foreign_sections_on();
+}
+
+#[test]
+fn is_silent_when_its_reader_left() {
+    LOGIN.is_silent_when_its_reader_left();
+}
+
+#[test]
+fn reports_a_full_output() {
+    LOGIN.reports_a_full_output();
+}
+
+#[test]
+fn reads_ini_as_json() {
+    // A password in INI is refused, so what is the same is the complaint that there is none.
+    Stage { document: r#"{"login":{"username":"alice@nowhere.example"}}"#, ..LOGIN }.reads_ini_as_json();
+}
+
+#[test]
+fn keeps_the_secret() {
+    LOGIN.keeps_the_secret(true);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn survives_its_own_panic() {
+    LOGIN.survives_its_own_panic();
+}
+
+#[test]
+fn the_man_page_names_every_flag() {
+    testkit::man_page_names_every_flag(&nm_8021x_login::Arguments::command(), include_str!("../../../../man/nm-8021x-login.8"));
+}
+
+#[test]
+fn the_examples_of_the_man_page_work() {
+    let directory = tempfile::tempdir().unwrap();
+    realm(directory.path(), "uni-a.example", "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n");
+    testkit::man_page_examples_work(LOGIN.binary, include_str!("../../../../man/nm-8021x-login.8"), directory.path());
+}
+
+#[test]
+fn a_name_that_cannot_log_in_is_refused_with_its_reason() {
+    for (name, reason) in [
+        ("alice", "bad_user_name"),
+        ("alice@", "bad_user_name"),
+        ("a@b@uni-a.example", "bad_user_name"),
+        ("../../x", "bad_user_name"),
+        ("alice@nowhere.example", "unknown_realm"),
+        ("alice@../realms.d/uni-a.example", "unknown_realm"),
+    ] {
+        let ended = LOGIN.answer(&format!(r#"{{"login":{{"username":"{name}","password":"x"}}}}"#));
+        assert_eq!((ended.status, ended.stderr.as_str()), (1, ""), "{name}");
+        assert!(ended.stdout.contains(&format!(r#""authenticated":false,"reason":"{reason}""#)), "{}", ended.stdout);
+    }
+}
+
+#[test]
+fn a_realm_that_a_trap_could_answer_for_is_78_before_a_packet_is_sent() {
+    let document = r#"{"login":{"username":"alice@b.example","password":"x"}}"#;
+    for (trust, missing) in [("ca_cert=ca.pem\n", "domain_suffix_match"), ("domain_suffix_match=radius.b.example\n", "ca_cert")] {
+        let root = tempfile::tempdir().unwrap();
+        realm(root.path(), "b.example", trust);
+        let ended = LOGIN.run(root.path(), document);
+        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""));
+        assert!(ended.stderr.contains(&format!("realm.b.example: {missing}: missing")), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn an_empty_password_is_refused_without_asking() {
+    let ended = LOGIN.answer(r#"{"login":{"username":"alice@uni-a.example","password":""}}"#);
+    assert_eq!((ended.status, ended.stdout.contains(r#""reason":"rejected""#)), (1, true), "{ended:?}");
+}
+
+#[test]
+fn a_password_that_no_login_can_carry_is_65() {
+    for password in ["a\\u0000b".to_owned(), "x".repeat(256), "é".repeat(128)] {
+        let ended = LOGIN.answer(&format!(r#"{{"login":{{"username":"alice@uni-a.example","password":"{password}"}}}}"#));
+        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
+        assert!(ended.stderr.contains("which no login can carry") && !ended.stderr.contains("xx"), "{}", ended.stderr);
+    }
+}

@@ -1,0 +1,4 @@
+//! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up namespaces or emulated machines.
+
+mod contract;
+mod laboratory;
