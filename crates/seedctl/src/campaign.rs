@@ -1,6 +1,5 @@
 //! `seedctl report`: how a distribution went.
 
-mod chart;
 mod diagnosis;
 mod machines;
 mod outcome;

@@ -4,9 +4,9 @@
 //! uplink. Nobody is compared with machines elsewhere before the building is.
 
 use super::outcome::{Known, medians};
-use super::page::duration;
 use crate::report::campaign::{Building, Finding, State, What};
 use campus::Role;
+use page::numbers::duration;
 
 /// More of the image than this over an uplink is more than a gateway's mistakes explain.
 const CROSSINGS_MAX: f64 = 1.2;
