@@ -1,11 +1,14 @@
 //! What a lab machine reports, in the form in which it travels and lies at the collector.
 //!
-//! **Admission rule:** a form belongs here if a lab machine writes it and a server reads it: signed reports and their seals, events.
-//! The making and the sending of reports belong to invcollect, and all that is concluded from them to the reader.
+//! **Admission rule:** a form belongs here if a lab machine writes it and a server reads it: signed reports and their seals, events,
+//! the text of the thesis's script, and the rule which numbers name a machine. The making and the sending of reports belong to
+//! invcollect; all that is concluded from them belongs to the reader.
 
 mod event;
+pub mod identity;
 mod key;
 mod report;
+pub mod text;
 
 pub use event::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
 pub use key::Key;

@@ -11,6 +11,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use envelope::text;
 use jsonpipe::atomic;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -48,7 +49,7 @@ pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
     if let Some(reason) = text.strip_prefix(FAILED) {
         return Err(reason.to_owned());
     }
-    let settings = parse(&text);
+    let settings = text::settings(&text);
     if settings.is_empty() { Err(format!("{program} printed no setting")) } else { Ok(settings) }
 }
 
@@ -88,29 +89,5 @@ impl Drop for KilledOnDrop {
             // One that has ended was not waited for: its number is still its own.
             let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
         }
-    }
-}
-
-/// `[cctk]` and a line for each setting; those that cannot be set stand behind a semicolon.
-pub fn parse(text: &str) -> Vec<(String, String)> {
-    let setting = |line: &str| {
-        let (name, value) = line.trim().trim_start_matches(';').split_once('=')?;
-        let (name, value) = (name.trim(), value.trim());
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-        (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
-    };
-    text.lines().filter_map(setting).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn its_ini_is_read() {
-        let text = "[cctk]\r\n;do not edit\r\n;svctag=ABC1234\r\nacpwrrcvry=last\r\nasset=\r\nboot order=x\r\nbroken\r\n =x\r\nx=a=b\r\n";
-        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        assert_eq!(parse(text), [("svctag", "ABC1234"), ("acpwrrcvry", "last"), ("x", "a=b")].map(owned));
-        assert_eq!(parse(""), []);
     }
 }

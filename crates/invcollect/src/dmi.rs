@@ -1,5 +1,7 @@
 //! What the firmware's tables say of this machine: all of them, or what the kernel lets everybody see.
 
+use envelope::identity::{is_name, is_uuid_of_one};
+
 use crate::machine::Machine;
 use crate::report::{Board, Chassis, Firmware, System};
 use crate::smbios::{self, EntryPoint, Tables};
@@ -61,7 +63,7 @@ fn fields(machine: &Machine) -> Tables {
             manufacturer: field("sys_vendor"),
             model: field("product_name"),
             serial: serial("product_serial"),
-            uuid: field("product_uuid").map(|uuid| uuid.to_ascii_lowercase()).filter(|uuid| smbios::is_uuid_of_one(uuid)),
+            uuid: field("product_uuid").map(|uuid| uuid.to_ascii_lowercase()).filter(|uuid| is_uuid_of_one(uuid)),
         },
         board: Board { manufacturer: field("board_vendor"), product: field("board_name"), serial: serial("board_serial") },
         chassis: Chassis {
@@ -69,7 +71,7 @@ fn fields(machine: &Machine) -> Tables {
             kind,
             kind_name: kind.and_then(smbios::kinds::chassis),
             serial: serial("chassis_serial"),
-            asset_tag: field("chassis_asset_tag").filter(|tag| smbios::is_name(tag)),
+            asset_tag: field("chassis_asset_tag").filter(|tag| is_name(tag)),
             ..Chassis::default()
         },
         ..Tables::default()

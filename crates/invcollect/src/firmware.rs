@@ -3,6 +3,8 @@
 //! From /sys/class/firmware-attributes where the kernel has them. Each is read by a call into the firmware, so only those of an
 //! allowlist are; none is ever written. Without them (all three models of the thesis) Dell's cctk is asked, if it is there.
 
+use envelope::text;
+
 use crate::cctk;
 use crate::machine::{Machine, PATIENCE};
 use crate::report::{Attribute, Chassis};
@@ -92,7 +94,7 @@ pub fn intrusion(machine: &Machine, attributes: &[Attribute], chassis: &mut Chas
     let status = attributes.iter().find(|attribute| attribute.name == INTRUSION);
     let switch = || sensors::intrusion(machine).map(|opened| (opened, "hwmon"));
     let by_firmware = if machine.names(DIRECTORY).is_empty() { "cctk" } else { "firmware" };
-    let said = status.and_then(|status| opened(&status.value)).map(|opened| (opened, by_firmware));
+    let said = status.and_then(|status| text::opened(&status.value)).map(|opened| (opened, by_firmware));
     match said.or_else(switch) {
         Some((opened, by)) => {
             chassis.opened = Some(opened);
@@ -108,34 +110,9 @@ pub fn intrusion(machine: &Machine, attributes: &[Attribute], chassis: &mut Chas
     }
 }
 
-/// What Dell's firmware says of the switch. `TripReset` is what is written to reset it, and never written here.
-pub fn opened(status: &str) -> Option<bool> {
-    let status: String = status.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
-    match status.as_str() {
-        "tripped" | "dooropen" => Some(true),
-        "doorclosed" | "nottripped" | "tripreset" => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_the_switch_says_is_understood() {
-        for (status, expected) in [
-            ("Tripped", Some(true)),
-            ("DoorOpen", Some(true)),
-            ("door open", Some(true)),
-            ("DoorClosed", Some(false)),
-            ("TripReset", Some(false)),
-            ("", None),
-            ("Detected?", None),
-        ] {
-            assert_eq!(opened(status), expected, "{status}");
-        }
-    }
 
     #[test]
     fn only_what_is_allowed_is_told() {

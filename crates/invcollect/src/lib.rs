@@ -20,10 +20,8 @@ mod event_log;
 mod facts;
 mod filesystems;
 mod firmware;
-mod fleet;
 mod glpi;
 mod guest;
-mod http;
 mod interfaces;
 mod kernel;
 mod kernel_log;
@@ -49,6 +47,7 @@ use jsonpipe::{Answer, Exit, Pipe, Tool};
 
 use nix::unistd::geteuid;
 use request::{Arguments, Command};
+use settings::Settings;
 
 /// Who is speaking, and the section that it writes.
 pub const TOOL: Tool = Tool { name: "invcollect", section: "host" };
@@ -67,7 +66,10 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Accept { dry_run } => changes::accept(common, pipe, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
-        Command::Fleet(options) => fleet::fleet(common, pipe, &options),
+        Command::Fleet(options) => {
+            let settings = Settings::read(&common.config(settings::FILE))?;
+            fleet::fleet(common, pipe, &options, settings.memory_bytes())
+        }
     };
     answer.map_err(|error| match Exit::of(&error) {
         Exit::NoPermission if needs_root && !geteuid().is_root() => {

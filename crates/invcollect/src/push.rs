@@ -141,7 +141,7 @@ impl Run<'_> {
                 (Kind::Snapshot, format!("{document}\n").into_bytes())
             }
             Method::Glpi => (Kind::Glpi, glpi::inventory(&host)?.into_bytes()),
-            Method::Text => (Kind::Text, text::of(self.common, &host)?.into_bytes()),
+            Method::Text => (Kind::Text, text::of(self.common, &host).into_bytes()),
         })
     }
 

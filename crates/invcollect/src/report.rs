@@ -3,7 +3,6 @@
 //! What is not known is absent, and where it matters `missing` says why. Lists are never missing.
 
 mod baseline;
-pub mod fleet;
 mod host;
 pub mod metrics;
 mod network;

@@ -1,5 +1,6 @@
 //! invcollect.ini.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use jsonpipe::Exit;
@@ -32,6 +33,12 @@ impl Settings {
             Some(Err(wrong)) => Err(Exit::Config.error(format_args!("{}: {wrong}", path.display()))),
             _ => Ok(settings),
         }
+    }
+
+    /// The memory that machines left the factory with, by model.
+    pub fn memory_bytes(&self) -> BTreeMap<String, u64> {
+        let bytes = |expected: &Expected| expected.memory_mib.saturating_mul(1 << 20);
+        self.expected.iter().map(|(model, expected)| (model.clone(), bytes(expected))).collect()
     }
 }
 

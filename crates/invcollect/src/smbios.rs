@@ -5,11 +5,10 @@
 //! looks like one that was stolen.
 
 pub mod kinds;
-mod placeholders;
 
 use crate::report::{Board, Chassis, Firmware, Module, System};
 
-pub use placeholders::{is_name, is_serial, is_uuid_of_one};
+use envelope::identity::{is_name, is_serial, is_uuid_of_one};
 
 const MIB: u64 = 1 << 20;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use envelope::{Kind, Opened};
+use http_cause::cause;
 use jsonpipe::{Exit, ExitContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -13,8 +14,6 @@ use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
-
-use crate::http::cause;
 
 /// A report of a few KiB takes less, whatever the line; a server that drips its answer does not hold us longer.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use super::reported::{Moment, System};
-use super::time::{self, Seconds};
-use crate::smbios;
+use envelope::identity;
+
+use crate::reported::{Moment, System};
+use crate::time::{self, Seconds};
 
 /// Reports come every quarter of an hour; with this much between two, the machine was off.
 const GAP: Seconds = 20 * 60;
@@ -154,8 +155,11 @@ impl History {
     fn board(&mut self, received: Seconds, system: System) {
         // An older invcollect does not know all that is on many boards.
         let own = |name: Option<String>, is_own: fn(&str) -> bool| name.filter(|name| name.len() <= NAME_MAX && is_own(name));
-        let system =
-            System { serial: own(system.serial, smbios::is_serial), uuid: own(system.uuid, smbios::is_uuid_of_one), ..system };
+        let system = System {
+            serial: own(system.serial, identity::is_serial),
+            uuid: own(system.uuid, identity::is_uuid_of_one),
+            ..system
+        };
         if system.serial.is_none() && system.uuid.is_none() {
             return;
         }
@@ -249,7 +253,7 @@ pub fn shared<'a>(hosts: impl Iterator<Item = (&'a str, &'a [Board])>) -> BTreeM
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::reported::{Boot, Guest};
+    use crate::reported::{Boot, Guest};
 
     const DAY: Seconds = 86400;
 

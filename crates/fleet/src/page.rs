@@ -5,43 +5,18 @@
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Display, Write};
+use std::fmt::Write;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jsonpipe::is_hidden;
 use sha2::{Digest, Sha256};
 
-use super::chart;
-use super::findings::span;
-use super::time;
-use crate::report::fleet::{Finding, Fleet, What};
+use crate::chart;
+use crate::html::{Section, place, text};
+use crate::report::{Finding, Fleet, What};
+use crate::words::{bytes, clock, counted, hours, noun, span};
 
 const STYLE: &str = include_str!("page.css");
-
-/// A text as HTML.
-pub fn text(text: &str) -> Escaped<'_> {
-    Escaped(text)
-}
-
-/// See [`text`].
-#[derive(Debug)]
-pub struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|c| match c {
-            '&' => f.write_str("&amp;"),
-            '<' => f.write_str("&lt;"),
-            '>' => f.write_str("&gt;"),
-            '"' => f.write_str("&quot;"),
-            '\'' => f.write_str("&#39;"),
-            c if is_hidden(c) => f.write_char('\u{fffd}'),
-            c => f.write_char(c),
-        })
-    }
-}
 
 /// The whole page.
 pub fn page(fleet: &Fleet, zone: &TimeZone) -> String {
@@ -85,14 +60,6 @@ pub fn page(fleet: &Fleet, zone: &TimeZone) -> String {
     page + "</main></body></html>\n"
 }
 
-/// A part of the page, to which its contents lead.
-struct Section {
-    id: &'static str,
-    title: String,
-    /// What stands below the title.
-    html: String,
-}
-
 fn head(fleet: &Fleet, zone: &TimeZone) -> String {
     let mut head = format!(
         "<header><p class=\"kind\">Computer labs</p><h1>What there is to do</h1><p>Reports from {} to {}, times of {}</p></header>\n\
@@ -116,7 +83,7 @@ fn head(fleet: &Fleet, zone: &TimeZone) -> String {
     let remote = to_do(&fleet.remote);
     tile(remote.to_string(), &format!("{} to look after from a desk", noun(remote, "machine")), "");
     tile(format!("{heard} of {}", fleet.machines.len()), "machines were heard of", good(heard == fleet.machines.len()));
-    let sum = |of: fn(&crate::report::fleet::Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);
+    let sum = |of: fn(&crate::report::Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);
     let (on, used) = (sum(|room| room.on_seconds), sum(|room| room.use_seconds));
     tile(hours(on), "they were on, together", "");
     if let Some(share) = (used.saturating_mul(100)).checked_div(on) {
@@ -214,69 +181,4 @@ fn traffic(fleet: &Fleet, zone: &TimeZone) -> Option<Section> {
         chart::traffic(traffic, zone),
         by = text(&traffic.by)
     ))
-}
-
-/// A room, with its building.
-fn place(building: &str, room: &str) -> String {
-    if room.is_empty() { "no room known".into() } else { format!("{}, room {}", text(building), text(room)) }
-}
-
-/// `machine`, of one.
-fn noun(count: u64, one: &str) -> String {
-    if count == 1 { one.to_owned() } else { format!("{one}s") }
-}
-
-/// `2 machines`
-fn counted(count: u64, one: &str) -> String {
-    format!("{count} {}", noun(count, one))
-}
-
-/// A time for people.
-fn clock(rfc3339: &str, zone: &TimeZone) -> String {
-    let wall = time::parse(rfc3339).and_then(|at| Timestamp::from_second(at).ok()).map(|at| zone.to_datetime(at));
-    wall.map_or_else(|| "some time".into(), |wall| wall.strftime("%Y-%m-%d %H:%M").to_string())
-}
-
-/// Hours for people.
-fn hours(seconds: u64) -> String {
-    format!("{} h", seconds.saturating_add(1800) / 3600)
-}
-
-/// Bytes for people, in powers of a thousand, three digits.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
-    let (mut value, mut unit) = (bytes as f64, 0);
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    let digits = if unit == 0 || value >= 99.95 {
-        0
-    } else if value >= 9.995 {
-        1
-    } else {
-        2
-    };
-    let number = format!("{value:.digits$}");
-    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
-    format!("{number} {}", UNITS[unit])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_for_people() {
-        assert_eq!(
-            [0, 999, 1000, 12_345, 42_949_672_960, u64::MAX].map(bytes),
-            ["0 B", "999 B", "1 kB", "12.3 kB", "42.9 GB", "18.4 EB"]
-        );
-        assert_eq!([0, 1799, 1800, 5400].map(hours), ["0 h", "0 h", "1 h", "2 h"]);
-    }
-
-    #[test]
-    fn a_text_is_no_markup() {
-        assert_eq!(text("<script>\"&'\0\u{202e}\u{200b}").to_string(), "&lt;script&gt;&quot;&amp;&#39;\u{fffd}\u{fffd}\u{fffd}");
-    }
 }

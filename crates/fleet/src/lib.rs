@@ -1,4 +1,4 @@
-//! `invcollect fleet`: what the reports of all machines say together, for technicians.
+//! Tells technicians what the reports of all lab machines say together: `invcollect fleet`.
 //!
 //! Hosts are read one by one, two or more at a time, and of each only its newest report and its hours stay in memory. Whatever a
 //! report says, it says of its own machine alone: it is signed by the key that this host is enrolled with, or it is not believed.
@@ -7,8 +7,12 @@ mod chart;
 mod duplicates;
 mod findings;
 mod history;
+mod html;
+mod known;
 mod page;
+mod report;
 mod reported;
+pub mod request;
 mod rooms;
 mod roster;
 mod store;
@@ -16,6 +20,7 @@ mod text;
 mod time;
 mod traffic;
 mod versions;
+mod words;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,35 +33,16 @@ use jiff::tz::TimeZone;
 use jsonpipe::{Answer, Common, Document, Exit, Missing, Pipe, atomic};
 use serde::Deserialize;
 
-use crate::report::fleet::{Event, Finding, Fleet, Machine, Reason, Rejected, What};
-use crate::request::{self, Since};
-use history::Told;
-use reported::{Interface, Snapshot};
+use known::{Known, Period, known};
+use report::{Event, Finding, Fleet, Rejected, What};
+use request::Since;
 use roster::Roster;
 use store::{Heard, Source};
-use time::Seconds;
+
+pub use request::Options;
 
 /// Long enough for hours of the week to repeat.
 const PERIOD: Duration = Duration::from_secs(30 * 86400);
-
-/// The period that is looked at.
-#[derive(Clone, Copy, Debug, Default)]
-struct Period {
-    since: Seconds,
-    until: Seconds,
-}
-
-/// A machine, as far as it is known.
-#[derive(Debug, Default)]
-struct Known {
-    machine: Machine,
-    told: Told,
-    snapshot: Snapshot,
-    disk_grown_bytes: i64,
-    expected_memory_bytes: Option<u64>,
-    rejected: BTreeMap<Reason, (u64, Seconds)>,
-    heard: Heard,
-}
 
 /// The section `wake` of wake-lab, as far as it is needed here.
 #[derive(Deserialize)]
@@ -72,12 +58,14 @@ struct Woken {
     likely: Vec<String>,
 }
 
-/// `invcollect fleet`: status 66 when the store or a named file is not there, 65 when a named file is not what it should be, 78 when a
+/// Reads the reports, and answers with the section `fleet`. `memory_bytes`, by model, is what machines left the factory with.
+///
+/// Status 66 when the store or a named file is not there, 65 when a named file is not what it should be, 78 when a
 /// configuration file is not right. A Prometheus that does not answer is in `missing`: the rest is as good without it.
-pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::Result<Answer> {
+pub fn fleet(common: &Common, pipe: &Pipe, options: &Options, memory_bytes: BTreeMap<String, u64>) -> anyhow::Result<Answer> {
     let period = period(options, SystemTime::now())?;
     let mut missing = Vec::new();
-    let roster = Roster::read(common, options, &mut missing)?;
+    let roster = Roster::read(common, options, memory_bytes, &mut missing)?;
     let wake = options.wake.as_deref().map(wake).transpose()?;
     let store = store::list(&options.store, &common.config("collector/keys"))?;
     let heard = read(&store.sources, period)?;
@@ -136,7 +124,7 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &request::Fleet) -> anyhow::
     Ok(Answer::yes(document))
 }
 
-fn period(options: &request::Fleet, now: SystemTime) -> anyhow::Result<Period> {
+fn period(options: &Options, now: SystemTime) -> anyhow::Result<Period> {
     let ago = |ago: Duration| now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
     let since = match (options.since, options.period) {
         (Some(Since::At(time)), _) => time,
@@ -181,93 +169,6 @@ fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     let mut all = all.into_inner().map_err(|_| Exit::Software.error("reading the reports: a reader failed"))?;
     all.sort_by_key(|(index, _)| *index);
     Ok(all.into_iter().map(|(_, heard)| heard).collect())
-}
-
-/// The machines of hosts.ini and those that reported, by building, room and name.
-fn known(heard: Vec<Heard>, roster: &Roster, period: Period) -> Vec<Known> {
-    let mut absent: Vec<bool> = vec![true; roster.machines.len()];
-    let mut machines = Vec::with_capacity(heard.len());
-    for heard in heard {
-        // Who is enrolled and never came is missed as the machine of hosts.ini that it will be.
-        if heard.last.is_none() && heard.rejected.is_empty() && !roster.machines.is_empty() {
-            continue;
-        }
-        // A clone has the name and the room of its original; both stand in the table.
-        let listed = roster.find(&heard.newest);
-        if let Some(absent) = listed.filter(|_| heard.last.is_some()).and_then(|index| absent.get_mut(index)) {
-            *absent = false;
-        }
-        machines.push(one(heard, listed.and_then(|index| roster.machines.get(index)), roster, period));
-    }
-    for (entry, _) in roster.machines.iter().zip(absent).filter(|(_, absent)| *absent) {
-        machines.push(one(Heard::default(), Some(entry), roster, period));
-    }
-    let key = |known: &Known| {
-        let machine = &known.machine;
-        (machine.building.clone(), machine.room.clone(), machine.name.clone(), machine.id.clone())
-    };
-    machines.sort_by_cached_key(key);
-    machines
-}
-
-fn one(mut heard: Heard, listed: Option<&(String, campus::hosts::Machine)>, roster: &Roster, period: Period) -> Known {
-    let snapshot = std::mem::take(&mut heard.newest);
-    let told = std::mem::take(&mut heard.history).told(period.since, period.until);
-    let mut machine = machine(&snapshot, listed);
-    if !heard.id.is_empty() {
-        machine.name = if machine.name.is_empty() { heard.id.clone() } else { machine.name };
-        machine.id = Some(heard.id.clone());
-    }
-    let disks = || snapshot.disks.iter().filter(|disk| !disk.removable).count() as u64;
-    machine.disks = heard.last.and_then(|_| if heard.signed { Some(disks()) } else { text::disks(&snapshot) });
-    machine.signed = heard.signed;
-    machine.heard_at = heard.last.map(time::text);
-    machine.silent_seconds = heard.last.map(|last| u64::try_from(period.until - last).unwrap_or(0));
-    machine.reports = heard.sum.reports;
-    machine.on_seconds = time::length(&told.on);
-    machine.use_seconds = time::length(&told.used);
-    machine.clock_ahead_seconds = told.clock_ahead;
-    let grown = heard.disk_used_at_first.zip(machine.disk_used_bytes).map(|(first, last)| i128::from(last) - i128::from(first));
-    Known {
-        disk_grown_bytes: grown.and_then(|grown| i64::try_from(grown).ok()).unwrap_or(0),
-        expected_memory_bytes: roster.memory_bytes(machine.model.as_deref(), &snapshot),
-        rejected: std::mem::take(&mut heard.rejected),
-        machine,
-        told,
-        snapshot,
-        heard,
-    }
-}
-
-/// What a machine is by its newest report and by hosts.ini, which knows better where it stands.
-fn machine(snapshot: &Snapshot, listed: Option<&(String, campus::hosts::Machine)>) -> Machine {
-    let place = snapshot.place.as_ref();
-    let (name, listed) = listed.map(|(name, machine)| (name, machine)).unzip();
-    let disk_use = snapshot.disk_use();
-    let sum = |of: fn(&Interface) -> Option<u64>| snapshot.hardware().filter_map(of).reduce(u64::saturating_add);
-    Machine {
-        name: name.or(snapshot.hostname.as_ref()).cloned().unwrap_or_default(),
-        campus: place.map(|place| place.campus.clone()),
-        building: listed.map(|machine| &machine.building).or(place.map(|place| &place.building)).cloned().unwrap_or_default(),
-        room: listed.map(|machine| &machine.room).or(place.map(|place| &place.room)).cloned().unwrap_or_default(),
-        listed: listed.is_some(),
-        model: snapshot.system.model.clone().or_else(|| listed?.model.clone()),
-        serial: snapshot.system.serial.clone(),
-        image: snapshot.image.as_ref().and_then(|image| image.version),
-        bases: snapshot.bases.iter().map(|base| (base.name.clone(), base.generation)).collect(),
-        memory_bytes: snapshot.memory.installed_bytes.or(snapshot.memory.usable_bytes),
-        memory_used_bytes: snapshot.memory_used_bytes(),
-        disk_bytes: disk_use.map(|(total, _)| total),
-        disk_used_bytes: disk_use.map(|(_, used)| used),
-        addresses: snapshot.hardware().flat_map(|interface| interface.addresses.iter().cloned()).collect(),
-        gateways: snapshot.gateways(),
-        received_bytes: sum(|interface| interface.received_bytes),
-        sent_bytes: sum(|interface| interface.sent_bytes),
-        link_bits_per_second: snapshot.link_bits_per_second(),
-        ssid: snapshot.interfaces.iter().find_map(|interface| interface.station.as_ref()?.ssid.clone()),
-        opened: snapshot.chassis.opened,
-        ..Machine::default()
-    }
 }
 
 /// Everything that is to be done, by room.

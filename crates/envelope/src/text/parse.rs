@@ -1,22 +1,18 @@
-//! The text of the thesis's script (Figure 28): the output of eight commands, each under `---- COMMAND ----`, errors among it.
-//!
-//! It is read into what a signed report is read into, so that all machines stand in one table. A command that is not there, or that
-//! printed something else, leaves its part unknown.
+//! The text of a machine or of the script, read. A command that is not there, or that printed something else, leaves its part unknown.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jsonpipe::shown;
 
-use super::reported::{Chassis, Filesystem, Interface, Memory, Route, Snapshot, Station, System};
-use crate::cctk;
-use crate::firmware;
+use super::cctk;
+use super::{ADDRESSES, CCTK, DF, ETHTOOL, Filesystem, Interface, MEMINFO, Memory, NET_DEV, NET_WIRELESS, ROUTES, Route, Text};
 
 /// No command of the script prints longer lines, or knows more interfaces, file systems and routes.
 const LINE_MAX: usize = 500;
 const LIST_MAX: usize = 64;
 
 /// `None` when not one of the headers is there.
-pub fn parse(text: &str) -> Option<Snapshot> {
+pub fn parse(text: &str) -> Option<Text> {
     let lines = text.lines().filter(|line| line.len() <= LINE_MAX);
     // Some commands put tabs between words; nothing else that is hidden has a place here.
     let lines: Vec<String> = lines.map(|line| shown(&line.replace('\t', " ")).into_owned()).collect();
@@ -32,29 +28,40 @@ pub fn parse(text: &str) -> Option<Snapshot> {
         }
     }
     let of = |command: &str| outputs.get(command).map(String::as_str).unwrap_or_default();
-    let known = ["cctk -o /dev/stdout", "cat /proc/meminfo", "df", "cat /proc/net/dev", "ip addr"];
+    let known = [CCTK, MEMINFO, DF, NET_DEV, ADDRESSES];
     if !known.iter().any(|command| outputs.contains_key(command)) {
         return None;
     }
-    let settings = cctk::parse(of("cctk -o /dev/stdout"));
-    let setting = |name: &str| settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value);
-    let opened = ["ChassisIntrusionStatus", "chasintrusion"].iter().find_map(|name| firmware::opened(setting(name)?));
-    let mut interfaces = addresses(of("ip addr"));
-    traffic(of("cat /proc/net/dev"), &mut interfaces);
-    wireless(of("cat /proc/net/wireless"), &mut interfaces);
+    let settings = cctk::settings(of(CCTK));
+    let mut interfaces = addresses(of(ADDRESSES));
+    traffic(of(NET_DEV), &mut interfaces);
+    wireless(of(NET_WIRELESS), &mut interfaces);
     for (command, output) in &outputs {
-        if let Some(name) = command.strip_prefix("ethtool ").filter(|_| output.contains("Settings for")) {
+        if let Some(name) = command.strip_prefix(ETHTOOL).filter(|_| output.contains("Settings for")) {
             link(output, interfaces.entry(name.to_owned()).or_default());
         }
     }
-    Some(Snapshot {
-        system: System { serial: setting("svctag").cloned(), ..System::default() },
-        chassis: Chassis { opened, accepted: false },
-        memory: memory(of("cat /proc/meminfo")),
-        filesystems: df(of("df")),
+    Some(Text {
+        serial: setting(&settings, "svctag").map(str::to_owned),
+        opened: opened(&settings),
+        memory: memory(of(MEMINFO)),
+        filesystems: df(of(DF)),
         interfaces: interfaces.into_iter().take(LIST_MAX).map(|(name, interface)| Interface { name, ..interface }).collect(),
-        routes: routes(of("ip route")),
-        ..Snapshot::default()
+        routes: routes(of(ROUTES)),
+        settings,
+    })
+}
+
+fn setting<'a>(settings: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+/// By the status of the switch; else by its setting, which Figure 28 has for it: `tripped`, or that it is watched.
+fn opened(settings: &[(String, String)]) -> Option<bool> {
+    let by_status = setting(settings, "ChassisIntrusionStatus").and_then(cctk::opened);
+    by_status.or_else(|| match setting(settings, "chasintrusion")? {
+        "enabled" => Some(false),
+        setting => cctk::opened(setting),
     })
 }
 
@@ -63,7 +70,7 @@ fn memory(text: &str) -> Memory {
         let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
     };
-    Memory { usable_bytes: kib("MemTotal"), available_bytes: kib("MemAvailable"), ..Memory::default() }
+    Memory { usable_bytes: kib("MemTotal"), available_bytes: kib("MemAvailable") }
 }
 
 /// In units of 1 KiB. A long source, and what follows it, may stand on a line of its own; a path may have spaces.
@@ -87,12 +94,9 @@ fn df(text: &str) -> Vec<Filesystem> {
         filesystems.push(Filesystem {
             path,
             source: name.to_owned(),
-            kind: String::new(),
-            read_only: false,
-            total_bytes: Some(total),
-            used_bytes: Some(used),
-            available_bytes: Some(available),
-            hanging: false,
+            total_bytes: total,
+            used_bytes: used,
+            available_bytes: available,
         });
     }
     filesystems.truncate(LIST_MAX);
@@ -141,13 +145,12 @@ fn traffic(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     }
 }
 
-/// Who is listed is wireless; a network's name is not told.
+/// An interface on the list is wireless; the name of its network is not told.
 fn wireless(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     for line in text.lines() {
-        let Some((name, status)) = line.split_once(':') else { continue };
+        let Some((name, _)) = line.split_once(':') else { continue };
         let Some(interface) = interfaces.get_mut(name.trim()) else { continue };
         interface.wireless = true;
-        interface.station = (interface.carrier == Some(true) && !status.is_empty()).then_some(Station { ssid: None });
     }
 }
 
@@ -156,9 +159,14 @@ fn routes(text: &str) -> Vec<Route> {
         let mut words = line.split_ascii_whitespace();
         let destination = words.next()?;
         let destination = if destination == "default" { "0.0.0.0/0" } else { destination };
-        let is_route = destination.starts_with(|c: char| c.is_ascii_digit());
-        let gateway = words.next().filter(|word| *word == "via").and_then(|_| words.next()).map(str::to_owned);
-        is_route.then(|| Route { destination: destination.to_owned(), gateway })
+        let rest: Vec<&str> = words.collect();
+        let after = |key: &str| rest.windows(2).find(|pair| pair[0] == key).map(|pair| pair[1]);
+        destination.starts_with(|c: char| c.is_ascii_digit()).then(|| Route {
+            destination: destination.to_owned(),
+            gateway: after("via").map(str::to_owned),
+            interface: after("dev").unwrap_or_default().to_owned(),
+            metric: after("metric").and_then(|metric| metric.parse().ok()).unwrap_or(0),
+        })
     };
     text.lines().filter_map(route).take(LIST_MAX).collect()
 }
@@ -168,6 +176,7 @@ fn link(text: &str, interface: &mut Interface) {
     let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':')).map(str::trim);
     let speed = value("Speed").and_then(|speed| speed.strip_suffix("Mb/s")?.parse::<u64>().ok()?.checked_mul(1_000_000));
     interface.speed_bits_per_second = speed.filter(|speed| *speed != u64::from(u32::MAX) * 1_000_000);
+    interface.duplex = value("Duplex").map(str::to_ascii_lowercase).filter(|duplex| matches!(&**duplex, "full" | "half"));
     match value("Link detected") {
         Some("yes") => interface.carrier = Some(true),
         Some("no") => interface.carrier = Some(false),
@@ -185,24 +194,4 @@ fn modes(text: &str, title: &str) -> Vec<u64> {
     let more = lines.take_while(|line| !line.contains(':'));
     let words = first.into_iter().chain(more).flat_map(str::split_ascii_whitespace);
     words.filter_map(|mode| mode.split_once("base")?.0.parse().ok()).filter(|megabits| *megabits < 10_000_000).collect()
-}
-
-/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one. `None` when it does not say.
-pub fn disks(snapshot: &Snapshot) -> Option<u64> {
-    let disk = |filesystem: &Filesystem| {
-        let name = filesystem.source.strip_prefix("/dev/")?;
-        if name.starts_with("mapper/") || name.starts_with("loop") {
-            return None;
-        }
-        let whole = name.trim_end_matches(|c: char| c.is_ascii_digit());
-        // nvme0n1p2, mmcblk0p1: a digit stands before the p.
-        let whole = match whole.strip_suffix('p') {
-            Some(disk) if whole != name && disk.ends_with(|c: char| c.is_ascii_digit()) => disk,
-            _ if name.starts_with("nvme") || name.starts_with("mmcblk") => name,
-            _ => whole,
-        };
-        Some(whole.to_owned())
-    };
-    let disks: BTreeSet<_> = snapshot.filesystems.iter().filter_map(disk).collect();
-    Some(disks.len() as u64).filter(|disks| *disks > 0)
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Known;
-use super::history::{self, Board};
-use crate::report::fleet::{Duplicate, DuplicateKind};
+use crate::history::{self, Board};
+use crate::known::Known;
+use crate::report::{Duplicate, DuplicateKind};
 
 /// All of them, by id.
 pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {

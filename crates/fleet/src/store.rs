@@ -14,11 +14,11 @@ use ed25519_dalek::pkcs8::DecodePublicKey;
 use envelope::{Event, Kind};
 use jsonpipe::{Exit, io_error, shown};
 
-use super::history::History;
-use super::reported::{Payload, Snapshot};
-use super::text;
-use super::time::{self, Seconds};
-use crate::report::fleet::{Read as Sum, Reason};
+use crate::history::History;
+use crate::report::{Read as Sum, Reason};
+use crate::reported::{Payload, Snapshot};
+use crate::text;
+use crate::time::{self, Seconds};
 
 /// The collector takes no longer ones.
 const REPORT_MAX_BYTES: u64 = 1 << 20;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Known;
-use super::roster::Roster;
-use crate::report::fleet::{Behind, Place, Software, Version};
+use crate::known::Known;
+use crate::report::{Behind, Place, Software, Version};
+use crate::roster::Roster;
 
 /// Without a manifest, so many of the machines have to have a version before others are behind: one in ten, and two where there are
 /// two. One machine alone may be a trial, or lie.

@@ -5,12 +5,12 @@ use std::fmt::Write;
 
 use jiff::tz::TimeZone;
 
-use super::{Section, bytes, clock, counted, hours, place, text};
-use crate::fleet::chart;
-use crate::fleet::findings::span;
-use crate::fleet::rooms::DAYS;
-use crate::fleet::time;
-use crate::report::fleet::{DuplicateKind, Fleet, Machine, Quiet, Room};
+use crate::chart;
+use crate::html::{Section, place, text};
+use crate::report::{DuplicateKind, Fleet, Machine, Quiet, Room};
+use crate::rooms::DAYS;
+use crate::time;
+use crate::words::{bytes, clock, counted, hours, span};
 
 /// The hours of the week are known after one.
 const WEEK: time::Seconds = 7 * 86400;

@@ -4,15 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http_cause::cause;
 use jsonpipe::{Exit, shown};
 use serde::Deserialize;
 use ureq::Agent;
 
-use super::Period;
-use super::time::{self, Seconds};
-use crate::http::cause;
-use crate::report::fleet::{Line, Traffic};
+use crate::known::Period;
+use crate::report::{Line, Traffic};
 use crate::request::{self, Label};
+use crate::time::{self, Seconds};
 
 /// The one mean that the thesis has; the collector's Prometheus has a sample a minute.
 const MEAN: &str = "5m";
@@ -109,7 +109,7 @@ struct Sum {
 }
 
 /// Asks for it. Status 69 when there is no Prometheus, or it does not understand us.
-pub fn ask(url: &str, options: &request::Fleet, period: Period) -> anyhow::Result<(Traffic, Vec<Slow>)> {
+pub fn ask(url: &str, options: &request::Options, period: Period) -> anyhow::Result<(Traffic, Vec<Slow>)> {
     let prometheus = Prometheus::new(url)?;
     let grid = Grid::new(period);
     let width = (grid.points + DRAWN - 1).div_euclid(DRAWN).max(1);
@@ -180,7 +180,7 @@ fn labels(by: Label) -> &'static [&'static str] {
     }
 }
 
-fn query(labels: &[&str], options: &request::Fleet) -> String {
+fn query(labels: &[&str], options: &request::Options) -> String {
     let filter = |(label, value): (&str, &Option<String>)| value.as_ref().map(|value| format!("{label}={}", quoted(value)));
     let filters: Vec<String> =
         [("building", &options.building), ("room", &options.room)].into_iter().filter_map(filter).collect();

@@ -1,4 +1,6 @@
-//! What is no serial number and no UUID of one machine, though it stands in the place of one.
+//! Serial numbers and UUIDs that name one machine, told from what makers leave in their place.
+//!
+//! A lab machine reports no others, and a server believes no others: an older release of the machine's side knows fewer of them.
 
 /// The texts that are known, and where from.
 const OF_MANY: &str = include_str!("of_many.txt");

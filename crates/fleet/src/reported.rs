@@ -10,8 +10,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::report::Program;
-
 /// Nothing that a machine says of itself is longer, in bytes; the rest is cut off.
 const TEXT_MAX: usize = 200;
 /// No list is longer: this is more programs than a base has.
@@ -204,6 +202,13 @@ pub struct Base {
     pub generation: u64,
     #[serde(default, deserialize_with = "list::<LIST_MAX, _, _>")]
     pub programs: Vec<Program>,
+}
+
+/// A program of a base.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Program {
+    pub name: String,
+    pub version: String,
 }
 
 impl Interface {

@@ -1,14 +1,14 @@
-//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and invcollect.ini.
+//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and manifests.
 
 use std::collections::{BTreeMap, HashMap};
 
 use campus::hosts;
-use jsonpipe::ini::{self, Configuration};
+use jsonpipe::ini;
 use jsonpipe::{Common, Exit, Missing};
 use manifest::{Base, Keys, Kind, Signed};
 
-use super::reported::Snapshot;
-use crate::request::{self, Destination, Model};
+use crate::reported::Snapshot;
+use crate::request::{Model, Options};
 
 /// What is expected.
 #[derive(Debug, Default)]
@@ -19,6 +19,7 @@ pub struct Roster {
     by_name: HashMap<String, usize>,
     /// The PCI addresses that guests get, by model; only models that have some.
     pub devices: BTreeMap<String, Vec<String>>,
+    /// The memory that machines left the factory with, by model.
     memory_bytes: BTreeMap<String, u64>,
     /// What manifests say that machines should have.
     pub images: Vec<Expected>,
@@ -37,7 +38,12 @@ pub struct Expected {
 
 impl Roster {
     /// Reads it. What is not there is in `missing`; status 78 when a file is not right.
-    pub fn read(common: &Common, options: &request::Fleet, missing: &mut Vec<Missing>) -> anyhow::Result<Roster> {
+    pub fn read(
+        common: &Common,
+        options: &Options,
+        memory_bytes: BTreeMap<String, u64>,
+        missing: &mut Vec<Missing>,
+    ) -> anyhow::Result<Roster> {
         let mut lacks = |key: &str, reason: &str| missing.push(Missing { key: key.into(), reason: reason.into() });
         let machines = match hosts::read(common) {
             Err(error) if Exit::of(&error) == Exit::NoInput => {
@@ -61,16 +67,12 @@ impl Roster {
             .into_iter()
             .filter(|(_, model)| !model.devices.is_empty())
             .map(|(name, model)| (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect()));
-        let mut settings = Configuration::read(&common.config("invcollect.ini"))?;
-        let expected = settings.table::<request::Expected>("expected")?.into_iter();
-        settings.section::<Destination>("push")?;
-        settings.end()?;
         Ok(Roster {
             machines,
             by_mac,
             by_name,
             devices: devices.collect(),
-            memory_bytes: expected.map(|(model, expected)| (model, expected.memory_mib.saturating_mul(1 << 20))).collect(),
+            memory_bytes,
             images: options.manifest.iter().map(|path| manifest(common, path)).collect::<anyhow::Result<_>>()?,
         })
     }

@@ -1,4 +1,7 @@
-//! Why a server did not answer, for whoever looks after it.
+//! Why a server did not answer, in words for the technician who looks after it.
+//!
+//! **Admission rule:** words for the errors of the HTTP client belong here. Agents and their policies (proxies, redirections, patience)
+//! belong to the tools: no two are alike.
 
 use std::io::ErrorKind;
 use std::time::Duration;

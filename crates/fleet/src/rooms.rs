@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::time::{Seconds, length};
-use super::{Known, Period};
-use crate::report::fleet::{Quiet, Room};
+use crate::known::{Known, Period};
+use crate::report::{Quiet, Room};
+use crate::time::{Seconds, length};
 
 const HOUR: Seconds = 3600;
 const WEEK_HOURS: usize = 7 * 24;
@@ -127,9 +127,9 @@ fn windows(quiet: &[bool]) -> Vec<Quiet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::history::Told;
-    use crate::fleet::time;
-    use crate::report::fleet::Machine;
+    use crate::history::Told;
+    use crate::report::Machine;
+    use crate::time;
 
     fn known(used: Vec<(Seconds, Seconds)>) -> Known {
         let machine = Machine {

@@ -5,9 +5,10 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::page::{bytes, text};
-use super::time::{self, Seconds};
-use crate::report::fleet::{Room, Traffic};
+use crate::html::text;
+use crate::report::{Room, Traffic};
+use crate::time::{self, Seconds};
+use crate::words::bytes;
 
 const WIDTH: f64 = 1100.0;
 const HEIGHT: f64 = 320.0;

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use envelope::{Action, Part};
 
-use super::reported::{Interface, Snapshot};
-use super::roster::Roster;
-use super::time::{self, Seconds};
-use super::traffic::Slow;
-use super::{Known, Period};
-use crate::report::fleet::{Duplicate, DuplicateKind, Finding, Machine, Reason, Version, What};
+use crate::known::{Known, Period};
+use crate::report::{Duplicate, DuplicateKind, Finding, Machine, Reason, Version, What};
+use crate::reported::{Interface, Snapshot};
+use crate::roster::Roster;
+use crate::time::{self, Seconds};
+use crate::traffic::Slow;
+use crate::words::span;
 
 /// Machines are switched off at night and on weekends; nobody switches one off for three days in the term.
 const SILENT: Seconds = 3 * 86400;
@@ -385,15 +386,4 @@ impl Reason {
 fn gib(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10).saturating_add(1 << 29) >> 30;
     if tenths.is_multiple_of(10) { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
-}
-
-/// How long, in its largest unit.
-pub fn span(seconds: u64) -> String {
-    let (count, unit) = match seconds {
-        0..120 => (seconds, "second"),
-        120..7200 => (seconds / 60, "minute"),
-        7200..172_800 => (seconds / 3600, "hour"),
-        _ => (seconds / 86400, "day"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }

@@ -1,0 +1,103 @@
+//! What comes in beside reports: the command line, and models.ini.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+/// The flags.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// The collector's store, /var/lib/labtools/collector
+    #[arg(value_name = "DIR")]
+    pub store: PathBuf,
+    /// Only the machines in this room
+    #[arg(long, value_name = "NAME")]
+    pub room: Option<String>,
+    /// Only the machines in this building
+    #[arg(long, value_name = "NAME")]
+    pub building: Option<String>,
+    /// From this time on, or since so long ago: 30days
+    #[arg(long, value_name = "TIME", value_parser = Since::parse)]
+    pub since: Option<Since>,
+    /// For so long: 1h, 7days; without it until now
+    #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
+    pub period: Option<Duration>,
+    /// Draw what was received, as Prometheus at URL says
+    #[arg(long, value_name = "URL")]
+    pub prometheus: Option<String>,
+    /// A line a campus, building, room, host or interface
+    #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
+    pub by: Label,
+    /// What wake-lab printed
+    #[arg(long, value_name = "FILE")]
+    pub wake: Option<PathBuf>,
+    /// A manifest of what they should have, its .sig beside
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Vec<PathBuf>,
+    /// Write a page to FILE
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// When a period begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// At a time.
+    At(SystemTime),
+    /// So long ago.
+    Ago(Duration),
+}
+
+impl Since {
+    fn parse(text: &str) -> Result<Since, String> {
+        humantime::parse_rfc3339(text)
+            .map(Since::At)
+            .or_else(|_| humantime::parse_duration(text).map(Since::Ago))
+            .map_err(|_| "neither a time, 2026-11-23T00:00:00Z, nor how long ago, 7days".into())
+    }
+}
+
+/// A label of the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Label {
+    /// Each campus.
+    Campus,
+    /// Each building.
+    Building,
+    /// Each room.
+    Room,
+    /// Each computer.
+    Host,
+    /// Each interface of each computer.
+    Interface,
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Label::Campus => "campus",
+            Label::Building => "building",
+            Label::Room => "room",
+            Label::Host => "host",
+            Label::Interface => "interface",
+        })
+    }
+}
+
+/// `[model.NAME]` in models.ini, as vm-passthrough(8) reads it.
+#[derive(Debug, Default, Deserialize)]
+pub struct Model {
+    /// The PCI addresses of what guests get: `0000:00:02.0`.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// The guest's memory; of no use here.
+    pub memory: Option<String>,
+    /// The guest's cores; of no use here.
+    pub cores: Option<String>,
+    /// Whether the case has an intrusion switch; false where the board has the pin for one, and nothing on it.
+    pub intrusion_switch: Option<bool>,
+}
