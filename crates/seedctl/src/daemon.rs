@@ -7,24 +7,20 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use confined::{Life, Start};
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::prctl;
-use nix::sys::signal::SigSet;
-use nix::unistd::setsid;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::aria2::Rpc;
-use crate::identity::Identity;
 use crate::request::Aria2;
 
 /// For locks and what lasts until the next boot.
@@ -133,7 +129,7 @@ fn owner_in(text: &str, port: u16) -> Option<u32> {
 
 /// Waits until it answers. `child` is there when it was started just now.
 fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) -> anyhow::Result<Rpc> {
-    let (identity, since) = (Identity::resolve(&settings.user)?, Instant::now());
+    let (identity, since) = (settings.identity()?, Instant::now());
     loop {
         let answered = match owner(settings.rpc_port)? {
             Some(owner) if owner != identity.uid.as_raw() => Err(Exit::Unavailable.error(format_args!(
@@ -205,9 +201,8 @@ fn configuration(settings: &Aria2, secret: &SecretString) -> String {
 }
 
 /// Starts it; what it says until it is up can be read from the file.
-#[expect(unsafe_code, reason = "the time between fork and exec belongs to whoever swears to keep its rules")]
 fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result<(Child, File)> {
-    let identity = Identity::resolve(&settings.user)?;
+    let identity = settings.identity()?;
     if !nix::unistd::geteuid().is_root() {
         return Err(Exit::NoPermission.error("starting aria2: needs root, to become the user that it runs as"));
     }
@@ -216,31 +211,12 @@ fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result
     let mut configured = File::from(memory);
     configured.write_all(configuration(settings, secret).as_bytes()).map_err(failed)?;
     let (said, speak) = io::pipe().map_err(failed)?;
-    let hand_down: [RawFd; 2] = [lock.as_raw_fd(), configured.as_raw_fd()];
     let mut command = Command::new(&settings.binary);
     command.arg(OsString::from(format!("--conf-path=/dev/fd/{}", configured.as_raw_fd())));
-    command.env_clear().current_dir("/").stdin(Stdio::null());
     command.stdout(speak.try_clone().map_err(failed)?).stderr(speak);
-    let confine = move || -> io::Result<()> {
-        setsid()?;
-        identity.assume()?;
-        // Our own signals may be waiting, and a child inherits that.
-        SigSet::empty().thread_set_mask()?;
-        prctl::set_no_new_privs()?;
-        // SAFETY: a system call that touches no memory; on exec it closes descriptors that nothing uses after it.
-        if unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        for fd in &hand_down {
-            // SAFETY: the parent holds the descriptors until the child has become the program.
-            let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
-            fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
-        }
-        Ok(())
-    };
-    // SAFETY: `confine` makes system calls only; it neither allocates nor takes a lock.
-    unsafe { command.pre_exec(confine) };
-    let child = command.spawn().map_err(|error| {
+    let hand_down = [lock.as_fd(), configured.as_fd()];
+    let start = Start { identity: Some(identity), hand_down: &hand_down, life: Life::Beyond, lock_memory: false };
+    let child = start.spawn(command).map_err(|error| {
         let absent = error.kind() == io::ErrorKind::NotFound;
         let way_out = if absent { "; it is in Debian's package aria2" } else { "" };
         let exit_of = if absent { |_: &io::Error| Exit::Unavailable } else { |_: &io::Error| Exit::Config };

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use confined::Identity;
 use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::{self, Deferred};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, timestamp};
@@ -17,7 +18,6 @@ use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::fetch::{Fetch, interrupted};
 use crate::fill::{Filled, Filling, Source};
-use crate::identity::Identity;
 use crate::offer::{self, Offer, There};
 use crate::origin::Account;
 use crate::report::Transfer;
@@ -41,7 +41,7 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     if !options.allow_downgrade {
         offer.refuse_downgrade(common)?;
     }
-    let identity = Identity::resolve(&settings.aria2.user)?;
+    let identity = settings.aria2.identity()?;
     if options.dry_run {
         let there = offer.look(&signals)?.ok_or_else(interrupted)?;
         let whole = matches!(there, There::Whole(_));

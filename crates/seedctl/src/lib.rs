@@ -14,7 +14,6 @@ mod fill;
 mod get;
 mod hosts;
 mod http;
-mod identity;
 mod introduction;
 mod offer;
 mod origin;

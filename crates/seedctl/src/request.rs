@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use confined::Identity;
 use jsonpipe::Common;
 use manifest::InfoHash;
 use serde::Deserialize;
@@ -272,6 +273,13 @@ pub struct Aria2 {
     pub rpc_port: u16,
     /// The port that other peers connect to.
     pub listen_port: u16,
+}
+
+impl Aria2 {
+    /// Whom it runs as. Status 78 when there is no such user, and for root.
+    pub fn identity(&self) -> anyhow::Result<Identity> {
+        Identity::resolve("aria2.user", &self.user)
+    }
 }
 
 impl Default for Aria2 {

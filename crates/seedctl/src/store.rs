@@ -10,6 +10,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use confined::Identity;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use manifest::blocks::BLOCK_BYTES;
@@ -17,8 +18,6 @@ use manifest::{Base, Digest, Format};
 use nix::errno::Errno;
 use nix::libc;
 use sha2::{Digest as _, Sha256};
-
-use crate::identity::Identity;
 
 const BASES: &str = "/qcow2/backing";
 

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use confined::{Identity, Life, Start, renumber};
 use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -15,8 +16,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::argv::SANDBOX;
-use crate::child::{Start, renumber};
-use crate::identity::Identity;
+use crate::child;
 
 /// A real start takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -85,8 +85,8 @@ pub fn decide(common: &Common, binary: &std::path::Path, identity: &Identity, pi
     ]
     .map(str::to_owned)
     .into();
-    let start = Start { argv: &argv, identity, hand_down: &[firmware.as_fd()], lock_memory: false };
-    let (mut qemu, mut stderr) = start.spawn()?;
+    let start = Start { identity, hand_down: &[firmware.as_fd()], life: Life::WithUs, lock_memory: false };
+    let (mut qemu, mut stderr) = child::spawn(&argv, &start)?;
     let deadline = Instant::now() + LIMIT;
     while let Some(fd) = stderr.pipe() {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -7,11 +7,11 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use confined::renumber;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use nix::libc::{self, c_int};
 
 use crate::argv::Descriptors;
-use crate::child::renumber;
 use crate::profile::Settings;
 use crate::request::Volume;
 

@@ -12,7 +12,6 @@ mod child;
 mod disks;
 mod firewall;
 mod hugepages;
-mod identity;
 pub mod machine;
 mod memory;
 pub mod pci;
@@ -24,11 +23,11 @@ mod session;
 mod supervise;
 mod tail;
 
+use confined::Identity;
 use jsonpipe::{Answer, Missing, Pipe, Tool};
 
 use accel::Accel;
 pub use arguments::{Action, Arguments};
-use identity::Identity;
 use machine::Machine;
 use profile::Configuration;
 use report::Guest;
@@ -49,7 +48,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     let model = machine::model(common);
     let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
-    let identity = Identity::resolve(&settings.user)?;
+    let identity = Identity::resolve("qemu.user", &settings.user)?;
     let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
     let plan = Plan { volume, profile, settings, machine, identity };
     match arguments.action {

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
+use confined::{Identity, Life, Start};
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
 use nix::unistd::geteuid;
 
 use crate::accel::Accel;
-use crate::child::Start;
+use crate::child;
 use crate::disks::HandedDown;
 use crate::firewall::Rule;
-use crate::identity::Identity;
 use crate::qmp::Monitor;
 use crate::report::{Ended, Guest as Report, Session};
 use crate::supervise::{Guest, Outcome};
@@ -47,12 +47,12 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     };
     let rule = Rule::install(identity.uid)?;
     let start = Start {
-        argv: &report.argv,
         identity: Some(identity),
         hand_down: &handed_down.all(),
+        life: Life::WithUs,
         lock_memory: !machine.devices.is_empty(),
     };
-    let (qemu, stderr) = start.spawn()?;
+    let (qemu, stderr) = child::spawn(&report.argv, &start)?;
     drop(handed_down); // QEMU's locks on the disks must end with QEMU
     pipe.note(format_args!("QEMU is process {}", qemu.id()));
     let mut guest = Guest::new(qemu, monitor, stderr, &ending);

@@ -328,13 +328,14 @@ fn until(deadline: Option<Instant>) -> PollTimeout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::child::Start;
+    use crate::child;
+    use confined::{Life, Start};
 
     #[test]
     fn a_qemu_that_never_answers_is_75() {
         let argv = ["/bin/sh", "-c", "echo 'no huge page' >&2; exec sleep 600"].map(str::to_owned);
-        let start = Start { argv: &argv, identity: None, hand_down: &[], lock_memory: false };
-        let (qemu, stderr) = start.spawn().unwrap();
+        let start = Start { identity: None, hand_down: &[], life: Life::WithUs, lock_memory: false };
+        let (qemu, stderr) = child::spawn(&argv, &start).unwrap();
         let id = qemu.id();
         let (monitor, theirs) = Monitor::pair().unwrap();
         let ending = jsonpipe::signals::defer().unwrap();

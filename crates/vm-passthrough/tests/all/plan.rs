@@ -182,14 +182,14 @@ fn a_wrong_configuration_is_78_and_says_where() {
         ),
         (&[("vm-passthrough.ini", "192.0.2.10", "0.0.0.0")], LINUX, "qemu.management_address: refusing all addresses"),
         (&[("vm-passthrough.ini", "user = 64055", "")], LINUX, "vm-passthrough.ini: qemu.user: missing"),
-        (&[("vm-passthrough.ini", "user = 64055", "user = root")], LINUX, "qemu.user: refusing to run QEMU as root"),
-        (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run QEMU as root"),
+        (&[("vm-passthrough.ini", "user = 64055", "user = root")], LINUX, "qemu.user: refusing to run as root"),
+        (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run as root"),
         (&[("vm-passthrough.ini", "user = 64055", "user = no-such-user")], LINUX, "qemu.user: no user no-such-user; add one"),
         // setresuid(2) takes it for "leave it as it is".
         (
             &[("vm-passthrough.ini", "user = 64055", "user = 4294967295")],
             LINUX,
-            "qemu.user: 4294967295 is nobody, and who becomes it stays root; name a user of its own",
+            "qemu.user: refusing 4294967295, which the kernel takes for no change of user; name another user",
         ),
         (
             &[("vm-passthrough.ini", "user = 64055", "user = 64055\nshutdown_seconds = 4294967296")],

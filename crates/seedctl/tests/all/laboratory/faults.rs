@@ -332,7 +332,7 @@ fn aria2_that_does_not_know_the_secret_or_does_not_start_is_told() {
     set("[aria2]\nbinary=/usr/bin/no-aria2c\n");
     refused(69, "starting /usr/bin/no-aria2c; it is in Debian's package aria2");
     set("[aria2]\nuser=root\n");
-    refused(78, "aria2.user: refusing to run aria2 as root");
+    refused(78, "aria2.user: refusing to run as root");
     set("[aria2]\nuser=no-such-user\n");
     refused(78, "aria2.user: no user no-such-user");
     set("");
