@@ -1,13 +1,15 @@
 //! The baseline on the disk: what a technician accepted, what was told since, and what is about to be told.
 
+pub mod facts;
+
 use std::io::{self, Write};
 
 use envelope::{Change, Event, EventAbout};
 use jsonpipe::{Common, Exit, atomic, io_error};
 use serde::{Deserialize, Serialize};
 
-use crate::facts::{Facts, Link, Thing, linked, pairs};
-use crate::machine::{Machine, PATIENCE};
+use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
+use crate::read::machine::{Machine, PATIENCE};
 use crate::report::{Disk, Host, Interface};
 
 /// Where it lies.

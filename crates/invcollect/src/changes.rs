@@ -3,16 +3,18 @@
 //! An event is first in the baseline's file, as not yet logged, and then in the event log; a run that ends in between leaves it to
 //! the next one, which finds by its id whether it is in the log. So none is lost, and none is there twice, wherever a run ends.
 
+mod difference;
+
 use std::io::IsTerminal;
 use std::time::SystemTime;
 
 use envelope::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals, timestamp};
 
+use crate::baseline::facts::Facts;
 use crate::baseline::{Baseline, Waiting};
-use crate::facts::Facts;
 use crate::report::{self, Host};
-use crate::{collect, difference, event_log};
+use crate::{collect, event_log};
 
 const LOCK: &str = "/run/labtools/inventory.lock";
 /// A link that has just come up may still be negotiating, and one that has just gone may come back.

@@ -5,13 +5,14 @@ use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, atomic, ini, timestamp};
 
-use crate::machine::{Asked, Machine, PATIENCE};
+use crate::read::machine::{Asked, Machine, PATIENCE};
+use crate::read::{
+    bases, boot, devices, disks, dmi, filesystems, firmware, guest, interfaces, kernel_log, memory, place, privacy, processor,
+    routes, sensors,
+};
 use crate::report::Host;
 use crate::settings::Settings;
-use crate::{
-    TOOL, baseline, bases, boot, devices, disks, dmi, event_log, filesystems, firmware, glpi, guest, interfaces, kernel_log,
-    memory, place, privacy, processor, request, routes, sensors, settings,
-};
+use crate::{TOOL, baseline, event_log, glpi, request, settings};
 
 /// Who this machine is.
 pub const ID: &str = "/persistent/inventory/uuid";

@@ -3,45 +3,22 @@
 //! `collect` reads what the kernel and the firmware say of this machine, starts no process for it, and prints the section `host`.
 //! What is not known is absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
 //! (`accept`) and tells each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
-//! `push` brings it all to the collector, and loses nothing on the way; `fleet` tells technicians what it received.
+//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate, tells technicians what it received.
+//!
+//! `read` knows the machine and nothing else; `collect` makes a report of it, with what `baseline` says of an earlier look. The other
+//! subcommands begin with that report.
 
-mod backlog;
 mod baseline;
-mod bases;
-mod boot;
-mod cctk;
 mod changes;
 mod collect;
-mod devices;
-mod difference;
-mod disks;
-mod dmi;
 mod event_log;
-mod facts;
-mod filesystems;
-mod firmware;
 mod glpi;
-mod guest;
-mod interfaces;
-mod kernel;
-mod kernel_log;
-mod link_modes;
-mod machine;
-mod memory;
 mod metrics;
-mod netlink;
-mod place;
-mod privacy;
-mod processor;
 pub mod push;
+mod read;
 pub mod report;
 pub mod request;
-mod routes;
-mod sensors;
 mod settings;
-mod smart;
-mod smbios;
-mod wireless;
 
 use jsonpipe::{Answer, Exit, Pipe, Tool};
 

@@ -7,11 +7,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, atomic};
 
-use crate::backlog::Backlog;
 use crate::baseline::Baseline;
+use crate::baseline::facts::{Facts, pairs};
 use crate::collect;
-use crate::facts::{Facts, pairs};
-use crate::machine::{Machine, PATIENCE};
+use crate::push::backlog::Backlog;
+use crate::read::machine::{Machine, PATIENCE};
 use crate::report::metrics::{self as names, Kind, Metric, Written};
 use crate::report::{Disk, Host, Interface};
 

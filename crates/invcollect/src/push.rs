@@ -5,6 +5,7 @@
 //! or the host's certificate. At whatever moment a run ends, by a kill or a power cut, the next one goes on: what was sent and not yet
 //! known to be is sent again, under the same id.
 
+pub mod backlog;
 mod destination;
 pub mod journal;
 mod retry;

@@ -1,8 +1,8 @@
 //! The network interfaces, from /sys/class/net and what the kernel answers.
 
-use crate::devices;
-use crate::kernel::{self, Answers};
-use crate::machine::{Machine, PATIENCE};
+use crate::read::devices;
+use crate::read::kernel::{self, Answers};
+use crate::read::machine::{Machine, PATIENCE};
 use crate::report::Interface;
 
 const DIRECTORY: &str = "/sys/class/net";

@@ -6,8 +6,8 @@
 
 use campus::Campus;
 
-use crate::machine::Machine;
-use crate::place;
+use crate::read::machine::Machine;
+use crate::read::place;
 use crate::report::{Interface, Route};
 
 /// Removable interfaces get a name of their own, by their order, and keep how they run; of their routes only the default one

@@ -5,10 +5,10 @@
 
 use envelope::text;
 
-use crate::cctk;
-use crate::machine::{Machine, PATIENCE};
+use crate::read::cctk;
+use crate::read::machine::{Machine, PATIENCE};
+use crate::read::sensors;
 use crate::report::{Attribute, Chassis};
-use crate::sensors;
 
 const DIRECTORY: &str = "/sys/class/firmware-attributes";
 const KEY: &str = "firmware.attributes";

@@ -3,7 +3,7 @@
 use campus::{Campus, Net, Role};
 use jsonpipe::Exit;
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::{Interface, Place};
 
 /// The map of the campus.

@@ -1,9 +1,9 @@
 //! The memory: what is plugged in, by the firmware's tables, and what the kernel has of it.
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
+use crate::read::smbios::Slots;
 use crate::report::Memory;
 use crate::request::Expected;
-use crate::smbios::Slots;
 
 const MEMINFO: &str = "/proc/meminfo";
 

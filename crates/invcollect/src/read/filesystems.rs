@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::statvfs::{Statvfs, statvfs};
 
-use crate::machine::{Asked, Machine, PATIENCE};
+use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::report::Filesystem;
 
 const MOUNTS: &str = "/proc/self/mountinfo";

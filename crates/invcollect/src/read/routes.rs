@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::Route;
 
 const IPV4: &str = "/proc/net/route";

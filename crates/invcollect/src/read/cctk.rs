@@ -15,7 +15,7 @@ use envelope::text;
 use jsonpipe::atomic;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 
 const PROGRAMS: &[&str] = &["/opt/dell/dcc/cctk", "/opt/dell/toolkit/bin/cctk"];
 const CACHE: &str = "/run/labtools/cctk";

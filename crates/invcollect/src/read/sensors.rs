@@ -1,6 +1,6 @@
 //! Temperatures and the intrusion switch, from /sys/class/hwmon.
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::Temperature;
 
 const DIRECTORY: &str = "/sys/class/hwmon";

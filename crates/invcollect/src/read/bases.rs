@@ -3,7 +3,7 @@
 use jsonpipe::{Exit, ini};
 use serde::Deserialize;
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::{Base, Program};
 use crate::request::OfferedBase;
 

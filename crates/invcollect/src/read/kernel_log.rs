@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::libc::O_NONBLOCK;
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 
 const LOG: &str = "/dev/kmsg";
 /// Longer than the kernel's longest record.

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 
-use crate::netlink::{Family, attribute, find, nest};
+use crate::read::netlink::{Family, attribute, find, nest};
 
 const LINKMODES_GET: u8 = 4;
 const LINKMODES_HEADER: u16 = 1;

@@ -1,6 +1,6 @@
 //! How a machine differs from its baseline.
 
-use crate::facts::{Facts, Link, Thing, linked, pairs};
+use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
 use envelope::{Action, Change, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";

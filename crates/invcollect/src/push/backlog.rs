@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::machine::Machine;
 use crate::push::spool::{DIRECTORY, REJECTED, is_report};
+use crate::read::machine::Machine;
 
 /// The files that wait.
 #[derive(Debug, Default, PartialEq, Eq)]

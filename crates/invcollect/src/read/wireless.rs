@@ -5,7 +5,7 @@ use std::io;
 
 use serde::Deserialize;
 
-use crate::netlink::{Family, attribute, find, number};
+use crate::read::netlink::{Family, attribute, find, number};
 use crate::report::Station;
 
 const GET_INTERFACE: u8 = 5;
@@ -89,7 +89,7 @@ fn mac(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::nest;
+    use crate::read::netlink::nest;
 
     #[test]
     fn a_station_is_read() {

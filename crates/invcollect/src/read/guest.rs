@@ -9,10 +9,10 @@ use jsonpipe::timestamp::rfc3339;
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
-use crate::boot;
 use crate::event_log;
-use crate::kernel_log::Said;
-use crate::machine::Machine;
+use crate::read::boot;
+use crate::read::kernel_log::Said;
+use crate::read::machine::Machine;
 use crate::report::{Guest, GuestFailure};
 
 /// Held by vm-passthrough while its guest runs.

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonpipe::timestamp::rfc3339;
 
-use crate::kernel_log::Said;
-use crate::machine::Machine;
+use crate::read::kernel_log::Said;
+use crate::read::machine::Machine;
 use crate::report::{Boot, Image};
 
 /// What tells when the image was built at the earliest. The first is systemd's own mark for that, systemd(1), FILES.

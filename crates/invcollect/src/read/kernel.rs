@@ -10,10 +10,10 @@ use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::SockaddrStorage;
 use serde::Deserialize;
 
-use crate::link_modes;
-use crate::machine::{Machine, PATIENCE};
-use crate::netlink;
-use crate::wireless;
+use crate::read::link_modes;
+use crate::read::machine::{Machine, PATIENCE};
+use crate::read::netlink;
+use crate::read::wireless;
 
 const RECORDED: &str = "/netlink.json";
 const PERMANENT: &str = "interfaces[].permanent_mac";

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use made::{Slot, Tables as Made, structure};
 
-#[path = "../../tests/all/machine/smbios.rs"]
+#[path = "../../../tests/all/machine/smbios.rs"]
 mod made;
 
 fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {

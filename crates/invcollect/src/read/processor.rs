@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::Processor;
 
 const CPUINFO: &str = "/proc/cpuinfo";

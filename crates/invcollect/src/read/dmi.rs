@@ -2,9 +2,9 @@
 
 use envelope::identity::{is_name, is_uuid_of_one};
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
+use crate::read::smbios::{self, EntryPoint, Tables};
 use crate::report::{Board, Chassis, Firmware, System};
-use crate::smbios::{self, EntryPoint, Tables};
 
 const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
 const ENTRY_POINT: &str = "/sys/firmware/dmi/tables/smbios_entry_point";

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::machine::Machine;
+use crate::read::machine::Machine;
 use crate::report::Device;
 
 const DIRECTORY: &str = "/sys/bus/pci/devices";

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::fs;
 
-use crate::devices;
-use crate::machine::{Machine, PATIENCE};
+use crate::read::devices;
+use crate::read::machine::{Machine, PATIENCE};
+use crate::read::{smart, smbios};
 use crate::report::{Checks, Disk};
-use crate::{smart, smbios};
 
 const DIRECTORY: &str = "/sys/block";
 /// sysfs counts in 512 bytes, whatever the disk does.

@@ -1,0 +1,28 @@
+//! The readers: each reads one thing of the machine from the kernel, the firmware or the disk, below [`machine::Machine`], and says
+//! in `missing` why it is not known. None starts a process but [`cctk`], none changes anything, and none knows of another machine or
+//! of an earlier look.
+
+pub mod bases;
+pub mod boot;
+pub mod cctk;
+pub mod devices;
+pub mod disks;
+pub mod dmi;
+pub mod filesystems;
+pub mod firmware;
+pub mod guest;
+pub mod interfaces;
+pub mod kernel;
+pub mod kernel_log;
+pub mod link_modes;
+pub mod machine;
+pub mod memory;
+pub mod netlink;
+pub mod place;
+pub mod privacy;
+pub mod processor;
+pub mod routes;
+pub mod sensors;
+pub mod smart;
+pub mod smbios;
+pub mod wireless;
