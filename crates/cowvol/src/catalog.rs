@@ -5,10 +5,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use images::bases::{self, Entry};
 use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
 use qcow2::read_header;
 
-use crate::base::{self, Base};
+use crate::base;
 use crate::overlay::{USERS, backing_name, parse_name};
 use crate::token::Token;
 use crate::{report, store};
@@ -18,13 +19,13 @@ type Found = (report::ListedVolume, Option<String>);
 
 /// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an error.
 pub fn list(common: &Common) -> anyhow::Result<Answer> {
-    let catalog = base::steadily(common, |offered| read(common, offered))?;
+    let catalog = bases::steadily(common, |offered| read(common, offered))?;
     let mut document = Document::default();
     document.set("catalog", &catalog)?;
     Ok(Answer::yes(document))
 }
 
-fn read(common: &Common, offered: &[Base]) -> anyhow::Result<report::Catalog> {
+fn read(common: &Common, offered: &[Entry]) -> anyhow::Result<report::Catalog> {
     let mut missing = Vec::new();
     let mut bases: Vec<report::Base> =
         offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
@@ -51,8 +52,8 @@ fn read(common: &Common, offered: &[Base]) -> anyhow::Result<report::Catalog> {
     Ok(report::Catalog { changed: false, bases, orphans, missing })
 }
 
-fn list_base(common: &Common, base: &Base, index: usize, missing: &mut Vec<Missing>) -> report::Base {
-    let virtual_bytes = match base.open(common) {
+fn list_base(common: &Common, base: &Entry, index: usize, missing: &mut Vec<Missing>) -> report::Base {
+    let virtual_bytes = match base::open(common, base) {
         Ok(image) => Some(image.header.virtual_bytes),
         Err(error) => {
             missing.push(Missing { key: format!("bases[{index}].virtual_bytes"), reason: format!("{error:#}") });
@@ -66,7 +67,7 @@ fn list_base(common: &Common, base: &Base, index: usize, missing: &mut Vec<Missi
         default: base.default,
         generation: base.generation,
         format: "qcow2",
-        path: base.path(),
+        path: base.image_path(),
         virtual_bytes,
         other_generations: Vec::new(),
         volumes: Vec::new(),
@@ -109,7 +110,7 @@ fn list_volume(entry: &DirEntry, token: &Token, base: String, generation: u64) -
     let volume = report::ListedVolume {
         token: token.to_string(),
         path: format!("{USERS}/{token}/{base}@{generation}.qcow2"),
-        backing_path: header.as_ref().map(|_| base::image_path(&base, generation)),
+        backing_path: header.as_ref().map(|_| images::image_path(&base, generation)),
         held_bytes: metadata.blocks() * 512,
         virtual_bytes: header.map(|header| header.virtual_bytes),
         last_used_at: timestamp::rfc3339(modified),

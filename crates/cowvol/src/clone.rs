@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use images::POOL_LOCK;
+use images::bases::{self, Entry};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals};
 use qcow2::Image;
 
-use crate::base::Base;
 use crate::overlay::{Created, Overlay};
 use crate::request::{Choice, Login};
 use crate::token::Token;
@@ -24,14 +25,14 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     let token = Token::of(&user);
     let Cloned { base, base_image, overlay, held_bytes, found, created } = if dry_run {
         // It writes nothing, the lock's file included.
-        base::steadily(common, |bases| prepare(common, &token, base::choose(bases.to_vec(), choice.base.as_deref())?, None))?
+        bases::steadily(common, |bases| prepare(common, &token, base::choose(bases.to_vec(), choice.base.as_deref())?, None))?
     } else {
         // A signal that comes from here on ends the process when the overlay is whole or was never there.
         let ending_signals = signals::defer()?;
         // Nobody may take the base away before its overlay is there, or make another the current one. Nobody waits for what comes
         // after, least of all for whoever reads the document.
-        let _lock = lock::wait(common, lock::POOL, &ending_signals)?;
-        prepare(common, &token, base::choose(base::read_all(common)?, choice.base.as_deref())?, Some(pipe))?
+        let _lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
+        prepare(common, &token, base::choose(bases::read(common)?, choice.base.as_deref())?, Some(pipe))?
     };
 
     document.set(
@@ -45,7 +46,7 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
             backend: "qcow2",
             format: "qcow2",
             path: &overlay.path,
-            backing_path: &base.path(),
+            backing_path: &base.image_path(),
             backing_format: "qcow2",
             virtual_bytes: base_image.header.virtual_bytes,
             held_bytes,
@@ -64,7 +65,7 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
 
 /// A user's overlay on a base.
 struct Cloned {
-    base: Base,
+    base: Entry,
     base_image: Image,
     overlay: Overlay,
     held_bytes: u64,
@@ -75,9 +76,9 @@ struct Cloned {
 }
 
 /// Finds the overlay, and makes it if it is not there and `making` has somebody to tell.
-fn prepare(common: &Common, token: &Token, base: Base, making: Option<&Pipe>) -> anyhow::Result<Cloned> {
+fn prepare(common: &Common, token: &Token, base: Entry, making: Option<&Pipe>) -> anyhow::Result<Cloned> {
     let overlay = Overlay::of(common, token, &base);
-    let base_image = base.open(common)?;
+    let base_image = base::open(common, &base)?;
     let found = overlay.find(&base, &base_image)?;
     let (mut held_bytes, mut created) = (0, None);
     match (&found, making) {

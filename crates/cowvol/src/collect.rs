@@ -10,11 +10,13 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use images::POOL_LOCK;
+use images::bases::{self, Entry};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Document, Exit, atomic, io_error, lock, signals};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-use crate::base::{self, Base};
+use crate::base;
 use crate::in_use;
 use crate::overlay::USERS;
 use crate::report::{Collected, Collection, Removed, Retained};
@@ -28,7 +30,7 @@ pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
     let collecting = Collecting { common, also: None };
     // At the end of a session there is nearly always nothing to do.
-    let plan = base::steadily(common, |bases| collecting.plan(bases))?;
+    let plan = bases::steadily(common, |bases| collecting.plan(bases))?;
     let collected = if dry_run || plan.removed.is_empty() { plan } else { collecting.run(&ending_signals)? };
     let failed = collected.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();
@@ -60,7 +62,7 @@ struct Found {
 
 impl Collecting<'_> {
     /// What would go.
-    pub fn plan(&self, bases: &[Base]) -> anyhow::Result<Collected> {
+    pub fn plan(&self, bases: &[Entry]) -> anyhow::Result<Collected> {
         let found = self.look(bases, true)?;
         let mut collected = Collected { retained: found.retained, ..Collected::default() };
         for ((base, generation), there) in found.to_remove {
@@ -110,8 +112,8 @@ impl Collecting<'_> {
         failed: &mut BTreeMap<(String, u64), String>,
         ending_signals: &Deferred,
     ) -> anyhow::Result<(Found, Gone)> {
-        let _lock = lock::wait(self.common, lock::POOL, ending_signals)?;
-        let mut found = self.look(&base::read_all(self.common)?, false)?;
+        let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
+        let mut found = self.look(&bases::read(self.common)?, false)?;
         let mut gone = Gone::default();
         for (of, there) in &found.to_remove {
             if failed.contains_key(of) {
@@ -130,7 +132,7 @@ impl Collecting<'_> {
     }
 
     /// Looks at everything that is not current. Under the lock, unless nothing is written.
-    fn look(&self, bases: &[Base], dry_run: bool) -> anyhow::Result<Found> {
+    fn look(&self, bases: &[Entry], dry_run: bool) -> anyhow::Result<Found> {
         let mut found = Found { to_remove: Vec::new(), retained: Vec::new(), quiet: None };
         let mut quiet = None;
         check_users_directory(self.common)?;
@@ -174,8 +176,8 @@ impl Collecting<'_> {
     }
 
     /// Why a generation below the current one has to wait, apart from what is at work on the machine as a whole.
-    fn reason_to_wait(&self, current: &Base, there: &Generation) -> anyhow::Result<Option<String>> {
-        if let Err(error) = current.open(self.common) {
+    fn reason_to_wait(&self, current: &Entry, there: &Generation) -> anyhow::Result<Option<String>> {
+        if let Err(error) = base::open(self.common, current) {
             return Ok(Some(format!("the current generation, {}, is not right: {error:#}", current.generation)));
         }
         for path in there.all() {

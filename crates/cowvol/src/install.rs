@@ -7,14 +7,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::PathBuf;
 
+use images::bases::{self, Entry};
+use images::{POOL_LOCK, edit, image_path};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
-use crate::base::{BASES_INI, Base, image_path, parse_all};
 use crate::collect::Collecting;
+use crate::report;
 use crate::request::{Image, Transfer};
 use crate::verify::Candidate;
-use crate::{offer, report};
 
 /// The flags of `install-base`.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
     let manifest: manifest::Base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
     check_fits(common, &manifest, &transfer)?;
-    let new = Base {
+    let new = Entry {
         name: manifest.name.clone(),
         title: manifest.title.clone(),
         ostype: manifest.ostype.clone(),
@@ -60,7 +61,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         candidate.sync()?;
         // A signal that comes from here on ends the process when the machine has the old generation or the new one.
         let ending_signals = signals::defer()?;
-        let lock = lock::wait(common, lock::POOL, &ending_signals)?;
+        let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
         let offer = Offer::of(common, &new, options)?;
         candidate.check_still_there()?;
         if offer.changes() {
@@ -106,8 +107,8 @@ fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -
 /// What bases.ini says now, and what it is to say.
 struct Offer {
     path: PathBuf,
-    before: Vec<Base>,
-    after: Vec<Base>,
+    before: Vec<Entry>,
+    after: Vec<Entry>,
     text: String,
     /// The generation that stops being the current one.
     replaced: Option<u64>,
@@ -115,14 +116,14 @@ struct Offer {
 
 impl Offer {
     /// Status 65 when a higher generation is installed and going back is not allowed.
-    fn of(common: &Common, new: &Base, options: Options) -> anyhow::Result<Offer> {
-        let path = common.path(BASES_INI);
+    fn of(common: &Common, new: &Entry, options: Options) -> anyhow::Result<Offer> {
+        let path = common.path(bases::PATH);
         let text = match ini::read_text(&path) {
             Err(error) if Exit::of(&error) == Exit::NoInput => String::new(),
             text => text?,
         };
-        let before = parse_all(&path, &text)?;
-        let (text, after) = offer::with(&path, &text, new)?;
+        let before = bases::parse(&path, &text)?;
+        let (text, after) = edit::put_in(&path, &text, new)?;
         let current = before.iter().find(|base| base.name == new.name).map(|base| base.generation);
         if let Some(current) = current.filter(|current| new.generation < *current && !options.allow_downgrade) {
             return Err(Exit::Data.error(format_args!(
@@ -138,7 +139,7 @@ impl Offer {
     }
 
     /// The generation to collect although it may be the higher one.
-    fn retired<'a>(&self, new: &'a Base) -> Option<(&'a str, u64)> {
+    fn retired<'a>(&self, new: &'a Entry) -> Option<(&'a str, u64)> {
         self.replaced.map(|generation| (new.name.as_str(), generation))
     }
 

@@ -13,7 +13,6 @@ mod clone;
 mod collect;
 mod in_use;
 mod install;
-mod offer;
 mod overlay;
 pub mod report;
 pub mod request;

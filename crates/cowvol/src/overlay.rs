@@ -6,18 +6,22 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use anyhow::Context;
+use images::bases::Entry;
+use images::{BACKING, POOL_LOCK, image_path, parse_generation};
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
-use manifest::{NUMBER_MAX, is_name};
+use manifest::is_name;
 use qcow2::{Follow, Image, blank_overlay};
 use serde::{Deserialize, Serialize};
 
-use crate::base::Base;
 use crate::in_use;
 use crate::store::Standing;
 use crate::token::Token;
 
 /// Each user's directory is in here.
 pub const USERS: &str = "/qcow2/user";
+
+/// The images and the users' directories are below here.
+const STORE: &str = "/qcow2";
 
 /// The base that an overlay was made for, as the overlay itself records it in a header extension.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -35,7 +39,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    fn of(base: &Base, image: &Image) -> Identity {
+    fn of(base: &Entry, image: &Image) -> Identity {
         let (virtual_bytes, file_bytes) = (image.header.virtual_bytes, image.file_bytes);
         Identity { schema: 1, name: base.name.clone(), generation: base.generation, virtual_bytes, file_bytes }
     }
@@ -43,19 +47,14 @@ impl Identity {
 
 /// The backing file's name in an overlay: relative to the overlay's directory, so that it holds below any root.
 pub fn backing_name(base: &str, generation: u64) -> String {
-    format!("../../backing/{base}/{generation}.qcow2")
+    let image = image_path(base, generation);
+    format!("../..{}", image.strip_prefix(STORE).unwrap_or(&image))
 }
 
 /// The base and generation in the file name of an overlay: `windows@7.qcow2`.
 pub fn parse_name(name: &str) -> Option<(String, u64)> {
     let (base, generation) = name.strip_suffix(".qcow2")?.split_once('@')?;
     is_name(base).then_some((base.to_owned(), parse_generation(generation)?))
-}
-
-/// A generation in the name of a file, in the one way to write it: no plus sign, no zeros in front, and none that is too large for
-/// bases.ini and the manifest.
-pub fn parse_generation(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number: &u64| *number <= NUMBER_MAX && number.to_string() == text)
 }
 
 /// The place of one user's overlay on one base.
@@ -70,14 +69,14 @@ pub struct Overlay {
 
 impl Overlay {
     /// Where the overlay of this user on this base is, or will be.
-    pub fn of(common: &Common, token: &Token, base: &Base) -> Overlay {
+    pub fn of(common: &Common, token: &Token, base: &Entry) -> Overlay {
         let directory = format!("{USERS}/{token}");
         let path = format!("{directory}/{}@{}.qcow2", base.name, base.generation);
         Overlay { users: common.path(USERS), directory: common.path(directory), file: common.path(&path), path }
     }
 
     /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as this suite makes them.
-    pub fn find(&self, base: &Base, base_image: &Image) -> anyhow::Result<Option<Image>> {
+    pub fn find(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Option<Image>> {
         let is_no_directory = fs::metadata(&self.users).map_or_else(|_| self.users.is_symlink(), |found| !found.is_dir());
         if is_no_directory {
             return Err(Exit::Config.error(format_args!("{}: not a directory; move it away", self.users.display())));
@@ -104,7 +103,7 @@ impl Overlay {
     }
 
     /// Makes it. When that fails nothing is left of it.
-    pub fn create(&self, base: &Base, base_image: &Image) -> anyhow::Result<Created> {
+    pub fn create(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Created> {
         let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
         let layout = blank_overlay(base_image.header.virtual_bytes, &backing_name(&base.name, base.generation), &identity);
         atomic::create_directory(&self.users, 0o700)?;
@@ -150,7 +149,7 @@ impl Overlay {
     }
 
     /// The relative name leads to the base: it does not where /qcow2/user is a symbolic link to somewhere else.
-    fn check_leads_to(&self, base: &Base, base_image: &Image) -> anyhow::Result<()> {
+    fn check_leads_to(&self, base: &Entry, base_image: &Image) -> anyhow::Result<()> {
         // As seen from a user's directory, `..` is where these are.
         let name = backing_name(&base.name, base.generation);
         let path = self.users.join(name.strip_prefix("../").unwrap_or(&name));
@@ -158,14 +157,14 @@ impl Overlay {
         match fs::metadata(&path) {
             Ok(found) if (found.dev(), found.ino()) == (base.dev(), base.ino()) => Ok(()),
             _ => Err(Exit::Config.error(format_args!(
-                "{}: its ../backing is not /qcow2/backing; mount the disk for volumes there instead of linking to it",
+                "{}: its ../backing is not {BACKING}; mount the disk for volumes there instead of linking to it",
                 self.users.display()
             ))),
         }
     }
 }
 
-fn check_is_overlay(image: &Image, base: &Base, base_image: &Image) -> Result<(), String> {
+fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(), String> {
     let header = &image.header;
     if header.backing_name.as_deref() != Some(&backing_name(&base.name, base.generation))
         || header.backing_format.as_deref() != Some("qcow2")
@@ -215,7 +214,7 @@ impl Created {
     pub fn take_back(self, common: &Common) {
         // Failures are ignored: the caller reports the one that led here.
         let Ok(signals) = signals::defer() else { return };
-        let Ok(_lock) = lock::wait(common, lock::POOL, &signals) else { return };
+        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else { return };
         let stands = fs::symlink_metadata(&self.file).ok().map(|found| Standing::of(&found));
         if stands == self.standing && in_use::is_locked(&self.file).is_ok_and(|locked| !locked) {
             self.discard();

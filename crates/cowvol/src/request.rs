@@ -1,4 +1,4 @@
-//! What comes in: the command line, the sections of the document, and bases.ini.
+//! What comes in: the command line and the sections of the document.
 
 use clap::{Parser, Subcommand};
 use jsonpipe::Common;
@@ -144,18 +144,4 @@ pub struct Login {
 pub struct Choice {
     /// The name of a base; absent for the default one.
     pub base: Option<String>,
-}
-
-/// `[base.NAME]` in bases.ini: a base that is offered.
-#[derive(Debug, Deserialize)]
-pub struct OfferedBase {
-    /// What the login screen shows: `Windows 10`.
-    pub name: String,
-    /// The kind of guest, which chooses its profile: `windows`.
-    pub ostype: String,
-    /// Whether it is taken where nothing is chosen; at most one is.
-    #[serde(default)]
-    pub default: bool,
-    /// The generation that new sessions start from: `GENERATION.qcow2` in the base's directory.
-    pub generation: u64,
 }

@@ -6,19 +6,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use images::{BACKING, Ending};
 use jsonpipe::{Common, Exit, io_error};
-use manifest::is_name;
+use manifest::{Format, is_name};
 
-use crate::overlay::{USERS, parse_generation, parse_name};
+use crate::overlay::{USERS, parse_name};
 use crate::token::Token;
-
-/// Each base's directory is in here, and bases.ini beside them.
-pub const BACKING: &str = "/qcow2/backing";
-
-/// What describes an image. `seedctl` and the tracker take an image for there because these are.
-const DESCRIPTIONS: [&str; 2] = ["manifest", "sig"];
-/// The image, and what is of use only with it.
-const FILES: [&str; 4] = ["qcow2", "blocks", "torrent", "blocks.torrent"];
 
 /// What there is of one generation of a base. The image need not be among it.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +51,9 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
             let file_name = file.file_name();
             let Some((number, ending)) = file_name.to_str().and_then(parse_file_name) else { continue };
             let there = found.entry((name.clone(), number)).or_default();
-            let kind = if DESCRIPTIONS.contains(&ending) { &mut there.descriptions } else { &mut there.files };
+            // `seedctl` and the tracker take an image for there because its descriptions are.
+            let describes = matches!(ending, Ending::Manifest | Ending::Signature);
+            let kind = if describes { &mut there.descriptions } else { &mut there.files };
             kind.push(file.path());
         }
     }
@@ -108,11 +103,9 @@ pub fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
     }
 }
 
-/// The generation that a file in a base's directory belongs to, and what it is of it.
-fn parse_file_name(name: &str) -> Option<(u64, &str)> {
-    let (number, ending) = name.split_once('.')?;
-    let is_known = DESCRIPTIONS.contains(&ending) || FILES.contains(&ending);
-    Some((parse_generation(number)?, ending)).filter(|_| is_known)
+/// The generation that a file in a base's directory belongs to, and what it is of it. No volume is made on a raw image.
+fn parse_file_name(name: &str) -> Option<(u64, Ending)> {
+    images::parse_file_name(name).filter(|(_, ending)| *ending != Ending::Image(Format::Raw))
 }
 
 #[cfg(test)]
@@ -122,7 +115,7 @@ mod tests {
     #[test]
     fn only_what_the_suite_puts_there_is_seen() {
         for name in ["7.qcow2", "7.manifest", "7.sig", "7.blocks", "7.torrent", "7.blocks.torrent"] {
-            assert_eq!(parse_file_name(name), Some((7, &name[2..])));
+            assert_eq!(parse_file_name(name).map(|(generation, ending)| (generation, ending.as_str())), Some((7, &name[2..])));
         }
         for name in [".7.qcow2", ".7.qcow2.aria2", "07.qcow2", "7.raw", "7.qcow2.bak", "7", "x.qcow2", "+7.sig", "7."] {
             assert_eq!(parse_file_name(name), None, "{name}");

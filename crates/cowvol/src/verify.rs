@@ -5,13 +5,14 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use images::Ending;
 use jsonpipe::progress::Progress;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
+use crate::TOOL;
 use crate::store::Standing;
-use crate::{TOOL, base};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -30,7 +31,7 @@ impl Candidate {
     /// below the current one is of no use. Status 66 when it is not there, 65 when it is not a whole base, or not as large as the
     /// manifest says.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
-        let path = common.path(base::image_path(&manifest.name, manifest.generation));
+        let path = common.path(images::image_path(&manifest.name, manifest.generation));
         let image = Image::open(&path, Follow::Links)?;
         image.file().try_lock_shared().map_err(|error| match error {
             TryLockError::WouldBlock => Exit::TemporaryFailure
@@ -93,8 +94,8 @@ impl Candidate {
         let failed = |path: &std::path::Path| format!("syncing {}", path.display());
         self.image.file().sync_all().exit(Exit::Io, || failed(&self.path))?;
         let real = fs::canonicalize(&self.path).exit(Exit::Io, || failed(&self.path))?; // it may be a link to another disk
-        for ending in ["manifest", "sig", "blocks", "torrent", "blocks.torrent"] {
-            let beside = self.path.with_extension(ending);
+        for ending in Ending::BESIDE {
+            let beside = self.path.with_extension(ending.as_str());
             match fs::File::open(&beside).and_then(|file| file.sync_all()) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {} // only those who share the image need it
                 synced => synced.exit(Exit::Io, || failed(&beside))?,

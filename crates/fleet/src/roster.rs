@@ -99,9 +99,10 @@ fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected>
         std::fs::read(path).map_err(|error| jsonpipe::io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
     };
     let bytes = read(path)?;
-    let signature = read(&path.with_extension("sig"))?;
+    let beside = path.with_extension(images::Ending::Signature.as_str());
+    let signature = read(&beside)?;
     let signature = manifest::Signature::from_bytes(&signature)
-        .ok_or_else(|| Exit::Data.error(format_args!("{}: not a signature of 64 bytes", path.with_extension("sig").display())))?;
+        .ok_or_else(|| Exit::Data.error(format_args!("{}: not a signature of 64 bytes", beside.display())))?;
     let signed = Signed { bytes, signature };
     let keys = common.config("keys");
     // Of which kind it is says only what the keys make of it.

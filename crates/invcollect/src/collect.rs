@@ -41,7 +41,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
     let known = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::known);
     let failures = filesystems::ask(&machine, &filesystems, event_log::PATH, guest::FAILURES, guest::logged_failures);
-    let bases = filesystems::ask(&machine, &filesystems, bases::DIRECTORY, "bases", bases::read);
+    let bases = filesystems::ask(&machine, &filesystems, images::BACKING, "bases", bases::read);
     let tables = machine.ask(PATIENCE, "system", dmi::read);
     let log = kernel_log::read(&machine).unwrap_or_else(|error| {
         machine.unreadable(guest::FAILURES, "/dev/kmsg", &error);

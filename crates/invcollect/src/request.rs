@@ -188,17 +188,3 @@ pub struct Expected {
     /// Its memory, in MiB.
     pub memory_mib: u64,
 }
-
-/// `[base.NAME]` in bases.ini, as cowvol(8) reads it.
-#[derive(Debug, Deserialize)]
-pub struct OfferedBase {
-    /// What the login screen shows.
-    pub name: String,
-    /// The kind of guest; of no use here.
-    pub ostype: String,
-    /// Whether it is taken where nothing is chosen; of no use here.
-    #[serde(default)]
-    pub default: bool,
-    /// The generation that new sessions start from.
-    pub generation: u64,
-}

@@ -11,9 +11,6 @@ use crate::exit::{Exit, io_error};
 use crate::process::Common;
 use crate::signals::Deferred;
 
-/// Held while volumes or bases below /qcow2 appear or go.
-pub const POOL: &str = "/run/labtools/pool.lock";
-
 const DIRECTORY: &str = "/run/labtools";
 
 /// How long [`wait`] waits. Most of what it is for is done in milliseconds; what takes longer, as a machine with a disk that does not
@@ -85,18 +82,20 @@ fn held(common: &Common, path: &str, why: &str) -> anyhow::Error {
 mod tests {
     use super::*;
 
+    const LOCK: &str = "/run/labtools/x.lock";
+
     #[test]
     fn one_has_it_until_the_file_is_closed() {
         let root = tempfile::tempdir().unwrap();
         let common = Common { verbose: false, root: root.path().to_owned(), config: None };
-        assert!(!is_held(&common, POOL).unwrap() && !root.path().join("run").exists());
-        let ours = take(&common, POOL, "x").unwrap();
-        assert!(is_held(&common, POOL).unwrap());
-        assert!(attempt(&common, POOL).unwrap().is_none());
-        let error = take(&common, POOL, "another one has it; wait").unwrap_err();
+        assert!(!is_held(&common, LOCK).unwrap() && !root.path().join("run").exists());
+        let ours = take(&common, LOCK, "x").unwrap();
+        assert!(is_held(&common, LOCK).unwrap());
+        assert!(attempt(&common, LOCK).unwrap().is_none());
+        let error = take(&common, LOCK, "another one has it; wait").unwrap_err();
         assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
-        assert!(format!("{error:#}").ends_with("/run/labtools/pool.lock: another one has it; wait"), "{error:#}");
+        assert!(format!("{error:#}").ends_with("/run/labtools/x.lock: another one has it; wait"), "{error:#}");
         drop(ours);
-        assert!(!is_held(&common, POOL).unwrap() && attempt(&common, POOL).unwrap().is_some());
+        assert!(!is_held(&common, LOCK).unwrap() && attempt(&common, LOCK).unwrap().is_some());
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use images::POOL_LOCK;
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use manifest::{Base, Description, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
@@ -69,7 +70,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
 
     // From here on a signal waits until all is there. A dry run writes nothing, the lock's file included.
     let ending_signals = signals::defer()?;
-    let lock = if options.dry_run { None } else { Some(lock::wait(common, lock::POOL, &ending_signals)?) };
+    let lock = if options.dry_run { None } else { Some(lock::wait(common, POOL_LOCK, &ending_signals)?) };
     let signature = signed.signature.to_bytes();
     let metalink_text = options.url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
     let generation = Generation {

@@ -1,4 +1,4 @@
-//! What lies beside an image in /qcow2/backing, and the order in which it appears.
+//! What lies beside an image in the store, and the order in which it appears.
 //!
 //! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut left before is overwritten by
 //! the next run. So at no time there is a signed manifest without the block map and the torrents that it tells of.
@@ -8,17 +8,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use images::{Ending, POOL_LOCK};
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
 use manifest::{Base, Signed};
 
-/// Where the images of a name are.
-fn directory(name: &str) -> String {
-    format!("/qcow2/backing/{name}")
-}
-
 /// Where an image is, as seen below the root.
 pub fn image_path(base: &Base) -> String {
-    format!("{}/{}.{}", directory(&base.name), base.generation, base.format.as_str())
+    images::path(&base.name, base.generation, Ending::Image(base.format))
 }
 
 /// The files of a generation that are made here.
@@ -56,19 +52,20 @@ impl<'a> Plan<'a> {
     /// Looks at what is there. Status 73 when this generation was published with another manifest: machines may have it already.
     pub fn new(common: &Common, of: &Generation<'a>, signature: &'a [u8]) -> anyhow::Result<Plan<'a>> {
         let Base { name, generation, .. } = of.base;
-        let directory = common.path(directory(name));
+        let directory = common.path(images::directory(name));
+        let file = |ending| directory.join(images::file_name(*generation, ending));
         let mut plan = Plan { directory: directory.clone(), changes: Vec::new() };
         for (ending, after) in [
-            ("blocks", of.blocks),
-            ("torrent", of.torrent),
-            ("blocks.torrent", of.blocks_torrent),
-            ("manifest", &of.signed.bytes),
-            ("sig", signature),
+            (Ending::Blocks, of.blocks),
+            (Ending::Torrent, of.torrent),
+            (Ending::BlocksTorrent, of.blocks_torrent),
+            (Ending::Manifest, &of.signed.bytes),
+            (Ending::Signature, signature),
         ] {
-            plan.add(directory.join(format!("{generation}.{ending}")), 0o444, after)?;
+            plan.add(file(ending), 0o444, after)?;
         }
-        let signed = directory.join(format!("{generation}.sig")).try_exists().unwrap_or(true);
-        let manifest = directory.join(format!("{generation}.manifest"));
+        let signed = file(Ending::Signature).try_exists().unwrap_or(true);
+        let manifest = file(Ending::Manifest);
         let other = |change: &Change<'_>| change.path == manifest && change.before.is_some();
         if signed && plan.changes.iter().any(other) {
             return Err(Exit::CantCreate.error(format_args!(
@@ -144,7 +141,7 @@ impl Undo {
     /// caller reports the one that led here.
     pub fn take_back(self, common: &Common) {
         let Ok(signals) = signals::defer() else { return };
-        let Ok(_lock) = lock::wait(common, lock::POOL, &signals) else { return };
+        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else { return };
         self.carry_out();
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use confined::Identity;
+use images::Ending;
 use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::{self, Deferred};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, timestamp};
@@ -138,7 +139,7 @@ impl Getting<'_> {
         if sha256(map) != base.blocks_sha256 {
             return Err(Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map"));
         }
-        files.write_sidecar("blocks", map)?;
+        files.write_sidecar(Ending::Blocks, map)?;
         Ok(true)
     }
 

@@ -1,16 +1,16 @@
 //! What a document offers: an image described by a signed manifest, and the two torrents that bring it.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use images::{Ending, bases};
 use jsonpipe::progress::Progress;
 use jsonpipe::signals::Deferred;
-use jsonpipe::{Common, Exit, ExitContext, ini, io_error};
+use jsonpipe::{Common, Exit, ExitContext, io_error};
 use manifest::blocks::map_bytes;
-use manifest::{Base, InfoHash, Keys, Kind, NUMBER_MAX, Signature, Signed};
+use manifest::{Base, InfoHash, Keys, Kind, Signature, Signed};
 use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;
@@ -63,21 +63,22 @@ impl Offer {
 
     /// The same, of a generation in the store, from the files beside the image.
     pub fn read(common: &Common, files: &Files) -> anyhow::Result<Offer> {
-        let read = |ending: &str| {
+        let read = |ending: Ending| {
             let path = files.sidecar(ending);
             let bytes =
                 fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())));
             bytes.map(|bytes| BASE64_STANDARD.encode(bytes))
         };
         let image = Image {
-            manifest: read("manifest")?,
-            signature: read("sig")?,
-            torrent_file: read("torrent")?,
-            blocks_torrent_file: read("blocks.torrent")?,
+            manifest: read(Ending::Manifest)?,
+            signature: read(Ending::Signature)?,
+            torrent_file: read(Ending::Torrent)?,
+            blocks_torrent_file: read(Ending::BlocksTorrent)?,
         };
-        let offer = Offer::verify(common, &image).exit(Exit::Data, || format!("{}", files.sidecar("manifest").display()))?;
+        let offer =
+            Offer::verify(common, &image).exit(Exit::Data, || format!("{}", files.sidecar(Ending::Manifest).display()))?;
         if offer.files != *files {
-            return Err(Exit::Data.error(format_args!("{}: it is of another image", files.sidecar("manifest").display())));
+            return Err(Exit::Data.error(format_args!("{}: it is of another image", files.sidecar(Ending::Manifest).display())));
         }
         Ok(offer)
     }
@@ -92,24 +93,14 @@ impl Offer {
 
     /// Refuses a generation below the current one of bases.ini.
     pub fn refuse_downgrade(&self, common: &Common) -> anyhow::Result<()> {
-        let path = common.path("/qcow2/backing/bases.ini");
-        if !path.exists() {
-            return Ok(());
+        let bases = bases::read_if_there(common)?;
+        match bases.iter().find(|current| current.name == self.base.name) {
+            Some(current) if self.base.generation < current.generation => Err(Exit::Data.error(format_args!(
+                "refusing generation {} of {}: {} is current; --allow-downgrade takes it all the same",
+                self.base.generation, self.base.name, current.generation
+            ))),
+            _ => Ok(()),
         }
-        // Whatever else cowvol knows of a base.
-        let bases: Vec<(String, HashMap<String, String>)> = ini::read_table(&path, "base")?;
-        let Some((_, current)) = bases.iter().find(|(name, _)| *name == self.base.name) else { return Ok(()) };
-        let generation = current.get("generation").and_then(|generation| generation.parse().ok());
-        let generation = generation.filter(|generation: &u64| *generation <= NUMBER_MAX).exit(Exit::Config, || {
-            format!("{}: base.{}.generation: not a whole number up to {NUMBER_MAX}", path.display(), self.base.name)
-        })?;
-        if self.base.generation < generation {
-            return Err(Exit::Data.error(format_args!(
-                "refusing generation {} of {}: {generation} is current; --allow-downgrade takes it all the same",
-                self.base.generation, self.base.name
-            )));
-        }
-        Ok(())
     }
 
     /// What the store has, by reading all of it; `None` when a signal ends the work. An image of this name and generation that is
@@ -122,7 +113,7 @@ impl Offer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(There::Absent)),
             Err(error) => return Err(failed(error)),
         };
-        let ours = match fs::read(self.files.sidecar("manifest")) {
+        let ours = match fs::read(self.files.sidecar(Ending::Manifest)) {
             Ok(manifest) if manifest != self.signed.bytes => {
                 return Err(Exit::Data.error(format_args!(
                     "refusing generation {} of {}: the store has another image under that number; give the new one the next",
@@ -152,11 +143,11 @@ impl Offer {
     /// Writes the small files beside the image that are missing or different. Whether there were any.
     pub fn write_sidecars(&self) -> anyhow::Result<bool> {
         let signature = self.signed.signature.to_bytes();
-        let files: [(&str, &[u8]); 4] = [
-            ("torrent", &self.torrent.bytes),
-            ("blocks.torrent", &self.blocks_torrent.bytes),
-            ("sig", &signature),
-            ("manifest", &self.signed.bytes),
+        let files: [(Ending, &[u8]); 4] = [
+            (Ending::Torrent, &self.torrent.bytes),
+            (Ending::BlocksTorrent, &self.blocks_torrent.bytes),
+            (Ending::Signature, &signature),
+            (Ending::Manifest, &self.signed.bytes),
         ];
         let mut changed = false;
         for (ending, bytes) in files {
@@ -209,19 +200,20 @@ impl Offer {
 /// there is no map. A wrong one would hide what the image has.
 pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let looking = || format!("looking at {}", blocks.display());
-    let read = |ending: &str| {
-        let path = blocks.with_extension(ending);
+    let read = |ending: Ending| {
+        let path = blocks.with_extension(ending.as_str());
         match fs::metadata(&path) {
             Ok(found) if !found.is_file() => Err(io::Error::other(format!("{} is not a plain file", path.display()))),
             Ok(_) => fs::read(&path),
             Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
         }
     };
-    let map = match read("blocks") {
+    let map = match read(Ending::Blocks) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         map => map.exit(Exit::Io, looking)?,
     };
-    let (manifest, signature) = (read("manifest").exit(Exit::Data, looking)?, read("sig").exit(Exit::Data, looking)?);
+    let (manifest, signature) =
+        (read(Ending::Manifest).exit(Exit::Data, looking)?, read(Ending::Signature).exit(Exit::Data, looking)?);
     let signature = Signature::from_bytes(&signature).exit(Exit::Data, || format!("{}: the signature is cut off", looking()))?;
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
     let base: Base = Signed { bytes: manifest, signature }.verify(&keys).exit(Exit::Data, looking)?;

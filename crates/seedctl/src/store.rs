@@ -11,6 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use confined::Identity;
+use images::{BACKING, Ending, file_name, parse_file_name};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use manifest::blocks::BLOCK_BYTES;
@@ -18,8 +19,6 @@ use manifest::{Base, Digest, Format};
 use nix::errno::Errno;
 use nix::libc;
 use sha2::{Digest as _, Sha256};
-
-const BASES: &str = "/qcow2/backing";
 
 /// How much is hashed between two looks at what else is to be done; whole blocks.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -52,18 +51,16 @@ impl Files {
     }
 
     fn new(common: &Common, name: &str, generation: u64, format: Format) -> Files {
-        let directory = common.path(BASES).join(name);
+        let directory = common.path(images::directory(name));
         Files { name: name.to_owned(), generation, format, directory }
     }
 
-    /// From the path of an image as documents have it: `/qcow2/backing/NAME/GENERATION.qcow2`. `None` when it is no such path.
+    /// From the path of an image as documents have it. `None` when it is no such path.
     pub fn from_path(common: &Common, path: &str) -> Option<Files> {
-        let (name, file) = path.strip_prefix(BASES)?.strip_prefix('/')?.split_once('/')?;
-        let (generation, ending) = file.split_once('.')?;
-        let format = [Format::Qcow2, Format::Raw].into_iter().find(|format| format.as_str() == ending)?;
-        let number: u64 = generation.parse().ok()?;
-        let files = Files::new(common, name, number, format);
-        (manifest::is_name(name) && files.path() == path).then_some(files)
+        match images::parse_path(path)? {
+            (name, generation, Ending::Image(format)) => Some(Files::new(common, name, generation, format)),
+            _ => None,
+        }
     }
 
     /// The newest generation of each base that has an image and a manifest in the store, by the names of the bases.
@@ -81,12 +78,12 @@ impl Files {
     /// Every generation that has an image and a manifest in the store.
     pub fn all(common: &Common) -> anyhow::Result<Vec<Files>> {
         let mut all = Vec::new();
-        for base in entries(&common.path(BASES))? {
+        for base in entries(&common.path(BACKING))? {
             for file in entries(&base)? {
-                let inside = file.strip_prefix(common.path(BASES)).unwrap_or(&file);
-                let path = Path::new(BASES).join(inside);
+                let inside = file.strip_prefix(common.path(BACKING)).unwrap_or(&file);
+                let path = Path::new(BACKING).join(inside);
                 let files = path.to_str().and_then(|path| Files::from_path(common, path));
-                all.extend(files.filter(|files| files.sidecar("manifest").is_file()));
+                all.extend(files.filter(|files| files.sidecar(Ending::Manifest).is_file()));
             }
         }
         all.sort_by(|a, b| (&a.name, a.generation).cmp(&(&b.name, b.generation)));
@@ -95,19 +92,19 @@ impl Files {
 
     /// The image as documents have it, below the root.
     pub fn path(&self) -> String {
-        format!("{BASES}/{}/{}.{}", self.name, self.generation, self.format.as_str())
+        images::path(&self.name, self.generation, Ending::Image(self.format))
     }
 
-    /// A finished file by its ending: `manifest`, `sig`, `torrent`, `blocks.torrent`.
-    pub fn sidecar(&self, ending: &str) -> PathBuf {
-        self.directory.join(format!("{}.{ending}", self.generation))
+    /// A finished file by its ending.
+    pub fn sidecar(&self, ending: Ending) -> PathBuf {
+        self.directory.join(file_name(self.generation, ending))
     }
 
     /// The finished file of a part.
     pub fn finished(&self, part: Part) -> PathBuf {
         match part {
-            Part::Image => self.sidecar(self.format.as_str()),
-            Part::Blocks => self.sidecar("blocks"),
+            Part::Image => self.sidecar(Ending::Image(self.format)),
+            Part::Blocks => self.sidecar(Ending::Blocks),
         }
     }
 
@@ -245,7 +242,7 @@ impl Files {
     }
 
     /// Writes a small finished file.
-    pub fn write_sidecar(&self, ending: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    pub fn write_sidecar(&self, ending: Ending, bytes: &[u8]) -> anyhow::Result<()> {
         atomic::write(&self.sidecar(ending), 0o444, |file| file.write_all(bytes))
     }
 
@@ -256,7 +253,7 @@ impl Files {
             remove_if_there(&self.taken(part)).map_err(failed)?;
         }
         // A call that was killed while it wrote the map that the image has, where the next one fetched it.
-        remove_if_there(&self.directory.join(format!(".{}.blocks.tmp", self.generation))).map_err(failed)?;
+        remove_if_there(&self.directory.join(format!(".{}.tmp", file_name(self.generation, Ending::Blocks)))).map_err(failed)?;
         match fs::remove_dir_all(self.nursery()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -277,14 +274,9 @@ impl Files {
     pub fn sources(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         let mut found = Vec::new();
         for path in entries(&self.directory)? {
-            let Some((generation, ending)) =
-                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.split_once('.'))
-            else {
-                continue;
-            };
-            let Ok(generation) = generation.parse::<u64>() else { continue };
-            if [Format::Qcow2, Format::Raw].iter().any(|format| format.as_str() == ending) {
-                found.push((generation, path.clone(), self.directory.join(format!("{generation}.blocks"))));
+            let of = path.file_name().and_then(|name| name.to_str()).and_then(parse_file_name);
+            if let Some((generation, Ending::Image(_))) = of {
+                found.push((generation, path.clone(), self.directory.join(file_name(generation, Ending::Blocks))));
             }
         }
         found.sort_by(|(a, ..), (b, ..)| b.cmp(a));
@@ -409,36 +401,24 @@ mod tests {
     }
 
     #[test]
-    fn a_path_of_the_store_is_taken_apart_and_no_other() {
+    fn a_path_of_an_image_leads_to_all_its_files() {
         let common = common("/m");
-        let files = Files::from_path(&common, "/qcow2/backing/windows/7.qcow2").unwrap();
-        assert_eq!((files.name.as_str(), files.generation), ("windows", 7));
-        assert_eq!(files.finished(Part::Image), Path::new("/m/qcow2/backing/windows/7.qcow2"));
-        assert_eq!(files.finished(Part::Blocks), Path::new("/m/qcow2/backing/windows/7.blocks"));
-        assert_eq!(files.sidecar("blocks.torrent"), Path::new("/m/qcow2/backing/windows/7.blocks.torrent"));
-        for path in [
-            "",
-            "/",
-            "/qcow2/backing/windows",
-            "/qcow2/backing/windows/7",
-            "/qcow2/backing/windows/7.iso",
-            "/qcow2/backing/windows/07.qcow2",
-            "/qcow2/backing/windows/+7.qcow2",
-            "/qcow2/backing/../7.qcow2",
-            "/qcow2/backing/windows/../7.qcow2",
-            "/qcow2/backing//7.qcow2",
-            "/qcow2/backingx/windows/7.qcow2",
-        ] {
-            assert_eq!(Files::from_path(&common, path), None, "{path}");
-        }
+        let path = images::image_path("windows", 7);
+        let files = Files::from_path(&common, &path).unwrap();
+        assert_eq!((files.name.as_str(), files.generation, files.path()), ("windows", 7, path));
+        let backing = common.path(BACKING);
+        assert_eq!(files.finished(Part::Image), backing.join("windows/7.qcow2"));
+        assert_eq!(files.finished(Part::Blocks), backing.join("windows/7.blocks"));
+        assert_eq!(files.sidecar(Ending::BlocksTorrent), backing.join("windows/7.blocks.torrent"));
+        assert_eq!(Files::from_path(&common, &images::path("windows", 7, Ending::Manifest)), None);
     }
 
     #[test]
     fn the_newest_image_is_the_first_source() {
         let root = tempfile::tempdir().unwrap();
         let common = common(root.path().to_str().unwrap());
-        let files = Files::from_path(&common, "/qcow2/backing/windows/7.qcow2").unwrap();
-        let directory = root.path().join("qcow2/backing/windows");
+        let files = Files::from_path(&common, &images::image_path("windows", 7)).unwrap();
+        let directory = common.path(images::directory("windows"));
         fs::create_dir_all(&directory).unwrap();
         for name in ["3.qcow2", "10.raw", "7.qcow2", "7.torrent", "7.blocks", "x.qcow2", ".incoming", "7.qcow2.aria2"] {
             fs::write(directory.join(name), "").unwrap();

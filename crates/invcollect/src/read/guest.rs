@@ -5,6 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use images::{BACKING, image_path, parse_path};
 use jsonpipe::timestamp::rfc3339;
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
@@ -18,7 +19,6 @@ use crate::report::{Guest, GuestFailure};
 /// Held by vm-passthrough while its guest runs.
 const LOCK: &str = "/run/labtools/guest.lock";
 const LOCKS: &str = "/proc/locks";
-const BACKING: &str = "/qcow2/backing/";
 /// The key under which it is said that the causes, or some of them, are not known.
 pub const FAILURES: &str = "guest_failures";
 /// How much of the event log is read for failures: about a thousand stages.
@@ -56,11 +56,11 @@ pub fn read(machine: &Machine) -> Option<Guest> {
     Some(Guest { base: None, generation: None, started_at: None })
 }
 
-/// `/qcow2/backing/windows/7.qcow2`, the base's name and generation.
+/// Of the path of an image, the base's name and generation.
 fn base(path: &str) -> Option<(String, u64)> {
-    let (name, file) = path.get(path.find(BACKING)? + BACKING.len()..)?.split_once('/')?;
-    let generation = file.trim_end_matches(" (deleted)").strip_suffix(".qcow2")?.parse().ok()?;
-    Some((name.to_owned(), generation))
+    let path = path.get(path.find(BACKING)?..)?.trim_end_matches(" (deleted)");
+    let (name, generation, _) = parse_path(path)?;
+    (image_path(name, generation) == path).then(|| (name.to_owned(), generation))
 }
 
 /// When a process was started.
@@ -138,9 +138,12 @@ mod tests {
 
     #[test]
     fn only_the_base_is_told() {
-        assert_eq!(base("/qcow2/backing/windows/7.qcow2"), Some(("windows".into(), 7)));
-        assert_eq!(base("/tmp/root/qcow2/backing/windows/7.qcow2 (deleted)"), Some(("windows".into(), 7)));
-        for other in ["/qcow2/user/TOKEN/windows@7.qcow2", "/qcow2/backing/windows", "/qcow2/backing/w/x.qcow2", "socket:[1]"] {
+        let image = image_path("windows", 7);
+        assert_eq!(base(&image), Some(("windows".into(), 7)));
+        assert_eq!(base(&format!("/tmp/root{image} (deleted)")), Some(("windows".into(), 7)));
+        for other in
+            ["/qcow2/user/TOKEN/windows@7.qcow2", &format!("{BACKING}/windows"), &format!("{BACKING}/w/x.qcow2"), "socket:[1]"]
+        {
             assert_eq!(base(other), None, "{other}");
         }
     }

@@ -5,12 +5,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use images::{BACKING, Ending};
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use manifest::{InfoHash, Keys, Kind, Signature, Signed};
 
 use crate::report::Content;
 
-const STORE: &str = "/qcow2/backing";
 /// No manifest comes near this.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 
@@ -40,7 +40,7 @@ pub struct Whitelist {
 impl Whitelist {
     /// Reads the store, and what is wrong with single images. Status 78 without keys, 66 without a store.
     pub fn read(common: &Common) -> anyhow::Result<(Whitelist, Vec<String>)> {
-        let (store, keys) = (common.path(STORE), common.config("keys"));
+        let (store, keys) = (common.path(BACKING), common.config("keys"));
         let mut whitelist = Whitelist { store, keys, torrents: BTreeMap::new(), wrong: BTreeSet::new() };
         let wrong = whitelist.reread()?;
         Ok((whitelist, wrong))
@@ -87,7 +87,7 @@ fn manifests(store: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
         for entry in fs::read_dir(&directory).map_err(|error| failed(&directory, error))? {
             let path = entry.map_err(|error| failed(&directory, error))?.path();
-            if path.extension().is_some_and(|extension| extension == "manifest") {
+            if path.extension().is_some_and(|extension| extension == Ending::Manifest.as_str()) {
                 found.push(path);
             }
         }
@@ -102,7 +102,7 @@ fn read_base(path: &Path, keys: &Keys) -> anyhow::Result<manifest::Base> {
         let read = File::open(path).and_then(|file| file.take(MANIFEST_MAX_BYTES).read_to_end(&mut bytes));
         read.exit(Exit::Data, || format!("reading {}", path.display())).map(|_| bytes)
     };
-    let signature = path.with_extension("sig");
+    let signature = path.with_extension(Ending::Signature.as_str());
     let signature = Signature::from_bytes(&read(&signature)?)
         .exit(Exit::Data, || format!("reading {}: not a signature of 64 bytes", signature.display()))?;
     Signed { bytes: read(path)?, signature }.verify(keys)

@@ -152,18 +152,25 @@ fn a_generation_below_the_current_one() {
     let machine = Machine::new();
     let backing = machine.root().join("qcow2/backing");
     fs::create_dir_all(&backing).unwrap();
-    fs::write(backing.join("bases.ini"), "[base.windows]\nname=Windows\nostype=windows\ngeneration=8\n").unwrap();
+    let section = |name: &str, generation: u64| format!("[base.{name}]\nname=X\nostype=x\ngeneration={generation}\n");
+    fs::write(backing.join("bases.ini"), section("windows", 8)).unwrap();
     machine.assert_refused(&offered(), "refusing generation 7 of windows: 8 is current; --allow-downgrade takes it all the same");
     let document = offered().document(&machine.key("base-1"));
     let told = Stage { arguments: &["get", "--dry-run", "--allow-downgrade"], ..GET }.run(machine.root(), &document);
     assert_eq!((told.status, told.stderr.as_str()), (0, ""));
-    fs::write(backing.join("bases.ini"), "[base.windows]\ngeneration=7\n[base.linux]\ngeneration=9\n").unwrap();
+    fs::write(backing.join("bases.ini"), section("windows", 7) + &section("linux", 9)).unwrap();
     assert_eq!(DRY.run(machine.root(), &document).status, 0);
-    // What scripts would round on the way is no generation.
-    fs::write(backing.join("bases.ini"), "[base.windows]\ngeneration=9007199254740992\n").unwrap();
-    let (status, message) = machine.refused(&document);
-    assert_eq!(status, 78, "{message}");
-    assert!(message.contains("base.windows.generation: not a whole number up to 9007199254740991"), "{message}");
+    // Nothing is fetched that cowvol would refuse to install. What scripts would round on the way is no generation.
+    for (text, expected) in [
+        (section("windows", 9007199254740992), "base.windows.generation: above 9007199254740991"),
+        (section("windows", 7) + "version=7\n", "base.windows.version: unknown key"),
+        ("[base.windows]\ngeneration=7\n".into(), "base.windows.name: missing"),
+    ] {
+        fs::write(backing.join("bases.ini"), text).unwrap();
+        let (status, message) = machine.refused(&document);
+        assert_eq!(status, 78, "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use jsonpipe::Exit;
 
-use crate::base::{self, Base};
+use crate::bases::{self, Entry};
 
 /// The text that offers `new` beside what `text` offers already, and the same bases as a list. Where `new` is the default, no other
 /// base stays it. Status 78 when `text` is not right, 65 when `new` cannot be said in it.
-pub fn with(path: &Path, text: &str, new: &Base) -> anyhow::Result<(String, Vec<Base>)> {
-    let mut bases = base::parse_all(path, text)?;
+pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, Vec<Entry>)> {
+    let mut bases = bases::parse(path, text)?;
     // The only base is the default without saying so; it is to stay it.
     let was_alone = bases.len() == 1;
     bases.retain(|base| base.name != new.name);
@@ -32,7 +32,7 @@ pub fn with(path: &Path, text: &str, new: &Base) -> anyhow::Result<(String, Vec<
         ("generation", new.generation.to_string()),
     ];
     written = set(&written, &new.name, keys);
-    match base::parse_all(path, &written) {
+    match bases::parse(path, &written) {
         Ok(read) if read == bases => Ok((written, bases)),
         _ => Err(Exit::Data.error(format_args!("image.manifest: {} cannot be said in {}", new.name, path.display()))),
     }
@@ -84,12 +84,12 @@ mod tests {
     use manifest::NUMBER_MAX;
     use proptest::prelude::*;
 
-    fn base(name: &str, title: &str, default: bool, generation: u64) -> Base {
-        Base { name: name.into(), title: title.into(), ostype: "windows".into(), default, generation }
+    fn base(name: &str, title: &str, default: bool, generation: u64) -> Entry {
+        Entry { name: name.into(), title: title.into(), ostype: "windows".into(), default, generation }
     }
 
-    fn edited(text: &str, new: &Base) -> String {
-        with(Path::new("bases.ini"), text, new).unwrap().0
+    fn edited(text: &str, new: &Entry) -> String {
+        put_in(Path::new("bases.ini"), text, new).unwrap().0
     }
 
     #[test]
@@ -136,11 +136,11 @@ mod tests {
     #[test]
     fn a_file_that_is_not_right_is_not_made_right() {
         for text in ["[base.a]\n", "[x]\n", "name=x\n"] {
-            let error = with(Path::new("bases.ini"), text, &base("b", "B", false, 1)).unwrap_err();
+            let error = put_in(Path::new("bases.ini"), text, &base("b", "B", false, 1)).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Config);
         }
         for title in ["a\nb", "a\\", " a", ""] {
-            let error = with(Path::new("bases.ini"), "", &base("b", title, false, 1)).unwrap_err();
+            let error = put_in(Path::new("bases.ini"), "", &base("b", title, false, 1)).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Data, "{title:?}");
         }
     }
@@ -148,8 +148,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_title_comes_back_or_is_refused(title in "\\PC{1,40}") {
-            if let Ok((text, bases)) = with(Path::new("bases.ini"), "", &base("b", &title, false, 1)) {
-                prop_assert_eq!(base::parse_all(Path::new("bases.ini"), &text).unwrap(), bases);
+            if let Ok((text, bases)) = put_in(Path::new("bases.ini"), "", &base("b", &title, false, 1)) {
+                prop_assert_eq!(bases::parse(Path::new("bases.ini"), &text).unwrap(), bases);
             }
         }
 
@@ -161,9 +161,9 @@ mod tests {
             for (name, title, generation) in &others {
                 text += &format!("\n[base.{name}]\nname={title}\nostype=x\ngeneration={generation}\n#{title}");
             }
-            prop_assume!(base::parse_all(Path::new("bases.ini"), &text).is_ok());
-            let (text, bases) = with(Path::new("bases.ini"), &text, &base("windows", "W", default, 9)).unwrap();
-            prop_assert_eq!(base::parse_all(Path::new("bases.ini"), &text).unwrap(), bases);
+            prop_assume!(bases::parse(Path::new("bases.ini"), &text).is_ok());
+            let (text, bases) = put_in(Path::new("bases.ini"), &text, &base("windows", "W", default, 9)).unwrap();
+            prop_assert_eq!(bases::parse(Path::new("bases.ini"), &text).unwrap(), bases);
         }
     }
 }
