@@ -2,7 +2,9 @@
 #
 # Installs a role of labtools where labtools(7) expects it; scripts/build-packages makes Debian packages of the same.
 # install-tools takes the programs from target/release (cargo build --release --locked --workspace); each of the others is
-# a role of a machine, and needs the tools. There is no PREFIX: units, and scripts that call each other by ssh, name /usr.
+# a role of a machine, and needs the tools. Then make its users, and enable the units that it needs:
+#     systemd-sysusers && systemctl daemon-reload
+# There is no PREFIX: units, and scripts that call each other by ssh, name /usr.
 DESTDIR =
 BIN = target/release
 unitdir = /usr/lib/systemd/system
