@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use jsonpipe::progress::Progress;
 use jsonpipe::{Exit, ExitContext};
+use progress::Progress;
 use sha2::{Digest, Sha256};
 
 use crate::disk::Disk;

@@ -14,9 +14,9 @@ use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::progress::Progress;
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, timestamp};
 use manifest::{Host, Keys, Kind, Signature, Signed, SlotField, SlotFieldKind};
+use progress::Progress;
 
 use crate::TOOL;
 use crate::digest::{self, hex};

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use images::Ending;
-use jsonpipe::progress::Progress;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
+use progress::Progress;
 use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 

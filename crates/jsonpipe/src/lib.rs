@@ -20,7 +20,6 @@ pub mod ini;
 pub mod lock;
 mod node;
 mod process;
-pub mod progress;
 mod shown;
 pub mod signals;
 mod stdout;

@@ -6,11 +6,11 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use jsonpipe::progress::Progress;
 use jsonpipe::{Exit, Pipe, io_error};
 use manifest::Format;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_NONBLOCK;
+use progress::Progress;
 
 use crate::TOOL;
 use crate::scan::{Digests, scan};

@@ -5,10 +5,10 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use progress::{Progress, Size};
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};

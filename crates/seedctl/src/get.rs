@@ -8,10 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use confined::Identity;
 use images::Ending;
-use jsonpipe::progress::{Progress, Size};
 use jsonpipe::signals::{self, Deferred};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, timestamp};
 use manifest::Digest;
+use progress::{Progress, Size};
 use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;

@@ -6,11 +6,11 @@ use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use images::{Ending, bases};
-use jsonpipe::progress::Progress;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use manifest::blocks::map_bytes;
 use manifest::{Base, InfoHash, Keys, Kind, Signature, Signed};
+use progress::Progress;
 use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;

@@ -1,11 +1,13 @@
 //! How far long work is, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+//!
+//! **Admission rule.** Belongs here: how a tool shows that it works on many bytes, and how such numbers are written for people on
+//! standard error. Not: what a document reports, or what a page shows (`page`).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::process::Tool;
-use crate::shown::shown;
+use jsonpipe::{Tool, shown};
 
 const BETWEEN_BARS: Duration = Duration::from_millis(200);
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
