@@ -1,81 +1,46 @@
-//! The extlinux in a slot: whether it is whole, where its boot-once area is, what that says, and what makes it say something else.
-//!
-//! It is found the way the machine finds it: gptmbr starts the slot's first sector, which points to ldlinux.sys, which points to its
-//! two boot-once sectors (libinstaller/syslxint.h of Syslinux 6.04). So these are the sectors that extlinux is going to read, wherever in the
-//! file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need a mount and the name, and tells
-//! what the file system has, which an extlinux that was copied there without being installed does not.
+//! The extlinux in a slot: its boot-once area, what that says, and what makes it say something else; and the configuration by which it
+//! starts the other slot.
 
-use std::ffi::OsStr;
-use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::Path;
 
-use crate::adv;
+use extlinux::{SECTOR, adv};
+
 use crate::disk::Disk;
 use crate::target::Place;
 use crate::writes::Change;
-
-/// Pointers are in sectors of 512 bytes, from the start of the partition, whatever the disk has.
-const SECTOR: u64 = 512;
-/// What a patch area begins with.
-const PATCH_MAGIC: u32 = 0x3eb2_02fe;
-/// More sectors than any ldlinux.sys has.
-const SECTORS_MAX: u16 = 512;
-/// A directory's name is not longer.
-const DIRECTORY_MAX: usize = 256;
 
 /// An extlinux that is whole.
 #[derive(Debug)]
 pub struct Extlinux {
     partition: Place,
-    /// The sectors of ldlinux.sys that are read for its checksum, counted within the partition.
-    loader: Range<u64>,
-    /// The sectors of its boot-once area, counted within the partition.
-    area: [u64; 2],
-    /// The directory that it was installed in, as seen below the slot's root.
-    pub directory: PathBuf,
+    found: extlinux::Extlinux,
 }
 
 impl Extlinux {
     /// Finds the one of a partition. The inner error says, in words, why gptmbr could not start it; status 74 when the disk cannot be
     /// read.
     pub fn find(disk: &Disk, partition: Place) -> anyhow::Result<Result<Extlinux, String>> {
-        let Place { start_bytes: start, size_bytes: length, .. } = partition;
-        let boot_sector = disk.read(start, SECTOR as usize)?;
-        let ends = if is_program(&boot_sector) { boot_sector.len() - 4 } else { 0 };
-        for at in 0..ends {
-            let sector = u64::from(word(&boot_sector, at));
-            if sector == 0 || sector >= length / SECTOR {
-                continue;
-            }
-            let first = disk.read(start + sector * SECTOR, SECTOR as usize)?;
-            let Some(patch) = (0..first.len() - 24).step_by(4).find(|&at| word(&first, at) == PATCH_MAGIC) else { continue };
-            let sectors = half(&first, patch + 8);
-            if !(1..=SECTORS_MAX).contains(&sectors) || (sector + u64::from(sectors)) * SECTOR > length {
-                continue;
-            }
-            let loader = disk.read(start + sector * SECTOR, usize::from(sectors) * SECTOR as usize)?;
-            if let Some((area, directory)) = pointed_to(&loader, patch, at) {
-                let loader = sector..sector + u64::from(sectors);
-                return Ok(Ok(Extlinux { partition, loader, area, directory }));
-            }
-        }
-        Ok(Err("no extlinux is installed in it, in one piece; see extlinux(1), --install".into()))
+        let found = extlinux::Extlinux::find(partition.size_bytes, |at, length| disk.read(partition.start_bytes + at, length))?;
+        let why = || "no extlinux is installed in it, in one piece; see extlinux(1), --install".to_owned();
+        Ok(found.map(|found| Extlinux { partition, found }).ok_or_else(why))
+    }
+
+    /// The directory that it was installed in, as seen below the slot's root.
+    pub fn directory(&self) -> &Path {
+        &self.found.directory
     }
 
     /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when the disk cannot be read.
     pub fn boot_once(&self, disk: &Disk) -> anyhow::Result<Result<BootOnce, String>> {
-        let Place { start_bytes: start, size_bytes: length, .. } = self.partition;
+        let start = self.partition.start_bytes;
         // A write takes the whole physical block with it, and part of that would be somebody else's.
         let block = disk.block_bytes();
         if !start.is_multiple_of(block) {
             return Ok(Err(format!("it does not begin at a physical block of the disk, of {block} bytes; partition it anew")));
         }
-        let sectors = self.area;
-        let is_wrong = |sector: &u64| *sector == 0 || *sector >= length / SECTOR || self.loader.contains(sector);
-        if sectors[0] == sectors[1] || sectors.iter().any(is_wrong) {
+        let Some(sectors) = self.found.area() else {
             return Ok(Err("its extlinux has no boot-once area; install it again".into()));
-        }
+        };
         let copies = sectors.map(|sector| start + sector * SECTOR);
         let first = disk.read(copies[0], adv::BYTES)?;
         let second = disk.read(copies[1], adv::BYTES)?;
@@ -85,11 +50,6 @@ impl Extlinux {
         let why = || "its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".to_owned();
         Ok(content.map(|content| BootOnce { copies, content, agree }).ok_or_else(why))
     }
-}
-
-/// Whether a boot sector is one that gptmbr starts, and that begins with a jump, as those of Syslinux do: not what is left of one.
-fn is_program(boot_sector: &[u8]) -> bool {
-    boot_sector[0] == 0xeb && boot_sector.ends_with(&[0x55, 0xaa])
 }
 
 /// The boot-once area of an extlinux.
@@ -120,27 +80,6 @@ impl BootOnce {
         let change = |offset| Change { what: "a boot-once sector", offset, bytes: wanted.clone() };
         Some(self.copies.map(change).into())
     }
-}
-
-/// The sectors of the boot-once area, and the directory, of a loader whose patch area is at `patch` and to which the boot sector
-/// points at `pointed_from`; `None` when it is not whole, or not the one that is pointed to.
-fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64; 2], PathBuf)> {
-    // Its words, the checksum among them, are the magic number together: so the loader lies in one piece, and is whole.
-    let words = usize::try_from(word(loader, patch + 12)).ok()?;
-    let summed = loader.get(..words.checked_mul(4)?)?;
-    let sum = summed.chunks_exact(4).fold(0u32, |sum, bytes| sum.wrapping_add(word(bytes, 0)));
-    let area = usize::from(half(loader, patch + 22));
-    let fields = loader.get(area..area + 20)?;
-    let field = |number: usize| usize::from(half(fields, 2 * number));
-    // Of two pointers to the loader, the lower half.
-    if sum != PATCH_MAGIC || field(7) != pointed_from {
-        return None;
-    }
-    let pointers = loader.get(field(0)..field(0) + 16)?;
-    let sectors = [0, 8].map(|at| u64::from(word(pointers, at)) | u64::from(word(pointers, at + 4)) << 32);
-    let directory = loader.get(field(1)..field(1) + field(2).min(DIRECTORY_MAX))?;
-    let directory = directory.split(|&byte| byte == 0).next()?;
-    Some((sectors, PathBuf::from(OsStr::from_bytes(directory))))
 }
 
 /// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in the label counts.
@@ -176,14 +115,6 @@ pub fn label_fault(configuration: &str, label: &str, partuuid: uuid::Uuid) -> Op
     (!is_said).then(|| format!("its label {label} does not append {guid}"))
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-}
-
-fn half(bytes: &[u8], at: usize) -> u16 {
-    u16::from_le_bytes([bytes[at], bytes[at + 1]])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -196,6 +127,8 @@ mod tests {
     const PARTITION: u64 = 64 << 10;
     const PLACE: Place = Place { number: 1, start_bytes: PARTITION, size_bytes: PARTITION };
     const LOADER: u64 = 8;
+    /// What a patch area begins with.
+    const PATCH_MAGIC: u32 = 0x3eb2_02fe;
     const LOADER_SECTORS: u16 = 4;
 
     /// What is in an extlinux.
@@ -252,8 +185,8 @@ mod tests {
         put_loader(24 + 22, &made.extended_at.to_le_bytes());
         put_loader(usize::from(made.extended_at), &made.extended.map(u16::to_le_bytes).concat());
         put_loader(usize::from(made.extended[0]), &made.area.map(u64::to_le_bytes).concat());
-        let summed = loader.chunks_exact(4).take(made.words as usize);
-        let sum = summed.fold(PATCH_MAGIC, |sum, bytes| sum.wrapping_sub(word(bytes, 0)));
+        let words = loader.as_chunks::<4>().0.iter().take(made.words as usize);
+        let sum = words.fold(PATCH_MAGIC, |sum, word| sum.wrapping_sub(u32::from_le_bytes(*word)));
         loader[24 + 16..24 + 20].copy_from_slice(&sum.to_le_bytes());
         put(boot_sector + LOADER as usize * 512, &loader);
         let directory = tempfile::tempdir().unwrap();
@@ -346,11 +279,6 @@ mod tests {
                     prop_assert_eq!(change.bytes.len(), adv::BYTES);
                 }
             }
-        }
-
-        #[test]
-        fn any_bytes_are_a_loader_or_none(loader in proptest::collection::vec(any::<u8>(), 512..2048), patch in 0..488usize, at in 0..508usize) {
-            let _ = pointed_to(&loader, patch, at);
         }
     }
 

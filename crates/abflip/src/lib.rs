@@ -6,7 +6,6 @@
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
 //! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `repair` makes them agree again where something else left them torn.
 
-mod adv;
 mod commit;
 mod digest;
 pub mod disk;

@@ -149,14 +149,14 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
             let (extlinux, found) = found.map_err(|why| refuse(format!("slot {slot}: {why}")))?;
             if machine.booted(tables) == Ok(slot) {
                 // Without the label extlinux would wait at its prompt for somebody to come.
-                let file = common.path(extlinux.directory.join("extlinux.conf"));
+                let file = common.path(extlinux.directory().join("extlinux.conf"));
                 let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", file.display()));
                 let text = running::text(&file).map_err(failed)?;
                 if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
                     return Err(refuse(format!("{}: {why}; correct the image", file.display())));
                 }
                 for module in extlinux::MODULES {
-                    let file = common.path(extlinux.directory.join(module));
+                    let file = common.path(extlinux.directory().join(module));
                     if !fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() > 0) {
                         return Err(refuse(format!("{} is not there; correct the image", file.display())));
                     }

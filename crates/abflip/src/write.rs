@@ -9,13 +9,12 @@
 //!
 //! Whatever ends it, the other slot was not touched, and this one is complete or has no record.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, timestamp};
-use manifest::{Host, Keys, Kind, Signature, Signed, SlotField, SlotFieldKind};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, timestamp};
+use manifest::{Host, Keys, Kind, Signed, SlotField, SlotFieldKind};
 use progress::Progress;
 
 use crate::TOOL;
@@ -33,9 +32,6 @@ use crate::stream::{self, HEAD_BYTES};
 use crate::target::{Place, Target};
 use crate::trial::{self, Trial};
 use crate::writes::Failure;
-
-/// A manifest has a few hundred bytes for each slot field.
-const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 
 /// Writes an image, verified; in a dry run checks all that can be checked without it.
 pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
@@ -108,22 +104,7 @@ struct Chosen {
 /// The manifest, if one of our keys signed it. Status 66 when a file is not there, 65 when it is not what we believe.
 fn manifest(common: &Common, options: &Write) -> anyhow::Result<Host> {
     let keys = Keys::read(&common.config("keys"), Kind::Host)?;
-    let path = &options.manifest;
-    let bytes = read_at_most(path, MANIFEST_MAX_BYTES)?;
-    let signature_path = options.signature.clone().unwrap_or_else(|| path.with_extension("sig"));
-    let signature = Signature::from_bytes(&read_at_most(&signature_path, 64)?)
-        .ok_or_else(|| Exit::Data.error(format_args!("reading {}: not 64 bytes long", signature_path.display())))?;
-    Signed { bytes, signature }.verify(&keys)
-}
-
-fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
-    let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(Exit::Data.error(format_args!("reading {}: longer than {limit} bytes", path.display())));
-    }
-    Ok(bytes)
+    Signed::read(&options.manifest, options.signature.as_deref())?.verify(&keys)
 }
 
 /// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there is none.

@@ -22,8 +22,15 @@ pub use key::{Keys, Signature, SigningKey};
 pub use model::check_model;
 pub use zfs_host::ZfsHost;
 
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
-use jsonpipe::{Exit, ExitContext};
+use jsonpipe::{Exit, ExitContext, io_error};
+
+/// That of a host has some ninety bytes for each slot field, that of a base a few for each program.
+const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 
 /// A manifest's exact bytes and their signature, neither believed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +46,16 @@ impl Signed {
     pub fn seal<D: Description>(description: &D, key: &SigningKey) -> anyhow::Result<Signed> {
         let bytes = description.to_bytes()?;
         let signature = key.sign(&bytes);
+        Ok(Signed { bytes, signature })
+    }
+
+    /// From its two files; `signature`, unless it is given, is the manifest's name ending in `.sig`. Status 66 when one is not there,
+    /// 65 when it cannot be what it should be.
+    pub fn read(manifest: &Path, signature: Option<&Path>) -> anyhow::Result<Signed> {
+        let bytes = read_at_most(manifest, MANIFEST_MAX_BYTES)?;
+        let path = signature.map_or_else(|| manifest.with_extension("sig"), Path::to_owned);
+        let signature = Signature::from_bytes(&read_at_most(&path, 64)?)
+            .ok_or_else(|| Exit::Data.error(format_args!("reading {}: not 64 bytes long", path.display())))?;
         Ok(Signed { bytes, signature })
     }
 
@@ -69,6 +86,16 @@ impl Signed {
         }
         description::parse(&self.bytes)
     }
+}
+
+fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
+    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(Exit::Data.error(format_args!("reading {}: longer than {limit} bytes", path.display())));
+    }
+    Ok(bytes)
 }
 
 #[cfg(test)]
