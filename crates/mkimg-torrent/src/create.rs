@@ -179,7 +179,7 @@ fn check_urls(key: &str, urls: &[String]) -> anyhow::Result<()> {
 }
 
 /// A time as the documents have it.
-fn utc(text: &str) -> anyhow::Result<String> {
+pub fn utc(text: &str) -> anyhow::Result<String> {
     let time = humantime::parse_rfc3339(text).exit(Exit::Data, || "image.created_at: not a time like 2026-11-23T00:00:00Z")?;
     Ok(timestamp::rfc3339(time))
 }

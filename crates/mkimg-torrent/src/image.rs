@@ -14,6 +14,7 @@ use progress::Progress;
 
 use crate::TOOL;
 use crate::scan::{Digests, scan};
+use crate::survey::{Survey, survey};
 
 /// More than this suite distributes; the block map of it takes 256 MiB.
 const MAX_BYTES: u64 = 1 << 40;
@@ -93,6 +94,30 @@ impl Image {
         Ok(digests)
     }
 
+    /// Reads all of it, once, for the manifest of a host's root. Status 65 when it changes meanwhile.
+    pub fn survey(&self) -> anyhow::Result<Survey> {
+        let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
+        let size = self.size_bytes();
+        let name = self.path.file_name().unwrap_or_default().display();
+        let mut progress = Progress::new(TOOL);
+        let show = |done| progress.show(format_args!("hashing {name}"), done, size);
+        let survey = survey(&self.file, size, show).map_err(|error| self.failed(error))?;
+        self.check_unchanged()?;
+        Ok(survey)
+    }
+
+    /// A part of it.
+    pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, offset).map_err(|error| self.failed(error))?;
+        Ok(bytes)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Nobody wrote to it, and it still has its name.
     fn check_unchanged(&self) -> anyhow::Result<()> {
         let stamp = |of: &Metadata| (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
@@ -112,7 +137,8 @@ impl Image {
         self.wrong("it changed while it was read; take an image that nothing writes to")
     }
 
-    fn wrong(&self, what: &str) -> anyhow::Error {
+    /// What makes it unfit.
+    pub fn wrong(&self, what: &str) -> anyhow::Error {
         Exit::Data.error(format_args!("reading {}: {what}", self.path.display()))
     }
 }

@@ -2,10 +2,13 @@
 //!
 //! `create` reads an image once, as fast as the processor digests, and leaves beside it what a distribution needs: a signed
 //! manifest with its SHA-256, a torrent, and a map of its blocks with a torrent of its own. `verify` holds an image against such a
-//! description and names the pieces that are wrong. Nothing here touches the network: `seedctl` hands out and fetches, and
+//! description and names the pieces that are wrong. `host` describes and signs the root of a host; `verify-host` believes that on a
+//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and
 //! believes only what the manifest says.
 
 mod create;
+mod ext4;
+mod host;
 mod image;
 pub mod metainfo;
 mod metalink;
@@ -15,6 +18,7 @@ pub mod request;
 mod runs;
 mod scan;
 mod store;
+mod survey;
 mod verify;
 
 use jsonpipe::{Answer, Pipe, Tool};
@@ -29,5 +33,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     match arguments.command {
         Command::Create(options) => create::create(&arguments.common, pipe, &options),
         Command::Verify(options) => verify::verify(&arguments.common, pipe, &options),
+        Command::Host(options) => host::host(&arguments.common, pipe, &options),
+        Command::VerifyHost(options) => host::verify_host(&arguments.common, &options),
     }
 }

@@ -1,5 +1,6 @@
 //! What goes out: the sections `image` and `verification`. Paths are as seen below the root.
 
+use manifest::Digest;
 use serde::Serialize;
 
 /// The section `image`: all that a machine needs to fetch and verify it.
@@ -15,6 +16,27 @@ pub struct Image {
     pub torrent_file: String,
     /// The torrent of the block map, Base64.
     pub blocks_torrent_file: String,
+}
+
+/// The section `image` of a host's root.
+#[derive(Debug, Serialize)]
+pub struct Root {
+    /// Always false: nothing is written.
+    pub changed: bool,
+    /// `host` or `zfs_host`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: u64,
+    /// The length of the image or stream.
+    pub size_bytes: u64,
+    /// Of the image or stream.
+    pub sha256: Digest,
+    /// The manifest's exact bytes, Base64.
+    pub manifest: String,
+    /// Their signature, ed25519, 64 bytes, Base64.
+    pub signature: String,
 }
 
 /// The section `verification`: whether an image is what its description says.

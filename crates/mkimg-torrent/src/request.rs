@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use jsonpipe::Common;
 use manifest::Format;
 use serde::Deserialize;
@@ -39,7 +39,7 @@ impl AsRef<Common> for Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Read an image once; write its signed manifest, block map and torrents
+    /// Read an image once; write its manifest, block map and torrents
     #[command(after_help = "\
 Reads a document (JSON or INI) on standard input:
   [image]
@@ -64,6 +64,32 @@ when something is wrong, and the section says what.
 Example: which pieces of the image are wrong on this machine
   mkimg-torrent verify < windows.json | jq .verification.wrong_pieces")]
     Verify(Verify),
+    /// Describe and sign the root of a host; write no file
+    #[command(after_help = "\
+Reads a document (JSON or INI) on standard input:
+  [image]
+  name = lab                  its name for people and logs
+  version = 8                 counts up from 1 with every root
+and perhaps kind (host, a file system for a slot, or zfs_host, a stream for a
+pool), path, models, created_at.
+
+Refuses what a machine would refuse: a file system that is not clean, that has
+checksums over its UUID and label, or without a boot entry that says
+root=PARTUUID=00000000-0000-0000-0000-000000000000. Writes the same document
+with the section image, which has the manifest and its signature.
+
+Example: publish-host does this, and compresses the image
+  mkimg-torrent host --key host.key lab.img < lab.ini")]
+    Host(Host),
+    /// Verify the manifest of a host's root, for this machine
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Believes the manifest if it is
+of the kind that is asked for, signed by a key in host-*.pub, and for this
+model of machine. Writes the section image; status 65 when it is none of these.
+
+Example: which version is it?
+  mkimg-torrent verify-host --manifest lab-8.manifest | jq .image.version")]
+    VerifyHost(VerifyHost),
 }
 
 /// `mkimg-torrent create`.
@@ -90,6 +116,61 @@ pub struct Create {
 pub struct Verify {
     /// The image; without it, the one in /qcow2/backing
     pub file: Option<PathBuf>,
+}
+
+/// `mkimg-torrent host`.
+#[derive(Debug, Args)]
+pub struct Host {
+    /// The image or stream; without it image.path
+    pub file: Option<PathBuf>,
+    /// Sign with this private key (ed25519, PEM, mode 0600)
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+}
+
+/// `mkimg-torrent verify-host`.
+#[derive(Debug, Args)]
+pub struct VerifyHost {
+    /// What the root has to be
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Its signature; without it, that FILE ending in .sig
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// The kind of root: host or zfs_host
+    #[arg(long, value_name = "KIND", default_value = "host", hide_default_value = true, hide_possible_values = true)]
+    pub kind: HostKind,
+}
+
+/// What a root of a host is for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum HostKind {
+    /// A slot of the machine's disk: a file system.
+    #[default]
+    Host,
+    /// A pool: a stream of `zfs send`.
+    ZfsHost,
+}
+
+/// The section `image`, as a person writes it for `host`.
+#[derive(Debug, Deserialize)]
+pub struct Root {
+    /// Its name for people and logs.
+    pub name: String,
+    /// Counts up with every root, from 1.
+    pub version: u64,
+    /// What it is for.
+    #[serde(default)]
+    pub kind: HostKind,
+    /// The file, as seen below the root directory.
+    pub path: Option<String>,
+    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// When the root was made, RFC 3339 in UTC; absent for the file's modification time.
+    pub created_at: Option<String>,
 }
 
 /// The section `image`, as a person writes it for `create`.

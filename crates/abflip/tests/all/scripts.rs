@@ -12,6 +12,13 @@ fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").canonicalize().unwrap()
 }
 
+/// The tools of this workspace, for a script that joins them.
+pub fn tools() -> &'static Path {
+    let tools = Path::new(env!("CARGO_BIN_EXE_abflip")).parent().unwrap();
+    assert!(tools.join("mkimg-torrent").exists(), "cargo build -p mkimg-torrent makes what these tests need beside abflip");
+    tools
+}
+
 /// What a run left.
 #[derive(Debug)]
 struct Ended {
@@ -53,10 +60,11 @@ impl Stand {
             rm -rf /etc/labtools
             mkdir /etc/labtools
             [ ! -e cmdline ] || mount --bind cmdline /proc/cmdline
-            PATH=$PWD/bin:$PATH FAKE=$PWD";
+            PATH=$PWD/bin:$TOOLS:$PATH FAKE=$PWD";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec", &format!("{ALONE}; export PATH FAKE; {prepare}\nexec \"$@\""), "sh"]);
         command.arg(scripts().join(script)).args(arguments).current_dir(self.0.path());
+        command.env("TOOLS", tools());
         let input = self.path("input");
         let input = if input.exists() { fs::File::open(input).unwrap().into() } else { Stdio::null() };
         let output = command.stdin(input).output().unwrap();
@@ -96,16 +104,16 @@ fn zfs_host(staged: Option<&str>, new: u64) -> Stand {
     if let Some(version) = staged {
         stand.file("pool/tank,upgrade", &format!("7\nlabtools-{version}\n"));
     }
-    stand.file("new.zfs", "a stream");
-    let made = r#"
-        sha256=$(sha256sum <new.zfs | cut -c 1-64)
-        jq -cn --arg sha256 "$sha256" --argjson version "$1" \
-            '{schema: 1, kind: "zfs_host", name: "lab", version: $version, sha256: $sha256, models: []}' >new.manifest
+    let made_by = r#"
+        printf '\0\0\0\0\0\0\0\0\254\313\272\365\2\0\0\0 a stream' >new.zfs
         openssl genpkey -algorithm ed25519 -out key 2>/dev/null
         openssl pkey -in key -pubout -out key.pub
-        openssl pkeyutl -sign -rawin -inkey key -in new.manifest -out new.sig"#;
-    let made = Command::new("sh").args(["-ec", made, "sh", &new.to_string()]).current_dir(stand.0.path()).status();
-    assert!(made.unwrap().success());
+        printf '[image]\nkind=zfs_host\nname=lab\nversion=%s\n' "$1" | "$2/mkimg-torrent" host --key key new.zfs >new.json
+        jq -j .image.manifest new.json | base64 -d >new.manifest
+        jq -j .image.signature new.json | base64 -d >new.sig"#;
+    let mut made = Command::new("sh");
+    made.args(["-ec", made_by, "sh", &new.to_string()]).arg(tools()).current_dir(stand.0.path());
+    assert!(made.status().unwrap().success());
     stand
 }
 
@@ -187,6 +195,30 @@ fn stage_zfs_root_looks_at_the_status_of_every_program() {
         assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{fails}: {ended:?}");
         assert!(!stand.path("pool/tank,upgrade").exists());
     }
+}
+
+#[test]
+fn stage_zfs_root_believes_the_tools_only() {
+    let refused = |stand: &Stand, status: i32, words: &str| {
+        let ended = stage(stand);
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
+        assert!(ended.stderr.contains(words), "{words}: {ended:?}");
+        assert_eq!(stand.read("pool/tank,upgrade"), "7\nlabtools-9\n", "{words}");
+    };
+    let stand = zfs_host(Some("9"), 10);
+    let text = stand.read("new.manifest");
+    stand.file("new.manifest", &text.replace("lab", "bal"));
+    refused(&stand, 65, "verifying the manifest: not signed by any of host-1.pub");
+    // One of its keys, but for a slot.
+    let stand = zfs_host(Some("9"), 10);
+    stand.file("new.manifest", &text.replace("zfs_host", "host"));
+    let sign = "openssl pkeyutl -sign -rawin -inkey key -in new.manifest -out new.sig";
+    assert!(Command::new("sh").args(["-ec", sign]).current_dir(stand.0.path()).status().unwrap().success());
+    refused(&stand, 65, "kind: it describes a host, not a zfs_host");
+    let stand = zfs_host(Some("9"), 10);
+    fs::remove_file(stand.path("key.pub")).unwrap();
+    stand.file("key.pub", "no key");
+    refused(&stand, 78, "host-1.pub: not an ed25519 public key in PEM");
 }
 
 #[test]

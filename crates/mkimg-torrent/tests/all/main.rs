@@ -3,6 +3,7 @@
 mod agreement;
 mod contract;
 mod create;
+mod host;
 mod killed;
 mod server;
 mod verify;

@@ -1,5 +1,6 @@
 //! `abflip write` onto a partition, of a real file system, and from a server.
 
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
@@ -9,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use nix::libc::O_EXCL;
 use tempfile::TempDir;
 
+use crate::scripts::tools;
 use crate::update::{A_AT, B, B_AT, Ended, Image, MIB, Machine, SLOT_BYTES, UNPATCHED, ended, key, openssl};
 
 /// A program's standard output.
@@ -89,6 +91,13 @@ impl Drop for Mounted {
     }
 }
 
+/// The script, with the tools of this workspace.
+fn publish_host() -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/server/publish-host"));
+    command.env("PATH", format!("{}:{}", tools().display(), env::var("PATH").unwrap()));
+    command
+}
+
 /// A root with a boot entry, and with extlinux where it is to be booted by BIOS; published. What `publish-host` left, by its name.
 fn publish(directory: &Path, with_extlinux: bool) -> PathBuf {
     let image = directory.join("lab.img");
@@ -106,8 +115,10 @@ fn publish(directory: &Path, with_extlinux: bool) -> PathBuf {
             run("extlinux", &["--install", boot.to_str().unwrap()]);
         }
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/server/publish-host");
-    run(script, &["--key", key("host-1").to_str().unwrap(), "--name", "lab", "--version", "8", "--model", "OptiPlex 7010", path]);
+    let mut publish = publish_host();
+    publish.arg("--key").arg(key("host-1")).args(["--name", "lab", "--version", "8", "--model", "OptiPlex 7010", path]);
+    let published = ended(&mut publish);
+    assert_eq!((published.status, published.stderr.as_str()), (0, ""), "{published:?}");
     directory.join("lab")
 }
 
@@ -186,9 +197,8 @@ fn what_cannot_be_patched_for_a_slot_is_not_published() {
     let directory = tempfile::tempdir().unwrap();
     let published = publish(directory.path(), false);
     let image = directory.path().join("lab.img");
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/server/publish-host");
     let publish = |image: &Path| {
-        let mut command = Command::new(script);
+        let mut command = publish_host();
         command.arg("--key").arg(key("host-1")).args(["--name", "lab", "--version", "9"]).arg(image);
         ended(&mut command)
     };

@@ -1,0 +1,96 @@
+//! The one pass over the image of a host's root: its SHA-256, and where its boot entries have a PARTUUID to be replaced.
+//!
+//! It is read in pieces, so memory does not depend on the image; and a text that lies across two of them is found as well. Holes are not
+//! read: they hold no text.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use manifest::blocks::BLOCK_BYTES;
+use manifest::{Digest, Hex};
+use sha2::{Digest as _, Sha256};
+
+use crate::pieces::feed_zeros;
+use crate::runs::runs;
+
+/// What a boot entry says, in the image as it is shipped; the digits become a slot's own.
+pub const BOOT_ENTRY: &str = "root=PARTUUID=00000000-0000-0000-0000-000000000000";
+
+/// What the pass finds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// Where each boot entry begins.
+    pub boot_entries: Vec<u64>,
+}
+
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are read.
+pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<Survey> {
+    let mut sha256 = Sha256::new();
+    let finder = memchr::memmem::Finder::new(BOOT_ENTRY);
+    let mut boot_entries = Vec::new();
+    // What was read last, too short for a whole text, stays in front of what is read next.
+    let keep = BOOT_ENTRY.len() - 1;
+    let mut buffer = vec![0; keep + BLOCK_BYTES];
+    let mut kept = 0;
+    for run in runs(file, size) {
+        let run = run?;
+        if !run.data {
+            feed_zeros(run.end - run.start, |zeros| sha256.update(zeros));
+            kept = 0;
+            progress(run.end);
+            continue;
+        }
+        let mut at = run.start;
+        while at < run.end {
+            let length = (run.end - at).min(BLOCK_BYTES as u64) as usize;
+            let read = &mut buffer[kept..kept + length];
+            file.read_exact_at(read, at)?;
+            sha256.update(&*read);
+            let known = &buffer[..kept + length];
+            boot_entries.extend(finder.find_iter(known).map(|found| at - kept as u64 + found as u64));
+            let rest = known.len().saturating_sub(keep)..known.len();
+            kept = rest.len();
+            buffer.copy_within(rest, 0);
+            at += length as u64;
+            progress(at);
+        }
+    }
+    Ok(Survey { sha256: Hex(sha256.finalize().into()), boot_entries })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survey_finds_every_entry_and_each_once() {
+        let file = tempfile::tempfile().unwrap();
+        let (piece, length) = (BLOCK_BYTES as u64, BOOT_ENTRY.len() as u64);
+        let (data, size) = (60 * piece, 100 * piece + 7);
+        file.set_len(size).unwrap();
+        file.write_all_at(&vec![b'r'; data as usize], 0).unwrap();
+        // At both ends, one behind another, across two pieces in every way, and alone between holes.
+        let mut at = vec![0, length, data, 80 * piece + 3, 90 * piece - 1, size - length];
+        at.extend((1..length).map(|before| before * piece - before));
+        for at in &at {
+            file.write_all_at(BOOT_ENTRY.as_bytes(), *at).unwrap();
+        }
+        // Not quite one: the last digit is missing, or another.
+        file.write_all_at(&BOOT_ENTRY.as_bytes()[..49], 55 * piece - 20).unwrap();
+        file.write_all_at(BOOT_ENTRY.replace("0000-0", "0001-0").as_bytes(), 57 * piece - 20).unwrap();
+        at.sort_unstable();
+        let mut seen = 0;
+        let found = survey(&file, size, |done| seen = done).unwrap();
+        assert_eq!(found.boot_entries, at);
+        assert_eq!(seen, size);
+        let mut bytes = vec![0; size as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert_eq!(found.sha256, Hex(Sha256::digest(&bytes).into()));
+        // What is cut off is known only by its length.
+        file.set_len(size - 1).unwrap();
+        assert_eq!(survey(&file, size, |_| ()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}
