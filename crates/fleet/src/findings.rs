@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use envelope::{Action, Part};
+use page::numbers::span;
 
 use crate::known::{Known, Period};
 use crate::report::{Duplicate, DuplicateKind, Finding, Machine, Reason, Version, What};
@@ -11,7 +12,6 @@ use crate::reported::{Interface, Snapshot};
 use crate::roster::Roster;
 use crate::time::{self, Seconds};
 use crate::traffic::Slow;
-use crate::words::span;
 
 /// Machines are switched off at night and on weekends; nobody switches one off for three days in the term.
 const SILENT: Seconds = 3 * 86400;

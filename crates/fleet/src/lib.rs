@@ -3,11 +3,9 @@
 //! Hosts are read one by one, two or more at a time, and of each only its newest report and its hours stay in memory. Whatever a
 //! report says, it says of its own machine alone: it is signed by the key that this host is enrolled with, or it is not believed.
 
-mod chart;
 mod duplicates;
 mod findings;
 mod history;
-mod html;
 mod known;
 mod page;
 mod report;
@@ -20,7 +18,6 @@ mod text;
 mod time;
 mod traffic;
 mod versions;
-mod words;
 
 use std::collections::BTreeMap;
 use std::io::Write;

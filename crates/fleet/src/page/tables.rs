@@ -1,88 +1,70 @@
 //! The tables of the page.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use jiff::tz::TimeZone;
+use page::numbers::{bytes, counted, hours, span};
+use page::{Column, Html, Section, Table, cell, chart, element, html, small};
 
-use crate::chart;
-use crate::html::{Section, place, text};
+use super::words::{clock, place};
 use crate::report::{DuplicateKind, Fleet, Machine, Quiet, Room};
 use crate::rooms::DAYS;
-use crate::time;
-use crate::words::{bytes, clock, counted, hours, span};
+use crate::time::{self, Seconds};
 
 /// The hours of the week are known after one.
-const WEEK: time::Seconds = 7 * 86400;
+const WEEK: Seconds = 7 * 86400;
 /// So many events stand on the page, and of one machine; the document has more.
 const EVENTS: usize = 60;
 const EVENTS_OF_ONE: usize = 10;
 
 /// How the rooms are used.
 pub fn rooms(fleet: &Fleet) -> Option<Section> {
-    if fleet.rooms.is_empty() {
-        return None;
-    }
-    let most = fleet.rooms.iter().map(|room| room.on_seconds).max().unwrap_or(0).max(1);
+    let most = fleet.rooms.iter().map(|room| room.on_seconds).max()?.max(1);
     let mut rooms: Vec<&Room> = fleet.rooms.iter().collect();
     rooms.sort_by_key(|room| std::cmp::Reverse(room.use_seconds));
-    let mut rows = String::new();
+    let mut table = Table::new([
+        Column::Name("room"),
+        Column::Number("machines heard of"),
+        Column::Number("on"),
+        Column::Number("in use"),
+        Column::Text("on, and in use of it"),
+        Column::Number("in use, each"),
+        Column::Number("disks in use"),
+    ]);
     for room in rooms {
-        let short = if room.heard == room.machines { "" } else { " short" };
-        let width = |seconds: u64| 160.0 * seconds as f64 / most as f64;
+        let share = |seconds: u64| seconds as f64 / most as f64;
         let each = room.use_seconds.checked_div(room.machines).unwrap_or(0);
-        let grown = if room.disk_grown_bytes < 0 { '−' } else { '+' };
-        let _ = writeln!(
-            rows,
-            "<tr><th scope=\"row\">{}</th><td class=\"number{short}\">{} of {}</td><td class=\"number\">{}</td><td class=\"number\">{}</td>\
-             <td><svg class=\"bar\" viewBox=\"0 0 160 16\" role=\"img\" aria-label=\"hours on, and in use\">\
-             <rect class=\"on\" width=\"{:.1}\" height=\"16\" rx=\"3\"/><rect class=\"used\" y=\"4\" width=\"{:.1}\" height=\"8\" rx=\"2\"/></svg></td>\
-             <td class=\"number\">{}</td><td class=\"number\">{} of {} <small>{grown}{}</small></td></tr>",
-            place(&room.building, &room.room),
-            room.heard,
-            room.machines,
-            hours(room.on_seconds),
-            hours(room.use_seconds),
-            width(room.on_seconds),
-            width(room.use_seconds),
-            hours(each),
-            bytes(room.disk_used_bytes),
-            bytes(room.disk_bytes),
-            bytes(room.disk_grown_bytes.unsigned_abs()),
-        );
+        let sign = if room.disk_grown_bytes < 0 { '−' } else { '+' };
+        let grown = format!("{sign}{}", bytes(room.disk_grown_bytes.unsigned_abs()));
+        table.row([
+            cell(place(&room.building, &room.room)),
+            cell(format!("{} of {}", room.heard, room.machines)).short(room.heard != room.machines),
+            cell(hours(room.on_seconds)),
+            cell(hours(room.use_seconds)),
+            cell(chart::share("hours on, and in use", share(room.on_seconds), share(room.use_seconds))),
+            cell(hours(each)),
+            cell((format!("{} of {}", bytes(room.disk_used_bytes), bytes(room.disk_bytes)), small(grown))),
+        ]);
     }
-    let html = format!(
-        "<table><thead><tr><th>room</th><th class=\"number\">machines heard of</th>\
-         <th class=\"number\">on</th><th class=\"number\">in use</th><th>on, and in use of it</th><th class=\"number\">in use, each</th>\
-         <th class=\"number\">disks in use</th></tr></thead><tbody>\n{rows}</tbody></table>"
-    );
-    Some(Section { id: "rooms", title: "Rooms, the most used first".into(), html })
+    Some(Section::new("rooms", "Rooms, the most used first", table))
 }
 
 /// When the rooms are used, and when not.
 pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
-    let length = |since, until| Some(time::parse(until)? - time::parse(since)?);
-    if length(&fleet.since, &fleet.until).is_none_or(|seconds| seconds < WEEK) {
-        return None;
-    }
-    let mut figures = String::new();
-    for room in fleet.rooms.iter().filter(|room| room.heard > 0) {
+    let length = time::parse(&fleet.until)? - time::parse(&fleet.since)?;
+    let mut figures = Html::default();
+    for room in fleet.rooms.iter().filter(|room| length >= WEEK && room.heard > 0) {
         let quiet: Vec<String> = room.quiet.iter().take(3).map(window).collect();
         let quiet =
             if quiet.is_empty() { "never quiet for two hours".to_owned() } else { format!("quiet: {}", quiet.join("; ")) };
-        let _ = write!(
-            figures,
-            "<figure><h3>{}</h3>{}<p>{}</p></figure>",
-            place(&room.building, &room.room),
-            chart::week(room),
-            text(&quiet)
-        );
+        let week = chart::week("machines in use, by hour of the week", &room.in_use_by_hour, room.machines);
+        figures.add(element("figure", (element("h3", place(&room.building, &room.room)), week, element("p", quiet))));
     }
-    let html = format!(
-        "<p>The darker, the more of a room's machines were in use in that hour of the week. In a quiet window next to nobody is \
-         disturbed.</p><div class=\"weeks\">{figures}</div>"
-    );
-    (!figures.is_empty()).then(|| Section { id: "hours", title: "When they are used".into(), html })
+    let lead = "The darker, the more of a room's machines were in use in that hour of the week. In a quiet window next to nobody is \
+        disturbed.";
+    let is_empty = figures.is_empty();
+    let content = (element("p", lead), element("div", figures).class("weeks"));
+    (!is_empty).then(|| Section::new("hours", "When they are used", content))
 }
 
 /// `Mo Tu We Th 19:00 to 8:00 (13 h)`, `Fr 19:00 to Mo 8:00 (61 h)`
@@ -106,8 +88,7 @@ fn window(quiet: &Quiet) -> String {
 
 /// What changed.
 pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
-    let section = |html| Section { id: "changes", title: "What changed".into(), html };
-    let mut rows = String::new();
+    let section = |content: Html| Section::new("changes", "What changed", content);
     let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     let shown = fleet.events.iter().filter(|event| {
         let count = told.entry((&event.building, &event.room, &event.host)).or_default();
@@ -115,59 +96,50 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
         *count <= EVENTS_OF_ONE
     });
     let shown: Vec<_> = shown.take(EVENTS).collect();
-    for event in &shown {
-        let _ = writeln!(
-            rows,
-            "<tr><td class=\"time\">{}</td><th scope=\"row\">{}</th><td>{}</td><td>{}</td></tr>",
-            clock(&event.at, zone),
-            text(&event.host),
-            place(&event.building, &event.room),
-            text(&event.message)
-        );
+    if shown.is_empty() {
+        return section(html(element("p", "Nothing that a machine told of.")));
     }
-    if rows.is_empty() {
-        return section("<p>Nothing that a machine told of.</p>".into());
+    let columns = [Column::Time("when"), Column::Name("machine"), Column::Text("where"), Column::Text("what")];
+    let mut table = Table::new(columns).class("events");
+    for event in &shown {
+        let place = place(&event.building, &event.room);
+        table.row([cell(clock(&event.at, zone)), cell(&event.host), cell(place), cell(&event.message)]);
     }
     let left_out = ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
-    let more = if left_out > 0 { format!("<p>And {left_out} more.</p>") } else { String::new() };
-    section(format!(
-        "<table class=\"events\"><thead><tr><th>when</th><th>machine</th><th>where</th><th>what</th></tr></thead><tbody>\n\
-         {rows}</tbody></table>{more}"
-    ))
+    let more = (left_out > 0).then(|| element("p", format!("And {left_out} more.")));
+    section(html((table, more)))
 }
 
 /// Who is behind.
 pub fn versions(fleet: &Fleet) -> Option<Section> {
-    let mut rows = String::new();
+    let mut table = Table::new([
+        Column::Name("what"),
+        Column::Number("version"),
+        Column::Number("machines that have it"),
+        Column::Text("machines that are behind"),
+    ]);
     for version in &fleet.versions {
         let mut behind: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in &version.behind {
-            behind.entry((&one.building, &one.room)).or_default().push(format!("{} ({})", text(&one.host), one.has));
+            behind.entry((&one.building, &one.room)).or_default().push(format!("{} ({})", one.host, one.has));
         }
-        let behind: Vec<String> = behind
+        let behind = behind
             .into_iter()
-            .map(|((building, room), hosts)| format!("<div>{}: {}</div>", place(building, room), hosts.join(", ")))
-            .collect();
+            .map(|((building, room), hosts)| element("div", format!("{}: {}", place(building, room), hosts.join(", "))));
         let what = match (version.kind, &version.name) {
-            ("base", Some(name)) => format!("base {}", text(name)),
-            (_, Some(model)) => format!("image of the host, {}", text(model)),
+            ("base", Some(name)) => format!("base {name}"),
+            (_, Some(model)) => format!("image of the host, {model}"),
             (_, None) => "image of the host".into(),
         };
-        let _ = writeln!(
-            rows,
-            "<tr><th scope=\"row\">{what}</th><td class=\"number\">{}{}</td><td class=\"number\">{} of {}</td><td>{}</td></tr>",
-            version.newest,
-            if version.given { "" } else { " <small>as others have</small>" },
-            version.current,
-            version.current + version.behind.len() as u64,
-            behind.concat()
-        );
+        let all = version.current + version.behind.len() as u64;
+        table.row([
+            cell(what),
+            cell((version.newest, (!version.given).then(|| small("as others have")))),
+            cell(format!("{} of {all}", version.current)),
+            cell(behind.collect::<Vec<_>>()),
+        ]);
     }
-    let html = format!(
-        "<table><thead><tr><th>what</th><th class=\"number\">version</th><th class=\"number\">machines that have it</th>\
-         <th>machines that are behind</th></tr></thead><tbody>\n{rows}</tbody></table>"
-    );
-    (!rows.is_empty()).then(|| Section { id: "versions", title: "Images and bases".into(), html })
+    (!table.is_empty()).then(|| Section::new("versions", "Images and bases", table))
 }
 
 /// Every machine, a room at a time.
@@ -177,83 +149,84 @@ pub fn machines(fleet: &Fleet) -> Section {
         rooms.entry((&machine.building, &machine.room)).or_default().push(machine);
     }
     let one_room = rooms.len() == 1;
-    let mut html = String::new();
+    let mut all = Html::default();
     for ((building, room), machines) in rooms {
-        let _ = writeln!(
-            html,
-            "<details{}><summary>{} <small>{}</small></summary><table class=\"machines\"><thead><tr><th>machine</th><th>heard of</th>\
-             <th class=\"number\">on</th><th class=\"number\">in use</th><th>model</th><th class=\"number\">memory</th>\
-             <th class=\"number\">disks in use</th><th class=\"number\">link</th><th>image, bases</th></tr></thead><tbody>",
-            if one_room { " open" } else { "" },
-            place(building, room),
-            counted(machines.len() as u64, "machine")
-        );
-        machines.iter().for_each(|machine| html += &one(machine));
-        html += "</tbody></table></details>\n";
+        let summary = element("summary", (place(building, room), small(counted(machines.len() as u64, "machine"))));
+        let details = element("details", (summary, of_room(&machines)));
+        all.add(if one_room { details.with("open", "") } else { details });
     }
-    Section { id: "machines", title: "Machines".into(), html }
+    Section::new("machines", "Machines", all)
 }
 
-fn one(machine: &Machine) -> String {
-    let heard = machine.silent_seconds.map_or_else(|| "never".to_owned(), |silent| format!("{} ago", span(silent)));
-    let memory = machine.memory_bytes.map_or_else(String::new, |memory| format!("{} GiB", memory.saturating_add(1 << 29) >> 30));
-    let disks = machine
-        .disk_used_bytes
-        .zip(machine.disk_bytes)
-        .map_or_else(String::new, |(used, total)| format!("{} of {}", bytes(used), bytes(total)));
-    let link = match (machine.link_bits_per_second, &machine.ssid) {
-        (Some(speed), _) => format!("{} Mb/s", speed / 1_000_000),
-        (None, Some(ssid)) => format!("wireless <small>{}</small>", text(ssid)),
-        (None, None) => String::new(),
-    };
-    let mut has: Vec<String> = machine.image.iter().map(|image| format!("image {image}")).collect();
-    has.extend(machine.bases.iter().map(|(name, generation)| format!("{} {generation}", text(name))));
-    let serial = machine.serial.as_ref().map_or_else(String::new, |serial| format!(" <small>{}</small>", text(serial)));
-    format!(
-        "<tr{}><th scope=\"row\">{}{}</th><td>{heard}</td><td class=\"number\">{}</td><td class=\"number\">{}</td><td>{}{serial}</td>\
-         <td class=\"number\">{memory}</td><td class=\"number\">{disks}</td><td class=\"number\">{link}</td><td>{}</td></tr>\n",
-        if machine.reports == 0 { " class=\"short\"" } else { "" },
-        text(&machine.name),
-        if machine.signed || machine.reports == 0 { "" } else { " <small>text, not signed</small>" },
-        hours(machine.on_seconds),
-        hours(machine.use_seconds),
-        text(machine.model.as_deref().unwrap_or_default()),
-        has.join(", ")
-    )
+fn of_room(machines: &[&Machine]) -> Table {
+    let mut table = Table::new([
+        Column::Name("machine"),
+        Column::Text("heard of"),
+        Column::Number("on"),
+        Column::Number("in use"),
+        Column::Text("model"),
+        Column::Number("memory"),
+        Column::Number("disks in use"),
+        Column::Number("link"),
+        Column::Text("image, bases"),
+    ])
+    .class("machines");
+    for machine in machines {
+        let is_signed = machine.signed || machine.reports == 0;
+        let memory = machine.memory_bytes.map(|memory| format!("{} GiB", memory.saturating_add(1 << 29) >> 30));
+        let disks = machine.disk_used_bytes.zip(machine.disk_bytes);
+        let link = match (machine.link_bits_per_second, &machine.ssid) {
+            (Some(speed), _) => html(format!("{} Mb/s", speed / 1_000_000)),
+            (None, Some(ssid)) => html(("wireless", small(ssid))),
+            (None, None) => Html::default(),
+        };
+        let mut has: Vec<String> = machine.image.iter().map(|image| format!("image {image}")).collect();
+        has.extend(machine.bases.iter().map(|(name, generation)| format!("{name} {generation}")));
+        let cells = [
+            cell((&machine.name, (!is_signed).then(|| small("text, not signed")))),
+            cell(machine.silent_seconds.map_or_else(|| "never".to_owned(), |silent| format!("{} ago", span(silent)))),
+            cell(hours(machine.on_seconds)),
+            cell(hours(machine.use_seconds)),
+            cell((machine.model.as_ref(), machine.serial.as_ref().map(small))),
+            cell(memory),
+            cell(disks.map(|(used, total)| format!("{} of {}", bytes(used), bytes(total)))),
+            cell(link),
+            cell(has.join(", ")),
+        ];
+        table.row_short(machine.reports == 0, cells);
+    }
+    table
 }
 
 /// Which labs have which program.
 pub fn software(fleet: &Fleet) -> Option<Section> {
-    if fleet.software.is_empty() {
-        return None;
-    }
-    let mut rows = String::new();
+    let mut table = Table::new([
+        Column::Name("program"),
+        Column::Text("version"),
+        Column::Text("base"),
+        Column::Number("machines"),
+        Column::Text("rooms"),
+    ])
+    .class("software");
     for software in &fleet.software {
-        let rooms: Vec<String> = software
-            .rooms
-            .iter()
-            .map(|room| format!("{} <small class=\"inline\">({})</small>", place(&room.building, &room.room), room.machines))
-            .collect();
-        let _ = writeln!(
-            rows,
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"number\">{}</td><td>{}</td></tr>",
-            text(&software.name),
-            text(&software.version),
-            text(&software.base),
-            software.machines,
-            rooms.join(" · ")
-        );
+        let room = |(index, room): (usize, &crate::report::Place)| {
+            let machines = element("small", format!("({})", room.machines)).class("inline");
+            ((index > 0).then_some(" · "), place(&room.building, &room.room), " ", machines)
+        };
+        table.row([
+            cell(&software.name),
+            cell(&software.version),
+            cell(&software.base),
+            cell(software.machines),
+            cell(software.rooms.iter().enumerate().map(room).collect::<Vec<_>>()),
+        ]);
     }
-    let html = format!(
-        "<table class=\"software\"><thead><tr><th>program</th><th>version</th><th>base</th>\
-         <th class=\"number\">machines</th><th>rooms</th></tr></thead><tbody>\n{rows}</tbody></table>"
-    );
-    Some(Section { id: "software", title: "Which software is where".into(), html })
+    (!table.is_empty()).then(|| Section::new("software", "Which software is where", table))
 }
 
 /// What was not believed, and what is not known.
 pub fn doubts(fleet: &Fleet) -> Section {
-    let mut items: Vec<String> = Vec::new();
+    let mut items: Vec<Html> = Vec::new();
     for duplicate in &fleet.duplicates {
         let what = match duplicate.kind {
             DuplicateKind::OneIdTwoMachines => "two machines under one id, a clone",
@@ -262,42 +235,38 @@ pub fn doubts(fleet: &Fleet) -> Section {
             DuplicateKind::Reinstalled => "one board under two ids, one after the other: installed anew",
             DuplicateKind::BoardExchanged => "another board than before",
         };
-        items.push(format!(
-            "{what}: {} <small>{} · {}</small>",
-            text(&duplicate.hosts.join(", ")),
-            text(&duplicate.ids.join(", ")),
-            text(&duplicate.boards.join("; "))
-        ));
+        let known_by = format!("{} · {}", duplicate.ids.join(", "), duplicate.boards.join("; "));
+        items.push(html((format!("{what}: {}", duplicate.hosts.join(", ")), small(known_by))));
     }
     for rejected in &fleet.rejected {
-        items.push(format!(
+        items.push(html(format!(
             "{} of {} {} not believed: {}",
             counted(rejected.reports, "report"),
-            text(&rejected.id),
+            rejected.id,
             if rejected.reports == 1 { "is" } else { "are" },
             rejected.reason.words()
-        ));
+        )));
     }
     if fleet.read.dropped_reports > 0 {
-        items.push(format!(
+        items.push(html(format!(
             "the machines threw {} of this time away themselves, to make room in their spools",
             counted(fleet.read.dropped_reports, "report")
-        ));
+        )));
     }
     match fleet.read.expelled_hosts {
         0 => {}
-        1 => items.push("1 host was expelled: its earlier reports are kept, and are not read here".into()),
-        many => items.push(format!("{many} hosts were expelled: their earlier reports are kept, and are not read here")),
+        1 => items.push(html("1 host was expelled: its earlier reports are kept, and are not read here")),
+        many => items.push(html(format!("{many} hosts were expelled: their earlier reports are kept, and are not read here"))),
     }
-    items.extend(fleet.missing.iter().map(|missing| text(&missing.reason).to_string()));
+    items.extend(fleet.missing.iter().map(|missing| html(&missing.reason)));
     let were = |count: u64| if count == 1 { "was" } else { "were" };
-    let items: String = items.into_iter().map(|item| format!("<li>{item}</li>")).collect();
-    let html = format!(
-        "<p>{} {} read and believed, {} {} not.</p><ul>{items}</ul>",
+    let read = format!(
+        "{} {} read and believed, {} {} not.",
         counted(fleet.read.reports, "report"),
         were(fleet.read.reports),
         fleet.read.unbelieved_reports,
         were(fleet.read.unbelieved_reports)
     );
-    Section { id: "doubts", title: "How sure this is".into(), html }
+    let items: Vec<_> = items.into_iter().map(|item| element("li", item)).collect();
+    Section::new("doubts", "How sure this is", (element("p", read), element("ul", items)))
 }
