@@ -12,9 +12,7 @@ use std::path::Path;
 use jsonpipe::{Common, Exit, io_error, lock};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, O_NONBLOCK};
-
-const SESSION: &str = "/run/labtools/session.lock";
-const GUEST: &str = "/run/labtools/guest.lock";
+use occupancy::{GUEST, SESSION};
 
 /// Nobody's session and nobody's guest is on this machine, and while this lives no guest starts.
 #[derive(Debug)]

@@ -27,7 +27,7 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     let ending = signals::defer()?;
     // cowvol collect has it for a moment while it removes volumes.
     const HELD: &str = "another guest runs, or old volumes are being removed; try again when that has ended";
-    let lock = lock::take(common, "/run/labtools/guest.lock", HELD)?;
+    let lock = lock::take(common, occupancy::GUEST, HELD)?;
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
         hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;

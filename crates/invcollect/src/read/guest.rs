@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use images::{BACKING, image_path, parse_path};
 use jsonpipe::timestamp::rfc3339;
 use nix::sys::stat::{major, minor};
+use occupancy::GUEST;
 use serde_json::Value;
 
 use crate::event_log;
@@ -16,8 +17,6 @@ use crate::read::kernel_log::Said;
 use crate::read::machine::Machine;
 use crate::report::{Guest, GuestFailure};
 
-/// Held by vm-passthrough while its guest runs.
-const LOCK: &str = "/run/labtools/guest.lock";
 const LOCKS: &str = "/proc/locks";
 /// The key under which it is said that the causes, or some of them, are not known.
 pub const FAILURES: &str = "guest_failures";
@@ -30,11 +29,11 @@ const TICKS_PER_SECOND: u64 = 100;
 ///
 /// Who holds the lock started QEMU, and QEMU has its base open.
 pub fn read(machine: &Machine) -> Option<Guest> {
-    let lock = match fs::metadata(machine.path(LOCK)) {
+    let lock = match fs::metadata(machine.path(GUEST)) {
         Ok(lock) => lock,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None, // none was ever started
         Err(error) => {
-            machine.unreadable("guest", LOCK, &error);
+            machine.unreadable("guest", GUEST, &error);
             return None;
         }
     };
