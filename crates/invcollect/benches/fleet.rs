@@ -24,7 +24,10 @@ fn main() {
     let machines: Vec<_> = (0..ROOMS * MACHINES)
         .map(|number| {
             let (room, number) = (number / MACHINES, number % MACHINES);
-            store.machine(&format!("at{}", 1 + room / 3), &format!("r{}", 1 + room), &format!("r{}-h{number:02}", 1 + room))
+            let (building, name) = (format!("at{}", 1 + room / 3), format!("r{}-h{number:02}", 1 + room));
+            let mut machine = store.machine(&building, &format!("r{}", 1 + room), &name);
+            machine.programs = 60;
+            machine
         })
         .collect();
     let started = Instant::now();

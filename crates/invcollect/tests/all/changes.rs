@@ -1,18 +1,17 @@
 //! `changes` and `accept`: what changed on a machine is told once.
 
 mod alike;
+mod identity;
 mod kills;
 mod links;
+mod log;
 
 use std::collections::HashSet;
-use std::fs;
-use std::io::Read;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::machine::smbios::Tables;
-use crate::machine::{self, Ended, ID, Machine};
+use crate::machine::{Ended, ID, Machine};
 
 const LOG: &str = "var/log/labtools/events.jsonl";
 const BASELINE: &str = "var/lib/labtools/baseline.json";
@@ -122,19 +121,6 @@ fn what_was_never_told_is_told_before_it_is_accepted() {
     assert_eq!(told(&machine), Vec::<String>::new());
 }
 
-/// A fault that a technician was told of is accepted, though the disk sleeps just then.
-#[test]
-fn a_fault_that_cannot_be_read_now_is_accepted_as_it_was_told() {
-    let machine = known();
-    let fault = r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#;
-    machine.write("smart.json", fault);
-    assert_eq!(told(&machine), ["disk_degraded"]);
-    machine.remove("smart.json");
-    assert_eq!(machine.run(&["accept"]).document()["baseline"]["accepted"][0]["fault"], "smart");
-    machine.write("smart.json", fault);
-    assert_eq!(told(&machine), Vec::<String>::new());
-}
-
 /// What comes and goes by itself, and what only has another name, is nobody's business.
 #[test]
 fn no_event_for_what_is_no_change() {
@@ -175,111 +161,6 @@ fn no_event_for_what_is_no_change() {
     machine.boot("33333333-0000-4000-8000-000000000003", 300);
     assert_eq!(told(&machine), ["disk_removed"], "and that never was");
     assert!(!machine.path(LOG).exists() || machine.read(LOG).lines().count() == 1);
-}
-
-/// Half of what the firmware tells is not another machine.
-#[test]
-fn a_serial_number_that_cannot_be_read_is_no_other_machine() {
-    let machine = known();
-    machine.firmware(&Tables { uuid: [0; 16], ..Tables::optiplex() });
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.firmware(&Tables { uuid: *b"0123456789abcdef", serial: "XYZ9876", ..Tables::optiplex() });
-    assert_eq!(told(&machine), ["system_replaced", "system_replaced"], "the serial number and the UUID");
-    machine.firmware(&Tables { uuid: [0; 16], serial: "XYZ9876", ..Tables::optiplex() });
-    assert_eq!(machine.run(&["changes"]).stdout, "", "the UUID is neither so nor not");
-    assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 2);
-}
-
-/// A serial number that is not read this time is no module taken out and none put in.
-#[test]
-fn things_stay_the_same_without_their_serial_numbers() {
-    let machine = known();
-    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
-    let serial = fs::read(machine.path(page)).unwrap();
-    let mut unread = Tables::optiplex();
-    unread.slots.iter_mut().filter(|slot| slot.mib > 0).for_each(|slot| slot.serial = "To Be Filled By O.E.M.");
-    machine.firmware(&unread);
-    machine.remove(page);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    let metrics = machine.path("labtools.prom");
-    machine.run(&["metrics", metrics.to_str().unwrap()]);
-    let metrics = fs::read_to_string(metrics).unwrap();
-    assert!(!metrics.lines().any(|line| line.starts_with("labtools_disk_present{") && line.ends_with(" 0")), "{metrics}");
-
-    // Accepted like that, they are not forgotten.
-    machine.run(&["accept"]);
-    machine.firmware(&Tables::optiplex());
-    machine.write(page, &serial);
-    assert_eq!(told(&machine), Vec::<String>::new(), "and are read again");
-    machine.write(page, [&serial[..4], b"WD-OTHER"].concat());
-    assert_eq!(told(&machine), ["disk_removed", "disk_added"], "this is another one");
-
-    // One of two of a kind is gone, and the other one has no serial number this time: one is gone.
-    let mut half = unread;
-    half.slots.iter_mut().find(|slot| slot.mib > 0).unwrap().mib = 0;
-    machine.firmware(&half);
-    assert_eq!(told(&machine), ["memory_removed"]);
-}
-
-/// A baseline that was taken without them learns them.
-#[test]
-fn a_serial_number_that_is_read_later_is_no_other_disk() {
-    let machine = Machine::optiplex();
-    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
-    let serial = fs::read(machine.path(page)).unwrap();
-    machine.remove(page);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.write(page, &serial);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.write(page, [&serial[..4], b"WD-OTHER"].concat());
-    assert_eq!(told(&machine), ["disk_removed", "disk_added"]);
-}
-
-/// What is no longer in the table was cut off with its end: nobody took it out.
-#[test]
-fn a_table_that_was_cut_tells_no_removal() {
-    let machine = known();
-    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
-    let second = table.windows(6).rposition(|bytes| bytes == b"DIMM3\0").unwrap() - 40;
-    assert_eq!(table[second], 17);
-    machine.write("sys/firmware/dmi/tables/DMI", &table[..second]);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    let reason = machine.reason("memory.installed_bytes").unwrap();
-    assert!(reason.ends_with("DMI: damaged: it ends before the entry point says, without its last structure"), "{reason}");
-    assert_eq!(machine.host()["memory"].get("installed_bytes"), None);
-}
-
-/// Firmware and disks write serial numbers in any bytes.
-#[test]
-fn serial_numbers_that_differ_in_bytes_are_two() {
-    let machine = Machine::optiplex();
-    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
-    let at = table.windows(8).position(|bytes| bytes == b"0A00B001").unwrap();
-    let page = "sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/target0:0:0/0:0:0:0/vpd_pg80";
-    let write = |byte: u8| {
-        let mut table = table.clone();
-        table[at] = byte;
-        machine.write("sys/firmware/dmi/tables/DMI", table);
-        machine.write(page, [&[0, 0x80, 0, 5], &b"12"[..], &[byte], b"34"].concat());
-    };
-    write(0xe9);
-    assert_eq!(told(&machine), Vec::<String>::new());
-    assert_eq!(machine.host()["disks"][0]["serial"], "12\\xe934");
-    write(0xe8);
-    assert_eq!(told(&machine), ["memory_removed", "memory_added", "disk_removed", "disk_added"]);
-}
-
-/// A number of JEDEC says to nobody who made a module.
-#[test]
-fn makers_and_kinds_of_modules_are_told_by_name() {
-    let machine = Machine::optiplex();
-    let table = fs::read(machine.path("sys/firmware/dmi/tables/DMI")).unwrap();
-    let at = table.windows(6).position(|bytes| bytes == b"Hynix\0").unwrap();
-    let table = [&table[..at], b"80AD000080AD", &table[at + 5..]].concat();
-    machine.write("sys/firmware/dmi/tables/DMI", table);
-    let module = &machine.host()["memory"]["modules"][0];
-    let expected = json!(["SK hynix", "80AD000080AD", 24, "DDR3"]);
-    assert_eq!(json!([module["manufacturer"], module["manufacturer_id"], module["kind"], module["kind_name"]]), expected);
 }
 
 #[test]
@@ -420,108 +301,4 @@ fn a_dry_run_tells_and_writes_nothing() {
     assert_eq!(machine.read(BASELINE), before);
     assert!(!machine.path(LOG).exists());
     assert_eq!(told(&machine), ["chassis_opened"]);
-}
-
-#[test]
-fn two_runs_at_once_tell_once() {
-    let machine = known();
-    machine.intrusion(true);
-    let mut runs: Vec<_> = (0..4).map(|_| machine.command(&["changes"]).stdout(Stdio::piped()).spawn().unwrap()).collect();
-    let printed: Vec<u8> = runs.drain(..).flat_map(|run| run.wait_with_output().unwrap().stdout).collect();
-    assert_eq!(String::from_utf8(printed).unwrap(), machine.read(LOG));
-    assert_eq!(machine.read(LOG).lines().count(), 1);
-}
-
-/// Who reads what a run prints may take his time, or never read it: the next run does not wait for that.
-#[test]
-fn nobody_waits_for_who_reads_the_events() {
-    let machine = Machine::optiplex();
-    for number in 0..300 {
-        machine.pci(&format!("0000:{number:02x}:00.1"), "0x10de", "0x128b", "0x030000", None);
-    }
-    assert_eq!(told(&machine), Vec::<String>::new());
-    machine.remove("sys/bus/pci/devices");
-    machine.pci("0000:00:02.0", "0x8086", "0x0152", "0x030000", Some("i915"));
-    machine.pci("0000:00:1b.0", "0x8086", "0x1e20", "0x040300", Some("vfio-pci"));
-    let mut first = machine.command(&["changes"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut reader = first.stdout.take().unwrap();
-    reader.read_exact(&mut [0]).unwrap(); // it prints more than a pipe holds
-    let second = machine.run(&["changes"]);
-    assert_eq!((second.status, second.stdout.as_str()), (1, ""), "{}", second.stderr);
-    std::io::copy(&mut reader, &mut std::io::sink()).unwrap();
-    assert_eq!(first.wait().unwrap().code(), Some(1));
-}
-
-#[test]
-fn a_torn_line_in_the_log_spoils_no_event() {
-    let machine = known();
-    machine.write(LOG, "{\"at\":\"2026-11-23T07:00:00Z\",\"eve");
-    machine.intrusion(true);
-    assert_eq!(told(&machine), ["chassis_opened"]);
-    let log = machine.read(LOG);
-    assert_eq!(log.lines().count(), 2);
-    assert!(serde_json::from_str::<Value>(log.lines().nth(1).unwrap()).is_ok());
-}
-
-/// No room for the log: the event waits for the next run, and is told by that one.
-#[test]
-fn a_full_disk_loses_no_event() {
-    let machine = known();
-    machine.intrusion(true);
-    // The log may not grow: a write to it fails as on a full disk.
-    machine.write(LOG, "x".repeat(4096 - 1) + "\n");
-    let limited = format!("ulimit -f 4; trap '' XFSZ; exec {} changes --root {}", machine::BINARY, machine.root().display());
-    let output = Command::new("bash").args(["-c", &limited]).output().unwrap();
-    assert_eq!(output.status.code(), Some(73), "{output:?}");
-    assert_eq!(machine.read(LOG).len(), 4096, "what was half written is gone");
-    assert_eq!(told(&machine), ["chassis_opened"]);
-}
-
-/// That some other line speaks of an event is no reason to leave it out.
-#[test]
-fn an_event_is_in_the_log_when_a_line_has_its_id() {
-    let machine = known();
-    machine.intrusion(true);
-    machine.write(LOG, "x".repeat(4096 - 1) + "\n");
-    let limited = format!("ulimit -f 4; trap '' XFSZ; exec {} changes --root {}", machine::BINARY, machine.root().display());
-    assert_eq!(Command::new("bash").args(["-c", &limited]).output().unwrap().status.code(), Some(73));
-    let baseline: Value = serde_json::from_str(&machine.read(BASELINE)).unwrap();
-    let id = baseline["unlogged"][0]["event"]["id"].as_str().unwrap();
-    machine.write(LOG, format!("{{\"event\":\"stage\",\"error\":\"see\",\"about\":\"{id}\"}}\n"));
-    assert_eq!(told(&machine), ["chassis_opened"]);
-    assert_eq!(machine.read(LOG).lines().count(), 2);
-}
-
-/// Its disk hangs: nothing is compared with nothing, and nothing is waited for.
-#[test]
-fn a_baseline_that_cannot_be_read_is_no_first_look() {
-    let machine = known();
-    machine.never_answers(BASELINE);
-    for arguments in [&["changes"][..], &["accept"]] {
-        let ended = machine.run(arguments);
-        assert_eq!((ended.status, ended.stdout.as_str()), (75, ""));
-        assert!(ended.stderr.contains("baseline.json: no answer within 2 seconds; look at its disk"), "{}", ended.stderr);
-    }
-}
-
-#[test]
-fn a_baseline_that_is_not_right_is_said() {
-    let machine = known();
-    machine.write(BASELINE, "{");
-    let ended = machine.run(&["changes"]);
-    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
-    assert!(ended.stderr.contains("baseline.json") && ended.stderr.contains("remove it"), "{}", ended.stderr);
-    assert!(machine.reason("changes").unwrap().contains("baseline.json"));
-    fs::remove_file(machine.path(BASELINE)).unwrap();
-    assert_eq!(told(&machine), Vec::<String>::new());
-}
-
-#[test]
-fn an_event_is_delivered_or_the_status_says_so() {
-    let machine = known();
-    machine.intrusion(true);
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = machine.command(&["changes"]).stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(74));
-    assert_eq!(machine.read(LOG).lines().count(), 1, "the log has it");
 }

@@ -1,6 +1,9 @@
 //! `collect`: what a machine is.
 
+mod firmware;
+mod guest;
 mod hanging;
+mod parts;
 mod removable;
 
 use std::fs;
@@ -9,8 +12,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::machine::smbios::{Slot, Tables};
-use crate::machine::{BINARY, ID, Machine};
+use crate::cases::{assert_expected, case};
+use crate::machine::{BINARY, Machine};
 
 /// What only this run knows.
 fn without_measured(mut host: Value) -> Value {
@@ -27,11 +30,11 @@ fn without_measured(mut host: Value) -> Value {
 }
 
 #[test]
-fn a_machine_is_told() {
-    let expected = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/invcollect/host.json");
+fn collect_tells_a_machine() {
     let host = without_measured(Machine::optiplex().host());
-    let expected: Value = serde_json::from_str(&fs::read_to_string(expected).unwrap()).unwrap();
-    assert_eq!(host, expected, "{host:#}");
+    let found = tempfile::tempdir().unwrap();
+    fs::write(found.path().join("host.json"), format!("{host:#}\n")).unwrap();
+    assert_expected(&case("collect", "optiplex-7010"), found.path());
 }
 
 #[test]
@@ -136,138 +139,6 @@ fn what_needs_root_is_missing_without_it() {
     }
 }
 
-#[test]
-fn dmidecode_reads_the_same() {
-    let tables = Tables {
-        slots: vec![
-            Slot { label: "DIMM A", bank: "", mib: 4096, serial: "0A00B001" },
-            Slot { label: "DIMM B", bank: "", mib: 0, serial: "" },
-            Slot { label: "DIMM C", bank: "", mib: 65536, serial: "0A00B003" },
-        ],
-        ..Tables::optiplex()
-    };
-    let machine = Machine::optiplex();
-    machine.firmware(&tables);
-    let host = machine.host();
-    let mut dump = tables.entry_point(32);
-    dump.resize(32, 0);
-    dump.extend(tables.table());
-    machine.write("dump", dump);
-    let decoded = Command::new("dmidecode").arg("--from-dump").arg(machine.path("dump")).output().unwrap();
-    let decoded = String::from_utf8(decoded.stdout).unwrap();
-    let value = |kind: &str, key: &str| -> Vec<String> {
-        let of_kind = decoded.split("\n\n").filter(|structure| structure.lines().any(|line| line == kind));
-        of_kind
-            .flat_map(|structure| structure.lines())
-            .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix(": ").map(str::to_owned))
-            .collect()
-    };
-    let ours = |pointer: &str| vec![host.pointer(pointer).unwrap().as_str().unwrap().to_owned()];
-    for (kind, key, pointer) in [
-        ("BIOS Information", "Version", "/firmware/version"),
-        ("BIOS Information", "Release Date", "/firmware/date"),
-        ("System Information", "Manufacturer", "/system/manufacturer"),
-        ("System Information", "Product Name", "/system/model"),
-        ("System Information", "Serial Number", "/system/serial"),
-        ("System Information", "UUID", "/system/uuid"),
-        ("Base Board Information", "Product Name", "/board/product"),
-        ("Base Board Information", "Serial Number", "/board/serial"),
-        ("Chassis Information", "Asset Tag", "/chassis/asset_tag"),
-    ] {
-        assert_eq!(value(kind, key), ours(pointer), "{decoded}");
-    }
-    assert_eq!(value("Memory Device", "Size"), ["4 GB", "No Module Installed", "64 GB"]);
-    assert_eq!(host["memory"]["installed_bytes"], 68u64 << 30);
-    assert_eq!(value("Memory Device", "Serial Number")[0], host["memory"]["modules"][0]["serial"]);
-    assert_eq!((value("Memory Device", "Type")[0].as_str(), &host["memory"]["modules"][0]["kind"]), ("DDR3", &json!(24)));
-    assert_eq!(host["memory"]["slots"], 3);
-}
-
-#[test]
-fn a_damaged_table_tells_no_memory_at_all() {
-    let machine = Machine::optiplex();
-    let table = Tables::optiplex().table();
-    machine.write("sys/firmware/dmi/tables/DMI", &table[..table.len() - 100]);
-    let host = machine.host();
-    assert_eq!((&host["memory"]["installed_bytes"], &host["memory"]["modules"]), (&Value::Null, &json!([])));
-    assert_eq!(host["system"]["serial"], "ABC1234");
-    assert!(machine.reason("memory.installed_bytes").unwrap().contains("damaged"));
-}
-
-#[test]
-fn serials_that_many_machines_have_are_refused() {
-    let machine = Machine::optiplex();
-    for serial in ["To Be Filled By O.E.M.", "Default string", "0000000", "System Serial Number", "........", " "] {
-        machine.firmware(&Tables { serial, uuid: [0xff; 16], ..Tables::optiplex() });
-        let host = machine.host();
-        assert_eq!((&host["system"]["serial"], &host["system"]["uuid"]), (&Value::Null, &Value::Null), "{serial}");
-        assert!(machine.reason("system.serial").is_some());
-    }
-    assert_eq!(machine.host()["id"], ID, "who it is does not depend on that");
-    machine.write("persistent/inventory/uuid", "to be filled\n");
-    assert_eq!(machine.reason("id").unwrap(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one");
-}
-
-/// Two NVMe disks of which one is hot, as hwmon has them; dell_smm with two sensors of one label (node_exporter has such a tree).
-#[test]
-fn sensors_of_one_name_are_told_apart() {
-    let machine = Machine::optiplex();
-    let sensor = |chip: u32, name: &str, channel: u32, label: &str, thousandths: u32| {
-        let directory = format!("sys/class/hwmon/hwmon{chip}");
-        machine.write(&format!("{directory}/name"), format!("{name}\n"));
-        machine.write(&format!("{directory}/temp{channel}_label"), format!("{label}\n"));
-        machine.write(&format!("{directory}/temp{channel}_input"), format!("{thousandths}\n"));
-    };
-    for (chip, thousandths) in [(2, 35_000), (3, 81_000)] {
-        sensor(chip, "nvme", 1, "Composite", thousandths);
-        machine.link(&format!("sys/class/hwmon/hwmon{chip}/device"), &format!("../../nvme/nvme{}", chip - 2));
-    }
-    // Two chips that are part of one device, by the name of that.
-    for chip in [5, 6] {
-        sensor(chip, "twin", 1, "Die", chip * 1000);
-        machine.link(&format!("sys/class/hwmon/hwmon{chip}/device"), &format!("../../bus{chip}/0000:01:00.0"));
-    }
-    sensor(4, "dell_smm", 2, "Ambient", 30_000);
-    sensor(4, "dell_smm", 3, "Ambient", 31_000);
-    let told: Vec<Value> =
-        machine.host()["temperatures"].as_array().unwrap().iter().map(|one| json!([one["sensor"], one["celsius"]])).collect();
-    let expected = [
-        json!(["coretemp Package id 0", 47.0]),
-        json!(["dell_smm Ambient temp2", 30.0]),
-        json!(["dell_smm Ambient temp3", 31.0]),
-        json!(["nvme Composite nvme0", 35.0]),
-        json!(["nvme Composite nvme1", 81.0]),
-        json!(["twin Die hwmon5", 5.0]),
-        json!(["twin Die hwmon6", 6.0]),
-    ];
-    assert_eq!(told, expected);
-    let file = machine.path("labtools.prom");
-    machine.run(&["metrics", file.to_str().unwrap()]);
-    let samples = machine.read("labtools.prom").lines().filter(|line| line.starts_with("labtools_temperature_celsius{")).count();
-    assert_eq!(samples, expected.len(), "each has its sample");
-}
-
-/// As thinklmi and hp-bioscfg have them; what is not asked for is not read.
-#[test]
-fn settings_of_other_makers_are_told_by_their_names() {
-    let machine = Machine::optiplex();
-    for (driver, name) in [
-        ("thinklmi", "WakeOnLAN"),
-        ("thinklmi", "VirtualizationTechnology"),
-        ("thinklmi", "SecureBoot"),
-        ("thinklmi", "UserPassword"),
-        ("hp-bioscfg", "Wake On LAN"),
-        ("hp-bioscfg", "Virtualization Technology (VTx)"),
-    ] {
-        machine.write(&format!("sys/class/firmware-attributes/{driver}/attributes/{name}/current_value"), "Enable\n");
-    }
-    let host = machine.host();
-    let attributes = host["firmware"]["attributes"].as_array().unwrap();
-    let names: Vec<_> = attributes.iter().map(|attribute| attribute["name"].as_str().unwrap()).collect();
-    let expected = ["SecureBoot", "Virtualization Technology (VTx)", "VirtualizationTechnology", "Wake On LAN", "WakeOnLAN"];
-    assert_eq!(names, expected);
-}
-
 /// Firmware, disks and sensors say anything, and who reads it sits at a terminal.
 #[test]
 fn no_text_of_a_device_moves_a_terminal() {
@@ -308,175 +179,6 @@ fn no_text_of_a_device_moves_a_terminal() {
     let file = machine.path("labtools.prom");
     machine.run(&["metrics", file.to_str().unwrap()]);
     assert!(!machine.read("labtools.prom").contains(|c| c != '\n' && jsonpipe::is_hidden(c)));
-}
-
-#[test]
-fn the_switch_in_the_case_is_read_where_it_is_told() {
-    let machine = Machine::optiplex();
-    let opened = || {
-        let chassis = machine.host()["chassis"].clone();
-        (chassis["opened"].as_bool(), chassis["opened_by"].as_str().unwrap_or_default().to_owned())
-    };
-    assert_eq!(opened(), (Some(false), "hwmon".into()));
-    machine.intrusion(true);
-    assert_eq!(opened(), (Some(true), "hwmon".into()));
-    let status = "sys/class/firmware-attributes/dell-wmi-sysman/attributes/ChassisIntrusionStatus/current_value";
-    machine.write(status, "DoorClosed\n");
-    assert_eq!(opened(), (Some(false), "firmware".into()));
-    machine.write(status, "Tripped\n");
-    assert_eq!(opened(), (Some(true), "firmware".into()));
-    machine.write(status, "Sunny\n");
-    machine.remove("sys/class/hwmon/hwmon1");
-    assert_eq!(opened(), (None, String::new()));
-    assert_eq!(machine.reason("chassis.opened").unwrap(), "ChassisIntrusionStatus is Sunny, which is not known");
-    assert_eq!(machine.read(status), "Sunny\n", "nothing is ever written there");
-}
-
-#[test]
-fn cctk_is_asked_once_an_hour_where_there_is_nothing_else() {
-    let machine = Machine::optiplex();
-    machine.remove("sys/class/hwmon/hwmon1");
-    let cctk = "opt/dell/dcc/cctk";
-    let script = format!(
-        "#!/bin/sh\necho \"$@\" >>{}\nprintf '[cctk]\\r\\n;svctag=ABC1234\\r\\nchassisintrusionstatus=tripped\\r\\nwakeonlan=lanonly\\r\\n'\n",
-        machine.path("calls").display()
-    );
-    machine.write(cctk, script);
-    fs::set_permissions(machine.path(cctk), fs::Permissions::from_mode(0o755)).unwrap();
-    for _ in 0..2 {
-        let host = machine.host();
-        assert_eq!((&host["chassis"]["opened"], &host["chassis"]["opened_by"]), (&json!(true), &json!("cctk")));
-        let expected = json!([{"name": "ChassisIntrusionStatus", "value": "tripped"}, {"name": "WakeOnLan", "value": "lanonly"}]);
-        assert_eq!(host["firmware"]["attributes"], expected);
-    }
-    assert_eq!(machine.read("calls"), "-o /dev/stdout\n");
-    let cache = fs::File::options().write(true).open(machine.path("run/labtools/cctk")).unwrap();
-    cache.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3601)).unwrap();
-    machine.host();
-    assert_eq!(machine.read("calls").lines().count(), 2);
-
-    // One that does not work is asked no more often.
-    for (script, reason) in [
-        (format!("#!/bin/sh\necho >>{}\nexit 1\n", machine.path("calls").display()), "cctk printed no setting"),
-        ("no program".into(), "running /opt/dell/dcc/cctk: Exec format error (os error 8)"),
-    ] {
-        machine.remove("run/labtools/cctk");
-        machine.remove("calls");
-        machine.write("calls", "");
-        machine.write(cctk, script);
-        for _ in 0..2 {
-            let said = machine.reason("firmware.attributes").unwrap();
-            assert!(said.ends_with(reason), "{said}");
-        }
-        assert!(machine.read("calls").lines().count() <= 1);
-        // By then somebody has put a good one there.
-        machine.write(cctk, "#!/bin/sh\necho wakeonlan=disabled\n");
-        assert!(machine.reason("firmware.attributes").is_some());
-    }
-}
-
-#[test]
-fn links_are_told_as_they_are() {
-    let machine = Machine::optiplex();
-    machine.wired("eth1", "00:1b:21:0a:0b:0d", None);
-    machine.write("sys/class/net/eth1/carrier", ""); // it is down: reading it would fail
-    machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
-    machine.write("sys/class/net/lo/type", "772\n");
-    machine.write("etc/labtools/campus.ini", "[net.wireless]\ncidr=10.9.0.0/16\ncampus=sa\nbuilding=b1\nroom=-\nrole=wireless\n");
-    machine.netlink(
-        r#"{"addresses":{"wlan0":["10.9.0.7/16"]},"best_speeds":{"eth0":1000000000},"stations":{"wlan0":
-            {"ssid":"e\"duroam","bssid":"02:00:00:00:00:01","frequency_mhz":5180,"signal_dbm":-61,"speed_bits_per_second":866700000}}}"#,
-    );
-    machine.speed("eth0", Some(100));
-    let host = machine.host();
-    let [eth0, eth1, wlan0] = host["interfaces"].as_array().unwrap().as_slice() else { panic!("{:#}", host["interfaces"]) };
-    assert_eq!(
-        (&eth0["speed_bits_per_second"], &eth0["best_speed_bits_per_second"]),
-        (&json!(100_000_000), &json!(1_000_000_000))
-    );
-    assert_eq!(eth0["received_bytes"], 9_007_199_254_740_993u64, "above 2^53");
-    for key in ["carrier", "speed_bits_per_second", "best_speed_bits_per_second", "duplex"] {
-        assert_eq!(eth1[key], Value::Null, "{key}");
-    }
-    assert_eq!((&wlan0["wireless"], &wlan0["speed_bits_per_second"]), (&json!(true), &json!(866_700_000)));
-    assert_eq!((&wlan0["station"]["ssid"], &wlan0["station"]["signal_dbm"]), (&json!("e\"duroam"), &json!(-61)));
-
-    // What it is in now is no network of the campus: it may be a telephone that bears somebody's name.
-    machine.write("etc/labtools/campus.ini", "[net.wireless]\ncidr=10.8.0.0/16\ncampus=sa\nbuilding=b1\nroom=-\nrole=wireless\n");
-    let wlan0 = machine.host()["interfaces"][2].clone();
-    assert_eq!(wlan0["station"], json!({"frequency_mhz": 5180, "signal_dbm": -61}));
-    assert!(machine.reason("interfaces[wlan0].station.ssid").unwrap().contains("somebody's own"));
-}
-
-#[test]
-fn the_hardware_clock_at_boot_tells_a_weak_battery() {
-    let machine = Machine::optiplex();
-    assert_eq!(machine.host()["boot"]["clock_before_image"], false);
-    machine.write("dev/kmsg", "6,300,1,-;rtc_cmos 00:05: setting system clock to 2012-01-01T00:00:04 UTC (1325376004)\n");
-    let boot = machine.host()["boot"].clone();
-    assert_eq!((&boot["clock_before_image"], &boot["clock_at_boot"]), (&json!(true), &json!("2012-01-01T00:00:04Z")));
-}
-
-#[test]
-fn the_guest_that_runs_is_told_and_never_whose_it_is() {
-    use std::os::unix::fs::MetadataExt;
-    let machine = Machine::optiplex();
-    machine.write("run/labtools/guest.lock", "");
-    machine.write("proc/locks", "");
-    assert_eq!(machine.host()["guest"], Value::Null);
-    let lock = fs::metadata(machine.path("run/labtools/guest.lock")).unwrap();
-    let device = lock.dev();
-    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    machine.write("proc/locks", format!("1: FLOCK  ADVISORY  WRITE 500 {major:02x}:{minor:02x}:{} 0 EOF\n", lock.ino()));
-    machine.write("proc/500/task/500/children", "501 ");
-    machine.link("proc/501/fd/4", "/qcow2/user/TOKEN-OF-ALICE/windows@7.qcow2");
-    machine.link("proc/501/fd/5", "/qcow2/backing/windows/7.qcow2");
-    machine.write("proc/501/stat", "501 (qemu) x) S 500 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 4 0 60000 1 1\n");
-    machine.write("proc/stat", "cpu 1\nbtime 1795420800\n");
-    let host = machine.host();
-    assert_eq!(host["guest"], json!({"base": "windows", "generation": 7, "started_at": "2026-11-23T08:10:00Z"}));
-    assert!(!host.to_string().contains("ALICE"));
-}
-
-#[test]
-fn failures_of_guests_are_told_by_their_cause() {
-    let machine = Machine::optiplex();
-    machine.write("proc/vmstat", "oom_kill 1\n");
-    machine.write("dev/kmsg", "3,900,3540000000,-;Out of memory: Killed process 501 (qemu-system-x86) total-vm:6291456kB\n");
-    machine.write(
-        "var/log/labtools/events.jsonl",
-        r#"{"at":"2026-11-23T07:00:00Z","event":"stage","tool":"vm-passthrough","status":1,"report":{"ended":"died","ended_reason":"QEMU ended: qemu_thread_create: Resource temporarily unavailable"}}
-{"at":"2026-11-23T06:00:00Z","event":"stage","tool":"cowvol","status":1}
-{"torn"#,
-    );
-    let failures = machine.host()["guest_failures"].clone();
-    let causes: Vec<&Value> = failures.as_array().unwrap().iter().map(|failure| &failure["cause"]).collect();
-    assert_eq!(causes, ["memory", "threads"]);
-    assert_eq!(failures[1]["at"], "2026-11-23T07:00:00Z");
-}
-
-#[test]
-fn a_disk_with_faults_is_not_healthy() {
-    let machine = Machine::optiplex();
-    assert_eq!(machine.host()["disks"][0]["healthy"], true);
-    machine.directory("sys/block/sda/sda3");
-    machine.write("sys/fs/ext4/sda3/errors_count", "4\n");
-    let disk = machine.host()["disks"][0].clone();
-    assert_eq!((&disk["healthy"], &disk["faults"]), (&json!(false), &json!(["the file system on sda3 has 4 errors on record"])));
-}
-
-/// That the kernel has it is no verdict, and neither is a disk that is not asked.
-#[test]
-fn a_disk_that_says_nothing_is_not_healthy() {
-    let machine = Machine::optiplex();
-    machine.sata_disk("sdb", "usb1/1-1/host7/target7:0:0/7:0:0:0", "DataTraveler", "0019E06B", 61_440_000);
-    machine.remove("smart.json");
-    let healthy = || machine.host()["disks"].as_array().unwrap().iter().map(|disk| disk["healthy"].clone()).collect::<Vec<_>>();
-    assert_eq!(healthy(), [Value::Null, Value::Null]);
-    assert_eq!(machine.reason("disks[sda].healthy").unwrap(), "no /smart.json");
-    assert_eq!(machine.reason("disks[sdb].healthy").unwrap(), "only a disk on SATA or NVMe is asked");
-    machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
-    assert_eq!(healthy(), [Value::Null, json!(false)]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up namespaces or emulated machines.
 
+mod cases;
 mod changes;
 mod collect;
 mod contract;

@@ -12,6 +12,8 @@ use serde_json::Value;
 use smbios::Tables;
 use tempfile::TempDir;
 
+use crate::cases::{case, copy};
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_invcollect");
 pub const ID: &str = "8f14e45f-ceea-467f-a9d6-9c1b5d2a7e11";
 
@@ -45,62 +47,14 @@ impl Machine {
         Machine { directory: tempfile::tempdir().unwrap() }
     }
 
+    /// The machine in testdata. Its firmware's tables are made, for tests make others; when its image was built is a file's time, which
+    /// git does not keep.
     pub fn optiplex() -> Machine {
         let machine = Machine::empty();
+        copy(&case("collect", "optiplex-7010").join("in"), machine.root());
         machine.firmware(&Tables::optiplex());
-        machine.write("persistent/inventory/uuid", format!("{ID}\n"));
-        machine.write("proc/sys/kernel/hostname", "b1-h7\n");
-        machine.write("proc/sys/kernel/osrelease", "6.1.0-41-amd64\n");
-        machine.boot("11111111-0000-4000-8000-000000000001", 3600);
-        machine.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=PARTUUID=00000000-0000-4000-8000-00000000000A ro quiet\n");
-        machine.write("proc/meminfo", "MemTotal:        8029532 kB\nMemFree:          512000 kB\nMemAvailable:    6000000 kB\n");
-        let cpu = |n: u32| {
-            format!(
-                "processor\t: {n}\nmodel name\t: Intel(R) Core(TM) i7-3770 CPU @ 3.40GHz\nphysical id\t: 0\ncore id\t\t: {}\n\n",
-                n % 4
-            )
-        };
-        machine.write("proc/cpuinfo", (0..8).map(cpu).collect::<String>());
-        machine.write(
-            "proc/self/mountinfo",
-            "22 27 0:21 / /proc rw - proc proc rw\n27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
-             30 27 8:3 / /qcow2 rw - ext4 /dev/sda3 rw\n",
-        );
-        machine.directory("qcow2");
-        machine.write(
-            "proc/net/route",
-            "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
-             eth0\t00000000\t0103000A\t0003\t0\t0\t100\t00000000\t0\t0\t0\neth0\t0003000A\t00000000\t0001\t0\t0\t100\t00FFFFFF\t0\t0\t0\n",
-        );
-        machine.write("proc/net/ipv6_route", "");
-        machine
-            .write("dev/kmsg", "6,300,1234567,-;rtc_cmos 00:05: setting system clock to 2026-11-23T08:00:00 UTC (1795420800)\n");
-        machine.write("proc/vmstat", "nr_free_pages 1\noom_kill 0\n");
-        machine.write("usr/lib/clock-epoch", "");
         let built = fs::File::options().write(true).open(machine.path("usr/lib/clock-epoch")).unwrap();
         built.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000)).unwrap();
-        machine.sata_disk("sda", "ata1/host0/target0:0:0/0:0:0:0", "WDC WD5000AAKX-7", "WD-WCC2EKP12345", 976_773_168);
-        machine.write("smart.json", r#"{"sda":{"smart":null}}"#);
-        machine.wired("eth0", "00:1b:21:0a:0b:0c", Some(1000));
-        machine.netlink(r#"{"addresses":{"eth0":["10.0.3.7/24","2001:db8:3::7/64"]},"best_speeds":{"eth0":1000000000}}"#);
-        machine.write("sys/class/hwmon/hwmon0/name", "coretemp\n");
-        machine.write("sys/class/hwmon/hwmon0/temp1_label", "Package id 0\n");
-        machine.write("sys/class/hwmon/hwmon0/temp1_input", "47000\n");
-        machine.write("sys/class/hwmon/hwmon0/temp1_crit", "105000\n");
-        machine.intrusion(false);
-        machine.pci("0000:00:02.0", "0x8086", "0x0152", "0x030000", Some("i915"));
-        machine.pci("0000:00:1b.0", "0x8086", "0x1e20", "0x040300", Some("vfio-pci"));
-        machine.write("etc/labtools/campus.ini", "[net.b1-101]\ncidr=10.0.3.0/24\ncampus=sa\nbuilding=b1\nroom=101\n");
-        machine.write("etc/labtools/invcollect.ini", "[expected.OptiPlex 7010]\nmemory_mib=8192\n");
-        machine.write("qcow2/backing/bases.ini", "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=7\n");
-        machine.write(
-            "qcow2/backing/windows/7.manifest",
-            r#"{"schema":1,"kind":"base","programs":[{"name":"GIMP","version":"2.10"},{"name":"R","version":"4.3"}]}"#,
-        );
-        machine.write(
-            "var/lib/labtools/slots.json",
-            r#"{"schema":1,"a":{"partuuid":"00000000-0000-4000-8000-00000000000a","version":12,"sha256":"ab"},"b":{"partuuid":"00000000-0000-4000-8000-00000000000b","version":11,"sha256":"cd"}}"#,
-        );
         machine
     }
 

@@ -38,6 +38,8 @@ pub struct Machine {
     number: u64,
     key: Key,
     pub sequence: u64,
+    /// How many its base has.
+    pub programs: u64,
     reports: PathBuf,
 }
 
@@ -107,6 +109,7 @@ impl Store {
             number,
             key,
             sequence: 1_000_000_000,
+            programs: 6,
             reports,
         }
     }
@@ -171,7 +174,7 @@ impl Machine {
             "temperatures": [{"sensor": "coretemp Package id 0", "processor": true, "celsius": 47.0, "critical_celsius": 105.0}],
             "devices": [{"address": "0000:00:02.0", "id": "8086:0152", "class": "030000", "driver": "vfio-pci", "passed": true}],
             "guest_failures": [],
-            "bases": [{"name": "windows", "title": "Windows 10", "generation": 7, "programs": (0..60).map(program).collect::<Vec<_>>()}],
+            "bases": [{"name": "windows", "title": "Windows 10", "generation": 7, "programs": (0..self.programs).map(program).collect::<Vec<_>>()}],
             "changes": [], "missing": []}})
     }
 
