@@ -41,7 +41,7 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
             return Err(refuse(&format!("slot {booted} was written to since its trial began"), "run abflip rollback"));
         }
         Some(Trial { slot, state: State::Armed, .. }) => {
-            return Err(refuse(&format!("slot {booted} runs, and slot {slot} is to be tried"), "reboot, or run abflip rollback"));
+            return Err(refuse(&format!("slot {booted} runs, and slot {slot} is armed"), "reboot, or run abflip rollback"));
         }
         Some(Trial { slot, .. }) => {
             return Err(refuse(&format!("slot {booted} runs, and slot {slot} was tried and failed"), "run abflip rollback"));

@@ -150,7 +150,7 @@ impl Disk {
             return Err(Exit::Io.error(format_args!("{}: only {written} bytes of {} went out", place(), buffer.bytes().len())));
         }
         if self.read(offset, bytes.len())? != bytes {
-            return Err(Exit::Io.error(format_args!("{}: what is there afterwards is something else; replace the disk", place())));
+            return Err(Exit::Io.error(format_args!("{}: the disk has something else afterwards; replace the disk", place())));
         }
         Ok(())
     }

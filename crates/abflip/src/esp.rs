@@ -232,7 +232,9 @@ fn mounted(common: &Common, disk: &Disk, place: Place, name: &str, access: Acces
     let number = place.number;
     let (device, _) = target::partition(common, disk, place)?.exit(Exit::Config, || {
         let path = disk.path().display();
-        format!("finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)")
+        format!(
+            "finding partition {number} of {path}: the kernel knows none there; let it read the table again, see partprobe(8)"
+        )
     })?;
     let directory = common.path(MOUNTS).join(name);
     atomic::create_directory(&directory, 0o700)?;

@@ -44,7 +44,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
     let tables = Tables::read(&machine.disk)?;
     let plan = plan(common, "flip", &machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
-        pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
+        pipe.warn(format_args!("{} cannot be read past the cache; the cache is verified instead", machine.disk.path().display()));
     }
     let mut changed = !plan.changes.is_empty();
     let mut failed = None;
@@ -132,7 +132,7 @@ fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
         return Ok(tables);
     }
     let path = machine.disk.path().display();
-    Err(Exit::Io.error(format_args!("verifying {path}: its tables do not say what was written; replace the disk")))
+    Err(Exit::Io.error(format_args!("verifying {path}: its tables differ from what was written; replace the disk")))
 }
 
 /// What is to be written so that a slot boots next.

@@ -188,7 +188,8 @@ pub const MBR_PARTITIONS_AT: usize = 446;
 /// The type of a partition in an MBR that protects a table.
 const PROTECTIVE: u8 = 0xee;
 /// What is said of [`Mbr::Foreign`], with the way out.
-pub const FOREIGN_MBR: &str = "its MBR has partitions of its own, and none that protects the table; if nobody wants them, make a protective MBR with gdisk, x and n";
+pub const FOREIGN_MBR: &str =
+    "its MBR has partitions, and none that protects the table; if they are not needed, make a protective MBR with gdisk, x and n";
 
 /// A disk by its sectors.
 struct Reader<'a> {
@@ -229,7 +230,7 @@ impl Reader<'_> {
             && table.disk_guid() != disk_guid
         {
             let why = format!(
-                "the one in sector {last} is of disk {}, and the primary header tells of disk {disk_guid} and sector {lba}",
+                "the one in sector {last} is of disk {}, and the primary header names disk {disk_guid} and sector {lba}",
                 table.disk_guid()
             );
             return Ok(Err(why.into()));

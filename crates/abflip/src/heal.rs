@@ -55,7 +55,7 @@ pub fn primary(machine: &Machine, tables: &Tables, backup: &Table) -> anyhow::Re
         && header.entries != backup.header.partition_entry_array_crc32
         && (header.has_entries || header.copy_lba != backup.header.primary_lba)
     {
-        return Ok(Err(format!("the backup table has other entries than the header of the primary one tells of; {BY_HAND}")));
+        return Ok(Err(format!("the backup table has other entries than the header of the primary one expects; {BY_HAND}")));
     }
     let sectors = array_sectors(backup, tables.sector_bytes);
     let fits =
@@ -105,7 +105,7 @@ fn check(
     }
     let recorded = machine.records.disk_guids();
     if !recorded.is_empty() && !recorded.contains(&guid) {
-        return strange(format!("it is of disk {guid}, and slots.json tells of disk {}", recorded[0]));
+        return strange(format!("it is of disk {guid}, and slots.json names disk {}", recorded[0]));
     }
     if !machine.runs_by(table, tables.sector_bytes) {
         return strange("it has no partition where the root is that runs".into());

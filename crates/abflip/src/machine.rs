@@ -114,7 +114,7 @@ impl Machine {
                 _ => None,
             };
             if intact == Some(false) {
-                faults.push(format!("slot {slot} is not what was written to it; write it again"));
+                faults.push(format!("slot {slot} differs from the image written to it; write it again"));
             }
             anyhow::Ok(Listed {
                 partuuid,
@@ -210,7 +210,7 @@ fn faults(tables: &Tables) -> Vec<String> {
         Ok(_) if tables.agree() => {}
         Ok(table) => {
             if tables.primary.is_ok() {
-                faults.push(of("backup", &"it does not say what the primary one says"));
+                faults.push(of("backup", &"it differs from the primary one"));
             }
             faults.extend(table.conflicts().iter().map(|conflict| of("backup", conflict)));
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 #[command(
     name = "abflip",
     version,
-    about = "Switches a machine between its two root slots with one sector write",
+    about = "Switch a machine between its two root slots with one sector write",
     after_help = "\
 Which slot runs, and which boots next:
   abflip status | jq -r '.slots | .booted, .next'
@@ -41,24 +41,24 @@ impl AsRef<Common> for Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Say which slot runs, which boots next, and how the table is
+    /// Show which slot runs, which boots next, and the state of the table
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section slots.
-Status 1 when there is something that repair is for.
+Does not read standard input. Writes the section slots.
+Status 1 when the table needs repair.
 
 Example: an image file, without root
   abflip status --disk lab.img --config . | jq -r .slots.next")]
     Status {
-        /// Read the slots and compare them with what was written
+        /// Compare the slots with the images written to them
         #[arg(long)]
         digest: bool,
     },
     /// Write an image to the slot that neither runs nor boots next
     #[command(after_help = "\
-Reads no document: standard input is left alone. Checks the signed manifest,
-then that the slot can take the image, before it writes anything. Whatever
-ends it, the running slot was not touched, and the other one is complete or
-has no record, without which flip leaves it alone. Writes the section slots;
+Does not read standard input. Checks the signed manifest,
+then that the slot can take the image, before it writes anything. However it
+ends, the running slot is untouched, and the other one is complete or has no
+record, so that flip refuses it. Writes the section slots;
 status 1 when the slot holds no image afterwards, and the section says why.
 
 Example: from the server, verified on the way in and once more on the disk
@@ -67,11 +67,11 @@ Example: from the server, verified on the way in and once more on the disk
     Write(Write),
     /// Make the slot that is not running boot next
     #[command(after_help = "\
-Reads no document: standard input is left alone. Refuses, before it writes
-anything, unless both copies of the table are valid, both slots stand in one
+Does not read standard input. Refuses, before it writes
+anything, unless both copies of the table are valid, both slots are in one
 sector of it, exactly one of them is marked, abflip write has written and
-verified the slot that is to boot, and something starts that slot: by UEFI only
-abflip try puts that there. Writes the section slots.
+verified the slot that will boot, and something starts that slot; with UEFI,
+abflip try installs that. Writes the section slots.
 
 Example: go back to the slot that is running
   abflip flip --active a")]
@@ -79,59 +79,59 @@ Example: go back to the slot that is running
         /// Make this slot boot next, whichever is running
         #[arg(long, value_name = "SLOT")]
         active: Option<Slot>,
-        /// Refuse when the backup table differs, instead of healing it first
+        /// Refuse when the backup table differs, instead of repairing it first
         #[arg(long)]
         no_repair: bool,
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Boot the other slot once, to see whether it is healthy
     #[command(after_help = "\
-Reads no document: standard input is left alone. The slot that boots next stays
-what it is; only the next boot is the other slot's, by extlinux's boot-once or
+Does not read standard input. The slot that boots next stays
+the same; only the next boot is the other slot's, by extlinux's boot-once or
 the firmware's BootNext. Unless that runs abflip commit, the boot after it is
-as before. Refuses what flip refuses. Writes the section slots.
+as before. Refuses like flip. Writes the section slots.
 
-Example: a new version, tried
+Example: try a new version
   abflip write --manifest lab-8.manifest --from lab-8.zst &&
     abflip try && reboot")]
     Try {
         /// Try an image that was tried before, and did not commit
         #[arg(long)]
         again: bool,
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Keep the slot that runs on trial: from now on it boots next
     #[command(after_help = "\
-Reads no document: standard input is left alone. Refuses in a slot that is not
+Does not read standard input. Refuses in a slot that is not
 on trial; does nothing in one that has committed. Writes the section slots.
 
 Example: by hand; at boot, commit-trial does it
   if my-check; then abflip commit; else abflip rollback; reboot; fi")]
     Commit {
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// End a trial: the next boot is what it was before it
     #[command(after_help = "\
-Reads no document: standard input is left alone. Disarms a trial that was not
-booted. One that was booted is remembered as rejected, and try refuses it. There
-is nothing to flip back. Writes the section slots.
+Does not read standard input. Disarms a trial that was not
+booted. One that was booted is recorded as rejected, and try refuses it. Nothing
+has to be flipped back. Writes the section slots.
 
-Example: this version is not good
+Example: reject this version
   abflip rollback && reboot")]
     Rollback {
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Heal what an interrupted run or a foreign tool left
     #[command(after_help = "\
-Reads no document: standard input is left alone. Heals the backup table from
+Does not read standard input. Heals the backup table from
 the primary one or the primary from the backup, and the protective MBR; with
 --active, marks one slot where both or none are marked. Writes the section
 slots; says on standard error what it does.
@@ -142,7 +142,7 @@ Example: what would be done
         /// Mark this slot, where both are marked or none is
         #[arg(long, value_name = "SLOT")]
         active: Option<Slot>,
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -166,7 +166,7 @@ pub struct Write {
     /// Take an image older than the one that boots next
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// Say what would be done, and write nothing
+    /// Print what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -11,6 +11,7 @@ use crate::request::{Configured, Firmware, Slot};
 /// Reads abflip.ini. Status 66 when it is not there, 78 when it is not right.
 pub fn configured(common: &Common) -> anyhow::Result<Configured> {
     let path = common.config("abflip.ini");
+    ini::require(&path, "name the two roots there; abflip(8) describes it")?;
     let mut file = ini::Configuration::require(&path)?;
     let slots: Option<Configured> = file.section("slots")?;
     file.end()?;

@@ -48,7 +48,9 @@ impl Target {
         }
         // Through the partition's own device: whatever is wrong here, the kernel lets nothing out of it.
         let (partition, device) = partition(common, disk, place)?.exit(Exit::Config, || {
-            format!("finding partition {number} of {path}: the kernel knows none there; tell it of the table, see partprobe(8)")
+            format!(
+                "finding partition {number} of {path}: the kernel knows none there; let it read the table again, see partprobe(8)"
+            )
         })?;
         let path = partition.display();
         let in_use = |why: &str| Exit::TemporaryFailure.error(format_args!("refusing to write to {path}: {why}"));
@@ -56,7 +58,7 @@ impl Target {
             return Err(in_use(&format!("it is mounted on {place}; unmount it")));
         }
         let claim = OpenOptions::new().read(true).custom_flags(O_EXCL).open(&partition).map_err(|error| match error.kind() {
-            io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser tell by whom"),
+            io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser show by what"),
             _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
         })?;
         let disk = Disk::open(&partition, access)?;

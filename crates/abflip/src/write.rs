@@ -47,7 +47,7 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     let access = if options.dry_run { Access::Read } else { Access::Write };
     let target = Target::open(common, &machine.disk, chosen.place, access)?;
     if !target.past_cache() {
-        pipe.warn(format_args!("{} cannot be read past the cache; what is verified is the cache", machine.disk.path().display()));
+        pipe.warn(format_args!("{} cannot be read past the cache; the cache is verified instead", machine.disk.path().display()));
     }
 
     let changed = !is_there(&machine.records, &chosen, &host, &target)?;
@@ -141,7 +141,7 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
 fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     match trial::find(machine, tables)? {
         Some(Trial { slot, state: State::Armed, .. }) => Err(Exit::Config.error(format_args!(
-            "refusing to write to {}: slot {slot} is to be tried at the next boot; reboot, or run abflip rollback",
+            "refusing to write to {}: slot {slot} is armed for the next boot; reboot, or run abflip rollback",
             machine.disk.path().display()
         ))),
         _ => Ok(()),

@@ -18,7 +18,7 @@ pub struct Change {
 pub enum Failure {
     /// As it was before.
     Undone(anyhow::Error),
-    /// Not as it was: taking it back failed, too.
+    /// Not as it was: undoing it also failed.
     Stays(anyhow::Error),
 }
 
@@ -36,7 +36,7 @@ impl Failure {
 
     /// Neither it went well, nor could it be taken back.
     pub fn stays(error: anyhow::Error, undoing: &anyhow::Error) -> Failure {
-        Failure::Stays(error.context(format!("taking it back failed, too ({undoing:#})")))
+        Failure::Stays(error.context(format!("undoing it also failed ({undoing:#})")))
     }
 }
 

@@ -26,6 +26,7 @@ pub struct Machine {
 /// Status 66 when the file is not there, 78 when it is not right: two machines that have an address in common are one too many.
 pub fn read(common: &Common) -> anyhow::Result<Vec<(String, Machine)>> {
     let path = common.config("hosts.ini");
+    ini::require(&path, "list the machines there; seedctl-report(8) describes it")?;
     let machines = ini::read_table::<Machine>(&path, "host")?;
     check(&machines).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
     Ok(machines)
@@ -48,10 +49,10 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
             }
         }
         if !addresses.insert(machine.address) {
-            return Err(format!("host.{name}.address: another host has it, too"));
+            return Err(format!("host.{name}.address: another host also has it"));
         }
         if !macs.insert(machine.mac.to_ascii_lowercase()) {
-            return Err(format!("host.{name}.mac: another host has it, too"));
+            return Err(format!("host.{name}.mac: another host also has it"));
         }
     }
     Ok(())
@@ -86,8 +87,8 @@ mod tests {
         let check = |name: &str, machine: Machine| check(&[a(), (name.into(), machine)]);
         assert_eq!(check("b-1.lab", machine("02:00:00:00:00:0B", "10.0.1.2")), Ok(()));
         let error = |name: &str, machine: Machine| check(name, machine).unwrap_err();
-        assert_eq!(error("b", machine("02:00:00:00:00:0A", "10.0.1.2")), "host.b.mac: another host has it, too");
-        assert_eq!(error("b", machine("02:00:00:00:00:0b", "10.0.1.1")), "host.b.address: another host has it, too");
+        assert_eq!(error("b", machine("02:00:00:00:00:0A", "10.0.1.2")), "host.b.mac: another host also has it");
+        assert_eq!(error("b", machine("02:00:00:00:00:0b", "10.0.1.1")), "host.b.address: another host also has it");
         for name in ["-oProxyCommand=x", "..", "a/b", "B", "a b", "a,b", "a[1-9]", ""] {
             assert!(error(name, machine("02:00:00:00:00:0b", "10.0.1.2")).contains("not the name of a host"), "{name}");
         }

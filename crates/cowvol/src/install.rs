@@ -73,7 +73,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         let collecting = Collecting { common, also: offer.retired(&new) };
         // The switch-over is done, and nothing that happens now takes it back.
         collected = collecting.run(&ending_signals).unwrap_or_else(|error| {
-            pipe.warn(format_args!("collecting what is no longer used: {error:#}; cowvol collect does it later"));
+            pipe.warn(format_args!("removing unused generations: {error:#}; run cowvol collect later"));
             report::Collected::default()
         });
         drop(ending_signals);

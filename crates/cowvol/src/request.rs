@@ -9,7 +9,7 @@ use serde::Deserialize;
 #[command(
     name = "cowvol",
     version,
-    about = "Gives each user a copy-on-write disk of a base",
+    about = "Give each user a copy-on-write disk of a base",
     after_help = "\
 A session, in which cowvol is the second stage:
   nm-8021x-login login | cowvol clone | vm-passthrough run
@@ -36,11 +36,11 @@ impl AsRef<Common> for Arguments {
 pub enum Command {
     /// Show the bases and the volumes on them
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section catalog:
+Does not read standard input. Writes the section catalog:
 the bases of /qcow2/backing/bases.ini, each with the volumes made on it, and
 under orphans the volumes whose base is not in bases.ini.
 
-Example: what each volume holds on the disk
+Example: the room that each volume takes on the disk
   cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'")]
     List,
     /// Make the user's volume of a base, or find it
@@ -49,14 +49,14 @@ Reads a document (JSON or INI) on standard input:
   login.user           the user's full name, alice@uni-a.example
   login.authenticated  true; if false, the document is passed on (status 1)
   choice.base          which base; without it, the default of bases.ini
-Writes the same document with the section volume: where the disk is, what it
-is based on, whether it was created now.
+Writes the same document with the section volume: the path of the disk, its
+base, and whether it was created now.
 
 Example:
   printf '[login]\\nuser=alice@uni-a.example\\nauthenticated=true\\n' |
     cowvol clone --dry-run")]
     Clone {
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -65,36 +65,36 @@ Example:
         next_line_help = true,
         after_help = "\
 Reads a document (JSON or INI) on standard input:
-  image.manifest, image.signature  what mkimg-torrent signed, in Base64
+  image.manifest, image.signature  signed by mkimg-torrent, in Base64
   transfer.state                   complete; if not, the document is passed on
                                    (status 1)
   transfer.path                    /qcow2/backing/NAME/GENERATION.qcow2
 The file there is compared with the manifest, every byte. Then bases.ini is
-replaced, which is the switch-over, and what is no longer used is removed, as
+replaced, which is the switch-over, and unused generations are removed, as by
 collect does. Writes the same document with the section base.
 
 Example:
   seedctl get < windows.json | cowvol install-base"
     )]
     InstallBase {
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
         /// Accept a generation below the current one
         #[arg(long)]
         allow_downgrade: bool,
     },
-    /// Remove old generations that nothing uses, with their volumes
+    /// Remove old unused generations, with their volumes
     #[command(after_help = "\
-Reads no document: standard input is left alone. Removes the generations below
+Does not read standard input. Removes the generations below
 the current one of every base in bases.ini, and the users' volumes that were
 made on them. While a session or a guest is on the machine, or a program has
 one of the files locked, they stay. Writes the section collected.
 
-Example: what would go
+Example: show what would be removed
   cowvol collect --dry-run | jq .collected.removed")]
     Collect {
-        /// Say what would be done, and write nothing
+        /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,
     },

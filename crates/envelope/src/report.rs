@@ -124,7 +124,7 @@ pub fn host_id(text: &str) -> Result<&str, &'static str> {
     // The nil UUID (RFC 9562), and whatever else has one digit all through, is of nobody.
     let digits: Vec<u8> = id.bytes().filter(|byte| *byte != b'-').collect();
     if digits.iter().all(|digit| *digit == digits[0]) {
-        return Err("a UUID of one digit, which is of nobody; uuidgen makes one");
+        return Err("a UUID of one digit, which identifies no machine; uuidgen makes one");
     }
     Ok(id)
 }

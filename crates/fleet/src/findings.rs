@@ -30,7 +30,7 @@ const HALF_DUPLEX: [&str; 2] = ["a port of the switch whose speed and duplex are
 const TRY_CABLE: &str =
     "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
 const NEVER_CAME: &str =
-    "Look whether it is installed and enrolled; then at its power and network cables, and whether it stopped in POST.";
+    "Check that it is installed and enrolled; then its power and network cables, and whether it stopped in POST.";
 
 impl What {
     /// Whether somebody has to go there.
@@ -73,7 +73,7 @@ impl What {
             What::WeakBattery => "weak battery",
             What::UnfitDevices => "unfit devices",
             What::Duplicate => "duplicate",
-            What::UnbelievedReports => "reports not believed",
+            What::UnbelievedReports => "reports rejected",
             What::ClockSkewed => "clock wrong",
             What::GuestFailed => "guest failed",
             What::FilesystemBad => "file system bad",
@@ -86,28 +86,30 @@ impl What {
     fn advice(self) -> &'static str {
         match self {
             What::CaseOpened => {
-                "Look what is missing inside, close the case, reset the switch in the firmware, then invcollect accept."
+                "Check for missing parts, close the case, reset the switch in the firmware, then run invcollect accept."
             }
-            What::HardwareChanged => "Look for it, replace what has failed. If it was meant to go, invcollect accept.",
-            What::NotWoken | What::Silent => "Look at its power and network cables, and whether it stopped in POST.",
+            What::HardwareChanged => "Find it, or replace it if it has failed. If the change is intended, run invcollect accept.",
+            What::NotWoken | What::Silent => "Check its power and network cables, and whether it stopped in POST.",
             What::MemoryMissing => {
-                "Look into the slots; put in what is missing. If the model never had it, correct invcollect.ini."
+                "Check the slots, and add the missing module. If the model never had it, correct invcollect.ini."
             }
             What::DiskFaulty => "Replace its cable, then the disk.",
             What::SlowLink | What::SlowReceive => TRY_CABLE,
             What::WirelessOnly => "Plug the network cable in, or replace it; then try the wall point and the port of the switch.",
             What::WeakBattery => "Replace the battery on the board, and set the clock in the firmware.",
-            What::UnfitDevices => "Take the card out, or replace the machine; if the model is like that, correct models.ini.",
+            What::UnfitDevices => "Remove the card, or replace the machine; if the model is like that, correct models.ini.",
             What::Duplicate => {
-                "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer."
+                "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer used."
             }
-            What::UnbelievedReports => "See whether its key was replaced, and enroll it anew; else find out who sends this.",
-            What::ClockSkewed => "See whether its time service runs and reaches a server.",
-            What::GuestFailed => "Give the guest less memory, or more processes (vm-passthrough), and see what else runs there.",
-            What::FilesystemBad => "Make room on it, or see whether its server answers.",
-            What::Behind => "Distribute or update once more when it is on.",
-            What::Accept => "If that was meant, invcollect accept.",
-            What::Unlisted => "Write it into hosts.ini, or find out what it is.",
+            What::UnbelievedReports => "Check whether its key was replaced, and enroll it again; otherwise find the sender.",
+            What::ClockSkewed => "Check that its time service runs and reaches a server.",
+            What::GuestFailed => {
+                "Give the guest less memory, or more processes (vm-passthrough), and check what else runs there."
+            }
+            What::FilesystemBad => "Make room on it, or check that its server answers.",
+            What::Behind => "Distribute or update again when it is on.",
+            What::Accept => "If the change is intended, run invcollect accept.",
+            What::Unlisted => "Add it to hosts.ini, or find out what it is.",
         }
     }
 }
@@ -151,7 +153,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         let many = if *reports == 1 { "report is" } else { "reports are" };
         let likely: &[&str] =
             if *reason == Reason::Unreadable { &["a disk of the collector that fails", "files of others"] } else { &[] };
-        add(What::UnbelievedReports, format!("{reports} {many} not believed: {}", reason.words()), likely);
+        add(What::UnbelievedReports, format!("{reports} {many} rejected: {}", reason.words()), likely);
     }
     let mut add_all =
         |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));
@@ -165,7 +167,7 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         // That it is gone, it tells itself.
         && !snapshot.changes.iter().any(|change| change.about.part == Part::Memory && change.about.action != Action::Added)
     {
-        let seen = format!("{} of memory, and it left the factory with {}", gib(has), gib(expected));
+        let seen = format!("{} of memory, and the model has {} when new", gib(has), gib(expected));
         add(What::MemoryMissing, seen, &["a module was taken out, or has failed"]);
     }
     found
@@ -209,7 +211,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
         found.extend(faulty.map(|disk| (What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[][..])));
     }
     if snapshot.boot.clock_before_image == Some(true) {
-        let seen = "at boot the clock was older than the system that it booted".into();
+        let seen = "at boot the clock was earlier than the build of the running image".into();
         found.push((What::WeakBattery, seen, &["a weak battery on the board; one day it stops in POST"]));
     }
     found
@@ -273,7 +275,7 @@ fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [
     for failure in &snapshot.guest_failures {
         if time::parse(&failure.at).is_some_and(|at| at > period.until - FAILED_DAYS) {
             let (why, likely): (_, &[&str]) = match &*failure.cause {
-                "memory" => ("the kernel killed a guest for want of memory", &["the profile gives the guest too much"]),
+                "memory" => ("the kernel killed a guest because memory ran out", &["the profile gives the guest too much"]),
                 "threads" => ("a guest could start no more threads", &["the limit of processes of its control group"]),
                 _ => ("a guest died", &[]),
             };
@@ -305,9 +307,9 @@ pub fn of_duplicates(duplicates: &[Duplicate], machines: &BTreeMap<&str, &Machin
             let seen = match duplicate.kind {
                 DuplicateKind::OneIdTwoMachines => format!("two machines report as {id} by turns: {boards}"),
                 DuplicateKind::OneBoardTwoIds => format!("its board ({boards}) also reports as {others}"),
-                DuplicateKind::OneNameTwoIds => format!("{id} and another id say to be this machine"),
+                DuplicateKind::OneNameTwoIds => format!("{id} and another id claim to be this machine"),
                 DuplicateKind::Reinstalled => {
-                    format!("its board ({boards}) was or is {others}, too, one after the other: installed anew")
+                    format!("its board ({boards}) was or is also {others}, one after the other: reinstalled")
                 }
                 DuplicateKind::BoardExchanged => format!("its board was exchanged: {boards}"),
             };

@@ -17,7 +17,7 @@ use words::clock;
 /// The whole page.
 pub fn page(fleet: &Fleet, zone: &TimeZone) -> String {
     let sections = [
-        Some(to_do::to_do("visit", "To visit", "Somebody has to go there.", &fleet.visit)),
+        Some(to_do::to_do("visit", "To visit", "These need a person on site.", &fleet.visit)),
         Some(to_do::to_do("desk", "From a desk", "This can be done without going there.", &fleet.remote)),
         tables::rooms(fleet),
         tables::hours_of_the_week(fleet),
@@ -64,7 +64,7 @@ fn tiles(fleet: &Fleet) -> Vec<Tile> {
     let (on, used) = (sum(|room| room.on_seconds), sum(|room| room.use_seconds));
     tile(hours(on), "they were on, together");
     if let Some(share) = used.saturating_mul(100).checked_div(on) {
-        tile(format!("{share} %"), "of that with somebody at work");
+        tile(format!("{share} %"), "of that in use");
     }
     let (disk, disk_used) = (sum(|room| room.disk_bytes), sum(|room| room.disk_used_bytes));
     if let Some(share) = disk_used.saturating_mul(100).checked_div(disk) {

@@ -19,23 +19,23 @@ pub struct Options {
     /// Only the machines in this building
     #[arg(long, value_name = "NAME")]
     pub building: Option<String>,
-    /// From this time on, or since so long ago: 30days
+    /// Start of the period: a time, or its distance: 30days
     #[arg(long, value_name = "TIME", value_parser = Since::parse)]
     pub since: Option<Since>,
-    /// For so long: 1h, 7days; without it until now
+    /// Length of the period: 1h, 7days; by default until now
     #[arg(long, value_name = "LENGTH", value_parser = humantime::parse_duration)]
     pub period: Option<Duration>,
-    /// Draw what was received, as Prometheus at URL says
+    /// Draw the received bytes, from Prometheus at URL
     #[arg(long, value_name = "URL")]
     pub prometheus: Option<String>,
-    /// A line a campus, building, room, host or interface
+    /// One line per campus, building, room, host, interface
     #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
     #[arg(hide_possible_values = true, hide_default_value = true)]
     pub by: Label,
-    /// What wake-lab printed
+    /// The document that wake-lab printed
     #[arg(long, value_name = "FILE")]
     pub wake: Option<PathBuf>,
-    /// A manifest of what they should have, its .sig beside
+    /// A manifest that machines should have, .sig beside
     #[arg(long, value_name = "FILE")]
     pub manifest: Vec<PathBuf>,
     /// Write a page to FILE
@@ -57,7 +57,7 @@ impl Since {
         humantime::parse_rfc3339(text)
             .map(Since::At)
             .or_else(|_| humantime::parse_duration(text).map(Since::Ago))
-            .map_err(|_| "neither a time, 2026-11-23T00:00:00Z, nor how long ago, 7days".into())
+            .map_err(|_| "neither a time, 2026-11-23T00:00:00Z, nor a distance, 7days".into())
     }
 }
 

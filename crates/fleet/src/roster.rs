@@ -49,7 +49,7 @@ impl Roster {
             Err(error) if Exit::of(&error) == Exit::NoInput => {
                 lacks(
                     "machines",
-                    "there is no hosts.ini: who never reported is not known, and rooms are as machines report them",
+                    "there is no hosts.ini: machines that never reported are unknown, and rooms are as machines report them",
                 );
                 Vec::new()
             }

@@ -80,7 +80,7 @@ pub struct Heard {
 pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     if !store.join("reports").is_dir() && !store.join("text").is_dir() {
         return Err(Exit::NoInput.error(format_args!(
-            "reading {}: neither reports/ nor text/ is there; first: collector setup NAME; what is given as DIR does not hang on --root",
+            "reading {}: neither reports/ nor text/ is there; run collector setup NAME first; DIR does not depend on --root",
             store.display()
         )));
     }

@@ -234,7 +234,7 @@ impl Prometheus {
         let asking = || format!("asking {}", self.url);
         let strange = |why: &str| {
             Exit::Unavailable.error(format_args!(
-                "{}: what it answered is not what Prometheus says ({why}); look which program listens there",
+                "{}: the answer is not one of Prometheus ({why}); check which program listens there",
                 asking()
             ))
         };

@@ -17,7 +17,7 @@ pub fn cause(error: &Error, patience: Duration) -> String {
         Error::Io(error) if error.raw_os_error().is_none() && is_cut(error.kind()) => {
             return "the connection was cut before the answer; look at the server's error log".into();
         }
-        Error::Protocol(error) => return format!("what it answered is no HTTP ({error}); look which program listens there"),
+        Error::Protocol(error) => return format!("the answer is no HTTP ({error}); check which program listens there"),
         _ => {}
     }
     let said = error.to_string();

@@ -48,6 +48,7 @@ struct Section {
 /// Reads bases.ini; the bases by name. Status 66 when it is not there, 78 when it is not right.
 pub fn read(common: &Common) -> anyhow::Result<Vec<Entry>> {
     let path = common.path(PATH);
+    ini::require(&path, "cowvol install-base makes it; cowvol(8) describes it")?;
     check(ini::read_table(&path, "base")?).map_err(|message| wrong(&path, &message))
 }
 
@@ -96,7 +97,9 @@ fn check(offered: Vec<(String, Section)>) -> Result<Vec<Entry>, String> {
             return Err(format!("base.{name}.name: empty"));
         }
         if generation > NUMBER_MAX {
-            return Err(format!("base.{name}.generation: above {NUMBER_MAX}, which not every program tells from the next"));
+            return Err(format!(
+                "base.{name}.generation: above {NUMBER_MAX}, which some programs cannot tell from the next number"
+            ));
         }
         if default && let Some(other) = bases.iter().find(|base| base.default) {
             return Err(format!("base.{name}.default: {} is the default already", other.name));
@@ -127,7 +130,7 @@ mod tests {
         let (name, base) = offered("a", false);
         assert_eq!(
             refused(vec![(name, Section { generation: 1 << 53, ..base })]),
-            "base.a.generation: above 9007199254740991, which not every program tells from the next"
+            "base.a.generation: above 9007199254740991, which some programs cannot tell from the next number"
         );
         assert_eq!(refused(vec![offered("b", true), offered("a", true)]), "base.a.default: b is the default already");
         let (name, base) = offered("a", false);

@@ -51,7 +51,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     }
     if new.is_empty() && !baseline.told.is_empty() {
         let told = format!(
-            "told before and still so: {}; see host.changes of invcollect collect, or invcollect accept",
+            "reported before and still so: {}; see host.changes of invcollect collect, or invcollect accept",
             baseline.told.len()
         );
         // Nobody sits at cron, which calls this every quarter of an hour.

@@ -11,9 +11,9 @@ use serde::Deserialize;
 #[command(
     name = "invcollect",
     version,
-    about = "Tells what a machine is, and what changed on it",
+    about = "Take a machine's inventory, and report what changed",
     after_help = "\
-What cron runs on a lab machine:
+On a lab machine cron runs:
   invcollect changes; invcollect push --spread; invcollect metrics FILE
 
 See invcollect(8) for every field, and labtools(7) for the other tools."
@@ -36,41 +36,41 @@ impl AsRef<Common> for Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show what this machine is
+    /// Print the inventory of this machine
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section host. What
-is not known is absent, and host.missing says why.
+Does not read standard input. Writes the section host. Unknown values are
+absent, and host.missing has the reasons.
 
-Example: the memory that is installed, slot by slot
+Example: the installed memory, slot by slot
   invcollect collect | jq '.host.memory.modules[] | {slot, bytes}'")]
     Collect(Collect),
-    /// Tell what changed since the baseline, each change once
+    /// Report changes since the baseline, each once
     #[command(after_help = "\
-Reads no document: standard input is left alone. Prints one JSON line for each
-change that was not told before, and appends it to the event log. The first
-call takes the machine as it is for the baseline. Status 1: the machine is not
-as the baseline says, whether that is told now or was told before.
+Does not read standard input. Prints one JSON line for each change that was not
+reported before, and appends it to the event log. The first call takes the
+machine as it is as the baseline. Status 1: the machine differs from its
+baseline, whether that is reported now or was before.
 
 Example:
   invcollect changes | jq -r '.event.action + \" \" + .message'")]
     Changes {
-        /// Print what would be told, and write nothing
+        /// Print what would be reported, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Take the machine as it is now for the baseline
+    /// Take the machine as it is now as the baseline
     #[command(after_help = "\
-Reads no document: standard input is left alone. A technician says by it that
-what changed was meant to. Writes the section baseline.")]
+Does not read standard input. A technician confirms that the changes are
+intended. Writes the section baseline.")]
     Accept {
-        /// Say what would be accepted, and write nothing
+        /// Print what would be accepted, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Write a file of metrics that node_exporter serves
     #[command(after_help = "\
-Reads no document: standard input is left alone. FILE appears whole or not at
-all; its name has to end in .prom. Writes the section metrics.
+Does not read standard input. FILE appears whole or not at all; its name must
+end in .prom. Writes the section metrics.
 
 Example:
   invcollect metrics /var/lib/prometheus/node-exporter/labtools.prom")]
@@ -78,28 +78,27 @@ Example:
         /// The file, in the directory that node_exporter reads
         #[arg(value_name = "FILE")]
         file: PathBuf,
-        /// Say what would be written, and write nothing
+        /// Print what would be written, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// Send reports to the collector, and keep those that it cannot take
+    /// Send reports to the collector, and keep those it cannot take
     #[command(after_help = "\
-Reads no document: standard input is left alone. Makes a report of what collect
-shows and of the events that changes told since, puts it into the spool, and
-sends what waits there, the oldest first. Status 1: something waits, or was
-refused. Writes the section push.
+Does not read standard input. Makes reports of the output of collect and of new
+events, puts them into the spool, and sends the waiting reports, the oldest
+first. Status 1: something waits, or was refused. Writes the section push.
 
-Example: what cron runs
+Example: as cron runs it
   invcollect changes >/dev/null; invcollect push --spread >/dev/null")]
     Push(Push),
-    /// Tell technicians what the reports say that a collector received
+    /// Summarize the collected reports for technicians
     #[command(after_help = "\
-Reads no document: standard input is left alone. DIR is the collector's store.
-Writes the section fleet: what somebody has to visit, what can be done from a
-desk, and every room and machine. A report whose signature is not by the key
-that its host is enrolled with is not believed, and counted.
+Does not read standard input. DIR is the collector's store. Writes the section
+fleet: tasks that need a visit, tasks for a desk, and every room and machine.
+A report that is not signed by the key of its enrolled host does not count; the
+section has the number of such reports.
 
-Example: what is to be done today, as a page
+Example: today's tasks, as a page
   invcollect fleet /var/lib/labtools/collector --html today.html >/dev/null")]
     Fleet(fleet::Options),
 }
@@ -124,10 +123,10 @@ pub struct Push {
     /// Wait for this machine's turn within the quarter of an hour
     #[arg(long, conflicts_with = "now")]
     pub spread: bool,
-    /// Try now, though the last try failed a moment ago
+    /// Try now, even if the last try failed a moment ago
     #[arg(long)]
     pub now: bool,
-    /// Say what would be sent, and do nothing
+    /// Print what would be sent, and do nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -98,7 +98,7 @@ impl Document {
             Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
             Some(Node::String(_)) => {
                 return Err(
-                    Exit::Data.error(format_args!("{section}.schema: not a number; leave it out of what is written by hand"))
+                    Exit::Data.error(format_args!("{section}.schema: not a number; leave it out of a document written by hand"))
                 );
             }
             Some(_) => {
@@ -231,7 +231,7 @@ mod tests {
     fn only_tools_write_a_schema() {
         for text in ["[volume]\nschema=1\nuser=a\nbytes=7\n", r#"{"volume":{"schema":"1","user":"a","bytes":7}}"#] {
             let document = Document::parse(text, "volume").unwrap();
-            let expected = "volume.schema: not a number; leave it out of what is written by hand";
+            let expected = "volume.schema: not a number; leave it out of a document written by hand";
             assert_eq!(error(document.read::<Volume>("volume")), (Exit::Data, expected.into()));
         }
     }

@@ -73,7 +73,7 @@ fn clean(text: &str) -> Result<String, String> {
             // rust-ini ends a section's name at its first bracket, and what follows is the next line to it.
             let name = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
             if name.is_none_or(|name| name.is_empty() || name.contains(['[', ']'])) {
-                return Err(format!("line {number}: a section is [name] and nothing else"));
+                return Err(format!("line {number}: a section is only [name]"));
             }
             continue;
         }
@@ -187,6 +187,16 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     })
 }
 
+/// Status 66, with the way out, when a configuration file is not there.
+pub fn require(path: &Path, way_out: &str) -> anyhow::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Exit::NoInput.error(format_args!("reading {}: no such file; {way_out}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows` of kind `base`.
 ///
 /// Status 66 when the file is not there, 78 when it is not right.
@@ -237,12 +247,12 @@ mod tests {
             ("[s]\nk=v\\\nw=x\n", "line 2: ends in a backslash; a value is one line"),
             ("[s]\nk: v=x\n", "line 2: a colon before the first ="),
             ("[s]\nk\n", "line 2: not a [section], a key=value or a comment"),
-            ("[s\nk=v\n", "line 1: a section is [name] and nothing else"),
-            ("[]\n", "line 1: a section is [name] and nothing else"),
-            ("[model.System Product Name]]\nmemory=4G\n", "line 1: a section is [name] and nothing else"),
-            ("[a]b]\n", "line 1: a section is [name] and nothing else"),
-            ("[a[b]\n", "line 1: a section is [name] and nothing else"),
-            ("[s]\n[k]=[v]\n", "line 2: a section is [name] and nothing else"),
+            ("[s\nk=v\n", "line 1: a section is only [name]"),
+            ("[]\n", "line 1: a section is only [name]"),
+            ("[model.System Product Name]]\nmemory=4G\n", "line 1: a section is only [name]"),
+            ("[a]b]\n", "line 1: a section is only [name]"),
+            ("[a[b]\n", "line 1: a section is only [name]"),
+            ("[s]\n[k]=[v]\n", "line 2: a section is only [name]"),
             ("[s]\n=v\n", "line 2: no key before the ="),
             ("[s]\nk=v\nk=w\n", "s.k: given twice"),
             ("[s]\nk=v\n[s]\nl=w\n", "[s]: given twice"),

@@ -32,10 +32,10 @@ pub struct Tool {
 /// The flags that every tool has.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
-    /// Say on standard error what is being done
+    /// Report each step on standard error
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Take DIR for the machine's root directory
+    /// Use DIR as the root directory
     #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
     pub root: PathBuf,
     /// Read configuration from DIR instead of /etc/labtools
@@ -213,7 +213,7 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
         // The reader went away, or never was, and knows it: only the status tells.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(undelivered),
         Err(error) => Err(error).exit(undelivered, || match answer.stays {
-            true => "what it tells is done and stays; writing the document to standard output",
+            true => "the change is made and stays; writing the document to standard output",
             false => "writing the document to standard output",
         }),
     }
@@ -260,7 +260,14 @@ fn parse<A: clap::Parser>() -> Result<A, Exit> {
         if !error.use_stderr() {
             error.exit(); // help and version, on standard output
         }
-        let text = error.to_string().replace(|c| is_hidden(c) && c != '\n', "\u{fffd}");
+        let mut text = error.to_string();
+        // Clap suggests names that look alike; of short ones it finds none.
+        if error.kind() == clap::error::ErrorKind::InvalidSubcommand && !text.contains("tip: ") {
+            let command = A::command();
+            let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
+            text = text.replacen("\n\n", &format!("\n\n  tip: the subcommands are {}\n\n", names.join(", ")), 1);
+        }
+        let text = text.replace(|c| is_hidden(c) && c != '\n', "\u{fffd}");
         let _ = io::stderr().write_all(text.as_bytes());
         Exit::Usage
     })

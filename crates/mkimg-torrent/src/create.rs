@@ -27,7 +27,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let mut base = description(&request, programs)?;
     check_urls("image.trackers", &request.trackers)?;
     if request.trackers.is_empty() {
-        return Err(Exit::Data.error("image.trackers: empty; who fetches the image must know whom to ask"));
+        return Err(Exit::Data.error("image.trackers: empty; name at least one, which machines ask for peers"));
     }
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = signing_key(common, &options.key)?;

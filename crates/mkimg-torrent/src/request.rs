@@ -13,7 +13,7 @@ use serde::Deserialize;
 #[command(
     name = "mkimg-torrent",
     version,
-    about = "Describes an image so that every machine can fetch and verify it",
+    about = "Describe and sign an image, and make its torrents",
     after_help = "\
 On the server, once, and then on every machine:
   mkimg-torrent create --key base.key < windows.ini > windows.json
@@ -48,18 +48,19 @@ Reads a document (JSON or INI) on standard input:
   ostype = windows            chooses the guest's profile
   generation = 7              counts up from 1 with every image of this name
   trackers = http://server.example:6969/announce
-and perhaps path, format (qcow2 or raw), default, models, created_at, comment,
-source, piece_bytes; and what is installed in it, as [programs] NAME = VERSION.
+and optionally path, format (qcow2 or raw), default, models, created_at,
+comment, source, piece_bytes; and installed programs, as [programs] NAME =
+VERSION.
 
 Writes GENERATION.blocks, .torrent, .blocks.torrent, .manifest and .sig to
 /qcow2/backing/NAME, and the same document with the section image: all that a
 machine needs. The torrents are private and name no web seed.")]
     Create(Create),
-    /// Compare an image with its description; say which pieces are wrong
+    /// Compare an image with its description, and list the wrong pieces
     #[command(after_help = "\
 Reads a document (JSON) on standard input with the section image, as create
 writes it. Writes the same document with the section verification; status 1
-when something is wrong, and the section says what.
+when something is wrong, and the section lists it.
 
 Example: which pieces of the image are wrong on this machine
   mkimg-torrent verify < windows.json | jq .verification.wrong_pieces")]
@@ -83,7 +84,7 @@ Example: publish-host does this, and compresses the image
     Host(Host),
     /// Verify the manifest of a host's root, for this machine
     #[command(after_help = "\
-Reads no document: standard input is left alone. Believes the manifest if it is
+Does not read standard input. Believes the manifest if it is
 of the kind that is asked for, signed by a key in host-*.pub, and for this
 model of machine. Writes the section image; status 65 when it is none of these.
 
@@ -100,13 +101,13 @@ pub struct Create {
     /// Sign with this private key (ed25519, PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// Write a Metalink there, too; needs --url
+    /// Also write a Metalink to OUT; needs --url
     #[arg(long, value_name = "OUT", requires = "url")]
     pub metalink: Option<PathBuf>,
-    /// Where the Metalink says that the torrent can be had
+    /// The address of the torrent in the Metalink
     #[arg(long, value_name = "URL", requires = "metalink")]
     pub url: Option<String>,
-    /// Say what would be done, and write nothing
+    /// Print what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

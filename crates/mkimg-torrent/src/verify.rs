@@ -16,7 +16,7 @@ use crate::store;
 pub fn verify(common: &Common, pipe: &Pipe, options: &Verify) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image, as create writes it")?;
     let described: Described = document.require("image").map_err(|error| match document.read::<request::Image>("image") {
-        Ok(Some(_)) => Exit::Data.error("image: this is what create reads; give what it wrote"),
+        Ok(Some(_)) => Exit::Data.error("image: this is the input of create; give its output"),
         _ => error,
     })?;
     let signed = Signed::from_base64(&described.manifest, &described.signature)?;

@@ -62,8 +62,8 @@ pub fn check(file: &[u8]) -> Result<(), String> {
 
 /// The DER of one certificate in base64.
 fn certificate(base64: &[u8], trusted: bool) -> Result<Vec<u8>, String> {
-    let mut der = BASE64_STANDARD.decode(base64).map_err(|error| error.to_string())?;
-    let (rest, certificate) = X509Certificate::from_der(&der).map_err(|error| format!("not whole, or damaged: {error}"))?;
+    let mut der = BASE64_STANDARD.decode(base64).map_err(|_| "not whole, or damaged: not Base64")?;
+    let (rest, certificate) = X509Certificate::from_der(&der).map_err(|_| "not whole, or damaged")?;
     // What OpenSSL trusts it for is one more sequence, of less than 128 bytes.
     let trust = trusted && matches!(rest, [0x30, length, trust @ ..] if usize::from(*length) == trust.len());
     if !rest.is_empty() && !trust {
@@ -82,7 +82,7 @@ fn other(label: &str, body: &[u8]) -> Result<(), String> {
     if body.contains(&b':') {
         return Ok(()); // an encrypted key, with its header
     }
-    let der = BASE64_STANDARD.decode(body).map_err(|error| error.to_string())?;
+    let der = BASE64_STANDARD.decode(body).map_err(|_| "not whole, or damaged: not Base64")?;
     let whole = match label {
         "X509 CRL" => CertificateRevocationList::from_der(&der).is_ok(),
         _ if label.ends_with("PRIVATE KEY") && !label.starts_with("ENCRYPTED") => sequence_is_whole(&der),
@@ -108,7 +108,7 @@ fn signatures(certificates: &[Vec<u8>]) -> Result<(), String> {
         let mut issuers =
             certificates.iter().enumerate().filter(|(at, issuer)| is_issuer(issuer, certificate, *at == index)).peekable();
         if issuers.peek().is_some() && issuers.all(|(_, issuer)| has_not_signed(issuer, certificate)) {
-            return Err(format!("certificate {}: damaged: its signature is not of what it says", index + 1));
+            return Err(format!("certificate {}: damaged: its signature does not match its content", index + 1));
         }
     }
     Ok(())
@@ -192,7 +192,7 @@ mod tests {
             (started_anew.as_bytes(), "a block CERTIFICATE that is torn"),
             (CA.replace("-----END CERTIFICATE-----", "").as_bytes(), "torn"),
             (&CA.as_bytes()[100..], "never began"),
-            (&CA.replacen("MII", "M!I", 1).into_bytes(), "certificate 1: Invalid symbol"),
+            (&CA.replacen("MII", "M!I", 1).into_bytes(), "certificate 1: not whole, or damaged: not Base64"),
             (&pem(LABELS[0], &[der(), vec![0]].concat()), "something follows it"),
             (&pem(LABELS[0], &der()[..200]), "not whole"),
             (&der(), "PEM is wanted"),
@@ -202,7 +202,7 @@ mod tests {
             (CA.replace('\n', "").as_bytes(), "no certificate"),
             (&beside("X509 CRL", "AAAA"), "a block X509 CRL: not whole"),
             (&beside("EC PRIVATE KEY", "MAMA"), "a block EC PRIVATE KEY: not whole"),
-            (&beside("NOTE", "A!AA"), "a block NOTE: Invalid symbol"),
+            (&beside("NOTE", "A!AA"), "a block NOTE: not whole, or damaged: not Base64"),
             (&beside("NOTE", ""), "a block NOTE: not whole"),
             (b"", "no certificate"),
             (b"-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n", "no certificate"),

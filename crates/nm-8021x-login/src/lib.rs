@@ -48,11 +48,11 @@ enum Command {
     ///
     /// Reads login.username and login.password (JSON only) from standard input,
     /// and writes the section `login` with the answer. Exit status 0: the user
-    /// is authenticated, and the port is open. 1: he is not; login.reason says
-    /// why, and nothing is left behind.
+    /// is authenticated, and the port is open. 1: refused; login.reason has the
+    /// reason, and nothing is left behind.
     #[command(verbatim_doc_comment)]
     Login {
-        /// Say which realm and interface would be used; send nothing
+        /// Print which realm and interface would be used; send nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -62,7 +62,7 @@ enum Command {
     /// that no profile of a login is left on this machine.
     #[command(verbatim_doc_comment)]
     Logout {
-        /// Say what would be closed; close nothing
+        /// Print what would be closed; close nothing
         #[arg(long)]
         dry_run: bool,
     },

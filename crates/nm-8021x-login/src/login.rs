@@ -61,7 +61,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         if dry_run { None } else { Some(lock::take(common, LOCK, "another login is under way; try again when it has ended")?) };
     if let Some(open) = network_manager::open_profiles(&bus)?.first() {
         let way_out = "close it first: nm-8021x-login logout";
-        return Err(Exit::TemporaryFailure.error(format_args!("{}: somebody is logged in; {way_out}", open.interface)));
+        return Err(Exit::TemporaryFailure.error(format_args!("{}: a user is logged in; {way_out}", open.interface)));
     }
     let device = network_manager::wired_device(&bus)?;
     report.method = Some("8021x");

@@ -121,9 +121,9 @@ pub fn stopped(reason: u32, interface: &str) -> anyhow::Result<Reason> {
         7 => (Exit::Unavailable, "NetworkManager took no password from its secret agent"),
         9 => (Exit::Unavailable, "wpa_supplicant did not take the profile; its log says why"),
         10 => (Exit::Unavailable, "wpa_supplicant ended; start it, and try again"),
-        3 => (Exit::TemporaryFailure, "somebody took the device away from NetworkManager; see nmcli device"),
+        3 => (Exit::TemporaryFailure, "NetworkManager no longer manages the device; see nmcli device"),
         37 => (Exit::TemporaryFailure, "the machine went to sleep; try again"),
-        38 | 39 | 60 => (Exit::TemporaryFailure, "somebody else ended the login; try again"),
+        38 | 39 | 60 => (Exit::TemporaryFailure, "another program ended the login; try again"),
         // 8 and 11, of the supplicant: no answer in NetworkManager's time. The others come after the verdict.
         _ => return Ok(Reason::Timeout),
     };

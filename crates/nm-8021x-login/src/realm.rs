@@ -104,7 +104,7 @@ pub fn find(directory: &Path, realm: &str, root: &Path) -> anyhow::Result<Option
     let mut entries = jsonpipe::ini::read_table::<Entry>(&path, "realm")?;
     let (_, entry) = match entries.pop() {
         Some(entry) if entries.is_empty() && entry.0 == realm => entry,
-        _ => return Err(Exit::Config.error(format_args!("{}: expected [realm.{realm}] and nothing else", path.display()))),
+        _ => return Err(Exit::Config.error(format_args!("{}: expected only [realm.{realm}]", path.display()))),
     };
     let ca_cert = entry.ca_cert.ok_or_else(|| wrong("ca_cert: missing; without it any server could ask for passwords"))?;
     let domain_suffix_match = entry
@@ -216,7 +216,7 @@ mod tests {
             ("=a.pem", "=/etc/a.pem", "/nonexistent/etc/a.pem"),
             ("=ttls", "=peap", "pap does not exist in peap"),
             ("=ttls", "=md5", "realm.a.example.eap: expected one of ttls, peap"),
-            ("a.example]", "b.example]", "expected [realm.a.example]"),
+            ("a.example]", "b.example]", "expected only [realm.a.example]"),
             ("eap=", "eapp=x\neap=", "eapp: unknown key"),
         ] {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();

@@ -32,7 +32,7 @@ impl AsRef<Common> for Arguments {
 pub enum Command {
     /// Run the tracker, which introduces the hosts of a room to each other
     #[command(after_help = "\
-Reads no document: standard input is left alone. Runs until SIGTERM or SIGINT,
+Does not read standard input. Runs until SIGTERM or SIGINT,
 then writes the section tracker. Serves the images whose signed manifests are
 in /qcow2/backing to the networks of /etc/labtools/campus.ini; SIGHUP reads the
 images again. What it knows of hosts comes again by itself after a restart.
@@ -67,7 +67,7 @@ Examples: on the server; and on every machine after it was started
     Seed(Seed),
     /// Show what aria2 does on this host
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section transfers.
+Does not read standard input. Writes the section transfers.
 
 Example: where the bytes came from
   seedctl status | jq '.transfers.transfers[] | {name,building_bytes,
@@ -111,7 +111,7 @@ Example:
     Report(Report),
     /// List the machines of the campus, of a room, of a building
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section hosts:
+Does not read standard input. Writes the section hosts:
 the machines of /etc/labtools/hosts.ini that were asked for.
 
 Example: the addresses of a room
@@ -132,7 +132,7 @@ pub struct Get {
     /// Give up after N seconds without progress (3600)
     #[arg(long, value_name = "N", default_value_t = 3600, hide_default_value = true)]
     pub timeout: u64,
-    /// Say what would be done, and write nothing
+    /// Print what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -143,7 +143,7 @@ pub struct Seed {
     /// Seed every image in the store, and read no document
     #[arg(long)]
     pub all: bool,
-    /// Say what would be done, and write nothing
+    /// Print what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -168,7 +168,7 @@ pub struct Stop {
     /// Stop every image and end aria2; read no document
     #[arg(long)]
     pub all: bool,
-    /// Say what would be done, and do nothing
+    /// Print what would be done, and do nothing
     #[arg(long)]
     pub dry_run: bool,
 }

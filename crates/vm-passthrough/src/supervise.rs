@@ -130,7 +130,7 @@ impl<'a> Guest<'a> {
                         return Err(Exit::Unavailable.error(format_args!("QEMU ended before it was ready: {status}: {said}")));
                     }
                     Next::Signal => {
-                        return Err(Exit::TemporaryFailure.error("starting the guest: told to end before it was ready"));
+                        return Err(Exit::TemporaryFailure.error("starting the guest: ended by a signal before it was ready"));
                     }
                     Next::TimeUp => {
                         let said = self.stderr.text();
@@ -185,7 +185,7 @@ impl<'a> Guest<'a> {
                 Next::Said(Message::Event(Event::DiskFailed { stopped: false })) => {
                     if !disk_failed {
                         pipe.warn(
-                            "the guest's disk could not be read or written, and the guest was told so; see the kernel's log",
+                            "the guest's disk could not be read or written, and the guest received the error; see the kernel's log",
                         );
                     }
                     disk_failed = true;
@@ -206,7 +206,7 @@ impl<'a> Guest<'a> {
                 },
                 Next::Said(Message::Event(Event::Asleep)) => {
                     if !slept {
-                        pipe.warn("the guest went to sleep and is woken, for nobody else can; switch sleep off in it");
+                        pipe.warn("the guest went to sleep and was woken, because the user cannot; switch sleep off in it");
                     }
                     (life.asleep, slept) = (true, true);
                     self.monitor.send("system_wakeup")?;
@@ -251,7 +251,7 @@ impl<'a> Guest<'a> {
                     }
                 }
                 Next::TimeUp if life.forced.is_none() => {
-                    let why = if standstill.take().is_some() { ": it stood still, no space was left for its disk" } else { "" };
+                    let why = if standstill.take().is_some() { ": it stood still: no space was left for its disk" } else { "" };
                     life.forced = Some(format!("it did not shut down within {} s{why}", patience.as_secs()));
                     button = None;
                     self.monitor.send("quit")?;

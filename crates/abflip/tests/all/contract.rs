@@ -67,7 +67,7 @@ fn a_document_that_is_lost_takes_nothing_back() {
         assert_eq!(output.status.code(), Some(if changed { 1 } else { 74 }), "{verb}: {output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(said.contains("standard output: No space left on device"), "{verb}: {said}");
-        assert_eq!(said.contains("what it tells is done and stays"), changed, "{verb}: {said}");
+        assert_eq!(said.contains("the change is made and stays"), changed, "{verb}: {said}");
         assert_eq!(machine.slots(&["status"])["next"], next, "{verb}");
     }
     // A reader that went away is told by the status alone.

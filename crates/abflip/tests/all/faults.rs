@@ -107,7 +107,7 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
                 0 => assert_eq!((call, &slots["next"]), ("write", &next.into()), "{what}"),
                 // The document that cannot be delivered comes when all is done.
                 1 if call == "write" && ended.stderr.contains("standard output") => {
-                    assert!(ended.stderr.contains("what it tells is done and stays"), "{what}");
+                    assert!(ended.stderr.contains("the change is made and stays"), "{what}");
                     assert_eq!((ended.stdout.as_str(), &slots["next"]), ("", &next.into()), "{what}");
                 }
                 1 => assert!(!ended.stderr.is_empty() && ended.slots()["next"] == slots["next"], "{what}"),

@@ -329,7 +329,7 @@ fn a_write_that_fails_is_taken_back() {
         let ended = machine.traced(&["flip"], &["-e", &format!("inject=pwritev2:error=EIO:when={step}+")]);
         assert_eq!(ended.status, 1, "{ended:?}");
         let way_out = if step == 1 { "slot a boots next; run abflip flip again" } else { "run abflip repair" };
-        assert!(ended.stderr.contains("taking it back failed, too") && ended.stderr.contains(way_out), "{step}: {ended:?}");
+        assert!(ended.stderr.contains("undoing it also failed") && ended.stderr.contains(way_out), "{step}: {ended:?}");
         let slots = machine.run(&["status"]).slots();
         assert_eq!(
             (&slots["table"]["primary"], &slots["table"]["backup"], &slots["next"]),
@@ -345,7 +345,7 @@ fn a_write_that_fails_is_taken_back() {
     // A disk that says yes and writes nothing.
     let ended = machine.traced(&["flip"], &["-e", "inject=pwritev2:retval=512:when=2"]);
     assert_eq!(ended.status, 74, "{ended:?}");
-    assert!(ended.stderr.contains("what is there afterwards is something else; replace the disk"), "{ended:?}");
+    assert!(ended.stderr.contains("the disk has something else afterwards; replace the disk"), "{ended:?}");
     assert!(machine.bytes() == before);
 }
 
@@ -377,7 +377,7 @@ fn a_bit_that_the_medium_flips_after_a_write_is_noticed() {
         (1, backup + 511, "the slots' sector of the backup table: "),
         (2, primary + 128 + 48, "the slots' sector of the primary table: "),
         (2, primary + 300, "the slots' sector of the primary table: "),
-        (2, backup + 130, "its tables do not say what was written; replace the disk"),
+        (2, backup + 130, "its tables differ from what was written; replace the disk"),
     ] {
         for bit in [0, 7] {
             let flip = || {

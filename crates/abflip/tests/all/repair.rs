@@ -103,8 +103,7 @@ fn the_protective_mbr_comes_back_without_its_boot_code_being_touched() {
     // Somebody's own partitions are not ours to remove: who is refused is not sent from one to the other.
     machine.poke(446 + 4, &[0x83]);
     for verb in ["repair", "flip"] {
-        let words =
-            "its MBR has partitions of its own, and none that protects the table; if nobody wants them, make a protective MBR";
+        let words = "its MBR has partitions, and none that protects the table; if they are not needed, make a protective MBR";
         machine.refused(&[verb], 78, words);
     }
 }
@@ -226,7 +225,7 @@ fn entries_that_are_whole_are_not_written_over() {
     for copy in [1_u64, 1 << 40] {
         machine.poke(512 + 32, &copy.to_le_bytes());
         machine.seal(1);
-        machine.refused(&["repair"], 78, "the backup table has other entries than the header of the primary one tells of");
+        machine.refused(&["repair"], 78, "the backup table has other entries than the header of the primary one expects");
     }
 }
 
@@ -280,7 +279,7 @@ fn repair_puts_no_table_of_another_disk_over_this_one() {
             end(machine, &bios(), OTHER_GUID);
         },
         &["repair"],
-        "it is of disk 22222222-2222-4222-8222-222222222222, and slots.json tells of disk 11111111-",
+        "it is of disk 22222222-2222-4222-8222-222222222222, and slots.json names disk 11111111-",
     );
     // Nothing tells but the kernel, which has the root elsewhere.
     refused(

@@ -144,7 +144,7 @@ fn the_digest_is_that_of_the_image_as_it_was_shipped() {
     machine.poke(2 * PARTITION + 9000, &[image[9000] ^ 1]);
     let slots = status(&machine, &["--digest"], 1);
     assert_eq!(slots["b"]["intact"], false);
-    assert_eq!(slots["table"]["faults"], json!(["slot b is not what was written to it; write it again"]));
+    assert_eq!(slots["table"]["faults"], json!(["slot b differs from the image written to it; write it again"]));
     record(&digest, json!([{"offset_bytes": image.len(), "shipped": "00"}]));
     assert_eq!(machine.run(&["status", "--digest"]).status, 78);
 }

@@ -59,7 +59,7 @@ fn a_trial_that_is_healthy_becomes_permanent() {
     let slots = machine.slots(&["try"]);
     assert_eq!((trial(&slots), &slots["changed"]), (("b", "armed"), &false.into()));
     assert!(machine.bytes() == after);
-    machine.refused(&["commit"], 78, "slot a runs, and slot b is to be tried; reboot, or run abflip rollback");
+    machine.refused(&["commit"], 78, "slot a runs, and slot b is armed; reboot, or run abflip rollback");
 
     boot_the_trial(&machine);
     let slots = machine.slots(&["status"]);
@@ -276,7 +276,7 @@ fn a_write_that_fails_is_taken_back() {
     let machine = tryable();
     let ended = machine.traced(&["try"], &["-e", "inject=pwritev2:error=EIO:when=2+"]);
     assert_eq!((ended.status, trial(&ended.slots())), (1, ("b", "armed")), "{ended:?}");
-    assert!(ended.stderr.contains("taking it back failed, too") && ended.stderr.contains("; run abflip rollback"), "{ended:?}");
+    assert!(ended.stderr.contains("undoing it also failed") && ended.stderr.contains("; run abflip rollback"), "{ended:?}");
     machine.slots(&["rollback"]);
     assert!(!armed(&machine));
 }
@@ -375,7 +375,7 @@ fn a_status_from_65_on_means_that_the_trial_is_what_it_was() {
         let inject: Vec<&str> = injected.iter().flat_map(|inject| ["-e", inject]).collect();
         let ended = machine.traced(&[verb], &inject);
         assert_eq!((ended.status, &ended.slots()["changed"]), (1, &true.into()), "{verb} {inject:?}: {ended:?}");
-        assert!(ended.stderr.contains("taking it back failed, too"), "{verb} {inject:?}: {ended:?}");
+        assert!(ended.stderr.contains("undoing it also failed"), "{verb} {inject:?}: {ended:?}");
         let slots = machine.slots(&["status"]);
         assert_eq!((&slots["next"], &slots["b"]["rejected"]), (&"a".into(), &false.into()), "{verb} {inject:?}: {slots}");
     }

@@ -311,7 +311,7 @@ fn bases_that_are_not_there_or_not_right() {
     write_bases_ini(machine.root(), "[base.windows]\nname=W\nostype=windows\ngeneration=seven\n");
     refused(78, "/qcow2/backing/bases.ini: base.windows.generation: expected a whole number");
     fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap();
-    refused(66, "reading /qcow2/backing/bases.ini: No such file or directory (os error 2)");
+    refused(66, "reading /qcow2/backing/bases.ini: no such file; cowvol install-base makes it; cowvol(8) describes it");
 }
 
 #[test]

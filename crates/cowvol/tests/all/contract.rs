@@ -119,7 +119,7 @@ mod install_base {
         let unheard = |verb: &str, input: &str| {
             let ended = machine::feed(&mut redirected(">/dev/full", &machine.command(&[verb])), input);
             assert_eq!(ended.status, 1, "{verb}: {ended:?}");
-            assert!(ended.stderr.starts_with("cowvol: what it tells is done and stays; writing the document"), "{ended:?}");
+            assert!(ended.stderr.starts_with("cowvol: the change is made and stays; writing the document"), "{ended:?}");
         };
         let session = machine.hold("session.lock");
         unheard("install-base", &windows_8);

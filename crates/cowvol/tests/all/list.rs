@@ -114,7 +114,7 @@ fn a_machine_without_volumes_or_without_bases() {
     assert_eq!((&catalog["bases"][1]["volumes"], &catalog["orphans"], &catalog["missing"]), (&json!([]), &json!([]), &json!([])));
 
     for (text, status, message) in [
-        (None, 66, "bases.ini: No such file or directory"),
+        (None, 66, "bases.ini: no such file; cowvol install-base makes it"),
         (Some("[base.windows]\nname=W\nostype=windows\n"), 78, "bases.ini: base.windows.generation: missing"),
         (Some("[base.Windows]\nname=W\nostype=windows\ngeneration=1\n"), 78, "bases.ini: [base.Windows]: not a name"),
         (Some("[bases]\n"), 78, "bases.ini: [bases]: expected [base.NAME]"),

@@ -97,7 +97,7 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     });
     let shown: Vec<_> = shown.take(EVENTS).collect();
     if shown.is_empty() {
-        return section(html(element("p", "Nothing that a machine told of.")));
+        return section(html(element("p", "No events.")));
     }
     let columns = [Column::Time("when"), Column::Name("machine"), Column::Text("where"), Column::Text("what")];
     let mut table = Table::new(columns).class("events");

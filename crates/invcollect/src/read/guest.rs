@@ -51,7 +51,7 @@ pub fn read(machine: &Machine) -> Option<Guest> {
             return Some(Guest { base: Some(base), generation: Some(generation), started_at: started(machine, process) });
         }
     }
-    machine.missing("guest.base", "a guest runs, but what it has open cannot be seen");
+    machine.missing("guest.base", "a guest runs, but its open files cannot be read");
     Some(Guest { base: None, generation: None, started_at: None })
 }
 

@@ -23,7 +23,7 @@ pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interf
         }
         if let Some(station) = interface.station.as_mut().filter(|_| !is_ours) {
             (station.ssid, station.bssid) = (None, None);
-            let reason = "no address of campus.ini: the network may be somebody's own";
+            let reason = "no address of campus.ini: the network may be private";
             machine.missing(format!("interfaces[{}].station.ssid", interface.name), reason);
         }
     }

@@ -40,7 +40,7 @@ macro_rules! metrics {
 metrics! {
     /// More than one `host` of an `id` that is not empty: two machines say that they are the same.
     HOST = Gauge "labtools_host_info" ["id" "model" "serial" "firmware" "kernel"]
-        "Who this machine is; always 1.";
+        "The identity of this machine; always 1.";
     /// Late: the machine is silent, or cron does not run there. Its clock: node_time_seconds of node_exporter, or this one in
     /// the received reports.
     COLLECTED = Gauge "labtools_collected_timestamp_seconds" [] "When these metrics were collected, by the machine's clock.";
@@ -54,21 +54,21 @@ metrics! {
     /// Which bases there are.
     BASE = Gauge "labtools_base_generation" ["base"] "The generation of a base that new sessions start from.";
     /// 1: somebody opened it since the switch was reset, or since that was accepted.
-    CHASSIS = Gauge "labtools_chassis_opened" [] "Whether the case was opened, as its intrusion switch remembers, and nobody accepted that.";
+    CHASSIS = Gauge "labtools_chassis_opened" [] "Whether the case was opened, by its intrusion switch, and that was not accepted.";
     /// By part and action, as in the events.
     CHANGES = Gauge "labtools_changes" ["part" "action"]
-        "How many changes since the accepted baseline were told and not accepted.";
+        "How many changes since the baseline were reported and not accepted.";
     /// The sum of the modules.
-    MEMORY = Gauge "labtools_memory_installed_bytes" [] "The memory that is plugged in.";
+    MEMORY = Gauge "labtools_memory_installed_bytes" [] "The installed memory.";
     /// Compare with `labtools_memory_installed_bytes`.
-    MEMORY_BASELINE = Gauge "labtools_memory_baseline_bytes" [] "The memory that the accepted baseline has.";
+    MEMORY_BASELINE = Gauge "labtools_memory_baseline_bytes" [] "The memory at the accepted baseline.";
     /// Compare with `labtools_memory_installed_bytes`.
     MEMORY_EXPECTED = Gauge "labtools_memory_expected_bytes" []
-        "The memory that a machine of this model left the factory with, or less that was accepted.";
+        "The memory of this model when new, or less if that was accepted.";
     /// MemTotal.
-    MEMORY_USABLE = Gauge "labtools_memory_usable_bytes" [] "The memory that the kernel has to give.";
+    MEMORY_USABLE = Gauge "labtools_memory_usable_bytes" [] "The memory that the kernel can use.";
     /// MemAvailable.
-    MEMORY_AVAILABLE = Gauge "labtools_memory_available_bytes" [] "The memory that a new program could have.";
+    MEMORY_AVAILABLE = Gauge "labtools_memory_available_bytes" [] "The memory available to a new program.";
     /// What /proc/cpuinfo counts.
     PROCESSORS = Gauge "labtools_processors" [] "How many processors the kernel sees.";
     /// The hottest of its sensors.
@@ -86,11 +86,11 @@ metrics! {
     DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
     /// 0: it is about to fail, or a file system on it has faults.
     DISK_HEALTHY = Gauge "labtools_disk_healthy" ["disk"]
-        "Whether neither a disk nor the file systems on it report faults that nobody accepted.";
+        "Whether neither a disk nor its file systems report faults that were not accepted.";
     /// Of each file system on a disk or a server.
     FILESYSTEM_SIZE = Gauge "labtools_filesystem_size_bytes" ["path"] "The size of a file system.";
     /// What is in use.
-    FILESYSTEM_USED = Gauge "labtools_filesystem_used_bytes" ["path"] "What is in use of a file system.";
+    FILESYSTEM_USED = Gauge "labtools_filesystem_used_bytes" ["path"] "The used part of a file system.";
     /// 1: it is full or not for good.
     FILESYSTEM_READ_ONLY = Gauge "labtools_filesystem_read_only" ["path"] "Whether a file system can only be read.";
     /// 1: a server that does not answer.

@@ -196,7 +196,11 @@ fn each_change_has_its_event() {
     assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 7);
     let verbose = machine.run(&["changes", "-v"]);
     assert_eq!((verbose.status, verbose.stdout.as_str()), (1, ""));
-    assert!(verbose.stderr.contains("told before and still so: 7; see host.changes of invcollect collect"), "{}", verbose.stderr);
+    assert!(
+        verbose.stderr.contains("reported before and still so: 7; see host.changes of invcollect collect"),
+        "{}",
+        verbose.stderr
+    );
     assert!(verbose.stderr.contains("comparing it with the baseline of "), "{}", verbose.stderr);
     assert_eq!(machine.run(&["changes"]).stderr, "", "cron is told nothing");
 

@@ -65,7 +65,7 @@ fn what_is_not_there_or_not_right_is_said() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(66));
     let said = format!(
-        "reading {}: neither reports/ nor text/ is there; first: collector setup NAME; what is given as DIR does not hang on --root\n",
+        "reading {}: neither reports/ nor text/ is there; run collector setup NAME first; DIR does not depend on --root\n",
         store.store().display()
     );
     assert!(errors.ends_with(&said), "{errors}");

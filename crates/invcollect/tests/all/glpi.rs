@@ -252,7 +252,10 @@ fn a_machine_without_an_id_is_refused() {
     assert!(ended.stderr.contains("the installer writes /persistent/inventory/uuid"), "{}", ended.stderr);
     for (id, wrong) in [
         (ID.to_uppercase(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one"),
-        ("00000000-0000-0000-0000-000000000000".into(), "/persistent/inventory/uuid: a UUID of one digit, which is of nobody"),
+        (
+            "00000000-0000-0000-0000-000000000000".into(),
+            "/persistent/inventory/uuid: a UUID of one digit, which identifies no machine",
+        ),
     ] {
         machine.write("persistent/inventory/uuid", id);
         let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);

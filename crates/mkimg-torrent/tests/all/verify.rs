@@ -135,5 +135,5 @@ fn what_is_no_base64_or_not_there_is_no_document_of_ours() {
     assert_eq!(server.run(&["verify"], "{}").status, 65);
     let ended = server.run(&["verify"], CREATE.document);
     assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
-    assert_eq!(ended.stderr, "mkimg-torrent: image: this is what create reads; give what it wrote\n");
+    assert_eq!(ended.stderr, "mkimg-torrent: image: this is the input of create; give its output\n");
 }

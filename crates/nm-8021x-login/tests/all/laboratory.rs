@@ -292,7 +292,7 @@ fn a_login_that_somebody_else_ends_is_75_and_one_whose_supplicant_dies_is_69() {
     assert!(laboratory.on_computer(&["nmcli", "connection", "down", "labtools login"]).output().unwrap().status.success());
     let (status, document, stderr) = ended(login.wait_with_output().unwrap());
     assert_eq!((status, document), (75, Value::Null), "{stderr}");
-    assert!(stderr.contains("somebody else ended the login"), "{stderr}");
+    assert!(stderr.contains("another program ended the login"), "{stderr}");
 
     let login = begun(2);
     laboratory.kill("wpa_supplicant");

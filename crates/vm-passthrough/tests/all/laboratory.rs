@@ -595,7 +595,7 @@ fn a_guest_is_told_that_it_cannot_sleep() {
     assert_eq!(session.end().guest()["ended"], "shutdown");
 }
 
-const SLEEPS: &str = "vm-passthrough: the guest went to sleep and is woken, for nobody else can; switch sleep off in it\n";
+const SLEEPS: &str = "vm-passthrough: the guest went to sleep and was woken, because the user cannot; switch sleep off in it\n";
 
 #[test]
 fn a_guest_that_sleeps_all_the_same_is_woken() {
@@ -703,7 +703,7 @@ fn a_disk_without_room_is_known_by_the_status_where_qemu_did_not_tell_of_it() {
 }
 
 const DISK_FAILED: &str =
-    "vm-passthrough: the guest's disk could not be read or written, and the guest was told so; see the kernel's log\n";
+    "vm-passthrough: the guest's disk could not be read or written, and the guest received the error; see the kernel's log\n";
 const GOES_ON: &str = "vm-passthrough: the guest goes on\n";
 const STANDS_STILL: &str =
     "vm-passthrough: the guest stands still: no space left for its disk; it goes on by itself when there is room\n";
@@ -739,7 +739,7 @@ fn a_guest_whose_disk_has_no_room_can_be_stopped() {
     let ended = session.end();
     let guest = ended.guest();
     assert_eq!((ended.status.signal(), &guest["ended"]), (Some(Signal::SIGTERM as i32), &json!("stopped")));
-    let reason = "it did not shut down within 1 s: it stood still, no space was left for its disk";
+    let reason = "it did not shut down within 1 s: it stood still: no space was left for its disk";
     assert_eq!((&guest["ended_reason"], &guest["handed_back"]), (&json!(reason), &json!(true)));
     succeed("umount", &[machine.path("full").to_str().unwrap()]);
     machine.is_as_before();

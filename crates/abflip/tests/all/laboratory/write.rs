@@ -248,7 +248,7 @@ fn a_slot_that_somebody_has_is_refused() {
     refused(ended(&mut command), 75, "is made of it; detach that, or give it as --disk");
     // A partition that the kernel has elsewhere.
     run("delpart", &[&attached.device, "2"]);
-    refused(write(), 78, "the kernel knows none there; tell it of the table, see partprobe(8)");
+    refused(write(), 78, "the kernel knows none there; let it read the table again, see partprobe(8)");
     attached.add("2", B_AT + 512);
     refused(write(), 78, "the kernel knows none there");
     run("delpart", &[&attached.device, "2"]);

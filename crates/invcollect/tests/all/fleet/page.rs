@@ -62,8 +62,8 @@ fn what_is_to_be_done_stands_once_for_a_room() {
     let page = store.path().join("page.html");
     fleet(&store, &["--html", page.to_str().unwrap()]);
     let page = fs::read_to_string(page).unwrap();
-    let of_factory = "of memory, and it left the factory with 8 GiB";
-    assert!(page.contains("Somebody has to go there. <b>3</b> memory missing.</p>"), "{page}");
+    let of_factory = "of memory, and the model has 8 GiB when new";
+    assert!(page.contains("These need a person on site. <b>3</b> memory missing.</p>"), "{page}");
     assert!(
         page.contains(&format!("<tr><th scope=\"row\"><span>c</span></th><td>2 GiB {of_factory}</td><td rowspan=\"2\">")),
         "{page}"
@@ -72,7 +72,7 @@ fn what_is_to_be_done_stands_once_for_a_room() {
         page.contains(&format!("<tr><th scope=\"row\"><span>a</span>, <span>b</span></th><td>4 GiB {of_factory}</td></tr>")),
         "{page}"
     );
-    assert_eq!(page.matches("Look into the slots").count(), 1);
+    assert_eq!(page.matches("Check the slots").count(), 1);
     assert_one_page(&page);
 }
 
@@ -107,8 +107,7 @@ fn one_is_not_many_and_who_never_came_may_not_be_installed() {
     nowhere.snapshot(&document, MONDAY + 6 * DAY + HOUR);
     let page = store.path().join("page.html");
     let fleet = fleet(&store, &["--html", page.to_str().unwrap()]);
-    let advice =
-        "Look whether it is installed and enrolled; then at its power and network cables, and whether it stopped in POST.";
+    let advice = "Check that it is installed and enrolled; then its power and network cables, and whether it stopped in POST.";
     assert_eq!((&fleet["visit"][0]["seen"], &fleet["visit"][0]["do"]), (&json!("it never reported"), &json!(advice)));
     let page = fs::read_to_string(page).unwrap();
     for text in [

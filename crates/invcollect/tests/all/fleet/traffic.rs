@@ -44,8 +44,8 @@ fn the_rest_is_as_good_without_prometheus() {
         format!("HTTP/1.1 302 Found\r\nLocation: http://{}/\r\nContent-Length: 0\r\n\r\n", elsewhere.local_addr().unwrap());
     let answers: [(&'static [u8], &str); 9] = [
         (b"", "asking"),
-        (b"HTTP/1.0 200 OK\r\n\r\nhello", "is not what Prometheus says (expected value"),
-        (b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":null}", "is not what Prometheus says (no data)"),
+        (b"HTTP/1.0 200 OK\r\n\r\nhello", "is not one of Prometheus (expected value"),
+        (b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":null}", "is not one of Prometheus (no data)"),
         (
             b"HTTP/1.0 200 OK\r\n\r\n{\"status\":\"success\",\"data\":{\"resultType\":\"scalar\",\"result\":[1,\"2\"]}}",
             "invalid type",
