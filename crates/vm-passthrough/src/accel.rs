@@ -15,8 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use crate::argv::SANDBOX;
-use crate::child;
+use crate::child::{self, SANDBOX};
 
 /// A real start takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(5);

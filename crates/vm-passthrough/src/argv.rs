@@ -6,13 +6,11 @@
 use std::os::fd::RawFd;
 
 use crate::accel::Accel;
+use crate::child::SANDBOX;
 use crate::hugepages;
 use crate::machine::Machine;
 use crate::profile::{Profile, Rtc, Settings};
 use crate::request::Volume;
-
-/// QEMU must not start programs, gain rights or change its own priority.
-pub(crate) const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Sets of descriptors, by which QEMU knows the files that it is handed.
 const VOLUME_SET: u32 = 1;

@@ -8,6 +8,9 @@ use jsonpipe::{Exit, ExitContext, io_error};
 
 use crate::tail::Tail;
 
+/// QEMU must not start programs, gain rights or change its own priority.
+pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
 /// A running program. Dropping it kills it and waits until it is gone.
 #[derive(Debug)]
 pub struct Running(Child);

@@ -6,7 +6,6 @@
 //! `plan` prints the same report without starting a guest.
 
 pub mod accel;
-mod arguments;
 pub mod argv;
 mod child;
 mod disks;
@@ -27,11 +26,10 @@ use confined::Identity;
 use jsonpipe::{Answer, Missing, Pipe, Tool};
 
 use accel::Accel;
-pub use arguments::{Action, Arguments};
 use machine::Machine;
 use profile::Configuration;
 use report::Guest;
-use request::{Login, Volume};
+use request::{Action, Arguments, Login, Volume};
 
 /// How this tool introduces itself.
 pub const TOOL: Tool = Tool { name: "vm-passthrough", section: "guest" };

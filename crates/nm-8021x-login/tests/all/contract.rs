@@ -80,7 +80,10 @@ fn survives_its_own_panic() {
 
 #[test]
 fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&nm_8021x_login::Arguments::command(), include_str!("../../../../man/nm-8021x-login.8"));
+    testkit::man_page_names_every_flag(
+        &nm_8021x_login::request::Arguments::command(),
+        include_str!("../../../../man/nm-8021x-login.8"),
+    );
 }
 
 #[test]

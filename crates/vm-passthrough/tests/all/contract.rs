@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use jsonpipe::testkit::{Stage, man_page_examples_work, man_page_names_every_flag};
-use vm_passthrough::Arguments;
+use vm_passthrough::request::Arguments;
 
 const PAGE: &str = include_str!("../../../../man/vm-passthrough.8");
 const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/vm-passthrough");
