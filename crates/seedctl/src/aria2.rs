@@ -13,11 +13,14 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
+use swarm::http;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use crate::http;
 use crate::torrent::Torrent;
+
+/// What proves to aria2 that we are root.
+pub const SECRET: &str = "/run/labtools/aria2.secret";
 
 /// aria2 answers at once, unless the machine is very busy. A wrong secret it answers late, on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -318,7 +321,7 @@ impl Rpc {
             Answer { result: Some(result), .. } => Ok(Ok(result)),
             Answer { error: Some(refusal), .. } if refusal.message == "Unauthorized" => Err(Exit::Config.error(format_args!(
                 "asking aria2 ({method}): it does not know the secret in {}; end that aria2c, and the next call starts its own",
-                crate::daemon::SECRET
+                SECRET
             ))),
             Answer { error: Some(refusal), .. } => Ok(Err(refusal.message)),
             _ => Err(Exit::Unavailable.error(format_args!("asking aria2 ({method}): what answers is not aria2"))),

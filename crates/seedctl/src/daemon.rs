@@ -20,13 +20,11 @@ use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::aria2::Rpc;
+use crate::aria2::{Rpc, SECRET};
 use crate::request::Aria2;
 
 /// For locks and what lasts until the next boot.
 pub const RUN: &str = "/run/labtools";
-/// What proves to aria2 that we are root.
-pub const SECRET: &str = "/run/labtools/aria2.secret";
 const LOCK: &str = "/run/labtools/aria2.lock";
 
 /// It is up in a tenth of a second.

@@ -9,14 +9,13 @@ use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use progress::{Progress, Size};
+use swarm::http;
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
-use crate::http;
 use crate::introduction::{self, Failure, Reached};
 use crate::origin::{Account, Counter, Here};
 use crate::torrent::Torrent;
-use crate::tracker::announce::Progress as Far;
 use campus::Campus;
 
 /// How often aria2 is looked at: a small image is here in a second, a large one is not.
@@ -225,7 +224,7 @@ impl Following<'_> {
         }
         if now >= self.next_ask {
             let left = download.total_length.saturating_sub(download.completed_length);
-            let far = Far { port: self.fetch.port, left };
+            let far = swarm::Progress { port: self.fetch.port, left };
             match introduction::ask(&self.torrent.trackers, self.torrent.infohash, Some(far)) {
                 Ok(reached) => {
                     self.ask_every = if self.began.elapsed() < FINDING_OUT { ASK_AT_FIRST } else { ASK };

@@ -7,12 +7,8 @@ use std::time::Duration;
 
 use jsonpipe::Exit;
 use manifest::InfoHash;
+use swarm::{Building, Progress, Refusal, http};
 use ureq::http::{StatusCode, Uri};
-
-use crate::http;
-use crate::report::Building;
-use crate::tracker::Refusal;
-use crate::tracker::announce::Progress;
 
 /// The tracker answers in a millisecond; a building's uplink may be full.
 const TIMEOUT: Duration = Duration::from_secs(5);

@@ -7,32 +7,27 @@
 
 mod aria2;
 mod bencode;
-mod campaign;
 mod daemon;
 mod fetch;
 mod fill;
 mod get;
-mod hosts;
-mod http;
 mod introduction;
 mod offer;
 mod origin;
-pub mod report;
+mod report;
 pub mod request;
 mod seed;
-pub mod settings;
+mod settings;
 mod status;
 mod stop;
 mod store;
-mod swarm;
 mod torrent;
-mod track;
-mod tracker;
 mod wait;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
 use request::{Arguments, Command};
+use settings::Settings;
 
 /// Who is speaking, and the section that it writes.
 pub const TOOL: Tool = Tool { name: "seedctl", section: "transfer" };
@@ -41,14 +36,14 @@ pub const TOOL: Tool = Tool { name: "seedctl", section: "transfer" };
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
     match arguments.command {
-        Command::Track(options) => track::track(common, pipe, &options),
+        Command::Track => tracker::track(common, pipe, Settings::read(common)?.tracker),
         Command::Get(options) => get::get(common, pipe, &options),
         Command::Seed(options) => seed::seed(common, pipe, &options),
         Command::Status => status::status(common),
         Command::Wait(options) => wait::wait(common, pipe, &options),
         Command::Stop(options) => stop::stop(common, pipe, &options),
-        Command::Swarm(options) => swarm::swarm(&options),
+        Command::Swarm(options) => campaign::swarm(&options),
         Command::Report(options) => campaign::report(common, pipe, &options),
-        Command::Hosts(options) => hosts::hosts(common, &options),
+        Command::Hosts(options) => campaign::hosts(common, &options),
     }
 }

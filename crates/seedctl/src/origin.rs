@@ -217,12 +217,12 @@ impl Counter {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
 
     /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
-    pub fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
+    fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
             let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
             (format!("n{index}"), campus::Entry { cidr, ethernet: None, campus, building, room, role: *role })

@@ -1,6 +1,5 @@
 //! What comes in: the command line, the sections of the document, and the configuration.
 
-use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -42,7 +41,7 @@ Example: what it tells Prometheus
   curl -s http://127.0.0.1:6969/metrics
 
 See seedctl-track(8) for who is introduced to whom, and for its files.")]
-    Track(Track),
+    Track,
     /// Get an image: from the old one, from the building, from the servers
     #[command(after_help = "\
 Reads a document with the section image, as mkimg-torrent create writes it.
@@ -92,7 +91,7 @@ Example:
   seedctl stop --all")]
     Stop(Stop),
     /// Ask the tracker how far each building is
-    Swarm(Swarm),
+    Swarm(campaign::request::Swarm),
     /// Report on a distribution, as a document and as a page
     #[command(after_help = "\
 Reads the document that was distributed (section image) on standard input;
@@ -108,7 +107,7 @@ Example:
   cd /var/lib/labtools/campaigns/windows-7
   seedctl report --samples samples.jsonl --hosts hosts --html campaign.html \\
     < document.json > campaign.json")]
-    Report(Report),
+    Report(campaign::request::Report),
     /// List the machines of the campus, of a room, of a building
     #[command(after_help = "\
 Does not read standard input. Writes the section hosts:
@@ -116,12 +115,8 @@ the machines of /etc/labtools/hosts.ini that were asked for.
 
 Example: the addresses of a room
   seedctl hosts --room 101 | jq -r '.hosts.hosts[].address'")]
-    Hosts(Hosts),
+    Hosts(campaign::request::Hosts),
 }
-
-/// `seedctl track`.
-#[derive(Debug, Args)]
-pub struct Track {}
 
 /// `seedctl get`.
 #[derive(Debug, Args)]
@@ -193,72 +188,6 @@ pub struct Transferred {
     pub infohash: InfoHash,
     /// The torrent of its block map.
     pub blocks_infohash: InfoHash,
-}
-
-/// `seedctl swarm`.
-#[derive(Debug, Args)]
-pub struct Swarm {
-    /// Ask the tracker at URL
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6969")]
-    pub tracker: String,
-}
-
-/// `seedctl report`.
-#[derive(Debug, Args)]
-pub struct Report {
-    /// Read what the tracker said from FILE, a document of seedctl swarm a line
-    #[arg(long, value_name = "FILE")]
-    pub samples: PathBuf,
-    /// Read what the machines said from the files in DIR
-    #[arg(long, value_name = "DIR")]
-    pub hosts: PathBuf,
-    /// Write the page to FILE, too
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-}
-
-/// `seedctl hosts`.
-#[derive(Debug, Args)]
-pub struct Hosts {
-    /// Only the machines in this room
-    #[arg(long, value_name = "ROOM")]
-    pub room: Option<String>,
-    /// Only the machines in this building
-    #[arg(long, value_name = "BUILDING")]
-    pub building: Option<String>,
-    /// Only these machines
-    #[arg(value_name = "HOST")]
-    pub names: Vec<String>,
-}
-
-/// `[tracker]` in seedctl.ini.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default)]
-pub struct Tracker {
-    /// The address and port to listen at: `[::]:6969`, which is IPv4, too.
-    pub listen: SocketAddr,
-    /// How often a client announces itself while its building is not complete.
-    pub interval_seconds: u64,
-    /// How many hosts of a building are told the servers and the other buildings' gateways.
-    pub gateways: usize,
-    /// How many wireless hosts are told the servers at a time, of each torrent.
-    pub wireless_hosts: usize,
-}
-
-impl Default for Tracker {
-    fn default() -> Tracker {
-        let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 6969));
-        Tracker { listen, interval_seconds: 10, gateways: 1, wireless_hosts: 4 }
-    }
-}
-
-/// `[building.NAME]` in seedctl.ini: what differs in a building.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Building {
-    /// Instead of the tracker's own number.
-    pub gateways: Option<usize>,
-    /// What its gateways together may fetch from outside; absent for no limit.
-    pub uplink_bytes_per_second: Option<u64>,
 }
 
 /// `[aria2]` in seedctl.ini.

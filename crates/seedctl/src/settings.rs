@@ -1,19 +1,15 @@
 //! How the tracker and aria2 are set up: seedctl.ini.
 
-use std::collections::BTreeMap;
-
 use jsonpipe::ini::Configuration;
 use jsonpipe::{Common, Exit};
 
-use crate::request::{Aria2, Building, Tracker};
+use crate::request::Aria2;
 
 /// The whole of seedctl.ini. What it does not say is as without the file.
 #[derive(Debug)]
 pub struct Settings {
-    /// `[tracker]`.
-    pub tracker: Tracker,
-    /// `[building.NAME]`.
-    pub buildings: BTreeMap<String, Building>,
+    /// Of the tracker.
+    pub tracker: tracker::Settings,
     /// `[aria2]`.
     pub aria2: Aria2,
 }
@@ -23,33 +19,11 @@ impl Settings {
     pub fn read(common: &Common) -> anyhow::Result<Settings> {
         let path = common.config("seedctl.ini");
         let mut file = Configuration::read(&path)?;
-        let settings = Settings {
-            tracker: file.section("tracker")?.unwrap_or_default(),
-            buildings: file.table("building")?.into_iter().collect(),
-            aria2: file.section("aria2")?.unwrap_or_default(),
-        };
+        let settings =
+            Settings { tracker: tracker::Settings::read(&mut file)?, aria2: file.section("aria2")?.unwrap_or_default() };
         file.end()?;
-        settings.check().map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
+        settings.tracker.check().map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
         Ok(settings)
-    }
-
-    /// What the types cannot say.
-    fn check(&self) -> Result<(), String> {
-        if !(1..=600).contains(&self.tracker.interval_seconds) {
-            return Err("tracker.interval_seconds: not from 1 to 600".into());
-        }
-        let gateways = self.buildings.iter().map(|(name, building)| (format!("building.{name}"), building.gateways));
-        for (section, gateways) in gateways.chain([("tracker".to_owned(), Some(self.tracker.gateways))]) {
-            if gateways.is_some_and(|gateways| !(1..=16).contains(&gateways)) {
-                return Err(format!("{section}.gateways: not from 1 to 16"));
-            }
-        }
-        for (name, building) in &self.buildings {
-            if building.uplink_bytes_per_second == Some(0) {
-                return Err(format!("building.{name}.uplink_bytes_per_second: 0 lets nothing in; leave it out for no limit"));
-            }
-        }
-        Ok(())
     }
 }
 
@@ -71,10 +45,10 @@ mod tests {
     #[test]
     fn what_it_does_not_say_is_as_without_it() {
         let settings = read("").unwrap();
-        assert_eq!((settings.tracker.interval_seconds, settings.tracker.gateways), (10, 1));
+        assert_eq!((settings.tracker.everywhere.interval_seconds, settings.tracker.everywhere.gateways), (10, 1));
         let settings = read("[tracker]\ngateways=2\n[building.AT 9]\nuplink_bytes_per_second=12000000\n").unwrap();
-        assert_eq!((settings.tracker.gateways, settings.tracker.wireless_hosts), (2, 4));
-        assert_eq!(settings.buildings["AT 9"].uplink_bytes_per_second, Some(12_000_000));
+        assert_eq!((settings.tracker.everywhere.gateways, settings.tracker.everywhere.wireless_hosts), (2, 4));
+        assert_eq!(settings.tracker.buildings["AT 9"].uplink_bytes_per_second, Some(12_000_000));
     }
 
     #[test]

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use jsonpipe::{Answer, Common, Document, Missing};
 use manifest::InfoHash;
+use swarm::{Building, Content};
 
 use crate::aria2::{Download, Rpc, State};
 use crate::daemon;
 use crate::introduction::{self, Failure};
 use crate::offer::Offer;
 use crate::origin::{Account, Here, Origin};
-use crate::report::{Building, Content, Listed, Peers, Transfers};
+use crate::report::{Listed, Peers, Transfers};
 use crate::settings::Settings;
 use crate::store::Files;
 use campus::Campus;

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use campus::hosts::is_host_name;
 use jsonpipe::{Document, Exit, io_error, shown};
 use manifest::InfoHash;
 use serde::Deserialize;
 
-use super::samples::{Seconds, parse_time};
-use crate::report::campaign::State;
-use campus::hosts::is_host_name;
+use crate::report::State;
+use crate::samples::{Seconds, parse_time};
 
 /// The most of a file.
 const FILE_MAX_BYTES: u64 = 16 << 20;

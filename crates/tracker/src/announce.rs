@@ -1,6 +1,7 @@
 //! What a client says (BEP 3): the query of an announce. It may be from anybody.
 
 use manifest::InfoHash;
+use swarm::Progress;
 
 /// The most peers that are told to anybody.
 pub const TOLD_MAX: usize = 50;
@@ -70,15 +71,6 @@ impl Announce {
             wanted: wanted.unwrap_or(TOLD_MAX),
         })
     }
-}
-
-/// How far a host is, told between two announces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Where its client listens.
-    pub port: u16,
-    /// What it still lacks, in bytes.
-    pub left: u64,
 }
 
 /// The query of `/building`: which torrent, in hexadecimal digits, and how far the asking host is, where it tells.

@@ -4,8 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-use crate::tracker::{Refusal, Tracker};
 use campus::Role;
+use manifest::InfoHash;
+use swarm::Refusal;
+
+use crate::peers::{Replaced, Swarm};
+use crate::whitelist::Torrent;
 
 /// The bounds of the histogram of answer times, in seconds.
 const BOUNDS: [f64; 9] = [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.1];
@@ -95,70 +99,66 @@ const FAMILIES: [Family; 4] = [
     ("uploaded_bytes_total", "counter", "What the hosts say they sent.", |sum| sum.uploaded),
 ];
 
-impl Tracker {
-    /// Everything, as text.
-    pub fn metrics(&mut self) -> String {
-        let now = self.now();
-        self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
-        let mut page = Page(String::new());
-        self.counters.write(&mut page);
-        page.family("torrents", "gauge", "Torrents of the signed manifests in the store.");
-        page.sample("torrents", &[], self.whitelist.torrents().len());
-        self.write_gateways(&mut page);
-        self.write_sums(&mut page);
-        page.0
-    }
+/// Everything, as text.
+pub fn metrics(counters: &Counters, torrents: &BTreeMap<InfoHash, Torrent>, swarms: &BTreeMap<InfoHash, Swarm>) -> String {
+    let mut page = Page(String::new());
+    counters.write(&mut page);
+    page.family("torrents", "gauge", "Torrents of the signed manifests in the store.");
+    page.sample("torrents", &[], torrents.len());
+    write_gateways(swarms, &mut page);
+    write_sums(torrents, swarms, &mut page);
+    page.0
+}
 
-    fn write_gateways(&self, page: &mut Page) {
-        page.family("gateways_replaced_total", "counter", "Gateways that are none any more, before they had everything.");
-        let sum = |of: fn(&super::swarm::Replaced) -> u64| self.swarms.values().map(|swarm| of(&swarm.replaced)).sum::<u64>();
-        page.sample("gateways_replaced_total", &[("reason", "stalled")], sum(|replaced| replaced.stalled));
-        page.sample("gateways_replaced_total", &[("reason", "slow")], sum(|replaced| replaced.slow));
-        page.sample("gateways_replaced_total", &[("reason", "silent")], sum(|replaced| replaced.silent));
-        page.sample("gateways_replaced_total", &[("reason", "stopped")], sum(|replaced| replaced.stopped));
-    }
+fn write_gateways(swarms: &BTreeMap<InfoHash, Swarm>, page: &mut Page) {
+    page.family("gateways_replaced_total", "counter", "Gateways that are none any more, before they had everything.");
+    let sum = |of: fn(&Replaced) -> u64| swarms.values().map(|swarm| of(&swarm.replaced)).sum::<u64>();
+    page.sample("gateways_replaced_total", &[("reason", "stalled")], sum(|replaced| replaced.stalled));
+    page.sample("gateways_replaced_total", &[("reason", "slow")], sum(|replaced| replaced.slow));
+    page.sample("gateways_replaced_total", &[("reason", "silent")], sum(|replaced| replaced.silent));
+    page.sample("gateways_replaced_total", &[("reason", "stopped")], sum(|replaced| replaced.stopped));
+}
 
-    fn write_sums(&self, page: &mut Page) {
-        let mut sums = Vec::new();
-        for (infohash, swarm) in &self.swarms {
-            let Some(torrent) = self.whitelist.torrents().get(infohash) else { continue };
-            let mut of: BTreeMap<(&str, Role), Sum> = BTreeMap::new();
-            for ((building, role), traffic) in &swarm.traffic {
-                let sum = of.entry((building, *role)).or_default();
-                (sum.downloaded, sum.uploaded) = (traffic.downloaded, traffic.uploaded);
-            }
-            for peer in swarm.peers().values() {
-                let sum = of.entry((&peer.net.building, peer.net.role)).or_default();
-                *if peer.is_complete() { &mut sum.complete } else { &mut sum.incomplete } += 1;
-                sum.left = sum.left.saturating_add(peer.left);
-                sum.gateways += u64::from(peer.elected_at.is_some());
-            }
-            let generation = torrent.generation.to_string();
-            sums.extend(of.into_iter().map(|((building, role), sum)| {
-                let labels = [
-                    ("image", torrent.name.clone()),
-                    ("generation", generation.clone()),
-                    ("what", word(&torrent.what)),
-                    ("building", building.to_owned()),
-                    ("role", word(&role)),
-                ];
-                (labels, sum)
-            }));
+fn write_sums(torrents: &BTreeMap<InfoHash, Torrent>, swarms: &BTreeMap<InfoHash, Swarm>, page: &mut Page) {
+    let mut sums = Vec::new();
+    for (infohash, swarm) in swarms {
+        let Some(torrent) = torrents.get(infohash) else { continue };
+        let mut of: BTreeMap<(&str, Role), Sum> = BTreeMap::new();
+        for ((building, role), traffic) in &swarm.traffic {
+            let sum = of.entry((building, *role)).or_default();
+            (sum.downloaded, sum.uploaded) = (traffic.downloaded, traffic.uploaded);
         }
-        page.family("peers", "gauge", "Hosts that announce themselves.");
+        for peer in swarm.peers().values() {
+            let sum = of.entry((&peer.net.building, peer.net.role)).or_default();
+            *if peer.is_complete() { &mut sum.complete } else { &mut sum.incomplete } += 1;
+            sum.left = sum.left.saturating_add(peer.left);
+            sum.gateways += u64::from(peer.elected_at.is_some());
+        }
+        let generation = torrent.generation.to_string();
+        sums.extend(of.into_iter().map(|((building, role), sum)| {
+            let labels = [
+                ("image", torrent.name.clone()),
+                ("generation", generation.clone()),
+                ("what", word(&torrent.what)),
+                ("building", building.to_owned()),
+                ("role", word(&role)),
+            ];
+            (labels, sum)
+        }));
+    }
+    page.family("peers", "gauge", "Hosts that announce themselves.");
+    for (labels, sum) in &sums {
+        for (state, count) in [("complete", sum.complete), ("incomplete", sum.incomplete)] {
+            let labels: Vec<(&str, &str)> =
+                labels.iter().map(|(label, text)| (*label, text.as_str())).chain([("state", state)]).collect();
+            page.sample("peers", &labels, count);
+        }
+    }
+    for (name, kind, help, of) in FAMILIES {
+        page.family(name, kind, help);
         for (labels, sum) in &sums {
-            for (state, count) in [("complete", sum.complete), ("incomplete", sum.incomplete)] {
-                let labels: Vec<(&str, &str)> =
-                    labels.iter().map(|(label, text)| (*label, text.as_str())).chain([("state", state)]).collect();
-                page.sample("peers", &labels, count);
-            }
-        }
-        for (name, kind, help, of) in FAMILIES {
-            page.family(name, kind, help);
-            for (labels, sum) in &sums {
-                let labels: Vec<(&str, &str)> = labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
-                page.sample(name, &labels, of(sum));
-            }
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(label, text)| (*label, text.as_str())).collect();
+            page.sample(name, &labels, of(sum));
         }
     }
 }

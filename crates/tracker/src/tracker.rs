@@ -2,33 +2,25 @@
 //!
 //! Everything is in memory and comes again by itself: clients announce themselves every few seconds.
 
-pub mod announce;
-mod answer;
-mod clock;
-pub mod http;
-mod metrics;
-mod policy;
-mod swarm;
-mod whitelist;
-
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use campus::{Campus, Net, Role};
 use jsonpipe::{Common, Exit};
 use manifest::InfoHash;
+use swarm::{Building, Progress, Refusal, Snapshot, SwarmBuilding, SwarmHost};
 
-use crate::report::{self, Snapshot, SwarmBuilding, SwarmHost};
+use crate::announce::Announce;
+use crate::answer;
+use crate::clock::Clock;
+use crate::metrics::{self, Counters};
+use crate::peers::{Full, Peer, Swarm};
+use crate::policy::{Place, Policy};
+use crate::report;
 use crate::settings::Settings;
-use announce::{Announce, Progress};
-use campus::Role;
-use campus::{Campus, Net};
-use clock::Clock;
-use metrics::Counters;
-use policy::{Place, Policy};
-use swarm::{Peer, Swarm};
-use whitelist::Whitelist;
+use crate::whitelist::Whitelist;
 
 /// Everything that the tracker knows.
 #[derive(Debug)]
@@ -40,31 +32,6 @@ pub struct Tracker {
     swarms: BTreeMap<InfoHash, Swarm>,
     /// What it counts.
     pub counters: Counters,
-}
-
-/// Why an announce is not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
-    /// It is none.
-    Malformed(&'static str),
-    /// It comes from a network that is not of this campus.
-    Stranger,
-    /// No manifest in the store has this infohash.
-    UnknownTorrent,
-    /// There are too many hosts.
-    Full,
-}
-
-impl Refusal {
-    /// For people, in one line.
-    pub fn reason(self) -> &'static str {
-        match self {
-            Refusal::Malformed(reason) => reason,
-            Refusal::Stranger => "this address is not in campus.ini",
-            Refusal::UnknownTorrent => "no signed manifest has this info_hash",
-            Refusal::Full => "too many hosts",
-        }
-    }
 }
 
 impl Tracker {
@@ -80,7 +47,7 @@ impl Tracker {
         }
         let (whitelist, wrong) = Whitelist::read(common)?;
         let clock = Clock::start();
-        let policy = Policy::new(&settings.tracker, settings.buildings);
+        let policy = Policy::new(&settings.everywhere, settings.buildings);
         let (swarms, counters) = Default::default();
         Ok((Tracker { clock, campus, policy, whitelist, swarms, counters }, wrong))
     }
@@ -119,7 +86,7 @@ impl Tracker {
         let net = self.campus.find(address).ok_or(Refusal::Stranger)?;
         let torrent = self.whitelist.torrents().get(&said.infohash).ok_or(Refusal::UnknownTorrent)?;
         let swarm = self.swarms.entry(said.infohash).or_insert_with(|| Swarm::new(torrent.size_bytes));
-        let answer = swarm.announce(now, &self.policy, net, address, said).map_err(|swarm::Full| Refusal::Full)?;
+        let answer = swarm.announce(now, &self.policy, net, address, said).map_err(|Full| Refusal::Full)?;
         Ok(answer.encode())
     }
 
@@ -142,16 +109,10 @@ impl Tracker {
     }
 
     /// How far the building of the asking host is; `None` for a torrent that is not known. The host may tell how far it is itself.
-    pub fn building(
-        &mut self,
-        address: IpAddr,
-        net: &Net,
-        infohash: InfoHash,
-        progress: Option<Progress>,
-    ) -> Option<report::Building> {
+    pub fn building(&mut self, address: IpAddr, net: &Net, infohash: InfoHash, progress: Option<Progress>) -> Option<Building> {
         let now = self.now();
         self.whitelist.torrents().get(&infohash)?;
-        let mut building = report::Building {
+        let mut building = Building {
             building: net.building.clone(),
             role: net.role,
             complete: 0,
@@ -181,7 +142,7 @@ impl Tracker {
         self.clock.set();
         let now = self.now();
         self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
-        let swarms = self.whitelist.torrents().iter().map(|(infohash, torrent)| report::Swarm {
+        let swarms = self.whitelist.torrents().iter().map(|(infohash, torrent)| swarm::Swarm {
             infohash: *infohash,
             name: torrent.name.clone(),
             generation: torrent.generation,
@@ -228,6 +189,13 @@ impl Tracker {
             last_seen_at: self.at(peer.last_seen),
             complete_at: peer.complete_at.map(|moment| self.at(moment)),
         }
+    }
+
+    /// What Prometheus is told.
+    pub fn metrics(&mut self) -> String {
+        let now = self.now();
+        self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
+        metrics::metrics(&self.counters, self.whitelist.torrents(), &self.swarms)
     }
 
     /// What it did, for the document at its end.

@@ -1,10 +1,19 @@
-//! `seedctl report`: how a distribution went.
+//! Tells how the distribution of an image went, as a document and as a page: `seedctl report`.
+//!
+//! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end. `known` puts both together,
+//! `outcome` sums it up by room and building, `diagnosis` names what somebody should look at, and `sections` writes the page.
+//! `seedctl swarm` asks the tracker for a sample, and `seedctl hosts` lists the machines of the campus.
 
+mod ask;
 mod diagnosis;
+mod hosts;
+mod known;
 mod machines;
 mod outcome;
-mod page;
+mod report;
+pub mod request;
 mod samples;
+mod sections;
 
 use std::io::Write;
 
@@ -12,8 +21,10 @@ use jsonpipe::{Answer, Common, Exit, Missing, Pipe, atomic};
 use manifest::{Base, Keys, Kind, Signed};
 use serde::Deserialize;
 
-use crate::request::Report;
-use campus::hosts;
+pub use ask::swarm;
+pub use hosts::hosts;
+
+use request::Report;
 use samples::Samples;
 
 /// The section `image`, as far as it is needed here.
@@ -34,7 +45,7 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
     let said = machines::read(&options.hosts, base.infohash)?;
     let mut missing = Vec::new();
     let mut lacks = |key: &str, reason: String| missing.push(Missing { key: key.into(), reason });
-    let listed = match hosts::read(common) {
+    let listed = match campus::hosts::read(common) {
         Err(error) if Exit::of(&error) == Exit::NoInput => {
             lacks("machines", "there is no hosts.ini: machines are known by what they announced, and by address".into());
             Vec::new()
@@ -53,7 +64,7 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
         pipe.warn(format_args!("{}: {}", finding.building, finding.seen));
     }
     if let Some(path) = &options.html {
-        atomic::write(path, 0o644, |file| file.write_all(page::page(&campaign).as_bytes()))?;
+        atomic::write(path, 0o644, |file| file.write_all(sections::page(&campaign).as_bytes()))?;
     }
     document.set("campaign", &campaign)?;
     Ok(Answer::yes(document))

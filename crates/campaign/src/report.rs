@@ -1,12 +1,11 @@
-//! The section `campaign`: how a distribution went.
+//! What goes out: the sections `campaign` and `hosts`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
+use campus::Role;
 use jsonpipe::Missing;
 use manifest::{InfoHash, Program};
 use serde::Serialize;
-
-use campus::Role;
 
 /// The section `campaign`. A rate is what a machine received, from its building and from outside, by the time it took.
 #[derive(Clone, Debug, Serialize)]
@@ -279,4 +278,43 @@ pub struct Curve {
     pub received_bytes: Vec<u64>,
     /// How many of its machines had all of it and offered it.
     pub seeders: Vec<u64>,
+}
+
+/// The section `hosts`: machines of the campus, from hosts.ini.
+#[derive(Debug, Serialize)]
+pub struct Hosts {
+    /// Always false: listing changes nothing.
+    pub changed: bool,
+    /// In the order of the file.
+    pub hosts: Vec<Host>,
+}
+
+/// A machine of [`Hosts`].
+#[derive(Debug, Serialize)]
+pub struct Host {
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address, in lower case.
+    pub mac: String,
+    /// Its address.
+    pub address: IpAddr,
+    /// The building that it stands in.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// The network of campus.ini that it is in; absent when it is in none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<String>,
+    /// The campus of that network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub campus: Option<String>,
+    /// The addresses of its Ethernet, which may hold several networks of campus.ini.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ethernet: Option<String>,
+    /// The address by which all of that Ethernet is spoken to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast: Option<Ipv4Addr>,
+    /// What its firmware calls it; absent when the file does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use images::{BACKING, Ending};
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use manifest::{InfoHash, Keys, Kind, Signature, Signed};
-
-use crate::report::Content;
+use swarm::Content;
 
 /// No manifest comes near this.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use campus::Role;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -16,12 +17,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use jsonpipe::Pipe;
 use manifest::InfoHash;
 use serde::Serialize;
+use swarm::Refusal;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::tracker::announce::{self, Announce};
-use crate::tracker::{Refusal, Tracker, answer};
-use campus::Role;
+use crate::announce::{self, Announce};
+use crate::answer;
+use crate::tracker::Tracker;
 
 /// How long a client may take to send a request, and a connection be idle.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,11 +10,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use campus::Role;
 use jsonpipe::{Document, Exit, io_error, timestamp};
 use manifest::InfoHash;
-
-use crate::report::{Snapshot, SwarmHost};
-use campus::Role;
+use swarm::{Snapshot, SwarmHost};
 
 /// The most of one line: what a document may have, too.
 const LINE_MAX_BYTES: u64 = 16 << 20;

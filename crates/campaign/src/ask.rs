@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use jsonpipe::{Answer, Document, Exit, ExitContext};
+use swarm::{Snapshot, http};
 use ureq::http::Uri;
 
-use crate::http;
-use crate::report::Snapshot;
 use crate::request::Swarm;
 
 /// The tracker is on this machine or next to it: who waits longer has no tracker.

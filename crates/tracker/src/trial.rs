@@ -9,14 +9,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Members, Order, Peer, Swarm};
-use crate::tracker::policy::{Place, Policy};
 use campus::Role;
 
-/// A rate is measured over this time at least, and a challenger works as long before it is judged.
-const MEASURED: Duration = Duration::from_secs(2);
-/// A rate is of the last five to ten seconds, or of the last two announces where they are rarer.
-const RECENT: Duration = Duration::from_secs(5);
+use crate::pace::{MEASURED, RECENT};
+use crate::peers::{Members, Order, Swarm, Trial, Trials};
+use crate::policy::{Place, Policy};
+
 /// A gateway that needs no longer than this for the rest is left alone: two that fetch at once ask for some pieces twice, which is
 /// little of what takes long, and much of what does not.
 const WORTH: Duration = Duration::from_secs(60);
@@ -32,102 +30,9 @@ const TRIAL: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGER: u32 = 4;
 
-/// What a host lacked, and when.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    at: Duration,
-    left: u64,
-}
-
-/// How fast a host got on lately.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    earlier: Mark,
-    later: Mark,
-    last: Mark,
-}
-
-impl Pace {
-    /// Of a host that has just come.
-    pub fn new(at: Duration, left: u64) -> Pace {
-        let mark = Mark { at, left };
-        Pace { earlier: mark, later: mark, last: mark }
-    }
-
-    /// It lacks so much now. While nothing arrives, nothing is measured: it may wait for others.
-    fn update(&mut self, at: Duration, left: u64) {
-        let mark = Mark { at, left };
-        if left >= self.earlier.left {
-            *self = Pace::new(at, left);
-        } else if at >= self.later.at + RECENT {
-            (self.earlier, self.later) = (self.later, mark);
-        }
-        self.last = mark;
-    }
-
-    /// In bytes a second; `None` while that cannot be told.
-    fn rate(&self) -> Option<f64> {
-        let (took, got) = (self.took(), self.earlier.left.saturating_sub(self.last.left));
-        (took >= MEASURED && got > 0).then(|| got as f64 / took.as_secs_f64())
-    }
-
-    /// For how long that is measured.
-    fn took(&self) -> Duration {
-        self.last.at.saturating_sub(self.earlier.at)
-    }
-
-    /// What it lacks by now, if it went on like this.
-    fn left(&self, now: Duration, rate: f64) -> u64 {
-        self.last.left.saturating_sub((rate * now.saturating_sub(self.last.at).as_secs_f64()) as u64)
-    }
-}
-
-/// A host that fetches beside a gateway.
-#[derive(Clone, Debug)]
-struct Trial {
-    challenger: SocketAddr,
-    incumbent: SocketAddr,
-    /// The place of the gateway.
-    order: Order,
-    began: Duration,
-    /// What the gateway got in a second.
-    rate: f64,
-    /// What the gateway, and the challenger, lacked at the beginning.
-    left: u64,
-    had_left: u64,
-}
-
-/// The trials of a place.
-#[derive(Debug, Default)]
-pub struct Trials {
-    current: Option<Trial>,
-    /// Who was asked to come, and when.
-    called: Option<(SocketAddr, Duration)>,
-    next: Duration,
-    pause: Option<Duration>,
-}
-
-impl Trials {
-    /// Whether this host fetches on trial.
-    pub fn are_on(&self, key: SocketAddr) -> bool {
-        self.current.as_ref().is_some_and(|trial| trial.challenger == key)
-    }
-}
-
-impl Peer {
-    /// It lacks so much now.
-    pub(super) fn get_on(&mut self, now: Duration, left: u64) {
-        if left < self.left {
-            self.moved_at = now;
-        }
-        self.left = left;
-        self.pace.update(now, left);
-    }
-}
-
 impl Swarm {
     /// Remembers what gateways can get from outside. Who has less than another one of its building gets that from there.
-    pub(super) fn note_pace(&mut self, now: Duration, key: SocketAddr) {
+    pub fn note_pace(&mut self, now: Duration, key: SocketAddr) {
         let Some(peer) = self.peers.get(&key).filter(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab) else {
             return;
         };
@@ -147,7 +52,7 @@ impl Swarm {
     }
 
     /// Whether a host is to come and try. It begins when it announces itself.
-    pub(super) fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
+    pub fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
         let due = self.slow_gateway(now, policy, place, key).is_some();
         let Some(members) = self.places.get_mut(place) else { return false };
         let calls = due && members.trials.called.is_none_or(|(_, called)| now >= called + RECENT);
@@ -158,7 +63,7 @@ impl Swarm {
     }
 
     /// Lets a host that has come try, if that is due. Whether it does.
-    pub(super) fn try_instead(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
+    pub fn try_instead(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
         let Some((incumbent, rate)) = self.slow_gateway(now, policy, place, key) else { return false };
         let of_incumbent = self.peers.get(&incumbent).map(|peer| (peer.order, peer.pace.left(now, rate)));
         let Some((order, left)) = of_incumbent else { return false };
@@ -205,7 +110,7 @@ impl Swarm {
     }
 
     /// Ends a trial that has shown something, or lasted long enough.
-    pub(super) fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
+    pub fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
         let Some(trial) = self.places.get(place).and_then(|members| members.trials.current.clone()) else { return };
         let pause = self.places.get(place).and_then(|members| members.trials.pause);
         // Who went has shown nothing: another one may try at once.

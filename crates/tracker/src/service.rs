@@ -15,10 +15,9 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
-use crate::request::Track;
+use crate::port::Port;
 use crate::settings::Settings;
 use crate::tracker::Tracker;
-use crate::tracker::http::Port;
 
 /// Connections at a time, where the limit of open files allows it.
 const CONNECTIONS_MAX: u64 = 8192;
@@ -27,9 +26,8 @@ const OTHER_FILES: u64 = 64;
 
 /// Status 78 when campus.ini, seedctl.ini or the keys are not right, 66 without campus.ini or a store, 73 when the port cannot be
 /// had.
-pub fn track(common: &Common, pipe: &Pipe, _options: &Track) -> anyhow::Result<Answer> {
-    let settings = Settings::read(common)?;
-    let listen = settings.tracker.listen;
+pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result<Answer> {
+    let listen = settings.everywhere.listen;
     let (tracker, wrong) = Tracker::new(common, settings)?;
     wrong.iter().for_each(|wrong| pipe.warn(wrong));
     let port = Port::new(tracker, pipe.clone(), connections_max()?);

@@ -5,7 +5,7 @@ use page::chart::{self, Line, Lines, Width};
 use page::numbers::{bits, bytes, duration};
 use page::{Column, Content, Element, Look, Page, Section, Table, Tile, cell, element, html, small};
 
-use crate::report::campaign::{Campaign, Curve, Finding, Sum};
+use crate::report::{Campaign, Curve, Finding, Sum};
 
 /// The line in the bars, above which a finding says so.
 const CROSSINGS_MAX: f64 = 1.2;

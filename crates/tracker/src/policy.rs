@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::request::{Building, Tracker};
-use campus::Net;
-use campus::Role;
+use campus::{Net, Role};
+
+use crate::settings::{Building, Numbers};
 
 /// Hosts that are treated as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,8 +41,8 @@ pub struct Policy {
 
 impl Policy {
     /// From seedctl.ini.
-    pub fn new(tracker: &Tracker, buildings: BTreeMap<String, Building>) -> Policy {
-        let Tracker { interval_seconds, gateways, wireless_hosts, .. } = *tracker;
+    pub fn new(numbers: &Numbers, buildings: BTreeMap<String, Building>) -> Policy {
+        let Numbers { interval_seconds, gateways, wireless_hosts, .. } = *numbers;
         Policy { interval: Duration::from_secs(interval_seconds), gateways, wireless_hosts, buildings }
     }
 

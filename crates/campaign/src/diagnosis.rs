@@ -3,10 +3,11 @@
 //! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole building that is slow has a narrow
 //! uplink. Nobody is compared with machines elsewhere before the building is.
 
-use super::outcome::{Known, medians};
-use crate::report::campaign::{Building, Finding, State, What};
 use campus::Role;
 use page::numbers::duration;
+
+use crate::known::{Known, medians};
+use crate::report::{Building, Finding, State, What};
 
 /// More of the image than this over an uplink is more than a gateway's mistakes explain.
 const CROSSINGS_MAX: f64 = 1.2;

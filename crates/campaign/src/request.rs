@@ -1,0 +1,41 @@
+//! What comes in: the command lines.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `seedctl swarm`.
+#[derive(Debug, Args)]
+pub struct Swarm {
+    /// Ask the tracker at URL
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:6969")]
+    pub tracker: String,
+}
+
+/// `seedctl report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Read what the tracker said from FILE, a document of seedctl swarm a line
+    #[arg(long, value_name = "FILE")]
+    pub samples: PathBuf,
+    /// Read what the machines said from the files in DIR
+    #[arg(long, value_name = "DIR")]
+    pub hosts: PathBuf,
+    /// Write the page to FILE, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// `seedctl hosts`.
+#[derive(Debug, Args)]
+pub struct Hosts {
+    /// Only the machines in this room
+    #[arg(long, value_name = "ROOM")]
+    pub room: Option<String>,
+    /// Only the machines in this building
+    #[arg(long, value_name = "BUILDING")]
+    pub building: Option<String>,
+    /// Only these machines
+    #[arg(value_name = "HOST")]
+    pub names: Vec<String>,
+}
