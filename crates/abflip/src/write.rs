@@ -36,7 +36,7 @@ use crate::writes::Failure;
 /// Writes an image, verified; in a dry run checks all that can be checked without it.
 pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
     let host = manifest(common, options)?;
-    manifest::check_model(common, &host.models, &format!("write {}", host.name))?;
+    manifest::check_model(model::of_machine(common), &host.models, &format!("write {}", host.name))?;
     let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;

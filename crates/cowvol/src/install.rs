@@ -101,7 +101,7 @@ fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -
         let format = manifest.format.as_str();
         return Err(Exit::Data.error(format_args!("image.manifest: a {format} image; a base is qcow2, see qemu-img convert")));
     }
-    manifest::check_model(common, &manifest.models, &format!("install {}", manifest.name))
+    manifest::check_model(model::of_machine(common), &manifest.models, &format!("install {}", manifest.name))
 }
 
 /// What bases.ini says now, and what it is to say.

@@ -1,11 +1,10 @@
-//! What comes in beside reports: the command line, and models.ini.
+//! What comes in beside reports: the command line.
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use serde::Deserialize;
 
 /// The flags.
 #[derive(Debug, Args)]
@@ -86,18 +85,4 @@ impl fmt::Display for Label {
             Label::Interface => "interface",
         })
     }
-}
-
-/// `[model.NAME]` in models.ini, as vm-passthrough(8) reads it.
-#[derive(Debug, Default, Deserialize)]
-pub struct Model {
-    /// The PCI addresses of what guests get: `0000:00:02.0`.
-    #[serde(default)]
-    pub devices: Vec<String>,
-    /// The guest's memory; of no use here.
-    pub memory: Option<String>,
-    /// The guest's cores; of no use here.
-    pub cores: Option<String>,
-    /// Whether the case has an intrusion switch; false where the board has the pin for one, and nothing on it.
-    pub intrusion_switch: Option<bool>,
 }

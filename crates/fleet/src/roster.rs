@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use campus::hosts;
-use jsonpipe::ini;
 use jsonpipe::{Common, Exit, Missing};
 use manifest::{Base, Keys, Kind, Signed};
+use model::Model;
 
 use crate::reported::Snapshot;
-use crate::request::{Model, Options};
+use crate::request::Options;
 
 /// What is expected.
 #[derive(Debug, Default)]
@@ -57,21 +57,14 @@ impl Roster {
         };
         let by_mac = machines.iter().enumerate().map(|(index, (_, machine))| (machine.mac.to_ascii_lowercase(), index)).collect();
         let by_name = machines.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
-        let models = match ini::read_table::<Model>(&common.config("models.ini"), "model") {
-            Err(error) if Exit::of(&error) == Exit::NoInput => Vec::new(),
-            models => models?,
-        };
-        // As sysfs writes them; the domain may be left out.
-        let address = |text: String| if text.matches(':').count() == 1 { format!("0000:{text}") } else { text };
-        let devices = models
-            .into_iter()
-            .filter(|(_, model)| !model.devices.is_empty())
-            .map(|(name, model)| (name, model.devices.into_iter().map(|text| address(text.to_ascii_lowercase())).collect()));
+        // As sysfs writes them.
+        let addresses = |model: Model| model.devices.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let devices = model::read_all(common)?.into_iter().map(|(name, model)| (name, addresses(model)));
         Ok(Roster {
             machines,
             by_mac,
             by_name,
-            devices: devices.collect(),
+            devices: devices.filter(|(_, addresses)| !addresses.is_empty()).collect(),
             memory_bytes,
             images: options.manifest.iter().map(|path| manifest(common, path)).collect::<anyhow::Result<_>>()?,
         })

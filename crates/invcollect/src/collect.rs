@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, atomic, ini, timestamp};
+use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
 
 use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::read::{
@@ -101,18 +101,13 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
 
 /// Whether the case may have an intrusion switch. Many boards have the pin without one, and it floats.
 fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
-    const MODELS: &str = "models.ini";
-    let models = match ini::read_table::<request::Model>(&machine.common.config(MODELS), "model") {
-        Ok(models) => models,
-        Err(error) if Exit::of(&error) == Exit::NoInput => return true,
-        Err(error) => {
-            machine.missing("configuration", format_args!("{error:#}"));
-            return true;
-        }
-    };
+    let models = model::read_all(machine.common).unwrap_or_else(|error| {
+        machine.missing("configuration", format_args!("{error:#}"));
+        Vec::new()
+    });
     let says = models.into_iter().find(|(name, _)| Some(name.as_str()) == model).and_then(|(_, model)| model.intrusion_switch);
     if says == Some(false) {
-        machine.missing("chassis.opened", format_args!("{MODELS} says that this model has no intrusion switch"));
+        machine.missing("chassis.opened", format_args!("{} says that this model has no intrusion switch", model::FILE));
     }
     says != Some(false)
 }

@@ -103,20 +103,6 @@ Example: today's tasks, as a page
     Fleet(fleet::Options),
 }
 
-/// `[model.NAME]` in models.ini, as vm-passthrough(8) reads it.
-#[derive(Debug, Default, Deserialize)]
-pub struct Model {
-    /// The PCI addresses of what guests get: `0000:00:02.0`.
-    #[serde(default)]
-    pub devices: Vec<String>,
-    /// The guest's memory; of no use here.
-    pub memory: Option<String>,
-    /// The guest's cores; of no use here.
-    pub cores: Option<String>,
-    /// Whether the case has an intrusion switch; false where the board has the pin for one, and nothing on it.
-    pub intrusion_switch: Option<bool>,
-}
-
 /// The flags of `push`.
 #[derive(Debug, Args)]
 pub struct Push {

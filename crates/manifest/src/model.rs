@@ -1,28 +1,36 @@
 //! Which models of PC an image is for.
 
-use std::fs;
+use jsonpipe::Exit;
 
-use jsonpipe::{Common, Exit, ExitContext};
-
-/// What the firmware calls this machine (SMBIOS, system information), as the kernel tells it.
-const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
-
-/// Refuses what is `doing`, as in `install NAME`, unless this machine is one of the models; none stands for all. Status 65 when it
-/// is another one, 78 when it does not say which.
-pub fn check_model(common: &Common, models: &[String], doing: &str) -> anyhow::Result<()> {
+/// Refuses what is `doing`, as in `install NAME`, unless this machine is one of the models; none stands for all. `machine` is its
+/// model, or why that is not known. Status 65 when it is another one, 78 when it is not known.
+pub fn check_model(machine: Result<String, String>, models: &[String], doing: &str) -> anyhow::Result<()> {
     if models.is_empty() {
         return Ok(());
     }
-    let file = common.path(PRODUCT_NAME);
-    let reading = || format!("reading this machine's model in {}", file.display());
-    let model = fs::read_to_string(&file).exit(Exit::Config, reading)?;
-    let model = model.trim();
-    if model.is_empty() {
-        return Err(Exit::Config.error(format_args!("{}: it names none", reading())));
-    }
-    if models.iter().any(|known| known == model) {
+    let machine =
+        machine.map_err(|reason| Exit::Config.error(format_args!("refusing to {doing}: the model is not known: {reason}")))?;
+    if models.contains(&machine) {
         return Ok(());
     }
     let models = models.join(", ");
-    Err(Exit::Data.error(format_args!("refusing to {doing}: this machine is a {model}, the image is for {models}")))
+    Err(Exit::Data.error(format_args!("refusing to {doing}: this machine is a {machine}, the image is for {models}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_for_its_models_and_for_all_without_any() {
+        let models = ["OptiPlex 7010".to_owned(), "OptiPlex 9020".to_owned()];
+        let status = |machine: Result<&str, &str>, models: &[String]| {
+            let machine = machine.map(str::to_owned).map_err(str::to_owned);
+            check_model(machine, models, "install windows").map_err(|error| Exit::of(&error))
+        };
+        assert_eq!(status(Ok("OptiPlex 9020"), &models), Ok(()));
+        assert_eq!(status(Ok("OptiPlex 90"), &models), Err(Exit::Data));
+        assert_eq!(status(Err("none"), &models), Err(Exit::Config));
+        assert_eq!(status(Err("none"), &[]), Ok(()));
+    }
 }

@@ -171,6 +171,6 @@ pub fn verify_host(common: &Common, options: &VerifyHost) -> anyhow::Result<Answ
 fn believe<D: Described>(common: &Common, signed: &Signed) -> anyhow::Result<report::Root> {
     let described: D = signed.verify(&Keys::read(&common.config("keys"), D::KIND)?)?;
     let (name, _, _, _, models) = described.summary();
-    manifest::check_model(common, models, &format!("take {name}"))?;
+    manifest::check_model(model::of_machine(common), models, &format!("take {name}"))?;
     Ok(section(&described, signed))
 }

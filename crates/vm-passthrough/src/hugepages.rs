@@ -6,7 +6,7 @@ use std::path::Path;
 use jsonpipe::{Common, Exit};
 use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
-use crate::profile::Memory;
+use model::Memory;
 
 /// Where the huge pages are mounted.
 pub const MOUNT: &str = "/hugepages";

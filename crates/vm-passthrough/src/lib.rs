@@ -13,7 +13,6 @@ mod firewall;
 mod hugepages;
 pub mod machine;
 mod memory;
-pub mod pci;
 pub mod profile;
 mod qmp;
 mod report;
@@ -44,7 +43,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let volume = document.require::<Volume>("volume")?.checked()?;
 
     let common = &arguments.common;
-    let model = machine::model(common);
+    let model = model::of_machine(common);
     let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
     let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;

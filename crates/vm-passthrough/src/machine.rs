@@ -5,9 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use jsonpipe::{Common, Exit, ExitContext, io_error, is_hidden};
-
-use crate::pci::PciAddress;
+use jsonpipe::{Common, Exit, ExitContext, io_error};
+use model::PciAddress;
 
 /// The host, as a guest needs it.
 #[derive(Debug)]
@@ -65,24 +64,6 @@ impl Machine {
         if self.devices.is_empty() { Ok(()) } else { accessible(&common.path("/dev/vfio/vfio")) }
     }
 }
-
-/// The machine's model: the product name that its firmware gives, or why there is none. What makers write there is of any kind,
-/// bytes that are no text included; such a machine has no section in models.ini, and its guest gets emulated devices.
-pub fn model(common: &Common) -> Result<String, String> {
-    let path = common.path("/sys/class/dmi/id/product_name");
-    let name = match fs::read(&path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| NO_TEXT)?.trim().to_owned(),
-        Err(error) if is_absence(&error) => String::new(),
-        Err(error) => return Err(format!("reading {}: {error}", path.display())),
-    };
-    match name.as_str() {
-        "" => Err("the firmware names no product".into()),
-        _ if name.contains(is_hidden) => Err(NO_TEXT.into()),
-        _ => Ok(name),
-    }
-}
-
-const NO_TEXT: &str = "the firmware's product name is no text";
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::fs;
 
 use jsonpipe::{Common, Exit};
 
-use crate::profile::Memory;
+use model::Memory;
 
 /// Where the kernel tells, in kB (proc_meminfo(5)).
 const MEMINFO: &str = "/proc/meminfo";

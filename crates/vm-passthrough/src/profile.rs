@@ -8,13 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonpipe::{Common, Exit, ini};
+use model::{Memory, Model, PciAddress};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::pci::PciAddress;
-
 const PROFILES: &str = "profiles.ini";
-const MODELS: &str = "models.ini";
 const SETTINGS: &str = "vm-passthrough.ini";
 
 /// The slots that the machine `pc` has filled itself: the host bridge and the south bridge.
@@ -47,18 +45,6 @@ pub struct Profile {
     /// Whether the guest's remote desktop can be reached at the management address.
     #[serde(default)]
     pub rdp: bool,
-}
-
-/// `[model.NAME]` in models.ini; NAME is the product name of the firmware.
-#[derive(Debug, Default, Deserialize)]
-struct Model {
-    #[serde(default)]
-    devices: Vec<PciAddress>,
-    memory: Option<Memory>,
-    cores: Option<NonZeroU32>,
-    /// Of use to invcollect(8) alone.
-    #[serde(rename = "intrusion_switch")]
-    _intrusion_switch: Option<bool>,
 }
 
 /// `[qemu]` in vm-passthrough.ini.
@@ -94,42 +80,6 @@ impl Settings {
     }
 }
 
-/// An amount of memory in MiB, `6910M` or `4G` in the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Memory {
-    mebibytes: u32,
-}
-
-impl Memory {
-    /// The same in bytes.
-    pub fn bytes(self) -> u64 {
-        u64::from(self.mebibytes) << 20
-    }
-}
-
-/// As QEMU's `-m` takes it.
-impl fmt::Display for Memory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}M", self.mebibytes)
-    }
-}
-
-impl TryFrom<String> for Memory {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let parse = || {
-            let number = text.strip_suffix(['M', 'G'])?;
-            let factor = if text.ends_with('G') { 1024 } else { 1 };
-            // One way to write it: no sign, and no zero in front, which others take for the octal system.
-            let number = number.parse::<u32>().ok().filter(|parsed| parsed.to_string() == number)?;
-            number.checked_mul(factor).filter(|mebibytes| *mebibytes > 0)
-        };
-        parse().map(|mebibytes| Memory { mebibytes }).ok_or("expected an amount of memory such as 6910M or 4G")
-    }
-}
-
 /// What a guest takes the hardware clock for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,13 +95,13 @@ impl Configuration {
     /// Reads what concerns a guest with `ostype` on a machine of this `model`. Every fault is status 78.
     pub fn read(common: &Common, ostype: &str, model: Option<&str>) -> anyhow::Result<Configuration> {
         let path = common.config(PROFILES);
-        let Some(mut profile) = entry::<Profile>(&path, "profile", ostype)? else {
+        let Some(mut profile) = find::<Profile>(table(&path, "profile")?, ostype) else {
             return Err(wrong(&path, format_args!("no section [profile.{ostype}]; add one for this operating system")));
         };
 
-        let path = common.config(MODELS);
+        let path = common.config(model::FILE);
         let Model { devices, memory, cores, .. } = match model {
-            Some(model) => entry(&path, "model", model)?.unwrap_or_default(),
+            Some(model) => find(model::read_all(common)?, model).unwrap_or_default(),
             None => Model::default(),
         };
         profile.memory = memory.unwrap_or(profile.memory);
@@ -178,30 +128,18 @@ impl Configuration {
     }
 }
 
-/// One of the named things in a configuration file, which need not be there.
-fn entry<T: DeserializeOwned>(path: &Path, kind: &str, name: &str) -> anyhow::Result<Option<T>> {
-    let table = match ini::read_table(path, kind) {
-        Err(error) if Exit::of(&error) == Exit::NoInput => Vec::new(),
-        table => table?,
-    };
-    Ok(table.into_iter().find_map(|(found, entry)| (found == name).then_some(entry)))
+/// The named things in a configuration file, which need not be there.
+fn table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+    match ini::read_table(path, kind) {
+        Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),
+        table => table,
+    }
+}
+
+fn find<T>(table: Vec<(String, T)>, name: &str) -> Option<T> {
+    table.into_iter().find_map(|(found, entry)| (found == name).then_some(entry))
 }
 
 fn wrong(path: &Path, what: impl fmt::Display) -> anyhow::Error {
     Exit::Config.error(format_args!("{}: {what}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_said_as_qemu_takes_it() {
-        for (text, shown) in [("6910M", "6910M"), ("4G", "4096M")] {
-            assert_eq!(Memory::try_from(text.to_owned()).unwrap().to_string(), shown);
-        }
-        for text in ["", "6910", "0M", "M", "-1M", "4g", "1.5G", "5000000G", "+4G", "010M", "4 G"] {
-            assert!(Memory::try_from(text.to_owned()).is_err(), "{text:?}");
-        }
-    }
 }

@@ -61,7 +61,7 @@ fn fields(machine: &Machine) -> Tables {
         },
         system: System {
             manufacturer: field("sys_vendor"),
-            model: field("product_name"),
+            model: machine.value(model::PRODUCT_NAME),
             serial: serial("product_serial"),
             uuid: field("product_uuid").map(|uuid| uuid.to_ascii_lowercase()).filter(|uuid| is_uuid_of_one(uuid)),
         },

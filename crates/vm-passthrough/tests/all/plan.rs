@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vm_passthrough::accel::Accel;
 use vm_passthrough::argv::{self, Descriptors, Parts};
-use vm_passthrough::machine::{self, Machine};
+use vm_passthrough::machine::Machine;
 use vm_passthrough::profile::Configuration;
 use vm_passthrough::request::Volume;
 
@@ -26,7 +26,7 @@ fn golden(name: &str, disk: &str) {
     let common = Common { verbose: false, root: case.join("machine"), config: Some(testdata().join("config")) };
     let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
     let volume: Volume = Document::parse(&text, "guest").unwrap().require("volume").unwrap();
-    let model = machine::model(&common);
+    let model = model::of_machine(&common);
     let Configuration { profile, devices, settings } =
         Configuration::read(&common, &volume.ostype, model.as_deref().ok()).unwrap();
     let machine = Machine::read(&common, model, devices, None).unwrap();
