@@ -12,7 +12,7 @@ use images::{POOL_LOCK, edit, image_path};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
-use crate::collect::Collecting;
+use crate::prune::Pruning;
 use crate::report;
 use crate::request::{Image, Transfer};
 use crate::verify::Candidate;
@@ -53,10 +53,10 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
     let candidate = Candidate::open(common, &manifest)?;
     candidate.check_digest(&manifest)?;
 
-    let (replaced, committed, collected);
+    let (replaced, committed, pruned);
     if options.dry_run {
         (replaced, committed) = (offer.replaced, offer.changes());
-        collected = Collecting { common, also: offer.retired(&new) }.plan(&offer.after)?;
+        pruned = Pruning { common, also: offer.retired(&new) }.plan(&offer.after)?;
     } else {
         candidate.sync()?;
         // A signal that comes from here on ends the process when the machine has the old generation or the new one.
@@ -70,18 +70,17 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         }
         (replaced, committed) = (offer.replaced, offer.changes());
         drop(lock);
-        let collecting = Collecting { common, also: offer.retired(&new) };
+        let pruning = Pruning { common, also: offer.retired(&new) };
         // The switch-over is done, and nothing that happens now takes it back.
-        collected = collecting.run(&ending_signals).unwrap_or_else(|error| {
-            pipe.warn(format_args!("removing unused generations: {error:#}; run cowvol collect later"));
-            report::Collected::default()
+        pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
+            pipe.warn(format_args!("removing unused generations: {error:#}; run cowvol prune later"));
+            report::Pruned::default()
         });
         drop(ending_signals);
     }
-    let changed = committed || collected.changed();
+    let changed = committed || pruned.changed();
     let path = image_path(&new.name, new.generation);
-    document
-        .set("base", &report::Installed { changed, name: new.name, generation: new.generation, path, replaced, collected })?;
+    document.set("base", &report::Installed { changed, name: new.name, generation: new.generation, path, replaced, pruned })?;
     Ok(Answer::yes(document).staying(changed && !options.dry_run))
 }
 
@@ -138,7 +137,7 @@ impl Offer {
         self.before != self.after
     }
 
-    /// The generation to collect although it may be the higher one.
+    /// The generation to prune although it may be the higher one.
     fn retired<'a>(&self, new: &'a Entry) -> Option<(&'a str, u64)> {
         self.replaced.map(|generation| (new.name.as_str(), generation))
     }

@@ -5,15 +5,15 @@
 //! `list` shows the bases and the overlays on them. The overlay is a qcow2 file that this crate writes itself: its place on the
 //! disk follows from a digest of the user's name, so no name can build a path, and it records which base it was made for, so it is
 //! never opened over another one. `install-base` makes a new generation of a base the current one, by the rename of bases.ini and
-//! nothing else, and `collect` removes the generations before it, with the overlays on them, once nothing uses them.
+//! nothing else, and `prune` removes the generations before it, with the overlays on them, once nothing uses them.
 
 mod base;
 mod catalog;
 mod clone;
-mod collect;
 mod in_use;
 mod install;
 mod overlay;
+mod prune;
 pub mod report;
 pub mod request;
 mod store;
@@ -37,6 +37,6 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::InstallBase { dry_run, allow_downgrade } => {
             install::install(&arguments.common, pipe, install::Options { dry_run, allow_downgrade })
         }
-        Command::Collect { dry_run } => collect::collect(&arguments.common, dry_run),
+        Command::Prune { dry_run } => prune::prune(&arguments.common, dry_run),
     }
 }

@@ -1,4 +1,4 @@
-//! `cowvol list`, `clone`, `install-base` and `collect`; see cowvol(8).
+//! `cowvol list`, `clone`, `install-base` and `prune`; see cowvol(8).
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! What goes out: the sections `volume`, `catalog`, `base` and `collected`. Paths are as seen below the root.
+//! What goes out: the sections `volume`, `catalog`, `base` and `pruned`. Paths are as seen below the root.
 
 use jsonpipe::Missing;
 use serde::Serialize;
@@ -69,7 +69,7 @@ pub struct Base {
     /// The size of the disk as the guest sees it; absent when the image is not there or not right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// What else the store has of it, by generation: older ones that wait to be collected, newer ones that wait to be installed.
+    /// What else the store has of it, by generation: older ones that wait to be pruned, newer ones that wait to be installed.
     pub other_generations: Vec<OtherGeneration>,
     /// The volumes made on any generation of it, by token and generation.
     pub volumes: Vec<ListedVolume>,
@@ -111,7 +111,7 @@ pub struct ListedVolume {
 #[derive(Debug, Serialize)]
 pub struct Installed {
     /// Whether anything was changed (in a dry run: would be); false when this generation was the current one and nothing was left
-    /// to collect.
+    /// to prune.
     pub changed: bool,
     /// The name of the base.
     pub name: String,
@@ -122,14 +122,14 @@ pub struct Installed {
     /// The generation that was current before; absent when there was none, or when it is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced: Option<u64>,
-    /// What was collected afterwards.
+    /// What was pruned afterwards.
     #[serde(flatten)]
-    pub collected: Collected,
+    pub pruned: Pruned,
 }
 
-/// What was collected, of any base; the section `collected` with `changed` in front.
+/// What was pruned, of any base; the section `pruned` with `changed` in front.
 #[derive(Debug, Default, Serialize)]
-pub struct Collected {
+pub struct Pruned {
     /// The generations that are gone (in a dry run: would be), by base and generation.
     pub removed: Vec<Removed>,
     /// The generations that are there and not current, by base and generation, and why.
@@ -138,7 +138,7 @@ pub struct Collected {
     pub freed_bytes: u64,
 }
 
-impl Collected {
+impl Pruned {
     /// Whether anything was removed, though it may not have been all of a generation.
     pub fn changed(&self) -> bool {
         !self.removed.is_empty() || self.freed_bytes > 0
@@ -174,12 +174,12 @@ pub struct Retained {
     pub reason: String,
 }
 
-/// The section `collected`.
+/// The section `pruned`.
 #[derive(Debug, Serialize)]
-pub struct Collection {
+pub struct PrunedSection {
     /// Whether anything was removed (in a dry run: would be).
     pub changed: bool,
     /// What.
     #[serde(flatten)]
-    pub collected: Collected,
+    pub pruned: Pruned,
 }

@@ -71,7 +71,7 @@ Reads a document (JSON or INI) on standard input:
   transfer.path                    /qcow2/backing/NAME/GENERATION.qcow2
 The file there is compared with the manifest, every byte. Then bases.ini is
 replaced, which is the switch-over, and unused generations are removed, as by
-collect does. Writes the same document with the section base.
+prune. Writes the same document with the section base.
 
 Example:
   seedctl get < windows.json | cowvol install-base"
@@ -89,11 +89,11 @@ Example:
 Does not read standard input. Removes the generations below
 the current one of every base in bases.ini, and the users' volumes that were
 made on them. While a session or a guest is on the machine, or a program has
-one of the files locked, they stay. Writes the section collected.
+one of the files locked, they stay. Writes the section pruned.
 
 Example: show what would be removed
-  cowvol collect --dry-run | jq .collected.removed")]
-    Collect {
+  cowvol prune --dry-run | jq .pruned.removed")]
+    Prune {
         /// Print what would be done, and write nothing
         #[arg(long)]
         dry_run: bool,

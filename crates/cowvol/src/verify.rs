@@ -27,7 +27,7 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol collect`, to which a generation
+    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol prune`, to which a generation
     /// below the current one is of no use. Status 66 when it is not there, 65 when it is not a whole base, or not as large as the
     /// manifest says.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {

@@ -159,7 +159,7 @@ impl Offer {
         Ok(changed)
     }
 
-    /// Takes the base's other generations out of aria2. It would keep the room of those that are collected for as long as it has
+    /// Takes the base's other generations out of aria2. It would keep the room of those that are pruned for as long as it has
     /// them open, and go on fetching what a call that was killed had begun. Whether there was one.
     pub fn leave_others(&self, rpc: &Rpc) -> anyhow::Result<bool> {
         let ours = [Part::Image, Part::Blocks].map(|part| self.torrent(part).infohash);

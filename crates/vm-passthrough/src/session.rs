@@ -25,7 +25,7 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     }
     // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
     let ending = signals::defer()?;
-    // cowvol collect has it for a moment while it removes volumes.
+    // cowvol prune has it for a moment while it removes volumes.
     const HELD: &str = "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
     machine.check_devices(common, |node| accessible(identity, node))?;

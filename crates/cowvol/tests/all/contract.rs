@@ -125,7 +125,7 @@ mod install_base {
         unheard("install-base", &windows_8);
         assert!(machine.bases_ini().contains("generation = 8"));
         drop(session);
-        unheard("collect", "");
+        unheard("prune", "");
         assert!(!machine::base_path(machine.root(), "windows", 7).exists());
     }
 

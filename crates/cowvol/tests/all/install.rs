@@ -289,7 +289,7 @@ fn a_clone_does_not_wait_for_the_reading() {
 }
 
 #[test]
-fn what_is_being_installed_is_not_collected() {
+fn what_is_being_installed_is_not_pruned() {
     let machine = Machine::with_windows_8();
     let seven = document(&describe(machine.root(), "windows", 7)).to_string();
     write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));
@@ -297,7 +297,7 @@ fn what_is_being_installed_is_not_collected() {
     while !install.reads("7.qcow2") {
         assert!(install.steps(1));
     }
-    let retained = &machine.collected(&[])["retained"][0];
+    let retained = &machine.pruned(&[])["retained"][0];
     assert_eq!((&retained["generation"], &retained["reason"]), (&json!(7), &json!("/qcow2/backing/windows/7.qcow2 is in use")));
     assert!(matches!(install.end_by(Signal::SIGCONT), WaitStatus::Exited(_, 0)));
     assert_eq!(machine.volume(ALICE, None)["generation"], 7);

@@ -1,9 +1,9 @@
 //! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up namespaces or emulated machines.
 
 mod clone;
-mod collect;
 mod contract;
 mod hostile;
 mod install;
 mod list;
 mod machine;
+mod prune;

@@ -124,11 +124,11 @@ impl Machine {
         serde_json::from_str::<Value>(&ended.stdout).unwrap()["base"].take()
     }
 
-    /// The section `collected` of a collection that must succeed.
-    pub fn collected(&self, flags: &[&str]) -> Value {
-        let ended = self.run(&[&["collect"], flags].concat());
+    /// The section `pruned` of a pruning that must succeed.
+    pub fn pruned(&self, flags: &[&str]) -> Value {
+        let ended = self.run(&[&["prune"], flags].concat());
         assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
-        serde_json::from_str::<Value>(&ended.stdout).unwrap()["collected"].take()
+        serde_json::from_str::<Value>(&ended.stdout).unwrap()["pruned"].take()
     }
 
     pub fn bases_ini(&self) -> String {

@@ -387,7 +387,7 @@ fn a_new_generation_ends_what_is_left_of_the_others() {
     let document = swarm.publish(&old);
     swarm.run("b1-h1", &["get"], &document).transfer();
     swarm.assert_seeds("b1-h1", &old);
-    // It is collected, and of another one only a part ever came.
+    // It is pruned, and of another one only a part ever came.
     let image = swarm.image("b1-h1", 7);
     fs::remove_file(&image).unwrap();
     let incoming = image.with_file_name(".incoming");

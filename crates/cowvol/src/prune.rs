@@ -1,6 +1,6 @@
-//! `cowvol collect`: generations that are no longer current go, with the volumes made on them, once nothing uses them.
+//! `cowvol prune`: generations that are no longer current go, with the volumes made on them, once nothing uses them.
 //!
-//! Only what stands below the current generation of a base that bases.ini names is collected. A higher one waits to be installed,
+//! Only what stands below the current generation of a base that bases.ini names is pruned. A higher one waits to be installed,
 //! and where bases.ini does not name the base, or cannot be read, nobody knows what is no longer wanted. First the volumes go, then
 //! what describes the image, then the image: whatever ends this, no volume is left without its base and no description without its
 //! image, and the next call goes on.
@@ -19,23 +19,23 @@ use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use crate::base;
 use crate::in_use;
 use crate::overlay::USERS;
-use crate::report::{Collected, Collection, Removed, Retained};
+use crate::report::{Pruned, PrunedSection, Removed, Retained};
 use crate::store::{self, Generation};
 
 /// So many names go while the lock is held once. Their files are kept open until it is not.
 const FILES_AT_ONCE: usize = 256;
 
-/// Collects; in a dry run says what would go. Status 1 when something should have gone and could not be removed.
-pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
+/// Prunes; in a dry run says what would go. Status 1 when something should have gone and could not be removed.
+pub fn prune(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let collecting = Collecting { common, also: None };
+    let pruning = Pruning { common, also: None };
     // At the end of a session there is nearly always nothing to do.
-    let plan = bases::steadily(common, |bases| collecting.plan(bases))?;
-    let collected = if dry_run || plan.removed.is_empty() { plan } else { collecting.run(&ending_signals)? };
-    let failed = collected.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
+    let plan = bases::steadily(common, |bases| pruning.plan(bases))?;
+    let pruned = if dry_run || plan.removed.is_empty() { plan } else { pruning.run(&ending_signals)? };
+    let failed = pruned.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();
-    let changed = collected.changed();
-    document.set("collected", &Collection { changed, collected })?;
+    let changed = pruned.changed();
+    document.set("pruned", &PrunedSection { changed, pruned })?;
     let answer = if failed { Answer::no(document) } else { Answer::yes(document) };
     Ok(answer.staying(changed && !dry_run).holding(ending_signals))
 }
@@ -43,12 +43,12 @@ pub fn collect(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
 /// How the reason begins where removing failed.
 const FAILED: &str = "removing it failed: ";
 
-/// One collection.
+/// One pruning.
 #[derive(Clone, Copy, Debug)]
-pub struct Collecting<'a> {
+pub struct Pruning<'a> {
     /// The machine.
     pub common: &'a Common,
-    /// A generation to collect although it may be above the current one: the one that was gone back from.
+    /// A generation to prune although it may be above the current one: the one that was gone back from.
     pub also: Option<(&'a str, u64)>,
 }
 
@@ -60,18 +60,18 @@ struct Found {
     quiet: Option<in_use::Quiet>,
 }
 
-impl Collecting<'_> {
+impl Pruning<'_> {
     /// What would go.
-    pub fn plan(&self, bases: &[Entry]) -> anyhow::Result<Collected> {
+    pub fn plan(&self, bases: &[Entry]) -> anyhow::Result<Pruned> {
         let found = self.look(bases, true)?;
-        let mut collected = Collected { retained: found.retained, ..Collected::default() };
+        let mut pruned = Pruned { retained: found.retained, ..Pruned::default() };
         for ((base, generation), there) in found.to_remove {
             let freed_bytes = there.all().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| room(&file)).sum();
-            collected.freed_bytes += freed_bytes;
+            pruned.freed_bytes += freed_bytes;
             let (volumes, linked_path) = (there.volumes.len() as u64, self.linked_path(&there));
-            collected.removed.push(Removed { base, generation, volumes, freed_bytes, linked_path });
+            pruned.removed.push(Removed { base, generation, volumes, freed_bytes, linked_path });
         }
-        Ok(collected)
+        Ok(pruned)
     }
 
     /// Removes it. A generation of which something cannot be removed is retained, with the reason.
@@ -79,7 +79,7 @@ impl Collecting<'_> {
     /// Step by step, each under the lock for as long as names take to remove; between two the names are made durable and the room
     /// comes free, which takes longer and keeps no login waiting. An error means that nothing was removed: what keeps a later step
     /// from being taken is a reason, too.
-    pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Collected> {
+    pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Pruned> {
         let (mut removed, mut failed) = (BTreeMap::new(), BTreeMap::new());
         let mut before: Option<Found> = None;
         loop {
@@ -195,7 +195,7 @@ fn retained((base, generation): (String, u64), there: &Generation, reason: Strin
 }
 
 /// What came of it all. A generation is removed when nothing is left of it.
-fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: BTreeMap<(String, u64), String>) -> Collected {
+fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: BTreeMap<(String, u64), String>) -> Pruned {
     let freed_bytes = removed.values().map(|removed| removed.freed_bytes).sum();
     let mut all_retained = found.retained;
     for (of, there) in found.to_remove {
@@ -208,7 +208,7 @@ fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: 
         removed.remove(&(kept.base.clone(), kept.generation));
     }
     all_retained.sort_by(|a, b| (&a.base, a.generation).cmp(&(&b.base, b.generation)));
-    Collected { removed: removed.into_values().collect(), retained: all_retained, freed_bytes }
+    Pruned { removed: removed.into_values().collect(), retained: all_retained, freed_bytes }
 }
 
 /// Names that have gone. The files hold their room until they are closed.

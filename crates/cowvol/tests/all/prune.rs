@@ -1,4 +1,4 @@
-//! `cowvol collect`: what nothing uses goes, and what something uses stays until it ends.
+//! `cowvol prune`: what nothing uses goes, and what something uses stays until it ends.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -31,26 +31,26 @@ fn after_a_switch_over() -> Machine {
 }
 
 /// The reason for which windows@7 stays.
-fn reason(collected: &Value) -> String {
-    let [retained] = collected["retained"].as_array().unwrap().as_slice() else { panic!("{collected}") };
+fn reason(pruned: &Value) -> String {
+    let [retained] = pruned["retained"].as_array().unwrap().as_slice() else { panic!("{pruned}") };
     assert_eq!(
         (&retained["base"], &retained["generation"], &retained["volumes"]),
         (&json!("windows"), &json!(7), &json!(2)),
-        "{collected}"
+        "{pruned}"
     );
-    assert_eq!((&collected["removed"], &collected["freed_bytes"]), (&json!([]), &json!(0)), "{collected}");
+    assert_eq!((&pruned["removed"], &pruned["freed_bytes"]), (&json!([]), &json!(0)), "{pruned}");
     retained["reason"].as_str().unwrap().to_owned()
 }
 
 /// windows@7 goes, with two volumes.
 fn goes(machine: &Machine) {
-    let would = machine.collected(&["--dry-run"]);
-    let collected = machine.collected(&[]);
-    assert_eq!(would, collected);
-    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(2), &json!([])), "{collected}");
+    let would = machine.pruned(&["--dry-run"]);
+    let pruned = machine.pruned(&[]);
+    assert_eq!(would, pruned);
+    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(2), &json!([])), "{pruned}");
     assert!(!base_path(machine.root(), "windows", 7).exists() && !machine.home(ALICE).exists());
     assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
-    assert_eq!(machine.collected(&[]), json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0}));
+    assert_eq!(machine.pruned(&[]), json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0}));
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn a_session_or_a_guest_keeps_everything() {
         [("session.lock", "a session is running on this machine"), ("guest.lock", "a guest is running on this machine")]
     {
         let held = machine.hold(lock);
-        assert_eq!(reason(&machine.collected(&[])), expected);
-        assert_eq!(reason(&machine.collected(&["--dry-run"])), expected);
+        assert_eq!(reason(&machine.pruned(&[])), expected);
+        assert_eq!(reason(&machine.pruned(&["--dry-run"])), expected);
         drop(held);
     }
     goes(&machine);
@@ -80,7 +80,7 @@ fn a_disk_that_qemu_has_open_keeps_its_generation() {
     let machine = after_a_switch_over();
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
     let qemu = open_in_qemu(&[], &overlay);
-    let locked = reason(&machine.collected(&[]));
+    let locked = reason(&machine.pruned(&[]));
     assert!(locked.starts_with("/qcow2/") && locked.ends_with(" is in use"), "{locked}");
     let installed = machine.installed(&describe(machine.root(), "windows", 8), &[]);
     assert_eq!((reason(&installed), &installed["generation"]), (locked, &json!(8)));
@@ -88,8 +88,8 @@ fn a_disk_that_qemu_has_open_keeps_its_generation() {
     end(qemu);
     assert_eq!(faults(&overlay), None);
     machine.volume(BOB, None);
-    let collected = machine.collected(&[]);
-    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(2), &json!([])));
+    let pruned = machine.pruned(&[]);
+    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(2), &json!([])));
     assert_eq!(tree(&machine.home(ALICE)), ["windows@8.qcow2"]);
 }
 
@@ -98,10 +98,10 @@ fn a_disk_that_anything_has_locked_keeps_its_generation() {
     let machine = after_a_switch_over();
     let file = fs::File::open(base_path(machine.root(), "windows", 7)).unwrap();
     file.lock_shared().unwrap();
-    assert_eq!(reason(&machine.collected(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    assert_eq!(reason(&machine.pruned(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
     drop(file);
     let qemu = open_in_qemu(&["-r"], &base_path(machine.root(), "windows", 7));
-    assert_eq!(reason(&machine.collected(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    assert_eq!(reason(&machine.pruned(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
     end(qemu);
     goes(&machine);
 }
@@ -139,12 +139,12 @@ fn only_what_is_below_the_current_generation_of_a_base_that_is_named() {
     make_base(machine.root(), "macos", 1, &["1M"]);
     let ini = machine.bases_ini();
     write_bases_ini(machine.root(), ini.split("\n[base.linux]").next().unwrap());
-    let collected = machine.collected(&[]);
-    let reasons: Vec<_> = collected["retained"].as_array().unwrap().iter().map(|kept| (&kept["base"], &kept["reason"])).collect();
+    let pruned = machine.pruned(&[]);
+    let reasons: Vec<_> = pruned["retained"].as_array().unwrap().iter().map(|kept| (&kept["base"], &kept["reason"])).collect();
     let unnamed = json!("bases.ini does not name this base");
     let newer = json!("newer than the current generation, 8; cowvol install-base makes it the current one");
     assert_eq!(reasons, [(&json!("linux"), &unnamed), (&json!("macos"), &unnamed), (&json!("windows"), &newer)]);
-    assert_eq!(collected["removed"].as_array().unwrap().len(), 1);
+    assert_eq!(pruned["removed"].as_array().unwrap().len(), 1);
     assert_eq!(
         tree(&machine.root().join("qcow2/backing/windows")),
         [
@@ -174,15 +174,15 @@ fn nothing_goes_when_nobody_knows_what_is_current() {
             Some(text) => write_bases_ini(machine.root(), text),
             None => fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap(),
         }
-        let ended = machine.run(&["collect"]);
+        let ended = machine.run(&["prune"]);
         assert_eq!((ended.status, ended.stdout.as_str(), machine.left()), (status, "", left.clone()), "{text:?}");
     }
     write_bases_ini(machine.root(), "");
-    assert_eq!(machine.collected(&[])["removed"], json!(NOTHING));
+    assert_eq!(machine.pruned(&[])["removed"], json!(NOTHING));
     write_bases_ini(machine.root(), &ini);
     let image = base_path(machine.root(), "windows", 8);
     fs::rename(&image, machine.root().join("8")).unwrap();
-    let lost = reason(&machine.collected(&[]));
+    let lost = reason(&machine.pruned(&[]));
     assert!(lost.starts_with("the current generation, 8, is not right: "), "{lost}");
     fs::rename(machine.root().join("8"), &image).unwrap();
     goes(&machine);
@@ -193,7 +193,7 @@ fn a_linked_directory_for_volumes_is_refused() {
     let machine = after_a_switch_over();
     fs::rename(machine.users(), machine.root().join("elsewhere")).unwrap();
     symlink(machine.root().join("elsewhere"), machine.users()).unwrap();
-    assert_eq!(machine.run(&["collect"]).status, 78);
+    assert_eq!(machine.run(&["prune"]).status, 78);
     assert!(base_path(machine.root(), "windows", 7).exists());
 }
 
@@ -203,13 +203,13 @@ fn what_cannot_be_removed_is_said_and_the_rest_goes() {
     let stuck = machine.home(ALICE).join("windows@7.qcow2");
     fs::remove_file(&stuck).unwrap();
     fs::create_dir(&stuck).unwrap();
-    let ended = machine.run(&["collect"]);
-    let collected = &serde_json::from_str::<Value>(&ended.stdout).unwrap()["collected"];
-    let reason = collected["retained"][0]["reason"].as_str().unwrap();
+    let ended = machine.run(&["prune"]);
+    let pruned = &serde_json::from_str::<Value>(&ended.stdout).unwrap()["pruned"];
+    let reason = pruned["retained"][0]["reason"].as_str().unwrap();
     assert!(ended.status == 1 && reason.starts_with("removing it failed: removing "), "{ended:?}");
     assert!(base_path(machine.root(), "windows", 7).exists(), "the base stays under what could not be removed");
     fs::remove_dir(&stuck).unwrap();
-    assert_eq!(machine.collected(&[])["retained"], json!(NOTHING));
+    assert_eq!(machine.pruned(&[])["retained"], json!(NOTHING));
     assert!(!base_path(machine.root(), "windows", 7).exists());
 }
 
@@ -222,8 +222,8 @@ fn more_volumes_than_go_at_once_all_go() {
         fs::create_dir(&home).unwrap();
         fs::write(home.join("windows@7.qcow2"), &one[..4096]).unwrap();
     }
-    let collected = machine.collected(&[]);
-    assert_eq!((&collected["removed"][0]["volumes"], &collected["retained"]), (&json!(602), &json!([])));
+    let pruned = machine.pruned(&[]);
+    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(602), &json!([])));
     assert_eq!(machine.left().len(), 2, "bob's linux: {:?}", machine.left());
 }
 
@@ -244,11 +244,11 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
     let mut seen = Vec::new();
     let mut machine = untouched.copy();
     for moment in 0.. {
-        let mut collect = Stepped::start(&machine, &["collect"], "");
-        if !collect.steps(moment) {
+        let mut prune = Stepped::start(&machine, &["prune"], "");
+        if !prune.steps(moment) {
             break;
         }
-        collect.end_by(signal);
+        prune.end_by(signal);
         let found = state(&machine);
         if found == state(&untouched) {
             continue; // it had done nothing yet
@@ -258,7 +258,7 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
         assert!(base.exists() || !some_left, "{moment}: {volumes:?}");
         assert!(base.exists() || !base.with_extension("manifest").exists(), "{moment}: a description of nothing");
         if !seen.contains(&found) {
-            machine.collected(&[]);
+            machine.pruned(&[]);
             let left: Vec<String> =
                 state(&machine).into_iter().filter(|name| name.contains("/7.") || name.contains("@7")).collect();
             assert_eq!((left, tree(&machine.home(BOB))), (vec![], vec!["linux@3.qcow2".into()]));
@@ -273,21 +273,21 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
 fn what_keeps_a_later_step_from_being_taken_is_a_reason() {
     let machine = after_a_switch_over();
     let right = machine.bases_ini();
-    let mut collect = Stepped::start(&machine, &["collect"], "");
-    while collect.syncs().is_none() {
-        assert!(collect.steps(1));
+    let mut prune = Stepped::start(&machine, &["prune"], "");
+    while prune.syncs().is_none() {
+        assert!(prune.steps(1));
     }
     assert_eq!(machine.left().len(), 2, "the volumes are gone: {:?}", machine.left());
     write_bases_ini(machine.root(), "[base.windows]\n");
-    let WaitStatus::Exited(_, status) = collect.end() else { panic!("it ended by a signal") };
+    let WaitStatus::Exited(_, status) = prune.end() else { panic!("it ended by a signal") };
     assert_eq!(status, 1, "not 78, which says that nothing was changed");
     write_bases_ini(machine.root(), &right);
-    assert_eq!(machine.collected(&[])["removed"][0]["volumes"], 0);
+    assert_eq!(machine.pruned(&[])["removed"][0]["volumes"], 0);
 }
 
 #[test]
 fn standard_input_is_left_alone() {
     let machine = after_a_switch_over();
-    let mut child = machine.command(&["collect"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut child = machine.command(&["prune"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     assert!(child.wait().unwrap().success(), "it ended while its input was open");
 }
