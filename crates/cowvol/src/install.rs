@@ -45,32 +45,32 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
         generation: manifest.generation,
     };
     // Before the long reading; what counts is that it still holds when the lock is held.
-    let offer = Offer::of(common, &new, options)?;
+    let switch_over = SwitchOver::of(common, &new, options)?;
     #[cfg(debug_assertions)]
     if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "commit-first") {
-        offer.commit()?; // the tests must notice
+        switch_over.commit()?; // the tests must notice
     }
     let candidate = Candidate::open(common, &manifest)?;
     candidate.check_digest(&manifest)?;
 
     let (replaced, committed, pruned);
     if options.dry_run {
-        (replaced, committed) = (offer.replaced, offer.changes());
-        pruned = Pruning { common, also: offer.retired(&new) }.plan(&offer.after)?;
+        (replaced, committed) = (switch_over.replaced, switch_over.changes());
+        pruned = Pruning { common, also: switch_over.retired(&new) }.plan(&switch_over.after)?;
     } else {
         candidate.sync()?;
         // A signal that comes from here on ends the process when the machine has the old generation or the new one.
         let ending_signals = signals::defer()?;
         let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
-        let offer = Offer::of(common, &new, options)?;
+        let switch_over = SwitchOver::of(common, &new, options)?;
         candidate.check_still_there()?;
-        if offer.changes() {
-            offer.commit()?;
+        if switch_over.changes() {
+            switch_over.commit()?;
             pipe.note(format_args!("{} {} is the current generation", new.name, new.generation));
         }
-        (replaced, committed) = (offer.replaced, offer.changes());
+        (replaced, committed) = (switch_over.replaced, switch_over.changes());
         drop(lock);
-        let pruning = Pruning { common, also: offer.retired(&new) };
+        let pruning = Pruning { common, also: switch_over.retired(&new) };
         // The switch-over is done, and nothing that happens now takes it back.
         pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
             pipe.warn(format_args!("removing unused generations: {error:#}; run cowvol prune later"));
@@ -104,7 +104,7 @@ fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -
 }
 
 /// What bases.ini says now, and what it is to say.
-struct Offer {
+struct SwitchOver {
     path: PathBuf,
     before: Vec<Entry>,
     after: Vec<Entry>,
@@ -113,9 +113,9 @@ struct Offer {
     replaced: Option<u64>,
 }
 
-impl Offer {
+impl SwitchOver {
     /// Status 65 when a higher generation is installed and going back is not allowed.
-    fn of(common: &Common, new: &Entry, options: Options) -> anyhow::Result<Offer> {
+    fn of(common: &Common, new: &Entry, options: Options) -> anyhow::Result<SwitchOver> {
         let path = common.path(bases::PATH);
         let text = match ini::read_text(&path) {
             Err(error) if Exit::of(&error) == Exit::NoInput => String::new(),
@@ -130,7 +130,7 @@ impl Offer {
                 new.generation, new.name
             )));
         }
-        Ok(Offer { path, before, after, text, replaced: current.filter(|current| *current != new.generation) })
+        Ok(SwitchOver { path, before, after, text, replaced: current.filter(|current| *current != new.generation) })
     }
 
     fn changes(&self) -> bool {

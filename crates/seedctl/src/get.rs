@@ -19,11 +19,11 @@ use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::fetch::{Fetch, interrupted};
 use crate::fill::{Filled, Filling, Source};
-use crate::offer::{self, Offer, There};
 use crate::origin::Account;
 use crate::report::Transfer;
 use crate::request::{Get, Image};
 use crate::settings::Settings;
+use crate::signed_image::{self, SignedImage, There};
 use crate::store::{self, Content, Part};
 
 /// One at a time on a machine: they would share the uplink, the disk and the names of files.
@@ -35,47 +35,46 @@ const SPARE_BYTES: u64 = 64 << 20;
 /// `seedctl get`: the image of the document is in the store and offered to others, or nothing has changed.
 pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
-    let image: Image = document.require("image")?;
+    let section: Image = document.require("image")?;
     let signals = signals::defer()?;
     let settings = Settings::read(common)?;
-    let offer = Offer::verify(common, &image)?;
+    let image = SignedImage::of(common, &section)?;
     if !options.allow_downgrade {
-        offer.refuse_downgrade(common)?;
+        image.refuse_downgrade(common)?;
     }
     let identity = settings.aria2.identity()?;
     if options.dry_run {
-        let there = offer.look(&signals)?.ok_or_else(interrupted)?;
+        let there = image.look(&signals)?.ok_or_else(interrupted)?;
         let whole = matches!(there, There::Whole(_));
         let state = if whole { "complete" } else { "absent" };
-        document.set("transfer", &transfer(common, &offer, state, !whole))?;
+        document.set("transfer", &transfer(&image, &Account::read(common, image.base.infohash), state, !whole))?;
         return Ok(Answer::yes(document).holding(signals));
     }
     let lock = lock::take(common, LOCK, "another seedctl get runs; try again later")?;
-    let there = offer.look(&signals)?.ok_or_else(interrupted)?;
+    let there = image.look(&signals)?.ok_or_else(interrupted)?;
     let rpc = daemon::ensure(common, &settings.aria2)?;
-    let left = offer.leave_others(&rpc)?;
+    let left = image.leave_others(&rpc)?;
     let get = Getting {
         common,
         pipe,
         signals: &signals,
         rpc: &rpc,
-        offer: &offer,
+        image: &image,
         identity,
         port: settings.aria2.listen_port,
         options,
     };
     let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
     // Once more: a seed --all, as after a boot, may have taken the newest of then.
-    report.changed |= left | offer.leave_others(&rpc)?;
+    report.changed |= left | image.leave_others(&rpc)?;
     drop(lock); // whoever reads the document may take his time
     document.set("transfer", &report)?;
     Ok(Answer::yes(document).holding(signals))
 }
 
-/// The section `transfer`, with what the account says where there is a closed one.
-pub fn transfer(common: &Common, offer: &Offer, state: &'static str, changed: bool) -> Transfer {
-    let account = Account::read(common, offer.base.infohash);
-    let closed = account.is_closed(offer.base.size_bytes);
+/// The section `transfer`, with what the account says if it is closed.
+pub fn transfer(image: &SignedImage, account: &Account, state: &'static str, changed: bool) -> Transfer {
+    let closed = account.is_closed(image.base.size_bytes);
     let bytes = |bytes: u64| closed.then_some(bytes);
     let mut missing = Vec::new();
     if !closed {
@@ -84,13 +83,13 @@ pub fn transfer(common: &Common, offer: &Offer, state: &'static str, changed: bo
         missing.extend(keys.map(|key| Missing { key: key.into(), reason: reason.into() }));
     }
     Transfer {
-        infohash: offer.base.infohash,
-        blocks_infohash: offer.base.blocks_infohash,
-        name: offer.base.name.clone(),
-        generation: offer.base.generation,
-        path: offer.files.path(),
-        sha256: offer.base.sha256,
-        size_bytes: offer.base.size_bytes,
+        infohash: image.base.infohash,
+        blocks_infohash: image.base.blocks_infohash,
+        name: image.base.name.clone(),
+        generation: image.base.generation,
+        path: image.files.path(),
+        sha256: image.base.sha256,
+        size_bytes: image.base.size_bytes,
         state,
         building_bytes: bytes(account.building_bytes),
         outside_bytes: bytes(account.outside_bytes),
@@ -110,7 +109,7 @@ struct Getting<'a> {
     pipe: &'a Pipe,
     signals: &'a Deferred,
     rpc: &'a Rpc,
-    offer: &'a Offer,
+    image: &'a SignedImage,
     identity: Identity,
     /// Where aria2 listens to others.
     port: u16,
@@ -120,19 +119,19 @@ struct Getting<'a> {
 impl Getting<'_> {
     /// The image is there and was verified just now: what else belongs to it, and seeding.
     fn keep(&self, map: Vec<u8>) -> anyhow::Result<Transfer> {
-        let files = &self.offer.files;
+        let files = &self.image.files;
         let mut changed = self.keep_map(&map)?;
-        changed |= self.offer.write_sidecars()?;
+        changed |= self.image.write_sidecars()?;
         for part in [Part::Blocks, Part::Image] {
-            self.offer.seed(self.rpc, self.signals, part, Trust::Verified)?;
+            self.image.seed(self.rpc, self.signals, part, Trust::Verified)?;
         }
         files.clear_incoming()?;
-        Ok(transfer(self.common, self.offer, "complete", changed))
+        Ok(transfer(self.image, &Account::read(self.common, self.image.base.infohash), "complete", changed))
     }
 
     /// Writes the block map of the image, if the store has not got it. Whether it was written.
     fn keep_map(&self, map: &[u8]) -> anyhow::Result<bool> {
-        let Offer { base, files, .. } = self.offer;
+        let SignedImage { base, files, .. } = self.image;
         if sha256(&fs::read(files.finished(Part::Blocks)).unwrap_or_default()) == base.blocks_sha256 {
             return Ok(false);
         }
@@ -149,21 +148,21 @@ impl Getting<'_> {
         let done = self.bring();
         if let Err(error) = &done {
             for part in [Part::Image, Part::Blocks] {
-                let _ = self.rpc.drop_torrent(self.offer.torrent(part).infohash); // the first error is the one to tell
+                let _ = self.rpc.drop_torrent(self.image.torrent(part).infohash); // the first error is the one to tell
             }
             // Data: what arrived is not what was signed. Either way it is of no use.
             if matches!(Exit::of(error), Exit::CantCreate | Exit::Data) {
-                let _ = self.offer.files.clear_incoming();
+                let _ = self.image.files.clear_incoming();
             }
         }
         done
     }
 
     fn bring(&self) -> anyhow::Result<Transfer> {
-        let Offer { base, files, torrent, .. } = self.offer;
+        let SignedImage { base, files, torrent, .. } = self.image;
         let started_at = timestamp::rfc3339(SystemTime::now());
         for part in [Part::Image, Part::Blocks] {
-            self.rpc.drop_torrent(self.offer.torrent(part).infohash)?; // an earlier call that was killed
+            self.rpc.drop_torrent(self.image.torrent(part).infohash)?; // an earlier call that was killed
         }
         files.prepare(self.identity)?;
         let path = files.arriving(Part::Image);
@@ -179,19 +178,19 @@ impl Getting<'_> {
         if sha256(&map) != base.blocks_sha256 && !files.taken(Part::Blocks).exists() {
             self.map()?; // the one that was signed is wrong, but harms nobody, and all are to have the same
         }
-        self.offer.settle(self.rpc, self.signals, Part::Image)?;
-        self.offer.write_sidecars()?;
+        self.image.settle(self.rpc, self.signals, Part::Image)?;
+        self.image.write_sidecars()?;
         if files.taken(Part::Blocks).exists() {
             files.finish(Part::Blocks)?;
         } else {
             self.keep_map(&map)?;
         }
-        self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
+        self.image.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
         account.close();
         account.write(self.common, base.infohash)?;
         files.finish(Part::Image)?;
         files.clear_incoming()?;
-        let transfer = transfer(self.common, self.offer, "complete", true);
+        let transfer = transfer(self.image, &account, "complete", true);
         Ok(Transfer { started_at: Some(started_at), complete_at: Some(timestamp::rfc3339(SystemTime::now())), ..transfer })
     }
 
@@ -202,11 +201,11 @@ impl Getting<'_> {
 
     /// The block map, verified: from the store, or fetched and then offered to others.
     fn map(&self) -> anyhow::Result<Vec<u8>> {
-        let Offer { base, files, blocks_torrent, .. } = self.offer;
+        let SignedImage { base, files, blocks_torrent, .. } = self.image;
         if let Ok(map) = fs::read(files.finished(Part::Blocks))
             && sha256(&map) == base.blocks_sha256
         {
-            self.offer.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
+            self.image.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
             return Ok(map);
         }
         self.make_room(blocks_torrent.length)?;
@@ -227,7 +226,7 @@ impl Getting<'_> {
     /// A new image where there is nothing that it could be filled from: then nobody waits for the block map, which the image tells
     /// when it is there. Its account, and whether aria2 has to find the zeros in it.
     fn begin(&self) -> anyhow::Result<(Account, Trust)> {
-        let Offer { base, files, torrent, .. } = self.offer;
+        let SignedImage { base, files, torrent, .. } = self.image;
         self.make_room(base.size_bytes - torrent.zero_bytes)?;
         drop(files.open_arriving(Part::Image, base.size_bytes, self.identity)?);
         let zeros = Filled { present_bytes: torrent.zero_bytes, zero_bytes: torrent.zero_bytes, kept_bytes: 0 };
@@ -237,7 +236,7 @@ impl Getting<'_> {
     /// Fills the new image from what is here, by its block map; the account of that.
     fn fill(&self, sources: &[(PathBuf, PathBuf)]) -> anyhow::Result<Account> {
         let map = &self.map()?;
-        let Offer { base, files, torrent, .. } = self.offer;
+        let SignedImage { base, files, torrent, .. } = self.image;
         let path = files.arriving(Part::Image);
         let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
         let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
@@ -252,7 +251,7 @@ impl Getting<'_> {
             if filling.is_whole() {
                 break;
             }
-            let map = offer::map_beside(self.common, blocks).unwrap_or_else(|error| {
+            let map = signed_image::map_beside(self.common, blocks).unwrap_or_else(|error| {
                 self.pipe.warn(format_args!("{error:#}; reading all of {} instead", image.display()));
                 None
             });
@@ -275,7 +274,7 @@ impl Getting<'_> {
 
     /// The account of an image of which so much is there; `account` has what of it came over the network.
     fn account(&self, mut account: Account, filled: Filled) -> anyhow::Result<Account> {
-        let base = &self.offer.base;
+        let base = &self.image.base;
         account.name = base.name.clone();
         account.generation = base.generation;
         account.infohash = base.infohash.to_string();
@@ -289,14 +288,14 @@ impl Getting<'_> {
 
     /// Status 73 when so much does not fit.
     fn make_room(&self, bytes: u64) -> anyhow::Result<()> {
-        let room = self.offer.files.room()?;
+        let room = self.image.files.room()?;
         if room >= bytes.saturating_add(SPARE_BYTES) {
             return Ok(());
         }
         Err(Exit::CantCreate.error(format_args!(
             "making room for generation {} of {}: it needs {}, {} to spare, and there are {}",
-            self.offer.base.generation,
-            self.offer.base.name,
+            self.image.base.generation,
+            self.image.base.name,
             Size(bytes),
             Size(SPARE_BYTES),
             Size(room)
@@ -305,10 +304,10 @@ impl Getting<'_> {
 
     /// Takes a part over from aria2, which will soon offer it again, and can no longer write to it.
     fn take(&self, part: Part) -> anyhow::Result<File> {
-        let torrent = self.offer.torrent(part);
+        let torrent = self.image.torrent(part);
         self.rpc.drop_torrent(torrent.infohash)?;
-        let file = self.offer.files.take(part)?;
-        let path = self.offer.files.taken(part);
+        let file = self.image.files.take(part)?;
+        let path = self.image.files.taken(part);
         // aria2 has compared every piece with its hash.
         self.rpc.add(torrent, &path, Trust::Verified, None)?;
         Ok(file)
@@ -316,18 +315,18 @@ impl Getting<'_> {
 
     /// The whole image has the digest in the manifest, and is on the disk. Its block map.
     fn verify(&self, file: &mut File) -> anyhow::Result<Vec<u8>> {
-        let size = self.offer.base.size_bytes;
+        let size = self.image.base.size_bytes;
         let mut progress = Progress::new(TOOL);
         let content = store::content(file, self.signals, |done| progress.show("verifying", done, size));
         let Content { sha256, map } = content.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
         // To see that the laboratory would notice.
         #[cfg(debug_assertions)]
         let sha256 = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-digest") {
-            self.offer.base.sha256
+            self.image.base.sha256
         } else {
             sha256
         };
-        if sha256 != self.offer.base.sha256 {
+        if sha256 != self.image.base.sha256 {
             return Err(Exit::Data.error("image.torrent_file: what it brings has not the digest in the manifest"));
         }
         file.sync_all().exit(Exit::Io, || "syncing the image")?;

@@ -7,9 +7,10 @@ use crate::aria2::{Rpc, Trust};
 use crate::daemon;
 use crate::get::transfer;
 use crate::introduction::{self, Failure};
-use crate::offer::Offer;
+use crate::origin::Account;
 use crate::request::{Image, Seed};
 use crate::settings::Settings;
+use crate::signed_image::SignedImage;
 use crate::status::transfers;
 use crate::store::{Files, Part};
 
@@ -21,25 +22,25 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
         return seed_all(common, pipe, options);
     }
     let mut document = pipe.document("a document with the section image, or --all")?;
-    let image: Image = document.require("image")?;
+    let section: Image = document.require("image")?;
     let signals = signals::defer()?;
     let settings = Settings::read(common)?;
-    let offer = Offer::verify(common, &image)?;
+    let image = SignedImage::of(common, &section)?;
     for part in PARTS {
-        offer.files.require(part, offer.torrent(part).length)?;
+        image.files.require(part, image.torrent(part).length)?;
     }
     let changed = if options.dry_run {
-        !is_offered(daemon::connect(common, &settings.aria2)?.as_ref(), &offer)?
+        !is_offered(daemon::connect(common, &settings.aria2)?.as_ref(), &image)?
     } else {
-        offer_to_others(&daemon::ensure(common, &settings.aria2)?, &signals, &offer)?
+        offer_to_others(&daemon::ensure(common, &settings.aria2)?, &signals, &image)?
     };
     if !options.dry_run
-        && let Err(Failure::Refused(refused)) = introduction::ask(&offer.torrent.trackers, offer.base.infohash, None)
+        && let Err(Failure::Refused(refused)) = introduction::ask(&image.torrent.trackers, image.base.infohash, None)
     {
         // It is offered, but nobody is told.
-        pipe.warn(format_args!("offering {} {}: {refused}", offer.base.name, offer.base.generation));
+        pipe.warn(format_args!("offering {} {}: {refused}", image.base.name, image.base.generation));
     }
-    document.set("transfer", &transfer(common, &offer, "complete", changed))?;
+    document.set("transfer", &transfer(&image, &Account::read(common, image.base.infohash), "complete", changed))?;
     Ok(Answer::yes(document).holding(signals))
 }
 
@@ -50,14 +51,14 @@ fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     let (mut changed, mut wrong) = (false, false);
     let mut rpc = daemon::connect(common, &settings.aria2)?;
     for files in Files::newest(common)? {
-        let seeded = Offer::read(common, &files).and_then(|offer| {
+        let seeded = SignedImage::read(common, &files).and_then(|image| {
             if options.dry_run {
-                return is_offered(rpc.as_ref(), &offer).map(|offered| !offered);
+                return is_offered(rpc.as_ref(), &image).map(|offered| !offered);
             }
             if rpc.is_none() {
                 rpc = Some(daemon::ensure(common, &settings.aria2)?);
             }
-            rpc.as_ref().map_or(Ok(false), |rpc| offer_to_others(rpc, &signals, &offer))
+            rpc.as_ref().map_or(Ok(false), |rpc| offer_to_others(rpc, &signals, &image))
         });
         match seeded {
             Ok(added) => changed |= added,
@@ -74,10 +75,10 @@ fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     Ok(answer.holding(signals))
 }
 
-fn is_offered(rpc: Option<&Rpc>, offer: &Offer) -> anyhow::Result<bool> {
+fn is_offered(rpc: Option<&Rpc>, image: &SignedImage) -> anyhow::Result<bool> {
     let Some(rpc) = rpc else { return Ok(false) };
     for part in PARTS {
-        if !rpc.download(offer.torrent(part).infohash)?.is_some_and(|download| download.is_offered()) {
+        if !rpc.download(image.torrent(part).infohash)?.is_some_and(|download| download.is_offered()) {
             return Ok(false);
         }
     }
@@ -85,15 +86,15 @@ fn is_offered(rpc: Option<&Rpc>, offer: &Offer) -> anyhow::Result<bool> {
 }
 
 /// Both parts, or none that was not offered before.
-fn offer_to_others(rpc: &Rpc, signals: &Deferred, offer: &Offer) -> anyhow::Result<bool> {
+fn offer_to_others(rpc: &Rpc, signals: &Deferred, image: &SignedImage) -> anyhow::Result<bool> {
     let mut added = Vec::new();
     for part in PARTS {
-        match offer.seed(rpc, signals, part, Trust::Check) {
+        match image.seed(rpc, signals, part, Trust::Check) {
             Ok(true) => added.push(part),
             Ok(false) => {}
             Err(error) => {
                 for part in added {
-                    let _ = rpc.leave(offer.torrent(part).infohash); // the first error is the one to tell
+                    let _ = rpc.leave(image.torrent(part).infohash); // the first error is the one to tell
                 }
                 return Err(error);
             }

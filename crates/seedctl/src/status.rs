@@ -10,10 +10,10 @@ use swarm::{Building, Content};
 use crate::aria2::{Download, Rpc, State};
 use crate::daemon;
 use crate::introduction::{self, Failure};
-use crate::offer::Offer;
 use crate::origin::{Account, Here, Origin};
 use crate::report::{Listed, Peers, Transfers};
 use crate::settings::Settings;
+use crate::signed_image::SignedImage;
 use crate::store::Files;
 use campus::Campus;
 
@@ -59,9 +59,9 @@ pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::R
 fn known(common: &Common, missing: &mut Vec<Missing>) -> anyhow::Result<HashMap<InfoHash, (String, u64, Content)>> {
     let mut known = HashMap::new();
     for files in Files::all(common)? {
-        match Offer::read(common, &files) {
-            Ok(offer) => {
-                for (infohash, what) in [(offer.base.infohash, Content::Image), (offer.base.blocks_infohash, Content::Blocks)] {
+        match SignedImage::read(common, &files) {
+            Ok(image) => {
+                for (infohash, what) in [(image.base.infohash, Content::Image), (image.base.blocks_infohash, Content::Blocks)] {
                     known.insert(infohash, (files.name.clone(), files.generation, what));
                 }
             }

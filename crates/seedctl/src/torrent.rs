@@ -3,8 +3,7 @@
 //! The manifest has the infohash, which is the SHA-1 digest of the file's `info`, byte for byte (BEP 3). What stands beside `info`
 //! is not signed: of that only the trackers are taken, and what would make aria2 fetch from elsewhere is refused.
 
-use base64::prelude::{BASE64_STANDARD, Engine};
-use jsonpipe::{Exit, ExitContext};
+use jsonpipe::Exit;
 use manifest::InfoHash;
 use sha1::{Digest, Sha1};
 use ureq::http::Uri;
@@ -63,12 +62,6 @@ impl Torrent {
         let zero_bytes = zero_bytes(pieces, length, piece_length);
         let trackers = trackers(&outermost).map_err(wrong)?;
         Ok(Torrent { bytes, infohash, length, piece_length, zero_bytes, trackers })
-    }
-
-    /// The same, from the section `image`, where it is in Base64.
-    pub fn check_base64(text: &str, infohash: InfoHash, length: u64, key: &str) -> anyhow::Result<Torrent> {
-        let bytes = BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("image.{key}: not Base64"))?;
-        Torrent::check(bytes, infohash, length, &format!("image.{key}"))
     }
 }
 

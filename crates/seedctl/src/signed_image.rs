@@ -1,4 +1,4 @@
-//! What a document offers: an image described by a signed manifest, and the two torrents that bring it.
+//! The image that a document brings: described by a signed manifest, with the two torrents that fetch it.
 
 use std::fs::{self, File};
 use std::io;
@@ -24,7 +24,7 @@ const LOOK_MILLISECONDS: u16 = 100;
 
 /// An image that a known key signed, and its torrents, which are what the manifest says.
 #[derive(Debug)]
-pub struct Offer {
+pub struct SignedImage {
     /// The manifest's exact bytes and the signature.
     pub signed: Signed,
     /// What it says.
@@ -48,39 +48,52 @@ pub enum There {
     Whole(Vec<u8>),
 }
 
-impl Offer {
+impl SignedImage {
     /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78 without keys.
-    pub fn verify(common: &Common, image: &Image) -> anyhow::Result<Offer> {
+    pub fn of(common: &Common, image: &Image) -> anyhow::Result<SignedImage> {
         let signed = Signed::from_base64(&image.manifest, &image.signature)?;
-        let base: Base = signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)?;
-        let torrent = Torrent::check_base64(&image.torrent_file, base.infohash, base.size_bytes, "torrent_file")?;
-        let blocks_bytes = map_bytes(base.size_bytes);
-        let blocks_torrent =
-            Torrent::check_base64(&image.blocks_torrent_file, base.blocks_infohash, blocks_bytes, "blocks_torrent_file")?;
-        let files = Files::of(common, &base);
-        Ok(Offer { signed, base, torrent, blocks_torrent, files })
+        let base = verify(common, &signed)?;
+        let torrent = |key: &str, text: &str| {
+            let key = format!("image.{key}");
+            let bytes = BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("{key}: not Base64"))?;
+            anyhow::Ok((bytes, key))
+        };
+        let torrents =
+            [torrent("torrent_file", &image.torrent_file)?, torrent("blocks_torrent_file", &image.blocks_torrent_file)?];
+        SignedImage::with(common, signed, base, torrents)
     }
 
     /// The same, of a generation in the store, from the files beside the image.
-    pub fn read(common: &Common, files: &Files) -> anyhow::Result<Offer> {
+    pub fn read(common: &Common, files: &Files) -> anyhow::Result<SignedImage> {
+        let manifest = files.sidecar(Ending::Manifest);
         let read = |ending: Ending| {
             let path = files.sidecar(ending);
-            let bytes =
-                fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())));
-            bytes.map(|bytes| BASE64_STANDARD.encode(bytes))
+            fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
         };
-        let image = Image {
-            manifest: read(Ending::Manifest)?,
-            signature: read(Ending::Signature)?,
-            torrent_file: read(Ending::Torrent)?,
-            blocks_torrent_file: read(Ending::BlocksTorrent)?,
+        let torrent = |ending: Ending| anyhow::Ok((read(ending)?, files.sidecar(ending).display().to_string()));
+        let (bytes, signature) = (read(Ending::Manifest)?, read(Ending::Signature)?);
+        let torrents = [torrent(Ending::Torrent)?, torrent(Ending::BlocksTorrent)?];
+        let verified = || -> anyhow::Result<SignedImage> {
+            let signature = Signature::from_bytes(&signature).exit(Exit::Data, || "its signature is not 64 bytes long")?;
+            let signed = Signed { bytes, signature };
+            let base = verify(common, &signed)?;
+            SignedImage::with(common, signed, base, torrents)
         };
-        let offer =
-            Offer::verify(common, &image).exit(Exit::Data, || format!("{}", files.sidecar(Ending::Manifest).display()))?;
-        if offer.files != *files {
-            return Err(Exit::Data.error(format_args!("{}: it is of another image", files.sidecar(Ending::Manifest).display())));
+        let image = verified().exit(Exit::Data, || manifest.display().to_string())?;
+        if image.files != *files {
+            return Err(Exit::Data.error(format_args!("{}: it is of another image", manifest.display())));
         }
-        Ok(offer)
+        Ok(image)
+    }
+
+    /// Of a manifest that was verified, and the bytes and places of the torrents of the image and its block map.
+    fn with(common: &Common, signed: Signed, base: Base, torrents: [(Vec<u8>, String); 2]) -> anyhow::Result<SignedImage> {
+        let [(torrent, place), (blocks_torrent, blocks_place)] = torrents;
+        let torrent = Torrent::check(torrent, base.infohash, base.size_bytes, &place)?;
+        let blocks_bytes = map_bytes(base.size_bytes);
+        let blocks_torrent = Torrent::check(blocks_torrent, base.blocks_infohash, blocks_bytes, &blocks_place)?;
+        let files = Files::of(common, &base);
+        Ok(SignedImage { signed, base, torrent, blocks_torrent, files })
     }
 
     /// The torrent of a part.
@@ -194,6 +207,11 @@ impl Offer {
     pub fn settle(&self, rpc: &Rpc, signals: &Deferred, part: Part) -> anyhow::Result<()> {
         settle(rpc, signals, self.torrent(part).infohash, &self.files.finished(part).display().to_string())
     }
+}
+
+/// What a manifest says, if a key for bases signed it.
+fn verify(common: &Common, signed: &Signed) -> anyhow::Result<Base> {
+    signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)
 }
 
 /// The block map beside an image in the store, if it is the one that the manifest there tells of, which a key signed; `None` where
