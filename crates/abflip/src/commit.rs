@@ -2,24 +2,47 @@
 
 use std::path::Path;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+use jsonpipe::signals::{self, Deferred};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
 
 use crate::TOOL;
+use crate::flip;
 use crate::gpt::Tables;
-use crate::machine::{Content, Machine};
-use crate::report::State;
+use crate::machine::{self, Machine};
+use crate::report::{Slots, State};
+use crate::status::{self, Content};
 use crate::trial::{self, Active, Trial};
 use crate::writes::Failure;
-use crate::{flip, lock};
+
+/// How the end of a trial went. Signals wait as long as it is there.
+#[derive(Debug)]
+pub struct Ended {
+    report: Slots,
+    /// Whether all of it is done.
+    pub done: bool,
+    /// Whether something was changed, or may have been.
+    pub stays: bool,
+    _signals: Deferred,
+}
+
+impl Ended {
+    /// The section `slots`, as an answer.
+    pub fn answer(self) -> anyhow::Result<Answer> {
+        let mut document = Document::default();
+        document.set(TOOL.section, &self.report)?;
+        let answer = if self.done { Answer::yes(document) } else { Answer::no(document) };
+        Ok(answer.staying(self.stays).holding(self))
+    }
+}
 
 /// Makes the slot that runs on trial the one that boots next, by the flip. Does nothing where that is so already.
 ///
 /// 1. The table's sector is written: the commit point.
 /// 2. What is left of the trial in the boot-once area and the firmware is removed.
 /// 3. The trial is no longer recorded.
-pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Ended> {
     let ending_signals = signals::defer()?;
-    let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if dry_run { None } else { Some(machine::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
@@ -74,23 +97,21 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
         }
     }
     let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let mut report = machine.report(left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
+    let mut report = status::report(&machine, left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
     if dry_run {
         (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
     }
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}; {}", trial::way_out(&machine, left.as_ref(), "commit")));
     }
-    let mut document = Document::default();
-    document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.staying((changed || failed.is_some()) && !dry_run).holding(ending_signals))
+    let stays = (changed || failed.is_some()) && !dry_run;
+    Ok(Ended { report, done: failed.is_none(), stays, _signals: ending_signals })
 }
 
 /// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was booted is not tried again.
-pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Ended> {
     let ending_signals = signals::defer()?;
-    let _lock = if dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if dry_run { None } else { Some(machine::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
@@ -129,15 +150,13 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
             }
         }
     }
-    let mut report = machine.report(&tables, changed, Content::Recorded)?;
+    let mut report = status::report(&machine, &tables, changed, Content::Recorded)?;
     if dry_run {
         (report.trial, report.trial_state) = (None, None);
     }
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}; run abflip rollback again"));
     }
-    let mut document = Document::default();
-    document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.staying((changed || failed.is_some()) && !dry_run).holding(ending_signals))
+    let stays = (changed || failed.is_some()) && !dry_run;
+    Ok(Ended { report, done: failed.is_none(), stays, _signals: ending_signals })
 }

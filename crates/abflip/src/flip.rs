@@ -14,15 +14,16 @@ use jsonpipe::{Answer, Common, Document, Exit, Pipe, signals};
 use crate::TOOL;
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
 use crate::loader::{self, Loader};
-use crate::machine::{Content, Machine};
+use crate::machine::{self, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::record::Records;
 use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
+use crate::status::{self, Content};
 use crate::trial::Active;
 use crate::writes::{self, Change, Failure};
-use crate::{heal, lock, trial};
+use crate::{heal, trial};
 
 /// The flags of `flip`.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +40,7 @@ pub struct Options {
 pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     // A signal that comes from here on ends the process when both tables say the same again.
     let ending_signals = signals::defer()?;
-    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let plan = plan(common, "flip", &machine, &tables, options)?;
@@ -66,7 +67,7 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
         }
     }
     let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let mut report = machine.report(left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
+    let mut report = status::report(&machine, left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
     if options.dry_run {
         report.next = Some(plan.target);
     }

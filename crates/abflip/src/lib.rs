@@ -4,7 +4,8 @@
 //! puts there, verified. Which of them boots next is told by an attribute bit in the partition table. `flip` moves that bit in such a way that the table's
 //! checksum stays what it was, so that one sector is all that changes, and a machine that loses its power at any instant has a
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
-//! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `repair` makes them agree again where something else left them torn.
+//! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `settle` decides at
+//! boot what becomes of it; `repair` makes them agree again where something else left them torn.
 
 mod commit;
 mod digest;
@@ -16,7 +17,6 @@ mod flip;
 pub mod gpt;
 mod heal;
 mod loader;
-mod lock;
 mod machine;
 pub mod neutral;
 pub mod record;
@@ -24,6 +24,7 @@ mod repair;
 pub mod report;
 pub mod request;
 mod running;
+mod settle;
 pub mod slots;
 mod source;
 mod status;
@@ -36,8 +37,8 @@ mod writes;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
-use machine::Content;
 use request::{Arguments, Command};
+use status::Content;
 
 /// Who is speaking, and the section that it writes.
 pub const TOOL: Tool = Tool { name: "abflip", section: "slots" };
@@ -57,8 +58,9 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Try { again, dry_run } => {
             try_once::try_once(&common, pipe, disk.as_deref(), try_once::Options { again, dry_run })
         }
-        Command::Commit { dry_run } => commit::commit(&common, pipe, disk.as_deref(), dry_run),
-        Command::Rollback { dry_run } => commit::rollback(&common, pipe, disk.as_deref(), dry_run),
+        Command::Commit { dry_run } => commit::commit(&common, pipe, disk.as_deref(), dry_run)?.answer(),
+        Command::Rollback { dry_run } => commit::rollback(&common, pipe, disk.as_deref(), dry_run)?.answer(),
+        Command::Settle(options) => settle::settle(&common, pipe, disk.as_deref(), &options),
         Command::Repair { active, dry_run } => {
             repair::repair(&common, pipe, disk.as_deref(), repair::Options { active, dry_run })
         }

@@ -1,21 +1,26 @@
 //! The machine as it is found: its disk, its slots, what runs, and what was written.
 
-use std::fmt;
+use std::fs::File;
 use std::path::Path;
 
-use jsonpipe::{Common, Exit, Missing};
+use jsonpipe::{Common, Exit, lock};
 
-use crate::digest;
 use crate::disk::{Access, Disk};
 use crate::efi::Variables;
-use crate::gpt::{Mbr, Table, Tables};
+use crate::gpt::{Table, Tables};
 use crate::record::Records;
-use crate::report::{self, Listed, Slots, State};
 use crate::request::{Configured, Slot};
 use crate::running::{self, Running};
-use crate::slots::{self, Marked, Places};
+use crate::slots::{self, Places};
 use crate::target;
-use crate::trial::{self, Trial};
+
+const LOCK: &str = "/run/labtools/abflip.lock";
+
+/// Takes the lock on the slots, which is held until the file is closed: one run at a time writes, flips, tries or repairs. Status 75
+/// when another run holds it.
+pub fn lock(common: &Common) -> anyhow::Result<File> {
+    lock::take(common, LOCK, "another abflip is at work; try again when that has ended")
+}
 
 /// A machine's disk, or another one that is looked at or changed in its place.
 #[derive(Debug)]
@@ -30,15 +35,6 @@ pub struct Machine {
     pub records: Records,
     /// The firmware's variables of the machine that runs.
     pub variables: Variables,
-}
-
-/// Whether the slots are read and compared with their records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Believed.
-    Recorded,
-    /// Read and compared.
-    Compared,
 }
 
 impl Machine {
@@ -90,95 +86,6 @@ impl Machine {
         slot.ok_or_else(|| format!("the root, partition {partition}, is not a slot of abflip.ini"))
     }
 
-    /// The section `slots` of what is on the disk.
-    pub fn report(&self, tables: &Tables, changed: bool, content: Content) -> anyhow::Result<Slots> {
-        let mut missing = Vec::new();
-        let mut faults = faults(tables);
-        let table = either(tables);
-        let places = table.map(|table| Places::find(table, &self.slots)).transpose().unwrap_or_else(|fault| {
-            faults.push(fault);
-            None
-        });
-        let mut list = |slot| {
-            let partuuid = self.partuuid(slot);
-            let record = table.and_then(|table| self.records.of(slot, partuuid, table.disk_guid()));
-            if record.is_none() {
-                let reason = "no verified write of it is recorded".into();
-                missing.push(Missing { key: format!("{slot}.version"), reason });
-            }
-            let intact = match (table.zip(places.as_ref()), record, content) {
-                (Some((table, places)), Some(record), Content::Compared) => {
-                    let start = table.entries[places.root(slot)].starting_lba * tables.sector_bytes;
-                    Some(digest::of_slot(&self.disk, start, record, format_args!("comparing slot {slot}"))? == record.sha256)
-                }
-                _ => None,
-            };
-            if intact == Some(false) {
-                faults.push(format!("slot {slot} differs from the image written to it; write it again"));
-            }
-            anyhow::Ok(Listed {
-                partuuid,
-                partition: places.as_ref().map(|places| places.root(slot) as u32 + 1),
-                version: record.map(|record| record.version),
-                sha256: record.map(|record| record.sha256.clone()),
-                rejected: record.map(|record| self.records.is_rejected(&record.sha256)),
-                intact,
-            })
-        };
-        let mut trial_unknown = None;
-        let (mut a, mut b) = (list(Slot::A)?, list(Slot::B)?);
-        let trial = trial::find(self, tables).unwrap_or_else(|error| {
-            trial_unknown = Some(format!("{error:#}"));
-            None
-        });
-        if let Some(Trial { slot, state: State::Failed, .. }) = &trial {
-            let of = if *slot == Slot::A { &mut a } else { &mut b };
-            of.rejected = of.rejected.map(|_| true);
-        }
-        let next = match table.zip(places).map(|(table, places)| places.marked(table)) {
-            Some(Marked::One(slot)) => Ok(slot),
-            Some(Marked::None) => Err("no slot is marked"),
-            Some(Marked::Several) => Err("more than one partition is marked"),
-            None => Err("the slots are not known"),
-        };
-        // A digest is rejected, and may be that of what has been active all the time.
-        if let Ok(slot) = next {
-            let active = if slot == Slot::A { &mut a } else { &mut b };
-            active.rejected = active.rejected.map(|_| false);
-        }
-        if let Err(why) = next {
-            faults.push(format!("{why}; it may be that nothing boots"));
-            missing.push(Missing { key: "next".into(), reason: why.into() });
-        }
-        missing.extend(trial_unknown.map(|reason| Missing { key: "trial".into(), reason }));
-        let booted = self.booted(tables);
-        if let Err(reason) = &booted {
-            missing.push(Missing { key: "booted".into(), reason: reason.clone() });
-        }
-        let backup_lba = tables.backup.as_ref().ok().map(|backup| backup.header.primary_lba);
-        Ok(Slots {
-            changed,
-            disk: self.disk.path().display().to_string(),
-            firmware: self.slots.firmware,
-            a,
-            b,
-            booted: booted.ok(),
-            next: next.ok(),
-            trial: trial.as_ref().map(|trial| trial.slot),
-            trial_state: trial.map(|trial| trial.state),
-            table: report::Table {
-                sector_bytes: self.disk.sector_bytes.or(table.map(|_| tables.sector_bytes)),
-                protective_mbr: tables.protective_mbr() == Mbr::Protects,
-                primary: tables.primary.is_ok(),
-                backup: tables.backup.is_ok(),
-                agree: tables.agree(),
-                backup_at_end: backup_lba.is_some_and(|lba| lba + 1 == tables.sectors),
-                faults,
-            },
-            missing,
-        })
-    }
-
     /// The root of a slot, by abflip.ini.
     pub fn partuuid(&self, slot: Slot) -> uuid::Uuid {
         match slot {
@@ -191,29 +98,4 @@ impl Machine {
 /// The primary table, else the backup.
 pub fn either(tables: &Tables) -> Option<&Table> {
     tables.primary.as_ref().ok().or(tables.backup.as_ref().ok())
-}
-
-/// What is wrong with the tables.
-fn faults(tables: &Tables) -> Vec<String> {
-    let mut faults = Vec::new();
-    if tables.protective_mbr() != Mbr::Protects {
-        faults.push("there is no protective MBR".to_owned());
-    }
-    let of = |name: &str, fault: &dyn fmt::Display| format!("{name} table: {fault}");
-    match &tables.primary {
-        Err(fault) => faults.push(of("primary", fault)),
-        Ok(table) => faults.extend(table.conflicts().iter().map(|conflict| of("primary", conflict))),
-    }
-    match &tables.backup {
-        Err(fault) => faults.push(of("backup", fault)),
-        // It says the same.
-        Ok(_) if tables.agree() => {}
-        Ok(table) => {
-            if tables.primary.is_ok() {
-                faults.push(of("backup", &"it differs from the primary one"));
-            }
-            faults.extend(table.conflicts().iter().map(|conflict| of("backup", conflict)));
-        }
-    }
-    faults
 }

@@ -155,6 +155,11 @@ impl Records {
         self.trial.as_ref().filter(|trial| trial.disk_guid == disk_guid)
     }
 
+    /// Whether a trial of any disk is recorded, and has not ended.
+    pub fn has_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// Records a trial. There is one: one of another disk goes. Durably.
     pub fn set_trial(&mut self, common: &Common, trial: Tried) -> anyhow::Result<()> {
         if self.trial.as_ref() == Some(&trial) {

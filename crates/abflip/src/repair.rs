@@ -7,12 +7,13 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 use crate::TOOL;
 use crate::gpt::{FOREIGN, FOREIGN_MBR, MBR_PARTITIONS_AT, Mbr, Table, Tables};
 use crate::loader::{self, Loader};
-use crate::machine::{Content, Machine};
+use crate::machine::{self, Machine};
 use crate::neutral::{self, NO_ROOM, NoRoom};
 use crate::request::Slot;
 use crate::slots::{Marked, Places};
+use crate::status::{self, Content};
 use crate::writes::{self, Change, Failure};
-use crate::{heal, lock, trial};
+use crate::{heal, trial};
 
 /// The flags of `repair`.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ pub struct Options {
 /// Heals what can be healed, and says on standard error what that is; in a dry run only says it. Status 1 when something is left.
 pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
     let machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let path = machine.disk.path().display();
     let tables = Tables::read(&machine.disk)?;
@@ -50,7 +51,7 @@ pub fn repair(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Option
     }
     let changed = !changes.is_empty();
     let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let report = machine.report(&left.unwrap_or(tables), changed, Content::Recorded)?;
+    let report = status::report(&machine, &left.unwrap_or(tables), changed, Content::Recorded)?;
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}"));
     }

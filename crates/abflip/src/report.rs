@@ -37,6 +37,32 @@ pub struct Slots {
     pub missing: Vec<Missing>,
 }
 
+/// The section `settlement`: what becomes of the slot that runs.
+#[derive(Debug, Serialize)]
+pub struct Settlement {
+    /// Whether this call changed anything (in a dry run: would change it).
+    pub changed: bool,
+    /// Whether the slot stays.
+    pub verdict: Verdict,
+    /// Why, in words; absent where there is nothing to decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether the slot that runs stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It stays: nothing is on trial, or the trial has ended.
+    Stay,
+    /// It is on trial, and its checks decide.
+    Check,
+    /// It does not stay: a reboot starts the other one.
+    Back,
+    /// A trial is on record, and how it stands is not known: a reboot, but no second one.
+    Unsure,
+}
+
 /// How far a trial is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

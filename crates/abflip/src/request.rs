@@ -109,7 +109,7 @@ Example: try a new version
 Does not read standard input. Refuses in a slot that is not
 on trial; does nothing in one that has committed. Writes the section slots.
 
-Example: by hand; at boot, commit-trial does it
+Example: by hand; at boot, abflip settle does it
   if my-check; then abflip commit; else abflip rollback; reboot; fi")]
     Commit {
         /// Print what would be done, and write nothing
@@ -129,6 +129,19 @@ Example: reject this version
         #[arg(long)]
         dry_run: bool,
     },
+    /// Decide at boot whether the slot that runs on trial stays
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Writes the section settlement,
+whose verdict is one of:
+  stay     nothing is on trial; or the trial has ended, and this slot stays
+  check    this slot is on trial: check its health, and call it again
+  back     this slot does not stay: reboot, into the other one
+  unsure   a trial is on record, and how it stands is not known: reboot, once
+Status 1 for all but stay, and for stay when a trial is not cleared up.
+
+Example: what commit-trial does at boot
+  abflip settle | jq -r .settlement.verdict")]
+    Settle(Settle),
     /// Heal what an interrupted run or a foreign tool left
     #[command(after_help = "\
 Does not read standard input. Heals the backup table from
@@ -167,6 +180,20 @@ pub struct Write {
     #[arg(long)]
     pub allow_downgrade: bool,
     /// Print what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `abflip settle`.
+#[derive(Debug, Args)]
+pub struct Settle {
+    /// On trial, this slot has passed its checks: commit
+    #[arg(long, conflicts_with = "sick")]
+    pub healthy: bool,
+    /// On trial, it has not: roll back
+    #[arg(long)]
+    pub sick: bool,
+    /// Say what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -11,14 +11,15 @@ use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
 
 use crate::TOOL;
 use crate::disk::Access;
+use crate::flip;
 use crate::gpt::Tables;
-use crate::machine::{Content, Machine};
+use crate::machine::{self, Machine};
 use crate::record::Image;
 use crate::report::State;
 use crate::request::Slot;
+use crate::status::{self, Content};
 use crate::trial::{self, Active, Trial};
 use crate::writes::Failure;
-use crate::{flip, lock};
 
 /// The flags of `try`.
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ pub struct Options {
 /// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would be done.
 pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
     let access = if options.dry_run { Access::Read } else { Access::Write };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
@@ -86,7 +87,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
             }
         }
     }
-    let mut report = machine.report(&tables, !is_armed, Content::Recorded)?;
+    let mut report = status::report(&machine, &tables, !is_armed, Content::Recorded)?;
     if options.dry_run {
         (report.trial, report.trial_state) = (Some(plan.target), Some(State::Armed));
     }

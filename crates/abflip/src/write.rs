@@ -21,13 +21,13 @@ use crate::TOOL;
 use crate::digest::{self, hex};
 use crate::disk::Access;
 use crate::gpt::Tables;
-use crate::lock;
-use crate::machine::{Content, Machine};
+use crate::machine::{self, Machine};
 use crate::record::{Masked, Record, Records};
 use crate::report::State;
 use crate::request::{Slot, Write};
 use crate::slots::{Marked, Places};
 use crate::source;
+use crate::status::{self, Content};
 use crate::stream::{self, HEAD_BYTES};
 use crate::target::{Place, Target};
 use crate::trial::{self, Trial};
@@ -37,7 +37,7 @@ use crate::writes::Failure;
 pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
     let host = manifest(common, options)?;
     manifest::check_model(model::of_machine(common), &host.models, &format!("write {}", host.name))?;
-    let _lock = if options.dry_run { None } else { Some(lock::lock(common)?) };
+    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
     let chosen = choose(&machine, &tables)?;
@@ -75,7 +75,7 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
             failed = Some(error);
         }
     }
-    let mut report = machine.report(&tables, changed, Content::Recorded)?;
+    let mut report = status::report(&machine, &tables, changed, Content::Recorded)?;
     let version = format!("{}.version", chosen.slot);
     if let (Some(error), Some(missing)) = (&failed, report.missing.iter_mut().find(|missing| missing.key == version)) {
         missing.reason = format!("{error:#}");

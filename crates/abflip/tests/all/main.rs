@@ -10,6 +10,7 @@ mod laboratory;
 mod machine;
 mod repair;
 mod scripts;
+mod settle;
 mod status;
 mod trial;
 mod update;

@@ -332,3 +332,66 @@ fn update_host_waits_for_no_machine_that_hangs() {
         "{ended:?}"
     );
 }
+
+/// What commit-trial does, and its status, when abflip says this, and says this again when it is told of the health.
+fn decides(stand: &Stand, answers: [(&str, i32); 2], option: &[&str]) -> String {
+    for (name, (verdict, status)) in ["first", "second"].iter().zip(answers) {
+        let said = if verdict.is_empty() { String::new() } else { format!(r#"{{"settlement":{{"verdict":"{verdict}"}}}}"#) };
+        stand.file(name, &format!("echo '{said}'; exit {status}"));
+    }
+    let _ = fs::remove_file(stand.path("did"));
+    let prepare = "mount -t tmpfs tmpfs /var/lib; mkdir -p /var/lib/labtools state; mount --bind state /var/lib/labtools
+        mkdir -p health.d; cp -r health.d /etc/labtools/";
+    let ended = stand.run(prepare, "host/commit-trial", option);
+    assert_eq!(ended.stdout, "", "{ended:?}");
+    let did: Vec<String> = stand.read("did").lines().map(str::to_owned).collect();
+    format!("{} {}", did.join(" "), ended.status).trim_start().to_owned()
+}
+
+#[test]
+fn commit_trial_does_what_abflip_settles() {
+    const ABFLIP: &str = r#"#!/bin/sh
+[ "$1" = settle ] || exit 2
+shift
+echo "${*:-settle}" >>"$FAKE/did"
+[ ! -e "$FAKE/busy" ] || { rm "$FAKE/busy"; exit 75; }
+if [ $# = 0 ]; then . "$FAKE/first"; else . "$FAKE/second"; fi
+"#;
+    let stand = Stand::with("abflip", ABFLIP);
+    let program = |name: &str, text: &str| {
+        stand.file(name, text);
+        fs::set_permissions(stand.path(name), Permissions::from_mode(0o755)).unwrap();
+    };
+    program("bin/reboot", "#!/bin/sh\necho \"reboot$*\" >>\"$FAKE/did\"\n");
+    let once = |verdict, status| decides(&stand, [(verdict, status), ("", 99)], &[]);
+    assert_eq!(once("stay", 0), "settle 0");
+    assert_eq!(once("stay", 1), "settle 1");
+    assert_eq!(once("back", 1), "settle reboot 1");
+    for status in [65, 66, 74, 78] {
+        assert_eq!(once("", status), format!("settle {status}"), "it says why, and nothing is on record");
+    }
+    stand.file("busy", "");
+    assert_eq!(once("stay", 0), "settle settle 0");
+    // What is not known, or no answer, is no reason for a second reboot.
+    for (verdict, status) in [("unsure", 1), ("", 70), ("", 127), ("", 139)] {
+        assert_eq!(once(verdict, status), "settle reboot 1", "{status}");
+        assert_eq!(once(verdict, status), format!("settle {status}"), "{status}");
+        assert_eq!(once("stay", 0), "settle 0", "{status}");
+        assert_eq!(once(verdict, status), "settle reboot 1", "{status}");
+        fs::remove_file(stand.path("state/trial-unknown")).unwrap();
+    }
+    let on_trial = |second, option: &[&str]| decides(&stand, [("check", 1), second], option);
+    assert_eq!(on_trial(("stay", 0), &[]), "settle --healthy 0");
+    assert_eq!(on_trial(("stay", 1), &[]), "settle --healthy 1");
+    assert_eq!(on_trial(("back", 1), &[]), "settle --healthy reboot 1");
+    assert_eq!(on_trial(("", 139), &[]), "settle --healthy reboot 1");
+    assert_eq!(on_trial(("back", 1), &["--deadline"]), "settle --sick reboot-ff 1");
+    fs::create_dir_all(stand.path("health.d")).unwrap();
+    program("health.d/10-well", "#!/bin/sh\necho well; echo 10-well >>\"$FAKE/did\"\n");
+    stand.file("health.d/20-no-program", "exit 1");
+    assert_eq!(on_trial(("stay", 0), &[]), "settle 10-well --healthy 0");
+    program("health.d/30-sick", "#!/bin/sh\nexit 1\n");
+    program("health.d/40-not-asked", "#!/bin/sh\necho 40 >>\"$FAKE/did\"\n");
+    assert_eq!(on_trial(("back", 1), &[]), "settle 10-well --sick reboot 1");
+    assert_eq!(on_trial(("stay", 0), &["--deadline"]), "settle --sick 0", "somebody has committed it meanwhile");
+}
