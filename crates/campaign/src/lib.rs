@@ -2,13 +2,15 @@
 //!
 //! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end. `known` puts both together,
 //! `outcome` sums it up by room and building, `diagnosis` names what somebody should look at, and `sections` writes the page.
-//! `seedctl swarm` asks the tracker for a sample, and `seedctl hosts` lists the machines of the campus.
+//! `seedctl swarm` asks the tracker for a sample, and `seedctl hosts` lists the machines of the campus,
+//! `seedctl nets` its networks.
 
 mod ask;
 mod diagnosis;
 mod hosts;
 mod known;
 mod machines;
+mod nets;
 mod outcome;
 mod report;
 pub mod request;
@@ -23,6 +25,7 @@ use serde::Deserialize;
 
 pub use ask::swarm;
 pub use hosts::hosts;
+pub use nets::nets;
 
 use request::Report;
 use samples::Samples;

@@ -289,6 +289,32 @@ pub struct Hosts {
     pub hosts: Vec<Host>,
 }
 
+/// The section `nets`: the networks of the campus, from campus.ini.
+#[derive(Debug, Serialize)]
+pub struct Nets {
+    /// Always false: listing changes nothing.
+    pub changed: bool,
+    /// The smallest first.
+    pub nets: Vec<Net>,
+}
+
+/// A network of [`Nets`].
+#[derive(Debug, Serialize)]
+pub struct Net {
+    /// Its name.
+    pub name: String,
+    /// Its addresses.
+    pub cidr: String,
+    /// The campus that it is on.
+    pub campus: String,
+    /// The building.
+    pub building: String,
+    /// The room.
+    pub room: String,
+    /// What it is for.
+    pub role: campus::Role,
+}
+
 /// A machine of [`Hosts`].
 #[derive(Debug, Serialize)]
 pub struct Host {

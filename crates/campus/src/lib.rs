@@ -144,6 +144,11 @@ impl Campus {
         (ethernet.prefix < 31).then(|| (first.to_bits() | host_bits).into())
     }
 
+    /// All networks, with their addresses: the longest prefixes first.
+    pub fn nets(&self) -> impl Iterator<Item = (Cidr, &Net)> {
+        self.nets.iter().map(|(cidr, net)| (*cidr, net.as_ref()))
+    }
+
     /// Whether some network is in this building.
     pub fn has_building(&self, building: &str) -> bool {
         self.nets.iter().any(|(_, net)| net.building == building)

@@ -45,5 +45,6 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Swarm(options) => campaign::swarm(&options),
         Command::Report(options) => campaign::report(common, pipe, &options),
         Command::Hosts(options) => campaign::hosts(common, &options),
+        Command::Nets => campaign::nets(common),
     }
 }

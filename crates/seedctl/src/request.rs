@@ -116,6 +116,14 @@ the machines of /etc/labtools/hosts.ini that were asked for.
 Example: the addresses of a room
   seedctl hosts --room 101 | jq -r '.hosts.hosts[].address'")]
     Hosts(campaign::request::Hosts),
+    /// List the networks of the campus
+    #[command(after_help = "\
+Reads no document: standard input is left alone. Writes the section nets: the
+networks of /etc/labtools/campus.ini.
+
+Example: their addresses
+  seedctl nets | jq -r '.nets.nets[].cidr'")]
+    Nets,
 }
 
 /// `seedctl get`.

@@ -2,6 +2,7 @@
 
 mod contract;
 mod laboratory;
+mod nets;
 mod offered;
 mod refusals;
 mod report;

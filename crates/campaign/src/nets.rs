@@ -1,0 +1,18 @@
+//! `seedctl nets`: the networks of the campus, campus.ini, for the scripts, which need not read INI.
+
+use campus::Campus;
+use jsonpipe::{Answer, Common, Document};
+
+use crate::report::{Net, Nets};
+
+/// Lists them. Status 66 when there is no campus.ini, 78 when it is not right.
+pub fn nets(common: &Common) -> anyhow::Result<Answer> {
+    let campus = Campus::read(common)?;
+    let nets = campus.nets().map(|(cidr, net)| {
+        let campus::Net { name, campus, building, room, role } = net.clone();
+        Net { name, cidr: cidr.to_string(), campus, building, room, role }
+    });
+    let mut document = Document::default();
+    document.set("nets", &Nets { changed: false, nets: nets.collect() })?;
+    Ok(Answer::yes(document))
+}
