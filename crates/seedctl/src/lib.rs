@@ -1,9 +1,8 @@
 //! The swarm of a campus: room-first, controlled, reported.
 //!
-//! The engine is stock aria2; the intelligence is in who is introduced to whom. `track` is the tracker that introduces the hosts of
-//! a building to each other, and lets few of them know the servers. On a host `get` fills a new image from the old one and from
-//! the swarm, `seed`, `status`, `wait` and `stop` control what aria2 does there; `swarm` and `report` tell how a distribution went, and `hosts`
-//! which machines there are.
+//! The engine is stock aria2; the intelligence is in who is introduced to whom. On a lab machine `get` fills a new image from the old
+//! one and from the swarm, and `seed`, `status`, `wait` and `stop` control what aria2 does there. On a server `track` is the crate
+//! `tracker`; `report`, `swarm` and `hosts` are the crate `campaign`. All of them share the types of the crate `swarm`.
 
 mod aria2;
 mod bencode;
