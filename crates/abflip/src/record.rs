@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn a_trial_ends_by_being_accepted_or_rejected() {
         let directory = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
+        let common = Common { verbose: false, log: false, root: directory.path().to_owned(), config: None };
         let disk = Uuid::from_u128(1);
         let image = |version: u64| Image { version, sha256: version.to_string() };
         let other = Uuid::from_u128(2);

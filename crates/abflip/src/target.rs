@@ -216,7 +216,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         fs::write(&path, vec![7; 64 << 10]).unwrap();
-        let common = Common { verbose: false, root: directory.path().to_owned(), config: None };
+        let common = Common { verbose: false, log: false, root: directory.path().to_owned(), config: None };
         let disk = Disk::open(&path, Access::Write).unwrap();
         let place = Place { number: 1, start_bytes: 16 << 10, size_bytes: 32 << 10 };
         let target = Target::open(&common, &disk, place, Access::Write).unwrap();

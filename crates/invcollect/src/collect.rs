@@ -12,7 +12,7 @@ use crate::read::{
 };
 use crate::report::Host;
 use crate::settings::Settings;
-use crate::{TOOL, baseline, event_log, glpi, request, settings};
+use crate::{TOOL, baseline, glpi, request, settings};
 
 /// Who this machine is.
 pub const ID: &str = "/persistent/inventory/uuid";
@@ -40,7 +40,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let id = filesystems::ask(&machine, &filesystems, ID, "id", id);
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
     let known = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::known);
-    let failures = filesystems::ask(&machine, &filesystems, event_log::PATH, guest::FAILURES, guest::logged_failures);
+    let failures = filesystems::ask(&machine, &filesystems, jsonpipe::event_log::PATH, guest::FAILURES, guest::logged_failures);
     let bases = filesystems::ask(&machine, &filesystems, images::BACKING, "bases", bases::read);
     let tables = machine.ask(PATIENCE, "system", dmi::read);
     let log = kernel_log::read(&machine).unwrap_or_else(|error| {

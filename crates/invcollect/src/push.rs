@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::report::Pushed;
 use crate::request::{Destination, Method, Push};
-use crate::{collect, event_log, glpi};
+use crate::{collect, glpi};
 use destination::Local;
 use journal::Lines;
 use retry::Retry;
@@ -398,7 +398,7 @@ impl Next {
 
 /// The log of a kind of reports, and which of its lines they have.
 fn source(kind: Kind) -> (&'static str, fn(&[u8]) -> bool) {
-    if kind == Kind::Register { (REGISTER, journal::is_record) } else { (event_log::PATH, journal::is_own_event) }
+    if kind == Kind::Register { (REGISTER, journal::is_record) } else { (jsonpipe::event_log::PATH, journal::is_own_event) }
 }
 
 fn random() -> anyhow::Result<u64> {

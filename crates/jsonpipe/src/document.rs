@@ -32,7 +32,10 @@ pub struct Missing {
 /// It may hold a password: a section is wiped from memory when it is replaced or dropped, and `Debug` shows only names.
 #[derive(Default)]
 pub struct Document {
-    sections: Vec<(String, Section)>,
+    /// In input order; of one that was consumed only the place.
+    sections: Sections,
+    /// The one that was written last.
+    written: Option<String>,
 }
 
 struct Section {
@@ -71,9 +74,9 @@ impl Document {
         }
         let sections = if is_json { from_json(text) } else { from_ini(text) }
             .map_err(|message| Exit::Data.error(format_args!("reading the document: {message}")))?;
+        let document = Document { sections, written: None };
         for (section, key) in SECRETS {
-            let Some((_, found)) = sections.iter().find(|(name, _)| name == section) else { continue };
-            if found.node.get(key).is_none() {
+            if document.section(section).is_none_or(|found| found.node.get(key).is_none()) {
                 continue;
             }
             if *section != owner {
@@ -83,7 +86,11 @@ impl Document {
                 return Err(Exit::Data.error(format_args!("{section}.{key}: a secret is accepted in JSON only")));
             }
         }
-        Ok(Document { sections })
+        Ok(document)
+    }
+
+    fn section(&self, section: &str) -> Option<&Section> {
+        self.sections.iter().find(|(name, _)| name == section)?.1.as_ref()
     }
 
     /// Reads a section as `T`; `None` when it is not there.
@@ -92,7 +99,7 @@ impl Document {
     /// spells the number, the boolean or the list of words that `T` wants is one. In a section with a `schema`, which a tool
     /// wrote, unknown keys are ignored, every value has its type, and a schema that we do not know is the error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
-        let Some((_, found)) = self.sections.iter().find(|(name, _)| name == section) else { return Ok(None) };
+        let Some(found) = self.section(section) else { return Ok(None) };
         let read = match &found.schema {
             None => found.node.read(Author::Person),
             Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
@@ -113,6 +120,20 @@ impl Document {
         self.read(section)?.exit(Exit::Data, || format!("{section}: missing"))
     }
 
+    /// Like [`Document::require`], and nothing of the section stays behind: for one with a secret. Its place is kept for
+    /// [`Document::set`]; until then the document is without it.
+    pub fn consume<T: DeserializeOwned>(&mut self, section: &str) -> anyhow::Result<T> {
+        let consumed = self.require(section);
+        self.sections.iter_mut().filter(|(name, _)| name == section).for_each(|(_, found)| *found = None);
+        consumed
+    }
+
+    /// The section that was written last, as JSON.
+    pub(crate) fn written(&self) -> Option<&str> {
+        let section = self.section(self.written.as_deref()?)?;
+        Some(&section.raw)
+    }
+
     /// Writes a section, in its place when it was there, else at the end. The `schema` is put in front.
     pub fn set<T: Serialize>(&mut self, section: &str, report: &T) -> anyhow::Result<()> {
         let body = serde_json::to_string(report)?;
@@ -122,9 +143,10 @@ impl Document {
         let node = Node::from_json(&raw).map_err(|message| Exit::Software.error(message))?;
         let written = Section::new(raw, node);
         match self.sections.iter_mut().find(|(name, _)| name == section) {
-            Some((_, old)) => *old = written,
-            None => self.sections.push((section.to_owned(), written)),
+            Some((_, old)) => *old = Some(written),
+            None => self.sections.push((section.to_owned(), Some(written))),
         }
+        self.written = Some(section.to_owned());
         Ok(())
     }
 }
@@ -132,7 +154,8 @@ impl Document {
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (index, (name, section)) in self.sections.iter().enumerate() {
+        let there = self.sections.iter().filter_map(|(name, section)| Some((name, section.as_ref()?)));
+        for (index, (name, section)) in there.enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
             write!(f, "{comma}{name}:{}", section.raw.as_str())?;
@@ -141,7 +164,9 @@ impl fmt::Display for Document {
     }
 }
 
-fn from_json(text: &str) -> Result<Vec<(String, Section)>, String> {
+type Sections = Vec<(String, Option<Section>)>;
+
+fn from_json(text: &str) -> Result<Sections, String> {
     let RawSections(raws) = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let mut sections = Vec::with_capacity(raws.len());
     for (name, raw) in raws {
@@ -149,14 +174,14 @@ fn from_json(text: &str) -> Result<Vec<(String, Section)>, String> {
         if !matches!(node, Node::Table(_)) {
             return Err(format!("{name}: not an object"));
         }
-        sections.push((name, Section::new(raw.get().to_owned(), node)));
+        sections.push((name, Some(Section::new(raw.get().to_owned(), node))));
     }
     Ok(sections)
 }
 
-fn from_ini(text: &str) -> Result<Vec<(String, Section)>, String> {
+fn from_ini(text: &str) -> Result<Sections, String> {
     let sections = ini::parse(text)?;
-    Ok(sections.into_iter().map(|(name, node)| (name, Section::new(node.to_json(), node))).collect())
+    Ok(sections.into_iter().map(|(name, node)| (name, Some(Section::new(node.to_json(), node)))).collect())
 }
 
 /// The top level of a document, each section as raw text; a section given twice is an error.
@@ -164,8 +189,8 @@ struct RawSections<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawSections<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Sections;
-        impl<'de> Visitor<'de> for Sections {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
             type Value = RawSections<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +209,7 @@ impl<'de> Deserialize<'de> for RawSections<'de> {
                 Ok(RawSections(sections))
             }
         }
-        deserializer.deserialize_map(Sections)
+        deserializer.deserialize_map(InOrder)
     }
 }
 

@@ -10,11 +10,12 @@
 //! is taken for it; any other wrong type is an error. What a tool wrote has its types.
 //!
 //! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard input, standard output,
-//! standard error, the form of values in documents, files that must appear atomically, locks, or how a process ends. Disk, D-Bus
-//! and HTTP code stays in its tool.
+//! standard error, the form of values in documents, files that must appear atomically, locks, or how a process ends and the line
+//! in the event log about that. Disk, D-Bus and HTTP code stays in its tool.
 
 pub mod atomic;
 mod document;
+pub mod event_log;
 mod exit;
 pub mod ini;
 pub mod lock;
@@ -22,6 +23,7 @@ mod node;
 mod process;
 mod shown;
 pub mod signals;
+mod stage;
 mod stdout;
 #[cfg(feature = "testkit")]
 pub mod testkit;

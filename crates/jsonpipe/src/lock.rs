@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn one_has_it_until_the_file_is_closed() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, root: root.path().to_owned(), config: None };
+        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
         assert!(!is_held(&common, LOCK).unwrap() && !root.path().join("run").exists());
         let ours = take(&common, LOCK, "x").unwrap();
         assert!(is_held(&common, LOCK).unwrap());

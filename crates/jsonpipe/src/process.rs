@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::document::Document;
 use crate::exit::{Exit, ExitContext};
 use crate::shown::{is_hidden, shown};
-use crate::stdout;
+use crate::{stage, stdout};
 
 /// No document that people or tools write comes near this; what does is an attack or an accident.
 const DOCUMENT_MAX_BYTES: u64 = 16 << 20;
@@ -35,6 +35,9 @@ pub struct Common {
     /// Report each step on standard error
     #[arg(short, long, global = true)]
     pub verbose: bool,
+    /// Add a line about this run to the event log
+    #[arg(long, global = true)]
+    pub log: bool,
     /// Use DIR as the root directory
     #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
     pub root: PathBuf,
@@ -83,6 +86,7 @@ impl Pipe {
             return Err(Exit::Data.error("reading the document: larger than 16 MiB"));
         }
         let text = str::from_utf8(&bytes).map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
+        stage::document_is_in();
         Document::parse(text, self.tool.section)
     }
 
@@ -168,31 +172,42 @@ impl fmt::Debug for Answer {
 
 /// The `main` of every tool: parses the arguments, runs the work, prints the document, ends with the right status.
 ///
+/// With `--log` the work is done in a child of this process, and how it ended is a line in the event log.
+///
 /// A panic is status 70 and says only where: its message could hold a secret. No core is ever dumped, for the same reason.
 pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pipe) -> anyhow::Result<Answer>) -> ExitCode {
     panic::set_hook(Box::new(move |info| {
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
         complain(tool.name, format_args!("internal fault at {place}; nothing more is known, please report it"));
     }));
-    let exit = panic::catch_unwind(AssertUnwindSafe(|| {
+    let exit = panic::catch_unwind(AssertUnwindSafe(|| -> u8 {
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // lowering one's own limit cannot fail
-        let arguments: A = match parse() {
-            Ok(arguments) => arguments,
-            Err(exit) => return exit,
+        let (arguments, called) = match parse::<A>() {
+            Ok(parsed) => parsed,
+            Err(exit) => return exit as u8,
         };
+        if arguments.as_ref().log && !called.is_dry_run {
+            match stage::watch(arguments.as_ref(), tool.name, &called.command) {
+                Ok(None) => {} // the child
+                Ok(Some(status)) => return status,
+                Err(error) => return failed(tool, &error) as u8,
+            }
+        }
         let pipe = Pipe { tool, verbose: arguments.as_ref().verbose };
         // The only way to see that a panic is status 70 in every tool is to have one.
         #[cfg(debug_assertions)]
         assert!(std::env::var_os("LABTOOLS_TEST_PANIC").is_none(), "asked for by the test");
         match run(arguments, &pipe).and_then(deliver) {
-            Ok(exit) => exit,
-            Err(error) => {
-                complain(tool.name, format_args!("{error:#}"));
-                Exit::of(&error)
-            }
+            Ok(exit) => exit as u8,
+            Err(error) => failed(tool, &error) as u8,
         }
     }));
-    ExitCode::from(exit.unwrap_or(Exit::Software) as u8)
+    ExitCode::from(exit.unwrap_or(Exit::Software as u8))
+}
+
+fn failed(tool: Tool, error: &anyhow::Error) -> Exit {
+    complain(tool.name, format_args!("{error:#}"));
+    Exit::of(error)
 }
 
 /// Prints the document; undoes the effect when that fails.
@@ -206,7 +221,13 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     {
         undo();
     }
-    drop(answer.held);
+    if (written.is_ok() || answer.stays)
+        && let Said::Document(document) = &answer.said
+        && let Some(report) = document.written()
+    {
+        stage::report(report);
+    }
+    drop(answer.held); // a signal that waited ends this process here
     let undelivered = if answer.stays { Exit::No } else { Exit::Io };
     match written {
         Ok(()) => Ok(answer.exit),
@@ -250,13 +271,30 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// One line, whatever the text holds: names of files, words of servers and devices, keys of documents.
-fn complain(name: &str, text: impl fmt::Display) {
-    let _ = writeln!(io::stderr(), "{name}: {}", shown(&text.to_string())); // nobody left to tell
+pub(crate) fn complain(name: &str, text: impl fmt::Display) {
+    let line = format!("{name}: {}", shown(&text.to_string()));
+    let _ = writeln!(io::stderr(), "{line}"); // nobody left to tell
+    stage::complaint(&line);
+}
+
+/// What the command line says of every tool alike.
+struct Called {
+    /// The subcommand.
+    command: String,
+    is_dry_run: bool,
 }
 
 /// The command line, or the status that ends the process. The parser repeats a wrong argument as it was given.
-fn parse<A: clap::Parser>() -> Result<A, Exit> {
-    A::try_parse().map_err(|error| {
+fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
+    let mut command = A::command();
+    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
+        let (name, below) = matches.subcommand().unwrap_or(("", &matches));
+        let is_dry_run = matches!(below.try_get_one::<bool>("dry_run"), Ok(Some(true)));
+        let called = Called { command: name.to_owned(), is_dry_run };
+        let arguments = A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        Ok((arguments, called))
+    });
+    parsed.map_err(|error| {
         if !error.use_stderr() {
             error.exit(); // help and version, on standard output
         }

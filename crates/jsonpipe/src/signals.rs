@@ -38,7 +38,7 @@ fn block() -> io::Result<Deferred> {
     }
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut before))?;
-    // Never read: a signal that is read is consumed, and then nothing would end the process.
+    // Not read but by `consume`: then nothing ends the process.
     let arrived = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
     Ok(Deferred { arrived, before })
 }
@@ -54,6 +54,14 @@ impl Deferred {
     pub fn pending(&self) -> bool {
         let mut fds = [PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+impl Deferred {
+    /// Takes one that has arrived, for a process that passes it on instead of ending by it. Waits if none has.
+    pub(crate) fn consume(&self) -> Option<Signal> {
+        let arrived = self.arrived.read_signal().ok()??;
+        Signal::try_from(i32::try_from(arrived.ssi_signo).ok()?).ok()
     }
 }
 

@@ -65,7 +65,7 @@ impl Stage {
         for arguments in [&["--help"][..], &[self.arguments[0], "--help"][..]] {
             let ended = feed(Command::new(self.binary).args(arguments), "", Stdio::piped());
             assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}");
-            for flag in ["--help", "--root", "--config", "--verbose"] {
+            for flag in ["--help", "--root", "--config", "--verbose", "--log"] {
                 assert!(ended.stdout.contains(flag), "{arguments:?} does not name {flag}:\n{}", ended.stdout);
             }
             for line in ended.stdout.lines() {
@@ -187,6 +187,36 @@ impl Stage {
         let broken = self.with("login", "password", HIDDEN) + ",";
         for ended in [ended, self.answer(&broken), self.answer(&format!("[login]\npassword={HIDDEN}\n"))] {
             assert!(!format!("{ended:?}").contains(HIDDEN), "{ended:?}");
+        }
+    }
+
+    /// With `--log` a run is a line in the event log, with the section that it wrote or with its error, and without the password. A dry
+    /// run writes nothing.
+    pub fn logs_its_run(&self) {
+        for document in [self.document.to_owned(), "{".to_owned(), self.with("login", "password", HIDDEN)] {
+            let root = self.machine();
+            let ended = feed(self.command(root.path()).arg("--log"), &document, Stdio::piped());
+            let log = fs::read_to_string(root.path().join("var/log/labtools/events.jsonl"));
+            if self.arguments.contains(&"--dry-run") {
+                assert!(log.is_err(), "{log:?}");
+                continue;
+            }
+            let log = log.expect("an event log");
+            assert!(log.ends_with("}\n") && log.lines().count() == 1 && !log.contains(HIDDEN), "{log}");
+            let line: Value = serde_json::from_str(&log).expect("a line of JSON");
+            let name = Path::new(self.binary).file_name().and_then(|name| name.to_str());
+            assert_eq!((line["event"].as_str(), line["tool"].as_str()), (Some("stage"), name), "{log}");
+            assert_eq!(
+                (line["command"].as_str(), line["status"].as_i64()),
+                (Some(self.arguments[0]), Some(ended.status.into())),
+                "{log}"
+            );
+            assert!(line["at"].is_string() && line["seconds"].is_number(), "{log}");
+            let error = line.get("error").map_or("", |error| error.as_str().expect("a text"));
+            assert_eq!(error, ended.stderr.trim_end(), "{log}");
+            let printed: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+            let sections = printed.as_object().map_or_else(Vec::new, |sections| sections.values().collect());
+            assert!(line.get("report").is_none_or(|report| sections.contains(&report)), "{log}{}", ended.stdout);
         }
     }
 

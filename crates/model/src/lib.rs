@@ -46,7 +46,7 @@ mod tests {
     #[test]
     fn a_model_is_text_without_hidden_characters() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, root: root.path().to_owned(), config: None };
+        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
         assert_eq!(of_machine(&common), Err("the firmware names no product".into()));
         fs::create_dir_all(common.path(PRODUCT_NAME).parent().unwrap()).unwrap();
         for (bytes, expected) in [

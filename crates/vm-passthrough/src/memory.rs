@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn memory_that_the_machine_never_has_is_78_and_that_it_has_not_now_75() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, root: root.path().to_owned(), config: None };
+        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
         let check = |memory: &str| {
             check(&common, Memory::try_from(memory.to_owned()).unwrap()).map_err(|error| (Exit::of(&error), error.to_string()))
         };

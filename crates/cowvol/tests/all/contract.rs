@@ -52,6 +52,11 @@ fn reports_a_full_output() {
 }
 
 #[test]
+fn logs_its_run() {
+    CLONE.logs_its_run();
+}
+
+#[test]
 fn passes_a_no_on() {
     CLONE.passes_a_no_on(r#"{"login":{"schema":1,"user":"alice@uni-a.example","authenticated":false,"reason":"denied"}}"#);
     CLONE.passes_a_no_on(r#"{"x":{"y" : 1},"login":{"authenticated":false}}"#);
@@ -137,6 +142,11 @@ mod install_base {
     #[test]
     fn refuses_a_bad_flag() {
         install_stage().refuses_a_bad_flag();
+    }
+
+    #[test]
+    fn logs_its_run() {
+        install_stage().logs_its_run();
     }
 
     #[test]

@@ -5,5 +5,6 @@ mod contract;
 mod hostile;
 mod install;
 mod list;
+mod log;
 mod machine;
 mod prune;

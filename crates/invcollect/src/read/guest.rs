@@ -1,17 +1,17 @@
 //! The guest that runs, and when one failed last. Never whose it is.
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{BACKING, image_path, parse_path};
+use jsonpipe::event_log;
 use jsonpipe::timestamp::rfc3339;
 use nix::sys::stat::{major, minor};
 use occupancy::GUEST;
 use serde_json::Value;
 
-use crate::event_log;
 use crate::read::boot;
 use crate::read::kernel_log::Said;
 use crate::read::machine::Machine;
@@ -86,8 +86,8 @@ pub fn failures(machine: &Machine, now: SystemTime, log: &Said, logged: Vec<Gues
 
 /// All that the end of the event log has.
 pub fn logged_failures(machine: &Machine) -> Vec<GuestFailure> {
-    match tail(machine) {
-        Ok(log) => log.lines().filter_map(failure).collect(),
+    match event_log::tail(&machine.path(event_log::PATH), TAIL_BYTES) {
+        Ok(log) => String::from_utf8_lossy(&log).lines().filter_map(failure).collect(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // nothing happened yet
         Err(error) => {
             machine.unreadable(FAILURES, event_log::PATH, &error);
@@ -120,15 +120,6 @@ fn failure(line: &str) -> Option<GuestFailure> {
         return None;
     };
     Some(GuestFailure { cause, at: stage.get("at")?.as_str()?.to_owned() })
-}
-
-fn tail(machine: &Machine) -> io::Result<String> {
-    let mut file = File::open(machine.path(event_log::PATH))?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
-    let mut bytes = Vec::new();
-    file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

@@ -38,6 +38,13 @@ fn refuses_a_bad_flag() {
 }
 
 #[test]
+fn logs_its_run() {
+    CREATE.logs_its_run();
+    VERIFY.logs_its_run();
+    HOST.logs_its_run();
+}
+
+#[test]
 fn needs_a_document() {
     CREATE.needs_a_document();
     VERIFY.needs_a_document();

@@ -37,6 +37,11 @@ fn refuses_a_bad_flag() {
 }
 
 #[test]
+fn logs_its_run() {
+    LOGIN.logs_its_run();
+}
+
+#[test]
 fn needs_a_document() {
     LOGIN.needs_a_document();
 }

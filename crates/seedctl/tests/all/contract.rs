@@ -68,6 +68,11 @@ fn refuses_a_bad_flag() {
 }
 
 #[test]
+fn logs_its_run() {
+    STAGES.iter().for_each(Stage::logs_its_run);
+}
+
+#[test]
 fn needs_a_document() {
     STAGES.iter().for_each(Stage::needs_a_document);
 }

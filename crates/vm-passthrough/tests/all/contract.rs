@@ -42,6 +42,11 @@ fn refuses_a_bad_flag() {
 }
 
 #[test]
+fn logs_its_run() {
+    PLAN.logs_its_run();
+}
+
+#[test]
 fn needs_a_document() {
     PLAN.needs_a_document();
 }

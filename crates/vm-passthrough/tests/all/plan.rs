@@ -23,7 +23,7 @@ fn testdata() -> PathBuf {
 /// The command line for `machine` and `disk`, on a KVM that works, against `machine/disk.expected`.
 fn golden(name: &str, disk: &str) {
     let case = testdata().join(name);
-    let common = Common { verbose: false, root: case.join("machine"), config: Some(testdata().join("config")) };
+    let common = Common { verbose: false, log: false, root: case.join("machine"), config: Some(testdata().join("config")) };
     let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
     let volume: Volume = Document::parse(&text, "guest").unwrap().require("volume").unwrap();
     let model = model::of_machine(&common);

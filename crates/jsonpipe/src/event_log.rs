@@ -1,0 +1,173 @@
+//! The event log of the machine: one JSON line for each event. The tools add to it here, the scripts by `append-record`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::atomic;
+use crate::exit::{Exit, io_error};
+use crate::process::Common;
+
+/// Where it lies.
+pub const PATH: &str = "/var/log/labtools/events.jsonl";
+
+/// How long another writer is waited for, as `append-record` does.
+const PATIENCE: Duration = Duration::from_secs(10);
+const BETWEEN_TRIES: Duration = Duration::from_millis(1);
+
+/// The log, open for writing. The kernel lock on it is ours until this is dropped.
+#[derive(Debug)]
+pub struct EventLog {
+    file: File,
+    path: PathBuf,
+}
+
+impl EventLog {
+    /// Opens the log below the root (0600, its directory 0700, made if missing) and waits for its lock.
+    ///
+    /// Status 73 when there is no room for it, 75 when another writer keeps it, 77 when it is not ours to write.
+    pub fn open(common: &Common) -> anyhow::Result<EventLog> {
+        let path = common.path(PATH);
+        atomic::create_directory(path.parent().unwrap_or(&path), 0o700)?;
+        match open_locked(&path) {
+            Ok(file) => Ok(EventLog { file, path }),
+            Err(error) => Err(io_error(error, Exit::of_write, format_args!("opening {}", path.display()))),
+        }
+    }
+
+    /// The end of the log, as [`tail`] gives it.
+    pub fn tail(&self, bytes: u64) -> anyhow::Result<Vec<u8>> {
+        tail(&self.path, bytes).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())))
+    }
+
+    /// Adds lines, each with its newline, in one write. The end of a line that a power cut tore is written first, so that it spoils
+    /// no other; a write that fails half way is cut off again.
+    pub fn append(&mut self, lines: &str) -> anyhow::Result<()> {
+        self.add(lines).map_err(|error| self.failed(error))
+    }
+
+    /// Brings what was added to the disk.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        self.file.sync_all().map_err(|error| self.failed(error))?;
+        atomic::sync_directory(self.path.parent().unwrap_or(&self.path))
+    }
+
+    fn add(&mut self, lines: &str) -> io::Result<()> {
+        let size = self.file.metadata()?.size();
+        let mut last = *b"\n";
+        if size > 0 {
+            self.file.read_exact_at(&mut last, size - 1)?;
+        }
+        let torn = if last == *b"\n" { "" } else { "\n" };
+        let written = self.file.write_all(format!("{torn}{lines}").as_bytes());
+        if written.is_err() {
+            let _ = self.file.set_len(size); // the first error is the one to report
+        }
+        written
+    }
+
+    fn failed(&self, error: io::Error) -> anyhow::Error {
+        io_error(error, Exit::of_write, format_args!("writing {}", self.path.display()))
+    }
+}
+
+/// The end of the log at `path`: at most `bytes`, with that of the rotated file in front when the log is shorter. May begin and end
+/// within a line.
+pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let end = |path: &Path, bytes: u64| {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(file.metadata()?.size().saturating_sub(bytes)))?;
+        let mut end = Vec::new();
+        file.take(bytes).read_to_end(&mut end).map(|_| end)
+    };
+    let current = end(path, bytes);
+    let left = bytes.saturating_sub(current.as_ref().map_or(0, |end| end.len() as u64));
+    match (end(&rotated(path, 1), left), current) {
+        (Ok(old), Ok(current)) => Ok([old, current].concat()),
+        (Ok(old), Err(error)) if error.kind() == io::ErrorKind::NotFound => Ok(old), // just rotated
+        (_, current) => current,
+    }
+}
+
+/// Where logrotate(8) keeps what a log was, `age` rotations ago.
+pub fn rotated(path: &Path, age: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{age}"));
+    name.into()
+}
+
+fn open_locked(path: &Path) -> io::Result<File> {
+    let since = Instant::now();
+    loop {
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        while let Err(error) = file.try_lock() {
+            if since.elapsed() > PATIENCE {
+                return Err(error.into());
+            }
+            std::thread::sleep(BETWEEN_TRIES);
+        }
+        // Between our open and our lock it may have been rotated.
+        match std::fs::metadata(path) {
+            Ok(named) if named.ino() == file.metadata()?.ino() => return Ok(file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn machine() -> (tempfile::TempDir, Common, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
+        let path = common.path(PATH);
+        (root, common, path)
+    }
+
+    #[test]
+    fn event_log_is_for_root_alone() {
+        let (_root, common, path) = machine();
+        EventLog::open(&common).unwrap().append("{}\n").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
+    }
+
+    #[test]
+    fn event_log_ends_a_torn_line_first() {
+        let (_root, common, path) = machine();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        for torn in ["{\"at\":", "{}\n\0\0"] {
+            fs::write(&path, torn).unwrap();
+            let mut log = EventLog::open(&common).unwrap();
+            log.append("{\"a\":1}\n").unwrap();
+            log.append("{\"b\":1}\n").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{torn}\n{{\"a\":1}}\n{{\"b\":1}}\n"));
+        }
+    }
+
+    #[test]
+    fn event_log_goes_on_in_the_new_file_after_a_rotation() {
+        let (_root, common, path) = machine();
+        EventLog::open(&common).unwrap().append("a\n").unwrap();
+        fs::rename(&path, rotated(&path, 1)).unwrap();
+        assert_eq!(tail(&path, 9).unwrap(), b"a\n");
+        let mut log = EventLog::open(&common).unwrap();
+        log.append("b\n").unwrap();
+        assert_eq!((log.tail(9).unwrap(), log.tail(3).unwrap()), (b"a\nb\n".to_vec(), b"\nb\n".to_vec()));
+        assert_eq!(fs::read(&path).unwrap(), b"b\n");
+    }
+
+    #[test]
+    fn event_log_that_is_a_directory_is_named() {
+        let (_root, common, path) = machine();
+        fs::create_dir_all(&path).unwrap();
+        let error = EventLog::open(&common).unwrap_err();
+        assert!(format!("{error:#}").contains("events.jsonl: Is a directory"), "{error:#}");
+    }
+}
