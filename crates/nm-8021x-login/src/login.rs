@@ -31,7 +31,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     // The password is in our memory: no core holds it, and only who may trace every process can read it through /proc.
     nix::sys::prctl::set_dumpable(false)?;
     let mut document = pipe.document("a document with the section login (username, password)")?;
-    let Credentials { username, password } = document.require(TOOL.section)?;
+    let Credentials { username, password } = document.consume(TOOL.section)?;
     if password.expose_secret().contains('\0') {
         return Err(Exit::Data.error("login.password: holds a NUL character, which no login can carry"));
     }
