@@ -36,6 +36,7 @@ install-host:
 	$(PROGRAM) $(lib) $(filter-out %/network-changed,$(call scripts,host))
 	$(FILE) $(DESTDIR)$(unitdir) scripts/host/*.service scripts/host/*.timer
 	install -D -m 644 scripts/host/labtools-inventory.cron $(DESTDIR)/etc/cron.d/labtools-inventory
+	install -D -m 644 scripts/host/labtools.logrotate $(DESTDIR)/etc/logrotate.d/labtools
 	install -D -m 755 scripts/host/network-changed $(DESTDIR)/etc/NetworkManager/dispatcher.d/no-wait.d/90-labtools
 	ln -sf no-wait.d/90-labtools $(DESTDIR)/etc/NetworkManager/dispatcher.d/90-labtools
 	install -D -m 644 scripts/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/labtools-host.conf

@@ -5,9 +5,10 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use envelope::Cursor;
+use jsonpipe::event_log::rotated;
 use jsonpipe::{Exit, io_error};
 use serde_json::Value;
 
@@ -25,8 +26,8 @@ pub struct Lines {
 
 /// The next lines that `wanted` takes; none when there are no more.
 ///
-/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1`, before the new one. So
-/// is the whole of `NAME.1` when the log that was read is neither: it was rotated twice.
+/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1` or older, before the
+/// newer ones. When the one that was read is gone, or none was read, all that are there are read from the oldest.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     next_until(log, from, None, wanted)
 }
@@ -47,7 +48,7 @@ fn next_until(log: &Path, from: Cursor, until: Option<Cursor>, wanted: impl Fn(&
     let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", log.display()));
     let mut from = from;
     loop {
-        let Some((file, is_old)) = find(log, from.inode).map_err(failed)? else {
+        let Some((file, newer)) = find(log, from.inode).map_err(failed)? else {
             return Ok(Lines { text: Vec::new(), read: from });
         };
         let metadata = file.metadata().map_err(failed)?;
@@ -56,34 +57,30 @@ fn next_until(log: &Path, from: Cursor, until: Option<Cursor>, wanted: impl Fn(&
         }
         let end = until.filter(|until| until.inode == from.inode).map_or(u64::MAX, |until| until.offset);
         let lines = read(file, from, end, &wanted).map_err(failed)?;
-        if !lines.text.is_empty() || !is_old {
-            return Ok(lines);
+        let is_last = until.is_some_and(|until| until.inode == from.inode);
+        let Some(inode) = newer.filter(|_| lines.text.is_empty() && !is_last) else { return Ok(lines) };
+        from = Cursor { inode, offset: 0 };
+    }
+}
+
+/// The file to go on with, and which is the next newer one.
+fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
+    let mut newer = None;
+    let mut found = None;
+    for age in 0.. {
+        let path = if age == 0 { log.to_owned() } else { rotated(log, age) };
+        let file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && age == 0 => continue, // just rotated
+            Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+            opened => opened?,
+        };
+        let this = file.metadata()?.ino();
+        found = Some((file, newer.replace(this)));
+        if this == inode {
+            break;
         }
-        from = Cursor::default(); // on with the new one
     }
-}
-
-/// The file to go on with, and whether it is the rotated one.
-fn find(log: &Path, inode: u64) -> io::Result<Option<(File, bool)>> {
-    let there = |path: &Path| match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some),
-    };
-    let current = there(log)?;
-    let is_ours = |file: &File| file.metadata().map(|metadata| metadata.ino() == inode);
-    if inode != 0
-        && !current.as_ref().map(is_ours).transpose()?.unwrap_or(false)
-        && let Some(old) = there(&rotated(log))?
-    {
-        return Ok(Some((old, true)));
-    }
-    Ok(current.map(|file| (file, false)))
-}
-
-fn rotated(log: &Path) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
-    name.push(".1");
-    name.into()
+    Ok(found)
 }
 
 fn read(mut file: File, from: Cursor, end: u64, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Lines> {
@@ -158,20 +155,49 @@ mod tests {
         assert_eq!(text(&old), "b\n");
         let new = next(&log, old.read, |_| true).unwrap();
         assert_eq!(text(&new), "c\n");
-        // What a report had that was lost, from one file to the next.
+        // What a report had that was lost, from one file to the next, and no more.
         let again = |until| between(&log, Cursor::default(), until, |_| true).unwrap();
-        assert_eq!(again(Cursor { offset: 0, ..new.read }), b"");
+        assert_eq!(again(read), b"a\n");
+        assert_eq!(again(old.read), b"a\nb\n");
+        assert_eq!(again(Cursor { offset: 0, ..new.read }), b"a\nb\n");
         assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
         append(&log, "d\n");
         assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
-        assert_eq!(again(new.read), b"c\n");
-        // Rotated twice, or cut: all that is there is new.
+        assert_eq!(again(new.read), b"a\nb\nc\n");
+        // Gone, or cut: all that is there is new.
         let gone = Cursor { inode: 1, offset: 4 };
         let old = next(&log, gone, |_| true).unwrap();
         assert_eq!(text(&old), "a\nb\n");
         assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\nd\n");
         let longer = Cursor { offset: 99, ..new.read };
         assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\nd\n");
+    }
+
+    #[test]
+    fn journal_is_read_whole_however_often_it_was_rotated() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.jsonl");
+        append(&log, "a\n");
+        let mut read = next(&log, Cursor::default(), |_| true).unwrap().read;
+        append(&log, "b\n");
+        for text in ["c\n", "d\n", "e\n"] {
+            // As logrotate does: the oldest first.
+            for age in (0..3).rev() {
+                let from = if age == 0 { log.clone() } else { rotated(&log, age) };
+                let _ = fs::rename(from, rotated(&log, age + 1)); // not all are there yet
+            }
+            append(&log, text);
+        }
+        let mut taken = String::new();
+        loop {
+            let lines = next(&log, read, |_| true).unwrap();
+            if lines.text.is_empty() {
+                break;
+            }
+            read = lines.read;
+            taken += text(&lines);
+        }
+        assert_eq!(taken, "b\nc\nd\ne\n");
     }
 
     #[test]
