@@ -20,7 +20,8 @@ use sha2::{Digest, Sha256};
 
 use crate::digest::hex;
 use crate::disk::{Access, Disk};
-use crate::target::{self, Place};
+use crate::gpt::Place;
+use crate::target;
 
 /// The loader in a slot's root.
 const LOADER: &str = "boot/labtools.efi";

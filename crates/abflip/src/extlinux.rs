@@ -6,7 +6,7 @@ use std::path::Path;
 use extlinux::{SECTOR, adv};
 
 use crate::disk::Disk;
-use crate::target::Place;
+use crate::gpt::Place;
 use crate::writes::Change;
 
 /// An extlinux that is whole.

@@ -12,7 +12,6 @@ use uuid::Uuid;
 
 use crate::disk::Disk;
 use crate::neutral::ENTRY_BYTES;
-use crate::target::Place;
 
 /// As much as Linux reads (block/partitions/efi.c, KMALLOC_MAX_SIZE).
 const ARRAY_MAX_BYTES: u64 = 4 << 20;
@@ -93,6 +92,17 @@ pub struct Tables {
     pub primary: Result<Table, Fault>,
     /// Its copy: where the primary's header says, if that is intact, or else in the last sector.
     pub backup: Result<Table, Fault>,
+}
+
+/// Where a partition is, by the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Place {
+    /// Its number, from 1.
+    pub number: u32,
+    /// Where it begins.
+    pub start_bytes: u64,
+    /// How long it is.
+    pub size_bytes: u64,
 }
 
 /// A valid table: a header, and the entries that it stands for.

@@ -182,7 +182,7 @@ fn read_full(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result
 mod tests {
     use super::*;
     use crate::disk::Access;
-    use crate::target::Place;
+    use crate::gpt::Place;
     use jsonpipe::Common;
     use proptest::prelude::*;
     use std::fs;

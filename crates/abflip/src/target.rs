@@ -11,6 +11,7 @@ use jsonpipe::{Common, Exit, ExitContext, io_error};
 use nix::libc::O_EXCL;
 
 use crate::disk::{ALIGNMENT, Access, Disk};
+use crate::gpt::Place;
 use crate::running;
 
 /// A partition, open.
@@ -24,17 +25,6 @@ pub struct Target {
     pub size_bytes: u64,
     /// As long as a block device is open like this, nobody can mount it (open(2), O_EXCL).
     _claim: Option<File>,
-}
-
-/// Where a partition is, by the table.
-#[derive(Clone, Copy, Debug)]
-pub struct Place {
-    /// Its number, from 1.
-    pub number: u32,
-    /// Where it begins.
-    pub start_bytes: u64,
-    /// How long it is.
-    pub size_bytes: u64,
 }
 
 impl Target {

@@ -14,14 +14,13 @@ use crate::disk::Access;
 use crate::efi::SystemPartition;
 use crate::esp::Mounted;
 use crate::extlinux::{self, BootOnce, Extlinux};
-use crate::gpt::{Table, Tables};
+use crate::gpt::{Place, Table, Tables};
 use crate::machine::{Machine, either};
 use crate::record::{Image, Tried};
 use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::running;
 use crate::slots::{Marked, Places};
-use crate::target::Place;
 use crate::writes::{self, Change, Failure};
 
 /// A trial of a slot.

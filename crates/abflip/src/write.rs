@@ -20,7 +20,7 @@ use progress::Progress;
 use crate::TOOL;
 use crate::digest::{self, hex};
 use crate::disk::Access;
-use crate::gpt::Tables;
+use crate::gpt::{Place, Tables};
 use crate::machine::{self, Machine};
 use crate::record::{Masked, Record, Records};
 use crate::report::State;
@@ -29,7 +29,7 @@ use crate::slots::{Marked, Places};
 use crate::source;
 use crate::status::{self, Content};
 use crate::stream::{self, HEAD_BYTES};
-use crate::target::{Place, Target};
+use crate::target::Target;
 use crate::trial::{self, Trial};
 use crate::writes::Failure;
 
