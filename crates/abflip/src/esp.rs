@@ -4,7 +4,7 @@
 //! and all. `abflip write` has verified it there. So it goes from there to the slot's own partition, where the firmware finds it
 //! once the slot is the active one, and to the visible one, for the one boot of the trial.
 //!
-//! All of that is mounted in a mount namespace of this process, which nobody else sees, and which ends with it.
+//! All of that is mounted in a private mount namespace, which ends with this process.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};

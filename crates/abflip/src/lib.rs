@@ -1,7 +1,7 @@
 //! Switches a machine between its two root slots with one sector write.
 //!
 //! A machine has two root partitions, a and b. It runs from one; the other takes the next version of the host's image, which `write`
-//! puts there, verified. Which of them boots next is told by an attribute bit in the partition table. `flip` moves that bit in such a way that the table's
+//! puts there, verified. An attribute bit in the partition table selects the one that boots next. `flip` moves that bit in such a way that the table's
 //! checksum stays what it was, so that one sector is all that changes, and a machine that loses its power at any instant has a
 //! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
 //! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `settle` decides at

@@ -1,4 +1,4 @@
-//! What starts a slot: a verified write says what is in the root, and not that anything starts it.
+//! The loader of a slot: a verified write covers the root, and does not mean that anything starts it.
 //!
 //! BIOS: gptmbr starts the root's own extlinux, which came with the image. UEFI: the firmware starts a file of the slot's own EFI
 //! system partition, and a write does not put it there; `try` does, and records it.
@@ -24,7 +24,7 @@ pub enum Loader {
 }
 
 /// Looks for what starts a slot. By UEFI the file is looked at on a disk, which needs root; of an image what `try` recorded is
-/// believed. Status 74 when the disk cannot be read; that of [`Loader::Unknown`] is 77 without root, else 78.
+/// believed. Status 74 when the disk cannot be read; that of [`Loader::Unknown`] is 77 without root, otherwise 78.
 pub fn find(
     common: &Common,
     machine: &Machine,

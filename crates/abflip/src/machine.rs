@@ -38,7 +38,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Opens `disk`, else the disk that holds the root.
+    /// Opens `disk`, otherwise the disk that holds the root.
     pub fn open(common: &Common, disk: Option<&Path>, access: Access) -> anyhow::Result<Machine> {
         let slots = slots::configured(common)?;
         let running = running::find(common)?;
@@ -95,7 +95,7 @@ impl Machine {
     }
 }
 
-/// The primary table, else the backup.
+/// The primary table, otherwise the backup.
 pub fn either(tables: &Tables) -> Option<&Table> {
     tables.primary.as_ref().ok().or(tables.backup.as_ref().ok())
 }

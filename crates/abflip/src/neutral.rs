@@ -38,7 +38,7 @@ pub const NO_ROOM: &str =
 /// The sector with these bits toggled and its part of any checksum unchanged; whole entries, from their start.
 ///
 /// Which entry takes the other half of the change follows from types and names, which no toggle changes: of the entries that
-/// are toggled the first that has room, else the first one of the sector that is in use.
+/// are toggled the first that has room, otherwise the first one of the sector that is in use.
 pub fn toggle(sector: &[u8], toggles: &[Toggle]) -> Result<Vec<u8>, NoRoom> {
     let in_use = (0..sector.len() / ENTRY_BYTES).filter(|&entry| entry_of(sector, entry)[..16] != [0; 16]);
     let candidates = toggles.iter().map(|toggle| toggle.entry).chain(in_use);

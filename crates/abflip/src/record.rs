@@ -1,4 +1,4 @@
-//! What `abflip write` wrote to a slot and read back: what `flip` wants to see before it lets a slot boot.
+//! The record of what `abflip write` wrote to a slot and read back: `flip` requires it before it lets a slot boot.
 //!
 //! One file, /var/lib/labtools/slots.json, holds a record per slot. It is shared by both slots, since it lies outside of them.
 //! `write` takes a slot's record away before its first write there, and puts a new one when what it read back has the digest of

@@ -1,4 +1,4 @@
-//! What goes out: the section `slots`.
+//! Output: the section `slots`.
 
 use jsonpipe::Missing;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What comes in: the command line and abflip.ini.
+//! Input: the command line and abflip.ini.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -131,7 +131,7 @@ Example: reject this version
     },
     /// Decide at boot whether the slot that runs on trial stays
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section settlement,
+Does not read standard input. Writes the section settlement,
 whose verdict is one of:
   stay     nothing is on trial; or the trial has ended, and this slot stays
   check    this slot is on trial: check its health, and call it again
@@ -193,7 +193,7 @@ pub struct Settle {
     /// On trial, it has not: roll back
     #[arg(long)]
     pub sick: bool,
-    /// Say what would be done, and write nothing
+    /// Print what would be done, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

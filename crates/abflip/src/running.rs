@@ -39,7 +39,7 @@ pub fn text(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-/// Finds it by the kernel's own tables; else says why it cannot be told.
+/// Finds it by the kernel's own tables; otherwise says why it cannot be told.
 ///
 /// The partition is told by the kernel's number and start of it, and compared with the partition table: the device's name, and
 /// what the kernel was told on its command line, may be of another disk with the same PARTUUIDs.

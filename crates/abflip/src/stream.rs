@@ -17,7 +17,7 @@ use crate::target::Target;
 /// The part of an image without which a slot holds nothing that could be mounted or booted. It is written last.
 pub const HEAD_BYTES: u64 = 1 << 20;
 
-/// A run of zeros is worth a call of its own from this length on; shorter ones are written.
+/// A run of zeros is worth its own call from this length on; shorter ones are written.
 const RUN_BYTES: usize = 256 << 10;
 
 /// One is filled, one waits, one is emptied.

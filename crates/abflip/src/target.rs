@@ -1,4 +1,4 @@
-//! The slot that is written: nobody else has it, and nothing outside of it can be reached.
+//! The slot that is written: held exclusively, and nothing outside it can be reached.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};

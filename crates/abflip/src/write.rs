@@ -7,7 +7,7 @@
 //! 5. The slot fields, and nothing else, are set to what they are in this slot.
 //! 6. The record says what stands there.
 //!
-//! Whatever ends it, the other slot was not touched, and this one is complete or has no record.
+//! However it ends, the other slot is untouched, and this one is complete or has no record.
 
 use std::io::Read;
 use std::path::Path;

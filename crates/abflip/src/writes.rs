@@ -9,7 +9,7 @@ pub struct Change {
     pub what: &'static str,
     /// Where, in bytes.
     pub offset: u64,
-    /// What.
+    /// The bytes to write.
     pub bytes: Vec<u8>,
 }
 

@@ -19,7 +19,7 @@ pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
     let mut answer = http::agent(PATIENCE).get(uri).call().exit(Exit::Unavailable, || format!("asking {told}"))?;
     if !answer.status().is_success() {
         let said = match answer.status().as_u16() {
-            403 => "it tells only servers, those of a network with role=servers in its campus.ini; ask from one".to_owned(),
+            403 => "it answers only servers, in a network with role=servers in its campus.ini; ask from one".to_owned(),
             status => format!("http status: {status}"),
         };
         return Err(Exit::Unavailable.error(format_args!("asking {told}: {said}")));

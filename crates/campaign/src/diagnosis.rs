@@ -1,4 +1,4 @@
-//! What somebody should look at, and what it may come from.
+//! The findings of a distribution, and their likely causes.
 //!
 //! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole building that is slow has a narrow
 //! uplink. Nobody is compared with machines elsewhere before the building is.
@@ -129,7 +129,7 @@ fn slow_host(machine: &Known, all: &[Known]) -> Option<Finding> {
 
 fn wireless(machine: &Known) -> Option<Finding> {
     let alone = machine.server_only.unwrap_or(machine.building_bytes == Some(0));
-    let seen = if alone { "on a wireless network: it only ever reached the servers" } else { "on a wireless network" };
+    let seen = if alone { "on a wireless network: it reached only the servers" } else { "on a wireless network" };
     let likely = vec!["meant to be there; on a cable it would take part in its room"];
     (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen.into(), likely))
 }
@@ -173,10 +173,10 @@ fn not_done(machine: &Known) -> Finding {
         ],
         State::NoPing => vec!["it stopped while starting, in its firmware: a weak BIOS battery", "it is off"],
         State::NoAgent => vec!["it is still starting", "its system started without ssh: its disk is full or failing"],
-        State::Lost => vec!["somebody switched it off", "its cable"],
+        State::Lost => vec!["it was switched off", "its cable"],
         State::Hung => vec!["its disk is failing, or a file system of it hangs", "it has more to do than it can"],
         State::NoLogin => no_login(machine.said.as_deref().unwrap_or_default()),
-        State::Failed => vec!["what it said; distribute once more when that is put right"],
+        State::Failed => vec!["its message; distribute again once that is mended"],
         _ => Vec::new(),
     };
     let status = machine.status.map_or(String::new(), |status| format!(" with status {status}"));

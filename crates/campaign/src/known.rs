@@ -1,4 +1,4 @@
-//! What became of every machine.
+//! The result of every machine.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Tells how the distribution of an image went, as a document and as a page: `seedctl report`.
 //!
 //! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end. `known` puts both together,
-//! `outcome` sums it up by room and building, `diagnosis` names what somebody should look at, and `sections` writes the page.
+//! `outcome` sums it up by room and building, `diagnosis` lists the findings, and `sections` writes the page.
 //! `seedctl swarm` asks the tracker for a sample, and `seedctl hosts` lists the machines of the campus,
 //! `seedctl nets` its networks.
 
@@ -50,7 +50,7 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
     let mut lacks = |key: &str, reason: String| missing.push(Missing { key: key.into(), reason });
     let listed = match campus::hosts::read(common) {
         Err(error) if Exit::of(&error) == Exit::NoInput => {
-            lacks("machines", "there is no hosts.ini: machines are known by what they announced, and by address".into());
+            lacks("machines", "there is no hosts.ini: machines are known by their announces, and by address".into());
             Vec::new()
         }
         listed => listed?,

@@ -1,4 +1,4 @@
-//! What the machines said: a directory with up to three files a machine, `HOST.status`, `HOST.json` and `HOST.err`.
+//! The machines' answers: a directory with up to three files a machine, `HOST.status`, `HOST.json` and `HOST.err`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -36,7 +36,7 @@ pub struct Said {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Transferred {
     infohash: InfoHash,
-    /// What came from the own building.
+    /// What came from this building.
     pub building_bytes: Option<u64>,
     /// What came from outside.
     pub outside_bytes: Option<u64>,

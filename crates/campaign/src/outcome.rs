@@ -1,4 +1,4 @@
-//! What became of every room and building, and of all of them together.
+//! The results of every room and building, and of all of them together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,7 +30,7 @@ pub fn campaign(
     let machines = machines(samples, said, listed);
     let silent = machines.iter().filter(|machine| machine.state.is_done() && machine.outside_bytes.is_none()).count();
     if silent > 0 {
-        let reason = format!("machines with the image that did not tell where it came from: {silent}");
+        let reason = format!("machines with the image that did not report where it came from: {silent}");
         missing.push(Missing { key: "machines[].outside_bytes".into(), reason });
     }
     let all = Sum::of(&machines);

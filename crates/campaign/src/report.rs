@@ -1,4 +1,4 @@
-//! What goes out: the sections `campaign` and `hosts`.
+//! Output: the sections `campaign` and `hosts`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -83,7 +83,7 @@ pub struct Sum {
 /// A building of [`Campaign`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Building {
-    /// Its name.
+    /// The building, by its name in hosts.ini or campus.ini.
     pub building: String,
     /// Its machines together.
     #[serde(flatten)]
@@ -98,7 +98,7 @@ pub struct Building {
 pub struct Room {
     /// The building that it is in.
     pub building: String,
-    /// Its name.
+    /// The room, by its name in hosts.ini or campus.ini.
     pub room: String,
     /// Its machines together.
     #[serde(flatten)]
@@ -272,7 +272,7 @@ pub struct Curves {
 /// The curves of a building.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curve {
-    /// Its name.
+    /// The building whose curve this is.
     pub building: String,
     /// What its machines have received so far.
     pub received_bytes: Vec<u64>,
@@ -318,7 +318,7 @@ pub struct Net {
 /// A machine of [`Hosts`].
 #[derive(Debug, Serialize)]
 pub struct Host {
-    /// Its name.
+    /// The machine, `[host.NAME]` in hosts.ini.
     pub name: String,
     /// Its Ethernet address, in lower case.
     pub mac: String,

@@ -1,4 +1,4 @@
-//! What comes in: the command lines.
+//! Input: the command lines.
 
 use std::path::PathBuf;
 
@@ -15,13 +15,13 @@ pub struct Swarm {
 /// `seedctl report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Read what the tracker said from FILE, a document of seedctl swarm a line
+    /// Read the tracker's samples from FILE, a document per line
     #[arg(long, value_name = "FILE")]
     pub samples: PathBuf,
-    /// Read what the machines said from the files in DIR
+    /// Read the machines' answers from the files in DIR
     #[arg(long, value_name = "DIR")]
     pub hosts: PathBuf,
-    /// Write the page to FILE, too
+    /// Also write the page to FILE
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }

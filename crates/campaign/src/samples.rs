@@ -1,4 +1,4 @@
-//! What the tracker said over time: what every host still lacked, and when.
+//! The tracker's samples over time: the bytes that every host still lacked.
 //!
 //! A host announces itself every so often. So what it lacks is taken at the times of its announces and drawn straight in between;
 //! curves and rates are made of these lines. Not of what it says to have downloaded: that begins anew whenever its client does.

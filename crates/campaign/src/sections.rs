@@ -1,4 +1,4 @@
-//! What the page says: how the distribution went, and what somebody should look at.
+//! The sections of the page: the course of the distribution, and the findings.
 
 use manifest::Program;
 use page::chart::{self, Line, Lines, Width};
@@ -83,7 +83,7 @@ fn over_time(campaign: &Campaign) -> Option<Section> {
 }
 
 fn findings(campaign: &Campaign) -> Section {
-    let section = |content| Section::new("findings", "To look at", content);
+    let section = |content| Section::new("findings", "Findings", content);
     if campaign.findings.is_empty() {
         return section(html(element("p", "Nothing: every machine has the image, and none was conspicuous.")));
     }
@@ -92,7 +92,7 @@ fn findings(campaign: &Campaign) -> Section {
         Column::Text("where"),
         Column::Number("rate"),
         Column::Text("seen"),
-        Column::Text("may come from, the likeliest first"),
+        Column::Text("likely causes, the likeliest first"),
     ]);
     for finding in &campaign.findings {
         let room = finding.room.as_ref().map(|room| format!(", room {room}"));
@@ -155,12 +155,12 @@ fn rooms(campaign: &Campaign) -> Section {
 fn programs(campaign: &Campaign) -> Option<Section> {
     let item = |program: &Program| element("li", (&program.name, small(&program.version)));
     let items: Vec<Element> = campaign.programs.iter().map(item).collect();
-    (!items.is_empty()).then(|| Section::new("programs", "What is installed in it", element("ul", items).class("names")))
+    (!items.is_empty()).then(|| Section::new("programs", "Installed programs", element("ul", items).class("names")))
 }
 
 fn unknown(campaign: &Campaign) -> Option<Section> {
     let items: Vec<Element> = campaign.missing.iter().map(|missing| element("li", &missing.reason)).collect();
-    (!items.is_empty()).then(|| Section::new("missing", "What is not known", element("ul", items)))
+    (!items.is_empty()).then(|| Section::new("missing", "Unknown", element("ul", items)))
 }
 
 /// `2026-11-23T04:08:18Z` for people.

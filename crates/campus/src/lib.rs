@@ -5,7 +5,7 @@
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
 //!
 //! A room need not have an Ethernet to itself: where several rooms are parts of one, the key `ethernet` says so, for a broadcast,
-//! and what is sent on the wire, reaches all of them or nobody.
+//! and a frame on the wire, reaches all of them or none.
 
 pub mod hosts;
 

@@ -1,7 +1,7 @@
-//! Who uses what: kernel locks, and nothing else.
+//! Users of images: found by kernel locks alone.
 //!
 //! A session holds session.lock from before its volume is made to the end, and a guest guest.lock from before its disks are opened.
-//! QEMU and its tools hold locks of their own on every image that they have open, the bases below it included, whoever started
+//! QEMU and its tools hold their own locks on every image that they have open, the bases below it included, whoever started
 //! them.
 
 use std::fs::{File, OpenOptions, TryLockError};

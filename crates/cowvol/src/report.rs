@@ -1,4 +1,4 @@
-//! What goes out: the sections `volume`, `catalog`, `base` and `pruned`. Paths are as seen below the root.
+//! Output: the sections `volume`, `catalog`, `base` and `pruned`. Paths are as seen below the root.
 
 use jsonpipe::Missing;
 use serde::Serialize;

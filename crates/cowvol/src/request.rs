@@ -1,4 +1,4 @@
-//! What comes in: the command line and the sections of the document.
+//! Input: the command line and the sections of the document.
 
 use clap::{Parser, Subcommand};
 use jsonpipe::Common;
@@ -107,9 +107,9 @@ pub struct Image {
     pub manifest: String,
     /// Their signature, 64 bytes in Base64.
     pub signature: String,
-    /// The torrent of the image; of no use here.
+    /// The torrent of the image; unused here.
     pub torrent_file: Option<String>,
-    /// The torrent of its block map; of no use here.
+    /// The torrent of its block map; unused here.
     pub blocks_torrent_file: Option<String>,
     /// Whether it was made by that call.
     pub changed: Option<bool>,

@@ -1,4 +1,4 @@
-//! What lies in the store, by its names alone: the generations of bases, and the users' volumes on them.
+//! The content of the store, by its names alone: the generations of bases, and the users' volumes on them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};

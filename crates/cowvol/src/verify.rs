@@ -1,4 +1,4 @@
-//! A file that is to become a base: it is the one that the manifest describes, byte for byte.
+//! Verifies the file of a future base: it is the one that the manifest describes, byte for byte.
 
 use std::fs::{self, TryLockError};
 use std::io;

@@ -1,4 +1,4 @@
-//! What `changes` prints: one JSON line for each change, in the names of the Elastic Common Schema.
+//! The events of `changes`: one JSON line for each change, in the names of the Elastic Common Schema.
 
 use serde::{Deserialize, Serialize};
 

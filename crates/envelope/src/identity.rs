@@ -1,4 +1,4 @@
-//! Serial numbers and UUIDs that name one machine, told from what makers leave in their place.
+//! Serial numbers and UUIDs that name one machine, distinguished from the placeholders of makers.
 //!
 //! A lab machine reports no others, and a server believes no others: an older release of the machine's side knows fewer of them.
 

@@ -59,7 +59,7 @@ pub struct Filesystem {
     pub source: String,
     /// Where it is mounted.
     pub path: String,
-    /// Its size.
+    /// The size that df prints.
     pub total_bytes: u64,
     /// The part in use.
     pub used_bytes: u64,
@@ -70,7 +70,7 @@ pub struct Filesystem {
 /// An interface, in `ip addr`, /proc/net/dev, /proc/net/wireless and `ethtool`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
-    /// Its name.
+    /// The kernel's name: `eth0`.
     pub name: String,
     /// Whether it is hardware: neither a bridge nor a part of another one.
     pub hardware: bool,

@@ -1,4 +1,4 @@
-//! What is to be done: `visit`, somebody has to go there; `remote`, it can be done from a desk. The words are those of the alerts of
+//! The tasks: `visit` needs a person on site; `remote` can be done from a desk. The words are those of the alerts of
 //! the collector's Prometheus, as far as both know the same.
 
 use std::collections::BTreeMap;

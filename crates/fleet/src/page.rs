@@ -32,7 +32,7 @@ pub fn page(fleet: &Fleet, zone: &TimeZone) -> String {
     let page = Page {
         title: "The labs: what there is to do".into(),
         kind: "Computer labs",
-        heading: "What there is to do".into(),
+        heading: "Tasks".into(),
         lead: format!("Reports from {since} to {until}, times of {}", fleet.time_zone),
         tiles: tiles(fleet),
         has_contents: true,
@@ -57,7 +57,7 @@ fn tiles(fleet: &Fleet) -> Vec<Tile> {
             if visit == 0 { good(true) } else { Look::Bad },
         ),
         Tile::new(remote.to_string(), format!("{} to look after from a desk", noun(remote, "machine")), Look::Plain),
-        Tile::new(format!("{heard} of {}", fleet.machines.len()), "machines were heard of", good(heard == fleet.machines.len())),
+        Tile::new(format!("{heard} of {}", fleet.machines.len()), "machines reported", good(heard == fleet.machines.len())),
     ];
     let mut tile = |value: String, caption: &str| tiles.push(Tile::new(value, caption, Look::Plain));
     let sum = |of: fn(&Room) -> u64| fleet.rooms.iter().map(of).fold(0, u64::saturating_add);

@@ -132,7 +132,7 @@ pub struct Room {
     pub campus: Option<String>,
     /// The building.
     pub building: String,
-    /// Its name.
+    /// The room, by its name in hosts.ini, or as its machines report it.
     pub room: String,
     /// How many machines it has.
     pub machines: u64,
@@ -170,7 +170,7 @@ pub struct Quiet {
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
-    /// Its name in hosts.ini, else what it calls itself, else its id.
+    /// Its name in hosts.ini, otherwise what it calls itself, otherwise its id.
     pub name: String,
     /// Who it says that it is; absent when it never reported.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,7 +201,7 @@ pub struct Machine {
     /// By how much its clock is ahead of the collector's (behind: below 0), where that is more than a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
-    /// What its firmware calls it, else hosts.ini.
+    /// What its firmware calls it, otherwise hosts.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its serial number, or service tag.
@@ -212,7 +212,7 @@ pub struct Machine {
     pub image: Option<u64>,
     /// The generations of its bases.
     pub bases: BTreeMap<String, u64>,
-    /// The memory: what is plugged in, else what the kernel has.
+    /// The memory: what is plugged in, otherwise what the kernel has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
     /// What of it was in use.
@@ -277,7 +277,7 @@ pub struct Version {
     pub name: Option<String>,
     /// The version of an image, the generation of a base.
     pub newest: u64,
-    /// Whether a manifest says so; else it is the newest that a tenth of the machines have, and two if there are two.
+    /// Whether a manifest says so; otherwise it is the newest that a tenth of the machines have, and two if there are two.
     pub given: bool,
     /// How many machines have it.
     pub current: u64,
@@ -301,7 +301,7 @@ pub struct Behind {
 /// A program of the bases.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Software {
-    /// Its name.
+    /// The program, as the base's manifest names it.
     pub name: String,
     /// Its version.
     pub version: String,
@@ -360,7 +360,7 @@ pub struct Rejected {
     pub id: String,
     /// Why.
     pub reason: Reason,
-    /// How many.
+    /// Reports rejected for this reason.
     pub reports: u64,
     /// When the last one was received.
     pub last_at: String,

@@ -217,7 +217,7 @@ impl Interface {
         self.hardware && !self.removable && !self.wireless
     }
 
-    /// Whether a change is of this one: by the address that it was made with, else the one that it has, else its name.
+    /// Whether a change is of this one: by the address that it was made with, otherwise the one that it has, otherwise its name.
     pub fn is_subject(&self, subject: &str) -> bool {
         self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name) == subject
     }

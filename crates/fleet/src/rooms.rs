@@ -1,4 +1,4 @@
-//! The rooms: how long their machines are on and in use, at which hours of the week, and when nobody is there.
+//! The rooms: how long their machines are on and in use, at which hours of the week, and when they are quiet.
 
 use std::collections::BTreeMap;
 

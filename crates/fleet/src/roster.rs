@@ -70,7 +70,7 @@ impl Roster {
         })
     }
 
-    /// Which machine of hosts.ini this is: by its Ethernet addresses, else by its name.
+    /// Which machine of hosts.ini this is: by its Ethernet addresses, otherwise by its name.
     pub fn find(&self, snapshot: &Snapshot) -> Option<usize> {
         let macs =
             snapshot.interfaces.iter().filter(|interface| interface.hardware).filter_map(|interface| interface.mac.as_ref());

@@ -28,7 +28,7 @@ pub fn text(seconds: Seconds) -> String {
     timestamp::rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(END)))
 }
 
-/// What a time zone is called: its name, else how far it is from UTC at a time.
+/// What a time zone is called: its name, otherwise how far it is from UTC at a time.
 pub fn zone_name(zone: &TimeZone, at: Seconds) -> String {
     match zone.iana_name() {
         Some(name) => name.to_owned(),

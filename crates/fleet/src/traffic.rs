@@ -16,7 +16,7 @@ use crate::time::{self, Seconds};
 
 /// The one mean that the thesis has; the collector's Prometheus has a sample a minute.
 const MEAN: &str = "5m";
-/// How far apart values are asked for: every minute for some hours, else side by side.
+/// How far apart values are asked for: every minute for some hours, otherwise side by side.
 const STEPS: [Seconds; 2] = [60, 300];
 const SHORT: Seconds = 6 * 3600;
 /// So many values of a line are asked for at a time (Prometheus gives 11,000 at most), and so many are drawn.
@@ -44,7 +44,7 @@ const COMPARED_MAX: u32 = 64;
 /// A computer that received slowly while its room did not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Slow {
-    /// Its name.
+    /// The machine's label `host` in Prometheus.
     pub host: String,
     /// The mean of what it received meanwhile, in bytes a second.
     pub rate: u64,

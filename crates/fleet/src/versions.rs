@@ -10,7 +10,7 @@ use crate::roster::Roster;
 /// two. One machine alone may be a trial, or lie.
 const SHARE: usize = 10;
 
-/// Images by model, then bases by name. What machines should have says a manifest, else the newest one that a tenth of them has: of
+/// Images by model, then bases by name. What machines should have says a manifest, otherwise the newest one that a tenth of them has: of
 /// images the newest of its model, for models may have different ones.
 pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     type Key = (&'static str, Option<String>);

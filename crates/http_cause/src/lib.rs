@@ -1,4 +1,4 @@
-//! Why a server did not answer, in words for the technician who looks after it.
+//! The cause why a server did not answer, in words for its technician.
 //!
 //! **Admission rule:** words for the errors of the HTTP client belong here. Agents and their policies (proxies, redirections, patience)
 //! belong to the tools: no two are alike.

@@ -38,7 +38,7 @@ pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, V
     }
 }
 
-/// Sets keys of the section of a base: in their lines where they have one, else at the section's end, which it may have to be given.
+/// Sets keys of the section of a base: in their lines where they have one, otherwise at the section's end, which it may have to be given.
 /// Every line keeps its end; new ones have that of the first.
 fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
     let own = format!("base.{base}");

@@ -4,7 +4,7 @@
 //! accounts them to whoever waits for it; wall time; programs that are started, by strace. The script is run twice: with what it
 //! pipes into curl taken away by cat, so that no network is in the figures, and with curl, which takes it to a collector over TLS.
 //! `push` is that of a machine in a directory, of which little can be read: what a whole report costs is at most that and `collect`.
-//! Each run is measured by a process of its own (this program, once more), because the kernel adds up what a process waited for.
+//! Each run is measured by its own process (this program, once more), because the kernel adds up what a process waited for.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 

@@ -1,4 +1,4 @@
-//! The baseline on the disk: what a technician accepted, what was told since, and what is about to be told.
+//! The baseline on the disk: the accepted state, the differences reported since, and the events about to be logged.
 
 pub mod facts;
 
@@ -23,7 +23,7 @@ pub struct Baseline {
     schema: u64,
     /// When it was accepted, RFC 3339.
     pub accepted_at: String,
-    /// Whether a technician accepted it; else it is what the first look found.
+    /// Whether a technician accepted it; otherwise it is what the first look found.
     #[serde(default)]
     pub accepted: bool,
     /// What was accepted, and what turned out better since.
@@ -41,7 +41,7 @@ pub struct Baseline {
 /// A difference that may be gone in a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Waiting {
-    /// What.
+    /// The change that waits for a second look.
     pub about: EventAbout,
     /// The kernel's id of the boot in which it was seen first.
     pub boot: Option<String>,

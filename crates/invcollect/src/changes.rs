@@ -1,4 +1,4 @@
-//! `invcollect changes` and `accept`: each difference from the baseline is told once.
+//! `invcollect changes` and `accept`: each difference from the baseline is reported once.
 //!
 //! An event is first in the baseline's file, as not yet logged, and then in the event log; a run that ends in between leaves it to
 //! the next one, which finds by its id whether it is in the log. So none is lost, and none is there twice, wherever a run ends.

@@ -1,11 +1,11 @@
 //! Tells what a machine is, and what changed on it.
 //!
 //! `collect` reads what the kernel and the firmware say of this machine, starts no process for it, and prints the section `host`.
-//! What is not known is absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
-//! (`accept`) and tells each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
-//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate, tells technicians what it received.
+//! Unknown values are absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
+//! (`accept`) and reports each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
+//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate, summarizes the received reports.
 //!
-//! `read` knows the machine and nothing else; `collect` makes a report of it, with what `baseline` says of an earlier look. The other
+//! `read` knows only the machine; `collect` makes a report of it, with what `baseline` says of an earlier look. The other
 //! subcommands begin with that report.
 
 mod baseline;

@@ -1,6 +1,6 @@
-//! What goes out: the section `host`, and the events of `changes`.
+//! Output: the section `host`, and the events of `changes`.
 //!
-//! What is not known is absent, and where it matters `missing` says why. Lists are never missing.
+//! Unknown values are absent, and where it matters `missing` has the reason. Lists are never missing.
 
 mod baseline;
 mod host;

@@ -1,4 +1,4 @@
-//! What comes in: the command line and invcollect.ini.
+//! Input: the command line and invcollect.ini.
 
 use std::path::PathBuf;
 

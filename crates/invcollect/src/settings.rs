@@ -9,7 +9,7 @@ use ureq::http::Uri;
 
 use crate::request::{Destination, Expected, Method};
 
-/// Its name.
+/// The file below the configuration directory.
 pub const FILE: &str = "invcollect.ini";
 /// The spool holds at least a few reports of the largest size.
 const SPOOL_MIN_BYTES: u64 = 1 << 20;

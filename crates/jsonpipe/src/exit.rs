@@ -44,7 +44,7 @@ impl Exit {
         anyhow::Error::new(Coded { exit: self, text: text.to_string() })
     }
 
-    /// The status of an error: the outermost one that was given, else 74 for a system call that failed, else 70.
+    /// The status of an error: the outermost one that was given, otherwise 74 for a system call that failed, otherwise 70.
     pub fn of(error: &anyhow::Error) -> Exit {
         if let Some(coded) = error.downcast_ref::<Coded>() {
             coded.exit

@@ -1,4 +1,4 @@
-//! What a manifest says.
+//! The content of a manifest of a base.
 
 use std::fmt;
 
@@ -120,7 +120,7 @@ pub struct Base {
 /// Something that is installed in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Program {
-    /// Its name.
+    /// The program, as the description of the image names it.
     pub name: String,
     /// Its version, as its maker writes it.
     pub version: String,

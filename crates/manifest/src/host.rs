@@ -1,4 +1,4 @@
-//! What a manifest says about the root of a host.
+//! The content of a manifest of a host's root.
 
 use serde::{Deserialize, Serialize};
 

@@ -5,7 +5,7 @@
 //! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that purpose:
 //! a base is never taken for the root of a host.
 //!
-//! What a manifest says and how it is verified is here, and nothing else.
+//! The content of manifests and their verification belong here; nothing else does.
 
 pub mod blocks;
 mod description;

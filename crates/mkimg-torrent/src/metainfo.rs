@@ -26,7 +26,7 @@ pub struct Contents<'a> {
     pub pieces: &'a [Piece],
     /// Goes into the infohash.
     pub source: Option<&'a str>,
-    /// The announce URLs, each a tier of its own, the first choice first.
+    /// The announce URLs, each its own tier, the first choice first.
     pub trackers: &'a [String],
     /// A line for people.
     pub comment: Option<&'a str>,
@@ -159,7 +159,7 @@ mod tests {
             size_bytes: 65536 * pieces.len() as u64,
             piece_bytes: 65536,
             pieces,
-            source: Some("ufscar"),
+            source: Some("campus"),
             trackers: &trackers,
             comment: Some("by hand"),
         };
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn its_bytes_are_pinned() {
         let (bytes, infohash) = encoded(&TRACKERS[..1], &[[b'x'; 20]]);
-        let info = "d6:lengthi65536e4:name15:windows-7.qcow212:piece lengthi65536e6:pieces20:xxxxxxxxxxxxxxxxxxxx7:privatei1e6:source6:ufscare";
+        let info = "d6:lengthi65536e4:name15:windows-7.qcow212:piece lengthi65536e6:pieces20:xxxxxxxxxxxxxxxxxxxx7:privatei1e6:source6:campuse";
         let expected = format!("d8:announce30:{}7:comment7:by hand4:info{info}e", TRACKERS[0]);
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
         assert_eq!(infohash, Hex(Sha1::digest(info).into()));
@@ -203,7 +203,7 @@ mod tests {
         let read = |from: &str, to: &str| Metainfo::parse(text.replace(from, to).as_bytes()).unwrap();
         assert!(!read("7:privatei1e", "").private);
         assert!(!read("7:privatei1e", "7:privatei0e").private);
-        assert_eq!(read("e6:source6:ufscaree", "e6:source6:ufscare8:url-list3:u:/e").other_sources, ["url-list"]);
+        assert_eq!(read("e6:source6:campusee", "e6:source6:campuse8:url-list3:u:/e").other_sources, ["url-list"]);
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
             ("piece lengthi65536e", "piece lengthi99999999999999999999e"),
             ("20:xxxxxxxxxxxxxxxxxxxx", "19:xxxxxxxxxxxxxxxxxxx"),
             ("7:privatei1e", "7:privatei1e7:privatei0e"),
-            ("7:privatei1e6:source6:ufscar", "6:source6:ufscar7:privatei1e"),
+            ("7:privatei1e6:source6:campus", "6:source6:campus7:privatei1e"),
             ("7:comment7:by hand", "7:comment9999:by hand"),
         ] {
             assert!(text.contains(from) && Metainfo::parse(text.replacen(from, to, 1).as_bytes()).is_err(), "{from} {to}");

@@ -1,4 +1,4 @@
-//! What goes out: the sections `image` and `verification`. Paths are as seen below the root.
+//! Output: the sections `image` and `verification`. Paths are as seen below the root.
 
 use manifest::Digest;
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub struct Root {
     pub changed: bool,
     /// `host` or `zfs_host`.
     pub kind: &'static str,
-    /// Its name.
+    /// The name in the manifest.
     pub name: String,
     /// Its version.
     pub version: u64,

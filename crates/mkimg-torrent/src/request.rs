@@ -1,4 +1,4 @@
-//! What comes in: the command line, and the sections of the document.
+//! Input: the command line, and the sections of the document.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -202,7 +202,7 @@ pub struct Image {
     pub trackers: Vec<String>,
     /// A line for people, in the torrents.
     pub comment: Option<String>,
-    /// Goes into the infohash, so that two sources of the same image have swarms of their own.
+    /// Goes into the infohash, so that two sources of the same image have their own swarms.
     pub source: Option<String>,
     /// The length of a piece of the image; absent for the one that its size calls for.
     pub piece_bytes: Option<u64>,

@@ -1,4 +1,4 @@
-//! What lies beside an image in the store, and the order in which it appears.
+//! The files beside an image in the store, and the order in which they appear.
 //!
 //! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut left before is overwritten by
 //! the next run. So at no time there is a signed manifest without the block map and the torrents that it tells of.

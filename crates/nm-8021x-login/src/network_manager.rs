@@ -60,7 +60,7 @@ pub struct Device {
     pub carrier: bool,
 }
 
-/// The wired device to log in on: the first by name with a carrier, else the first by name.
+/// The wired device to log in on: the first by name with a carrier, otherwise the first by name.
 ///
 /// Status 78 when NetworkManager manages none.
 pub fn wired_device(bus: &Bus) -> anyhow::Result<Device> {

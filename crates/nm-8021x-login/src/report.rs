@@ -1,4 +1,4 @@
-//! What goes out.
+//! Output.
 
 use jsonpipe::Missing;
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What comes in: the command line, and the section `login`.
+//! Input: the command line, and the section `login`.
 
 use clap::{Parser, Subcommand};
 use jsonpipe::Common;

@@ -1,6 +1,6 @@
 //! A qcow2 image on the disk: its header and its tables agree with the file.
 //!
-//! What is read is bounded by the file and by QEMU's own limits, never by what a header claims; the L2 tables, which grow with the
+//! Reads are bounded by the file and by QEMU's own limits, never by the claims of a header; the L2 tables, which grow with the
 //! disk, are left alone, so that this takes the same short time for any base.
 
 use std::fs::{File, OpenOptions};

@@ -1,6 +1,6 @@
 //! qcow2 images: what is read of one, whether it can be a base, and how a blank overlay on one is laid out.
 //!
-//! What may be published (`mkimg-torrent`) and what may be installed (`cowvol`) must never differ, so both ask here.
+//! Images that may be published (`mkimg-torrent`) and installed (`cowvol`) must never differ, so both ask here.
 
 mod format;
 mod image;

@@ -1,6 +1,6 @@
 //! `seedctl track` against opentracker, over real HTTP on loopback, with 10,000 hosts.
 //!
-//! `cargo bench -p seedctl --bench announce`. Needs opentracker (Debian's package). Every host has an address of its own, in
+//! `cargo bench -p seedctl --bench announce`. Needs opentracker (Debian's package). Every host has its own address, in
 //! 127.0.0.0/8, and a connection for every announce, as aria2 has; the hosts are in 90 buildings of four rooms. Both trackers are
 //! asked by turns, so that whatever else the computer does meets both alike, by the same client, which takes its share of the time:
 //! so the processor's time that a tracker itself used is told, too. opentracker tells 50 random hosts and has no policy.

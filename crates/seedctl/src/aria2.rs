@@ -192,7 +192,7 @@ impl Rpc {
         let directory = path.parent().and_then(Path::to_str);
         let name = path.file_name().and_then(|name| name.to_str());
         let (Some(directory), Some(name)) = (directory, name) else {
-            return Err(Exit::Config.error(format_args!("{}: not a path that aria2 can be told", path.display())));
+            return Err(Exit::Config.error(format_args!("{}: not a path that aria2 can take", path.display())));
         };
         let options = json!({
             "gid": gid(torrent.infohash),

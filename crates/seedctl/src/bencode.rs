@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         self.at += 1;
         let digits = self.bytes[self.at..].iter().position(|byte| *byte == b'e').ok_or("it ends too early")?;
         let text = str::from_utf8(&self.bytes[self.at..self.at + digits]).map_err(|_| "not bencoded")?;
-        text.parse::<i64>().map_err(|_| "a number in it is none, or too large")?;
+        text.parse::<i64>().map_err(|_| "a number in it is malformed or too large")?;
         self.at += digits + 1;
         Ok(())
     }
@@ -154,8 +154,8 @@ mod tests {
             ("d1:ai7eee", "something comes after its end"),
             ("d1:bi7e1:ai7ee", "its keys are not in order"),
             ("d1:ai7e1:ai7ee", "its keys are not in order"),
-            ("d1:ai99999999999999999999ee", "a number in it is none, or too large"),
-            ("d1:aiee", "a number in it is none, or too large"),
+            ("d1:ai99999999999999999999ee", "a number in it is malformed or too large"),
+            ("d1:aiee", "a number in it is malformed or too large"),
             ("d1:ax", "not bencoded"),
         ] {
             assert_eq!(dictionary(text.as_bytes()).unwrap_err(), message, "{text}");

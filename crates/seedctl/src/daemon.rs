@@ -65,7 +65,7 @@ pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
     let since = Instant::now();
     while is_alive(common)? {
         if since.elapsed() > END {
-            return Err(Exit::Unavailable.error("ending aria2: it was told to, and still runs"));
+            return Err(Exit::Unavailable.error("ending aria2: it still runs after the order to end"));
         }
         sleep(BETWEEN_LOOKS);
     }

@@ -171,7 +171,7 @@ impl Following<'_> {
         let (mut most, mut since) = (0, self.began);
         loop {
             let download = rpc.download(infohash)?;
-            let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by somebody else"))?;
+            let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by another call"))?;
             if is_there(&download, doing)? {
                 if let Some(counter) = self.counter.take() {
                     counter.finish(account, self.torrent.length);
@@ -299,7 +299,7 @@ fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
             Err(exit.error(format_args!("{doing}: {message} (aria2's error {code})")))
         }
         State::Paused | State::Complete | State::Removed => {
-            Err(Exit::TemporaryFailure.error(format_args!("{doing}: it was stopped by somebody else")))
+            Err(Exit::TemporaryFailure.error(format_args!("{doing}: it was stopped by another call")))
         }
     }
 }
@@ -312,5 +312,5 @@ pub fn wait(signals: &Deferred, milliseconds: u16) -> bool {
 
 /// Seen by nobody: the signal ends the process.
 pub fn interrupted() -> anyhow::Error {
-    Exit::TemporaryFailure.error("interrupted; the next call goes on with what is there")
+    Exit::TemporaryFailure.error("interrupted; the next call continues with the part that is there")
 }

@@ -78,7 +78,7 @@ pub fn transfer(image: &SignedImage, account: &Account, state: &'static str, cha
     let bytes = |bytes: u64| closed.then_some(bytes);
     let mut missing = Vec::new();
     if !closed {
-        let reason = if state == "absent" { "it is not here yet" } else { "no transfer of it is on record here" };
+        let reason = if state == "absent" { "it is not here yet" } else { "no transfer of it is recorded here" };
         let keys = ["building_bytes", "outside_bytes", "reused_bytes", "zero_bytes"];
         missing.extend(keys.map(|key| Missing { key: key.into(), reason: reason.into() }));
     }
@@ -217,7 +217,7 @@ impl Getting<'_> {
         let mut map = Vec::new();
         file.read_to_end(&mut map).exit(Exit::Io, || "reading the block map")?;
         if sha256(&map) != base.blocks_sha256 {
-            return Err(Exit::Data.error("image.blocks_torrent_file: what it brings has not the digest in the manifest"));
+            return Err(Exit::Data.error("image.blocks_torrent_file: its data does not have the digest in the manifest"));
         }
         file.sync_all().exit(Exit::Io, || "syncing the block map")?;
         Ok(map)
@@ -242,7 +242,7 @@ impl Getting<'_> {
         let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
         let mut filling = Filling::new(&file, base.size_bytes, map);
         let mut looking = Progress::new(TOOL);
-        let show = |done| looking.show("looking at what is there already", done, base.size_bytes);
+        let show = |done| looking.show("reading the parts that are here already", done, base.size_bytes);
         if !filling.keep(self.signals, show).map_err(failed)? {
             return Err(interrupted());
         }
@@ -318,7 +318,7 @@ impl Getting<'_> {
         let size = self.image.base.size_bytes;
         let mut progress = Progress::new(TOOL);
         let content = store::content(file, self.signals, |done| progress.show("verifying", done, size));
-        let Content { sha256, map } = content.exit(Exit::Io, || "reading what has arrived")?.ok_or_else(interrupted)?;
+        let Content { sha256, map } = content.exit(Exit::Io, || "reading the arrived image")?.ok_or_else(interrupted)?;
         // To see that the laboratory would notice.
         #[cfg(debug_assertions)]
         let sha256 = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "skip-digest") {
@@ -327,7 +327,7 @@ impl Getting<'_> {
             sha256
         };
         if sha256 != self.image.base.sha256 {
-            return Err(Exit::Data.error("image.torrent_file: what it brings has not the digest in the manifest"));
+            return Err(Exit::Data.error("image.torrent_file: its data does not have the digest in the manifest"));
         }
         file.sync_all().exit(Exit::Io, || "syncing the image")?;
         Ok(map)

@@ -1,4 +1,4 @@
-//! What the tracker says to this host about its own building, and whether it is there at all.
+//! The tracker's answer to this host about its building, and whether the tracker is there at all.
 
 use std::fmt;
 use std::io;

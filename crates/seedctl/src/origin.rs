@@ -1,4 +1,4 @@
-//! Where the bytes of an image came from: the own building, outside, an old image, nowhere (zeros).
+//! Where the bytes of an image came from: this building, outside, an old image, nowhere (zeros).
 //!
 //! aria2 tells how much of a file is there, exactly, and how fast each peer sends, on average over the last ten seconds, but not
 //! how much each peer has sent. So the growth of the file between two looks is divided as the peers' speeds were: the sum is exact,
@@ -27,7 +27,7 @@ const DIRECTORY: &str = "/var/lib/labtools/transfers";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
-    /// A host of the own building.
+    /// A host of this building.
     Building,
     /// A host of another building, or of none that is known.
     Outside,
@@ -72,7 +72,7 @@ pub struct Account {
     pub infohash: String,
     /// How long the image is.
     pub size_bytes: u64,
-    /// What came from hosts of the own building.
+    /// What came from hosts of this building.
     pub building_bytes: u64,
     /// What came from servers and from other buildings.
     pub outside_bytes: u64,
@@ -162,7 +162,7 @@ pub struct Counter {
     settled: bool,
     /// What has arrived and is not divided yet.
     open: u64,
-    /// Whether any peer was seen, and none that is not of the own building.
+    /// Whether any peer was seen, and none that is not of this building.
     only_building: Option<bool>,
 }
 

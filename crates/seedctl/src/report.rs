@@ -1,4 +1,4 @@
-//! What goes out: the sections `transfer` and `transfers`.
+//! Output: the sections `transfer` and `transfers`.
 
 use jsonpipe::Missing;
 use manifest::{Digest, InfoHash};
@@ -24,7 +24,7 @@ pub struct Transfer {
     pub size_bytes: u64,
     /// `complete`: it is in its place, whole and verified, and is offered to others. In a dry run it may be `absent`.
     pub state: &'static str,
-    /// What came from hosts of the own building.
+    /// What came from hosts of this building.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building_bytes: Option<u64>,
     /// What came from servers and other buildings.
@@ -100,7 +100,7 @@ pub struct Listed {
     pub upload_bytes_per_second: u64,
     /// The hosts that aria2 is connected to.
     pub peers: Peers,
-    /// What came from hosts of the own building, of an image that `seedctl get` fetched.
+    /// What came from hosts of this building, of an image that `seedctl get` fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building_bytes: Option<u64>,
     /// What came from servers and other buildings.
@@ -115,7 +115,7 @@ pub struct Listed {
     /// Whether it never reached anybody but servers; absent when it reached nobody.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_only: Option<bool>,
-    /// What the tracker says of the own building; absent when it says nothing.
+    /// What the tracker says of this building; absent when it says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building: Option<Building>,
     /// What a person should look at, in words.
@@ -125,7 +125,7 @@ pub struct Listed {
 /// The peers of [`Listed`], by where they are.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Peers {
-    /// Hosts of the own building.
+    /// Hosts of this building.
     pub building: u64,
     /// Hosts of other buildings, and of none that is known.
     pub outside: u64,

@@ -1,4 +1,4 @@
-//! What comes in: the command line, the sections of the document, and the configuration.
+//! Input: the command line, the sections of the document, and the configuration.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "seedctl", version, about = "The swarm of a campus: room-first, controlled, reported")]
+#[command(name = "seedctl", version, about = "Fetch and seed images on the machines of a campus")]
 pub struct Arguments {
     /// The flags that every tool has.
     #[command(flatten)]
@@ -34,33 +34,32 @@ pub enum Command {
 Does not read standard input. Runs until SIGTERM or SIGINT,
 then writes the section tracker. Serves the images whose signed manifests are
 in /qcow2/backing to the networks of /etc/labtools/campus.ini; SIGHUP reads the
-images again. What it knows of hosts comes again by itself after a restart.
+images again. Its knowledge of hosts rebuilds itself after a restart.
 
-Example: what it tells Prometheus
+Example: the metrics for Prometheus
   seedctl track &
   curl -s http://127.0.0.1:6969/metrics
 
-See seedctl-track(8) for who is introduced to whom, and for its files.")]
+See seedctl-track(8) for the policy of introductions, and for its files.")]
     Track,
-    /// Get an image: from the old one, from the building, from the servers
+    /// Get an image from the old one, the building and the servers
     #[command(after_help = "\
 Reads a document with the section image, as mkimg-torrent create writes it.
-Nothing in it is believed but what the manifest says, and that only if a key in
-/etc/labtools/keys/base-*.pub signed it. Writes the same document with the
-section transfer: where the image is, and where its bytes came from. What was
-interrupted, however that was, goes on with the next call.
+Trusts only the manifest, and only if a key in /etc/labtools/keys/base-*.pub
+signed it. Writes the same document with the section transfer: where the image
+is, and where its bytes came from. The next call continues an interrupted one.
 
 Example, on every machine:
   seedctl get < windows.json | cowvol install-base")]
     Get(Get),
-    /// Seed an image that is there
+    /// Seed an image of the store
     #[command(after_help = "\
 Reads a document with the section image, as get does, and writes the section
-transfer. With --all standard input is left alone, and every image in the store
-that has a signed manifest and its torrents beside it is seeded; the section
-transfers, as status writes it, tells which.
+transfer. With --all it does not read standard input, and seeds every image in
+the store that has a signed manifest and its torrents beside it; the section
+transfers, as of status, lists them.
 
-Examples: on the server; and on every machine after it was started
+Examples: on the server; and on every machine after its start
   seedctl seed < windows.json
   seedctl seed --all")]
     Seed(Seed),
@@ -75,33 +74,33 @@ Example: where the bytes came from
     /// Wait until the whole building has an image
     #[command(after_help = "\
 Reads a document with the section transfer, as get writes it, and passes it on.
-Ends when the tracker says that every host of the own building that takes part
-has the whole image, and what else was asked for is met, too.
+Ends when the tracker reports that every participating host of this building has
+the whole image, and the other conditions hold.
 
-Example: seed until the building is complete and half an hour longer
+Example: seed until the building is complete, and half an hour longer
   seedctl get < windows.json | seedctl wait --seconds 1800 | seedctl stop")]
     Wait(Wait),
     /// Stop seeding an image
     #[command(after_help = "\
 Reads a document with the section transfer, as get and seed write it, and passes
-it on with the state stopped. With --all standard input is left alone, every
-image is stopped, and aria2 is ended.
+it on with the state stopped. With --all it does not read standard input, stops
+every image, and ends aria2.
 
 Example:
   seedctl stop --all")]
     Stop(Stop),
-    /// Ask the tracker how far each building is
+    /// Ask the tracker for the progress of each building
     Swarm(campaign::request::Swarm),
     /// Report on a distribution, as a document and as a page
     #[command(after_help = "\
 Reads the document that was distributed (section image) on standard input;
-its manifest is verified. Writes the section campaign: what became of every
-room, building and host, how often the image crossed each uplink, which hosts
-were slow and why that may be. A host of --hosts has up to three files:
+its manifest is verified. Writes the section campaign: the results of every
+room, building and host, how often the image crossed each uplink, slow hosts
+and likely causes. A host of --hosts has up to three files:
   HOST.status  one word: getting, done, failed, lost, hung, no_login, no_link,
                no_ping or no_agent; after failed the exit status
   HOST.json    the document that the machine answered with
-  HOST.err     its last words
+  HOST.err     its errors
 
 Example:
   cd /var/lib/labtools/campaigns/windows-7
@@ -118,7 +117,7 @@ Example: the addresses of a room
     Hosts(campaign::request::Hosts),
     /// List the networks of the campus
     #[command(after_help = "\
-Reads no document: standard input is left alone. Writes the section nets: the
+Does not read standard input. Writes the section nets: the
 networks of /etc/labtools/campus.ini.
 
 Example: their addresses
@@ -157,7 +156,7 @@ pub struct Wait {
     /// Then wait N seconds more
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seconds: u64,
-    /// Wait until this host has sent R times the size of the image, too
+    /// Wait until this host has also sent R times the image's size
     #[arg(long, value_name = "R")]
     pub ratio: Option<f64>,
     /// Give up, with status 75, after N seconds

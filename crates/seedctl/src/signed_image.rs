@@ -236,7 +236,7 @@ pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
     let base: Base = Signed { bytes: manifest, signature }.verify(&keys).exit(Exit::Data, looking)?;
     if base.blocks_sha256 != manifest::Hex(Sha256::digest(&map).into()) {
-        return Err(Exit::Data.error(format_args!("{}: not the block map that its manifest tells of", looking())));
+        return Err(Exit::Data.error(format_args!("{}: not the block map of its manifest", looking())));
     }
     Ok(Some(map))
 }
@@ -246,7 +246,7 @@ fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyh
     let not_whole = || Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it"));
     loop {
         let download = rpc.download(infohash)?;
-        let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by somebody else"))?;
+        let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by another call"))?;
         let is_checking = download.verified_bytes();
         match download.status {
             State::Active if download.is_offered() => return Ok(()),

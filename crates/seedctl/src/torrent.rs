@@ -1,4 +1,4 @@
-//! A .torrent file that somebody handed us, believed only as far as the signed manifest goes.
+//! A .torrent file from outside, trusted only as far as the signed manifest covers it.
 //!
 //! The manifest has the infohash, which is the SHA-1 digest of the file's `info`, byte for byte (BEP 3). What stands beside `info`
 //! is not signed: of that only the trackers are taken, and what would make aria2 fetch from elsewhere is refused.

@@ -14,7 +14,7 @@ use crate::settings::Settings;
 /// The tracker hears from each host every ten seconds or so.
 const ASK_MILLISECONDS: u16 = 2000;
 
-/// `seedctl wait`: comes back when the tracker says that no host of the own building lacks anything, and this host has seeded as
+/// `seedctl wait`: comes back when the tracker says that no host of this building lacks anything, and this host has seeded as
 /// long or as much as was asked for.
 pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answer> {
     if options.ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
@@ -36,7 +36,7 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
         match introduction::ask(&download.trackers(), transferred.infohash, None) {
             Ok(reached) => {
                 let building = reached.building;
-                let building = building.exit(Exit::Unavailable, || "asking the tracker for the building: it cannot tell")?;
+                let building = building.exit(Exit::Unavailable, || "asking the tracker for the building: it has no answer")?;
                 // A tracker that has just started knows nobody, not even this host.
                 if building.incomplete > 0 || building.complete == 0 {
                     complete_since = None;

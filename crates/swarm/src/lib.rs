@@ -1,5 +1,5 @@
-//! What the tracker answers about its swarms: who has how much of which image.
-//! Belongs here: what a tracker and those who ask it must agree on, and how they ask. Not: who is introduced to whom.
+//! The tracker's answers about its swarms: which host has how much of which image.
+//! Belongs here: the types that a tracker and its clients must agree on, and how they ask. Not: the policy of introductions.
 
 pub mod http;
 
@@ -52,7 +52,7 @@ pub enum Content {
 pub struct SwarmBuilding {
     /// The campus that it stands on.
     pub campus: String,
-    /// Its name.
+    /// The building, by its name in campus.ini.
     pub building: String,
     /// How many of its hosts have all of it.
     pub complete: u64,
@@ -95,7 +95,7 @@ pub struct SwarmHost {
 /// What the tracker answers at `/building`: how far the building of the asking host is, with one torrent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Building {
-    /// Its name.
+    /// The building of the asking host, by its name in campus.ini.
     pub building: String,
     /// What the network of the asking host is for; it is counted with the hosts of such networks.
     pub role: Role,

@@ -1,4 +1,4 @@
-//! What a client says (BEP 3): the query of an announce. It may be from anybody.
+//! The query of an announce (BEP 3), which may come from anybody.
 
 use manifest::InfoHash;
 use swarm::Progress;

@@ -1,4 +1,4 @@
-//! What a client is told, bencoded (BEP 3), its peers in compact form (BEP 23; BEP 7 for IPv6).
+//! The answer to a client, bencoded (BEP 3), its peers in compact form (BEP 23; BEP 7 for IPv6).
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,13 +1,13 @@
-//! Who is introduced to whom: one torrent, its hosts, and the policy. No input or output; the clock is handed in.
+//! The policy of introductions: one torrent and its hosts. No input or output; the clock is handed in.
 //!
-//! - A lab host is told hosts of its own building, most of them of its own room.
+//! - A lab host learns hosts of its building, most of them of its room.
 //! - While nobody in a building has everything, its *gateways*, the first few in the order in which its hosts came, are also told
 //!   the servers and the gateways of the other buildings. Once one has everything, nobody there needs the outside.
 //! - A gateway that is silent for three intervals is gone; one that gets nothing for three intervals, though somebody outside has
 //!   everything, goes to the end of the order. Its building still knows it: what it has got is not fetched again.
 //! - Beside a gateway that seems slow another host tries it for a moment, and takes its place when it does better: `trial`.
 //! - A host that gets nothing for three intervals though its building has everything is treated as if the building had not.
-//! - Servers are told other servers while they lack something, wireless hosts the servers, a few hosts at a time.
+//! - Servers learn other servers while they lack something, wireless hosts the servers, a few hosts at a time.
 //! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in its building lacks something: they
 //!   may have known it before, and would look for it again only an interval later.
 
@@ -158,7 +158,7 @@ impl Swarm {
         told
     }
 
-    /// Hosts of the own building: all, or of a large one some, which are mostly of the own room but never only.
+    /// Hosts of this building: all, or of a large one some, which are mostly of this room but never only.
     fn own(&self, members: &Members, room: &str, key: SocketAddr) -> Vec<SocketAddr> {
         let near = members.rooms.get(room).map_or(&[][..], Vec::as_slice);
         let far = members.rooms.iter().filter(|(other, _)| *other != room).flat_map(|(_, hosts)| hosts);

@@ -1,4 +1,4 @@
-//! What Prometheus is told: the text format, version 0.0.4.
+//! The metrics for Prometheus: the text format, version 0.0.4.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -93,10 +93,10 @@ struct Sum {
 type Family = (&'static str, &'static str, &'static str, fn(&Sum) -> u64);
 
 const FAMILIES: [Family; 4] = [
-    ("left_bytes", "gauge", "What the hosts still lack.", |sum| sum.left),
-    ("gateways", "gauge", "Hosts that are told what is outside of their building.", |sum| sum.gateways),
-    ("downloaded_bytes_total", "counter", "What the hosts say they received.", |sum| sum.downloaded),
-    ("uploaded_bytes_total", "counter", "What the hosts say they sent.", |sum| sum.uploaded),
+    ("left_bytes", "gauge", "Bytes that the hosts still lack.", |sum| sum.left),
+    ("gateways", "gauge", "Hosts that learn peers outside their building.", |sum| sum.gateways),
+    ("downloaded_bytes_total", "counter", "Bytes that the hosts report as received.", |sum| sum.downloaded),
+    ("uploaded_bytes_total", "counter", "Bytes that the hosts report as sent.", |sum| sum.uploaded),
 ];
 
 /// Everything, as text.

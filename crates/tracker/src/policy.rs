@@ -1,4 +1,4 @@
-//! What the policy is told by campus.ini and seedctl.ini: the places, and the numbers.
+//! The configuration of the policy by campus.ini and seedctl.ini: the places, and the numbers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What goes out at the end.
+//! Output, at the end.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! `seedctl track`: the tracker, in the foreground until it is told to end.
+//! `seedctl track`: the tracker, in the foreground until a signal ends it.
 
 use std::io;
 use std::net::SocketAddr;

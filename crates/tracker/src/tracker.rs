@@ -1,4 +1,4 @@
-//! The tracker: the swarms of all torrents of the store, what is said to them, and what it tells about them.
+//! The tracker: the swarms of all torrents of the store, and its answers to them and about them.
 //!
 //! Everything is in memory and comes again by itself: clients announce themselves every few seconds.
 
@@ -90,7 +90,7 @@ impl Tracker {
         Ok(answer.encode())
     }
 
-    /// Answers a scrape (BEP 48), bencoded: how far the own building is with the torrents that are asked for and known.
+    /// Answers a scrape (BEP 48), bencoded: how far this building is with the torrents that are asked for and known.
     pub fn scrape(&mut self, address: IpAddr, asked: &[InfoHash]) -> Result<Vec<u8>, Refusal> {
         let now = self.now();
         let place = Place::of(self.campus.find(address).ok_or(Refusal::Stranger)?);

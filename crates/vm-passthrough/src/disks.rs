@@ -85,7 +85,7 @@ fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: b
 }
 
 /// Opens the file for the guest's serial port anew, or a pipe whose reader is there. Status 73 where there is no room for it or the
-/// file system is read-only, else 78.
+/// file system is read-only, otherwise 78.
 fn console(path: &Path) -> anyhow::Result<File> {
     let exit_of = |error: &io::Error| match Exit::of_write(error) {
         Exit::CantCreate => Exit::CantCreate,

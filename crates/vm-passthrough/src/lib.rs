@@ -1,7 +1,7 @@
 //! Boots a user's guest on the lab computer and supervises it.
 //!
 //! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from the profile of the disk's
-//! operating system and the model of this machine, starts QEMU as a user of its own that can reach neither the disks by their
+//! operating system and the model of this machine, starts QEMU as a separate user that can reach neither the disks by their
 //! paths nor the host's loopback, watches it until it ends, undoes what was done, and reports how it ended (section `guest`).
 //! `plan` prints the same report without starting a guest.
 

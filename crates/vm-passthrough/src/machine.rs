@@ -1,4 +1,4 @@
-//! What the host machine is: its model, the address of its network card, and the devices that a guest may get.
+//! The lab machine as the guest's host: its model, the address of its network card, and the devices that a guest may get.
 
 use std::fmt;
 use std::fs;
@@ -89,7 +89,7 @@ impl Mac {
     }
 }
 
-/// The address of `interface`, else of the first physical Ethernet card by name.
+/// The address of `interface`, otherwise of the first physical Ethernet card by name.
 fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
     if let Some(interface) = interface {
         if interface.is_empty() || interface.starts_with('.') || interface.contains(|c: char| c == '/' || c.is_control()) {

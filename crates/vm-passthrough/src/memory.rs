@@ -1,4 +1,4 @@
-//! Memory that nobody has reserved: whether the host has as much as the guest is to get.
+//! Unreserved memory: whether the host has as much as the guest will get.
 //!
 //! QEMU starts in any case, for the kernel gives out what it does not have. It is the guest that is killed later, in the middle of
 //! somebody's work.

@@ -1,4 +1,4 @@
-//! What goes out: the section `guest` of the document.
+//! Output: the section `guest` of the document.
 
 use jsonpipe::Missing;
 use serde::Serialize;

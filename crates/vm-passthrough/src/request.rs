@@ -1,4 +1,4 @@
-//! What comes in: the command line, and the sections `volume` and `login` of the document.
+//! Input: the command line, and the sections `volume` and `login` of the document.
 //!
 //! Both are other tools' sections, and a person may write them with any key that those tools give them. So each key is listed
 //! here, also those that a guest has no use for: only what is no key of theirs is an unknown one.

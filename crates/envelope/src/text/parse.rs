@@ -1,4 +1,4 @@
-//! The text of a machine or of the script, read. A command that is not there, or that printed something else, leaves its part unknown.
+//! Reads the text of a machine or of the script. A command that is not there, or that printed something else, leaves its part unknown.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ fn setting<'a>(settings: &'a [(String, String)], name: &str) -> Option<&'a str> 
     settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-/// By the status of the switch; else by its setting, which Figure 28 has for it: `tripped`, or that it is watched.
+/// By the status of the switch; otherwise by its setting, which Figure 28 has for it: `tripped`, or that it is watched.
 fn opened(settings: &[(String, String)]) -> Option<bool> {
     let by_status = setting(settings, "ChassisIntrusionStatus").and_then(cctk::opened);
     by_status.or_else(|| match setting(settings, "chasintrusion")? {
@@ -73,7 +73,7 @@ fn memory(text: &str) -> Memory {
     Memory { usable_bytes: kib("MemTotal"), available_bytes: kib("MemAvailable") }
 }
 
-/// In units of 1 KiB. A long source, and what follows it, may stand on a line of its own; a path may have spaces.
+/// In units of 1 KiB. A long source, and what follows it, may stand on its own line; a path may have spaces.
 fn df(text: &str) -> Vec<Filesystem> {
     let mut filesystems = Vec::new();
     let mut source: Option<&str> = None;

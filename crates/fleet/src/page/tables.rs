@@ -60,11 +60,11 @@ pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
         let week = chart::week("machines in use, by hour of the week", &room.in_use_by_hour, room.machines);
         figures.add(element("figure", (element("h3", place(&room.building, &room.room)), week, element("p", quiet))));
     }
-    let lead = "The darker, the more of a room's machines were in use in that hour of the week. In a quiet window next to nobody is \
-        disturbed.";
+    let lead = "The darker, the more of a room's machines were in use in that hour of the week. In a quiet window almost no \
+        session is disturbed.";
     let is_empty = figures.is_empty();
     let content = (element("p", lead), element("div", figures).class("weeks"));
-    (!is_empty).then(|| Section::new("hours", "When they are used", content))
+    (!is_empty).then(|| Section::new("hours", "Hours of use", content))
 }
 
 /// `Mo Tu We Th 19:00 to 8:00 (13 h)`, `Fr 19:00 to Mo 8:00 (61 h)`
@@ -88,7 +88,7 @@ fn window(quiet: &Quiet) -> String {
 
 /// What changed.
 pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
-    let section = |content: Html| Section::new("changes", "What changed", content);
+    let section = |content: Html| Section::new("changes", "Changes", content);
     let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     let shown = fleet.events.iter().filter(|event| {
         let count = told.entry((&event.building, &event.room, &event.host)).or_default();
@@ -221,7 +221,7 @@ pub fn software(fleet: &Fleet) -> Option<Section> {
             cell(software.rooms.iter().enumerate().map(room).collect::<Vec<_>>()),
         ]);
     }
-    (!table.is_empty()).then(|| Section::new("software", "Which software is where", table))
+    (!table.is_empty()).then(|| Section::new("software", "Software", table))
 }
 
 /// What was not believed, and what is not known.
@@ -268,5 +268,5 @@ pub fn doubts(fleet: &Fleet) -> Section {
         were(fleet.read.unbelieved_reports)
     );
     let items: Vec<_> = items.into_iter().map(|item| element("li", item)).collect();
-    Section::new("doubts", "How sure this is", (element("p", read), element("ul", items)))
+    Section::new("doubts", "Limits of these figures", (element("p", read), element("ul", items)))
 }

@@ -24,7 +24,7 @@ pub fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) ->
     let counts = counts.into_iter().map(|(what, count)| (element("b", count), " ", what.words()));
     let lead = element("p", (lead, " ", separated(", ", counts), "."));
     let mut table =
-        Table::new([Column::Name("machine"), Column::Text("seen"), Column::Text("may come from"), Column::Text("what to do")])
+        Table::new([Column::Name("machine"), Column::Text("seen"), Column::Text("likely cause"), Column::Text("what to do")])
             .class("todo");
     let task = |finding: &'_ Finding| (finding.what, finding.likely.clone());
     for ((building, room), machines) in rooms {

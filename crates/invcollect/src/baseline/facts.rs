@@ -1,4 +1,4 @@
-//! What of a machine is compared with its baseline: what stays the same while nobody changes the hardware.
+//! The facts that are compared with the baseline: they stay the same while the hardware does.
 //!
 //! Each thing is known by its *subject*, which stays when it is moved or renamed: the serial number of a memory module or a disk,
 //! the Ethernet address of an interface. Things without a serial number are known by their kind, and counted. What comes and goes
@@ -158,7 +158,7 @@ fn paired<T, Same: Fn(&T, &T) -> bool>(old: &[T], new: &[T], passes: impl Iterat
 /// A wired interface.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Link {
-    /// Its Ethernet address, else its name.
+    /// Its Ethernet address, otherwise its name.
     pub subject: String,
     /// Its name when it was looked at.
     pub name: String,

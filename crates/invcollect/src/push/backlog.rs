@@ -1,4 +1,4 @@
-//! What waits in the spool to be sent, counted by its files.
+//! The reports that wait in the spool, counted by their files.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Where reports go, and who this host is there: `[push]` of invcollect.ini, and what the installer left in /persistent.
+//! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and what the installer left in /persistent.
 
 use std::fs;
 use std::io;

@@ -1,4 +1,4 @@
-//! Over HTTPS to the collector, and to nowhere else.
+//! Sends over HTTPS, only to the collector.
 
 use std::io::{self, Read};
 use std::path::PathBuf;

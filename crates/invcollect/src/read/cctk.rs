@@ -26,7 +26,7 @@ const FAILED: &str = "failed: ";
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 
-/// What it says, `name=value` by `name=value`; else why it does not.
+/// What it says, `name=value` by `name=value`; otherwise why it does not.
 pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
     let Some(program) = PROGRAMS.iter().find(|program| machine.path(program).is_file()) else {
         return Err("no /sys/class/firmware-attributes, and no cctk".into());

@@ -14,7 +14,7 @@ const SECTOR_BYTES: u64 = 512;
 /// What the disks of a machine in a directory say of their health.
 const RECORDED: &str = "/smart.json";
 
-/// By serial number, else by name.
+/// By serial number, otherwise by name.
 pub fn read(machine: &Machine) -> Vec<Disk> {
     let names = match machine.list(DIRECTORY) {
         Ok(names) => names,

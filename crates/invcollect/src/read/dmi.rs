@@ -1,4 +1,4 @@
-//! What the firmware's tables say of this machine: all of them, or what the kernel lets everybody see.
+//! The machine by the firmware's tables: all of them, or the part that the kernel shows to every user.
 
 use envelope::identity::{is_name, is_uuid_of_one};
 

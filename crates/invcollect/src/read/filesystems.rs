@@ -1,9 +1,9 @@
-//! What the machine itself has mounted from a disk or a server, and how full it is.
+//! The machine's mounts from disks and servers, and how full they are.
 //!
-//! Only mounts that belong to the machine are told: those that every machine has, and those that its administrator wrote into
+//! Only mounts that belong to the machine are reported: those that every machine has, and those that its administrator wrote into
 //! /etc/fstab. A home, a stick or a volume of a guest carries in its path or its source who is logged in, and is not even asked.
 //!
-//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by a thread of its own,
+//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by its own thread,
 //! and after two seconds no thread is waited for any more; it ends with the process. What a program serves (FUSE) is not asked at
 //! all: a thread that waits for an answer which the program is still to give cannot even be ended, and would keep the process with
 //! it. There the kernel says whether requests go unanswered.

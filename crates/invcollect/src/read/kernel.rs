@@ -1,4 +1,4 @@
-//! What only the running kernel can be asked, by system calls instead of files: addresses, link modes, wireless networks.
+//! Questions to the running kernel, by system calls instead of files: addresses, link modes, wireless networks.
 //!
 //! Of a machine in a directory (`--root DIR`) the kernel knows nothing. The same answers may lie there in `DIR/netlink.json`.
 

@@ -101,7 +101,7 @@ impl<'a> Machine<'a> {
         self.missing(key, reason);
     }
 
-    /// What a reader that may never come back takes from the machine: it reads in a thread of its own, which is given up after a
+    /// What a reader that may never come back takes from the machine: it reads in its own thread, which is given up after a
     /// while, and ends with the process. `None`, and a reason under `key`, when it does not come back in time.
     pub fn within<T: Send + 'static>(
         &self,

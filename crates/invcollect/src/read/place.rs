@@ -22,7 +22,7 @@ pub fn nets<'a>(campus: &'a Campus, interface: &'a Interface) -> impl Iterator<I
     addresses.filter_map(|address| campus.find(address)).map(AsRef::as_ref)
 }
 
-/// The network of the first wired address that the map knows, else of a wireless one: which room that is, nobody knows so well.
+/// The network of the first wired address that the map knows, otherwise of a wireless one, whose room is less certain.
 pub fn find(machine: &Machine, campus: &Campus, interfaces: &[Interface]) -> Option<Place> {
     let mut nets: Vec<_> = interfaces
         .iter()

@@ -1,4 +1,4 @@
-//! What of a machine's network would tell who uses it is left out.
+//! Leaves out the parts of a machine's network that would identify its user.
 //!
 //! An adapter on USB is as often as not somebody's telephone: its Ethernet address, which new names of interfaces spell
 //! (`enx001122334455`), its addresses and its gateway are as good as a name. And the network of a telephone bears the name of its

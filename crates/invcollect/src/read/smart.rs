@@ -1,4 +1,4 @@
-//! What a disk says of its own health: SMART's verdict of an ATA disk, the health log of an NVMe one. Both are only read.
+//! The health that a disk reports: SMART's verdict of an ATA disk, the health log of an NVMe one. Both are only read.
 
 #![allow(unsafe_code, reason = "two ioctls that take a structure with pointers; nix has the ioctl, not the structures")]
 

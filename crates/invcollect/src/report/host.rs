@@ -41,7 +41,7 @@ pub struct Host {
     pub processor: Processor,
     /// The memory.
     pub memory: Memory,
-    /// The disks, by what stays the same: serial, else name.
+    /// The disks, by what stays the same: serial, otherwise name.
     pub disks: Vec<Disk>,
     /// What the machine itself has mounted from a disk or a server, by path; never what a user has.
     pub filesystems: Vec<Filesystem>,
@@ -317,7 +317,7 @@ pub struct Disk {
     /// Its world-wide name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wwn: Option<String>,
-    /// Its size.
+    /// The capacity; absent where the kernel reports none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Whether it turns.
@@ -330,7 +330,7 @@ pub struct Disk {
     /// (Thunderbolt, eSATA). No events are told of it.
     pub removable: bool,
     /// False when the disk, the kernel or a file system on it reports a fault; true when the disk itself says that it is well, and
-    /// nobody else says otherwise; else absent, with the reason in `missing`.
+    /// no other source disagrees; otherwise absent, with the reason in `missing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
     /// The faults, in words.
@@ -444,7 +444,7 @@ pub struct Base {
 /// A program in a base.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Program {
-    /// Its name.
+    /// The program, as the base's manifest names it.
     pub name: String,
     /// Its version.
     pub version: String,

@@ -18,7 +18,7 @@ pub enum Kind {
 /// A metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
-    /// Its name.
+    /// The name in Prometheus: `labtools_…`.
     pub name: &'static str,
     /// Its type.
     pub kind: Kind,
@@ -78,11 +78,11 @@ metrics! {
         "The temperature at which the processor protects itself.";
     /// All sensors.
     TEMPERATURE = Gauge "labtools_temperature_celsius" ["sensor"] "The temperature at a sensor.";
-    /// `disk` is the serial number, else the world-wide name or the name, and both where two disks have the same; of one that is gone
+    /// `disk` is the serial number, otherwise the world-wide name or the name, and both where two disks have the same; of one that is gone
     /// and has the serial number of one that is there, that and its place. 0: the baseline has it, and it is not there; not told in
     /// the first two minutes after a boot.
     DISK = Gauge "labtools_disk_present" ["disk" "model"] "Whether a disk is there; 0 for one of the baseline that is not.";
-    /// Its size.
+    /// The capacity.
     DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
     /// 0: it is about to fail, or a file system on it has faults.
     DISK_HEALTHY = Gauge "labtools_disk_healthy" ["disk"]
@@ -120,7 +120,7 @@ metrics! {
     GUEST_FAILURE = Gauge "labtools_guest_failure_timestamp_seconds" ["cause"] "When a guest failed last, by cause.";
     /// Reports that wait in /var/lib/labtools/spool; absent, like those below, without root.
     SPOOL = Gauge "labtools_spool_bytes" [] "The size of the reports that wait to be sent.";
-    /// How many.
+    /// Without those in `rejected`.
     SPOOL_REPORTS = Gauge "labtools_spool_reports" [] "How many reports wait to be sent.";
     /// Absent when none waits.
     SPOOL_OLDEST = Gauge "labtools_spool_oldest_timestamp_seconds" [] "When the oldest report that waits was made.";

@@ -61,7 +61,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// What it is known by: the address that it was made with, else the one that it has, else its name.
+    /// What it is known by: the address that it was made with, otherwise the one that it has, otherwise its name.
     pub fn subject(&self) -> &str {
         self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name)
     }

@@ -39,7 +39,7 @@ fn the_infohash_is_mktorrents_whatever_the_size_and_the_holes() {
         let all: &[u8] = &bytes[..size as usize];
         let some = &all[..all.len() / 3];
         for (writes, what) in [(vec![(0, all)], "data"), (vec![], "hole"), (vec![(size / 2, some)], "both")] {
-            for (bits, source) in [(16, None), (20, Some("ufscar"))] {
+            for (bits, source) in [(16, None), (20, Some("campus"))] {
                 let server = Server::bare();
                 server.image(size, &writes);
                 document(&server.create_raw(json!({"piece_bytes": 1 << bits, "source": source})));
@@ -58,7 +58,7 @@ fn the_infohash_is_mktorrents_whatever_the_size_and_the_holes() {
 fn the_infohash_is_mktorrents_whatever_the_name() {
     let directory = tempfile::tempdir().unwrap();
     let bytes = vec![7; 300_000];
-    for name in ["plain", ".hidden", "Imagem São Carlos ü 漢字.qcow2", "with space", "-", &"x".repeat(200)] {
+    for name in ["plain", ".hidden", "Imagem São João ü 漢字.qcow2", "with space", "-", &"x".repeat(200)] {
         let file = directory.path().join(name);
         fs::write(&file, &bytes).unwrap();
         let mut pieces = PieceHasher::new(1 << 18);

@@ -210,7 +210,7 @@ fn torn_samples_and_answers_that_are_none_cost_what_they_say_and_nothing_else() 
     assert_eq!(told["campaign"]["done"], 9);
     let missing = told["campaign"]["missing"].to_string();
     assert!(missing.contains("that are no snapshot, left out: 1"), "{missing}");
-    assert!(missing.contains("did not tell where it came from: 2"), "{missing}");
+    assert!(missing.contains("did not report where it came from: 2"), "{missing}");
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn boot_sector(then: &[&[u8]]) -> Vec<u8> {
     sector
 }
 
-/// A machine in a directory that only root can enter, and a network of its own.
+/// A machine in a directory that only root can enter, and its own network.
 struct Machine {
     root: TempDir,
     settings: String,

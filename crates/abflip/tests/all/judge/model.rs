@@ -18,7 +18,7 @@ pub struct Slots {
 /// What the judge says of a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
-    /// The slot that boots, to the end; else who stops, and why.
+    /// The slot that boots, to the end; otherwise who stops, and why.
     pub boots: Result<Slot, String>,
     /// Whether both tables are valid, each by itself.
     pub tables_valid: bool,

@@ -118,7 +118,7 @@ fn the_status_decides_what_becomes_of_a_report() {
         assert_eq!(host.waiting().len(), waiting);
         fs::remove_file(host.path("var/lib/labtools/spool/retry.json")).unwrap();
     }
-    // --now goes over a wait of its own, but not over one that the collector asked for.
+    // --now goes over its own wait, but not over one that the collector asked for.
     host.push(&["--now"]).assert_waits("503");
     collector.mode("good");
     host.push(&["--now"]).assert_waits("503");

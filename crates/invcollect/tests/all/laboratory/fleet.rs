@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::store::{HOUR, MONDAY, Store, time};
 
-/// Prometheus alone in a network of its own.
+/// Prometheus alone in its own network.
 struct Prometheus(Child);
 
 impl Prometheus {

@@ -213,7 +213,7 @@ fn what_has_another_digest_than_the_manifest_says_never_appears() {
     let document = swarm.publish(&wrong);
     let ended = swarm.run("b1-h1", &["get"], &document);
     assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "an image with another digest was taken: {ended:?}");
-    assert!(ended.stderr.contains("image.torrent_file: what it brings has not the digest in the manifest"), "{ended:?}");
+    assert!(ended.stderr.contains("image.torrent_file: its data does not have the digest in the manifest"), "{ended:?}");
     assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f"), "");
     assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
 }
