@@ -272,6 +272,16 @@ mod tests {
         assert_eq!(Records::read(&common).unwrap().of(Slot::B, partuuid, disk), None);
     }
 
+    /// invcollect reports the image that runs by this file; it reads the same one in its tests, and neither tool needs the other.
+    #[test]
+    fn records_are_as_invcollect_knows_them() {
+        let text = include_str!("../../../testdata/invcollect/collect/optiplex-7010/in/var/lib/labtools/slots.json");
+        let records: Records = serde_json::from_str(text).unwrap();
+        let known: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_value(&records).unwrap(), known);
+        assert_eq!(records.schema, SCHEMA);
+    }
+
     #[test]
     fn a_trial_ends_by_being_accepted_or_rejected() {
         let directory = tempfile::tempdir().unwrap();

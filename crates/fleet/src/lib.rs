@@ -10,7 +10,7 @@ mod known;
 mod page;
 mod report;
 mod reported;
-pub mod request;
+mod request;
 mod rooms;
 mod roster;
 mod store;
@@ -138,8 +138,7 @@ fn period(options: &Options, now: SystemTime) -> anyhow::Result<Period> {
 }
 
 fn wake(path: &std::path::Path) -> anyhow::Result<Wake> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| jsonpipe::io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
+    let text = jsonpipe::read_text(path)?;
     let read = Document::parse(&text, "wake").and_then(|document| document.require("wake"));
     read.map_err(|error| error.context(path.display().to_string()))
 }

@@ -88,12 +88,9 @@ impl Roster {
 
 /// A manifest, which one of the keys for its kind signed. Status 66 when it or its signature is not there, 65 when it is not signed.
 fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected> {
-    let read = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| jsonpipe::io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
-    };
-    let bytes = read(path)?;
+    let bytes = jsonpipe::read(path)?;
     let beside = path.with_extension(images::Ending::Signature.as_str());
-    let signature = read(&beside)?;
+    let signature = jsonpipe::read(&beside)?;
     let signature = manifest::Signature::from_bytes(&signature)
         .ok_or_else(|| Exit::Data.error(format_args!("{}: not a signature of 64 bytes", beside.display())))?;
     let signed = Signed { bytes, signature };

@@ -2,10 +2,10 @@
 
 pub mod facts;
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use envelope::{Change, Event, EventAbout};
-use jsonpipe::{Common, Exit, atomic, io_error};
+use jsonpipe::{Common, Exit, atomic};
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
@@ -68,11 +68,7 @@ impl Baseline {
 
     fn read_unhurried(common: &Common) -> anyhow::Result<Option<Baseline>> {
         let path = common.path(FILE);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
-        };
+        let Some(text) = jsonpipe::read_if_there(&path)? else { return Ok(None) };
         let wrong = |what: &str| {
             let path = path.display();
             Exit::Data.error(format_args!("reading {path}: {what}; remove it, and the machine as it is becomes the baseline"))

@@ -6,10 +6,11 @@
 mod difference;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::time::SystemTime;
 
 use envelope::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, signals, timestamp};
 
 use crate::baseline::facts::Facts;
 use crate::baseline::{Baseline, Waiting};
@@ -196,9 +197,7 @@ fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Resu
 /// kernel that this runs on.
 fn random_id() -> anyhow::Result<String> {
     const RANDOM: &str = "/proc/sys/kernel/random/uuid";
-    let uuid =
-        std::fs::read_to_string(RANDOM).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {RANDOM}")))?;
-    Ok(uuid.trim().to_owned())
+    Ok(jsonpipe::read_text(Path::new(RANDOM))?.trim().to_owned())
 }
 
 /// Appends what is not in the event log yet; those lines.

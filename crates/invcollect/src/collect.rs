@@ -7,15 +7,12 @@ use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
 
 use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::read::{
-    bases, boot, devices, disks, dmi, filesystems, firmware, guest, interfaces, kernel_log, memory, place, privacy, processor,
-    routes, sensors,
+    bases, boot, devices, disks, dmi, filesystems, firmware, guest, identity, interfaces, kernel_log, memory, place, privacy,
+    processor, routes, sensors,
 };
 use crate::report::Host;
 use crate::settings::Settings;
 use crate::{TOOL, baseline, glpi, request, settings};
-
-/// Who this machine is.
-pub const ID: &str = "/persistent/inventory/uuid";
 
 /// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine itself is never an error.
 pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyhow::Result<Answer> {
@@ -37,7 +34,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let now = SystemTime::now();
     let filesystems = filesystems::read(&machine);
     // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It is read while the rest is.
-    let id = filesystems::ask(&machine, &filesystems, ID, "id", id);
+    let id = filesystems::ask(&machine, &filesystems, identity::ID, "id", identity::id);
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
     let known = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::known);
     let failures = filesystems::ask(&machine, &filesystems, jsonpipe::event_log::PATH, guest::FAILURES, guest::logged_failures);
@@ -70,7 +67,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         changed: false,
         collected_at: timestamp::rfc3339(now),
         id: answered(&machine, id),
-        hostname: hostname(&machine),
+        hostname: identity::hostname(&machine),
         place,
         boot: boot::read(&machine, now, &log),
         image: answered(&machine, image),
@@ -114,22 +111,4 @@ fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
 
 fn answered<T: Default>(machine: &Machine, asked: Option<Asked<T>>) -> T {
     asked.and_then(|asked| asked.answer(machine)).unwrap_or_default()
-}
-
-/// Before somebody gives it a name, the kernel says `(none)`.
-fn hostname(machine: &Machine) -> Option<String> {
-    let given = machine.value("/proc/sys/kernel/hostname").filter(|name| name != "(none)");
-    given.or_else(|| machine.value("/etc/hostname"))
-}
-
-/// Who the machine is. What the firmware says of itself is no substitute: boards are exchanged, and some say all the same.
-fn id(machine: &Machine) -> Option<String> {
-    match machine.text(ID) {
-        Ok(text) => match envelope::host_id(&text) {
-            Ok(id) => return Some(id.to_owned()),
-            Err(reason) => machine.missing("id", format_args!("{ID}: {reason}")),
-        },
-        Err(error) => machine.unreadable("id", ID, &error),
-    }
-    None
 }

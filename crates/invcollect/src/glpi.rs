@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use jsonpipe::{Exit, ExitContext};
 use serde_json::{Map, Value, json};
 
-use crate::collect::ID;
+use crate::read::identity::ID;
 use crate::report::{Disk, Host, Interface};
 
 const MIB: u64 = 1 << 20;

@@ -11,6 +11,7 @@ pub mod dmi;
 pub mod filesystems;
 pub mod firmware;
 pub mod guest;
+pub mod identity;
 pub mod interfaces;
 pub mod kernel;
 pub mod kernel_log;

@@ -17,6 +17,7 @@ pub mod atomic;
 mod document;
 pub mod event_log;
 mod exit;
+mod file;
 pub mod ini;
 pub mod lock;
 mod node;
@@ -31,5 +32,6 @@ pub mod timestamp;
 
 pub use document::{Document, Missing};
 pub use exit::{Exit, ExitContext, io_error};
+pub use file::{read, read_if_there, read_text};
 pub use process::{Answer, Common, Pipe, Tool, main};
 pub use shown::{is_hidden, shown};

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use jsonpipe::shown;
 
 use super::cctk;
-use super::{ADDRESSES, CCTK, DF, ETHTOOL, Filesystem, Interface, MEMINFO, Memory, NET_DEV, NET_WIRELESS, ROUTES, Route, Text};
+use super::form::{
+    ADDRESSES, CCTK, DF, ETHTOOL, Filesystem, Interface, MEMINFO, Memory, NET_DEV, NET_WIRELESS, ROUTES, Route, Text,
+};
 
 /// No command of the script prints longer lines, or knows more interfaces, file systems and routes.
 const LINE_MAX: usize = 500;

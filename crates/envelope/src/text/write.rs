@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{
+use super::form::{
     ADDRESSES, CCTK, DF, ETHTOOL, ETHTOOL_INTERFACE, Files, Filesystem, Interface, MEMINFO, NET_DEV, NET_WIRELESS, ROUTES, Route,
     Text,
 };

@@ -1,14 +1,12 @@
 //! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and what the installer left in /persistent.
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use envelope::Key;
-use jsonpipe::{Common, Exit, ExitContext, io_error};
+use jsonpipe::{Common, Exit, ExitContext};
 
 use super::send::{Collector, Credentials, Pem};
-use crate::collect::ID;
+use crate::read::identity::ID;
 use crate::request::{Destination, Method};
 use crate::settings::{self, Settings};
 
@@ -75,19 +73,15 @@ impl Local {
 fn host(common: &Common) -> anyhow::Result<String> {
     let path = common.path(ID);
     must_be_there(&path, "no id of this machine; the installer writes it")?;
-    let text = read(&path, |path| fs::read_to_string(path))?;
+    let text = jsonpipe::read_text(&path)?;
     let wrong = |what| Exit::Config.error(format_args!("reading {}: {what}", path.display()));
     envelope::host_id(&text).map(str::to_owned).map_err(wrong)
 }
 
 fn pem(path: PathBuf, way_out: &'static str) -> anyhow::Result<Pem> {
     must_be_there(&path, way_out)?;
-    let text = read(&path, |path| fs::read(path))?;
+    let text = jsonpipe::read(&path)?;
     Ok(Pem { path, text, way_out })
-}
-
-fn read<T>(path: &Path, read: impl FnOnce(&Path) -> io::Result<T>) -> anyhow::Result<T> {
-    read(path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
 }
 
 /// Status 66 when it is not.

@@ -32,12 +32,8 @@ pub struct Retry {
 impl Retry {
     /// Reads it; nothing when there was no failure, or the file is not right: that costs one try.
     pub fn read(common: &Common) -> anyhow::Result<Retry> {
-        let path = common.path(FILE);
-        match fs::read(&path) {
-            Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Retry::default()),
-            Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
-        }
+        let kept = jsonpipe::read_if_there(&common.path(FILE))?;
+        Ok(kept.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default())
     }
 
     /// After one more failure. The wait doubles from a minute to an hour; what the collector asks for, it gets.

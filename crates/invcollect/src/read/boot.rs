@@ -11,7 +11,7 @@ use crate::report::{Boot, Image};
 
 /// What tells when the image was built at the earliest. The first is systemd's own mark for that, systemd(1), FILES.
 const BUILT: &[&str] = &["/usr/lib/clock-epoch", "/usr/lib/os-release", "/etc/os-release"];
-/// abflip's records.
+/// The records of abflip(8), of which three keys are read; a test of abflip reads the file that the tests here read.
 pub const RECORDS: &str = "/var/lib/labtools/slots.json";
 
 /// How long ago the machine booted.

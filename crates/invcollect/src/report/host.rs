@@ -6,7 +6,7 @@ use envelope::Change;
 use jsonpipe::Missing;
 use serde::{Deserialize, Serialize};
 
-use super::{Interface, Route};
+use super::network::{Interface, Route};
 
 /// What this machine is.
 #[derive(Debug, Serialize)]
