@@ -9,7 +9,7 @@
 
 use std::path::Path;
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, signals};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, sabotaged, signals};
 
 use crate::TOOL;
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
@@ -237,32 +237,8 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
     let commit =
         Change { what: "the slots' sector of the primary table", offset: offset(primary.header.partition_entry_lba), bytes };
     changes.push(commit);
-    #[cfg(debug_assertions)]
-    sabotage(tables, primary, &mut changes);
-    Ok(Plan { target, changes, doubt })
-}
-
-/// What the tests must notice: the flip as others do it, headers and all, and one that forgets the backup.
-#[cfg(debug_assertions)]
-fn sabotage(tables: &Tables, primary: &crate::gpt::Table, changes: &mut Vec<Change>) {
-    use crate::gpt::{HEADER_BYTES, seal};
-    use crate::neutral::ENTRY_BYTES;
-    let Some(how) = std::env::var_os("LABTOOLS_SABOTAGE") else { return };
-    let count = changes.len();
-    if how == "skip-backup" {
-        changes.remove(count - 2);
-    } else if how == "header-first" {
-        // Without the other half of the change, the header has to follow; here, it leads.
-        let commit = &mut changes[count - 1];
-        let at = (commit.offset - primary.header.partition_entry_lba * tables.sector_bytes) as usize;
-        for (entry, old) in commit.bytes.chunks_exact_mut(ENTRY_BYTES).zip(primary.array[at..].chunks_exact(ENTRY_BYTES)) {
-            entry[ENTRY_BYTES - 4..].copy_from_slice(&old[ENTRY_BYTES - 4..]);
-        }
-        let mut array = primary.array.clone();
-        array[at..at + commit.bytes.len()].copy_from_slice(&commit.bytes);
-        let mut header = primary.header_sector[..HEADER_BYTES].to_vec();
-        header[88..92].copy_from_slice(&crc32fast::hash(&array).to_le_bytes());
-        seal(&mut header);
-        changes.insert(count - 1, Change { what: "sabotage", offset: tables.sector_bytes, bytes: header });
+    if sabotaged("skip-backup") {
+        changes.remove(changes.len() - 2);
     }
+    Ok(Plan { target, changes, doubt })
 }

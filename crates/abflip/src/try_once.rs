@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, sabotaged, signals};
 
 use crate::TOOL;
 use crate::disk::Access;
@@ -75,7 +75,7 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
             let before = machine.records.clone();
             let made = record(common, &mut machine, &active, &trial, image).map_err(Failure::Undone).and_then(|()| {
                 pipe.note(format_args!("arming a trial of slot {other}"));
-                if is_sabotaged() {
+                if sabotaged("commit-at-once") {
                     return flip::make(&machine, &plan).map(drop);
                 }
                 trial::arm(common, &mut machine, arming, other)
@@ -110,9 +110,4 @@ fn record(common: &Common, machine: &mut Machine, active: &Active, before: &Opti
     let failed = machine.records.trial(disk_guid).filter(|tried| before.is_none() && tried.armed && tried.image != image);
     let failed = failed.map(|tried| tried.image.clone());
     machine.records.set_trial_after(common, failed, trial::tried(active, image, false))
-}
-
-/// What the tests must notice: a trial that is a flip.
-fn is_sabotaged() -> bool {
-    cfg!(debug_assertions) && std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "commit-at-once")
 }

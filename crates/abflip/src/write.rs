@@ -13,7 +13,7 @@ use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, sabotaged, timestamp};
 use manifest::{Host, Keys, Kind, Signed, SlotField, SlotFieldKind};
 use progress::Progress;
 
@@ -55,7 +55,7 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     if changed && !options.dry_run {
         let source = source::open(&options.from, options.ca_cert.as_deref())?;
         let before = machine.records.clone();
-        let removed = if is_sabotaged() { Ok(()) } else { machine.records.set(common, chosen.slot, None) };
+        let removed = if sabotaged("keep-record") { Ok(()) } else { machine.records.set(common, chosen.slot, None) };
         let removed = removed.map_err(|error| Failure::Undone(error).undoing(|| machine.records.restore(common, before)));
         let written = match removed {
             Ok(()) => {
@@ -84,11 +84,6 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     document.set(TOOL.section, &report)?;
     let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
     Ok(answer.staying(changed && !options.dry_run))
-}
-
-/// What the tests must notice: a record that stays while its slot becomes something else.
-fn is_sabotaged() -> bool {
-    cfg!(debug_assertions) && std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|how| how == "keep-record")
 }
 
 /// The slot that is written.

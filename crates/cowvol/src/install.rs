@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use images::bases::{self, Entry};
 use images::{POOL_LOCK, edit, image_path};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, signals};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, sabotaged, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
 use crate::prune::Pruning;
@@ -46,9 +46,8 @@ pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result
     };
     // Before the long reading; what counts is that it still holds when the lock is held.
     let switch_over = SwitchOver::of(common, &new, options)?;
-    #[cfg(debug_assertions)]
-    if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "commit-first") {
-        switch_over.commit()?; // the tests must notice
+    if sabotaged("commit-first") {
+        switch_over.commit()?;
     }
     let candidate = Candidate::open(common, &manifest)?;
     candidate.check_digest(&manifest)?;

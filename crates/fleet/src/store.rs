@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use envelope::{Event, Kind};
-use jsonpipe::{Exit, io_error, shown};
+use jsonpipe::{Exit, io_error, sabotaged, shown};
 
 use crate::history::History;
 use crate::report::{Read as Sum, Reason};
@@ -276,11 +276,7 @@ impl Heard {
         if opened.seal.host != source.id || format!("{:012}", opened.seal.sequence) != item.name {
             return Err(Reason::WrongPlace);
         }
-        #[cfg(debug_assertions)] // a sabotage by scripts/check
-        let key = if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "believe-all") { None } else { Some(key) };
-        #[cfg(not(debug_assertions))]
-        let key = Some(key);
-        if key.is_some_and(|key| !opened.seal.is_signed_by(&key)) {
+        if !sabotaged("believe-all") && !opened.seal.is_signed_by(&key) {
             return Err(Reason::WrongSignature);
         }
         if opened.header.schema != 1 {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use envelope::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, sabotaged, signals, timestamp};
 
 use crate::baseline::facts::Facts;
 use crate::baseline::{Baseline, Waiting};
@@ -207,10 +207,9 @@ fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> 
     }
     let lines = baseline.unlogged.iter().map(|event| Ok((event.event.id.clone(), serde_json::to_string(event)?)));
     let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
-    #[cfg(debug_assertions)]
-    if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "forget-first") {
+    if sabotaged("forget-first") {
         baseline.unlogged.clear();
-        baseline.write(common)?; // the tests must notice
+        baseline.write(common)?;
     }
     let new = event_log::append(common, &lines)?.into_iter().map(|line| format!("{line}\n")).collect();
     baseline.unlogged.clear();

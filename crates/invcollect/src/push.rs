@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope::{Cursor, Header, Kind};
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, sabotaged, signals, timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::report::Pushed;
@@ -290,8 +290,7 @@ impl Run<'_> {
             // A bad sector, for one: it must not hold up the others for ever.
             Err(error) => return Some(Err(format!("it cannot be read: {error}"))),
         };
-        #[cfg(debug_assertions)] // a sabotage by the laboratory
-        if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|what| what == "delete-first") {
+        if sabotaged("delete-first") {
             let _ = fs::remove_file(&item.path);
         }
         Some(envelope::open(&whole).map(|report| collector.send(&report, &whole)))

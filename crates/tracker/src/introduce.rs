@@ -126,8 +126,7 @@ impl Swarm {
     }
 
     fn introduce(&self, policy: &Policy, place: &Place, key: SocketAddr, elected: bool, event: Event) -> Vec<SocketAddr> {
-        #[cfg(debug_assertions)]
-        if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|sabotage| sabotage == "introduce-all") {
+        if jsonpipe::sabotaged("introduce-all") {
             return self.peers.keys().filter(|other| **other != key).copied().collect();
         }
         let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else { return Vec::new() };

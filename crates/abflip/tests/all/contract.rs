@@ -28,29 +28,22 @@ const STAGES: [Stage; 6] = [
 const WRITE: Stage =
     Stage { binary: BINARY, arguments: &["write", "--from", "x", "--manifest", "x"], request: "", document: "", prepare };
 
-#[test]
-fn teaches_help() {
-    STAGES.iter().chain([&WRITE]).for_each(Stage::teaches_help);
-}
-
-#[test]
-fn tells_version() {
-    STAGES[0].tells_version();
-}
-
-#[test]
-fn refuses_a_bad_flag() {
-    STAGES.iter().chain([&WRITE]).for_each(Stage::refuses_a_bad_flag);
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    STAGES.iter().for_each(Stage::is_silent_when_its_reader_left);
-}
-
-#[test]
-fn reports_a_full_output() {
-    STAGES.iter().for_each(Stage::reports_a_full_output);
+jsonpipe::contract! {
+    teaches_help: [STAGES, WRITE],
+    tells_version: [STAGES],
+    refuses_a_bad_flag: [STAGES, WRITE],
+    logs_its_run: "no stage of a pipe",
+    needs_a_document: "no subcommand reads a document",
+    names_an_unknown_key: "no subcommand reads a document",
+    passes_foreign_sections_on: "no subcommand reads a document",
+    is_silent_when_its_reader_left: [STAGES],
+    reports_a_full_output: [STAGES],
+    passes_a_no_on: "no subcommand reads a document",
+    reads_ini_as_json: "no subcommand reads a document",
+    keeps_the_secret: "no subcommand reads a document",
+    refuses_the_secret: "no subcommand reads a document",
+    survives_its_own_panic: [STAGES],
+    names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
 }
 
 /// What was changed stays, so it is no 74; what was not, is.
@@ -102,12 +95,6 @@ fn no_lock_is_held_while_the_document_is_read() {
     assert!(waiting.wait().unwrap().success() && rest.contains("\"next\":\"b\""), "{rest}");
 }
 
-#[cfg(debug_assertions)]
-#[test]
-fn survives_its_own_panic() {
-    STAGES.iter().for_each(Stage::survives_its_own_panic);
-}
-
 #[test]
 fn standard_input_is_left_alone() {
     let machine = Machine::new();
@@ -122,11 +109,6 @@ fn standard_input_is_left_alone() {
 }
 
 const MAN_PAGE: &str = include_str!("../../../../man/abflip.8");
-
-#[test]
-fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
-}
 
 #[test]
 fn the_man_page_examples_work() {

@@ -1,7 +1,7 @@
 //! Where a flip can be cut: every prefix, every torn write, every order of what was not flushed.
 //!
-//! `LABTOOLS_SABOTAGE=header-first`, in a debug build, flips as others do, headers and all; `skip-backup` forgets the backup. Then
-//! `ours_boots_wherever_it_is_cut` must fail.
+//! `LABTOOLS_SABOTAGE=header-first` hands the judge the flip of another tool, headers and all; `skip-backup`, in a debug build,
+//! forgets the backup. Then `ours_boots_wherever_it_is_cut` must fail.
 
 use abflip::request::{Firmware, Slot};
 
@@ -39,12 +39,15 @@ fn ours_boots_wherever_it_is_cut() {
             for (active, from) in [("b", Slot::A), ("a", Slot::B)] {
                 let base = machine.bytes();
                 assert_eq!(slots.judge(&base, &State::default()).boots, Ok(from));
-                let (log, succeeded) =
-                    judge::recorder::record(&machine.command(&["flip", "--active", active]), "", &machine.disk());
+                let (log, succeeded) = if jsonpipe::sabotaged("header-first") {
+                    (record_flip("sgdisk", &machine, firmware), true)
+                } else {
+                    judge::recorder::record(&machine.command(&["flip", "--active", active]), "", &machine.disk())
+                };
                 let verdict = judge(&base, &log, &slots);
                 let what = format!("{firmware:?} {sector_bytes} to {active}: {verdict:?}");
                 assert_eq!((verdict.in_order.0, verdict.reordered.0, verdict.invalid), (0, 0, 0), "a cut is bad: {what}");
-                let after = machine.run(&["status"]).slots();
+                let after = machine.run(&["status"]).section("slots");
                 assert_eq!((&after["next"], &after["table"]["agree"]), (&active.into(), &true.into()), "left unfinished: {what}");
                 assert!(succeeded, "{what}");
                 assert_eq!(verdict.states.len(), 3, "old, backup only, new: {what}");

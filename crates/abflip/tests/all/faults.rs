@@ -95,7 +95,7 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
             let ended =
                 machine.traced(&arguments, &["-f", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject]);
             let what = format!("{verb}: {call} {fault} {step}: {ended:?}");
-            let slots = machine.run(&["status"]).slots();
+            let slots = machine.run(&["status"]).section("slots");
             assert_eq!((&slots["table"]["primary"], slots["next"].is_string()), (&true.into(), true), "{what}");
             if !fs::read_to_string(&log).unwrap().contains("(INJECTED)") {
                 assert_eq!((ended.status, &slots["next"]), (0, &next.into()), "{what}");
@@ -110,7 +110,7 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
                     assert!(ended.stderr.contains("the change is made and stays"), "{what}");
                     assert_eq!((ended.stdout.as_str(), &slots["next"]), ("", &next.into()), "{what}");
                 }
-                1 => assert!(!ended.stderr.is_empty() && ended.slots()["next"] == slots["next"], "{what}"),
+                1 => assert!(!ended.stderr.is_empty() && ended.section("slots")["next"] == slots["next"], "{what}"),
                 73 | 74 => {
                     assert_eq!(ended.stdout, "", "{what}");
                     assert!(machine.bytes() == disk, "{what}");

@@ -3,9 +3,12 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::process::Stdio;
 
-use crate::machine::stepped::{after_write, killed_before};
-use crate::machine::{self, A, B, Ended, Machine, PARTITION, bios, partition, program, uefi};
+use crate::machine::{self, A, B, Machine, PARTITION, bios, partition, program, uefi};
+use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::stepped::{Stepped, killed_before};
+use nix::libc::SYS_pwritev2;
 
 /// The bytes that differ, by their place.
 fn difference(before: &[u8], after: &[u8]) -> Vec<usize> {
@@ -203,14 +206,14 @@ fn partitions_that_overlap_are_a_fault_and_refused() {
         machine.configure_extlinux();
         machine.move_partition(number, first, last);
         let ended = machine.run(&["status"]);
-        let faults = ended.slots()["table"]["faults"].to_string();
+        let faults = ended.section("slots")["table"]["faults"].to_string();
         assert!(ended.status == 1 && faults.contains(&format!("primary table: {fault}")), "{fault}: {faults}");
         for arguments in [&["flip"][..], &["flip", "--dry-run"], &["try"]] {
             machine.refused(arguments, 78, fault);
         }
         // Nothing of it can be repaired by a machine.
         let ended = machine.run(&["repair"]);
-        assert_eq!((ended.status, &ended.slots()["changed"]), (1, &false.into()), "{ended:?}");
+        assert_eq!((ended.status, &ended.section("slots")["changed"]), (1, &false.into()), "{ended:?}");
         machine.poke(1024 + 48, &[0]);
         machine.seal(1);
         machine.refused(&["repair", "--active", "a"], 78, fault);
@@ -220,7 +223,11 @@ fn partitions_that_overlap_are_a_fault_and_refused() {
     let primary = machine.bytes()[..34 * 512].to_vec();
     machine.move_partition(4, b, b);
     machine.poke(0, &primary);
-    assert!(machine.run(&["status"]).slots()["table"]["faults"].to_string().contains("backup table: partitions 2 and 4 overlap"));
+    assert!(
+        machine.run(&["status"]).section("slots")["table"]["faults"]
+            .to_string()
+            .contains("backup table: partitions 2 and 4 overlap")
+    );
     machine.refused(&["flip"], 78, "partitions 2 and 4 overlap");
     assert_eq!(machine.slots(&["repair"])["table"]["faults"], serde_json::json!([]));
 }
@@ -269,6 +276,18 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
     assert_eq!(dry, machine.slots(&["flip"]));
 }
 
+/// Runs a flip to its end, and does something between its `nth` durable write, from 1, and whatever it does next.
+fn after_write(machine: &Machine, nth: u32, act: impl FnOnce()) -> Ended {
+    let mut flip = Stepped::start(machine.command(&["flip"]).stdout(Stdio::piped()).stderr(Stdio::piped()));
+    let mut writes = 0;
+    while writes < nth {
+        writes += u32::from(flip.next_call().number == SYS_pwritev2);
+        assert!(flip.steps(1), "it ended before write {nth}");
+    }
+    act();
+    Ended::of(flip.output())
+}
+
 #[test]
 fn two_at_once_one_is_told_to_come_later() {
     let machine = Machine::new();
@@ -278,10 +297,10 @@ fn two_at_once_one_is_told_to_come_later() {
         for verb in ["flip", "repair", "try", "commit", "rollback"] {
             machine.refused(&[verb], 75, "another abflip is at work; try again when that has ended");
         }
-        assert_eq!(machine.run(&["status"]).slots()["table"]["agree"], false);
+        assert_eq!(machine.run(&["status"]).section("slots")["table"]["agree"], false);
     };
-    let ended = Ended::of(after_write(&mut machine.command(&["flip"]), 1, others));
-    assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+    let ended = after_write(&machine, 1, others);
+    assert_eq!((ended.status, &ended.section("slots")["next"]), (0, &"b".into()), "{ended:?}");
     machine.slots(&["flip", "--active", "a"]);
 }
 
@@ -292,10 +311,10 @@ fn killed_before_any_system_call_one_slot_boots_and_the_next_run_heals() {
     let mut seen = [0, 0];
     for call in 0.. {
         machine.poke(0, &before);
-        if !killed_before(&mut machine.command(&["flip"]), call) {
+        if !killed_before(&mut machine.command(&["flip"]), call, |_| true) {
             break;
         }
-        let status = machine.run(&["status"]).slots();
+        let status = machine.run(&["status"]).section("slots");
         let table = &status["table"];
         assert_eq!((&table["primary"], &table["backup"]), (&true.into(), &true.into()), "{call}: {status}");
         seen[usize::from(status["next"] == "b")] += 1;
@@ -330,7 +349,7 @@ fn a_write_that_fails_is_taken_back() {
         assert_eq!(ended.status, 1, "{ended:?}");
         let way_out = if step == 1 { "slot a boots next; run abflip flip again" } else { "run abflip repair" };
         assert!(ended.stderr.contains("undoing it also failed") && ended.stderr.contains(way_out), "{step}: {ended:?}");
-        let slots = machine.run(&["status"]).slots();
+        let slots = machine.run(&["status"]).section("slots");
         assert_eq!(
             (&slots["table"]["primary"], &slots["table"]["backup"], &slots["next"]),
             (&true.into(), &true.into(), &"a".into())
@@ -384,7 +403,7 @@ fn a_bit_that_the_medium_flips_after_a_write_is_noticed() {
                 let found = machine.bytes()[place];
                 machine.poke(place as u64, &[found ^ 1 << bit]);
             };
-            let ended = Ended::of(after_write(&mut machine.command(&["flip"]), write, flip));
+            let ended = after_write(&machine, write, flip);
             assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{write} {place}: {ended:?}");
             assert!(ended.stderr.contains(words) && ended.stderr.contains("replace the disk"), "{write} {place}: {ended:?}");
             assert!(machine.bytes() == before, "{write} {place}");
@@ -393,7 +412,7 @@ fn a_bit_that_the_medium_flips_after_a_write_is_noticed() {
     // Before the commit nothing else of the tables may change either; what did is not ours to take back.
     let elsewhere = backup + 600;
     let flip = || machine.poke(elsewhere as u64, &[before[elsewhere] ^ 1]);
-    let ended = Ended::of(after_write(&mut machine.command(&["flip"]), 1, flip));
+    let ended = after_write(&machine, 1, flip);
     assert_eq!(ended.status, 74, "{ended:?}");
     assert_eq!(difference(&before, &machine.bytes()), [elsewhere]);
 }
@@ -405,7 +424,7 @@ fn a_signal_waits_until_both_tables_say_the_same() {
         let ended = machine.traced(&["flip"], &["-e", &format!("inject=pwritev2:signal=SIGTERM:when={step}")]);
         // strace ends as what it runs did.
         assert_eq!(ended.status, -1, "{ended:?}");
-        assert_eq!(ended.slots()["next"], "b");
+        assert_eq!(ended.section("slots")["next"], "b");
         let slots = machine.slots(&["status"]);
         assert_eq!((&slots["next"], &slots["table"]["agree"]), (&"b".into(), &true.into()), "{step}: {slots}");
     }

@@ -59,7 +59,7 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
             }
             let back = machine.run(&["flip", "--active", "a"]);
             if bit == 2 {
-                assert_eq!(back.slots()["next"], "a");
+                assert_eq!(back.section("slots")["next"], "a");
                 assert!(fs::read(&device.0).unwrap() == before);
             } else {
                 // What is recorded of a loader is not believed where it could be looked at.
@@ -72,7 +72,7 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
                 machine.arm_by_uefi();
                 machine.run_from(4);
                 let ended = machine.run(&["commit"]);
-                assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+                assert_eq!((ended.status, &ended.section("slots")["next"]), (0, &"b".into()), "{ended:?}");
                 assert!(ended.stderr.contains("the loader of slot b cannot be looked at: "), "{ended:?}");
             }
             // It is nobody's image: what runs decides.

@@ -1,8 +1,8 @@
 //! `abflip repair`: what it heals, and from what.
 
 use crate::machine::extlinux::empty;
-use crate::machine::stepped::killed_before;
 use crate::machine::{self, A, B, Machine, PARTITION, Partition, bios, program, uefi};
+use jsonpipe::testkit::stepped::killed_before;
 
 /// A run that must heal everything, as a dry run says before; sgdisk then finds nothing wrong.
 fn heals(machine: &Machine, arguments: &[&str], says: &[&str]) {
@@ -16,14 +16,14 @@ fn heals(machine: &Machine, arguments: &[&str], says: &[&str]) {
         assert!(ended.stderr.contains(&format!("writing {what} of")), "{what}: {ended:?}");
     }
     assert_eq!(ended.stderr.lines().count(), says.len(), "{ended:?}");
-    assert_eq!((dry.slots()["changed"].clone(), ended.slots()["changed"].clone()), (true.into(), true.into()));
+    assert_eq!((dry.section("slots")["changed"].clone(), ended.section("slots")["changed"].clone()), (true.into(), true.into()));
     if machine.sector_bytes == 512 {
         let (ok, said) = program("sgdisk", "gdisk", &["-v", &machine.disk().display().to_string()], "");
         assert!(ok && said.contains("No problems found"), "{said}");
     }
     // And then there is nothing left.
     let again = machine.run(&["repair"]);
-    assert_eq!((again.status, again.stderr.as_str(), &again.slots()["changed"]), (0, "", &false.into()), "{again:?}");
+    assert_eq!((again.status, again.stderr.as_str(), &again.section("slots")["changed"]), (0, "", &false.into()), "{again:?}");
 }
 
 const BACKUP: [&str; 2] = ["the entries of the backup table", "the header of the backup table"];
@@ -168,7 +168,7 @@ fn repair_follows_the_header_to_its_backup() {
         for at in [1024 + 60, 1024 + 16383] {
             machine.poke(at, b"Z");
             let ended = machine.run(&["repair"]);
-            assert_eq!((ended.status, &ended.slots()["table"]["faults"]), (0, &serde_json::json!([])), "{ended:?}");
+            assert_eq!((ended.status, &ended.section("slots")["table"]["faults"]), (0, &serde_json::json!([])), "{ended:?}");
             assert!(machine.bytes() == whole, "{at}");
         }
     }
@@ -331,10 +331,10 @@ fn a_slot_is_marked_only_by_name() {
             let before = machine.bytes();
             let unnamed = machine.run(&["repair"]);
             assert_eq!(unnamed.status, 1, "{unnamed:?}");
-            assert!(unnamed.slots()["table"]["faults"][0].as_str().unwrap().contains("marked"), "{unnamed:?}");
+            assert!(unnamed.section("slots")["table"]["faults"][0].as_str().unwrap().contains("marked"), "{unnamed:?}");
             assert!(machine.bytes() == before);
             heals(&machine, &["--active", "b"], &["the marks in the backup table", "the marks in the primary table"]);
-            assert_eq!(machine.run(&["status"]).slots()["next"], "b");
+            assert_eq!(machine.run(&["status"]).section("slots")["next"], "b");
         }
     }
     // A third one has the bit, in another sector; and the backup is torn, too.
@@ -386,7 +386,7 @@ fn killed_before_any_system_call_the_next_run_heals() {
         for call in 0.. {
             machine.poke(0, &torn[0]);
             machine.poke(last - 32 * 512, &torn[1]);
-            if !killed_before(&mut machine.command(&["repair"]), call) {
+            if !killed_before(&mut machine.command(&["repair"]), call, |_| true) {
                 break;
             }
             if machine.tables() == torn {
@@ -444,7 +444,7 @@ fn what_is_marked_does_not_start_the_other_slot_once() {
     for lba in [1, machine.last()] {
         machine.seal(lba);
     }
-    assert_eq!(machine.run(&["status"]).slots()["missing"][0]["reason"], "no slot is marked");
+    assert_eq!(machine.run(&["status"]).section("slots")["missing"][0]["reason"], "no slot is marked");
     let label = "a boot-once sector";
     heals(&machine, &["--active", "a"], &[label, label, "the marks in the backup table", "the marks in the primary table"]);
     assert_eq!(machine.boot_once(), [empty(), empty()]);

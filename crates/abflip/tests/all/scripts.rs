@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use jsonpipe::testkit::Ended;
 use tempfile::TempDir;
 
 fn scripts() -> PathBuf {
@@ -17,14 +18,6 @@ pub fn tools() -> &'static Path {
     let tools = Path::new(env!("CARGO_BIN_EXE_abflip")).parent().unwrap();
     assert!(tools.join("mkimg-torrent").exists(), "cargo build -p mkimg-torrent makes what these tests need beside abflip");
     tools
-}
-
-/// What a run left.
-#[derive(Debug)]
-struct Ended {
-    status: i32,
-    stdout: String,
-    stderr: String,
 }
 
 /// A directory with programs that come first in the PATH, in which a script runs.
@@ -67,12 +60,7 @@ impl Stand {
         command.env("TOOLS", tools());
         let input = self.path("input");
         let input = if input.exists() { fs::File::open(input).unwrap().into() } else { Stdio::null() };
-        let output = command.stdin(input).output().unwrap();
-        Ended {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ended::of(command.stdin(input).output().unwrap())
     }
 }
 

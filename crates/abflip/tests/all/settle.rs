@@ -5,7 +5,9 @@ use std::fs;
 use serde_json::Value;
 
 use crate::machine::extlinux::empty;
-use crate::machine::{Ended, Machine};
+use jsonpipe::testkit::Ended;
+
+use crate::machine::Machine;
 
 /// A machine that runs slot a, whose extlinux knows how to start either; both slots are written.
 fn tryable() -> Machine {

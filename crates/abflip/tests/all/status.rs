@@ -3,15 +3,16 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 
+use jsonpipe::testkit::Ended;
 use serde_json::{Value, json};
 
-use crate::machine::{self, A, B, BINARY, Ended, Machine, PARTITION, bios, uefi};
+use crate::machine::{self, A, B, BINARY, Machine, PARTITION, bios, uefi};
 
 /// The section of a run that must end with this status.
 fn status(machine: &Machine, arguments: &[&str], status: i32) -> Value {
     let ended = machine.run(&[&["status"], arguments].concat());
     assert_eq!(ended.status, status, "{ended:?}");
-    ended.slots()
+    ended.section("slots")
 }
 
 #[test]
@@ -87,7 +88,7 @@ fn an_image_needs_no_root() {
     command.args(["status", "--config"]).arg(work.path()).arg("--disk").arg(&image).uid(65534).gid(65534);
     let ended = Ended::of(command.output().unwrap());
     assert_eq!(ended.status, 0, "{ended:?}");
-    let slots = ended.slots();
+    let slots = ended.section("slots");
     assert_eq!(slots["next"], "a");
     assert!(slots.get("booted").is_none(), "{slots}");
     // To write it is another matter.
@@ -185,7 +186,7 @@ fn a_disk_without_a_sector_has_no_table() {
         let machine = Machine::new();
         fs::write(machine.disk(), vec![0; length]).unwrap();
         let ended = machine.run(&["status"]);
-        assert_eq!((ended.status, &ended.slots()["table"]["backup_at_end"]), (1, &false.into()), "{length}: {ended:?}");
-        assert_eq!(ended.slots()["table"]["faults"][1], "primary table: the disk is too small for one");
+        assert_eq!((ended.status, &ended.section("slots")["table"]["backup_at_end"]), (1, &false.into()), "{length}: {ended:?}");
+        assert_eq!(ended.section("slots")["table"]["faults"][1], "primary table: the disk is too small for one");
     }
 }

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::machine::extlinux::empty;
-use crate::machine::stepped::killed_before;
 use crate::machine::{Machine, PARTITION, bios, uefi};
+use jsonpipe::testkit::stepped::killed_before;
 
 /// A machine that runs slot a, whose extlinux knows how to start either; both slots are written.
 fn tryable() -> Machine {
@@ -275,7 +275,7 @@ fn a_write_that_fails_is_taken_back() {
     // And from then on: it cannot be taken back either, which is said.
     let machine = tryable();
     let ended = machine.traced(&["try"], &["-e", "inject=pwritev2:error=EIO:when=2+"]);
-    assert_eq!((ended.status, trial(&ended.slots())), (1, ("b", "armed")), "{ended:?}");
+    assert_eq!((ended.status, trial(&ended.section("slots"))), (1, ("b", "armed")), "{ended:?}");
     assert!(ended.stderr.contains("undoing it also failed") && ended.stderr.contains("; run abflip rollback"), "{ended:?}");
     machine.slots(&["rollback"]);
     assert!(!armed(&machine));
@@ -374,7 +374,7 @@ fn a_status_from_65_on_means_that_the_trial_is_what_it_was() {
         machine.slots(&["try"]);
         let inject: Vec<&str> = injected.iter().flat_map(|inject| ["-e", inject]).collect();
         let ended = machine.traced(&[verb], &inject);
-        assert_eq!((ended.status, &ended.slots()["changed"]), (1, &true.into()), "{verb} {inject:?}: {ended:?}");
+        assert_eq!((ended.status, &ended.section("slots")["changed"]), (1, &true.into()), "{verb} {inject:?}: {ended:?}");
         assert!(ended.stderr.contains("undoing it also failed"), "{verb} {inject:?}: {ended:?}");
         let slots = machine.slots(&["status"]);
         assert_eq!((&slots["next"], &slots["b"]["rejected"]), (&"a".into(), &false.into()), "{verb} {inject:?}: {slots}");
@@ -420,13 +420,13 @@ fn killed_at_any_system_call_it_is_one_or_the_other_and_goes_on() {
         let before = machine.slots(&["status"]);
         let mut states = Vec::new();
         let mut call = 0;
-        while killed_before(&mut machine.command(&[verb]), call) {
+        while killed_before(&mut machine.command(&[verb]), call, |_| true) {
             call += 1;
             // What is not another state needs no other judgement.
             if fs::read(&records).unwrap() == recorded && machine.boot_once() == boot_once && machine.tables() == tables {
                 continue;
             }
-            let slots = machine.run(&["status"]).slots();
+            let slots = machine.run(&["status"]).section("slots");
             let state = (trial(&slots).0.to_owned(), trial(&slots).1.to_owned());
             assert!([trial(&before), done].contains(&trial(&slots)), "{verb}, before call {call}: {slots}");
             states.push((state, slots["next"].clone()));
@@ -478,7 +478,7 @@ fn by_uefi_a_trial_commits_though_its_loader_is_not_recorded() {
     fs::write(records(&machine), text.replace("\"loader_sha256\":\"0e\",", "")).unwrap();
     machine.run_from(4);
     let ended = machine.run(&["commit"]);
-    assert_eq!((ended.status, &ended.slots()["next"]), (0, &"b".into()), "{ended:?}");
+    assert_eq!((ended.status, &ended.section("slots")["next"]), (0, &"b".into()), "{ended:?}");
     assert!(ended.stderr.contains("the loader of slot b is not recorded"), "{ended:?}");
 }
 
@@ -489,7 +489,7 @@ fn a_commit_that_is_not_cleared_up_says_that_it_is_one() {
     boot_the_trial(&machine);
     // The records cannot be written; the table can.
     let ended = machine.traced(&["commit"], &["-e", "inject=rename:error=EIO:when=1+"]);
-    assert_eq!((ended.status, &ended.slots()["next"]), (1, &"b".into()), "{ended:?}");
+    assert_eq!((ended.status, &ended.section("slots")["next"]), (1, &"b".into()), "{ended:?}");
     assert!(ended.stderr.contains("slot b boots next; run abflip commit again"), "{ended:?}");
     machine.slots(&["commit"]);
     assert!(!fs::read_to_string(records(&machine)).unwrap().contains("trial"));

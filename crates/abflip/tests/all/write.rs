@@ -20,7 +20,7 @@ fn is_complete(machine: &Machine, before: &Content, image: &Image) {
     assert!(after.slot_b()[..image.bytes.len()] == image.in_slot_b());
     assert_eq!(machine.recorded("b"), Some(image.host.version));
     let status = machine.run(&["status", "--digest"]);
-    assert_eq!((status.status, &status.slots()["b"]["intact"]), (0, &true.into()), "{status:?}");
+    assert_eq!((status.status, &status.section("slots")["b"]["intact"]), (0, &true.into()), "{status:?}");
 }
 
 /// Nothing that could be booted, and no record.
@@ -42,7 +42,7 @@ fn an_image_of_any_length_arrives_raw_and_compressed() {
             let from = machine.file("image", &bytes);
             let ended = machine.write(&image, &from, &[]);
             assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{size_bytes}");
-            let slots = ended.slots();
+            let slots = ended.section("slots");
             assert_eq!(slots["changed"], true);
             assert_eq!(slots["b"]["version"], 8);
             assert_eq!(slots["b"]["sha256"], image.host.sha256.to_string());
@@ -85,7 +85,7 @@ fn frames_that_hold_nothing_are_passed_over() {
         (b"\x04\x22\x4d\x18".to_vec(), "it is compressed by lz4"),
     ] {
         let ended = machine.write(&image.version(9), &machine.file("other", &bytes), &[]);
-        assert_eq!((ended.status, ended.document.is_none()), (65, true), "{words}: {ended:?}");
+        assert_eq!((ended.status, ended.stdout.is_empty()), (65, true), "{words}: {ended:?}");
         assert!(ended.stderr.contains(words), "{words}: {}", ended.stderr);
         assert!(machine.content() == before && machine.recorded("b") == Some(8), "{words}");
     }
@@ -138,25 +138,28 @@ fn what_was_written_can_be_booted_next_and_is_not_written_again() {
     let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
     let from = machine.file("image", &image.bytes);
     let plan = machine.write(&image, &from, &["--dry-run"]);
-    assert_eq!((plan.status, &plan.slots()["changed"]), (0, &true.into()));
+    assert_eq!((plan.status, &plan.section("slots")["changed"]), (0, &true.into()));
     assert_eq!(machine.recorded("b"), None);
     assert_eq!(machine.write(&image, &from, &[]).status, 0);
 
     // Nothing is read from the source any more.
     let again = machine.write(&image, "/nowhere", &[]);
-    assert_eq!((again.status, &again.slots()["changed"]), (0, &false.into()), "{again:?}");
+    assert_eq!((again.status, &again.section("slots")["changed"]), (0, &false.into()), "{again:?}");
     // The slot's own fields count, too; what is booted once does not.
     let disk = File::options().write(true).open(machine.disk()).unwrap();
     disk.write_all_at(b"x", B_AT + 5120).unwrap();
-    assert_eq!(machine.write(&image, "/nowhere", &[]).slots()["changed"], false);
+    assert_eq!(machine.write(&image, "/nowhere", &[]).section("slots")["changed"], false);
     disk.write_all_at(b"x", B_AT + 1144).unwrap();
-    assert_eq!(machine.write(&image, &from, &[]).slots()["changed"], true);
+    assert_eq!(machine.write(&image, &from, &[]).section("slots")["changed"], true);
 
-    assert_eq!(machine.run(&["flip", "--active", "b"]).slots()["next"], "b");
+    assert_eq!(machine.run(&["flip", "--active", "b"]).section("slots")["next"], "b");
     // Now a is the one that is written.
     let before = machine.content();
     let ended = machine.write(&image.version(9), &from, &[]);
-    assert_eq!((ended.status, &ended.slots()["a"]["version"], &ended.slots()["b"]["version"]), (0, &9.into(), &8.into()));
+    assert_eq!(
+        (ended.status, &ended.section("slots")["a"]["version"], &ended.section("slots")["b"]["version"]),
+        (0, &9.into(), &8.into())
+    );
     assert!(machine.content().slot_b() == before.slot_b());
 }
 
@@ -171,14 +174,14 @@ fn a_flipped_bit_on_the_medium_is_found() {
         let disk = File::options().write(true).open(machine.disk()).unwrap();
         disk.write_all_at(&[bytes.0[place as usize] ^ 0x10], place).unwrap();
         let status = machine.run(&["status", "--digest"]);
-        assert_eq!((status.status, &status.slots()["b"]["intact"]), (1, &false.into()), "{at}");
+        assert_eq!((status.status, &status.section("slots")["b"]["intact"]), (1, &false.into()), "{at}");
         disk.write_all_at(&[bytes.0[place as usize]], place).unwrap();
     }
     assert_eq!(machine.run(&["status", "--digest"]).status, 0);
     // And mended by writing it again.
     let disk = File::options().write(true).open(machine.disk()).unwrap();
     disk.write_all_at(b"?", B_AT + 5 * MIB).unwrap();
-    assert_eq!(machine.write(&image, &from, &[]).slots()["changed"], true);
+    assert_eq!(machine.write(&image, &from, &[]).section("slots")["changed"], true);
     is_complete(&machine, &bytes, &image);
 }
 
@@ -234,7 +237,7 @@ fn what_can_be_refused_is_refused_before_anything_is_written() {
         let manifest_text = fs::read_to_string(&manifest).unwrap().replace("\"version\":8", "\"version\":9");
         let manifest = sign(&machine, manifest_text.as_bytes(), signed_by);
         let ended = machine.run(&["write", "--manifest", manifest.to_str().unwrap(), "--from", &from]);
-        assert_eq!((ended.status, ended.document.is_none()), (status, true), "{message}: {ended:?}");
+        assert_eq!((ended.status, ended.stdout.is_empty()), (status, true), "{message}: {ended:?}");
         assert!(ended.stderr.contains(message), "{message}: {}", ended.stderr);
         assert!(machine.content() == before, "{message}");
         assert_eq!(machine.recorded("b"), Some(8), "{message}");
@@ -248,7 +251,7 @@ fn a_slot_that_shares_sectors_with_the_other_one_is_not_written_to() {
     machine::move_partition(&machine.disk(), 512, 2, (update::A_AT + MIB) / 512, (update::A_AT + 2 * MIB) / 512);
     let before = machine.content();
     let ended = machine.write(&image, &from, &[]);
-    assert_eq!((ended.status, ended.document.is_none()), (78, true), "{ended:?}");
+    assert_eq!((ended.status, ended.stdout.is_empty()), (78, true), "{ended:?}");
     assert!(ended.stderr.contains("partitions 1 and 2 overlap; partition it anew"), "{}", ended.stderr);
     assert!(machine.content() == before);
 }
@@ -263,8 +266,8 @@ fn something_older_than_what_boots_is_taken_only_when_told() {
     assert_eq!(refused.status, 65);
     let message = "refusing to write version 7 of lab: 8 is in slot b; to go back, use --allow-downgrade";
     assert!(refused.stderr.contains(message), "{}", refused.stderr);
-    assert_eq!(machine.write(&image.version(8), &from, &[]).slots()["a"]["version"], 8);
-    assert_eq!(machine.write(&image.version(7), &from, &["--allow-downgrade"]).slots()["a"]["version"], 7);
+    assert_eq!(machine.write(&image.version(8), &from, &[]).section("slots")["a"]["version"], 8);
+    assert_eq!(machine.write(&image.version(7), &from, &["--allow-downgrade"]).section("slots")["a"]["version"], 7);
 }
 
 #[test]
@@ -303,10 +306,11 @@ fn what_breaks_off_leaves_a_slot_that_holds_nothing() {
         assert_eq!(ended.status, 1, "{message}: {ended:?}");
         assert!(ended.stderr.contains(message), "{message}: {}", ended.stderr);
         assert!(ended.stderr.contains("slot b holds no image now, write it again"), "{}", ended.stderr);
-        let missing = ended.slots()["missing"].as_array().unwrap();
+        let slots = ended.section("slots");
+        let missing = slots["missing"].as_array().unwrap();
         let reason = missing.iter().find(|missing| missing["key"] == "b.version").unwrap()["reason"].as_str().unwrap();
         assert!(reason.contains(message), "{reason}");
-        assert_eq!(ended.slots()["b"].get("version"), None);
+        assert_eq!(ended.section("slots")["b"].get("version"), None);
         is_cleared(&machine, &before);
         assert_eq!(machine.write(&image, machine.path("image").to_str().unwrap(), &[]).status, 0);
         is_complete(&machine, &before, &image);
@@ -339,7 +343,7 @@ fn a_record_of_another_disk_is_none() {
     assert_eq!(machine.write(&image, &from, &[]).status, 0);
     let text = fs::read_to_string(machine.records()).unwrap();
     fs::write(machine.records(), text.replace("07070707", "08080808")).unwrap();
-    assert_eq!(machine.write(&image, &from, &[]).slots()["changed"], true);
+    assert_eq!(machine.write(&image, &from, &[]).section("slots")["changed"], true);
     assert!(Path::new(&from).exists() && fs::read_to_string(machine.records()).unwrap().contains(B));
 }
 
@@ -356,10 +360,10 @@ fn two_at_once_one_is_told_to_come_later() {
     let mut feeding = File::options().write(true).open(&fifo).unwrap(); // it has opened the other end, and the lock before
     for verb in ["flip", "try", "repair", "rollback"] {
         let ended = machine.run(&[verb]);
-        assert_eq!((ended.status, ended.document.is_none()), (75, true), "{ended:?}");
+        assert_eq!((ended.status, ended.stdout.is_empty()), (75, true), "{ended:?}");
     }
     let second = machine.run(&["write", "--manifest", manifest.to_str().unwrap(), "--from", &from]);
-    assert_eq!((second.status, second.document.is_none()), (75, true), "{second:?}");
+    assert_eq!((second.status, second.stdout.is_empty()), (75, true), "{second:?}");
     assert!(second.stderr.contains("another abflip is at work; try again when that has ended"), "{second:?}");
     std::io::Write::write_all(&mut feeding, &image.bytes).unwrap();
     drop(feeding);

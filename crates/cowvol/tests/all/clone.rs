@@ -8,15 +8,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use jsonpipe::testkit::{Ended, redirected};
+use jsonpipe::testkit::{Ended, feed, redirected};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::machine::stepped::Stepped;
 use crate::machine::{
-    ALICE, BOB, CLONE, Machine, base_path, faults, feed, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
+    ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
 };
 
 const ALICES_TOKEN: &str = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
@@ -326,7 +325,7 @@ fn logins_that_are_not_whole() {
         (r#"{"login":{"user":"alice","authenticated":true},"choice":{"bse":"windows"}}"#, "choice.bse: unknown key"),
     ] {
         let ended = CLONE.run(machine.root(), document);
-        let expected = Ended { status: 65, stdout: String::new(), stderr: format!("cowvol: {message}\n") };
+        let expected = Ended { status: 65, signal: None, stdout: String::new(), stderr: format!("cowvol: {message}\n") };
         assert_eq!(ended, expected, "{document}");
     }
     assert_eq!(machine.left(), [""; 0]);
@@ -617,7 +616,7 @@ fn a_signal_at_any_moment_leaves_a_whole_volume_or_none() {
     for moment in 0.. {
         let user = format!("user{moment}");
         let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
-        let mut clone = Stepped::start(&machine, &["clone"], &request(&user, None));
+        let mut clone = machine.stepped(&["clone"], &request(&user, None));
         if !clone.steps(moment) {
             break;
         }
@@ -640,7 +639,7 @@ fn a_kill_at_any_moment_leaves_a_whole_volume_or_none() {
     for moment in 0.. {
         let user = format!("user{moment}");
         let (home, overlay) = (machine.home(&user), machine.home(&user).join("windows@7.qcow2"));
-        let mut clone = Stepped::start(&machine, &["clone"], &request(&user, None));
+        let mut clone = machine.stepped(&["clone"], &request(&user, None));
         if !clone.steps(moment) {
             break;
         }
@@ -669,7 +668,7 @@ fn a_volume_outlives_a_power_cut() {
         if left_by_a_killed_run {
             fs::create_dir_all(&home).unwrap();
         }
-        let mut clone = Stepped::start(&machine, &["clone"], &request(ALICE, None));
+        let mut clone = machine.stepped(&["clone"], &request(ALICE, None));
         let mut synced = Vec::new();
         while clone.steps(1) {
             synced.extend(clone.syncs().filter(|path| path.starts_with(&users)));

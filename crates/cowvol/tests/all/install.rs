@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::thread;
 
+use jsonpipe::testkit::feed;
 use manifest::{Base, Format};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
 use crate::machine::signed::{describe, document, document_by, new_windows};
-use crate::machine::stepped::Stepped;
-use crate::machine::{self, ALICE, BOB, Machine, base_path, faults, feed, make_base, qemu_img, qemu_io, tree, write_bases_ini};
+use crate::machine::{self, ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree, write_bases_ini};
 
 #[test]
 fn the_next_login_gets_the_new_generation_and_the_old_is_gone() {
@@ -279,8 +279,8 @@ fn an_image_on_another_disk_is_taken_through_its_link() {
 fn a_clone_does_not_wait_for_the_reading() {
     let machine = Machine::with_windows_8();
     let windows = document(&describe(machine.root(), "windows", 8)).to_string();
-    let mut install = Stepped::start(&machine, &["install-base"], &windows);
-    while !install.reads("8.qcow2") {
+    let mut install = machine.stepped(&["install-base"], &windows);
+    while !machine::reads(&install, "8.qcow2") {
         assert!(install.steps(1), "it read the image");
     }
     assert_eq!(machine.volume(ALICE, None)["generation"], 7);
@@ -293,8 +293,8 @@ fn what_is_being_installed_is_not_pruned() {
     let machine = Machine::with_windows_8();
     let seven = document(&describe(machine.root(), "windows", 7)).to_string();
     write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));
-    let mut install = Stepped::start(&machine, &["install-base", "--allow-downgrade"], &seven);
-    while !install.reads("7.qcow2") {
+    let mut install = machine.stepped(&["install-base", "--allow-downgrade"], &seven);
+    while !machine::reads(&install, "7.qcow2") {
         assert!(install.steps(1));
     }
     let retained = &machine.pruned(&[])["retained"][0];
@@ -307,8 +307,8 @@ fn what_is_being_installed_is_not_pruned() {
 fn an_image_that_is_exchanged_while_it_is_checked_is_refused() {
     let machine = Machine::with_windows_8();
     let windows = document(&describe(machine.root(), "windows", 8)).to_string();
-    let mut install = Stepped::start(&machine, &["install-base"], &windows);
-    while !install.reads("8.qcow2") {
+    let mut install = machine.stepped(&["install-base"], &windows);
+    while !machine::reads(&install, "8.qcow2") {
         assert!(install.steps(1));
     }
     fs::remove_file(base_path(machine.root(), "windows", 8)).unwrap();
@@ -380,7 +380,7 @@ fn a_kill_at_any_moment_leaves_a_whole_generation() {
     let mut seen = Vec::new();
     let mut machine = untouched.copy();
     for moment in 0.. {
-        let mut install = Stepped::start(&machine, &["install-base"], &input);
+        let mut install = machine.stepped(&["install-base"], &input);
         if !install.steps(moment) {
             break;
         }
@@ -437,7 +437,7 @@ fn check_consistent(machine: &Machine) {
 fn everything_is_durable_before_the_switch_and_the_switch_after_it() {
     let machine = Machine::with_windows_8();
     let input = document(&describe(machine.root(), "windows", 8)).to_string();
-    let mut install = Stepped::start(&machine, &["install-base"], &input);
+    let mut install = machine.stepped(&["install-base"], &input);
     let backing = machine.root().join("qcow2/backing");
     let mut synced = Vec::new();
     while install.steps(1) {

@@ -12,7 +12,6 @@ use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
 use crate::machine::signed::describe;
-use crate::machine::stepped::Stepped;
 use crate::machine::{ALICE, BOB, Machine, base_path, faults, make_base, tree, write_bases_ini};
 
 const NOTHING: &[Value] = &[];
@@ -244,7 +243,7 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
     let mut seen = Vec::new();
     let mut machine = untouched.copy();
     for moment in 0.. {
-        let mut prune = Stepped::start(&machine, &["prune"], "");
+        let mut prune = machine.stepped(&["prune"], "");
         if !prune.steps(moment) {
             break;
         }
@@ -273,7 +272,7 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
 fn what_keeps_a_later_step_from_being_taken_is_a_reason() {
     let machine = after_a_switch_over();
     let right = machine.bases_ini();
-    let mut prune = Stepped::start(&machine, &["prune"], "");
+    let mut prune = machine.stepped(&["prune"], "");
     while prune.syncs().is_none() {
         assert!(prune.steps(1));
     }

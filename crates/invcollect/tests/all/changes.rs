@@ -8,10 +8,11 @@ mod log;
 
 use std::collections::HashSet;
 
+use jsonpipe::testkit::Ended;
 use serde_json::{Value, json};
 
 use crate::machine::smbios::Tables;
-use crate::machine::{Ended, ID, Machine};
+use crate::machine::{ID, Machine};
 
 const LOG: &str = "var/log/labtools/events.jsonl";
 const BASELINE: &str = "var/lib/labtools/baseline.json";

@@ -24,6 +24,11 @@ const COLLECT: Stage = Stage {
     prepare: |_: &Path| (),
 };
 
+const CHANGES: Stage = Stage { arguments: &["changes"], ..COLLECT };
+const ACCEPT: Stage = Stage { arguments: &["accept"], ..COLLECT };
+const METRICS: Stage = Stage { arguments: &["metrics"], ..COLLECT };
+const FLEET: Stage = Stage { arguments: &["fleet"], ..COLLECT };
+
 /// Reports that nobody takes: the document is printed all the same.
 const PUSH: Stage = Stage { arguments: &["push"], prepare: reports_to_nobody, ..COLLECT };
 
@@ -41,41 +46,22 @@ fn reports_to_nobody(root: &Path) {
     assert!(openssl.output().unwrap().status.success());
 }
 
-#[test]
-fn teaches_help() {
-    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics"], &["push"], &["fleet"]] {
-        Stage { arguments, ..COLLECT }.teaches_help();
-    }
-}
-
-#[test]
-fn tells_version() {
-    COLLECT.tells_version();
-}
-
-#[test]
-fn refuses_a_bad_flag() {
-    COLLECT.refuses_a_bad_flag();
-    PUSH.refuses_a_bad_flag();
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    COLLECT.is_silent_when_its_reader_left();
-    PUSH.is_silent_when_its_reader_left();
-}
-
-#[test]
-fn reports_a_full_output() {
-    COLLECT.reports_a_full_output();
-    PUSH.reports_a_full_output();
-}
-
-#[cfg(debug_assertions)]
-#[test]
-fn survives_its_own_panic() {
-    COLLECT.survives_its_own_panic();
-    PUSH.survives_its_own_panic();
+jsonpipe::contract! {
+    teaches_help: [COLLECT, CHANGES, ACCEPT, METRICS, PUSH, FLEET],
+    tells_version: [COLLECT],
+    refuses_a_bad_flag: [COLLECT, PUSH],
+    logs_its_run: "no stage of a pipe",
+    needs_a_document: "no subcommand reads a document",
+    names_an_unknown_key: "no subcommand reads a document",
+    passes_foreign_sections_on: "no subcommand reads a document",
+    is_silent_when_its_reader_left: [COLLECT, PUSH],
+    reports_a_full_output: [COLLECT, PUSH],
+    passes_a_no_on: "no subcommand reads a document",
+    reads_ini_as_json: "no subcommand reads a document",
+    keeps_the_secret: "no subcommand reads a document",
+    refuses_the_secret: "no subcommand reads a document",
+    survives_its_own_panic: [COLLECT, PUSH],
+    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, FLEET_PAGE].concat()),
 }
 
 /// A slip of the pen is not a machine that has nothing.
@@ -89,11 +75,6 @@ fn a_root_that_is_not_there_is_no_machine() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("reading nonexist: no such directory"), "{output:?}");
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "{arguments:?}");
     }
-}
-
-#[test]
-fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&Arguments::command(), &[MAN_PAGE, FLEET_PAGE].concat());
 }
 
 #[test]

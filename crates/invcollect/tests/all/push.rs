@@ -7,7 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 
-use crate::machine::{Ended, ID, Machine};
+use jsonpipe::testkit::Ended;
+
+use crate::machine::{ID, Machine};
 
 const SPOOL: &str = "var/lib/labtools/spool";
 

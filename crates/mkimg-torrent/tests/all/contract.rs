@@ -18,88 +18,22 @@ static VERIFY: LazyLock<Stage> = LazyLock::new(|| Stage {
     ..CREATE
 });
 
-#[test]
-fn teaches_help() {
-    CREATE.teaches_help();
-    VERIFY.teaches_help();
-    HOST.teaches_help();
-}
-
-#[test]
-fn tells_version() {
-    CREATE.tells_version();
-}
-
-#[test]
-fn refuses_a_bad_flag() {
-    CREATE.refuses_a_bad_flag();
-    VERIFY.refuses_a_bad_flag();
-    HOST.refuses_a_bad_flag();
-}
-
-#[test]
-fn logs_its_run() {
-    CREATE.logs_its_run();
-    VERIFY.logs_its_run();
-    HOST.logs_its_run();
-}
-
-#[test]
-fn needs_a_document() {
-    CREATE.needs_a_document();
-    VERIFY.needs_a_document();
-    HOST.needs_a_document();
-}
-
-#[test]
-fn names_an_unknown_key() {
-    CREATE.names_an_unknown_key();
-    HOST.names_an_unknown_key();
-}
-
-#[test]
-fn passes_foreign_sections_on() {
-    CREATE.passes_foreign_sections_on();
-    VERIFY.passes_foreign_sections_on();
-    HOST.passes_foreign_sections_on();
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    CREATE.is_silent_when_its_reader_left();
-    VERIFY.is_silent_when_its_reader_left();
-    HOST.is_silent_when_its_reader_left();
-}
-
-#[test]
-fn reports_a_full_output() {
-    CREATE.reports_a_full_output();
-    VERIFY.reports_a_full_output();
-    HOST.reports_a_full_output();
-}
-
-#[test]
-fn reads_ini_as_json() {
-    CREATE.reads_ini_as_json();
-    HOST.reads_ini_as_json();
-}
-
-#[test]
-fn keeps_the_secret() {
-    CREATE.keeps_the_secret(false);
-    HOST.keeps_the_secret(false);
-}
-
-#[cfg(debug_assertions)]
-#[test]
-fn survives_its_own_panic() {
-    CREATE.survives_its_own_panic();
-    HOST.survives_its_own_panic();
-}
-
-#[test]
-fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+jsonpipe::contract! {
+    teaches_help: [CREATE, VERIFY, HOST],
+    tells_version: [CREATE],
+    refuses_a_bad_flag: [CREATE, VERIFY, HOST],
+    logs_its_run: [CREATE, VERIFY, HOST],
+    needs_a_document: [CREATE, VERIFY, HOST],
+    names_an_unknown_key: [CREATE, HOST],
+    passes_foreign_sections_on: [CREATE, VERIFY, HOST],
+    is_silent_when_its_reader_left: [CREATE, VERIFY, HOST],
+    reports_a_full_output: [CREATE, VERIFY, HOST],
+    passes_a_no_on: "nothing that comes before it says no",
+    reads_ini_as_json: [CREATE, HOST],
+    keeps_the_secret: "the password is nm-8021x-login's",
+    refuses_the_secret: [CREATE, HOST],
+    survives_its_own_panic: [CREATE, HOST],
+    names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
 }
 
 #[test]

@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use jsonpipe::testkit::feed;
 use serde_json::{Value, json};
 
-use crate::server::{CREATE, KEY, Server, decoded, document, feed, mode, names, request, run, store};
+use crate::server::{CREATE, KEY, Server, decoded, document, mode, names, request, run, store};
 
 const FILES: [&str; 6] = ["7.blocks", "7.blocks.torrent", "7.manifest", "7.qcow2", "7.sig", "7.torrent"];
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use jsonpipe::testkit::{Ended, Stage};
+use jsonpipe::testkit::{Ended, Stage, feed};
 use serde_json::{Value, json};
 
-use crate::server::{CREATE, Server, feed, run, with_keys};
+use crate::server::{CREATE, Server, run, with_keys};
 
 /// Describes `lab`, version 8.
 pub const HOST: Stage = Stage {

@@ -2,15 +2,13 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::libc;
-use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use jsonpipe::testkit::stepped::{Call, Stepped};
+use nix::libc::SYS_pread64;
+use nix::sys::signal::Signal;
+use nix::sys::wait::WaitStatus;
 use serde_json::json;
 
 use crate::server::{CREATE, Server, document, names, request, store};
@@ -43,16 +41,16 @@ fn an_image_that_changes_while_it_is_read_is_told() {
     for (what, change) in changes {
         let server = published_image();
         let image = server.root().join("image");
-        let mut create = Stepped::start(&server);
+        let mut create = stepped(&server);
         // The first look is at the format, the second one is the pass over all of it.
         for _ in 0..2 {
-            while !create.is_about_to(libc::SYS_pread64, &image) {
-                assert!(create.steps(), "{what}");
+            while !reads(&create, &image) {
+                assert!(create.steps(1), "{what}");
             }
-            assert!(create.steps());
+            assert!(create.steps(1));
         }
         change(&image);
-        let status = create.let_go();
+        let WaitStatus::Exited(_, status) = create.end() else { panic!("{what}: it ended by a signal") };
         let stderr = fs::read_to_string(server.root().join("stderr")).unwrap();
         if what == "nothing" {
             assert_eq!((status, stderr.as_str()), (0, ""));
@@ -72,7 +70,7 @@ fn at_no_point_is_there_a_signature_without_all_that_it_stands_for() {
     let server = published_image();
     let expected = expected(&server);
     let directory = store(server.root());
-    let mut create = Stepped::start(&server);
+    let mut create = stepped(&server);
     let mut synced = Vec::new();
     let mut states = 0;
     loop {
@@ -84,7 +82,7 @@ fn at_no_point_is_there_a_signature_without_all_that_it_stands_for() {
         }
         synced.extend(create.syncs().filter(|path| path.starts_with(&directory)));
         states += 1;
-        if !create.steps() {
+        if !create.steps(1) {
             break;
         }
     }
@@ -101,9 +99,9 @@ fn after_a_kill_at_any_point_the_next_run_completes() {
     for nth in 0..2 * ENDINGS.len() {
         let server = published_image();
         let directory = store(server.root());
-        let mut create = Stepped::start(&server);
-        create.steps_to_sync(&directory, nth);
-        assert_eq!(create.end_by(Signal::SIGKILL), WaitStatus::Signaled(create.0, Signal::SIGKILL, false));
+        let mut create = stepped(&server);
+        steps_to_sync(&mut create, &directory, nth);
+        assert!(matches!(create.end_by(Signal::SIGKILL), WaitStatus::Signaled(_, by, _) if by == Signal::SIGKILL));
         let output = document(&server.create_raw(json!({})));
         // The rename of the last one was done, and only its directory not yet durable.
         assert_eq!(output["image"]["changed"], nth + 1 < 2 * ENDINGS.len(), "{nth}");
@@ -119,18 +117,18 @@ fn a_signal_while_it_writes_waits_until_all_is_there() {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let server = published_image();
         let directory = store(server.root());
-        let mut create = Stepped::start(&server);
-        create.steps_to_sync(&directory, 0);
-        assert_eq!(create.end_by(signal), WaitStatus::Signaled(create.0, signal, false));
+        let mut create = stepped(&server);
+        steps_to_sync(&mut create, &directory, 0);
+        assert!(matches!(create.end_by(signal), WaitStatus::Signaled(_, by, _) if by == signal));
         assert_eq!(names(&directory).len(), ENDINGS.len());
     }
     // While it reads, at once.
     let server = published_image();
-    let mut create = Stepped::start(&server);
-    while !create.is_about_to(libc::SYS_pread64, &server.root().join("image")) {
-        assert!(create.steps());
+    let mut create = stepped(&server);
+    while !reads(&create, &server.root().join("image")) {
+        assert!(create.steps(1));
     }
-    assert_eq!(create.end_by(Signal::SIGTERM), WaitStatus::Signaled(create.0, Signal::SIGTERM, false));
+    assert!(matches!(create.end_by(Signal::SIGTERM), WaitStatus::Signaled(_, by, _) if by == Signal::SIGTERM));
     assert_eq!(names(&store(server.root())), [""; 0]);
 }
 
@@ -150,86 +148,31 @@ fn expected(server: &Server) -> Vec<(&'static str, Vec<u8>)> {
     ENDINGS.into_iter().map(|ending| (ending, fs::read(other.file(&format!("7.{ending}"))).unwrap())).collect()
 }
 
-/// A `create` whose main thread, which reads and writes all files, stands still before each of its system calls.
-struct Stepped(Pid);
+/// A `create`, whose first thread reads and writes all files.
+fn stepped(server: &Server) -> Stepped {
+    let file = |name: &str| File::create(server.root().join(name)).unwrap();
+    let mut command = Command::new(CREATE.binary);
+    command.args(CREATE.arguments).arg("--root").arg(server.root());
+    command.stdin(File::open(server.root().join("request")).unwrap()).stdout(Stdio::null()).stderr(file("stderr"));
+    Stepped::start(&mut command)
+}
 
-impl Stepped {
-    fn start(server: &Server) -> Stepped {
-        let file = |name: &str| File::create(server.root().join(name)).unwrap();
-        let mut command = Command::new(CREATE.binary);
-        command.args(CREATE.arguments).arg("--root").arg(server.root());
-        command.stdin(File::open(server.root().join("request")).unwrap()).stdout(Stdio::null()).stderr(file("stderr"));
-        #[allow(
-            unsafe_code,
-            clippy::zombie_processes,
-            reason = "only the child itself can ask to be stopped; waitpid waits for it"
-        )]
-        // SAFETY: between fork and exec the child makes one system call and allocates nothing.
-        let child = unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }.spawn().unwrap();
-        let create = Stepped(Pid::from_raw(child.id() as i32));
-        assert_eq!(waitpid(create.0, None), Ok(WaitStatus::Stopped(create.0, Signal::SIGTRAP)));
-        ptrace::setoptions(create.0, ptrace::Options::PTRACE_O_EXITKILL).unwrap();
-        assert!(create.goes_on());
-        create
-    }
-
-    /// Makes a system call; false when it ended.
-    fn steps(&mut self) -> bool {
-        // Two stops: out of the call, and before the next.
-        self.goes_on() && self.goes_on()
-    }
-
-    /// Until it is about to make the directory, or a file in it, durable for the nth time.
-    fn steps_to_sync(&mut self, directory: &Path, nth: usize) {
-        let mut before = 0;
-        loop {
-            if self.syncs().is_some_and(|path| path.starts_with(directory)) {
-                if before == nth {
-                    return;
-                }
-                before += 1;
+/// Until it is about to make the directory, or a file in it, durable for the nth time.
+fn steps_to_sync(create: &mut Stepped, directory: &Path, nth: usize) {
+    let mut before = 0;
+    loop {
+        if create.syncs().is_some_and(|path| path.starts_with(directory)) {
+            if before == nth {
+                return;
             }
-            assert!(self.steps());
+            before += 1;
         }
+        assert!(create.steps(1));
     }
+}
 
-    fn goes_on(&self) -> bool {
-        ptrace::syscall(self.0, None).unwrap();
-        matches!(waitpid(self.0, None).unwrap(), WaitStatus::Stopped(..))
-    }
-
-    /// What the next call makes durable, if that is what it does.
-    fn syncs(&self) -> Option<PathBuf> {
-        let (number, path) = self.next_call()?;
-        (number == libc::SYS_fsync).then_some(path)
-    }
-
-    /// Whether the next call is this one, on this file.
-    fn is_about_to(&self, call: libc::c_long, path: &Path) -> bool {
-        self.next_call().is_some_and(|(number, on)| number == call && on == path)
-    }
-
-    /// The number of the next call, and the file of the descriptor that is its first argument.
-    fn next_call(&self) -> Option<(libc::c_long, PathBuf)> {
-        let call = fs::read_to_string(format!("/proc/{}/syscall", self.0)).unwrap();
-        let (number, arguments) = call.split_once(" 0x")?;
-        let descriptor = u64::from_str_radix(arguments.split(' ').next()?, 16).unwrap();
-        Some((number.parse().unwrap(), fs::read_link(format!("/proc/{}/fd/{descriptor}", self.0)).ok()?))
-    }
-
-    /// Lets it run; its exit status.
-    fn let_go(self) -> i32 {
-        ptrace::detach(self.0, None).unwrap();
-        match waitpid(self.0, None).unwrap() {
-            WaitStatus::Exited(_, status) => status,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Sends it a signal and lets it run.
-    fn end_by(&self, signal: Signal) -> WaitStatus {
-        kill(self.0, signal).unwrap();
-        let _ = ptrace::detach(self.0, None); // a killed one is gone already
-        waitpid(self.0, None).unwrap()
-    }
+/// Whether it is about to read this file.
+fn reads(create: &Stepped, path: &Path) -> bool {
+    let Call { number, arguments } = create.next_call();
+    number == SYS_pread64 && create.file(arguments[0]) == path
 }

@@ -21,81 +21,34 @@ fn realm(root: &Path, name: &str, trust: &str) {
     fs::write(directory.join(format!("{name}.ini")), format!("[realm.{name}]\neap=ttls\nphase2=pap\n{trust}")).unwrap();
 }
 
-#[test]
-fn teaches_help() {
-    LOGIN.teaches_help();
-}
+/// A password in INI is refused, so what is the same is the complaint that there is none.
+const WITHOUT_PASSWORD: Stage = Stage { document: r#"{"login":{"username":"alice@nowhere.example"}}"#, ..LOGIN };
 
-#[test]
-fn tells_version() {
-    LOGIN.tells_version();
-}
+const MAN_PAGE: &str = include_str!("../../../../man/nm-8021x-login.8");
 
-#[test]
-fn refuses_a_bad_flag() {
-    LOGIN.refuses_a_bad_flag();
-}
-
-#[test]
-fn logs_its_run() {
-    LOGIN.logs_its_run();
-}
-
-#[test]
-fn needs_a_document() {
-    LOGIN.needs_a_document();
-}
-
-#[test]
-fn names_an_unknown_key() {
-    LOGIN.names_an_unknown_key();
-}
-
-#[test]
-fn passes_foreign_sections_on() {
-    LOGIN.passes_foreign_sections_on();
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    LOGIN.is_silent_when_its_reader_left();
-}
-
-#[test]
-fn reports_a_full_output() {
-    LOGIN.reports_a_full_output();
-}
-
-#[test]
-fn reads_ini_as_json() {
-    // A password in INI is refused, so what is the same is the complaint that there is none.
-    Stage { document: r#"{"login":{"username":"alice@nowhere.example"}}"#, ..LOGIN }.reads_ini_as_json();
-}
-
-#[test]
-fn keeps_the_secret() {
-    LOGIN.keeps_the_secret(true);
-}
-
-#[cfg(debug_assertions)]
-#[test]
-fn survives_its_own_panic() {
-    LOGIN.survives_its_own_panic();
-}
-
-#[test]
-fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(
-        &nm_8021x_login::request::Arguments::command(),
-        include_str!("../../../../man/nm-8021x-login.8"),
-    );
+jsonpipe::contract! {
+    teaches_help: [LOGIN],
+    tells_version: [LOGIN],
+    refuses_a_bad_flag: [LOGIN],
+    logs_its_run: [LOGIN],
+    needs_a_document: [LOGIN],
+    names_an_unknown_key: [LOGIN],
+    passes_foreign_sections_on: [LOGIN],
+    is_silent_when_its_reader_left: [LOGIN],
+    reports_a_full_output: [LOGIN],
+    passes_a_no_on: "it is the first, and says no itself",
+    reads_ini_as_json: [WITHOUT_PASSWORD],
+    keeps_the_secret: [LOGIN],
+    refuses_the_secret: "the password is its own",
+    survives_its_own_panic: [LOGIN],
+    names_every_flag_on_its_page: (nm_8021x_login::request::Arguments::command(), MAN_PAGE),
 }
 
 #[test]
 fn the_examples_of_the_man_page_work() {
     let directory = tempfile::tempdir().unwrap();
     realm(directory.path(), "uni-a.example", "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n");
-    testkit::man_page_examples_work(LOGIN.binary, include_str!("../../../../man/nm-8021x-login.8"), directory.path());
+    testkit::man_page_examples_work(LOGIN.binary, MAN_PAGE, directory.path());
 }
 
 #[test]

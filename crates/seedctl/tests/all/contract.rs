@@ -52,70 +52,22 @@ static STAGES: LazyLock<[Stage; 2]> = LazyLock::new(|| {
     ]
 });
 
-#[test]
-fn teaches_help() {
-    STAGES.iter().for_each(Stage::teaches_help);
-}
-
-#[test]
-fn tells_version() {
-    STAGES.iter().for_each(Stage::tells_version);
-}
-
-#[test]
-fn refuses_a_bad_flag() {
-    STAGES.iter().for_each(Stage::refuses_a_bad_flag);
-}
-
-#[test]
-fn logs_its_run() {
-    STAGES.iter().for_each(Stage::logs_its_run);
-}
-
-#[test]
-fn needs_a_document() {
-    STAGES.iter().for_each(Stage::needs_a_document);
-}
-
-#[test]
-fn names_an_unknown_key() {
-    STAGES.iter().for_each(Stage::names_an_unknown_key);
-}
-
-#[test]
-fn passes_foreign_sections_on() {
-    STAGES.iter().for_each(Stage::passes_foreign_sections_on);
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    STAGES.iter().for_each(Stage::is_silent_when_its_reader_left);
-}
-
-#[test]
-fn reports_a_full_output() {
-    STAGES.iter().for_each(Stage::reports_a_full_output);
-}
-
-#[test]
-fn reads_ini_as_json() {
-    STAGES.iter().for_each(Stage::reads_ini_as_json);
-}
-
-#[test]
-fn keeps_the_secret() {
-    STAGES.iter().for_each(|stage| stage.keeps_the_secret(false));
-}
-
-#[cfg(debug_assertions)]
-#[test]
-fn survives_its_own_panic() {
-    STAGES.iter().for_each(Stage::survives_its_own_panic);
-}
-
-#[test]
-fn the_man_page_names_every_flag() {
-    testkit::man_page_names_every_flag(&Arguments::command(), MAN_PAGE);
+jsonpipe::contract! {
+    teaches_help: [STAGES],
+    tells_version: [STAGES],
+    refuses_a_bad_flag: [STAGES],
+    logs_its_run: [STAGES],
+    needs_a_document: [STAGES],
+    names_an_unknown_key: [STAGES],
+    passes_foreign_sections_on: [STAGES],
+    is_silent_when_its_reader_left: [STAGES],
+    reports_a_full_output: [STAGES],
+    passes_a_no_on: "nothing that comes before it says no",
+    reads_ini_as_json: [STAGES],
+    keeps_the_secret: "the password is nm-8021x-login's",
+    refuses_the_secret: [STAGES],
+    survives_its_own_panic: [STAGES],
+    names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Machine {
 
     /// The status and the error of a document that is refused, with nothing changed.
     fn refused(&self, document: &str) -> (i32, String) {
-        let Ended { status, stdout, stderr } = GET.run(self.root(), document);
+        let Ended { status, stdout, stderr, .. } = GET.run(self.root(), document);
         assert_eq!(stdout, "", "{stderr}");
         assert!(!self.root().join("run").exists(), "it began to work: {stderr}");
         (status, stderr.trim_end().replace(self.root().to_str().unwrap(), ""))

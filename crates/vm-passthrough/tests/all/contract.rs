@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use clap::CommandFactory;
-use jsonpipe::testkit::{Stage, man_page_examples_work, man_page_names_every_flag};
+use jsonpipe::testkit::{Stage, man_page_examples_work};
 use vm_passthrough::request::Arguments;
 
 const PAGE: &str = include_str!("../../../../man/vm-passthrough.8");
@@ -26,77 +26,26 @@ const PLAN: Stage = Stage {
     },
 };
 
-#[test]
-fn teaches_help() {
-    PLAN.teaches_help();
-}
-
-#[test]
-fn tells_version() {
-    PLAN.tells_version();
-}
-
-#[test]
-fn refuses_a_bad_flag() {
-    PLAN.refuses_a_bad_flag();
-}
-
-#[test]
-fn logs_its_run() {
-    PLAN.logs_its_run();
-}
-
-#[test]
-fn needs_a_document() {
-    PLAN.needs_a_document();
-}
-
-#[test]
-fn names_an_unknown_key() {
-    PLAN.names_an_unknown_key();
-}
-
-#[test]
-fn passes_foreign_sections_on() {
-    PLAN.passes_foreign_sections_on();
-}
-
-#[test]
-fn is_silent_when_its_reader_left() {
-    PLAN.is_silent_when_its_reader_left();
-}
-
-#[test]
-fn reports_a_full_output() {
-    PLAN.reports_a_full_output();
-}
-
-#[test]
-fn passes_a_no_on() {
-    PLAN.passes_a_no_on(r#"{"login":{"schema":1,"authenticated":false,"reason":"wrong_password"}}"#);
-    // Also when there is a disk: it is not this user's.
-    PLAN.passes_a_no_on(r#"{"login":{"authenticated":false},"volume":{"path":"/v","format":"raw","ostype":"linux"}}"#);
-}
-
-#[test]
-fn reads_ini_as_json() {
-    PLAN.reads_ini_as_json();
-}
-
-#[test]
-fn keeps_the_secret() {
-    PLAN.keeps_the_secret(false);
-}
-
-#[test]
-#[cfg(debug_assertions)]
-fn survives_its_own_panic() {
-    PLAN.survives_its_own_panic();
-}
-
-#[test]
-fn man_page_is_complete() {
-    man_page_names_every_flag(&Arguments::command(), PAGE);
+jsonpipe::contract! {
+    teaches_help: [PLAN],
+    tells_version: [PLAN],
+    refuses_a_bad_flag: [PLAN],
+    logs_its_run: [PLAN],
+    needs_a_document: [PLAN],
+    names_an_unknown_key: [PLAN],
+    passes_foreign_sections_on: [PLAN],
+    is_silent_when_its_reader_left: [PLAN],
+    reports_a_full_output: [PLAN],
+    passes_a_no_on: [
+        PLAN => r#"{"login":{"schema":1,"authenticated":false,"reason":"wrong_password"}}"#,
+        // Also when there is a disk: it is not this user's.
+        PLAN => r#"{"login":{"authenticated":false},"volume":{"path":"/v","format":"raw","ostype":"linux"}}"#,
+    ],
+    reads_ini_as_json: [PLAN],
+    keeps_the_secret: "the password is nm-8021x-login's",
+    refuses_the_secret: [PLAN],
+    survives_its_own_panic: [PLAN],
+    names_every_flag_on_its_page: (Arguments::command(), PAGE),
 }
 
 #[test]

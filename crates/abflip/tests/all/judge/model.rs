@@ -90,7 +90,7 @@ impl Disk<'_> {
         bytes[16..20].fill(0);
         let last = self.sectors() - 1;
         let fits = header.u64(24) == lba && header.u64(40) <= last && header.u64(48) <= last && header.u64(40) <= header.u64(48);
-        if std::env::var("LABTOOLS_SABOTAGE").is_ok_and(|wrong| wrong == "skip-checksum") {
+        if jsonpipe::sabotaged("skip-checksum") {
             return fits.then_some(header);
         }
         let is_whole = crc32fast::hash(&bytes) == header.u32(16) && fits && header.u32(84) == 128;

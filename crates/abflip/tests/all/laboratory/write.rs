@@ -7,11 +7,12 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use jsonpipe::testkit::Ended;
 use nix::libc::O_EXCL;
 use tempfile::TempDir;
 
 use crate::scripts::tools;
-use crate::update::{A_AT, B, B_AT, Ended, Image, MIB, Machine, SLOT_BYTES, UNPATCHED, ended, key, openssl};
+use crate::update::{A_AT, B, B_AT, Image, MIB, Machine, SLOT_BYTES, UNPATCHED, ended, key, openssl};
 
 /// A program's standard output.
 fn run(program: &str, arguments: &[&str]) -> String {
@@ -187,7 +188,7 @@ fn an_image_of_any_length_goes_to_sectors_of_either_size() {
             let after = attached.machine.content();
             assert!(after.is_same_outside(&before));
             assert!(after.slot_b()[..image.bytes.len()] == image.in_slot_b(), "{sector_bytes} {size_bytes}");
-            assert_eq!(attached.run(&["status", "--digest"]).slots()["b"]["intact"], true);
+            assert_eq!(attached.run(&["status", "--digest"]).section("slots")["b"]["intact"], true);
         }
     }
 }
@@ -225,7 +226,7 @@ fn a_slot_that_somebody_has_is_refused() {
     let (manifest, from) = (image.describe(&attached.machine), attached.machine.file("image", &image.bytes));
     let before = attached.machine.content();
     let refused = |ended: Ended, status: i32, message: &str| {
-        assert_eq!((ended.status, ended.document.is_none()), (status, true), "{ended:?}");
+        assert_eq!((ended.status, ended.stdout.is_empty()), (status, true), "{ended:?}");
         assert!(ended.stderr.contains(message), "{}", ended.stderr);
         assert!(attached.machine.content() == before, "{message}");
         assert_eq!(attached.machine.recorded("b"), None);
@@ -273,7 +274,7 @@ fn a_disk_or_a_slot_that_is_read_only_is_refused_before_its_record_goes() {
             ended.push(attached.run(&["flip", "--dry-run", "--active", "b"]));
         }
         for ended in ended {
-            assert_eq!((ended.status, ended.document.is_none()), (78, true), "{ended:?}");
+            assert_eq!((ended.status, ended.stdout.is_empty()), (78, true), "{ended:?}");
             let said = format!("{device}: it is read-only; see blockdev(8), --setrw");
             assert!(ended.stderr.contains(&said), "{ended:?}");
         }
@@ -416,7 +417,7 @@ fn it_comes_from_a_server_that_our_own_ca_vouches_for() {
         (&broken, &trust, 69, "503"),
     ] {
         let ended = machine.write(&image, from, more);
-        assert_eq!((ended.status, ended.document.is_none()), (status, true), "{ended:?}");
+        assert_eq!((ended.status, ended.stdout.is_empty()), (status, true), "{ended:?}");
         assert!(ended.stderr.contains(message) && !ended.stderr.contains("SECRET"), "{message}: {}", ended.stderr);
         assert!(machine.content() == before);
     }

@@ -3,15 +3,15 @@
 pub mod extlinux;
 pub mod firmware;
 pub mod loader;
-pub mod stepped;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use gptman::{GPT, GPTPartitionEntry};
+use jsonpipe::testkit::Ended;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -219,7 +219,7 @@ impl Machine {
     pub fn slots(&self, arguments: &[&str]) -> Value {
         let ended = self.run(arguments);
         assert_eq!(ended.status, 0, "{arguments:?}: {ended:?}");
-        ended.slots()
+        ended.section("slots")
     }
 
     /// A run that must be refused with this status and these words, and leave every byte.
@@ -256,30 +256,6 @@ impl Machine {
         let gpt = GPT::read_from(&mut File::open(self.disk()).unwrap(), self.sector_bytes).unwrap();
         assert!(gpt.header.is_primary());
         gpt[number].attribute_bits
-    }
-}
-
-/// What a run left.
-#[derive(Debug)]
-pub struct Ended {
-    /// -1 when a signal ended it.
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    pub fn of(output: Output) -> Ended {
-        Ended {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    pub fn slots(&self) -> Value {
-        let mut document: Value = serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"));
-        document["slots"].take()
     }
 }
 

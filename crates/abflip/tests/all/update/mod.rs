@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use jsonpipe::testkit::Ended;
 use manifest::{Description, Hex, Host, SlotField, SlotFieldKind};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,20 +44,6 @@ pub fn openssl(arguments: &[&str]) {
 
 pub fn key(name: &str) -> PathBuf {
     KEYS.path().join(name)
-}
-
-/// What a run left.
-#[derive(Debug)]
-pub struct Ended {
-    pub status: i32,
-    pub document: Option<Value>,
-    pub stderr: String,
-}
-
-impl Ended {
-    pub fn slots(&self) -> &Value {
-        &self.document.as_ref().unwrap_or_else(|| panic!("{self:?}"))["slots"]
-    }
 }
 
 /// A machine; slot a is the one that boots.
@@ -177,12 +164,7 @@ impl Content {
 }
 
 pub fn ended(command: &mut Command) -> Ended {
-    let output = command.output().unwrap();
-    Ended {
-        status: output.status.code().unwrap_or(-1),
-        document: serde_json::from_slice(&output.stdout).ok(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ended::of(command.output().unwrap())
 }
 
 /// An image of a root: no file system, but all that is patched in one, and an extlinux where it has room.

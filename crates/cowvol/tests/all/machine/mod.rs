@@ -1,15 +1,15 @@
 //! A machine in a directory, with bases that qemu-img makes, and qemu-img and qemu-io as the judges of what cowvol made.
 
 pub mod signed;
-pub mod stepped;
 
 use std::fs::{self, File};
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use cowvol::Token;
-use jsonpipe::testkit::{Ended, Stage};
+use jsonpipe::testkit::stepped::{Call, Stepped};
+use jsonpipe::testkit::{Ended, Stage, feed};
+use nix::libc::SYS_pread64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -154,6 +154,14 @@ impl Machine {
         feed(self.command(arguments), "")
     }
 
+    /// A run, stopped before its first call, with `input` on standard input; what it prints is lost.
+    pub fn stepped(&self, arguments: &[&str], input: &str) -> Stepped {
+        let request = self.root().join("request");
+        fs::write(&request, input).unwrap();
+        let mut command = self.command(arguments);
+        Stepped::start(command.stdin(File::open(request).unwrap()).stdout(Stdio::null()).stderr(Stdio::null()))
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(CLONE.binary);
         command.args(arguments).arg("--root").arg(self.root());
@@ -210,14 +218,8 @@ pub fn volume(ended: &Ended) -> Value {
     document["volume"].take()
 }
 
-pub fn feed(mut command: impl std::borrow::BorrowMut<Command>, input: &str) -> Ended {
-    let command = command.borrow_mut();
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes()); // who refuses its command line reads nothing
-    let output = child.wait_with_output().unwrap();
-    Ended {
-        status: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(output.stdout).unwrap(),
-        stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+/// Whether the next call reads a piece of the content of a file of that name, and not of its tables, which are read by the page.
+pub fn reads(run: &Stepped, name: &str) -> bool {
+    let Call { number, arguments } = run.next_call();
+    number == SYS_pread64 && arguments[2] > 4096 && run.file(arguments[0]).ends_with(name)
 }

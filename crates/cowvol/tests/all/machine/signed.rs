@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use jsonpipe::testkit::{Ended, Stage};
+use jsonpipe::testkit::{Ended, Stage, feed};
 use manifest::{Base, Format, Signed, SigningKey};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{CLONE, Machine, base_path, feed, make_base, qemu_io};
+use super::{CLONE, Machine, base_path, make_base, qemu_io};
 
 /// Two keys for bases: one that the machines know, and one that they do not.
 static KEYS: LazyLock<TempDir> = LazyLock::new(|| {

@@ -5,8 +5,9 @@ use std::fs;
 use serde_json::{Value, json};
 
 use super::{BASELINE, LOG, known, told, without_module};
-use crate::machine::Machine;
-use crate::machine::stepped::killed_before;
+use jsonpipe::testkit::stepped::killed_before;
+
+use crate::machine::{self, Machine};
 
 /// Somebody else writes lines that speak of the events which are not in the log yet: none of these is the event.
 fn quote_waiting_events(machine: &Machine) {
@@ -29,7 +30,7 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
         let machine = known();
         machine.firmware(&without_module("0A00B001"));
         machine.intrusion(true);
-        let killed = killed_before(machine.command(&["changes"]), kills);
+        let killed = killed_before(&mut machine.command(&["changes"]), kills, machine::changes);
         quote_waiting_events(&machine);
         machine.run(&["changes"]);
         let log = fs::read_to_string(machine.path(LOG)).unwrap_or_default();
@@ -54,7 +55,7 @@ fn accept_killed_at_any_point_loses_no_event() {
     loop {
         let machine = known();
         machine.intrusion(true);
-        let killed = killed_before(machine.command(&["accept"]), kills);
+        let killed = killed_before(&mut machine.command(&["accept"]), kills, machine::changes);
         assert_eq!(machine.run(&["accept"]).status, 0);
         assert_eq!(machine.read(LOG).lines().count(), 1, "killed before change {kills}");
         assert_eq!(told(&machine), Vec::<String>::new());

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use envelope::{Header, Kind};
+use jsonpipe::testkit::Ended;
 use nix::sched::{CloneFlags, setns};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -157,14 +158,6 @@ pub struct Host<'a> {
     pub root: PathBuf,
 }
 
-/// How a run of `push` ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub status: Option<i32>,
-    pub push: Value,
-    pub stderr: String,
-}
-
 impl Host<'_> {
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -183,9 +176,9 @@ impl Host<'_> {
     /// All that waited is at the collector.
     pub fn push_all(&self) -> Value {
         let ended = self.push(&["--now"]);
-        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
-        assert_eq!(ended.push["waiting_reports"], 0, "{ended:?}");
-        ended.push
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
+        assert_eq!(ended.section("push")["waiting_reports"], 0, "{ended:?}");
+        ended.section("push")
     }
 
     /// What `changes` would tell.
@@ -228,20 +221,10 @@ impl Host<'_> {
     }
 }
 
-impl Ended {
-    pub fn of(output: Output) -> Ended {
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        let document: Value = if stdout.is_empty() { Value::Null } else { serde_json::from_str(&stdout).unwrap() };
-        Ended { status: output.status.code(), push: document["push"].clone(), stderr: String::from_utf8(output.stderr).unwrap() }
-    }
-
-    /// It is kept, for this reason.
-    pub fn assert_waits(&self, words: &str) {
-        assert_eq!(self.status, Some(1), "{self:?}");
-        assert!(
-            self.push["waiting_reports"].as_u64().unwrap() > 0 && self.push["sent_reports"] == 0,
-            "a report is gone: {self:?}"
-        );
-        assert!(self.push["reason"].as_str().unwrap().contains(words), "{self:?}");
-    }
+/// The reports are kept, for this reason.
+pub fn assert_waits(ended: &Ended, words: &str) {
+    assert_eq!(ended.status, 1, "{ended:?}");
+    let push = ended.section("push");
+    assert!(push["waiting_reports"].as_u64().unwrap() > 0 && push["sent_reports"] == 0, "a report is gone: {ended:?}");
+    assert!(push["reason"].as_str().unwrap().contains(words), "{ended:?}");
 }

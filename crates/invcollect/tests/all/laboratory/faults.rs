@@ -8,10 +8,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use envelope::{Header, Key, Kind};
+use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::stepped::killed_before;
 use serde_json::json;
 
-use super::collector::{Collector, Ended, H1, Host, messages};
-use crate::machine::stepped::{killed_before, killed_before_any};
+use super::collector::{Collector, H1, Host, assert_waits, messages};
+use crate::machine;
 
 fn numbers(range: std::ops::Range<u32>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
@@ -24,11 +26,11 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
     collector.mode("down");
     for hour in 0..5 {
         host.tell(&hour.to_string());
-        host.push(&[]).assert_waits("Connection refused");
+        assert_waits(&host.push(&[]), "Connection refused");
         // It is not even tried again.
         let ended = host.push(&[]);
-        ended.assert_waits("Connection refused");
-        assert!(ended.push["retry_at"].is_string(), "{ended:?}");
+        assert_waits(&ended, "Connection refused");
+        assert!(ended.section("push")["retry_at"].is_string(), "{ended:?}");
         let retry: serde_json::Value =
             serde_json::from_slice(&fs::read(host.path("var/lib/labtools/spool/retry.json")).unwrap()).unwrap();
         assert_eq!(retry["failures"], hour + 1);
@@ -37,7 +39,7 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
     assert_eq!(host.waiting().len(), 5 + 10, "a report is gone");
     collector.mode("good");
     let ended = host.push(&[]);
-    assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &16.into()), "{ended:?}");
+    assert_eq!((ended.status, &ended.section("push")["sent_reports"]), (0, &16.into()), "{ended:?}");
     collector.assert_complete(H1, &numbers(0..5));
     // The oldest first. nginx writes its log after it has answered, and ends only then.
     collector.mode("down");
@@ -53,9 +55,9 @@ fn a_lost_acknowledgement_is_made_good() {
     let host = collector.host(H1);
     collector.mode("lost");
     host.tell("0");
-    host.push(&[]).assert_waits("");
+    assert_waits(&host.push(&[]), "");
     assert_eq!(collector.received("reports", H1).len(), 1, "the collector has the first");
-    host.push(&["--now"]).assert_waits("");
+    assert_waits(&host.push(&["--now"]), "");
     collector.mode("good");
     host.push_all();
     collector.assert_complete(H1, &numbers(0..1));
@@ -68,7 +70,7 @@ fn nobody_else_is_believed_or_told_anything() {
     host.tell("0");
     for (mode, words) in [("wrongca", "UnknownIssuer"), ("wrongname", "not valid for name"), ("redirect", "302")] {
         collector.mode(mode);
-        host.push(&["--now"]).assert_waits(words);
+        assert_waits(&host.push(&["--now"]), words);
     }
     assert_eq!(fs::read_to_string(collector.path("log/elsewhere.log")).unwrap(), "", "the redirection was followed");
     // A proxy that the environment names is not asked.
@@ -78,7 +80,7 @@ fn nobody_else_is_believed_or_told_anything() {
         command.env(name, "http://127.0.0.1:9");
     }
     let ended = Ended::of(command.output().unwrap());
-    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(ended.status, 0, "{ended:?}");
     collector.assert_complete(H1, &numbers(0..1));
 }
 
@@ -87,7 +89,7 @@ fn a_server_that_drips_does_not_hold_it() {
     let collector = Collector::up();
     let host = collector.host(H1);
     collector.mode("drip");
-    host.push(&[]).assert_waits("timeout");
+    assert_waits(&host.push(&[]), "timeout");
     collector.mode("good");
     host.push_all();
     collector.assert_complete(H1, &[]);
@@ -100,18 +102,18 @@ fn the_status_decides_what_becomes_of_a_report() {
     for status in [200, 201, 204, 409] {
         collector.mode(&format!("status {status}"));
         let ended = host.push(&["--now"]);
-        assert_eq!((ended.status, &ended.push["sent_reports"]), (Some(0), &1.into()), "{ended:?}");
+        assert_eq!((ended.status, &ended.section("push")["sent_reports"]), (0, &1.into()), "{ended:?}");
     }
     for status in [400, 401, 403, 404, 413, 422] {
         collector.mode(&format!("status {status}"));
         let ended = host.push(&["--now"]);
-        assert_eq!((ended.status, &ended.push["rejected_reports"]), (Some(1), &1.into()), "{ended:?}");
+        assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &1.into()), "{ended:?}");
         assert!(ended.stderr.contains(&format!("the collector says {status}")), "{ended:?}");
     }
     assert_eq!((host.spool("rejected").len(), host.waiting().len()), (6, 0));
     for (waiting, status) in (1..).zip([300, 408, 429, 500, 502, 503]) {
         collector.mode(&format!("status {status}"));
-        host.push(&["--now"]).assert_waits(&format!("the collector says {status}"));
+        assert_waits(&host.push(&["--now"]), &format!("the collector says {status}"));
         // It asked for two minutes, and gets them.
         let asked = fs::read_to_string(host.path("var/lib/labtools/spool/retry.json")).unwrap();
         assert!(asked.contains(r#""wait_seconds":120,"asked":true"#), "{asked}");
@@ -119,9 +121,9 @@ fn the_status_decides_what_becomes_of_a_report() {
         fs::remove_file(host.path("var/lib/labtools/spool/retry.json")).unwrap();
     }
     // --now goes over its own wait, but not over one that the collector asked for.
-    host.push(&["--now"]).assert_waits("503");
+    assert_waits(&host.push(&["--now"]), "503");
     collector.mode("good");
-    host.push(&["--now"]).assert_waits("503");
+    assert_waits(&host.push(&["--now"]), "503");
     host.later(-4 * 3600);
     host.push_all();
     let received = collector.received("reports", H1);
@@ -147,7 +149,7 @@ fn what_a_server_that_was_set_up_wrongly_refused_arrives_when_it_is_put_right() 
     assert!(signed.unwrap().status.success());
     host.tell("1");
     let ended = host.push(&[]);
-    assert_eq!((ended.status, &ended.push["rejected_reports"]), (Some(1), &2.into()), "{ended:?}");
+    assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &2.into()), "{ended:?}");
     assert!(ended.stderr.contains("says 400"), "{ended:?}");
     fs::write(&certificate, good).unwrap();
     let reports = collector.store("reports").join(H1);
@@ -155,7 +157,11 @@ fn what_a_server_that_was_set_up_wrongly_refused_arrives_when_it_is_put_right() 
     fs::rename(&reports, &aside).unwrap();
     host.tell("2");
     let ended = host.push(&[]);
-    assert_eq!((&ended.push["rejected_reports"], &ended.push["sent_reports"]), (&2.into(), &0.into()), "{ended:?}");
+    assert_eq!(
+        (&ended.section("push")["rejected_reports"], &ended.section("push")["sent_reports"]),
+        (&2.into(), &0.into()),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("says 403"), "{ended:?}");
     assert_eq!(host.spool("rejected").len(), 4);
     fs::rename(&aside, &reports).unwrap();
@@ -181,7 +187,7 @@ fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
     for call in 0.. {
         host.tell(&told.to_string());
         told += 1;
-        let killed = killed_before_any(host.command(&["push", "--now"]), call, |_| true);
+        let killed = killed_before(&mut host.command(&["push", "--now"]), call, |_| true);
         // What lies there is whole, whoever looks.
         for name in host.path("var/lib/labtools/spool").exists().then(|| host.waiting()).into_iter().flatten() {
             let whole = fs::read(host.path("var/lib/labtools/spool").join(&name)).unwrap();
@@ -213,7 +219,7 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
         fs::write(host.path("etc/labtools/invcollect.ini"), "[push]\nurl=https://collector.example:1\n").unwrap();
         host.tell(&told.to_string());
         told += 1;
-        host.push(&["--now"]).assert_waits("refused");
+        assert_waits(&host.push(&["--now"]), "refused");
         host.configure("");
         let [events, snapshot] = &host.waiting()[..] else { panic!("{:?}", host.waiting()) };
         fs::write(spool.join(events), "cut").unwrap();
@@ -223,7 +229,7 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
             1 => fs::rename(spool.join(snapshot), spool.join("rejected").join(snapshot)).unwrap(),
             _ => fs::remove_file(spool.join(snapshot)).unwrap(), // so that nothing newer tells how to go on
         }
-        let killed = killed_before(host.command(&["push", "--now"]), call);
+        let killed = killed_before(&mut host.command(&["push", "--now"]), call, machine::changes);
         collector.rests();
         host.push_all();
         assert!(host.spool("rejected").is_empty(), "{call}");
@@ -253,17 +259,17 @@ fn a_full_disk_loses_no_event() {
     shell(r#"mkdir -p "$0"; mount -t tmpfs -o size=256k small "$0""#);
     collector.mode("down");
     host.tell("0");
-    host.push(&[]).assert_waits("Connection refused");
+    assert_waits(&host.push(&[]), "Connection refused");
     shell(r#"dd if=/dev/zero of="$0/full" bs=1k 2>/dev/null || true"#);
     host.tell("1");
     let ended = host.push(&["--now"]);
-    assert_eq!(ended.push["spooled"], json!([]), "{ended:?}");
-    ended.assert_waits("");
+    assert_eq!(ended.section("push")["spooled"], json!([]), "{ended:?}");
+    assert_waits(&ended, "");
     // What waits can be sent although there is no room for anything, and then there is some.
     collector.mode("good");
     let ended = host.push(&["--now"]);
-    assert_eq!(ended.push["sent_reports"], 2, "{ended:?}");
-    assert!(ended.push["reason"].as_str().unwrap().contains("No space left"), "{ended:?}");
+    assert_eq!(ended.section("push")["sent_reports"], 2, "{ended:?}");
+    assert!(ended.section("push")["reason"].as_str().unwrap().contains("No space left"), "{ended:?}");
     assert_eq!(messages(&collector.received("reports", H1)), ["0"]);
     shell(r#"rm "$0/full""#);
     host.push_all();
@@ -277,7 +283,7 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     collector.mode("down");
     for number in 0..3 {
         host.tell(&number.to_string());
-        host.push(&["--now"]).assert_waits("");
+        assert_waits(&host.push(&["--now"]), "");
     }
     // The second events and the second snapshot are cut off, and so is the newest report, by which the next one would go on.
     let waiting = host.waiting();
@@ -292,7 +298,10 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     fs::create_dir(host.path("var/lib/labtools/spool/000000000001.snapshot")).unwrap();
     collector.mode("good");
     let ended = host.push(&["--now"]);
-    assert_eq!((ended.status, &ended.push["rejected_reports"], &ended.push["sent_reports"]), (Some(1), &1.into(), &5.into()));
+    assert_eq!(
+        (ended.status, &ended.section("push")["rejected_reports"], &ended.section("push")["sent_reports"]),
+        (1, &1.into(), &5.into())
+    );
     assert!(ended.stderr.contains("it cannot be read") && ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
     assert_eq!(host.spool("rejected"), ["000000000001.snapshot"]);
     assert_eq!(messages(&collector.received("reports", H1)), ["0", "2", "1"], "the log still has what the second events said");
@@ -307,11 +316,11 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     // So are the newest events, with what followed them; nobody can be reached, run after run.
     collector.mode("down");
     host.tell("3");
-    host.push(&["--now"]).assert_waits("");
+    assert_waits(&host.push(&["--now"]), "");
     host.waiting().iter().for_each(|name| cut(name));
     for number in 4..6 {
         host.tell(&number.to_string());
-        host.push(&["--now"]).assert_waits("");
+        assert_waits(&host.push(&["--now"]), "");
     }
     collector.mode("good");
     host.push(&["--now"]);
@@ -332,10 +341,11 @@ fn runs_at_the_same_time_share_the_work() {
         }
         for run in runs {
             let ended = Ended::of(run.wait_with_output().unwrap());
-            let reason = ended.push["reason"].as_str().unwrap_or_default();
+            let push = ended.section("push");
+            let reason = push["reason"].as_str().unwrap_or_default();
             let other = matches!(reason, "another run is sending" | "another run has spooled meanwhile");
             // 75: the others were slow.
-            assert!(matches!(ended.status, Some(0 | 75)) || other, "{ended:?}");
+            assert!(matches!(ended.status, 0 | 75) || other, "{ended:?}");
         }
     }
     host.push_all();
@@ -347,7 +357,7 @@ fn runs_at_the_same_time_share_the_work() {
         holder.arg(&lock).args(["sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
     let ended = host.push(&["--now"]);
-    assert_eq!(ended.status, Some(75), "{ended:?}");
+    assert_eq!(ended.status, 75, "{ended:?}");
     drop(holder.stdin.take());
     holder.wait().unwrap();
 }
@@ -364,17 +374,17 @@ fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
     host.push_all();
     // In 2001 the collector's certificate is not valid yet.
     host.tell("1");
-    at("@2001-01-01 00:00:00").assert_waits("certificate");
+    assert_waits(&at("@2001-01-01 00:00:00"), "certificate");
     // A failure of 2001 does not hold up a run of today, nor one of tomorrow: by then the clock has been set back.
     host.tell("2");
     let ended = host.push(&[]);
-    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(ended.status, 0, "{ended:?}");
     collector.mode("down");
-    host.push(&[]).assert_waits("Connection refused");
+    assert_waits(&host.push(&[]), "Connection refused");
     host.later(24 * 3600);
     collector.mode("good");
     let ended = host.push(&[]);
-    assert_eq!(ended.status, Some(0), "a failure that lies in the future holds it up: {ended:?}");
+    assert_eq!(ended.status, 0, "a failure that lies in the future holds it up: {ended:?}");
     host.tell("3");
     host.push_all();
     collector.assert_complete(H1, &numbers(0..4));
@@ -409,13 +419,13 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     }
     // 1, 2, 3, 4, 6, 7, 8 and 9 are snapshots.
     let ended = host.push(&[]);
-    assert_eq!(ended.push["dropped_reports"], 1, "{ended:?}");
+    assert_eq!(ended.section("push")["dropped_reports"], 1, "{ended:?}");
     let left: Vec<u64> = host.waiting().iter().map(|name| name[..12].parse().unwrap()).collect();
     assert_eq!(left, [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
-    assert!(ended.push["waiting_bytes"].as_u64().unwrap() <= 1 << 20);
+    assert!(ended.section("push")["waiting_bytes"].as_u64().unwrap() <= 1 << 20);
     // What a report says was thrown away for it goes, though a kill came first.
     seed(&host, 2, Kind::Snapshot, 10);
-    host.push(&[]).assert_waits("");
+    assert_waits(&host.push(&[]), "");
     assert!(!host.waiting().contains(&"000000000002.snapshot".to_owned()));
     host.later(-4 * 3600);
     // Nothing but events, and more than may be: they stay in their log.
@@ -424,8 +434,11 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     }
     host.tell("new");
     let ended = host.push(&[]);
-    assert_eq!(ended.push["spooled"].as_array().unwrap().len(), 1, "a snapshot still has room: {ended:?}");
-    assert_eq!(ended.push["reason"], "the spool is full; collector.example:443: io: Connection refused (os error 111)");
+    assert_eq!(ended.section("push")["spooled"].as_array().unwrap().len(), 1, "a snapshot still has room: {ended:?}");
+    assert_eq!(
+        ended.section("push")["reason"],
+        "the spool is full; collector.example:443: io: Connection refused (os error 111)"
+    );
     collector.mode("good");
     host.later(-4 * 3600);
     host.push(&["--now"]);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use envelope::Kind;
 
-use super::collector::{Collector, H1, H2, messages, script};
+use super::collector::{Collector, H1, H2, assert_waits, messages, script};
 
 #[test]
 fn a_report_arrives_once_whole_and_signed() {
@@ -126,13 +126,13 @@ fn a_collector_without_room_acknowledges_nothing() {
         dd if=/dev/zero of="$0/full" 2>/dev/null || true"#,
     );
     host.tell("0");
-    host.push(&[]).assert_waits("503");
+    assert_waits(&host.push(&[]), "503");
     assert_eq!(shell(r#"find "$0/incoming" "$0/reports" -type f"#), "", "half a report is left");
     shell(r#"umount "$0""#);
     // What a power cut left of one does not stand for it, and goes.
     let torn = collector.store("incoming").join(format!("reports.{H1}.{}", &host.waiting()[0][..12]));
     fs::write(&torn, "{").unwrap();
-    host.push(&["--now"]).assert_waits("503");
+    assert_waits(&host.push(&["--now"]), "503");
     fs::File::open(&torn).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     let mut expire = Command::new(script("collector/collector"));
     assert!(expire.arg("--root").arg(collector.path("root")).arg("expire").status().unwrap().success());
@@ -242,7 +242,7 @@ fn push_speaks_the_language_of_the_thesis() {
     assert!(text.contains("---- cat /proc/net/dev ----\n face |bytes\n    lo: 1 2\n----"), "{text}");
     // The answer is lost: under its id it is there once.
     collector.mode("lost");
-    host.push(&[]).assert_waits("");
+    assert_waits(&host.push(&[]), "");
     collector.mode("good");
     host.push_all();
     assert_eq!(fs::read_dir(collector.store("text").join(H1)).unwrap().count(), 3);
@@ -250,12 +250,12 @@ fn push_speaks_the_language_of_the_thesis() {
     let secret = host.path("persistent/labtools/secrets/collector");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
     let ended = host.push(&[]);
-    assert_eq!(ended.status, Some(78), "{ended:?}");
+    assert_eq!(ended.status, 78, "{ended:?}");
     assert!(ended.stderr.contains("chmod 600"), "{ended:?}");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&secret, "Tr0ub4dor").unwrap();
     let ended = host.push(&["-v"]);
-    assert_eq!((ended.status, &ended.push["rejected_reports"]), (Some(1), &1.into()), "{ended:?}");
+    assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &1.into()), "{ended:?}");
     assert!(!format!("{ended:?}").contains("Tr0ub4dor"));
     assert_eq!(host.spool("rejected").len(), 1);
     fs::rename(host.path("var/lib/labtools/spool/rejected").join(&host.spool("rejected")[0]), host.path("back")).unwrap();
@@ -268,11 +268,11 @@ fn push_speaks_to_glpi() {
     let host = collector.host(H1);
     host.configure("method=glpi\n");
     collector.mode("down");
-    host.push(&[]).assert_waits("Connection refused");
+    assert_waits(&host.push(&[]), "Connection refused");
     collector.mode("glpi");
     host.push_all();
     let ended = host.push(&[]);
-    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(ended.status, 0, "{ended:?}");
     collector.mode("down"); // nginx writes its log after it has answered, and ends only then
     let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
     assert_eq!(log.matches("\"POST / HTTP/1.1\" 200").count(), 3, "{log}");
@@ -300,7 +300,7 @@ fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
     let host = collector.host(H1);
     let refused = |status: i32, words: &str| {
         let ended = host.push(&[]);
-        assert_eq!(ended.status, Some(status), "{ended:?}");
+        assert_eq!(ended.status, status, "{ended:?}");
         assert!(ended.stderr.contains(words), "{ended:?}");
         assert!(!host.path("var").exists());
     };

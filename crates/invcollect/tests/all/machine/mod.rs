@@ -1,13 +1,14 @@
 //! A machine in a directory: an OptiPlex 7010 as Linux shows it.
 
 pub mod smbios;
-pub mod stepped;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use jsonpipe::testkit::Ended;
+use nix::libc::{self, c_long};
 use serde_json::Value;
 use smbios::Tables;
 use tempfile::TempDir;
@@ -16,26 +17,6 @@ use crate::cases::{case, copy};
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_invcollect");
 pub const ID: &str = "8f14e45f-ceea-467f-a9d6-9c1b5d2a7e11";
-
-/// What a run left.
-#[derive(Debug)]
-pub struct Ended {
-    pub status: i32,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl Ended {
-    /// The one document on standard output.
-    pub fn document(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
-    }
-
-    /// The JSON lines on standard output.
-    pub fn lines(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
 
 pub struct Machine {
     directory: TempDir,
@@ -176,12 +157,7 @@ impl Machine {
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ended {
-        let output = self.command(arguments).output().unwrap();
-        Ended {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ended::of(self.command(arguments).output().unwrap())
     }
 
     /// The section `host`.
@@ -197,4 +173,24 @@ impl Machine {
         let missing = host["missing"].as_array().unwrap().iter().find(|missing| missing["key"] == key)?;
         Some(missing["reason"].as_str().unwrap().to_owned())
     }
+}
+
+/// The calls that change something on a disk; between two of them there is nothing to tell apart. A file that is made is made by
+/// `openat`, of which most only read.
+pub fn changes(call: c_long) -> bool {
+    const CHANGING: [c_long; 12] = [
+        libc::SYS_write,
+        libc::SYS_fsync,
+        libc::SYS_ftruncate,
+        libc::SYS_rename,
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        libc::SYS_mkdir,
+        libc::SYS_unlink,
+        libc::SYS_fchmod,
+        libc::SYS_chmod,
+        libc::SYS_flock,
+        libc::SYS_exit_group,
+    ];
+    CHANGING.contains(&call)
 }

@@ -7,14 +7,14 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use super::swarm::{ANNOUNCE, Swarm, ended, of, origins};
+use super::swarm::{ANNOUNCE, Swarm, Transferred, ended, of, origins};
 use crate::offered::{NAME, Offered, TorrentFile, noise};
 
 const MIB: usize = 1 << 20;
@@ -121,11 +121,11 @@ fn a_tracker_that_refuses_a_host_or_an_image_is_told_at_once() {
                     add its network on that server and restart the tracker\n";
     let refused = |host: &str, arguments: &[&str], document: &str, status: i32, words: &str| {
         let ended = swarm.run(host, arguments, document);
-        assert_eq!((ended.status, ended.stdout.as_str()), (Some(status), ""), "{ended:?}");
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
         assert_eq!(ended.stderr, format!("seedctl: {words}"));
     };
     let seeded = swarm.run("b1-h2", &["seed"], &document);
-    assert_eq!((seeded.status, seeded.stderr), (Some(0), format!("seedctl: offering windows 7: {stranger}")));
+    assert_eq!((seeded.status, seeded.stderr), (0, format!("seedctl: offering windows 7: {stranger}")));
     refused("b1-h2", &["wait"], &transferred.stdout, 78, &format!("waiting for the building: {stranger}"));
     let status = of(&swarm.status("b1-h2"), offered.base.infohash);
     assert_eq!(status["warnings"], json!([stranger.trim_end()]));
@@ -137,7 +137,7 @@ fn a_tracker_that_refuses_a_host_or_an_image_is_told_at_once() {
     silent.store(&swarm.campus.path("server"), &swarm.key());
     let waited = swarm.run("b1-h1", &["get", "--timeout", "1"], &silent.document(&swarm.key()));
     let words = "nothing has arrived for 1 seconds; the tracker knows no server that has it: is it seeded there?\n";
-    assert!(waited.status == Some(75) && waited.stderr.ends_with(words), "{waited:?}");
+    assert!(waited.status == 75 && waited.stderr.ends_with(words), "{waited:?}");
     // An image that was published elsewhere.
     let elsewhere = Offered::new(8, noise(MIB, 39), ANNOUNCE).document(&swarm.key());
     let unknown = "getting windows 8: asking the tracker http://10.0.0.2:6969/announce: \
@@ -182,7 +182,7 @@ fn a_full_disk_is_told_and_what_was_fetched_makes_room_again() {
         "mount -t tmpfs -o size=70m,mode=0755 small /qcow2 && mkdir -p /qcow2/backing && echo mine > /qcow2/disk",
     );
     let refused = swarm.run("b1-h1", &["get"], &document);
-    assert_eq!((refused.status, refused.stdout.as_str()), (Some(73), ""), "{refused:?}");
+    assert_eq!((refused.status, refused.stdout.as_str()), (73, ""), "{refused:?}");
     assert!(refused.stderr.contains("making room for generation 7 of windows: it needs 21.0 MB"), "{refused:?}");
     assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f; cat /qcow2/disk"), "/qcow2/disk\nmine\n");
     assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
@@ -192,7 +192,7 @@ fn a_full_disk_is_told_and_what_was_fetched_makes_room_again() {
     wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > MIB as u64);
     swarm.shell("b1-h1", "head -c 95M /dev/zero > /qcow2/disk || true");
     let full = ended(getting);
-    assert_eq!((full.status, full.stdout.as_str()), (Some(73), ""), "{full:?}");
+    assert_eq!((full.status, full.stdout.as_str()), (73, ""), "{full:?}");
     assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f"), "/qcow2/disk\n");
     assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
     // And then there is room.
@@ -212,7 +212,7 @@ fn what_has_another_digest_than_the_manifest_says_never_appears() {
     wrong.base.sha256 = Offered::new(7, noise(MIB, 25), ANNOUNCE).base.sha256;
     let document = swarm.publish(&wrong);
     let ended = swarm.run("b1-h1", &["get"], &document);
-    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "an image with another digest was taken: {ended:?}");
+    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "an image with another digest was taken: {ended:?}");
     assert!(ended.stderr.contains("image.torrent_file: its data does not have the digest in the manifest"), "{ended:?}");
     assert_eq!(swarm.shell("b1-h1", "find /qcow2 -type f"), "");
     assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
@@ -251,7 +251,7 @@ fn a_signal_ends_it_by_the_signal_and_the_next_call_goes_on() {
         wait_until("a part is there", || present(&swarm, "b1-h1", &offered) > least * MIB as u64);
         // At the same time there can be no other.
         let other = swarm.run("b1-h1", &["get"], &document);
-        assert_eq!((other.status, other.stdout.as_str()), (Some(75), ""), "{other:?}");
+        assert_eq!((other.status, other.stdout.as_str()), (75, ""), "{other:?}");
         assert!(other.stderr.contains("another seedctl get runs"), "{other:?}");
         had = present(&swarm, "b1-h1", &offered);
         signal(&getting, ending);
@@ -275,45 +275,65 @@ fn a_signal_ends_it_by_the_signal_and_the_next_call_goes_on() {
     swarm.assert_arrived("b1-h1", &offered);
 }
 
+/// What changes the disk, but for what only leads up to a rename; with an old image, and on an empty disk.
+const STEPS: [(&str, bool); 7] = [
+    ("rename", true),
+    ("unlinkat", true),
+    ("fchown", true),
+    ("pwrite64", true),
+    ("rename", false),
+    ("unlinkat", false),
+    ("fchown", false),
+];
+
 #[test]
 fn killed_before_any_step_the_next_call_succeeds_and_leaves_nothing_behind() {
-    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    // A building for each: nobody gets anything from another.
+    let mut swarm = Swarm::up(&["--buildings", &STEPS.len().to_string(), "--hosts", "1"]);
     swarm.start_tracker();
     let old = Offered::new(7, noise(MIB, 29), ANNOUNCE);
     let image = [noise(MIB / 2, 30), old.image[..MIB / 2].to_vec(), vec![0; MIB / 4]].concat();
     let offered = Offered::new(8, image, ANNOUNCE);
     let document = swarm.publish(&offered);
-    let store = swarm.path("b1-h1", "qcow2/backing");
-    let mut killed = 0;
-    // What changes the disk, but for what only leads up to a rename; with an old image, and on an empty disk.
-    let with_old = ["rename", "unlinkat", "fchown", "pwrite64"].map(|call| (call, true));
-    for (call, with_old) in with_old.into_iter().chain(["rename", "unlinkat", "fchown"].map(|call| (call, false))) {
-        for step in 1.. {
-            fs::remove_dir_all(&store).unwrap();
-            fs::create_dir(&store).unwrap();
-            if with_old {
-                old.store(&swarm.campus.path("b1-h1"), &swarm.key());
-            }
-            let (trace, kill) = (format!("trace={call}"), format!("inject={call}:signal=SIGKILL:when={step}"));
-            let by = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
-            let output = swarm.start_by("b1-h1", &by, &["get"], &document).wait_with_output().unwrap();
-            // Whatever was there, an image that has its name is whole.
-            let finished = swarm.image("b1-h1", 8);
-            assert!(!finished.exists() || fs::read(&finished).unwrap() == offered.image, "{call} {step}");
-            let next = swarm.run("b1-h1", &["get"], &document);
-            assert_eq!(next.status, Some(0), "{call} {step}: {next:?}");
-            swarm.assert_arrived("b1-h1", &offered);
-            swarm.assert_seeds("b1-h1", &offered);
-            swarm.run("b1-h1", &["stop"], &next.stdout).transfer();
-            if output.status.success() {
-                break;
-            }
-            assert_eq!(output.status.signal(), Some(9), "{call} {step}: {output:?}");
-            killed += 1;
-        }
-    }
+    let (swarm, old, offered, document) = (&swarm, &old, &offered, &document);
+    let killed: u32 = thread::scope(|scope| {
+        let runs = (1..).zip(STEPS).map(|(building, (call, with_old))| {
+            let old = with_old.then_some(old);
+            scope.spawn(move || killed_before_each(call, swarm, &format!("b{building}-h1"), old, offered, document))
+        });
+        let runs: Vec<_> = runs.collect();
+        runs.into_iter().map(|run| run.join().unwrap()).sum()
+    });
     println!("killed before each of {killed} steps");
     assert!(killed > 25);
+}
+
+/// Kills `get` before each of these calls that it makes; how many there were.
+fn killed_before_each(call: &str, swarm: &Swarm, host: &str, old: Option<&Offered>, offered: &Offered, document: &str) -> u32 {
+    let store = swarm.path(host, "qcow2/backing");
+    for step in 1.. {
+        fs::remove_dir_all(&store).unwrap();
+        fs::create_dir(&store).unwrap();
+        if let Some(old) = old {
+            old.store(&swarm.campus.path(host), &swarm.key());
+        }
+        let (trace, kill) = (format!("trace={call}"), format!("inject={call}:signal=SIGKILL:when={step}"));
+        let by = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &kill];
+        let output = swarm.start_by(host, &by, &["get"], document).wait_with_output().unwrap();
+        // Whatever was there, an image that has its name is whole.
+        let finished = swarm.image(host, 8);
+        assert!(!finished.exists() || fs::read(&finished).unwrap() == offered.image, "{call} {step}");
+        let next = swarm.run(host, &["get"], document);
+        assert_eq!(next.status, 0, "{call} {step}: {next:?}");
+        swarm.assert_arrived(host, offered);
+        swarm.assert_seeds(host, offered);
+        swarm.run(host, &["stop"], &next.stdout).transfer();
+        if output.status.success() {
+            return step - 1;
+        }
+        assert_eq!(output.status.signal(), Some(9), "{call} {step}: {output:?}");
+    }
+    unreachable!("a run makes a finite number of calls")
 }
 
 #[test]
@@ -325,7 +345,7 @@ fn aria2_that_does_not_know_the_secret_or_does_not_start_is_told() {
     let set = |text: &str| fs::write(swarm.path("b1-h1", "etc/labtools/seedctl.ini"), text).unwrap();
     let refused = |status: i32, words: &str| {
         let ended = swarm.run("b1-h1", &["get"], &document);
-        assert_eq!((ended.status, ended.stdout.as_str()), (Some(status), ""), "{ended:?}");
+        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
         assert!(ended.stderr.contains(words), "{ended:?}");
         assert!(!Path::new(&swarm.image("b1-h1", 7)).exists());
     };
@@ -411,13 +431,13 @@ fn a_file_of_which_nothing_is_right_is_not_seeded() {
     wrong.map.fill(7);
     wrong.store(&swarm.campus.path("b1-h1"), &swarm.key());
     let ended = swarm.run("b1-h1", &["seed"], &offered.document(&swarm.key()));
-    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
+    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{ended:?}");
     assert!(ended.stderr.contains("7.blocks: it is not whole; seedctl get repairs it"), "{ended:?}");
     // The map is right, the image is not: nothing of it is offered then.
     let mut wrong = Offered::new(7, noise(MIB, 36), ANNOUNCE);
     wrong.image.fill(7);
     wrong.store(&swarm.campus.path("b1-h1"), &swarm.key());
     let ended = swarm.run("b1-h1", &["seed"], &offered.document(&swarm.key()));
-    assert_eq!((ended.status, ended.stdout.as_str()), (Some(65), ""), "{ended:?}");
+    assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{ended:?}");
     assert_eq!(swarm.status("b1-h1")["transfers"], json!([]));
 }

@@ -9,10 +9,11 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use serde_json::{Value, json};
 
-use super::swarm::{ANNOUNCE, Swarm, aria2_of, ended, of, origins};
+use super::swarm::{ANNOUNCE, Swarm, Transferred, aria2_of, ended, of, origins};
 use crate::offered::{NAME, Offered, noise};
 
 const MIB: usize = 1 << 20;
@@ -108,15 +109,15 @@ fn a_building_is_waited_for_and_then_seeding_stops() {
     let second = swarm.start("b1-h2", &["get"], &document);
     // It has announced itself, and is not complete.
     while of(&swarm.status("b1-h1"), offered.base.infohash)["building"]["incomplete"] != 1 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(std::time::Duration::from_millis(50));
     }
     let hurried = swarm.run("b1-h1", &["wait", "--timeout", "0"], &first);
-    assert_eq!((hurried.status, hurried.stdout.as_str()), (Some(75), ""), "{hurried:?}");
+    assert_eq!((hurried.status, hurried.stdout.as_str()), (75, ""), "{hurried:?}");
     let waiting = swarm.start("b1-h1", &["wait"], &first);
     let second = ended(second);
     second.transfer();
     let waited = ended(waiting);
-    assert_eq!((waited.status, &waited.stdout), (Some(0), &first), "the document is passed on as it came");
+    assert_eq!((waited.status, &waited.stdout), (0, &first), "the document is passed on as it came");
 
     let status = swarm.status("b1-h1");
     let image = of(&status, offered.base.infohash);
@@ -124,7 +125,7 @@ fn a_building_is_waited_for_and_then_seeding_stops() {
     assert!(image["uploaded_bytes"].as_u64().unwrap() > 0, "{image}");
     assert_eq!((&image["name"], &image["generation"], &image["what"]), (&json!(NAME), &json!(7), &json!("image")));
     let ratio = swarm.run("b1-h1", &["wait", "--ratio", "1000", "--timeout", "1"], &first);
-    assert_eq!(ratio.status, Some(75));
+    assert_eq!(ratio.status, 75);
 
     let dry = swarm.run("b1-h1", &["stop", "--dry-run"], &first).transfer();
     assert_eq!((&dry["state"], &dry["changed"]), (&json!("stopped"), &json!(true)));
@@ -147,7 +148,7 @@ fn a_building_is_waited_for_and_then_seeding_stops() {
     assert_eq!((&none["transfers"], &none["missing"][0]["key"]), (&json!([]), &json!("aria2")));
     for changed in [true, false] {
         let seeded = swarm.run("b1-h1", &["seed", "--all"], "");
-        assert_eq!((seeded.status, seeded.stderr.as_str()), (Some(0), ""), "{seeded:?}");
+        assert_eq!((seeded.status, seeded.stderr.as_str()), (0, ""), "{seeded:?}");
         let seeded: Value = serde_json::from_str(&seeded.stdout).unwrap();
         assert_eq!(seeded["transfers"]["changed"], changed);
     }
@@ -197,7 +198,8 @@ fn a_new_image_takes_from_the_old_one_what_they_share() {
 
 #[test]
 fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
-    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    // A building for each case: nobody gets anything from another.
+    let mut swarm = Swarm::up(&["--buildings", "9", "--hosts", "1"]);
     swarm.start_tracker();
     let old = Offered::new(7, noise(2 * MIB, 5), ANNOUNCE);
     let mut image = old.image.clone();
@@ -205,7 +207,6 @@ fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
     image.extend(noise(MIB, 6));
     let new = Offered::new(8, image, ANNOUNCE);
     let document = swarm.publish(&new);
-    let old_image = swarm.image("b1-h1", 7);
     let half = old.image.len() as u64 / 2;
     type Damage = fn(&Path, &Offered);
     let cases: [(&str, Damage, u64); 9] = [
@@ -241,44 +242,57 @@ fn old_images_that_are_not_what_they_seem_cost_time_and_nothing_else() {
         ),
         ("with a map that nobody signed", |path, _| fs::remove_file(path.with_extension("sig")).unwrap(), 2 * MIB as u64),
     ];
-    for (case, damage, at_least) in cases {
-        let directory = swarm.path("b1-h1", "qcow2/backing");
-        fs::remove_dir_all(&directory).unwrap();
-        fs::create_dir(&directory).unwrap();
-        old.store(&swarm.campus.path("b1-h1"), &swarm.key());
-        // As root may: the files are read-only.
-        damage(&old_image, &old);
-        let ended = swarm.run("b1-h1", &["get"], &document);
-        let transfer = ended.transfer();
-        let [_, _, reused, _] = origins(&transfer);
-        println!("{case}: {reused} of {} bytes reused", new.image.len());
-        assert!(reused >= at_least, "{case}: {transfer}");
-        swarm.assert_arrived("b1-h1", &new);
-        swarm.run("b1-h1", &["stop"], &ended.stdout).transfer();
-    }
+    let (swarm, old, new, document) = (&swarm, &old, &new, &document);
+    thread::scope(|scope| {
+        for (building, (case, damage, at_least)) in (1..).zip(cases) {
+            scope.spawn(move || {
+                let host = format!("b{building}-h1");
+                old.store(&swarm.campus.path(&host), &swarm.key());
+                // As root may: the files are read-only.
+                damage(&swarm.image(&host, 7), old);
+                let transfer = swarm.run(&host, &["get"], document).transfer();
+                let [_, _, reused, _] = origins(&transfer);
+                println!("{case}: {reused} of {} bytes reused", new.image.len());
+                assert!(reused >= at_least, "{case}: {transfer}");
+                swarm.assert_arrived(&host, new);
+            });
+        }
+    });
 }
 
 #[test]
 fn images_of_any_length_arrive() {
-    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
-    swarm.start_tracker();
     let piece = crate::offered::PIECE_BYTES;
     let images = [noise(1, 9), vec![0], vec![0; 3 * piece], noise(2 * piece, 10), noise(64 << 10, 11), noise(piece + 1, 12)];
-    // First each on an empty disk, then each beside the one before.
-    for (generation, image) in (1..).zip(images.iter().chain(&images).cloned()) {
-        if generation <= images.len() as u64 {
-            let _ = fs::remove_dir_all(swarm.image("b1-h1", 1).parent().unwrap()); // not there at first
-        }
-        let offered = Offered::new(generation, image, ANNOUNCE);
+    let mut swarm = Swarm::up(&["--buildings", &images.len().to_string(), "--hosts", "1"]);
+    swarm.start_tracker();
+    let publish = |(generation, image): (u64, &Vec<u8>)| {
+        let offered = Offered::new(generation, image.clone(), ANNOUNCE);
         let document = swarm.publish(&offered);
-        let transfer = swarm.run("b1-h1", &["get"], &document).transfer();
-        let [.., zero] = origins(&transfer);
-        if offered.image.iter().all(|byte| *byte == 0) {
-            assert_eq!((zero, fs::metadata(swarm.image("b1-h1", generation)).unwrap().blocks()), (offered.image.len() as u64, 0));
+        (offered, document)
+    };
+    let first: Vec<_> = (1..).zip(&images).map(publish).collect();
+    let second: Vec<_> = (7..).zip(&images).map(publish).collect();
+    // Each on an empty disk, and then the next one beside it, each in its building.
+    let swarm = &swarm;
+    thread::scope(|scope| {
+        for (place, first) in first.iter().enumerate() {
+            let second = &second[(place + 1) % images.len()];
+            scope.spawn(move || {
+                let host = format!("b{}-h1", place + 1);
+                for (offered, document) in [first, second] {
+                    let transfer = swarm.run(&host, &["get"], document).transfer();
+                    let [.., zero] = origins(&transfer);
+                    if offered.image.iter().all(|byte| *byte == 0) {
+                        let image = fs::metadata(swarm.image(&host, offered.base.generation)).unwrap();
+                        assert_eq!((zero, image.blocks()), (offered.image.len() as u64, 0));
+                    }
+                    swarm.assert_arrived(&host, offered);
+                    swarm.assert_seeds(&host, offered);
+                }
+            });
         }
-        swarm.assert_arrived("b1-h1", &offered);
-        swarm.assert_seeds("b1-h1", &offered);
-    }
+    });
 }
 
 #[test]
@@ -306,11 +320,11 @@ fn a_gateway_keeps_to_the_budget_of_its_building() {
     let getting = swarm.start("b1-h1", &["get"], &document);
     let gid = json!([offered.base.infohash.to_string()[..16]]);
     while !swarm.path("b1-h1", "run/labtools/aria2.secret").exists() {
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(std::time::Duration::from_millis(20));
     }
     let limit = |swarm: &Swarm| swarm.aria2("b1-h1", "aria2.getOption", gid.clone())["max-download-limit"].clone();
     while limit(&swarm) != "700000" {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(std::time::Duration::from_millis(50));
     }
     // The budget is lifted: so is the limit, at once, without beginning anew.
     let before =
@@ -319,7 +333,7 @@ fn a_gateway_keeps_to_the_budget_of_its_building() {
     swarm.kill_tracker();
     swarm.start_tracker();
     while limit(&swarm) != "0" {
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        thread::sleep(std::time::Duration::from_millis(50));
     }
     let after =
         swarm.aria2("b1-h1", "aria2.tellStatus", gid.clone())["completedLength"].as_str().unwrap().parse::<u64>().unwrap();

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
+use jsonpipe::testkit::Ended;
 use manifest::InfoHash;
 use serde_json::{Value, json};
 
@@ -21,19 +22,16 @@ pub struct Swarm {
     tracker: Option<Child>,
 }
 
-/// How a call ended.
-#[derive(Debug)]
-pub struct Ended {
-    pub status: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+/// What a call says of its transfer.
+pub trait Transferred {
+    /// The section `transfer` of a call that must succeed.
+    fn transfer(&self) -> Value;
 }
 
-impl Ended {
-    /// The section `transfer` of a call that must succeed.
-    pub fn transfer(&self) -> Value {
-        assert_eq!(self.status, Some(0), "{self:?}");
-        let mut document: Value = serde_json::from_str(&self.stdout).unwrap();
+impl Transferred for Ended {
+    fn transfer(&self) -> Value {
+        assert_eq!(self.status, 0, "{self:?}");
+        let mut document = self.document();
         assert!(document["image"].is_object() || document["x"].is_object(), "{document}");
         document["transfer"].take()
     }
@@ -114,14 +112,14 @@ impl Swarm {
         offered.store(&self.campus.path("server"), &self.key());
         let document = offered.document(&self.key());
         let ended = self.run("server", &["seed"], &document);
-        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
         document
     }
 
     /// The torrents of a host, by what they carry.
     pub fn status(&self, host: &str) -> Value {
         let ended = self.run(host, &["status"], "");
-        assert_eq!((ended.status, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
         let mut document: Value = serde_json::from_str(&ended.stdout).unwrap();
         document["transfers"].take()
     }
@@ -204,9 +202,7 @@ pub fn of(status: &Value, infohash: InfoHash) -> Value {
 }
 
 pub fn ended(child: Child) -> Ended {
-    let output = child.wait_with_output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Ended::of(child.wait_with_output().unwrap())
 }
 
 /// Where the bytes came from: building, outside, reused, zero. Together they are the image.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use manifest::InfoHash;
@@ -213,30 +213,37 @@ fn the_hosts_of_a_building_are_introduced_to_each_other() {
 
 #[test]
 fn a_gateway_that_loses_its_power_is_replaced() {
-    for percent in [10, 50, 90] {
-        let mut distribution = Distribution::prepare();
-        let mut tracker = distribution.tracker();
-        distribution.client("server");
-        distribution.wait_until_complete(&["server"]);
-        distribution.client("b2-h1");
-        distribution.wait_until(|hosts| is_gateway(hosts, "b2-h1"));
-        distribution.client("b2-h2");
-        let enough = IMAGE_BYTES * (100 - percent) / 100;
-        distribution.wait_until(|hosts| left(hosts, "b2-h1").is_some_and(|left| left <= enough));
-        distribution.campus.script("off", &["b2-h1"]);
-        distribution.wait_until(|hosts| is_gateway(hosts, "b2-h2") || is_complete(hosts, "b2-h2"));
-        distribution.wait_until_complete(&["b2-h2"]);
-        let crossings = distribution.crossings("b2");
-        assert!(crossings < 1.5, "crossings of b2, its gateway gone at {percent} %: {crossings:.2}");
+    thread::scope(|scope| {
+        for percent in [10, 50, 90] {
+            scope.spawn(move || lose_power_at(percent));
+        }
+    });
+}
 
-        // It comes back: all that it needs is in its building.
-        distribution.campus.script("on", &["b2-h1"]);
-        distribution.client("b2-h1");
-        distribution.wait_until_complete(&["b2-h1"]);
-        let again = distribution.crossings("b2") - crossings;
-        assert!(again < 0.2, "crossings of b2 for a host that came again: {again:.2}");
-        tracker.wait_for("is complete");
-    }
+/// The gateway of b2 loses its power when it has so much of the image.
+fn lose_power_at(percent: u64) {
+    let mut distribution = Distribution::prepare();
+    let mut tracker = distribution.tracker();
+    distribution.client("server");
+    distribution.wait_until_complete(&["server"]);
+    distribution.client("b2-h1");
+    distribution.wait_until(|hosts| is_gateway(hosts, "b2-h1"));
+    distribution.client("b2-h2");
+    let enough = IMAGE_BYTES * (100 - percent) / 100;
+    distribution.wait_until(|hosts| left(hosts, "b2-h1").is_some_and(|left| left <= enough));
+    distribution.campus.script("off", &["b2-h1"]);
+    distribution.wait_until(|hosts| is_gateway(hosts, "b2-h2") || is_complete(hosts, "b2-h2"));
+    distribution.wait_until_complete(&["b2-h2"]);
+    let crossings = distribution.crossings("b2");
+    assert!(crossings < 1.5, "crossings of b2, its gateway gone at {percent} %: {crossings:.2}");
+
+    // It comes back: all that it needs is in its building.
+    distribution.campus.script("on", &["b2-h1"]);
+    distribution.client("b2-h1");
+    distribution.wait_until_complete(&["b2-h1"]);
+    let again = distribution.crossings("b2") - crossings;
+    assert!(again < 0.2, "crossings of b2 for a host that came again: {again:.2}");
+    tracker.wait_for("is complete");
 }
 
 #[test]

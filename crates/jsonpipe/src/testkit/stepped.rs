@@ -1,0 +1,128 @@
+//! A run that stands still before each of its system calls, so that it can be ended at any of them, or looked at.
+//!
+//! Only its first thread is stepped; other threads and the programs that it starts run freely.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use nix::libc::{PTRACE_SYSCALL_INFO_ENTRY, SYS_fsync, c_long};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// The run. It is killed when the thread that started it ends.
+#[derive(Debug)]
+pub struct Stepped {
+    child: Child,
+    run: Pid,
+}
+
+/// A system call that is about to be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Which, of `libc::SYS_*`.
+    pub number: c_long,
+    /// What with.
+    pub arguments: [u64; 6],
+}
+
+impl Stepped {
+    /// Starts a command; it stands before its first call.
+    pub fn start(command: &mut Command) -> Stepped {
+        let child = traced(command);
+        let run = Pid::from_raw(child.id() as i32);
+        assert_eq!(waitpid(run, None), Ok(WaitStatus::Stopped(run, Signal::SIGTRAP)));
+        ptrace::setoptions(run, ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD).expect("ptrace");
+        let mut stepped = Stepped { child, run };
+        assert!(stepped.goes_on(), "it stands before its first call");
+        stepped
+    }
+
+    /// Makes that many system calls; false when it ended before.
+    pub fn steps(&mut self, calls: u64) -> bool {
+        // Each is two stops: out of the call, and before the next.
+        (0..2 * calls).all(|_| self.goes_on())
+    }
+
+    /// To the next stop at a call; false when it ended.
+    fn goes_on(&mut self) -> bool {
+        let mut signal = None;
+        loop {
+            ptrace::syscall(self.run, signal).expect("ptrace");
+            match waitpid(self.run, None).expect("waitpid") {
+                WaitStatus::PtraceSyscall(_) => return true,
+                WaitStatus::Stopped(_, received) => signal = Some(received),
+                _ended => return false,
+            }
+        }
+    }
+
+    /// The next call.
+    pub fn next_call(&self) -> Call {
+        let stop = ptrace::syscall_info(self.run).expect("ptrace");
+        assert_eq!(stop.op, PTRACE_SYSCALL_INFO_ENTRY, "it stands before a call");
+        #[allow(unsafe_code, reason = "a union of the kernel's")]
+        // SAFETY: where a call is entered, the kernel has filled this part of it.
+        let entry = unsafe { stop.u.entry };
+        Call { number: entry.nr as c_long, arguments: entry.args }
+    }
+
+    /// The file of one of its descriptors; empty when it has no such descriptor.
+    pub fn file(&self, descriptor: u64) -> PathBuf {
+        fs::read_link(format!("/proc/{}/fd/{descriptor}", self.run)).unwrap_or_default()
+    }
+
+    /// The file that the next call makes durable, if that is what it does.
+    pub fn syncs(&self) -> Option<PathBuf> {
+        let Call { number, arguments } = self.next_call();
+        (number == SYS_fsync).then(|| self.file(arguments[0]))
+    }
+
+    /// Lets it run to its end.
+    pub fn end(self) -> WaitStatus {
+        ptrace::detach(self.run, None).expect("ptrace");
+        waitpid(self.run, None).expect("waitpid")
+    }
+
+    /// The same; its output, where that is a pipe.
+    pub fn output(self) -> Output {
+        ptrace::detach(self.run, None).expect("ptrace");
+        self.child.wait_with_output().expect("it ends")
+    }
+
+    /// Sends it a signal and lets it run.
+    pub fn end_by(self, signal: Signal) -> WaitStatus {
+        kill(self.run, signal).expect("kill");
+        let _ = ptrace::detach(self.run, None); // a killed one is gone already
+        waitpid(self.run, None).expect("waitpid")
+    }
+}
+
+/// Runs a command, whose output is lost, and kills it before its `nth` system call, from 0, of those that `counts` takes; false when
+/// it made fewer.
+pub fn killed_before(command: &mut Command, nth: u64, counts: impl Fn(c_long) -> bool) -> bool {
+    let mut stepped = Stepped::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut left = nth;
+    loop {
+        if counts(stepped.next_call().number) {
+            if left == 0 {
+                break;
+            }
+            left -= 1;
+        }
+        if !stepped.steps(1) {
+            return false;
+        }
+    }
+    stepped.end_by(Signal::SIGKILL);
+    true
+}
+
+#[allow(unsafe_code, reason = "only the child itself can ask to be stopped")]
+fn traced(command: &mut Command) -> Child {
+    // SAFETY: between fork and exec the child makes one system call and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }.spawn().expect("the program starts")
+}
