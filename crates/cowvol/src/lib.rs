@@ -16,6 +16,7 @@ mod overlay;
 mod prune;
 pub mod report;
 pub mod request;
+mod standing;
 mod store;
 mod token;
 mod verify;

@@ -14,7 +14,7 @@ use qcow2::{Follow, Image, blank_overlay};
 use serde::{Deserialize, Serialize};
 
 use crate::in_use;
-use crate::store::Standing;
+use crate::standing::Standing;
 use crate::token::Token;
 
 /// Each user's directory is in here.

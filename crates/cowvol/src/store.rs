@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use images::{BACKING, Ending};
@@ -67,23 +66,6 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
         }
     }
     Ok(found)
-}
-
-/// What tells that a name still leads to the file that was checked, unchanged.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Standing {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-}
-
-impl Standing {
-    /// What was found under the name.
-    pub fn of(found: &fs::Metadata) -> Standing {
-        let modified = (found.mtime(), found.mtime_nsec());
-        Standing { device: found.dev(), inode: found.ino(), bytes: found.len(), modified }
-    }
 }
 
 /// The directories of users.

@@ -12,7 +12,7 @@ use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
 use crate::TOOL;
-use crate::store::Standing;
+use crate::standing::Standing;
 
 const BUFFER_BYTES: usize = 1 << 20;
 

@@ -1,0 +1,21 @@
+//! A file that was checked, and whether its name still leads to it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// What tells that a name still leads to the file that was checked, unchanged.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Standing {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Standing {
+    /// What was found under the name.
+    pub fn of(found: &fs::Metadata) -> Standing {
+        let modified = (found.mtime(), found.mtime_nsec());
+        Standing { device: found.dev(), inode: found.ino(), bytes: found.len(), modified }
+    }
+}
