@@ -183,6 +183,15 @@ impl Server {
                 file.write_all_at(&bytes, at).expect("a write");
             }
         }
+        // An empty disk at its beginning: what is no qcow2 image is refused.
+        let disk = self.path("disk");
+        let made = Command::new("qemu-img")
+            .args(["create", "-q", "-f", "qcow2", "-o", "cluster_size=512"])
+            .arg(&disk)
+            .arg("64K")
+            .status();
+        assert!(made.expect("qemu-img").success());
+        file.write_all_at(&fs::read(disk).expect("a disk"), 0).expect("a write");
         file.sync_all().expect("a sync");
         path
     }
@@ -190,7 +199,7 @@ impl Server {
     /// Runs create; how long it took, and how long SHA-1 and the block map did by its own word.
     fn create(&self, name: &str, generation: u64) -> (Figure, f64) {
         let request = format!(
-            "[image]\nname=windows\ntitle=Windows\nostype=windows\nformat=raw\npath=/{name}\ngeneration={generation}\n\
+            "[image]\nname=windows\ntitle=Windows\nostype=windows\npath=/{name}\ngeneration={generation}\n\
              trackers=http://server.example:6969/announce\n"
         );
         let mut command = Command::new(env!("CARGO_BIN_EXE_mkimg-torrent"));

@@ -5,7 +5,7 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use images::POOL_LOCK;
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp};
-use manifest::{Base, Description, Hex, Keys, Kind, Program, Signed, SigningKey};
+use manifest::{Base, Description, Format, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
 use crate::image::Image;
@@ -41,7 +41,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
         })?,
     };
     base.size_bytes = image.size_bytes();
-    base.virtual_bytes = image.virtual_bytes(base.format)?;
+    base.virtual_bytes = image.virtual_bytes()?;
     base.created_at = match &request.created_at {
         Some(text) => utc(text)?,
         None => timestamp::rfc3339(image.modified()?),
@@ -132,6 +132,9 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
     }
     if let Err(message) = manifest::check_count(request.generation, "generations") {
         return wrong("image.generation", &message);
+    }
+    if request.format != Format::Qcow2 {
+        return wrong("image.format", "raw; a base is qcow2, which qemu-img convert -O qcow2 makes of it");
     }
     if request.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
         return wrong("image.path", "not an absolute path");

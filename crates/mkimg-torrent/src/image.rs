@@ -1,4 +1,4 @@
-//! The image's file: a regular file that is what its format says, and stays the same while it is read.
+//! The image's file: a regular file that can be a base, and stays the same while it is read.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jsonpipe::{Exit, Pipe, io_error};
-use manifest::Format;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_NONBLOCK;
 use progress::Progress;
@@ -54,25 +53,21 @@ impl Image {
         self.before.modified().map_err(|error| self.failed(error))
     }
 
-    /// The size of the disk as the guest sees it. Status 65 when the file is not of that format, or cannot be a base.
-    pub fn virtual_bytes(&self, format: Format) -> anyhow::Result<u64> {
+    /// The size of the disk as the guest sees it. Status 65 when the file is not qcow2, or cannot be a base: what the machines would
+    /// refuse when it has come is refused before it goes.
+    pub fn virtual_bytes(&self) -> anyhow::Result<u64> {
         if self.size_bytes() == 0 {
             return Err(self.wrong("it is empty, which is no disk"));
         }
         let mut start = [0; 4];
         let start = &mut start[..self.size_bytes().min(4) as usize];
         self.file.read_exact_at(start, 0).map_err(|error| self.failed(error))?;
-        match (format, qcow2::is_qcow2(start)) {
-            (Format::Qcow2, false) => Err(self.wrong("not a qcow2 image; if it is a raw disk, say format=raw")),
-            (Format::Qcow2, true) => {
-                // What the machines would refuse when it has come is refused before it goes.
-                let image = qcow2::Image::read(&self.path, self.file.try_clone().map_err(|error| self.failed(error))?)?;
-                image.check_is_base()?;
-                Ok(image.header.virtual_bytes)
-            }
-            (Format::Raw, true) => Err(self.wrong("a qcow2 image, though image.format is raw")),
-            (Format::Raw, false) => Ok(self.size_bytes()),
+        if !qcow2::is_qcow2(start) {
+            return Err(self.wrong("not a qcow2 image; if it is a raw disk, convert it with qemu-img convert -O qcow2"));
         }
+        let image = qcow2::Image::read(&self.path, self.file.try_clone().map_err(|error| self.failed(error))?)?;
+        image.check_is_base()?;
+        Ok(image.header.virtual_bytes)
     }
 
     /// Reads all of it, once, telling how far it is. Status 65 when it changes meanwhile.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use images::BACKING;
 use jsonpipe::Common;
 use manifest::Format;
 use serde::Deserialize;
@@ -40,7 +41,7 @@ impl AsRef<Common> for Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read an image once; write its manifest, block map and torrents
-    #[command(after_help = "\
+    #[command(after_help = format!("\
 Reads a document (JSON or INI) on standard input:
   [image]
   name = windows              its name in paths
@@ -48,13 +49,13 @@ Reads a document (JSON or INI) on standard input:
   ostype = windows            chooses the guest's profile
   generation = 7              counts up from 1 with every image of this name
   trackers = http://server.example:6969/announce
-and optionally path, format (qcow2 or raw), default, models, created_at,
+and optionally path, format (qcow2), default, models, created_at,
 comment, source, piece_bytes; and installed programs, as [programs] NAME =
 VERSION.
 
 Writes GENERATION.blocks, .torrent, .blocks.torrent, .manifest and .sig to
-/qcow2/backing/NAME, and the same document with the section image: all that a
-machine needs. The torrents are private and name no web seed.")]
+{BACKING}/NAME, and the same document with the section image: all that a
+machine needs. The torrents are private and name no web seed."))]
     Create(Create),
     /// Compare an image with its description, and list the wrong pieces
     #[command(after_help = "\
@@ -96,7 +97,7 @@ Example: which version is it?
 /// `mkimg-torrent create`.
 #[derive(Debug, Args)]
 pub struct Create {
-    /// The image; without it image.path, or the one in /qcow2/backing
+    /// The image; without it image.path, or the one in the store
     pub file: Option<PathBuf>,
     /// Sign with this private key (ed25519, PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
@@ -115,7 +116,7 @@ pub struct Create {
 /// `mkimg-torrent verify`.
 #[derive(Debug, Args)]
 pub struct Verify {
-    /// The image; without it, the one in /qcow2/backing
+    /// The image; without it, the one in the store
     pub file: Option<PathBuf>,
 }
 
@@ -188,9 +189,9 @@ pub struct Image {
     pub default: bool,
     /// Counts up with every image of this name, from 1.
     pub generation: u64,
-    /// The image, as seen below the root; absent when it lies in its place in /qcow2/backing.
+    /// The image, as seen below the root; absent when it lies in its place in the store.
     pub path: Option<String>,
-    /// The format of the file; never guessed, because a guest could make a raw disk look like qcow2.
+    /// The format of the file; a raw image is refused.
     #[serde(default = "qcow2")]
     pub format: Format,
     /// The models of PC that it is for, as their firmware calls them; empty for all.

@@ -35,15 +35,15 @@ fn mktorrent(file: &Path, name: &str, bits: u32, source: Option<&str>) -> String
 #[test]
 fn the_infohash_is_mktorrents_whatever_the_size_and_the_holes() {
     let bytes: Vec<u8> = (0..5 * MIB).map(|i| (i * i / 251) as u8).collect();
-    for size in [1, 65535, 65536, 65537, MIB - 1, MIB, MIB + 1, 3 * MIB, 5 * MIB - 7] {
+    for size in [2048, 65535, 65536, 65537, MIB - 1, MIB, MIB + 1, 3 * MIB, 5 * MIB - 7] {
         let all: &[u8] = &bytes[..size as usize];
         let some = &all[..all.len() / 3];
         for (writes, what) in [(vec![(0, all)], "data"), (vec![], "hole"), (vec![(size / 2, some)], "both")] {
             for (bits, source) in [(16, None), (20, Some("campus"))] {
                 let server = Server::bare();
                 server.image(size, &writes);
-                document(&server.create_raw(json!({"piece_bytes": 1 << bits, "source": source})));
-                let expected = mktorrent(&server.root().join("image"), "windows-7.raw", bits, source);
+                document(&server.create_image(json!({"piece_bytes": 1 << bits, "source": source})));
+                let expected = mktorrent(&server.root().join("image"), "windows-7.qcow2", bits, source);
                 assert_eq!(infohash(&server.file("7.torrent")), expected, "{size} {what} {bits}");
                 let expected = mktorrent(&server.file("7.blocks"), "windows-7.blocks", 16, source);
                 assert_eq!(infohash(&server.file("7.blocks.torrent")), expected, "the map of {size} {what}");
@@ -81,8 +81,8 @@ fn aria2_finds_every_piece_right_and_a_changed_one_wrong() {
     let server = Server::bare();
     let bytes: Vec<u8> = (0..3 * MIB + 5).map(|i| (i / 3) as u8).collect();
     server.image(bytes.len() as u64, &[(0, &bytes)]);
-    document(&server.create_raw(json!({"comment": "Größe"})));
-    let path = server.root().join("windows-7.raw");
+    document(&server.create_image(json!({"comment": "Größe"})));
+    let path = server.root().join("windows-7.qcow2");
     fs::copy(server.root().join("image"), &path).unwrap();
     let torrent = server.file("7.torrent");
     let check = || {
@@ -96,7 +96,7 @@ fn aria2_finds_every_piece_right_and_a_changed_one_wrong() {
     fs::write(&path, wrong).unwrap();
     assert!(!check());
     let shown = run("aria2c", &["--no-conf", "-S", torrent.to_str().unwrap()]);
-    for line in ["Comment: Größe", " http://a.example:6969/announce", " http://b.example:6969/announce", "Name: windows-7.raw"]
+    for line in ["Comment: Größe", " http://a.example:6969/announce", " http://b.example:6969/announce", "Name: windows-7.qcow2"]
     {
         assert!(shown.lines().any(|found| found == line), "{line}:\n{shown}");
     }
@@ -109,10 +109,10 @@ fn aria2_takes_the_metalink_and_finds_no_mirror_in_it() {
     server.image(3 * MIB + 5, &[(0, &[7; 99])]);
     let path = server.root().join("7.meta4");
     let url = "http://a.example/?a=1&b=2";
-    let input = request(json!({"path": "/image", "format": "raw", "title": "R & D <\"10\">"}));
+    let input = request(json!({"path": "/image", "title": "R & D <\"10\">"}));
     document(&server.run(&["create", "--key", KEY, "--metalink", path.to_str().unwrap(), "--url", url], &input));
     let shown = run("aria2c", &["--no-conf", "-S", path.to_str().unwrap()]);
-    assert!(shown.contains("  1|windows-7.raw\n") && shown.contains("(3,145,733)"), "{shown}");
+    assert!(shown.contains("  1|windows-7.qcow2\n") && shown.contains("(3,145,733)"), "{shown}");
 
     let text = fs::read_to_string(&path).unwrap();
     let sha256 = &run("sha256sum", &[server.root().join("image").to_str().unwrap()])[..64];
@@ -160,7 +160,7 @@ fn the_block_map_is_what_xxh128sum_prints() {
     let server = Server::bare();
     let bytes: Vec<u8> = (0..4 * MIB + 77).map(|i| (i * i / 13) as u8).collect();
     server.image(12 * MIB + 77, &[(8 * MIB, &bytes)]);
-    document(&server.create_raw(json!({})));
+    document(&server.create_image(json!({})));
     let image = server.root().join("image");
     let printed = run("split", &["-b", "65536", "--filter", "xxh128sum", image.to_str().unwrap()]);
     let expected: String = printed.lines().map(|line| &line[..32]).collect();

@@ -59,7 +59,7 @@ fn the_same_image_gives_the_same_bytes_whatever_its_name_and_holes() {
         } else {
             fs::rename(server.root().join("image"), server.root().join(path)).unwrap();
         }
-        document(&server.create_raw(json!({"path": format!("/{path}")})))
+        document(&server.create_image(json!({"path": format!("/{path}")})))
     };
     let first = of(false, "image");
     assert_eq!(of(true, ".hidden"), first);
@@ -72,7 +72,7 @@ fn without_a_time_it_is_that_of_the_file() {
     server.image(1 << 20, &[]);
     let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
     fs::File::options().write(true).open(server.root().join("image")).unwrap().set_modified(long_ago).unwrap();
-    document(&server.create_raw(json!({"created_at": null})));
+    document(&server.create_image(json!({"created_at": null})));
     assert!(fs::read_to_string(server.file("7.manifest")).unwrap().contains(r#""created_at":"2001-09-09T01:46:40Z""#));
 }
 
@@ -174,7 +174,7 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({"piece_bytes": 1_000_000}), "image.piece_bytes: not a power of two"),
         (json!({"piece_bytes": 0}), "image.piece_bytes: not a power of two"),
         (json!({"created_at": "yesterday"}), "image.created_at: not a time"),
-        (json!({"path": "/qcow2/backing/windows/7.qcow2", "format": "raw"}), "a qcow2 image, though image.format is raw"),
+        (json!({"format": "raw"}), "image.format: raw; a base is qcow2, which qemu-img convert -O qcow2 makes of it"),
     ] {
         let ended = server.create(more.clone());
         assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{more}: {ended:?}");
@@ -201,9 +201,8 @@ fn an_image_that_is_none_is_refused() {
     let qcow2 = || json!({"path": "/image"});
     server.image(0, &[]);
     refused(qcow2(), "it is empty, which is no disk");
-    refused(json!({"path": "/image", "format": "raw"}), "it is empty, which is no disk");
     fs::write(&path, "garbage").unwrap();
-    refused(qcow2(), "not a qcow2 image; if it is a raw disk, say format=raw");
+    refused(qcow2(), "not a qcow2 image; if it is a raw disk, convert it with qemu-img convert");
     fs::remove_file(&path).unwrap();
     run("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", base.to_str().unwrap(), text]);
     refused(qcow2(), "has a backing file");
@@ -217,7 +216,7 @@ fn an_image_that_is_none_is_refused() {
         refused(qcow2(), "truncated");
     }
     server.image((1 << 40) + 1, &[]);
-    refused(json!({"path": "/image", "format": "raw"}), "larger than 1 TiB");
+    refused(qcow2(), "larger than 1 TiB");
     fs::remove_file(&path).unwrap();
     run("mkfifo", &[text]);
     refused(qcow2(), "not a regular file");
@@ -266,7 +265,7 @@ fn where_there_is_no_room_nothing_is_left() {
     server.image(8 << 20, &[]);
     let mut command = Command::new("env");
     command.args(["--ignore-signal=XFSZ", "bash", "-c", limited, CREATE.binary, KEY]).arg(server.root());
-    let ended = feed(&mut command, &request(json!({"path": "/image", "format": "raw"})));
+    let ended = feed(&mut command, &request(json!({"path": "/image"})));
     assert_eq!((ended.status, ended.stdout.as_str()), (73, ""), "{ended:?}");
     assert_eq!(names(&store(server.root())), ["7.qcow2"]);
 }

@@ -102,7 +102,7 @@ fn after_a_kill_at_any_point_the_next_run_completes() {
         let mut create = stepped(&server);
         steps_to_sync(&mut create, &directory, nth);
         assert!(matches!(create.end_by(Signal::SIGKILL), WaitStatus::Signaled(_, by, _) if by == Signal::SIGKILL));
-        let output = document(&server.create_raw(json!({})));
+        let output = document(&server.create_image(json!({})));
         // The rename of the last one was done, and only its directory not yet durable.
         assert_eq!(output["image"]["changed"], nth + 1 < 2 * ENDINGS.len(), "{nth}");
         for (ending, bytes) in expected(&server) {
@@ -136,7 +136,7 @@ fn a_signal_while_it_writes_waits_until_all_is_there() {
 fn published_image() -> Server {
     let server = Server::bare();
     server.image(3 << 20, &[(0, &[7; 1 << 20]), (2 << 20, &[9; 1000])]);
-    fs::write(server.root().join("request"), request(json!({"path": "/image", "format": "raw"}))).unwrap();
+    fs::write(server.root().join("request"), request(json!({"path": "/image"}))).unwrap();
     server
 }
 
@@ -144,7 +144,7 @@ fn published_image() -> Server {
 fn expected(server: &Server) -> Vec<(&'static str, Vec<u8>)> {
     let other = Server::bare();
     fs::copy(server.root().join("image"), other.root().join("image")).unwrap();
-    document(&other.create_raw(json!({})));
+    document(&other.create_image(json!({})));
     ENDINGS.into_iter().map(|ending| (ending, fs::read(other.file(&format!("7.{ending}"))).unwrap())).collect()
 }
 

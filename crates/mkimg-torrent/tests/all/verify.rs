@@ -14,8 +14,8 @@ fn published() -> (Server, Value) {
     let server = Server::bare();
     let bytes: Vec<u8> = (0..10 * PIECE + PIECE / 2).map(|i| (i / 7) as u8).collect();
     server.image(bytes.len() as u64, &[(0, &bytes)]);
-    let document = document(&server.create_raw(json!({})));
-    fs::copy(server.root().join("image"), server.file("7.raw")).unwrap();
+    let document = document(&server.create_image(json!({})));
+    fs::copy(server.root().join("image"), server.file("7.qcow2")).unwrap();
     (server, document)
 }
 
@@ -34,14 +34,14 @@ fn what_is_right_is_verified_in_the_store_and_elsewhere() {
     let (status, verification) = server.verify(&[], &document);
     let expected = json!({
         "schema": 1, "changed": false, "verified": true, "name": "windows", "generation": 7,
-        "path": "/qcow2/backing/windows/7.raw", "faults": [], "wrong_pieces": [],
+        "path": "/qcow2/backing/windows/7.qcow2", "faults": [], "wrong_pieces": [],
     });
     assert_eq!((status, &verification), (0, &expected));
     let elsewhere = server.root().join("image");
     let (status, verification) = server.verify(&[elsewhere.to_str().unwrap()], &document);
     assert_eq!((status, &verification["path"]), (0, &json!(elsewhere)));
 
-    fs::remove_file(server.file("7.raw")).unwrap();
+    fs::remove_file(server.file("7.qcow2")).unwrap();
     let ended = server.run(&["verify"], &document.to_string());
     assert_eq!((ended.status, ended.stdout.as_str()), (66, ""));
 }
@@ -49,7 +49,7 @@ fn what_is_right_is_verified_in_the_store_and_elsewhere() {
 #[test]
 fn wrong_bytes_are_found_piece_by_piece() {
     let (server, document) = published();
-    let path = server.file("7.raw");
+    let path = server.file("7.qcow2");
     let file = fs::File::options().write(true).open(&path).unwrap();
     for at in [0, 3 * PIECE, 5 * PIECE - 1, 10 * PIECE + 9] {
         file.write_all_at(&[0xee], at).unwrap();

@@ -1,9 +1,10 @@
 //! A server in a directory, with a key and images that qemu-img makes.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use jsonpipe::testkit::{Ended, Stage, feed};
 use serde_json::{Value, json};
@@ -51,6 +52,14 @@ pub fn store(root: &Path) -> PathBuf {
     root.join("qcow2/backing/windows")
 }
 
+/// The smallest qcow2 image that qemu-img makes: two clusters and two tables.
+static EMPTY_DISK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("disk");
+    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path.to_str().unwrap(), "64K"]);
+    fs::read(path).unwrap()
+});
+
 /// A server in a directory.
 pub struct Server {
     directory: TempDir,
@@ -80,18 +89,21 @@ impl Server {
         store(self.root()).join(name)
     }
 
-    /// Makes `/image`, with holes where nothing is written.
+    /// Makes `/image`, a small empty disk with anything behind it, and holes where nothing is written.
     pub fn image(&self, size: u64, writes: &[(u64, &[u8])]) {
         let file = fs::File::create(self.root().join("image")).unwrap();
         file.set_len(size).unwrap();
         for (at, bytes) in writes {
-            std::os::unix::fs::FileExt::write_all_at(&file, bytes, *at).unwrap();
+            file.write_all_at(bytes, *at).unwrap();
+        }
+        if size >= EMPTY_DISK.len() as u64 {
+            file.write_all_at(&EMPTY_DISK, 0).unwrap();
         }
     }
 
-    /// `create` of `/image` as a raw disk, with the keys of `more` in the request.
-    pub fn create_raw(&self, more: Value) -> Ended {
-        let mut image = json!({"path": "/image", "format": "raw", "created_at": "2026-11-23T00:00:00Z"});
+    /// `create` of `/image`, with the keys of `more` in the request.
+    pub fn create_image(&self, more: Value) -> Ended {
+        let mut image = json!({"path": "/image", "created_at": "2026-11-23T00:00:00Z"});
         image.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.create(image)
     }
