@@ -14,20 +14,11 @@ use manifest::{Format, Keys, Kind, Signed};
 
 use crate::prune::Pruning;
 use crate::report;
-use crate::request::{Image, Transfer};
+use crate::request::{Image, InstallBase, Transfer};
 use crate::verify::Candidate;
 
-/// The flags of `install-base`.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// Write nothing.
-    pub dry_run: bool,
-    /// Accept a generation below the current one.
-    pub allow_downgrade: bool,
-}
-
 /// Switches over to the image that the document describes; in a dry run checks it, and says what would be done.
-pub fn install(common: &Common, pipe: &Pipe, options: Options) -> anyhow::Result<Answer> {
+pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the sections image and transfer")?;
     let image: Image = document.require("image")?;
     let transfer: Transfer = document.require("transfer")?;
@@ -114,7 +105,7 @@ struct SwitchOver {
 
 impl SwitchOver {
     /// Status 65 when a higher generation is installed and going back is not allowed.
-    fn of(common: &Common, new: &Entry, options: Options) -> anyhow::Result<SwitchOver> {
+    fn of(common: &Common, new: &Entry, options: InstallBase) -> anyhow::Result<SwitchOver> {
         let path = common.path(bases::PATH);
         let text = match ini::read_text(&path) {
             Err(error) if Exit::of(&error) == Exit::NoInput => String::new(),

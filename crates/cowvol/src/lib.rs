@@ -35,9 +35,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     match arguments.command {
         Command::List => catalog::list(&arguments.common),
         Command::Clone { dry_run } => clone::clone(&arguments.common, pipe, dry_run),
-        Command::InstallBase { dry_run, allow_downgrade } => {
-            install::install(&arguments.common, pipe, install::Options { dry_run, allow_downgrade })
-        }
+        Command::InstallBase(options) => install::install(&arguments.common, pipe, options),
         Command::Prune { dry_run } => prune::prune(&arguments.common, dry_run),
     }
 }

@@ -1,6 +1,7 @@
 //! Input: the command line and the sections of the document.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use images::{BACKING, bases};
 use jsonpipe::Common;
 use serde::Deserialize;
 
@@ -35,13 +36,13 @@ impl AsRef<Common> for Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the bases and the volumes on them
-    #[command(after_help = "\
+    #[command(after_help = format!("\
 Does not read standard input. Writes the section catalog:
-the bases of /qcow2/backing/bases.ini, each with the volumes made on it, and
+the bases of {}, each with the volumes made on it, and
 under orphans the volumes whose base is not in bases.ini.
 
 Example: the room that each volume takes on the disk
-  cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'")]
+  cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'", bases::PATH))]
     List,
     /// Make the user's volume of a base, or find it
     #[command(after_help = "\
@@ -63,27 +64,20 @@ Example:
     /// Switch over to a new generation of a base
     #[command(
         next_line_help = true,
-        after_help = "\
+        after_help = format!("\
 Reads a document (JSON or INI) on standard input:
   image.manifest, image.signature  signed by mkimg-torrent, in Base64
   transfer.state                   complete; if not, the document is passed on
                                    (status 1)
-  transfer.path                    /qcow2/backing/NAME/GENERATION.qcow2
+  transfer.path                    {BACKING}/NAME/GENERATION.qcow2
 The file there is compared with the manifest, every byte. Then bases.ini is
 replaced, which is the switch-over, and unused generations are removed, as by
 prune. Writes the same document with the section base.
 
 Example:
-  seedctl get < windows.json | cowvol install-base"
+  seedctl get < windows.json | cowvol install-base")
     )]
-    InstallBase {
-        /// Print what would be done, and write nothing
-        #[arg(long)]
-        dry_run: bool,
-        /// Accept a generation below the current one
-        #[arg(long)]
-        allow_downgrade: bool,
-    },
+    InstallBase(InstallBase),
     /// Remove old unused generations, with their volumes
     #[command(after_help = "\
 Does not read standard input. Removes the generations below
@@ -98,6 +92,17 @@ Example: show what would be removed
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// The flags of `install-base`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct InstallBase {
+    /// Print what would be done, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Accept a generation below the current one
+    #[arg(long)]
+    pub allow_downgrade: bool,
 }
 
 /// The section `image`: what `mkimg-torrent` says. Only what its signed manifest says is believed.

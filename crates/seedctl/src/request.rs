@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use confined::Identity;
+use images::BACKING;
 use jsonpipe::Common;
 use manifest::InfoHash;
 use serde::Deserialize;
@@ -30,17 +31,17 @@ impl AsRef<Common> for Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the tracker, which introduces the hosts of a room to each other
-    #[command(after_help = "\
+    #[command(after_help = format!("\
 Does not read standard input. Runs until SIGTERM or SIGINT,
 then writes the section tracker. Serves the images whose signed manifests are
-in /qcow2/backing to the networks of /etc/labtools/campus.ini; SIGHUP reads the
+in {BACKING} to the networks of /etc/labtools/campus.ini; SIGHUP reads the
 images again. Its knowledge of hosts rebuilds itself after a restart.
 
 Example: the metrics for Prometheus
   seedctl track &
   curl -s http://127.0.0.1:6969/metrics
 
-See seedctl-track(8) for the policy of introductions, and for its files.")]
+See seedctl-track(8) for the policy of introductions, and for its files."))]
     Track,
     /// Get an image from the old one, the building and the servers
     #[command(after_help = "\
