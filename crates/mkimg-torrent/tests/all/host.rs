@@ -8,7 +8,7 @@ use std::process::Command;
 use jsonpipe::testkit::{Ended, Stage, feed};
 use serde_json::{Value, json};
 
-use crate::server::{CREATE, Server, run, with_keys};
+use crate::server::{CREATE, Server, run, said, with_keys};
 
 /// Describes `lab`, version 8.
 pub const HOST: Stage = Stage {
@@ -60,7 +60,7 @@ fn host(server: &Server, more: Value) -> Ended {
 }
 
 fn image(ended: &Ended) -> Value {
-    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    assert_eq!((ended.status, said(&ended.stderr).as_str()), (0, ""), "{ended:?}");
     serde_json::from_str::<Value>(&ended.stdout).unwrap()["image"].take()
 }
 

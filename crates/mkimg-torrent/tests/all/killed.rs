@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::json;
 
-use crate::server::{CREATE, Server, document, names, request, store};
+use crate::server::{CREATE, Server, document, names, request, said, store};
 
 /// The order in which they appear.
 const ENDINGS: [&str; 5] = ["blocks", "torrent", "blocks.torrent", "manifest", "sig"];
@@ -51,7 +51,7 @@ fn an_image_that_changes_while_it_is_read_is_told() {
         }
         change(&image);
         let WaitStatus::Exited(_, status) = create.end() else { panic!("{what}: it ended by a signal") };
-        let stderr = fs::read_to_string(server.root().join("stderr")).unwrap();
+        let stderr = said(&fs::read_to_string(server.root().join("stderr")).unwrap());
         if what == "nothing" {
             assert_eq!((status, stderr.as_str()), (0, ""));
             continue;

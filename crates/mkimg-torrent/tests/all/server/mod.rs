@@ -175,6 +175,11 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(stdout).unwrap()
 }
 
+/// What a run said, without how far it is: that appears where the machine is slow.
+pub fn said(stderr: &str) -> String {
+    stderr.split_inclusive('\n').filter(|line| !line.starts_with("mkimg-torrent: hashing ")).collect()
+}
+
 /// The names in the store, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
