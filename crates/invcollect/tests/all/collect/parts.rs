@@ -99,3 +99,27 @@ fn a_disk_that_says_nothing_is_not_healthy() {
     machine.write("smart.json", r#"{"sda":{"smart":"SMART says that it is about to fail"}}"#);
     assert_eq!(healthy(), [Value::Null, json!(false)]);
 }
+
+/// The two disks of the thesis (3.3): a hard disk of 1 TB and an SSD of 480 GB. The kernel cuts a model after 16 characters.
+#[test]
+fn disks_of_the_thesis_are_told_apart() {
+    let machine = Machine::optiplex();
+    machine.remove("sys/block");
+    let (hdd, ssd) = ("ata5/host4/target4:0:0/4:0:0:0", "ata6/host5/target5:0:0/5:0:0:0");
+    machine.sata_disk("sda", hdd, "ST1000DM003-1CH1", "S1DABCDE", 1_953_525_168);
+    machine.sata_disk("sdb", ssd, "CT480BX500SSD1", "1938E21F0001", 937_703_088);
+    machine.write(&format!("sys/devices/pci0000:00/0000:00:1f.2/{ssd}/block/sdb/queue/rotational"), "0\n");
+    let disks = machine.host()["disks"].take();
+    let found: Vec<Value> = ["name", "model", "serial", "bytes", "rotational", "transport"]
+        .map(|key| disks.as_array().unwrap().iter().map(|disk| disk[key].clone()).collect())
+        .into();
+    let expected = [
+        json!(["sdb", "sda"]), // by serial number
+        json!(["CT480BX500SSD1", "ST1000DM003-1CH1"]),
+        json!(["1938E21F0001", "S1DABCDE"]),
+        json!([480_103_981_056_u64, 1_000_204_886_016_u64]),
+        json!([false, true]),
+        json!(["sata", "sata"]),
+    ];
+    assert_eq!(found, expected);
+}
