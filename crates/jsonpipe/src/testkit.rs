@@ -1,5 +1,6 @@
 //! The kit of the tools' tests: the checks of the contract that every tool applies to itself ([`contract!`](crate::contract), [`Stage`]),
-//! a program run to its end ([`feed`], [`Ended`]), the same stopped at its system calls ([`stepped`]), and the checks of man pages.
+//! a program run to its end ([`feed`], [`Ended`]), the same stopped at its system calls ([`stepped`]), a lock that is
+//! held ([`hold`]), and the checks of man pages.
 //!
 //! Belongs here: what the tests of several tools need and no tool knows. Not: a machine, a disk or a server of one tool; these are
 //! modules of its tests.
@@ -8,11 +9,13 @@
 
 mod contract;
 mod ended;
+mod hold;
 mod page;
 mod stage;
 pub mod stepped;
 
 pub use contract::Stages;
 pub use ended::{Ended, feed, redirected};
+pub use hold::hold;
 pub use page::{man_page_examples_work, man_page_names_every_flag};
 pub use stage::Stage;

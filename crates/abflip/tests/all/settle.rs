@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::machine::extlinux::empty;
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, hold};
 
 use crate::machine::Machine;
 
@@ -107,15 +107,12 @@ fn settle_gives_back_a_trial_that_cannot_commit() {
 #[test]
 fn settle_waits_for_nobody() {
     let machine = on_trial();
-    let lock = machine.root().join("run/labtools/abflip.lock");
-    fs::create_dir_all(lock.parent().unwrap()).unwrap();
-    let file = fs::File::create(&lock).unwrap();
-    file.lock().unwrap();
+    let held = hold(&machine.root().join("run/labtools/abflip.lock"));
     let ended = machine.run(&["settle", "--healthy"]);
     assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
     // Not by the rollback either: it is the next boot that matters.
     assert_eq!(settle(&machine, &["--sick"]), verdict("back", 1));
-    drop(file);
+    drop(held);
     assert_eq!(settle(&machine, &["--healthy"]), verdict("stay", 0));
 }
 

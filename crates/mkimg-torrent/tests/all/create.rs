@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use jsonpipe::testkit::feed;
+use jsonpipe::testkit::{feed, hold};
 use serde_json::{Value, json};
 
 use crate::server::{CREATE, KEY, Server, decoded, document, mode, names, request, run, store};
@@ -273,12 +273,10 @@ fn where_there_is_no_room_nothing_is_left() {
 #[test]
 fn another_run_in_the_store_is_waited_for_and_then_told() {
     let server = Server::new();
-    fs::create_dir_all(server.root().join("run/labtools")).unwrap();
-    let lock = fs::File::create(server.root().join("run/labtools/pool.lock")).unwrap();
-    lock.lock().unwrap();
+    let held = hold(&server.root().join("run/labtools/pool.lock"));
     let ended = server.create(json!({}));
     assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
-    drop(lock);
+    drop(held);
     assert_eq!(server.create(json!({})).status, 0);
 }
 
@@ -305,7 +303,10 @@ fn the_store_is_free_while_the_document_waits_for_its_reader() {
     drop(command); // and with it this process's end of the pipe
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), CREATE.document.as_bytes()).unwrap();
     let since = std::time::Instant::now();
-    let is_free = || fs::File::open(server.root().join("run/labtools/pool.lock")).is_ok_and(|lock| lock.try_lock().is_ok());
+    let is_free = || {
+        fs::File::open(server.root().join("run/labtools/pool.lock"))
+            .is_ok_and(|lock| lock.try_lock().is_ok() && lock.unlock().is_ok())
+    };
     while !(server.file("7.sig").exists() && is_free()) {
         assert!(since.elapsed().as_secs() < 60, "the lock is held as long as nobody reads");
         std::thread::sleep(std::time::Duration::from_millis(10));

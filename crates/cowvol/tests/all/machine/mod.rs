@@ -8,7 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use cowvol::Token;
 use jsonpipe::testkit::stepped::{Call, Stepped};
-use jsonpipe::testkit::{Ended, Stage, feed};
+use jsonpipe::testkit::{Ended, Stage, feed, hold};
+use nix::fcntl::Flock;
 use nix::libc::SYS_pread64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -169,11 +170,8 @@ impl Machine {
     }
 
     /// Holds a lock in /run/labtools, as another process would.
-    pub fn hold(&self, name: &str) -> File {
-        fs::create_dir_all(self.root().join("run/labtools")).unwrap();
-        let lock = File::create(self.root().join("run/labtools").join(name)).unwrap();
-        lock.lock().unwrap();
-        lock
+    pub fn hold(&self, name: &str) -> Flock<File> {
+        hold(&self.root().join("run/labtools").join(name))
     }
 
     pub fn users(&self) -> PathBuf {
