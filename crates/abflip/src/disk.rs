@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_leaves_the_rest_of_its_block_alone() {
+    fn writes_leave_the_rest_of_their_block_alone() {
         // On the disk of the tests, in memory, and of a length that is no whole number of anything.
         let places = [tempfile::tempdir_in("."), tempfile::tempdir_in("/dev/shm")];
         for directory in places.map(Result::unwrap) {
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_disk_is_refused() {
+    fn files_that_are_no_disk_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let exit = |path: &Path| Exit::of(&Disk::open(path, Access::Read).unwrap_err());
         assert_eq!(exit(&directory.path().join("none")), Exit::NoInput);

@@ -396,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_entry_names_is_believed_only_where_it_is_whole() {
+    fn entries_are_read_only_if_whole() {
         let ours = load_option(&ESP);
         assert_eq!(partition(&ours), Some(ESP.guid));
         let node = 6 + 2 * (DESCRIPTION.len() + 1);
@@ -420,7 +420,7 @@ mod tests {
 
     /// A fake of firmware that does not take BootNext: a directory stands in its place.
     #[test]
-    fn what_cannot_be_armed_fails_and_can_be_taken_back() {
+    fn arming_that_fails_is_undone() {
         let directory = tempfile::tempdir().unwrap();
         let ours = variables(&directory);
         ours.write("Boot0000", b"a disk").unwrap();

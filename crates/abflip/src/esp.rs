@@ -278,7 +278,7 @@ mod tests {
 
     /// Directories stand for the file systems.
     #[test]
-    fn what_a_trial_left_on_the_slots_own_partition_makes_room() {
+    fn leftovers_of_a_trial_make_room() {
         let work = tempfile::tempdir().unwrap();
         let directories: Vec<PathBuf> = ["root", "own", "visible"].map(|name| work.path().join(name)).into();
         fs::create_dir(&directories[0]).unwrap();

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_whole_is_found_and_what_would_be_written_over_is_a_boot_once_area() {
+    fn boot_once_finds_only_a_whole_area() {
         let sectors = |changes: Vec<Change>| changes.into_iter().map(|change| change.offset).collect::<Vec<_>>();
         let (_directory, found) = disk(&whole());
         let changes = boot_once(&found).unwrap().changes(Some("try-b")).unwrap();

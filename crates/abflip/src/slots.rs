@@ -154,7 +154,7 @@ mod tests {
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn slots_refuse_impossible_values() {
         let slots = read(&format!("[slots]\nfirmware=bios\na={}\nb={B}\n", A.to_uppercase())).unwrap();
         assert_eq!((slots.firmware, slots.a.to_string()), (Firmware::Bios, A.to_owned()));
         for (text, message) in [

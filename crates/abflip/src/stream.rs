@@ -216,7 +216,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_comes_in_is_what_stands_there_and_what_is_read_back(
+        fn stream_is_written_and_read_back_unchanged(
             image in images(),
             lengths in proptest::collection::vec(1usize..2_000_000, 1..8),
             wanted in -2i64..=2,

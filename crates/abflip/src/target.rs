@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_outside_of_the_slot_is_reached() {
+    fn target_stays_inside_the_slot() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         fs::write(&path, vec![7; 64 << 10]).unwrap();

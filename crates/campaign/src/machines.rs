@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_machines_say_is_read_and_nothing_is_believed_that_cannot_be() {
+    fn machines_are_read_and_impossible_values_refused() {
         let directory = tempfile::tempdir().unwrap();
         let transfer = |infohash: &str, bytes: &str| {
             format!(

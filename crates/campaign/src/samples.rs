@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_host_brought_along_is_not_of_this_campaign() {
+    fn samples_ignore_bytes_of_earlier_campaigns() {
         let seeder = samples(&[line("02", &[host("10.0.1.1", 0, 900, "02", Some("01"))])]);
         assert_eq!(only(&seeder).obtained_bytes(), 0);
         let quick = samples(&[line("00", &[]), line("09", &[host("10.0.1.1", 0, 900, "08", Some("07"))])]);
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_snapshot_is_counted() {
+    fn samples_count_bad_lines() {
         let good = line("02", &[]);
         let samples = samples(&[good.clone(), good[..good.len() / 2].into(), "{}".into(), "\n".into(), line("01", &[])]);
         assert_eq!(samples.bad_lines, 4, "a torn one, one of nothing, an empty one, and a clock that went back");

@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_nets_are_refused() {
         let error = |cidr: &str| campus(&[("10.0.3.0/24", "b", "1", Role::Lab), (cidr, "b", "1", Role::Lab)]).unwrap_err();
         assert_eq!(error("10.0.3.0/24"), "net.n1.cidr: n0 has the same; which of the two is it?");
         assert_eq!(error("10.0.4.7/24"), "net.n1.cidr: 10.0.4.7 is inside of that network; write 10.0.4.0/24");

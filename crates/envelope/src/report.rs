@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_off_or_changed_is_not_opened() {
+    fn damaged_reports_are_not_opened() {
         let report = seal("h1", 7, &header(), b"payload", None).unwrap();
         for length in 0..report.len() {
             assert!(open(&report[..length]).is_err(), "{length}");

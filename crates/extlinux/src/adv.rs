@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_not_believed() {
+    fn damaged_areas_are_inconsistent() {
         let once = with_boot_once(&empty(), Some("try-b")).unwrap();
         for at in [0, 5, 8, 300, 507, 511] {
             let mut torn = once.clone();

@@ -346,7 +346,7 @@ mod tests {
 
     /// An older invcollect reports what a newer one knows to be on many boards: that is no board, and nobody's duplicate.
     #[test]
-    fn what_many_boards_have_is_no_board() {
+    fn history_ignores_serials_of_many_boards() {
         let mut history = History::default();
         for (serial, uuid) in
             [("SN-12345", "6ab5b300-538d-1014-9fb5-b0684d007b53"), ("EVAL", "00000000-0000-0000-0000-000000000000")]

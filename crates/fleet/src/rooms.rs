@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn where_clocks_change_a_night_stays_one_window() {
+    fn nights_stay_one_window_when_clocks_change() {
         let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
         // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; somebody works from 9:00 to 17:00 on the wall.
         for (monday, shift) in [("2026-03-02T05:00:00Z", -1), ("2026-10-26T04:00:00Z", 1)] {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_looked_at_is_not_quiet() {
+    fn unobserved_hours_are_not_quiet() {
         let monday = time::parse("2026-11-16T00:00:00Z").unwrap();
         let period = Period { since: monday + 6 * 3600, until: monday + 10 * 3600 };
         let rooms = rooms(&[known(Vec::new())], &Week::new(period, &TimeZone::UTC));

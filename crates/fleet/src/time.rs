@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_intervals_have_in_common() {
+    fn common_intersects_intervals() {
         let a = [(0, 10), (20, 30), (40, 50)];
         assert_eq!(common(&a, &[(5, 22), (23, 24), (30, 45), (48, 60)]), [(5, 10), (20, 22), (23, 24), (40, 45), (48, 50)]);
         assert_eq!(common(&a, &[]), []);

@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_slow_in_a_quick_room_is_found() {
+    fn slow_machine_of_a_quick_room_is_found() {
         let grid = Grid { start: 6000, step: 300, points: 10 };
         let mut watch = Watch::default();
         let all = [

@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_machine_makes_no_other_old() {
+    fn usual_version_needs_several_machines() {
         assert_eq!(usual(Vec::new()), None);
         assert_eq!(usual(vec![7]), Some(7));
         assert_eq!(usual(vec![7, u64::MAX]), Some(7));

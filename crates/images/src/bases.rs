@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bases_ini_may_not_say() {
+    fn check_refuses_bad_bases() {
         let refused = |offered| check(offered).unwrap_err();
         assert_eq!(refused(vec![offered("..", false)]), format!("[base...]: {NAME_RULE}"));
         assert_eq!(refused(vec![offered(&"a".repeat(65), false)]), format!("[base.{}]: {NAME_RULE}", "a".repeat(65)));

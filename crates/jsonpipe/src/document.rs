@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_document_is_65() {
+    fn other_input_than_a_document_is_65() {
         for text in [
             "",
             " \n",

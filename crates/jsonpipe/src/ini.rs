@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_misread_is_refused() {
+    fn ambiguous_lines_are_refused() {
         for (text, message) in [
             ("\u{feff}[s]\nk=v\n", "starts with a byte-order mark; save it as plain UTF-8"),
             ("[s]\nk=v\\\nw=x\n", "line 2: ends in a backslash; a value is one line"),

@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_spells_becomes_what_the_type_wants() {
+    fn text_of_a_person_becomes_the_type() {
         let text = Node::text;
         let node = Node::Table(vec![("up".into(), text("true")), ("words".into(), text("a, b,c"))]);
         let section: Section = node.read(Author::Person).unwrap();
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tool_wrote_has_its_types() {
+    fn values_of_a_tool_keep_their_types() {
         for (json, message) in [
             (r#"{"up":"true","words":[]}"#, "up: expected true or false"),
             (r#"{"up":true,"words":"a"}"#, "words: expected a list"),

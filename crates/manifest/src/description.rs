@@ -320,7 +320,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn descriptions_refuse_impossible_values() {
         let text = String::from_utf8(base().to_bytes().unwrap()).unwrap();
         for (from, to, message) in [
             ("\"schema\":1", "\"schema\":2", "schema: not 1, the one that this release knows"),

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn host_refuses_impossible_values() {
         let text = String::from_utf8(host().to_bytes().unwrap()).unwrap();
         for (from, to, message) in [
             ("\"kind\":\"host\"", "\"kind\":\"base\"", "kind: it describes a base, not a host".to_owned()),

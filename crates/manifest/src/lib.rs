@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sealed_is_verified_and_nothing_else_is() {
+    fn only_sealed_bytes_are_verified() {
         let directory = tempfile::tempdir().unwrap();
         let key = key::tests::write_pair(directory.path(), "base-1", 1);
         let base = description::tests::base();

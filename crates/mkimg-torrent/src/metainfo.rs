@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_is_read() {
+    fn made_torrents_are_read() {
         // Digests that are UTF-8 and digests that are not.
         for digest in [[b'x'; 20], [0xff; 20]] {
             let (bytes, infohash) = encoded(&TRACKERS, &[digest, [0; 20]]);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn bad_torrents_are_refused() {
         let text = String::from_utf8(encoded(&TRACKERS[..1], &[[b'x'; 20]]).0).unwrap();
         for (from, to) in [
             ("d8:announce", "d8:zannounc"),

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_suits() {
+    fn piece_lengths_suit_the_image() {
         assert!(suit(1 << 16, GIB) && suit(1 << 26, 1 << 40));
         assert!(!suit(0, GIB) && !suit(3 << 20, GIB) && !suit(1 << 15, GIB) && !suit(1 << 27, GIB));
         assert!(suit(1 << 16, 16 * GIB) && !suit(1 << 16, 16 * GIB + 1));

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_reads_is_taken() {
+    fn bundles_of_openssl_are_read() {
         let latin_1 = [b"Universit\xe4t\r\n", CA.replace('\n', "\r\n").as_bytes()].concat();
         let key = [CA.as_bytes(), b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"].concat();
         let marked = [b"\xef\xbb\xbf", CA.as_bytes()].concat();

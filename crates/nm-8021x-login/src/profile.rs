@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_networkmanager_dropped_or_added_is_found() {
+    fn changes_by_networkmanager_are_found() {
         let realm = realm();
         let sent = settings("u", "eth0", "alice@a.example", &realm);
         assert!(differences(&sent, &held(&sent)).is_empty());

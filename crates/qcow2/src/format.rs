@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn written_headers_are_read() {
         let header = Header::parse(&blank(80 * GIB)).unwrap();
         assert_eq!(
             header,
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn bad_headers_are_refused() {
         for (at, bytes, message) in [
             (0, &b"QFI\0"[..], "not a qcow2 image"),
             (7, &[1], "qcow2 version 1; versions 2 and 3 are known"),

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_or_not_in_order_is_refused() {
+    fn partial_or_unsorted_bencode_is_refused() {
         for (text, message) in [
             ("", "not a dictionary"),
             ("le", "not a dictionary"),

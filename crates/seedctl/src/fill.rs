@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_attempt_left_is_kept_where_it_is_right() {
+    fn right_blocks_of_an_earlier_attempt_are_kept() {
         let new = image(&[1, 0, 3, 0, 5], 100);
         let mut there = image(&[1, 9, 9, 0, 5], 100);
         there.extend([1; 70_000]); // longer, too
@@ -391,7 +391,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
-        fn what_counts_as_there_is_right(
+        fn blocks_counted_as_present_are_right(
             new in proptest::collection::vec(0_u8..5, 1..9), there in proptest::collection::vec(0_u8..5, 1..9),
             old in proptest::collection::vec(0_u8..5, 1..9), last in 1..=B, mapped in any::<bool>(),
         ) {

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_check_rejects_is_fetched_and_counted() {
+    fn rejected_pieces_are_fetched_and_counted() {
         let mut account = Account { size_bytes: 1000, ..Account::default() };
         let mut counter = Counter::new(1000);
         counter.look(&mut account, 400, &peers(&[("10.0.0.2", 1)]), Some(&here()));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_call_fetched_is_not_reused() {
+    fn bytes_of_an_earlier_call_are_not_reused() {
         let account = |reused_bytes, building_bytes, outside_bytes, kept| {
             let mut account = Account { reused_bytes, building_bytes, outside_bytes, ..Account::default() };
             account.resume(kept);

@@ -43,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_say_is_as_without_it() {
+    fn missing_settings_have_defaults() {
         let settings = read("").unwrap();
         assert_eq!((settings.tracker.everywhere.interval_seconds, settings.tracker.everywhere.gateways), (10, 1));
         let settings = read("[tracker]\ngateways=2\n[building.AT 9]\nuplink_bytes_per_second=12000000\n").unwrap();
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn settings_refuse_impossible_values() {
         for (text, message) in [
             ("[tracker]\ninterval_seconds=0\n", "ini: tracker.interval_seconds: not from 1 to 600"),
             ("[tracker]\ngateways=0\n", "ini: tracker.gateways: not from 1 to 16"),

@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_who_writes_is_seen() {
+    fn lease_sees_a_writer() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x");
         let writer = File::create(&path).unwrap();

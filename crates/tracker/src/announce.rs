@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_aria2_says_is_understood() {
+    fn announces_of_aria2_are_read() {
         let said = parse(
             "peer_id=A2-1-36-0-%F7%80&uploaded=7&downloaded=8&left=9&compact=1&key=abc&numwant=50&no_peer_id=1&port=6881\
              &event=started&supportcrypto=1",
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_be_left_out() {
+    fn announces_may_leave_keys_out() {
         let said = parse("port=1024&left=0").unwrap();
         assert_eq!((said.downloaded, said.uploaded, said.event, said.wanted), (0, 0, Event::None, TOLD_MAX));
         let wishes = [("0", 0), ("7", 7), ("-1", TOLD_MAX), ("", TOLD_MAX), ("99999999999999999999", TOLD_MAX)];

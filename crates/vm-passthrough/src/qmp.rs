@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_qmp_is_an_error() {
+    fn other_text_than_qmp_is_an_error() {
         for text in ["\n", "x\n", "{}\n", "[]\n", "{\"event\":1}\n"] {
             assert!(messages(text).is_err(), "{text:?}");
         }

@@ -74,7 +74,7 @@ fn a_document_that_is_lost_takes_nothing_back() {
 
 /// One that waits for its reader keeps nobody else from the machine.
 #[test]
-fn no_lock_is_held_while_the_document_is_read() {
+fn lock_is_free_while_the_document_is_read() {
     let machine = Machine::new();
     let (reader, writer) = nix::unistd::pipe().unwrap();
     // Full, so that nothing more goes in until it is read.

@@ -61,7 +61,7 @@ fn ours_boots_wherever_it_is_cut() {
 }
 
 #[test]
-fn what_heals_a_table_first_boots_wherever_it_is_cut() {
+fn healing_boots_wherever_it_is_cut() {
     for (firmware, partitions) in [(Firmware::Bios, bios()), (Firmware::Uefi, uefi())] {
         for (run, torn, slot) in [
             (&["flip"][..], "the backup's entries", Slot::B),

@@ -71,7 +71,7 @@ fn sgdisk_and_the_others_read_what_they_would_have_written_themselves() {
 }
 
 #[test]
-fn what_is_refused_is_refused_before_anything_is_written() {
+fn flip_refuses_before_it_writes() {
     let long = "123456789012345678901234567890123456";
     // The root is another partition, or on another disk.
     let machine = Machine::new();

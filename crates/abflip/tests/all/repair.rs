@@ -349,7 +349,7 @@ fn a_slot_is_marked_only_by_name() {
 }
 
 #[test]
-fn what_cannot_be_healed_is_refused() {
+fn repair_refuses_hopeless_tables() {
     let machine = Machine::new();
     machine.poke(512, b"x");
     machine.poke(machine.last() * 512, b"x");
@@ -433,7 +433,7 @@ fn a_slot_is_marked_only_if_something_of_it_starts() {
 }
 
 #[test]
-fn what_is_marked_does_not_start_the_other_slot_once() {
+fn marked_slots_do_not_start_the_other_slot() {
     let machine = Machine::new();
     machine.configure_extlinux();
     machine.slots(&["try"]);

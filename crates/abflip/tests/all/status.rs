@@ -98,7 +98,7 @@ fn an_image_needs_no_root() {
 }
 
 #[test]
-fn what_there_is_to_repair_is_status_1_and_said() {
+fn status_is_1_for_faults_to_repair() {
     let machine = Machine::new();
     let whole = machine.bytes();
     let last = machine.last() * 512;
@@ -159,7 +159,7 @@ fn program_sha256(machine: &Machine, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn what_is_not_there_or_not_right_has_its_status() {
+fn status_has_an_exit_status_for_each_refusal() {
     let machine = Machine::new();
     machine.refused(&["status", "--disk", "/nowhere/disk"], 66, "opening /nowhere/disk");
     machine.refused(&["status", "--disk", "/dev/null"], 65, "neither a disk nor an image file");
@@ -170,7 +170,7 @@ fn what_is_not_there_or_not_right_has_its_status() {
 }
 
 #[test]
-fn what_boots_next_is_not_rejected() {
+fn next_slot_is_not_rejected() {
     let machine = Machine::new();
     let records = machine.root().join("var/lib/labtools/slots.json");
     let mut recorded: Value = serde_json::from_str(&fs::read_to_string(&records).unwrap()).unwrap();

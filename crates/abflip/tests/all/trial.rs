@@ -124,7 +124,7 @@ fn a_trial_that_was_not_booted_can_be_had_again() {
 }
 
 #[test]
-fn what_another_image_did_is_not_held_against_this_one() {
+fn trials_of_another_image_do_not_count() {
     let machine = tryable();
     machine.slots(&["try"]);
     boot_the_trial(&machine);
@@ -152,7 +152,7 @@ fn what_another_image_did_is_not_held_against_this_one() {
 }
 
 #[test]
-fn what_is_refused_is_refused_before_anything_is_written() {
+fn try_refuses_before_it_writes() {
     let machine = tryable();
     machine.record(&["a"]);
     machine.refused(&["try"], 78, "refusing to try");
@@ -317,7 +317,7 @@ fn a_commit_that_is_cut_before_it_is_recorded_is_a_commit() {
 }
 
 #[test]
-fn what_is_done_to_another_disk_does_not_end_the_trial_of_this_one() {
+fn trial_survives_changes_of_another_disk() {
     let machine = tryable();
     machine.slots(&["try"]);
     let image = machine.root().join("other.img");

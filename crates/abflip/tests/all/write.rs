@@ -92,7 +92,7 @@ fn frames_that_hold_nothing_are_passed_over() {
 }
 
 #[test]
-fn what_is_secret_in_a_url_is_not_told() {
+fn secrets_of_a_url_stay_hidden() {
     let (machine, image) = (Machine::new(), Image::new(8192));
     for (from, status) in [
         ("https://user:SECRET@127.0.0.1:1/i.zst?token=SECRET", 69),
@@ -134,7 +134,7 @@ fn it_comes_through_a_fifo_and_a_descriptor() {
 }
 
 #[test]
-fn what_was_written_can_be_booted_next_and_is_not_written_again() {
+fn written_slot_boots_and_is_not_written_again() {
     let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
     let from = machine.file("image", &image.bytes);
     let plan = machine.write(&image, &from, &["--dry-run"]);
@@ -186,7 +186,7 @@ fn a_flipped_bit_on_the_medium_is_found() {
 }
 
 #[test]
-fn what_can_be_refused_is_refused_before_anything_is_written() {
+fn write_refuses_before_it_writes() {
     let image = Image::new(ODD_BYTES);
     let fits = |size_bytes: u64| manifest::Host { size_bytes, ..image.host.clone() };
     let of_model = |model: &str| manifest::Host { models: vec![model.into()], ..image.host.clone() };
@@ -271,7 +271,7 @@ fn something_older_than_what_boots_is_taken_only_when_told() {
 }
 
 #[test]
-fn what_breaks_off_leaves_a_slot_that_holds_nothing() {
+fn interrupted_write_leaves_an_empty_slot() {
     let image = Image::new(ODD_BYTES);
     let (raw, compressed) = (image.bytes.clone(), image.compressed());
     let with = |bytes: &[u8], more: &[u8]| [bytes, more].concat();
@@ -323,7 +323,7 @@ fn bomb() -> Vec<u8> {
 }
 
 #[test]
-fn what_has_no_direct_io_is_written_and_said() {
+fn write_reports_missing_direct_io() {
     let (machine, image) = (Machine::new(), Image::new(ODD_BYTES));
     // Of an odd length: it cannot be read past the cache.
     let disk = File::options().write(true).open(machine.disk()).unwrap();

@@ -124,7 +124,7 @@ fn refusal(machine: &Machine, document: &Value) -> (i32, String) {
 }
 
 #[test]
-fn what_the_manifest_does_not_say_is_refused() {
+fn install_refuses_images_unlike_the_manifest() {
     let machine = Machine::with_windows_8();
     let good = describe(machine.root(), "windows", 8);
     let refused = |base: Base| refusal(&machine, &document(&base));
@@ -177,7 +177,7 @@ fn what_the_manifest_does_not_say_is_refused() {
 }
 
 #[test]
-fn what_is_no_whole_base_is_refused() {
+fn install_refuses_partial_bases() {
     let machine = Machine::with_windows_8();
     let path = base_path(machine.root(), "windows", 8);
     let (good, bytes) = (describe(machine.root(), "windows", 8), fs::read(&path).unwrap());
@@ -289,7 +289,7 @@ fn a_clone_does_not_wait_for_the_reading() {
 }
 
 #[test]
-fn what_is_being_installed_is_not_pruned() {
+fn prune_keeps_bases_being_installed() {
     let machine = Machine::with_windows_8();
     let seven = document(&describe(machine.root(), "windows", 7)).to_string();
     write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));

@@ -81,7 +81,7 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
 }
 
 #[test]
-fn what_is_broken_is_listed_with_the_reason() {
+fn list_gives_reasons_for_broken_files() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
     machine.volume(BOB, Some("windows"));

@@ -53,7 +53,7 @@ fn goes(machine: &Machine) {
 }
 
 #[test]
-fn what_nothing_uses_goes() {
+fn prune_removes_unused_files() {
     let machine = after_a_switch_over();
     fs::write(machine.home(BOB).join(".windows@7.qcow2.tmp"), "what a power cut left").unwrap();
     fs::remove_file(machine.home(BOB).join("windows@7.qcow2")).unwrap();
@@ -164,7 +164,7 @@ fn only_what_is_below_the_current_generation_of_a_base_that_is_named() {
 }
 
 #[test]
-fn nothing_goes_when_nobody_knows_what_is_current() {
+fn prune_keeps_everything_without_bases_ini() {
     let machine = after_a_switch_over();
     let ini = machine.bases_ini();
     let left = machine.left();
@@ -197,7 +197,7 @@ fn a_linked_directory_for_volumes_is_refused() {
 }
 
 #[test]
-fn what_cannot_be_removed_is_said_and_the_rest_goes() {
+fn prune_reports_stuck_files_and_removes_the_rest() {
     let machine = after_a_switch_over();
     let stuck = machine.home(ALICE).join("windows@7.qcow2");
     fs::remove_file(&stuck).unwrap();
@@ -269,7 +269,7 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
 }
 
 #[test]
-fn what_keeps_a_later_step_from_being_taken_is_a_reason() {
+fn prune_gives_reasons_for_later_steps() {
     let machine = after_a_switch_over();
     let right = machine.bases_ini();
     let mut prune = machine.stepped(&["prune"], "");

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_late_does_not_take_the_place_of_the_newest() {
+    fn late_reports_do_not_replace_the_newest() {
         let (root, spool) = spool(1 << 20, &[(SENT, 10, Kind::Snapshot), ("000000000005.snapshot", 5, Kind::Snapshot)]);
         let late = spool.list().unwrap().remove(0);
         spool.sent(&late).unwrap();

@@ -273,7 +273,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn what_holds_something_is_listed_once() {
+    fn file_systems_are_listed_once() {
         let text = "\
 22 27 0:21 / /proc rw,relatime - proc proc rw
 27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -314,7 +314,7 @@ a line that is none
         }
 
         #[test]
-        fn what_the_kernel_escapes_comes_back(path in "[ -~\t\né]{0,20}") {
+        fn unescape_reverts_the_kernels_escapes(path in "[ -~\t\né]{0,20}") {
             let escaped: String = path
                 .bytes()
                 .map(|b| if b == b' ' || b == b'\\' || !b.is_ascii_graphic() { format!("\\{b:03o}") } else { char::from(b).into() })

@@ -105,7 +105,7 @@ fn a_technician_accepts() {
 
 /// What is accepted was told before, and stands in the log, whoever was faster.
 #[test]
-fn what_was_never_told_is_told_before_it_is_accepted() {
+fn accept_reports_events_first() {
     let machine = known();
     machine.firmware(&without_module("0A00B002"));
     machine.speed("eth0", Some(100));
@@ -124,7 +124,7 @@ fn what_was_never_told_is_told_before_it_is_accepted() {
 
 /// What comes and goes by itself, and what only has another name, is nobody's business.
 #[test]
-fn no_event_for_what_is_no_change() {
+fn changes_ignore_reboots_and_new_names() {
     let machine = known();
 
     machine.boot("22222222-0000-4000-8000-000000000002", 7200);

@@ -46,7 +46,7 @@ fn the_same_machine_gives_the_same_bytes() {
 
 /// Nothing is there: not /sys, not /proc. Everything has its reason, and nothing is -1, 0 or empty instead.
 #[test]
-fn what_is_not_known_is_absent_with_a_reason() {
+fn unknown_values_are_absent_with_a_reason() {
     let machine = Machine::empty();
     let host = machine.host();
     for key in [
@@ -87,7 +87,7 @@ fn what_is_not_known_is_absent_with_a_reason() {
 }
 
 #[test]
-fn what_needs_root_is_missing_without_it() {
+fn values_for_root_are_missing_without_root() {
     // Not of this machine: the tables of some test machines are not there at all.
     let machine = Machine::optiplex();
     fs::set_permissions(machine.path("sys/firmware/dmi/tables/DMI"), fs::Permissions::from_mode(0o400)).unwrap();
@@ -141,7 +141,7 @@ fn what_needs_root_is_missing_without_it() {
 
 /// Firmware, disks and sensors say anything, and who reads it sits at a terminal.
 #[test]
-fn no_text_of_a_device_moves_a_terminal() {
+fn texts_of_devices_do_not_move_a_terminal() {
     let machine = Machine::optiplex();
     let text = "a\u{1b}]0;x\u{7}b\u{202e}c\n";
     machine.remove("sys/firmware/dmi/tables/DMI");
@@ -201,7 +201,7 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
 }
 
 #[test]
-fn no_process_is_started() {
+fn collect_starts_no_process() {
     let machine = Machine::optiplex();
     let trace = machine.path("trace");
     let arguments = ["-f", "-qq", "-e", "trace=process,write", "-o"];
@@ -217,7 +217,7 @@ fn no_process_is_started() {
 
 /// Who is logged in stands in the paths and sources of mounts, and on their sticks: in no output.
 #[test]
-fn nothing_tells_who_is_logged_in() {
+fn outputs_do_not_name_the_user() {
     let machine = Machine::optiplex();
     machine.run(&["changes"]);
     machine.write(

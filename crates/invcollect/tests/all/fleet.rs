@@ -51,7 +51,7 @@ fn of_host<'a>(fleet: &'a Value, name: &str) -> &'a Value {
 }
 
 #[test]
-fn what_is_not_there_or_not_right_is_said() {
+fn fleet_refuses_a_missing_or_wrong_store() {
     let store = Store::new();
     let status = |store: &Store| run(store, &WEEK).status.code();
     assert_eq!(status(&store), Some(0), "nobody reported yet");

@@ -217,7 +217,7 @@ fn interfaces_that_are_made_of_others_have_their_types() {
 }
 
 #[test]
-fn what_is_not_known_is_left_out() {
+fn glpi_leaves_out_unknown_values() {
     let machine = Machine::empty();
     machine.write("persistent/inventory/uuid", ID);
     machine.write("proc/meminfo", "MemTotal:        8029532 kB\n");
@@ -230,7 +230,7 @@ fn what_is_not_known_is_left_out() {
 
 /// A list that is empty says that there is nothing: no module and no disk goes because the firmware's table is damaged.
 #[test]
-fn what_cannot_be_read_is_not_gone() {
+fn glpi_does_not_remove_unreadable_parts() {
     let machine = Machine::optiplex();
     machine.write("sys/firmware/dmi/tables/DMI", &Tables::optiplex().table()[..200]);
     machine.remove("sys/block");

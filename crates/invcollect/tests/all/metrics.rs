@@ -91,7 +91,7 @@ fn a_machine_is_measured() {
 }
 
 #[test]
-fn what_a_technician_is_called_for_is_measured() {
+fn metrics_cover_calls_of_a_technician() {
     let machine = Machine::optiplex();
     machine.run(&["changes"]);
     let mut tables = Tables::optiplex();

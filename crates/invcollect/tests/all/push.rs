@@ -81,7 +81,7 @@ fn a_damaged_snapshot_goes_for_the_next() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_the_way_out() {
+fn push_errors_name_the_way_out() {
     let machine = enrolled();
     let says = |status: i32, words: &[&str]| {
         let ended = push(&machine);
@@ -121,7 +121,7 @@ fn what_is_wrong_is_said_with_the_way_out() {
 }
 
 #[test]
-fn who_does_not_answer_is_named_and_what_is_done_is_said() {
+fn push_names_a_silent_collector() {
     let machine = enrolled();
     let ended = machine.run(&["push", "-v"]);
     let push = &ended.document()["push"];

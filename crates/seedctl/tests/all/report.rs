@@ -180,7 +180,7 @@ fn a_machine_on_a_wireless_network_is_named_and_not_counted_as_a_crossing() {
 }
 
 #[test]
-fn what_a_machine_says_is_text_on_the_page() {
+fn texts_of_machines_are_text_on_the_page() {
     let campaign = copy();
     let path = |name: &str| campaign.path().join(name);
     let hostile = "<img src=x onerror=alert(1)>\\\"'&";
@@ -255,7 +255,7 @@ fn a_swarm_is_what_the_tracker_says() {
 }
 
 #[test]
-fn what_is_no_tracker_is_not_believed() {
+fn other_servers_than_a_tracker_are_refused() {
     // A fake: no tracker of ours says this.
     for (answer, status) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 65),

@@ -336,7 +336,7 @@ fn a_connection_carries_one_request_after_the_other() {
 }
 
 #[test]
-fn what_is_set_up_wrongly_is_said_before_anything_is_served() {
+fn track_refuses_wrong_settings_before_it_serves() {
     let refusal = |break_it: fn(&Machine)| {
         let machine = Machine::new();
         break_it(&machine);

@@ -312,7 +312,7 @@ const BY_LOGIN: &str = concat!(
 );
 
 #[test]
-fn what_the_stages_before_print_is_taken() {
+fn documents_of_earlier_stages_are_taken() {
     let root = machine_with(&[]);
     write(root.path(), "sys/class/net/eth0/address", "74:86:7a:00:00:04");
     let by_both = BY_COWVOL.replacen(&BY_COWVOL[1..BY_COWVOL.find(r#","volume""#).unwrap()], BY_LOGIN, 1);

@@ -194,7 +194,7 @@ fn an_image_of_any_length_goes_to_sectors_of_either_size() {
 }
 
 #[test]
-fn what_cannot_be_patched_for_a_slot_is_not_published() {
+fn publish_host_refuses_images_that_cannot_be_patched() {
     let directory = tempfile::tempdir().unwrap();
     let published = publish(directory.path(), false);
     let image = directory.path().join("lab.img");

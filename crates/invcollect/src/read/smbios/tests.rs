@@ -184,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn no_serial_is_of_one_character(c in any::<char>(), count in 0usize..9) {
+    fn serials_have_several_characters(c in any::<char>(), count in 0usize..9) {
         prop_assert!(!is_serial(&c.to_string().repeat(count)));
     }
 }

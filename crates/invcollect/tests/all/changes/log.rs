@@ -21,7 +21,7 @@ fn two_runs_at_once_tell_once() {
 
 /// Who reads what a run prints may take his time, or never read it: the next run does not wait for that.
 #[test]
-fn nobody_waits_for_who_reads_the_events() {
+fn changes_do_not_wait_for_readers() {
     let machine = Machine::optiplex();
     for number in 0..300 {
         machine.pci(&format!("0000:{number:02x}:00.1"), "0x10de", "0x128b", "0x030000", None);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::machine::{BINARY, Machine};
 
 #[test]
-fn what_a_program_serves_is_not_asked() {
+fn collect_does_not_ask_fuse_programs() {
     let machine = Machine::optiplex();
     machine.write("proc/self/mountinfo", "40 27 0:77 / /srv/far rw - fuse.sshfs user@host:/far rw\n");
     machine.write("etc/fstab", "user@host:/far /srv/far fuse.sshfs defaults 0 0\n");
@@ -26,7 +26,7 @@ fn what_a_program_serves_is_not_asked() {
 /// A pipe that nobody writes to stands for a disk, a firmware that never answers: who opens it waits for ever. (Not for a
 /// configuration file, which is no pipe.) What hangs for real is in the laboratory.
 #[test]
-fn what_never_answers_is_named_and_keeps_nothing_else() {
+fn collect_names_hanging_files_and_reads_the_rest() {
     let on_disks = [
         ("persistent/inventory/uuid", "id"),
         ("var/lib/labtools/slots.json", "image"),
@@ -62,7 +62,7 @@ fn what_never_answers_is_named_and_keeps_nothing_else() {
 }
 
 #[test]
-fn nothing_is_read_from_a_file_system_that_hangs() {
+fn collect_reads_nothing_of_a_hanging_file_system() {
     let machine = Machine::optiplex();
     machine.write("proc/self/mountinfo", "27 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 27 8:3 / /qcow2 rw - fuseblk /dev/sda3 rw\n");
     machine.write("sys/fs/fuse/connections/8388611/waiting", "1\n"); // 8:3

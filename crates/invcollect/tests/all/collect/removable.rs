@@ -49,7 +49,7 @@ fn a_usb_stick_is_a_disk_that_comes_and_goes() {
 
 /// Behind a port that the firmware calls external-facing, whatever it is.
 #[test]
-fn what_is_plugged_in_outside_the_case_comes_and_goes() {
+fn external_devices_come_and_go() {
     let machine = Machine::optiplex();
     machine.run(&["changes"]);
     let port = "0000:00:1c.4/0000:02:00.0";

@@ -6,7 +6,7 @@ use super::{findings, fleet};
 use crate::store::{MONDAY, Store};
 
 #[test]
-fn what_was_accepted_is_no_finding() {
+fn accepted_changes_are_no_findings() {
     let mut store = Store::new();
     for (name, accepted) in [("h1", false), ("h2", true)] {
         let mut machine = store.machine("at1", "r1", name);

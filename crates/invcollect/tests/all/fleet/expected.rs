@@ -9,7 +9,7 @@ use super::{WEEK, findings, fleet, run};
 use crate::store::{HOUR, MONDAY, Store};
 
 #[test]
-fn what_did_not_wake_is_said_with_its_causes() {
+fn machines_that_did_not_wake_have_causes() {
     let mut store = Store::new();
     store.list("at1", "101", "asleep");
     let mut awake = store.machine("at1", "101", "awake");
@@ -36,7 +36,7 @@ fn what_did_not_wake_is_said_with_its_causes() {
 
 /// The same as versions of images, and who signed them.
 #[test]
-fn what_machines_should_have_says_a_signed_manifest() {
+fn expected_versions_come_from_a_signed_manifest() {
     let mut store = Store::new();
     let mut machine = store.machine("at1", "101", "one");
     machine.week(MONDAY, |_| ());

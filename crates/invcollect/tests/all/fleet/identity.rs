@@ -89,7 +89,7 @@ fn a_wrong_clock_is_told_and_spoils_no_hours() {
 }
 
 #[test]
-fn who_is_behind_is_where_it_stands_whoever_has_its_name() {
+fn machines_behind_are_found_by_place() {
     let mut store = Store::new();
     for (number, room, image) in [(1, "101", 11), (2, "102", 12), (3, "103", 12)] {
         let mut twin = store.enroll(number, "at1", room, "twin");

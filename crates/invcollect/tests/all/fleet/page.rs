@@ -30,7 +30,7 @@ pub fn assert_one_page(page: &str) {
 }
 
 #[test]
-fn no_text_of_a_machine_is_markup() {
+fn texts_of_machines_are_not_markup() {
     const EVIL: &str = "<script>alert(1)</script>\" onload=\"x' & \u{202e}\u{0} https://evil.example/";
     let mut store = Store::new();
     let mut machine = store.enroll(7, "<b>building", "<i>room", "evil");
@@ -53,7 +53,7 @@ fn no_text_of_a_machine_is_markup() {
 }
 
 #[test]
-fn what_is_to_be_done_stands_once_for_a_room() {
+fn page_gives_an_action_once_per_room() {
     let mut store = Store::new();
     for (name, gib) in [("a", 4u64), ("b", 4), ("c", 2)] {
         let mut machine = store.machine("at1", "101", name);
@@ -77,7 +77,7 @@ fn what_is_to_be_done_stands_once_for_a_room() {
 }
 
 #[test]
-fn what_is_to_be_done_at_a_machine_stands_together() {
+fn page_groups_actions_by_machine() {
     let mut store = Store::new();
     for (name, opened) in [("h03", true), ("h05", false), ("h09", true)] {
         let mut machine = store.machine("at1", "101", name);
@@ -98,7 +98,7 @@ fn what_is_to_be_done_at_a_machine_stands_together() {
 }
 
 #[test]
-fn one_is_not_many_and_who_never_came_may_not_be_installed() {
+fn page_uses_the_singular_for_one_machine() {
     let mut store = Store::new();
     store.list("at1", "101", "new");
     let mut nowhere = store.enroll(7, "", "", "nowhere");

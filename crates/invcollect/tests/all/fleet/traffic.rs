@@ -78,7 +78,7 @@ fn the_rest_is_as_good_without_prometheus() {
 }
 
 #[test]
-fn no_value_and_no_label_of_it_is_believed_blindly() {
+fn traffic_checks_values_and_labels() {
     const EVIL: &str = "</text><script>alert(1)</script>\" onload=\"x\u{1b}[2J\u{202e}";
     let mut store = Store::new();
     store.list("at1", "101", "one");

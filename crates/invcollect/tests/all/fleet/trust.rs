@@ -9,7 +9,7 @@ use super::{findings, fleet, of_host};
 use crate::store::{DAY, HOUR, MONDAY, Store, put, time};
 
 #[test]
-fn what_is_not_signed_by_its_host_is_counted_and_not_believed() {
+fn fleet_counts_forged_reports() {
     let mut store = Store::new();
     let mut victim = store.machine("at1", "101", "victim");
     let mut other = store.machine("at1", "101", "other");
@@ -120,7 +120,7 @@ fn whom_the_collector_expelled_is_counted() {
 }
 
 #[test]
-fn what_lies_about_in_the_store_hides_no_machine() {
+fn fleet_skips_foreign_files() {
     let mut store = Store::new();
     let mut machine = store.machine("at1", "101", "honest");
     machine.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
@@ -140,7 +140,7 @@ fn what_lies_about_in_the_store_hides_no_machine() {
 }
 
 #[test]
-fn who_is_nobody_is_not_to_be_visited() {
+fn fleet_plans_no_visit_to_strangers() {
     let mut store = Store::new();
     store.list("at1", "101", "one");
     let stranger = store.store().join("reports/00000000-dead-4000-8000-000000000000");
@@ -201,7 +201,7 @@ fn a_machine_that_says_too_much_hides_no_other() {
 }
 
 #[test]
-fn what_is_not_understood_leaves_the_rest() {
+fn fleet_reads_the_rest_of_a_strange_report() {
     let mut store = Store::new();
     let mut machine = store.machine("at1", "101", "newer");
     machine.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| {

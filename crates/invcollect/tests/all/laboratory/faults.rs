@@ -64,7 +64,7 @@ fn a_lost_acknowledgement_is_made_good() {
 }
 
 #[test]
-fn nobody_else_is_believed_or_told_anything() {
+fn push_trusts_only_the_collector() {
     let collector = Collector::up();
     let host = collector.host(H1);
     host.tell("0");
@@ -132,7 +132,7 @@ fn the_status_decides_what_becomes_of_a_report() {
 }
 
 #[test]
-fn what_a_server_that_was_set_up_wrongly_refused_arrives_when_it_is_put_right() {
+fn refused_reports_arrive_after_the_server_is_mended() {
     let collector = Collector::up();
     let host = collector.host(H1);
     host.tell("0");

@@ -295,7 +295,7 @@ fn the_register_goes_to_its_keeper_alone() {
 }
 
 #[test]
-fn what_is_set_up_wrongly_is_told_before_anything_is_done() {
+fn push_refuses_wrong_settings_first() {
     let collector = Collector::up();
     let host = collector.host(H1);
     let refused = |status: i32, words: &str| {

@@ -50,7 +50,7 @@ fn marks(machine: &Machine) -> [Value; 4] {
 }
 
 #[test]
-fn what_was_accepted_is_silent_everywhere() {
+fn accepted_changes_are_silent() {
     let machine = wrong();
     let gib = |count: f64| Some(count * 1073741824.0);
     let told = [Some(1.0), gib(4.0), gib(8.0), Some(0.0), Some(12.5e6), Some(125e6), Some(1.0)];
@@ -117,7 +117,7 @@ fn a_model_without_a_switch_was_never_opened() {
 
 /// A bridge and a VLAN have the address of the port below them: one cable is one link.
 #[test]
-fn one_cable_is_one_link() {
+fn bridges_and_vlans_add_no_link() {
     let machine = Machine::optiplex();
     for name in ["br0", "eth0.100"] {
         machine.wired(name, "00:1b:21:0a:0b:0c", Some(1000));
@@ -135,7 +135,7 @@ fn one_cable_is_one_link() {
 
 /// An adapter on USB may be a telephone, which says that it is half duplex: no technician is called for it, nor for its cable.
 #[test]
-fn what_comes_and_goes_calls_nobody() {
+fn removable_adapters_raise_no_alarm() {
     let machine = Machine::optiplex();
     machine.wireless("wlan0", "00:1b:21:0a:0b:0f", true);
     machine.wired("usb0", "02:a1:b2:c3:d4:e5", Some(10));

@@ -204,7 +204,7 @@ fn a_full_disk_is_told_and_what_was_fetched_makes_room_again() {
 }
 
 #[test]
-fn what_has_another_digest_than_the_manifest_says_never_appears() {
+fn image_with_another_digest_never_appears() {
     let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
     swarm.start_tracker();
     // Signed, but wrong: the torrent is of another image than the digest.

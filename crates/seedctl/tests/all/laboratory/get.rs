@@ -1,7 +1,7 @@
 //! `seedctl get` and what follows it, from a server over a tracker to hosts.
 //!
 //! `LABTOOLS_SABOTAGE=skip-digest`, in a debug build, takes any image for the one in the manifest: then
-//! `what_has_another_digest_than_the_manifest_says_never_appears` must fail.
+//! `image_with_another_digest_never_appears` must fail.
 
 #![allow(clippy::print_stdout, reason = "figures")]
 

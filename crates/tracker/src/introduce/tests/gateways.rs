@@ -64,7 +64,7 @@ fn once_one_has_everything_nobody_needs_the_outside() {
 }
 
 #[test]
-fn who_begins_with_everything_is_told_who_in_its_building_lacks_something() {
+fn complete_hosts_learn_who_lacks_something() {
     let mut lab = Lab::new();
     for (address, left) in
         [("10.1.2.1", SIZE), ("10.1.1.2", SIZE), ("10.1.1.3", 0), ("10.2.1.1", SIZE), ("10.254.0.1", SIZE), ("10.0.0.3", SIZE)]

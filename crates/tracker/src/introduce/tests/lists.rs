@@ -143,7 +143,7 @@ fn a_complete_building_is_asked_less_often() {
 }
 
 #[test]
-fn what_hosts_say_of_their_traffic_is_summed() {
+fn traffic_of_hosts_is_summed() {
     let mut lab = Lab::new();
     let moved = |downloaded, uploaded, left| Announce { downloaded, uploaded, ..said(left) };
     lab.announce("10.1.1.1", moved(0, 0, SIZE));

@@ -289,7 +289,7 @@ fn a_gateway_that_falls_to_a_part_of_what_it_got_is_replaced() {
 }
 
 #[test]
-fn nobody_is_blamed_while_there_is_nothing_to_get() {
+fn gateways_are_not_blamed_without_a_source() {
     let mut lab = Lab::new();
     lab.told("10.1.1.1", SIZE);
     for _ in 0..20 {

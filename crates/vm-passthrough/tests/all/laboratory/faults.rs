@@ -165,7 +165,7 @@ fn a_rule_that_somebody_took_away_is_noticed_at_the_end() {
 }
 
 #[test]
-fn one_guest_at_a_time() {
+fn second_guest_is_refused() {
     let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
     let mut session = machine.start();
     session.is_up(1);

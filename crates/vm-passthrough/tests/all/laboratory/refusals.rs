@@ -67,7 +67,7 @@ fn a_link_leads_to_the_base_but_not_to_the_users_disk() {
 }
 
 #[test]
-fn what_is_no_file_is_not_waited_for() {
+fn pipes_are_refused_at_once() {
     let machine = Machine::any();
     for name in ["base.qcow2", "overlay.qcow2"] {
         fs::remove_file(machine.path(name)).unwrap();
@@ -87,7 +87,7 @@ fn a_broken_disk_is_what_qemu_says() {
 }
 
 #[test]
-fn no_qemu_is_69() {
+fn missing_qemu_is_69() {
     let mut machine = Machine::any();
     machine.settings += "binary=/nonexistent/qemu\n";
     machine.run().refused(69, "starting /nonexistent/qemu: No such file or directory");
@@ -108,7 +108,7 @@ fn a_qemu_that_dies_after_its_greeting_is_69() {
 }
 
 #[test]
-fn no_nft_is_69_and_nothing_starts() {
+fn missing_nft_is_69_and_nothing_starts() {
     let mut machine = Machine::any();
     let mark = machine.path("marks/started");
     machine.fake_qemu(&format!("> {}; exit 3", mark.display()));
