@@ -373,6 +373,7 @@ if [ $# = 0 ]; then . "$FAKE/first"; else . "$FAKE/second"; fi
     assert_eq!(on_trial(("stay", 1), &[]), "settle --healthy 1");
     assert_eq!(on_trial(("back", 1), &[]), "settle --healthy reboot 1");
     assert_eq!(on_trial(("", 139), &[]), "settle --healthy reboot 1");
+    assert_eq!(on_trial(("", 78), &[]), "settle --healthy 78", "a reboot may start none");
     assert_eq!(on_trial(("back", 1), &["--deadline"]), "settle --sick reboot-ff 1");
     fs::create_dir_all(stand.path("health.d")).unwrap();
     program("health.d/10-well", "#!/bin/sh\necho well; echo 10-well >>\"$FAKE/did\"\n");
