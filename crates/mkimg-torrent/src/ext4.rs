@@ -16,6 +16,8 @@ const FEATURE_INCOMPAT: usize = 0x60;
 const FEATURE_RO_COMPAT: usize = 0x64;
 const BLOCKS_COUNT_HI: usize = 0x150;
 
+/// Blocks of 64 KiB, the largest.
+const LOG_BLOCK_SIZE_MAX: u32 = 6;
 /// The bit of a state: it was unmounted cleanly. With any other bit it has errors, or files that are to be removed yet.
 const VALID_FS: u16 = 1;
 const ERROR_FS: u16 = 2;
@@ -54,7 +56,8 @@ pub fn check(superblock: &[u8; BYTES], size_bytes: u64, image: &str) -> Result<(
     }
     let high = if incompatible & IS_64BIT != 0 { u64::from(word(BLOCKS_COUNT_HI)) << 32 } else { 0 };
     let blocks = high | u64::from(word(BLOCKS_COUNT_LO));
-    let bytes = 1024u64.checked_shl(word(LOG_BLOCK_SIZE)).and_then(|block| block.checked_mul(blocks));
+    let shift = word(LOG_BLOCK_SIZE);
+    let bytes = (shift <= LOG_BLOCK_SIZE_MAX).then(|| 1024u64 << shift).and_then(|block| block.checked_mul(blocks));
     if bytes.is_none_or(|bytes| bytes > size_bytes) {
         return Err("it is shorter than its file system".into());
     }
@@ -101,6 +104,7 @@ mod tests {
             (&[(BLOCKS_COUNT_LO, &[17])], "it is shorter than its file system"),
             (&[(BLOCKS_COUNT_HI, &[1])], "it is shorter than its file system"),
             (&[(LOG_BLOCK_SIZE, &[64])], "it is shorter than its file system"),
+            (&[(LOG_BLOCK_SIZE, &[60])], "it is shorter than its file system"),
         ] {
             assert_eq!(check(changes, 65536).unwrap_err(), why, "{changes:?}");
         }
