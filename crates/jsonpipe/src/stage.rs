@@ -63,6 +63,8 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
     let (mut reader, writer) = io::pipe().exit(Exit::Software, || "making a pipe for the event log")?;
     let ending = signals::defer()?;
     let parent = Pid::this();
+    // Where the caller ignores the ends of its children, so would this process, and never learn how its child ended.
+    fork::heed_ends().exit(Exit::Software, || "waiting for the process that does the work")?;
     let Some(child) = fork::fork().exit(Exit::TemporaryFailure, || "starting a process for the event log")? else {
         // Who kills the parent means this. It may be dead already.
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
@@ -191,9 +193,17 @@ impl Told {
     }
 }
 
-#[expect(unsafe_code, reason = "fork has no safe form")]
+#[expect(unsafe_code, reason = "fork and sigaction have no safe form")]
 mod fork {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+
     use super::{ForkResult, Pid};
+
+    /// The end of a child is kept until it is waited for.
+    pub(super) fn heed_ends() -> nix::Result<()> {
+        // SAFETY: the default disposition runs no code of this process.
+        unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(|_| ())
+    }
 
     /// The child, in the parent; `None` in the child.
     pub(super) fn fork() -> nix::Result<Option<Pid>> {

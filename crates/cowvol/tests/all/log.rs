@@ -63,6 +63,15 @@ fn log_has_a_line_for_every_run_and_none_for_a_dry_run() {
 }
 
 #[test]
+fn log_has_a_line_where_the_caller_ignores_the_ends_of_its_children() {
+    let machine = Machine::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' CHLD; exec \"$@\"", "sh", CLONE.binary, "list", "--log", "--root"]).arg(machine.root());
+    let ended = command.stdin(Stdio::null()).output().unwrap();
+    assert_eq!((ended.status.code(), lines(&machine).len()), (Some(0), 1), "{ended:?}");
+}
+
+#[test]
 fn log_has_a_line_for_a_run_that_is_killed() {
     let machine = Machine::new();
     let (mut parent, _input, child) = waiting_clone(&machine);
