@@ -85,7 +85,7 @@ mod tests {
     const LOCK: &str = "/run/labtools/x.lock";
 
     #[test]
-    fn one_has_it_until_it_is_unlocked() {
+    fn lock_is_held_until_it_is_unlocked() {
         let root = tempfile::tempdir().unwrap();
         let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
         assert!(!is_held(&common, LOCK).unwrap() && !root.path().join("run").exists());

@@ -87,7 +87,7 @@ fn a_dry_run_says_the_same_and_writes_nothing() {
 }
 
 #[test]
-fn what_is_published_is_not_published_again_with_other_contents() {
+fn create_does_not_replace_a_published_image() {
     let server = Server::new();
     server.created(json!({}));
     let before = fs::read(server.file("7.manifest")).unwrap();
@@ -151,7 +151,7 @@ fn a_key_that_machines_do_not_know_signs_nothing() {
 }
 
 #[test]
-fn what_is_wrong_with_a_request_is_named() {
+fn create_names_the_fault_of_a_request() {
     let server = Server::new();
     for (more, message) in [
         (json!({"name": "../windows"}), "image.name: not a name"),
@@ -253,7 +253,7 @@ fn a_metalink_needs_the_url_of_the_torrent() {
 }
 
 #[test]
-fn where_there_is_no_room_nothing_is_left() {
+fn create_leaves_nothing_without_room() {
     let server = Server::new();
     // A Metalink in a directory that is not there.
     let ended = server.create_with(&["--key", KEY, "--metalink", "/nowhere/x", "--url", "http://a/x"]);
@@ -281,7 +281,7 @@ fn another_run_in_the_store_is_waited_for_and_then_told() {
 }
 
 #[test]
-fn what_cannot_be_delivered_is_taken_back() {
+fn create_takes_back_an_undelivered_document() {
     let server = Server::new();
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(CREATE.binary);

@@ -29,7 +29,7 @@ fn base64(bytes: &[u8]) -> Value {
 }
 
 #[test]
-fn what_is_right_is_verified_in_the_store_and_elsewhere() {
+fn verify_accepts_right_images_anywhere() {
     let (server, document) = published();
     let (status, verification) = server.verify(&[], &document);
     let expected = json!({
@@ -121,7 +121,7 @@ fn a_torrent_that_is_another_public_or_leads_elsewhere_is_named() {
 }
 
 #[test]
-fn what_is_no_base64_or_not_there_is_no_document_of_ours() {
+fn verify_refuses_documents_without_base64() {
     let (server, document) = published();
     for key in ["manifest", "signature", "torrent_file", "blocks_torrent_file"] {
         for value in [json!("*"), json!(7), Value::Null] {

@@ -9,7 +9,7 @@ use crate::clone::ALICES_TOKEN;
 use crate::machine::{ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree, write_bases_ini};
 
 #[test]
-fn what_qemu_img_makes_is_a_base() {
+fn images_of_qemu_img_are_bases() {
     let machine = Machine::bare();
     write_bases_ini(machine.root(), "[base.linux]\nname=Linux\nostype=linux\ngeneration=0\n");
     let base = base_path(machine.root(), "linux", 0);

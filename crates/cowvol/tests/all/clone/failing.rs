@@ -17,7 +17,7 @@ use crate::clone::ALICES_TOKEN;
 use crate::machine::{ALICE, BOB, CLONE, Machine, base_path, faults, make_base, request, tree, write_bases_ini};
 
 #[test]
-fn what_a_power_cut_left_is_harmless() {
+fn leftovers_of_a_power_cut_are_harmless() {
     let machine = Machine::new();
     fs::create_dir_all(machine.home(ALICE)).unwrap();
     fs::write(machine.home(ALICE).join(".windows@7.qcow2.tmp"), vec![0xff; 1 << 20]).unwrap();
@@ -187,7 +187,7 @@ fn unread_clone(machine: &Machine, user: &str) -> std::process::Child {
 }
 
 #[test]
-fn who_does_not_read_keeps_nobody_waiting() {
+fn idle_readers_do_not_block_others() {
     let machine = Machine::new();
     let mut child = unread_clone(&machine, ALICE);
     assert_eq!(machine.volume(BOB, None)["created"], true);
