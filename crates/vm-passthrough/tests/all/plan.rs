@@ -55,6 +55,12 @@ fn optiplex_7010() {
     golden("optiplex-7010", "raw");
 }
 
+/// Linux keeps its clock in UTC, and needs neither huge pages nor a port for remote desktops.
+#[test]
+fn optiplex_7010_with_linux() {
+    golden("optiplex-7010", "linux");
+}
+
 #[test]
 fn optiplex_9020() {
     golden("optiplex-9020", "qcow2");
