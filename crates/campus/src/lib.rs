@@ -2,6 +2,9 @@
 //!
 //! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
 //!
+//! **Admission rule.** Belongs here: how the two files are read, and which network an address belongs to. Not: which machines are
+//! awake, what they have, or who is introduced to whom.
+//!
 //! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
 //!
 //! A room need not have an Ethernet to itself: where several rooms are parts of one, the key `ethernet` says so, for a broadcast,

@@ -3,8 +3,7 @@
 //! `create` reads an image once, as fast as the processor digests, and leaves beside it what a distribution needs: a signed
 //! manifest with its SHA-256, a torrent, and a map of its blocks with its own torrent. `verify` holds an image against such a
 //! description and names the pieces that are wrong. `host` describes and signs the root of a host; `verify-host` believes that on a
-//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and
-//! believes only what the manifest says.
+//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and believes only what the manifest says.
 
 mod create;
 mod ext4;

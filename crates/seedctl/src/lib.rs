@@ -2,7 +2,7 @@
 //!
 //! The engine is stock aria2; the intelligence is in the tracker's introductions. On a lab machine `get` fills a new image from the old
 //! one and from the swarm, and `seed`, `status`, `wait` and `stop` control what aria2 does there. On a server `track` is the crate
-//! `tracker`; `report`, `swarm` and `hosts` are the crate `campaign`. All of them share the types of the crate `swarm`.
+//! `tracker`; `report`, `swarm`, `hosts` and `nets` are the crate `campaign`. All of them share the types of the crate `swarm`.
 
 mod aria2;
 mod bencode;

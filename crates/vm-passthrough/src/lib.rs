@@ -1,4 +1,4 @@
-//! Boots a user's guest on the lab computer and supervises it.
+//! Boots a user's guest on the lab machine and supervises it.
 //!
 //! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from the profile of the disk's
 //! operating system and the model of this machine, starts QEMU as a separate user that can reach neither the disks by their

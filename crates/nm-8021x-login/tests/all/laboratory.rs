@@ -48,7 +48,7 @@ impl Laboratory {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
-    /// A command on the lab computer.
+    /// A command on the lab machine.
     fn on_computer(&self, arguments: &[&str]) -> Command {
         self.script_command("run", arguments)
     }
