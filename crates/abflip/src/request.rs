@@ -25,7 +25,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub common: Common,
     /// Work on this disk or image, not on the root's disk
-    #[arg(long, global = true, value_name = "PATH")]
+    #[arg(long, global = true, display_order = 899, value_name = "PATH")]
     pub disk: Option<PathBuf>,
     /// What to do.
     #[command(subcommand)]

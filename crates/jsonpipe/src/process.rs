@@ -29,20 +29,20 @@ pub struct Tool {
     pub section: &'static str,
 }
 
-/// The flags that every tool has.
+/// The flags that every tool has. Help lists them behind a subcommand's own; without the order it mixes the two.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
     /// Report each step on standard error
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 900)]
     pub verbose: bool,
     /// Add a line about this run to the event log
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 900)]
     pub log: bool,
     /// Use DIR as the root directory
-    #[arg(long, global = true, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    #[arg(long, global = true, display_order = 900, value_name = "DIR", default_value = "/", hide_default_value = true)]
     pub root: PathBuf,
     /// Read configuration from DIR instead of /etc/labtools
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, display_order = 900, value_name = "DIR")]
     pub config: Option<PathBuf>,
 }
 
