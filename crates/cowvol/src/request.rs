@@ -62,9 +62,7 @@ Example:
         dry_run: bool,
     },
     /// Switch over to a new generation of a base
-    #[command(
-        next_line_help = true,
-        after_help = format!("\
+    #[command(after_help = format!("\
 Reads a document (JSON or INI) on standard input:
   image.manifest, image.signature  signed by mkimg-torrent, in Base64
   transfer.state                   complete; if not, the document is passed on
@@ -75,8 +73,7 @@ replaced, which is the switch-over, and unused generations are removed, as by
 prune. Writes the same document with the section base.
 
 Example:
-  seedctl get < windows.json | cowvol install-base")
-    )]
+  seedctl get < windows.json | cowvol install-base"))]
     InstallBase(InstallBase),
     /// Remove old unused generations, with their volumes
     #[command(after_help = "\

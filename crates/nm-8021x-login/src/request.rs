@@ -31,22 +31,24 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Log in the user of the document on standard input
-    ///
-    /// Reads login.username and login.password (JSON only) from standard input,
-    /// and writes the section `login` with the answer. Exit status 0: the user
-    /// is authenticated, and the port is open. 1: refused; login.reason has the
-    /// reason, and nothing is left behind.
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "\
+Reads login.username and login.password (JSON only) from standard input, and
+writes the section login with the answer. Exit status 0: the user is
+authenticated, and the port is open. 1: refused; login.reason has the reason,
+and nothing is left behind.
+
+Example:
+  nm-8021x-login login < login.json | cowvol clone")]
     Login {
-        /// Print which realm and interface would be used; send nothing
+        /// Print the realm and the interface; send nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Close the port and remove every profile that login made
-    ///
-    /// Reads nothing. Safe to repeat, and after a crash: exit status 0 means
-    /// that no profile of a login is left on this machine.
-    #[command(verbatim_doc_comment)]
+    #[command(after_help = "\
+Does not read standard input. Safe to repeat, and after a crash: exit status 0
+means that no profile of a login is left on this machine. Writes the section
+login.")]
     Logout {
         /// Print what would be closed; close nothing
         #[arg(long)]

@@ -11,7 +11,17 @@ use serde::Deserialize;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "seedctl", version, about = "Fetch and seed images on the machines of a campus")]
+#[command(
+    name = "seedctl",
+    version,
+    about = "Fetch and seed images on the machines of a campus",
+    after_help = "\
+On every machine, an image from the server's document:
+  seedctl get < windows.json | cowvol install-base
+
+See seedctl(8), seedctl-track(8) and seedctl-report(8) for every field, and
+labtools(7) for the other tools."
+)]
 pub struct Arguments {
     /// The flags that every tool has.
     #[command(flatten)]
@@ -30,7 +40,7 @@ impl AsRef<Common> for Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the tracker, which introduces the hosts of a room to each other
+    /// Run the tracker, which keeps the traffic inside the buildings
     #[command(after_help = format!("\
 Does not read standard input. Runs until SIGTERM or SIGINT,
 then writes the section tracker. Serves the images whose signed manifests are
