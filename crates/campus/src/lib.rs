@@ -79,6 +79,7 @@ impl Campus {
     /// Reads campus.ini. Status 66 when it is not there, 78 when it is not right.
     pub fn read(common: &Common) -> anyhow::Result<Campus> {
         let path = common.config("campus.ini");
+        ini::require(&path, "list the networks there; seedctl-track(8) describes it")?;
         let entries = ini::read_table(&path, "net")?;
         Campus::new(entries).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
     }
