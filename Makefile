@@ -1,8 +1,8 @@
 # make install-tools | install-host | install-server | install-collector [DESTDIR=DIR]
 #
 # Installs a role of labtools where labtools(7) expects it; scripts/build-packages makes Debian packages of the same.
-# install-tools takes the programs from target/release (cargo build --release --locked --workspace); each of the others is
-# a role of a machine, and needs the tools. Then make its users, and enable the units that it needs:
+# install-tools takes the programs from target/release (cargo build --release --locked --workspace), or from DIR with BIN=DIR.
+# Each of the others is a role of a machine, and needs the tools. Then make its users, and enable the units that it needs:
 #     systemd-sysusers && systemctl daemon-reload
 # There is no PREFIX: units, and scripts that call each other by ssh, name /usr.
 DESTDIR =
