@@ -9,7 +9,7 @@ use std::thread;
 
 use jsonpipe::testkit::Ended;
 
-use crate::machine::{ID, Machine};
+use crate::machine::{BINARY, ID, Machine};
 
 const SPOOL: &str = "var/lib/labtools/spool";
 
@@ -78,6 +78,31 @@ fn a_damaged_snapshot_goes_for_the_next() {
     let expected: Vec<u64> = names[..2].iter().map(|name| name[..12].parse().unwrap()).collect();
     assert_eq!(dropped, expected, "at the collector they are not lost");
     assert_eq!(push(&machine).stderr, "");
+}
+
+/// Students must not notice the agent. The kernel ends a run after a second of processor time, and gives it 8 MiB of data: everything is
+/// still read. (benches/collect.rs measures what a run takes.)
+#[test]
+fn agent_keeps_to_its_budget() {
+    let within = |machine: &Machine, mib: u64, arguments: &[&str]| {
+        let mut command = Command::new("prlimit");
+        command.env("RUST_MIN_STACK", "65536"); // all that a thread reserves counts as data
+        command.args([&format!("--data={}", mib << 20), "--cpu=1", BINARY]).args(arguments).arg("--root").arg(machine.root());
+        Ended::of(command.output().unwrap())
+    };
+    let machine = enrolled();
+    let missing = machine.host()["missing"].take();
+    let collected = within(&machine, 8, &["collect"]);
+    assert_eq!((collected.status, &collected.document()["host"]["missing"]), (0, &missing), "{collected:?}");
+    let metrics = machine.path("labtools.prom").display().to_string();
+    for arguments in [&["changes"][..], &["metrics", &metrics]] {
+        let ended = within(&machine, 8, arguments);
+        assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}: {ended:?}");
+    }
+    let pushed = within(&machine, 8, &["push", "--now"]);
+    assert_eq!((pushed.status, &pushed.document()["push"]["waiting_reports"]), (1, &1.into()), "{pushed:?}");
+    assert_eq!(pushed.document()["push"]["reason"], "127.0.0.1:1: io: Connection refused (os error 111)");
+    assert_ne!(within(&machine, 0, &["changes"]).status, 0, "the limit of the kernel holds");
 }
 
 #[test]
