@@ -12,8 +12,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::cases::{assert_expected, case};
+use crate::cases::case;
 use crate::machine::{BINARY, Machine};
+use jsonpipe::testkit::assert_expected;
 
 /// What only this run knows.
 fn without_measured(mut host: Value) -> Value {

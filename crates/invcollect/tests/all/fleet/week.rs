@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::page::assert_one_page;
 use super::{WEEK, fleet, of_host, run};
-use crate::cases::{assert_expected, case};
+use crate::cases::case;
 use crate::store::{DAY, HOUR, MONDAY, Machine, QUARTER, Store, time};
+use jsonpipe::testkit::assert_expected;
 
 /// Three buildings of three rooms of three machines, and what is the matter with some.
 pub fn campus() -> Store {

@@ -7,13 +7,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, copy};
 use nix::libc::{self, c_long};
 use serde_json::Value;
 use smbios::Tables;
 use tempfile::TempDir;
 
-use crate::cases::{case, copy};
+use crate::cases::case;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_invcollect");
 pub const ID: &str = "8f14e45f-ceea-467f-a9d6-9c1b5d2a7e11";
