@@ -1,6 +1,6 @@
 //! The event log of the machine: one JSON line for each event. The tools add to it here, the scripts by `append-record`.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ impl EventLog {
     pub fn open(common: &Common) -> anyhow::Result<EventLog> {
         let path = common.path(PATH);
         atomic::create_directory(path.parent().unwrap_or(&path), 0o700)?;
-        match open_locked(&path) {
+        match open_locked(&path, PATIENCE) {
             Ok(file) => Ok(EventLog { file, path }),
             Err(error) => Err(io_error(error, Exit::of_write, format_args!("opening {}", path.display()))),
         }
@@ -98,13 +98,17 @@ pub fn rotated(path: &Path, age: u32) -> PathBuf {
     name.into()
 }
 
-fn open_locked(path: &Path) -> io::Result<File> {
+fn open_locked(path: &Path, patience: Duration) -> io::Result<File> {
     let since = Instant::now();
     loop {
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         while let Err(error) = file.try_lock() {
-            if since.elapsed() > PATIENCE {
-                return Err(error.into());
+            match error {
+                TryLockError::Error(error) => return Err(error),
+                TryLockError::WouldBlock if since.elapsed() < patience => {}
+                TryLockError::WouldBlock => {
+                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program keeps its lock"));
+                }
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
@@ -161,6 +165,17 @@ mod tests {
         log.append("b\n").unwrap();
         assert_eq!((log.tail(9).unwrap(), log.tail(3).unwrap()), (b"a\nb\n".to_vec(), b"\nb\n".to_vec()));
         assert_eq!(fs::read(&path).unwrap(), b"b\n");
+    }
+
+    #[test]
+    fn event_log_that_another_program_keeps_is_75_in_the_end() {
+        let (_root, common, path) = machine();
+        let _kept = EventLog::open(&common).unwrap();
+        let error = open_locked(&path, Duration::ZERO).unwrap_err();
+        assert_eq!(
+            (Exit::of_write(&error), error.to_string().as_str()),
+            (Exit::TemporaryFailure, "another program keeps its lock")
+        );
     }
 
     #[test]
