@@ -65,12 +65,16 @@ fn next_until(log: &Path, from: Cursor, until: Option<Cursor>, wanted: impl Fn(&
 
 /// The file to go on with, and which is the next newer one.
 fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
-    let mut newer = None;
-    let mut found = None;
+    let (mut newer, mut found) = (None, None);
+    let mut has_gap = false;
     for age in 0.. {
         let path = if age == 0 { log.to_owned() } else { rotated(log, age) };
         let file = match File::open(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound && age == 0 => continue, // just rotated
+            // In the middle of a rotation, or right after it, one name is free.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !has_gap => {
+                has_gap = true;
+                continue;
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => break,
             opened => opened?,
         };
@@ -198,6 +202,20 @@ mod tests {
             taken += text(&lines);
         }
         assert_eq!(taken, "b\nc\nd\ne\n");
+    }
+
+    #[test]
+    fn journal_is_read_whole_in_the_middle_of_a_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("events.jsonl");
+        append(&log, "a\n");
+        let read = next(&log, Cursor::default(), |_| true).unwrap().read;
+        append(&log, "b\n");
+        fs::rename(&log, rotated(&log, 2)).unwrap();
+        append(&log, "c\n"); // and NAME.1 has just become NAME.2
+        let old = next(&log, read, |_| true).unwrap();
+        assert_eq!(text(&old), "b\n");
+        assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\n");
     }
 
     #[test]
