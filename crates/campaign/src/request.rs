@@ -15,7 +15,7 @@ pub struct Swarm {
 /// `seedctl report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// Read the tracker's samples from FILE, a document per line
+    /// Read the tracker's samples from FILE, one per line
     #[arg(long, value_name = "FILE")]
     pub samples: PathBuf,
     /// Read the machines' answers from the files in DIR
@@ -30,10 +30,10 @@ pub struct Report {
 #[derive(Debug, Args)]
 pub struct Hosts {
     /// Only the machines in this room
-    #[arg(long, value_name = "ROOM")]
+    #[arg(long, value_name = "NAME")]
     pub room: Option<String>,
     /// Only the machines in this building
-    #[arg(long, value_name = "BUILDING")]
+    #[arg(long, value_name = "NAME")]
     pub building: Option<String>,
     /// Only these machines
     #[arg(value_name = "HOST")]

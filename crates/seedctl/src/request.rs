@@ -101,6 +101,13 @@ Example:
   seedctl stop --all")]
     Stop(Stop),
     /// Ask the tracker for the progress of each building
+    #[command(after_help = "\
+Does not read standard input. Writes the section swarm: the hosts of every
+image, by building, as the tracker knows them now.
+
+Example: how many hosts of each building have each image
+  seedctl swarm | jq -r '.swarm.swarms[] | .name as $image | .buildings[] |
+    [$image, .building, .complete, .incomplete] | @tsv'")]
     Swarm(campaign::request::Swarm),
     /// Report on a distribution, as a document and as a page
     #[command(after_help = "\
@@ -167,7 +174,7 @@ pub struct Wait {
     /// Then wait N seconds more
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seconds: u64,
-    /// Wait until this host has also sent R times the image's size
+    /// Wait until this host has also sent R times the image
     #[arg(long, value_name = "R")]
     pub ratio: Option<f64>,
     /// Give up, with status 75, after N seconds
