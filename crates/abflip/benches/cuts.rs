@@ -1,12 +1,15 @@
 //! Where flips can be cut: ours against those of sgdisk, sfdisk, parted and gptman, in one run.
 //!
-//! `cargo bench -p abflip --bench cuts`. In order: the disk writes what it is given in its order, and the power fails between two
-//! sectors (gptman writes entry by entry, and its cuts are counted by these). Reordered: between two flushes it writes in any order. A state
-//! is bad when gptmbr or EDK2 starts none of the slots, or Linux then sees no partitions; "tables" counts the states in which one of both tables is not valid.
+//! `cargo bench -p abflip --bench cuts`. In order: the disk writes what it is given in its order,
+//! and the power fails between two sectors (gptman writes entry by entry, and its cuts are counted
+//! by these). Reordered: between two flushes it writes in any order. A state is bad when gptmbr or
+//! EDK2 starts none of the slots, or Linux then sees no partitions; "tables" counts the states in
+//! which one of both tables is not valid.
 //!
-//! ABFLIP_DISK names the image of a bootable disk to begin from, as scripts/lab/abdisk makes it: its partitions are called root_a,
-//! root_b, esp_a and esp_b, and those that choose the slot are 1 and 2. ABFLIP_STATES then names a directory that gets as many
-//! distinct states as ABFLIP_MOST says, with what the judge says of each, to be really booted (scripts/lab/test-cuts). Without
+//! ABFLIP_DISK names the image of a bootable disk to begin from, as scripts/lab/abdisk makes it:
+//! its partitions are called root_a, root_b, esp_a and esp_b, and those that choose the slot are 1
+//! and 2. ABFLIP_STATES then names a directory that gets as many distinct states as ABFLIP_MOST
+//! says, with what the judge says of each, to be really booted (scripts/lab/test-cuts). Without
 //! ABFLIP_DISK, disks of empty partitions are taken.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -39,9 +42,20 @@ fn main() {
     };
     let mut is_met = true;
     for slots in all {
-        let heading = if slots.firmware == Firmware::Bios { "BIOS" } else { "UEFI" };
-        println!("{heading:10}{:>14}{:>14}{:>12}{:>12}", "in order", "reordered", "tables", "distinct");
-        let machine = || installed.as_ref().map_or_else(|| empty_machine(slots.firmware), Installed::machine);
+        let heading = if slots.firmware == Firmware::Bios {
+            "BIOS"
+        } else {
+            "UEFI"
+        };
+        println!(
+            "{heading:10}{:>14}{:>14}{:>12}{:>12}",
+            "in order", "reordered", "tables", "distinct"
+        );
+        let machine = || {
+            installed
+                .as_ref()
+                .map_or_else(|| empty_machine(slots.firmware), Installed::machine)
+        };
         let before = machine();
         let base = before.bytes();
         let mut verdicts = Vec::new();
@@ -56,27 +70,57 @@ fn main() {
             verdicts.push((tool, verdict));
         }
         if let Some(directory) = env::var_os("ABFLIP_STATES") {
-            let most = env::var("ABFLIP_MOST").ok().and_then(|most| most.parse().ok()).expect("ABFLIP_MOST is a number");
-            judge::dump(&before.disk(), &judge::choose(&base, &verdicts, most), Path::new(&directory));
+            let most = env::var("ABFLIP_MOST")
+                .ok()
+                .and_then(|most| most.parse().ok())
+                .expect("ABFLIP_MOST is a number");
+            judge::dump(
+                &before.disk(),
+                &judge::choose(&base, &verdicts, most),
+                Path::new(&directory),
+            );
         }
     }
-    println!("goal, no bad state and both tables always valid: {}", if is_met { "met" } else { "MISSED" });
+    println!(
+        "goal, no bad state and both tables always valid: {}",
+        if is_met { "met" } else { "MISSED" }
+    );
 }
 
 fn print(tool: &str, verdict: &Verdict) {
     let of = |(bad, all): (usize, usize)| format!("{bad} of {all}");
     let (in_order, reordered) = (of(verdict.in_order), of(verdict.reordered));
-    println!("{tool:10}{in_order:>14}{reordered:>14}{:>12}{:>12}", verdict.invalid, verdict.states.len());
+    println!(
+        "{tool:10}{in_order:>14}{reordered:>14}{:>12}{:>12}",
+        verdict.invalid,
+        verdict.states.len()
+    );
 }
 
 fn empty(firmware: Firmware) -> Slots {
     let roots = [guid(A), guid(B)];
-    let marks = if firmware == Firmware::Bios { roots } else { [guid(ESP_A), guid(ESP_B)] };
-    Slots { firmware, sector_bytes: 512, marks, roots }
+    let marks = if firmware == Firmware::Bios {
+        roots
+    } else {
+        [guid(ESP_A), guid(ESP_B)]
+    };
+    Slots {
+        firmware,
+        sector_bytes: 512,
+        marks,
+        roots,
+    }
 }
 
 fn empty_machine(firmware: Firmware) -> Machine {
-    Machine::with(512, &if firmware == Firmware::Bios { bios() } else { uefi() })
+    Machine::with(
+        512,
+        &if firmware == Firmware::Bios {
+            bios()
+        } else {
+            uefi()
+        },
+    )
 }
 
 /// A bootable disk.
@@ -89,17 +133,30 @@ struct Installed {
 impl Installed {
     fn read(path: &Path) -> Installed {
         let disk = fs::read(path).expect("ABFLIP_DISK is an image");
-        let gpt = GPT::read_from(&mut std::io::Cursor::new(&disk), 512).expect("ABFLIP_DISK has a partition table");
+        let gpt = GPT::read_from(&mut std::io::Cursor::new(&disk), 512)
+            .expect("ABFLIP_DISK has a partition table");
         let named = |name: &str| {
-            let found = gpt.iter().find(|(_, entry)| entry.partition_name.as_str() == name);
+            let found = gpt
+                .iter()
+                .find(|(_, entry)| entry.partition_name.as_str() == name);
             found.map(|(_, entry)| entry.unique_partition_guid)
         };
-        let roots = [named("root_a"), named("root_b")].map(|root| root.expect("ABFLIP_DISK has root_a and root_b"));
+        let roots = [named("root_a"), named("root_b")]
+            .map(|root| root.expect("ABFLIP_DISK has root_a and root_b"));
         let (firmware, marks) = match (named("esp_a"), named("esp_b")) {
             (Some(a), Some(b)) => (Firmware::Uefi, [a, b]),
             _ => (Firmware::Bios, roots),
         };
-        Installed { disk_guid: gpt.header.disk_guid, slots: Slots { firmware, sector_bytes: 512, marks, roots }, disk }
+        Installed {
+            disk_guid: gpt.header.disk_guid,
+            slots: Slots {
+                firmware,
+                sector_bytes: 512,
+                marks,
+                roots,
+            },
+            disk,
+        }
     }
 
     /// A machine with a copy of it, where nothing runs, and both slots were written.
@@ -111,7 +168,11 @@ impl Installed {
         for file in ["etc/labtools/abflip.ini", "var/lib/labtools/slots.json"] {
             let path = machine.root().join(file);
             let mut content = fs::read_to_string(&path).expect("it was there");
-            let tests = [(A, self.slots.roots[0]), (B, self.slots.roots[1]), (DISK_GUID, self.disk_guid)];
+            let tests = [
+                (A, self.slots.roots[0]),
+                (B, self.slots.roots[1]),
+                (DISK_GUID, self.disk_guid),
+            ];
             let esps = [(ESP_A, self.slots.marks[0]), (ESP_B, self.slots.marks[1])];
             for (of_tests, here) in tests.into_iter().chain(esps) {
                 content = content.replace(of_tests, &text(here));

@@ -1,9 +1,12 @@
-//! `abflip write`, verified, against the unverified pipe `zstd -d | tee >(sha256sum) | dd bs=256K`, by turns, onto the same partition.
+//! `abflip write`, verified, against the unverified pipe `zstd -d | tee >(sha256sum) | dd bs=256K`,
+//! by turns, onto the same partition.
 //!
-//! `cargo bench -p abflip --bench write`, as root: the disk is a loop device past the cache. Of the image's 2 GiB, 1.25 are programs of
-//! this computer, and the rest zeros, as in a file system that has room. The compressed image is in the page cache. dd ends when the
-//! kernel has written what it holds, for that is what closing a block device waits for; the digest of the pipe says what was sent, not
-//! what is on the disk. ABFLIP_BENCH_DIR names a directory with 5 GiB of room; without it, one below target/ is taken.
+//! `cargo bench -p abflip --bench write`, as root: the disk is a loop device past the cache. Of the
+//! image's 2 GiB, 1.25 are programs of this computer, and the rest zeros, as in a file system that
+//! has room. The compressed image is in the page cache. dd ends when the kernel has written what it
+//! holds, for that is what closing a block device waits for; the digest of the pipe says what was
+//! sent, not what is on the disk. ABFLIP_BENCH_DIR names a directory with 5 GiB of room; without
+//! it, one below target/ is taken.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -31,7 +34,8 @@ const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 const B: &str = "bbbbbbbb-0000-4000-8000-000000000001";
 
 fn main() {
-    let directory = env::var_os("ABFLIP_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let directory = env::var_os("ABFLIP_BENCH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let machine = Machine::new(&directory);
     let (data, compressed) = machine.make_image();
     println!(
@@ -46,16 +50,33 @@ fn main() {
     for run in 0..RUNS {
         ours = ours.min(machine.write(run + 1));
         if run == 0 {
-            // Of all children so far, losetup and the like, and of this process when it started them.
-            memory = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage").max_rss();
+            // Of all children so far, losetup and the like, and of this process when it started
+            // them.
+            memory = getrusage(UsageWho::RUSAGE_CHILDREN)
+                .expect("usage")
+                .max_rss();
         }
         pipe = pipe.min(machine.pipe());
     }
-    println!("abflip write                                  {ours:8.2}   {:.0} MiB/s", (IMAGE_BYTES / MIB) as f64 / ours);
-    println!("zstd -d | tee >(sha256sum) | dd bs=256K       {pipe:8.2}   {:.0} MiB/s", (IMAGE_BYTES / MIB) as f64 / pipe);
+    println!(
+        "abflip write                                  {ours:8.2}   {:.0} MiB/s",
+        (IMAGE_BYTES / MIB) as f64 / ours
+    );
+    println!(
+        "zstd -d | tee >(sha256sum) | dd bs=256K       {pipe:8.2}   {:.0} MiB/s",
+        (IMAGE_BYTES / MIB) as f64 / pipe
+    );
     let verdict = |ok| if ok { "met" } else { "MISSED" };
-    println!("goal, at most 0.8 of the pipe's time: {} ({:.2})", verdict(ours <= 0.8 * pipe), ours / pipe);
-    println!("goal, less than 32 MiB of memory: {} ({:.1} MiB)", verdict(memory < 32 << 10), memory as f64 / 1024.0);
+    println!(
+        "goal, at most 0.8 of the pipe's time: {} ({:.2})",
+        verdict(ours <= 0.8 * pipe),
+        ours / pipe
+    );
+    println!(
+        "goal, less than 32 MiB of memory: {} ({:.1} MiB)",
+        verdict(memory < 32 << 10),
+        memory as f64 / 1024.0
+    );
 }
 
 /// A machine that is a directory, and its disk, a loop device.
@@ -70,16 +91,31 @@ impl Machine {
         let directory = tempfile::tempdir_in(directory).expect("a temporary directory");
         let path = |name: &str| directory.path().join(name);
         fs::create_dir_all(path("etc/labtools/keys")).expect("a directory");
-        fs::write(path("etc/labtools/abflip.ini"), format!("[slots]\nfirmware=bios\na={A}\nb={B}\n")).expect("a file");
-        run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(path("key")));
+        fs::write(
+            path("etc/labtools/abflip.ini"),
+            format!("[slots]\nfirmware=bios\na={A}\nb={B}\n"),
+        )
+        .expect("a file");
+        run(Command::new("openssl")
+            .args(["genpkey", "-algorithm", "ed25519", "-out"])
+            .arg(path("key")));
         fs::set_permissions(path("key"), Permissions::from_mode(0o600)).expect("a mode");
         let public = path("etc/labtools/keys/host-1.pub");
-        run(Command::new("openssl").args(["pkey", "-pubout", "-in"]).arg(path("key")).arg("-out").arg(public));
+        run(Command::new("openssl")
+            .args(["pkey", "-pubout", "-in"])
+            .arg(path("key"))
+            .arg("-out")
+            .arg(public));
         // A machine finds its disks and partitions in the kernel's own files.
         std::os::unix::fs::symlink("/sys", path("sys")).expect("a link");
         std::os::unix::fs::symlink("/dev", path("dev")).expect("a link");
 
-        let mut disk = File::options().read(true).write(true).create_new(true).open(path("disk")).expect("a file");
+        let mut disk = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path("disk"))
+            .expect("a file");
         disk.set_len(2 * SLOT_BYTES + 4 * MIB).expect("room");
         let mut table = GPT::new_from(&mut disk, 512, [7; 16]).expect("a table");
         let mut ranges = Vec::new();
@@ -88,7 +124,10 @@ impl Machine {
             ranges.push((starting_lba, SLOT_BYTES / 512));
             table[number as u32 + 1] = GPTPartitionEntry {
                 partition_type_guid: [15; 16],
-                unique_partition_guid: partuuid.parse::<uuid::Uuid>().expect("a UUID").to_bytes_le(),
+                unique_partition_guid: partuuid
+                    .parse::<uuid::Uuid>()
+                    .expect("a UUID")
+                    .to_bytes_le(),
                 starting_lba,
                 ending_lba: starting_lba + SLOT_BYTES / 512 - 1,
                 attribute_bits: if number == 0 { 4 } else { 0 },
@@ -98,8 +137,14 @@ impl Machine {
         table.write_into(&mut disk).expect("a table");
         GPT::write_protective_mbr_into(&mut disk, 512).expect("an MBR");
         drop(disk);
-        let device = run(Command::new("losetup").args(["--show", "--direct-io=on", "-f"]).arg(path("disk")));
-        let machine = Machine { key: SigningKey::read(&path("key")).expect("a key"), device: device.trim().into(), directory };
+        let device = run(Command::new("losetup")
+            .args(["--show", "--direct-io=on", "-f"])
+            .arg(path("disk")));
+        let machine = Machine {
+            key: SigningKey::read(&path("key")).expect("a key"),
+            device: device.trim().into(),
+            directory,
+        };
         for (number, (start, length)) in (1..).zip(ranges) {
             let numbers = [number, start, length].map(|number: u64| number.to_string());
             run(Command::new("addpart").arg(&machine.device).args(numbers));
@@ -113,21 +158,29 @@ impl Machine {
 
     /// Writes `image.zst`; how much of the image is data, and how long the file is.
     fn make_image(&self) -> (u64, u64) {
-        let mut encoder = zstd::Encoder::new(File::create(self.path("image.zst")).expect("a file"), 3).expect("an encoder");
+        let mut encoder =
+            zstd::Encoder::new(File::create(self.path("image.zst")).expect("a file"), 3)
+                .expect("an encoder");
         let mut digest = Sha256::new();
         let mut data = 0;
-        // No more than this at once: what this process has used counts as used by every program that it starts.
+        // No more than this at once: what this process has used counts as used by every program
+        // that it starts.
         let mut buffer = vec![0; 64 << 10];
         let mut directories = vec![PathBuf::from(PROGRAMS)];
         while let Some(directory) = directories.pop() {
-            let mut entries: Vec<_> = fs::read_dir(directory).expect("a directory").flatten().collect();
+            let mut entries: Vec<_> = fs::read_dir(directory)
+                .expect("a directory")
+                .flatten()
+                .collect();
             entries.sort_by_key(fs::DirEntry::path);
             for entry in entries {
                 let kind = entry.file_type().expect("a type");
                 if kind.is_dir() {
                     directories.push(entry.path());
                 } else if kind.is_file() {
-                    let mut file = File::open(entry.path()).expect("a file").take(DATA_BYTES - data);
+                    let mut file = File::open(entry.path())
+                        .expect("a file")
+                        .take(DATA_BYTES - data);
                     loop {
                         let read = file.read(&mut buffer).expect("a read");
                         if read == 0 {
@@ -163,7 +216,11 @@ impl Machine {
             };
             let signed = Signed::seal(&host, &self.key).expect("a signature");
             fs::write(self.path(&format!("{version}.manifest")), &signed.bytes).expect("a file");
-            fs::write(self.path(&format!("{version}.sig")), signed.signature.to_bytes()).expect("a file");
+            fs::write(
+                self.path(&format!("{version}.sig")),
+                signed.signature.to_bytes(),
+            )
+            .expect("a file");
         }
         (data, file.metadata().expect("a length").len())
     }
@@ -171,8 +228,14 @@ impl Machine {
     /// `abflip write` of a version.
     fn write(&self, version: u64) -> f64 {
         let mut command = Command::new(env!("CARGO_BIN_EXE_abflip"));
-        command.args(["write", "--disk", &self.device, "--root"]).arg(self.directory.path());
-        command.arg("--manifest").arg(self.path(&format!("{version}.manifest"))).arg("--from").arg(self.path("image.zst"));
+        command
+            .args(["write", "--disk", &self.device, "--root"])
+            .arg(self.directory.path());
+        command
+            .arg("--manifest")
+            .arg(self.path(&format!("{version}.manifest")))
+            .arg("--from")
+            .arg(self.path("image.zst"));
         timed(&mut command)
     }
 
@@ -180,7 +243,11 @@ impl Machine {
     fn pipe(&self) -> f64 {
         let pipe = r#"set -o pipefail; zstd -dcq "$0" | tee >(sha256sum >"$1") | dd of="$2" bs=256K iflag=fullblock status=none"#;
         let mut command = Command::new("bash");
-        command.args(["-c", pipe]).arg(self.path("image.zst")).arg(self.path("digest")).arg(format!("{}p2", self.device));
+        command
+            .args(["-c", pipe])
+            .arg(self.path("image.zst"))
+            .arg(self.path("digest"))
+            .arg(format!("{}p2", self.device));
         timed(&mut command)
     }
 }
@@ -199,7 +266,11 @@ fn timed(command: &mut Command) -> f64 {
 }
 
 fn run(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output().expect("a program");
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("a program");
     assert!(output.status.success(), "{command:?}: {}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

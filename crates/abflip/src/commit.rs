@@ -30,48 +30,97 @@ impl Ended {
     pub fn answer(self) -> anyhow::Result<Answer> {
         let mut document = Document::default();
         document.set(TOOL.section, &self.report)?;
-        let answer = if self.done { Answer::yes(document) } else { Answer::no(document) };
+        let answer = if self.done {
+            Answer::yes(document)
+        } else {
+            Answer::no(document)
+        };
         Ok(answer.staying(self.stays).holding(self))
     }
 }
 
-/// Makes the slot that runs on trial the one that boots next, by the flip. Does nothing where that is so already.
+/// Makes the slot that runs on trial the one that boots next, by the flip. Does nothing where that
+/// is so already.
 ///
 /// 1. The table's sector is written: the commit point.
 /// 2. What is left of the trial in the boot-once area and the firmware is removed.
 /// 3. The trial is no longer recorded.
-pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Ended> {
+pub fn commit(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    dry_run: bool,
+) -> anyhow::Result<Ended> {
     let ending_signals = signals::defer()?;
-    let _lock = if dry_run { None } else { Some(machine::lock(common)?) };
+    let _lock = if dry_run {
+        None
+    } else {
+        Some(machine::lock(common)?)
+    };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
-    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to commit {path}: {why}; {way_out}"));
-    let booted = machine.booted(&tables).map_err(|why| refuse(&why, "boot the slot that is on trial"))?;
+    let refuse = |why: &str, way_out: &str| {
+        Exit::Config.error(format_args!("refusing to commit {path}: {why}; {way_out}"))
+    };
+    let booted = machine
+        .booted(&tables)
+        .map_err(|why| refuse(&why, "boot the slot that is on trial"))?;
     let trial = trial::find(&machine, &tables)?;
-    let target = flip::Options { active: Some(booted), no_repair: false, dry_run };
+    let target = flip::Options {
+        active: Some(booted),
+        no_repair: false,
+        dry_run,
+    };
     let plan = flip::plan(common, "commit", &machine, &tables, target)?;
-    let active =
-        Active::of(&machine, &tables).exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
+    let active = Active::of(&machine, &tables).exit(
+        Exit::Software,
+        || "a table that can be flipped says which slot is active",
+    )?;
     if let Some(doubt) = &plan.doubt {
-        pipe.warn(format_args!("slot {booted} is taken for one that starts again: {doubt:#}"));
+        pipe.warn(format_args!(
+            "slot {booted} is taken for one that starts again: {doubt:#}"
+        ));
     }
     let flips = active.slot != booted;
     let disk_guid = active.table.disk_guid();
     match &trial {
-        Some(Trial { state: State::Running, image, .. }) if active.image(&machine, booted) == *image => {}
-        Some(Trial { state: State::Running, .. }) => {
-            return Err(refuse(&format!("slot {booted} was written to since its trial began"), "run abflip rollback"));
+        Some(Trial {
+            state: State::Running,
+            image,
+            ..
+        }) if active.image(&machine, booted) == *image => {}
+        Some(Trial {
+            state: State::Running,
+            ..
+        }) => {
+            return Err(refuse(
+                &format!("slot {booted} was written to since its trial began"),
+                "run abflip rollback",
+            ));
         }
-        Some(Trial { slot, state: State::Armed, .. }) => {
-            return Err(refuse(&format!("slot {booted} runs, and slot {slot} is armed"), "reboot, or run abflip rollback"));
+        Some(Trial {
+            slot,
+            state: State::Armed,
+            ..
+        }) => {
+            return Err(refuse(
+                &format!("slot {booted} runs, and slot {slot} is armed"),
+                "reboot, or run abflip rollback",
+            ));
         }
         Some(Trial { slot, .. }) => {
-            return Err(refuse(&format!("slot {booted} runs, and slot {slot} was tried and failed"), "run abflip rollback"));
+            return Err(refuse(
+                &format!("slot {booted} runs, and slot {slot} was tried and failed"),
+                "run abflip rollback",
+            ));
         }
         None if flips => {
             let way_out = format!("run abflip flip --active {booted}");
-            return Err(refuse(&format!("slot {booted} runs, but is not on trial"), &way_out));
+            return Err(refuse(
+                &format!("slot {booted} runs, but is not on trial"),
+                &way_out,
+            ));
         }
         None => {}
     }
@@ -80,7 +129,8 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
     if !dry_run {
         match flip::make(&machine, &plan) {
             Ok(flipped) => {
-                // Of the other slot, which now is not active, and of this one, from which the next trial will begin.
+                // Of the other slot, which now is not active, and of this one, from which the next
+                // trial will begin.
                 for slot in [booted.other(), booted] {
                     match trial::disarm(&machine, &flipped, slot) {
                         Ok(removed) => changed |= removed,
@@ -88,7 +138,10 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
                     }
                 }
                 if let Some(image) = active.image(&machine, booted) {
-                    failed = failed.or(machine.records.accept(common, disk_guid, &image.sha256).err());
+                    failed = failed.or(machine
+                        .records
+                        .accept(common, disk_guid, &image.sha256)
+                        .err());
                 }
                 after = Some(flipped);
             }
@@ -96,28 +149,61 @@ pub fn commit(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) 
             Err(Failure::Stays(error)) => failed = Some(error),
         }
     }
-    let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let mut report = status::report(&machine, left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
+    let left = after.or_else(|| {
+        failed
+            .as_ref()
+            .and_then(|_| Tables::read(&machine.disk).ok())
+    });
+    let mut report = status::report(
+        &machine,
+        left.as_ref().unwrap_or(&tables),
+        changed,
+        Content::Recorded,
+    )?;
     if dry_run {
         (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
     }
     if let Some(error) = &failed {
-        pipe.warn(format_args!("{error:#}; {}", trial::way_out(&machine, left.as_ref(), "commit")));
+        pipe.warn(format_args!(
+            "{error:#}; {}",
+            trial::way_out(&machine, left.as_ref(), "commit")
+        ));
     }
     let stays = (changed || failed.is_some()) && !dry_run;
-    Ok(Ended { report, done: failed.is_none(), stays, _signals: ending_signals })
+    Ok(Ended {
+        report,
+        done: failed.is_none(),
+        stays,
+        _signals: ending_signals,
+    })
 }
 
-/// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was booted is not tried again.
-pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Ended> {
+/// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was
+/// booted is not tried again.
+pub fn rollback(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    dry_run: bool,
+) -> anyhow::Result<Ended> {
     let ending_signals = signals::defer()?;
-    let _lock = if dry_run { None } else { Some(machine::lock(common)?) };
+    let _lock = if dry_run {
+        None
+    } else {
+        Some(machine::lock(common)?)
+    };
     let mut machine = Machine::open_to_change(common, disk, dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
-    let active = Active::of(&machine, &tables)
-        .exit(Exit::Config, || format!("refusing to roll back {path}: which slot boots next is not known; run abflip repair"))?;
-    let (disk_guid, committed) = (active.table.disk_guid(), trial::committed(&machine, &active).cloned());
+    let active = Active::of(&machine, &tables).exit(Exit::Config, || {
+        format!(
+            "refusing to roll back {path}: which slot boots next is not known; run abflip repair"
+        )
+    })?;
+    let (disk_guid, committed) = (
+        active.table.disk_guid(),
+        trial::committed(&machine, &active).cloned(),
+    );
     let active = active.slot;
     let trial = trial::find(&machine, &tables)?;
     let mut changed = trial.is_some();
@@ -125,28 +211,53 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
     if !dry_run {
         let before = machine.records.clone();
         let recorded = match &trial {
-            Some(Trial { state: State::Armed, .. }) => machine.records.disarm_trial(common, disk_guid),
+            Some(Trial {
+                state: State::Armed,
+                ..
+            }) => machine.records.disarm_trial(common, disk_guid),
             _ => Ok(()),
         };
-        let disarmed = recorded.map_err(Failure::Undone).and_then(|()| trial::disarm(&machine, &tables, active));
-        match disarmed.map_err(|failure| failure.undoing(|| machine.records.restore(common, before))) {
+        let disarmed = recorded
+            .map_err(Failure::Undone)
+            .and_then(|()| trial::disarm(&machine, &tables, active));
+        match disarmed
+            .map_err(|failure| failure.undoing(|| machine.records.restore(common, before)))
+        {
             Ok(removed) => changed |= removed,
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => failed = Some(error),
         }
         match trial {
             // It was not booted, so nothing is known about it.
-            None | Some(Trial { state: State::Armed, .. }) if failed.is_some() => {}
-            None | Some(Trial { state: State::Armed, .. }) => {
+            None
+            | Some(Trial {
+                state: State::Armed,
+                ..
+            }) if failed.is_some() => {}
+            None
+            | Some(Trial {
+                state: State::Armed,
+                ..
+            }) => {
                 failed = match committed {
-                    Some(tried) => machine.records.accept(common, disk_guid, &tried.image.sha256).err(),
+                    Some(tried) => machine
+                        .records
+                        .accept(common, disk_guid, &tried.image.sha256)
+                        .err(),
                     None => machine.records.end_trial(common, disk_guid).err(),
                 }
             }
             Some(Trial { image, .. }) => {
                 let image = image.exit(Exit::Software, || "a trial that was booted is recorded")?;
-                pipe.note(format_args!("slot {active} boots next; version {} is not tried again", image.version));
-                failed = machine.records.reject(common, disk_guid, image).err().or(failed);
+                pipe.note(format_args!(
+                    "slot {active} boots next; version {} is not tried again",
+                    image.version
+                ));
+                failed = machine
+                    .records
+                    .reject(common, disk_guid, image)
+                    .err()
+                    .or(failed);
             }
         }
     }
@@ -158,5 +269,10 @@ pub fn rollback(common: &Common, pipe: &Pipe, disk: Option<&Path>, dry_run: bool
         pipe.warn(format_args!("{error:#}; run abflip rollback again"));
     }
     let stays = (changed || failed.is_some()) && !dry_run;
-    Ok(Ended { report, done: failed.is_none(), stays, _signals: ending_signals })
+    Ok(Ended {
+        report,
+        done: failed.is_none(),
+        stays,
+        _signals: ending_signals,
+    })
 }

@@ -10,10 +10,19 @@ use crate::disk::Disk;
 use crate::record::{Masked, Record};
 use crate::{TOOL, stream};
 
-/// Reads the image that starts at `offset` of the disk, past the cache; what was patched is taken as it was shipped. In lower-case
-/// hex. `doing` is what the progress line says. Status 74 when it cannot be read, 78 when the record is not about an image of that length.
-pub fn of_slot(disk: &Disk, offset: u64, record: &Record, doing: impl fmt::Display) -> anyhow::Result<String> {
-    let masks = masks(record).exit(Exit::Config, || "reading the record of a slot: what was patched is not in the image")?;
+/// Reads the image that starts at `offset` of the disk, past the cache; what was patched is taken
+/// as it was shipped. In lower-case hex. `doing` is what the progress line says. Status 74 when it
+/// cannot be read, 78 when the record is not about an image of that length.
+pub fn of_slot(
+    disk: &Disk,
+    offset: u64,
+    record: &Record,
+    doing: impl fmt::Display,
+) -> anyhow::Result<String> {
+    let masks = masks(record).exit(
+        Exit::Config,
+        || "reading the record of a slot: what was patched is not in the image",
+    )?;
     let mut hash = Sha256::new();
     let mut progress = Progress::new(TOOL);
     stream::read_back(disk, offset, record.size_bytes, |done, piece| {
@@ -28,7 +37,10 @@ pub fn of_slot(disk: &Disk, offset: u64, record: &Record, doing: impl fmt::Displ
 
 /// Where something was patched, and what had been there.
 fn masks(record: &Record) -> Option<Vec<(u64, Vec<u8>)>> {
-    let mask = |Masked { offset_bytes, shipped }: &Masked| {
+    let mask = |Masked {
+                    offset_bytes,
+                    shipped,
+                }: &Masked| {
         let bytes = unhex(shipped)?;
         let end = offset_bytes.checked_add(bytes.len() as u64)?;
         (end <= record.size_bytes).then_some((*offset_bytes, bytes))
@@ -36,7 +48,8 @@ fn masks(record: &Record) -> Option<Vec<(u64, Vec<u8>)>> {
     record.masked.iter().map(mask).collect()
 }
 
-/// Puts into a piece of the image that begins at `begin` what of `bytes`, which belong at `start`, lies in it.
+/// Puts into a piece of the image that begins at `begin` what of `bytes`, which belong at `start`,
+/// lies in it.
 fn put(piece: &mut [u8], begin: u64, start: u64, bytes: &[u8]) {
     let from = start.max(begin);
     let to = (start + bytes.len() as u64).min(begin + piece.len() as u64);
@@ -54,7 +67,12 @@ pub fn hex(bytes: &[u8]) -> String {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
     let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+    Some(
+        digits
+            .chunks(2)
+            .map(|pair| (pair[0] << 4 | pair[1]) as u8)
+            .collect(),
+    )
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
-//! A disk, or the image of one: what is read comes from the medium, and what is written is on it when the call returns.
+//! A disk, or the image of one: what is read comes from the medium, and what is written is on it
+//! when the call returns.
 //!
-//! Reads and writes go past the page cache (O_DIRECT). A write is one call, of whole physical blocks and with RWF_DSYNC: a disk
-//! with 512-byte sectors on 4096-byte blocks (512e) would else read the block, change it and write it back by itself, and a power
-//! cut in the middle of that takes the seven neighbours with it. What was written is read back and compared.
+//! Reads and writes go past the page cache (O_DIRECT). A write is one call, of whole physical
+//! blocks and with RWF_DSYNC: a disk with 512-byte sectors on 4096-byte blocks (512e) would else
+//! read the block, change it and write it back by itself, and a power cut in the middle of that
+//! takes the seven neighbours with it. What was written is read back and compared.
 //!
-//! A file system without direct I/O, such as tmpfs in older kernels, can hold an image, too: then the cache is told to forget what
-//! it may, and [`Disk::past_cache`] says that nothing is proven about the medium.
+//! A file system without direct I/O, such as tmpfs in older kernels, can hold an image, too: then
+//! the cache is told to forget what it may, and [`Disk::past_cache`] says that nothing is proven
+//! about the medium.
 
 mod bulk;
 
@@ -51,11 +54,24 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens it. Status 66 when it is not there, 77 when it may not be opened, 65 when it is neither a disk nor an image.
+    /// Opens it. Status 66 when it is not there, 77 when it may not be opened, 65 when it is
+    /// neither a disk nor an image.
     pub fn open(path: &Path, access: Access) -> anyhow::Result<Disk> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("opening {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("opening {}", path.display()),
+            )
+        };
         // Opened past the cache first; who cannot do that says so (open(2): EINVAL).
-        let open = |flags| OpenOptions::new().read(true).write(access == Access::Write).custom_flags(flags).open(path);
+        let open = |flags| {
+            OpenOptions::new()
+                .read(true)
+                .write(access == Access::Write)
+                .custom_flags(flags)
+                .open(path)
+        };
         let file = match open(O_DIRECT) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => open(0),
             opened => opened,
@@ -63,7 +79,9 @@ impl Disk {
         let file = file.map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if metadata.file_type().is_block_device() {
-            let geometry = sys::geometry(&file).map_err(io::Error::from).map_err(failed)?;
+            let geometry = sys::geometry(&file)
+                .map_err(io::Error::from)
+                .map_err(failed)?;
             return Ok(Disk {
                 path: path.to_owned(),
                 file,
@@ -76,16 +94,28 @@ impl Disk {
             });
         }
         if !metadata.is_file() {
-            return Err(Exit::Data.error(format_args!("opening {}: neither a disk nor an image file", path.display())));
+            return Err(Exit::Data.error(format_args!(
+                "opening {}: neither a disk nor an image file",
+                path.display()
+            )));
         }
         let size_bytes = metadata.len();
         let mut direct = None;
         // All of it must be whole blocks: nothing may be left over that is shorter.
-        for block in [512, ALIGNMENT].into_iter().filter(|&block| size_bytes > 0 && size_bytes.is_multiple_of(block as u64)) {
+        for block in [512, ALIGNMENT]
+            .into_iter()
+            .filter(|&block| size_bytes > 0 && size_bytes.is_multiple_of(block as u64))
+        {
             match file.read_exact_at(Aligned::new(block).bytes(), 0) {
                 Ok(()) => direct = Some(block),
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => continue,
-                Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+                Err(error) => {
+                    return Err(io_error(
+                        error,
+                        Exit::of_read,
+                        format_args!("reading {}", path.display()),
+                    ));
+                }
             }
             break;
         }
@@ -93,7 +123,10 @@ impl Disk {
             Some(block) => (file, block as u64),
             None => (open(0).map_err(failed)?, 512),
         };
-        let past_cache = direct.is_some() && sys::is_direct(&file).map_err(io::Error::from).map_err(failed)?;
+        let past_cache = direct.is_some()
+            && sys::is_direct(&file)
+                .map_err(io::Error::from)
+                .map_err(failed)?;
         Ok(Disk {
             path: path.to_owned(),
             file,
@@ -121,43 +154,59 @@ impl Disk {
         self.block_bytes
     }
 
-    /// The same with other physical blocks, which a file cannot be made to have: a fake of a disk of 512e.
+    /// The same with other physical blocks, which a file cannot be made to have: a fake of a disk
+    /// of 512e.
     #[cfg(test)]
     pub fn with_blocks(self, block_bytes: u64) -> Disk {
-        Disk { block_bytes, ..self }
+        Disk {
+            block_bytes,
+            ..self
+        }
     }
 
     /// Reads `length` bytes. Status 74 when that fails, or when they end before.
     pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
         let (start, mut buffer) = self.blocks(offset, length);
-        self.read_blocks(start, &mut buffer).exit(Exit::Io, || self.place("reading", offset))?;
+        self.read_blocks(start, &mut buffer)
+            .exit(Exit::Io, || self.place("reading", offset))?;
         let skip = (offset - start) as usize;
         Ok(buffer.bytes()[skip..skip + length].to_vec())
     }
 
-    /// Writes `bytes`, which come with the rest of the blocks that they lie in, then reads back and compares. Status 73 or 74.
+    /// Writes `bytes`, which come with the rest of the blocks that they lie in, then reads back and
+    /// compares. Status 73 or 74.
     ///
     /// What fits into one block is one write, so that it is there as a whole or not at all.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
         let place = || self.place("writing", offset);
         let (start, mut buffer) = self.blocks(offset, bytes.len());
-        self.read_blocks(start, &mut buffer).exit(Exit::Io, || self.place("reading", offset))?;
+        self.read_blocks(start, &mut buffer)
+            .exit(Exit::Io, || self.place("reading", offset))?;
         let skip = (offset - start) as usize;
         buffer.bytes()[skip..skip + bytes.len()].copy_from_slice(bytes);
         let written = sys::write_durably(&self.file, start, buffer.bytes());
         let written = written.map_err(|error| io_error(error, Exit::of_write, place()))?;
         if written != buffer.bytes().len() {
-            return Err(Exit::Io.error(format_args!("{}: only {written} bytes of {} went out", place(), buffer.bytes().len())));
+            return Err(Exit::Io.error(format_args!(
+                "{}: only {written} bytes of {} went out",
+                place(),
+                buffer.bytes().len()
+            )));
         }
         if self.read(offset, bytes.len())? != bytes {
-            return Err(Exit::Io.error(format_args!("{}: the disk has something else afterwards; replace the disk", place())));
+            return Err(Exit::Io.error(format_args!(
+                "{}: the disk has something else afterwards; replace the disk",
+                place()
+            )));
         }
         Ok(())
     }
 
     /// Everything that was written is on the medium when this returns. Status 74.
     pub fn flush(&self) -> anyhow::Result<()> {
-        self.file.sync_data().exit(Exit::Io, || format!("flushing {}", self.path.display()))
+        self.file
+            .sync_data()
+            .exit(Exit::Io, || format!("flushing {}", self.path.display()))
     }
 
     /// Where the blocks begin that hold these bytes, and room for them.
@@ -165,7 +214,11 @@ impl Disk {
         let start = offset - offset % self.block_bytes;
         let end = (offset + length as u64).next_multiple_of(self.block_bytes);
         // A disk need not end with a whole physical block.
-        let end = if offset + length as u64 <= self.size_bytes { end.min(self.size_bytes) } else { end };
+        let end = if offset + length as u64 <= self.size_bytes {
+            end.min(self.size_bytes)
+        } else {
+            end
+        };
         (start, Aligned::new((end - start) as usize))
     }
 
@@ -179,7 +232,12 @@ impl Disk {
         if self.past_cache {
             return Ok(());
         }
-        Ok(posix_fadvise(&self.file, start as i64, length as i64, PosixFadviseAdvice::POSIX_FADV_DONTNEED)?)
+        Ok(posix_fadvise(
+            &self.file,
+            start as i64,
+            length as i64,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )?)
     }
 
     fn place(&self, doing: &str, offset: u64) -> String {
@@ -200,7 +258,11 @@ impl Aligned {
     pub fn new(length: usize) -> Aligned {
         let storage = vec![0; length + ALIGNMENT];
         let start = storage.as_ptr().align_offset(ALIGNMENT);
-        Aligned { storage, start, length }
+        Aligned {
+            storage,
+            start,
+            length,
+        }
     }
 
     /// They themselves.
@@ -210,7 +272,10 @@ impl Aligned {
 }
 
 /// The system calls that have no safe wrapper.
-#[allow(unsafe_code, reason = "pwritev2 with a flag per write, and the ioctls of block devices")]
+#[allow(
+    unsafe_code,
+    reason = "pwritev2 with a flag per write, and the ioctls of block devices"
+)]
 mod sys {
     use std::fs::File;
     use std::io;
@@ -235,7 +300,8 @@ mod sys {
     /// The sizes of a block device.
     pub fn geometry(file: &File) -> nix::Result<Geometry> {
         let (mut logical, mut physical, mut size, mut read_only) = (0, 0, 0, 0);
-        // SAFETY: the descriptor is open, and each call fills one integer of the type that the kernel writes.
+        // SAFETY: the descriptor is open, and each call fills one integer of the type that the
+        // kernel writes.
         unsafe {
             blksszget(file.as_raw_fd(), &mut logical)?;
             blkpbszget(file.as_raw_fd(), &mut physical)?;
@@ -250,7 +316,8 @@ mod sys {
         })
     }
 
-    /// Makes these bytes of a block device zeros, by itself where it can (BLKZEROOUT, which never leaves what was there before).
+    /// Makes these bytes of a block device zeros, by itself where it can (BLKZEROOUT, which never
+    /// leaves what was there before).
     pub fn zero_out(file: &File, offset: u64, length: u64) -> nix::Result<()> {
         // SAFETY: the descriptor is open, and the call reads two integers.
         unsafe { blkzeroout(file.as_raw_fd(), &[offset, length]) }.map(drop)
@@ -264,11 +331,20 @@ mod sys {
 
     /// One write that is on the medium when it returns (`RWF_DSYNC`, pwritev2(2)).
     pub fn write_durably(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
-        let piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+        let piece = libc::iovec {
+            iov_base: bytes.as_ptr().cast_mut().cast(),
+            iov_len: bytes.len(),
+        };
         let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
-        // SAFETY: the one piece describes `bytes`, which lives through the call and is only read by it.
-        let written = unsafe { libc::pwritev2(file.as_raw_fd(), &piece, 1, offset, libc::RWF_DSYNC) };
-        if written < 0 { Err(io::Error::last_os_error()) } else { Ok(written as usize) }
+        // SAFETY: the one piece describes `bytes`, which lives through the call and is only read by
+        // it.
+        let written =
+            unsafe { libc::pwritev2(file.as_raw_fd(), &piece, 1, offset, libc::RWF_DSYNC) };
+        if written < 0 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(written as usize)
+        }
     }
 }
 
@@ -278,7 +354,11 @@ mod tests {
 
     fn image(directory: &Path, length: usize) -> PathBuf {
         let path = directory.join("image");
-        std::fs::write(&path, (0..length).map(|at| (at / 512) as u8).collect::<Vec<_>>()).unwrap();
+        std::fs::write(
+            &path,
+            (0..length).map(|at| (at / 512) as u8).collect::<Vec<_>>(),
+        )
+        .unwrap();
         path
     }
 
@@ -291,16 +371,25 @@ mod tests {
                 let path = image(directory.path(), length);
                 let mut expected = std::fs::read(&path).unwrap();
                 let disk = Disk::open(&path, Access::Write).unwrap();
-                for (offset, bytes) in
-                    [(1024, vec![0xee; 512]), (7 * 512 - 3, vec![0xdd; 700]), (length as u64 - 512, vec![9; 512])]
-                {
+                for (offset, bytes) in [
+                    (1024, vec![0xee; 512]),
+                    (7 * 512 - 3, vec![0xdd; 700]),
+                    (length as u64 - 512, vec![9; 512]),
+                ] {
                     expected[offset as usize..][..bytes.len()].copy_from_slice(&bytes);
                     disk.write(offset, &bytes).unwrap();
                     assert_eq!(disk.read(offset, bytes.len()).unwrap(), bytes);
                 }
                 disk.flush().unwrap();
-                assert!(std::fs::read(&path).unwrap() == expected, "{} {length}", directory.path().display());
-                assert_eq!(Exit::of(&disk.read(length as u64 - 1, 2).unwrap_err()), Exit::Io);
+                assert!(
+                    std::fs::read(&path).unwrap() == expected,
+                    "{} {length}",
+                    directory.path().display()
+                );
+                assert_eq!(
+                    Exit::of(&disk.read(length as u64 - 1, 2).unwrap_err()),
+                    Exit::Io
+                );
             }
         }
     }
@@ -314,7 +403,10 @@ mod tests {
         let disk = Disk::open(&path, Access::Write).unwrap().with_blocks(4096);
         for sector in [2, 7, 8, 64] {
             let (start, buffer) = disk.blocks(sector * 512, 512);
-            assert_eq!((start, buffer.length), (sector / 8 * 4096, if sector == 64 { 512 } else { 4096 }));
+            assert_eq!(
+                (start, buffer.length),
+                (sector / 8 * 4096, if sector == 64 { 512 } else { 4096 })
+            );
             disk.write(sector * 512, &[0xab; 512]).unwrap();
             expected[sector as usize * 512..][..512].fill(0xab);
         }

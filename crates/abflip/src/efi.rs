@@ -1,12 +1,15 @@
-//! The firmware's variables: the one entry that starts a trial, and `BootNext`, which makes the next boot that entry's.
+//! The firmware's variables: the one entry that starts a trial, and `BootNext`, which makes the
+//! next boot that entry's.
 //!
-//! Some firmware drops entries that the boot order does not name, and `BootNext` with them. So the entry is the order's last one, but
-//! only behind one that starts the same partition's own loader. Where the order names no partition of ours, the firmware comes to its
-//! own search for what it can start after all of the order, and would come to the trial first, at every boot.
+//! Some firmware drops entries that the boot order does not name, and `BootNext` with them. So the
+//! entry is the order's last one, but only behind one that starts the same partition's own loader.
+//! Where the order names no partition of ours, the firmware comes to its own search for what it can
+//! start after all of the order, and would come to the trial first, at every boot.
 //!
-//! By the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the firmware removes before it starts the
-//! entry) and 10.3 (device paths), and the kernel's efivarfs: a file per variable, four bytes of attributes in front of the content,
-//! written by one call, some of them immutable.
+//! By the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the
+//! firmware removes before it starts the entry) and 10.3 (device paths), and the kernel's efivarfs:
+//! a file per variable, four bytes of attributes in front of the content, written by one call, some
+//! of them immutable.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -49,7 +52,9 @@ pub struct Variables {
 impl Variables {
     /// Those of this machine, if it has any.
     pub fn of(common: &Common) -> Variables {
-        Variables { directory: common.path(DIRECTORY) }
+        Variables {
+            directory: common.path(DIRECTORY),
+        }
     }
 
     /// Status 69 when there are none.
@@ -66,11 +71,14 @@ impl Variables {
 
     /// Whether the next boot is a trial's.
     pub fn is_armed(&self, from: &SystemPartition) -> anyhow::Result<bool> {
-        let Some(next) = self.boot_next()? else { return Ok(false) };
+        let Some(next) = self.boot_next()? else {
+            return Ok(false);
+        };
         Ok(self.read(&entry_name(next))?.as_deref() == Some(&load_option(from)[..]))
     }
 
-    /// Makes the next boot a trial's: the entry first, its place behind all others, and then `BootNext`, which is the commit point.
+    /// Makes the next boot a trial's: the entry first, its place behind all others, and then
+    /// `BootNext`, which is the commit point.
     pub fn arm(&self, from: &SystemPartition) -> anyhow::Result<()> {
         let wanted = load_option(from);
         let (number, found) = match self.ours()? {
@@ -92,14 +100,21 @@ impl Variables {
         Err(Exit::Io.error("setting the firmware's variable BootNext: it does not keep it; see the machine's setup"))
     }
 
-    /// Takes back what [`Variables::arm`] did, and leaves alone what others did. Whether there was anything.
+    /// Takes back what [`Variables::arm`] did, and leaves alone what others did. Whether there was
+    /// anything.
     pub fn disarm(&self) -> anyhow::Result<bool> {
-        let Some((number, _)) = self.ours()? else { return Ok(false) };
+        let Some((number, _)) = self.ours()? else {
+            return Ok(false);
+        };
         if self.boot_next()? == Some(number) {
             self.remove("BootNext")?;
         }
         let order = self.order()?;
-        let others: Vec<u16> = order.iter().copied().filter(|other| *other != number).collect();
+        let others: Vec<u16> = order
+            .iter()
+            .copied()
+            .filter(|other| *other != number)
+            .collect();
         match others.is_empty() {
             _ if others == order => {}
             true => self.remove("BootOrder")?,
@@ -111,7 +126,9 @@ impl Variables {
 
     fn boot_next(&self) -> anyhow::Result<Option<u16>> {
         let content = self.read("BootNext")?;
-        Ok(content.and_then(|content| content.try_into().ok()).map(u16::from_le_bytes))
+        Ok(content
+            .and_then(|content| content.try_into().ok())
+            .map(u16::from_le_bytes))
     }
 
     /// Our entry's number and content.
@@ -132,16 +149,26 @@ impl Variables {
         // Some firmware takes Boot0000 for its own.
         let free = (1..=u16::MAX).find(|number| !taken.contains(number));
         free.ok_or_else(|| {
-            Exit::CantCreate.error("adding a boot entry to the firmware: it has 65535; remove some, with efibootmgr")
+            Exit::CantCreate.error(
+                "adding a boot entry to the firmware: it has 65535; remove some, with efibootmgr",
+            )
         })
     }
 
-    /// The PARTUUIDs of the partitions that active entries of the boot order name; a trial's does not count.
+    /// The PARTUUIDs of the partitions that active entries of the boot order name; a trial's does
+    /// not count.
     pub fn ordered_partitions(&self) -> anyhow::Result<Vec<Uuid>> {
         let ours = self.ours()?.map(|(number, _)| number);
         let mut partitions = Vec::new();
-        for number in self.order()?.into_iter().filter(|number| Some(*number) != ours) {
-            partitions.extend(self.read(&entry_name(number))?.and_then(|option| partition(&option)));
+        for number in self
+            .order()?
+            .into_iter()
+            .filter(|number| Some(*number) != ours)
+        {
+            partitions.extend(
+                self.read(&entry_name(number))?
+                    .and_then(|option| partition(&option)),
+            );
         }
         Ok(partitions)
     }
@@ -149,11 +176,17 @@ impl Variables {
     /// The numbers in the boot order.
     fn order(&self) -> anyhow::Result<Vec<u16>> {
         let content = self.read("BootOrder")?.unwrap_or_default();
-        Ok(content.chunks_exact(2).map(|number| u16::from_le_bytes([number[0], number[1]])).collect())
+        Ok(content
+            .chunks_exact(2)
+            .map(|number| u16::from_le_bytes([number[0], number[1]]))
+            .collect())
     }
 
     fn set_order(&self, numbers: &[u16]) -> anyhow::Result<()> {
-        let content: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let content: Vec<u8> = numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect();
         self.write("BootOrder", &content)
     }
 
@@ -171,12 +204,26 @@ impl Variables {
 
     /// The names of all files; none where efivarfs is not mounted.
     fn all(&self) -> anyhow::Result<Vec<String>> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", self.directory.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", self.directory.display()),
+            )
+        };
         let entries = match fs::read_dir(&self.directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(failed)?,
         };
-        entries.map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned())).collect()
+        entries
+            .map(|entry| {
+                Ok(entry
+                    .map_err(failed)?
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned())
+            })
+            .collect()
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -186,18 +233,35 @@ impl Variables {
     /// What a variable holds; `None` where there is none.
     fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
         match fs::read(self.path(name)) {
-            Ok(bytes) => Ok(Some(bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec())),
+            Ok(bytes) => Ok(Some(
+                bytes.get(ATTRIBUTES.len()..).unwrap_or_default().to_vec(),
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading the firmware's variable {name}"))),
+            Err(error) => Err(io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading the firmware's variable {name}"),
+            )),
         }
     }
 
     /// Sets a variable: one call, which the firmware does as a whole or not at all.
     fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        let failed = |error| io_error(error, Exit::of_write, format_args!("setting the firmware's variable {name}"));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("setting the firmware's variable {name}"),
+            )
+        };
         let path = self.path(name);
         make_mutable(&path).map_err(failed)?;
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         let bytes = [&ATTRIBUTES[..], content].concat();
         let written = file.write(&bytes).map_err(failed)?;
         if written != bytes.len() {
@@ -205,7 +269,11 @@ impl Variables {
         }
         // A directory that stands for efivarfs keeps the end of what was longer.
         let length = file.metadata().map_err(failed)?.len();
-        if length > bytes.len() as u64 { file.set_len(bytes.len() as u64).map_err(failed) } else { Ok(()) }
+        if length > bytes.len() as u64 {
+            file.set_len(bytes.len() as u64).map_err(failed)
+        } else {
+            Ok(())
+        }
     }
 
     fn remove(&self, name: &str) -> anyhow::Result<()> {
@@ -214,7 +282,13 @@ impl Variables {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         });
-        removed.map_err(|error| io_error(error, Exit::of_write, format_args!("removing the firmware's variable {name}")))
+        removed.map_err(|error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("removing the firmware's variable {name}"),
+            )
+        })
     }
 }
 
@@ -223,7 +297,10 @@ fn entry_name(number: u16) -> String {
 }
 
 fn utf16(text: &str) -> Vec<u8> {
-    text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect()
+    text.encode_utf16()
+        .chain([0])
+        .flat_map(u16::to_le_bytes)
+        .collect()
 }
 
 /// An EFI_LOAD_OPTION: attributes, the length of the path, a description, the path to the file.
@@ -239,11 +316,23 @@ fn load_option(from: &SystemPartition) -> Vec<u8> {
         &from.guid.to_bytes_le(),
         &[2, 2], // of a GPT, by its GUID
     ];
-    let path = [node(4, 1, &partition.concat()), node(4, 4, &utf16(FILE)), node(0x7f, 0xff, &[])].concat();
-    [&ACTIVE.to_le_bytes()[..], &(path.len() as u16).to_le_bytes(), &utf16(DESCRIPTION), &path].concat()
+    let path = [
+        node(4, 1, &partition.concat()),
+        node(4, 4, &utf16(FILE)),
+        node(0x7f, 0xff, &[]),
+    ]
+    .concat();
+    [
+        &ACTIVE.to_le_bytes()[..],
+        &(path.len() as u16).to_le_bytes(),
+        &utf16(DESCRIPTION),
+        &path,
+    ]
+    .concat()
 }
 
-/// The partition of a GPT that an EFI_LOAD_OPTION names, if that is active and names one; firmware wrote it, so every length may lie.
+/// The partition of a GPT that an EFI_LOAD_OPTION names, if that is active and names one; firmware
+/// wrote it, so every length may lie.
 fn partition(option: &[u8]) -> Option<Uuid> {
     let (head, rest) = option.split_at_checked(6)?;
     if u32::from_le_bytes(head[..4].try_into().ok()?) & ACTIVE == 0 {
@@ -255,8 +344,11 @@ fn partition(option: &[u8]) -> Option<Uuid> {
     while let [kind, sub, low, high, ..] = *path {
         let (node, behind) = path.split_at_checked(usize::from(u16::from_le_bytes([low, high])))?;
         match (kind, sub, node) {
-            // A hard drive: number, start, size, signature, format and kind of signature (section 10.3.5.1).
-            (4, 1, [.., 2, 2]) if node.len() == 42 => return Uuid::from_slice_le(&node[24..40]).ok(),
+            // A hard drive: number, start, size, signature, format and kind of signature (section
+            // 10.3.5.1).
+            (4, 1, [.., 2, 2]) if node.len() == 42 => {
+                return Uuid::from_slice_le(&node[24..40]).ok();
+            }
             (0x7f, ..) | (.., [] | [_] | [_, _] | [_, _, _]) => return None,
             _ => path = behind,
         }
@@ -272,7 +364,9 @@ fn make_mutable(path: &std::path::Path) -> io::Result<()> {
     };
     // A directory that stands for efivarfs has no such flags.
     match flags::get(&file) {
-        Ok(found) if found & flags::IMMUTABLE != 0 => Ok(flags::set(&file, found & !flags::IMMUTABLE)?),
+        Ok(found) if found & flags::IMMUTABLE != 0 => {
+            Ok(flags::set(&file, found & !flags::IMMUTABLE)?)
+        }
         _ => Ok(()),
     }
 }
@@ -287,8 +381,16 @@ mod flags {
 
     pub const IMMUTABLE: libc::c_int = 0x10;
 
-    nix::ioctl_read_bad!(getflags, nix::request_code_read!(b'f', 1, size_of::<libc::c_long>()), libc::c_int);
-    nix::ioctl_write_ptr_bad!(setflags, nix::request_code_write!(b'f', 2, size_of::<libc::c_long>()), libc::c_int);
+    nix::ioctl_read_bad!(
+        getflags,
+        nix::request_code_read!(b'f', 1, size_of::<libc::c_long>()),
+        libc::c_int
+    );
+    nix::ioctl_write_ptr_bad!(
+        setflags,
+        nix::request_code_write!(b'f', 2, size_of::<libc::c_long>()),
+        libc::c_int
+    );
 
     pub fn get(file: &File) -> nix::Result<libc::c_int> {
         let mut flags = 0;
@@ -306,19 +408,30 @@ mod flags {
 mod tests {
     use super::*;
 
-    const ESP: SystemPartition = SystemPartition { number: 1, first_lba: 2048, sectors: 73728, guid: Uuid::from_u128(0xa2) };
+    const ESP: SystemPartition = SystemPartition {
+        number: 1,
+        first_lba: 2048,
+        sectors: 73728,
+        guid: Uuid::from_u128(0xa2),
+    };
 
     fn variables(directory: &tempfile::TempDir) -> Variables {
-        Variables { directory: directory.path().to_owned() }
+        Variables {
+            directory: directory.path().to_owned(),
+        }
     }
 
     #[test]
     fn an_entry_is_what_efibootmgr_makes() {
-        // efibootmgr --create-only --disk D --part 1 --label 'labtools trial' --loader '\EFI\labtools\try.efi', of the laboratory's disk.
+        // efibootmgr --create-only --disk D --part 1 --label 'labtools trial' --loader
+        // '\EFI\labtools\try.efi', of the laboratory's disk.
         let expected = "01000000 5e00 6c006100620074006f006f006c007300200074007200690061006c000000 \
             0401 2a00 01000000 0008000000000000 0020010000000000 000000000000000000000000000000a2 02 02 \
             0404 3000 5c004500460049005c006c006100620074006f006f006c0073005c007400720079002e006500660069000000 7fff0400";
-        let found: String = load_option(&ESP).iter().map(|byte| format!("{byte:02x}")).collect();
+        let found: String = load_option(&ESP)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         assert_eq!(found, expected.replace([' ', '\n'], ""));
     }
 
@@ -327,7 +440,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let ours = variables(&directory);
         assert_eq!(Exit::of(&ours.require().unwrap_err()), Exit::Unavailable);
-        let others = [("Boot0000", &b"a disk"[..]), ("Boot0002", b""), ("BootOrder", b"\0\0\x02\0"), ("BootNext", b"\x02\0")];
+        let others = [
+            ("Boot0000", &b"a disk"[..]),
+            ("Boot0002", b""),
+            ("BootOrder", b"\0\0\x02\0"),
+            ("BootNext", b"\x02\0"),
+        ];
         for (name, content) in others {
             ours.write(name, content).unwrap();
         }
@@ -339,15 +457,25 @@ mod tests {
         ours.arm(&ESP).unwrap();
         ours.arm(&ESP).unwrap();
         assert!(ours.is_armed(&ESP).unwrap());
-        assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (Some(1), vec![0, 1, 2]));
-        // Its partition has moved, as after a flip: it is not the trial of that one, and its number is used again.
+        assert_eq!(
+            (ours.boot_next().unwrap(), ours.entries().unwrap()),
+            (Some(1), vec![0, 1, 2])
+        );
+        // Its partition has moved, as after a flip: it is not the trial of that one, and its number
+        // is used again.
         let moved = SystemPartition { number: 2, ..ESP };
         assert!(!ours.is_armed(&moved).unwrap());
         ours.arm(&moved).unwrap();
         assert_eq!(ours.entries().unwrap(), [0, 1, 2]);
         assert!(ours.disarm().unwrap());
-        assert_eq!((ours.boot_next().unwrap(), ours.entries().unwrap()), (None, vec![0, 2]));
-        assert_eq!(ours.read("BootOrder").unwrap().as_deref(), Some(&b"\0\0\x02\0"[..]));
+        assert_eq!(
+            (ours.boot_next().unwrap(), ours.entries().unwrap()),
+            (None, vec![0, 2])
+        );
+        assert_eq!(
+            ours.read("BootOrder").unwrap().as_deref(),
+            Some(&b"\0\0\x02\0"[..])
+        );
     }
 
     #[test]
@@ -356,16 +484,23 @@ mod tests {
         let ours = variables(&directory);
         ours.write("Boot0003", b"a disk").unwrap();
         ours.write("BootOrder", b"\x03\0\x07\0").unwrap();
-        // Nothing in the order starts the partition: the firmware finds it when it has come to the end of the order.
+        // Nothing in the order starts the partition: the firmware finds it when it has come to the
+        // end of the order.
         ours.arm(&ESP).unwrap();
         // Not Boot0000, which some firmware takes for its own.
-        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![3, 7]));
+        assert_eq!(
+            (ours.boot_next().unwrap(), ours.order().unwrap()),
+            (Some(1), vec![3, 7])
+        );
         let mut own = load_option(&ESP);
         own[6..8].copy_from_slice(b"L\0");
         ours.write("Boot0003", &own).unwrap();
         ours.arm(&ESP).unwrap();
         ours.arm(&ESP).unwrap();
-        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![3, 7, 1]));
+        assert_eq!(
+            (ours.boot_next().unwrap(), ours.order().unwrap()),
+            (Some(1), vec![3, 7, 1])
+        );
         // What it names itself does not count for the slots.
         assert_eq!(ours.ordered_partitions().unwrap(), [ESP.guid]);
         // Whoever put it elsewhere: it does not stay in front.
@@ -375,11 +510,17 @@ mod tests {
         // What the firmware has used up of it goes all the same.
         ours.remove("BootNext").unwrap();
         assert!(ours.disarm().unwrap());
-        assert_eq!((ours.order().unwrap(), ours.entries().unwrap()), (vec![3], vec![3]));
+        assert_eq!(
+            (ours.order().unwrap(), ours.entries().unwrap()),
+            (vec![3], vec![3])
+        );
         // An order of nothing else is none.
         ours.remove("BootOrder").unwrap();
         ours.arm(&ESP).unwrap();
-        assert_eq!((ours.boot_next().unwrap(), ours.order().unwrap()), (Some(1), vec![]));
+        assert_eq!(
+            (ours.boot_next().unwrap(), ours.order().unwrap()),
+            (Some(1), vec![])
+        );
         ours.set_order(&[1]).unwrap();
         assert!(ours.disarm().unwrap());
         assert_eq!(ours.read("BootOrder").unwrap(), None);
@@ -403,7 +544,8 @@ mod tests {
         for length in 0..node + 42 {
             assert_eq!(partition(&ours[..length]), None, "{length}");
         }
-        // Not active; no room for its path; a node of no length, of another kind, of a disk without a GPT.
+        // Not active; no room for its path; a node of no length, of another kind, of a disk without
+        // a GPT.
         for (at, byte) in [(0, 0), (4, 41), (node + 2, 0), (node, 3), (node + 41, 1)] {
             let mut other = ours.clone();
             other[at] = byte;

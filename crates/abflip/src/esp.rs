@@ -1,8 +1,10 @@
-//! The loader of a slot, on the EFI system partitions: its own, which is hidden from the firmware, and the one that is not.
+//! The loader of a slot, on the EFI system partitions: its own, which is hidden from the firmware,
+//! and the one that is not.
 //!
-//! The loader is a file in the slot's root, one that firmware can start by itself: kernel, command line with the slot's PARTUUID
-//! and all. `abflip write` has verified it there. So it goes from there to the slot's own partition, where the firmware finds it
-//! once the slot is the active one, and to the visible one, for the one boot of the trial.
+//! The loader is a file in the slot's root, one that firmware can start by itself: kernel, command
+//! line with the slot's PARTUUID and all. `abflip write` has verified it there. So it goes from
+//! there to the slot's own partition, where the firmware finds it once the slot is the active one,
+//! and to the visible one, for the one boot of the trial.
 //!
 //! All of that is mounted in a private mount namespace, which ends with this process.
 
@@ -25,7 +27,8 @@ use crate::target;
 
 /// The loader in a slot's root.
 const LOADER: &str = "boot/labtools.efi";
-/// What firmware starts of a partition that nobody told it about (UEFI specification 2.10, section 3.5.1.1).
+/// What firmware starts of a partition that nobody told it about (UEFI specification 2.10, section
+/// 3.5.1.1).
 const DEFAULT: &str = "EFI/BOOT/BOOTX64.EFI";
 /// What the trial's entry starts.
 const TRIAL: &str = "EFI/labtools/try.efi";
@@ -40,14 +43,19 @@ const TEMPORARY: [&str; 2] = ["EFI/BOOT/BOOTX64.tmp", "EFI/labtools/try.tmp"];
 const OWN: usize = 1;
 const VISIBLE: usize = 2;
 
-/// What of an EFI system partition is of no use to anybody: the loader of a trial, when the slot is not the one that boots.
+/// What of an EFI system partition is of no use to anybody: the loader of a trial, when the slot is
+/// not the one that boots.
 fn leftovers(which: usize) -> Vec<&'static str> {
     let trial = (which == OWN).then_some(TRIAL);
     TEMPORARY.into_iter().chain(trial).collect()
 }
 
 fn reading(file: &str, error: io::Error) -> anyhow::Error {
-    io_error(error, |_| Exit::Io, format_args!("reading {file} of an EFI system partition"))
+    io_error(
+        error,
+        |_| Exit::Io,
+        format_args!("reading {file} of an EFI system partition"),
+    )
 }
 
 /// The file systems of a trial, mounted.
@@ -60,17 +68,33 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts the slot's root, its own system partition, and the visible one, and checks that the loader is there and has room on
-    /// both. Status 77 without root, 78 when the kernel or the slot is not as it should be, 73 when there is no room.
-    pub fn open(common: &Common, disk: &Disk, [root, own, visible]: [Place; 3], access: Access) -> anyhow::Result<Mounted> {
+    /// Mounts the slot's root, its own system partition, and the visible one, and checks that the
+    /// loader is there and has room on both. Status 77 without root, 78 when the kernel or the slot
+    /// is not as it should be, 73 when there is no room.
+    pub fn open(
+        common: &Common,
+        disk: &Disk,
+        [root, own, visible]: [Place; 3],
+        access: Access,
+    ) -> anyhow::Result<Mounted> {
         unshare_mounts()?;
         let directories = vec![
             mounted(common, disk, root, "root", Access::Read)?,
             mounted(common, disk, own, "own", access)?,
             mounted(common, disk, visible, "visible", Access::Read)?,
         ];
-        let refuse = |why: &str| Exit::Config.error(format_args!("reading the slot's /{LOADER}: {why}; write another image"));
-        let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}"));
+        let refuse = |why: &str| {
+            Exit::Config.error(format_args!(
+                "reading the slot's /{LOADER}: {why}; write another image"
+            ))
+        };
+        let failed = |error| {
+            io_error(
+                error,
+                |_| Exit::Config,
+                format_args!("reading the slot's /{LOADER}"),
+            )
+        };
         let mut loader = open_in_root(&directories[0], LOADER).map_err(failed)?;
         let mut magic = [0; MAGIC.len()];
         loader.read_exact(&mut magic).map_err(failed)?;
@@ -79,12 +103,20 @@ impl Mounted {
         }
         let loader_bytes = loader.metadata().map_err(failed)?.len();
         let visible_path = directories[VISIBLE].clone();
-        let found = Mounted { directories, loader, loader_bytes };
+        let found = Mounted {
+            directories,
+            loader,
+            loader_bytes,
+        };
         for (file, which) in [(DEFAULT, OWN), (TRIAL, VISIBLE)] {
             found.check_room(which, file)?;
         }
         // The partition that starts the machine is not written to for nothing.
-        if access == Access::Write && !found.is_there(&visible_path.join(TRIAL)).map_err(|error| reading(TRIAL, error))? {
+        if access == Access::Write
+            && !found
+                .is_there(&visible_path.join(TRIAL))
+                .map_err(|error| reading(TRIAL, error))?
+        {
             unmount(&visible_path)?;
             mounted(common, disk, visible, "visible", access)?;
         }
@@ -97,17 +129,31 @@ impl Mounted {
         self.put(VISIBLE, TRIAL)?;
         let sha256 = self.rewound().and_then(|()| sha256(&self.loader));
         let sha256 = sha256.exit(Exit::Io, || format!("reading the slot's /{LOADER}"))?;
-        let Mounted { directories, loader, .. } = self;
+        let Mounted {
+            directories,
+            loader,
+            ..
+        } = self;
         drop(loader); // which else keeps its file system busy
-        directories.into_iter().rev().try_for_each(|directory| unmount(&directory))?;
+        directories
+            .into_iter()
+            .rev()
+            .try_for_each(|directory| unmount(&directory))?;
         Ok(sha256)
     }
 
     /// Whether the loader has room beside what is there, or in its place: both are of nobody's use.
     fn check_room(&self, which: usize, file: &str) -> anyhow::Result<()> {
         let directory = &self.directories[which];
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
-        let bytes = |file: &str| fs::metadata(directory.join(file)).map_or(0, |metadata| metadata.len());
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", directory.display()),
+            )
+        };
+        let bytes =
+            |file: &str| fs::metadata(directory.join(file)).map_or(0, |metadata| metadata.len());
         let old = bytes(file) + leftovers(which).iter().map(|file| bytes(file)).sum::<u64>();
         let free = free_bytes(directory).map_err(failed)?;
         if self.loader_bytes <= free + old {
@@ -123,7 +169,13 @@ impl Mounted {
     fn put(&self, which: usize, file: &str) -> anyhow::Result<()> {
         let directory = &self.directories[which];
         let path = directory.join(file);
-        let failed = |error| io_error(error, Exit::of_write, format_args!("copying the slot's loader to {file}"));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("copying the slot's loader to {file}"),
+            )
+        };
         if self.is_there(&path).map_err(failed)? {
             return Ok(());
         }
@@ -134,7 +186,10 @@ impl Mounted {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             removed => removed,
         };
-        leftovers(which).iter().try_for_each(|file| remove(&directory.join(file))).map_err(failed)?;
+        leftovers(which)
+            .iter()
+            .try_for_each(|file| remove(&directory.join(file)))
+            .map_err(failed)?;
         // The old one, if there is no room beside it: nothing starts it now.
         if self.loader_bytes > free_bytes(directory).map_err(failed)? {
             remove(&path).map_err(failed)?;
@@ -181,53 +236,111 @@ impl Mounted {
     }
 }
 
-/// The digest of what firmware starts from an EFI system partition, in lower-case hex; `None` when there is nothing. Status 77 without
-/// root, 78 when it cannot be mounted.
-pub fn default_loader(common: &Common, disk: &Disk, partition: Place) -> anyhow::Result<Option<String>> {
+/// The digest of what firmware starts from an EFI system partition, in lower-case hex; `None` when
+/// there is nothing. Status 77 without root, 78 when it cannot be mounted.
+pub fn default_loader(
+    common: &Common,
+    disk: &Disk,
+    partition: Place,
+) -> anyhow::Result<Option<String>> {
     unshare_mounts()?;
     let directory = mounted(common, disk, partition, "own", Access::Read)?;
     let found = match File::open(directory.join(DEFAULT)) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         file => file.and_then(|file| sha256(&file)).map(Some),
     };
     let number = partition.number;
-    let found = found.map_err(|error| io_error(error, |_| Exit::Io, format_args!("reading {DEFAULT} of partition {number}")))?;
+    let found = found.map_err(|error| {
+        io_error(
+            error,
+            |_| Exit::Io,
+            format_args!("reading {DEFAULT} of partition {number}"),
+        )
+    })?;
     unmount(&directory)?;
     Ok(found)
 }
 
-/// Whether what firmware starts from a slot's EFI system partition is the loader of its root. Status as of [`default_loader`].
-pub fn has_loader_of(common: &Common, disk: &Disk, root: Place, own: Place) -> anyhow::Result<bool> {
+/// Whether what firmware starts from a slot's EFI system partition is the loader of its root.
+/// Status as of [`default_loader`].
+pub fn has_loader_of(
+    common: &Common,
+    disk: &Disk,
+    root: Place,
+    own: Place,
+) -> anyhow::Result<bool> {
     let found = default_loader(common, disk, own)?;
     let directory = mounted(common, disk, root, "root", Access::Read)?;
     let wanted = open_in_root(&directory, LOADER).and_then(|file| sha256(&file));
-    let wanted = wanted.map_err(|error| io_error(error, |_| Exit::Config, format_args!("reading the slot's /{LOADER}")))?;
+    let wanted = wanted.map_err(|error| {
+        io_error(
+            error,
+            |_| Exit::Config,
+            format_args!("reading the slot's /{LOADER}"),
+        )
+    })?;
     unmount(&directory)?;
     Ok(found == Some(wanted))
 }
 
-/// Opens a regular file of a root that is mounted elsewhere, to read it. Links are followed as if that root were `/`, so that nothing of
-/// the machine that runs is taken for the slot's.
+/// Opens a regular file of a root that is mounted elsewhere, to read it. Links are followed as if
+/// that root were `/`, so that nothing of the machine that runs is taken for the slot's.
 fn open_in_root(root: &Path, path: &str) -> io::Result<File> {
     let root = File::open(root)?;
     // What is no regular file might keep the open waiting.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    let how = OpenHow::new()
+        .flags(flags)
+        .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
     let file = File::from(openat2(&root, path, how)?);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("it is no regular file")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is no regular file"))
+    }
 }
 
 /// What this process mounts from here on, nobody else sees.
 fn unshare_mounts() -> anyhow::Result<()> {
-    let private = unshare(CloneFlags::CLONE_NEWNS)
-        .and_then(|()| mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>));
-    private.map_err(|error| io_error(error.into(), |_| Exit::NoPermission, "making a mount namespace: needs root"))
+    let private = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
+        mount(
+            None::<&str>,
+            "/",
+            None::<&str>,
+            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+            None::<&str>,
+        )
+    });
+    private.map_err(|error| {
+        io_error(
+            error.into(),
+            |_| Exit::NoPermission,
+            "making a mount namespace: needs root",
+        )
+    })
 }
 
 /// Mounts a partition: `root`, or an EFI system partition under another name. Where that is.
-fn mounted(common: &Common, disk: &Disk, place: Place, name: &str, access: Access) -> anyhow::Result<PathBuf> {
+fn mounted(
+    common: &Common,
+    disk: &Disk,
+    place: Place,
+    name: &str,
+    access: Access,
+) -> anyhow::Result<PathBuf> {
     // Nothing may write to a root, not even its journal.
-    let (kind, options) = if name == "root" { ("ext4", "noload") } else { ("vfat", "") };
+    let (kind, options) = if name == "root" {
+        ("ext4", "noload")
+    } else {
+        ("vfat", "")
+    };
     let mut flags = MsFlags::MS_NODEV | MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
     flags.set(MsFlags::MS_RDONLY, access == Access::Read);
     let number = place.number;
@@ -246,13 +359,19 @@ fn mounted(common: &Common, disk: &Disk, place: Place, name: &str, access: Acces
         made => made,
     };
     made.map_err(|error| {
-        io_error(error.into(), |_| Exit::Config, format_args!("mounting {}, which should be {kind}", device.display()))
+        io_error(
+            error.into(),
+            |_| Exit::Config,
+            format_args!("mounting {}, which should be {kind}", device.display()),
+        )
     })?;
     Ok(directory)
 }
 
 fn unmount(directory: &Path) -> anyhow::Result<()> {
-    umount(directory).map_err(io::Error::from).exit(Exit::Io, || format!("unmounting {}", directory.display()))
+    umount(directory)
+        .map_err(io::Error::from)
+        .exit(Exit::Io, || format!("unmounting {}", directory.display()))
 }
 
 fn sha256(mut file: &File) -> io::Result<String> {
@@ -280,25 +399,47 @@ mod tests {
     #[test]
     fn leftovers_of_a_trial_make_room() {
         let work = tempfile::tempdir().unwrap();
-        let directories: Vec<PathBuf> = ["root", "own", "visible"].map(|name| work.path().join(name)).into();
+        let directories: Vec<PathBuf> = ["root", "own", "visible"]
+            .map(|name| work.path().join(name))
+            .into();
         fs::create_dir(&directories[0]).unwrap();
         for directory in &directories[1..] {
-            for (file, content) in [(DEFAULT, "MZ old"), (TRIAL, "MZ older"), (TEMPORARY[0], "M"), (TEMPORARY[1], "M")] {
+            for (file, content) in [
+                (DEFAULT, "MZ old"),
+                (TRIAL, "MZ older"),
+                (TEMPORARY[0], "M"),
+                (TEMPORARY[1], "M"),
+            ] {
                 fs::create_dir_all(directory.join(file).parent().unwrap()).unwrap();
                 fs::write(directory.join(file), content).unwrap();
             }
         }
         let loader = directories[0].join("loader");
         fs::write(&loader, "MZ new").unwrap();
-        let found = Mounted { directories: directories.clone(), loader: File::open(&loader).unwrap(), loader_bytes: 6 };
+        let found = Mounted {
+            directories: directories.clone(),
+            loader: File::open(&loader).unwrap(),
+            loader_bytes: 6,
+        };
         found.put(OWN, DEFAULT).unwrap();
         found.put(VISIBLE, TRIAL).unwrap();
-        let read = |which: usize, file: &str| fs::read_to_string(directories[which].join(file)).unwrap_or_default();
-        assert_eq!((read(OWN, DEFAULT), read(OWN, TRIAL)), ("MZ new".into(), String::new()));
+        let read = |which: usize, file: &str| {
+            fs::read_to_string(directories[which].join(file)).unwrap_or_default()
+        };
+        assert_eq!(
+            (read(OWN, DEFAULT), read(OWN, TRIAL)),
+            ("MZ new".into(), String::new())
+        );
         // What boots the machine stays.
-        assert_eq!((read(VISIBLE, DEFAULT), read(VISIBLE, TRIAL)), ("MZ old".into(), "MZ new".into()));
+        assert_eq!(
+            (read(VISIBLE, DEFAULT), read(VISIBLE, TRIAL)),
+            ("MZ old".into(), "MZ new".into())
+        );
         for which in [OWN, VISIBLE] {
-            assert_eq!((read(which, TEMPORARY[0]), read(which, TEMPORARY[1])), (String::new(), String::new()));
+            assert_eq!(
+                (read(which, TEMPORARY[0]), read(which, TEMPORARY[1])),
+                (String::new(), String::new())
+            );
         }
         assert!(found.is_there(&directories[VISIBLE].join(TRIAL)).unwrap());
     }
@@ -307,11 +448,17 @@ mod tests {
     #[test]
     fn a_loader_that_cannot_be_put_leaves_nothing_behind() {
         let work = tempfile::tempdir().unwrap();
-        let directories: Vec<PathBuf> = ["root", "own", "visible"].map(|name| work.path().join(name)).into();
+        let directories: Vec<PathBuf> = ["root", "own", "visible"]
+            .map(|name| work.path().join(name))
+            .into();
         fs::create_dir_all(directories[OWN].join(DEFAULT).join("in the way")).unwrap();
         let loader = work.path().join("loader");
         fs::write(&loader, "MZ new").unwrap();
-        let found = Mounted { directories: directories.clone(), loader: File::open(&loader).unwrap(), loader_bytes: 6 };
+        let found = Mounted {
+            directories: directories.clone(),
+            loader: File::open(&loader).unwrap(),
+            loader_bytes: 6,
+        };
         assert_eq!(Exit::of(&found.put(OWN, DEFAULT).unwrap_err()), Exit::Io);
         assert!(!directories[OWN].join(TEMPORARY[0]).exists());
     }
@@ -320,18 +467,30 @@ mod tests {
     fn a_link_does_not_lead_out_of_the_slot() {
         let outside = tempfile::tempdir().unwrap();
         fs::create_dir(outside.path().join("boot")).unwrap();
-        fs::write(outside.path().join("boot/labtools.efi"), "MZ of the machine that runs").unwrap();
+        fs::write(
+            outside.path().join("boot/labtools.efi"),
+            "MZ of the machine that runs",
+        )
+        .unwrap();
         let outside = outside.path().to_str().unwrap();
         let read = |prepare: &dyn Fn(&Path)| {
             let root = tempfile::tempdir().unwrap();
             prepare(root.path());
             let mut text = String::new();
-            open_in_root(root.path(), LOADER).and_then(|mut file| file.read_to_string(&mut text)).map(|_| text)
+            open_in_root(root.path(), LOADER)
+                .and_then(|mut file| file.read_to_string(&mut text))
+                .map(|_| text)
         };
         let boot = |root: &Path| fs::create_dir(root.join("boot")).unwrap();
         let refused = |prepare: &dyn Fn(&Path)| read(prepare).unwrap_err().to_string();
-        assert!(refused(&|root| symlink(format!("{outside}/boot"), root.join("boot")).unwrap()).contains("No such file"));
-        for to in [format!("{outside}/boot/labtools.efi"), format!("../../../../../../../..{outside}/boot/labtools.efi")] {
+        assert!(
+            refused(&|root| symlink(format!("{outside}/boot"), root.join("boot")).unwrap())
+                .contains("No such file")
+        );
+        for to in [
+            format!("{outside}/boot/labtools.efi"),
+            format!("../../../../../../../..{outside}/boot/labtools.efi"),
+        ] {
             let linked = |root: &Path| {
                 boot(root);
                 symlink(&to, root.join(LOADER)).unwrap();
@@ -343,7 +502,10 @@ mod tests {
             nix::unistd::mkfifo(&root.join(LOADER), nix::sys::stat::Mode::S_IRWXU).unwrap();
         };
         assert_eq!(refused(&fifo), "it is no regular file");
-        assert_eq!(refused(&|root| fs::create_dir_all(root.join(LOADER)).unwrap()), "it is no regular file");
+        assert_eq!(
+            refused(&|root| fs::create_dir_all(root.join(LOADER)).unwrap()),
+            "it is no regular file"
+        );
         // Within the slot a link is as good as a file.
         let within = |root: &Path| {
             boot(root);

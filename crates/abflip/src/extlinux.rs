@@ -1,5 +1,5 @@
-//! The extlinux in a slot: its boot-once area, what that says, and what makes it say something else; and the configuration by which it
-//! starts the other slot.
+//! The extlinux in a slot: its boot-once area, what that says, and what makes it say something
+//! else; and the configuration by which it starts the other slot.
 
 use std::path::Path;
 
@@ -17,12 +17,18 @@ pub struct Extlinux {
 }
 
 impl Extlinux {
-    /// Finds the one of a partition. The inner error says, in words, why gptmbr could not start it; status 74 when the disk cannot be
-    /// read.
+    /// Finds the one of a partition. The inner error says, in words, why gptmbr could not start it;
+    /// status 74 when the disk cannot be read.
     pub fn find(disk: &Disk, partition: Place) -> anyhow::Result<Result<Extlinux, String>> {
-        let found = extlinux::Extlinux::find(partition.size_bytes, |at, length| disk.read(partition.start_bytes + at, length))?;
-        let why = || "no extlinux is installed in it, in one piece; see extlinux(1), --install".to_owned();
-        Ok(found.map(|found| Extlinux { partition, found }).ok_or_else(why))
+        let found = extlinux::Extlinux::find(partition.size_bytes, |at, length| {
+            disk.read(partition.start_bytes + at, length)
+        })?;
+        let why = || {
+            "no extlinux is installed in it, in one piece; see extlinux(1), --install".to_owned()
+        };
+        Ok(found
+            .map(|found| Extlinux { partition, found })
+            .ok_or_else(why))
     }
 
     /// The directory that it was installed in, as seen below the slot's root.
@@ -30,25 +36,40 @@ impl Extlinux {
         &self.found.directory
     }
 
-    /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when the disk cannot be read.
+    /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when
+    /// the disk cannot be read.
     pub fn boot_once(&self, disk: &Disk) -> anyhow::Result<Result<BootOnce, String>> {
         let start = self.partition.start_bytes;
-        // A write takes the whole physical block with it, and part of that would be somebody else's.
+        // A write takes the whole physical block with it, and part of that would be somebody
+        // else's.
         let block = disk.block_bytes();
         if !start.is_multiple_of(block) {
-            return Ok(Err(format!("it does not begin at a physical block of the disk, of {block} bytes; partition it anew")));
+            return Ok(Err(format!(
+                "it does not begin at a physical block of the disk, of {block} bytes; partition it anew"
+            )));
         }
         let Some(sectors) = self.found.area() else {
-            return Ok(Err("its extlinux has no boot-once area; install it again".into()));
+            return Ok(Err(
+                "its extlinux has no boot-once area; install it again".into()
+            ));
         };
         let copies = sectors.map(|sector| start + sector * SECTOR);
         let first = disk.read(copies[0], adv::BYTES)?;
         let second = disk.read(copies[1], adv::BYTES)?;
         let agree = first == second;
         let are_copies = adv::is_copy(&first) && adv::is_copy(&second);
-        let content = [first, second].into_iter().find(|copy| are_copies && adv::is_consistent(copy));
-        let why = || "its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".to_owned();
-        Ok(content.map(|content| BootOnce { copies, content, agree }).ok_or_else(why))
+        let content = [first, second]
+            .into_iter()
+            .find(|copy| are_copies && adv::is_consistent(copy));
+        let why =
+            || "its extlinux has no valid boot-once area; see extlinux(1), --reset-adv".to_owned();
+        Ok(content
+            .map(|content| BootOnce {
+                copies,
+                content,
+                agree,
+            })
+            .ok_or_else(why))
     }
 }
 
@@ -69,28 +90,51 @@ impl BootOnce {
         adv::boot_once(&self.content)
     }
 
-    /// What makes both copies have this label, or none; nothing when that is so. `None` when there is no room.
+    /// What makes both copies have this label, or none; nothing when that is so. `None` when there
+    /// is no room.
     ///
-    /// extlinux takes the first copy unless it is torn, and then the second: at any instant it finds the old label or the new one.
+    /// extlinux takes the first copy unless it is torn, and then the second: at any instant it
+    /// finds the old label or the new one.
     pub fn changes(&self, label: Option<&str>) -> Option<Vec<Change>> {
         let wanted = adv::with_boot_once(&self.content, label)?;
         if self.agree && wanted == self.content {
             return Some(Vec::new());
         }
-        let change = |offset| Change { what: "a boot-once sector", offset, bytes: wanted.clone() };
+        let change = |offset| Change {
+            what: "a boot-once sector",
+            offset,
+            bytes: wanted.clone(),
+        };
         Some(self.copies.map(change).into())
     }
 }
 
-/// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in the label counts.
-const STARTS: [&str; 10] = ["kernel", "linux", "boot", "bss", "pxe", "fdimage", "comboot", "com32", "config", "localboot"];
+/// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in
+/// the label counts.
+const STARTS: [&str; 10] = [
+    "kernel",
+    "linux",
+    "boot",
+    "bss",
+    "pxe",
+    "fdimage",
+    "comboot",
+    "com32",
+    "config",
+    "localboot",
+];
 
-/// The module that starts a partition by its name, and the libraries that it names; extlinux looks for them where it was installed.
+/// The module that starts a partition by its name, and the libraries that it names; extlinux looks
+/// for them where it was installed.
 pub const MODULES: [&str; 3] = ["chain.c32", "libcom32.c32", "libutil.c32"];
 
-/// What is said against a configuration of extlinux that has no such label that chains to the partition of that name, or `None`.
+/// What is said against a configuration of extlinux that has no such label that chains to the
+/// partition of that name, or `None`.
 pub fn label_fault(configuration: &str, label: &str, partuuid: uuid::Uuid) -> Option<String> {
-    let lines = configuration.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let lines = configuration
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with('#'));
     let statements = lines.map(|line| {
         let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
         (word.to_lowercase(), rest.trim())
@@ -108,10 +152,15 @@ pub fn label_fault(configuration: &str, label: &str, partuuid: uuid::Uuid) -> Op
         }
     }
     if started.is_none_or(|(word, rest)| (word.as_str(), rest) != ("com32", MODULES[0])) {
-        return Some(format!("its label {label} does not start com32 {}", MODULES[0]));
+        return Some(format!(
+            "its label {label} does not start com32 {}",
+            MODULES[0]
+        ));
     }
     let guid = format!("guid={partuuid}");
-    let is_said = appended.split_whitespace().any(|word| word.eq_ignore_ascii_case(&guid));
+    let is_said = appended
+        .split_whitespace()
+        .any(|word| word.eq_ignore_ascii_case(&guid));
     (!is_said).then(|| format!("its label {label} does not append {guid}"))
 }
 
@@ -123,9 +172,14 @@ mod tests {
     use tempfile::TempDir;
     use uuid::Uuid;
 
-    /// Where the partition is, in bytes, and how long it is; there is as much in front of it and behind it.
+    /// Where the partition is, in bytes, and how long it is; there is as much in front of it and
+    /// behind it.
     const PARTITION: u64 = 64 << 10;
-    const PLACE: Place = Place { number: 1, start_bytes: PARTITION, size_bytes: PARTITION };
+    const PLACE: Place = Place {
+        number: 1,
+        start_bytes: PARTITION,
+        size_bytes: PARTITION,
+    };
     const LOADER: u64 = 8;
     /// What a patch area begins with.
     const PATCH_MAGIC: u32 = 0x3eb2_02fe;
@@ -157,12 +211,18 @@ mod tests {
         }
     }
 
-    /// A disk where every sector, inside of the partition and outside, looks like a boot-once area: nothing but the pointers says
-    /// which is one.
+    /// A disk where every sector, inside of the partition and outside, looks like a boot-once area:
+    /// nothing but the pointers says which is one.
     fn disk(made: &Made) -> (TempDir, Disk) {
         let empty = adv::with_boot_once(&[0; adv::BYTES], None).unwrap();
-        let mut bytes: Vec<u8> = empty.iter().copied().cycle().take(3 * PARTITION as usize).collect();
-        let mut put = |at: usize, content: &[u8]| bytes[at..at + content.len()].copy_from_slice(content);
+        let mut bytes: Vec<u8> = empty
+            .iter()
+            .copied()
+            .cycle()
+            .take(3 * PARTITION as usize)
+            .collect();
+        let mut put =
+            |at: usize, content: &[u8]| bytes[at..at + content.len()].copy_from_slice(content);
         let boot_sector = PARTITION as usize;
         put(boot_sector, &[0; 512]);
         put(boot_sector, &[0xeb]);
@@ -183,10 +243,18 @@ mod tests {
         put_loader(24 + 12, &made.words.to_le_bytes());
         put_loader(24 + 16, &[0; 4]);
         put_loader(24 + 22, &made.extended_at.to_le_bytes());
-        put_loader(usize::from(made.extended_at), &made.extended.map(u16::to_le_bytes).concat());
-        put_loader(usize::from(made.extended[0]), &made.area.map(u64::to_le_bytes).concat());
+        put_loader(
+            usize::from(made.extended_at),
+            &made.extended.map(u16::to_le_bytes).concat(),
+        );
+        put_loader(
+            usize::from(made.extended[0]),
+            &made.area.map(u64::to_le_bytes).concat(),
+        );
         let words = loader.as_chunks::<4>().0.iter().take(made.words as usize);
-        let sum = words.fold(PATCH_MAGIC, |sum, word| sum.wrapping_sub(u32::from_le_bytes(*word)));
+        let sum = words.fold(PATCH_MAGIC, |sum, word| {
+            sum.wrapping_sub(u32::from_le_bytes(*word))
+        });
         loader[24 + 16..24 + 20].copy_from_slice(&sum.to_le_bytes());
         put(boot_sector + LOADER as usize * 512, &loader);
         let directory = tempfile::tempdir().unwrap();
@@ -197,20 +265,43 @@ mod tests {
     }
 
     fn boot_once(disk: &Disk) -> Result<BootOnce, String> {
-        Extlinux::find(disk, PLACE).unwrap().and_then(|extlinux| extlinux.boot_once(disk).unwrap())
+        Extlinux::find(disk, PLACE)
+            .unwrap()
+            .and_then(|extlinux| extlinux.boot_once(disk).unwrap())
     }
 
     #[test]
     fn boot_once_finds_only_a_whole_area() {
-        let sectors = |changes: Vec<Change>| changes.into_iter().map(|change| change.offset).collect::<Vec<_>>();
+        let sectors = |changes: Vec<Change>| {
+            changes
+                .into_iter()
+                .map(|change| change.offset)
+                .collect::<Vec<_>>()
+        };
         let (_directory, found) = disk(&whole());
         let changes = boot_once(&found).unwrap().changes(Some("try-b")).unwrap();
-        assert_eq!(sectors(changes), [PARTITION + 20 * 512, PARTITION + 33 * 512]);
-        for area in [[20, 20], [0, 20], [20, 128], [20, u64::MAX], [u64::MAX / 512, 20], [LOADER, 20], [20, LOADER + 3]] {
+        assert_eq!(
+            sectors(changes),
+            [PARTITION + 20 * 512, PARTITION + 33 * 512]
+        );
+        for area in [
+            [20, 20],
+            [0, 20],
+            [20, 128],
+            [20, u64::MAX],
+            [u64::MAX / 512, 20],
+            [LOADER, 20],
+            [20, LOADER + 3],
+        ] {
             let (_directory, found) = disk(&Made { area, ..whole() });
-            assert_eq!(boot_once(&found).unwrap_err(), "its extlinux has no boot-once area; install it again", "{area:?}");
+            assert_eq!(
+                boot_once(&found).unwrap_err(),
+                "its extlinux has no boot-once area; install it again",
+                "{area:?}"
+            );
         }
-        // Something else than a copy, where the pointers lead, is not ours to write over, be the other copy right or not.
+        // Something else than a copy, where the pointers lead, is not ours to write over, be the
+        // other copy right or not.
         for (sector, at) in [(20, 0), (20, 508), (33, 3), (33, 511)] {
             let (directory, _) = disk(&whole());
             let path = directory.path().join("disk");
@@ -227,8 +318,15 @@ mod tests {
     fn a_partition_that_shares_a_physical_block_with_another_one_is_refused() {
         let (_directory, found) = disk(&whole());
         let found = found.with_blocks(2 * PARTITION);
-        assert!(boot_once(&found).unwrap_err().starts_with("it does not begin at a physical block of the disk, of 131072 bytes"));
-        assert!(Extlinux::find(&found, PLACE).unwrap().is_ok(), "it starts nevertheless");
+        assert!(
+            boot_once(&found)
+                .unwrap_err()
+                .starts_with("it does not begin at a physical block of the disk, of 131072 bytes")
+        );
+        assert!(
+            Extlinux::find(&found, PLACE).unwrap().is_ok(),
+            "it starts nevertheless"
+        );
         assert!(boot_once(&found.with_blocks(4096)).is_ok());
     }
 
@@ -289,28 +387,65 @@ mod tests {
             "default linux\nlabel linux\n  kernel vmlinuz\nLABEL try-b\n # a comment\n\n  COM32 chain.c32\n  append hd0 GUID={b}\nlabel x\n"
         );
         assert_eq!(label_fault(&text, "try-b", b), None);
-        assert_eq!(label_fault(&text, "try-a", a), Some("it has no label try-a".into()));
-        assert_eq!(label_fault(&text, "try-b", a), Some(format!("its label try-b does not append guid={a}")));
-        assert_eq!(label_fault(&text, "linux", b), Some("its label linux does not start com32 chain.c32".into()));
+        assert_eq!(
+            label_fault(&text, "try-a", a),
+            Some("it has no label try-a".into())
+        );
+        assert_eq!(
+            label_fault(&text, "try-b", a),
+            Some(format!("its label try-b does not append guid={a}"))
+        );
+        assert_eq!(
+            label_fault(&text, "linux", b),
+            Some("its label linux does not start com32 chain.c32".into())
+        );
         let no_start = Some("its label try-b does not start com32 chain.c32".to_owned());
         let no_guid = Some(format!("its label try-b does not append guid={b}"));
         for (lines, fault) in [
             (format!("com32 chain.c32\nappend guid={b}"), None),
             // The word alone is in a comment, in a menu, or told to something else.
-            (format!("# com32 chain.c32\nappend guid={b}"), no_start.clone()),
-            (format!("com32 chain.c32\n# append guid={b}"), no_guid.clone()),
-            (format!("com32 chain.c32\nmenu label guid={b}"), no_guid.clone()),
+            (
+                format!("# com32 chain.c32\nappend guid={b}"),
+                no_start.clone(),
+            ),
+            (
+                format!("com32 chain.c32\n# append guid={b}"),
+                no_guid.clone(),
+            ),
+            (
+                format!("com32 chain.c32\nmenu label guid={b}"),
+                no_guid.clone(),
+            ),
             (format!("linux vmlinuz\nappend guid={b}"), no_start.clone()),
             (format!("com32 menu.c32\nappend guid={b}"), no_start.clone()),
             // The last one counts.
-            (format!("com32 chain.c32\nappend guid={b}\nappend guid={a}"), no_guid.clone()),
-            (format!("com32 chain.c32\nappend guid={b}\nkernel vmlinuz"), no_start.clone()),
-            (format!("kernel vmlinuz\ncom32 chain.c32\nappend guid={a}\nappend guid={b}"), None),
+            (
+                format!("com32 chain.c32\nappend guid={b}\nappend guid={a}"),
+                no_guid.clone(),
+            ),
+            (
+                format!("com32 chain.c32\nappend guid={b}\nkernel vmlinuz"),
+                no_start.clone(),
+            ),
+            (
+                format!("kernel vmlinuz\ncom32 chain.c32\nappend guid={a}\nappend guid={b}"),
+                None,
+            ),
             // It is another label's.
-            (format!("com32 chain.c32\nlabel other\nappend guid={b}"), no_guid),
-            (format!("label other\ncom32 chain.c32\nappend guid={b}"), no_start),
+            (
+                format!("com32 chain.c32\nlabel other\nappend guid={b}"),
+                no_guid,
+            ),
+            (
+                format!("label other\ncom32 chain.c32\nappend guid={b}"),
+                no_start,
+            ),
         ] {
-            assert_eq!(label_fault(&format!("label try-b\n{lines}\n"), "try-b", b), fault, "{lines}");
+            assert_eq!(
+                label_fault(&format!("label try-b\n{lines}\n"), "try-b", b),
+                fault,
+                "{lines}"
+            );
         }
     }
 }

@@ -1,11 +1,14 @@
 //! `abflip flip`: another slot boots next, by one sector.
 //!
-//! 1. Both tables are valid, and the backup says what the primary says; where it does not, it is healed first.
+//! 1. Both tables are valid, and the backup says what the primary says; where it does not, it is
+//!    healed first.
 //! 2. The sector of the backup's entries is written, and flushed.
-//! 3. The sector of the primary's entries is written, durably, as one physical block: the commit point. It is flushed.
+//! 3. The sector of the primary's entries is written, durably, as one physical block: the commit
+//!    point. It is flushed.
 //! 4. Both tables are read back past the cache and compared.
 //!
-//! The new sector has the checksum of the old one ([`crate::neutral`]), so at every instant both headers fit both arrays.
+//! The new sector has the checksum of the old one ([`crate::neutral`]), so at every instant both
+//! headers fit both arrays.
 
 use std::path::Path;
 
@@ -37,15 +40,27 @@ pub struct Options {
 }
 
 /// Makes a slot boot next; in a dry run checks everything, and says what would be done.
-pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
+pub fn flip(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    options: Options,
+) -> anyhow::Result<Answer> {
     // A signal that comes from here on ends the process when both tables say the same again.
     let ending_signals = signals::defer()?;
-    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
+    let _lock = if options.dry_run {
+        None
+    } else {
+        Some(machine::lock(common)?)
+    };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let plan = plan(common, "flip", &machine, &tables, options)?;
     if !machine.disk.past_cache() && !options.dry_run {
-        pipe.warn(format_args!("{} cannot be read past the cache; the cache is verified instead", machine.disk.path().display()));
+        pipe.warn(format_args!(
+            "{} cannot be read past the cache; the cache is verified instead",
+            machine.disk.path().display()
+        ));
     }
     let mut changed = !plan.changes.is_empty();
     let mut failed = None;
@@ -58,7 +73,9 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
         let made = end_trial(common, &mut machine, &tables, plan.target).and_then(|was_armed| {
             changed |= was_armed;
             let made = make(&machine, &plan);
-            made.map_err(|failure| failure.undoing(|| resume_trial(common, &mut machine, &tables, before, was_armed)))
+            made.map_err(|failure| {
+                failure.undoing(|| resume_trial(common, &mut machine, &tables, before, was_armed))
+            })
         });
         match made {
             Ok(tables) => after = Some(tables),
@@ -66,25 +83,50 @@ pub fn flip(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options)
             Err(Failure::Stays(error)) => (changed, failed) = (true, Some(error)),
         }
     }
-    let left = after.or_else(|| failed.as_ref().and_then(|_| Tables::read(&machine.disk).ok()));
-    let mut report = status::report(&machine, left.as_ref().unwrap_or(&tables), changed, Content::Recorded)?;
+    let left = after.or_else(|| {
+        failed
+            .as_ref()
+            .and_then(|_| Tables::read(&machine.disk).ok())
+    });
+    let mut report = status::report(
+        &machine,
+        left.as_ref().unwrap_or(&tables),
+        changed,
+        Content::Recorded,
+    )?;
     if options.dry_run {
         report.next = Some(plan.target);
     }
     if let Some(error) = &failed {
-        pipe.warn(format_args!("{error:#}; {}", trial::way_out(&machine, left.as_ref(), "flip")));
+        pipe.warn(format_args!(
+            "{error:#}; {}",
+            trial::way_out(&machine, left.as_ref(), "flip")
+        ));
     }
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.staying(changed && !options.dry_run).holding(ending_signals))
+    let answer = if failed.is_some() {
+        Answer::no(document)
+    } else {
+        Answer::yes(document)
+    };
+    Ok(answer
+        .staying(changed && !options.dry_run)
+        .holding(ending_signals))
 }
 
-/// Ends a trial that this would make another one than it was: one that is armed, or of a slot that boots next from now on. It does
-/// so before the flip, for what is armed in a slot that is not active stays there, and strikes when it is active again. Whether
-/// there was anything armed.
-fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Slot) -> Result<bool, Failure> {
-    let Some(active) = Active::of(machine, tables) else { return Ok(false) };
+/// Ends a trial that this would make another one than it was: one that is armed, or of a slot that
+/// boots next from now on. It does so before the flip, for what is armed in a slot that is not
+/// active stays there, and strikes when it is active again. Whether there was anything armed.
+fn end_trial(
+    common: &Common,
+    machine: &mut Machine,
+    tables: &Tables,
+    target: Slot,
+) -> Result<bool, Failure> {
+    let Some(active) = Active::of(machine, tables) else {
+        return Ok(false);
+    };
     let disk_guid = active.table.disk_guid();
     let trial = trial::find(machine, tables).map_err(Failure::Undone)?;
     let before = machine.records.clone();
@@ -99,7 +141,10 @@ fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Sl
         return Ok(false);
     }
     let disarmed = match is_armed {
-        true => machine.records.disarm_trial(common, disk_guid).map_err(Failure::Undone),
+        true => machine
+            .records
+            .disarm_trial(common, disk_guid)
+            .map_err(Failure::Undone),
         false => Ok(()),
     };
     if let Err(failure) = disarmed.and_then(|()| trial::disarm(machine, tables, active.slot)) {
@@ -107,12 +152,19 @@ fn end_trial(common: &Common, machine: &mut Machine, tables: &Tables, target: Sl
     }
     match machine.records.end_trial(common, disk_guid) {
         Ok(()) => Ok(is_armed),
-        Err(error) => Err(Failure::Undone(error).undoing(|| resume_trial(common, machine, tables, before, is_armed))),
+        Err(error) => Err(Failure::Undone(error)
+            .undoing(|| resume_trial(common, machine, tables, before, is_armed))),
     }
 }
 
 /// Takes back what [`end_trial`] did.
-fn resume_trial(common: &Common, machine: &mut Machine, tables: &Tables, before: Records, is_armed: bool) -> anyhow::Result<()> {
+fn resume_trial(
+    common: &Common,
+    machine: &mut Machine,
+    tables: &Tables,
+    before: Records,
+    is_armed: bool,
+) -> anyhow::Result<()> {
     if is_armed {
         trial::arm_again(machine, tables)?;
     }
@@ -121,19 +173,24 @@ fn resume_trial(common: &Common, machine: &mut Machine, tables: &Tables, before:
 
 /// Writes what was planned, and verifies it.
 pub fn make(machine: &Machine, plan: &Plan) -> Result<Tables, Failure> {
-    writes::make(&machine.disk, &plan.changes, || verify(machine, plan.target))
+    writes::make(&machine.disk, &plan.changes, || {
+        verify(machine, plan.target)
+    })
 }
 
 /// Reads both tables again: they are valid, say the same, and `target` boots next.
 fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
     let tables = Tables::read(&machine.disk)?;
     let table = tables.primary.as_ref().ok().filter(|_| tables.agree());
-    let marked = table.and_then(|table| Some(Places::find(table, &machine.slots).ok()?.marked(table)));
+    let marked =
+        table.and_then(|table| Some(Places::find(table, &machine.slots).ok()?.marked(table)));
     if marked == Some(Marked::One(target)) {
         return Ok(tables);
     }
     let path = machine.disk.path().display();
-    Err(Exit::Io.error(format_args!("verifying {path}: its tables differ from what was written; replace the disk")))
+    Err(Exit::Io.error(format_args!(
+        "verifying {path}: its tables differ from what was written; replace the disk"
+    )))
 }
 
 /// What is to be written so that a slot boots next.
@@ -147,25 +204,49 @@ pub struct Plan {
     pub doubt: Option<anyhow::Error>,
 }
 
-/// All that can be said against it is said here, before anything is written. Status 78, or 2 where a slot has to be named.
-/// `verb` is what is refused then.
-pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, options: Options) -> anyhow::Result<Plan> {
+/// All that can be said against it is said here, before anything is written. Status 78, or 2 where
+/// a slot has to be named. `verb` is what is refused then.
+pub fn plan(
+    common: &Common,
+    verb: &str,
+    machine: &Machine,
+    tables: &Tables,
+    options: Options,
+) -> anyhow::Result<Plan> {
     let path = machine.disk.path().display();
-    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}; {way_out}"));
-    let refuse_for = |why: String| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}"));
+    let refuse = |why: &str, way_out: &str| {
+        Exit::Config.error(format_args!("refusing to {verb} {path}: {why}; {way_out}"))
+    };
+    let refuse_for =
+        |why: String| Exit::Config.error(format_args!("refusing to {verb} {path}: {why}"));
     let repair = "run abflip repair";
     match tables.protective_mbr() {
         Mbr::Protects => {}
         Mbr::Free => return Err(refuse("it has no protective MBR", repair)),
         Mbr::Foreign => return Err(refuse_for(FOREIGN_MBR.into())),
     }
-    let primary =
-        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), fault.way_out()))?;
-    let places = Places::find(primary, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
+    let primary = tables.primary.as_ref().map_err(|fault| {
+        refuse(
+            &format!("its primary table is not valid ({fault})"),
+            fault.way_out(),
+        )
+    })?;
+    let places = Places::find(primary, &machine.slots)
+        .map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
     let next = match places.marked(primary) {
         Marked::One(slot) => slot,
-        Marked::None => return Err(refuse("no slot is marked", "run abflip repair --active SLOT")),
-        Marked::Several => return Err(refuse("more than one partition is marked", "run abflip repair --active SLOT")),
+        Marked::None => {
+            return Err(refuse(
+                "no slot is marked",
+                "run abflip repair --active SLOT",
+            ));
+        }
+        Marked::Several => {
+            return Err(refuse(
+                "more than one partition is marked",
+                "run abflip repair --active SLOT",
+            ));
+        }
     };
     if let Some(conflict) = tables.conflict() {
         return Err(refuse_for(conflict));
@@ -177,7 +258,9 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
         (Ok(booted), None) => booted.other(),
         (Err(_), Some(active)) if is_image => active,
         (Err(why), None) if is_image => {
-            return Err(Exit::Usage.error(format_args!("refusing to {verb} {path}: {why}; name the slot with --active")));
+            return Err(Exit::Usage.error(format_args!(
+                "refusing to {verb} {path}: {why}; name the slot with --active"
+            )));
         }
         (Err(why), _) => return Err(refuse(&why, "boot one of its slots")),
     };
@@ -190,17 +273,31 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
         if options.no_repair {
             return Err(refuse(&why, repair));
         }
-        changes = heal::backup(machine, tables, primary).map_err(|fault| refuse_for(format!("{why}, and {fault}")))?;
+        changes = heal::backup(machine, tables, primary)
+            .map_err(|fault| refuse_for(format!("{why}, and {fault}")))?;
     }
     if next == target {
-        return Ok(Plan { target, changes, doubt: None });
+        return Ok(Plan {
+            target,
+            changes,
+            doubt: None,
+        });
     }
     let runs = machine.booted(tables) == Ok(target);
-    if !runs && machine.records.of(target, machine.partuuid(target), primary.disk_guid()).is_none() {
-        return Err(refuse(&format!("no verified write of slot {target} is recorded"), "run abflip write"));
+    if !runs
+        && machine
+            .records
+            .of(target, machine.partuuid(target), primary.disk_guid())
+            .is_none()
+    {
+        return Err(refuse(
+            &format!("no verified write of slot {target} is recorded"),
+            "run abflip write",
+        ));
     }
     let mut doubt = None;
-    // What runs was started, and a trial by UEFI brings the loader itself. Not so a commit: a trial is started in another way.
+    // What runs was started, and a trial by UEFI brings the loader itself. Not so a commit: a trial
+    // is started in another way.
     let is_started = match verb {
         "flip" => runs,
         "try" => machine.slots.firmware == Firmware::Uefi,
@@ -212,7 +309,9 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
             Loader::Missing(why) => return Err(refuse_for(why)),
             // It ran, and that counts for more than what cannot be known.
             Loader::Unknown(error) if runs => doubt = Some(error),
-            Loader::Unknown(error) => return Err(error.context(format!("refusing to {verb} {path}"))),
+            Loader::Unknown(error) => {
+                return Err(error.context(format!("refusing to {verb} {path}")));
+            }
         }
     }
     if verb != "commit"
@@ -222,23 +321,38 @@ pub fn plan(common: &Common, verb: &str, machine: &Machine, tables: &Tables, opt
     }
     let toggles = places.toggles(primary, target, tables.sector_bytes);
     let [(sector, toggles)] = toggles.as_slice() else {
-        return Err(refuse("its slots are not in one sector of the table", "partition it anew, the slots among the first four"));
+        return Err(refuse(
+            "its slots are not in one sector of the table",
+            "partition it anew, the slots among the first four",
+        ));
     };
     let at = *sector as u64 * tables.sector_bytes;
-    let bytes = neutral::toggle(primary.sector(*sector, tables.sector_bytes), toggles)
-        .map_err(|NoRoom| Exit::Config.error(format_args!("refusing to {verb} {path}: {NO_ROOM}")))?;
+    let bytes = neutral::toggle(primary.sector(*sector, tables.sector_bytes), toggles).map_err(
+        |NoRoom| Exit::Config.error(format_args!("refusing to {verb} {path}: {NO_ROOM}")),
+    )?;
     let offset = |entries_lba: u64| entries_lba * tables.sector_bytes + at;
     let backup_entries = match (&tables.backup, changes.first()) {
         (_, Some(healed)) => healed.offset + at,
         (Ok(backup), None) => offset(backup.header.partition_entry_lba),
         (Err(fault), None) => return Err(refuse(&fault.to_string(), repair)),
     };
-    changes.push(Change { what: "the slots' sector of the backup table", offset: backup_entries, bytes: bytes.clone() });
-    let commit =
-        Change { what: "the slots' sector of the primary table", offset: offset(primary.header.partition_entry_lba), bytes };
+    changes.push(Change {
+        what: "the slots' sector of the backup table",
+        offset: backup_entries,
+        bytes: bytes.clone(),
+    });
+    let commit = Change {
+        what: "the slots' sector of the primary table",
+        offset: offset(primary.header.partition_entry_lba),
+        bytes,
+    };
     changes.push(commit);
     if sabotaged("skip-backup") {
         changes.remove(changes.len() - 2);
     }
-    Ok(Plan { target, changes, doubt })
+    Ok(Plan {
+        target,
+        changes,
+        doubt,
+    })
 }

@@ -1,11 +1,13 @@
 //! Switches a machine between its two root slots with one sector write.
 //!
-//! A machine has two root partitions, a and b. It runs from one; the other takes the next version of the host's image, which `write`
-//! puts there, verified. An attribute bit in the partition table selects the one that boots next. `flip` moves that bit in such a way that the table's
-//! checksum stays what it was, so that one sector is all that changes, and a machine that loses its power at any instant has a
-//! valid table that names one of the two. `status` says which slot runs, which boots next, and whether both copies of the table
-//! agree; `try` boots the other slot once, and `commit` makes it permanent when it has proved healthy; `settle` decides at
-//! boot what becomes of it; `repair` makes them agree again where something else left them torn.
+//! A machine has two root partitions, a and b. It runs from one; the other takes the next version
+//! of the host's image, which `write` puts there, verified. An attribute bit in the partition table
+//! selects the one that boots next. `flip` moves that bit in such a way that the table's checksum
+//! stays what it was, so that one sector is all that changes, and a machine that loses its power at
+//! any instant has a valid table that names one of the two. `status` says which slot runs, which
+//! boots next, and whether both copies of the table agree; `try` boots the other slot once, and
+//! `commit` makes it permanent when it has proved healthy; `settle` decides at boot what becomes of
+//! it; `repair` makes them agree again where something else left them torn.
 
 mod commit;
 mod digest;
@@ -41,28 +43,60 @@ use request::{Arguments, Command};
 use status::Content;
 
 /// Who is speaking, and the section that it writes.
-pub const TOOL: Tool = Tool { name: "abflip", section: "slots" };
+pub const TOOL: Tool = Tool {
+    name: "abflip",
+    section: "slots",
+};
 
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
-    let Arguments { common, disk, command } = arguments;
+    let Arguments {
+        common,
+        disk,
+        command,
+    } = arguments;
     match command {
         Command::Status { digest } => {
-            let content = if digest { Content::Compared } else { Content::Recorded };
+            let content = if digest {
+                Content::Compared
+            } else {
+                Content::Recorded
+            };
             status::status(&common, disk.as_deref(), content)
         }
         Command::Write(options) => write::write(&common, pipe, disk.as_deref(), &options),
-        Command::Flip { active, no_repair, dry_run } => {
-            flip::flip(&common, pipe, disk.as_deref(), flip::Options { active, no_repair, dry_run })
+        Command::Flip {
+            active,
+            no_repair,
+            dry_run,
+        } => flip::flip(
+            &common,
+            pipe,
+            disk.as_deref(),
+            flip::Options {
+                active,
+                no_repair,
+                dry_run,
+            },
+        ),
+        Command::Try { again, dry_run } => try_once::try_once(
+            &common,
+            pipe,
+            disk.as_deref(),
+            try_once::Options { again, dry_run },
+        ),
+        Command::Commit { dry_run } => {
+            commit::commit(&common, pipe, disk.as_deref(), dry_run)?.answer()
         }
-        Command::Try { again, dry_run } => {
-            try_once::try_once(&common, pipe, disk.as_deref(), try_once::Options { again, dry_run })
+        Command::Rollback { dry_run } => {
+            commit::rollback(&common, pipe, disk.as_deref(), dry_run)?.answer()
         }
-        Command::Commit { dry_run } => commit::commit(&common, pipe, disk.as_deref(), dry_run)?.answer(),
-        Command::Rollback { dry_run } => commit::rollback(&common, pipe, disk.as_deref(), dry_run)?.answer(),
         Command::Settle(options) => settle::settle(&common, pipe, disk.as_deref(), &options),
-        Command::Repair { active, dry_run } => {
-            repair::repair(&common, pipe, disk.as_deref(), repair::Options { active, dry_run })
-        }
+        Command::Repair { active, dry_run } => repair::repair(
+            &common,
+            pipe,
+            disk.as_deref(),
+            repair::Options { active, dry_run },
+        ),
     }
 }

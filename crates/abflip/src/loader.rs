@@ -1,7 +1,9 @@
-//! The loader of a slot: a verified write covers the root, and does not mean that anything starts it.
+//! The loader of a slot: a verified write covers the root, and does not mean that anything starts
+//! it.
 //!
-//! BIOS: gptmbr starts the root's own extlinux, which came with the image. UEFI: the firmware starts a file of the slot's own EFI
-//! system partition, and a write does not put it there; `try` does, and records it.
+//! BIOS: gptmbr starts the root's own extlinux, which came with the image. UEFI: the firmware
+//! starts a file of the slot's own EFI system partition, and a write does not put it there; `try`
+//! does, and records it.
 
 use jsonpipe::{Common, Exit};
 
@@ -23,8 +25,9 @@ pub enum Loader {
     Unknown(anyhow::Error),
 }
 
-/// Looks for what starts a slot. By UEFI the file is looked at on a disk, which needs root; of an image what `try` recorded is
-/// believed. Status 74 when the disk cannot be read; that of [`Loader::Unknown`] is 77 without root, otherwise 78.
+/// Looks for what starts a slot. By UEFI the file is looked at on a disk, which needs root; of an
+/// image what `try` recorded is believed. Status 74 when the disk cannot be read; that of
+/// [`Loader::Unknown`] is 77 without root, otherwise 78.
 pub fn find(
     common: &Common,
     machine: &Machine,
@@ -35,45 +38,76 @@ pub fn find(
     let place = |index| table.place(index, tables.sector_bytes);
     if machine.slots.firmware == Firmware::Bios {
         let found = Extlinux::find(&machine.disk, place(places.root(slot)))?;
-        return Ok(found.err().map_or(Loader::There, |why| Loader::Missing(format!("nothing starts slot {slot}: {why}"))));
+        return Ok(found.err().map_or(Loader::There, |why| {
+            Loader::Missing(format!("nothing starts slot {slot}: {why}"))
+        }));
     }
-    let record = machine.records.of(slot, machine.partuuid(slot), table.disk_guid());
+    let record = machine
+        .records
+        .of(slot, machine.partuuid(slot), table.disk_guid());
     let recorded = record.and_then(|record| record.loader_sha256.as_deref());
     let (root, own) = (place(places.root(slot)), place(places.mark(slot)));
     let (is_image, runs) = (machine.disk.device == 0, machine.booted(tables) == Ok(slot));
-    let way_out = if runs { "run abflip rollback, and try it again" } else { "run abflip try" };
-    let not_recorded =
-        |why: &str| Loader::Unknown(Exit::Config.error(format_args!("the loader of slot {slot} is not recorded{why}")));
+    let way_out = if runs {
+        "run abflip rollback, and try it again"
+    } else {
+        "run abflip try"
+    };
+    let not_recorded = |why: &str| {
+        Loader::Unknown(Exit::Config.error(format_args!(
+            "the loader of slot {slot} is not recorded{why}"
+        )))
+    };
     let found = match recorded {
         Some(_) if is_image => return Ok(Loader::There),
         // What runs is asked for nothing that an older `try` did not record.
         None if runs => return Ok(not_recorded("")),
-        None if is_image => return Ok(not_recorded(&format!(", and in an image it cannot be looked at; {way_out}"))),
-        Some(recorded) => esp::default_loader(common, &machine.disk, own).map(|found| found.as_deref() == Some(recorded)),
+        None if is_image => {
+            return Ok(not_recorded(&format!(
+                ", and in an image it cannot be looked at; {way_out}"
+            )));
+        }
+        Some(recorded) => esp::default_loader(common, &machine.disk, own)
+            .map(|found| found.as_deref() == Some(recorded)),
         None => esp::has_loader_of(common, &machine.disk, root, own),
     };
-    let of = if recorded.is_some() { "the one that try took from it" } else { "that of its root" };
+    let of = if recorded.is_some() {
+        "the one that try took from it"
+    } else {
+        "that of its root"
+    };
     Ok(match found {
         Ok(true) => Loader::There,
         Ok(false) => Loader::Missing(format!(
             "nothing starts slot {slot}: the loader in its EFI system partition, {}, differs from {of}, or is not there; {way_out}",
             own.number
         )),
-        Err(error) => Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be looked at"))),
+        Err(error) => {
+            Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be looked at")))
+        }
     })
 }
 
-/// What is said against the firmware's boot order where `target` is to boot, with the way out, or `None`: it may name the EFI system
-/// partitions of both slots, or of none, when the firmware looks for what it can start by itself. Once one is named and the other one
-/// is not, the other slot may never be found. On another machine's disk nothing is known.
-pub fn order_fault(machine: &Machine, tables: &Tables, places: &Places, target: Slot) -> anyhow::Result<Option<String>> {
-    let [Some(a), Some(b)] = [machine.slots.esp_a, machine.slots.esp_b] else { return Ok(None) };
+/// What is said against the firmware's boot order where `target` is to boot, with the way out, or
+/// `None`: it may name the EFI system partitions of both slots, or of none, when the firmware looks
+/// for what it can start by itself. Once one is named and the other one is not, the other slot may
+/// never be found. On another machine's disk nothing is known.
+pub fn order_fault(
+    machine: &Machine,
+    tables: &Tables,
+    places: &Places,
+    target: Slot,
+) -> anyhow::Result<Option<String>> {
+    let [Some(a), Some(b)] = [machine.slots.esp_a, machine.slots.esp_b] else {
+        return Ok(None);
+    };
     if machine.booted(tables).is_err() {
         return Ok(None);
     }
     let named = machine.variables.ordered_partitions()?;
     let other = target.other();
-    let [is_named, is_other_named] = [target, other].map(|slot| named.contains(if slot == Slot::A { &a } else { &b }));
+    let [is_named, is_other_named] =
+        [target, other].map(|slot| named.contains(if slot == Slot::A { &a } else { &b }));
     Ok((is_other_named && !is_named).then(|| {
         format!(
             "the firmware's boot order names only slot {other}'s EFI system partition; let it name neither, and look for \

@@ -16,10 +16,14 @@ use crate::target;
 
 const LOCK: &str = "/run/labtools/abflip.lock";
 
-/// Takes the lock on the slots, which is held until the file is closed: one run at a time writes, flips, tries or repairs. Status 75
-/// when another run holds it.
+/// Takes the lock on the slots, which is held until the file is closed: one run at a time writes,
+/// flips, tries or repairs. Status 75 when another run holds it.
 pub fn lock(common: &Common) -> anyhow::Result<File> {
-    lock::take(common, LOCK, "another abflip is at work; try again when that has ended")
+    lock::take(
+        common,
+        LOCK,
+        "another abflip is at work; try again when that has ended",
+    )
 }
 
 /// A machine's disk, or another one that is looked at or changed in its place.
@@ -46,26 +50,50 @@ impl Machine {
         let disk = match (disk, &running) {
             (Some(disk), _) => Disk::open(disk, access)?,
             (None, Ok(running)) => Disk::open(&running.disk, access)?,
-            (None, Err(why)) => return Err(Exit::Config.error(format_args!("finding the disk: {why}; name one with --disk"))),
+            (None, Err(why)) => {
+                return Err(Exit::Config.error(format_args!(
+                    "finding the disk: {why}; name one with --disk"
+                )));
+            }
         };
-        Ok(Machine { slots, disk, running, records, variables: Variables::of(common) })
+        Ok(Machine {
+            slots,
+            disk,
+            running,
+            records,
+            variables: Variables::of(common),
+        })
     }
 
     /// The same, to change it; in a dry run only looks whether that can be.
-    pub fn open_to_change(common: &Common, disk: Option<&Path>, dry_run: bool) -> anyhow::Result<Machine> {
-        let machine = Machine::open(common, disk, if dry_run { Access::Read } else { Access::Write })?;
+    pub fn open_to_change(
+        common: &Common,
+        disk: Option<&Path>,
+        dry_run: bool,
+    ) -> anyhow::Result<Machine> {
+        let machine = Machine::open(
+            common,
+            disk,
+            if dry_run { Access::Read } else { Access::Write },
+        )?;
         target::check_changeable(common, &machine.disk)?;
         Ok(machine)
     }
 
     /// Whether the root that is mounted is on this disk.
     pub fn is_running(&self) -> bool {
-        self.running.as_ref().is_ok_and(|running| running.is_on(self.disk.path()))
+        self.running
+            .as_ref()
+            .is_ok_and(|running| running.is_on(self.disk.path()))
     }
 
     /// Whether the root that is mounted, if it is on this disk, is a partition of this table.
     pub fn runs_by(&self, table: &Table, sector_bytes: u64) -> bool {
-        let running = self.running.as_ref().ok().filter(|running| running.is_on(self.disk.path()));
+        let running = self
+            .running
+            .as_ref()
+            .ok()
+            .filter(|running| running.is_on(self.disk.path()));
         running.is_none_or(|running| running.entry(table, sector_bytes).is_some())
     }
 
@@ -82,7 +110,9 @@ impl Machine {
             .entry(table, tables.sector_bytes)
             .ok_or_else(|| format!("the table has no partition {partition} where the root is"))?;
         let places = Places::find(table, &self.slots)?;
-        let slot = Slot::ALL.into_iter().find(|&slot| places.root(slot) == index);
+        let slot = Slot::ALL
+            .into_iter()
+            .find(|&slot| places.root(slot) == index);
         slot.ok_or_else(|| format!("the root, partition {partition}, is not a slot of abflip.ini"))
     }
 

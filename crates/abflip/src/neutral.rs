@@ -1,13 +1,16 @@
 //! Attribute bits changed so that the table's checksum does not notice.
 //!
-//! A header holds the CRC-32 of the entries, so a change of an entry would need a change of the header, in another sector, and
-//! between the two writes the table is not valid. CRC-32 is linear, though: what a change of some bits does to it depends on these
-//! bits and their places only, and a second change of 32 bits elsewhere can do the same once more, which cancels it. The last four
-//! bytes of an entry's name are free for that wherever they lie behind the NUL that ends the name (UEFI specification 2.10, table
-//! 5.6: the name is null-terminated). Both changes lie in one sector, and no header changes.
+//! A header holds the CRC-32 of the entries, so a change of an entry would need a change of the
+//! header, in another sector, and between the two writes the table is not valid. CRC-32 is linear,
+//! though: what a change of some bits does to it depends on these bits and their places only, and a
+//! second change of 32 bits elsewhere can do the same once more, which cancels it. The last four
+//! bytes of an entry's name are free for that wherever they lie behind the NUL that ends the name
+//! (UEFI specification 2.10, table 5.6: the name is null-terminated). Both changes lie in one
+//! sector, and no header changes.
 //!
-//! Everything here is arithmetic on the bytes of one sector. Bits that are not asked for, entries' ranges, types and GUIDs, and
-//! names up to their NUL stay as they are, and the same change a second time restores every byte.
+//! Everything here is arithmetic on the bytes of one sector. Bits that are not asked for, entries'
+//! ranges, types and GUIDs, and names up to their NUL stay as they are, and the same change a
+//! second time restores every byte.
 
 /// How long an entry is. UEFI allows longer ones; nobody makes them.
 pub const ENTRY_BYTES: usize = 128;
@@ -27,35 +30,49 @@ pub struct Toggle {
     pub bit: u32,
 }
 
-/// No entry of the sector has four free bytes behind its name: names of 34 to 36 characters have none.
+/// No entry of the sector has four free bytes behind its name: names of 34 to 36 characters have
+/// none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
 /// The same in words.
-pub const NO_ROOM: &str =
-    "no partition in the slots' sector of the table has a name shorter than 34 characters; shorten one, with sgdisk -c";
+pub const NO_ROOM: &str = "no partition in the slots' sector of the table has a name shorter than 34 characters; shorten one, with sgdisk -c";
 
-/// The sector with these bits toggled and its part of any checksum unchanged; whole entries, from their start.
+/// The sector with these bits toggled and its part of any checksum unchanged; whole entries, from
+/// their start.
 ///
-/// Which entry takes the other half of the change follows from types and names, which no toggle changes: of the entries that
-/// are toggled the first that has room, otherwise the first one of the sector that is in use.
+/// Which entry takes the other half of the change follows from types and names, which no toggle
+/// changes: of the entries that are toggled the first that has room, otherwise the first one of the
+/// sector that is in use.
 pub fn toggle(sector: &[u8], toggles: &[Toggle]) -> Result<Vec<u8>, NoRoom> {
-    let in_use = (0..sector.len() / ENTRY_BYTES).filter(|&entry| entry_of(sector, entry)[..16] != [0; 16]);
+    let in_use =
+        (0..sector.len() / ENTRY_BYTES).filter(|&entry| entry_of(sector, entry)[..16] != [0; 16]);
     let candidates = toggles.iter().map(|toggle| toggle.entry).chain(in_use);
-    let entry = candidates.into_iter().find(|&entry| has_room(entry_of(sector, entry))).ok_or(NoRoom)?;
+    let entry = candidates
+        .into_iter()
+        .find(|&entry| has_room(entry_of(sector, entry)))
+        .ok_or(NoRoom)?;
 
     let mut change = vec![0; sector.len()];
     for toggle in toggles {
-        change[toggle.entry * ENTRY_BYTES + ATTRIBUTES_AT + toggle.bit as usize / 8] ^= 1 << (toggle.bit % 8);
+        change[toggle.entry * ENTRY_BYTES + ATTRIBUTES_AT + toggle.bit as usize / 8] ^=
+            1 << (toggle.bit % 8);
     }
     cancel(&mut change, entry * ENTRY_BYTES + FREE_AT);
-    Ok(sector.iter().zip(&change).map(|(byte, change)| byte ^ change).collect())
+    Ok(sector
+        .iter()
+        .zip(&change)
+        .map(|(byte, change)| byte ^ change)
+        .collect())
 }
 
 /// The attributes of an entry of the sector.
 pub fn attributes(sector: &[u8], entry: usize) -> u64 {
     let bytes = &entry_of(sector, entry)[ATTRIBUTES_AT..NAME_AT];
-    bytes.iter().rev().fold(0, |attributes, &byte| attributes << 8 | u64::from(byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |attributes, &byte| attributes << 8 | u64::from(byte))
 }
 
 fn entry_of(sector: &[u8], entry: usize) -> &[u8] {
@@ -64,16 +81,24 @@ fn entry_of(sector: &[u8], entry: usize) -> &[u8] {
 
 /// Whether the name ends before its last two code units.
 fn has_room(entry: &[u8]) -> bool {
-    entry[NAME_AT..FREE_AT].chunks_exact(2).any(|unit| unit == [0, 0])
+    entry[NAME_AT..FREE_AT]
+        .chunks_exact(2)
+        .any(|unit| unit == [0, 0])
 }
 
 /// Sets four bytes of a change, at `at`, such that the whole of it does nothing to the checksum.
 ///
-/// The checksum's register, run over the change alone from nothing, has to end as nothing. What the four bytes see is what the
-/// bytes before them left in it; what they must leave in it is what the bytes after them turn into nothing.
+/// The checksum's register, run over the change alone from nothing, has to end as nothing. What the
+/// four bytes see is what the bytes before them left in it; what they must leave in it is what the
+/// bytes after them turn into nothing.
 fn cancel(change: &mut [u8], at: usize) {
-    let before = change[..at].iter().fold(0, |register, &byte| advance(register, byte));
-    let after = change[at + FREE_BYTES..].iter().rev().fold(0, |register, &byte| retreat(register, byte));
+    let before = change[..at]
+        .iter()
+        .fold(0, |register, &byte| advance(register, byte));
+    let after = change[at + FREE_BYTES..]
+        .iter()
+        .rev()
+        .fold(0, |register, &byte| retreat(register, byte));
     let free = before ^ (0..FREE_BYTES).fold(after, |register, _| retreat(register, 0));
     change[at..at + FREE_BYTES].copy_from_slice(&free.to_le_bytes());
 }
@@ -83,10 +108,13 @@ const POLYNOMIAL: u32 = 0xedb8_8320;
 
 /// The register after one more byte.
 fn advance(register: u32, byte: u8) -> u32 {
-    (0..8).fold(register ^ u32::from(byte), |register, _| register >> 1 ^ (POLYNOMIAL * (register & 1)))
+    (0..8).fold(register ^ u32::from(byte), |register, _| {
+        register >> 1 ^ (POLYNOMIAL * (register & 1))
+    })
 }
 
-/// The register before that byte. The polynomial's highest bit is set, so what was shifted out shows in the register's.
+/// The register before that byte. The polynomial's highest bit is set, so what was shifted out
+/// shows in the register's.
 fn retreat(register: u32, byte: u8) -> u32 {
     let before = (0..8).fold(register, |register, _| match register >> 31 {
         0 => register << 1,
@@ -102,26 +130,44 @@ mod tests {
 
     fn sector(entries: usize) -> impl Strategy<Value = Vec<u8>> {
         // Types and names of any content: some names are full, some entries unused.
-        proptest::collection::vec((any::<[u8; 16]>(), any::<[u8; 16]>(), any::<[u8; 24]>(), 0usize..=36, any::<bool>()), entries)
-            .prop_map(|entries| {
-                let mut sector = Vec::new();
-                for (kind, guid, rest, name, used) in entries {
-                    let mut entry = [if used { kind } else { [0; 16] }, guid].concat();
-                    entry.extend(rest);
-                    entry.extend((0..36).flat_map(|unit| if unit < name { [b'x', 0] } else { [0, 0] }));
-                    sector.extend(entry);
-                }
-                sector
-            })
+        proptest::collection::vec(
+            (
+                any::<[u8; 16]>(),
+                any::<[u8; 16]>(),
+                any::<[u8; 24]>(),
+                0usize..=36,
+                any::<bool>(),
+            ),
+            entries,
+        )
+        .prop_map(|entries| {
+            let mut sector = Vec::new();
+            for (kind, guid, rest, name, used) in entries {
+                let mut entry = [if used { kind } else { [0; 16] }, guid].concat();
+                entry.extend(rest);
+                entry.extend((0..36).flat_map(|unit| if unit < name { [b'x', 0] } else { [0, 0] }));
+                sector.extend(entry);
+            }
+            sector
+        })
     }
 
     fn toggles(entries: usize) -> impl Strategy<Value = Vec<Toggle>> {
-        (proptest::sample::subsequence((0..entries).collect::<Vec<_>>(), 1..=2.min(entries)), 0u32..64)
-            .prop_map(|(entries, bit)| entries.into_iter().map(|entry| Toggle { entry, bit }).collect())
+        (
+            proptest::sample::subsequence((0..entries).collect::<Vec<_>>(), 1..=2.min(entries)),
+            0u32..64,
+        )
+            .prop_map(|(entries, bit)| {
+                entries
+                    .into_iter()
+                    .map(|entry| Toggle { entry, bit })
+                    .collect()
+            })
     }
 
     fn any_case() -> impl Strategy<Value = (Vec<u8>, Vec<Toggle>)> {
-        prop_oneof![Just(4usize), Just(32)].prop_flat_map(|entries| (sector(entries), toggles(entries)))
+        prop_oneof![Just(4usize), Just(32)]
+            .prop_flat_map(|entries| (sector(entries), toggles(entries)))
     }
 
     proptest! {
@@ -173,7 +219,13 @@ mod tests {
             entry
         };
         let both = [Toggle { entry: 0, bit: 2 }, Toggle { entry: 1, bit: 2 }];
-        for (first, second, room) in [(36, 36, false), (34, 36, false), (35, 34, false), (33, 36, true), (36, 0, true)] {
+        for (first, second, room) in [
+            (36, 36, false),
+            (34, 36, false),
+            (35, 34, false),
+            (33, 36, true),
+            (36, 0, true),
+        ] {
             let sector = [entry(first), entry(second)].concat();
             assert_eq!(toggle(&sector, &both).is_ok(), room, "{first} {second}");
         }

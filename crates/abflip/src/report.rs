@@ -22,7 +22,8 @@ pub struct Slots {
     /// The slot that runs; absent when the root that is mounted is neither, or not on this disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted: Option<Slot>,
-    /// The slot that boots next, but for a trial that is armed; absent when both are marked, or none is, or there is no valid table.
+    /// The slot that boots next, but for a trial that is armed; absent when both are marked, or
+    /// none is, or there is no valid table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Slot>,
     /// The slot that is tried; absent when there is no trial.
@@ -89,7 +90,8 @@ pub struct Listed {
     /// The digest of that image, as it was shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Whether that image was tried and did not commit; not so of the slot that boots next; absent when none was written.
+    /// Whether that image was tried and did not commit; not so of the slot that boots next; absent
+    /// when none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<bool>,
     /// With `--digest`: whether that is what stands there now.
@@ -100,7 +102,8 @@ pub struct Listed {
 /// The partition table and its copy.
 #[derive(Debug, Serialize)]
 pub struct Table {
-    /// The size of a logical sector; absent where no table is valid, in an image that does not tell.
+    /// The size of a logical sector; absent where no table is valid, in an image that does not
+    /// tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sector_bytes: Option<u64>,
     /// Whether the protective MBR is there, without which Linux does not look for a table.

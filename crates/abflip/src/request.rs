@@ -249,9 +249,11 @@ pub struct Configured {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Firmware {
-    /// gptmbr of Syslinux starts the partition whose attribute bit 2, legacy BIOS bootable, is set: that of the active root.
+    /// gptmbr of Syslinux starts the partition whose attribute bit 2, legacy BIOS bootable, is set:
+    /// that of the active root.
     Bios,
-    /// The firmware passes over an EFI system partition whose attribute bit 1, no block IO protocol, is set: the inactive one's.
+    /// The firmware passes over an EFI system partition whose attribute bit 1, no block IO
+    /// protocol, is set: the inactive one's.
     Uefi,
 }
 

@@ -41,11 +41,18 @@ enum Stands {
 }
 
 /// Decides, and does what can be done from here; who calls it does the reboot.
-pub fn settle(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Settle) -> anyhow::Result<Answer> {
+pub fn settle(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    options: &Settle,
+) -> anyhow::Result<Answer> {
     let stands = match look(common, disk) {
         Ok(stands) => stands,
         // A record that cannot be read may be one of a trial.
-        Err(error) if Records::read(common).is_ok_and(|records| !records.has_trial()) => return Err(error),
+        Err(error) if Records::read(common).is_ok_and(|records| !records.has_trial()) => {
+            return Err(error);
+        }
         Err(error) => {
             let reason = format!("whether this slot is on trial is not known: {error:#}");
             return give_back(common, pipe, disk, options, Verdict::Unsure, reason);
@@ -60,20 +67,42 @@ pub fn settle(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Settl
         }
         Stands::Failed => {
             let ended = commit::rollback(common, pipe, disk, options.dry_run)?;
-            let settled = answer(true, Verdict::Stay, Some("the trial of the other slot failed".into()))?;
-            Ok(if ended.done { settled } else { settled.but_no() }.staying(ended.stays).holding(ended))
+            let settled = answer(
+                true,
+                Verdict::Stay,
+                Some("the trial of the other slot failed".into()),
+            )?;
+            Ok(if ended.done {
+                settled
+            } else {
+                settled.but_no()
+            }
+            .staying(ended.stays)
+            .holding(ended))
         }
-        Stands::Running if options.sick => {
-            give_back(common, pipe, disk, options, Verdict::Back, "this slot, which is on trial, is not healthy".into())
-        }
+        Stands::Running if options.sick => give_back(
+            common,
+            pipe,
+            disk,
+            options,
+            Verdict::Back,
+            "this slot, which is on trial, is not healthy".into(),
+        ),
         Stands::Running if options.healthy => keep(common, pipe, disk, options),
-        Stands::Running => Ok(answer(false, Verdict::Check, Some("this slot is on trial".into()))?.but_no()),
+        Stands::Running => {
+            Ok(answer(false, Verdict::Check, Some("this slot is on trial".into()))?.but_no())
+        }
     }
 }
 
 fn look(common: &Common, disk: Option<&Path>) -> anyhow::Result<Stands> {
     let machine = Machine::open(common, disk, Access::Read)?;
-    let report = status::report(&machine, &Tables::read(&machine.disk)?, false, Content::Recorded)?;
+    let report = status::report(
+        &machine,
+        &Tables::read(&machine.disk)?,
+        false,
+        Content::Recorded,
+    )?;
     Ok(match (report.trial_state, report.booted, report.next) {
         (Some(State::Running), _, _) => Stands::Running,
         (Some(State::Failed), _, _) => Stands::Failed,
@@ -81,7 +110,10 @@ fn look(common: &Common, disk: Option<&Path>) -> anyhow::Result<Stands> {
         (_, Some(booted), Some(next)) if booted == next => Stands::Settled,
         (_, Some(_), Some(_)) => Stands::Elsewhere,
         (_, None, Some(_)) => {
-            let missing = report.missing.iter().find(|missing| missing.key == "booted");
+            let missing = report
+                .missing
+                .iter()
+                .find(|missing| missing.key == "booted");
             let why = missing.map_or("", |missing| missing.reason.as_str());
             return Err(Exit::Config.error(format_args!("finding the slot that runs: {why}")));
         }
@@ -89,15 +121,26 @@ fn look(common: &Common, disk: Option<&Path>) -> anyhow::Result<Stands> {
 }
 
 fn lost() -> anyhow::Error {
-    Exit::Config.error("settling: which slot boots next is not known, and it may be none; run abflip repair")
+    Exit::Config.error(
+        "settling: which slot boots next is not known, and it may be none; run abflip repair",
+    )
 }
 
 /// The trial is healthy: it commits.
-fn keep(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Settle) -> anyhow::Result<Answer> {
+fn keep(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    options: &Settle,
+) -> anyhow::Result<Answer> {
     let committed = || commit::commit(common, pipe, disk, options.dry_run);
     let reason = || Some("this slot was on trial, and is healthy".to_owned());
     match committed() {
-        Ok(ended) if ended.done => return Ok(answer(true, Verdict::Stay, reason())?.staying(ended.stays).holding(ended)),
+        Ok(ended) if ended.done => {
+            return Ok(answer(true, Verdict::Stay, reason())?
+                .staying(ended.stays)
+                .holding(ended));
+        }
         Err(error) if Exit::of(&error) == Exit::TemporaryFailure => return Err(error),
         Ok(_) => {} // which has said why
         Err(error) => pipe.warn(format_args!("{error:#}")),
@@ -106,7 +149,16 @@ fn keep(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Settle) -> 
     match look(common, disk) {
         Ok(Stands::Settled) => {}
         Ok(Stands::Lost) => return Err(lost()),
-        _ => return give_back(common, pipe, disk, options, Verdict::Back, "this slot cannot commit".into()),
+        _ => {
+            return give_back(
+                common,
+                pipe,
+                disk,
+                options,
+                Verdict::Back,
+                "this slot cannot commit".into(),
+            );
+        }
     }
     let cleared = committed();
     if cleared.as_ref().is_ok_and(|ended| ended.done) {
@@ -115,12 +167,16 @@ fn keep(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Settle) -> 
     if let Err(error) = cleared {
         pipe.warn(format_args!("{error:#}"));
     }
-    let left = "this slot has committed, but the rest of its trial is still there; run abflip commit";
+    let left =
+        "this slot has committed, but the rest of its trial is still there; run abflip commit";
     pipe.warn(left);
-    Ok(answer(true, Verdict::Stay, Some(left.into()))?.but_no().staying(true))
+    Ok(answer(true, Verdict::Stay, Some(left.into()))?
+        .but_no()
+        .staying(true))
 }
 
-/// The other slot runs next. Whatever becomes of the rollback: it is the next boot that matters, and that is the other slot's.
+/// The other slot runs next. Whatever becomes of the rollback: it is the next boot that matters,
+/// and that is the other slot's.
 fn give_back(
     common: &Common,
     pipe: &Pipe,
@@ -136,11 +192,21 @@ fn give_back(
     }
     let ended = ended.ok();
     let stays = ended.as_ref().is_some_and(|ended| ended.stays);
-    Ok(answer(stays, verdict, Some(reason))?.but_no().staying(stays).holding(ended))
+    Ok(answer(stays, verdict, Some(reason))?
+        .but_no()
+        .staying(stays)
+        .holding(ended))
 }
 
 fn answer(changed: bool, verdict: Verdict, reason: Option<String>) -> anyhow::Result<Answer> {
     let mut document = Document::default();
-    document.set(SECTION, &Settlement { changed, verdict, reason })?;
+    document.set(
+        SECTION,
+        &Settlement {
+            changed,
+            verdict,
+            reason,
+        },
+    )?;
     Ok(Answer::yes(document))
 }

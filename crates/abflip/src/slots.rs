@@ -27,13 +27,23 @@ fn check(slots: &Configured) -> Result<(), &'static str> {
     match (slots.firmware, esps) {
         (Firmware::Bios, [None, None]) | (Firmware::Uefi, [Some(_), Some(_)]) => {}
         (Firmware::Bios, _) => return Err("slots.esp_a, slots.esp_b: only with firmware=uefi"),
-        (Firmware::Uefi, _) => return Err("slots.esp_a, slots.esp_b: both are needed with firmware=uefi"),
+        (Firmware::Uefi, _) => {
+            return Err("slots.esp_a, slots.esp_b: both are needed with firmware=uefi");
+        }
     }
-    let mut all: Vec<Uuid> = [Some(slots.a), Some(slots.b)].into_iter().chain(esps).flatten().collect();
+    let mut all: Vec<Uuid> = [Some(slots.a), Some(slots.b)]
+        .into_iter()
+        .chain(esps)
+        .flatten()
+        .collect();
     let count = all.len();
     all.sort_unstable();
     all.dedup();
-    if all.len() < count { Err("[slots]: a PARTUUID given twice") } else { Ok(()) }
+    if all.len() < count {
+        Err("[slots]: a PARTUUID given twice")
+    } else {
+        Ok(())
+    }
 }
 
 /// Where the slots stand in a table.
@@ -61,11 +71,16 @@ impl Places {
     /// Finds them. The error says which PARTUUID is not there, or there twice, or cannot be.
     pub fn find(table: &Table, slots: &Configured) -> Result<Places, String> {
         let place = |guid: Uuid| {
-            let mut found = table.used().filter(|(_, entry)| Uuid::from_bytes_le(entry.unique_partition_guid) == guid);
+            let mut found = table
+                .used()
+                .filter(|(_, entry)| Uuid::from_bytes_le(entry.unique_partition_guid) == guid);
             match (found.next(), found.next()) {
                 (None, _) => Err(format!("there is no partition {guid}")),
                 (Some((index, entry)), None) if is_within(table, entry) => Ok(index),
-                (Some((index, _)), None) => Err(format!("partition {} does not lie within the disk", index + 1)),
+                (Some((index, _)), None) => Err(format!(
+                    "partition {} does not lie within the disk",
+                    index + 1
+                )),
                 (Some(_), Some(_)) => Err(format!("there are two partitions {guid}")),
             }
         };
@@ -74,7 +89,11 @@ impl Places {
             (Some(a), Some(b)) => [place(a)?, place(b)?],
             _ => roots,
         };
-        Ok(Places { firmware: slots.firmware, roots, marks })
+        Ok(Places {
+            firmware: slots.firmware,
+            roots,
+            marks,
+        })
     }
 
     /// The entry of a slot's root, from 0.
@@ -89,12 +108,15 @@ impl Places {
 
     /// What boots next.
     pub fn marked(&self, table: &Table) -> Marked {
-        let has_bit = |index: usize| table.entries[index].attribute_bits >> self.firmware.bit() & 1 == 1;
+        let has_bit =
+            |index: usize| table.entries[index].attribute_bits >> self.firmware.bit() & 1 == 1;
         let one = match self.firmware {
             // gptmbr looks at every entry of the table.
             Firmware::Bios => match table.used().filter(|(index, _)| has_bit(*index)).count() {
                 0 => return Marked::None,
-                1 => Slot::ALL.into_iter().find(|&slot| has_bit(self.marks[slot as usize])),
+                1 => Slot::ALL
+                    .into_iter()
+                    .find(|&slot| has_bit(self.marks[slot as usize])),
                 _ => return Marked::Several,
             },
             // The one that is not hidden is started.
@@ -107,12 +129,18 @@ impl Places {
         one.map_or(Marked::None, Marked::One)
     }
 
-    /// What has to be toggled so that `slot`, and nothing else, boots next: by the sector of the entries, from 0, with the entries
-    /// counted within it.
-    pub fn toggles(&self, table: &Table, slot: Slot, sector_bytes: u64) -> Vec<(usize, Vec<Toggle>)> {
+    /// What has to be toggled so that `slot`, and nothing else, boots next: by the sector of the
+    /// entries, from 0, with the entries counted within it.
+    pub fn toggles(
+        &self,
+        table: &Table,
+        slot: Slot,
+        sector_bytes: u64,
+    ) -> Vec<(usize, Vec<Toggle>)> {
         let per_sector = sector_bytes as usize / ENTRY_BYTES;
         let bit = self.firmware.bit();
-        let concerned = |index: &usize| self.firmware == Firmware::Bios || self.marks.contains(index);
+        let concerned =
+            |index: &usize| self.firmware == Firmware::Bios || self.marks.contains(index);
         let mut by_sector: Vec<(usize, Vec<Toggle>)> = Vec::new();
         for (index, entry) in table.used().filter(|(index, _)| concerned(index)) {
             let is_ours = index == self.marks[slot as usize];
@@ -120,7 +148,10 @@ impl Places {
             if (entry.attribute_bits >> bit & 1 == 1) == wanted {
                 continue;
             }
-            let toggle = Toggle { entry: index % per_sector, bit };
+            let toggle = Toggle {
+                entry: index % per_sector,
+                bit,
+            };
             match by_sector.last_mut() {
                 Some((sector, toggles)) if *sector == index / per_sector => toggles.push(toggle),
                 _ => by_sector.push((index / per_sector, vec![toggle])),
@@ -145,9 +176,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("abflip.ini");
         fs::write(&path, text).unwrap();
-        let arguments = ["abflip", "--config", directory.path().to_str().unwrap(), "status"];
+        let arguments = [
+            "abflip",
+            "--config",
+            directory.path().to_str().unwrap(),
+            "status",
+        ];
         let common = crate::request::Arguments::parse_from(arguments).common;
-        configured(&common).map_err(|error| (Exit::of(&error), format!("{error:#}").replace(path.to_str().unwrap(), "ini")))
+        configured(&common).map_err(|error| {
+            (
+                Exit::of(&error),
+                format!("{error:#}").replace(path.to_str().unwrap(), "ini"),
+            )
+        })
     }
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
@@ -155,11 +196,21 @@ mod tests {
 
     #[test]
     fn slots_refuse_impossible_values() {
-        let slots = read(&format!("[slots]\nfirmware=bios\na={}\nb={B}\n", A.to_uppercase())).unwrap();
-        assert_eq!((slots.firmware, slots.a.to_string()), (Firmware::Bios, A.to_owned()));
+        let slots = read(&format!(
+            "[slots]\nfirmware=bios\na={}\nb={B}\n",
+            A.to_uppercase()
+        ))
+        .unwrap();
+        assert_eq!(
+            (slots.firmware, slots.a.to_string()),
+            (Firmware::Bios, A.to_owned())
+        );
         for (text, message) in [
             (String::new(), "ini: [slots]: missing"),
-            (format!("[slots]\nfirmware=bios\na={A}\nb={A}\n"), "ini: [slots]: a PARTUUID given twice"),
+            (
+                format!("[slots]\nfirmware=bios\na={A}\nb={A}\n"),
+                "ini: [slots]: a PARTUUID given twice",
+            ),
             (
                 format!("[slots]\nfirmware=uefi\na={A}\nb={B}\n"),
                 "ini: slots.esp_a, slots.esp_b: both are needed with firmware=uefi",
@@ -168,9 +219,18 @@ mod tests {
                 format!("[slots]\nfirmware=bios\na={A}\nb={B}\nesp_a={A}\n"),
                 "ini: slots.esp_a, slots.esp_b: only with firmware=uefi",
             ),
-            (format!("[slots]\nfirmware=coreboot\na={A}\nb={B}\n"), "ini: slots.firmware: expected one of bios, uefi"),
-            (format!("[slots]\nfirmware=bios\na={A}\n"), "ini: slots.b: missing"),
-            (format!("[slots]\nfirmware=bios\na={A}\nb={B}\nc={B}\n"), "ini: slots.c: unknown key"),
+            (
+                format!("[slots]\nfirmware=coreboot\na={A}\nb={B}\n"),
+                "ini: slots.firmware: expected one of bios, uefi",
+            ),
+            (
+                format!("[slots]\nfirmware=bios\na={A}\n"),
+                "ini: slots.b: missing",
+            ),
+            (
+                format!("[slots]\nfirmware=bios\na={A}\nb={B}\nc={B}\n"),
+                "ini: slots.c: unknown key",
+            ),
         ] {
             assert_eq!(read(&text).unwrap_err(), (Exit::Config, message.to_owned()));
         }

@@ -11,63 +11,101 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 /// What every frame of zstd begins with (RFC 8878, section 3.1.1).
 const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
-/// What a skippable frame begins with, but for the lower half of the first byte (section 3.1.2): pzstd and others put one in front.
+/// What a skippable frame begins with, but for the lower half of the first byte (section 3.1.2):
+/// pzstd and others put one in front.
 const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 
 /// How other programs' files begin, which no image of a root does.
-const OTHERS: [(&[u8], &str); 4] = [(b"\x1f\x8b", "gzip"), (b"\xfd7zX", "xz"), (b"BZh", "bzip2"), (b"\x04\x22\x4d\x18", "lz4")];
+const OTHERS: [(&[u8], &str); 4] = [
+    (b"\x1f\x8b", "gzip"),
+    (b"\xfd7zX", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+];
 
-/// 8 MiB, which every decoder has to have room for (RFC 8878, section 3.1.1.1.2), and `zstd -1` to `-19` need.
+/// 8 MiB, which every decoder has to have room for (RFC 8878, section 3.1.1.1.2), and `zstd -1` to
+/// `-19` need.
 const WINDOW_LOG: u32 = 23;
 
 /// A server that says nothing for so long is gone.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Opens a file, a FIFO, `/dev/fd/N` or an https URL, and looks at its first bytes; what is read from it is the image itself. `ca_cert`
-/// is the CA of the server's certificate, instead of those of the web.
+/// Opens a file, a FIFO, `/dev/fd/N` or an https URL, and looks at its first bytes; what is read
+/// from it is the image itself. `ca_cert` is the CA of the server's certificate, instead of those
+/// of the web.
 ///
-/// Status 66 when it is not there, 69 when the server cannot be reached or trusted, 65 when there is nothing in it.
+/// Status 66 when it is not there, 69 when the server cannot be reached or trusted, 65 when there
+/// is nothing in it.
 pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
     let (url, from) = (from, public(from));
     let mut source: Box<dyn Read + Send> = match url.split_once("://") {
         Some(("https", _)) => fetch(url, ca_cert)?,
-        Some(_) => return Err(Exit::Usage.error(format_args!("opening {from}: a path or a URL with https:// is needed"))),
-        None if is_cut(url) => return Err(Exit::Usage.error(format_args!("opening {from}: a URL begins with https://"))),
-        None => Box::new(File::open(url).map_err(|error| io_error(error, Exit::of_read, format_args!("opening {from}")))?),
+        Some(_) => {
+            return Err(Exit::Usage.error(format_args!(
+                "opening {from}: a path or a URL with https:// is needed"
+            )));
+        }
+        None if is_cut(url) => {
+            return Err(
+                Exit::Usage.error(format_args!("opening {from}: a URL begins with https://"))
+            );
+        }
+        None => Box::new(
+            File::open(url)
+                .map_err(|error| io_error(error, Exit::of_read, format_args!("opening {from}")))?,
+        ),
     };
     let mut first = Vec::new();
-    (&mut source).take(ZSTD.len() as u64).read_to_end(&mut first).exit(Exit::Io, || format!("reading {from}"))?;
+    (&mut source)
+        .take(ZSTD.len() as u64)
+        .read_to_end(&mut first)
+        .exit(Exit::Io, || format!("reading {from}"))?;
     if first.is_empty() {
         return Err(Exit::Data.error(format_args!("reading {from}: it is empty")));
     }
     if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| first.starts_with(magic)) {
-        return Err(Exit::Data.error(format_args!("reading {from}: it is compressed by {other}; compress it with zstd")));
+        return Err(Exit::Data.error(format_args!(
+            "reading {from}: it is compressed by {other}; compress it with zstd"
+        )));
     }
-    let is_compressed = first == ZSTD || first.len() == 4 && [&[first[0] & 0xf0], &first[1..]].concat() == SKIPPABLE;
+    let is_compressed = first == ZSTD
+        || first.len() == 4 && [&[first[0] & 0xf0], &first[1..]].concat() == SKIPPABLE;
     let source = Cursor::new(first).chain(source);
     if !is_compressed {
         return Ok(Box::new(source));
     }
     let decompressing = || format!("decompressing {from}");
-    let mut decoder =
-        zstd::Decoder::with_buffer(BufReader::with_capacity(128 << 10, source)).exit(Exit::Software, decompressing)?;
-    decoder.window_log_max(WINDOW_LOG).exit(Exit::Software, decompressing)?;
+    let mut decoder = zstd::Decoder::with_buffer(BufReader::with_capacity(128 << 10, source))
+        .exit(Exit::Software, decompressing)?;
+    decoder
+        .window_log_max(WINDOW_LOG)
+        .exit(Exit::Software, decompressing)?;
     // What the decoder has to say against it, it says here.
     let mut first = Vec::new();
     (&mut decoder)
         .take(1)
         .read_to_end(&mut first)
-        .exit(Exit::Data, || format!("{}; compress it with zstd -19 at most, without --ultra and --long", decompressing()))?;
+        .exit(Exit::Data, || {
+            format!(
+                "{}; compress it with zstd -19 at most, without --ultra and --long",
+                decompressing()
+            )
+        })?;
     if first.is_empty() {
         return Err(Exit::Data.error(format_args!("{}: it is empty", decompressing())));
     }
     Ok(Box::new(Cursor::new(first).chain(decoder)))
 }
 
-/// What may be told of a source: of a URL not who asks, nor what it is asked with, which may be a password.
+/// What may be told of a source: of a URL not who asks, nor what it is asked with, which may be a
+/// password.
 fn public(from: &str) -> String {
     let Some((scheme, rest)) = from.split_once("://") else {
-        return if is_cut(from) { "a URL".into() } else { from.to_owned() };
+        return if is_cut(from) {
+            "a URL".into()
+        } else {
+            from.to_owned()
+        };
     };
     let rest = &rest[..rest.find(['?', '#']).unwrap_or(rest.len())];
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -75,7 +113,9 @@ fn public(from: &str) -> String {
         Some((_, host)) => host,
         // What is not a port is a password that has one of these characters, and goes on behind it.
         None if !host.ends_with(']')
-            && host.rsplit_once(':').is_some_and(|(_, port)| port.bytes().any(|byte| !byte.is_ascii_digit())) =>
+            && host
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| port.bytes().any(|byte| !byte.is_ascii_digit())) =>
         {
             return format!("{scheme}://");
         }
@@ -86,7 +126,9 @@ fn public(from: &str) -> String {
 
 /// Whether that is a URL without both slashes, and no path.
 fn is_cut(from: &str) -> bool {
-    let scheme = from.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let scheme = from
+        .split_once(':')
+        .map(|(scheme, _)| scheme.to_ascii_lowercase());
     !from.contains("://") && matches!(scheme.as_deref(), Some("http" | "https"))
 }
 
@@ -112,22 +154,30 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
         .build()
         .new_agent();
     let shown = public(url);
-    let response = agent.get(url).header("accept-encoding", "identity").call().map_err(|error| match error {
-        ureq::Error::StatusCode(404 | 410) => Exit::NoInput.error(format_args!("fetching {shown}: the server does not have it")),
-        error => {
-            let cause = error.to_string().replace(url, &shown);
-            Exit::Unavailable.error(format_args!("fetching {shown}: {}", public_words(&cause)))
-        }
-    })?;
+    let response = agent
+        .get(url)
+        .header("accept-encoding", "identity")
+        .call()
+        .map_err(|error| match error {
+            ureq::Error::StatusCode(404 | 410) => Exit::NoInput.error(format_args!(
+                "fetching {shown}: the server does not have it"
+            )),
+            error => {
+                let cause = error.to_string().replace(url, &shown);
+                Exit::Unavailable.error(format_args!("fetching {shown}: {}", public_words(&cause)))
+            }
+        })?;
     // Nobody asked for that, and nothing here takes it off.
-    if let Some(encoding) =
-        response.headers().get("content-encoding").filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    if let Some(encoding) = response
+        .headers()
+        .get("content-encoding")
+        .filter(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
     {
         let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
         let way_out = "have it send the file as it is";
-        return Err(
-            Exit::Unavailable.error(format_args!("fetching {shown}: the server sends it in the encoding {encoding}; {way_out}"))
-        );
+        return Err(Exit::Unavailable.error(format_args!(
+            "fetching {shown}: the server sends it in the encoding {encoding}; {way_out}"
+        )));
     }
     Ok(Box::new(response.into_body().into_reader()))
 }
@@ -136,7 +186,9 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
 fn certificates(path: &Path) -> anyhow::Result<RootCerts> {
     let reading = || format!("reading the CA's certificate in {}", path.display());
     let pem = fs::read(path).exit(Exit::Config, reading)?;
-    let items = ureq::tls::parse_pem(&pem).collect::<Result<Vec<_>, _>>().exit(Exit::Config, reading)?;
+    let items = ureq::tls::parse_pem(&pem)
+        .collect::<Result<Vec<_>, _>>()
+        .exit(Exit::Config, reading)?;
     let certificates: Vec<Certificate<'static>> = items
         .into_iter()
         .filter_map(|item| match item {
@@ -157,7 +209,10 @@ mod tests {
     #[test]
     fn a_url_is_told_without_what_is_secret_in_it() {
         for (url, told) in [
-            ("https://user:SECRET@127.0.0.1:1/i.zst?token=T", "https://127.0.0.1:1/i.zst"),
+            (
+                "https://user:SECRET@127.0.0.1:1/i.zst?token=T",
+                "https://127.0.0.1:1/i.zst",
+            ),
             ("https://SECRET@host", "https://host"),
             ("https://a@b:SECRET@host/a@b#SECRET", "https://host/a@b"),
             ("https://host?SECRET/@x", "https://host"),
@@ -174,6 +229,9 @@ mod tests {
             assert_eq!(public(url), told);
         }
         let words = "configured for https only: http://user:SECRET@host/x?SECRET (redirected)";
-        assert_eq!(public_words(words), "configured for https only: http://host/x (redirected)");
+        assert_eq!(
+            public_words(words),
+            "configured for https only: http://host/x (redirected)"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `abflip status`, and the section `slots` of all the others: which slot runs, which boots next, and how the table is.
+//! `abflip status`, and the section `slots` of all the others: which slot runs, which boots next,
+//! and how the table is.
 
 use std::fmt;
 use std::path::Path;
@@ -29,34 +30,58 @@ pub fn status(common: &Common, disk: Option<&Path>, content: Content) -> anyhow:
     let report = report(&machine, &Tables::read(&machine.disk)?, false, content)?;
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
-    Ok(if report.table.faults.is_empty() { Answer::yes(document) } else { Answer::no(document) })
+    Ok(if report.table.faults.is_empty() {
+        Answer::yes(document)
+    } else {
+        Answer::no(document)
+    })
 }
 
 /// The section `slots` of what is on the disk.
-pub fn report(machine: &Machine, tables: &Tables, changed: bool, content: Content) -> anyhow::Result<Slots> {
+pub fn report(
+    machine: &Machine,
+    tables: &Tables,
+    changed: bool,
+    content: Content,
+) -> anyhow::Result<Slots> {
     let mut missing = Vec::new();
     let mut faults = faults(tables);
     let table = either(tables);
-    let places = table.map(|table| Places::find(table, &machine.slots)).transpose().unwrap_or_else(|fault| {
-        faults.push(fault);
-        None
-    });
+    let places = table
+        .map(|table| Places::find(table, &machine.slots))
+        .transpose()
+        .unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
     let mut list = |slot| {
         let partuuid = machine.partuuid(slot);
         let record = table.and_then(|table| machine.records.of(slot, partuuid, table.disk_guid()));
         if record.is_none() {
             let reason = "no verified write of it is recorded".into();
-            missing.push(Missing { key: format!("{slot}.version"), reason });
+            missing.push(Missing {
+                key: format!("{slot}.version"),
+                reason,
+            });
         }
         let intact = match (table.zip(places.as_ref()), record, content) {
             (Some((table, places)), Some(record), Content::Compared) => {
                 let start = table.entries[places.root(slot)].starting_lba * tables.sector_bytes;
-                Some(digest::of_slot(&machine.disk, start, record, format_args!("comparing slot {slot}"))? == record.sha256)
+                Some(
+                    digest::of_slot(
+                        &machine.disk,
+                        start,
+                        record,
+                        format_args!("comparing slot {slot}"),
+                    )? == record.sha256,
+                )
             }
             _ => None,
         };
         if intact == Some(false) {
-            faults.push(format!("slot {slot} differs from the image written to it; write it again"));
+            faults.push(format!(
+                "slot {slot} differs from the image written to it; write it again"
+            ));
         }
         anyhow::Ok(Listed {
             partuuid,
@@ -73,11 +98,19 @@ pub fn report(machine: &Machine, tables: &Tables, changed: bool, content: Conten
         trial_unknown = Some(format!("{error:#}"));
         None
     });
-    if let Some(Trial { slot, state: State::Failed, .. }) = &trial {
+    if let Some(Trial {
+        slot,
+        state: State::Failed,
+        ..
+    }) = &trial
+    {
         let of = if *slot == Slot::A { &mut a } else { &mut b };
         of.rejected = of.rejected.map(|_| true);
     }
-    let next = match table.zip(places).map(|(table, places)| places.marked(table)) {
+    let next = match table
+        .zip(places)
+        .map(|(table, places)| places.marked(table))
+    {
         Some(Marked::One(slot)) => Ok(slot),
         Some(Marked::None) => Err("no slot is marked"),
         Some(Marked::Several) => Err("more than one partition is marked"),
@@ -90,14 +123,27 @@ pub fn report(machine: &Machine, tables: &Tables, changed: bool, content: Conten
     }
     if let Err(why) = next {
         faults.push(format!("{why}; it may be that nothing boots"));
-        missing.push(Missing { key: "next".into(), reason: why.into() });
+        missing.push(Missing {
+            key: "next".into(),
+            reason: why.into(),
+        });
     }
-    missing.extend(trial_unknown.map(|reason| Missing { key: "trial".into(), reason }));
+    missing.extend(trial_unknown.map(|reason| Missing {
+        key: "trial".into(),
+        reason,
+    }));
     let booted = machine.booted(tables);
     if let Err(reason) = &booted {
-        missing.push(Missing { key: "booted".into(), reason: reason.clone() });
+        missing.push(Missing {
+            key: "booted".into(),
+            reason: reason.clone(),
+        });
     }
-    let backup_lba = tables.backup.as_ref().ok().map(|backup| backup.header.primary_lba);
+    let backup_lba = tables
+        .backup
+        .as_ref()
+        .ok()
+        .map(|backup| backup.header.primary_lba);
     Ok(Slots {
         changed,
         disk: machine.disk.path().display().to_string(),
@@ -109,7 +155,10 @@ pub fn report(machine: &Machine, tables: &Tables, changed: bool, content: Conten
         trial: trial.as_ref().map(|trial| trial.slot),
         trial_state: trial.map(|trial| trial.state),
         table: report::Table {
-            sector_bytes: machine.disk.sector_bytes.or(table.map(|_| tables.sector_bytes)),
+            sector_bytes: machine
+                .disk
+                .sector_bytes
+                .or(table.map(|_| tables.sector_bytes)),
             protective_mbr: tables.protective_mbr() == Mbr::Protects,
             primary: tables.primary.is_ok(),
             backup: tables.backup.is_ok(),
@@ -130,7 +179,12 @@ fn faults(tables: &Tables) -> Vec<String> {
     let of = |name: &str, fault: &dyn fmt::Display| format!("{name} table: {fault}");
     match &tables.primary {
         Err(fault) => faults.push(of("primary", fault)),
-        Ok(table) => faults.extend(table.conflicts().iter().map(|conflict| of("primary", conflict))),
+        Ok(table) => faults.extend(
+            table
+                .conflicts()
+                .iter()
+                .map(|conflict| of("primary", conflict)),
+        ),
     }
     match &tables.backup {
         Err(fault) => faults.push(of("backup", fault)),
@@ -140,7 +194,12 @@ fn faults(tables: &Tables) -> Vec<String> {
             if tables.primary.is_ok() {
                 faults.push(of("backup", &"it differs from the primary one"));
             }
-            faults.extend(table.conflicts().iter().map(|conflict| of("backup", conflict)));
+            faults.extend(
+                table
+                    .conflicts()
+                    .iter()
+                    .map(|conflict| of("backup", conflict)),
+            );
         }
     }
     faults

@@ -1,7 +1,8 @@
-//! An image on its way to a slot, and back: two threads, and never more than three pieces in memory.
+//! An image on its way to a slot, and back: two threads, and never more than three pieces in
+//! memory.
 //!
-//! On the way there, one thread takes the image from its source, decompresses and digests it, and the other writes; on the way back, one
-//! reads and the other digests.
+//! On the way there, one thread takes the image from its source, decompresses and digests it, and
+//! the other writes; on the way back, one reads and the other digests.
 
 use std::io::{self, Read};
 use std::panic;
@@ -14,7 +15,8 @@ use sha2::{Digest, Sha256};
 use crate::disk::{ALIGNMENT, Aligned, Disk, PIECE_BYTES};
 use crate::target::Target;
 
-/// The part of an image without which a slot holds nothing that could be mounted or booted. It is written last.
+/// The part of an image without which a slot holds nothing that could be mounted or booted. It is
+/// written last.
 pub const HEAD_BYTES: u64 = 1 << 20;
 
 /// A run of zeros is worth its own call from this length on; shorter ones are written.
@@ -41,10 +43,12 @@ struct Piece {
     buffer: Aligned,
 }
 
-/// Writes what `source` gives, which has to be `size_bytes` long, neither more nor less, to the target; all but the head. `show` is
-/// told how far it is. When this returns everything is on the medium.
+/// Writes what `source` gives, which has to be `size_bytes` long, neither more nor less, to the
+/// target; all but the head. `show` is told how far it is. When this returns everything is on the
+/// medium.
 ///
-/// Status 65 when the source gives more or less, or something that cannot be decompressed; 73 or 74 when writing fails.
+/// Status 65 when the source gives more or less, or something that cannot be decompressed; 73 or 74
+/// when writing fails.
 pub fn copy(
     source: &mut (dyn Read + Send),
     target: &Target,
@@ -60,7 +64,9 @@ pub fn copy(
         let read = read_full(source, bytes).exit(Exit::Data, || "reading the image")?;
         if read < piece.length {
             let found = piece.offset + read as u64;
-            return Err(Exit::Data.error(format_args!("reading the image: it ends after {found} of {size_bytes} bytes")));
+            return Err(Exit::Data.error(format_args!(
+                "reading the image: it ends after {found} of {size_bytes} bytes"
+            )));
         }
         digest.update(&*bytes);
         if piece.offset == 0 {
@@ -68,25 +74,43 @@ pub fn copy(
         }
         let done = piece.offset + piece.length as u64;
         show(done);
-        if done == size_bytes && read_full(source, &mut [0]).exit(Exit::Data, || "reading the image, behind its end")? > 0 {
-            return Err(Exit::Data.error(format_args!("reading the image: it is longer than {size_bytes} bytes")));
+        if done == size_bytes
+            && read_full(source, &mut [0])
+                .exit(Exit::Data, || "reading the image, behind its end")?
+                > 0
+        {
+            return Err(Exit::Data.error(format_args!(
+                "reading the image: it is longer than {size_bytes} bytes"
+            )));
         }
         Ok(())
     };
     let empty = |piece: &mut Piece| write(target, piece);
     in_pieces(size_bytes, fill, empty)?;
     target.flush()?;
-    Ok(Copied { sha256: digest.finalize().into(), head })
+    Ok(Copied {
+        sha256: digest.finalize().into(),
+        head,
+    })
 }
 
-/// Gives `size_bytes` from `start` on, read past the cache, to `take`, piece by piece with its offset from there.
-pub fn read_back(disk: &Disk, start: u64, size_bytes: u64, mut take: impl FnMut(u64, &mut [u8])) -> anyhow::Result<()> {
+/// Gives `size_bytes` from `start` on, read past the cache, to `take`, piece by piece with its
+/// offset from there.
+pub fn read_back(
+    disk: &Disk,
+    start: u64,
+    size_bytes: u64,
+    mut take: impl FnMut(u64, &mut [u8]),
+) -> anyhow::Result<()> {
     let fill = |piece: &mut Piece| {
         piece.length = (size_bytes - piece.offset).min(PIECE_BYTES as u64) as usize;
         let from = start + piece.offset;
         // Whole blocks; a disk need not end with one.
         let room = usize::try_from(disk.size_bytes.saturating_sub(from)).unwrap_or(usize::MAX);
-        let whole = piece.length.next_multiple_of(ALIGNMENT).min(room.max(piece.length));
+        let whole = piece
+            .length
+            .next_multiple_of(ALIGNMENT)
+            .min(room.max(piece.length));
         disk.read_piece(from, &mut piece.buffer.bytes()[..whole])
     };
     let empty = |piece: &mut Piece| {
@@ -96,8 +120,8 @@ pub fn read_back(disk: &Disk, start: u64, size_bytes: u64, mut take: impl FnMut(
     in_pieces(size_bytes, fill, empty)
 }
 
-/// Has every piece of `size_bytes` filled by one thread and emptied, in order, by another, which is this one. The first failure of
-/// either ends both.
+/// Has every piece of `size_bytes` filled by one thread and emptied, in order, by another, which is
+/// this one. The first failure of either ends both.
 fn in_pieces(
     size_bytes: u64,
     mut fill: impl FnMut(&mut Piece) -> anyhow::Result<()> + Send,
@@ -113,7 +137,11 @@ fn in_pieces(
             for offset in (0..size_bytes).step_by(PIECE_BYTES) {
                 // The other end is gone when emptying failed, and that is what will be told.
                 let Ok(buffer) = to_fill.recv() else { break };
-                let mut piece = Piece { offset, length: 0, buffer };
+                let mut piece = Piece {
+                    offset,
+                    length: 0,
+                    buffer,
+                };
                 fill(&mut piece)?;
                 if filled.send(piece).is_err() {
                     break;
@@ -127,7 +155,9 @@ fn in_pieces(
             Ok(())
         });
         drop(emptied);
-        let filling = filling.join().unwrap_or_else(|panic| panic::resume_unwind(panic));
+        let filling = filling
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic));
         emptying.and(filling)
     })
 }
@@ -137,7 +167,11 @@ fn write(target: &Target, piece: &mut Piece) -> anyhow::Result<()> {
     let whole = target.round_up(piece.offset, piece.length);
     let bytes = &mut piece.buffer.bytes()[..whole];
     bytes[piece.length..].fill(0);
-    let mut at = if piece.offset == 0 { whole.min(HEAD_BYTES as usize) } else { 0 };
+    let mut at = if piece.offset == 0 {
+        whole.min(HEAD_BYTES as usize)
+    } else {
+        0
+    };
     while at < whole {
         let (zeros, end) = run(bytes, at);
         let offset = piece.offset + at as u64;
@@ -153,15 +187,25 @@ fn write(target: &Target, piece: &mut Piece) -> anyhow::Result<()> {
 
 /// Whether the run of bytes that begins at `from` is one of zeros, and where it ends.
 fn run(bytes: &[u8], from: usize) -> (bool, usize) {
-    let mut stretches = bytes[from..].chunks(RUN_BYTES).map(|stretch| (is_zeros(stretch), stretch.len()));
+    let mut stretches = bytes[from..]
+        .chunks(RUN_BYTES)
+        .map(|stretch| (is_zeros(stretch), stretch.len()));
     let (zeros, first) = stretches.next().unwrap_or((false, 0));
-    let more = stretches.take_while(|(also, _)| *also == zeros).map(|(_, length)| length).sum::<usize>();
+    let more = stretches
+        .take_while(|(also, _)| *also == zeros)
+        .map(|(_, length)| length)
+        .sum::<usize>();
     (zeros, from + first + more)
 }
 
 /// Eight bytes at a time; a short stretch, which is cheaper to write, does not count.
 fn is_zeros(stretch: &[u8]) -> bool {
-    stretch.len() == RUN_BYTES && stretch.as_chunks::<8>().0.iter().all(|bytes| u64::from_ne_bytes(*bytes) == 0)
+    stretch.len() == RUN_BYTES
+        && stretch
+            .as_chunks::<8>()
+            .0
+            .iter()
+            .all(|bytes| u64::from_ne_bytes(*bytes) == 0)
 }
 
 /// Until the buffer is full or there is no more.
@@ -195,7 +239,12 @@ mod tests {
 
     impl Read for Dripping<'_> {
         fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            let length = self.lengths.next().unwrap_or(1).min(buffer.len()).min(self.left.len());
+            let length = self
+                .lengths
+                .next()
+                .unwrap_or(1)
+                .min(buffer.len())
+                .min(self.left.len());
             let (now, left) = self.left.split_at(length);
             buffer[..length].copy_from_slice(now);
             self.left = left;
@@ -203,12 +252,23 @@ mod tests {
         }
     }
 
-    /// Runs of data and of zeros, some longer than what is written at once, most of no round length.
+    /// Runs of data and of zeros, some longer than what is written at once, most of no round
+    /// length.
     fn images() -> impl Strategy<Value = Vec<u8>> {
-        let run =
-            (any::<bool>(), prop_oneof![1usize..5000, (RUN_BYTES - 2)..(2 * RUN_BYTES), 1usize..(PIECE_BYTES + PIECE_BYTES / 3)]);
+        let run = (
+            any::<bool>(),
+            prop_oneof![
+                1usize..5000,
+                (RUN_BYTES - 2)..(2 * RUN_BYTES),
+                1usize..(PIECE_BYTES + PIECE_BYTES / 3)
+            ],
+        );
         proptest::collection::vec(run, 1..5).prop_map(|runs| {
-            runs.into_iter().flat_map(|(zeros, length)| std::iter::repeat_n(if zeros { 0 } else { 0xa5 }, length)).collect()
+            runs.into_iter()
+                .flat_map(|(zeros, length)| {
+                    std::iter::repeat_n(if zeros { 0 } else { 0xa5 }, length)
+                })
+                .collect()
         })
     }
 
@@ -259,7 +319,11 @@ mod tests {
     fn a_run_of_zeros_is_one_only_when_it_is_worth_it() {
         let mut bytes = vec![0; 4 * RUN_BYTES + 9];
         assert_eq!(run(&bytes, 0), (true, 4 * RUN_BYTES));
-        assert_eq!(run(&bytes, 4 * RUN_BYTES), (false, 4 * RUN_BYTES + 9), "too short");
+        assert_eq!(
+            run(&bytes, 4 * RUN_BYTES),
+            (false, 4 * RUN_BYTES + 9),
+            "too short"
+        );
         bytes[RUN_BYTES] = 1;
         bytes[3 * RUN_BYTES - 1] = 1;
         assert_eq!(run(&bytes, 0), (true, RUN_BYTES));

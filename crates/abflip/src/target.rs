@@ -28,37 +28,65 @@ pub struct Target {
 }
 
 impl Target {
-    /// Opens a partition of a disk. Status 78 when the kernel does not know it as the table has it, 75 when it is in use.
-    pub fn open(common: &Common, disk: &Disk, place: Place, access: Access) -> anyhow::Result<Target> {
-        let Place { number, start_bytes, size_bytes } = place;
+    /// Opens a partition of a disk. Status 78 when the kernel does not know it as the table has it,
+    /// 75 when it is in use.
+    pub fn open(
+        common: &Common,
+        disk: &Disk,
+        place: Place,
+        access: Access,
+    ) -> anyhow::Result<Target> {
+        let Place {
+            number,
+            start_bytes,
+            size_bytes,
+        } = place;
         let path = disk.path().display();
         check_changeable(common, disk)?;
         if disk.device == 0 {
-            return Ok(Target { disk: Disk::open(disk.path(), access)?, start: start_bytes, size_bytes, _claim: None });
+            return Ok(Target {
+                disk: Disk::open(disk.path(), access)?,
+                start: start_bytes,
+                size_bytes,
+                _claim: None,
+            });
         }
-        // Through the partition's own device: whatever is wrong here, the kernel lets nothing out of it.
+        // Through the partition's own device: whatever is wrong here, the kernel lets nothing out
+        // of it.
         let (partition, device) = partition(common, disk, place)?.exit(Exit::Config, || {
             format!(
                 "finding partition {number} of {path}: the kernel knows none there; let it read the table again, see partprobe(8)"
             )
         })?;
         let path = partition.display();
-        let in_use = |why: &str| Exit::TemporaryFailure.error(format_args!("refusing to write to {path}: {why}"));
+        let in_use = |why: &str| {
+            Exit::TemporaryFailure.error(format_args!("refusing to write to {path}: {why}"))
+        };
         if let Some(place) = mounted_on(common, &device)? {
             return Err(in_use(&format!("it is mounted on {place}; unmount it")));
         }
-        let claim = OpenOptions::new().read(true).custom_flags(O_EXCL).open(&partition).map_err(|error| match error.kind() {
-            io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser show by what"),
-            _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
-        })?;
+        let claim = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_EXCL)
+            .open(&partition)
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser show by what"),
+                _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
+            })?;
         let disk = Disk::open(&partition, access)?;
         check_changeable(common, &disk)?;
         if disk.size_bytes != size_bytes {
-            return Err(
-                Exit::Config.error(format_args!("opening {path}: it is {} bytes long, not {size_bytes}", disk.size_bytes))
-            );
+            return Err(Exit::Config.error(format_args!(
+                "opening {path}: it is {} bytes long, not {size_bytes}",
+                disk.size_bytes
+            )));
         }
-        Ok(Target { disk, start: 0, size_bytes, _claim: Some(claim) })
+        Ok(Target {
+            disk,
+            start: 0,
+            size_bytes,
+            _claim: Some(claim),
+        })
     }
 
     /// Whether what is read comes from the medium.
@@ -71,7 +99,8 @@ impl Target {
         (&self.disk, self.start)
     }
 
-    /// How much is to be written or read in the place of `length` bytes at `offset`, so that it is whole blocks.
+    /// How much is to be written or read in the place of `length` bytes at `offset`, so that it is
+    /// whole blocks.
     pub fn round_up(&self, offset: u64, length: usize) -> usize {
         let room = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
         length.next_multiple_of(ALIGNMENT).min(room)
@@ -79,7 +108,8 @@ impl Target {
 
     /// Writes whole blocks.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        self.disk.write_piece(self.within(offset, bytes.len() as u64)?, bytes)
+        self.disk
+            .write_piece(self.within(offset, bytes.len() as u64)?, bytes)
     }
 
     /// Makes whole blocks zeros.
@@ -89,12 +119,14 @@ impl Target {
 
     /// Reads a few bytes, wherever they are.
     pub fn read_few(&self, offset: u64, length: u64) -> anyhow::Result<Vec<u8>> {
-        self.disk.read(self.within(offset, length)?, length as usize)
+        self.disk
+            .read(self.within(offset, length)?, length as usize)
     }
 
     /// Changes a few bytes, wherever they are, durably; the rest of their block stays.
     pub fn change_few(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
-        self.disk.write(self.within(offset, bytes.len() as u64)?, bytes)
+        self.disk
+            .write(self.within(offset, bytes.len() as u64)?, bytes)
     }
 
     /// Everything that was written is on the medium when this returns.
@@ -110,34 +142,62 @@ impl Target {
 
     /// Where that is on the disk, if it is in the slot.
     fn within(&self, offset: u64, length: u64) -> anyhow::Result<u64> {
-        let end = offset.checked_add(length).filter(|end| *end <= self.size_bytes);
-        end.exit(Exit::Software, || format!("bytes {offset} to {} are outside of the slot", offset.saturating_add(length)))?;
+        let end = offset
+            .checked_add(length)
+            .filter(|end| *end <= self.size_bytes);
+        end.exit(Exit::Software, || {
+            format!(
+                "bytes {offset} to {} are outside of the slot",
+                offset.saturating_add(length)
+            )
+        })?;
         Ok(self.start + offset)
     }
 }
 
-/// Refuses what cannot be written to: a device that is read-only (78), which is told by the first write only; and an image that a loop
-/// device is made of (75), whose cache would not know of it.
+/// Refuses what cannot be written to: a device that is read-only (78), which is told by the first
+/// write only; and an image that a loop device is made of (75), whose cache would not know of it.
 pub fn check_changeable(common: &Common, disk: &Disk) -> anyhow::Result<()> {
     let path = disk.path().display();
     if disk.is_read_only {
-        return Err(Exit::Config.error(format_args!("refusing to write to {path}: it is read-only; see blockdev(8), --setrw")));
+        return Err(Exit::Config.error(format_args!(
+            "refusing to write to {path}: it is read-only; see blockdev(8), --setrw"
+        )));
     }
     match loop_device(common, disk) {
-        Some(device) => Err(Exit::TemporaryFailure
-            .error(format_args!("refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"))),
+        Some(device) => Err(Exit::TemporaryFailure.error(format_args!(
+            "refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"
+        ))),
         None => Ok(()),
     }
 }
 
 /// The device of a partition and its number, `8:2`, if the kernel has it as the table does.
-pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<Option<(PathBuf, String)>> {
+pub fn partition(
+    common: &Common,
+    disk: &Disk,
+    place: Place,
+) -> anyhow::Result<Option<(PathBuf, String)>> {
     use nix::sys::stat::{major, minor};
-    let directory = common.path(format!("/sys/dev/block/{}:{}", major(disk.device), minor(disk.device)));
-    let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", directory.display()));
+    let directory = common.path(format!(
+        "/sys/dev/block/{}:{}",
+        major(disk.device),
+        minor(disk.device)
+    ));
+    let failed = |error| {
+        io_error(
+            error,
+            |_| Exit::Config,
+            format_args!("reading {}", directory.display()),
+        )
+    };
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let entry = entry.map_err(failed)?.path();
-        let text = |name: &str| running::text(&entry.join(name)).map(|text| text.trim().to_owned()).ok();
+        let text = |name: &str| {
+            running::text(&entry.join(name))
+                .map(|text| text.trim().to_owned())
+                .ok()
+        };
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
         // sysfs counts in 512 bytes, whatever the disk does.
         let bytes = |name: &str| number(name).and_then(|sectors| sectors.checked_mul(512));
@@ -145,7 +205,9 @@ pub fn partition(common: &Common, disk: &Disk, place: Place) -> anyhow::Result<O
             && bytes("start") == Some(place.start_bytes)
             && bytes("size") == Some(place.size_bytes)
             && let Some(uevent) = text("uevent")
-            && let Some(name) = uevent.lines().find_map(|line| line.strip_prefix("DEVNAME="))
+            && let Some(name) = uevent
+                .lines()
+                .find_map(|line| line.strip_prefix("DEVNAME="))
             && let Some(device) = text("dev")
         {
             return Ok(Some((common.path("/dev").join(name), device)));
@@ -178,14 +240,24 @@ fn loop_device(common: &Common, image: &Disk) -> Option<String> {
         return None;
     }
     // One file may have many names.
-    let file = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let file = |path: &Path| {
+        fs::metadata(path)
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+    };
     let ours = file(image.path())?;
     // No such directory, no devices.
-    fs::read_dir(common.path("/sys/block")).into_iter().flatten().flatten().find_map(|entry| {
-        let backing = fs::read(entry.path().join("loop/backing_file")).ok()?;
-        let backing = Path::new(OsStr::from_bytes(backing.strip_suffix(b"\n").unwrap_or(&backing)));
-        (file(backing) == Some(ours)).then(|| format!("/dev/{}", entry.file_name().display()))
-    })
+    fs::read_dir(common.path("/sys/block"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .find_map(|entry| {
+            let backing = fs::read(entry.path().join("loop/backing_file")).ok()?;
+            let backing = Path::new(OsStr::from_bytes(
+                backing.strip_suffix(b"\n").unwrap_or(&backing),
+            ));
+            (file(backing) == Some(ours)).then(|| format!("/dev/{}", entry.file_name().display()))
+        })
 }
 
 #[cfg(test)]
@@ -206,18 +278,34 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         fs::write(&path, vec![7; 64 << 10]).unwrap();
-        let common = Common { verbose: false, log: false, root: directory.path().to_owned(), config: None };
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: directory.path().to_owned(),
+            config: None,
+        };
         let disk = Disk::open(&path, Access::Write).unwrap();
-        let place = Place { number: 1, start_bytes: 16 << 10, size_bytes: 32 << 10 };
+        let place = Place {
+            number: 1,
+            start_bytes: 16 << 10,
+            size_bytes: 32 << 10,
+        };
         let target = Target::open(&common, &disk, place, Access::Write).unwrap();
         let mut zeros = Aligned::new(8 << 10);
         target.write(24 << 10, zeros.bytes()).unwrap();
         target.zero(0, 4 << 10).unwrap();
         for (offset, length) in [(28 << 10, 8 << 10), (32 << 10, 1), (u64::MAX, 2)] {
-            let outside = |result: anyhow::Result<()>| Exit::of(&result.unwrap_err()) == Exit::Software;
-            assert!(outside(target.write(offset, &zeros.bytes()[..length])), "{offset}");
+            let outside =
+                |result: anyhow::Result<()>| Exit::of(&result.unwrap_err()) == Exit::Software;
+            assert!(
+                outside(target.write(offset, &zeros.bytes()[..length])),
+                "{offset}"
+            );
             assert!(outside(target.zero(offset, length as u64)), "{offset}");
-            assert!(outside(target.change_few(offset, &zeros.bytes()[..length])), "{offset}");
+            assert!(
+                outside(target.change_few(offset, &zeros.bytes()[..length])),
+                "{offset}"
+            );
         }
         let mut expected = vec![7; 64 << 10];
         expected[16 << 10..20 << 10].fill(0);

@@ -1,10 +1,12 @@
-//! A trial: one boot of the other slot, after which the active one boots again unless the trial committed.
+//! A trial: one boot of the other slot, after which the active one boots again unless the trial
+//! committed.
 //!
-//! The table is not touched, so the active slot stays what boots next. BIOS: the active slot's extlinux is told, in its boot-once
-//! area, to start the label `try-a` or `try-b` instead of its default once; it takes that out of the area before it does so. UEFI:
-//! the slot's loader is copied to the visible EFI system partition, and the firmware told by `BootNext` to start that once; it
-//! removes `BootNext` before it does so. How far a trial is follows from these, from which root is mounted, and, where it ended by
-//! itself, from what `try` has recorded.
+//! The table is not touched, so the active slot stays what boots next. BIOS: the active slot's
+//! extlinux is told, in its boot-once area, to start the label `try-a` or `try-b` instead of its
+//! default once; it takes that out of the area before it does so. UEFI: the slot's loader is copied
+//! to the visible EFI system partition, and the firmware told by `BootNext` to start that once; it
+//! removes `BootNext` before it does so. How far a trial is follows from these, from which root is
+//! mounted, and, where it ended by itself, from what `try` has recorded.
 
 use std::fs;
 
@@ -50,13 +52,23 @@ impl<'a> Active<'a> {
     pub fn of(machine: &Machine, tables: &'a Tables) -> Option<Active<'a>> {
         let table = either(tables)?;
         let places = Places::find(table, &machine.slots).ok()?;
-        let Marked::One(slot) = places.marked(table) else { return None };
-        Some(Active { table, places, slot, sector_bytes: tables.sector_bytes })
+        let Marked::One(slot) = places.marked(table) else {
+            return None;
+        };
+        Some(Active {
+            table,
+            places,
+            slot,
+            sector_bytes: tables.sector_bytes,
+        })
     }
 
     /// The image that was written to a slot and verified.
     pub fn image(&self, machine: &Machine, slot: Slot) -> Option<Image> {
-        machine.records.of(slot, machine.partuuid(slot), self.table.disk_guid()).map(Image::from)
+        machine
+            .records
+            .of(slot, machine.partuuid(slot), self.table.disk_guid())
+            .map(Image::from)
     }
 
     fn place(&self, index: usize) -> Place {
@@ -78,7 +90,9 @@ impl<'a> Active<'a> {
     /// The slot's extlinux, and its boot-once area.
     fn boot_once(&self, machine: &Machine) -> anyhow::Result<Result<(Extlinux, BootOnce), String>> {
         match Extlinux::find(&machine.disk, self.place(self.places.root(self.slot)))? {
-            Ok(extlinux) => Ok(extlinux.boot_once(&machine.disk)?.map(|found| (extlinux, found))),
+            Ok(extlinux) => Ok(extlinux
+                .boot_once(&machine.disk)?
+                .map(|found| (extlinux, found))),
             Err(why) => Ok(Err(why)),
         }
     }
@@ -91,10 +105,15 @@ fn label(slot: Slot) -> String {
 
 /// The trial that there is, if there is one.
 pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>> {
-    let Some(active) = Active::of(machine, tables) else { return Ok(None) };
+    let Some(active) = Active::of(machine, tables) else {
+        return Ok(None);
+    };
     let other = active.slot.other();
     let booted = machine.booted(tables).ok();
-    let tried = machine.records.trial(active.table.disk_guid()).filter(|tried| tried.slot == other);
+    let tried = machine
+        .records
+        .trial(active.table.disk_guid())
+        .filter(|tried| tried.slot == other);
     let image = active.image(machine, other);
     let is_armed = match machine.slots.firmware {
         Firmware::Bios => {
@@ -109,22 +128,41 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
         Some(_) if booted == Some(other) => State::Running,
         _ if is_armed => State::Armed,
         // What was written since then has not failed.
-        Some(tried) if booted == Some(active.slot) && tried.armed && image.as_ref() == Some(&tried.image) => State::Failed,
+        Some(tried)
+            if booted == Some(active.slot)
+                && tried.armed
+                && image.as_ref() == Some(&tried.image) =>
+        {
+            State::Failed
+        }
         _ => return Ok(None),
     };
-    Ok(Some(Trial { slot: other, state, image: tried.map(|tried| tried.image.clone()) }))
+    Ok(Some(Trial {
+        slot: other,
+        state,
+        image: tried.map(|tried| tried.image.clone()),
+    }))
 }
 
-/// A trial of the slot that is active now: it has committed, and the power failed before that was recorded.
+/// A trial of the slot that is active now: it has committed, and the power failed before that was
+/// recorded.
 pub fn committed<'a>(machine: &'a Machine, active: &Active) -> Option<&'a Tried> {
-    machine.records.trial(active.table.disk_guid()).filter(|tried| tried.slot == active.slot)
+    machine
+        .records
+        .trial(active.table.disk_guid())
+        .filter(|tried| tried.slot == active.slot)
 }
 
-/// What is so after a failure that stays, by the tables that it left, and the way out, after which `verb` can be done.
+/// What is so after a failure that stays, by the tables that it left, and the way out, after which
+/// `verb` can be done.
 pub fn way_out(machine: &Machine, left: Option<&Tables>, verb: &str) -> String {
     match left.and_then(|tables| Some((tables, Active::of(machine, tables)?))) {
-        Some((tables, Active { slot, .. })) if tables.agree() => format!("slot {slot} boots next; run abflip {verb} again"),
-        Some((_, Active { slot, .. })) => format!("slot {slot} boots next; run abflip repair, and abflip {verb} again"),
+        Some((tables, Active { slot, .. })) if tables.agree() => {
+            format!("slot {slot} boots next; run abflip {verb} again")
+        }
+        Some((_, Active { slot, .. })) => {
+            format!("slot {slot} boots next; run abflip repair, and abflip {verb} again")
+        }
         None => "which slot boots next is not known; run abflip repair".into(),
     }
 }
@@ -138,10 +176,20 @@ pub enum Arming {
 }
 
 /// Checks what can be checked before anything is written.
-pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Active, access: Access) -> anyhow::Result<Arming> {
+pub fn prepare(
+    common: &Common,
+    machine: &Machine,
+    tables: &Tables,
+    active: &Active,
+    access: Access,
+) -> anyhow::Result<Arming> {
     let path = machine.disk.path().display();
     let (slot, other) = (active.slot, active.slot.other());
-    let refuse = |why: String| Exit::Config.error(format_args!("refusing to try slot {other} of {path}: {why}"));
+    let refuse = |why: String| {
+        Exit::Config.error(format_args!(
+            "refusing to try slot {other} of {path}: {why}"
+        ))
+    };
     match machine.slots.firmware {
         Firmware::Bios => {
             let found = active.boot_once(machine)?;
@@ -149,30 +197,58 @@ pub fn prepare(common: &Common, machine: &Machine, tables: &Tables, active: &Act
             if machine.booted(tables) == Ok(slot) {
                 // Without the label extlinux would wait at its prompt for somebody to come.
                 let file = common.path(extlinux.directory().join("extlinux.conf"));
-                let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading {}", file.display()));
+                let failed = |error| {
+                    io_error(
+                        error,
+                        |_| Exit::Config,
+                        format_args!("reading {}", file.display()),
+                    )
+                };
                 let text = running::text(&file).map_err(failed)?;
-                if let Some(why) = extlinux::label_fault(&text, &label(other), machine.partuuid(other)) {
-                    return Err(refuse(format!("{}: {why}; correct the image", file.display())));
+                if let Some(why) =
+                    extlinux::label_fault(&text, &label(other), machine.partuuid(other))
+                {
+                    return Err(refuse(format!(
+                        "{}: {why}; correct the image",
+                        file.display()
+                    )));
                 }
                 for module in extlinux::MODULES {
                     let file = common.path(extlinux.directory().join(module));
                     if !fs::metadata(&file).is_ok_and(|found| found.is_file() && found.len() > 0) {
-                        return Err(refuse(format!("{} is not there; correct the image", file.display())));
+                        return Err(refuse(format!(
+                            "{} is not there; correct the image",
+                            file.display()
+                        )));
                     }
                 }
             }
             if found.changes(Some(&label(other))).is_none() {
-                return Err(refuse("there is no room in the boot-once area; see extlinux(1), --reset-adv".into()));
+                return Err(refuse(
+                    "there is no room in the boot-once area; see extlinux(1), --reset-adv".into(),
+                ));
             }
             Ok(Arming::Bios(found))
         }
         Firmware::Uefi => {
             if machine.booted(tables) != Ok(slot) {
-                return Err(refuse("the firmware's variables are another machine's; try it on the machine itself".into()));
+                return Err(refuse(
+                    "the firmware's variables are another machine's; try it on the machine itself"
+                        .into(),
+                ));
             }
             machine.variables.require()?;
-            let [root, own, visible] = [active.places.root(other), active.places.mark(other), active.places.mark(slot)];
-            let mounted = Mounted::open(common, &machine.disk, [root, own, visible].map(|index| active.place(index)), access)?;
+            let [root, own, visible] = [
+                active.places.root(other),
+                active.places.mark(other),
+                active.places.mark(slot),
+            ];
+            let mounted = Mounted::open(
+                common,
+                &machine.disk,
+                [root, own, visible].map(|index| active.place(index)),
+                access,
+            )?;
             Ok(Arming::Uefi(mounted, active.visible()))
         }
     }
@@ -191,16 +267,23 @@ pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
     })
 }
 
-/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not; but for the records, which say
-/// then what is on the slot's EFI system partition, by UEFI.
-pub fn arm(common: &Common, machine: &mut Machine, arming: Arming, other: Slot) -> Result<(), Failure> {
+/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not;
+/// but for the records, which say then what is on the slot's EFI system partition, by UEFI.
+pub fn arm(
+    common: &Common,
+    machine: &mut Machine,
+    arming: Arming,
+    other: Slot,
+) -> Result<(), Failure> {
     match arming {
         Arming::Bios(found) => {
             let changes = found.changes(Some(&label(other))).unwrap_or_default(); // prepare() has seen that there is room
             writes::make(&machine.disk, &changes, || Ok(()))
         }
         Arming::Uefi(mounted, visible) => {
-            let installed = mounted.install().and_then(|sha256| machine.records.set_loader(common, other, sha256));
+            let installed = mounted
+                .install()
+                .and_then(|sha256| machine.records.set_loader(common, other, sha256));
             installed.map_err(Failure::Undone)?;
             arm_variables(machine, &visible)
         }
@@ -208,19 +291,31 @@ pub fn arm(common: &Common, machine: &mut Machine, arming: Arming, other: Slot) 
 }
 
 fn arm_variables(machine: &Machine, visible: &SystemPartition) -> Result<(), Failure> {
-    machine.variables.arm(visible).map_err(|error| match machine.variables.disarm() {
-        Ok(_) => Failure::Undone(error),
-        Err(undoing) => Failure::stays(error, &undoing),
-    })
+    machine
+        .variables
+        .arm(visible)
+        .map_err(|error| match machine.variables.disarm() {
+            Ok(_) => Failure::Undone(error),
+            Err(undoing) => Failure::stays(error, &undoing),
+        })
 }
 
-/// Makes the next boot the other slot's again, after [`disarm`] of the active one: all that it needs is where it was.
+/// Makes the next boot the other slot's again, after [`disarm`] of the active one: all that it
+/// needs is where it was.
 pub fn arm_again(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
-    let active = Active::of(machine, tables).exit(Exit::Software, || "a trial that was armed has an active slot")?;
+    let active = Active::of(machine, tables).exit(
+        Exit::Software,
+        || "a trial that was armed has an active slot",
+    )?;
     let armed = match machine.slots.firmware {
         Firmware::Bios => {
-            let found = active.boot_once(machine)?.map_err(|why| Exit::Io.error(why))?;
-            let changes = found.1.changes(Some(&label(active.slot.other()))).unwrap_or_default(); // there was room
+            let found = active
+                .boot_once(machine)?
+                .map_err(|why| Exit::Io.error(why))?;
+            let changes = found
+                .1
+                .changes(Some(&label(active.slot.other())))
+                .unwrap_or_default(); // there was room
             writes::make(&machine.disk, &changes, || Ok(()))
         }
         Firmware::Uefi => arm_variables(machine, &active.visible()),
@@ -230,36 +325,68 @@ pub fn arm_again(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     })
 }
 
-/// Makes the next boot the active slot's: whatever of a trial is left in `of`'s boot-once area, and in the firmware, goes. Whether
-/// there was anything.
+/// Makes the next boot the active slot's: whatever of a trial is left in `of`'s boot-once area, and
+/// in the firmware, goes. Whether there was anything.
 pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Failure> {
-    let Some(active) = Active::of(machine, tables).map(|active| Active { slot: of, ..active }) else { return Ok(false) };
+    let Some(active) = Active::of(machine, tables).map(|active| Active { slot: of, ..active })
+    else {
+        return Ok(false);
+    };
     match machine.slots.firmware {
         Firmware::Bios => {
-            let Ok((_, found)) = active.boot_once(machine).map_err(Failure::Undone)? else { return Ok(false) };
+            let Ok((_, found)) = active.boot_once(machine).map_err(Failure::Undone)? else {
+                return Ok(false);
+            };
             // Another label is somebody else's.
-            if found.label().is_some_and(|found| found != label(of.other()).as_bytes()) {
+            if found
+                .label()
+                .is_some_and(|found| found != label(of.other()).as_bytes())
+            {
                 return Ok(false);
             }
             let changes = found.changes(None).unwrap_or_default(); // less needs no room
             writes::make(&machine.disk, &changes, || Ok(!changes.is_empty()))
         }
-        Firmware::Uefi if machine.booted(tables).is_ok() => machine.variables.disarm().map_err(Failure::Stays),
+        Firmware::Uefi if machine.booted(tables).is_ok() => {
+            machine.variables.disarm().map_err(Failure::Stays)
+        }
         Firmware::Uefi => Ok(false),
     }
 }
 
-/// What takes the label that starts the other slot once out of a slot's boot-once area, by BIOS: nothing, where it has none.
-pub fn disarming(machine: &Machine, table: &Table, places: Places, slot: Slot, sector_bytes: u64) -> anyhow::Result<Vec<Change>> {
+/// What takes the label that starts the other slot once out of a slot's boot-once area, by BIOS:
+/// nothing, where it has none.
+pub fn disarming(
+    machine: &Machine,
+    table: &Table,
+    places: Places,
+    slot: Slot,
+    sector_bytes: u64,
+) -> anyhow::Result<Vec<Change>> {
     if machine.slots.firmware != Firmware::Bios {
         return Ok(Vec::new());
     }
-    let active = Active { table, places, slot, sector_bytes };
-    let found = active.boot_once(machine)?.ok().filter(|(_, found)| found.label() == Some(label(slot.other()).as_bytes()));
-    Ok(found.and_then(|(_, found)| found.changes(None)).unwrap_or_default()) // less needs no room
+    let active = Active {
+        table,
+        places,
+        slot,
+        sector_bytes,
+    };
+    let found = active
+        .boot_once(machine)?
+        .ok()
+        .filter(|(_, found)| found.label() == Some(label(slot.other()).as_bytes()));
+    Ok(found
+        .and_then(|(_, found)| found.changes(None))
+        .unwrap_or_default()) // less needs no room
 }
 
 /// What `try` records.
 pub fn tried(active: &Active, image: Image, armed: bool) -> Tried {
-    Tried { disk_guid: active.table.disk_guid(), slot: active.slot.other(), image, armed }
+    Tried {
+        disk_guid: active.table.disk_guid(),
+        slot: active.slot.other(),
+        image,
+        armed,
+    }
 }

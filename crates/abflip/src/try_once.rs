@@ -1,6 +1,7 @@
 //! `abflip try`: the other slot is booted once, and the time after that only if it has committed.
 //!
-//! 1. All that `flip` would check is checked, so that the trial can commit, and all that can be about arming it.
+//! 1. All that `flip` would check is checked, so that the trial can commit, and all that can be
+//!    about arming it.
 //! 2. A trial is recorded as not armed.
 //! 3. It is armed, see [`crate::trial`]; the table stays as it is.
 //! 4. The trial is recorded as armed.
@@ -30,57 +31,107 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would be done.
-pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Options) -> anyhow::Result<Answer> {
+/// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would
+/// be done.
+pub fn try_once(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    options: Options,
+) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
-    let access = if options.dry_run { Access::Read } else { Access::Write };
+    let _lock = if options.dry_run {
+        None
+    } else {
+        Some(machine::lock(common)?)
+    };
+    let access = if options.dry_run {
+        Access::Read
+    } else {
+        Access::Write
+    };
     let mut machine = Machine::open_to_change(common, disk, options.dry_run)?;
     let tables = Tables::read(&machine.disk)?;
     let path = machine.disk.path().display().to_string();
-    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to try {path}: {why}; {way_out}"));
+    let refuse = |why: &str, way_out: &str| {
+        Exit::Config.error(format_args!("refusing to try {path}: {why}; {way_out}"))
+    };
 
     let found = Active::of(&machine, &tables);
     let other = found.as_ref().map_or(Slot::B, |active| active.slot.other());
-    let target = flip::Options { active: Some(other), no_repair: true, dry_run: options.dry_run };
+    let target = flip::Options {
+        active: Some(other),
+        no_repair: true,
+        dry_run: options.dry_run,
+    };
     let plan = flip::plan(common, "try", &machine, &tables, target)?;
-    let active = found.exit(Exit::Software, || "a table that can be flipped says which slot is active")?;
-    let image = active.image(&machine, other).exit(Exit::Software, || "a slot that can be flipped to has a record")?;
+    let active = found.exit(
+        Exit::Software,
+        || "a table that can be flipped says which slot is active",
+    )?;
+    let image = active.image(&machine, other).exit(
+        Exit::Software,
+        || "a slot that can be flipped to has a record",
+    )?;
     let trial = trial::find(&machine, &tables)?;
     if let Ok(booted) = machine.booted(&tables)
         && booted != active.slot
     {
         return Err(match trial {
-            Some(Trial { state: State::Running, .. }) => refuse(
+            Some(Trial {
+                state: State::Running,
+                ..
+            }) => refuse(
                 &format!("slot {booted}, which runs, is itself on trial"),
                 "run abflip commit, or abflip rollback and reboot",
             ),
-            _ => refuse(&format!("slot {booted} runs, and slot {} boots next", active.slot), "reboot first"),
+            _ => refuse(
+                &format!("slot {booted} runs, and slot {} boots next", active.slot),
+                "reboot first",
+            ),
         });
     }
-    let has_failed = matches!(&trial, Some(Trial { state: State::Failed, .. })) || machine.records.is_rejected(&image.sha256);
+    let has_failed = matches!(
+        &trial,
+        Some(Trial {
+            state: State::Failed,
+            ..
+        })
+    ) || machine.records.is_rejected(&image.sha256);
     if has_failed && !options.again {
-        let why = format!("version {} in slot {other} was tried and did not commit", image.version);
+        let why = format!(
+            "version {} in slot {other} was tried and did not commit",
+            image.version
+        );
         return Err(refuse(&why, "write another one, or say --again"));
     }
 
     let tried = trial::tried(&active, image.clone(), true);
-    let is_armed = matches!(&trial, Some(Trial { state: State::Armed, .. }))
-        && machine.records.trial(active.table.disk_guid()) == Some(&tried)
+    let is_armed = matches!(
+        &trial,
+        Some(Trial {
+            state: State::Armed,
+            ..
+        })
+    ) && machine.records.trial(active.table.disk_guid()) == Some(&tried)
         && trial::is_whole(&machine, &active)?;
     let mut failed = None;
     if !is_armed {
         let arming = trial::prepare(common, &machine, &tables, &active, access)?;
         if !options.dry_run {
             let before = machine.records.clone();
-            let made = record(common, &mut machine, &active, &trial, image).map_err(Failure::Undone).and_then(|()| {
-                pipe.note(format_args!("arming a trial of slot {other}"));
-                if sabotaged("commit-at-once") {
-                    return flip::make(&machine, &plan).map(drop);
-                }
-                trial::arm(common, &mut machine, arming, other)
-            });
-            match made.map_err(|failure| failure.undoing(|| machine.records.restore(common, before))) {
+            let made = record(common, &mut machine, &active, &trial, image)
+                .map_err(Failure::Undone)
+                .and_then(|()| {
+                    pipe.note(format_args!("arming a trial of slot {other}"));
+                    if sabotaged("commit-at-once") {
+                        return flip::make(&machine, &plan).map(drop);
+                    }
+                    trial::arm(common, &mut machine, arming, other)
+                });
+            match made
+                .map_err(|failure| failure.undoing(|| machine.records.restore(common, before)))
+            {
                 Ok(()) => failed = machine.records.set_trial(common, tried).err(),
                 Err(Failure::Undone(error)) => return Err(error),
                 Err(Failure::Stays(error)) => failed = Some(error),
@@ -96,18 +147,36 @@ pub fn try_once(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: Opti
     }
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
-    Ok(answer.staying(!is_armed && !options.dry_run).holding(ending_signals))
+    let answer = if failed.is_some() {
+        Answer::no(document)
+    } else {
+        Answer::yes(document)
+    };
+    Ok(answer
+        .staying(!is_armed && !options.dry_run)
+        .holding(ending_signals))
 }
 
 /// Records a trial that is not armed yet, and what is known of the one before.
-fn record(common: &Common, machine: &mut Machine, active: &Active, before: &Option<Trial>, image: Image) -> anyhow::Result<()> {
+fn record(
+    common: &Common,
+    machine: &mut Machine,
+    active: &Active,
+    before: &Option<Trial>,
+    image: Image,
+) -> anyhow::Result<()> {
     let disk_guid = active.table.disk_guid();
-    if let Some(sha256) = trial::committed(machine, active).map(|tried| tried.image.sha256.clone()) {
+    if let Some(sha256) = trial::committed(machine, active).map(|tried| tried.image.sha256.clone())
+    {
         machine.records.accept(common, disk_guid, &sha256)?;
     }
     // One of this slot that was written over since it failed.
-    let failed = machine.records.trial(disk_guid).filter(|tried| before.is_none() && tried.armed && tried.image != image);
+    let failed = machine
+        .records
+        .trial(disk_guid)
+        .filter(|tried| before.is_none() && tried.armed && tried.image != image);
     let failed = failed.map(|tried| tried.image.clone());
-    machine.records.set_trial_after(common, failed, trial::tried(active, image, false))
+    machine
+        .records
+        .set_trial_after(common, failed, trial::tried(active, image, false))
 }

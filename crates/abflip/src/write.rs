@@ -1,7 +1,8 @@
 //! `abflip write`: an image goes to the slot that neither runs nor boots next.
 //!
 //! 1. The signed manifest is checked, then that the slot can take it; nothing was written so far.
-//! 2. The slot's record goes, and its first MiB becomes zeros: from here on it holds nothing that could be booted, or flipped to.
+//! 2. The slot's record goes, and its first MiB becomes zeros: from here on it holds nothing that
+//!    could be booted, or flipped to.
 //! 3. The image is written, all but its first MiB, and its digest compared with the manifest's.
 //! 4. The first MiB is written, and everything read back past the cache and compared again.
 //! 5. The slot fields, and nothing else, are set to what they are in this slot.
@@ -34,20 +35,40 @@ use crate::trial::{self, Trial};
 use crate::writes::Failure;
 
 /// Writes an image, verified; in a dry run checks all that can be checked without it.
-pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write) -> anyhow::Result<Answer> {
+pub fn write(
+    common: &Common,
+    pipe: &Pipe,
+    disk: Option<&Path>,
+    options: &Write,
+) -> anyhow::Result<Answer> {
     let host = manifest(common, options)?;
-    manifest::check_model(model::of_machine(common), &host.models, &format!("write {}", host.name))?;
-    let _lock = if options.dry_run { None } else { Some(machine::lock(common)?) };
+    manifest::check_model(
+        model::of_machine(common),
+        &host.models,
+        &format!("write {}", host.name),
+    )?;
+    let _lock = if options.dry_run {
+        None
+    } else {
+        Some(machine::lock(common)?)
+    };
     let mut machine = Machine::open(common, disk, Access::Read)?;
     let tables = Tables::read(&machine.disk)?;
     let chosen = choose(&machine, &tables)?;
     check_trial(&machine, &tables)?;
     check_version(&machine.records, &chosen, &host, options)?;
     check_size(&chosen, &host, &machine)?;
-    let access = if options.dry_run { Access::Read } else { Access::Write };
+    let access = if options.dry_run {
+        Access::Read
+    } else {
+        Access::Write
+    };
     let target = Target::open(common, &machine.disk, chosen.place, access)?;
     if !target.past_cache() {
-        pipe.warn(format_args!("{} cannot be read past the cache; the cache is verified instead", machine.disk.path().display()));
+        pipe.warn(format_args!(
+            "{} cannot be read past the cache; the cache is verified instead",
+            machine.disk.path().display()
+        ));
     }
 
     let changed = !is_there(&machine.records, &chosen, &host, &target)?;
@@ -55,18 +76,26 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     if changed && !options.dry_run {
         let source = source::open(&options.from, options.ca_cert.as_deref())?;
         let before = machine.records.clone();
-        let removed = if sabotaged("keep-record") { Ok(()) } else { machine.records.set(common, chosen.slot, None) };
-        let removed = removed.map_err(|error| Failure::Undone(error).undoing(|| machine.records.restore(common, before)));
+        let removed = if sabotaged("keep-record") {
+            Ok(())
+        } else {
+            machine.records.set(common, chosen.slot, None)
+        };
+        let removed = removed.map_err(|error| {
+            Failure::Undone(error).undoing(|| machine.records.restore(common, before))
+        });
         let written = match removed {
-            Ok(()) => {
-                fill(source, &host, &chosen, &target).and_then(|record| machine.records.set(common, chosen.slot, Some(record)))
-            }
+            Ok(()) => fill(source, &host, &chosen, &target)
+                .and_then(|record| machine.records.set(common, chosen.slot, Some(record))),
             Err(Failure::Undone(error)) => return Err(error),
             Err(Failure::Stays(error)) => Err(error),
         };
         if let Err(error) = written {
             // What was written may look whole, and its record be there without being durable.
-            let cleared = machine.records.set(common, chosen.slot, None).and_then(|()| target.forget(HEAD_BYTES));
+            let cleared = machine
+                .records
+                .set(common, chosen.slot, None)
+                .and_then(|()| target.forget(HEAD_BYTES));
             let now = match cleared {
                 Ok(()) => format!("slot {} holds no image now", chosen.slot),
                 Err(also) => format!("slot {} cannot be cleared ({also:#})", chosen.slot),
@@ -77,12 +106,22 @@ pub fn write(common: &Common, pipe: &Pipe, disk: Option<&Path>, options: &Write)
     }
     let mut report = status::report(&machine, &tables, changed, Content::Recorded)?;
     let version = format!("{}.version", chosen.slot);
-    if let (Some(error), Some(missing)) = (&failed, report.missing.iter_mut().find(|missing| missing.key == version)) {
+    if let (Some(error), Some(missing)) = (
+        &failed,
+        report
+            .missing
+            .iter_mut()
+            .find(|missing| missing.key == version),
+    ) {
         missing.reason = format!("{error:#}");
     }
     let mut document = Document::default();
     document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() { Answer::no(document) } else { Answer::yes(document) };
+    let answer = if failed.is_some() {
+        Answer::no(document)
+    } else {
+        Answer::yes(document)
+    };
     Ok(answer.staying(changed && !options.dry_run))
 }
 
@@ -96,32 +135,56 @@ struct Chosen {
     other: uuid::Uuid,
 }
 
-/// The manifest, if one of our keys signed it. Status 66 when a file is not there, 65 when it is not what we believe.
+/// The manifest, if one of our keys signed it. Status 66 when a file is not there, 65 when it is
+/// not what we believe.
 fn manifest(common: &Common, options: &Write) -> anyhow::Result<Host> {
     let keys = Keys::read(&common.config("keys"), Kind::Host)?;
     Signed::read(&options.manifest, options.signature.as_deref())?.verify(&keys)
 }
 
-/// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there is none.
+/// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there
+/// is none.
 fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     let path = machine.disk.path().display();
-    let refuse = |why: &str, way_out: &str| Exit::Config.error(format_args!("refusing to write to {path}: {why}; {way_out}"));
-    let table =
-        tables.primary.as_ref().map_err(|fault| refuse(&format!("its primary table is not valid ({fault})"), fault.way_out()))?;
+    let refuse = |why: &str, way_out: &str| {
+        Exit::Config.error(format_args!(
+            "refusing to write to {path}: {why}; {way_out}"
+        ))
+    };
+    let table = tables.primary.as_ref().map_err(|fault| {
+        refuse(
+            &format!("its primary table is not valid ({fault})"),
+            fault.way_out(),
+        )
+    })?;
     if let Some(conflict) = tables.conflict() {
         return Err(Exit::Config.error(format_args!("refusing to write to {path}: {conflict}")));
     }
-    let places = Places::find(table, &machine.slots).map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
+    let places = Places::find(table, &machine.slots)
+        .map_err(|fault| refuse(&fault, "correct abflip.ini"))?;
     let next = match places.marked(table) {
         Marked::One(slot) => slot,
-        Marked::None => return Err(refuse("no slot is marked", "run abflip repair --active SLOT")),
-        Marked::Several => return Err(refuse("more than one partition is marked", "run abflip repair --active SLOT")),
+        Marked::None => {
+            return Err(refuse(
+                "no slot is marked",
+                "run abflip repair --active SLOT",
+            ));
+        }
+        Marked::Several => {
+            return Err(refuse(
+                "more than one partition is marked",
+                "run abflip repair --active SLOT",
+            ));
+        }
     };
     let slot = next.other();
     match machine.booted(tables) {
         Ok(booted) if booted == slot => {
             let why = format!("slot {slot} runs and slot {next} boots next");
-            return Err(refuse(&why, &format!("boot it, or run abflip flip --active {slot}")));
+            return Err(refuse(
+                &why,
+                &format!("boot it, or run abflip flip --active {slot}"),
+            ));
         }
         Err(why) if machine.is_running() => return Err(refuse(&why, "boot one of its slots")),
         _ => {}
@@ -129,7 +192,13 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     let index = places.root(slot);
     let place = table.place(index, tables.sector_bytes);
     let (partuuid, other) = (machine.partuuid(slot), machine.partuuid(next));
-    Ok(Chosen { slot, partuuid, disk_guid: table.disk_guid(), place, other })
+    Ok(Chosen {
+        slot,
+        partuuid,
+        disk_guid: table.disk_guid(),
+        place,
+        other,
+    })
 }
 
 /// A slot that is tried at the next boot is not written to.
@@ -144,9 +213,16 @@ fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
 }
 
 /// What boots next is not to be followed by something older.
-fn check_version(records: &Records, chosen: &Chosen, host: &Host, options: &Write) -> anyhow::Result<()> {
+fn check_version(
+    records: &Records,
+    chosen: &Chosen,
+    host: &Host,
+    options: &Write,
+) -> anyhow::Result<()> {
     let other = chosen.slot.other();
-    let current = records.of(other, chosen.other, chosen.disk_guid).map_or(0, |record| record.version);
+    let current = records
+        .of(other, chosen.other, chosen.disk_guid)
+        .map_or(0, |record| record.version);
     if host.version >= current || options.allow_downgrade {
         return Ok(());
     }
@@ -157,7 +233,9 @@ fn check_version(records: &Records, chosen: &Chosen, host: &Host, options: &Writ
 }
 
 fn check_size(chosen: &Chosen, host: &Host, machine: &Machine) -> anyhow::Result<()> {
-    let Place { number, size_bytes, .. } = chosen.place;
+    let Place {
+        number, size_bytes, ..
+    } = chosen.place;
     if host.size_bytes <= size_bytes {
         return Ok(());
     }
@@ -169,10 +247,20 @@ fn check_size(chosen: &Chosen, host: &Host, machine: &Machine) -> anyhow::Result
 }
 
 /// Whether the slot holds this image already, by what is read from it.
-fn is_there(records: &Records, chosen: &Chosen, host: &Host, target: &Target) -> anyhow::Result<bool> {
-    let Some(record) = records.of(chosen.slot, chosen.partuuid, chosen.disk_guid) else { return Ok(false) };
+fn is_there(
+    records: &Records,
+    chosen: &Chosen,
+    host: &Host,
+    target: &Target,
+) -> anyhow::Result<bool> {
+    let Some(record) = records.of(chosen.slot, chosen.partuuid, chosen.disk_guid) else {
+        return Ok(false);
+    };
     let sha256 = host.sha256.to_string();
-    if record.version != host.version || record.sha256 != sha256 || record.size_bytes != host.size_bytes {
+    if record.version != host.version
+        || record.sha256 != sha256
+        || record.size_bytes != host.size_bytes
+    {
         return Ok(false);
     }
     for field in &host.slot_fields {
@@ -182,11 +270,21 @@ fn is_there(records: &Records, chosen: &Chosen, host: &Host, target: &Target) ->
         }
     }
     let (disk, start) = target.disk();
-    Ok(digest::of_slot(disk, start, record, format_args!("comparing slot {}", chosen.slot))? == sha256)
+    Ok(digest::of_slot(
+        disk,
+        start,
+        record,
+        format_args!("comparing slot {}", chosen.slot),
+    )? == sha256)
 }
 
 /// Steps 2 to 5; what is to be recorded.
-fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: &Target) -> anyhow::Result<Record> {
+fn fill(
+    mut source: Box<dyn Read + Send>,
+    host: &Host,
+    chosen: &Chosen,
+    target: &Target,
+) -> anyhow::Result<Record> {
     target.forget(HEAD_BYTES)?;
     let slot = chosen.slot;
     let mut progress = Progress::new(TOOL);
@@ -196,7 +294,9 @@ fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: 
     drop(progress);
     if copied.sha256 != host.sha256.0 {
         let found = hex(&copied.sha256);
-        return Err(Exit::Data.error(format_args!("comparing the image with the manifest: its digest is {found}")));
+        return Err(Exit::Data.error(format_args!(
+            "comparing the image with the manifest: its digest is {found}"
+        )));
     }
     let head = target.round_up(0, host.size_bytes.min(HEAD_BYTES) as usize);
     target.write(0, &copied.head.bytes()[..head])?;
@@ -204,7 +304,10 @@ fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: 
 
     let masked = host.slot_fields.iter().map(|field| {
         let shipped = hex(&target.read_few(field.offset_bytes, field.length_bytes)?);
-        Ok(Masked { offset_bytes: field.offset_bytes, shipped })
+        Ok(Masked {
+            offset_bytes: field.offset_bytes,
+            shipped,
+        })
     });
     let record = Record {
         disk_guid: chosen.disk_guid,
@@ -219,9 +322,14 @@ fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: 
     let (disk, start) = target.disk();
     let found = digest::of_slot(disk, start, &record, format_args!("verifying slot {slot}"))?;
     if found != record.sha256 {
-        return Err(Exit::Io.error(format_args!("reading slot {slot} back: its digest is {found}; replace the disk")));
+        return Err(Exit::Io.error(format_args!(
+            "reading slot {slot} back: its digest is {found}; replace the disk"
+        )));
     }
-    for &SlotField { offset_bytes, kind, .. } in &host.slot_fields {
+    for &SlotField {
+        offset_bytes, kind, ..
+    } in &host.slot_fields
+    {
         if let Some(value) = value(kind, chosen) {
             target.change_few(offset_bytes, &value)?;
         }
@@ -232,7 +340,8 @@ fn fill(mut source: Box<dyn Read + Send>, host: &Host, chosen: &Chosen, target: 
 
 /// What a field is in a slot, in as many bytes as it has; `None` when it is not for us to set.
 ///
-/// The UUID of the file system is the slot's PARTUUID: it is the same on every machine, and no two file systems of a machine have it.
+/// The UUID of the file system is the slot's PARTUUID: it is the same on every machine, and no two
+/// file systems of a machine have it.
 fn value(kind: SlotFieldKind, chosen: &Chosen) -> Option<Vec<u8>> {
     match kind {
         SlotFieldKind::FilesystemUuid => Some(chosen.partuuid.as_bytes().to_vec()),

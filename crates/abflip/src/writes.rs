@@ -23,7 +23,8 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The same where something else was done before: that is taken back, too, unless something stays anyway.
+    /// The same where something else was done before: that is taken back, too, unless something
+    /// stays anyway.
     pub fn undoing(self, undo: impl FnOnce() -> anyhow::Result<()>) -> Failure {
         match self {
             Failure::Undone(error) => match undo() {
@@ -40,24 +41,39 @@ impl Failure {
     }
 }
 
-/// Makes the changes in this order, and then looks at what came of them. Each is on the medium, and was read back, before the next
-/// begins.
+/// Makes the changes in this order, and then looks at what came of them. Each is on the medium, and
+/// was read back, before the next begins.
 ///
-/// A change that failed may have happened nevertheless, so it is taken back with those before it, the last one first; so are all
-/// of them when `check` does not like what it finds.
-pub fn make<T>(disk: &Disk, changes: &[Change], check: impl FnOnce() -> anyhow::Result<T>) -> Result<T, Failure> {
+/// A change that failed may have happened nevertheless, so it is taken back with those before it,
+/// the last one first; so are all of them when `check` does not like what it finds.
+pub fn make<T>(
+    disk: &Disk,
+    changes: &[Change],
+    check: impl FnOnce() -> anyhow::Result<T>,
+) -> Result<T, Failure> {
     let mut before = Vec::new();
     for change in changes {
-        before.push(Change { bytes: disk.read(change.offset, change.bytes.len()).map_err(Failure::Undone)?, ..change.clone() });
+        before.push(Change {
+            bytes: disk
+                .read(change.offset, change.bytes.len())
+                .map_err(Failure::Undone)?,
+            ..change.clone()
+        });
     }
     let mut done = 0;
     let made = changes.iter().try_for_each(|change| {
         done += 1;
         write(disk, change)
     });
-    made.and_then(|()| check()).map_err(|error| match before[..done].iter().rev().try_for_each(|change| write(disk, change)) {
-        Ok(()) => Failure::Undone(error),
-        Err(undoing) => Failure::stays(error, &undoing),
+    made.and_then(|()| check()).map_err(|error| {
+        match before[..done]
+            .iter()
+            .rev()
+            .try_for_each(|change| write(disk, change))
+        {
+            Ok(()) => Failure::Undone(error),
+            Err(undoing) => Failure::stays(error, &undoing),
+        }
     })
 }
 

@@ -11,12 +11,18 @@ use crate::request::Swarm;
 /// The tracker is on this machine or next to it: who waits longer has no tracker.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `seedctl swarm`: status 69 when there is no tracker, or one that does not tell us; 65 when it says something else.
+/// `seedctl swarm`: status 69 when there is no tracker, or one that does not tell us; 65 when it
+/// says something else.
 pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
     let url = format!("{}/swarms", options.tracker.trim_end_matches('/'));
-    let uri: Uri = url.parse().map_err(|_| Exit::Usage.error("--tracker: not an address, as http://server.example:6969"))?;
+    let uri: Uri = url.parse().map_err(|_| {
+        Exit::Usage.error("--tracker: not an address, as http://server.example:6969")
+    })?;
     let told = http::told(&uri);
-    let mut answer = http::agent(PATIENCE).get(uri).call().exit(Exit::Unavailable, || format!("asking {told}"))?;
+    let mut answer = http::agent(PATIENCE)
+        .get(uri)
+        .call()
+        .exit(Exit::Unavailable, || format!("asking {told}"))?;
     if !answer.status().is_success() {
         let said = match answer.status().as_u16() {
             403 => "it answers only servers, in a network with role=servers in its campus.ini; ask from one".to_owned(),
@@ -24,8 +30,13 @@ pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
         };
         return Err(Exit::Unavailable.error(format_args!("asking {told}: {said}")));
     }
-    let reader = answer.body_mut().with_config().limit(http::ANSWER_MAX_BYTES);
-    let snapshot: Snapshot = reader.read_json().exit(Exit::Data, || format!("reading the answer of {told}"))?;
+    let reader = answer
+        .body_mut()
+        .with_config()
+        .limit(http::ANSWER_MAX_BYTES);
+    let snapshot: Snapshot = reader
+        .read_json()
+        .exit(Exit::Data, || format!("reading the answer of {told}"))?;
     let mut document = Document::default();
     document.set("swarm", &snapshot)?;
     Ok(Answer::yes(document))

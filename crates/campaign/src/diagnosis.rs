@@ -1,7 +1,8 @@
 //! The findings of a distribution, and their likely causes.
 //!
-//! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole building that is slow has a narrow
-//! uplink. Nobody is compared with machines elsewhere before the building is.
+//! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole
+//! building that is slow has a narrow uplink. Nobody is compared with machines elsewhere before the
+//! building is.
 
 use campus::Role;
 use page::numbers::duration;
@@ -15,7 +16,8 @@ const CROSSINGS_MAX: f64 = 1.2;
 /// Who has less than this share of the others' rate is slow.
 const SLOW_SHARE: f64 = 0.5;
 
-/// Who was this much later than the others at least. Times are whole seconds, so short transfers prove nothing.
+/// Who was this much later than the others at least. Times are whole seconds, so short transfers
+/// prove nothing.
 const SLOW_SECONDS: u64 = 5;
 
 /// With fewer others than this nothing is usual.
@@ -40,7 +42,9 @@ pub fn findings(buildings: &[Building], machines: &[Known]) -> Vec<Finding> {
 }
 
 fn crossings(building: &Building) -> Option<Finding> {
-    let crossings = building.crossings.filter(|crossings| *crossings > CROSSINGS_MAX)?;
+    let crossings = building
+        .crossings
+        .filter(|crossings| *crossings > CROSSINGS_MAX)?;
     Some(Finding {
         what: What::Crossings,
         building: building.building.clone(),
@@ -60,23 +64,38 @@ fn crossings(building: &Building) -> Option<Finding> {
 /// Compared by what is on cables: what is not has another way.
 fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Finding> {
     let usual_of = |building: &str, of: fn(&Known) -> Option<u64>| {
-        let wired = machines.iter().filter(|machine| machine.building == building && machine.role != Role::Wireless);
+        let wired = machines
+            .iter()
+            .filter(|machine| machine.building == building && machine.role != Role::Wireless);
         Some(medians(wired.filter_map(of).collect())?.0)
     };
     let elsewhere = |of| {
         let others = all.iter().filter(|other| other.building != name);
-        medians(others.filter_map(|other| usual_of(&other.building, of)).collect())
+        medians(
+            others
+                .filter_map(|other| usual_of(&other.building, of))
+                .collect(),
+        )
     };
-    let (rate_of, time_of) = (|machine: &Known| machine.bytes_per_second, |machine: &Known| machine.seconds);
+    let (rate_of, time_of) = (
+        |machine: &Known| machine.bytes_per_second,
+        |machine: &Known| machine.seconds,
+    );
     let (rate, time) = (usual_of(name, rate_of)?, usual_of(name, time_of)?);
     // Of two others the better one counts: one that is slow, too, excuses nobody.
     let ((_, usual), (usual_time, _)) = (elsewhere(rate_of)?, elsewhere(time_of)?);
     if rate as f64 >= usual as f64 * SLOW_SHARE || time < usual_time.saturating_add(SLOW_SECONDS) {
         return None;
     }
-    let gateways = machines.iter().filter(|machine| machine.building == name && machine.gateway);
+    let gateways = machines
+        .iter()
+        .filter(|machine| machine.building == name && machine.gateway);
     let gateways: Vec<_> = gateways.map(|machine| machine.name.as_str()).collect();
-    let by = if gateways.is_empty() { String::new() } else { format!("; fetched by {}", gateways.join(", ")) };
+    let by = if gateways.is_empty() {
+        String::new()
+    } else {
+        format!("; fetched by {}", gateways.join(", "))
+    };
     Some(Finding {
         what: What::SlowBuilding,
         building: name.to_owned(),
@@ -84,8 +103,15 @@ fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Fin
         name: None,
         bytes_per_second: Some(rate),
         others_bytes_per_second: Some(usual),
-        seen: format!("the whole building was slow: {} each, elsewhere {}{by}", duration(time), duration(usual_time)),
-        likely: vec!["its uplink", "the cable or the switch port of the machine that fetched for it"],
+        seen: format!(
+            "the whole building was slow: {} each, elsewhere {}{by}",
+            duration(time),
+            duration(usual_time)
+        ),
+        likely: vec![
+            "its uplink",
+            "the cable or the switch port of the machine that fetched for it",
+        ],
     })
 }
 
@@ -109,44 +135,83 @@ fn slow_host(machine: &Known, all: &[Known]) -> Option<Finding> {
     let (rate, seconds) = (machine.bytes_per_second?, machine.seconds?);
     let others = || {
         all.iter().filter(|other| {
-            (&other.building, &other.room, other.role) == (&machine.building, &machine.room, machine.role)
+            (&other.building, &other.room, other.role)
+                == (&machine.building, &machine.room, machine.role)
                 && other.name != machine.name
         })
     };
-    let rates: Vec<_> = others().filter_map(|other| other.bytes_per_second).collect();
+    let rates: Vec<_> = others()
+        .filter_map(|other| other.bytes_per_second)
+        .collect();
     if rates.len() < OTHERS_MIN {
         return None;
     }
     let (usual, _) = medians(rates)?;
     let (usual_seconds, _) = medians(others().filter_map(|other| other.seconds).collect())?;
-    if rate as f64 >= usual as f64 * SLOW_SHARE || seconds < usual_seconds.saturating_add(SLOW_SECONDS) {
+    if rate as f64 >= usual as f64 * SLOW_SHARE
+        || seconds < usual_seconds.saturating_add(SLOW_SECONDS)
+    {
         return None;
     }
-    let seen = format!("slower than its room: {}, the others {}", duration(seconds), duration(usual_seconds));
-    let likely = vec!["a damaged cable", "a bad wall point", "a bad port of the switch", "a failing disk"];
-    Some(Finding { others_bytes_per_second: Some(usual), ..about(machine, What::SlowHost, seen, likely) })
+    let seen = format!(
+        "slower than its room: {}, the others {}",
+        duration(seconds),
+        duration(usual_seconds)
+    );
+    let likely = vec![
+        "a damaged cable",
+        "a bad wall point",
+        "a bad port of the switch",
+        "a failing disk",
+    ];
+    Some(Finding {
+        others_bytes_per_second: Some(usual),
+        ..about(machine, What::SlowHost, seen, likely)
+    })
 }
 
 fn wireless(machine: &Known) -> Option<Finding> {
-    let alone = machine.server_only.unwrap_or(machine.building_bytes == Some(0));
-    let seen = if alone { "on a wireless network: it reached only the servers" } else { "on a wireless network" };
+    let alone = machine
+        .server_only
+        .unwrap_or(machine.building_bytes == Some(0));
+    let seen = if alone {
+        "on a wireless network: it reached only the servers"
+    } else {
+        "on a wireless network"
+    };
     let likely = vec!["meant to be there; on a cable it would take part in its room"];
     (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen.into(), likely))
 }
 
 /// A gateway has nothing from its building at first, and others had nothing to give before.
 fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
-    let in_building = |other: &&Known| other.building == machine.building && other.name != machine.name && other.state.is_done();
+    let in_building = |other: &&Known| {
+        other.building == machine.building && other.name != machine.name && other.state.is_done()
+    };
     let received = machine.outside_bytes.is_some_and(|bytes| bytes > 0);
-    let alone = machine.server_only.unwrap_or(machine.building_bytes == Some(0));
-    if !(alone && received) || machine.gateway || all.iter().filter(in_building).count() < OTHERS_MIN {
+    let alone = machine
+        .server_only
+        .unwrap_or(machine.building_bytes == Some(0));
+    if !(alone && received)
+        || machine.gateway
+        || all.iter().filter(in_building).count() < OTHERS_MIN
+    {
         return None;
     }
     let seen = "it had nothing from its building, only from the servers".into();
-    Some(about(machine, What::ServerOnly, seen, vec!["in another segment than its room", "a firewall between it and its room"]))
+    Some(about(
+        machine,
+        What::ServerOnly,
+        seen,
+        vec![
+            "in another segment than its room",
+            "a firewall between it and its room",
+        ],
+    ))
 }
 
-/// By what ssh said. It says no more of a host key that it does not know than that it could not be verified.
+/// By what ssh said. It says no more of a host key that it does not know than that it could not be
+/// verified.
 fn no_login(said: &str) -> Vec<&'static str> {
     if said.contains("Host key for") && said.contains("has changed") {
         vec![
@@ -158,12 +223,18 @@ fn no_login(said: &str) -> Vec<&'static str> {
     } else if said.contains("Permission denied") {
         vec!["the public key of the server is not in its authorized_keys"]
     } else {
-        vec!["it is still starting, or stopping", "its disk is full or failing"]
+        vec![
+            "it is still starting, or stopping",
+            "its disk is full or failing",
+        ]
     }
 }
 
 fn not_done(machine: &Known) -> Finding {
-    let unresolved = machine.said.as_ref().is_some_and(|said| said.contains("Could not resolve"));
+    let unresolved = machine
+        .said
+        .as_ref()
+        .is_some_and(|said| said.contains("Could not resolve"));
     let likely = match machine.state {
         _ if unresolved => vec!["its name has no address on this server"],
         State::NoLink => vec![
@@ -171,15 +242,34 @@ fn not_done(machine: &Known) -> Finding {
             "it stopped while starting, before its network came up: a weak BIOS battery",
             "its wall point or its port of the switch is dead",
         ],
-        State::NoPing => vec!["it stopped while starting, in its firmware: a weak BIOS battery", "it is off"],
-        State::NoAgent => vec!["it is still starting", "its system started without ssh: its disk is full or failing"],
+        State::NoPing => vec![
+            "it stopped while starting, in its firmware: a weak BIOS battery",
+            "it is off",
+        ],
+        State::NoAgent => vec![
+            "it is still starting",
+            "its system started without ssh: its disk is full or failing",
+        ],
         State::Lost => vec!["it was switched off", "its cable"],
-        State::Hung => vec!["its disk is failing, or a file system of it hangs", "it has more to do than it can"],
+        State::Hung => vec![
+            "its disk is failing, or a file system of it hangs",
+            "it has more to do than it can",
+        ],
         State::NoLogin => no_login(machine.said.as_deref().unwrap_or_default()),
         State::Failed => vec!["its message; distribute again once that is mended"],
         _ => Vec::new(),
     };
-    let status = machine.status.map_or(String::new(), |status| format!(" with status {status}"));
-    let said = machine.said.as_ref().map_or(String::new(), |said| format!(": {said}"));
-    about(machine, What::NotDone, format!("{}{status}{said}", machine.state.words()), likely)
+    let status = machine
+        .status
+        .map_or(String::new(), |status| format!(" with status {status}"));
+    let said = machine
+        .said
+        .as_ref()
+        .map_or(String::new(), |said| format!(": {said}"));
+    about(
+        machine,
+        What::NotDone,
+        format!("{}{status}{said}", machine.state.words()),
+        likely,
+    )
 }

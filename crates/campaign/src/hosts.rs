@@ -1,6 +1,7 @@
 //! `seedctl hosts`: the machines of the campus, hosts.ini.
 //!
-//! A subcommand, so that the scripts which wake and tell machines need not read INI, and are strict about it as every tool is.
+//! A subcommand, so that the scripts which wake and tell machines need not read INI, and are strict
+//! about it as every tool is.
 
 use campus::Campus;
 use campus::hosts::{self, Machine};
@@ -9,7 +10,8 @@ use jsonpipe::{Answer, Common, Document, Exit};
 use crate::report;
 use crate::request::Hosts;
 
-/// `seedctl hosts`: status 66 when there is no hosts.ini, or no such machine in it; 78 when it is not right.
+/// `seedctl hosts`: status 66 when there is no hosts.ini, or no such machine in it; 78 when it is
+/// not right.
 pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
     let mut machines = hosts::read(common)?;
     for name in &options.names {
@@ -17,7 +19,8 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
             return Err(Exit::NoInput.error(format_args!("{name}: not in hosts.ini")));
         }
     }
-    let wanted = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
+    let wanted =
+        |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
     machines.retain(|(name, machine)| {
         wanted(&options.building, &machine.building)
             && wanted(&options.room, &machine.room)
@@ -31,10 +34,18 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
         campus => Some(campus?),
     };
     let host = |(name, machine): (String, Machine)| report::Host {
-        net: campus.as_ref().and_then(|campus| Some(campus.find(machine.address)?.name.clone())),
-        campus: campus.as_ref().and_then(|campus| Some(campus.find(machine.address)?.campus.clone())),
-        ethernet: campus.as_ref().and_then(|campus| Some(campus.ethernet(machine.address)?.to_string())),
-        broadcast: campus.as_ref().and_then(|campus| campus.broadcast(machine.address)),
+        net: campus
+            .as_ref()
+            .and_then(|campus| Some(campus.find(machine.address)?.name.clone())),
+        campus: campus
+            .as_ref()
+            .and_then(|campus| Some(campus.find(machine.address)?.campus.clone())),
+        ethernet: campus
+            .as_ref()
+            .and_then(|campus| Some(campus.ethernet(machine.address)?.to_string())),
+        broadcast: campus
+            .as_ref()
+            .and_then(|campus| campus.broadcast(machine.address)),
         name,
         mac: machine.mac.to_ascii_lowercase(),
         address: machine.address,
@@ -43,6 +54,12 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
         model: machine.model,
     };
     let mut document = Document::default();
-    document.set("hosts", &report::Hosts { changed: false, hosts: machines.into_iter().map(host).collect() })?;
+    document.set(
+        "hosts",
+        &report::Hosts {
+            changed: false,
+            hosts: machines.into_iter().map(host).collect(),
+        },
+    )?;
     Ok(Answer::yes(document))
 }

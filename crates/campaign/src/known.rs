@@ -30,15 +30,33 @@ impl std::ops::Deref for Known {
 }
 
 /// All that announced themselves, and all that were told to. By building, room and name.
-pub fn machines(samples: &Samples, mut said: BTreeMap<String, Said>, listed: Vec<(String, hosts::Machine)>) -> Vec<Known> {
-    let names: BTreeMap<_, _> = listed.iter().map(|(name, machine)| (machine.address, name.clone())).collect();
+pub fn machines(
+    samples: &Samples,
+    mut said: BTreeMap<String, Said>,
+    listed: Vec<(String, hosts::Machine)>,
+) -> Vec<Known> {
+    let names: BTreeMap<_, _> = listed
+        .iter()
+        .map(|(name, machine)| (machine.address, name.clone()))
+        .collect();
     let listed: BTreeMap<String, hosts::Machine> = listed.into_iter().collect();
     let mut machines = Vec::new();
-    let name_of = |address| names.get(address).cloned().unwrap_or_else(|| address.to_string());
+    let name_of = |address| {
+        names
+            .get(address)
+            .cloned()
+            .unwrap_or_else(|| address.to_string())
+    };
     for (address, announced) in &samples.hosts {
         let name = name_of(address);
         let said = said.remove(&name).unwrap_or_default();
-        let mut known = known(name.clone(), listed.get(&name), Some(announced), said, samples);
+        let mut known = known(
+            name.clone(),
+            listed.get(&name),
+            Some(announced),
+            said,
+            samples,
+        );
         known.machine.address = Some(*address);
         machines.push(known);
     }
@@ -49,7 +67,13 @@ pub fn machines(samples: &Samples, mut said: BTreeMap<String, Said>, listed: Vec
     machines
 }
 
-fn known(name: String, listed: Option<&hosts::Machine>, announced: Option<&Announced>, said: Said, samples: &Samples) -> Known {
+fn known(
+    name: String,
+    listed: Option<&hosts::Machine>,
+    announced: Option<&Announced>,
+    said: Said,
+    samples: &Samples,
+) -> Known {
     let state = match said.state {
         Some(state) => state,
         None if announced.is_some_and(|announced| announced.complete.is_some()) => State::Complete,
@@ -57,21 +81,35 @@ fn known(name: String, listed: Option<&hosts::Machine>, announced: Option<&Annou
         None => State::Unknown,
     };
     let start = samples.span.map_or(0, |(first, _)| first);
-    let complete = announced.and_then(|announced| Some((announced.first_seen, announced.complete?)));
+    let complete =
+        announced.and_then(|announced| Some((announced.first_seen, announced.complete?)));
     // Who had it before the campaign began took no time.
-    let seconds = complete.filter(|(_, complete)| *complete > start).map(|(first, complete)| complete - first);
+    let seconds = complete
+        .filter(|(_, complete)| *complete > start)
+        .map(|(first, complete)| complete - first);
     let seconds = seconds.or(said.transfer.as_ref().and_then(Transferred::seconds));
     let told = |bytes: fn(&Transferred) -> Option<u64>| said.transfer.as_ref().and_then(bytes);
-    let received = match (told(|transfer| transfer.building_bytes), told(|transfer| transfer.outside_bytes)) {
+    let received = match (
+        told(|transfer| transfer.building_bytes),
+        told(|transfer| transfer.outside_bytes),
+    ) {
         (Some(building), Some(outside)) => building.saturating_add(outside),
         _ => announced.map_or(0, Announced::obtained_bytes),
     };
-    let rate = seconds.filter(|_| received > 0).map(|seconds| received / seconds.max(1));
+    let rate = seconds
+        .filter(|_| received > 0)
+        .map(|seconds| received / seconds.max(1));
     let machine = Machine {
         name,
         address: listed.map(|machine| machine.address),
-        building: announced.map(|a| a.building.clone()).or(listed.map(|l| l.building.clone())).unwrap_or(NOWHERE.into()),
-        room: listed.map(|l| l.room.clone()).or(announced.map(|a| a.room.clone())).unwrap_or(NOWHERE.into()),
+        building: announced
+            .map(|a| a.building.clone())
+            .or(listed.map(|l| l.building.clone()))
+            .unwrap_or(NOWHERE.into()),
+        room: listed
+            .map(|l| l.room.clone())
+            .or(announced.map(|a| a.room.clone()))
+            .unwrap_or(NOWHERE.into()),
         role: announced.map_or(Role::Lab, |announced| announced.role),
         state,
         status: said.status.filter(|_| state == State::Failed),
@@ -81,12 +119,24 @@ fn known(name: String, listed: Option<&hosts::Machine>, announced: Option<&Annou
         building_bytes: told(|transfer| transfer.building_bytes),
         outside_bytes: told(|transfer| transfer.outside_bytes),
         reused_bytes: told(|transfer| transfer.reused_bytes),
-        server_only: said.transfer.as_ref().and_then(|transfer| transfer.server_only),
+        server_only: said
+            .transfer
+            .as_ref()
+            .and_then(|transfer| transfer.server_only),
         gateway: announced.is_some_and(|announced| announced.gateway)
-            || said.transfer.as_ref().is_some_and(|transfer| transfer.gateway == Some(true)),
+            || said
+                .transfer
+                .as_ref()
+                .is_some_and(|transfer| transfer.gateway == Some(true)),
     };
-    let done_after = complete.filter(|_| state.is_done()).map(|(_, complete)| complete.saturating_sub(start));
-    Known { machine, done_after, received }
+    let done_after = complete
+        .filter(|_| state.is_done())
+        .map(|(_, complete)| complete.saturating_sub(start));
+    Known {
+        machine,
+        done_after,
+        received,
+    }
 }
 
 impl Sum {
@@ -99,7 +149,8 @@ impl Sum {
             sum.done += u64::from(machine.state.is_done());
             sum.seconds = sum.seconds.max(machine.done_after);
             rates.extend(machine.bytes_per_second);
-            let add = |to: &mut u64, bytes: Option<u64>| *to = to.saturating_add(bytes.unwrap_or(0));
+            let add =
+                |to: &mut u64, bytes: Option<u64>| *to = to.saturating_add(bytes.unwrap_or(0));
             add(&mut sum.building_bytes, machine.building_bytes);
             add(&mut sum.outside_bytes, machine.outside_bytes);
             add(&mut sum.reused_bytes, machine.reused_bytes);

@@ -1,9 +1,9 @@
 //! Tells how the distribution of an image went, as a document and as a page: `seedctl report`.
 //!
-//! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end. `known` puts both together,
-//! `outcome` sums it up by room and building, `diagnosis` lists the findings, and `sections` writes the page.
-//! `seedctl swarm` asks the tracker for a sample, and `seedctl hosts` lists the machines of the campus,
-//! `seedctl nets` its networks.
+//! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end.
+//! `known` puts both together, `outcome` sums it up by room and building, `diagnosis` lists the
+//! findings, and `sections` writes the page. `seedctl swarm` asks the tracker for a sample, and
+//! `seedctl hosts` lists the machines of the campus, `seedctl nets` its networks.
 
 mod ask;
 mod diagnosis;
@@ -37,7 +37,8 @@ struct Image {
     signature: String,
 }
 
-/// `seedctl report`: status 65 when the document's manifest is not signed, 66 when a named file is not there.
+/// `seedctl report`: status 65 when the document's manifest is not signed, 66 when a named file is
+/// not there.
 pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<Answer> {
     let mut document = pipe.document("the document that was distributed (section image)")?;
     let image: Image = document.require("image")?;
@@ -47,27 +48,48 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
     let samples = Samples::read(&options.samples, base.infohash)?;
     let said = machines::read(&options.hosts, base.infohash)?;
     let mut missing = Vec::new();
-    let mut lacks = |key: &str, reason: String| missing.push(Missing { key: key.into(), reason });
+    let mut lacks = |key: &str, reason: String| {
+        missing.push(Missing {
+            key: key.into(),
+            reason,
+        })
+    };
     let listed = match campus::hosts::read(common) {
         Err(error) if Exit::of(&error) == Exit::NoInput => {
-            lacks("machines", "there is no hosts.ini: machines are known by their announces, and by address".into());
+            lacks(
+                "machines",
+                "there is no hosts.ini: machines are known by their announces, and by address"
+                    .into(),
+            );
             Vec::new()
         }
         listed => listed?,
     };
     if samples.bad_lines > 0 {
-        lacks("curves", format!("lines of the samples that are no snapshot, left out: {}", samples.bad_lines));
+        lacks(
+            "curves",
+            format!(
+                "lines of the samples that are no snapshot, left out: {}",
+                samples.bad_lines
+            ),
+        );
     }
     if samples.span.is_none() {
         lacks("curves", "the tracker was never asked".into());
     }
 
     let campaign = outcome::campaign(base, &samples, said, listed, missing);
-    for finding in campaign.findings.iter().filter(|finding| finding.name.is_none()) {
+    for finding in campaign
+        .findings
+        .iter()
+        .filter(|finding| finding.name.is_none())
+    {
         pipe.warn(format_args!("{}: {}", finding.building, finding.seen));
     }
     if let Some(path) = &options.html {
-        atomic::write(path, 0o644, |file| file.write_all(sections::page(&campaign).as_bytes()))?;
+        atomic::write(path, 0o644, |file| {
+            file.write_all(sections::page(&campaign).as_bytes())
+        })?;
     }
     document.set("campaign", &campaign)?;
     Ok(Answer::yes(document))

@@ -1,4 +1,5 @@
-//! The machines' answers: a directory with up to three files a machine, `HOST.status`, `HOST.json` and `HOST.err`.
+//! The machines' answers: a directory with up to three files a machine, `HOST.status`, `HOST.json`
+//! and `HOST.err`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -53,19 +54,29 @@ pub struct Transferred {
 impl Transferred {
     /// How long it took, where it says so.
     pub fn seconds(&self) -> Option<Seconds> {
-        parse_time(self.complete_at.as_deref()?)?.checked_sub(parse_time(self.started_at.as_deref()?)?)
+        parse_time(self.complete_at.as_deref()?)?
+            .checked_sub(parse_time(self.started_at.as_deref()?)?)
     }
 }
 
-/// Reads the directory. Files with other names are left alone, and what a file says wrongly is not known.
+/// Reads the directory. Files with other names are left alone, and what a file says wrongly is not
+/// known.
 ///
 /// Status 66 when the directory is not there, 74 when it cannot be read.
 pub fn read(directory: &Path, infohash: InfoHash) -> anyhow::Result<BTreeMap<String, Said>> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", directory.display()),
+        )
+    };
     let mut machines: BTreeMap<String, Said> = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let file_name = entry.map_err(failed)?.file_name();
-        let Some((name, ending)) = file_name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
+        let Some((name, ending)) = file_name.to_str().and_then(|name| name.rsplit_once('.')) else {
+            continue;
+        };
         if !is_host_name(name) || !matches!(ending, "status" | "json" | "err") {
             continue;
         }
@@ -86,13 +97,18 @@ pub fn read(directory: &Path, infohash: InfoHash) -> anyhow::Result<BTreeMap<Str
 
 fn transfer(text: &str, infohash: InfoHash) -> Option<Transferred> {
     let document = Document::parse(text, "transfer").ok()?;
-    document.read::<Transferred>("transfer").ok()?.filter(|transfer| transfer.infohash == infohash)
+    document
+        .read::<Transferred>("transfer")
+        .ok()?
+        .filter(|transfer| transfer.infohash == infohash)
 }
 
 /// The end of a longer file is lost, and bytes that are no text are replaced.
 fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_MAX_BYTES).read_to_end(&mut bytes)?;
+    File::open(path)?
+        .take(FILE_MAX_BYTES)
+        .read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -130,11 +146,26 @@ mod tests {
             fs::write(directory.path().join(name), text).unwrap();
         }
         let machines = read(directory.path(), InfoHash::parse(&ours).unwrap()).unwrap();
-        assert_eq!(machines.keys().collect::<Vec<_>>(), ["a", "b", "c", "d.e-f"]);
-        assert_eq!(machines["a"].transfer.as_ref().unwrap().building_bytes, Some(1));
-        assert_eq!((machines["b"].state, machines["b"].status), (Some(State::Failed), Some(65)));
-        assert_eq!(machines["b"].last_words.as_deref(), Some("seedctl: last\u{fffd}[2J"));
+        assert_eq!(
+            machines.keys().collect::<Vec<_>>(),
+            ["a", "b", "c", "d.e-f"]
+        );
+        assert_eq!(
+            machines["a"].transfer.as_ref().unwrap().building_bytes,
+            Some(1)
+        );
+        assert_eq!(
+            (machines["b"].state, machines["b"].status),
+            (Some(State::Failed), Some(65))
+        );
+        assert_eq!(
+            machines["b"].last_words.as_deref(),
+            Some("seedctl: last\u{fffd}[2J")
+        );
         assert!(machines["b"].transfer.is_none() && machines["c"].transfer.is_none());
-        assert_eq!([machines["c"].state, machines["d.e-f"].state], [Some(State::Unknown), Some(State::NoLink)]);
+        assert_eq!(
+            [machines["c"].state, machines["d.e-f"].state],
+            [Some(State::Unknown), Some(State::NoLink)]
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `seedctl nets`: the networks of the campus, campus.ini, for the scripts, which need not read INI.
+//! `seedctl nets`: the networks of the campus, campus.ini, for the scripts, which need not read
+//! INI.
 
 use campus::Campus;
 use jsonpipe::{Answer, Common, Document};
@@ -9,10 +10,29 @@ use crate::report::{Net, Nets};
 pub fn nets(common: &Common) -> anyhow::Result<Answer> {
     let campus = Campus::read(common)?;
     let nets = campus.nets().map(|(cidr, net)| {
-        let campus::Net { name, campus, building, room, role } = net.clone();
-        Net { name, cidr: cidr.to_string(), campus, building, room, role }
+        let campus::Net {
+            name,
+            campus,
+            building,
+            room,
+            role,
+        } = net.clone();
+        Net {
+            name,
+            cidr: cidr.to_string(),
+            campus,
+            building,
+            room,
+            role,
+        }
     });
     let mut document = Document::default();
-    document.set("nets", &Nets { changed: false, nets: nets.collect() })?;
+    document.set(
+        "nets",
+        &Nets {
+            changed: false,
+            nets: nets.collect(),
+        },
+    )?;
     Ok(Answer::yes(document))
 }

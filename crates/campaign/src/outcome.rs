@@ -28,10 +28,17 @@ pub fn campaign(
 ) -> Campaign {
     let start = samples.span.map(|(first, _)| first);
     let machines = machines(samples, said, listed);
-    let silent = machines.iter().filter(|machine| machine.state.is_done() && machine.outside_bytes.is_none()).count();
+    let silent = machines
+        .iter()
+        .filter(|machine| machine.state.is_done() && machine.outside_bytes.is_none())
+        .count();
     if silent > 0 {
-        let reason = format!("machines with the image that did not report where it came from: {silent}");
-        missing.push(Missing { key: "machines[].outside_bytes".into(), reason });
+        let reason =
+            format!("machines with the image that did not report where it came from: {silent}");
+        missing.push(Missing {
+            key: "machines[].outside_bytes".into(),
+            reason,
+        });
     }
     let all = Sum::of(&machines);
     let buildings = buildings(&machines, base.size_bytes);
@@ -51,7 +58,9 @@ pub fn campaign(
         done: all.done,
         seconds: all.seconds,
         peak_bytes_per_second: peak.map(|(rate, _)| rate),
-        peak_at: peak.zip(start).map(|((_, at), start)| time(start.saturating_add(at as u64))),
+        peak_at: peak
+            .zip(start)
+            .map(|((_, at), start)| time(start.saturating_add(at as u64))),
         server_bytes: samples.server_bytes,
         findings: diagnosis::findings(&buildings, &machines),
         rooms: rooms(&machines),
@@ -64,8 +73,13 @@ pub fn campaign(
 
 fn buildings(machines: &[Known], size_bytes: u64) -> Vec<Building> {
     let building = |group: &[Known]| {
-        // Every machine on a wireless network has its own copy from the servers: that is a matter of its number, not of the swarm.
-        let wired = || group.iter().filter(|machine| machine.role != Role::Wireless);
+        // Every machine on a wireless network has its own copy from the servers: that is a matter
+        // of its number, not of the swarm.
+        let wired = || {
+            group
+                .iter()
+                .filter(|machine| machine.role != Role::Wireless)
+        };
         let told = wired().any(|machine| machine.outside_bytes.is_some());
         let outside = Sum::of(wired()).outside_bytes as f64;
         Building {
@@ -74,40 +88,74 @@ fn buildings(machines: &[Known], size_bytes: u64) -> Vec<Building> {
             crossings: told.then_some((outside / size_bytes as f64 * 1e4).round() / 1e4),
         }
     };
-    machines.chunk_by(|a, b| a.building == b.building).map(building).collect()
+    machines
+        .chunk_by(|a, b| a.building == b.building)
+        .map(building)
+        .collect()
 }
 
 fn rooms(machines: &[Known]) -> Vec<Room> {
-    let room = |group: &[Known]| Room { building: group[0].building.clone(), room: group[0].room.clone(), sum: Sum::of(group) };
-    machines.chunk_by(|a, b| (&a.building, &a.room) == (&b.building, &b.room)).map(room).collect()
+    let room = |group: &[Known]| Room {
+        building: group[0].building.clone(),
+        room: group[0].room.clone(),
+        sum: Sum::of(group),
+    };
+    machines
+        .chunk_by(|a, b| (&a.building, &a.room) == (&b.building, &b.room))
+        .map(room)
+        .collect()
 }
 
 /// The tracker tells when something arrived, the machines how much it was in the end.
 fn curves(samples: &Samples, machines: &[Known]) -> Curves {
-    let Some((start, end)) = samples.span.filter(|(start, end)| start < end) else { return Curves::default() };
+    let Some((start, end)) = samples.span.filter(|(start, end)| start < end) else {
+        return Curves::default();
+    };
     let span = (end - start) as f64;
     let points = POINTS.min((end - start) as usize);
-    let at_seconds: Vec<f64> = (0..=points).map(|point| span * point as f64 / points as f64).collect();
+    let at_seconds: Vec<f64> = (0..=points)
+        .map(|point| span * point as f64 / points as f64)
+        .collect();
     let names: BTreeSet<&String> = samples.hosts.values().map(|host| &host.building).collect();
     let curve = |building: &String| {
-        let there = machines.iter().filter(|machine| machine.building == *building);
-        let hosts: Vec<_> = there.filter_map(|machine| Some((samples.hosts.get(&machine.address?)?, machine.received))).collect();
+        let there = machines
+            .iter()
+            .filter(|machine| machine.building == *building);
+        let hosts: Vec<_> = there
+            .filter_map(|machine| Some((samples.hosts.get(&machine.address?)?, machine.received)))
+            .collect();
         let received = |at: &f64| {
-            hosts.iter().map(|(host, received)| host.share_at(start as f64 + at) * *received as f64).sum::<f64>() as u64
+            hosts
+                .iter()
+                .map(|(host, received)| host.share_at(start as f64 + at) * *received as f64)
+                .sum::<f64>() as u64
         };
         Curve {
             building: building.clone(),
             received_bytes: at_seconds.iter().map(received).collect(),
-            seeders: at_seconds.iter().map(|at| samples.seeders_at(building, start + *at as u64)).collect(),
+            seeders: at_seconds
+                .iter()
+                .map(|at| samples.seeders_at(building, start + *at as u64))
+                .collect(),
         }
     };
-    Curves { buildings: names.into_iter().map(curve).collect(), at_seconds }
+    Curves {
+        buildings: names.into_iter().map(curve).collect(),
+        at_seconds,
+    }
 }
 
-/// The highest rate of all together, and the middle of the time that it is taken over, in seconds since the start.
+/// The highest rate of all together, and the middle of the time that it is taken over, in seconds
+/// since the start.
 fn peak(curves: &Curves) -> Option<(u64, f64)> {
     let at = &curves.at_seconds;
-    let total = |point: usize| curves.buildings.iter().map(|curve| curve.received_bytes[point] as f64).sum::<f64>();
+    let total = |point: usize| {
+        curves
+            .buildings
+            .iter()
+            .map(|curve| curve.received_bytes[point] as f64)
+            .sum::<f64>()
+    };
     let totals: Vec<f64> = (0..at.len()).map(total).collect();
     let window = PEAK_SECONDS.min(*at.last()?);
     let mut from = 0;

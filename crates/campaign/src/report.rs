@@ -7,7 +7,8 @@ use jsonpipe::Missing;
 use manifest::{InfoHash, Program};
 use serde::Serialize;
 
-/// The section `campaign`. A rate is what a machine received, from its building and from outside, by the time it took.
+/// The section `campaign`. A rate is what a machine received, from its building and from outside,
+/// by the time it took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Campaign {
     /// Always false: reporting changes nothing but the page that was asked for.
@@ -88,7 +89,8 @@ pub struct Building {
     /// Its machines together.
     #[serde(flatten)]
     pub sum: Sum,
-    /// How often the image came over its uplink, those on wireless networks left out; absent when no machine told.
+    /// How often the image came over its uplink, those on wireless networks left out; absent when
+    /// no machine told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crossings: Option<f64>,
 }

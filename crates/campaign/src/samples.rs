@@ -1,7 +1,8 @@
 //! The tracker's samples over time: the bytes that every host still lacked.
 //!
-//! A host announces itself every so often. So what it lacks is taken at the times of its announces and drawn straight in between;
-//! curves and rates are made of these lines. Not of what it says to have downloaded: that begins anew whenever its client does.
+//! A host announces itself every so often. So what it lacks is taken at the times of its announces
+//! and drawn straight in between; curves and rates are made of these lines. Not of what it says to
+//! have downloaded: that begins anew whenever its client does.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,7 +31,8 @@ pub struct Samples {
     pub hosts: BTreeMap<IpAddr, Announced>,
     /// What the servers sent.
     pub server_bytes: u64,
-    /// Per building and time how many hosts had all of it. A building that is not in a sample has 0.
+    /// Per building and time how many hosts had all of it. A building that is not in a sample has
+    /// 0.
     pub seeders: BTreeMap<String, Vec<(Seconds, u64)>>,
     /// How many lines were no snapshot of the tracker.
     pub bad_lines: u64,
@@ -78,16 +80,25 @@ impl Counter {
 }
 
 impl Samples {
-    /// Reads a file of `seedctl swarm`, a document a line. Lines that are none are counted, not believed: status 66 and 74 are
-    /// about the file alone.
+    /// Reads a file of `seedctl swarm`, a document a line. Lines that are none are counted, not
+    /// believed: status 66 and 74 are about the file alone.
     pub fn read(path: &Path, infohash: InfoHash) -> anyhow::Result<Samples> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            )
+        };
         let mut file = BufReader::new(File::open(path).map_err(failed)?);
         let mut samples = Samples::default();
         let mut line = Vec::new();
         loop {
             line.clear();
-            let length = (&mut file).take(LINE_MAX_BYTES).read_until(b'\n', &mut line).map_err(failed)?;
+            let length = (&mut file)
+                .take(LINE_MAX_BYTES)
+                .read_until(b'\n', &mut line)
+                .map_err(failed)?;
             if length == 0 {
                 return Ok(samples);
             }
@@ -115,27 +126,50 @@ impl Samples {
         }
         self.span = Some((first, at));
         let mut complete: BTreeMap<&str, u64> = BTreeMap::new();
-        for swarm in snapshot.swarms.iter().filter(|swarm| swarm.infohash == infohash) {
+        for swarm in snapshot
+            .swarms
+            .iter()
+            .filter(|swarm| swarm.infohash == infohash)
+        {
             for building in &swarm.buildings {
                 for host in &building.hosts {
                     if host.role == Role::Servers {
-                        self.servers.entry(host.address).or_default().add(host.uploaded_bytes);
+                        self.servers
+                            .entry(host.address)
+                            .or_default()
+                            .add(host.uploaded_bytes);
                         continue;
                     }
-                    *complete.entry(&building.building).or_default() += u64::from(host.left_bytes == 0);
+                    *complete.entry(&building.building).or_default() +=
+                        u64::from(host.left_bytes == 0);
                     self.add_host(&building.building, host, swarm.size_bytes, first, at);
                 }
             }
         }
-        self.server_bytes = self.servers.values().map(Counter::sum).fold(0, u64::saturating_add);
+        self.server_bytes = self
+            .servers
+            .values()
+            .map(Counter::sum)
+            .fold(0, u64::saturating_add);
         for (building, count) in complete {
-            self.seeders.entry(building.to_owned()).or_default().push((at, count));
+            self.seeders
+                .entry(building.to_owned())
+                .or_default()
+                .push((at, count));
         }
         Some(())
     }
 
-    fn add_host(&mut self, building: &str, host: &SwarmHost, size: u64, first: Seconds, at: Seconds) {
-        // The tracker's clock made all of them; what lies outside of what was watched counts as its edge.
+    fn add_host(
+        &mut self,
+        building: &str,
+        host: &SwarmHost,
+        size: u64,
+        first: Seconds,
+        at: Seconds,
+    ) {
+        // The tracker's clock made all of them; what lies outside of what was watched counts as its
+        // edge.
         let within = |time: &str| parse_time(time).map_or(at, |time| time.clamp(first, at));
         let left = host.left_bytes.min(size);
         let announced = self.hosts.entry(host.address).or_insert_with(|| Announced {
@@ -150,7 +184,11 @@ impl Samples {
         announced.gateway |= host.gateway;
         let mut seen = within(&host.last_seen_at).max(announced.first_seen);
         if left == 0 && announced.complete.is_none() {
-            seen = host.complete_at.as_deref().map_or(at, within).max(announced.first_seen);
+            seen = host
+                .complete_at
+                .as_deref()
+                .map_or(at, within)
+                .max(announced.first_seen);
             announced.complete = Some(seen);
             // Between two samples it came and had it all.
             if announced.left.is_empty() && announced.first_seen < seen {
@@ -167,7 +205,9 @@ impl Samples {
 
     /// How many hosts of a building had all of it at a time: what the last sample until then says.
     pub fn seeders_at(&self, building: &str, samples_at: Seconds) -> u64 {
-        let Some(counts) = self.seeders.get(building) else { return 0 };
+        let Some(counts) = self.seeders.get(building) else {
+            return 0;
+        };
         let until = counts.partition_point(|(at, _)| *at <= samples_at);
         until.checked_sub(1).map_or(0, |last| counts[last].1)
     }
@@ -182,9 +222,14 @@ impl Announced {
 
     /// Which share of that it had at a time, from 0 to 1.
     pub fn share_at(&self, second: f64) -> f64 {
-        let Some((_, all)) = self.left.first() else { return 0.0 };
+        let Some((_, all)) = self.left.first() else {
+            return 0.0;
+        };
         let after = self.left.partition_point(|(at, _)| *at as f64 <= second);
-        let left = match (after.checked_sub(1).map(|before| self.left[before]), self.left.get(after)) {
+        let left = match (
+            after.checked_sub(1).map(|before| self.left[before]),
+            self.left.get(after),
+        ) {
             (None, _) => *all as f64,
             (Some((_, left)), None) => left as f64,
             (Some((from, high)), Some((to, low))) => {
@@ -219,8 +264,16 @@ mod tests {
         InfoHash::parse(IMAGE).unwrap()
     }
 
-    fn host(address: &str, left: u64, downloaded: u64, seen: &str, complete: Option<&str>) -> String {
-        let complete = complete.map_or(String::new(), |at| format!(r#","complete_at":"2026-11-23T00:00:{at}Z""#));
+    fn host(
+        address: &str,
+        left: u64,
+        downloaded: u64,
+        seen: &str,
+        complete: Option<&str>,
+    ) -> String {
+        let complete = complete.map_or(String::new(), |at| {
+            format!(r#","complete_at":"2026-11-23T00:00:{at}Z""#)
+        });
         format!(
             r#"{{"address":"{address}","net":"n","room":"101","role":"lab","left_bytes":{left},"downloaded_bytes":{downloaded},
                "uploaded_bytes":5,"gateway":false,"first_seen_at":"2026-11-23T00:00:01Z","last_seen_at":"2026-11-23T00:00:{seen}Z"{complete}}}"#
@@ -239,7 +292,9 @@ mod tests {
 
     fn samples(lines: &[String]) -> Samples {
         let mut samples = Samples::default();
-        lines.iter().for_each(|line| samples.add_line(line.as_bytes(), infohash()));
+        lines
+            .iter()
+            .for_each(|line| samples.add_line(line.as_bytes(), infohash()));
         samples
     }
 
@@ -256,19 +311,39 @@ mod tests {
             line("40", &[host("10.0.1.1", 0, 0, "40", Some("30"))]),
         ]);
         let (start, host) = (samples.span.unwrap().0, only(&samples));
-        let left: Vec<_> = host.left.iter().map(|(at, bytes)| (at - start, *bytes)).collect();
+        let left: Vec<_> = host
+            .left
+            .iter()
+            .map(|(at, bytes)| (at - start, *bytes))
+            .collect();
         assert_eq!(left, [(0, 1000), (8, 600), (18, 500), (28, 0)]);
-        assert_eq!((host.complete, host.obtained_bytes()), (Some(start + 28), 1000));
-        assert_eq!([2.0, 4.0, 23.0, 99.0].map(|at| host.share_at(start as f64 + at)), [0.1, 0.2, 0.75, 1.0]);
-        assert_eq!([0, 37, 38].map(|at| samples.seeders_at("b1", start + at)), [0, 0, 1]);
+        assert_eq!(
+            (host.complete, host.obtained_bytes()),
+            (Some(start + 28), 1000)
+        );
+        assert_eq!(
+            [2.0, 4.0, 23.0, 99.0].map(|at| host.share_at(start as f64 + at)),
+            [0.1, 0.2, 0.75, 1.0]
+        );
+        assert_eq!(
+            [0, 37, 38].map(|at| samples.seeders_at("b1", start + at)),
+            [0, 0, 1]
+        );
     }
 
     #[test]
     fn samples_ignore_bytes_of_earlier_campaigns() {
         let seeder = samples(&[line("02", &[host("10.0.1.1", 0, 900, "02", Some("01"))])]);
         assert_eq!(only(&seeder).obtained_bytes(), 0);
-        let quick = samples(&[line("00", &[]), line("09", &[host("10.0.1.1", 0, 900, "08", Some("07"))])]);
-        assert_eq!(only(&quick).obtained_bytes(), 1000, "between two samples it came and had it all");
+        let quick = samples(&[
+            line("00", &[]),
+            line("09", &[host("10.0.1.1", 0, 900, "08", Some("07"))]),
+        ]);
+        assert_eq!(
+            only(&quick).obtained_bytes(),
+            1000,
+            "between two samples it came and had it all"
+        );
         let instant = samples(&[
             line("02", &[host("10.0.1.1", 9, 0, "02", None)]),
             line("03", &[host("10.0.1.1", 0, 9, "02", Some("02"))]),
@@ -279,17 +354,32 @@ mod tests {
     #[test]
     fn a_server_that_was_started_again_has_sent_both() {
         let server = |uploaded: u64| {
-            host("10.0.0.2", 0, 0, "02", None).replace("\"lab\"", "\"servers\"").replace(":5,", &format!(":{uploaded},"))
+            host("10.0.0.2", 0, 0, "02", None)
+                .replace("\"lab\"", "\"servers\"")
+                .replace(":5,", &format!(":{uploaded},"))
         };
-        let samples = samples(&[line("02", &[server(700)]), line("03", &[server(100)]), line("04", &[server(300)])]);
+        let samples = samples(&[
+            line("02", &[server(700)]),
+            line("03", &[server(100)]),
+            line("04", &[server(300)]),
+        ]);
         assert_eq!((samples.server_bytes, samples.hosts.len()), (1000, 0));
     }
 
     #[test]
     fn samples_count_bad_lines() {
         let good = line("02", &[]);
-        let samples = samples(&[good.clone(), good[..good.len() / 2].into(), "{}".into(), "\n".into(), line("01", &[])]);
-        assert_eq!(samples.bad_lines, 4, "a torn one, one of nothing, an empty one, and a clock that went back");
+        let samples = samples(&[
+            good.clone(),
+            good[..good.len() / 2].into(),
+            "{}".into(),
+            "\n".into(),
+            line("01", &[]),
+        ]);
+        assert_eq!(
+            samples.bad_lines, 4,
+            "a torn one, one of nothing, an empty one, and a clock that went back"
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The machines of the campus, hosts.ini: what they are called, how they are woken, and where they stand.
+//! The machines of the campus, hosts.ini: what they are called, how they are woken, and where they
+//! stand.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -23,12 +24,17 @@ pub struct Machine {
 
 /// The machines of hosts.ini, in its order.
 ///
-/// Status 66 when the file is not there, 78 when it is not right: two machines that have an address in common are one too many.
+/// Status 66 when the file is not there, 78 when it is not right: two machines that have an address
+/// in common are one too many.
 pub fn read(common: &Common) -> anyhow::Result<Vec<(String, Machine)>> {
     let path = common.config("hosts.ini");
-    ini::require(&path, "list the machines there; seedctl-report(8) describes it")?;
+    ini::require(
+        &path,
+        "list the machines there; seedctl-report(8) describes it",
+    )?;
     let machines = ini::read_table::<Machine>(&path, "host")?;
-    check(&machines).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
+    check(&machines)
+        .map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))?;
     Ok(machines)
 }
 
@@ -38,10 +44,14 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
     let mut macs = HashSet::new();
     for (name, machine) in machines {
         if !is_host_name(name) {
-            return Err(format!("[host.{name}]: not the name of a host; a-z, 0-9, dot and hyphen, the first a letter or digit"));
+            return Err(format!(
+                "[host.{name}]: not the name of a host; a-z, 0-9, dot and hyphen, the first a letter or digit"
+            ));
         }
         if !is_mac(&machine.mac) {
-            return Err(format!("host.{name}.mac: not an Ethernet address of one machine, 00:1b:21:0a:0b:0c"));
+            return Err(format!(
+                "host.{name}.mac: not an Ethernet address of one machine, 00:1b:21:0a:0b:0c"
+            ));
         }
         for (key, value) in [("building", &machine.building), ("room", &machine.room)] {
             if value.is_empty() {
@@ -62,7 +72,9 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
 pub fn is_host_name(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= 253
-        && name.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
+        && name
+            .bytes()
+            .all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
         && name.bytes().next().is_some_and(alphanumeric)
 }
 
@@ -70,7 +82,9 @@ pub fn is_host_name(name: &str) -> bool {
 fn is_mac(mac: &str) -> bool {
     let bytes: Vec<&str> = mac.split(':').collect();
     let hex = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
-    bytes.len() == 6 && bytes.iter().all(hex) && u8::from_str_radix(bytes[0], 16).is_ok_and(|first| first % 2 == 0)
+    bytes.len() == 6
+        && bytes.iter().all(hex)
+        && u8::from_str_radix(bytes[0], 16).is_ok_and(|first| first % 2 == 0)
 }
 
 #[cfg(test)]
@@ -78,24 +92,65 @@ mod tests {
     use super::*;
 
     fn machine(mac: &str, address: &str) -> Machine {
-        Machine { mac: mac.into(), address: address.parse().unwrap(), building: "b1".into(), room: "101".into(), model: None }
+        Machine {
+            mac: mac.into(),
+            address: address.parse().unwrap(),
+            building: "b1".into(),
+            room: "101".into(),
+            model: None,
+        }
     }
 
     #[test]
     fn machines_are_told_apart() {
         let a = || ("a".to_owned(), machine("02:00:00:00:00:0a", "10.0.1.1"));
         let check = |name: &str, machine: Machine| check(&[a(), (name.into(), machine)]);
-        assert_eq!(check("b-1.lab", machine("02:00:00:00:00:0B", "10.0.1.2")), Ok(()));
+        assert_eq!(
+            check("b-1.lab", machine("02:00:00:00:00:0B", "10.0.1.2")),
+            Ok(())
+        );
         let error = |name: &str, machine: Machine| check(name, machine).unwrap_err();
-        assert_eq!(error("b", machine("02:00:00:00:00:0A", "10.0.1.2")), "host.b.mac: another host also has it");
-        assert_eq!(error("b", machine("02:00:00:00:00:0b", "10.0.1.1")), "host.b.address: another host also has it");
-        for name in ["-oProxyCommand=x", "..", "a/b", "B", "a b", "a,b", "a[1-9]", ""] {
-            assert!(error(name, machine("02:00:00:00:00:0b", "10.0.1.2")).contains("not the name of a host"), "{name}");
+        assert_eq!(
+            error("b", machine("02:00:00:00:00:0A", "10.0.1.2")),
+            "host.b.mac: another host also has it"
+        );
+        assert_eq!(
+            error("b", machine("02:00:00:00:00:0b", "10.0.1.1")),
+            "host.b.address: another host also has it"
+        );
+        for name in [
+            "-oProxyCommand=x",
+            "..",
+            "a/b",
+            "B",
+            "a b",
+            "a,b",
+            "a[1-9]",
+            "",
+        ] {
+            assert!(
+                error(name, machine("02:00:00:00:00:0b", "10.0.1.2"))
+                    .contains("not the name of a host"),
+                "{name}"
+            );
         }
-        for mac in ["", "02:00:00:00:00", "02:00:00:00:00:0b:00", "02-00-00-00-00-0b", "ff:ff:ff:ff:ff:ff", "02:00:00:00:00:+b"] {
-            assert!(error("b", machine(mac, "10.0.1.2")).contains("not an Ethernet address"), "{mac}");
+        for mac in [
+            "",
+            "02:00:00:00:00",
+            "02:00:00:00:00:0b:00",
+            "02-00-00-00-00-0b",
+            "ff:ff:ff:ff:ff:ff",
+            "02:00:00:00:00:+b",
+        ] {
+            assert!(
+                error("b", machine(mac, "10.0.1.2")).contains("not an Ethernet address"),
+                "{mac}"
+            );
         }
-        let homeless = Machine { room: String::new(), ..machine("02:00:00:00:00:0b", "10.0.1.2") };
+        let homeless = Machine {
+            room: String::new(),
+            ..machine("02:00:00:00:00:0b", "10.0.1.2")
+        };
         assert_eq!(error("b", homeless), "host.b.room: empty");
     }
 }

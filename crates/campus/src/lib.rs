@@ -1,14 +1,16 @@
-//! The map of the campus: which network is which room of which building (campus.ini), and which machines there are (hosts.ini).
+//! The map of the campus: which network is which room of which building (campus.ini), and which
+//! machines there are (hosts.ini).
 //!
 //! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
 //!
-//! **Admission rule.** Belongs here: how the two files are read, and which network an address belongs to. Not: which machines are
-//! awake, what they have, or who is introduced to whom.
+//! **Admission rule.** Belongs here: how the two files are read, and which network an address
+//! belongs to. Not: which machines are awake, what they have, or who is introduced to whom.
 //!
-//! Networks may overlap: an address belongs to the one with the longest prefix. What could be read in two ways is refused.
+//! Networks may overlap: an address belongs to the one with the longest prefix. What could be read
+//! in two ways is refused.
 //!
-//! A room need not have an Ethernet to itself: where several rooms are parts of one, the key `ethernet` says so, for a broadcast,
-//! and a frame on the wire, reaches all of them or none.
+//! A room need not have an Ethernet to itself: where several rooms are parts of one, the key
+//! `ethernet` says so, for a broadcast, and a frame on the wire, reaches all of them or none.
 
 pub mod hosts;
 
@@ -38,7 +40,8 @@ pub enum Role {
 pub struct Entry {
     /// Its addresses: `10.0.3.0/24`.
     pub cidr: String,
-    /// The addresses of its Ethernet, where that holds more than this network: `10.0.0.0/16`. It counts for all networks in it.
+    /// The addresses of its Ethernet, where that holds more than this network: `10.0.0.0/16`. It
+    /// counts for all networks in it.
     pub ethernet: Option<String>,
     /// The campus.
     pub campus: String,
@@ -79,9 +82,13 @@ impl Campus {
     /// Reads campus.ini. Status 66 when it is not there, 78 when it is not right.
     pub fn read(common: &Common) -> anyhow::Result<Campus> {
         let path = common.config("campus.ini");
-        ini::require(&path, "list the networks there; seedctl-track(8) describes it")?;
+        ini::require(
+            &path,
+            "list the networks there; seedctl-track(8) describes it",
+        )?;
         let entries = ini::read_table(&path, "net")?;
-        Campus::new(entries).map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
+        Campus::new(entries)
+            .map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
     }
 
     /// From the sections of campus.ini, by name. The error names the section and the key.
@@ -89,19 +96,42 @@ impl Campus {
         let mut nets: Vec<(Cidr, Arc<Net>)> = Vec::new();
         let mut ethernets: Vec<Cidr> = Vec::new();
         let mut campuses: HashMap<String, String> = HashMap::new();
-        for (name, Entry { cidr, ethernet, campus, building, room, role }) in entries {
-            let cidr = Cidr::parse(&cidr).map_err(|message| format!("net.{name}.cidr: {message}"))?;
-            for (key, value) in [("campus", &campus), ("building", &building), ("room", &room)] {
+        for (
+            name,
+            Entry {
+                cidr,
+                ethernet,
+                campus,
+                building,
+                room,
+                role,
+            },
+        ) in entries
+        {
+            let cidr =
+                Cidr::parse(&cidr).map_err(|message| format!("net.{name}.cidr: {message}"))?;
+            for (key, value) in [
+                ("campus", &campus),
+                ("building", &building),
+                ("room", &room),
+            ] {
                 if value.is_empty() {
                     return Err(format!("net.{name}.{key}: empty"));
                 }
             }
             if let Some((_, other)) = nets.iter().find(|(known, _)| *known == cidr) {
-                return Err(format!("net.{name}.cidr: {} has the same; which of the two is it?", other.name));
+                return Err(format!(
+                    "net.{name}.cidr: {} has the same; which of the two is it?",
+                    other.name
+                ));
             }
-            let known = campuses.entry(building.clone()).or_insert_with(|| campus.clone());
+            let known = campuses
+                .entry(building.clone())
+                .or_insert_with(|| campus.clone());
             if *known != campus {
-                return Err(format!("net.{name}.campus: the building {building} stands on {known} already"));
+                return Err(format!(
+                    "net.{name}.campus: the building {building} stands on {known} already"
+                ));
             }
             if let Some(text) = &ethernet {
                 let wrong = |message| format!("net.{name}.ethernet: {message}");
@@ -109,7 +139,10 @@ impl Campus {
                 if !ethernet.holds(cidr) {
                     return Err(wrong(format!("{ethernet} does not hold {cidr}")));
                 }
-                if let Some(other) = ethernets.iter().find(|other| other.holds(ethernet) || ethernet.holds(**other)) {
+                if let Some(other) = ethernets
+                    .iter()
+                    .find(|other| other.holds(ethernet) || ethernet.holds(**other))
+                {
                     if *other != ethernet {
                         return Err(wrong(format!(
                             "{ethernet} has addresses of {other}, another Ethernet; which of the two is it?"
@@ -119,7 +152,16 @@ impl Campus {
                     ethernets.push(ethernet);
                 }
             }
-            nets.push((cidr, Arc::new(Net { name, campus, building, room, role })));
+            nets.push((
+                cidr,
+                Arc::new(Net {
+                    name,
+                    campus,
+                    building,
+                    room,
+                    role,
+                }),
+            ));
         }
         if nets.is_empty() {
             return Err("describes no network; a section [net.NAME] each".into());
@@ -128,23 +170,42 @@ impl Campus {
         Ok(Campus { nets, ethernets })
     }
 
-    /// The network that an address belongs to; `None` when it is not of this campus. IPv4 inside IPv6 is IPv4.
+    /// The network that an address belongs to; `None` when it is not of this campus. IPv4 inside
+    /// IPv6 is IPv4.
     pub fn find(&self, address: IpAddr) -> Option<&Arc<Net>> {
         let address = address.to_canonical();
-        self.nets.iter().find(|(cidr, _)| cidr.contains(address)).map(|(_, net)| net)
+        self.nets
+            .iter()
+            .find(|(cidr, _)| cidr.contains(address))
+            .map(|(_, net)| net)
     }
 
-    /// The Ethernet that an address is in: its network, or what holds that. `None` when it is not of this campus.
+    /// The Ethernet that an address is in: its network, or what holds that. `None` when it is not
+    /// of this campus.
     pub fn ethernet(&self, address: IpAddr) -> Option<Cidr> {
-        let (net, _) = self.nets.iter().find(|(cidr, _)| cidr.contains(address.to_canonical()))?;
-        Some(*self.ethernets.iter().find(|ethernet| ethernet.holds(*net)).unwrap_or(net))
+        let (net, _) = self
+            .nets
+            .iter()
+            .find(|(cidr, _)| cidr.contains(address.to_canonical()))?;
+        Some(
+            *self
+                .ethernets
+                .iter()
+                .find(|ethernet| ethernet.holds(*net))
+                .unwrap_or(net),
+        )
     }
 
-    /// The address by which all of its Ethernet is spoken to; `None` for one that has none, as IPv6.
+    /// The address by which all of its Ethernet is spoken to; `None` for one that has none, as
+    /// IPv6.
     pub fn broadcast(&self, address: IpAddr) -> Option<Ipv4Addr> {
         let ethernet = self.ethernet(address)?;
-        let IpAddr::V4(first) = ethernet.address else { return None };
-        let host_bits = u32::MAX.checked_shr(u32::from(ethernet.prefix)).unwrap_or(0);
+        let IpAddr::V4(first) = ethernet.address else {
+            return None;
+        };
+        let host_bits = u32::MAX
+            .checked_shr(u32::from(ethernet.prefix))
+            .unwrap_or(0);
         (ethernet.prefix < 31).then(|| (first.to_bits() | host_bits).into())
     }
 
@@ -176,14 +237,23 @@ impl Cidr {
         }
         let prefix: u8 = prefix.parse().map_err(|_| form())?;
         if prefix > length(address) {
-            return Err(format!("the prefix is longer than an address; a single host is {address}/{}", length(address)));
+            return Err(format!(
+                "the prefix is longer than an address; a single host is {address}/{}",
+                length(address)
+            ));
         }
         if address.to_canonical() != address {
             return Err("IPv4 inside IPv6; write it as IPv4".into());
         }
-        let cidr = Cidr { address: first(address, prefix), prefix };
+        let cidr = Cidr {
+            address: first(address, prefix),
+            prefix,
+        };
         if cidr.address != address {
-            return Err(format!("{address} is inside of that network; write {}/{prefix}", cidr.address));
+            return Err(format!(
+                "{address} is inside of that network; write {}/{prefix}",
+                cidr.address
+            ));
         }
         Ok(cidr)
     }
@@ -213,8 +283,12 @@ fn length(address: IpAddr) -> u8 {
 fn first(address: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match address {
-        IpAddr::V4(v4) => IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - prefix).unwrap_or(0)).into()),
-        IpAddr::V6(v6) => IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)).into()),
+        IpAddr::V4(v4) => {
+            IpAddr::V4((v4.to_bits() & u32::MAX.checked_shl(32 - prefix).unwrap_or(0)).into())
+        }
+        IpAddr::V6(v6) => {
+            IpAddr::V6((v6.to_bits() & u128::MAX.checked_shl(128 - prefix).unwrap_or(0)).into())
+        }
     }
 }
 
@@ -226,14 +300,27 @@ mod tests {
     /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
     fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
-            let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-            (format!("n{index}"), Entry { cidr, ethernet: None, campus, building, room, role: *role })
+            let [cidr, campus, building, room] =
+                [cidr, "campus", building, room].map(|text: &str| text.to_owned());
+            (
+                format!("n{index}"),
+                Entry {
+                    cidr,
+                    ethernet: None,
+                    campus,
+                    building,
+                    room,
+                    role: *role,
+                },
+            )
         };
         Campus::new(nets.iter().enumerate().map(entry).collect())
     }
 
     fn name(campus: &Campus, address: &str) -> Option<String> {
-        campus.find(address.parse().unwrap()).map(|net| net.name.clone())
+        campus
+            .find(address.parse().unwrap())
+            .map(|net| net.name.clone())
     }
 
     #[test]
@@ -263,72 +350,189 @@ mod tests {
             assert_eq!(name(&campus, address).as_deref(), net, "{address}");
         }
         assert!(campus.has_building("at9") && !campus.has_building("at8"));
-        let broadcast = |address: &str| campus.broadcast(address.parse().unwrap()).map(|address| address.to_string());
-        assert_eq!(["10.9.9.9", "10.0.3.1"].map(broadcast), ["10.255.255.255", "10.0.3.255"].map(|address| Some(address.into())));
-        assert_eq!(["10.0.3.200", "2001:db8::1", "11.0.0.1"].map(broadcast), [None, None, None]);
+        let broadcast = |address: &str| {
+            campus
+                .broadcast(address.parse().unwrap())
+                .map(|address| address.to_string())
+        };
+        assert_eq!(
+            ["10.9.9.9", "10.0.3.1"].map(broadcast),
+            ["10.255.255.255", "10.0.3.255"].map(|address| Some(address.into()))
+        );
+        assert_eq!(
+            ["10.0.3.200", "2001:db8::1", "11.0.0.1"].map(broadcast),
+            [None, None, None]
+        );
     }
 
     #[test]
     fn an_ethernet_holds_several_rooms() {
         let campus = |nets: &[(&str, Option<&str>)]| {
             let entry = |(index, (cidr, ethernet)): (usize, &(&str, Option<&str>))| {
-                let [cidr, campus, building, room] = [cidr, "campus", "at9", "1"].map(|text: &str| text.to_owned());
+                let [cidr, campus, building, room] =
+                    [cidr, "campus", "at9", "1"].map(|text: &str| text.to_owned());
                 let ethernet = ethernet.map(str::to_owned);
-                (format!("n{index}"), Entry { cidr, ethernet, campus, building, room, role: Role::Lab })
+                (
+                    format!("n{index}"),
+                    Entry {
+                        cidr,
+                        ethernet,
+                        campus,
+                        building,
+                        room,
+                        role: Role::Lab,
+                    },
+                )
             };
             Campus::new(nets.iter().enumerate().map(entry).collect())
         };
-        // The key of one room counts for the other; the room behind a router has an Ethernet to itself.
-        let rooms = [("10.0.1.0/25", Some("10.0.1.0/24")), ("10.0.1.128/25", None), ("10.0.2.0/25", None), ("10.0.0.0/8", None)];
+        // The key of one room counts for the other; the room behind a router has an Ethernet to
+        // itself.
+        let rooms = [
+            ("10.0.1.0/25", Some("10.0.1.0/24")),
+            ("10.0.1.128/25", None),
+            ("10.0.2.0/25", None),
+            ("10.0.0.0/8", None),
+        ];
         let of = |address: &str| {
             let (campus, address) = (campus(&rooms).unwrap(), address.parse().unwrap());
-            (campus.ethernet(address).unwrap().to_string(), campus.broadcast(address).unwrap().to_string())
+            (
+                campus.ethernet(address).unwrap().to_string(),
+                campus.broadcast(address).unwrap().to_string(),
+            )
         };
         for address in ["10.0.1.7", "10.0.1.200"] {
-            assert_eq!(of(address), ("10.0.1.0/24".into(), "10.0.1.255".into()), "{address}");
+            assert_eq!(
+                of(address),
+                ("10.0.1.0/24".into(), "10.0.1.255".into()),
+                "{address}"
+            );
         }
         assert_eq!(of("10.0.2.7"), ("10.0.2.0/25".into(), "10.0.2.127".into()));
-        assert_eq!(of("10.9.9.9"), ("10.0.0.0/8".into(), "10.255.255.255".into()));
+        assert_eq!(
+            of("10.9.9.9"),
+            ("10.0.0.0/8".into(), "10.255.255.255".into())
+        );
         for (ethernet, message) in [
-            ("10.0.1.0/26", "net.n0.ethernet: 10.0.1.0/26 does not hold 10.0.1.0/25"),
-            ("10.0.2.0/24", "net.n0.ethernet: 10.0.2.0/24 does not hold 10.0.1.0/25"),
-            ("10.0.1.1/24", "net.n0.ethernet: 10.0.1.1 is inside of that network; write 10.0.1.0/24"),
-            ("2001:db8::/32", "net.n0.ethernet: 2001:db8::/32 does not hold 10.0.1.0/25"),
+            (
+                "10.0.1.0/26",
+                "net.n0.ethernet: 10.0.1.0/26 does not hold 10.0.1.0/25",
+            ),
+            (
+                "10.0.2.0/24",
+                "net.n0.ethernet: 10.0.2.0/24 does not hold 10.0.1.0/25",
+            ),
+            (
+                "10.0.1.1/24",
+                "net.n0.ethernet: 10.0.1.1 is inside of that network; write 10.0.1.0/24",
+            ),
+            (
+                "2001:db8::/32",
+                "net.n0.ethernet: 2001:db8::/32 does not hold 10.0.1.0/25",
+            ),
         ] {
-            assert_eq!(campus(&[("10.0.1.0/25", Some(ethernet))]).unwrap_err(), message);
+            assert_eq!(
+                campus(&[("10.0.1.0/25", Some(ethernet))]).unwrap_err(),
+                message
+            );
         }
-        let twice = campus(&[("10.0.1.0/25", Some("10.0.1.0/24")), ("10.0.1.128/25", Some("10.0.0.0/16"))]).unwrap_err();
-        assert_eq!(twice, "net.n1.ethernet: 10.0.0.0/16 has addresses of 10.0.1.0/24, another Ethernet; which of the two is it?");
+        let twice = campus(&[
+            ("10.0.1.0/25", Some("10.0.1.0/24")),
+            ("10.0.1.128/25", Some("10.0.0.0/16")),
+        ])
+        .unwrap_err();
+        assert_eq!(
+            twice,
+            "net.n1.ethernet: 10.0.0.0/16 has addresses of 10.0.1.0/24, another Ethernet; which of the two is it?"
+        );
     }
 
     #[test]
     fn a_default_network_of_one_family_is_not_of_the_other() {
         let campus = campus(&[("::/0", "all", "1", Role::Lab)]).unwrap();
-        assert_eq!((name(&campus, "10.0.0.1"), name(&campus, "2001:db8::1").as_deref()), (None, Some("n0")));
+        assert_eq!(
+            (
+                name(&campus, "10.0.0.1"),
+                name(&campus, "2001:db8::1").as_deref()
+            ),
+            (None, Some("n0"))
+        );
     }
 
     #[test]
     fn ambiguous_nets_are_refused() {
-        let error = |cidr: &str| campus(&[("10.0.3.0/24", "b", "1", Role::Lab), (cidr, "b", "1", Role::Lab)]).unwrap_err();
-        assert_eq!(error("10.0.3.0/24"), "net.n1.cidr: n0 has the same; which of the two is it?");
-        assert_eq!(error("10.0.4.7/24"), "net.n1.cidr: 10.0.4.7 is inside of that network; write 10.0.4.0/24");
-        assert_eq!(error("2001:db8::1/64"), "net.n1.cidr: 2001:db8::1 is inside of that network; write 2001:db8::/64");
-        assert_eq!(error("10.0.4.0/33"), "net.n1.cidr: the prefix is longer than an address; a single host is 10.0.4.0/32");
-        assert_eq!(error("::ffff:10.0.4.0/120"), "net.n1.cidr: IPv4 inside IPv6; write it as IPv4");
-        for cidr in
-            ["10.0.4.0", "10.0.4/24", "10.0.4.0/+24", "10.0.4.0/", "10.0.04.0/24", "/24", "10.0.4.0/24/24", "x/1", "::/999"]
-        {
-            assert!(error(cidr).starts_with("net.n1.cidr: not ADDRESS/PREFIX"), "{cidr}");
+        let error = |cidr: &str| {
+            campus(&[
+                ("10.0.3.0/24", "b", "1", Role::Lab),
+                (cidr, "b", "1", Role::Lab),
+            ])
+            .unwrap_err()
+        };
+        assert_eq!(
+            error("10.0.3.0/24"),
+            "net.n1.cidr: n0 has the same; which of the two is it?"
+        );
+        assert_eq!(
+            error("10.0.4.7/24"),
+            "net.n1.cidr: 10.0.4.7 is inside of that network; write 10.0.4.0/24"
+        );
+        assert_eq!(
+            error("2001:db8::1/64"),
+            "net.n1.cidr: 2001:db8::1 is inside of that network; write 2001:db8::/64"
+        );
+        assert_eq!(
+            error("10.0.4.0/33"),
+            "net.n1.cidr: the prefix is longer than an address; a single host is 10.0.4.0/32"
+        );
+        assert_eq!(
+            error("::ffff:10.0.4.0/120"),
+            "net.n1.cidr: IPv4 inside IPv6; write it as IPv4"
+        );
+        for cidr in [
+            "10.0.4.0",
+            "10.0.4/24",
+            "10.0.4.0/+24",
+            "10.0.4.0/",
+            "10.0.04.0/24",
+            "/24",
+            "10.0.4.0/24/24",
+            "x/1",
+            "::/999",
+        ] {
+            assert!(
+                error(cidr).starts_with("net.n1.cidr: not ADDRESS/PREFIX"),
+                "{cidr}"
+            );
         }
-        assert_eq!(campus(&[]).unwrap_err(), "describes no network; a section [net.NAME] each");
-        assert_eq!(campus(&[("10.0.0.0/8", "b", "", Role::Lab)]).unwrap_err(), "net.n0.room: empty");
+        assert_eq!(
+            campus(&[]).unwrap_err(),
+            "describes no network; a section [net.NAME] each"
+        );
+        assert_eq!(
+            campus(&[("10.0.0.0/8", "b", "", Role::Lab)]).unwrap_err(),
+            "net.n0.room: empty"
+        );
 
         let net = |campus: &str, cidr: &str| {
             let [cidr, campus, building, room] = [cidr, campus, "at9", "1"].map(str::to_owned);
-            (campus.clone(), Entry { cidr, ethernet: None, campus, building, room, role: Role::Lab })
+            (
+                campus.clone(),
+                Entry {
+                    cidr,
+                    ethernet: None,
+                    campus,
+                    building,
+                    room,
+                    role: Role::Lab,
+                },
+            )
         };
         assert_eq!(
-            Campus::new(vec![net("north", "10.1.0.0/16"), net("south", "10.2.0.0/16")]).unwrap_err(),
+            Campus::new(vec![
+                net("north", "10.1.0.0/16"),
+                net("south", "10.2.0.0/16")
+            ])
+            .unwrap_err(),
             "net.south.campus: the building at9 stands on north already"
         );
     }

@@ -25,54 +25,73 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A user's name, or the numbers `UID` or `UID:GID`. A user that is not there, and root, is status 78, which names the `key` of the
-    /// configuration that has it.
+    /// A user's name, or the numbers `UID` or `UID:GID`. A user that is not there, and root, is
+    /// status 78, which names the `key` of the configuration that has it.
     pub fn resolve(key: &str, user: &str) -> anyhow::Result<Identity> {
         let (uid, gid) = match user.split_once(':').unwrap_or((user, user)) {
             (uid, gid) if user.starts_with(|c: char| c.is_ascii_digit()) => {
                 let parse = || Some((number(uid)?, number(gid)?));
-                let (uid, gid) = parse().exit(Exit::Config, || format!("{key}: expected a name, UID or UID:GID"))?;
+                let (uid, gid) = parse().exit(Exit::Config, || {
+                    format!("{key}: expected a name, UID or UID:GID")
+                })?;
                 (Uid::from_raw(uid), Gid::from_raw(gid))
             }
             _ => {
-                let found = User::from_name(user).exit(Exit::Config, || format!("looking up the user {user}"))?;
-                let found =
-                    found.exit(Exit::Config, || format!("{key}: no user {user}; add one with useradd --system --user-group"))?;
+                let found = User::from_name(user)
+                    .exit(Exit::Config, || format!("looking up the user {user}"))?;
+                let found = found.exit(Exit::Config, || {
+                    format!("{key}: no user {user}; add one with useradd --system --user-group")
+                })?;
                 (found.uid, found.gid)
             }
         };
         if uid.is_root() || gid.as_raw() == 0 {
-            return Err(Exit::Config.error(format_args!("{key}: refusing to run as root; name another user")));
+            return Err(Exit::Config.error(format_args!(
+                "{key}: refusing to run as root; name another user"
+            )));
         }
         if uid.as_raw() == UNCHANGED || gid.as_raw() == UNCHANGED {
             return Err(Exit::Config.error(format_args!(
                 "{key}: refusing {UNCHANGED}, which the kernel takes for no change of user; name another user"
             )));
         }
-        Ok(Identity { uid, gid, group: None })
+        Ok(Identity {
+            uid,
+            gid,
+            group: None,
+        })
     }
 
-    /// Makes the calling process this user, and makes sure that it is no other and has no capability left. For the time between
-    /// fork and exec: system calls only.
+    /// Makes the calling process this user, and makes sure that it is no other and has no
+    /// capability left. For the time between fork and exec: system calls only.
     pub(crate) fn assume(&self) -> io::Result<()> {
         setgroups(self.group.as_slice())?;
         setresgid(self.gid, self.gid, self.gid)?;
         setresuid(self.uid, self.uid, self.uid)?;
-        // The change of user takes them away, unless whoever started us has forbidden that (SECBIT_NO_SETUID_FIXUP).
+        // The change of user takes them away, unless whoever started us has forbidden that
+        // (SECBIT_NO_SETUID_FIXUP).
         system::drop_capabilities()?;
         let (uid, gid) = (getresuid()?, getresgid()?);
         let is_user = [uid.real, uid.effective, uid.saved] == [self.uid; 3];
         let is_group = [gid.real, gid.effective, gid.saved] == [self.gid; 3];
-        if is_user && is_group && system::is_in_groups(self.group.as_slice())? && !system::has_capabilities()? {
+        if is_user
+            && is_group
+            && system::is_in_groups(self.group.as_slice())?
+            && !system::has_capabilities()?
+        {
             Ok(())
         } else {
             Err(io::Error::from_raw_os_error(libc::EPERM))
         }
     }
 
-    /// The same user, also in the group of a device. Never root's group: that would open more than the device.
+    /// The same user, also in the group of a device. Never root's group: that would open more than
+    /// the device.
     pub fn with_group_of(self, device: &Metadata) -> Identity {
-        Identity { group: Some(Gid::from_raw(device.gid())).filter(|gid| gid.as_raw() != 0), ..self }
+        Identity {
+            group: Some(Gid::from_raw(device.gid())).filter(|gid| gid.as_raw() != 0),
+            ..self
+        }
     }
 
     /// Whether it can read and write a file by the file's mode.
@@ -89,9 +108,12 @@ impl Identity {
     }
 }
 
-/// A user's or group's number, in the one way to write it: no plus sign, and no zero in front, which others take for the octal system.
+/// A user's or group's number, in the one way to write it: no plus sign, and no zero in front,
+/// which others take for the octal system.
 fn number(text: &str) -> Option<u32> {
-    text.parse().ok().filter(|number: &u32| number.to_string() == text)
+    text.parse()
+        .ok()
+        .filter(|number: &u32| number.to_string() == text)
 }
 
 #[cfg(test)]
@@ -102,8 +124,20 @@ mod tests {
     fn a_user_is_a_name_or_numbers_and_never_root() {
         let numbers = Identity::resolve("test.user", "64000:64001").unwrap();
         assert_eq!((numbers.uid.as_raw(), numbers.gid.as_raw()), (64000, 64001));
-        assert_eq!(Identity::resolve("test.user", "64000").unwrap().gid.as_raw(), 64000);
-        assert_ne!(Identity::resolve("test.user", "nobody").unwrap().uid.as_raw(), 0);
+        assert_eq!(
+            Identity::resolve("test.user", "64000")
+                .unwrap()
+                .gid
+                .as_raw(),
+            64000
+        );
+        assert_ne!(
+            Identity::resolve("test.user", "nobody")
+                .unwrap()
+                .uid
+                .as_raw(),
+            0
+        );
         for user in [
             "root",
             "0",
@@ -119,10 +153,23 @@ mod tests {
             "064000",
             "64000:01",
         ] {
-            assert_eq!(Exit::of(&Identity::resolve("test.user", user).unwrap_err()), Exit::Config, "{user:?}");
+            assert_eq!(
+                Exit::of(&Identity::resolve("test.user", user).unwrap_err()),
+                Exit::Config,
+                "{user:?}"
+            );
         }
-        for user in ["4294967295", "64000:4294967295", "4294967295:64000", "64000:4294967296"] {
-            assert_eq!(Exit::of(&Identity::resolve("test.user", user).unwrap_err()), Exit::Config, "{user:?}");
+        for user in [
+            "4294967295",
+            "64000:4294967295",
+            "4294967295:64000",
+            "64000:4294967296",
+        ] {
+            assert_eq!(
+                Exit::of(&Identity::resolve("test.user", user).unwrap_err()),
+                Exit::Config,
+                "{user:?}"
+            );
         }
     }
 }

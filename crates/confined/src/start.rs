@@ -19,7 +19,8 @@ use crate::system;
 pub struct Start<'a> {
     /// Whom it runs as; `None` leaves it to the caller's own user.
     pub identity: Option<Identity>,
-    /// The only descriptors that it inherits beside its standard ones, under the numbers that they have.
+    /// The only descriptors that it inherits beside its standard ones, under the numbers that they
+    /// have.
     pub hand_down: &'a [BorrowedFd<'a>],
     /// How long it lives.
     pub life: Life,
@@ -37,14 +38,19 @@ pub enum Life {
 }
 
 impl Start<'_> {
-    /// Starts it: without an environment, in the root directory, with nothing on standard input, no signal blocked, and no way to
-    /// gain rights.
+    /// Starts it: without an environment, in the root directory, with nothing on standard input, no
+    /// signal blocked, and no way to gain rights.
     pub fn spawn(&self, mut command: Command) -> io::Result<Child> {
         command.env_clear().current_dir("/").stdin(Stdio::null());
         if self.life == Life::WithUs {
             command.process_group(0);
         }
-        let Start { identity, life, lock_memory, .. } = *self;
+        let Start {
+            identity,
+            life,
+            lock_memory,
+            ..
+        } = *self;
         let parent = getpid();
         // Our borrow of them lasts until the child has become the program, or has failed to.
         let hand_down: Vec<RawFd> = self.hand_down.iter().map(AsRawFd::as_raw_fd).collect();
@@ -62,7 +68,8 @@ impl Start<'_> {
             SigSet::empty().thread_set_mask()?;
             prctl::set_no_new_privs()?;
             if life == Life::WithUs {
-                // After the change of user, which would clear it. If our parent died before this line nobody would tell us.
+                // After the change of user, which would clear it. If our parent died before this
+                // line nobody would tell us.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 if getppid() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));
@@ -81,15 +88,30 @@ mod tests {
 
     use nix::unistd::{Gid, Uid, geteuid};
 
-    fn output(identity: Option<Identity>, life: Life, hand_down: &[BorrowedFd], script: &str) -> io::Result<String> {
+    fn output(
+        identity: Option<Identity>,
+        life: Life,
+        hand_down: &[BorrowedFd],
+        script: &str,
+    ) -> io::Result<String> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).stdout(Stdio::piped());
-        let child = Start { identity, hand_down, life, lock_memory: false }.spawn(command)?;
+        let child = Start {
+            identity,
+            hand_down,
+            life,
+            lock_memory: false,
+        }
+        .spawn(command)?;
         Ok(String::from_utf8_lossy(&child.wait_with_output()?.stdout).into_owned())
     }
 
     fn identity(uid: u32, gid: u32) -> Option<Identity> {
-        Some(Identity { uid: Uid::from_raw(uid), gid: Gid::from_raw(gid), group: Some(Gid::from_raw(64057)) })
+        Some(Identity {
+            uid: Uid::from_raw(uid),
+            gid: Gid::from_raw(gid),
+            group: Some(Gid::from_raw(64057)),
+        })
     }
 
     #[test]
@@ -97,11 +119,20 @@ mod tests {
         assert!(geteuid().is_root(), "only root can become another user");
         for life in [Life::WithUs, Life::Beyond] {
             let run = |uid, gid| {
-                output(identity(uid, gid), life, &[], "id -u; id -G; pwd; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=")
+                output(
+                    identity(uid, gid),
+                    life,
+                    &[],
+                    "id -u; id -G; pwd; env | grep -v ^PWD= | grep -v ^_= | grep -v ^SHLVL=",
+                )
             };
             assert_eq!(run(64055, 64056).unwrap(), "64055\n64056 64057\n/\n");
             for (uid, gid) in [(u32::MAX, u32::MAX), (u32::MAX, 64055), (64055, u32::MAX)] {
-                assert_eq!(run(uid, gid).unwrap_err().raw_os_error(), Some(libc::EPERM), "{uid}:{gid}");
+                assert_eq!(
+                    run(uid, gid).unwrap_err().raw_os_error(),
+                    Some(libc::EPERM),
+                    "{uid}:{gid}"
+                );
             }
         }
     }
@@ -109,9 +140,13 @@ mod tests {
     #[test]
     fn a_program_inherits_what_it_is_handed() {
         let pipes = [(); 2].map(|()| io::pipe().unwrap());
-        let numbers = [&pipes[0].0, &pipes[1].0].map(|pipe| system::renumber(pipe.try_clone().unwrap().into()).unwrap());
+        let numbers = [&pipes[0].0, &pipes[1].0]
+            .map(|pipe| system::renumber(pipe.try_clone().unwrap().into()).unwrap());
         let open = numbers.each_ref().map(AsRawFd::as_raw_fd);
-        let script = format!("for fd in {} {}; do test -e /proc/self/fd/$fd && echo $fd; done", open[0], open[1]);
+        let script = format!(
+            "for fd in {} {}; do test -e /proc/self/fd/$fd && echo $fd; done",
+            open[0], open[1]
+        );
         let handed = output(None, Life::WithUs, &[numbers[1].as_fd()], &script).unwrap();
         assert_eq!(handed, format!("{}\n", open[1]));
     }

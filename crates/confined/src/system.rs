@@ -1,4 +1,5 @@
-//! The system calls of this crate for which nix has no word, or none that is fit for the time between fork and exec.
+//! The system calls of this crate for which nix has no word, or none that is fit for the time
+//! between fork and exec.
 #![expect(unsafe_code, reason = "each call with its reason")]
 
 use std::io;
@@ -32,14 +33,26 @@ const VERSION_3: u32 = 0x2008_0522;
 
 /// Gives up every capability.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
-    let (header, none) = (Header { version: VERSION_3, pid: 0 }, [Half::default(); 2]);
+    let (header, none) = (
+        Header {
+            version: VERSION_3,
+            pid: 0,
+        },
+        [Half::default(); 2],
+    );
     // SAFETY: the kernel reads the two structures, which are as large as this version says.
     done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
 }
 
 /// Whether there is one.
 pub(crate) fn has_capabilities() -> io::Result<bool> {
-    let (mut header, mut found) = (Header { version: VERSION_3, pid: 0 }, [Half::default(); 2]);
+    let (mut header, mut found) = (
+        Header {
+            version: VERSION_3,
+            pid: 0,
+        },
+        [Half::default(); 2],
+    );
     // SAFETY: the kernel writes to the two structures, which are as large as this version says.
     done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, found.as_mut_ptr()) })?;
     Ok(found != [Half::default(); 2])
@@ -57,8 +70,15 @@ pub(crate) fn is_in_groups(groups: &[Gid]) -> io::Result<bool> {
 
 /// Closes every descriptor on exec, but the first three and these.
 pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
-    // SAFETY: a system call that touches no memory; on exec it closes descriptors that nothing uses after it.
-    let closing = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+    // SAFETY: a system call that touches no memory; on exec it closes descriptors that nothing uses
+    // after it.
+    let closing = unsafe {
+        libc::close_range(
+            3,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC as libc::c_int,
+        )
+    };
     done(closing.into())?;
     kept.iter().try_for_each(|fd| {
         // SAFETY: a system call that touches no memory; a number that is no descriptor is an error.
@@ -68,8 +88,12 @@ pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
 
 /// Has `step` done in the child, between fork and exec.
 ///
-/// `step` makes system calls only: it neither allocates nor takes a lock, which another thread may have held at the fork.
-pub(crate) fn before_exec(command: &mut Command, step: impl FnMut() -> io::Result<()> + Send + Sync + 'static) {
+/// `step` makes system calls only: it neither allocates nor takes a lock, which another thread may
+/// have held at the fork.
+pub(crate) fn before_exec(
+    command: &mut Command,
+    step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
     // SAFETY: callers keep the rule above; there is one, in start.rs.
     unsafe { command.pre_exec(step) };
 }
@@ -84,5 +108,9 @@ pub fn renumber(fd: OwnedFd) -> io::Result<OwnedFd> {
 }
 
 fn done(result: libc::c_long) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }

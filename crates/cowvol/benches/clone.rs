@@ -1,10 +1,11 @@
 //! `cowvol clone` against `qemu-img create -b`, process against process, both made durable.
 //!
-//! `cargo bench -p cowvol`. What is counted: from before the process starts until the new overlay would survive a power cut. cowvol
-//! syncs the file, its directory and the directory above by itself; for qemu-img, which syncs no directory and makes none, that is
-//! done here and counted (no process is started for it). Its overlay appears under the final name at once, without the rename
-//! that lets cowvol's appear whole or not at all. COWVOL_BENCH_DIR names a directory on the disk to measure; without it, one
-//! below target/ is taken.
+//! `cargo bench -p cowvol`. What is counted: from before the process starts until the new overlay
+//! would survive a power cut. cowvol syncs the file, its directory and the directory above by
+//! itself; for qemu-img, which syncs no directory and makes none, that is done here and counted (no
+//! process is started for it). Its overlay appears under the final name at once, without the rename
+//! that lets cowvol's appear whole or not at all. COWVOL_BENCH_DIR names a directory on the disk to
+//! measure; without it, one below target/ is taken.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
 
@@ -25,7 +26,8 @@ const CROWD: usize = 10_000;
 const GOAL: f64 = 5.0;
 
 fn main() {
-    let disk = env::var_os("COWVOL_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let disk = env::var_os("COWVOL_BENCH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let machines = [0, CROWD].map(|crowd| Machine::new(&disk, crowd));
 
     // By turns, so that whatever else the computer does meets all alike.
@@ -36,23 +38,51 @@ fn main() {
             figures.cowvol.push(machine.clone_with_cowvol(run));
             figures.qemu_img.push(machine.clone_with_qemu_img(run));
         }
-        starts.push(timed(|| feed(Command::new(env!("CARGO_BIN_EXE_cowvol")).arg("--version"), "")));
+        starts.push(timed(|| {
+            feed(
+                Command::new(env!("CARGO_BIN_EXE_cowvol")).arg("--version"),
+                "",
+            )
+        }));
     }
 
-    println!("80 GiB base, median of {RUNS} each (fastest to slowest), in milliseconds, on {}", disk.display());
-    println!("{:24}{:>24}{:>24}{:>8}", "volumes there already", "cowvol clone", "qemu-img create + fsync", "ratio");
+    println!(
+        "80 GiB base, median of {RUNS} each (fastest to slowest), in milliseconds, on {}",
+        disk.display()
+    );
+    println!(
+        "{:24}{:>24}{:>24}{:>8}",
+        "volumes there already", "cowvol clone", "qemu-img create + fsync", "ratio"
+    );
     for (Figures { cowvol, qemu_img }, there) in figures.iter().zip([0, CROWD]) {
-        println!("{there:<24}{:>24}{:>24}{:>8.1}", shown(cowvol), shown(qemu_img), median(qemu_img) / median(cowvol));
+        println!(
+            "{there:<24}{:>24}{:>24}{:>8.1}",
+            shown(cowvol),
+            shown(qemu_img),
+            median(qemu_img) / median(cowvol)
+        );
     }
-    println!("cowvol --version, which does nothing but start: {}", shown(&starts));
+    println!(
+        "cowvol --version, which does nothing but start: {}",
+        shown(&starts)
+    );
     let list = timed(|| cowvol(machines[1].root(), &["list"], ""));
     println!("cowvol list of {} volumes: {list:.0}", CROWD + 2 * RUNS);
 
     let verdict = |ok| if ok { "met" } else { "MISSED" };
-    let ratio = figures.iter().map(|of| median(&of.qemu_img) / median(&of.cowvol)).fold(f64::INFINITY, f64::min);
+    let ratio = figures
+        .iter()
+        .map(|of| median(&of.qemu_img) / median(&of.cowvol))
+        .fold(f64::INFINITY, f64::min);
     let slower = median(&figures[1].cowvol) / median(&figures[0].cowvol);
-    println!("goal, at least {GOAL} times faster: {} ({ratio:.1})", verdict(ratio >= GOAL));
-    println!("goal, no slower among {CROWD} volumes: {} ({slower:.2} times the time)", verdict(slower <= 1.1));
+    println!(
+        "goal, at least {GOAL} times faster: {} ({ratio:.1})",
+        verdict(ratio >= GOAL)
+    );
+    println!(
+        "goal, no slower among {CROWD} volumes: {} ({slower:.2} times the time)",
+        verdict(slower <= 1.1)
+    );
 }
 
 /// Milliseconds of each run.
@@ -70,23 +100,38 @@ struct Machine {
 impl Machine {
     /// With a base, and the volumes of a crowd of users.
     fn new(disk: &Path, crowd: usize) -> Machine {
-        let machine = Machine { directory: tempfile::tempdir_in(disk).expect("a temporary directory") };
+        let machine = Machine {
+            directory: tempfile::tempdir_in(disk).expect("a temporary directory"),
+        };
         let base = machine.root().join("qcow2/backing/windows/7.qcow2");
         fs::create_dir_all(base.parent().expect("a parent")).expect("directories");
-        feed(Command::new("qemu-img").args(["create", "-q", "-f", "qcow2"]).arg(&base).arg("80G"), "");
-        feed(Command::new("qemu-io").args(["-c", "write -q 0 64M"]).arg(&base), "");
+        feed(
+            Command::new("qemu-img")
+                .args(["create", "-q", "-f", "qcow2"])
+                .arg(&base)
+                .arg("80G"),
+            "",
+        );
+        feed(
+            Command::new("qemu-io")
+                .args(["-c", "write -q 0 64M"])
+                .arg(&base),
+            "",
+        );
         let bases_ini = "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=7\n";
         fs::write(machine.root().join("qcow2/backing/bases.ini"), bases_ini).expect("bases.ini");
 
         machine.clone_with_cowvol(RUNS);
-        let model = fs::read(machine.home("cowvol", RUNS).join("windows@7.qcow2")).expect("a volume");
+        let model =
+            fs::read(machine.home("cowvol", RUNS).join("windows@7.qcow2")).expect("a volume");
         for user in 0..crowd {
             let directory = machine.home("crowd", user);
             fs::create_dir(&directory).expect("a directory");
             let copy = File::create(directory.join("windows@7.qcow2")).expect("a file");
             // As sparse as the model: three of its clusters hold something.
             for (cluster, bytes) in model.chunks(CLUSTER_BYTES as usize).take(3).enumerate() {
-                copy.write_all_at(&bytes[..4096], cluster as u64 * CLUSTER_BYTES).expect("a write");
+                copy.write_all_at(&bytes[..4096], cluster as u64 * CLUSTER_BYTES)
+                    .expect("a write");
             }
             copy.set_len(model.len() as u64).expect("a length");
         }
@@ -99,7 +144,9 @@ impl Machine {
     }
 
     fn home(&self, by: &str, run: usize) -> PathBuf {
-        self.root().join("qcow2/user").join(Token::of(&format!("{run}@{by}.example")).as_str())
+        self.root()
+            .join("qcow2/user")
+            .join(Token::of(&format!("{run}@{by}.example")).as_str())
     }
 
     fn clone_with_cowvol(&self, run: usize) -> f64 {
@@ -113,10 +160,23 @@ impl Machine {
         timed(|| {
             fs::create_dir(&directory).expect("a directory");
             let mut command = Command::new("qemu-img");
-            command.args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "../../backing/windows/7.qcow2"]).arg(&overlay);
+            command
+                .args([
+                    "create",
+                    "-q",
+                    "-f",
+                    "qcow2",
+                    "-F",
+                    "qcow2",
+                    "-b",
+                    "../../backing/windows/7.qcow2",
+                ])
+                .arg(&overlay);
             feed(&mut command, "");
             for durable in [&overlay, &directory, directory.parent().expect("a parent")] {
-                File::open(durable).and_then(|file| file.sync_all()).expect("a sync");
+                File::open(durable)
+                    .and_then(|file| file.sync_all())
+                    .expect("a sync");
             }
         })
     }
@@ -129,11 +189,23 @@ fn cowvol(root: &Path, arguments: &[&str], request: &str) {
 }
 
 fn feed(command: &mut Command, input: &str) {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
-    child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("a request");
+    child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(input.as_bytes())
+        .expect("a request");
     let output = child.wait_with_output().expect("the program ends");
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Milliseconds that something takes.
@@ -156,5 +228,10 @@ fn median(figures: &[f64]) -> f64 {
 
 fn shown(figures: &[f64]) -> String {
     let sorted = sorted(figures);
-    format!("{:.2} ({:.2} to {:.2})", median(figures), sorted[0], sorted[sorted.len() - 1])
+    format!(
+        "{:.2} ({:.2} to {:.2})",
+        median(figures),
+        sorted[0],
+        sorted[sorted.len() - 1]
+    )
 }

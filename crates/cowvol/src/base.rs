@@ -5,7 +5,8 @@ use jsonpipe::{Common, Exit};
 use manifest::{NAME_RULE, is_name};
 use qcow2::{Follow, Image};
 
-/// Opens and checks the image of a base. Status 66 when it is not there, 65 when it is not a whole base.
+/// Opens and checks the image of a base. Status 66 when it is not there, 65 when it is not a whole
+/// base.
 pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
     let image = Image::open(&common.path(base.image_path()), Follow::Links)?;
     image.check_is_base()?;
@@ -14,17 +15,31 @@ pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
 
 /// The base that was chosen, otherwise the default one; an only base is the default.
 pub fn choose(bases: Vec<Entry>, choice: Option<&str>) -> anyhow::Result<Entry> {
-    let names = bases.iter().map(|base| base.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = bases
+        .iter()
+        .map(|base| base.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
     if bases.is_empty() {
         return Err(Exit::NoInput.error(format_args!("{}: offers no base", bases::PATH)));
     }
     match choice {
-        Some(name) if !is_name(name) => Err(Exit::Data.error(format_args!("choice.base: {NAME_RULE}"))),
-        Some(name) => bases.into_iter().find(|base| base.name == name).ok_or_else(|| {
-            Exit::NoInput.error(format_args!("choice.base: {name} is not in {}; choose one of {names}", bases::PATH))
-        }),
+        Some(name) if !is_name(name) => {
+            Err(Exit::Data.error(format_args!("choice.base: {NAME_RULE}")))
+        }
+        Some(name) => bases
+            .into_iter()
+            .find(|base| base.name == name)
+            .ok_or_else(|| {
+                Exit::NoInput.error(format_args!(
+                    "choice.base: {name} is not in {}; choose one of {names}",
+                    bases::PATH
+                ))
+            }),
         None => bases.into_iter().find(|base| base.default).ok_or_else(|| {
-            Exit::Data.error(format_args!("choice.base: missing, and no base is the default; choose one of {names}"))
+            Exit::Data.error(format_args!(
+                "choice.base: missing, and no base is the default; choose one of {names}"
+            ))
         }),
     }
 }
@@ -39,11 +54,17 @@ mod tests {
         let section = |(name, default): &(&str, bool)| {
             format!("[base.{name}]\nname=Title\nostype=linux\ndefault={default}\ngeneration=7\n")
         };
-        bases::parse(Path::new("bases.ini"), &of.iter().map(section).collect::<String>()).unwrap()
+        bases::parse(
+            Path::new("bases.ini"),
+            &of.iter().map(section).collect::<String>(),
+        )
+        .unwrap()
     }
 
     fn chosen(of: &[(&str, bool)], choice: Option<&str>) -> Result<String, (Exit, String)> {
-        choose(bases(of), choice).map(|base| base.name).map_err(|error| (Exit::of(&error), error.to_string()))
+        choose(bases(of), choice)
+            .map(|base| base.name)
+            .map_err(|error| (Exit::of(&error), error.to_string()))
     }
 
     #[test]
@@ -54,15 +75,37 @@ mod tests {
         assert_eq!(chosen(&[("linux", false)], None), Ok("linux".into()));
         assert_eq!(
             chosen(&[("windows", false), ("linux", false)], None),
-            Err((Exit::Data, "choice.base: missing, and no base is the default; choose one of linux, windows".into()))
+            Err((
+                Exit::Data,
+                "choice.base: missing, and no base is the default; choose one of linux, windows"
+                    .into()
+            ))
         );
         assert_eq!(
             chosen(two, Some("macos")),
-            Err((Exit::NoInput, format!("choice.base: macos is not in {}; choose one of linux, windows", bases::PATH)))
+            Err((
+                Exit::NoInput,
+                format!(
+                    "choice.base: macos is not in {}; choose one of linux, windows",
+                    bases::PATH
+                )
+            ))
         );
         assert_eq!(chosen(&[], None).unwrap_err().0, Exit::NoInput);
-        for name in ["", "../windows", "Windows", "windows@7", ".windows", "a/b", "a\0b"] {
-            assert_eq!(chosen(two, Some(name)), Err((Exit::Data, format!("choice.base: {NAME_RULE}"))), "{name:?}");
+        for name in [
+            "",
+            "../windows",
+            "Windows",
+            "windows@7",
+            ".windows",
+            "a/b",
+            "a\0b",
+        ] {
+            assert_eq!(
+                chosen(two, Some(name)),
+                Err((Exit::Data, format!("choice.base: {NAME_RULE}"))),
+                "{name:?}"
+            );
         }
     }
 }

@@ -17,7 +17,8 @@ use crate::{report, store};
 /// A volume that was found, and why its header could not be read.
 type Found = (report::ListedVolume, Option<String>);
 
-/// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an error.
+/// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an
+/// error.
 pub fn list(common: &Common) -> anyhow::Result<Answer> {
     let catalog = bases::steadily(common, |offered| read(common, offered))?;
     let mut document = Document::default();
@@ -27,36 +28,64 @@ pub fn list(common: &Common) -> anyhow::Result<Answer> {
 
 fn read(common: &Common, offered: &[Entry]) -> anyhow::Result<report::Catalog> {
     let mut missing = Vec::new();
-    let mut bases: Vec<report::Base> =
-        offered.iter().enumerate().map(|(index, base)| list_base(common, base, index, &mut missing)).collect();
+    let mut bases: Vec<report::Base> = offered
+        .iter()
+        .enumerate()
+        .map(|(index, base)| list_base(common, base, index, &mut missing))
+        .collect();
     for ((name, generation), found) in store::generations(common)? {
-        let base = bases.iter_mut().find(|base| base.name == name && base.generation != generation);
+        let base = bases
+            .iter_mut()
+            .find(|base| base.name == name && base.generation != generation);
         let files = [found.descriptions, found.files].concat();
         if let Some(base) = base.filter(|_| !files.is_empty()) {
-            base.other_generations.push(report::OtherGeneration { generation, held_bytes: held_bytes(&files) });
+            base.other_generations.push(report::OtherGeneration {
+                generation,
+                held_bytes: held_bytes(&files),
+            });
         }
     }
     let mut orphans = Vec::new();
     for (volume, flaw) in volumes(common)? {
-        let (list, place) = match bases.iter_mut().enumerate().find(|(_, base)| base.name == volume.base) {
+        let (list, place) = match bases
+            .iter_mut()
+            .enumerate()
+            .find(|(_, base)| base.name == volume.base)
+        {
             Some((index, base)) => (&mut base.volumes, format!("bases[{index}].volumes")),
             None => (&mut orphans, "orphans".to_owned()),
         };
         if let Some(reason) = flaw {
             for key in ["backing_path", "virtual_bytes"] {
-                missing.push(Missing { key: format!("{place}[{}].{key}", list.len()), reason: reason.clone() });
+                missing.push(Missing {
+                    key: format!("{place}[{}].{key}", list.len()),
+                    reason: reason.clone(),
+                });
             }
         }
         list.push(volume);
     }
-    Ok(report::Catalog { changed: false, bases, orphans, missing })
+    Ok(report::Catalog {
+        changed: false,
+        bases,
+        orphans,
+        missing,
+    })
 }
 
-fn list_base(common: &Common, base: &Entry, index: usize, missing: &mut Vec<Missing>) -> report::Base {
+fn list_base(
+    common: &Common,
+    base: &Entry,
+    index: usize,
+    missing: &mut Vec<Missing>,
+) -> report::Base {
     let virtual_bytes = match base::open(common, base) {
         Ok(image) => Some(image.header.virtual_bytes),
         Err(error) => {
-            missing.push(Missing { key: format!("bases[{index}].virtual_bytes"), reason: format!("{error:#}") });
+            missing.push(Missing {
+                key: format!("bases[{index}].virtual_bytes"),
+                reason: format!("{error:#}"),
+            });
             None
         }
     };
@@ -76,41 +105,69 @@ fn list_base(common: &Common, base: &Entry, index: usize, missing: &mut Vec<Miss
 
 /// What files hold on the disk; those that went away meanwhile hold nothing.
 fn held_bytes(files: &[PathBuf]) -> u64 {
-    files.iter().filter_map(|path| fs::symlink_metadata(path).ok()).map(|metadata| metadata.blocks() * 512).sum()
+    files
+        .iter()
+        .filter_map(|path| fs::symlink_metadata(path).ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
 }
 
-/// All volumes, by token, base and generation. What is not a volume (`lost+found`, half-written files) is passed over.
+/// All volumes, by token, base and generation. What is not a volume (`lost+found`, half-written
+/// files) is passed over.
 fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for user in store::users(common)? {
-        let Some(token) = user.file_name().to_str().and_then(Token::parse) else { continue };
+        let Some(token) = user.file_name().to_str().and_then(Token::parse) else {
+            continue;
+        };
         for entry in store::entries(&user.path())? {
-            let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else { continue };
+            let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else {
+                continue;
+            };
             found.extend(list_volume(&entry, &token, base, generation)?);
         }
     }
-    found.sort_by(|(a, _), (b, _)| (&a.token, &a.base, a.generation).cmp(&(&b.token, &b.base, b.generation)));
+    found.sort_by(|(a, _), (b, _)| {
+        (&a.token, &a.base, a.generation).cmp(&(&b.token, &b.base, b.generation))
+    });
     Ok(found)
 }
 
 /// `None` when it went away since its name was read.
-fn list_volume(entry: &DirEntry, token: &Token, base: String, generation: u64) -> anyhow::Result<Option<Found>> {
+fn list_volume(
+    entry: &DirEntry,
+    token: &Token,
+    base: String,
+    generation: u64,
+) -> anyhow::Result<Option<Found>> {
     let path = entry.path();
     let metadata = match entry.metadata() {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(error, Exit::of_read, format_args!("looking at {}", path.display()))),
+        Err(error) => {
+            return Err(io_error(
+                error,
+                Exit::of_read,
+                format_args!("looking at {}", path.display()),
+            ));
+        }
     };
-    let modified = metadata.modified().map_err(|error| io_error(error, Exit::of_read, path.display()))?;
+    let modified = metadata
+        .modified()
+        .map_err(|error| io_error(error, Exit::of_read, path.display()))?;
     let (header, flaw) = match read_header(&path) {
-        Ok(header) if header.backing_name.as_deref() == Some(&backing_name(&base, generation)) => (Some(header), None),
+        Ok(header) if header.backing_name.as_deref() == Some(&backing_name(&base, generation)) => {
+            (Some(header), None)
+        }
         Ok(_) => (None, Some("its backing file is not its base".to_owned())),
         Err(error) => (None, Some(format!("{error:#}"))),
     };
     let volume = report::ListedVolume {
         token: token.to_string(),
         path: format!("{USERS}/{token}/{base}@{generation}.qcow2"),
-        backing_path: header.as_ref().map(|_| images::image_path(&base, generation)),
+        backing_path: header
+            .as_ref()
+            .map(|_| images::image_path(&base, generation)),
         held_bytes: metadata.blocks() * 512,
         virtual_bytes: header.map(|header| header.virtual_bytes),
         last_used_at: timestamp::rfc3339(modified),

@@ -21,18 +21,41 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         return Ok(Answer::no(document));
     }
     let user = login.user.filter(|user| !user.is_empty());
-    let user = user.exit(Exit::Data, || "login.user: missing or empty, though login.authenticated is true")?;
+    let user = user.exit(
+        Exit::Data,
+        || "login.user: missing or empty, though login.authenticated is true",
+    )?;
     let token = Token::of(&user);
-    let Cloned { base, base_image, overlay, held_bytes, found, created } = if dry_run {
+    let Cloned {
+        base,
+        base_image,
+        overlay,
+        held_bytes,
+        found,
+        created,
+    } = if dry_run {
         // It writes nothing, the lock's file included.
-        bases::steadily(common, |bases| prepare(common, &token, base::choose(bases.to_vec(), choice.base.as_deref())?, None))?
+        bases::steadily(common, |bases| {
+            prepare(
+                common,
+                &token,
+                base::choose(bases.to_vec(), choice.base.as_deref())?,
+                None,
+            )
+        })?
     } else {
-        // A signal that comes from here on ends the process when the overlay is whole or was never there.
+        // A signal that comes from here on ends the process when the overlay is whole or was never
+        // there.
         let ending_signals = signals::defer()?;
-        // Nobody may take the base away before its overlay is there, or make another the current one. Nobody waits for what comes
-        // after, least of all for whoever reads the document.
+        // Nobody may take the base away before its overlay is there, or make another the current
+        // one. Nobody waits for what comes after, least of all for whoever reads the document.
         let _lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
-        prepare(common, &token, base::choose(bases::read(common)?, choice.base.as_deref())?, Some(pipe))?
+        prepare(
+            common,
+            &token,
+            base::choose(bases::read(common)?, choice.base.as_deref())?,
+            Some(pipe),
+        )?
     };
 
     document.set(
@@ -76,7 +99,12 @@ struct Cloned {
 }
 
 /// Finds the overlay, and makes it if it is not there and `making` has somebody to tell.
-fn prepare(common: &Common, token: &Token, base: Entry, making: Option<&Pipe>) -> anyhow::Result<Cloned> {
+fn prepare(
+    common: &Common,
+    token: &Token,
+    base: Entry,
+    making: Option<&Pipe>,
+) -> anyhow::Result<Cloned> {
     let overlay = Overlay::of(common, token, &base);
     let base_image = base::open(common, &base)?;
     let found = overlay.find(&base, &base_image)?;
@@ -94,5 +122,12 @@ fn prepare(common: &Common, token: &Token, base: Entry, making: Option<&Pipe>) -
         }
         (None, None) => {}
     }
-    Ok(Cloned { base, base_image, overlay, held_bytes, found: found.is_some(), created })
+    Ok(Cloned {
+        base,
+        base_image,
+        overlay,
+        held_bytes,
+        found: found.is_some(),
+        created,
+    })
 }

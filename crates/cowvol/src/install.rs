@@ -1,6 +1,7 @@
 //! `cowvol install-base`: a new generation of a base becomes the current one.
 //!
-//! Everything is checked and made durable first; the rename of bases.ini is the one step that changes what sessions start from.
+//! Everything is checked and made durable first; the rename of bases.ini is the one step that
+//! changes what sessions start from.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,7 +18,8 @@ use crate::report;
 use crate::request::{Image, InstallBase, Transfer};
 use crate::verify::Candidate;
 
-/// Switches over to the image that the document describes; in a dry run checks it, and says what would be done.
+/// Switches over to the image that the document describes; in a dry run checks it, and says what
+/// would be done.
 pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the sections image and transfer")?;
     let image: Image = document.require("image")?;
@@ -26,7 +28,8 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
         return Ok(Answer::no(document));
     }
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
-    let manifest: manifest::Base = Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
+    let manifest: manifest::Base =
+        Signed::from_base64(&image.manifest, &image.signature)?.verify(&keys)?;
     check_fits(common, &manifest, &transfer)?;
     let new = Entry {
         name: manifest.name.clone(),
@@ -46,51 +49,94 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
     let (replaced, committed, pruned);
     if options.dry_run {
         (replaced, committed) = (switch_over.replaced, switch_over.changes());
-        pruned = Pruning { common, also: switch_over.retired(&new) }.plan(&switch_over.after)?;
+        pruned = Pruning {
+            common,
+            also: switch_over.retired(&new),
+        }
+        .plan(&switch_over.after)?;
     } else {
         candidate.sync()?;
-        // A signal that comes from here on ends the process when the machine has the old generation or the new one.
+        // A signal that comes from here on ends the process when the machine has the old generation
+        // or the new one.
         let ending_signals = signals::defer()?;
         let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
         let switch_over = SwitchOver::of(common, &new, options)?;
         candidate.check_still_there()?;
         if switch_over.changes() {
             switch_over.commit()?;
-            pipe.note(format_args!("{} {} is the current generation", new.name, new.generation));
+            pipe.note(format_args!(
+                "{} {} is the current generation",
+                new.name, new.generation
+            ));
         }
         (replaced, committed) = (switch_over.replaced, switch_over.changes());
         drop(lock);
-        let pruning = Pruning { common, also: switch_over.retired(&new) };
+        let pruning = Pruning {
+            common,
+            also: switch_over.retired(&new),
+        };
         // The switch-over is done, and nothing that happens now takes it back.
         pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
-            pipe.warn(format_args!("removing unused generations: {error:#}; run cowvol prune later"));
+            pipe.warn(format_args!(
+                "removing unused generations: {error:#}; run cowvol prune later"
+            ));
             report::Pruned::default()
         });
         drop(ending_signals);
     }
     let changed = committed || pruned.changed();
     let path = image_path(&new.name, new.generation);
-    document.set("base", &report::Installed { changed, name: new.name, generation: new.generation, path, replaced, pruned })?;
+    document.set(
+        "base",
+        &report::Installed {
+            changed,
+            name: new.name,
+            generation: new.generation,
+            path,
+            replaced,
+            pruned,
+        },
+    )?;
     Ok(Answer::yes(document).staying(changed && !options.dry_run))
 }
 
 /// What can be said against an image before its file is looked at.
-fn check_fits(common: &Common, manifest: &manifest::Base, transfer: &Transfer) -> anyhow::Result<()> {
+fn check_fits(
+    common: &Common,
+    manifest: &manifest::Base,
+    transfer: &Transfer,
+) -> anyhow::Result<()> {
     let path = image_path(&manifest.name, manifest.generation);
     for (key, found, expected) in [
         ("path", transfer.path.as_ref(), path),
-        ("infohash", transfer.infohash.as_ref(), manifest.infohash.to_string()),
-        ("sha256", transfer.sha256.as_ref(), manifest.sha256.to_string()),
+        (
+            "infohash",
+            transfer.infohash.as_ref(),
+            manifest.infohash.to_string(),
+        ),
+        (
+            "sha256",
+            transfer.sha256.as_ref(),
+            manifest.sha256.to_string(),
+        ),
     ] {
         if found.is_some_and(|found| *found != expected) {
-            return Err(Exit::Data.error(format_args!("transfer.{key}: not {expected}, as the manifest says")));
+            return Err(Exit::Data.error(format_args!(
+                "transfer.{key}: not {expected}, as the manifest says"
+            )));
         }
     }
     if manifest.format != Format::Qcow2 {
         let format = manifest.format.as_str();
-        return Err(Exit::Data.error(format_args!("image.manifest: a {format} image; a base is qcow2, see qemu-img convert")));
+        return Err(Exit::Data.error(format_args!(
+            "image.manifest: a {format} image; a base is qcow2, see qemu-img convert"
+        )));
     }
-    manifest::check_model(model::of_machine(common), &manifest.models, &format!("install {}", manifest.name))
+    manifest::check_model(
+        model::of_machine(common),
+        &manifest.models,
+        &format!("install {}", manifest.name),
+    )
 }
 
 /// What bases.ini says now, and what it is to say.
@@ -113,14 +159,25 @@ impl SwitchOver {
         };
         let before = bases::parse(&path, &text)?;
         let (text, after) = edit::put_in(&path, &text, new)?;
-        let current = before.iter().find(|base| base.name == new.name).map(|base| base.generation);
-        if let Some(current) = current.filter(|current| new.generation < *current && !options.allow_downgrade) {
+        let current = before
+            .iter()
+            .find(|base| base.name == new.name)
+            .map(|base| base.generation);
+        if let Some(current) =
+            current.filter(|current| new.generation < *current && !options.allow_downgrade)
+        {
             return Err(Exit::Data.error(format_args!(
                 "refusing to install generation {} of {}: {current} is installed; to go back, use --allow-downgrade",
                 new.generation, new.name
             )));
         }
-        Ok(SwitchOver { path, before, after, text, replaced: current.filter(|current| *current != new.generation) })
+        Ok(SwitchOver {
+            path,
+            before,
+            after,
+            text,
+            replaced: current.filter(|current| *current != new.generation),
+        })
     }
 
     fn changes(&self) -> bool {
@@ -129,18 +186,29 @@ impl SwitchOver {
 
     /// The generation to prune although it may be the higher one.
     fn retired<'a>(&self, new: &'a Entry) -> Option<(&'a str, u64)> {
-        self.replaced.map(|generation| (new.name.as_str(), generation))
+        self.replaced
+            .map(|generation| (new.name.as_str(), generation))
     }
 
-    /// Replaces bases.ini: the switch-over. Where it is a link, what it leads to is replaced, and it stays whose it was.
+    /// Replaces bases.ini: the switch-over. Where it is a link, what it leads to is replaced, and
+    /// it stays whose it was.
     fn commit(&self) -> anyhow::Result<()> {
-        let (path, mode, owner) = match fs::canonicalize(&self.path).and_then(|path| Ok((fs::metadata(&path)?, path))) {
-            Ok((found, path)) => (path, found.permissions().mode() & 0o7777, Some((found.uid(), found.gid()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (self.path.clone(), 0o644, None),
-            Err(error) => {
-                return Err(error).exit(Exit::Config, || format!("finding what {} leads to", self.path.display()));
-            }
-        };
+        let (path, mode, owner) =
+            match fs::canonicalize(&self.path).and_then(|path| Ok((fs::metadata(&path)?, path))) {
+                Ok((found, path)) => (
+                    path,
+                    found.permissions().mode() & 0o7777,
+                    Some((found.uid(), found.gid())),
+                ),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    (self.path.clone(), 0o644, None)
+                }
+                Err(error) => {
+                    return Err(error).exit(Exit::Config, || {
+                        format!("finding what {} leads to", self.path.display())
+                    });
+                }
+            };
         atomic::write(&path, mode, |file| {
             let made = file.metadata()?;
             if let Some((uid, gid)) = owner.filter(|owner| *owner != (made.uid(), made.gid())) {

@@ -34,18 +34,26 @@ pub struct Identity {
     generation: u64,
     /// The size of the disk as the guest sees it.
     virtual_bytes: u64,
-    /// The length of the base's file: another image under the same name and generation hardly ever has the same.
+    /// The length of the base's file: another image under the same name and generation hardly ever
+    /// has the same.
     file_bytes: u64,
 }
 
 impl Identity {
     fn of(base: &Entry, image: &Image) -> Identity {
         let (virtual_bytes, file_bytes) = (image.header.virtual_bytes, image.file_bytes);
-        Identity { schema: 1, name: base.name.clone(), generation: base.generation, virtual_bytes, file_bytes }
+        Identity {
+            schema: 1,
+            name: base.name.clone(),
+            generation: base.generation,
+            virtual_bytes,
+            file_bytes,
+        }
     }
 }
 
-/// The backing file's name in an overlay: relative to the overlay's directory, so that it holds below any root.
+/// The backing file's name in an overlay: relative to the overlay's directory, so that it holds
+/// below any root.
 pub fn backing_name(base: &str, generation: u64) -> String {
     let image = image_path(base, generation);
     format!("../..{}", image.strip_prefix(STORE).unwrap_or(&image))
@@ -72,14 +80,24 @@ impl Overlay {
     pub fn of(common: &Common, token: &Token, base: &Entry) -> Overlay {
         let directory = format!("{USERS}/{token}");
         let path = format!("{directory}/{}@{}.qcow2", base.name, base.generation);
-        Overlay { users: common.path(USERS), directory: common.path(directory), file: common.path(&path), path }
+        Overlay {
+            users: common.path(USERS),
+            directory: common.path(directory),
+            file: common.path(&path),
+            path,
+        }
     }
 
-    /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as this suite makes them.
+    /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as
+    /// this suite makes them.
     pub fn find(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Option<Image>> {
-        let is_no_directory = fs::metadata(&self.users).map_or_else(|_| self.users.is_symlink(), |found| !found.is_dir());
+        let is_no_directory = fs::metadata(&self.users)
+            .map_or_else(|_| self.users.is_symlink(), |found| !found.is_dir());
         if is_no_directory {
-            return Err(Exit::Config.error(format_args!("{}: not a directory; move it away", self.users.display())));
+            return Err(Exit::Config.error(format_args!(
+                "{}: not a directory; move it away",
+                self.users.display()
+            )));
         }
         match fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -88,8 +106,9 @@ impl Overlay {
         let check = || -> anyhow::Result<Image> {
             self.check_directory()?;
             let image = Image::open(&self.file, Follow::Nothing)?;
-            check_is_overlay(&image, base, base_image)
-                .map_err(|message| Exit::Data.error(format_args!("reading {}: {message}", self.file.display())))?;
+            check_is_overlay(&image, base, base_image).map_err(|message| {
+                Exit::Data.error(format_args!("reading {}: {message}", self.file.display()))
+            })?;
             Ok(image)
         };
         let found = check().with_context(|| {
@@ -105,10 +124,19 @@ impl Overlay {
     /// Makes it. When that fails nothing is left of it.
     pub fn create(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Created> {
         let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
-        let layout = blank_overlay(base_image.header.virtual_bytes, &backing_name(&base.name, base.generation), &identity);
+        let layout = blank_overlay(
+            base_image.header.virtual_bytes,
+            &backing_name(&base.name, base.generation),
+            &identity,
+        );
         atomic::create_directory(&self.users, 0o700)?;
         self.check_leads_to(base, base_image)?;
-        let mut created = Created { file: self.file.clone(), directory: self.make_directory()?, held_bytes: 0, standing: None };
+        let mut created = Created {
+            file: self.file.clone(),
+            directory: self.make_directory()?,
+            held_bytes: 0,
+            standing: None,
+        };
         let mut write = || -> anyhow::Result<()> {
             atomic::write(&self.file, 0o600, |file| {
                 for (offset, bytes) in &layout.pieces {
@@ -118,7 +146,8 @@ impl Overlay {
             })?;
             // Also when the directory was there: a run that was killed may have made it.
             atomic::sync_directory(&self.users)?;
-            let metadata = fs::metadata(&self.file).exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
+            let metadata = fs::metadata(&self.file)
+                .exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
             created.held_bytes = metadata.blocks() * 512;
             created.standing = Some(Standing::of(&metadata));
             Ok(())
@@ -132,23 +161,36 @@ impl Overlay {
         }
     }
 
-    /// Makes the user's directory, if it is not there. Not synced yet: one sync at the end makes it durable with the file in it.
+    /// Makes the user's directory, if it is not there. Not synced yet: one sync at the end makes it
+    /// durable with the file in it.
     fn make_directory(&self) -> anyhow::Result<Option<PathBuf>> {
         match DirBuilder::new().mode(0o700).create(&self.directory) {
             Ok(()) => Ok(Some(self.directory.clone())),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.check_directory().map(|()| None),
-            Err(error) => Err(io_error(error, Exit::of_write, format_args!("making directory {}", self.directory.display()))),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.check_directory().map(|()| None)
+            }
+            Err(error) => Err(io_error(
+                error,
+                Exit::of_write,
+                format_args!("making directory {}", self.directory.display()),
+            )),
         }
     }
 
     /// The user's directory is one, and not a link to another.
     fn check_directory(&self) -> anyhow::Result<()> {
         let directory = self.directory.display();
-        let metadata = fs::symlink_metadata(&self.directory).exit(Exit::Io, || format!("looking at {directory}"))?;
-        if metadata.is_dir() { Ok(()) } else { Err(Exit::Data.error(format_args!("{directory}: not a directory; move it away"))) }
+        let metadata = fs::symlink_metadata(&self.directory)
+            .exit(Exit::Io, || format!("looking at {directory}"))?;
+        if metadata.is_dir() {
+            Ok(())
+        } else {
+            Err(Exit::Data.error(format_args!("{directory}: not a directory; move it away")))
+        }
     }
 
-    /// The relative name leads to the base: it does not where /qcow2/user is a symbolic link to somewhere else.
+    /// The relative name leads to the base: it does not where /qcow2/user is a symbolic link to
+    /// somewhere else.
     fn check_leads_to(&self, base: &Entry, base_image: &Image) -> anyhow::Result<()> {
         // As seen from a user's directory, `..` is where these are.
         let name = backing_name(&base.name, base.generation);
@@ -171,8 +213,12 @@ fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(
     {
         return Err("its backing file is not its base".into());
     }
-    let recorded = header.identity.as_deref().ok_or("it does not record which base it was made for")?;
-    let recorded: Identity = serde_json::from_slice(recorded).map_err(|_| "its record of the base cannot be read")?;
+    let recorded = header
+        .identity
+        .as_deref()
+        .ok_or("it does not record which base it was made for")?;
+    let recorded: Identity =
+        serde_json::from_slice(recorded).map_err(|_| "its record of the base cannot be read")?;
     let expected = Identity::of(base, base_image);
     if recorded.schema != expected.schema {
         return Err("its record of the base is not one that this release knows".into());
@@ -189,7 +235,10 @@ fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(
         ));
     }
     if header.virtual_bytes != expected.virtual_bytes {
-        return Err(format!("its disk has {} bytes, that of the base {}", header.virtual_bytes, expected.virtual_bytes));
+        return Err(format!(
+            "its disk has {} bytes, that of the base {}",
+            header.virtual_bytes, expected.virtual_bytes
+        ));
     }
     if !header.is_laid_out_as_ours() {
         return Err("it is not laid out as cowvol does it".into());
@@ -209,13 +258,19 @@ pub struct Created {
 }
 
 impl Created {
-    /// Takes it away again because nobody was told of it. It stays where another call has handed it out meanwhile, which changes
-    /// the time of its last use, or where a program has it open.
+    /// Takes it away again because nobody was told of it. It stays where another call has handed it
+    /// out meanwhile, which changes the time of its last use, or where a program has it open.
     pub fn take_back(self, common: &Common) {
         // Failures are ignored: the caller reports the one that led here.
-        let Ok(signals) = signals::defer() else { return };
-        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else { return };
-        let stands = fs::symlink_metadata(&self.file).ok().map(|found| Standing::of(&found));
+        let Ok(signals) = signals::defer() else {
+            return;
+        };
+        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else {
+            return;
+        };
+        let stands = fs::symlink_metadata(&self.file)
+            .ok()
+            .map(|found| Standing::of(&found));
         if stands == self.standing && in_use::is_locked(&self.file).is_ok_and(|locked| !locked) {
             self.discard();
         }
@@ -238,7 +293,10 @@ mod tests {
     #[test]
     fn a_name_is_read_in_one_way_only() {
         assert_eq!(parse_name("windows@7.qcow2"), Some(("windows".into(), 7)));
-        assert_eq!(parse_name("debian-12.2@0.qcow2"), Some(("debian-12.2".into(), 0)));
+        assert_eq!(
+            parse_name("debian-12.2@0.qcow2"),
+            Some(("debian-12.2".into(), 0))
+        );
         for name in [
             "windows@9007199254740992.qcow2",
             "windows@07.qcow2",

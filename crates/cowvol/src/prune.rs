@@ -1,8 +1,10 @@
-//! `cowvol prune`: generations that are no longer current go, with the volumes made on them, once nothing uses them.
+//! `cowvol prune`: generations that are no longer current go, with the volumes made on them, once
+//! nothing uses them.
 //!
-//! Only what stands below the current generation of a base that bases.ini names is pruned. A higher one waits to be installed,
-//! and where bases.ini does not name the base, or cannot be read, nobody knows what is no longer wanted. First the volumes go, then
-//! what describes the image, then the image: whatever ends this, no volume is left without its base and no description without its
+//! Only what stands below the current generation of a base that bases.ini names is pruned. A higher
+//! one waits to be installed, and where bases.ini does not name the base, or cannot be read, nobody
+//! knows what is no longer wanted. First the volumes go, then what describes the image, then the
+//! image: whatever ends this, no volume is left without its base and no description without its
 //! image, and the next call goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,18 +27,30 @@ use crate::store::{self, Generation};
 /// So many names go while the lock is held once. Their files are kept open until it is not.
 const FILES_AT_ONCE: usize = 256;
 
-/// Prunes; in a dry run says what would go. Status 1 when something should have gone and could not be removed.
+/// Prunes; in a dry run says what would go. Status 1 when something should have gone and could not
+/// be removed.
 pub fn prune(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
     let pruning = Pruning { common, also: None };
     // At the end of a session there is nearly always nothing to do.
     let plan = bases::steadily(common, |bases| pruning.plan(bases))?;
-    let pruned = if dry_run || plan.removed.is_empty() { plan } else { pruning.run(&ending_signals)? };
-    let failed = pruned.retained.iter().any(|retained| retained.reason.starts_with(FAILED));
+    let pruned = if dry_run || plan.removed.is_empty() {
+        plan
+    } else {
+        pruning.run(&ending_signals)?
+    };
+    let failed = pruned
+        .retained
+        .iter()
+        .any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();
     let changed = pruned.changed();
     document.set("pruned", &PrunedSection { changed, pruned })?;
-    let answer = if failed { Answer::no(document) } else { Answer::yes(document) };
+    let answer = if failed {
+        Answer::no(document)
+    } else {
+        Answer::yes(document)
+    };
     Ok(answer.staying(changed && !dry_run).holding(ending_signals))
 }
 
@@ -48,7 +62,8 @@ const FAILED: &str = "removing it failed: ";
 pub struct Pruning<'a> {
     /// The machine.
     pub common: &'a Common,
-    /// A generation to prune although it may be above the current one: the one that was gone back from.
+    /// A generation to prune although it may be above the current one: the one that was gone back
+    /// from.
     pub also: Option<(&'a str, u64)>,
 }
 
@@ -64,31 +79,52 @@ impl Pruning<'_> {
     /// What would go.
     pub fn plan(&self, bases: &[Entry]) -> anyhow::Result<Pruned> {
         let found = self.look(bases, true)?;
-        let mut pruned = Pruned { retained: found.retained, ..Pruned::default() };
+        let mut pruned = Pruned {
+            retained: found.retained,
+            ..Pruned::default()
+        };
         for ((base, generation), there) in found.to_remove {
-            let freed_bytes = there.all().filter_map(|path| fs::symlink_metadata(path).ok()).map(|file| room(&file)).sum();
+            let freed_bytes = there
+                .all()
+                .filter_map(|path| fs::symlink_metadata(path).ok())
+                .map(|file| room(&file))
+                .sum();
             pruned.freed_bytes += freed_bytes;
             let (volumes, linked_path) = (there.volumes.len() as u64, self.linked_path(&there));
-            pruned.removed.push(Removed { base, generation, volumes, freed_bytes, linked_path });
+            pruned.removed.push(Removed {
+                base,
+                generation,
+                volumes,
+                freed_bytes,
+                linked_path,
+            });
         }
         Ok(pruned)
     }
 
     /// Removes it. A generation of which something cannot be removed is retained, with the reason.
     ///
-    /// Step by step, each under the lock for as long as names take to remove; between two the names are made durable and the room
-    /// comes free, which takes longer and keeps no login waiting. An error means that nothing was removed: what keeps a later step
-    /// from being taken is a reason, too.
+    /// Step by step, each under the lock for as long as names take to remove; between two the names
+    /// are made durable and the room comes free, which takes longer and keeps no login waiting. An
+    /// error means that nothing was removed: what keeps a later step from being taken is a reason,
+    /// too.
     pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Pruned> {
         let (mut removed, mut failed) = (BTreeMap::new(), BTreeMap::new());
         let mut before: Option<Found> = None;
         loop {
-            let (found, gone) = match (self.step(&mut removed, &mut failed, ending_signals), before) {
+            let (found, gone) = match (self.step(&mut removed, &mut failed, ending_signals), before)
+            {
                 (Ok(step), _) => step,
                 (Err(error), None) => return Err(error),
                 (Err(error), Some(before)) => {
-                    for (of, _) in before.to_remove.iter().filter(|(_, there)| there.is_there()) {
-                        failed.entry(of.clone()).or_insert_with(|| format!("{FAILED}{error:#}"));
+                    for (of, _) in before
+                        .to_remove
+                        .iter()
+                        .filter(|(_, there)| there.is_there())
+                    {
+                        failed
+                            .entry(of.clone())
+                            .or_insert_with(|| format!("{FAILED}{error:#}"));
                     }
                     return Ok(summary(before, removed, failed));
                 }
@@ -96,7 +132,12 @@ impl Pruning<'_> {
             let was_last = gone.files.is_empty();
             let settled = gone.settle();
             if let Err(error) = &settled {
-                failed.extend(found.to_remove.iter().map(|(of, _)| (of.clone(), format!("{FAILED}{error:#}"))));
+                failed.extend(
+                    found
+                        .to_remove
+                        .iter()
+                        .map(|(of, _)| (of.clone(), format!("{FAILED}{error:#}"))),
+                );
             }
             if was_last || settled.is_err() || ending_signals.pending() {
                 return Ok(summary(found, removed, failed));
@@ -105,7 +146,8 @@ impl Pruning<'_> {
         }
     }
 
-    /// Takes one step with each generation that is to go and has not failed; what it found before, and the names that have gone.
+    /// Takes one step with each generation that is to go and has not failed; what it found before,
+    /// and the names that have gone.
     fn step(
         &self,
         removed: &mut BTreeMap<(String, u64), Removed>,
@@ -121,9 +163,16 @@ impl Pruning<'_> {
             }
             let nothing = || {
                 let (base, generation) = of.clone();
-                Removed { base, generation, volumes: 0, freed_bytes: 0, linked_path: self.linked_path(there) }
+                Removed {
+                    base,
+                    generation,
+                    volumes: 0,
+                    freed_bytes: 0,
+                    linked_path: self.linked_path(there),
+                }
             };
-            if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing)) {
+            if let Err(error) = gone.take(there, removed.entry(of.clone()).or_insert_with(nothing))
+            {
                 failed.insert(of.clone(), format!("{FAILED}{error:#}"));
             }
         }
@@ -133,7 +182,11 @@ impl Pruning<'_> {
 
     /// Looks at everything that is not current. Under the lock, unless nothing is written.
     fn look(&self, bases: &[Entry], dry_run: bool) -> anyhow::Result<Found> {
-        let mut found = Found { to_remove: Vec::new(), retained: Vec::new(), quiet: None };
+        let mut found = Found {
+            to_remove: Vec::new(),
+            retained: Vec::new(),
+            quiet: None,
+        };
         let mut quiet = None;
         check_users_directory(self.common)?;
         for ((name, number), there) in store::generations(self.common)? {
@@ -143,22 +196,31 @@ impl Pruning<'_> {
             }
             let reason = match current {
                 None => Some("bases.ini does not name this base".into()),
-                Some(current) if number > current.generation && self.also != Some((name.as_str(), number)) => Some(format!(
-                    "newer than the current generation, {}; cowvol install-base makes it the current one",
-                    current.generation
-                )),
+                Some(current)
+                    if number > current.generation
+                        && self.also != Some((name.as_str(), number)) =>
+                {
+                    Some(format!(
+                        "newer than the current generation, {}; cowvol install-base makes it the current one",
+                        current.generation
+                    ))
+                }
                 Some(current) => match self.reason_to_wait(current, &there)? {
                     Some(reason) => Some(reason),
                     None => {
                         if quiet.is_none() {
                             quiet = Some(in_use::quiet(self.common, dry_run)?);
                         }
-                        quiet.as_ref().and_then(|quiet| quiet.as_ref().err().cloned())
+                        quiet
+                            .as_ref()
+                            .and_then(|quiet| quiet.as_ref().err().cloned())
                     }
                 },
             };
             match reason {
-                Some(reason) => found.retained.push(retained((name, number), &there, reason)),
+                Some(reason) => found
+                    .retained
+                    .push(retained((name, number), &there, reason)),
                 None => found.to_remove.push(((name, number), there)),
             }
         }
@@ -166,19 +228,33 @@ impl Pruning<'_> {
         Ok(found)
     }
 
-    /// The file that an image leads to by a link, as seen below the root where it is there. It may be anybody's, and so it stays.
+    /// The file that an image leads to by a link, as seen below the root where it is there. It may
+    /// be anybody's, and so it stays.
     fn linked_path(&self, there: &Generation) -> Option<String> {
-        let image = there.files.iter().find(|path| path.extension().is_some_and(|ending| ending == "qcow2"))?;
+        let image = there
+            .files
+            .iter()
+            .find(|path| path.extension().is_some_and(|ending| ending == "qcow2"))?;
         let leads_to = fs::canonicalize(image.is_symlink().then_some(image)?).ok()?;
         let root = fs::canonicalize(&self.common.root).ok()?;
-        let below = leads_to.strip_prefix(root).map_or_else(|_| leads_to.clone(), |path| Path::new("/").join(path));
+        let below = leads_to
+            .strip_prefix(root)
+            .map_or_else(|_| leads_to.clone(), |path| Path::new("/").join(path));
         Some(below.to_string_lossy().into_owned())
     }
 
-    /// Why a generation below the current one has to wait, apart from what is at work on the machine as a whole.
-    fn reason_to_wait(&self, current: &Entry, there: &Generation) -> anyhow::Result<Option<String>> {
+    /// Why a generation below the current one has to wait, apart from what is at work on the
+    /// machine as a whole.
+    fn reason_to_wait(
+        &self,
+        current: &Entry,
+        there: &Generation,
+    ) -> anyhow::Result<Option<String>> {
         if let Err(error) = base::open(self.common, current) {
-            return Ok(Some(format!("the current generation, {}, is not right: {error:#}", current.generation)));
+            return Ok(Some(format!(
+                "the current generation, {}, is not right: {error:#}",
+                current.generation
+            )));
         }
         for path in there.all() {
             if in_use::is_locked(path)? {
@@ -191,11 +267,20 @@ impl Pruning<'_> {
 }
 
 fn retained((base, generation): (String, u64), there: &Generation, reason: String) -> Retained {
-    Retained { base, generation, volumes: there.volumes.len() as u64, reason }
+    Retained {
+        base,
+        generation,
+        volumes: there.volumes.len() as u64,
+        reason,
+    }
 }
 
 /// What came of it all. A generation is removed when nothing is left of it.
-fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: BTreeMap<(String, u64), String>) -> Pruned {
+fn summary(
+    found: Found,
+    mut removed: BTreeMap<(String, u64), Removed>,
+    failed: BTreeMap<(String, u64), String>,
+) -> Pruned {
     let freed_bytes = removed.values().map(|removed| removed.freed_bytes).sum();
     let mut all_retained = found.retained;
     for (of, there) in found.to_remove {
@@ -208,7 +293,11 @@ fn summary(found: Found, mut removed: BTreeMap<(String, u64), Removed>, failed: 
         removed.remove(&(kept.base.clone(), kept.generation));
     }
     all_retained.sort_by(|a, b| (&a.base, a.generation).cmp(&(&b.base, b.generation)));
-    Pruned { removed: removed.into_values().collect(), retained: all_retained, freed_bytes }
+    Pruned {
+        removed: removed.into_values().collect(),
+        retained: all_retained,
+        freed_bytes,
+    }
 }
 
 /// Names that have gone. The files hold their room until they are closed.
@@ -220,12 +309,20 @@ struct Gone {
 }
 
 impl Gone {
-    /// Takes away the first step of what there is of a generation, or as much of it as may go at once.
+    /// Takes away the first step of what there is of a generation, or as much of it as may go at
+    /// once.
     fn take(&mut self, there: &Generation, removed: &mut Removed) -> anyhow::Result<()> {
-        let Some(step) = there.steps().into_iter().find(|step| !step.is_empty()) else { return Ok(()) };
-        for path in step.iter().take(FILES_AT_ONCE - self.files.len().min(FILES_AT_ONCE)) {
+        let Some(step) = there.steps().into_iter().find(|step| !step.is_empty()) else {
+            return Ok(());
+        };
+        for path in step
+            .iter()
+            .take(FILES_AT_ONCE - self.files.len().min(FILES_AT_ONCE))
+        {
             removed.freed_bytes += self.unlink(path)?;
-            let Some(directory) = path.parent() else { continue };
+            let Some(directory) = path.parent() else {
+                continue;
+            };
             self.changed.insert(directory.to_owned());
             if there.volumes.is_empty() {
                 continue;
@@ -242,9 +339,18 @@ impl Gone {
 
     /// Takes away a name; the room that comes free. What it links to stays.
     fn unlink(&mut self, path: &Path) -> anyhow::Result<u64> {
-        let failed = |error| io_error(error, Exit::of_change, format_args!("removing {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_change,
+                format_args!("removing {}", path.display()),
+            )
+        };
         let freed_bytes = room(&fs::symlink_metadata(path).map_err(failed)?);
-        let file = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+            .open(path);
         fs::remove_file(path).map_err(failed)?;
         self.files.push(file.ok());
         Ok(freed_bytes)
@@ -252,13 +358,19 @@ impl Gone {
 
     /// Makes it durable, then lets the room come free.
     fn settle(self) -> anyhow::Result<()> {
-        self.changed.iter().try_for_each(|directory| atomic::sync_directory(directory))
+        self.changed
+            .iter()
+            .try_for_each(|directory| atomic::sync_directory(directory))
     }
 }
 
 /// The room that comes free when a name goes: none, while the file has another.
 fn room(file: &fs::Metadata) -> u64 {
-    if file.is_file() && file.nlink() == 1 { file.blocks() * 512 } else { 0 }
+    if file.is_file() && file.nlink() == 1 {
+        file.blocks() * 512
+    } else {
+        0
+    }
 }
 
 /// A link to another place has volumes that are not of these bases.
@@ -266,7 +378,9 @@ fn check_users_directory(common: &Common) -> anyhow::Result<()> {
     let users = common.path(USERS);
     if fs::symlink_metadata(&users).is_ok_and(|found| found.is_symlink()) {
         let users = users.display();
-        return Err(Exit::Config.error(format_args!("{users}: mount the disk for volumes there instead of linking to it")));
+        return Err(Exit::Config.error(format_args!(
+            "{users}: mount the disk for volumes there instead of linking to it"
+        )));
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use serde::Serialize;
 pub struct Volume<'a> {
     /// The user's full name, as it came in.
     pub user: &'a str,
-    /// What stands for the user in paths: SHA3-224 of the name in lower case, in Base64Url, 38 characters.
+    /// What stands for the user in paths: SHA3-224 of the name in lower case, in Base64Url, 38
+    /// characters.
     pub token: &'a str,
     /// The name of the base.
     pub base: &'a str,
@@ -69,7 +70,8 @@ pub struct Base {
     /// The size of the disk as the guest sees it; absent when the image is not there or not right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// What else the store has of it, by generation: older ones that wait to be pruned, newer ones that wait to be installed.
+    /// What else the store has of it, by generation: older ones that wait to be pruned, newer ones
+    /// that wait to be installed.
     pub other_generations: Vec<OtherGeneration>,
     /// The volumes made on any generation of it, by token and generation.
     pub volumes: Vec<ListedVolume>,
@@ -110,8 +112,8 @@ pub struct ListedVolume {
 /// The section `base`: the image that was installed.
 #[derive(Debug, Serialize)]
 pub struct Installed {
-    /// Whether anything was changed (in a dry run: would be); false when this generation was the current one and nothing was left
-    /// to prune.
+    /// Whether anything was changed (in a dry run: would be); false when this generation was the
+    /// current one and nothing was left to prune.
     pub changed: bool,
     /// The name of the base.
     pub name: String,

@@ -122,7 +122,8 @@ pub struct Image {
 pub struct Transfer {
     /// `complete`, or the image is not there.
     pub state: String,
-    /// Where the image lies, as seen below the root; may be left out, because the manifest says where it has to.
+    /// Where the image lies, as seen below the root; may be left out, because the manifest says
+    /// where it has to.
     pub path: Option<String>,
     /// The infohash of its torrent; may be left out.
     pub infohash: Option<String>,
@@ -133,7 +134,8 @@ pub struct Transfer {
 /// The section `login`: who is there.
 #[derive(Debug, Deserialize)]
 pub struct Login {
-    /// The full name with its realm, `alice@uni-a.example`; absent where a login was refused before a name was known.
+    /// The full name with its realm, `alice@uni-a.example`; absent where a login was refused before
+    /// a name was known.
     pub user: Option<String>,
     /// The realm, which the full name holds already.
     pub realm: Option<String>,

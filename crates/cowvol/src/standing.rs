@@ -16,6 +16,11 @@ impl Standing {
     /// What was found under the name.
     pub fn of(found: &fs::Metadata) -> Standing {
         let modified = (found.mtime(), found.mtime_nsec());
-        Standing { device: found.dev(), inode: found.ino(), bytes: found.len(), modified }
+        Standing {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified,
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The content of the store, by its names alone: the generations of bases, and the users' volumes on them.
+//! The content of the store, by its names alone: the generations of bases, and the users' volumes
+//! on them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
@@ -24,8 +25,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// What goes first, and what is left of it when that has gone: no volume is ever without its base, no description without its
-    /// image.
+    /// What goes first, and what is left of it when that has gone: no volume is ever without its
+    /// base, no description without its image.
     pub fn steps(&self) -> [&[PathBuf]; 3] {
         [&self.volumes, &self.descriptions, &self.files]
     }
@@ -41,18 +42,32 @@ impl Generation {
     }
 }
 
-/// Everything that is there, by base and number. Hidden names, which are of files that are still being fetched, are passed over.
+/// Everything that is there, by base and number. Hidden names, which are of files that are still
+/// being fetched, are passed over.
 pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Generation>> {
     let mut found: BTreeMap<(String, u64), Generation> = BTreeMap::new();
     for base in entries(&common.path(BACKING))? {
-        let Some(name) = base.file_name().to_str().filter(|name| is_name(name)).map(str::to_owned) else { continue };
+        let Some(name) = base
+            .file_name()
+            .to_str()
+            .filter(|name| is_name(name))
+            .map(str::to_owned)
+        else {
+            continue;
+        };
         for file in entries(&base.path())? {
             let file_name = file.file_name();
-            let Some((number, ending)) = file_name.to_str().and_then(parse_file_name) else { continue };
+            let Some((number, ending)) = file_name.to_str().and_then(parse_file_name) else {
+                continue;
+            };
             let there = found.entry((name.clone(), number)).or_default();
             // `seedctl` and the tracker take an image for there because its descriptions are.
             let describes = matches!(ending, Ending::Manifest | Ending::Signature);
-            let kind = if describes { &mut there.descriptions } else { &mut there.files };
+            let kind = if describes {
+                &mut there.descriptions
+            } else {
+                &mut there.files
+            };
             kind.push(file.path());
         }
     }
@@ -60,8 +75,12 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
         for file in entries(&user.path())? {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            let half_made = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
-            let Some(of) = parse_name(half_made.unwrap_or(name)) else { continue };
+            let half_made = name
+                .strip_prefix('.')
+                .and_then(|name| name.strip_suffix(".tmp"));
+            let Some(of) = parse_name(half_made.unwrap_or(name)) else {
+                continue;
+            };
             found.entry(of).or_default().volumes.push(file.path());
         }
     }
@@ -71,21 +90,35 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
 /// The directories of users.
 pub fn users(common: &Common) -> anyhow::Result<Vec<DirEntry>> {
     let mut users = entries(&common.path(USERS))?;
-    users.retain(|user| user.file_name().to_str().is_some_and(|name| Token::parse(name).is_some()));
+    users.retain(|user| {
+        user.file_name()
+            .to_str()
+            .is_some_and(|name| Token::parse(name).is_some())
+    });
     Ok(users)
 }
 
 /// What is in a directory; nothing when it is not there, or is none.
 pub fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
-    let gone = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    let gone = |error: &io::Error| {
+        matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+        )
+    };
     match fs::read_dir(directory).and_then(Iterator::collect) {
         Ok(entries) => Ok(entries),
         Err(error) if gone(&error) => Ok(Vec::new()),
-        Err(error) => Err(io_error(error, Exit::of_read, format_args!("reading {}", directory.display()))),
+        Err(error) => Err(io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", directory.display()),
+        )),
     }
 }
 
-/// The generation that a file in a base's directory belongs to, and what it is of it. No volume is made on a raw image.
+/// The generation that a file in a base's directory belongs to, and what it is of it. No volume is
+/// made on a raw image.
 fn parse_file_name(name: &str) -> Option<(u64, Ending)> {
     images::parse_file_name(name).filter(|(_, ending)| *ending != Ending::Image(Format::Raw))
 }
@@ -96,10 +129,30 @@ mod tests {
 
     #[test]
     fn only_what_the_suite_puts_there_is_seen() {
-        for name in ["7.qcow2", "7.manifest", "7.sig", "7.blocks", "7.torrent", "7.blocks.torrent"] {
-            assert_eq!(parse_file_name(name).map(|(generation, ending)| (generation, ending.as_str())), Some((7, &name[2..])));
+        for name in [
+            "7.qcow2",
+            "7.manifest",
+            "7.sig",
+            "7.blocks",
+            "7.torrent",
+            "7.blocks.torrent",
+        ] {
+            assert_eq!(
+                parse_file_name(name).map(|(generation, ending)| (generation, ending.as_str())),
+                Some((7, &name[2..]))
+            );
         }
-        for name in [".7.qcow2", ".7.qcow2.aria2", "07.qcow2", "7.raw", "7.qcow2.bak", "7", "x.qcow2", "+7.sig", "7."] {
+        for name in [
+            ".7.qcow2",
+            ".7.qcow2.aria2",
+            "07.qcow2",
+            "7.raw",
+            "7.qcow2.bak",
+            "7",
+            "x.qcow2",
+            "+7.sig",
+            "7.",
+        ] {
             assert_eq!(parse_file_name(name), None, "{name}");
         }
     }

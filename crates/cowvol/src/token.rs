@@ -8,20 +8,24 @@ use sha3::{Digest, Sha3_224};
 /// 224 bits, six to a character.
 const LENGTH: usize = 38;
 
-/// SHA3-224 of the user's full name in lower case, in Base64Url without padding: 38 characters whatever the name, so that no
-/// name can build a path.
+/// SHA3-224 of the user's full name in lower case, in Base64Url without padding: 38 characters
+/// whatever the name, so that no name can build a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(String);
 
 impl Token {
-    /// The token of a user. Upper and lower case are the same user, as they are to the RADIUS servers.
+    /// The token of a user. Upper and lower case are the same user, as they are to the RADIUS
+    /// servers.
     pub fn of(user: &str) -> Token {
         Token(BASE64_URL_SAFE_NO_PAD.encode(Sha3_224::digest(user.to_lowercase())))
     }
 
     /// The name of a directory, if it can be a token.
     pub fn parse(name: &str) -> Option<Token> {
-        let fits = name.len() == LENGTH && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+        let fits = name.len() == LENGTH
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
         fits.then(|| Token(name.to_owned()))
     }
 
@@ -44,13 +48,26 @@ mod tests {
 
     #[test]
     fn it_is_sha3_224_in_base64url() {
-        // python3: base64.urlsafe_b64encode(hashlib.sha3_224(name.lower().encode()).digest()).rstrip(b"=")
+        // python3:
+        // base64.urlsafe_b64encode(hashlib.sha3_224(name.lower().encode()).digest()).rstrip(b"=")
         for (user, token) in [
-            ("alice@uni-a.example", "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w"),
-            ("ALICE@UNI-A.EXAMPLE", "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w"),
-            ("bob@uni-b.example", "9o-xwKph7b1pRFcuLv8x3dDL6B1pky6AXYSBLQ"),
+            (
+                "alice@uni-a.example",
+                "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w",
+            ),
+            (
+                "ALICE@UNI-A.EXAMPLE",
+                "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w",
+            ),
+            (
+                "bob@uni-b.example",
+                "9o-xwKph7b1pRFcuLv8x3dDL6B1pky6AXYSBLQ",
+            ),
             ("../../x", "VkuIG4eVRDGbjir3jPk7PJk49ncORpAwrgsuSQ"),
-            ("João.Ação@Uni-A.example", "CNRUYH9VrAi7C1rLweS2gDYuPfNJGsKEsDvOgA"),
+            (
+                "João.Ação@Uni-A.example",
+                "CNRUYH9VrAi7C1rLweS2gDYuPfNJGsKEsDvOgA",
+            ),
             ("ΟΔΥΣΣΕΥΣ@x", "RxXBJyJhm4OcoXnRD2_oJQEYFY3ihnIVJXTAOw"),
             ("İ@x", "lye1cI79kQ_7DpOmwpUUVaxcaL68qUpaW2ssTA"),
             (&"a".repeat(4096), "nM99ngAvjl-G6c73Akvi9Z_djxadrtzkDuLi4w"),
@@ -62,8 +79,13 @@ mod tests {
     #[test]
     fn only_a_token_is_one() {
         assert!(Token::parse("xz8ZaIS-3Ri1Mqeu0oa7DMJgDGuZbdw9tOI5EA").is_some()); // Figure 4 of the thesis
-        for name in ["", "lost+found", "..", "xz8ZaIS-3Ri1Mqeu0oa7DMJgDGuZbdw9tOI5EA=", "xz8ZaIS-3Ri1Mqeu0oa7DMJgDGuZbdw9tOI5E/"]
-        {
+        for name in [
+            "",
+            "lost+found",
+            "..",
+            "xz8ZaIS-3Ri1Mqeu0oa7DMJgDGuZbdw9tOI5EA=",
+            "xz8ZaIS-3Ri1Mqeu0oa7DMJgDGuZbdw9tOI5E/",
+        ] {
             assert!(Token::parse(name).is_none(), "{name}");
         }
     }

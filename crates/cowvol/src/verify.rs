@@ -27,48 +27,74 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol prune`, to which a generation
-    /// below the current one is of no use. Status 66 when it is not there, 65 when it is not a whole base, or not as large as the
-    /// manifest says.
+    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol
+    /// prune`, to which a generation below the current one is of no use. Status 66 when it is not
+    /// there, 65 when it is not a whole base, or not as large as the manifest says.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
         let path = common.path(images::image_path(&manifest.name, manifest.generation));
         let image = Image::open(&path, Follow::Links)?;
-        image.file().try_lock_shared().map_err(|error| match error {
-            TryLockError::WouldBlock => Exit::TemporaryFailure
-                .error(format_args!("locking {}: another process holds it; try again when that has ended", path.display())),
-            TryLockError::Error(error) => io_error(error, Exit::of_read, format_args!("locking {}", path.display())),
-        })?;
+        image
+            .file()
+            .try_lock_shared()
+            .map_err(|error| match error {
+                TryLockError::WouldBlock => Exit::TemporaryFailure.error(format_args!(
+                    "locking {}: another process holds it; try again when that has ended",
+                    path.display()
+                )),
+                TryLockError::Error(error) => io_error(
+                    error,
+                    Exit::of_read,
+                    format_args!("locking {}", path.display()),
+                ),
+            })?;
         image.check_is_base()?;
-        for (what, found, expected) in
-            [("it", image.file_bytes, manifest.size_bytes), ("its disk", image.header.virtual_bytes, manifest.virtual_bytes)]
-        {
+        for (what, found, expected) in [
+            ("it", image.file_bytes, manifest.size_bytes),
+            (
+                "its disk",
+                image.header.virtual_bytes,
+                manifest.virtual_bytes,
+            ),
+        ] {
             if found != expected {
                 let path = path.display();
-                return Err(
-                    Exit::Data.error(format_args!("reading {path}: {what} has {found} bytes, the manifest says {expected}"))
-                );
+                return Err(Exit::Data.error(format_args!(
+                    "reading {path}: {what} has {found} bytes, the manifest says {expected}"
+                )));
             }
         }
         let stands = Standing::of(&image.metadata()?);
-        Ok(Candidate { path, image, stands })
+        Ok(Candidate {
+            path,
+            image,
+            stands,
+        })
     }
 
     /// Reads all of it. Status 65 when its digest is not that of the manifest.
     ///
-    /// `seedctl` has done the same; between the two lies whatever happened on the machine since, and after this there is no way back.
+    /// `seedctl` has done the same; between the two lies whatever happened on the machine since,
+    /// and after this there is no way back.
     pub fn check_digest(&self, manifest: &manifest::Base) -> anyhow::Result<()> {
         let digest = self.digest().map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                Exit::Data.error(format_args!("reading {}: it became shorter while it was read", self.path.display()))
-            }
-            _ => io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())),
+            io::ErrorKind::UnexpectedEof => Exit::Data.error(format_args!(
+                "reading {}: it became shorter while it was read",
+                self.path.display()
+            )),
+            _ => io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", self.path.display()),
+            ),
         })?;
         if digest == manifest.sha256.0 {
             Ok(())
         } else {
             let way_out = "get it again, with seedctl get";
-            Err(Exit::Data
-                .error(format_args!("reading {}: its SHA-256 is not that of the manifest; {way_out}", self.path.display())))
+            Err(Exit::Data.error(format_args!(
+                "reading {}: its SHA-256 is not that of the manifest; {way_out}",
+                self.path.display()
+            )))
         }
     }
 
@@ -92,7 +118,10 @@ impl Candidate {
     /// Makes it durable, with the files beside it and the names of all of them.
     pub fn sync(&self) -> anyhow::Result<()> {
         let failed = |path: &std::path::Path| format!("syncing {}", path.display());
-        self.image.file().sync_all().exit(Exit::Io, || failed(&self.path))?;
+        self.image
+            .file()
+            .sync_all()
+            .exit(Exit::Io, || failed(&self.path))?;
         let real = fs::canonicalize(&self.path).exit(Exit::Io, || failed(&self.path))?; // it may be a link to another disk
         for ending in Ending::BESIDE {
             let beside = self.path.with_extension(ending.as_str());
@@ -101,7 +130,11 @@ impl Candidate {
                 synced => synced.exit(Exit::Io, || failed(&beside))?,
             }
         }
-        for directory in [real.parent(), self.path.parent(), self.path.parent().and_then(|base| base.parent())] {
+        for directory in [
+            real.parent(),
+            self.path.parent(),
+            self.path.parent().and_then(|base| base.parent()),
+        ] {
             atomic::sync_directory(directory.exit(Exit::Software, || "a file in no directory")?)?;
         }
         Ok(())

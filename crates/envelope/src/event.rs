@@ -1,4 +1,5 @@
-//! The events of `changes`: one JSON line for each change, in the names of the Elastic Common Schema.
+//! The events of `changes`: one JSON line for each change, in the names of the Elastic Common
+//! Schema.
 
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,8 @@ pub struct EventAbout {
     pub part: Part,
     /// What became of it.
     pub action: Action,
-    /// Which one, by what stays the same when it is moved: the serial of a disk or a memory module, the interface.
+    /// Which one, by what stays the same when it is moved: the serial of a disk or a memory module,
+    /// the interface.
     pub subject: String,
     /// Which of its faults, by a word that stays the same; of a degraded disk only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +87,8 @@ pub enum Part {
     Processor,
     /// A PCI device.
     Device,
-    /// The machine itself: another serial number or UUID under the same `host.id` is a clone or an exchanged board.
+    /// The machine itself: another serial number or UUID under the same `host.id` is a clone or an
+    /// exchanged board.
     System,
     /// The firmware's version.
     Firmware,
@@ -136,8 +139,8 @@ impl Action {
     }
 }
 
-/// A difference between the machine and its baseline, in `host.changes`: told once by `changes`, listed here until it is accepted
-/// or gone.
+/// A difference between the machine and its baseline, in `host.changes`: told once by `changes`,
+/// listed here until it is accepted or gone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Change {
     /// The `event.id` of its event.

@@ -1,14 +1,26 @@
 //! Serial numbers and UUIDs that name one machine, distinguished from the placeholders of makers.
 //!
-//! A lab machine reports no others, and a server believes no others: an older release of the machine's side knows fewer of them.
+//! A lab machine reports no others, and a server believes no others: an older release of the
+//! machine's side knows fewer of them.
 
 /// The texts that are known, and where from.
 const OF_MANY: &str = include_str!("of_many.txt");
-/// What makers call the field that they left as it was, with no more than the number of a slot: "OEM Chassis Serial Number",
-/// "Type2 - Board Serial Number", "A1_AssetTagNum0". Only letters and digits count.
-const PHRASES: &[&str] =
-    &["serialn", "sernum", "chassisserial", "boardserial", "assettag", "partnum", "manufacturer", "filledby", "definedby"];
-/// A text of nothing but these says that there is none: "NotSpecified", "No Enclosure", "(none)", "Default_String".
+/// What makers call the field that they left as it was, with no more than the number of a slot:
+/// "OEM Chassis Serial Number", "Type2 - Board Serial Number", "A1_AssetTagNum0". Only letters and
+/// digits count.
+const PHRASES: &[&str] = &[
+    "serialn",
+    "sernum",
+    "chassisserial",
+    "boardserial",
+    "assettag",
+    "partnum",
+    "manufacturer",
+    "filledby",
+    "definedby",
+];
+/// A text of nothing but these says that there is none: "NotSpecified", "No Enclosure", "(none)",
+/// "Default_String".
 const WORDS: &str = "all applicable asset available base be blank board by chassis copy default define defined dimm dummy empty \
                      enclosure eval evaluation fill filled in information insert installed invalid lot manufacturer module name nil \
                      no none not null number odm oem please present product provided reserved sample serial series set sn specified \
@@ -20,17 +32,22 @@ const LONG_COUNT: usize = 8;
 /// Fewer of them may be a real number.
 const SHORT_COUNT: usize = 5;
 
-/// What counts of a text: some write blanks, dots or lines between the words, and some do not. What is no UTF-8 counts, or 12?345 would
-/// be 12345.
+/// What counts of a text: some write blanks, dots or lines between the words, and some do not. What
+/// is no UTF-8 counts, or 12?345 would be 12345.
 fn plain(text: &str) -> String {
     let counts = |c: &char| c.is_alphanumeric() || *c == char::REPLACEMENT_CHARACTER;
-    text.chars().filter(counts).flat_map(char::to_lowercase).collect()
+    text.chars()
+        .filter(counts)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// Whether the list has it, as it is: "N/A" is none, and "Na" neither.
 fn is_listed(kind: &str, plain_text: &str) -> bool {
     let listed = |line: &str| {
-        line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|rest| plain(rest) == plain_text)
+        line.strip_prefix(kind)
+            .and_then(|rest| rest.strip_prefix(' '))
+            .is_some_and(|rest| plain(rest) == plain_text)
     };
     OF_MANY.lines().any(listed)
 }
@@ -38,15 +55,20 @@ fn is_listed(kind: &str, plain_text: &str) -> bool {
 /// Whether it is put together of the words that makers use.
 fn is_of_words(plain_text: &str) -> bool {
     let rest = |word| plain_text.strip_prefix(word);
-    plain_text.len() <= WORDS_MAX_BYTES && (plain_text.is_empty() || WORDS.split(' ').filter_map(rest).any(is_of_words))
+    plain_text.len() <= WORDS_MAX_BYTES
+        && (plain_text.is_empty() || WORDS.split(' ').filter_map(rest).any(is_of_words))
 }
 
-/// Whether that can be somebody's serial number: not what makers leave in when they forget to put one in.
+/// Whether that can be somebody's serial number: not what makers leave in when they forget to put
+/// one in.
 pub fn is_serial(text: &str) -> bool {
     let lower = text.trim().to_ascii_lowercase();
     let plain = plain(text);
     // 1.0, 10, 0101: versions and bits, not numbers of things; 12345; SN-00000.
-    let is_version = lower.len() >= 3 && lower.split('.').all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
+    let is_version = lower.len() >= 3
+        && lower
+            .split('.')
+            .all(|part| part.len() == 1 && part.as_bytes()[0].is_ascii_digit());
     let number = plain.trim_start_matches(char::is_alphabetic);
     is_name(text)
         && !is_version
@@ -56,40 +78,56 @@ pub fn is_serial(text: &str) -> bool {
         && !is_listed("uuid", &plain)
 }
 
-/// The same of what people write themselves, an asset tag, or of a name: that may be short, and nothing but digits.
+/// The same of what people write themselves, an asset tag, or of a name: that may be short, and
+/// nothing but digits.
 pub fn is_name(text: &str) -> bool {
     let text = plain(text);
     let text = text.strip_prefix("0x").unwrap_or(&text);
     let mut signs = text.chars().filter(|c| c.is_alphanumeric());
-    let Some(first) = signs.next() else { return false };
-    // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none, either.
+    let Some(first) = signs.next() else {
+        return false;
+    };
+    // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none,
+    // either.
     !signs.all(|c| c == first)
-        && (text.bytes().filter(u8::is_ascii_digit).count() > 3 || !PHRASES.iter().any(|phrase| text.contains(phrase)))
+        && (text.bytes().filter(u8::is_ascii_digit).count() > 3
+            || !PHRASES.iter().any(|phrase| text.contains(phrase)))
         && !is_listed("serial", text)
         && !is_of_words(text)
-        && count(text.trim_start_matches(|c: char| !c.is_ascii_digit())).is_none_or(|count| count < LONG_COUNT)
+        && count(text.trim_start_matches(|c: char| !c.is_ascii_digit()))
+            .is_none_or(|count| count < LONG_COUNT)
 }
 
-/// How many digits these are, if they count up or down from an end or to one, as 1234567890 and 87654321 do: "SYS-9876543210",
-/// "BSN12345678901234567".
+/// How many digits these are, if they count up or down from an end or to one, as 1234567890 and
+/// 87654321 do: "SYS-9876543210", "BSN12345678901234567".
 fn count(plain_text: &str) -> Option<usize> {
     let digits = plain_text.as_bytes();
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let zeros = digits.iter().rev().take_while(|digit| **digit == b'0').count(); // 123456789000
+    let zeros = digits
+        .iter()
+        .rev()
+        .take_while(|digit| **digit == b'0')
+        .count(); // 123456789000
     let counted = &digits[..digits.len() - zeros];
-    let counts = |step: u8| counted.windows(2).all(|pair| (pair[0] - b'0' + step) % 10 == pair[1] - b'0');
+    let counts = |step: u8| {
+        counted
+            .windows(2)
+            .all(|pair| (pair[0] - b'0' + step) % 10 == pair[1] - b'0')
+    };
     let is_count = match (counted.first()?, counted.last()?) {
         (b'0' | b'1', _) if counts(1) => true,
         (b'9', _) | (_, b'1') => counts(9),
         _ => false,
     };
-    is_count.then_some(digits.len()).filter(|_| counted.len() >= SHORT_COUNT)
+    is_count
+        .then_some(digits.len())
+        .filter(|_| counted.len() >= SHORT_COUNT)
 }
 
-/// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the factory with, in either order of
-/// bytes.
+/// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the
+/// factory with, in either order of bytes.
 pub fn is_uuid_of_one(uuid: &str) -> bool {
     let uuid = uuid.to_ascii_lowercase();
     let digits: Vec<&[u8]> = uuid.as_bytes().split(|byte| *byte == b'-').collect();
@@ -102,7 +140,15 @@ pub fn is_uuid_of_one(uuid: &str) -> bool {
 
 /// With the bytes of the first three fields in the other order; of what has other fields, nothing.
 fn swapped(uuid: &str) -> String {
-    let field = |field: &str| field.as_bytes().chunks(2).rev().flatten().map(|byte| char::from(*byte)).collect::<String>();
+    let field = |field: &str| {
+        field
+            .as_bytes()
+            .chunks(2)
+            .rev()
+            .flatten()
+            .map(|byte| char::from(*byte))
+            .collect::<String>()
+    };
     match uuid.split('-').collect::<Vec<_>>()[..] {
         [a, b, c, d, e] => [&field(a), &field(b), &field(c), d, e].join("-"),
         _ => String::new(),
@@ -113,7 +159,8 @@ fn swapped(uuid: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Those that GLPI refuses by default, with examples of its three patterns; those of fwts; and those of real tables.
+    /// Those that GLPI refuses by default, with examples of its three patterns; those of fwts; and
+    /// those of real tables.
     #[test]
     fn placeholders_are_no_serial_numbers() {
         for text in [
@@ -202,8 +249,19 @@ mod tests {
             "03000200-0400-0500-0006-000700080009",
         ] {
             let upper = text.to_uppercase();
-            let (dotted, blanks, lines) = (format!("{text}."), upper.replace(' ', "  "), text.replace([' ', '.'], "_"));
-            for text in [text, &format!(" {upper} "), &dotted, &blanks, &lines, &text.replace(' ', "")] {
+            let (dotted, blanks, lines) = (
+                format!("{text}."),
+                upper.replace(' ', "  "),
+                text.replace([' ', '.'], "_"),
+            );
+            for text in [
+                text,
+                &format!(" {upper} "),
+                &dotted,
+                &blanks,
+                &lines,
+                &text.replace(' ', ""),
+            ] {
                 assert!(!is_serial(text), "{text}");
             }
         }
@@ -246,7 +304,15 @@ mod tests {
         ] {
             assert!(is_serial(text), "{text}");
         }
-        for tag in ["No. 17", "1001", "12345", "10", "LAB3-07", "0815", "Asset Tag 4711"] {
+        for tag in [
+            "No. 17",
+            "1001",
+            "12345",
+            "10",
+            "LAB3-07",
+            "0815",
+            "Asset Tag 4711",
+        ] {
             assert!(is_name(tag), "{tag}");
         }
     }
@@ -271,8 +337,17 @@ mod tests {
 
     #[test]
     fn the_list_is_in_lower_case() {
-        for line in OF_MANY.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            assert!(line == line.to_lowercase() && ["serial ", "uuid "].iter().any(|kind| line.starts_with(kind)), "{line}");
+        for line in OF_MANY
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
+            assert!(
+                line == line.to_lowercase()
+                    && ["serial ", "uuid "]
+                        .iter()
+                        .any(|kind| line.starts_with(kind)),
+                "{line}"
+            );
         }
     }
 }

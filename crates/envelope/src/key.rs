@@ -9,7 +9,8 @@ use ed25519_dalek::{Signer, SigningKey};
 use jsonpipe::Exit;
 use zeroize::Zeroizing;
 
-/// The private key of the host, which signs its reports and, in TLS, says who is there. Wiped when dropped, never shown.
+/// The private key of the host, which signs its reports and, in TLS, says who is there. Wiped when
+/// dropped, never shown.
 pub struct Key {
     pem: Zeroizing<String>,
     key: SigningKey,
@@ -22,12 +23,15 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as [`secret_file::read`], and 78 when it is no such key.
+    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as
+    /// [`secret_file::read`], and 78 when it is no such key.
     pub fn read(path: &Path) -> anyhow::Result<Key> {
         let pem = secret_file::read(path)?;
         let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
             let path = path.display();
-            Exit::Config.error(format_args!("reading {path}: not an ed25519 key; openssl genpkey -algorithm ed25519 makes one"))
+            Exit::Config.error(format_args!(
+                "reading {path}: not an ed25519 key; openssl genpkey -algorithm ed25519 makes one"
+            ))
         })?;
         Ok(Key { pem, key })
     }

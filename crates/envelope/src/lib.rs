@@ -1,8 +1,9 @@
 //! The reports of a lab machine, in the form in which they travel and are stored at the collector.
 //!
-//! **Admission rule:** a form belongs here if a lab machine writes it and a server reads it: signed reports and their seals, events,
-//! the text of the thesis's script, and the rule which numbers name a machine. The making and the sending of reports belong to
-//! invcollect; all that is concluded from them belongs to the reader.
+//! **Admission rule:** a form belongs here if a lab machine writes it and a server reads it: signed
+//! reports and their seals, events, the text of the thesis's script, and the rule which numbers
+//! name a machine. The making and the sending of reports belong to invcollect; all that is
+//! concluded from them belongs to the reader.
 
 mod event;
 pub mod identity;

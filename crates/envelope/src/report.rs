@@ -1,4 +1,5 @@
-//! A report as it lies in the spool, travels, and lies at the collector: two lines of JSON, then what is reported.
+//! A report as it lies in the spool, travels, and lies at the collector: two lines of JSON, then
+//! what is reported.
 //!
 //! ```text
 //! {"host":"5f0c…","sequence":1790000017,"sha256":"…","signature":"…"}
@@ -6,9 +7,10 @@
 //! {"host":{…}}
 //! ```
 //!
-//! The digest is of all that stands after the first line, and the signature (ed25519, RFC 8032, in base64) is over
-//! `labtools report 1\nHOST\nSEQUENCE\nSHA256\n`: nobody can give a report another host or another place in the order. Every report
-//! repeats what is to be known of those before it, so that the newest one tells how to go on, whatever became of the others.
+//! The digest is of all that stands after the first line, and the signature (ed25519, RFC 8032, in
+//! base64) is over `labtools report 1\nHOST\nSEQUENCE\nSHA256\n`: nobody can give a report another
+//! host or another place in the order. Every report repeats what is to be known of those before it,
+//! so that the newest one tells how to go on, whatever became of the others.
 
 use std::collections::BTreeMap;
 
@@ -49,10 +51,19 @@ impl Kind {
 
     /// From such a name.
     pub fn parse(name: &str) -> Option<Kind> {
-        [Kind::Snapshot, Kind::Events, Kind::Register, Kind::Glpi, Kind::Text].into_iter().find(|kind| kind.as_str() == name)
+        [
+            Kind::Snapshot,
+            Kind::Events,
+            Kind::Register,
+            Kind::Glpi,
+            Kind::Text,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == name)
     }
 
-    /// Whether it says how the machine is, which a later one says again; of an event there is only one.
+    /// Whether it says how the machine is, which a later one says again; of an event there is only
+    /// one.
     pub fn is_snapshot(self) -> bool {
         !matches!(self, Kind::Events | Kind::Register)
     }
@@ -63,8 +74,9 @@ impl Kind {
 pub struct Seal {
     /// Whose it is: `host.id`.
     pub host: String,
-    /// Its place in the order. The first one of a spool is random, below 900 000 000 000, so that a machine which was installed anew
-    /// does not repeat an id, whatever its clock says; each further one is one more.
+    /// Its place in the order. The first one of a spool is random, below 900 000 000 000, so that a
+    /// machine which was installed anew does not repeat an id, whatever its clock says; each
+    /// further one is one more.
     pub sequence: u64,
     /// SHA-256 of all that stands after this line, in hexadecimal.
     pub sha256: String,
@@ -110,8 +122,8 @@ pub struct Opened<'a> {
     pub payload: &'a [u8],
 }
 
-/// What /persistent/inventory/uuid says, where it may be the name of a host: in addresses, of files and in a certificate. The error
-/// says what is wrong.
+/// What /persistent/inventory/uuid says, where it may be the name of a host: in addresses, of files
+/// and in a certificate. The error says what is wrong.
 pub fn host_id(text: &str) -> Result<&str, &'static str> {
     let id = text.trim();
     let fits = |(at, byte): (usize, u8)| match at {
@@ -130,38 +142,65 @@ pub fn host_id(text: &str) -> Result<&str, &'static str> {
 }
 
 /// Makes a report.
-pub fn seal(host: &str, sequence: u64, header: &Header, payload: &[u8], key: Option<&Key>) -> anyhow::Result<Vec<u8>> {
+pub fn seal(
+    host: &str,
+    sequence: u64,
+    header: &Header,
+    payload: &[u8],
+    key: Option<&Key>,
+) -> anyhow::Result<Vec<u8>> {
     let mut rest = serde_json::to_vec(header)?;
     rest.push(b'\n');
     rest.extend_from_slice(payload);
     let sha256 = hex(&Sha256::digest(&rest));
     let signature = key.map(|key| key.sign(&signed(host, sequence, &sha256)));
-    let seal = Seal { host: host.to_owned(), sequence, sha256, signature };
+    let seal = Seal {
+        host: host.to_owned(),
+        sequence,
+        sha256,
+        signature,
+    };
     let mut report = serde_json::to_vec(&seal)?;
     report.push(b'\n');
     report.append(&mut rest);
     Ok(report)
 }
 
-/// Reads a report, and checks its digest; the error says what is wrong. Whose signature it has is for [`Seal::is_signed_by`].
+/// Reads a report, and checks its digest; the error says what is wrong. Whose signature it has is
+/// for [`Seal::is_signed_by`].
 pub fn open(report: &[u8]) -> Result<Opened<'_>, String> {
     let (first, rest) = line(report).ok_or("it ends within its first line")?;
-    let seal: Seal = serde_json::from_slice(first).map_err(|_| "its first line is none of a report")?;
+    let seal: Seal =
+        serde_json::from_slice(first).map_err(|_| "its first line is none of a report")?;
     if hex(&Sha256::digest(rest)) != seal.sha256 {
-        return Err("it has not the digest that its first line says: it was cut off, or changed".into());
+        return Err(
+            "it has not the digest that its first line says: it was cut off, or changed".into(),
+        );
     }
     let (second, payload) = line(rest).ok_or("it ends within its second line")?;
-    let header: Header = serde_json::from_slice(second).map_err(|_| "its second line is none of a report")?;
-    Ok(Opened { seal, header, payload })
+    let header: Header =
+        serde_json::from_slice(second).map_err(|_| "its second line is none of a report")?;
+    Ok(Opened {
+        seal,
+        header,
+        payload,
+    })
 }
 
 impl Seal {
     /// Whether this key signed it. Weak keys and signatures that are not canonical are refused.
     pub fn is_signed_by(&self, key: &VerifyingKey) -> bool {
-        let signature = self.signature.as_ref().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let signature = self
+            .signature
+            .as_ref()
+            .and_then(|text| BASE64_STANDARD.decode(text).ok());
         let signature = signature.and_then(|bytes| Signature::from_slice(&bytes).ok());
         signature.is_some_and(|signature| {
-            key.verify_strict(signed(&self.host, self.sequence, &self.sha256).as_bytes(), &signature).is_ok()
+            key.verify_strict(
+                signed(&self.host, self.sequence, &self.sha256).as_bytes(),
+                &signature,
+            )
+            .is_ok()
         })
     }
 }
@@ -190,11 +229,12 @@ mod tests {
 
     // openssl genpkey -algorithm ed25519; openssl pkey -pubout
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
-    const PUBLIC: &str =
-        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
-    // (echo HEADER; echo '{}') | sha256sum; printf 'labtools report 1\nh1\n7\n%s\n' SHA256 | openssl pkeyutl -sign -rawin -inkey … | base64
+    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
+    // (echo HEADER; echo '{}') | sha256sum; printf 'labtools report 1\nh1\n7\n%s\n' SHA256 |
+    // openssl pkeyutl -sign -rawin -inkey … | base64
     const HEADER: &str = r#"{"schema":1,"kind":"events","at":"2026-11-23T04:08:18Z","dropped_reports":0,"dropped":[],"read":{}}"#;
-    const SIGNATURE: &str = "NKtmvmRR26vOfbPqyER4COEQqnpb0JeNhQBoodb0NV0kVbGa1T3GpA5lPSe0h3+m1ea3mhkaVVXGVDBLA2VHCQ==";
+    const SIGNATURE: &str =
+        "NKtmvmRR26vOfbPqyER4COEQqnpb0JeNhQBoodb0NV0kVbGa1T3GpA5lPSe0h3+m1ea3mhkaVVXGVDBLA2VHCQ==";
 
     fn header() -> Header {
         serde_json::from_str(HEADER).unwrap()
@@ -214,15 +254,35 @@ mod tests {
         let opened = open(&report).unwrap();
         assert_eq!(opened.payload, b"{}\n");
         assert_eq!(opened.header, header());
-        assert_eq!(opened.seal.signature.as_deref(), Some(SIGNATURE), "{}", opened.seal.sha256);
+        assert_eq!(
+            opened.seal.signature.as_deref(),
+            Some(SIGNATURE),
+            "{}",
+            opened.seal.sha256
+        );
         let public = VerifyingKey::from_public_key_pem(PUBLIC).unwrap();
         assert!(opened.seal.is_signed_by(&public));
         let others = [
-            Seal { host: "h2".into(), ..opened.seal.clone() },
-            Seal { sequence: 8, ..opened.seal.clone() },
-            Seal { sha256: "00".into(), ..opened.seal.clone() },
-            Seal { signature: None, ..opened.seal.clone() },
-            Seal { signature: Some("AA==".into()), ..opened.seal },
+            Seal {
+                host: "h2".into(),
+                ..opened.seal.clone()
+            },
+            Seal {
+                sequence: 8,
+                ..opened.seal.clone()
+            },
+            Seal {
+                sha256: "00".into(),
+                ..opened.seal.clone()
+            },
+            Seal {
+                signature: None,
+                ..opened.seal.clone()
+            },
+            Seal {
+                signature: Some("AA==".into()),
+                ..opened.seal
+            },
         ];
         assert!(others.iter().all(|seal| !seal.is_signed_by(&public)));
     }

@@ -1,7 +1,8 @@
-//! The text of the thesis's script (Figure 28): the output of eight commands, each under `---- COMMAND ----`, errors among it.
+//! The text of the thesis's script (Figure 28): the output of eight commands, each under `----
+//! COMMAND ----`, errors among it.
 //!
-//! A lab machine [`write`]s it for a collector that knows nothing else, and starts none of the commands. A server [`parse`]s it,
-//! from such a machine or from the script itself.
+//! A lab machine [`write`]s it for a collector that knows nothing else, and starts none of the
+//! commands. A server [`parse`]s it, from such a machine or from the script itself.
 
 mod cctk;
 mod form;
@@ -19,10 +20,15 @@ mod tests {
 
     fn text() -> Text {
         Text {
-            settings: [("AcPwrRcvry", "last"), ("WakeOnLan", "lanwlan")].map(|(name, value)| (name.into(), value.into())).into(),
+            settings: [("AcPwrRcvry", "last"), ("WakeOnLan", "lanwlan")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
             serial: Some("7XK2L42".into()),
             opened: Some(true),
-            memory: Memory { usable_bytes: Some(8_060_904 << 10), available_bytes: Some(1_207_312 << 10) },
+            memory: Memory {
+                usable_bytes: Some(8_060_904 << 10),
+                available_bytes: Some(1_207_312 << 10),
+            },
             filesystems: vec![
                 Filesystem {
                     source: "/dev/sda2".into(),
@@ -52,8 +58,18 @@ mod tests {
                     sent_bytes: Some(1_234_567_890),
                     ..Interface::default()
                 },
-                Interface { name: "eth1".into(), hardware: true, carrier: Some(false), ..Interface::default() },
-                Interface { name: "wlan0".into(), hardware: true, wireless: true, ..Interface::default() },
+                Interface {
+                    name: "eth1".into(),
+                    hardware: true,
+                    carrier: Some(false),
+                    ..Interface::default()
+                },
+                Interface {
+                    name: "wlan0".into(),
+                    hardware: true,
+                    wireless: true,
+                    ..Interface::default()
+                },
             ],
             routes: vec![
                 Route {
@@ -62,7 +78,12 @@ mod tests {
                     interface: "eth0".into(),
                     metric: 202,
                 },
-                Route { destination: "10.3.7.0/24".into(), gateway: None, interface: "eth0".into(), metric: 0 },
+                Route {
+                    destination: "10.3.7.0/24".into(),
+                    gateway: None,
+                    interface: "eth0".into(),
+                    metric: 0,
+                },
             ],
         }
     }
@@ -97,7 +118,10 @@ mod tests {
         let mut settings = written.settings.clone();
         settings.push(("chasintrusion".into(), "tripped".into()));
         settings.push(("svctag".into(), "7XK2L42".into()));
-        Text { settings, ..written.clone() }
+        Text {
+            settings,
+            ..written.clone()
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! extlinux's auxiliary data vector: 512 bytes, twice, at the end of ldlinux.sys, in which it finds a label to start once.
+//! extlinux's auxiliary data vector: 512 bytes, twice, at the end of ldlinux.sys, in which it finds
+//! a label to start once.
 //!
-//! What is in them follows libinstaller/setadv.c of Syslinux 6.04: a magic number, a checksum, items of a tag, a length and as
-//! many bytes, another magic number. extlinux takes the first copy that is consistent, and takes the label out of both before it
-//! starts it.
+//! What is in them follows libinstaller/setadv.c of Syslinux 6.04: a magic number, a checksum,
+//! items of a tag, a length and as many bytes, another magic number. extlinux takes the first copy
+//! that is consistent, and takes the label out of both before it starts it.
 
 /// How long a copy is.
 pub const BYTES: usize = 512;
@@ -26,7 +27,11 @@ pub fn is_copy(copy: &[u8]) -> bool {
 
 /// Whether extlinux would take this copy.
 pub fn is_consistent(copy: &[u8]) -> bool {
-    is_copy(copy) && (SUM_AT..TAIL_AT).step_by(4).fold(0u32, |sum, at| sum.wrapping_add(word(copy, at))) == SUM
+    is_copy(copy)
+        && (SUM_AT..TAIL_AT)
+            .step_by(4)
+            .fold(0u32, |sum, at| sum.wrapping_add(word(copy, at)))
+            == SUM
 }
 
 /// The items of a consistent copy: tag and content, up to the first that is none.
@@ -45,10 +50,13 @@ fn items(copy: &[u8]) -> Vec<(u8, &[u8])> {
 
 /// The label that is started once, if there is one.
 pub fn boot_once(copy: &[u8]) -> Option<&[u8]> {
-    items(copy).into_iter().find_map(|(tag, content)| (tag == BOOT_ONCE).then_some(content))
+    items(copy)
+        .into_iter()
+        .find_map(|(tag, content)| (tag == BOOT_ONCE).then_some(content))
 }
 
-/// The copy with this label to start once, or with none, and whatever else is in it. `None` when there is no room.
+/// The copy with this label to start once, or with none, and whatever else is in it. `None` when
+/// there is no room.
 pub fn with_boot_once(copy: &[u8], label: Option<&str>) -> Option<Vec<u8>> {
     let others = items(copy).into_iter().filter(|(tag, _)| *tag != BOOT_ONCE);
     let ours = label.map(|label| (BOOT_ONCE, label.as_bytes()));
@@ -62,7 +70,9 @@ pub fn with_boot_once(copy: &[u8], label: Option<&str>) -> Option<Vec<u8>> {
         return None;
     }
     changed.resize(TAIL_AT, 0);
-    let sum = (ITEMS_AT..TAIL_AT).step_by(4).fold(SUM, |sum, at| sum.wrapping_sub(word(&changed, at)));
+    let sum = (ITEMS_AT..TAIL_AT)
+        .step_by(4)
+        .fold(SUM, |sum, at| sum.wrapping_sub(word(&changed, at)));
     changed[..4].copy_from_slice(&HEAD.to_le_bytes());
     changed[SUM_AT..ITEMS_AT].copy_from_slice(&sum.to_le_bytes());
     changed.extend(TAIL.to_le_bytes());
@@ -85,19 +95,33 @@ mod tests {
     fn a_label_comes_and_goes_and_leaves_the_rest() {
         assert!(is_consistent(&empty()));
         assert_eq!(boot_once(&empty()), None);
-        assert_eq!(with_boot_once(&empty(), None).as_deref(), Some(&empty()[..]));
+        assert_eq!(
+            with_boot_once(&empty(), None).as_deref(),
+            Some(&empty()[..])
+        );
         // What extlinux --once=try-b wrote, and the label of a menu beside it (tag 2).
         let once = with_boot_once(&empty(), Some("try-b")).unwrap();
         assert_eq!(&once[8..16], b"\x01\x05try-b\0");
-        assert_eq!(word(&once, 4), 0xa304_1767u32.wrapping_sub(0x7274_0501).wrapping_sub(0x0062_2d79));
+        assert_eq!(
+            word(&once, 4),
+            0xa304_1767u32
+                .wrapping_sub(0x7274_0501)
+                .wrapping_sub(0x0062_2d79)
+        );
         assert!(is_consistent(&once));
         let mut menu = empty();
         menu[8..13].copy_from_slice(b"\x02\x03xyz");
         let both = with_boot_once(&menu, Some("try-a")).unwrap();
         assert_eq!(&both[8..20], b"\x02\x03xyz\x01\x05try-a");
         let other = with_boot_once(&both, Some("try-b")).unwrap();
-        assert_eq!((boot_once(&other), &other[8..13]), (Some(&b"try-b"[..]), &b"\x02\x03xyz"[..]));
-        assert_eq!(&with_boot_once(&other, None).unwrap()[8..20], b"\x02\x03xyz\0\0\0\0\0\0\0");
+        assert_eq!(
+            (boot_once(&other), &other[8..13]),
+            (Some(&b"try-b"[..]), &b"\x02\x03xyz"[..])
+        );
+        assert_eq!(
+            &with_boot_once(&other, None).unwrap()[8..20],
+            b"\x02\x03xyz\0\0\0\0\0\0\0"
+        );
     }
 
     #[test]
@@ -109,7 +133,14 @@ mod tests {
             assert!(!is_consistent(&torn), "{at}");
         }
         // What is torn in its middle is a copy still.
-        for (at, is_one) in [(0, false), (3, false), (4, true), (507, true), (508, false), (511, false)] {
+        for (at, is_one) in [
+            (0, false),
+            (3, false),
+            (4, true),
+            (507, true),
+            (508, false),
+            (511, false),
+        ] {
             let mut torn = once.clone();
             torn[at] ^= 0x10;
             assert_eq!(is_copy(&torn), is_one, "{at}");

@@ -1,12 +1,16 @@
-//! The extlinux that is installed in a file system: whether it is whole, where its boot-once area is, and the content of that.
+//! The extlinux that is installed in a file system: whether it is whole, where its boot-once area
+//! is, and the content of that.
 //!
-//! Belongs here: how the bytes that Syslinux 6.04 installs are read, because the image that is signed (`mkimg-torrent host`) and the
-//! slot that is booted (`abflip`) must agree on them. Not: disks, configuration files, and when anything is written.
+//! Belongs here: how the bytes that Syslinux 6.04 installs are read, because the image that is
+//! signed (`mkimg-torrent host`) and the slot that is booted (`abflip`) must agree on them. Not:
+//! disks, configuration files, and when anything is written.
 //!
-//! An extlinux is found the way the machine finds it: gptmbr starts the file system's first sector, which points to ldlinux.sys,
-//! which points to its two boot-once sectors (libinstaller/syslxint.h). So these are the sectors that extlinux is going to read,
-//! wherever in the file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need a mount and the
-//! name, and shows only the layout of the file system; an extlinux that was copied there without being installed has that as well.
+//! An extlinux is found the way the machine finds it: gptmbr starts the file system's first sector,
+//! which points to ldlinux.sys, which points to its two boot-once sectors
+//! (libinstaller/syslxint.h). So these are the sectors that extlinux is going to read, wherever in
+//! the file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need
+//! a mount and the name, and shows only the layout of the file system; an extlinux that was copied
+//! there without being installed has that as well.
 
 pub mod adv;
 
@@ -38,22 +42,34 @@ pub struct Extlinux {
 }
 
 impl Extlinux {
-    /// Finds the one in a file system of so many bytes, of which `read` reads a length at an offset. `None` when gptmbr could start
-    /// none, or not all of its loader lies in one piece.
-    pub fn find(size_bytes: u64, read: impl Fn(u64, usize) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<Option<Extlinux>> {
+    /// Finds the one in a file system of so many bytes, of which `read` reads a length at an
+    /// offset. `None` when gptmbr could start none, or not all of its loader lies in one piece.
+    pub fn find(
+        size_bytes: u64,
+        read: impl Fn(u64, usize) -> anyhow::Result<Vec<u8>>,
+    ) -> anyhow::Result<Option<Extlinux>> {
         let within = size_bytes / SECTOR;
         if within == 0 {
             return Ok(None);
         }
         let boot_sector = read(0, SECTOR as usize)?;
-        let ends = if is_program(&boot_sector) { boot_sector.len() - 4 } else { 0 };
+        let ends = if is_program(&boot_sector) {
+            boot_sector.len() - 4
+        } else {
+            0
+        };
         for at in 0..ends {
             let sector = u64::from(word(&boot_sector, at));
             if sector == 0 || sector >= within {
                 continue;
             }
             let first = read(sector * SECTOR, SECTOR as usize)?;
-            let Some(patch) = (0..first.len() - 24).step_by(4).find(|&at| word(&first, at) == PATCH_MAGIC) else { continue };
+            let Some(patch) = (0..first.len() - 24)
+                .step_by(4)
+                .find(|&at| word(&first, at) == PATCH_MAGIC)
+            else {
+                continue;
+            };
             let count = half(&first, patch + 8);
             if !(1..=SECTORS_MAX).contains(&count) || sector + u64::from(count) > within {
                 continue;
@@ -61,7 +77,12 @@ impl Extlinux {
             let loader = read(sector * SECTOR, usize::from(count) * SECTOR as usize)?;
             if let Some((area, directory)) = pointed_to(&loader, patch, at) {
                 let loader = sector..sector + u64::from(count);
-                return Ok(Some(Extlinux { sectors: within, loader, area, directory }));
+                return Ok(Some(Extlinux {
+                    sectors: within,
+                    loader,
+                    area,
+                    directory,
+                }));
             }
         }
         Ok(None)
@@ -69,24 +90,30 @@ impl Extlinux {
 
     /// The two sectors of its boot-once area; `None` when what it points to cannot be one.
     pub fn area(&self) -> Option<[u64; 2]> {
-        let is_wrong = |sector: &u64| *sector == 0 || *sector >= self.sectors || self.loader.contains(sector);
+        let is_wrong =
+            |sector: &u64| *sector == 0 || *sector >= self.sectors || self.loader.contains(sector);
         let [first, second] = self.area;
         (first != second && !self.area.iter().any(is_wrong)).then_some(self.area)
     }
 }
 
-/// Whether a boot sector is one that gptmbr starts, and that begins with a jump, as those of Syslinux do: not what is left of one.
+/// Whether a boot sector is one that gptmbr starts, and that begins with a jump, as those of
+/// Syslinux do: not what is left of one.
 fn is_program(boot_sector: &[u8]) -> bool {
     boot_sector[0] == 0xeb && boot_sector.ends_with(&[0x55, 0xaa])
 }
 
-/// The sectors of the boot-once area, and the directory, of a loader whose patch area is at `patch` and to which the boot sector
-/// points at `pointed_from`; `None` when it is not whole, or not the one that is pointed to.
+/// The sectors of the boot-once area, and the directory, of a loader whose patch area is at `patch`
+/// and to which the boot sector points at `pointed_from`; `None` when it is not whole, or not the
+/// one that is pointed to.
 fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64; 2], PathBuf)> {
-    // Its words, the checksum among them, are the magic number together: so the loader lies in one piece, and is whole.
+    // Its words, the checksum among them, are the magic number together: so the loader lies in one
+    // piece, and is whole.
     let words = usize::try_from(word(loader, patch + 12)).ok()?;
     let summed = loader.get(..words.checked_mul(4)?)?;
-    let sum = summed.chunks_exact(4).fold(0u32, |sum, bytes| sum.wrapping_add(word(bytes, 0)));
+    let sum = summed
+        .chunks_exact(4)
+        .fold(0u32, |sum, bytes| sum.wrapping_add(word(bytes, 0)));
     let area = usize::from(half(loader, patch + 22));
     let fields = loader.get(area..area + 20)?;
     let field = |number: usize| usize::from(half(fields, 2 * number));
@@ -95,7 +122,8 @@ fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64;
         return None;
     }
     let pointers = loader.get(field(0)..field(0) + 16)?;
-    let sectors = [0, 8].map(|at| u64::from(word(pointers, at)) | u64::from(word(pointers, at + 4)) << 32);
+    let sectors =
+        [0, 8].map(|at| u64::from(word(pointers, at)) | u64::from(word(pointers, at + 4)) << 32);
     let directory = loader.get(field(1)..field(1) + field(2).min(DIRECTORY_MAX))?;
     let directory = directory.split(|&byte| byte == 0).next()?;
     Some((sectors, PathBuf::from(OsStr::from_bytes(directory))))
@@ -116,8 +144,16 @@ mod tests {
 
     #[test]
     fn find_reads_nothing_of_what_has_no_sector() {
-        assert!(Extlinux::find(511, |_, _| panic!("it reads")).unwrap().is_none());
-        assert!(Extlinux::find(512, |_, length| Ok(vec![0; length])).unwrap().is_none());
+        assert!(
+            Extlinux::find(511, |_, _| panic!("it reads"))
+                .unwrap()
+                .is_none()
+        );
+        assert!(
+            Extlinux::find(512, |_, length| Ok(vec![0; length]))
+                .unwrap()
+                .is_none()
+        );
     }
 
     proptest! {

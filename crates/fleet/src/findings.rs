@@ -1,5 +1,5 @@
-//! The tasks: `visit` needs a person on site; `remote` can be done from a desk. The words are those of the alerts of
-//! the collector's Prometheus, as far as both know the same.
+//! The tasks: `visit` needs a person on site; `remote` can be done from a desk. The words are those
+//! of the alerts of the collector's Prometheus, as far as both know the same.
 
 use std::collections::BTreeMap;
 
@@ -13,24 +13,31 @@ use crate::roster::Roster;
 use crate::time::{self, Seconds};
 use crate::traffic::Slow;
 
-/// Machines are switched off at night and on weekends; nobody switches one off for three days in the term.
+/// Machines are switched off at night and on weekends; nobody switches one off for three days in
+/// the term.
 const SILENT: Seconds = 3 * 86400;
 /// In use of a file system.
 const FULL_PERCENT: u64 = 90;
 /// A guest that failed longer ago is no longer of today.
 const FAILED_DAYS: Seconds = 86400;
-/// So many changes of a machine are told one by one; with more of them, it is another machine, or none.
+/// So many changes of a machine are told one by one; with more of them, it is another machine, or
+/// none.
 const CHANGES_MAX: usize = 16;
 /// PCI class of graphics cards.
 const DISPLAY: &str = "03";
 /// The three causes of a slow link (thesis, 5.4).
-const SLOW_LINK: [&str; 3] = ["a damaged cable", "a bad wall point", "a bad port of the switch"];
+const SLOW_LINK: [&str; 3] = [
+    "a damaged cable",
+    "a bad wall point",
+    "a bad port of the switch",
+];
 /// An end that negotiates with one that does not takes half duplex (IEEE 802.3, 28.2.3.1).
-const HALF_DUPLEX: [&str; 2] = ["a port of the switch whose speed and duplex are set by hand", "a hub, or an old switch"];
-const TRY_CABLE: &str =
-    "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
-const NEVER_CAME: &str =
-    "Check that it is installed and enrolled; then its power and network cables, and whether it stopped in POST.";
+const HALF_DUPLEX: [&str; 2] = [
+    "a port of the switch whose speed and duplex are set by hand",
+    "a hub, or an old switch",
+];
+const TRY_CABLE: &str = "Replace the network cable; if that does not help, try another wall point, then another port of the switch.";
+const NEVER_CAME: &str = "Check that it is installed and enrolled; then its power and network cables, and whether it stopped in POST.";
 
 impl What {
     /// Whether somebody has to go there.
@@ -88,20 +95,32 @@ impl What {
             What::CaseOpened => {
                 "Check for missing parts, close the case, reset the switch in the firmware, then run invcollect accept."
             }
-            What::HardwareChanged => "Find it, or replace it if it has failed. If the change is intended, run invcollect accept.",
-            What::NotWoken | What::Silent => "Check its power and network cables, and whether it stopped in POST.",
+            What::HardwareChanged => {
+                "Find it, or replace it if it has failed. If the change is intended, run invcollect accept."
+            }
+            What::NotWoken | What::Silent => {
+                "Check its power and network cables, and whether it stopped in POST."
+            }
             What::MemoryMissing => {
                 "Check the slots, and add the missing module. If the model never had it, correct invcollect.ini."
             }
             What::DiskFaulty => "Replace its cable, then the disk.",
             What::SlowLink | What::SlowReceive => TRY_CABLE,
-            What::WirelessOnly => "Plug the network cable in, or replace it; then try the wall point and the port of the switch.",
-            What::WeakBattery => "Replace the battery on the board, and set the clock in the firmware.",
-            What::UnfitDevices => "Remove the card, or replace the machine; if the model is like that, correct models.ini.",
+            What::WirelessOnly => {
+                "Plug the network cable in, or replace it; then try the wall point and the port of the switch."
+            }
+            What::WeakBattery => {
+                "Replace the battery on the board, and set the clock in the firmware."
+            }
+            What::UnfitDevices => {
+                "Remove the card, or replace the machine; if the model is like that, correct models.ini."
+            }
             What::Duplicate => {
                 "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer used."
             }
-            What::UnbelievedReports => "Check whether its key was replaced, and enroll it again; otherwise find the sender.",
+            What::UnbelievedReports => {
+                "Check whether its key was replaced, and enroll it again; otherwise find the sender."
+            }
             What::ClockSkewed => "Check that its time service runs and reaches a server.",
             What::GuestFailed => {
                 "Give the guest less memory, or more processes (vm-passthrough), and check what else runs there."
@@ -128,35 +147,87 @@ pub fn finding(machine: &Machine, what: What, seen: String, likely: &[&str]) -> 
 }
 
 /// What a machine's own reports say.
-pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: Option<u64>) -> Vec<Finding> {
-    let Known { machine, snapshot, .. } = known;
+pub fn of_machine(
+    known: &Known,
+    roster: &Roster,
+    period: Period,
+    usual_speed: Option<u64>,
+) -> Vec<Finding> {
+    let Known {
+        machine, snapshot, ..
+    } = known;
     let mut found = Vec::new();
     // Of whom there are only reports that nobody believes, nobody knows where to go.
     if machine.silent_seconds.is_none() && (machine.listed || known.rejected.is_empty()) {
-        let likely = ["it was not installed, or not enrolled", "it is off, or without network"];
+        let likely = [
+            "it was not installed, or not enrolled",
+            "it is off, or without network",
+        ];
         let silent = finding(machine, What::Silent, "it never reported".into(), &likely);
-        found.push(Finding { advice: NEVER_CAME, ..silent });
+        found.push(Finding {
+            advice: NEVER_CAME,
+            ..silent
+        });
     }
-    let mut add = |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
-    if let Some(silent) = machine.silent_seconds.filter(|silent| *silent > SILENT as u64) {
+    let mut add =
+        |what, seen: String, likely: &[&str]| found.push(finding(machine, what, seen, likely));
+    if let Some(silent) = machine
+        .silent_seconds
+        .filter(|silent| *silent > SILENT as u64)
+    {
         let seen = format!("silent for {} days", silent / 86400);
-        add(What::Silent, seen, &["it is off, or without network", "it stopped in its firmware: a weak BIOS battery"]);
+        add(
+            What::Silent,
+            seen,
+            &[
+                "it is off, or without network",
+                "it stopped in its firmware: a weak BIOS battery",
+            ],
+        );
     }
     if !machine.listed && machine.heard_at.is_some() && !roster.machines.is_empty() {
-        add(What::Unlisted, "it reports, and hosts.ini does not have it".into(), &[]);
+        add(
+            What::Unlisted,
+            "it reports, and hosts.ini does not have it".into(),
+            &[],
+        );
     }
     if let Some(ahead) = machine.clock_ahead_seconds {
-        let (by, way) = (span(ahead.unsigned_abs()), if ahead > 0 { "ahead" } else { "behind" });
-        add(What::ClockSkewed, format!("its clock is {by} {way}"), &["its time service", "a weak battery on the board"]);
+        let (by, way) = (
+            span(ahead.unsigned_abs()),
+            if ahead > 0 { "ahead" } else { "behind" },
+        );
+        add(
+            What::ClockSkewed,
+            format!("its clock is {by} {way}"),
+            &["its time service", "a weak battery on the board"],
+        );
     }
-    for (reason, (reports, _)) in known.rejected.iter().filter(|(reason, _)| **reason != Reason::UnsignedText) {
-        let many = if *reports == 1 { "report is" } else { "reports are" };
-        let likely: &[&str] =
-            if *reason == Reason::Unreadable { &["a disk of the collector that fails", "files of others"] } else { &[] };
-        add(What::UnbelievedReports, format!("{reports} {many} rejected: {}", reason.words()), likely);
+    for (reason, (reports, _)) in known
+        .rejected
+        .iter()
+        .filter(|(reason, _)| **reason != Reason::UnsignedText)
+    {
+        let many = if *reports == 1 {
+            "report is"
+        } else {
+            "reports are"
+        };
+        let likely: &[&str] = if *reason == Reason::Unreadable {
+            &["a disk of the collector that fails", "files of others"]
+        } else {
+            &[]
+        };
+        add(
+            What::UnbelievedReports,
+            format!("{reports} {many} rejected: {}", reason.words()),
+            likely,
+        );
     }
-    let mut add_all =
-        |more: Vec<(What, String, &[&str])>| more.into_iter().for_each(|(what, seen, likely)| add(what, seen, likely));
+    let mut add_all = |more: Vec<(What, String, &[&str])>| {
+        more.into_iter()
+            .for_each(|(what, seen, likely)| add(what, seen, likely))
+    };
     add_all(hardware(snapshot));
     add_all(links(snapshot, usual_speed));
     add_all(devices(snapshot, machine.model.as_deref(), roster));
@@ -167,8 +238,16 @@ pub fn of_machine(known: &Known, roster: &Roster, period: Period, usual_speed: O
         // That it is gone, it tells itself.
         && !snapshot.changes.iter().any(|change| change.about.part == Part::Memory && change.about.action != Action::Added)
     {
-        let seen = format!("{} of memory, and the model has {} when new", gib(has), gib(expected));
-        add(What::MemoryMissing, seen, &["a module was taken out, or has failed"]);
+        let seen = format!(
+            "{} of memory, and the model has {} when new",
+            gib(has),
+            gib(expected)
+        );
+        add(
+            What::MemoryMissing,
+            seen,
+            &["a module was taken out, or has failed"],
+        );
     }
     found
 }
@@ -190,16 +269,33 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
             (Part::Chassis, _) => continue,
             (Part::Link, Action::Degraded | Action::Removed) => What::SlowLink,
             (Part::Disk, Action::Degraded) => What::DiskFaulty,
-            (_, Action::Removed | Action::Degraded | Action::Opened) | (Part::Processor, Action::Replaced) => {
-                What::HardwareChanged
-            }
+            (_, Action::Removed | Action::Degraded | Action::Opened)
+            | (Part::Processor, Action::Replaced) => What::HardwareChanged,
             (_, Action::Added | Action::Replaced) => What::Accept,
         };
-        let likely: &[&str] = if what == What::SlowLink { &SLOW_LINK } else { &[] };
-        let named = |interface: &&Interface| about.part == Part::Link && interface.is_subject(&about.subject);
-        let name = snapshot.interfaces.iter().find(named).map(|interface| &interface.name).filter(|name| **name != about.subject);
-        let subject = name.map_or_else(|| about.subject.clone(), |name| format!("{name} ({})", about.subject));
-        let seen = format!("{} {}, {subject}{state}", about.part.word(), about.action.word());
+        let likely: &[&str] = if what == What::SlowLink {
+            &SLOW_LINK
+        } else {
+            &[]
+        };
+        let named = |interface: &&Interface| {
+            about.part == Part::Link && interface.is_subject(&about.subject)
+        };
+        let name = snapshot
+            .interfaces
+            .iter()
+            .find(named)
+            .map(|interface| &interface.name)
+            .filter(|name| **name != about.subject);
+        let subject = name.map_or_else(
+            || about.subject.clone(),
+            |name| format!("{name} ({})", about.subject),
+        );
+        let seen = format!(
+            "{} {}, {subject}{state}",
+            about.part.word(),
+            about.action.word()
+        );
         found.push((what, seen, likely));
     }
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
@@ -207,23 +303,46 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     }
     // A change that was told names the disk by its serial number.
     if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
-        let faulty = snapshot.disks.iter().filter(|disk| disk.healthy == Some(false) && !disk.accepted);
-        found.extend(faulty.map(|disk| (What::DiskFaulty, format!("disk {}: {}", disk.name, disk.faults.join(", ")), &[][..])));
+        let faulty = snapshot
+            .disks
+            .iter()
+            .filter(|disk| disk.healthy == Some(false) && !disk.accepted);
+        found.extend(faulty.map(|disk| {
+            (
+                What::DiskFaulty,
+                format!("disk {}: {}", disk.name, disk.faults.join(", ")),
+                &[][..],
+            )
+        }));
     }
     if snapshot.boot.clock_before_image == Some(true) {
         let seen = "at boot the clock was earlier than the build of the running image".into();
-        found.push((What::WeakBattery, seen, &["a weak battery on the board; one day it stops in POST"]));
+        found.push((
+            What::WeakBattery,
+            seen,
+            &["a weak battery on the board; one day it stops in POST"],
+        ));
     }
     found
 }
 
-/// Slower than both ends offer, or, where the other end does not say, than is usual in the room; or half duplex.
-fn links(snapshot: &Snapshot, usual_speed: Option<u64>) -> Vec<(What, String, &'static [&'static str])> {
+/// Slower than both ends offer, or, where the other end does not say, than is usual in the room; or
+/// half duplex.
+fn links(
+    snapshot: &Snapshot,
+    usual_speed: Option<u64>,
+) -> Vec<(What, String, &'static [&'static str])> {
     let told = |interface: &Interface| {
-        snapshot.changes.iter().any(|change| change.about.part == Part::Link && interface.is_subject(&change.about.subject))
+        snapshot.changes.iter().any(|change| {
+            change.about.part == Part::Link && interface.is_subject(&change.about.subject)
+        })
     };
     let mut found: Vec<(What, String, &[&str])> = Vec::new();
-    for interface in snapshot.interfaces.iter().filter(|interface| interface.is_wired() && interface.carrier == Some(true)) {
+    for interface in snapshot
+        .interfaces
+        .iter()
+        .filter(|interface| interface.is_wired() && interface.carrier == Some(true))
+    {
         if interface.accepted || told(interface) {
             continue;
         }
@@ -231,40 +350,93 @@ fn links(snapshot: &Snapshot, usual_speed: Option<u64>) -> Vec<(What, String, &'
         if let Some((speed, best)) = interface.speed_bits_per_second.zip(best)
             && speed < best
         {
-            let seen = format!("{} runs at {} Mb/s, and could at {}", interface.name, speed / 1_000_000, best / 1_000_000);
+            let seen = format!(
+                "{} runs at {} Mb/s, and could at {}",
+                interface.name,
+                speed / 1_000_000,
+                best / 1_000_000
+            );
             found.push((What::SlowLink, seen, &SLOW_LINK));
         }
         if interface.duplex.as_deref() == Some("half") {
-            let seen = format!("{} is half duplex: only one end can send at a time", interface.name);
+            let seen = format!(
+                "{} is half duplex: only one end can send at a time",
+                interface.name
+            );
             found.push((What::SlowLink, seen, &HALF_DUPLEX));
         }
     }
-    let is_accepted = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).all(|interface| interface.accepted);
-    let mut wired = snapshot.interfaces.iter().filter(|interface| interface.is_wired()).peekable();
-    let on_air = snapshot.interfaces.iter().any(|interface| interface.wireless && interface.carrier == Some(true));
-    if on_air && wired.peek().is_some() && wired.all(|interface| interface.carrier == Some(false)) && !is_accepted {
+    let is_accepted = snapshot
+        .interfaces
+        .iter()
+        .filter(|interface| interface.is_wired())
+        .all(|interface| interface.accepted);
+    let mut wired = snapshot
+        .interfaces
+        .iter()
+        .filter(|interface| interface.is_wired())
+        .peekable();
+    let on_air = snapshot
+        .interfaces
+        .iter()
+        .any(|interface| interface.wireless && interface.carrier == Some(true));
+    if on_air
+        && wired.peek().is_some()
+        && wired.all(|interface| interface.carrier == Some(false))
+        && !is_accepted
+    {
         let seen = "on wireless, and its wired port has no link".into();
-        found.push((What::WirelessOnly, seen, &["its cable is not plugged in, or damaged", SLOW_LINK[1], SLOW_LINK[2]]));
+        found.push((
+            What::WirelessOnly,
+            seen,
+            &[
+                "its cable is not plugged in, or damaged",
+                SLOW_LINK[1],
+                SLOW_LINK[2],
+            ],
+        ));
     }
     found
 }
 
-/// What guests are to get and is not there, and a graphics card that they do not get (thesis, 5.4: an external one did not fit).
-fn devices(snapshot: &Snapshot, model: Option<&str>, roster: &Roster) -> Vec<(What, String, &'static [&'static str])> {
-    let Some((model, wanted)) = model.and_then(|model| Some((model, roster.devices.get(model)?))) else { return Vec::new() };
+/// What guests are to get and is not there, and a graphics card that they do not get (thesis, 5.4:
+/// an external one did not fit).
+fn devices(
+    snapshot: &Snapshot,
+    model: Option<&str>,
+    roster: &Roster,
+) -> Vec<(What, String, &'static [&'static str])> {
+    let Some((model, wanted)) = model.and_then(|model| Some((model, roster.devices.get(model)?)))
+    else {
+        return Vec::new();
+    };
     if snapshot.devices.is_empty() {
         return Vec::new(); // not reported
     }
     let mut found: Vec<(What, String, &[&str])> = Vec::new();
     for address in wanted {
-        if !snapshot.devices.iter().any(|device| device.address == *address) {
+        if !snapshot
+            .devices
+            .iter()
+            .any(|device| device.address == *address)
+        {
             let seen = format!("no PCI device at {address}, which [model.{model}] hands to guests");
-            found.push((What::UnfitDevices, seen, &["switched off in the firmware", "a card that was taken out"]));
+            found.push((
+                What::UnfitDevices,
+                seen,
+                &["switched off in the firmware", "a card that was taken out"],
+            ));
         }
     }
-    for device in snapshot.devices.iter().filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address))
+    for device in snapshot
+        .devices
+        .iter()
+        .filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address))
     {
-        let seen = format!("graphics card {} at {}, which [model.{model}] does not hand to guests", device.id, device.address);
+        let seen = format!(
+            "graphics card {} at {}, which [model.{model}] does not hand to guests",
+            device.id, device.address
+        );
         found.push((What::UnfitDevices, seen, &["a card that was added"]));
     }
     found
@@ -275,8 +447,14 @@ fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [
     for failure in &snapshot.guest_failures {
         if time::parse(&failure.at).is_some_and(|at| at > period.until - FAILED_DAYS) {
             let (why, likely): (_, &[&str]) = match &*failure.cause {
-                "memory" => ("the kernel killed a guest because memory ran out", &["the profile gives the guest too much"]),
-                "threads" => ("a guest could start no more threads", &["the limit of processes of its control group"]),
+                "memory" => (
+                    "the kernel killed a guest because memory ran out",
+                    &["the profile gives the guest too much"],
+                ),
+                "threads" => (
+                    "a guest could start no more threads",
+                    &["the limit of processes of its control group"],
+                ),
                 _ => ("a guest died", &[]),
             };
             found.push((What::GuestFailed, why.to_owned(), likely));
@@ -284,36 +462,72 @@ fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [
     }
     for filesystem in &snapshot.filesystems {
         if filesystem.hanging {
-            found.push((What::FilesystemBad, format!("{} does not answer", filesystem.path), &["its server"]));
+            found.push((
+                What::FilesystemBad,
+                format!("{} does not answer", filesystem.path),
+                &["its server"],
+            ));
         }
-        let (Some(used), Some(available)) = (filesystem.used_bytes, filesystem.available_bytes) else { continue };
-        let percent = used.saturating_mul(100).checked_div(used.saturating_add(available)).unwrap_or(0);
+        let (Some(used), Some(available)) = (filesystem.used_bytes, filesystem.available_bytes)
+        else {
+            continue;
+        };
+        let percent = used
+            .saturating_mul(100)
+            .checked_div(used.saturating_add(available))
+            .unwrap_or(0);
         if percent >= FULL_PERCENT && !filesystem.read_only {
-            found.push((What::FilesystemBad, format!("{} is {percent} % full", filesystem.path), &[]));
+            found.push((
+                What::FilesystemBad,
+                format!("{} is {percent} % full", filesystem.path),
+                &[],
+            ));
         }
     }
     found
 }
 
 /// The machines that say that they are another.
-pub fn of_duplicates(duplicates: &[Duplicate], machines: &BTreeMap<&str, &Machine>) -> Vec<Finding> {
+pub fn of_duplicates(
+    duplicates: &[Duplicate],
+    machines: &BTreeMap<&str, &Machine>,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     for duplicate in duplicates {
         let boards = duplicate.boards.join(", ");
         for id in &duplicate.ids {
-            let Some(machine) = machines.get(&**id) else { continue };
-            let others: Vec<_> = duplicate.hosts.iter().filter(|host| **host != machine.name).cloned().collect();
+            let Some(machine) = machines.get(&**id) else {
+                continue;
+            };
+            let others: Vec<_> = duplicate
+                .hosts
+                .iter()
+                .filter(|host| **host != machine.name)
+                .cloned()
+                .collect();
             let others = others.join(", ");
             let seen = match duplicate.kind {
-                DuplicateKind::OneIdTwoMachines => format!("two machines report as {id} by turns: {boards}"),
-                DuplicateKind::OneBoardTwoIds => format!("its board ({boards}) also reports as {others}"),
-                DuplicateKind::OneNameTwoIds => format!("{id} and another id claim to be this machine"),
+                DuplicateKind::OneIdTwoMachines => {
+                    format!("two machines report as {id} by turns: {boards}")
+                }
+                DuplicateKind::OneBoardTwoIds => {
+                    format!("its board ({boards}) also reports as {others}")
+                }
+                DuplicateKind::OneNameTwoIds => {
+                    format!("{id} and another id claim to be this machine")
+                }
                 DuplicateKind::Reinstalled => {
-                    format!("its board ({boards}) was or is also {others}, one after the other: reinstalled")
+                    format!(
+                        "its board ({boards}) was or is also {others}, one after the other: reinstalled"
+                    )
                 }
                 DuplicateKind::BoardExchanged => format!("its board was exchanged: {boards}"),
             };
-            let what = if duplicate.kind == DuplicateKind::BoardExchanged { What::Accept } else { What::Duplicate };
+            let what = if duplicate.kind == DuplicateKind::BoardExchanged {
+                What::Accept
+            } else {
+                What::Duplicate
+            };
             found.push(finding(machine, what, seen, &[]));
         }
     }
@@ -350,10 +564,16 @@ pub fn slow_receive(machine: &Machine, slow: &Slow) -> Finding {
         "received {} while its room had {}, since {}",
         rate(slow.rate),
         rate(slow.others),
-        time::text(slow.since).replace('T', " ").replace('Z', " UTC")
+        time::text(slow.since)
+            .replace('T', " ")
+            .replace('Z', " UTC")
     );
     let on_air = machine.ssid.is_some() && machine.link_bits_per_second.is_none();
-    let likely: &[&str] = if on_air { &["a weak wireless signal"] } else { &SLOW_LINK };
+    let likely: &[&str] = if on_air {
+        &["a weak wireless signal"]
+    } else {
+        &SLOW_LINK
+    };
     finding(machine, What::SlowReceive, seen, likely)
 }
 
@@ -367,7 +587,10 @@ pub fn not_woken(machine: &Machine, state: &str, likely: Vec<String>) -> Finding
         "hung" => "its ssh answers, and then nothing comes",
         _ => "it was woken, and did not come",
     };
-    Finding { likely, ..finding(machine, What::NotWoken, seen.into(), &[]) }
+    Finding {
+        likely,
+        ..finding(machine, What::NotWoken, seen.into(), &[])
+    }
 }
 
 impl Reason {
@@ -387,5 +610,9 @@ impl Reason {
 
 fn gib(bytes: u64) -> String {
     let tenths = bytes.saturating_mul(10).saturating_add(1 << 29) >> 30;
-    if tenths.is_multiple_of(10) { format!("{} GiB", tenths / 10) } else { format!("{}.{} GiB", tenths / 10, tenths % 10) }
+    if tenths.is_multiple_of(10) {
+        format!("{} GiB", tenths / 10)
+    } else {
+        format!("{}.{} GiB", tenths / 10, tenths % 10)
+    }
 }

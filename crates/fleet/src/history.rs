@@ -1,9 +1,11 @@
-//! When a machine was on and in use, whether its clock is right, and whether it is one machine: what its reports say one after the
-//! other. Of each report only this is kept, so a machine takes some kilobytes, however long the period.
+//! When a machine was on and in use, whether its clock is right, and whether it is one machine:
+//! what its reports say one after the other. Of each report only this is kept, so a machine takes
+//! some kilobytes, however long the period.
 //!
-//! A boot is placed in time by the machine's clock as it was in its last report, for many a clock is set soon after a start; unless
-//! it is wrong then, too: then by the collector's. How long it lasted says the kernel's uptime, which no clock disturbs. That also
-//! counts while a machine sleeps, so a machine was on only while its reports came.
+//! A boot is placed in time by the machine's clock as it was in its last report, for many a clock
+//! is set soon after a start; unless it is wrong then, too: then by the collector's. How long it
+//! lasted says the kernel's uptime, which no clock disturbs. That also counts while a machine
+//! sleeps, so a machine was on only while its reports came.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -50,7 +52,8 @@ pub struct History {
 struct Spell {
     /// When it began, by the machine's clock at the last report.
     by_machine: Seconds,
-    /// The same by the collector's: not before this, and the earlier the less its reports were late.
+    /// The same by the collector's: not before this, and the earlier the less its reports were
+    /// late.
     by_collector: Seconds,
     length: Seconds,
 }
@@ -89,8 +92,8 @@ pub struct Told {
 }
 
 impl History {
-    /// A snapshot that the collector received at a time, and whether the machine had thrown others away before it; called in the
-    /// order in which they came.
+    /// A snapshot that the collector received at a time, and whether the machine had thrown others
+    /// away before it; called in the order in which they came.
     pub fn add(&mut self, received: Seconds, moment: Moment, after_dropped: bool) {
         self.board(received, moment.system);
         let Some(at) = time::parse(&moment.collected_at) else {
@@ -106,30 +109,50 @@ impl History {
             by_collector: received.saturating_sub(length),
             length,
         };
-        let uptime = moment.boot.uptime_seconds.and_then(|uptime| Seconds::try_from(uptime).ok());
-        let has_room = |id: &String| id.len() <= NAME_MAX && (self.boots.len() < SPELLS_MAX || self.boots.contains_key(id));
+        let uptime = moment
+            .boot
+            .uptime_seconds
+            .and_then(|uptime| Seconds::try_from(uptime).ok());
+        let has_room = |id: &String| {
+            id.len() <= NAME_MAX && (self.boots.len() < SPELLS_MAX || self.boots.contains_key(id))
+        };
         match (moment.boot.id.filter(has_room), uptime) {
             (Some(id), Some(uptime)) => {
-                if self.last_boot.as_ref().is_some_and(|last| *last != id) && self.boots.contains_key(&id) {
+                if self.last_boot.as_ref().is_some_and(|last| *last != id)
+                    && self.boots.contains_key(&id)
+                {
                     self.boots_returned += 1;
                 }
                 match self.boots.get_mut(&id) {
                     Some(boot) => boot.add(spell(uptime), after_dropped),
                     None => {
                         let awake = vec![(uptime.saturating_sub(GAP).max(0), uptime)];
-                        self.boots.insert(id.clone(), Boot { spell: spell(uptime), awake });
+                        self.boots.insert(
+                            id.clone(),
+                            Boot {
+                                spell: spell(uptime),
+                                awake,
+                            },
+                        );
                     }
                 }
                 self.last_boot = Some(id);
             }
             _ => self.point(received),
         }
-        if let Some((started_at, started)) = moment.guest.and_then(|guest| guest.started_at).and_then(|at| {
-            let seconds = time::parse(&at)?;
-            Some((at, seconds))
-        }) {
-            // A clock that was set meanwhile makes a guest neither older than its host's boot nor younger than nothing.
-            let length = at.saturating_sub(started).clamp(0, uptime.unwrap_or(Seconds::MAX));
+        if let Some((started_at, started)) = moment
+            .guest
+            .and_then(|guest| guest.started_at)
+            .and_then(|at| {
+                let seconds = time::parse(&at)?;
+                Some((at, seconds))
+            })
+        {
+            // A clock that was set meanwhile makes a guest neither older than its host's boot nor
+            // younger than nothing.
+            let length = at
+                .saturating_sub(started)
+                .clamp(0, uptime.unwrap_or(Seconds::MAX));
             let has_room = self.guests.len() < SPELLS_MAX;
             match self.guests.get_mut(&started_at) {
                 Some(guest) => guest.add(spell(length)),
@@ -141,7 +164,13 @@ impl History {
 
     /// A report without a clock, as the thesis's text: only when it was received is known.
     pub fn add_text(&mut self, received: Seconds, serial: Option<String>) {
-        self.board(received, System { serial, ..System::default() });
+        self.board(
+            received,
+            System {
+                serial,
+                ..System::default()
+            },
+        );
         self.point(received);
     }
 
@@ -154,7 +183,9 @@ impl History {
 
     fn board(&mut self, received: Seconds, system: System) {
         // An older invcollect does not know all that is on many boards.
-        let own = |name: Option<String>, is_own: fn(&str) -> bool| name.filter(|name| name.len() <= NAME_MAX && is_own(name));
+        let own = |name: Option<String>, is_own: fn(&str) -> bool| {
+            name.filter(|name| name.len() <= NAME_MAX && is_own(name))
+        };
         let system = System {
             serial: own(system.serial, identity::is_serial),
             uuid: own(system.uuid, identity::is_uuid_of_one),
@@ -163,7 +194,9 @@ impl History {
         if system.serial.is_none() && system.uuid.is_none() {
             return;
         }
-        let same = |board: &Board| (&board.system.serial, &board.system.uuid) == (&system.serial, &system.uuid);
+        let same = |board: &Board| {
+            (&board.system.serial, &board.system.uuid) == (&system.serial, &system.uuid)
+        };
         let index = match self.boards.iter().position(same) {
             Some(index) => {
                 if self.last_board.is_some_and(|last| last != index) {
@@ -176,7 +209,11 @@ impl History {
                 return;
             }
             None => {
-                self.boards.push(Board { system, first: received, last: received });
+                self.boards.push(Board {
+                    system,
+                    first: received,
+                    last: received,
+                });
                 self.boards.len() - 1
             }
         };
@@ -190,17 +227,34 @@ impl History {
     pub fn told(self, since: Seconds, until: Seconds) -> Told {
         // The least late of them was not late at all, so what it was late by is the clock.
         let late = self.late.iter().min().copied();
-        let clock_ahead = late.map(|late| -late).filter(|ahead| *ahead > 60 || self.late.len() >= CLOCK_REPORTS_MIN);
+        let clock_ahead = late
+            .map(|late| -late)
+            .filter(|ahead| *ahead > 60 || self.late.len() >= CLOCK_REPORTS_MIN);
         let is_right = clock_ahead.is_none_or(|ahead| ahead.abs() <= CLOCK_WRONG);
         let start = |spell: &Spell| {
             let late = spell.by_collector - spell.by_machine;
-            if is_right && (0..=SPOOLED_MAX).contains(&late) { spell.by_machine } else { spell.by_collector }
+            if is_right && (0..=SPOOLED_MAX).contains(&late) {
+                spell.by_machine
+            } else {
+                spell.by_collector
+            }
         };
-        let later = |(from, to): (Seconds, Seconds), by: Seconds| (from.saturating_add(by), to.saturating_add(by));
-        let on = self.boots.values().flat_map(|boot| boot.awake.iter().map(|part| later(*part, start(&boot.spell))));
-        let on = on.chain(self.points).filter_map(|part| time::clip(part, since, until));
+        let later = |(from, to): (Seconds, Seconds), by: Seconds| {
+            (from.saturating_add(by), to.saturating_add(by))
+        };
+        let on = self.boots.values().flat_map(|boot| {
+            boot.awake
+                .iter()
+                .map(|part| later(*part, start(&boot.spell)))
+        });
+        let on = on
+            .chain(self.points)
+            .filter_map(|part| time::clip(part, since, until));
         let on = time::join(on.collect());
-        let used = self.guests.values().filter_map(|guest| time::clip(later((0, guest.length), start(guest)), since, until));
+        let used = self
+            .guests
+            .values()
+            .filter_map(|guest| time::clip(later((0, guest.length), start(guest)), since, until));
         Told {
             used: time::common(&time::join(used.collect()), &on),
             on,
@@ -225,7 +279,9 @@ impl Boot {
         let uptime = last.length;
         let has_room = self.awake.len() < SPELLS_MAX;
         match self.awake.last_mut() {
-            Some((_, until)) if uptime <= until.saturating_add(GAP) || after_dropped => *until = uptime.max(*until),
+            Some((_, until)) if uptime <= until.saturating_add(GAP) || after_dropped => {
+                *until = uptime.max(*until)
+            }
             _ if has_room => self.awake.push((uptime, uptime)),
             _ => {}
         }
@@ -234,13 +290,26 @@ impl Boot {
 }
 
 /// Boards that more than one id has: by board, the ids and when each was there.
-pub fn shared<'a>(hosts: impl Iterator<Item = (&'a str, &'a [Board])>) -> BTreeMap<String, Vec<(&'a str, &'a Board)>> {
+pub fn shared<'a>(
+    hosts: impl Iterator<Item = (&'a str, &'a [Board])>,
+) -> BTreeMap<String, Vec<(&'a str, &'a Board)>> {
     let mut owners: BTreeMap<String, Vec<(&str, &Board)>> = BTreeMap::new();
     for (id, boards) in hosts {
         for board in boards {
-            // One of the two is enough: some firmware has no serial number, and some the same UUID everywhere.
-            let key = board.system.uuid.as_ref().map(|uuid| format!("UUID {}", uuid.to_ascii_lowercase()));
-            let Some(key) = key.or_else(|| board.system.serial.as_ref().map(|serial| format!("serial number {serial}"))) else {
+            // One of the two is enough: some firmware has no serial number, and some the same UUID
+            // everywhere.
+            let key = board
+                .system
+                .uuid
+                .as_ref()
+                .map(|uuid| format!("UUID {}", uuid.to_ascii_lowercase()));
+            let Some(key) = key.or_else(|| {
+                board
+                    .system
+                    .serial
+                    .as_ref()
+                    .map(|serial| format!("serial number {serial}"))
+            }) else {
                 continue;
             };
             owners.entry(key).or_default().push((id, board));
@@ -262,14 +331,32 @@ mod tests {
         format!("4c4c4544-0042-4310-8031-{board:0>12}")
     }
 
-    fn boot(history: &mut History, id: &str, board: &str, from: Seconds, to: Seconds, ahead: Seconds, late: Seconds) {
+    fn boot(
+        history: &mut History,
+        id: &str,
+        board: &str,
+        from: Seconds,
+        to: Seconds,
+        ahead: Seconds,
+        late: Seconds,
+    ) {
         for at in (from..=to).step_by(900) {
             let moment = Moment {
                 schema: 1,
                 collected_at: time::text(at + ahead),
-                boot: Boot { id: Some(id.into()), uptime_seconds: Some((at - from) as u64), clock_before_image: None },
-                guest: Some(Guest { started_at: Some(time::text(from + 1800 + ahead)) }).filter(|_| at >= from + 1800),
-                system: System { uuid: Some(uuid(board)), ..System::default() },
+                boot: Boot {
+                    id: Some(id.into()),
+                    uptime_seconds: Some((at - from) as u64),
+                    clock_before_image: None,
+                },
+                guest: Some(Guest {
+                    started_at: Some(time::text(from + 1800 + ahead)),
+                })
+                .filter(|_| at >= from + 1800),
+                system: System {
+                    uuid: Some(uuid(board)),
+                    ..System::default()
+                },
             };
             history.add(at + late, moment, false);
         }
@@ -277,18 +364,40 @@ mod tests {
 
     #[test]
     fn hours_are_right_whatever_the_clock_says() {
-        for (ahead, late, expected) in
-            [(0, 0, None), (0, 40_000, None), (30 * DAY, 2, Some(30 * DAY - 2)), (-20 * DAY, 2, Some(-20 * DAY - 2))]
-        {
+        for (ahead, late, expected) in [
+            (0, 0, None),
+            (0, 40_000, None),
+            (30 * DAY, 2, Some(30 * DAY - 2)),
+            (-20 * DAY, 2, Some(-20 * DAY - 2)),
+        ] {
             let mut history = History::default();
-            boot(&mut history, "b1", "u", 100 * DAY, 100 * DAY + 7200, ahead, late);
+            boot(
+                &mut history,
+                "b1",
+                "u",
+                100 * DAY,
+                100 * DAY + 7200,
+                ahead,
+                late,
+            );
             // One that is not late tells that the clock is right.
-            boot(&mut history, "b2", "u", 102 * DAY, 102 * DAY + 3600, ahead, late.min(2));
+            boot(
+                &mut history,
+                "b2",
+                "u",
+                102 * DAY,
+                102 * DAY + 3600,
+                ahead,
+                late.min(2),
+            );
             let told = history.told(90 * DAY, 110 * DAY);
             let late = if ahead == 0 { 0 } else { 2 };
             assert_eq!(
                 told.on,
-                [(100 * DAY + late, 100 * DAY + 7200 + late), (102 * DAY + late, 102 * DAY + 3600 + late)],
+                [
+                    (100 * DAY + late, 100 * DAY + 7200 + late),
+                    (102 * DAY + late, 102 * DAY + 3600 + late)
+                ],
                 "{ahead}"
             );
             assert_eq!(time::length(&told.used), 7200 - 1800 + 1800, "{ahead}");
@@ -298,12 +407,25 @@ mod tests {
     }
 
     /// A report of a boot, and of a guest of it, by the machine's clock.
-    fn report(history: &mut History, booted: Seconds, received: Seconds, at: Seconds, guest: Seconds, dropped: bool) {
+    fn report(
+        history: &mut History,
+        booted: Seconds,
+        received: Seconds,
+        at: Seconds,
+        guest: Seconds,
+        dropped: bool,
+    ) {
         let moment = Moment {
             schema: 1,
             collected_at: time::text(at),
-            boot: Boot { id: Some("b".into()), uptime_seconds: Some((received - booted) as u64), clock_before_image: None },
-            guest: Some(Guest { started_at: Some(time::text(guest)) }),
+            boot: Boot {
+                id: Some("b".into()),
+                uptime_seconds: Some((received - booted) as u64),
+                clock_before_image: None,
+            },
+            guest: Some(Guest {
+                started_at: Some(time::text(guest)),
+            }),
             system: System::default(),
         };
         history.add(received, moment, dropped);
@@ -313,7 +435,14 @@ mod tests {
     fn a_clock_that_is_set_after_the_start_moves_no_boot() {
         let mut history = History::default();
         // Local time in the hardware clock, three hours behind, until the network is there.
-        report(&mut history, DAY, DAY + 10, DAY + 10 - 3 * 3600, DAY + 300, false);
+        report(
+            &mut history,
+            DAY,
+            DAY + 10,
+            DAY + 10 - 3 * 3600,
+            DAY + 300,
+            false,
+        );
         for at in [900, 1800, 2700] {
             report(&mut history, DAY, DAY + at, DAY + at, DAY + 300, false);
         }
@@ -325,7 +454,14 @@ mod tests {
         let told = |dropped| {
             let mut history = History::default();
             for (index, at) in [900, 1800, 40_000, 40_900].into_iter().enumerate() {
-                report(&mut history, DAY, DAY + at, DAY + at, DAY, dropped && index == 2);
+                report(
+                    &mut history,
+                    DAY,
+                    DAY + at,
+                    DAY + at,
+                    DAY,
+                    dropped && index == 2,
+                );
             }
             let told = history.told(0, 3 * DAY);
             (told.on, told.used)
@@ -344,14 +480,23 @@ mod tests {
         assert_eq!(history.told(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
     }
 
-    /// An older invcollect reports what a newer one knows to be on many boards: that is no board, and nobody's duplicate.
+    /// An older invcollect reports what a newer one knows to be on many boards: that is no board,
+    /// and nobody's duplicate.
     #[test]
     fn history_ignores_serials_of_many_boards() {
         let mut history = History::default();
-        for (serial, uuid) in
-            [("SN-12345", "6ab5b300-538d-1014-9fb5-b0684d007b53"), ("EVAL", "00000000-0000-0000-0000-000000000000")]
-        {
-            history.board(0, System { serial: Some(serial.into()), uuid: Some(uuid.into()), model: None });
+        for (serial, uuid) in [
+            ("SN-12345", "6ab5b300-538d-1014-9fb5-b0684d007b53"),
+            ("EVAL", "00000000-0000-0000-0000-000000000000"),
+        ] {
+            history.board(
+                0,
+                System {
+                    serial: Some(serial.into()),
+                    uuid: Some(uuid.into()),
+                    model: None,
+                },
+            );
         }
         assert!(history.boards.is_empty(), "{:?}", history.boards);
     }
@@ -367,10 +512,21 @@ mod tests {
             let told = history.told(0, DAY);
             (told.is_two, told.boards.len())
         };
-        assert_eq!(one(&[("b1", "u1"), ("b1", "u1"), ("b2", "u2"), ("b3", "u2")]), (false, 2));
-        assert_eq!(one(&[("b1", "u1"), ("b2", "u2"), ("b3", "u1")]), (false, 2), "they changed their mind");
+        assert_eq!(
+            one(&[("b1", "u1"), ("b1", "u1"), ("b2", "u2"), ("b3", "u2")]),
+            (false, 2)
+        );
+        assert_eq!(
+            one(&[("b1", "u1"), ("b2", "u2"), ("b3", "u1")]),
+            (false, 2),
+            "they changed their mind"
+        );
         assert_eq!(one(&[("b1", "u1"), ("b2", "u2"), ("b1", "u1")]), (true, 2));
-        assert_eq!(one(&[("b1", "u1"), ("b2", "u1"), ("b1", "u1")]), (true, 1), "both say the same of their boards");
+        assert_eq!(
+            one(&[("b1", "u1"), ("b2", "u1"), ("b1", "u1")]),
+            (true, 1),
+            "both say the same of their boards"
+        );
     }
 
     #[test]
@@ -386,13 +542,36 @@ mod tests {
     fn many_names_and_long_ones_take_no_room() {
         let mut history = History::default();
         for number in 0..1000u32 {
-            let boot = Boot { id: Some("b".repeat(NAME_MAX + 1)), uptime_seconds: Some(60), clock_before_image: None };
-            let system = System { uuid: Some(uuid(&number.to_string())), serial: Some("s".repeat(NAME_MAX + 1)), model: None };
+            let boot = Boot {
+                id: Some("b".repeat(NAME_MAX + 1)),
+                uptime_seconds: Some(60),
+                clock_before_image: None,
+            };
+            let system = System {
+                uuid: Some(uuid(&number.to_string())),
+                serial: Some("s".repeat(NAME_MAX + 1)),
+                model: None,
+            };
             let at = 900 * Seconds::from(number);
-            history.add(at, Moment { schema: 1, collected_at: time::text(at), boot, guest: None, system }, false);
+            history.add(
+                at,
+                Moment {
+                    schema: 1,
+                    collected_at: time::text(at),
+                    boot,
+                    guest: None,
+                    system,
+                },
+                false,
+            );
         }
         assert_eq!((history.boots.len(), history.boards.len()), (0, BOARDS_MAX));
-        assert!(history.boards.iter().all(|board| board.system.serial.is_none()));
+        assert!(
+            history
+                .boards
+                .iter()
+                .all(|board| board.system.serial.is_none())
+        );
         assert!(history.told(0, DAY).is_two);
     }
 
@@ -402,11 +581,31 @@ mod tests {
         for (at, uptime, started) in [
             ("", 0, ""),
             ("9999-12-31T23:59:59Z", u64::MAX, "1970-01-01T00:00:00Z"),
-            ("1970-01-01T00:00:00Z", i64::MAX as u64, "9999-12-31T23:59:59Z"),
+            (
+                "1970-01-01T00:00:00Z",
+                i64::MAX as u64,
+                "9999-12-31T23:59:59Z",
+            ),
         ] {
-            let boot = Boot { id: Some("b".into()), uptime_seconds: Some(uptime), clock_before_image: None };
-            let guest = Some(Guest { started_at: Some(started.into()) });
-            history.add(1000, Moment { schema: 1, collected_at: at.into(), boot, guest, system: System::default() }, false);
+            let boot = Boot {
+                id: Some("b".into()),
+                uptime_seconds: Some(uptime),
+                clock_before_image: None,
+            };
+            let guest = Some(Guest {
+                started_at: Some(started.into()),
+            });
+            history.add(
+                1000,
+                Moment {
+                    schema: 1,
+                    collected_at: at.into(),
+                    boot,
+                    guest,
+                    system: System::default(),
+                },
+                false,
+            );
         }
         history.told(0, DAY);
     }

@@ -1,7 +1,8 @@
 //! Tells technicians what the reports of all lab machines say together: `invcollect fleet`.
 //!
-//! Hosts are read one by one, two or more at a time, and of each only its newest report and its hours stay in memory. Whatever a
-//! report says, it says of its own machine alone: it is signed by the key that this host is enrolled with, or it is not believed.
+//! Hosts are read one by one, two or more at a time, and of each only its newest report and its
+//! hours stay in memory. Whatever a report says, it says of its own machine alone: it is signed by
+//! the key that this host is enrolled with, or it is not believed.
 
 mod duplicates;
 mod findings;
@@ -55,11 +56,18 @@ struct Woken {
     likely: Vec<String>,
 }
 
-/// Reads the reports, and answers with the section `fleet`. `memory_bytes`, by model, is what machines left the factory with.
+/// Reads the reports, and answers with the section `fleet`. `memory_bytes`, by model, is what
+/// machines left the factory with.
 ///
-/// Status 66 when the store or a named file is not there, 65 when a named file is not what it should be, 78 when a
-/// configuration file is not right. A Prometheus that does not answer is in `missing`: the rest is as good without it.
-pub fn fleet(common: &Common, pipe: &Pipe, options: &Options, memory_bytes: BTreeMap<String, u64>) -> anyhow::Result<Answer> {
+/// Status 66 when the store or a named file is not there, 65 when a named file is not what it
+/// should be, 78 when a configuration file is not right. A Prometheus that does not answer is in
+/// `missing`: the rest is as good without it.
+pub fn fleet(
+    common: &Common,
+    pipe: &Pipe,
+    options: &Options,
+    memory_bytes: BTreeMap<String, u64>,
+) -> anyhow::Result<Answer> {
     let period = period(options, SystemTime::now())?;
     let mut missing = Vec::new();
     let roster = Roster::read(common, options, memory_bytes, &mut missing)?;
@@ -77,17 +85,32 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &Options, memory_bytes: BTre
     let mut machines = known(heard, &roster, period);
     // Two ids can be in two rooms: who is whom is looked at before rooms are chosen.
     fleet.duplicates = duplicates::duplicates(&machines);
-    let wanted = |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
-    machines.retain(|known| wanted(&options.building, &known.machine.building) && wanted(&options.room, &known.machine.room));
-    let building = options.building.iter().map(|building| format!("building {building}"));
-    let place: Vec<String> = building.chain(options.room.iter().map(|room| format!("room {room}"))).collect();
+    let wanted =
+        |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
+    machines.retain(|known| {
+        wanted(&options.building, &known.machine.building)
+            && wanted(&options.room, &known.machine.room)
+    });
+    let building = options
+        .building
+        .iter()
+        .map(|building| format!("building {building}"));
+    let place: Vec<String> = building
+        .chain(options.room.iter().map(|room| format!("room {room}")))
+        .collect();
     if machines.is_empty() && !place.is_empty() {
         let place = place.join(", ");
-        return Err(Exit::NoInput
-            .error(format_args!("choosing machines: none is in {place}; without --room and --building, rooms lists all")));
+        return Err(Exit::NoInput.error(format_args!(
+            "choosing machines: none is in {place}; without --room and --building, rooms lists all"
+        )));
     }
-    let ids: Vec<&str> = machines.iter().filter_map(|known| known.machine.id.as_deref()).collect();
-    fleet.duplicates.retain(|duplicate| duplicate.ids.iter().any(|id| ids.contains(&&**id)));
+    let ids: Vec<&str> = machines
+        .iter()
+        .filter_map(|known| known.machine.id.as_deref())
+        .collect();
+    fleet
+        .duplicates
+        .retain(|duplicate| duplicate.ids.iter().any(|id| ids.contains(&&**id)));
 
     fleet.versions = versions::versions(&machines, &roster);
     fleet.software = versions::software(&machines);
@@ -102,19 +125,26 @@ pub fn fleet(common: &Common, pipe: &Pipe, options: &Options, memory_bytes: BTre
             Err(error) if Exit::of(&error) == Exit::Usage => return Err(error),
             Err(error) => {
                 pipe.warn(format_args!("{error:#}"));
-                missing.push(Missing { key: "traffic".into(), reason: format!("{error:#}") });
+                missing.push(Missing {
+                    key: "traffic".into(),
+                    reason: format!("{error:#}"),
+                });
             }
         }
     }
     let found = found(&machines, &fleet, &roster, period, wake, slow);
-    (fleet.visit, fleet.remote) = found.into_iter().partition(|finding: &Finding| finding.what.is_visit());
+    (fleet.visit, fleet.remote) = found
+        .into_iter()
+        .partition(|finding: &Finding| finding.what.is_visit());
     sum(&mut fleet, &machines);
     fleet.read.expelled_hosts = store.expelled_hosts;
     fleet.machines = machines.into_iter().map(|known| known.machine).collect();
     fleet.missing = missing;
 
     if let Some(path) = &options.html {
-        atomic::write(path, 0o644, |file| file.write_all(page::page(&fleet, &zone).as_bytes()))?;
+        atomic::write(path, 0o644, |file| {
+            file.write_all(page::page(&fleet, &zone).as_bytes())
+        })?;
     }
     let mut document = Document::default();
     document.set("fleet", &fleet)?;
@@ -128,8 +158,14 @@ fn period(options: &Options, now: SystemTime) -> anyhow::Result<Period> {
         (Some(Since::Ago(length)), _) | (None, Some(length)) => ago(length),
         (None, None) => ago(PERIOD),
     };
-    let until = options.period.map_or(now, |length| since.checked_add(length).unwrap_or(now)).min(now);
-    let period = Period { since: time::of(since), until: time::of(until) };
+    let until = options
+        .period
+        .map_or(now, |length| since.checked_add(length).unwrap_or(now))
+        .min(now);
+    let period = Period {
+        since: time::of(since),
+        until: time::of(until),
+    };
     if period.since < period.until {
         Ok(period)
     } else {
@@ -150,7 +186,9 @@ fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(source) = sources.get(index) else { break };
+            let Some(source) = sources.get(index) else {
+                break;
+            };
             let heard = source.read(period.since, period.until);
             if let Ok(mut all) = all.lock() {
                 all.push((index, heard));
@@ -162,7 +200,9 @@ fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
             scope.spawn(work);
         }
     });
-    let mut all = all.into_inner().map_err(|_| Exit::Software.error("reading the reports: a reader failed"))?;
+    let mut all = all
+        .into_inner()
+        .map_err(|_| Exit::Software.error("reading the reports: a reader failed"))?;
     all.sort_by_key(|(index, _)| *index);
     Ok(all.into_iter().map(|(_, heard)| heard).collect())
 }
@@ -177,18 +217,27 @@ fn found(
     slow: Vec<traffic::Slow>,
 ) -> Vec<Finding> {
     let speeds = usual_speeds(machines);
-    let slow: BTreeMap<&str, &traffic::Slow> = slow.iter().map(|slow| (&*slow.host, slow)).collect();
-    let woken = wake.iter().flat_map(|wake| &wake.hosts).filter(|woken| woken.state != "awake");
+    let slow: BTreeMap<&str, &traffic::Slow> =
+        slow.iter().map(|slow| (&*slow.host, slow)).collect();
+    let woken = wake
+        .iter()
+        .flat_map(|wake| &wake.hosts)
+        .filter(|woken| woken.state != "awake");
     let asleep: BTreeMap<&str, &Woken> = woken.map(|woken| (&*woken.name, woken)).collect();
     let mut found = Vec::new();
     for known in machines {
         let machine = &known.machine;
         let usual = speeds.get(&(&*machine.building, &*machine.room)).copied();
         let mut of_it = findings::of_machine(known, roster, period, usual);
-        // What is said already in better words is not said again: of this machine, for others may have its name.
+        // What is said already in better words is not said again: of this machine, for others may
+        // have its name.
         if let Some(woken) = asleep.get(&*machine.name) {
             of_it.retain(|finding| finding.what != What::Silent);
-            of_it.push(findings::not_woken(machine, &woken.state, woken.likely.clone()));
+            of_it.push(findings::not_woken(
+                machine,
+                &woken.state,
+                woken.likely.clone(),
+            ));
         }
         if let Some(slow) = slow.get(&*machine.name)
             && !of_it.iter().any(|finding| finding.what == What::SlowLink)
@@ -197,7 +246,10 @@ fn found(
         }
         found.extend(of_it);
     }
-    let by_id = machines.iter().filter_map(|known| Some((known.machine.id.as_deref()?, &known.machine))).collect();
+    let by_id = machines
+        .iter()
+        .filter_map(|known| Some((known.machine.id.as_deref()?, &known.machine)))
+        .collect();
     found.extend(findings::of_duplicates(&fleet.duplicates, &by_id));
     found.extend(findings::of_versions(&fleet.versions));
     found.sort();
@@ -209,40 +261,63 @@ fn found(
 fn usual_speeds(machines: &[Known]) -> BTreeMap<(&str, &str), u64> {
     let mut speeds: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
     for Known { machine, .. } in machines {
-        speeds.entry((&machine.building, &machine.room)).or_default().extend(machine.link_bits_per_second);
+        speeds
+            .entry((&machine.building, &machine.room))
+            .or_default()
+            .extend(machine.link_bits_per_second);
     }
     let median = |mut speeds: Vec<u64>| {
         speeds.sort_unstable();
-        speeds.get(speeds.len() / 2).copied().filter(|_| speeds.len() >= 3)
+        speeds
+            .get(speeds.len() / 2)
+            .copied()
+            .filter(|_| speeds.len() >= 3)
     };
-    speeds.into_iter().filter_map(|(room, speeds)| Some((room, median(speeds)?))).collect()
+    speeds
+        .into_iter()
+        .filter_map(|(room, speeds)| Some((room, median(speeds)?)))
+        .collect()
 }
 
 /// What was read, told and rejected.
 fn sum(fleet: &mut Fleet, machines: &[Known]) {
-    for Known { machine, heard, rejected, .. } in machines {
+    for Known {
+        machine,
+        heard,
+        rejected,
+        ..
+    } in machines
+    {
         let read = &mut fleet.read;
         read.reports += heard.sum.reports;
         read.unbelieved_reports += heard.sum.unbelieved_reports;
-        read.dropped_reports = read.dropped_reports.saturating_add(heard.sum.dropped_reports);
+        read.dropped_reports = read
+            .dropped_reports
+            .saturating_add(heard.sum.dropped_reports);
         read.bytes += heard.sum.bytes;
         fleet.events_left_out += heard.events_left_out;
-        fleet.events.extend(heard.events.iter().map(|(received, event)| Event {
-            // Who says that it is of next year would stand above all others.
-            at: time::text(time::parse(&event.timestamp).map_or(*received, |at| at.min(*received))),
-            building: machine.building.clone(),
-            room: machine.room.clone(),
-            host: machine.name.clone(),
-            action: event.event.action.clone(),
-            message: event.message.clone(),
-            id: event.event.id.clone(),
-        }));
-        fleet.rejected.extend(rejected.iter().map(|(reason, (reports, last))| Rejected {
-            id: heard.id.clone(),
-            reason: *reason,
-            reports: *reports,
-            last_at: time::text(*last),
-        }));
+        fleet
+            .events
+            .extend(heard.events.iter().map(|(received, event)| Event {
+                // Who says that it is of next year would stand above all others.
+                at: time::text(
+                    time::parse(&event.timestamp).map_or(*received, |at| at.min(*received)),
+                ),
+                building: machine.building.clone(),
+                room: machine.room.clone(),
+                host: machine.name.clone(),
+                action: event.event.action.clone(),
+                message: event.message.clone(),
+                id: event.event.id.clone(),
+            }));
+        fleet
+            .rejected
+            .extend(rejected.iter().map(|(reason, (reports, last))| Rejected {
+                id: heard.id.clone(),
+                reason: *reason,
+                reports: *reports,
+                last_at: time::text(*last),
+            }));
     }
     fleet.events.sort_by(|a, b| b.cmp(a));
 }

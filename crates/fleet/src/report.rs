@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use jsonpipe::Missing;
 use serde::Serialize;
 
-/// The section `fleet`. Lists of machines are by building, room and name; an empty room is one that nobody knows.
+/// The section `fleet`. Lists of machines are by building, room and name; an empty room is one that
+/// nobody knows.
 #[derive(Debug, Default, Serialize)]
 pub struct Fleet {
     /// Always false: looking changes nothing but the page that was asked for.
@@ -56,7 +57,8 @@ pub struct Read {
     pub dropped_reports: u64,
     /// The bytes of all that was read.
     pub bytes: u64,
-    /// Hosts that the collector expelled, of all rooms and times, and of which it still has reports; those are not read.
+    /// Hosts that the collector expelled, of all rooms and times, and of which it still has
+    /// reports; those are not read.
     pub expelled_hosts: u64,
 }
 
@@ -148,7 +150,8 @@ pub struct Room {
     pub disk_used_bytes: u64,
     /// By how much that grew in the period.
     pub disk_grown_bytes: i64,
-    /// How many machines were in use, on average, in each hour of the week: seven days from Monday, 24 hours each.
+    /// How many machines were in use, on average, in each hour of the week: seven days from Monday,
+    /// 24 hours each.
     pub in_use_by_hour: Vec<[f64; 24]>,
     /// When next to nobody uses it: two hours or more, the longest first.
     pub quiet: Vec<Quiet>,
@@ -198,7 +201,8 @@ pub struct Machine {
     pub on_seconds: u64,
     /// How long guests ran on it. Whose they were is nowhere.
     pub use_seconds: u64,
-    /// By how much its clock is ahead of the collector's (behind: below 0), where that is more than a minute.
+    /// By how much its clock is ahead of the collector's (behind: below 0), where that is more than
+    /// a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
     /// What its firmware calls it, otherwise hosts.ini.
@@ -251,7 +255,8 @@ pub struct Machine {
 /// Something that a machine told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Event {
-    /// When it was seen, by the machine's clock, RFC 3339; when it was received, if that clock was ahead.
+    /// When it was seen, by the machine's clock, RFC 3339; when it was received, if that clock was
+    /// ahead.
     pub at: String,
     /// The building.
     pub building: String,
@@ -272,12 +277,14 @@ pub struct Event {
 pub struct Version {
     /// `image` or `base`.
     pub kind: &'static str,
-    /// The model that an image is for (absent: for machines that do not say theirs), or the name of a base.
+    /// The model that an image is for (absent: for machines that do not say theirs), or the name of
+    /// a base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The version of an image, the generation of a base.
     pub newest: u64,
-    /// Whether a manifest says so; otherwise it is the newest that a tenth of the machines have, and two if there are two.
+    /// Whether a manifest says so; otherwise it is the newest that a tenth of the machines have,
+    /// and two if there are two.
     pub given: bool,
     /// How many machines have it.
     pub current: u64,
@@ -343,7 +350,8 @@ pub struct Duplicate {
 pub enum DuplicateKind {
     /// Two machines report under one id by turns: a clone.
     OneIdTwoMachines,
-    /// The same board reports under two ids at the same time: a clone's firmware, or two systems on one machine.
+    /// The same board reports under two ids at the same time: a clone's firmware, or two systems on
+    /// one machine.
     OneBoardTwoIds,
     /// Two ids report as one machine of hosts.ini at the same time.
     OneNameTwoIds,

@@ -1,6 +1,8 @@
-//! What is read of a report. Another program wrote it, on a machine that may be anybody's, so these types are of their own: what is
-//! not understood is left out where it stands alone, and nothing is taken for more than it is. Texts are as [`shown`] has them from
-//! here on: people read the document on terminals, and who has root on one machine must not hide or forge what is told of others.
+//! What is read of a report. Another program wrote it, on a machine that may be anybody's, so these
+//! types are of their own: what is not understood is left out where it stands alone, and nothing is
+//! taken for more than it is. Texts are as [`shown`] has them from here on: people read the
+//! document on terminals, and who has root on one machine must not hide or forge what is told of
+//! others.
 
 use std::borrow::Cow;
 
@@ -14,7 +16,8 @@ use serde_json::Value;
 const TEXT_MAX: usize = 200;
 /// No list is longer: this is more programs than a base has.
 const LIST_MAX: usize = 1000;
-/// No file system of a lab is larger (1 PiB); one that says so would be the only one to be seen in the sums.
+/// No file system of a lab is larger (1 PiB); one that says so would be the only one to be seen in
+/// the sums.
 const FILESYSTEM_MAX_BYTES: u64 = 1 << 50;
 
 /// A document with the section `host`, as far as every report is read.
@@ -212,26 +215,43 @@ pub struct Program {
 }
 
 impl Interface {
-    /// A port for a cable that is part of the machine: nobody visits a room for an adapter that comes and goes.
+    /// A port for a cable that is part of the machine: nobody visits a room for an adapter that
+    /// comes and goes.
     pub fn is_wired(&self) -> bool {
         self.hardware && !self.removable && !self.wireless
     }
 
-    /// Whether a change is of this one: by the address that it was made with, otherwise the one that it has, otherwise its name.
+    /// Whether a change is of this one: by the address that it was made with, otherwise the one
+    /// that it has, otherwise its name.
     pub fn is_subject(&self, subject: &str) -> bool {
-        self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name) == subject
+        self.permanent_mac
+            .as_ref()
+            .or(self.mac.as_ref())
+            .unwrap_or(&self.name)
+            == subject
     }
 }
 
 /// A value of another type than it should have is not known; the rest of the report is.
-fn known<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+fn known<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(T::deserialize(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
-/// At most `MAX` of a list, without what is none of `T`: a newer invcollect may have kinds that this one does not know.
-fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let Value::Array(items) = Value::deserialize(deserializer)? else { return Ok(Vec::new()) };
-    Ok(items.into_iter().take(MAX).filter_map(|item| T::deserialize(item).ok()).collect())
+/// At most `MAX` of a list, without what is none of `T`: a newer invcollect may have kinds that
+/// this one does not know.
+fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let Value::Array(items) = Value::deserialize(deserializer)? else {
+        return Ok(Vec::new());
+    };
+    Ok(items
+        .into_iter()
+        .take(MAX)
+        .filter_map(|item| T::deserialize(item).ok())
+        .collect())
 }
 
 /// A text of a machine, as people are shown it.
@@ -240,13 +260,18 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
     Ok(text.map(|text| shown(&text).into_owned()))
 }
 
-/// Cuts all texts and lists, so that no machine takes the room of others, and makes the texts fit to be shown. (How deep it is,
-/// serde_json bounds.)
+/// Cuts all texts and lists, so that no machine takes the room of others, and makes the texts fit
+/// to be shown. (How deep it is, serde_json bounds.)
 fn bound(value: &mut Value) {
     match value {
         Value::String(text) => {
             if text.len() > TEXT_MAX {
-                text.truncate((0..=TEXT_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+                text.truncate(
+                    (0..=TEXT_MAX)
+                        .rev()
+                        .find(|at| text.is_char_boundary(*at))
+                        .unwrap_or(0),
+                );
                 text.push('…');
             }
             if let Cow::Owned(shown) = shown(text) {
@@ -271,12 +296,15 @@ impl Snapshot {
         Snapshot::deserialize(host.take()).ok()
     }
 
-    /// The size of the file systems of its disks, and what is in use of them. What is mounted twice counts once, and the file
-    /// systems of a pool of ZFS share its room.
+    /// The size of the file systems of its disks, and what is in use of them. What is mounted twice
+    /// counts once, and the file systems of a pool of ZFS share its room.
     pub fn disk_use(&self) -> Option<(u64, u64)> {
-        let mut counted: std::collections::BTreeMap<&str, (u64, u64)> = std::collections::BTreeMap::new();
+        let mut counted: std::collections::BTreeMap<&str, (u64, u64)> =
+            std::collections::BTreeMap::new();
         for filesystem in &self.filesystems {
-            let (Some(total), Some(used)) = (filesystem.total_bytes, filesystem.used_bytes) else { continue };
+            let (Some(total), Some(used)) = (filesystem.total_bytes, filesystem.used_bytes) else {
+                continue;
+            };
             if total > FILESYSTEM_MAX_BYTES || used > total {
                 continue;
             }
@@ -284,34 +312,62 @@ impl Snapshot {
             if !local && filesystem.kind != "zfs" {
                 continue; // a server's
             }
-            let source = if local { &*filesystem.source } else { filesystem.source.split('/').next().unwrap_or_default() };
+            let source = if local {
+                &*filesystem.source
+            } else {
+                filesystem.source.split('/').next().unwrap_or_default()
+            };
             let pool = counted.entry(source).or_default();
-            *pool = if local { (total, used) } else { (pool.0.max(total), pool.1.saturating_add(used)) };
+            *pool = if local {
+                (total, used)
+            } else {
+                (pool.0.max(total), pool.1.saturating_add(used))
+            };
         }
-        let sum = |sum: (u64, u64), one: (u64, u64)| (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1));
+        let sum = |sum: (u64, u64), one: (u64, u64)| {
+            (sum.0.saturating_add(one.0), sum.1.saturating_add(one.1))
+        };
         counted.into_values().reduce(sum)
     }
 
-    /// The interfaces that are hardware: what goes over a bridge or a tap goes over one of these, too.
+    /// The interfaces that are hardware: what goes over a bridge or a tap goes over one of these,
+    /// too.
     pub fn hardware(&self) -> impl Iterator<Item = &Interface> {
-        self.interfaces.iter().filter(|interface| interface.hardware)
+        self.interfaces
+            .iter()
+            .filter(|interface| interface.hardware)
     }
 
     /// The gateways of its default routes.
     pub fn gateways(&self) -> Vec<String> {
-        let default = self.routes.iter().filter(|route| matches!(&*route.destination, "0.0.0.0/0" | "::/0"));
+        let default = self
+            .routes
+            .iter()
+            .filter(|route| matches!(&*route.destination, "0.0.0.0/0" | "::/0"));
         default.filter_map(|route| route.gateway.clone()).collect()
     }
 
     /// How fast the quickest wired link is.
     pub fn link_bits_per_second(&self) -> Option<u64> {
-        let wired = self.hardware().filter(|interface| !interface.wireless && interface.carrier == Some(true));
-        wired.filter_map(|interface| interface.speed_bits_per_second).max()
+        let wired = self
+            .hardware()
+            .filter(|interface| !interface.wireless && interface.carrier == Some(true));
+        wired
+            .filter_map(|interface| interface.speed_bits_per_second)
+            .max()
     }
 
     /// The memory that is in use.
     pub fn memory_used_bytes(&self) -> Option<u64> {
-        let Memory { usable_bytes, available_bytes, .. } = &self.memory;
-        Some(usable_bytes.as_ref()?.saturating_sub(*available_bytes.as_ref()?))
+        let Memory {
+            usable_bytes,
+            available_bytes,
+            ..
+        } = &self.memory;
+        Some(
+            usable_bytes
+                .as_ref()?
+                .saturating_sub(*available_bytes.as_ref()?),
+        )
     }
 }

@@ -1,4 +1,5 @@
-//! The rooms: how long their machines are on and in use, at which hours of the week, and when they are quiet.
+//! The rooms: how long their machines are on and in use, at which hours of the week, and when they
+//! are quiet.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +14,19 @@ const HOUR: Seconds = 3600;
 const WEEK_HOURS: usize = 7 * 24;
 /// Shorter ones are of no use for maintenance.
 const QUIET_HOURS_MIN: usize = 2;
-/// One guest that somebody forgot does not make a room busy: an hour is quiet while less than this share of its machines is in use.
+/// One guest that somebody forgot does not make a room busy: an hour is quiet while less than this
+/// share of its machines is in use.
 const QUIET_SHARE: f64 = 0.02;
 /// As they are written in [`Quiet`].
-pub const DAYS: [&str; 7] = ["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"];
+pub const DAYS: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
 
 /// The hours of a period: which hour of the week each is.
 #[derive(Debug)]
@@ -38,7 +48,9 @@ impl Week {
             let day = usize::try_from(wall.weekday().to_monday_zero_offset()).unwrap_or(0);
             day * 24 + usize::try_from(wall.hour()).unwrap_or(0)
         };
-        let starts = (0..).map(|index| first + index * HOUR).take_while(|start| *start < period.until);
+        let starts = (0..)
+            .map(|index| first + index * HOUR)
+            .take_while(|start| *start < period.until);
         let mut seconds = [0.0; WEEK_HOURS];
         let hours: Vec<usize> = starts
             .map(|start| {
@@ -50,7 +62,12 @@ impl Week {
                 hour
             })
             .collect();
-        Week { period, hours, seconds, first }
+        Week {
+            period,
+            hours,
+            seconds,
+            first,
+        }
     }
 
     /// Adds what of an interval lies in each hour of the week.
@@ -71,10 +88,22 @@ impl Week {
 /// The rooms, by building and name. Machines of which nobody knows the room are in none.
 pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
     let mut rooms: BTreeMap<(&str, &str), (Room, [f64; WEEK_HOURS])> = BTreeMap::new();
-    for Known { machine, told, disk_grown_bytes, .. } in machines.iter().filter(|known| !known.machine.room.is_empty()) {
+    for Known {
+        machine,
+        told,
+        disk_grown_bytes,
+        ..
+    } in machines
+        .iter()
+        .filter(|known| !known.machine.room.is_empty())
+    {
         let entry = rooms.entry((&machine.building, &machine.room));
         let (room, used) = entry.or_insert_with(|| {
-            let room = Room { building: machine.building.clone(), room: machine.room.clone(), ..Room::default() };
+            let room = Room {
+                building: machine.building.clone(),
+                room: machine.room.clone(),
+                ..Room::default()
+            };
             (room, [0.0; WEEK_HOURS])
         });
         room.campus = room.campus.take().or_else(|| machine.campus.clone());
@@ -82,22 +111,40 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
         room.heard += u64::from(machine.reports > 0);
         room.on_seconds += length(&told.on);
         room.use_seconds += length(&told.used);
-        room.disk_bytes = room.disk_bytes.saturating_add(machine.disk_bytes.unwrap_or(0));
-        room.disk_used_bytes = room.disk_used_bytes.saturating_add(machine.disk_used_bytes.unwrap_or(0));
+        room.disk_bytes = room
+            .disk_bytes
+            .saturating_add(machine.disk_bytes.unwrap_or(0));
+        room.disk_used_bytes = room
+            .disk_used_bytes
+            .saturating_add(machine.disk_used_bytes.unwrap_or(0));
         room.disk_grown_bytes = room.disk_grown_bytes.saturating_add(*disk_grown_bytes);
-        told.used.iter().for_each(|interval| week.add(used, *interval));
+        told.used
+            .iter()
+            .for_each(|interval| week.add(used, *interval));
     }
     let finish = |(mut room, used): (Room, [f64; WEEK_HOURS])| {
-        let share = |(used, seconds): (f64, f64)| if seconds > 0.0 { (used / seconds * 100.0).round() / 100.0 } else { 0.0 };
+        let share = |(used, seconds): (f64, f64)| {
+            if seconds > 0.0 {
+                (used / seconds * 100.0).round() / 100.0
+            } else {
+                0.0
+            }
+        };
         let hours: Vec<f64> = used.into_iter().zip(week.seconds).map(share).collect();
         room.in_use_by_hour = hours.as_chunks::<24>().0.to_vec();
-        // What was never looked at, because the period is shorter than a week, is not quiet. In a week that is looked at all, only
-        // the hour is missing that clocks skip in spring.
+        // What was never looked at, because the period is shorter than a week, is not quiet. In a
+        // week that is looked at all, only the hour is missing that clocks skip in spring.
         let is_week = week.period.until - week.period.since >= WEEK_HOURS as Seconds * HOUR;
-        let quiet = |(in_use, seconds): (&f64, &f64)| (*seconds > 0.0 || is_week) && *in_use < QUIET_SHARE * room.machines as f64;
+        let quiet = |(in_use, seconds): (&f64, &f64)| {
+            (*seconds > 0.0 || is_week) && *in_use < QUIET_SHARE * room.machines as f64
+        };
         let quiet: Vec<bool> = hours.iter().zip(&week.seconds).map(quiet).collect();
         // Of a room that nobody heard of, nothing is known.
-        room.quiet = if room.heard > 0 { windows(&quiet) } else { Vec::new() };
+        room.quiet = if room.heard > 0 {
+            windows(&quiet)
+        } else {
+            Vec::new()
+        };
         room
     };
     rooms.into_values().map(finish).collect()
@@ -107,19 +154,32 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
 fn windows(quiet: &[bool]) -> Vec<Quiet> {
     let at = |hour: usize| quiet.get(hour % WEEK_HOURS).copied().unwrap_or(false);
     if quiet.iter().all(|quiet| *quiet) {
-        return vec![Quiet { days: vec![DAYS[0]], from_hour: 0, to_hour: 0, hours: WEEK_HOURS as u64 }];
+        return vec![Quiet {
+            days: vec![DAYS[0]],
+            from_hour: 0,
+            to_hour: 0,
+            hours: WEEK_HOURS as u64,
+        }];
     }
     let mut found: BTreeMap<(usize, usize), Vec<&'static str>> = BTreeMap::new();
     for start in (0..WEEK_HOURS).filter(|hour| at(*hour) && !at(hour + WEEK_HOURS - 1)) {
         let hours = (start..).take_while(|hour| at(*hour)).count();
         if hours >= QUIET_HOURS_MIN {
-            found.entry((WEEK_HOURS - hours, start % 24)).or_default().push(DAYS[start / 24]);
+            found
+                .entry((WEEK_HOURS - hours, start % 24))
+                .or_default()
+                .push(DAYS[start / 24]);
         }
     }
     // By what is missing to a week: the longest first.
     let window = |((rest, from), days): ((usize, usize), Vec<&'static str>)| {
         let hours = WEEK_HOURS - rest;
-        Quiet { days, from_hour: from as u8, to_hour: ((from + hours) % 24) as u8, hours: hours as u64 }
+        Quiet {
+            days,
+            from_hour: from as u8,
+            to_hour: ((from + hours) % 24) as u8,
+            hours: hours as u64,
+        }
     };
     found.into_iter().map(window).collect()
 }
@@ -140,14 +200,24 @@ mod tests {
             disk_bytes: Some(10),
             ..Machine::default()
         };
-        Known { machine, told: Told { used, ..Told::default() }, ..Known::default() }
+        Known {
+            machine,
+            told: Told {
+                used,
+                ..Told::default()
+            },
+            ..Known::default()
+        }
     }
 
     #[test]
     fn the_hours_of_the_week_are_those_on_the_wall() {
         // A Monday. In São Paulo, without a change of clocks, it is three hours earlier.
         let monday = time::parse("2026-11-16T00:00:00Z").unwrap();
-        let period = Period { since: monday, until: monday + 14 * 86400 };
+        let period = Period {
+            since: monday,
+            until: monday + 14 * 86400,
+        };
         let zone = TimeZone::fixed(jiff::tz::offset(-3));
         let used: Vec<_> = (0..10)
             .map(|day| monday + (day + day / 5 * 2) * 86400)
@@ -155,16 +225,31 @@ mod tests {
             .collect();
         let machines = [known(used), known(Vec::new())];
         let rooms = rooms(&machines, &Week::new(period, &zone));
-        let [room] = &rooms[..] else { panic!("{rooms:?}") };
-        assert_eq!((room.machines, room.use_seconds, room.disk_bytes), (2, 10 * 37_800, 20));
+        let [room] = &rooms[..] else {
+            panic!("{rooms:?}")
+        };
+        assert_eq!(
+            (room.machines, room.use_seconds, room.disk_bytes),
+            (2, 10 * 37_800, 20)
+        );
         assert_eq!(room.in_use_by_hour[0][7..10], [0.0, 1.0, 1.0]);
         assert_eq!(room.in_use_by_hour[4][17..20], [1.0, 0.5, 0.0]);
         assert_eq!(room.in_use_by_hour[5], [0.0; 24]);
         assert_eq!(
             room.quiet,
             [
-                Quiet { days: vec!["friday"], from_hour: 19, to_hour: 8, hours: 61 },
-                Quiet { days: vec!["monday", "tuesday", "wednesday", "thursday"], from_hour: 19, to_hour: 8, hours: 13 },
+                Quiet {
+                    days: vec!["friday"],
+                    from_hour: 19,
+                    to_hour: 8,
+                    hours: 61
+                },
+                Quiet {
+                    days: vec!["monday", "tuesday", "wednesday", "thursday"],
+                    from_hour: 19,
+                    to_hour: 8,
+                    hours: 13
+                },
             ]
         );
     }
@@ -172,17 +257,32 @@ mod tests {
     #[test]
     fn nights_stay_one_window_when_clocks_change() {
         let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
-        // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; somebody works from 9:00 to 17:00 on the wall.
+        // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; somebody works
+        // from 9:00 to 17:00 on the wall.
         for (monday, shift) in [("2026-03-02T05:00:00Z", -1), ("2026-10-26T04:00:00Z", 1)] {
             let monday = time::parse(monday).unwrap();
-            let period = Period { since: monday, until: monday + 7 * 86400 + shift * HOUR + 24 * HOUR };
+            let period = Period {
+                since: monday,
+                until: monday + 7 * 86400 + shift * HOUR + 24 * HOUR,
+            };
             let day = |day: Seconds| monday + day * 86400 + if day == 7 { shift * HOUR } else { 0 };
-            let used = [0, 1, 2, 3, 4, 7].map(|index| (day(index) + 9 * HOUR, day(index) + 17 * HOUR)).to_vec();
+            let used = [0, 1, 2, 3, 4, 7]
+                .map(|index| (day(index) + 9 * HOUR, day(index) + 17 * HOUR))
+                .to_vec();
             let rooms = rooms(&[known(used)], &Week::new(period, &zone));
-            assert_eq!(rooms[0].in_use_by_hour[0][8..18], [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0], "{monday}");
+            assert_eq!(
+                rooms[0].in_use_by_hour[0][8..18],
+                [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0],
+                "{monday}"
+            );
             assert_eq!(
                 rooms[0].quiet[0],
-                Quiet { days: vec!["friday"], from_hour: 17, to_hour: 9, hours: 64 },
+                Quiet {
+                    days: vec!["friday"],
+                    from_hour: 17,
+                    to_hour: 9,
+                    hours: 64
+                },
                 "{monday}: {:?}",
                 rooms[0].quiet
             );
@@ -192,8 +292,19 @@ mod tests {
     #[test]
     fn unobserved_hours_are_not_quiet() {
         let monday = time::parse("2026-11-16T00:00:00Z").unwrap();
-        let period = Period { since: monday + 6 * 3600, until: monday + 10 * 3600 };
+        let period = Period {
+            since: monday + 6 * 3600,
+            until: monday + 10 * 3600,
+        };
         let rooms = rooms(&[known(Vec::new())], &Week::new(period, &TimeZone::UTC));
-        assert_eq!(rooms[0].quiet, [Quiet { days: vec!["monday"], from_hour: 6, to_hour: 10, hours: 4 }]);
+        assert_eq!(
+            rooms[0].quiet,
+            [Quiet {
+                days: vec!["monday"],
+                from_hour: 6,
+                to_hour: 10,
+                hours: 4
+            }]
+        );
     }
 }

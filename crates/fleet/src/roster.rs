@@ -1,4 +1,5 @@
-//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and manifests.
+//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and
+//! manifests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,7 +45,12 @@ impl Roster {
         memory_bytes: BTreeMap<String, u64>,
         missing: &mut Vec<Missing>,
     ) -> anyhow::Result<Roster> {
-        let mut lacks = |key: &str, reason: &str| missing.push(Missing { key: key.into(), reason: reason.into() });
+        let mut lacks = |key: &str, reason: &str| {
+            missing.push(Missing {
+                key: key.into(),
+                reason: reason.into(),
+            })
+        };
         let machines = match hosts::read(common) {
             Err(error) if Exit::of(&error) == Exit::NoInput => {
                 lacks(
@@ -55,53 +61,102 @@ impl Roster {
             }
             machines => machines?,
         };
-        let by_mac = machines.iter().enumerate().map(|(index, (_, machine))| (machine.mac.to_ascii_lowercase(), index)).collect();
-        let by_name = machines.iter().enumerate().map(|(index, (name, _))| (name.clone(), index)).collect();
+        let by_mac = machines
+            .iter()
+            .enumerate()
+            .map(|(index, (_, machine))| (machine.mac.to_ascii_lowercase(), index))
+            .collect();
+        let by_name = machines
+            .iter()
+            .enumerate()
+            .map(|(index, (name, _))| (name.clone(), index))
+            .collect();
         // As sysfs writes them.
-        let addresses = |model: Model| model.devices.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let devices = model::read_all(common)?.into_iter().map(|(name, model)| (name, addresses(model)));
+        let addresses = |model: Model| {
+            model
+                .devices
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+        };
+        let devices = model::read_all(common)?
+            .into_iter()
+            .map(|(name, model)| (name, addresses(model)));
         Ok(Roster {
             machines,
             by_mac,
             by_name,
-            devices: devices.filter(|(_, addresses)| !addresses.is_empty()).collect(),
+            devices: devices
+                .filter(|(_, addresses)| !addresses.is_empty())
+                .collect(),
             memory_bytes,
-            images: options.manifest.iter().map(|path| manifest(common, path)).collect::<anyhow::Result<_>>()?,
+            images: options
+                .manifest
+                .iter()
+                .map(|path| manifest(common, path))
+                .collect::<anyhow::Result<_>>()?,
         })
     }
 
     /// Which machine of hosts.ini this is: by its Ethernet addresses, otherwise by its name.
     pub fn find(&self, snapshot: &Snapshot) -> Option<usize> {
-        let macs =
-            snapshot.interfaces.iter().filter(|interface| interface.hardware).filter_map(|interface| interface.mac.as_ref());
-        let by_mac = macs.filter_map(|mac| self.by_mac.get(&mac.to_ascii_lowercase())).next();
+        let macs = snapshot
+            .interfaces
+            .iter()
+            .filter(|interface| interface.hardware)
+            .filter_map(|interface| interface.mac.as_ref());
+        let by_mac = macs
+            .filter_map(|mac| self.by_mac.get(&mac.to_ascii_lowercase()))
+            .next();
         let short = |name: &str| self.by_name.get(name.split('.').next().unwrap_or_default());
-        let by_name = || snapshot.hostname.as_ref().and_then(|name| self.by_name.get(name).or_else(|| short(name)));
+        let by_name = || {
+            snapshot
+                .hostname
+                .as_ref()
+                .and_then(|name| self.by_name.get(name).or_else(|| short(name)))
+        };
         by_mac.or_else(by_name).copied()
     }
 
     /// What a machine of this model left the factory with.
     pub fn memory_bytes(&self, model: Option<&str>, snapshot: &Snapshot) -> Option<u64> {
-        model.and_then(|model| self.memory_bytes.get(model)).copied().or(snapshot.memory.expected_bytes)
+        model
+            .and_then(|model| self.memory_bytes.get(model))
+            .copied()
+            .or(snapshot.memory.expected_bytes)
     }
 }
 
-/// A manifest, which one of the keys for its kind signed. Status 66 when it or its signature is not there, 65 when it is not signed.
+/// A manifest, which one of the keys for its kind signed. Status 66 when it or its signature is not
+/// there, 65 when it is not signed.
 fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected> {
     let bytes = jsonpipe::read(path)?;
     let beside = path.with_extension(images::Ending::Signature.as_str());
     let signature = jsonpipe::read(&beside)?;
-    let signature = manifest::Signature::from_bytes(&signature)
-        .ok_or_else(|| Exit::Data.error(format_args!("{}: not a signature of 64 bytes", beside.display())))?;
+    let signature = manifest::Signature::from_bytes(&signature).ok_or_else(|| {
+        Exit::Data.error(format_args!(
+            "{}: not a signature of 64 bytes",
+            beside.display()
+        ))
+    })?;
     let signed = Signed { bytes, signature };
     let keys = common.config("keys");
     // Of which kind it is says only what the keys make of it.
     let base = Keys::read(&keys, Kind::Base).and_then(|keys| signed.verify::<Base>(&keys));
-    let host = || Keys::read(&keys, Kind::Host).and_then(|keys| signed.verify::<manifest::Host>(&keys));
+    let host =
+        || Keys::read(&keys, Kind::Host).and_then(|keys| signed.verify::<manifest::Host>(&keys));
     match base {
-        Ok(base) => Ok(Expected { base: Some(base.name), models: base.models, version: base.generation }),
+        Ok(base) => Ok(Expected {
+            base: Some(base.name),
+            models: base.models,
+            version: base.generation,
+        }),
         Err(_) => match host() {
-            Ok(host) => Ok(Expected { base: None, models: host.models, version: host.version }),
+            Ok(host) => Ok(Expected {
+                base: None,
+                models: host.models,
+                version: host.version,
+            }),
             Err(error) => Err(error.context(format!("{}", path.display()))),
         },
     }

@@ -1,8 +1,9 @@
-//! The store of the collector: `reports/HOST/SEQUENCE`, what hosts signed, and `text/HOST/NAME`, what the thesis's script sent.
-//! (`register/` is for its keeper alone, and is not looked at.)
+//! The store of the collector: `reports/HOST/SEQUENCE`, what hosts signed, and `text/HOST/NAME`,
+//! what the thesis's script sent. (`register/` is for its keeper alone, and is not looked at.)
 //!
-//! A month of a campus is some hundred thousand reports. They are read one after the other, host by host, and of each only what
-//! [`History`] keeps of it stays in memory, but for the first and the last. When a report was received says the time of its file.
+//! A month of a campus is some hundred thousand reports. They are read one after the other, host by
+//! host, and of each only what [`History`] keeps of it stays in memory, but for the first and the
+//! last. When a report was received says the time of its file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry, File};
@@ -44,7 +45,8 @@ pub struct Source {
 pub struct Store {
     /// The hosts, by id.
     pub sources: Vec<Source>,
-    /// How many hosts the collector expelled of which it still has reports: `reports/.HOST.expelled.TIME`. They are not read.
+    /// How many hosts the collector expelled of which it still has reports:
+    /// `reports/.HOST.expelled.TIME`. They are not read.
     pub expelled_hosts: u64,
 }
 
@@ -76,7 +78,8 @@ pub struct Heard {
     pub sum: Sum,
 }
 
-/// What a store has. Status 66 when there is no such store, or the keys of the hosts are not beside it.
+/// What a store has. Status 66 when there is no such store, or the keys of the hosts are not beside
+/// it.
 pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     if !store.join("reports").is_dir() && !store.join("text").is_dir() {
         return Err(Exit::NoInput.error(format_args!(
@@ -92,18 +95,37 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
             continue;
         }
         for entry in entries(&directory) {
-            let entry = entry.map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display())))?;
+            let entry = entry.map_err(|error| {
+                io_error(
+                    error,
+                    Exit::of_read,
+                    format_args!("reading {}", directory.display()),
+                )
+            })?;
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue; // what somebody left there, or a link to elsewhere
             }
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if let Some(id) = expelled_host(&name).filter(|_| !entries(&entry.path()).is_empty()) {
                 expelled.insert(id.to_owned());
             }
-            let Some(id) = Some(name).filter(|name| is_host(name)) else { continue };
-            let source = || Source { id: id.clone(), signed: None, text: None, key: None };
+            let Some(id) = Some(name).filter(|name| is_host(name)) else {
+                continue;
+            };
+            let source = || Source {
+                id: id.clone(),
+                signed: None,
+                text: None,
+                key: None,
+            };
             let source = sources.entry(id.clone()).or_insert_with(source);
-            *(if kind == "reports" { &mut source.signed } else { &mut source.text }) = Some(entry.path());
+            *(if kind == "reports" {
+                &mut source.signed
+            } else {
+                &mut source.text
+            }) = Some(entry.path());
         }
     }
     if !keys.is_dir() {
@@ -115,30 +137,49 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     for source in sources.values_mut() {
         source.key = key(&keys.join(format!("{}.pub", source.id)))?;
     }
-    Ok(Store { sources: sources.into_values().collect(), expelled_hosts: expelled.len() as u64 })
+    Ok(Store {
+        sources: sources.into_values().collect(),
+        expelled_hosts: expelled.len() as u64,
+    })
 }
 
 /// Of whom a directory is that `collector expel` has put aside.
 fn expelled_host(name: &str) -> Option<&str> {
-    name.strip_prefix('.')?.rsplit_once(".expelled.").map(|(id, _)| id).filter(|id| is_host(id))
+    name.strip_prefix('.')?
+        .rsplit_once(".expelled.")
+        .map(|(id, _)| id)
+        .filter(|id| is_host(id))
 }
 
 /// As the collector has it.
 fn is_host(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= 64
-        && name.bytes().all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
+        && name
+            .bytes()
+            .all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
         && name.bytes().next().is_some_and(alphanumeric)
 }
 
 fn key(path: &Path) -> anyhow::Result<Option<VerifyingKey>> {
     let pem = match fs::read_to_string(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+        Err(error) => {
+            return Err(io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            ));
+        }
         Ok(pem) => pem,
     };
     let key = VerifyingKey::from_public_key_pem(&pem);
-    key.map(Some).map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
+    key.map(Some).map_err(|_| {
+        Exit::Config.error(format_args!(
+            "reading {}: not an ed25519 public key in PEM",
+            path.display()
+        ))
+    })
 }
 
 /// What is in a directory; one error when it cannot be read.
@@ -149,10 +190,25 @@ fn entries(directory: &Path) -> Vec<io::Result<DirEntry>> {
 /// A report; `None` for what is no file.
 fn item(entry: &DirEntry, is_text: bool) -> io::Result<Option<Item>> {
     let metadata = entry.metadata()?;
-    let Some(name) = entry.file_name().into_string().ok().filter(|_| metadata.is_file()) else { return Ok(None) };
+    let Some(name) = entry
+        .file_name()
+        .into_string()
+        .ok()
+        .filter(|_| metadata.is_file())
+    else {
+        return Ok(None);
+    };
     let modified = metadata.modified()?;
-    let nanoseconds = modified.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-    Ok(Some(Item { received: time::of(modified), nanoseconds, name, is_text }))
+    let nanoseconds = modified
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
+        .subsec_nanos();
+    Ok(Some(Item {
+        received: time::of(modified),
+        nanoseconds,
+        name,
+        is_text,
+    }))
 }
 
 /// A file of the store.
@@ -164,10 +220,13 @@ struct Item {
 }
 
 impl Source {
-    /// Reads its reports of a period, in the order in which they were received. What cannot be read is counted: a bad sector under
-    /// one report hides no other, and no other host.
+    /// Reads its reports of a period, in the order in which they were received. What cannot be read
+    /// is counted: a bad sector under one report hides no other, and no other host.
     pub fn read(&self, since: Seconds, until: Seconds) -> Heard {
-        let mut heard = Heard { id: self.id.clone(), ..Heard::default() };
+        let mut heard = Heard {
+            id: self.id.clone(),
+            ..Heard::default()
+        };
         let mut items = self.items(|| heard.reject(Reason::Unreadable, until));
         items.retain(|item| item.received <= until);
         let first = items.partition_point(|item| item.received < since);
@@ -178,7 +237,13 @@ impl Source {
         }
         let is_of_period = last.is_some();
         // How a machine was that is silent since.
-        for item in items.get(..first).unwrap_or_default().iter().rev().take(OLDER_MAX) {
+        for item in items
+            .get(..first)
+            .unwrap_or_default()
+            .iter()
+            .rev()
+            .take(OLDER_MAX)
+        {
             if last.is_some() {
                 break;
             }
@@ -210,22 +275,38 @@ impl Source {
                 }
             }
         }
-        items.sort_unstable_by(|a, b| (a.received, a.nanoseconds, &a.name).cmp(&(b.received, b.nanoseconds, &b.name)));
+        items.sort_unstable_by(|a, b| {
+            (a.received, a.nanoseconds, &a.name).cmp(&(b.received, b.nanoseconds, &b.name))
+        });
         items
     }
 
     fn path(&self, item: &Item) -> Option<PathBuf> {
-        let directory = if item.is_text { &self.text } else { &self.signed };
+        let directory = if item.is_text {
+            &self.text
+        } else {
+            &self.signed
+        };
         Some(directory.as_ref()?.join(&item.name))
     }
 }
 
 impl Heard {
     /// Takes one report; `counts` when it is of the period.
-    fn take(&mut self, source: &Source, item: &Item, bytes: &mut Vec<u8>, last: &mut Option<(Vec<u8>, bool)>, counts: bool) {
-        let Some(path) = source.path(item) else { return };
+    fn take(
+        &mut self,
+        source: &Source,
+        item: &Item,
+        bytes: &mut Vec<u8>,
+        last: &mut Option<(Vec<u8>, bool)>,
+        counts: bool,
+    ) {
+        let Some(path) = source.path(item) else {
+            return;
+        };
         bytes.clear();
-        let read = File::open(&path).and_then(|file| file.take(REPORT_MAX_BYTES + 1).read_to_end(bytes));
+        let read =
+            File::open(&path).and_then(|file| file.take(REPORT_MAX_BYTES + 1).read_to_end(bytes));
         let believed = match read {
             Ok(_) => self.believe(source, item, bytes, last, counts),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return, // expired meanwhile
@@ -265,7 +346,8 @@ impl Heard {
             }
             let snapshot = snapshot(bytes, true).ok_or(Reason::NotUnderstood)?;
             if counts {
-                self.history.add_text(item.received, snapshot.system.serial.clone());
+                self.history
+                    .add_text(item.received, snapshot.system.serial.clone());
                 self.is_first(&snapshot);
             }
             self.is_newest(item.received, bytes, true, last);
@@ -284,7 +366,8 @@ impl Heard {
         }
         match opened.header.kind {
             Kind::Snapshot => {
-                let Payload { host: moment } = serde_json::from_slice(opened.payload).map_err(|_| Reason::NotUnderstood)?;
+                let Payload { host: moment } =
+                    serde_json::from_slice(opened.payload).map_err(|_| Reason::NotUnderstood)?;
                 if moment.schema != 1 {
                     return Err(Reason::NotUnderstood);
                 }
@@ -292,7 +375,9 @@ impl Heard {
                     let dropped = self.dropped(opened.header.dropped_reports);
                     self.history.add(item.received, moment, dropped > 0);
                     if !self.has_first {
-                        self.is_first(&snapshot(opened.payload, false).ok_or(Reason::NotUnderstood)?);
+                        self.is_first(
+                            &snapshot(opened.payload, false).ok_or(Reason::NotUnderstood)?,
+                        );
                     }
                 }
                 self.is_newest(item.received, opened.payload, false, last);
@@ -305,7 +390,8 @@ impl Heard {
         Ok(())
     }
 
-    /// How many the machine threw away since the snapshot before, by their number since it has this spool.
+    /// How many the machine threw away since the snapshot before, by their number since it has this
+    /// spool.
     fn dropped(&mut self, all: u64) -> u64 {
         let before = self.dropped_before.replace(all).unwrap_or(all);
         let dropped = if all < before { all } else { all - before };
@@ -320,7 +406,13 @@ impl Heard {
         }
     }
 
-    fn is_newest(&mut self, received: Seconds, payload: &[u8], is_text: bool, last: &mut Option<(Vec<u8>, bool)>) {
+    fn is_newest(
+        &mut self,
+        received: Seconds,
+        payload: &[u8],
+        is_text: bool,
+        last: &mut Option<(Vec<u8>, bool)>,
+    ) {
         self.last = self.last.max(Some(received));
         let (kept, was_text) = last.get_or_insert_default();
         kept.clear();
@@ -328,22 +420,34 @@ impl Heard {
         *was_text = is_text;
     }
 
-    /// Lines that are no event are left out: they are signed, and what they tell nobody understands.
+    /// Lines that are no event are left out: they are signed, and what they tell nobody
+    /// understands.
     fn events(&mut self, received: Seconds, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
-            let Ok(mut event) = serde_json::from_slice::<Event>(line) else { continue };
-            let longest = [&event.event.id, &event.event.action, &event.message].into_iter().map(String::len).max();
+            let Ok(mut event) = serde_json::from_slice::<Event>(line) else {
+                continue;
+            };
+            let longest = [&event.event.id, &event.event.action, &event.message]
+                .into_iter()
+                .map(String::len)
+                .max();
             if time::parse(&event.timestamp).is_none() || longest > Some(EVENT_MAX) {
                 continue;
             }
-            if self.events.iter().any(|(_, known)| (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)) {
+            if self.events.iter().any(|(_, known)| {
+                (&known.event.id, &known.timestamp) == (&event.event.id, &event.timestamp)
+            }) {
                 continue;
             }
             if self.events.len() == EVENTS_MAX {
                 self.events.remove(0);
                 self.events_left_out += 1;
             }
-            for text in [&mut event.event.id, &mut event.event.action, &mut event.message] {
+            for text in [
+                &mut event.event.id,
+                &mut event.event.action,
+                &mut event.message,
+            ] {
                 *text = shown(text).into_owned();
             }
             self.events.push((received, event));
@@ -352,5 +456,9 @@ impl Heard {
 }
 
 fn snapshot(payload: &[u8], is_text: bool) -> Option<Snapshot> {
-    if is_text { text::parse(&String::from_utf8_lossy(payload)) } else { Snapshot::parse(payload) }
+    if is_text {
+        text::parse(&String::from_utf8_lossy(payload))
+    } else {
+        Snapshot::parse(payload)
+    }
 }

@@ -1,4 +1,5 @@
-//! The text of the thesis's script as a report of a machine, so that all machines stand in one table.
+//! The text of the thesis's script as a report of a machine, so that all machines stand in one
+//! table.
 
 use std::collections::BTreeSet;
 
@@ -33,15 +34,32 @@ fn snapshot(text: Text) -> Snapshot {
         addresses: interface.addresses,
         received_bytes: interface.received_bytes,
         sent_bytes: interface.sent_bytes,
-        station: (interface.wireless && interface.carrier == Some(true)).then_some(Station { ssid: None }),
+        station: (interface.wireless && interface.carrier == Some(true))
+            .then_some(Station { ssid: None }),
         ..Interface::default()
     };
-    let route = |route: text::Route| Route { destination: route.destination, gateway: route.gateway };
-    let text::Memory { usable_bytes, available_bytes } = text.memory;
+    let route = |route: text::Route| Route {
+        destination: route.destination,
+        gateway: route.gateway,
+    };
+    let text::Memory {
+        usable_bytes,
+        available_bytes,
+    } = text.memory;
     Snapshot {
-        system: System { serial: text.serial, ..System::default() },
-        chassis: Chassis { opened: text.opened, accepted: false },
-        memory: Memory { usable_bytes, available_bytes, ..Memory::default() },
+        system: System {
+            serial: text.serial,
+            ..System::default()
+        },
+        chassis: Chassis {
+            opened: text.opened,
+            accepted: false,
+        },
+        memory: Memory {
+            usable_bytes,
+            available_bytes,
+            ..Memory::default()
+        },
         filesystems: text.filesystems.into_iter().map(filesystem).collect(),
         interfaces: text.interfaces.into_iter().map(interface).collect(),
         routes: text.routes.into_iter().map(route).collect(),
@@ -49,7 +67,8 @@ fn snapshot(text: Text) -> Snapshot {
     }
 }
 
-/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one. `None` when it does not say.
+/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one. `None` when it does
+/// not say.
 pub fn disks(snapshot: &Snapshot) -> Option<u64> {
     let disk = |filesystem: &Filesystem| {
         let name = filesystem.source.strip_prefix("/dev/")?;

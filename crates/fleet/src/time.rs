@@ -1,4 +1,5 @@
-//! Seconds since 1970, in which all times here are counted. Before 1970 is possible: a machine can say anything.
+//! Seconds since 1970, in which all times here are counted. Before 1970 is possible: a machine can
+//! say anything.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,19 +26,28 @@ pub fn parse(text: &str) -> Option<Seconds> {
 /// As RFC 3339, in the years that it has: from 1970, to the end of 9999.
 pub fn text(seconds: Seconds) -> String {
     const END: u64 = 253_402_300_799;
-    timestamp::rfc3339(UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(END)))
+    timestamp::rfc3339(
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0).min(END)),
+    )
 }
 
 /// What a time zone is called: its name, otherwise how far it is from UTC at a time.
 pub fn zone_name(zone: &TimeZone, at: Seconds) -> String {
     match zone.iana_name() {
         Some(name) => name.to_owned(),
-        None => format!("UTC{}", zone.to_offset(Timestamp::from_second(at).unwrap_or_default())),
+        None => format!(
+            "UTC{}",
+            zone.to_offset(Timestamp::from_second(at).unwrap_or_default())
+        ),
     }
 }
 
 /// What of an interval lies between two times.
-pub fn clip(interval: (Seconds, Seconds), since: Seconds, until: Seconds) -> Option<(Seconds, Seconds)> {
+pub fn clip(
+    interval: (Seconds, Seconds),
+    since: Seconds,
+    until: Seconds,
+) -> Option<(Seconds, Seconds)> {
     let (from, to) = (interval.0.max(since), interval.1.min(until));
     (from < to).then_some((from, to))
 }
@@ -73,7 +83,10 @@ pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Second
 
 /// How long they are together.
 pub fn length(intervals: &[(Seconds, Seconds)]) -> u64 {
-    intervals.iter().map(|(from, to)| u64::try_from(to - from).unwrap_or(0)).sum()
+    intervals
+        .iter()
+        .map(|(from, to)| u64::try_from(to - from).unwrap_or(0))
+        .sum()
 }
 
 #[cfg(test)]
@@ -83,7 +96,10 @@ mod tests {
     #[test]
     fn common_intersects_intervals() {
         let a = [(0, 10), (20, 30), (40, 50)];
-        assert_eq!(common(&a, &[(5, 22), (23, 24), (30, 45), (48, 60)]), [(5, 10), (20, 22), (23, 24), (40, 45), (48, 50)]);
+        assert_eq!(
+            common(&a, &[(5, 22), (23, 24), (30, 45), (48, 60)]),
+            [(5, 10), (20, 22), (23, 24), (40, 45), (48, 50)]
+        );
         assert_eq!(common(&a, &[]), []);
         assert_eq!(common(&a, &a), a);
     }
@@ -92,6 +108,12 @@ mod tests {
     fn a_zone_without_a_name_is_not_called_utc() {
         assert_eq!(zone_name(&TimeZone::UTC, 0), "UTC");
         assert_eq!(zone_name(&TimeZone::posix("<-03>3").unwrap(), 0), "UTC-03");
-        assert_eq!(zone_name(&TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap(), 1_783_000_000), "UTC-04");
+        assert_eq!(
+            zone_name(
+                &TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap(),
+                1_783_000_000
+            ),
+            "UTC-04"
+        );
     }
 }

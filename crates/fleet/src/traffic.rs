@@ -1,5 +1,6 @@
-//! Received bytes over time, as Prometheus says: the mean of five minutes, for each computer or summed by any label (thesis, Figures
-//! 30 and 31). A long period is asked for piece by piece, so that neither side holds all of it at once.
+//! Received bytes over time, as Prometheus says: the mean of five minutes, for each computer or
+//! summed by any label (thesis, Figures 30 and 31). A long period is asked for piece by piece, so
+//! that neither side holds all of it at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,7 +20,8 @@ const MEAN: &str = "5m";
 /// How far apart values are asked for: every minute for some hours, otherwise side by side.
 const STEPS: [Seconds; 2] = [60, 300];
 const SHORT: Seconds = 6 * 3600;
-/// So many values of a line are asked for at a time (Prometheus gives 11,000 at most), and so many are drawn.
+/// So many values of a line are asked for at a time (Prometheus gives 11,000 at most), and so many
+/// are drawn.
 const PIECE: Seconds = 288;
 const DRAWN: Seconds = 480;
 const ANSWER_MAX_BYTES: u64 = 64 << 20;
@@ -27,7 +29,8 @@ const ANSWER_MAX_BYTES: u64 = 64 << 20;
 const LINES_MAX: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Not all machines of a campus together receive more. A counter can say anything, and one such line would flatten all others.
+/// Not all machines of a campus together receive more. A counter can say anything, and one such
+/// line would flatten all others.
 const RATE_MAX: f64 = 1e11;
 /// Below it a computer receives slowly, if its room does not (thesis, Figure 30).
 const SLOW: f64 = 2e6;
@@ -37,8 +40,9 @@ const IDLE: f64 = 5e4;
 const BUSY_MIN: usize = 3;
 /// For this long.
 const SLOW_SECONDS: Seconds = 300;
-/// Of so many of the last moments in which it could be compared, it has to be slow in more than half: everybody reads something for
-/// five minutes while others download, and who has a new cable since is not to be visited.
+/// Of so many of the last moments in which it could be compared, it has to be slow in more than
+/// half: everybody reads something for five minutes while others download, and who has a new cable
+/// since is not to be visited.
 const COMPARED_MAX: u32 = 64;
 
 /// A computer that received slowly while its room did not.
@@ -75,7 +79,10 @@ struct Series {
 impl Series {
     /// The value of a label, as people are shown it.
     fn label(&self, name: &str) -> String {
-        self.metric.get(name).map(|value| shown(value).into_owned()).unwrap_or_default()
+        self.metric
+            .get(name)
+            .map(|value| shown(value).into_owned())
+            .unwrap_or_default()
     }
 }
 
@@ -89,10 +96,18 @@ struct Grid {
 impl Grid {
     fn new(period: Period) -> Grid {
         let [fine, coarse] = STEPS;
-        let step = if period.until - period.since <= SHORT { fine } else { coarse };
+        let step = if period.until - period.since <= SHORT {
+            fine
+        } else {
+            coarse
+        };
         // On round times, so that the same period has the same values whenever it is asked for.
         let start = (period.since + step - 1).div_euclid(step) * step;
-        Grid { start, step, points: ((period.until - start).div_euclid(step) + 1).max(0) }
+        Grid {
+            start,
+            step,
+            points: ((period.until - start).div_euclid(step) + 1).max(0),
+        }
     }
 
     fn index(&self, at: f64) -> Option<usize> {
@@ -109,7 +124,11 @@ struct Sum {
 }
 
 /// Asks for it. Status 69 when there is no Prometheus, or it does not understand us.
-pub fn ask(url: &str, options: &request::Options, period: Period) -> anyhow::Result<(Traffic, Vec<Slow>)> {
+pub fn ask(
+    url: &str,
+    options: &request::Options,
+    period: Period,
+) -> anyhow::Result<(Traffic, Vec<Slow>)> {
     let prometheus = Prometheus::new(url)?;
     let grid = Grid::new(period);
     let width = (grid.points + DRAWN - 1).div_euclid(DRAWN).max(1);
@@ -131,7 +150,9 @@ pub fn ask(url: &str, options: &request::Options, period: Period) -> anyhow::Res
             let sum = sums.entry(key).or_default();
             sum.buckets.resize(buckets, (0.0, 0));
             for (at, value) in values(series) {
-                let bucket = grid.index(at).and_then(|index| sum.buckets.get_mut(index / width as usize));
+                let bucket = grid
+                    .index(at)
+                    .and_then(|index| sum.buckets.get_mut(index / width as usize));
                 if let Some((total, count)) = bucket {
                     *total += value;
                     *count += 1;
@@ -142,11 +163,19 @@ pub fn ask(url: &str, options: &request::Options, period: Period) -> anyhow::Res
         if options.by == Label::Host {
             watch.piece(&all, &grid);
         } else {
-            watch.piece(&prometheus.range(&query(self::labels(Label::Host), options), &grid, piece)?, &grid);
+            watch.piece(
+                &prometheus.range(&query(self::labels(Label::Host), options), &grid, piece)?,
+                &grid,
+            );
         }
     }
     let line = |(labels, sum): (Vec<String>, Sum)| {
-        let (total, count) = sum.buckets.iter().fold((0.0, 0u32), |(total, count), bucket| (total + bucket.0, count + bucket.1));
+        let (total, count) = sum
+            .buckets
+            .iter()
+            .fold((0.0, 0u32), |(total, count), bucket| {
+                (total + bucket.0, count + bucket.1)
+            });
         Line {
             labels,
             mean_bytes_per_second: (total / f64::from(count.max(1))) as u64,
@@ -162,7 +191,9 @@ pub fn ask(url: &str, options: &request::Options, period: Period) -> anyhow::Res
     let traffic = Traffic {
         by: options.by.to_string(),
         step_seconds: u64::try_from(grid.step * width).unwrap_or(0),
-        at: (0..buckets as Seconds).map(|bucket| time::text(grid.start + bucket * width * grid.step)).collect(),
+        at: (0..buckets as Seconds)
+            .map(|bucket| time::text(grid.start + bucket * width * grid.step))
+            .collect(),
         lines: sums.into_iter().map(line).collect(),
         slow: slow.iter().map(|slow| slow.host.clone()).collect(),
     };
@@ -181,10 +212,17 @@ fn labels(by: Label) -> &'static [&'static str] {
 }
 
 fn query(labels: &[&str], options: &request::Options) -> String {
-    let filter = |(label, value): (&str, &Option<String>)| value.as_ref().map(|value| format!("{label}={}", quoted(value)));
-    let filters: Vec<String> =
-        [("building", &options.building), ("room", &options.room)].into_iter().filter_map(filter).collect();
-    // Of hardware alone, which labtools_link_up is of: what a bridge or a guest's tap receives came in by a port before.
+    let filter = |(label, value): (&str, &Option<String>)| {
+        value
+            .as_ref()
+            .map(|value| format!("{label}={}", quoted(value)))
+    };
+    let filters: Vec<String> = [("building", &options.building), ("room", &options.room)]
+        .into_iter()
+        .filter_map(filter)
+        .collect();
+    // Of hardware alone, which labtools_link_up is of: what a bridge or a guest's tap receives came
+    // in by a port before.
     format!(
         "sum by ({}) (rate(labtools_interface_receive_bytes_total{{{}}}[{MEAN}]) and on (host, interface) labtools_link_up)",
         labels.join(","),
@@ -194,13 +232,26 @@ fn query(labels: &[&str], options: &request::Options) -> String {
 
 /// A string of PromQL, in which a quote ends nothing.
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    format!(
+        "\"{}\"",
+        text.replace('\\', "\\\\")
+            .replace('"', "\\\"")
+            .replace('\n', "\\n")
+    )
 }
 
 /// NaN is not a rate, nor is what no machine receives.
 fn values(series: &Series) -> impl Iterator<Item = (f64, f64)> {
-    let rate = |value: &str| value.parse::<f64>().ok().filter(|value| (0.0..=RATE_MAX).contains(value));
-    series.values.iter().filter_map(move |(at, value)| Some((*at, rate(value)?)))
+    let rate = |value: &str| {
+        value
+            .parse::<f64>()
+            .ok()
+            .filter(|value| (0.0..=RATE_MAX).contains(value))
+    };
+    series
+        .values
+        .iter()
+        .filter_map(move |(at, value)| Some((*at, rate(value)?)))
 }
 
 struct Prometheus {
@@ -210,27 +261,47 @@ struct Prometheus {
 
 impl Prometheus {
     fn new(url: &str) -> anyhow::Result<Prometheus> {
-        let Some(address) = ["http://", "https://"].iter().find_map(|scheme| url.strip_prefix(scheme)) else {
+        let Some(address) = ["http://", "https://"]
+            .iter()
+            .find_map(|scheme| url.strip_prefix(scheme))
+        else {
             return Err(Exit::Usage.error("--prometheus: not a URL, as http://127.0.0.1:9090"));
         };
         // It is in the list of processes, in messages and in the document.
-        if address.split(['/', '?', '#']).next().is_some_and(|host| host.contains('@')) {
-            return Err(Exit::Usage.error("--prometheus: an address with a user or a password, which everybody could read"));
+        if address
+            .split(['/', '?', '#'])
+            .next()
+            .is_some_and(|host| host.contains('@'))
+        {
+            return Err(Exit::Usage.error(
+                "--prometheus: an address with a user or a password, which everybody could read",
+            ));
         }
         if address.contains(['?', '#']) {
-            return Err(Exit::Usage.error("--prometheus: an address with ? or #; it ends with a path"));
+            return Err(
+                Exit::Usage.error("--prometheus: an address with ? or #; it ends with a path")
+            );
         }
-        // To it and nowhere else: no proxy of the environment, no redirection, no call without an end.
+        // To it and nowhere else: no proxy of the environment, no redirection, no call without an
+        // end.
         let config = Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE));
-        Ok(Prometheus { agent: config.build().new_agent(), url: format!("{}/api/v1/query_range", url.trim_end_matches('/')) })
+        Ok(Prometheus {
+            agent: config.build().new_agent(),
+            url: format!("{}/api/v1/query_range", url.trim_end_matches('/')),
+        })
     }
 
-    fn range(&self, query: &str, grid: &Grid, (first, last): (Seconds, Seconds)) -> anyhow::Result<Vec<Series>> {
+    fn range(
+        &self,
+        query: &str,
+        grid: &Grid,
+        (first, last): (Seconds, Seconds),
+    ) -> anyhow::Result<Vec<Series>> {
         let asking = || format!("asking {}", self.url);
         let strange = |why: &str| {
             Exit::Unavailable.error(format_args!(
@@ -239,25 +310,44 @@ impl Prometheus {
             ))
         };
         let [start, end] = [first, last].map(|index| (grid.start + index * grid.step).to_string());
-        let request = self.agent.get(&self.url).query("query", query).query("start", start).query("end", end);
+        let request = self
+            .agent
+            .get(&self.url)
+            .query("query", query)
+            .query("start", start)
+            .query("end", end);
         let answer = request.query("step", grid.step.to_string()).call();
-        let mut answer =
-            answer.map_err(|error| Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE))))?;
+        let mut answer = answer.map_err(|error| {
+            Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE)))
+        })?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         let said: Answer = match body.read_json() {
             Ok(said) => said,
             Err(_) if !status.is_success() => {
-                return Err(Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking())));
+                return Err(
+                    Exit::Unavailable.error(format_args!("{}: HTTP status {status}", asking()))
+                );
             }
             Err(ureq::Error::Json(error)) => return Err(strange(&error.to_string())),
-            Err(error) => return Err(Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE)))),
+            Err(error) => {
+                return Err(Exit::Unavailable.error(format_args!(
+                    "{}: {}",
+                    asking(),
+                    cause(&error, PATIENCE)
+                )));
+            }
         };
         match said {
-            Answer { data: Some(data), .. } if status.is_success() => Ok(data.result),
+            Answer {
+                data: Some(data), ..
+            } if status.is_success() => Ok(data.result),
             Answer { error: None, .. } if status.is_success() => Err(strange("no data")),
             Answer { error, .. } => {
-                let error = error.map_or_else(|| format!("HTTP status {status}"), |error| shown(&error).into_owned());
+                let error = error.map_or_else(
+                    || format!("HTTP status {status}"),
+                    |error| shown(&error).into_owned(),
+                );
                 Err(Exit::Unavailable.error(format_args!("{}: {error}", asking())))
             }
         }
@@ -291,25 +381,48 @@ struct Run {
 impl Watch {
     fn piece(&mut self, all: &[Series], grid: &Grid) {
         type Rooms<'a> = BTreeMap<(&'a str, &'a str), Vec<(&'a str, f64)>>;
-        let names: Vec<[String; 3]> =
-            all.iter().map(|series| ["building", "room", "host"].map(|name| series.label(name))).collect();
+        let names: Vec<[String; 3]> = all
+            .iter()
+            .map(|series| ["building", "room", "host"].map(|name| series.label(name)))
+            .collect();
         let mut moments: BTreeMap<usize, Rooms> = BTreeMap::new();
         for (series, [building, room, host]) in all.iter().zip(&names) {
             for (at, value) in values(series) {
-                let Some(index) = grid.index(at) else { continue };
-                moments.entry(index).or_default().entry((building, room)).or_default().push((host, value));
+                let Some(index) = grid.index(at) else {
+                    continue;
+                };
+                moments
+                    .entry(index)
+                    .or_default()
+                    .entry((building, room))
+                    .or_default()
+                    .push((host, value));
             }
         }
         for (index, rooms) in moments {
             let at = grid.start + index as Seconds * grid.step;
             for ((building, room), hosts) in rooms {
                 // Who has finished is compared with nobody.
-                let mut busy: Vec<f64> = hosts.iter().map(|(_, rate)| *rate).filter(|rate| *rate > IDLE).collect();
+                let mut busy: Vec<f64> = hosts
+                    .iter()
+                    .map(|(_, rate)| *rate)
+                    .filter(|rate| *rate > IDLE)
+                    .collect();
                 busy.sort_by(f64::total_cmp);
-                let median = busy.get(busy.len() / 2).copied().filter(|_| busy.len() >= BUSY_MIN).unwrap_or(0.0);
-                for (host, rate) in hosts.into_iter().filter(|(_, rate)| median >= SLOW && *rate > IDLE) {
+                let median = busy
+                    .get(busy.len() / 2)
+                    .copied()
+                    .filter(|_| busy.len() >= BUSY_MIN)
+                    .unwrap_or(0.0);
+                for (host, rate) in hosts
+                    .into_iter()
+                    .filter(|(_, rate)| median >= SLOW && *rate > IDLE)
+                {
                     let key = (building.to_owned(), room.to_owned(), host.to_owned());
-                    self.0.entry(key).or_default().moment(host, at, grid.step, rate, median);
+                    self.0
+                        .entry(key)
+                        .or_default()
+                        .moment(host, at, grid.step, rate, median);
                 }
             }
         }
@@ -317,7 +430,11 @@ impl Watch {
 
     fn slow(self) -> Vec<Slow> {
         let is_slow = |watched: &Watched| 2 * watched.moments.count_ones() > watched.compared;
-        self.0.into_values().filter(is_slow).filter_map(|watched| watched.slow).collect()
+        self.0
+            .into_values()
+            .filter(is_slow)
+            .filter_map(|watched| watched.slow)
+            .collect()
     }
 }
 
@@ -333,7 +450,10 @@ impl Watched {
         }
         let run = &mut self.run;
         if run.count == 0 || at > run.last + step {
-            *run = Run { since: at, ..Run::default() };
+            *run = Run {
+                since: at,
+                ..Run::default()
+            };
         }
         run.last = at;
         run.count += 1;
@@ -341,7 +461,12 @@ impl Watched {
         run.others += others;
         if at - run.since >= SLOW_SECONDS {
             let mean = |sum: f64| (sum / f64::from(run.count)) as u64;
-            self.slow = Some(Slow { host: host.to_owned(), rate: mean(run.rate), others: mean(run.others), since: run.since });
+            self.slow = Some(Slow {
+                host: host.to_owned(),
+                rate: mean(run.rate),
+                others: mean(run.others),
+                since: run.since,
+            });
         }
     }
 }
@@ -352,13 +477,25 @@ mod tests {
 
     fn series(room: &str, host: &str, values: &[f64]) -> Series {
         let metric = [("building", "b"), ("room", room), ("host", host)];
-        let values = values.iter().enumerate().map(|(index, value)| (6000.0 + 300.0 * index as f64, value.to_string()));
-        Series { metric: metric.map(|(label, value)| (label.into(), value.into())).into(), values: values.collect() }
+        let values = values
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (6000.0 + 300.0 * index as f64, value.to_string()));
+        Series {
+            metric: metric
+                .map(|(label, value)| (label.into(), value.into()))
+                .into(),
+            values: values.collect(),
+        }
     }
 
     #[test]
     fn slow_machine_of_a_quick_room_is_found() {
-        let grid = Grid { start: 6000, step: 300, points: 10 };
+        let grid = Grid {
+            start: 6000,
+            step: 300,
+            points: 10,
+        };
         let mut watch = Watch::default();
         let all = [
             series("1", "quick", &[9e6, 9e6, 9e6]),
@@ -376,23 +513,45 @@ mod tests {
             series("2", "its-room", &[1e6, 1e6, 1e6]),
         ];
         watch.piece(&all, &grid);
-        assert_eq!(watch.slow(), [Slow { host: "slow".into(), rate: 1_000_000, others: 8_666_666, since: 6000 }]);
+        assert_eq!(
+            watch.slow(),
+            [Slow {
+                host: "slow".into(),
+                rate: 1_000_000,
+                others: 8_666_666,
+                since: 6000
+            }]
+        );
     }
 
     #[test]
     fn a_period_is_asked_for_on_round_times() {
-        let grid = Grid::new(Period { since: 1001, until: 1001 + 3600 });
+        let grid = Grid::new(Period {
+            since: 1001,
+            until: 1001 + 3600,
+        });
         assert_eq!((grid.start, grid.step, grid.points), (1020, 60, 60));
         assert_eq!(
-            (grid.index(1020.0), grid.index(4560.0), grid.index(4620.0), grid.index(960.0)),
+            (
+                grid.index(1020.0),
+                grid.index(4560.0),
+                grid.index(4620.0),
+                grid.index(960.0)
+            ),
             (Some(0), Some(59), None, None)
         );
-        let grid = Grid::new(Period { since: 0, until: 86400 });
+        let grid = Grid::new(Period {
+            since: 0,
+            until: 86400,
+        });
         assert_eq!((grid.start, grid.step, grid.points), (0, 300, 289));
     }
 
     #[test]
     fn a_name_is_no_query() {
-        assert_eq!(quoted("a\"} or vector(1) #\\\n"), r#""a\"} or vector(1) #\\\n""#);
+        assert_eq!(
+            quoted("a\"} or vector(1) #\\\n"),
+            r#""a\"} or vector(1) #\\\n""#
+        );
     }
 }

@@ -6,22 +6,29 @@ use crate::known::Known;
 use crate::report::{Behind, Place, Software, Version};
 use crate::roster::Roster;
 
-/// Without a manifest, so many of the machines have to have a version before others are behind: one in ten, and two where there are
-/// two. One machine alone may be a trial, or lie.
+/// Without a manifest, so many of the machines have to have a version before others are behind: one
+/// in ten, and two where there are two. One machine alone may be a trial, or lie.
 const SHARE: usize = 10;
 
-/// Images by model, then bases by name. What machines should have says a manifest, otherwise the newest one that a tenth of them has: of
-/// images the newest of its model, for models may have different ones.
+/// Images by model, then bases by name. What machines should have says a manifest, otherwise the
+/// newest one that a tenth of them has: of images the newest of its model, for models may have
+/// different ones.
 pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     type Key = (&'static str, Option<String>);
     let mut found: BTreeMap<(bool, Key), Vec<(&Known, u64)>> = BTreeMap::new();
     for known in machines {
         let model = known.machine.model.clone();
         if let Some(version) = known.machine.image {
-            found.entry((true, ("image", model))).or_default().push((known, version));
+            found
+                .entry((true, ("image", model)))
+                .or_default()
+                .push((known, version));
         }
         for (name, generation) in &known.machine.bases {
-            found.entry((false, ("base", Some(name.clone())))).or_default().push((known, *generation));
+            found
+                .entry((false, ("base", Some(name.clone()))))
+                .or_default()
+                .push((known, *generation));
         }
     }
     let version = |((_, (kind, name)), have): ((bool, Key), Vec<(&Known, u64)>)| {
@@ -29,17 +36,25 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
             "base" => expected.base == name,
             _ => {
                 expected.base.is_none()
-                    && (expected.models.is_empty() || name.as_ref().is_some_and(|name| expected.models.contains(name)))
+                    && (expected.models.is_empty()
+                        || name
+                            .as_ref()
+                            .is_some_and(|name| expected.models.contains(name)))
             }
         });
         let given = given.map(|expected| expected.version).max();
-        let newest = given.or_else(|| usual(have.iter().map(|(_, version)| *version).collect())).unwrap_or(0);
-        let behind = have.iter().filter(|(_, has)| *has < newest).map(|(known, has)| Behind {
-            building: known.machine.building.clone(),
-            room: known.machine.room.clone(),
-            host: known.machine.name.clone(),
-            has: *has,
-        });
+        let newest = given
+            .or_else(|| usual(have.iter().map(|(_, version)| *version).collect()))
+            .unwrap_or(0);
+        let behind = have
+            .iter()
+            .filter(|(_, has)| *has < newest)
+            .map(|(known, has)| Behind {
+                building: known.machine.building.clone(),
+                room: known.machine.room.clone(),
+                host: known.machine.name.clone(),
+                has: *has,
+            });
         Version {
             kind,
             name,
@@ -67,13 +82,20 @@ pub fn software(machines: &[Known]) -> Vec<Software> {
     for known in machines {
         for base in &known.snapshot.bases {
             for program in &base.programs {
-                let rooms = found.entry((&program.name, &program.version, &base.name)).or_default();
-                *rooms.entry((&known.machine.building, &known.machine.room)).or_default() += 1;
+                let rooms = found
+                    .entry((&program.name, &program.version, &base.name))
+                    .or_default();
+                *rooms
+                    .entry((&known.machine.building, &known.machine.room))
+                    .or_default() += 1;
             }
         }
     }
-    let place =
-        |((building, room), machines): ((&str, &str), u64)| Place { building: building.into(), room: room.into(), machines };
+    let place = |((building, room), machines): ((&str, &str), u64)| Place {
+        building: building.into(),
+        room: room.into(),
+        machines,
+    };
     let software = |((name, version, base), rooms): (Program, Rooms)| Software {
         name: name.into(),
         version: version.into(),

@@ -1,31 +1,46 @@
 //! The cause why a server did not answer, in words for its technician.
 //!
-//! **Admission rule:** words for the errors of the HTTP client belong here. Agents and their policies (proxies, redirections, patience)
-//! belong to the tools: no two are alike.
+//! **Admission rule:** words for the errors of the HTTP client belong here. Agents and their
+//! policies (proxies, redirections, patience) belong to the tools: no two are alike.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use ureq::Error;
 
-/// The cause of an error, without words that only a programmer of the library knows, and with the way out where there is one.
+/// The cause of an error, without words that only a programmer of the library knows, and with the
+/// way out where there is one.
 pub fn cause(error: &Error, patience: Duration) -> String {
     match error {
-        Error::Timeout(_) => return format!("timeout: no answer within {} seconds", patience.as_secs()),
-        Error::HostNotFound => return "no such host; look at the url, and at this machine's name servers".into(),
+        Error::Timeout(_) => {
+            return format!("timeout: no answer within {} seconds", patience.as_secs());
+        }
+        Error::HostNotFound => {
+            return "no such host; look at the url, and at this machine's name servers".into();
+        }
         // The system's own words, with its number.
         Error::Io(error) if error.raw_os_error().is_none() && is_cut(error.kind()) => {
-            return "the connection was cut before the answer; look at the server's error log".into();
+            return "the connection was cut before the answer; look at the server's error log"
+                .into();
         }
-        Error::Protocol(error) => return format!("the answer is no HTTP ({error}); check which program listens there"),
+        Error::Protocol(error) => {
+            return format!("the answer is no HTTP ({error}); check which program listens there");
+        }
         _ => {}
     }
     let said = error.to_string();
     // A link to the documentation of a library is nothing that a technician could use.
-    let said = said.split(": https://").next().unwrap_or_default().to_owned();
+    let said = said
+        .split(": https://")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let hint = if said.contains("received fatal alert") && said.contains("ertificate") {
         ": it does not take this machine's certificate; collector enroll makes a new one"
-    } else if ["Expired", "expired", "NotValidYet", "not valid yet"].iter().any(|word| said.contains(word)) {
+    } else if ["Expired", "expired", "NotValidYet", "not valid yet"]
+        .iter()
+        .any(|word| said.contains(word))
+    {
         ": its certificate is out of date, or this machine's clock is wrong"
     } else if said.contains("corrupt message") {
         ": what listens there does not speak TLS"
@@ -36,7 +51,13 @@ pub fn cause(error: &Error, patience: Duration) -> String {
 }
 
 fn is_cut(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    matches!(
+        kind,
+        ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::BrokenPipe
+    )
 }
 
 #[cfg(test)]
@@ -46,24 +67,36 @@ mod tests {
 
     #[test]
     fn a_cause_is_for_a_technician() {
-        let cut =
-            "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual/index.html";
+        let cut = "peer closed connection without sending TLS close_notify: https://docs.rs/rustls/latest/rustls/manual/index.html";
         let other = "no way: https://docs.rs/x";
         for (error, expected) in [
-            (Error::Timeout(ureq::Timeout::Global), "timeout: no answer within 30 seconds"),
-            (Error::HostNotFound, "no such host; look at the url, and at this machine's name servers"),
+            (
+                Error::Timeout(ureq::Timeout::Global),
+                "timeout: no answer within 30 seconds",
+            ),
+            (
+                Error::HostNotFound,
+                "no such host; look at the url, and at this machine's name servers",
+            ),
             (
                 Error::Io(io::Error::new(ErrorKind::UnexpectedEof, cut)),
                 "the connection was cut before the answer; look at the server's error log",
             ),
-            (Error::Io(io::Error::from_raw_os_error(111)), "io: Connection refused (os error 111)"),
+            (
+                Error::Io(io::Error::from_raw_os_error(111)),
+                "io: Connection refused (os error 111)",
+            ),
             (Error::Io(io::Error::other(other)), "io: no way"),
             (
-                Error::Rustls(rustls::Error::InvalidCertificate(rustls::CertificateError::Expired)),
+                Error::Rustls(rustls::Error::InvalidCertificate(
+                    rustls::CertificateError::Expired,
+                )),
                 "rustls: invalid peer certificate: Expired: its certificate is out of date, or this machine's clock is wrong",
             ),
             (
-                Error::Rustls(rustls::Error::AlertReceived(rustls::AlertDescription::CertificateExpired)),
+                Error::Rustls(rustls::Error::AlertReceived(
+                    rustls::AlertDescription::CertificateExpired,
+                )),
                 "rustls: received fatal alert: CertificateExpired: it does not take this machine's certificate; collector enroll makes a new one",
             ),
         ] {

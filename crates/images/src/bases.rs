@@ -1,4 +1,5 @@
-//! bases.ini: the bases that this machine offers, and the generation of each that new sessions start from.
+//! bases.ini: the bases that this machine offers, and the generation of each that new sessions
+//! start from.
 
 use std::path::Path;
 
@@ -48,7 +49,10 @@ struct Section {
 /// Reads bases.ini; the bases by name. Status 66 when it is not there, 78 when it is not right.
 pub fn read(common: &Common) -> anyhow::Result<Vec<Entry>> {
     let path = common.path(PATH);
-    ini::require(&path, "cowvol install-base makes it; cowvol(8) describes it")?;
+    ini::require(
+        &path,
+        "cowvol install-base makes it; cowvol(8) describes it",
+    )?;
     check(ini::read_table(&path, "base")?).map_err(|message| wrong(&path, &message))
 }
 
@@ -60,9 +64,13 @@ pub fn read_if_there(common: &Common) -> anyhow::Result<Vec<Entry>> {
     }
 }
 
-/// Does something that changes nothing with the bases, without the lock that guards them: again where bases.ini was replaced
-/// meanwhile, so that what comes of it, an error included, is of one state of the machine.
-pub fn steadily<T>(common: &Common, mut look: impl FnMut(&[Entry]) -> anyhow::Result<T>) -> anyhow::Result<T> {
+/// Does something that changes nothing with the bases, without the lock that guards them: again
+/// where bases.ini was replaced meanwhile, so that what comes of it, an error included, is of one
+/// state of the machine.
+pub fn steadily<T>(
+    common: &Common,
+    mut look: impl FnMut(&[Entry]) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut bases = read(common)?;
     loop {
         let seen = look(&bases);
@@ -86,7 +94,16 @@ fn wrong(path: &Path, message: &str) -> anyhow::Error {
 /// What the types of bases.ini cannot say.
 fn check(offered: Vec<(String, Section)>) -> Result<Vec<Entry>, String> {
     let mut bases: Vec<Entry> = Vec::new();
-    for (name, Section { name: title, ostype, default, generation }) in offered {
+    for (
+        name,
+        Section {
+            name: title,
+            ostype,
+            default,
+            generation,
+        },
+    ) in offered
+    {
         if !is_name(&name) {
             return Err(format!("[base.{name}]: {NAME_RULE}"));
         }
@@ -102,9 +119,18 @@ fn check(offered: Vec<(String, Section)>) -> Result<Vec<Entry>, String> {
             ));
         }
         if default && let Some(other) = bases.iter().find(|base| base.default) {
-            return Err(format!("base.{name}.default: {} is the default already", other.name));
+            return Err(format!(
+                "base.{name}.default: {} is the default already",
+                other.name
+            ));
         }
-        bases.push(Entry { name, title, ostype, default, generation });
+        bases.push(Entry {
+            name,
+            title,
+            ostype,
+            default,
+            generation,
+        });
     }
     if let [only] = bases.as_mut_slice() {
         only.default = true; // where there is nothing to choose from, it is what is taken
@@ -119,30 +145,76 @@ mod tests {
     use crate::place::BACKING;
 
     fn offered(name: &str, default: bool) -> (String, Section) {
-        (name.into(), Section { name: "Title".into(), ostype: "linux".into(), default, generation: 7 })
+        (
+            name.into(),
+            Section {
+                name: "Title".into(),
+                ostype: "linux".into(),
+                default,
+                generation: 7,
+            },
+        )
     }
 
     #[test]
     fn check_refuses_bad_bases() {
         let refused = |offered| check(offered).unwrap_err();
-        assert_eq!(refused(vec![offered("..", false)]), format!("[base...]: {NAME_RULE}"));
-        assert_eq!(refused(vec![offered(&"a".repeat(65), false)]), format!("[base.{}]: {NAME_RULE}", "a".repeat(65)));
+        assert_eq!(
+            refused(vec![offered("..", false)]),
+            format!("[base...]: {NAME_RULE}")
+        );
+        assert_eq!(
+            refused(vec![offered(&"a".repeat(65), false)]),
+            format!("[base.{}]: {NAME_RULE}", "a".repeat(65))
+        );
         let (name, base) = offered("a", false);
         assert_eq!(
-            refused(vec![(name, Section { generation: 1 << 53, ..base })]),
+            refused(vec![(
+                name,
+                Section {
+                    generation: 1 << 53,
+                    ..base
+                }
+            )]),
             "base.a.generation: above 9007199254740991, which some programs cannot tell from the next number"
         );
-        assert_eq!(refused(vec![offered("b", true), offered("a", true)]), "base.a.default: b is the default already");
+        assert_eq!(
+            refused(vec![offered("b", true), offered("a", true)]),
+            "base.a.default: b is the default already"
+        );
         let (name, base) = offered("a", false);
-        assert_eq!(refused(vec![(name, Section { ostype: "Win 10".into(), ..base })]), format!("base.a.ostype: {NAME_RULE}"));
+        assert_eq!(
+            refused(vec![(
+                name,
+                Section {
+                    ostype: "Win 10".into(),
+                    ..base
+                }
+            )]),
+            format!("base.a.ostype: {NAME_RULE}")
+        );
         let (name, base) = offered("a", false);
-        assert_eq!(refused(vec![(name, Section { name: String::new(), ..base })]), "base.a.name: empty");
+        assert_eq!(
+            refused(vec![(
+                name,
+                Section {
+                    name: String::new(),
+                    ..base
+                }
+            )]),
+            "base.a.name: empty"
+        );
     }
 
     #[test]
     fn a_look_without_the_lock_is_of_one_state() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
         let offer = |generation: u64| {
             let text = format!("[base.a]\nname=A\nostype=x\ngeneration={generation}\n");
             std::fs::write(common.path(PATH), text).unwrap();
@@ -153,7 +225,11 @@ mod tests {
         let look = |bases: &[Entry]| {
             seen.push(bases[0].generation);
             offer(8); // a switch-over, which takes the image of 7 away
-            if bases[0].generation == 8 { Ok("8") } else { Err(Exit::NoInput.error("no 7")) }
+            if bases[0].generation == 8 {
+                Ok("8")
+            } else {
+                Err(Exit::NoInput.error("no 7"))
+            }
         };
         assert_eq!((steadily(&common, look).unwrap(), seen), ("8", vec![7, 8]));
     }

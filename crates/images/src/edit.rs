@@ -1,4 +1,5 @@
-//! bases.ini as text: one base is put in, and everything else stays as somebody wrote it, comments included.
+//! bases.ini as text: one base is put in, and everything else stays as somebody wrote it, comments
+//! included.
 
 use std::path::Path;
 
@@ -6,8 +7,9 @@ use jsonpipe::Exit;
 
 use crate::bases::{self, Entry};
 
-/// The text that offers `new` beside what `text` offers already, and the same bases as a list. Where `new` is the default, no other
-/// base stays it. Status 78 when `text` is not right, 65 when `new` cannot be said in it.
+/// The text that offers `new` beside what `text` offers already, and the same bases as a list.
+/// Where `new` is the default, no other base stays it. Status 78 when `text` is not right, 65 when
+/// `new` cannot be said in it.
 pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, Vec<Entry>)> {
     let mut bases = bases::parse(path, text)?;
     // The only base is the default without saying so; it is to stay it.
@@ -17,7 +19,11 @@ pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, V
     for other in &mut bases {
         if other.default && (new.default || was_alone) {
             other.default = !new.default;
-            written = set(&written, &other.name, vec![("default", other.default.to_string())]);
+            written = set(
+                &written,
+                &other.name,
+                vec![("default", other.default.to_string())],
+            );
         }
     }
     bases.push(new.clone());
@@ -34,15 +40,28 @@ pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, V
     written = set(&written, &new.name, keys);
     match bases::parse(path, &written) {
         Ok(read) if read == bases => Ok((written, bases)),
-        _ => Err(Exit::Data.error(format_args!("image.manifest: {} cannot be said in {}", new.name, path.display()))),
+        _ => Err(Exit::Data.error(format_args!(
+            "image.manifest: {} cannot be said in {}",
+            new.name,
+            path.display()
+        ))),
     }
 }
 
-/// Sets keys of the section of a base: in their lines where they have one, otherwise at the section's end, which it may have to be given.
-/// Every line keeps its end; new ones have that of the first.
+/// Sets keys of the section of a base: in their lines where they have one, otherwise at the
+/// section's end, which it may have to be given. Every line keeps its end; new ones have that of
+/// the first.
 fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
     let own = format!("base.{base}");
-    let end = if text.split_inclusive('\n').next().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
+    let end = if text
+        .split_inclusive('\n')
+        .next()
+        .is_some_and(|line| line.ends_with("\r\n"))
+    {
+        "\r\n"
+    } else {
+        "\n"
+    };
     let mut lines: Vec<String> = Vec::new();
     let mut in_own = false;
     let mut end_of_own = None;
@@ -51,9 +70,15 @@ fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
         let is_comment = said.is_empty() || said.starts_with(['#', ';']);
         let key = said.split_once('=').map(|(key, _)| key.trim());
         let mut line = line.to_owned();
-        if let Some(name) = said.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+        if let Some(name) = said
+            .strip_prefix('[')
+            .and_then(|name| name.strip_suffix(']'))
+        {
             in_own = name.trim() == own;
-        } else if let Some(at) = keys.iter().position(|(name, _)| in_own && !is_comment && Some(*name) == key) {
+        } else if let Some(at) = keys
+            .iter()
+            .position(|(name, _)| in_own && !is_comment && Some(*name) == key)
+        {
             let (key, value) = keys.remove(at);
             let end = line[line.trim_end_matches(['\r', '\n']).len()..].to_owned();
             line = format!("{key} = {value}{end}");
@@ -70,9 +95,17 @@ fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
         lines.push(format!("[{own}]{end}"));
         lines.len()
     });
-    lines.splice(at..at, keys.into_iter().map(|(key, value)| format!("{key} = {value}{end}")));
+    lines.splice(
+        at..at,
+        keys.into_iter()
+            .map(|(key, value)| format!("{key} = {value}{end}")),
+    );
     let last = lines.len() - 1; // there is one: the section's own
-    for line in lines.iter_mut().take(last).filter(|line| !line.ends_with('\n')) {
+    for line in lines
+        .iter_mut()
+        .take(last)
+        .filter(|line| !line.ends_with('\n'))
+    {
         line.push_str(end); // the last one may have had none
     }
     lines.concat()
@@ -85,7 +118,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn base(name: &str, title: &str, default: bool, generation: u64) -> Entry {
-        Entry { name: name.into(), title: title.into(), ostype: "windows".into(), default, generation }
+        Entry {
+            name: name.into(),
+            title: title.into(),
+            ostype: "windows".into(),
+            default,
+            generation,
+        }
     }
 
     fn edited(text: &str, new: &Entry) -> String {
@@ -98,10 +137,19 @@ mod tests {
                     [base.windows]\n# since spring\nostype = other\ngeneration=7\nname = Windows 10\n\n# the end\n";
         let expected = "# the lab's bases\n\n[base.linux]\n; ours\nname=Debian 12\nostype = linux\ndefault = false\ngeneration=3\n\n\
                         [base.windows]\n# since spring\nostype = windows\ngeneration = 8\nname = Windows 11\ndefault = true\n\n# the end\n";
-        assert_eq!(edited(text, &base("windows", "Windows 11", true, 8)), expected);
-        assert_eq!(edited(expected, &base("windows", "Windows 11", true, 8)), expected);
+        assert_eq!(
+            edited(text, &base("windows", "Windows 11", true, 8)),
+            expected
+        );
+        assert_eq!(
+            edited(expected, &base("windows", "Windows 11", true, 8)),
+            expected
+        );
         let without_default = edited(text, &base("windows", "Windows 11", false, 8));
-        assert!(without_default.contains(" default=true\n"), "{without_default}");
+        assert!(
+            without_default.contains(" default=true\n"),
+            "{without_default}"
+        );
     }
 
     #[test]
@@ -111,8 +159,17 @@ mod tests {
         let second = edited(first, &base("b", "[base.c]", true, 2));
         let alone = "[base.l]\nname=L\nostype=l\ngeneration=3";
         let beside = edited(alone, &base("a", "A", false, 1));
-        assert_eq!(beside, format!("{alone}\ndefault = true\n\n{first}"), "what was the default stays it");
-        assert_eq!(second, format!("{first}\n[base.b]\nname = [base.c]\nostype = windows\ndefault = true\ngeneration = 2\n"));
+        assert_eq!(
+            beside,
+            format!("{alone}\ndefault = true\n\n{first}"),
+            "what was the default stays it"
+        );
+        assert_eq!(
+            second,
+            format!(
+                "{first}\n[base.b]\nname = [base.c]\nostype = windows\ndefault = true\ngeneration = 2\n"
+            )
+        );
     }
 
     #[test]
@@ -129,18 +186,24 @@ mod tests {
         let unfinished = "[base.a]\nname=A\nostype=windows\ndefault=true\ngeneration=1";
         assert_eq!(
             edited(unfinished, &base("a", "A", true, 2)),
-            unfinished.replace("=1", " = 2").replace("name=A", "name = A").replace("e=w", "e = w").replace("t=t", "t = t")
+            unfinished
+                .replace("=1", " = 2")
+                .replace("name=A", "name = A")
+                .replace("e=w", "e = w")
+                .replace("t=t", "t = t")
         );
     }
 
     #[test]
     fn a_file_that_is_not_right_is_not_made_right() {
         for text in ["[base.a]\n", "[x]\n", "name=x\n"] {
-            let error = put_in(Path::new("bases.ini"), text, &base("b", "B", false, 1)).unwrap_err();
+            let error =
+                put_in(Path::new("bases.ini"), text, &base("b", "B", false, 1)).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Config);
         }
         for title in ["a\nb", "a\\", " a", ""] {
-            let error = put_in(Path::new("bases.ini"), "", &base("b", title, false, 1)).unwrap_err();
+            let error =
+                put_in(Path::new("bases.ini"), "", &base("b", title, false, 1)).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Data, "{title:?}");
         }
     }

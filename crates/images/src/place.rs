@@ -30,7 +30,13 @@ pub enum Ending {
 
 impl Ending {
     /// What can lie beside an image.
-    pub const BESIDE: [Ending; 5] = [Ending::Manifest, Ending::Signature, Ending::Blocks, Ending::Torrent, Ending::BlocksTorrent];
+    pub const BESIDE: [Ending; 5] = [
+        Ending::Manifest,
+        Ending::Signature,
+        Ending::Blocks,
+        Ending::Torrent,
+        Ending::BlocksTorrent,
+    ];
 
     /// Without the dot before it.
     pub fn as_str(self) -> &'static str {
@@ -46,7 +52,10 @@ impl Ending {
 
     fn parse(text: &str) -> Option<Ending> {
         let images = [Format::Qcow2, Format::Raw].map(Ending::Image);
-        images.into_iter().chain(Ending::BESIDE).find(|ending| ending.as_str() == text)
+        images
+            .into_iter()
+            .chain(Ending::BESIDE)
+            .find(|ending| ending.as_str() == text)
     }
 }
 
@@ -72,21 +81,27 @@ pub fn image_path(name: &str, generation: u64) -> String {
 
 /// The base, the generation and the ending in a path that [`path`] made; `None` for any other.
 pub fn parse_path(path: &str) -> Option<(&str, u64, Ending)> {
-    let (name, file) = path.strip_prefix(BACKING)?.strip_prefix('/')?.split_once('/')?;
+    let (name, file) = path
+        .strip_prefix(BACKING)?
+        .strip_prefix('/')?
+        .split_once('/')?;
     let (generation, ending) = parse_file_name(file)?;
     is_name(name).then_some((name, generation, ending))
 }
 
-/// The generation and the ending in the name of a file that [`file_name`] made; `None` for any other.
+/// The generation and the ending in the name of a file that [`file_name`] made; `None` for any
+/// other.
 pub fn parse_file_name(name: &str) -> Option<(u64, Ending)> {
     let (generation, ending) = name.split_once('.')?;
     Some((parse_generation(generation)?, Ending::parse(ending)?))
 }
 
-/// A generation in a name, in the one way to write it: no plus sign, no zeros in front, and none that is too large for bases.ini and
-/// the manifest.
+/// A generation in a name, in the one way to write it: no plus sign, no zeros in front, and none
+/// that is too large for bases.ini and the manifest.
 pub fn parse_generation(text: &str) -> Option<u64> {
-    text.parse().ok().filter(|number: &u64| *number <= NUMBER_MAX && number.to_string() == text)
+    text.parse()
+        .ok()
+        .filter(|number: &u64| *number <= NUMBER_MAX && number.to_string() == text)
 }
 
 #[cfg(test)]
@@ -96,8 +111,14 @@ mod tests {
     #[test]
     fn a_path_is_taken_apart_and_no_other_is() {
         assert_eq!(image_path("windows", 7), "/qcow2/backing/windows/7.qcow2");
-        for ending in Ending::BESIDE.into_iter().chain([Format::Qcow2, Format::Raw].map(Ending::Image)) {
-            assert_eq!(parse_path(&path("windows", 7, ending)), Some(("windows", 7, ending)));
+        for ending in Ending::BESIDE
+            .into_iter()
+            .chain([Format::Qcow2, Format::Raw].map(Ending::Image))
+        {
+            assert_eq!(
+                parse_path(&path("windows", 7, ending)),
+                Some(("windows", 7, ending))
+            );
         }
         for path in [
             "",
@@ -119,11 +140,28 @@ mod tests {
 
     #[test]
     fn a_file_name_has_a_generation_and_a_known_ending() {
-        for name in ["7.qcow2", "7.raw", "7.manifest", "7.sig", "7.blocks", "7.torrent", "7.blocks.torrent"] {
+        for name in [
+            "7.qcow2",
+            "7.raw",
+            "7.manifest",
+            "7.sig",
+            "7.blocks",
+            "7.torrent",
+            "7.blocks.torrent",
+        ] {
             let (generation, ending) = parse_file_name(name).unwrap();
             assert_eq!((generation, ending.as_str()), (7, &name[2..]));
         }
-        for name in [".7.qcow2", ".7.qcow2.aria2", "07.qcow2", "7.qcow2.bak", "7", "x.qcow2", "+7.sig", "7."] {
+        for name in [
+            ".7.qcow2",
+            ".7.qcow2.aria2",
+            "07.qcow2",
+            "7.qcow2.bak",
+            "7",
+            "x.qcow2",
+            "+7.sig",
+            "7.",
+        ] {
             assert_eq!(parse_file_name(name), None, "{name}");
         }
     }

@@ -1,7 +1,8 @@
 //! `invcollect changes` and `accept`: each difference from the baseline is reported once.
 //!
-//! An event is first in the baseline's file, as not yet logged, and then in the event log; a run that ends in between leaves it to
-//! the next one, which finds by its id whether it is in the log. So none is lost, and none is there twice, wherever a run ends.
+//! An event is first in the baseline's file, as not yet logged, and then in the event log; a run
+//! that ends in between leaves it to the next one, which finds by its id whether it is in the log.
+//! So none is lost, and none is there twice, wherever a run ends.
 
 mod difference;
 
@@ -28,19 +29,29 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     let host = collect::host(common, pipe);
     let before = Baseline::read(common)?;
     let first = before.is_none();
-    let mut baseline = before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), false, Facts::default()));
+    let mut baseline =
+        before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), false, Facts::default()));
     let told = if host.boot.settles_in_seconds() > 0 {
-        pipe.note("the machine has just booted; it is compared when its devices had time to be found");
+        pipe.note(
+            "the machine has just booted; it is compared when its devices had time to be found",
+        );
         if first {
             return Ok(Answer::events(String::new()).holding(ending));
         }
         false
     } else {
-        pipe.note(format_args!("comparing it with the baseline of {}", baseline.accepted_at));
+        pipe.note(format_args!(
+            "comparing it with the baseline of {}",
+            baseline.accepted_at
+        ));
         compare(&mut baseline, &host, Links::Confirmed)?
     };
     let new = if dry_run {
-        baseline.unlogged.iter().map(line).collect::<Result<Vec<_>, _>>()?
+        baseline
+            .unlogged
+            .iter()
+            .map(line)
+            .collect::<Result<Vec<_>, _>>()?
     } else {
         if told || first {
             baseline.write(common)?;
@@ -56,10 +67,18 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
             baseline.told.len()
         );
         // Nobody sits at cron, which calls this every quarter of an hour.
-        if std::io::stderr().is_terminal() { pipe.warn(told) } else { pipe.note(told) }
+        if std::io::stderr().is_terminal() {
+            pipe.warn(told)
+        } else {
+            pipe.note(told)
+        }
     }
     let answer = Answer::events(new.concat());
-    let answer = if baseline.told.is_empty() { answer } else { answer.but_no() };
+    let answer = if baseline.told.is_empty() {
+        answer
+    } else {
+        answer.but_no()
+    };
     drop(lock); // nobody waits for who reads this
     Ok(answer.holding(ending))
 }
@@ -71,15 +90,15 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     let host = collect::host(common, pipe);
     let left = host.boot.settles_in_seconds();
     if left > 0 {
-        return Err(
-            Exit::TemporaryFailure.error(format_args!("accepting this machine: it has just booted; try again in {left} seconds"))
-        );
+        return Err(Exit::TemporaryFailure.error(format_args!(
+            "accepting this machine: it has just booted; try again in {left} seconds"
+        )));
     }
     let nothing = || Baseline::new(host.collected_at.clone(), false, Facts::default());
     let mut before = Baseline::read(common)?.unwrap_or_else(nothing);
     let known = before.facts.clone();
-    // What nobody was told yet is told first, or it would be gone without a word. A technician stands at the machine: nothing is
-    // waited for any more.
+    // What nobody was told yet is told first, or it would be gone without a word. A technician
+    // stands at the machine: nothing is waited for any more.
     compare(&mut before, &host, Links::AtOnce)?;
     if !dry_run {
         before.write(common)?;
@@ -94,14 +113,29 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
         accepted.write(common)?;
     }
     let mut document = Document::default();
-    document.set("baseline", &report::Baseline { changed, accepted_at: accepted.accepted_at, accepted: told })?;
+    document.set(
+        "baseline",
+        &report::Baseline {
+            changed,
+            accepted_at: accepted.accepted_at,
+            accepted: told,
+        },
+    )?;
     drop(lock);
     Ok(Answer::yes(document).holding(ending))
 }
 
 /// One run at a time. A dry run changes nothing, not even that.
-fn lock(common: &Common, ending: &signals::Deferred, dry_run: bool) -> anyhow::Result<Option<std::fs::File>> {
-    if dry_run { Ok(None) } else { lock::wait(common, LOCK, ending).map(Some) }
+fn lock(
+    common: &Common,
+    ending: &signals::Deferred,
+    dry_run: bool,
+) -> anyhow::Result<Option<std::fs::File>> {
+    if dry_run {
+        Ok(None)
+    } else {
+        lock::wait(common, LOCK, ending).map(Some)
+    }
 }
 
 /// When a link that is worse is told.
@@ -113,35 +147,57 @@ enum Links {
     AtOnce,
 }
 
-/// Brings the baseline up to what the machine is now; the events that this takes are then among those to be logged. Whether
-/// anything is another than before.
+/// Brings the baseline up to what the machine is now; the events that this takes are then among
+/// those to be logged. Whether anything is another than before.
 fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result<bool> {
     let now = Facts::of(host);
-    let (facts, told, waiting) = (baseline.facts.clone(), baseline.told.clone(), baseline.waiting.clone());
+    let (facts, told, waiting) = (
+        baseline.facts.clone(),
+        baseline.told.clone(),
+        baseline.waiting.clone(),
+    );
     let found = difference::differences(&mut baseline.facts, &now, &baseline.told);
-    // What is no longer so was told, and may be told anew when it comes back; what cannot be seen now stays.
+    // What is no longer so was told, and may be told anew when it comes back; what cannot be seen
+    // now stays.
     let mut left = found;
     let mut worse = Vec::new();
     baseline.told.retain_mut(|change| {
-        let Some(at) = left.iter().position(|about| difference::is_same(about, &change.about)) else {
+        let Some(at) = left
+            .iter()
+            .position(|about| difference::is_same(about, &change.about))
+        else {
             // A case whose model turned out to have no switch was never opened.
-            let is_nothing = change.about.part == Part::Chassis && host.chassis.intrusion_switch == Some(false);
+            let is_nothing =
+                change.about.part == Part::Chassis && host.chassis.intrusion_switch == Some(false);
             return !is_nothing && !difference::is_known(&change.about, &baseline.facts, &now);
         };
         let about = left.remove(at);
         // That a slow link is gone now is told, too, and waited for like any.
-        let waits = baseline.waiting.iter().any(|waiting| difference::is_same(&waiting.about, &about));
+        let waits = baseline
+            .waiting
+            .iter()
+            .any(|waiting| difference::is_same(&waiting.about, &about));
         if difference::is_unplugged(&about) && (waits || !difference::is_unplugged(&change.about)) {
             worse.push(about.clone());
         }
         change.about = about;
         true
     });
-    let is_left = |about: &EventAbout| left.iter().chain(&worse).any(|other| difference::is_same(about, other));
+    let is_left = |about: &EventAbout| {
+        left.iter()
+            .chain(&worse)
+            .any(|other| difference::is_same(about, other))
+    };
     baseline.waiting.retain(|waiting| is_left(&waiting.about));
-    for (about, is_worse) in left.into_iter().map(|about| (about, false)).chain(worse.into_iter().map(|about| (about, true))) {
+    for (about, is_worse) in left
+        .into_iter()
+        .map(|about| (about, false))
+        .chain(worse.into_iter().map(|about| (about, true)))
+    {
         if links == Links::AtOnce || is_confirmed(&mut baseline.waiting, host, &about) {
-            baseline.told.retain(|change| !is_worse || !difference::is_same(&change.about, &about));
+            baseline
+                .told
+                .retain(|change| !is_worse || !difference::is_same(&change.about, &about));
             tell(baseline, host, about)?;
         }
     }
@@ -149,14 +205,19 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
     Ok(changed)
 }
 
-/// Whether it may be told. A link that is worse is only waited for at first, until it has been so for a minute.
+/// Whether it may be told. A link that is worse is only waited for at first, until it has been so
+/// for a minute.
 fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> bool {
     if about.part != Part::Link || about.action != Action::Degraded {
         return true;
     }
     // Clocks are set while machines run; the time since the boot only goes on.
-    let Some(uptime) = host.boot.uptime_seconds else { return true };
-    let known = waiting.iter().position(|waiting| difference::is_same(&waiting.about, about));
+    let Some(uptime) = host.boot.uptime_seconds else {
+        return true;
+    };
+    let known = waiting
+        .iter()
+        .position(|waiting| difference::is_same(&waiting.about, about));
     if let Some(known) = known {
         let since = &waiting[known];
         if since.boot == host.boot.id && uptime >= since.uptime_seconds {
@@ -168,7 +229,11 @@ fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> 
         }
         waiting.remove(known);
     }
-    waiting.push(Waiting { about: about.clone(), boot: host.boot.id.clone(), uptime_seconds: uptime });
+    waiting.push(Waiting {
+        about: about.clone(),
+        boot: host.boot.id.clone(),
+        uptime_seconds: uptime,
+    });
     false
 }
 
@@ -185,16 +250,23 @@ fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Resu
             kinds: vec!["change".into()],
             provider: "invcollect".into(),
         },
-        host: EventHost { id: host.id.clone(), name: host.hostname.clone() },
+        host: EventHost {
+            id: host.id.clone(),
+            name: host.hostname.clone(),
+        },
         message: difference::message(&about),
         labtools: about.clone(),
     });
-    baseline.told.push(Change { id, told_at: timestamp::rfc3339(SystemTime::now()), about });
+    baseline.told.push(Change {
+        id,
+        told_at: timestamp::rfc3339(SystemTime::now()),
+        about,
+    });
     Ok(())
 }
 
-/// Of this event alone, whatever machine was cloned, clock was set back or baseline removed: a UUID of version 4, drawn by the
-/// kernel that this runs on.
+/// Of this event alone, whatever machine was cloned, clock was set back or baseline removed: a UUID
+/// of version 4, drawn by the kernel that this runs on.
 fn random_id() -> anyhow::Result<String> {
     const RANDOM: &str = "/proc/sys/kernel/random/uuid";
     Ok(jsonpipe::read_text(Path::new(RANDOM))?.trim().to_owned())
@@ -205,13 +277,19 @@ fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> 
     if baseline.unlogged.is_empty() {
         return Ok(Vec::new());
     }
-    let lines = baseline.unlogged.iter().map(|event| Ok((event.event.id.clone(), serde_json::to_string(event)?)));
+    let lines = baseline
+        .unlogged
+        .iter()
+        .map(|event| Ok((event.event.id.clone(), serde_json::to_string(event)?)));
     let lines = lines.collect::<Result<Vec<_>, serde_json::Error>>()?;
     if sabotaged("forget-first") {
         baseline.unlogged.clear();
         baseline.write(common)?;
     }
-    let new = event_log::append(common, &lines)?.into_iter().map(|line| format!("{line}\n")).collect();
+    let new = event_log::append(common, &lines)?
+        .into_iter()
+        .map(|line| format!("{line}\n"))
+        .collect();
     baseline.unlogged.clear();
     baseline.write(common)?;
     Ok(new)

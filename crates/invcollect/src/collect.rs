@@ -7,19 +7,23 @@ use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
 
 use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::read::{
-    bases, boot, devices, disks, dmi, filesystems, firmware, guest, identity, interfaces, kernel_log, memory, place, privacy,
-    processor, routes, sensors,
+    bases, boot, devices, disks, dmi, filesystems, firmware, guest, identity, interfaces,
+    kernel_log, memory, place, privacy, processor, routes, sensors,
 };
 use crate::report::Host;
 use crate::settings::Settings;
 use crate::{TOOL, baseline, glpi, request, settings};
 
-/// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine itself is never an error.
+/// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine
+/// itself is never an error.
 pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyhow::Result<Answer> {
     let host = host(common, pipe);
     if let Some(path) = &options.glpi {
         let inventory = glpi::inventory(&host)?;
-        pipe.note(format_args!("writing the inventory for GLPI to {}", path.display()));
+        pipe.note(format_args!(
+            "writing the inventory for GLPI to {}",
+            path.display()
+        ));
         atomic::write(path, 0o600, |file| file.write_all(inventory.as_bytes()))?;
     }
     let mut document = Document::default();
@@ -29,16 +33,38 @@ pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyh
 
 /// Reads the machine. What cannot be read is in `missing`, and keeps nothing else from being read.
 pub fn host(common: &Common, pipe: &Pipe) -> Host {
-    pipe.note(format_args!("reading the machine below {}", common.root.display()));
+    pipe.note(format_args!(
+        "reading the machine below {}",
+        common.root.display()
+    ));
     let machine = Machine::new(common);
     let now = SystemTime::now();
     let filesystems = filesystems::read(&machine);
-    // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It is read while the rest is.
+    // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It
+    // is read while the rest is.
     let id = filesystems::ask(&machine, &filesystems, identity::ID, "id", identity::id);
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
-    let known = filesystems::ask(&machine, &filesystems, baseline::FILE, "changes", baseline::known);
-    let failures = filesystems::ask(&machine, &filesystems, jsonpipe::event_log::PATH, guest::FAILURES, guest::logged_failures);
-    let bases = filesystems::ask(&machine, &filesystems, images::BACKING, "bases", bases::read);
+    let known = filesystems::ask(
+        &machine,
+        &filesystems,
+        baseline::FILE,
+        "changes",
+        baseline::known,
+    );
+    let failures = filesystems::ask(
+        &machine,
+        &filesystems,
+        jsonpipe::event_log::PATH,
+        guest::FAILURES,
+        guest::logged_failures,
+    );
+    let bases = filesystems::ask(
+        &machine,
+        &filesystems,
+        images::BACKING,
+        "bases",
+        bases::read,
+    );
     let tables = machine.ask(PATIENCE, "system", dmi::read);
     let log = kernel_log::read(&machine).unwrap_or_else(|error| {
         machine.unreadable(guest::FAILURES, "/dev/kmsg", &error);
@@ -60,7 +86,9 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let mut interfaces = interfaces::read(&machine);
     let mut routes = routes::read(&machine);
     let campus = place::map(&machine);
-    let place = campus.as_ref().and_then(|campus| place::find(&machine, campus, &interfaces));
+    let place = campus
+        .as_ref()
+        .and_then(|campus| place::find(&machine, campus, &interfaces));
     privacy::keep(&machine, campus.as_ref(), &mut interfaces, &mut routes);
     let known = answered(&machine, known);
     let mut host = Host {
@@ -71,7 +99,12 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         place,
         boot: boot::read(&machine, now, &log),
         image: answered(&machine, image),
-        memory: memory::read(&machine, tables.memory, tables.system.model.as_deref(), &settings.expected),
+        memory: memory::read(
+            &machine,
+            tables.memory,
+            tables.system.model.as_deref(),
+            &settings.expected,
+        ),
         system: tables.system,
         firmware,
         board: tables.board,
@@ -83,7 +116,9 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         interfaces,
         routes,
         // A disk has a sensor, too, and one that is being reset does not tell it.
-        temperatures: machine.within(PATIENCE, "temperatures", sensors::temperatures).unwrap_or_default(),
+        temperatures: machine
+            .within(PATIENCE, "temperatures", sensors::temperatures)
+            .unwrap_or_default(),
         devices: devices::read(&machine),
         guest: guest::read(&machine),
         guest_failures: guest::failures(&machine, now, &log, answered(&machine, failures)),
@@ -96,19 +131,31 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     host
 }
 
-/// Whether the case may have an intrusion switch. Many boards have the pin without one, and it floats.
+/// Whether the case may have an intrusion switch. Many boards have the pin without one, and it
+/// floats.
 fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
     let models = model::read_all(machine.common).unwrap_or_else(|error| {
         machine.missing("configuration", format_args!("{error:#}"));
         Vec::new()
     });
-    let says = models.into_iter().find(|(name, _)| Some(name.as_str()) == model).and_then(|(_, model)| model.intrusion_switch);
+    let says = models
+        .into_iter()
+        .find(|(name, _)| Some(name.as_str()) == model)
+        .and_then(|(_, model)| model.intrusion_switch);
     if says == Some(false) {
-        machine.missing("chassis.opened", format_args!("{} says that this model has no intrusion switch", model::FILE));
+        machine.missing(
+            "chassis.opened",
+            format_args!(
+                "{} says that this model has no intrusion switch",
+                model::FILE
+            ),
+        );
     }
     says != Some(false)
 }
 
 fn answered<T: Default>(machine: &Machine, asked: Option<Asked<T>>) -> T {
-    asked.and_then(|asked| asked.answer(machine)).unwrap_or_default()
+    asked
+        .and_then(|asked| asked.answer(machine))
+        .unwrap_or_default()
 }

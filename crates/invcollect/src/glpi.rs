@@ -1,8 +1,10 @@
-//! The inventory in GLPI's own format (glpi-project/inventory_format 1.2.3), which a GLPI server takes without an agent.
+//! The inventory in GLPI's own format (glpi-project/inventory_format 1.2.3), which a GLPI server
+//! takes without an agent.
 //!
-//! Sizes are in MiB, `speed` is a string, nothing is null: what is not known is left out. All of the section `host` travels
-//! along as `content.x_invcollect`: since 1.2 the schema allows keys below `content` that it does not name (GLPI 11, which ignores
-//! them and keeps them in its file of the inventory); before, it refuses the whole inventory (GLPI 10).
+//! Sizes are in MiB, `speed` is a string, nothing is null: what is not known is left out. All of
+//! the section `host` travels along as `content.x_invcollect`: since 1.2 the schema allows keys
+//! below `content` that it does not name (GLPI 11, which ignores them and keeps them in its file of
+//! the inventory); before, it refuses the whole inventory (GLPI 10).
 
 use std::net::IpAddr;
 
@@ -16,29 +18,49 @@ const MIB: u64 = 1 << 20;
 /// More packages than any PC has.
 const CPUS_MAX: u64 = 64;
 
-/// The document, with a newline. Status 66 for a machine that has no id: GLPI would take it for a new one, or for another one that
-/// has none.
+/// The document, with a newline. Status 66 for a machine that has no id: GLPI would take it for a
+/// new one, or for another one that has none.
 pub fn inventory(host: &Host) -> anyhow::Result<String> {
     let no_id = || {
-        let reason = host.missing.iter().find(|missing| missing.key == "id").map(|missing| missing.reason.as_str());
+        let reason = host
+            .missing
+            .iter()
+            .find(|missing| missing.key == "id")
+            .map(|missing| missing.reason.as_str());
         // What is wrong with the file, if it is there.
-        let wrong = reason.filter(|reason| reason.starts_with(ID)).map(|reason| format!(": {reason}"));
+        let wrong = reason
+            .filter(|reason| reason.starts_with(ID))
+            .map(|reason| format!(": {reason}"));
         let wrong = wrong.unwrap_or_else(|| format!("; the installer writes {ID}"));
         format!("making the inventory for GLPI: no id of this machine{wrong}")
     };
     let id = host.id.clone().exit(Exit::NoInput, no_id)?;
     let is_known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
     let content = [
-        ("versionclient", Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION"))))),
+        (
+            "versionclient",
+            Some(json!(concat!("invcollect_v", env!("CARGO_PKG_VERSION")))),
+        ),
         ("hardware", Some(hardware(host))),
         ("bios", Some(bios(host))),
         ("operatingsystem", Some(operating_system(host))),
         ("cpus", Some(cpus(host))),
         // An empty list says that there are none, and GLPI takes them out.
         ("memories", host.memory.slots.map(|_| memories(host))),
-        ("storages", is_known("disks").then(|| host.disks.iter().map(storage).collect())),
+        (
+            "storages",
+            is_known("disks").then(|| host.disks.iter().map(storage).collect()),
+        ),
         ("drives", Some(drives(host))),
-        ("networks", Some(host.interfaces.iter().flat_map(|interface| networks(host, interface)).collect())),
+        (
+            "networks",
+            Some(
+                host.interfaces
+                    .iter()
+                    .flat_map(|interface| networks(host, interface))
+                    .collect(),
+            ),
+        ),
         ("controllers", Some(controllers(host))),
         ("softwares", Some(softwares(host))),
         ("x_invcollect", Some(serde_json::to_value(host)?)),
@@ -56,7 +78,9 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
 
 /// What is known of these.
 fn object(members: Vec<(&str, Option<Value>)>) -> Value {
-    let known = members.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let known = members
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
     Value::Object(known.collect::<Map<_, _>>())
 }
 
@@ -74,7 +98,13 @@ fn hardware(host: &Host) -> Value {
         ("name", text(&host.hostname)),
         ("uuid", text(&host.system.uuid)),
         ("memory", mib(host.memory.installed_bytes)),
-        ("defaultgateway", host.routes.iter().find(default).and_then(|route| text(&route.gateway))),
+        (
+            "defaultgateway",
+            host.routes
+                .iter()
+                .find(default)
+                .and_then(|route| text(&route.gateway)),
+        ),
         ("chassis_type", host.chassis.kind_name.map(Value::from)),
     ])
 }
@@ -83,7 +113,14 @@ fn bios(host: &Host) -> Value {
     object(vec![
         ("bmanufacturer", text(&host.firmware.vendor)),
         ("bversion", text(&host.firmware.version)),
-        ("bdate", host.firmware.date.as_deref().and_then(date).map(Value::from)),
+        (
+            "bdate",
+            host.firmware
+                .date
+                .as_deref()
+                .and_then(date)
+                .map(Value::from),
+        ),
         ("smanufacturer", text(&host.system.manufacturer)),
         ("smodel", text(&host.system.model)),
         ("ssn", text(&host.system.serial)),
@@ -98,12 +135,17 @@ fn bios(host: &Host) -> Value {
 /// `06/28/2018`, as SMBIOS has it, as `2018-06-28`.
 fn date(american: &str) -> Option<String> {
     let [month, day, year] = american.split('/').collect::<Vec<_>>().try_into().ok()?;
-    let digits = |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |text: &str, count| text.len() == count && text.bytes().all(|b| b.is_ascii_digit());
     (digits(month, 2) && digits(day, 2) && digits(year, 4)).then(|| format!("{year}-{month}-{day}"))
 }
 
 fn operating_system(host: &Host) -> Value {
-    let boot_time = host.boot.booted_at.as_ref().map(|at| at.replace('T', " ").trim_end_matches('Z').to_owned());
+    let boot_time = host
+        .boot
+        .booted_at
+        .as_ref()
+        .map(|at| at.replace('T', " ").trim_end_matches('Z').to_owned());
     object(vec![
         ("kernel_name", Some("linux".into())),
         ("kernel_version", text(&host.boot.kernel)),
@@ -119,10 +161,17 @@ fn cpus(host: &Host) -> Value {
     let cpu = object(vec![
         ("name", text(&processor.model)),
         ("arch", Some(std::env::consts::ARCH.into())),
-        ("core", processor.cores.and_then(per_package).map(Value::from)),
+        (
+            "core",
+            processor.cores.and_then(per_package).map(Value::from),
+        ),
         (
             "thread",
-            processor.threads.zip(processor.cores).and_then(|(threads, cores)| threads.checked_div(cores)).map(Value::from),
+            processor
+                .threads
+                .zip(processor.cores)
+                .and_then(|(threads, cores)| threads.checked_div(cores))
+                .map(Value::from),
         ),
     ]);
     // One that there is, however many there are.
@@ -139,7 +188,12 @@ fn memories(host: &Host) -> Value {
             ("manufacturer", text(&module.manufacturer)),
             ("serialnumber", text(&module.serial)),
             ("model", text(&module.part)),
-            ("speed", module.megatransfers_per_second.map(|speed| speed.to_string().into())),
+            (
+                "speed",
+                module
+                    .megatransfers_per_second
+                    .map(|speed| speed.to_string().into()),
+            ),
             ("numslots", Some(module.number.into())),
             ("type", module.kind_name.map(Value::from)),
         ])
@@ -162,7 +216,11 @@ fn storage(disk: &Disk) -> Value {
         ("wwn", text(&disk.wwn)),
         ("disksize", mib(disk.bytes)),
         ("type", Some("disk".into())),
-        ("description", disk.transport.map(|transport| transport.to_uppercase().into())),
+        (
+            "description",
+            disk.transport
+                .map(|transport| transport.to_uppercase().into()),
+        ),
         ("interface", interface.map(Value::from)),
     ])
 }
@@ -197,19 +255,35 @@ fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
         let always = vec![
             ("description", Some(interface.name.clone().into())),
             ("mac", text(&interface.mac)),
-            ("status", interface.carrier.map(|carrier| if carrier { "up" } else { "down" }.into())),
+            (
+                "status",
+                interface
+                    .carrier
+                    .map(|carrier| if carrier { "up" } else { "down" }.into()),
+            ),
             ("type", Some(kind(interface).into())),
             ("virtualdev", Some((!interface.hardware).into())),
             ("driver", text(&interface.driver)),
             ("pcislot", text(&interface.pci)),
-            ("speed", interface.speed_bits_per_second.map(|speed| (speed / 1_000_000).to_string().into())),
+            (
+                "speed",
+                interface
+                    .speed_bits_per_second
+                    .map(|speed| (speed / 1_000_000).to_string().into()),
+            ),
             ("wifi_ssid", station.and_then(|station| text(&station.ssid))),
-            ("wifi_bssid", station.and_then(|station| text(&station.bssid))),
+            (
+                "wifi_bssid",
+                station.and_then(|station| text(&station.bssid)),
+            ),
         ];
         object(always.into_iter().chain(members).collect())
     };
     let gateway = |is_default: &str| {
-        let route = host.routes.iter().find(|route| route.destination == is_default && route.interface == interface.name)?;
+        let route = host
+            .routes
+            .iter()
+            .find(|route| route.destination == is_default && route.interface == interface.name)?;
         text(&route.gateway)
     };
     let parsed = interface.addresses.iter().filter_map(|address| {
@@ -239,7 +313,11 @@ fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
             }
         })
         .collect();
-    if entries.is_empty() { vec![common(Vec::new())] } else { entries }
+    if entries.is_empty() {
+        vec![common(Vec::new())]
+    } else {
+        entries
+    }
 }
 
 fn controllers(host: &Host) -> Value {
@@ -258,7 +336,10 @@ fn controllers(host: &Host) -> Value {
 
 /// What users find in the bases; two bases have a program of two versions.
 fn softwares(host: &Host) -> Value {
-    let programs = host.bases.iter().flat_map(|base| base.programs.iter().map(move |program| (base, program)));
+    let programs = host
+        .bases
+        .iter()
+        .flat_map(|base| base.programs.iter().map(move |program| (base, program)));
     let software = |(base, program): (&crate::report::Base, &crate::report::Program)| {
         object(vec![
             ("name", Some(program.name.clone().into())),
@@ -276,7 +357,14 @@ mod tests {
     #[test]
     fn dates_are_turned_around() {
         assert_eq!(date("06/28/2018").as_deref(), Some("2018-06-28"));
-        for text in ["", "06/28/18", "2018-06-28", "6/28/2018", "ab/cd/efgh", "06/28/2018/1"] {
+        for text in [
+            "",
+            "06/28/18",
+            "2018-06-28",
+            "6/28/2018",
+            "ab/cd/efgh",
+            "06/28/2018/1",
+        ] {
             assert_eq!(date(text), None, "{text}");
         }
     }

@@ -1,12 +1,14 @@
 //! Tells what a machine is, and what changed on it.
 //!
-//! `collect` reads what the kernel and the firmware say of this machine, starts no process for it, and prints the section `host`.
-//! Unknown values are absent, with the reason in `missing`. `changes` compares that with a baseline which a technician accepted
-//! (`accept`) and reports each difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
-//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate, summarizes the received reports.
+//! `collect` reads what the kernel and the firmware say of this machine, starts no process for it,
+//! and prints the section `host`. Unknown values are absent, with the reason in `missing`.
+//! `changes` compares that with a baseline which a technician accepted (`accept`) and reports each
+//! difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
+//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate,
+//! summarizes the received reports.
 //!
-//! `read` knows only the machine; `collect` makes a report of it, with what `baseline` says of an earlier look. The other
-//! subcommands begin with that report.
+//! `read` knows only the machine; `collect` makes a report of it, with what `baseline` says of an
+//! earlier look. The other subcommands begin with that report.
 
 mod baseline;
 mod changes;
@@ -27,16 +29,26 @@ use request::{Arguments, Command};
 use settings::Settings;
 
 /// Who is speaking, and the section that it writes.
-pub const TOOL: Tool = Tool { name: "invcollect", section: "host" };
+pub const TOOL: Tool = Tool {
+    name: "invcollect",
+    section: "host",
+};
 
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
-    // Or a slip of the pen would be a machine that has nothing, and get directories for what it says.
+    // Or a slip of the pen would be a machine that has nothing, and get directories for what it
+    // says.
     if !common.root.is_dir() {
-        return Err(Exit::NoInput.error(format_args!("reading {}: no such directory; look at --root", common.root.display())));
+        return Err(Exit::NoInput.error(format_args!(
+            "reading {}: no such directory; look at --root",
+            common.root.display()
+        )));
     }
-    let needs_root = matches!(arguments.command, Command::Changes { .. } | Command::Accept { .. } | Command::Push(_));
+    let needs_root = matches!(
+        arguments.command,
+        Command::Changes { .. } | Command::Accept { .. } | Command::Push(_)
+    );
     let answer = match arguments.command {
         Command::Collect(options) => collect::collect(common, pipe, &options),
         Command::Changes { dry_run } => changes::changes(common, pipe, dry_run),

@@ -1,4 +1,5 @@
-//! `invcollect metrics`: the machine as a textfile for node_exporter (Prometheus text format 0.0.4).
+//! `invcollect metrics`: the machine as a textfile for node_exporter (Prometheus text format
+//! 0.0.4).
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -15,10 +16,14 @@ use crate::read::machine::{Machine, PATIENCE};
 use crate::report::metrics::{self as names, Kind, Metric, Written};
 use crate::report::{Disk, Host, Interface};
 
-/// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77 when it cannot be written.
+/// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77
+/// when it cannot be written.
 pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
     if file.extension().is_none_or(|extension| extension != "prom") {
-        return Err(Exit::Usage.error(format_args!("{}: node_exporter reads no other files than *.prom", file.display())));
+        return Err(Exit::Usage.error(format_args!(
+            "{}: node_exporter reads no other files than *.prom",
+            file.display()
+        )));
     }
     let mut host = collect::host(common, pipe);
     // `host.changes` says that there is none, or why it cannot be read.
@@ -29,7 +34,11 @@ pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyh
     let samples = samples(&host, baseline.as_ref(), spool.as_ref());
     let text = text(&samples, &place_labels(&host));
     if !dry_run {
-        pipe.note(format_args!("writing {} samples to {}", samples.len(), file.display()));
+        pipe.note(format_args!(
+            "writing {} samples to {}",
+            samples.len(),
+            file.display()
+        ));
         atomic::write(file, 0o644, |file| file.write_all(text.as_bytes()))?;
     }
     let written = Written {
@@ -60,13 +69,22 @@ impl Samples {
         debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
         let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
         // Prometheus takes no file in which two samples have the same labels.
-        if !self.0.iter().any(|known| known.metric == metric && known.labels == labels) {
-            self.0.extend(value.map(|value| Sample { metric, labels, value: value.into().0 }));
+        if !self
+            .0
+            .iter()
+            .any(|known| known.metric == metric && known.labels == labels)
+        {
+            self.0.extend(value.map(|value| Sample {
+                metric,
+                labels,
+                value: value.into().0,
+            }));
         }
     }
 }
 
-/// Prometheus has one type of number. Above 2^53 it is off by what nobody reads: a byte in nine petabytes.
+/// Prometheus has one type of number. Above 2^53 it is off by what nobody reads: a byte in nine
+/// petabytes.
 struct Number(f64);
 
 impl From<u64> for Number {
@@ -100,17 +118,31 @@ fn samples(host: &Host, baseline: Option<&Baseline>, spool: Option<&Backlog>) ->
     of_disks(host, baseline, &mut samples);
     of_interfaces(host, baseline, &mut samples);
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
-    let base = host.guest.as_ref().map(|guest| of(&guest.base)).unwrap_or_default();
+    let base = host
+        .guest
+        .as_ref()
+        .map(|guest| of(&guest.base))
+        .unwrap_or_default();
     let is_known = !host.missing.iter().any(|missing| missing.key == "guest");
-    samples.add(names::GUEST, &[&base], is_known.then_some(host.guest.is_some()));
+    samples.add(
+        names::GUEST,
+        &[&base],
+        is_known.then_some(host.guest.is_some()),
+    );
     for failure in &host.guest_failures {
         samples.add(names::GUEST_FAILURE, &[failure.cause], seconds(&failure.at));
     }
     if let Some(spool) = spool {
         samples.add(names::SPOOL, &[], Some(spool.bytes));
         samples.add(names::SPOOL_REPORTS, &[], Some(spool.reports));
-        let oldest = spool.oldest.and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok());
-        samples.add(names::SPOOL_OLDEST, &[], oldest.map(|oldest| oldest.as_secs()));
+        let oldest = spool
+            .oldest
+            .and_then(|oldest| oldest.duration_since(UNIX_EPOCH).ok());
+        samples.add(
+            names::SPOOL_OLDEST,
+            &[],
+            oldest.map(|oldest| oldest.as_secs()),
+        );
         samples.add(names::SPOOL_REJECTED, &[], Some(spool.rejected));
     }
     samples.0
@@ -118,10 +150,25 @@ fn samples(host: &Host, baseline: Option<&Baseline>, spool: Option<&Backlog>) ->
 
 fn of_the_machine(host: &Host, samples: &mut Samples) {
     let of = |text: &Option<String>| text.clone().unwrap_or_default();
-    let about = [&host.id, &host.system.model, &host.system.serial, &host.firmware.version, &host.boot.kernel].map(of);
-    samples.add(names::HOST, &about.each_ref().map(String::as_str), Some(true));
+    let about = [
+        &host.id,
+        &host.system.model,
+        &host.system.serial,
+        &host.firmware.version,
+        &host.boot.kernel,
+    ]
+    .map(of);
+    samples.add(
+        names::HOST,
+        &about.each_ref().map(String::as_str),
+        Some(true),
+    );
     samples.add(names::COLLECTED, &[], seconds(&host.collected_at));
-    samples.add(names::BOOTED, &[], host.boot.booted_at.as_deref().and_then(seconds));
+    samples.add(
+        names::BOOTED,
+        &[],
+        host.boot.booted_at.as_deref().and_then(seconds),
+    );
     samples.add(names::CLOCK, &[], host.boot.clock_before_image);
     if let Some(image) = &host.image {
         samples.add(names::IMAGE, &[&image.slot], image.version);
@@ -130,41 +177,98 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
         samples.add(names::BASE, &[&base.name], Some(base.generation));
     }
     let accepted = host.chassis.accepted == Some(true);
-    samples.add(names::CHASSIS, &[], host.chassis.opened.map(|opened| opened && !accepted));
+    samples.add(
+        names::CHASSIS,
+        &[],
+        host.chassis.opened.map(|opened| opened && !accepted),
+    );
     let memory = &host.memory;
     samples.add(names::MEMORY, &[], memory.installed_bytes);
     let accepted = memory.accepted_bytes.unwrap_or(u64::MAX);
-    samples.add(names::MEMORY_EXPECTED, &[], memory.expected_bytes.map(|expected| expected.min(accepted)));
+    samples.add(
+        names::MEMORY_EXPECTED,
+        &[],
+        memory.expected_bytes.map(|expected| expected.min(accepted)),
+    );
     samples.add(names::MEMORY_USABLE, &[], memory.usable_bytes);
     samples.add(names::MEMORY_AVAILABLE, &[], memory.available_bytes);
     samples.add(names::PROCESSORS, &[], host.processor.threads);
-    let processor = || host.temperatures.iter().filter(|temperature| temperature.processor);
-    samples.add(names::CPU_TEMPERATURE, &[], processor().map(|temperature| temperature.celsius).reduce(f64::max));
-    samples.add(names::CPU_CRITICAL, &[], processor().filter_map(|temperature| temperature.critical_celsius).reduce(f64::min));
+    let processor = || {
+        host.temperatures
+            .iter()
+            .filter(|temperature| temperature.processor)
+    };
+    samples.add(
+        names::CPU_TEMPERATURE,
+        &[],
+        processor()
+            .map(|temperature| temperature.celsius)
+            .reduce(f64::max),
+    );
+    samples.add(
+        names::CPU_CRITICAL,
+        &[],
+        processor()
+            .filter_map(|temperature| temperature.critical_celsius)
+            .reduce(f64::min),
+    );
     for temperature in &host.temperatures {
-        samples.add(names::TEMPERATURE, &[&temperature.sensor], Some(temperature.celsius));
+        samples.add(
+            names::TEMPERATURE,
+            &[&temperature.sensor],
+            Some(temperature.celsius),
+        );
     }
     for filesystem in &host.filesystems {
-        samples.add(names::FILESYSTEM_SIZE, &[&filesystem.path], filesystem.total_bytes);
-        samples.add(names::FILESYSTEM_USED, &[&filesystem.path], filesystem.used_bytes);
-        samples.add(names::FILESYSTEM_READ_ONLY, &[&filesystem.path], Some(filesystem.read_only));
-        samples.add(names::FILESYSTEM_HANGING, &[&filesystem.path], filesystem.hanging);
+        samples.add(
+            names::FILESYSTEM_SIZE,
+            &[&filesystem.path],
+            filesystem.total_bytes,
+        );
+        samples.add(
+            names::FILESYSTEM_USED,
+            &[&filesystem.path],
+            filesystem.used_bytes,
+        );
+        samples.add(
+            names::FILESYSTEM_READ_ONLY,
+            &[&filesystem.path],
+            Some(filesystem.read_only),
+        );
+        samples.add(
+            names::FILESYSTEM_HANGING,
+            &[&filesystem.path],
+            filesystem.hanging,
+        );
     }
 }
 
 fn of_the_baseline(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     let Some(baseline) = baseline else { return };
     samples.add(names::MEMORY_BASELINE, &[], baseline.facts.memory_bytes());
-    let mut kinds: Vec<_> = host.changes.iter().map(|change| (change.about.part, change.about.action)).collect();
+    let mut kinds: Vec<_> = host
+        .changes
+        .iter()
+        .map(|change| (change.about.part, change.about.action))
+        .collect();
     kinds.sort();
     for kind in kinds.chunk_by(|a, b| a == b) {
         let (part, action) = kind[0];
-        samples.add(names::CHANGES, &[part.word(), action.word()], Some(kind.len() as u64));
+        samples.add(
+            names::CHANGES,
+            &[part.word(), action.word()],
+            Some(kind.len() as u64),
+        );
     }
 }
 
 fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
-    let subject = |disk: &Disk| disk.serial.clone().or_else(|| disk.wwn.clone()).unwrap_or_else(|| disk.name.clone());
+    let subject = |disk: &Disk| {
+        disk.serial
+            .clone()
+            .or_else(|| disk.wwn.clone())
+            .unwrap_or_else(|| disk.name.clone())
+    };
     let staying = || host.disks.iter().filter(|disk| !disk.removable);
     for disk in staying() {
         let mut label = subject(disk);
@@ -172,18 +276,37 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
         if staying().filter(|other| subject(other) == label).count() > 1 {
             label = format!("{label} {}", disk.name);
         }
-        samples.add(names::DISK, &[&label, disk.model.as_deref().unwrap_or_default()], Some(true));
+        samples.add(
+            names::DISK,
+            &[&label, disk.model.as_deref().unwrap_or_default()],
+            Some(true),
+        );
         samples.add(names::DISK_SIZE, &[&label], disk.bytes);
-        samples.add(names::DISK_HEALTHY, &[&label], disk.healthy.map(|healthy| healthy || disk.accepted == Some(true)));
+        samples.add(
+            names::DISK_HEALTHY,
+            &[&label],
+            disk.healthy
+                .map(|healthy| healthy || disk.accepted == Some(true)),
+        );
     }
     if host.boot.settles_in_seconds() > 0 {
         return; // what is not there may not have been found yet
     }
     let now = Facts::of(host).disks;
-    let (Some(expected), Some(now)) = (baseline.and_then(|baseline| baseline.facts.disks.as_ref()), now) else { return };
+    let (Some(expected), Some(now)) = (
+        baseline.and_then(|baseline| baseline.facts.disks.as_ref()),
+        now,
+    ) else {
+        return;
+    };
     // One without a serial number has no label that would tell it from one that is there.
-    for (disk, _) in expected.iter().zip(pairs(expected, &now)).filter(|(disk, at)| at.is_none() && disk.subject != disk.text) {
-        // One that has the serial number of one that is there, as the name spaces of an NVMe disk have, is told by where it was.
+    for (disk, _) in expected
+        .iter()
+        .zip(pairs(expected, &now))
+        .filter(|(disk, at)| at.is_none() && disk.subject != disk.text)
+    {
+        // One that has the serial number of one that is there, as the name spaces of an NVMe disk
+        // have, is told by where it was.
         let label = match &disk.place {
             _ if !now.iter().any(|other| other.subject == disk.subject) => disk.subject.clone(),
             Some(place) => format!("{} {place}", disk.subject),
@@ -194,42 +317,87 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
 }
 
 fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
-    let links = || baseline.iter().flat_map(|baseline| baseline.facts.links.iter().flatten());
+    let links = || {
+        baseline
+            .iter()
+            .flat_map(|baseline| baseline.facts.links.iter().flatten())
+    };
     let bytes = |bits: Option<u64>| bits.map(|bits| bits / 8);
     for interface in &host.interfaces {
         let name = interface.name.as_str();
-        let link = [name, if interface.wireless { "wireless" } else { "wired" }];
+        let link = [
+            name,
+            if interface.wireless {
+                "wireless"
+            } else {
+                "wired"
+            },
+        ];
         // A bridge and a VLAN have the address of the hardware below them, and its link.
         if interface.hardware {
             samples.add(names::LINK, &link, interface.carrier);
-            samples.add(names::LINK_SPEED, &link, bytes(interface.speed_bits_per_second));
+            samples.add(
+                names::LINK_SPEED,
+                &link,
+                bytes(interface.speed_bits_per_second),
+            );
         }
         if interface.stays() {
             let best = interface.best_speed_bits_per_second;
             let mut same = links().filter(|known| known.subject == interface.subject());
-            let known = same.clone().find(|known| known.name == interface.name).or_else(|| same.next());
-            samples.add(names::LINK_BEST, &link, bytes(known.map_or(best, |known| known.expected(best))));
-            let half = interface.duplex.as_ref().map(|duplex| duplex == "half" && interface.accepted != Some(true));
+            let known = same
+                .clone()
+                .find(|known| known.name == interface.name)
+                .or_else(|| same.next());
+            samples.add(
+                names::LINK_BEST,
+                &link,
+                bytes(known.map_or(best, |known| known.expected(best))),
+            );
+            let half = interface
+                .duplex
+                .as_ref()
+                .map(|duplex| duplex == "half" && interface.accepted != Some(true));
             samples.add(names::LINK_HALF, &link, half);
         }
-        samples.add(names::SIGNAL, &[name], interface.station.as_ref().and_then(|station| station.signal_dbm));
+        samples.add(
+            names::SIGNAL,
+            &[name],
+            interface
+                .station
+                .as_ref()
+                .and_then(|station| station.signal_dbm),
+        );
         samples.add(names::RECEIVED, &[name], interface.received_bytes);
         samples.add(names::SENT, &[name], interface.sent_bytes);
         samples.add(names::RECEIVE_ERRORS, &[name], interface.receive_errors);
     }
     // One that is switched off says nothing, and is none that somebody could plug in.
     let linked = |wireless: bool| {
-        let of_kind = host.interfaces.iter().filter(|interface| interface.hardware && interface.wireless == wireless);
-        of_kind.filter_map(|interface| interface.carrier).reduce(|some, one| some || one)
+        let of_kind = host
+            .interfaces
+            .iter()
+            .filter(|interface| interface.hardware && interface.wireless == wireless);
+        of_kind
+            .filter_map(|interface| interface.carrier)
+            .reduce(|some, one| some || one)
     };
     let is_missed = |interface: &Interface| interface.stays() && interface.accepted != Some(true);
-    let missed = host.interfaces.iter().any(|interface| is_missed(interface) && interface.carrier == Some(false));
+    let missed = host
+        .interfaces
+        .iter()
+        .any(|interface| is_missed(interface) && interface.carrier == Some(false));
     let wireless_only = linked(false).map(|wired| !wired && linked(true) == Some(true) && missed);
     samples.add(names::WIRELESS_ONLY, &[], wireless_only);
 }
 
 fn seconds(time: &str) -> Option<u64> {
-    humantime::parse_rfc3339(time).ok()?.duration_since(UNIX_EPOCH).ok().as_ref().map(Duration::as_secs)
+    humantime::parse_rfc3339(time)
+        .ok()?
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .as_ref()
+        .map(Duration::as_secs)
 }
 
 /// Of every metric.
@@ -239,17 +407,25 @@ fn place_labels(host: &Host) -> String {
     let campus = of(place.map(|place| &place.campus));
     let building = of(place.map(|place| &place.building));
     let room = of(place.map(|place| &place.room));
-    format!("campus=\"{campus}\",building=\"{building}\",room=\"{room}\",host=\"{}\"", of(host.hostname.as_ref()))
+    format!(
+        "campus=\"{campus}\",building=\"{building}\",room=\"{room}\",host=\"{}\"",
+        of(host.hostname.as_ref())
+    )
 }
 
 fn text(samples: &[Sample], place: &str) -> String {
     let mut text = String::new();
     for metric in names::ALL {
-        let mut samples = samples.iter().filter(|sample| sample.metric == *metric).peekable();
+        let mut samples = samples
+            .iter()
+            .filter(|sample| sample.metric == *metric)
+            .peekable();
         if samples.peek().is_none() {
             continue;
         }
-        let Metric { name, help, kind, .. } = metric;
+        let Metric {
+            name, help, kind, ..
+        } = metric;
         let kind = match kind {
             Kind::Gauge => "gauge",
             Kind::Counter => "counter",
@@ -257,18 +433,30 @@ fn text(samples: &[Sample], place: &str) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for sample in samples {
-            let own = metric.labels.iter().zip(&sample.labels).map(|(name, value)| format!(",{name}=\"{}\"", escape(value)));
-            let _ = writeln!(text, "{name}{{{place}{}}} {}", own.collect::<String>(), sample.value);
+            let own = metric
+                .labels
+                .iter()
+                .zip(&sample.labels)
+                .map(|(name, value)| format!(",{name}=\"{}\"", escape(value)));
+            let _ = writeln!(
+                text,
+                "{name}{{{place}{}}} {}",
+                own.collect::<String>(),
+                sample.value
+            );
         }
     }
     text
 }
 
-/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based format). What would move a terminal
-/// is replaced, whoever let it through.
+/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based
+/// format). What would move a terminal is replaced, whoever let it through.
 fn escape(value: &str) -> String {
     let value = value.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}");
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]
@@ -277,9 +465,18 @@ mod tests {
 
     #[test]
     fn hostile_labels_stay_labels() {
-        let sample = Sample { metric: names::SIGNAL, labels: vec!["a\"} 1\n# \\".into()], value: -61.0 };
+        let sample = Sample {
+            metric: names::SIGNAL,
+            labels: vec!["a\"} 1\n# \\".into()],
+            value: -61.0,
+        };
         let text = text(&[sample], "host=\"h\"");
-        assert!(text.ends_with("\nlabtools_wireless_signal_dbm{host=\"h\",interface=\"a\\\"} 1\\n# \\\\\"} -61\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "\nlabtools_wireless_signal_dbm{host=\"h\",interface=\"a\\\"} 1\\n# \\\\\"} -61\n"
+            ),
+            "{text}"
+        );
         assert_eq!(super::text(&[], ""), "");
         assert_eq!(escape("\u{1b}[2J\u{202e}x"), "\u{fffd}[2J\u{fffd}x");
     }

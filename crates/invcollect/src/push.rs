@@ -1,9 +1,11 @@
-//! `invcollect push`: reports go into the spool first, and from there to the collector, the oldest first.
+//! `invcollect push`: reports go into the spool first, and from there to the collector, the oldest
+//! first.
 //!
-//! A report is in the spool before anything is sent, and leaves it only when the collector has it (2xx, or 409: it had that id
-//! before). What it refuses (other 4xx) makes way for the others, and is offered again by later runs: who is at fault may be the server
-//! or the host's certificate. At whatever moment a run ends, by a kill or a power cut, the next one goes on: what was sent and not yet
-//! known to be is sent again, under the same id.
+//! A report is in the spool before anything is sent, and leaves it only when the collector has it
+//! (2xx, or 409: it had that id before). What it refuses (other 4xx) makes way for the others, and
+//! is offered again by later runs: who is at fault may be the server or the host's certificate. At
+//! whatever moment a run ends, by a kill or a power cut, the next one goes on: what was sent and
+//! not yet known to be is sent again, under the same id.
 
 pub mod backlog;
 mod destination;
@@ -20,7 +22,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use envelope::{Cursor, Header, Kind};
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, sabotaged, signals, timestamp};
+use jsonpipe::{
+    Answer, Common, Document, Exit, ExitContext, Pipe, lock, sabotaged, signals, timestamp,
+};
 use sha2::{Digest, Sha256};
 
 use crate::report::Pushed;
@@ -40,21 +44,35 @@ const LONGEST_RUN: Duration = Duration::from_secs(10 * 60);
 const LOCK: &str = "/run/labtools/push.lock";
 const REGISTER: &str = "/var/log/labtools/register/register.jsonl";
 
-/// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is not right, 66 when one is not there.
+/// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is not right, 66 when
+/// one is not there.
 pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answer> {
     let local = Local::read(common)?;
     let collector = local.collector()?;
-    pipe.note(format_args!("reports of {} go to {}", local.host, local.destination.url));
+    pipe.note(format_args!(
+        "reports of {} go to {}",
+        local.host, local.destination.url
+    ));
     if options.spread && !options.dry_run {
         let wait = until_turn(&local.host, SystemTime::now());
-        pipe.note(format_args!("the turn of this machine is in {} s", wait.as_secs()));
+        pipe.note(format_args!(
+            "the turn of this machine is in {} s",
+            wait.as_secs()
+        ));
         thread::sleep(wait);
     }
-    let mut run = Run { common, pipe, local: &local, pushed: Pushed::of(&local.host) };
+    let mut run = Run {
+        common,
+        pipe,
+        local: &local,
+        pushed: Pushed::of(&local.host),
+    };
     if options.dry_run {
         let spool = Spool::look(common, local.destination.spool_bytes);
         run.pushed.changed = true; // there is always a snapshot
-        run.pushed.retry_at = Retry::read(common)?.until(SystemTime::now()).map(timestamp::rfc3339);
+        run.pushed.retry_at = Retry::read(common)?
+            .until(SystemTime::now())
+            .map(timestamp::rfc3339);
         return run.answer(&spool, true);
     }
     let spool = run.fill()?;
@@ -62,18 +80,25 @@ pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answ
     run.answer(&spool, false)
 }
 
-/// How long until a host's turn: the quarter of an hour is shared out by a hash of the host, so that a campus does not speak all
-/// at once, and every host keeps its turn. A turn that is over is now.
+/// How long until a host's turn: the quarter of an hour is shared out by a hash of the host, so
+/// that a campus does not speak all at once, and every host keeps its turn. A turn that is over is
+/// now.
 fn until_turn(host: &str, now: SystemTime) -> Duration {
-    let within =
-        Duration::from_millis((now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() % QUARTER.as_millis()) as u64);
+    let within = Duration::from_millis(
+        (now.duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis()
+            % QUARTER.as_millis()) as u64,
+    );
     turn(host).saturating_sub(within)
 }
 
 /// A host's turn within the quarter of an hour.
 pub fn turn(host: &str) -> Duration {
     let digest: [u8; 32] = Sha256::digest(host).into();
-    let [first, ..] = digest.as_chunks::<8>().0 else { return Duration::ZERO };
+    let [first, ..] = digest.as_chunks::<8>().0 else {
+        return Duration::ZERO;
+    };
     Duration::from_millis(u64::from_be_bytes(*first) % QUARTER.as_millis() as u64)
 }
 
@@ -157,7 +182,8 @@ impl Run<'_> {
             };
             let lines = journal::between(&self.common.path(log), damaged.from, until, wanted)?;
             let lines = lines.strip_suffix(&damaged.last[..]).unwrap_or(&lines);
-            // A log that is gone says nothing: then what is left of the report is rejected, for a person to look at.
+            // A log that is gone says nothing: then what is left of the report is rejected, for a
+            // person to look at.
             if !lines.is_empty() {
                 next.damaged = damaged.items;
                 if !self.add(spool, next, damaged.kind, lines)? {
@@ -188,7 +214,13 @@ impl Run<'_> {
     }
 
     /// Spools one report; false when there is no room for it.
-    fn add(&mut self, spool: &Spool, next: &mut Next, kind: Kind, payload: &[u8]) -> anyhow::Result<bool> {
+    fn add(
+        &mut self,
+        spool: &Spool,
+        next: &mut Next,
+        kind: Kind,
+        payload: &[u8],
+    ) -> anyhow::Result<bool> {
         let mut room: Vec<Item> = Vec::new();
         loop {
             let going = [&next.damaged[..], &room].concat();
@@ -208,7 +240,11 @@ impl Run<'_> {
                 Ok(()) => {
                     next.added(&header);
                     self.pushed.spooled.push(next.sequence - 1);
-                    self.pipe.note(format_args!("report {} ({}): it is in the spool", next.sequence - 1, kind.as_str()));
+                    self.pipe.note(format_args!(
+                        "report {} ({}): it is in the spool",
+                        next.sequence - 1,
+                        kind.as_str()
+                    ));
                     self.pushed.dropped_reports += going.len() as u64;
                     self.pushed.changed = true;
                     return Ok(true);
@@ -239,7 +275,8 @@ impl Run<'_> {
             return Ok(());
         }
         let since = Instant::now();
-        // What was refused is older than what waits. The server, or the certificate of this host, may have been put right.
+        // What was refused is older than what waits. The server, or the certificate of this host,
+        // may have been put right.
         for item in spool.rejected_in_turn()? {
             if since.elapsed() > LONGEST_RUN {
                 break;
@@ -247,7 +284,10 @@ impl Run<'_> {
             match self.send(&item, collector) {
                 Some(Ok(Outcome::Delivered)) => self.delivered(spool, &item, &mut retry)?,
                 Some(Ok(Outcome::Refused(reason))) => {
-                    self.pipe.note(format_args!("report {}: refused again: {reason}", item.sequence));
+                    self.pipe.note(format_args!(
+                        "report {}: refused again: {reason}",
+                        item.sequence
+                    ));
                     spool.refused_again(&item);
                     break;
                 }
@@ -265,7 +305,9 @@ impl Run<'_> {
                 self.wait_because("the rest waits for the next run");
                 return Ok(());
             }
-            let Some(sent) = self.send(&item, collector) else { continue };
+            let Some(sent) = self.send(&item, collector) else {
+                continue;
+            };
             match sent {
                 Ok(Outcome::Delivered) => self.delivered(spool, &item, &mut retry)?,
                 Ok(Outcome::Later { reason, asked }) => {
@@ -282,7 +324,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What becomes of a report, or what is wrong with it; `None` when it was thrown away meanwhile.
+    /// What becomes of a report, or what is wrong with it; `None` when it was thrown away
+    /// meanwhile.
     fn send(&self, item: &Item, collector: &Collector) -> Option<Result<Outcome, String>> {
         let whole = match fs::read(&item.path) {
             Ok(whole) => whole,
@@ -299,7 +342,11 @@ impl Run<'_> {
     fn delivered(&mut self, spool: &Spool, item: &Item, retry: &mut Retry) -> anyhow::Result<()> {
         spool.sent(item)?;
         self.pushed.sent_reports += 1;
-        self.pipe.note(format_args!("report {} ({}): the collector has it", item.sequence, item.kind.as_str()));
+        self.pipe.note(format_args!(
+            "report {} ({}): the collector has it",
+            item.sequence,
+            item.kind.as_str()
+        ));
         self.pushed.changed = true;
         if retry.failures > 0 {
             Retry::forget(self.common)?;
@@ -326,19 +373,27 @@ impl Run<'_> {
         let directory = directory.display();
         if !spool.reject(item)? {
             self.wait_because("the rejected reports leave no room for more");
-            self.pipe.warn(format_args!("report {sequence}: {reason}; it waits, for {directory} is full"));
+            self.pipe.warn(format_args!(
+                "report {sequence}: {reason}; it waits, for {directory} is full"
+            ));
             return Ok(false);
         }
         self.pushed.rejected_reports += 1;
         self.pushed.changed = true;
-        self.pipe.warn(format_args!("report {sequence}: {reason}; it is in {directory}, and later runs offer it again"));
+        self.pipe.warn(format_args!(
+            "report {sequence}: {reason}; it is in {directory}, and later runs offer it again"
+        ));
         Ok(true)
     }
 
     fn wait_because(&mut self, reason: &str) {
         let known = self.pushed.reason.get_or_insert_default();
         if !known.split("; ").any(|known| known == reason) {
-            *known = if known.is_empty() { reason.to_owned() } else { format!("{known}; {reason}") };
+            *known = if known.is_empty() {
+                reason.to_owned()
+            } else {
+                format!("{known}; {reason}")
+            };
         }
     }
 
@@ -352,7 +407,11 @@ impl Run<'_> {
         let done = self.pushed.reason.is_none();
         let mut document = Document::default();
         document.set("push", &self.pushed)?;
-        Ok(if done { Answer::yes(document) } else { Answer::no(document) })
+        Ok(if done {
+            Answer::yes(document)
+        } else {
+            Answer::no(document)
+        })
     }
 }
 
@@ -367,14 +426,23 @@ struct Next {
 
 impl Next {
     fn after(last: Last) -> anyhow::Result<Next> {
-        let (dropped_reports, read) = last.header.map(|header| (header.dropped_reports, header.read)).unwrap_or_default();
-        // Not the clock: a battery that is empty says the same each time that a machine is installed, and what was said under an id
-        // before would be taken for this. A tenth of the twelve digits is left to count on.
+        let (dropped_reports, read) = last
+            .header
+            .map(|header| (header.dropped_reports, header.read))
+            .unwrap_or_default();
+        // Not the clock: a battery that is empty says the same each time that a machine is
+        // installed, and what was said under an id before would be taken for this. A tenth of the
+        // twelve digits is left to count on.
         let sequence = match last.sequence {
             Some(sequence) => sequence + 1,
             None => random()? % 900_000_000_000,
         };
-        Ok(Next { sequence, dropped_reports, read, damaged: Vec::new() })
+        Ok(Next {
+            sequence,
+            dropped_reports,
+            read,
+            damaged: Vec::new(),
+        })
     }
 
     fn header(&self, kind: Kind, going: &[Item]) -> Header {
@@ -397,7 +465,11 @@ impl Next {
 
 /// The log of a kind of reports, and which of its lines they have.
 fn source(kind: Kind) -> (&'static str, fn(&[u8]) -> bool) {
-    if kind == Kind::Register { (REGISTER, journal::is_record) } else { (jsonpipe::event_log::PATH, journal::is_own_event) }
+    if kind == Kind::Register {
+        (REGISTER, journal::is_record)
+    } else {
+        (jsonpipe::event_log::PATH, journal::is_own_event)
+    }
 }
 
 fn random() -> anyhow::Result<u64> {
@@ -416,19 +488,40 @@ mod tests {
         let quarter = UNIX_EPOCH + QUARTER * 2_000_000;
         let turn = until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter);
         assert!(turn < QUARTER);
-        assert_eq!(until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter + QUARTER), turn);
-        assert_ne!(until_turn("5f0c1f5e-0000-4000-8000-000000000002", quarter), turn);
+        assert_eq!(
+            until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter + QUARTER),
+            turn
+        );
+        assert_ne!(
+            until_turn("5f0c1f5e-0000-4000-8000-000000000002", quarter),
+            turn
+        );
         let second = Duration::from_secs(1);
-        assert_eq!(until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter + second), turn - second);
-        assert_eq!(until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter + QUARTER - second), Duration::ZERO, "it is over");
+        assert_eq!(
+            until_turn("5f0c1f5e-0000-4000-8000-000000000001", quarter + second),
+            turn - second
+        );
+        assert_eq!(
+            until_turn(
+                "5f0c1f5e-0000-4000-8000-000000000001",
+                quarter + QUARTER - second
+            ),
+            Duration::ZERO,
+            "it is over"
+        );
     }
 
     #[test]
     fn hosts_are_spread_evenly() {
         let mut minutes = [0; 15];
         for host in 0..252 {
-            minutes[(turn(&format!("5f0c1f5e-0000-4000-8000-{host:012}")).as_secs() / 60) as usize] += 1;
+            minutes
+                [(turn(&format!("5f0c1f5e-0000-4000-8000-{host:012}")).as_secs() / 60) as usize] +=
+                1;
         }
-        assert!(minutes.iter().all(|hosts| (5..=35).contains(hosts)), "{minutes:?}");
+        assert!(
+            minutes.iter().all(|hosts| (5..=35).contains(hosts)),
+            "{minutes:?}"
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! Output: the section `host`, and the events of `changes`.
 //!
-//! Unknown values are absent, and where it matters `missing` has the reason. Lists are never missing.
+//! Unknown values are absent, and where it matters `missing` has the reason. Lists are never
+//! missing.
 
 mod baseline;
 mod host;

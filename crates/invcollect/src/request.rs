@@ -150,7 +150,8 @@ impl Destination {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Signed, by PUT to a name that carries the report's id; `collector setup` sets such a server up.
+    /// Signed, by PUT to a name that carries the report's id; `collector setup` sets such a server
+    /// up.
     #[default]
     Put,
     /// The inventory, by POST to GLPI.

@@ -27,10 +27,15 @@ impl Settings {
     /// Reads it; nothing when the file is not there. Status 78 when it is not right.
     pub fn read(path: &Path) -> anyhow::Result<Settings> {
         let mut file = Configuration::read(path)?;
-        let settings = Settings { expected: file.table("expected")?, push: file.section("push")? };
+        let settings = Settings {
+            expected: file.table("expected")?,
+            push: file.section("push")?,
+        };
         file.end()?;
         match settings.push.as_ref().map(check) {
-            Some(Err(wrong)) => Err(Exit::Config.error(format_args!("{}: {wrong}", path.display()))),
+            Some(Err(wrong)) => {
+                Err(Exit::Config.error(format_args!("{}: {wrong}", path.display())))
+            }
             _ => Ok(settings),
         }
     }
@@ -38,14 +43,20 @@ impl Settings {
     /// The memory that machines left the factory with, by model.
     pub fn memory_bytes(&self) -> BTreeMap<String, u64> {
         let bytes = |expected: &Expected| expected.memory_mib.saturating_mul(1 << 20);
-        self.expected.iter().map(|(model, expected)| (model.clone(), bytes(expected))).collect()
+        self.expected
+            .iter()
+            .map(|(model, expected)| (model.clone(), bytes(expected)))
+            .collect()
     }
 }
 
 fn check(push: &Destination) -> Result<(), &'static str> {
     let url: Option<Uri> = push.url.parse().ok();
     // A password would stand in every error, and has its own file.
-    let is_plain = url.as_ref().and_then(Uri::authority).is_some_and(|authority| !authority.as_str().contains('@'));
+    let is_plain = url
+        .as_ref()
+        .and_then(Uri::authority)
+        .is_some_and(|authority| !authority.as_str().contains('@'));
     if !push.url.starts_with("https://") || !is_plain {
         return Err("push.url: not https://HOST[:PORT][/PATH]");
     }
@@ -53,7 +64,9 @@ fn check(push: &Destination) -> Result<(), &'static str> {
         return Err("push.spool_bytes: less than 1 MiB");
     }
     if push.register && push.method != Method::Put {
-        return Err("push.register: only by method=put; no other server keeps it for its keeper alone");
+        return Err(
+            "push.register: only by method=put; no other server keeps it for its keeper alone",
+        );
     }
     Ok(())
 }

@@ -11,16 +11,33 @@ use crate::exit::{Exit, ExitContext, io_error};
 
 /// Creates or replaces `path` with what `fill` writes, with the permissions `mode`.
 ///
-/// The temporary name is `.NAME.tmp` beside it, held by a kernel lock: what a power cut left there is overwritten by the next
-/// writer, and a second writer at the same time gets status 75. When `fill` or a write fails nothing is left behind. No room is
-/// status 73, other failures as in [`Exit::of_write`].
-pub fn write(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<()>) -> anyhow::Result<()> {
-    let failed = |error| io_error(error, Exit::of_write, format_args!("writing {}", path.display()));
+/// The temporary name is `.NAME.tmp` beside it, held by a kernel lock: what a power cut left there
+/// is overwritten by the next writer, and a second writer at the same time gets status 75. When
+/// `fill` or a write fails nothing is left behind. No room is status 73, other failures as in
+/// [`Exit::of_write`].
+pub fn write(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_write,
+            format_args!("writing {}", path.display()),
+        )
+    };
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Exit::Software.error(format_args!("{}: not the name of a file", path.display())));
+        return Err(
+            Exit::Software.error(format_args!("{}: not the name of a file", path.display()))
+        );
     };
     // A path of one part is in the working directory.
-    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    let directory = if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    };
     let temporary = directory.join(format!(".{}.tmp", name.to_string_lossy()));
     let mut file = open_locked(&temporary, mode).map_err(failed)?;
     let guard = RemoveOnDrop(&temporary);
@@ -37,22 +54,31 @@ pub fn write(path: &Path, mode: u32, fill: impl FnOnce(&mut File) -> io::Result<
 
 /// Makes the names in a directory durable.
 pub fn sync_directory(directory: &Path) -> anyhow::Result<()> {
-    File::open(directory).and_then(|d| d.sync_all()).exit(Exit::Io, || format!("syncing {}", directory.display()))
+    File::open(directory)
+        .and_then(|d| d.sync_all())
+        .exit(Exit::Io, || format!("syncing {}", directory.display()))
 }
 
-/// Makes `directory` and its missing parents, with the permissions `mode` whatever the umask, each durable in its own parent.
+/// Makes `directory` and its missing parents, with the permissions `mode` whatever the umask, each
+/// durable in its own parent.
 pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = directory.parent().exit(Exit::Software, || format!("{}: no parent directory", directory.display()))?;
+    let parent = directory.parent().exit(Exit::Software, || {
+        format!("{}: no parent directory", directory.display())
+    })?;
     create_directory(parent, mode)?;
     let made = fs::DirBuilder::new().mode(mode).create(directory);
     match made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode))) {
         Ok(()) => sync_directory(parent),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-        Err(error) => Err(io_error(error, Exit::of_write, format_args!("making directory {}", directory.display()))),
+        Err(error) => Err(io_error(
+            error,
+            Exit::of_write,
+            format_args!("making directory {}", directory.display()),
+        )),
     }
 }
 
@@ -66,8 +92,10 @@ fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
             .mode(mode)
             .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
             .open(temporary)?;
-        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| io::Error::from(errno))?;
-        // Between our open and our lock the other writer may have renamed it: then what we hold is the published file.
+        let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|(_, errno)| io::Error::from(errno))?;
+        // Between our open and our lock the other writer may have renamed it: then what we hold is
+        // the published file.
         match fs::symlink_metadata(temporary) {
             Ok(named) if named.ino() == file.metadata()?.ino() => {
                 file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
@@ -94,14 +122,21 @@ mod tests {
     use std::io::Write;
 
     fn names(directory: &Path) -> Vec<String> {
-        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     #[test]
     fn it_appears_whole_with_its_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        fs::write(dir.path().join(".file.tmp"), "what a power cut left, longer than the new text").unwrap();
+        fs::write(
+            dir.path().join(".file.tmp"),
+            "what a power cut left, longer than the new text",
+        )
+        .unwrap();
         write(&path, 0o640, |file| file.write_all(b"new")).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
@@ -144,7 +179,11 @@ mod tests {
         create_directory(&deep, 0o700).unwrap();
         assert_eq!(fs::metadata(&deep).unwrap().mode() & 0o777, 0o700);
         create_directory(&dir.path().join("open"), 0o777).unwrap();
-        assert_eq!(fs::metadata(dir.path().join("open")).unwrap().mode() & 0o777, 0o777, "more than a umask leaves");
+        assert_eq!(
+            fs::metadata(dir.path().join("open")).unwrap().mode() & 0o777,
+            0o777,
+            "more than a umask leaves"
+        );
         fs::write(dir.path().join("file"), "").unwrap();
         assert!(create_directory(&dir.path().join("file/x"), 0o700).is_err());
     }

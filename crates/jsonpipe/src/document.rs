@@ -12,10 +12,12 @@ use crate::exit::{Exit, ExitContext};
 use crate::ini;
 use crate::node::{Author, Node};
 
-/// What may be in a document but never leaves its owner: (section, key). Only the section's owner may be handed it.
+/// What may be in a document but never leaves its owner: (section, key). Only the section's owner
+/// may be handed it.
 const SECRETS: &[(&str, &str)] = &[("login", "password")];
 
-/// The version of every section as this suite writes it. Adding a key keeps it; renaming, retyping or removing one raises it.
+/// The version of every section as this suite writes it. Adding a key keeps it; renaming, retyping
+/// or removing one raises it.
 const SCHEMA: u64 = 1;
 
 /// Something that a report leaves out because it is not known, and why.
@@ -29,7 +31,8 @@ pub struct Missing {
 
 /// A JSON object of objects. Every section that nobody replaces leaves as the bytes that came in.
 ///
-/// It may hold a password: a section is wiped from memory when it is replaced or dropped, and `Debug` shows only names.
+/// It may hold a password: a section is wiped from memory when it is replaced or dropped, and
+/// `Debug` shows only names.
 #[derive(Default)]
 pub struct Document {
     /// In input order; of one that was consumed only the place.
@@ -48,21 +51,27 @@ struct Section {
 
 impl Section {
     fn new(raw: String, mut node: Node) -> Section {
-        Section { raw: Zeroizing::new(raw), schema: node.take("schema"), node }
+        Section {
+            raw: Zeroizing::new(raw),
+            schema: node.take("schema"),
+            node,
+        }
     }
 }
 
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.sections.iter().map(|(name, _)| name)).finish()
+        f.debug_set()
+            .entries(self.sections.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
 impl Document {
     /// Parses JSON (the first non-blank byte is `{`) or INI.
     ///
-    /// `owner` is the section that the reading tool owns: a secret of another owner is refused, and a secret in INI, too.
-    /// Errors have status 65 and never show a value.
+    /// `owner` is the section that the reading tool owns: a secret of another owner is refused, and
+    /// a secret in INI, too. Errors have status 65 and never show a value.
     pub fn parse(text: &str, owner: &str) -> anyhow::Result<Document> {
         let blank = text.trim_start();
         if blank.is_empty() {
@@ -70,61 +79,91 @@ impl Document {
         }
         let is_json = blank.starts_with('{');
         if !is_json && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() {
-            return Err(Exit::Data.error("reading the document: JSON, but not an object of sections"));
+            return Err(
+                Exit::Data.error("reading the document: JSON, but not an object of sections")
+            );
         }
-        let sections = if is_json { from_json(text) } else { from_ini(text) }
-            .map_err(|message| Exit::Data.error(format_args!("reading the document: {message}")))?;
-        let document = Document { sections, written: None };
+        let sections = if is_json {
+            from_json(text)
+        } else {
+            from_ini(text)
+        }
+        .map_err(|message| Exit::Data.error(format_args!("reading the document: {message}")))?;
+        let document = Document {
+            sections,
+            written: None,
+        };
         for (section, key) in SECRETS {
-            if document.section(section).is_none_or(|found| found.node.get(key).is_none()) {
+            if document
+                .section(section)
+                .is_none_or(|found| found.node.get(key).is_none())
+            {
                 continue;
             }
             if *section != owner {
-                return Err(Exit::Data.error(format_args!("{section}.{key}: a secret that this tool must not be handed")));
+                return Err(Exit::Data.error(format_args!(
+                    "{section}.{key}: a secret that this tool must not be handed"
+                )));
             }
             if !is_json {
-                return Err(Exit::Data.error(format_args!("{section}.{key}: a secret is accepted in JSON only")));
+                return Err(Exit::Data.error(format_args!(
+                    "{section}.{key}: a secret is accepted in JSON only"
+                )));
             }
         }
         Ok(document)
     }
 
     fn section(&self, section: &str) -> Option<&Section> {
-        self.sections.iter().find(|(name, _)| name == section)?.1.as_ref()
+        self.sections
+            .iter()
+            .find(|(name, _)| name == section)?
+            .1
+            .as_ref()
     }
 
     /// Reads a section as `T`; `None` when it is not there.
     ///
-    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that names it, and a string that
-    /// spells the number, the boolean or the list of words that `T` wants is one. In a section with a `schema`, which a tool
-    /// wrote, unknown keys are ignored, every value has its type, and a schema that we do not know is the error.
+    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that
+    /// names it, and a string that spells the number, the boolean or the list of words that `T`
+    /// wants is one. In a section with a `schema`, which a tool wrote, unknown keys are ignored,
+    /// every value has its type, and a schema that we do not know is the error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
-        let Some(found) = self.section(section) else { return Ok(None) };
+        let Some(found) = self.section(section) else {
+            return Ok(None);
+        };
         let read = match &found.schema {
             None => found.node.read(Author::Person),
             Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
             Some(Node::String(_)) => {
-                return Err(
-                    Exit::Data.error(format_args!("{section}.schema: not a number; leave it out of a document written by hand"))
-                );
+                return Err(Exit::Data.error(format_args!(
+                    "{section}.schema: not a number; leave it out of a document written by hand"
+                )));
             }
             Some(_) => {
-                return Err(Exit::Data.error(format_args!("{section}.schema: not {SCHEMA}, the one that this release knows")));
+                return Err(Exit::Data.error(format_args!(
+                    "{section}.schema: not {SCHEMA}, the one that this release knows"
+                )));
             }
         };
-        read.map(Some).map_err(|error| Exit::Data.error(error.within(section)))
+        read.map(Some)
+            .map_err(|error| Exit::Data.error(error.within(section)))
     }
 
     /// Like [`Document::read`], for a section without which the tool cannot work.
     pub fn require<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<T> {
-        self.read(section)?.exit(Exit::Data, || format!("{section}: missing"))
+        self.read(section)?
+            .exit(Exit::Data, || format!("{section}: missing"))
     }
 
-    /// Like [`Document::require`], and nothing of the section stays behind: for one with a secret. Its place is kept for
-    /// [`Document::set`]; until then the document is without it.
+    /// Like [`Document::require`], and nothing of the section stays behind: for one with a secret.
+    /// Its place is kept for [`Document::set`]; until then the document is without it.
     pub fn consume<T: DeserializeOwned>(&mut self, section: &str) -> anyhow::Result<T> {
         let consumed = self.require(section);
-        self.sections.iter_mut().filter(|(name, _)| name == section).for_each(|(_, found)| *found = None);
+        self.sections
+            .iter_mut()
+            .filter(|(name, _)| name == section)
+            .for_each(|(_, found)| *found = None);
         consumed
     }
 
@@ -134,10 +173,13 @@ impl Document {
         Some(&section.raw)
     }
 
-    /// Writes a section, in its place when it was there, else at the end. The `schema` is put in front.
+    /// Writes a section, in its place when it was there, else at the end. The `schema` is put in
+    /// front.
     pub fn set<T: Serialize>(&mut self, section: &str, report: &T) -> anyhow::Result<()> {
         let body = serde_json::to_string(report)?;
-        let members = body.strip_prefix('{').exit(Exit::Software, || format!("{section}: the report is not an object"))?;
+        let members = body.strip_prefix('{').exit(Exit::Software, || {
+            format!("{section}: the report is not an object")
+        })?;
         let comma = if members == "}" { "" } else { "," };
         let raw = format!("{{\"schema\":{SCHEMA}{comma}{members}");
         let node = Node::from_json(&raw).map_err(|message| Exit::Software.error(message))?;
@@ -154,7 +196,10 @@ impl Document {
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        let there = self.sections.iter().filter_map(|(name, section)| Some((name, section.as_ref()?)));
+        let there = self
+            .sections
+            .iter()
+            .filter_map(|(name, section)| Some((name, section.as_ref()?)));
         for (index, (name, section)) in there.enumerate() {
             let comma = if index == 0 { "" } else { "," };
             let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
@@ -181,7 +226,10 @@ fn from_json(text: &str) -> Result<Sections, String> {
 
 fn from_ini(text: &str) -> Result<Sections, String> {
     let sections = ini::parse(text)?;
-    Ok(sections.into_iter().map(|(name, node)| (name, Some(Section::new(node.to_json(), node)))).collect())
+    Ok(sections
+        .into_iter()
+        .map(|(name, node)| (name, Some(Section::new(node.to_json(), node))))
+        .collect())
 }
 
 /// The top level of a document, each section as raw text; a section given twice is an error.
@@ -197,12 +245,17 @@ impl<'de> Deserialize<'de> for RawSections<'de> {
                 f.write_str("an object of sections")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<RawSections<'de>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut entries: A,
+            ) -> Result<RawSections<'de>, A::Error> {
                 let mut sections: Vec<(String, &RawValue)> = Vec::new();
                 let mut known = HashSet::new();
                 while let Some(name) = entries.next_key::<String>()? {
                     if !known.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format_args!("{name}: given twice")));
+                        return Err(serde::de::Error::custom(format_args!(
+                            "{name}: given twice"
+                        )));
                     }
                     sections.push((name, entries.next_value()?));
                 }
@@ -233,7 +286,15 @@ mod tests {
     fn foreign_sections_leave_as_they_came() {
         let text = r#"{"b":{"x" : 1.0, "y":[1e3]},"volume":{"user":"a","bytes":1},"a":{"z":"é"}}"#;
         let mut document = Document::parse(text, "volume").unwrap();
-        document.set("volume", &Volume { user: "b".into(), bytes: 2 }).unwrap();
+        document
+            .set(
+                "volume",
+                &Volume {
+                    user: "b".into(),
+                    bytes: 2,
+                },
+            )
+            .unwrap();
         document.set("guest", &serde_json::json!({})).unwrap();
         assert_eq!(
             document.to_string(),
@@ -243,31 +304,60 @@ mod tests {
 
     #[test]
     fn ini_is_the_same_document() {
-        let ini = Document::parse("# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\nl=true\n", "volume").unwrap();
+        let ini = Document::parse(
+            "# by hand\n[volume]\nuser = a \"b\\c\nbytes=7\n\n[x]\nk=1\nl=true\n",
+            "volume",
+        )
+        .unwrap();
         let json = r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":"true"}}"#;
         assert_eq!(ini.to_string(), json);
         // The next tool in the pipe reads what came from INI as the first one does.
         for document in [ini, Document::parse(json, "volume").unwrap()] {
-            assert_eq!(document.read::<Volume>("volume").unwrap(), Some(Volume { user: "a \"b\\c".into(), bytes: 7 }));
+            assert_eq!(
+                document.read::<Volume>("volume").unwrap(),
+                Some(Volume {
+                    user: "a \"b\\c".into(),
+                    bytes: 7
+                })
+            );
         }
     }
 
     #[test]
     fn only_tools_write_a_schema() {
-        for text in ["[volume]\nschema=1\nuser=a\nbytes=7\n", r#"{"volume":{"schema":"1","user":"a","bytes":7}}"#] {
+        for text in [
+            "[volume]\nschema=1\nuser=a\nbytes=7\n",
+            r#"{"volume":{"schema":"1","user":"a","bytes":7}}"#,
+        ] {
             let document = Document::parse(text, "volume").unwrap();
-            let expected = "volume.schema: not a number; leave it out of a document written by hand";
-            assert_eq!(error(document.read::<Volume>("volume")), (Exit::Data, expected.into()));
+            let expected =
+                "volume.schema: not a number; leave it out of a document written by hand";
+            assert_eq!(
+                error(document.read::<Volume>("volume")),
+                (Exit::Data, expected.into())
+            );
         }
     }
 
     #[test]
     fn unknown_keys_are_errors_only_in_what_people_write() {
-        let by_hand = Document::parse(r#"{"volume":{"user":"a","bytes":1,"byts":"s3cret"}}"#, "volume").unwrap();
-        assert_eq!(error(by_hand.read::<Volume>("volume")), (Exit::Data, "volume.byts: unknown key".into()));
-        let by_tool = Document::parse(r#"{"volume":{"schema":1,"user":"a","bytes":1,"new":2}}"#, "volume").unwrap();
+        let by_hand = Document::parse(
+            r#"{"volume":{"user":"a","bytes":1,"byts":"s3cret"}}"#,
+            "volume",
+        )
+        .unwrap();
+        assert_eq!(
+            error(by_hand.read::<Volume>("volume")),
+            (Exit::Data, "volume.byts: unknown key".into())
+        );
+        let by_tool = Document::parse(
+            r#"{"volume":{"schema":1,"user":"a","bytes":1,"new":2}}"#,
+            "volume",
+        )
+        .unwrap();
         assert!(by_tool.read::<Volume>("volume").unwrap().is_some());
-        let newer = Document::parse(r#"{"volume":{"schema":2,"user":"a","bytes":1}}"#, "volume").unwrap();
+        let newer =
+            Document::parse(r#"{"volume":{"schema":2,"user":"a","bytes":1}}"#, "volume").unwrap();
         assert_eq!(error(newer.read::<Volume>("volume")).0, Exit::Data);
     }
 
@@ -275,7 +365,13 @@ mod tests {
     fn json_that_is_no_object_is_not_taken_for_ini() {
         for text in ["[1,2]", "[{\"login\":{}}]", "\"x\"", "7"] {
             let (exit, message) = error(Document::parse(text, "volume"));
-            assert_eq!((exit, message.as_str()), (Exit::Data, "reading the document: JSON, but not an object of sections"));
+            assert_eq!(
+                (exit, message.as_str()),
+                (
+                    Exit::Data,
+                    "reading the document: JSON, but not an object of sections"
+                )
+            );
         }
     }
 
@@ -301,7 +397,8 @@ mod tests {
 
     #[test]
     fn many_keys_and_sections_are_no_more_work_than_their_bytes() {
-        // No clock: where each is compared with all before it, this does not end before people lose patience.
+        // No clock: where each is compared with all before it, this does not end before people lose
+        // patience.
         const MANY: usize = 100_000;
         let keys = |around: fn(usize) -> String| (0..MANY).map(around).collect::<Vec<_>>();
         let json = keys(|i| format!("\"{i}\":1")).join(",");
@@ -311,13 +408,24 @@ mod tests {
             format!("{{\"volume\":{{\"schema\":1,\"user\":\"a\",\"bytes\":1,{json}}}}}"),
             format!("{{{sections},\"volume\":{{\"user\":\"a\",\"bytes\":1}}}}"),
             format!("[x]\n{ini}\n[volume]\nuser=a\nbytes=1\n"),
-            format!("[{}]\n[volume]\nuser=a\nbytes=1\n", keys(|i| i.to_string()).join("]\n[")),
+            format!(
+                "[{}]\n[volume]\nuser=a\nbytes=1\n",
+                keys(|i| i.to_string()).join("]\n[")
+            ),
         ] {
             let mut document = Document::parse(&text, "volume").unwrap();
             let volume = document.require::<Volume>("volume").unwrap();
             document.set("volume", &volume).unwrap();
-            let twice = if text.starts_with('{') { text.replacen("\"99999\"", "\"0\"", 1) } else { text + "[volume]\n" };
-            assert!(error(Document::parse(&twice, "volume")).1.contains("given twice"));
+            let twice = if text.starts_with('{') {
+                text.replacen("\"99999\"", "\"0\"", 1)
+            } else {
+                text + "[volume]\n"
+            };
+            assert!(
+                error(Document::parse(&twice, "volume"))
+                    .1
+                    .contains("given twice")
+            );
         }
     }
 
@@ -327,9 +435,15 @@ mod tests {
         assert!(Document::parse(json, "login").is_ok());
         let (exit, message) = error(Document::parse(json, "volume"));
         assert_eq!((exit, message.contains("s3cret")), (Exit::Data, false));
-        assert_eq!(format!("{:?}", Document::parse(json, "login").unwrap()), r#"{"login"}"#);
+        assert_eq!(
+            format!("{:?}", Document::parse(json, "login").unwrap()),
+            r#"{"login"}"#
+        );
         assert_eq!(format!("{:?}", Node::from_json(json).unwrap()), "Node(..)");
-        assert_eq!(error(Document::parse("[login]\npassword=s3cret\n", "login")).0, Exit::Data);
+        assert_eq!(
+            error(Document::parse("[login]\npassword=s3cret\n", "login")).0,
+            Exit::Data
+        );
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! The event log of the machine: one JSON line for each event. The tools add to it here, the scripts by `append-record`.
+//! The event log of the machine: one JSON line for each event. The tools add to it here, the
+//! scripts by `append-record`.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -25,25 +26,37 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Opens the log below the root (0600, its directory 0700, made if missing) and waits for its lock.
+    /// Opens the log below the root (0600, its directory 0700, made if missing) and waits for its
+    /// lock.
     ///
-    /// Status 73 when there is no room for it, 75 when another writer keeps it, 77 when it is not ours to write.
+    /// Status 73 when there is no room for it, 75 when another writer keeps it, 77 when it is not
+    /// ours to write.
     pub fn open(common: &Common) -> anyhow::Result<EventLog> {
         let path = common.path(PATH);
         atomic::create_directory(path.parent().unwrap_or(&path), 0o700)?;
         match open_locked(&path, PATIENCE) {
             Ok(file) => Ok(EventLog { file, path }),
-            Err(error) => Err(io_error(error, Exit::of_write, format_args!("opening {}", path.display()))),
+            Err(error) => Err(io_error(
+                error,
+                Exit::of_write,
+                format_args!("opening {}", path.display()),
+            )),
         }
     }
 
     /// The end of the log, as [`tail`] gives it.
     pub fn tail(&self, bytes: u64) -> anyhow::Result<Vec<u8>> {
-        tail(&self.path, bytes).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())))
+        tail(&self.path, bytes).map_err(|error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", self.path.display()),
+            )
+        })
     }
 
-    /// Adds lines, each with its newline, in one write. The end of a line that a power cut tore is written first, so that it spoils
-    /// no other; a write that fails half way is cut off again.
+    /// Adds lines, each with its newline, in one write. The end of a line that a power cut tore is
+    /// written first, so that it spoils no other; a write that fails half way is cut off again.
     pub fn append(&mut self, lines: &str) -> anyhow::Result<()> {
         self.add(lines).map_err(|error| self.failed(error))
     }
@@ -69,16 +82,22 @@ impl EventLog {
     }
 
     fn failed(&self, error: io::Error) -> anyhow::Error {
-        io_error(error, Exit::of_write, format_args!("writing {}", self.path.display()))
+        io_error(
+            error,
+            Exit::of_write,
+            format_args!("writing {}", self.path.display()),
+        )
     }
 }
 
-/// The end of the log at `path`: at most `bytes`, with that of the rotated file in front when the log is shorter. May begin and end
-/// within a line.
+/// The end of the log at `path`: at most `bytes`, with that of the rotated file in front when the
+/// log is shorter. May begin and end within a line.
 pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     let end = |path: &Path, bytes: u64| {
         let mut file = File::open(path)?;
-        file.seek(SeekFrom::Start(file.metadata()?.size().saturating_sub(bytes)))?;
+        file.seek(SeekFrom::Start(
+            file.metadata()?.size().saturating_sub(bytes),
+        ))?;
         let mut end = Vec::new();
         file.take(bytes).read_to_end(&mut end).map(|_| end)
     };
@@ -101,13 +120,21 @@ pub fn rotated(path: &Path, age: u32) -> PathBuf {
 fn open_locked(path: &Path, patience: Duration) -> io::Result<File> {
     let since = Instant::now();
     loop {
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
         while let Err(error) = file.try_lock() {
             match error {
                 TryLockError::Error(error) => return Err(error),
                 TryLockError::WouldBlock if since.elapsed() < patience => {}
                 TryLockError::WouldBlock => {
-                    return Err(io::Error::new(io::ErrorKind::WouldBlock, "another program keeps its lock"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::WouldBlock,
+                        "another program keeps its lock",
+                    ));
                 }
             }
             std::thread::sleep(BETWEEN_TRIES);
@@ -129,7 +156,12 @@ mod tests {
 
     fn machine() -> (tempfile::TempDir, Common, PathBuf) {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
         let path = common.path(PATH);
         (root, common, path)
     }
@@ -151,7 +183,10 @@ mod tests {
             let mut log = EventLog::open(&common).unwrap();
             log.append("{\"a\":1}\n").unwrap();
             log.append("{\"b\":1}\n").unwrap();
-            assert_eq!(fs::read_to_string(&path).unwrap(), format!("{torn}\n{{\"a\":1}}\n{{\"b\":1}}\n"));
+            assert_eq!(
+                fs::read_to_string(&path).unwrap(),
+                format!("{torn}\n{{\"a\":1}}\n{{\"b\":1}}\n")
+            );
         }
     }
 
@@ -163,7 +198,10 @@ mod tests {
         assert_eq!(tail(&path, 9).unwrap(), b"a\n");
         let mut log = EventLog::open(&common).unwrap();
         log.append("b\n").unwrap();
-        assert_eq!((log.tail(9).unwrap(), log.tail(3).unwrap()), (b"a\nb\n".to_vec(), b"\nb\n".to_vec()));
+        assert_eq!(
+            (log.tail(9).unwrap(), log.tail(3).unwrap()),
+            (b"a\nb\n".to_vec(), b"\nb\n".to_vec())
+        );
         assert_eq!(fs::read(&path).unwrap(), b"b\n");
     }
 
@@ -183,6 +221,9 @@ mod tests {
         let (_root, common, path) = machine();
         fs::create_dir_all(&path).unwrap();
         let error = EventLog::open(&common).unwrap_err();
-        assert!(format!("{error:#}").contains("events.jsonl: Is a directory"), "{error:#}");
+        assert!(
+            format!("{error:#}").contains("events.jsonl: Is a directory"),
+            "{error:#}"
+        );
     }
 }

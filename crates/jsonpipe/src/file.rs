@@ -25,7 +25,11 @@ pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 fn failed(path: &Path, error: io::Error) -> anyhow::Error {
-    io_error(error, Exit::of_read, format_args!("reading {}", path.display()))
+    io_error(
+        error,
+        Exit::of_read,
+        format_args!("reading {}", path.display()),
+    )
 }
 
 #[cfg(test)]
@@ -39,10 +43,16 @@ mod tests {
         assert_eq!(Exit::of(&read(&path).unwrap_err()), Exit::NoInput);
         assert_eq!(read_if_there(&path).unwrap(), None);
         fs::write(&path, "text").unwrap();
-        assert_eq!((read(&path).unwrap(), read_text(&path).unwrap()), (b"text".to_vec(), "text".to_owned()));
+        assert_eq!(
+            (read(&path).unwrap(), read_text(&path).unwrap()),
+            (b"text".to_vec(), "text".to_owned())
+        );
         assert_eq!(read_if_there(&path).unwrap(), Some(b"text".to_vec()));
         let error = read_if_there(directory.path()).unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Io);
-        assert!(format!("{error:#}").starts_with(&format!("reading {}: ", directory.path().display())), "{error:#}");
+        assert!(
+            format!("{error:#}").starts_with(&format!("reading {}: ", directory.path().display())),
+            "{error:#}"
+        );
     }
 }

@@ -1,8 +1,9 @@
 //! INI, the documents and configuration that people write: `[section]`, `key=value`, flat.
 //!
-//! A comment is a whole line; a value is the rest of its line, backslashes, quotes, `#` and `;` included, without the white
-//! space around it, and always a string, which is parsed where the reader wants another type. The text is checked before rust-ini parses it, because rust-ini
-//! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
+//! A comment is a whole line; a value is the rest of its line, backslashes, quotes, `#` and `;`
+//! included, without the white space around it, and always a string, which is parsed where the
+//! reader wants another type. The text is checked before rust-ini parses it, because rust-ini joins
+//! lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,8 +22,13 @@ use crate::node::{Author, Node};
 /// The sections of an INI text in their order, each a table of text.
 pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
     let text = clean(text)?;
-    let options = ParseOption { enabled_quote: false, enabled_escape: false, ..ParseOption::default() };
-    let parsed = Ini::load_from_str_opt(&text, options).map_err(|error| format!("line {}: {}", error.line + 1, error.msg))?;
+    let options = ParseOption {
+        enabled_quote: false,
+        enabled_escape: false,
+        ..ParseOption::default()
+    };
+    let parsed = Ini::load_from_str_opt(&text, options)
+        .map_err(|error| format!("line {}: {}", error.line + 1, error.msg))?;
     let mut sections: Vec<(String, Node)> = Vec::new();
     let mut known_sections = HashSet::new();
     for (name, properties) in &parsed {
@@ -48,8 +54,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
     Ok(sections)
 }
 
-/// Refuses what rust-ini would silently read as something else. What it is to read: the lines without comments and without the
-/// white space around them, for it takes a comment or a section that is indented for a key that the next lines belong to.
+/// Refuses what rust-ini would silently read as something else. What it is to read: the lines
+/// without comments and without the white space around them, for it takes a comment or a section
+/// that is indented for a key that the next lines belong to.
 fn clean(text: &str) -> Result<String, String> {
     let mut clean = String::new();
     if text.starts_with('\u{feff}') {
@@ -67,27 +74,41 @@ fn clean(text: &str) -> Result<String, String> {
             return Err(format!("line {number}: a control character"));
         }
         if line.ends_with('\\') {
-            return Err(format!("line {number}: ends in a backslash; a value is one line"));
+            return Err(format!(
+                "line {number}: ends in a backslash; a value is one line"
+            ));
         }
         if line.starts_with('[') {
-            // rust-ini ends a section's name at its first bracket, and what follows is the next line to it.
-            let name = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            // rust-ini ends a section's name at its first bracket, and what follows is the next
+            // line to it.
+            let name = line
+                .strip_prefix('[')
+                .and_then(|rest| rest.strip_suffix(']'));
             if name.is_none_or(|name| name.is_empty() || name.contains(['[', ']'])) {
                 return Err(format!("line {number}: a section is only [name]"));
             }
             continue;
         }
         match line.split_once('=') {
-            None => return Err(format!("line {number}: not a [section], a key=value or a comment")),
-            Some((key, _)) if key.contains(':') => return Err(format!("line {number}: a colon before the first =")),
-            Some((key, _)) if key.trim().is_empty() => return Err(format!("line {number}: no key before the =")),
+            None => {
+                return Err(format!(
+                    "line {number}: not a [section], a key=value or a comment"
+                ));
+            }
+            Some((key, _)) if key.contains(':') => {
+                return Err(format!("line {number}: a colon before the first ="));
+            }
+            Some((key, _)) if key.trim().is_empty() => {
+                return Err(format!("line {number}: no key before the ="));
+            }
             Some(_) => {}
         }
     }
     Ok(clean)
 }
 
-/// A configuration file, whose sections are taken out one by one. What nobody took is unknown: an error of [`Configuration::end`].
+/// A configuration file, whose sections are taken out one by one. What nobody took is unknown: an
+/// error of [`Configuration::end`].
 #[derive(Debug)]
 pub struct Configuration {
     path: PathBuf,
@@ -98,7 +119,10 @@ impl Configuration {
     /// Reads it; empty when the file is not there. Status 78 when it is not right.
     pub fn read(path: &Path) -> anyhow::Result<Configuration> {
         match Configuration::require(path) {
-            Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Configuration { path: path.to_owned(), sections: Vec::new() }),
+            Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Configuration {
+                path: path.to_owned(),
+                sections: Vec::new(),
+            }),
             configuration => configuration,
         }
     }
@@ -109,29 +133,46 @@ impl Configuration {
     }
 
     fn parse(path: &Path, text: &str) -> anyhow::Result<Configuration> {
-        let mut configuration = Configuration { path: path.to_owned(), sections: Vec::new() };
+        let mut configuration = Configuration {
+            path: path.to_owned(),
+            sections: Vec::new(),
+        };
         configuration.sections = parse(text).map_err(|message| configuration.wrong(message))?;
         Ok(configuration)
     }
 
     /// Takes `[name]`; `None` when it is not there.
     pub fn section<T: DeserializeOwned>(&mut self, name: &str) -> anyhow::Result<Option<T>> {
-        let Some(at) = self.sections.iter().position(|(section, _)| section == name) else { return Ok(None) };
+        let Some(at) = self
+            .sections
+            .iter()
+            .position(|(section, _)| section == name)
+        else {
+            return Ok(None);
+        };
         let (_, node) = self.sections.remove(at);
-        node.read(Author::Person).map(Some).map_err(|error| self.wrong(error.within(name)))
+        node.read(Author::Person)
+            .map(Some)
+            .map_err(|error| self.wrong(error.within(name)))
     }
 
-    /// Takes the named things of one kind, in the order of the file: `[base.windows]` is the entry `windows` of kind `base`.
+    /// Takes the named things of one kind, in the order of the file: `[base.windows]` is the entry
+    /// `windows` of kind `base`.
     pub fn table<T: DeserializeOwned>(&mut self, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
         let name = |section: &str| {
-            let name = section.strip_prefix(kind)?.strip_prefix('.').filter(|name| !name.is_empty())?;
+            let name = section
+                .strip_prefix(kind)?
+                .strip_prefix('.')
+                .filter(|name| !name.is_empty())?;
             Some(name.to_owned())
         };
         let mut entries = Vec::new();
         for (section, node) in mem::take(&mut self.sections) {
             match name(&section) {
                 Some(name) => {
-                    let entry = node.read(Author::Person).map_err(|error| self.wrong(error.within(&section)))?;
+                    let entry = node
+                        .read(Author::Person)
+                        .map_err(|error| self.wrong(error.within(&section)))?;
                     entries.push((name, entry));
                 }
                 None => self.sections.push((section, node)),
@@ -153,7 +194,9 @@ impl Configuration {
         let entries = self.table(kind)?;
         match self.sections.first() {
             None => Ok(entries),
-            Some((section, _)) => Err(self.wrong(format_args!("[{section}]: expected [{kind}.NAME]"))),
+            Some((section, _)) => {
+                Err(self.wrong(format_args!("[{section}]: expected [{kind}.NAME]")))
+            }
         }
     }
 
@@ -165,17 +208,22 @@ impl Configuration {
 /// Nobody writes as much configuration by hand.
 const FILE_MAX_BYTES: u64 = 16 << 20;
 
-/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a directory, in no directory, a
-/// device or a FIFO (which could be read without end), larger than 16 MiB, or a link that leads nowhere.
+/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a
+/// directory, in no directory, a device or a FIFO (which could be read without end), larger than 16
+/// MiB, or a link that leads nowhere.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let wrong = |why: &str| Exit::Config.error(format_args!("reading {}: {why}", path.display()));
     match fs::metadata(path) {
         Ok(file) if !file.is_file() && !file.is_dir() => return Err(wrong("not a file")),
-        Ok(file) if file.is_file() && file.len() > FILE_MAX_BYTES => return Err(wrong("larger than 16 MiB")),
+        Ok(file) if file.is_file() && file.len() > FILE_MAX_BYTES => {
+            return Err(wrong("larger than 16 MiB"));
+        }
         _ => {}
     }
     let exit_of = |error: &io::Error| match error.kind() {
-        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::Config,
+        io::ErrorKind::InvalidData | io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => {
+            Exit::Config
+        }
         _ if error.raw_os_error() == Some(libc::ELOOP) => Exit::Config,
         _ => Exit::of_read(error),
     };
@@ -190,22 +238,30 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
 /// Status 66, with the way out, when a configuration file is not there.
 pub fn require(path: &Path, way_out: &str) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Exit::NoInput.error(format_args!("reading {}: no such file; {way_out}", path.display())))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Exit::NoInput.error(
+            format_args!("reading {}: no such file; {way_out}", path.display()),
+        )),
         _ => Ok(()),
     }
 }
 
-/// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows` of kind `base`.
+/// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows`
+/// of kind `base`.
 ///
 /// Status 66 when the file is not there, 78 when it is not right.
-pub fn read_table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+pub fn read_table<T: DeserializeOwned>(
+    path: &Path,
+    kind: &str,
+) -> anyhow::Result<Vec<(String, T)>> {
     Configuration::require(path)?.only(kind)
 }
 
 /// The same of a text, which stands in `path` or is about to.
-pub fn parse_table<T: DeserializeOwned>(path: &Path, text: &str, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
+pub fn parse_table<T: DeserializeOwned>(
+    path: &Path,
+    text: &str,
+    kind: &str,
+) -> anyhow::Result<Vec<(String, T)>> {
     Configuration::parse(path, text)?.only(kind)
 }
 
@@ -235,7 +291,17 @@ mod tests {
 
     #[test]
     fn a_value_is_the_rest_of_the_line() {
-        for text in [r#"a\b"c""#, "x ; y # z", "a=b:c", "'quoted'", r"C:\dir", "ünïcode", "", "[x]", "a\tb"] {
+        for text in [
+            r#"a\b"c""#,
+            "x ; y # z",
+            "a=b:c",
+            "'quoted'",
+            r"C:\dir",
+            "ünïcode",
+            "",
+            "[x]",
+            "a\tb",
+        ] {
             assert_eq!(value(text).as_deref(), Ok(text));
         }
     }
@@ -243,13 +309,25 @@ mod tests {
     #[test]
     fn ambiguous_lines_are_refused() {
         for (text, message) in [
-            ("\u{feff}[s]\nk=v\n", "starts with a byte-order mark; save it as plain UTF-8"),
-            ("[s]\nk=v\\\nw=x\n", "line 2: ends in a backslash; a value is one line"),
+            (
+                "\u{feff}[s]\nk=v\n",
+                "starts with a byte-order mark; save it as plain UTF-8",
+            ),
+            (
+                "[s]\nk=v\\\nw=x\n",
+                "line 2: ends in a backslash; a value is one line",
+            ),
             ("[s]\nk: v=x\n", "line 2: a colon before the first ="),
-            ("[s]\nk\n", "line 2: not a [section], a key=value or a comment"),
+            (
+                "[s]\nk\n",
+                "line 2: not a [section], a key=value or a comment",
+            ),
             ("[s\nk=v\n", "line 1: a section is only [name]"),
             ("[]\n", "line 1: a section is only [name]"),
-            ("[model.System Product Name]]\nmemory=4G\n", "line 1: a section is only [name]"),
+            (
+                "[model.System Product Name]]\nmemory=4G\n",
+                "line 1: a section is only [name]",
+            ),
             ("[a]b]\n", "line 1: a section is only [name]"),
             ("[a[b]\n", "line 1: a section is only [name]"),
             ("[s]\n[k]=[v]\n", "line 2: a section is only [name]"),
@@ -265,13 +343,38 @@ mod tests {
 
     #[test]
     fn white_space_around_a_line_says_nothing() {
-        let lines = ["# a = b", "[s]", "; c\r[t]\rx=y", "k=v", "# the next", "[t]", "k = w", "; the end"];
+        let lines = [
+            "# a = b",
+            "[s]",
+            "; c\r[t]\rx=y",
+            "k=v",
+            "# the next",
+            "[t]",
+            "k = w",
+            "; the end",
+        ];
         let plain = parse(&lines.join("\n")).unwrap();
-        assert_eq!(plain.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["s", "t"]);
-        for space in [" ", "\t", " \t ", "\u{a0}", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{3000}"] {
-            let spaced = |before: &str, after: &str| lines.map(|line| format!("{before}{line}{after}\n")).concat();
-            for text in [spaced(space, ""), spaced("", space), spaced(space, space), lines.join(&format!("\n{space}\r\n{space}"))]
-            {
+        assert_eq!(
+            plain
+                .iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>(),
+            ["s", "t"]
+        );
+        for space in [
+            " ", "\t", " \t ", "\u{a0}", "\u{b}", "\u{c}", "\u{85}", "\u{2028}", "\u{3000}",
+        ] {
+            let spaced = |before: &str, after: &str| {
+                lines
+                    .map(|line| format!("{before}{line}{after}\n"))
+                    .concat()
+            };
+            for text in [
+                spaced(space, ""),
+                spaced("", space),
+                spaced(space, space),
+                lines.join(&format!("\n{space}\r\n{space}")),
+            ] {
                 assert_eq!(parse(&text).as_ref(), Ok(&plain), "{text:?}");
             }
         }
@@ -284,17 +387,41 @@ mod tests {
             generation: u64,
         }
         let file = |text: &str| Configuration::parse(Path::new("x.ini"), text);
-        let table = |text: &str| file(text).and_then(|mut file| file.table::<Base>("base")).map_err(|error| error.to_string());
-        let bases = table("# bases\n[base.windows]\ngeneration = 7\n\n[base.a.b c]\ngeneration=1\n");
-        assert_eq!(bases.unwrap(), [("windows".into(), Base { generation: 7 }), ("a.b c".into(), Base { generation: 1 })]);
-        assert_eq!(table("[base.w]\ngeneration=x\n").unwrap_err(), "x.ini: base.w.generation: expected a whole number");
-        assert_eq!(table("[base.w]\nx=1\n").unwrap_err(), "x.ini: base.w.x: unknown key");
+        let table = |text: &str| {
+            file(text)
+                .and_then(|mut file| file.table::<Base>("base"))
+                .map_err(|error| error.to_string())
+        };
+        let bases =
+            table("# bases\n[base.windows]\ngeneration = 7\n\n[base.a.b c]\ngeneration=1\n");
+        assert_eq!(
+            bases.unwrap(),
+            [
+                ("windows".into(), Base { generation: 7 }),
+                ("a.b c".into(), Base { generation: 1 })
+            ]
+        );
+        assert_eq!(
+            table("[base.w]\ngeneration=x\n").unwrap_err(),
+            "x.ini: base.w.generation: expected a whole number"
+        );
+        assert_eq!(
+            table("[base.w]\nx=1\n").unwrap_err(),
+            "x.ini: base.w.x: unknown key"
+        );
 
-        let mut mixed = file("[other]\ngeneration=2\n[base.w]\ngeneration=1\n[x]\n[base.]\n").unwrap();
-        assert_eq!(mixed.section("other").unwrap(), Some(Base { generation: 2 }));
+        let mut mixed =
+            file("[other]\ngeneration=2\n[base.w]\ngeneration=1\n[x]\n[base.]\n").unwrap();
+        assert_eq!(
+            mixed.section("other").unwrap(),
+            Some(Base { generation: 2 })
+        );
         assert_eq!(mixed.section::<Base>("other").unwrap(), None);
         assert_eq!(mixed.table::<Base>("base").unwrap().len(), 1);
-        assert_eq!(mixed.end().unwrap_err().to_string(), "x.ini: [x]: unknown section");
+        assert_eq!(
+            mixed.end().unwrap_err().to_string(),
+            "x.ini: [x]: unknown section"
+        );
     }
 
     #[test]
@@ -303,35 +430,58 @@ mod tests {
         let path = directory.path().join("x.ini");
         let error = |result: anyhow::Result<()>| {
             let error = result.unwrap_err();
-            (Exit::of(&error), format!("{error:#}").replace(&format!("{}: ", path.display()), ""))
+            (
+                Exit::of(&error),
+                format!("{error:#}").replace(&format!("{}: ", path.display()), ""),
+            )
         };
         let table = || read_table::<HashMap<String, String>>(&path, "base").map(drop);
         let section = || read_section::<HashMap<String, String>>(&path, "qemu").map(drop);
         assert_eq!(error(table()).0, Exit::NoInput);
         section().unwrap();
         fs::write(&path, "[windows]\n").unwrap();
-        assert_eq!(error(table()), (Exit::Config, "[windows]: expected [base.NAME]".into()));
-        assert_eq!(error(section()), (Exit::Config, "[windows]: unknown section".into()));
+        assert_eq!(
+            error(table()),
+            (Exit::Config, "[windows]: expected [base.NAME]".into())
+        );
+        assert_eq!(
+            error(section()),
+            (Exit::Config, "[windows]: unknown section".into())
+        );
         fs::write(&path, [0xff]).unwrap();
         assert_eq!(error(table()).0, Exit::Config);
         assert_eq!(error(section()).0, Exit::Config);
-        let in_a_file = read_section::<HashMap<String, String>>(&path.join("y.ini"), "qemu").unwrap_err();
+        let in_a_file =
+            read_section::<HashMap<String, String>>(&path.join("y.ini"), "qemu").unwrap_err();
         assert_eq!(Exit::of(&in_a_file), Exit::Config);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert_eq!(error(table()), (Exit::Config, "reading Is a directory (os error 21)".into()));
+        assert_eq!(
+            error(table()),
+            (Exit::Config, "reading Is a directory (os error 21)".into())
+        );
         assert_eq!(error(section()).0, Exit::Config);
         fs::remove_dir(&path).unwrap();
         for target in ["nowhere", "x.ini"] {
             std::os::unix::fs::symlink(target, &path).unwrap();
-            assert_eq!((error(table()).0, error(section()).0), (Exit::Config, Exit::Config), "{target}");
+            assert_eq!(
+                (error(table()).0, error(section()).0),
+                (Exit::Config, Exit::Config),
+                "{target}"
+            );
             fs::remove_file(&path).unwrap();
         }
         std::os::unix::fs::symlink("/dev/full", &path).unwrap(); // reads as zeros, for ever
         assert_eq!(error(table()), (Exit::Config, "reading not a file".into()));
         fs::remove_file(&path).unwrap();
-        fs::File::create(&path).unwrap().set_len(FILE_MAX_BYTES + 1).unwrap();
-        assert_eq!(error(section()), (Exit::Config, "reading larger than 16 MiB".into()));
+        fs::File::create(&path)
+            .unwrap()
+            .set_len(FILE_MAX_BYTES + 1)
+            .unwrap();
+        assert_eq!(
+            error(section()),
+            (Exit::Config, "reading larger than 16 MiB".into())
+        );
     }
 
     proptest! {

@@ -1,17 +1,19 @@
 //! How the labtools talk: one document in, one document out, an exit status.
 //!
-//! A *document* is a JSON object of objects (or the same as INI, for people). A tool reads the sections it needs, replaces
-//! its own and passes every other one on, byte for byte. This crate is that agreement in code and nothing else; `labtools(7)`
-//! is the same for people. A tool's `main` is [`main`](fn@main); its work returns an [`Answer`] or an error that carries an
-//! [`Exit`].
+//! A *document* is a JSON object of objects (or the same as INI, for people). A tool reads the
+//! sections it needs, replaces its own and passes every other one on, byte for byte. This crate is
+//! that agreement in code and nothing else; `labtools(7)` is the same for people. A tool's `main`
+//! is [`main`](fn@main); its work returns an [`Answer`] or an error that carries an [`Exit`].
 //!
-//! **INI** is JSON in which every value is a string, and leaves as that. Where a person wrote it (a section without `schema`,
-//! JSON or INI, however many tools ago), a string that spells the number, the boolean or the comma-separated list that is wanted
-//! is taken for it; any other wrong type is an error. What a tool wrote has its types.
+//! **INI** is JSON in which every value is a string, and leaves as that. Where a person wrote it (a
+//! section without `schema`, JSON or INI, however many tools ago), a string that spells the number,
+//! the boolean or the comma-separated list that is wanted is taken for it; any other wrong type is
+//! an error. What a tool wrote has its types.
 //!
-//! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard input, standard output,
-//! standard error, the form of values in documents, files that must appear atomically, locks, or how a process ends and the line
-//! in the event log about that. Disk, D-Bus and HTTP code stays in its tool.
+//! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard
+//! input, standard output, standard error, the form of values in documents, files that must appear
+//! atomically, locks, or how a process ends and the line in the event log about that. Disk, D-Bus
+//! and HTTP code stays in its tool.
 
 pub mod atomic;
 mod document;

@@ -1,4 +1,5 @@
-//! Kernel locks on files in /run/labtools: held by who has the file open, and gone with the process, however it ended.
+//! Kernel locks on files in /run/labtools: held by who has the file open, and gone with the
+//! process, however it ended.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -13,13 +14,13 @@ use crate::signals::Deferred;
 
 const DIRECTORY: &str = "/run/labtools";
 
-/// How long [`wait`] waits. Most of what it is for is done in milliseconds; what takes longer, as a machine with a disk that does not
-/// answer, is not worth a queue of those that wait.
+/// How long [`wait`] waits. Most of what it is for is done in milliseconds; what takes longer, as a
+/// machine with a disk that does not answer, is not worth a queue of those that wait.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when another process holds it, with
-/// `why`: who that is, and the way out.
+/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when
+/// another process holds it, with `why`: who that is, and the way out.
 pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
     match attempt(common, path)? {
         Some(file) => Ok(file),
@@ -33,14 +34,19 @@ pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<F
     let file = open(common, path)?;
     while !try_lock(common, path, &file)? {
         if since.elapsed() > PATIENCE || signals.pending() {
-            return Err(held(common, path, "another run holds it; try again when that has ended"));
+            return Err(held(
+                common,
+                path,
+                "another run holds it; try again when that has ended",
+            ));
         }
         sleep(BETWEEN_TRIES);
     }
     Ok(file)
 }
 
-/// Whether another process holds it. The file is not made for that, and the lock is free again at once.
+/// Whether another process holds it. The file is not made for that, and the lock is free again at
+/// once.
 pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
     match OpenOptions::new().write(true).open(common.path(path)) {
         Ok(file) => Ok(!try_lock(common, path, &file)?),
@@ -57,7 +63,12 @@ pub fn attempt(common: &Common, path: &str) -> anyhow::Result<Option<File>> {
 
 fn open(common: &Common, path: &str) -> anyhow::Result<File> {
     atomic::create_directory(&common.path(DIRECTORY), 0o700)?;
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(common.path(path));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(common.path(path));
     file.map_err(|error| failed(common, path, error))
 }
 
@@ -71,11 +82,18 @@ fn try_lock(common: &Common, path: &str, file: &File) -> anyhow::Result<bool> {
 }
 
 fn failed(common: &Common, path: &str, error: io::Error) -> anyhow::Error {
-    io_error(error, Exit::of_write, format_args!("locking {}", common.path(path).display()))
+    io_error(
+        error,
+        Exit::of_write,
+        format_args!("locking {}", common.path(path).display()),
+    )
 }
 
 fn held(common: &Common, path: &str, why: &str) -> anyhow::Error {
-    Exit::TemporaryFailure.error(format_args!("locking {}: {why}", common.path(path).display()))
+    Exit::TemporaryFailure.error(format_args!(
+        "locking {}: {why}",
+        common.path(path).display()
+    ))
 }
 
 #[cfg(test)]
@@ -87,15 +105,24 @@ mod tests {
     #[test]
     fn lock_is_held_until_it_is_unlocked() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
         assert!(!is_held(&common, LOCK).unwrap() && !root.path().join("run").exists());
         let ours = take(&common, LOCK, "x").unwrap();
         assert!(is_held(&common, LOCK).unwrap());
         assert!(attempt(&common, LOCK).unwrap().is_none());
         let error = take(&common, LOCK, "another one has it; wait").unwrap_err();
         assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
-        assert!(format!("{error:#}").ends_with("/run/labtools/x.lock: another one has it; wait"), "{error:#}");
-        // Closing the file alone leaves it with a child that another test has just forked, until that one's exec.
+        assert!(
+            format!("{error:#}").ends_with("/run/labtools/x.lock: another one has it; wait"),
+            "{error:#}"
+        );
+        // Closing the file alone leaves it with a child that another test has just forked, until
+        // that one's exec.
         ours.unlock().unwrap();
         attempt(&common, LOCK).unwrap().unwrap().unlock().unwrap();
         assert!(!is_held(&common, LOCK).unwrap());

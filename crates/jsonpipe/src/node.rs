@@ -1,17 +1,23 @@
-//! Typed reading of a section, from JSON and INI alike, with errors that name the key by its path and never show a value.
+//! Typed reading of a section, from JSON and INI alike, with errors that name the key by its path
+//! and never show a value.
 //!
-//! serde_json's own errors echo what they did not expect (`invalid type: integer 12345678`), and what is read here may be a
-//! password. So a section is first parsed into a [`Node`], and the error type of the second step has no place for values.
+//! serde_json's own errors echo what they did not expect (`invalid type: integer 12345678`), and
+//! what is read here may be a password. So a section is first parsed into a [`Node`], and the error
+//! type of the second step has no place for values.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, SeqAccess,
+    Visitor,
+};
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-/// A value whose tables keep their order and refuse a key given twice. It may be a password: it is wiped when dropped.
+/// A value whose tables keep their order and refuse a key given twice. It may be a password: it is
+/// wiped when dropped.
 #[derive(PartialEq)]
 pub(crate) enum Node {
     Null,
@@ -25,7 +31,8 @@ pub(crate) enum Node {
 /// Who wrote what is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
-    /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, and a string may spell what is wanted.
+    /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, and a string
+    /// may spell what is wanted.
     Person,
     /// A tool, perhaps a newer one: unknown keys are ignored, and types are what they are.
     Tool,
@@ -40,7 +47,10 @@ pub(crate) struct ReadError {
 
 impl ReadError {
     fn new(message: impl fmt::Display) -> Self {
-        ReadError { path: String::new(), message: message.to_string() }
+        ReadError {
+            path: String::new(),
+            message: message.to_string(),
+        }
     }
 
     pub(crate) fn within(mut self, key: &str) -> Self {
@@ -54,7 +64,11 @@ impl ReadError {
 
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+        if self.path.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.path, self.message)
+        }
     }
 }
 
@@ -72,7 +86,8 @@ impl de::Error for ReadError {
 
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         match unexpected {
-            // Of the types that a number is read into, only those without a zero have something against one that fits.
+            // Of the types that a number is read into, only those without a zero have something
+            // against one that fits.
             de::Unexpected::Unsigned(0) | de::Unexpected::Signed(0) => ReadError::new(ABOVE_ZERO),
             _ => ReadError::new(format_args!("expected {expected}")),
         }
@@ -112,7 +127,10 @@ impl Node {
 
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match self {
-            Node::Table(pairs) => pairs.iter().find(|(name, _)| name == key).map(|(_, value)| value),
+            Node::Table(pairs) => pairs
+                .iter()
+                .find(|(name, _)| name == key)
+                .map(|(_, value)| value),
             _ => None,
         }
     }
@@ -121,11 +139,22 @@ impl Node {
     pub(crate) fn to_json(&self) -> String {
         match self {
             Node::Table(pairs) => {
-                let members: Vec<String> =
-                    pairs.iter().map(|(key, value)| format!("{}:{}", Node::text(key).to_json(), value.to_json())).collect();
+                let members: Vec<String> = pairs
+                    .iter()
+                    .map(|(key, value)| {
+                        format!("{}:{}", Node::text(key).to_json(), value.to_json())
+                    })
+                    .collect();
                 format!("{{{}}}", members.join(","))
             }
-            Node::List(items) => format!("[{}]", items.iter().map(Node::to_json).collect::<Vec<_>>().join(",")),
+            Node::List(items) => format!(
+                "[{}]",
+                items
+                    .iter()
+                    .map(Node::to_json)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            ),
             Node::String(text) => serde_json::Value::from(text.as_str()).to_string(),
             Node::Number(number) => number.to_string(),
             Node::Bool(value) => value.to_string(),
@@ -142,7 +171,9 @@ impl Node {
 
     /// Takes `key` out of a table.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
-        let Node::Table(pairs) = self else { return None };
+        let Node::Table(pairs) = self else {
+            return None;
+        };
         let index = pairs.iter().position(|(name, _)| name == key)?;
         Some(pairs.remove(index).1)
     }
@@ -175,7 +206,9 @@ impl<'de> de::Deserialize<'de> for Node {
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Node, E> {
-                Number::from_f64(value).map(Node::Number).ok_or_else(|| E::custom("number out of range"))
+                Number::from_f64(value)
+                    .map(Node::Number)
+                    .ok_or_else(|| E::custom("number out of range"))
             }
 
             fn visit_str<E>(self, value: &str) -> Result<Node, E> {
@@ -219,8 +252,15 @@ impl<'a> Reader<'a> {
 
     fn table<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
-            Node::Table(pairs) => visitor.visit_map(Entries { reader: self, pairs: pairs.iter(), current: None }),
-            _ => Err(ReadError::new(format_args!("expected {}", Expecting(&visitor)))),
+            Node::Table(pairs) => visitor.visit_map(Entries {
+                reader: self,
+                pairs: pairs.iter(),
+                current: None,
+            }),
+            _ => Err(ReadError::new(format_args!(
+                "expected {}",
+                Expecting(&visitor)
+            ))),
         }
     }
 }
@@ -236,8 +276,8 @@ impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
 
 const ABOVE_ZERO: &str = "expected a whole number above zero";
 
-/// Whether a text that Rust takes for a number is one to everybody: no plus sign, no infinity, and no zero in front, which others
-/// take for the octal system.
+/// Whether a text that Rust takes for a number is one to everybody: no plus sign, no infinity, and
+/// no zero in front, which others take for the octal system.
 fn is_plain(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     match digits {
@@ -280,7 +320,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 _ => Err(ReadError::new("number out of range")),
             },
             Node::String(text) => visitor.visit_str(text),
-            Node::List(items) => visitor.visit_seq(Items { reader: self, items: items.iter(), index: 0 }),
+            Node::List(items) => visitor.visit_seq(Items {
+                reader: self,
+                items: items.iter(),
+                index: 0,
+            }),
             Node::Table(_) => self.table(visitor),
         }
     }
@@ -306,12 +350,22 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    /// A list of words that a person writes may be a string, separated by commas; an empty one is the empty list.
+    /// A list of words that a person writes may be a string, separated by commas; an empty one is
+    /// the empty list.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
             Node::String(text) if self.author == Author::Person => {
-                let words: Vec<Node> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).map(Node::text).collect();
-                visitor.visit_seq(Items { reader: self, items: words.iter(), index: 0 })
+                let words: Vec<Node> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|word| !word.is_empty())
+                    .map(Node::text)
+                    .collect();
+                visitor.visit_seq(Items {
+                    reader: self,
+                    items: words.iter(),
+                    index: 0,
+                })
             }
             Node::List(_) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("expected a list")),
@@ -329,7 +383,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if let (Node::Table(pairs), Author::Person) = (self.node, self.author)
-            && let Some((key, _)) = pairs.iter().find(|(key, _)| !fields.contains(&key.as_str()))
+            && let Some((key, _)) = pairs
+                .iter()
+                .find(|(key, _)| !fields.contains(&key.as_str()))
         {
             return Err(ReadError::new("unknown key").within(key));
         }
@@ -347,11 +403,18 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 let word: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
                 visitor.visit_enum(word)
             }
-            _ => Err(ReadError::new(format_args!("expected one of {}", variants.join(", ")))),
+            _ => Err(ReadError::new(format_args!(
+                "expected one of {}",
+                variants.join(", ")
+            ))),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _name: &'static str, visitor: V) -> Result<V::Value, ReadError> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, ReadError> {
         visitor.visit_newtype_struct(self)
     }
 
@@ -369,16 +432,24 @@ struct Entries<'a> {
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = ReadError;
 
-    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, ReadError> {
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, ReadError> {
         self.current = self.pairs.next();
-        let Some((key, _)) = self.current else { return Ok(None) };
+        let Some((key, _)) = self.current else {
+            return Ok(None);
+        };
         let key: StrDeserializer<'_, ReadError> = key.as_str().into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
-        let Some((key, value)) = self.current else { return Err(ReadError::new("value without a key")) };
-        seed.deserialize(self.reader.child(value)).map_err(|error| error.within(key))
+        let Some((key, value)) = self.current else {
+            return Err(ReadError::new("value without a key"));
+        };
+        seed.deserialize(self.reader.child(value))
+            .map_err(|error| error.within(key))
     }
 }
 
@@ -391,11 +462,18 @@ struct Items<'a> {
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
 
-    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
-        let Some(item) = self.items.next() else { return Ok(None) };
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ReadError> {
+        let Some(item) = self.items.next() else {
+            return Ok(None);
+        };
         let index = self.index;
         self.index += 1;
-        seed.deserialize(self.reader.child(item)).map(Some).map_err(|error| error.within(&format!("[{index}]")))
+        seed.deserialize(self.reader.child(item))
+            .map(Some)
+            .map_err(|error| error.within(&format!("[{index}]")))
     }
 }
 
@@ -427,22 +505,34 @@ mod tests {
     }
 
     fn read(json: &str) -> Result<Section, String> {
-        Node::from_json(json).unwrap().read(Author::Person).map_err(|error| error.to_string())
+        Node::from_json(json)
+            .unwrap()
+            .read(Author::Person)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
     fn errors_name_the_path_and_hide_the_value() {
         for (json, message) in [
             (r#"{"up":true}"#, "words: missing"),
-            (r#"{"up":"s3cret","words":[]}"#, "up: expected true or false"),
-            (r#"{"up":12345678,"words":[]}"#, "up: expected true or false"),
+            (
+                r#"{"up":"s3cret","words":[]}"#,
+                "up: expected true or false",
+            ),
+            (
+                r#"{"up":12345678,"words":[]}"#,
+                "up: expected true or false",
+            ),
             (r#"{"up":true,"words":12345678}"#, "words: expected a list"),
             (r#"{"up":true,"words":[1]}"#, "words[0]: expected a string"),
             (
                 r#"{"up":true,"words":[],"links":[{"name":"a","kind":"s3cret"}]}"#,
                 "links[0].kind: expected one of ethernet, wireless",
             ),
-            (r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","spee":1}]}"#, "links[0].spee: unknown key"),
+            (
+                r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","spee":1}]}"#,
+                "links[0].spee: unknown key",
+            ),
             (
                 r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","speed":-1}]}"#,
                 "links[0].speed: expected a whole number",
@@ -455,14 +545,31 @@ mod tests {
     #[test]
     fn text_of_a_person_becomes_the_type() {
         let text = Node::text;
-        let node = Node::Table(vec![("up".into(), text("true")), ("words".into(), text("a, b,c"))]);
+        let node = Node::Table(vec![
+            ("up".into(), text("true")),
+            ("words".into(), text("a, b,c")),
+        ]);
         let section: Section = node.read(Author::Person).unwrap();
-        assert_eq!(section, Section { up: true, words: vec!["a".into(), "b".into(), "c".into()], links: vec![] });
-        let link =
-            Node::Table(vec![("name".into(), text("12")), ("speed".into(), text("100")), ("kind".into(), text("wireless"))]);
+        assert_eq!(
+            section,
+            Section {
+                up: true,
+                words: vec!["a".into(), "b".into(), "c".into()],
+                links: vec![]
+            }
+        );
+        let link = Node::Table(vec![
+            ("name".into(), text("12")),
+            ("speed".into(), text("100")),
+            ("kind".into(), text("wireless")),
+        ]);
         assert_eq!(
             link.read::<Link>(Author::Person).unwrap(),
-            Link { name: "12".into(), speed: Some(100), kind: Kind::Wireless }
+            Link {
+                name: "12".into(),
+                speed: Some(100),
+                kind: Kind::Wireless
+            }
         );
     }
 
@@ -477,7 +584,10 @@ mod tests {
             ),
         ] {
             let node = Node::from_json(json).unwrap();
-            assert_eq!(node.read::<Section>(Author::Tool).unwrap_err().to_string(), message);
+            assert_eq!(
+                node.read::<Section>(Author::Tool).unwrap_err().to_string(),
+                message
+            );
             assert!(node.read::<Section>(Author::Person).is_ok());
         }
     }
@@ -490,22 +600,42 @@ mod tests {
 
     #[test]
     fn a_key_given_twice_is_an_error_at_any_depth() {
-        assert!(Node::from_json(r#"{"a":{"b":1,"b":2}}"#).unwrap_err().starts_with("b: given twice"));
+        assert!(
+            Node::from_json(r#"{"a":{"b":1,"b":2}}"#)
+                .unwrap_err()
+                .starts_with("b: given twice")
+        );
     }
 
     #[test]
     fn a_number_is_written_in_one_way() {
-        let read = |text: &str| Node::text(text).read::<u32>(Author::Person).map_err(|error| error.to_string());
+        let read = |text: &str| {
+            Node::text(text)
+                .read::<u32>(Author::Person)
+                .map_err(|error| error.to_string())
+        };
         assert_eq!((read("0"), read("10")), (Ok(0), Ok(10)));
         for text in ["+4", "010", "00", "-0x", "", " 4", "4_0", "٤"] {
-            assert_eq!(read(text), Err("expected a whole number".into()), "{text:?}");
+            assert_eq!(
+                read(text),
+                Err("expected a whole number".into()),
+                "{text:?}"
+            );
         }
         let signed = |text: &str| Node::text(text).read::<i32>(Author::Person);
         assert!(signed("-4").is_ok() && signed("-04").is_err());
         let float = |text: &str| Node::text(text).read::<f64>(Author::Person);
         assert!(float("0.5").is_ok() && float("-1e3").is_ok());
-        assert!(["inf", "nan", "-inf", "+1", "01.5", ".5"].into_iter().all(|text| float(text).is_err()));
-        let above_zero = |node: &Node| node.read::<std::num::NonZeroU32>(Author::Person).unwrap_err().to_string();
+        assert!(
+            ["inf", "nan", "-inf", "+1", "01.5", ".5"]
+                .into_iter()
+                .all(|text| float(text).is_err())
+        );
+        let above_zero = |node: &Node| {
+            node.read::<std::num::NonZeroU32>(Author::Person)
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(above_zero(&Node::text("0")), ABOVE_ZERO);
         assert_eq!(above_zero(&Node::Number(0.into())), ABOVE_ZERO);
         assert_eq!(above_zero(&Node::text("x")), "expected a whole number");

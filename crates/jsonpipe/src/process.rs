@@ -1,4 +1,5 @@
-//! The life of a tool's process: arguments, standard input, the answer on standard output, errors on standard error.
+//! The life of a tool's process: arguments, standard input, the answer on standard output, errors
+//! on standard error.
 
 use std::any::Any;
 use std::fmt;
@@ -29,7 +30,8 @@ pub struct Tool {
     pub section: &'static str,
 }
 
-/// The flags that every tool has. Help lists them behind a subcommand's own; without the order it mixes the two.
+/// The flags that every tool has. Help lists them behind a subcommand's own; without the order it
+/// mixes the two.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
     /// Report each step on standard error
@@ -39,7 +41,14 @@ pub struct Common {
     #[arg(long, global = true, display_order = 900)]
     pub log: bool,
     /// Use DIR as the root directory
-    #[arg(long, global = true, display_order = 900, value_name = "DIR", default_value = "/", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        display_order = 900,
+        value_name = "DIR",
+        default_value = "/",
+        hide_default_value = true
+    )]
     pub root: PathBuf,
     /// Read configuration from DIR instead of /etc/labtools
     #[arg(long, global = true, display_order = 900, value_name = "DIR")]
@@ -72,20 +81,27 @@ pub struct Pipe {
 impl Pipe {
     /// Reads the document from standard input.
     ///
-    /// `expected` says to a person at a terminal what belongs there, e.g. `a document with the section volume`. Status 2 at a
-    /// terminal, 65 when nothing or no document is there, 74 when reading fails.
+    /// `expected` says to a person at a terminal what belongs there, e.g. `a document with the
+    /// section volume`. Status 2 at a terminal, 65 when nothing or no document is there, 74 when
+    /// reading fails.
     pub fn document(&self, expected: &str) -> anyhow::Result<Document> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
-            return Err(Exit::Usage.error(format_args!("standard input is a terminal; give {expected}, see --help")));
+            return Err(Exit::Usage.error(format_args!(
+                "standard input is a terminal; give {expected}, see --help"
+            )));
         }
         // Not through `Stdin`, whose buffer would keep a password.
-        let bytes = stdin.as_fd().try_clone_to_owned().and_then(|fd| read_wiped(File::from(fd).take(DOCUMENT_MAX_BYTES + 1)));
+        let bytes = stdin
+            .as_fd()
+            .try_clone_to_owned()
+            .and_then(|fd| read_wiped(File::from(fd).take(DOCUMENT_MAX_BYTES + 1)));
         let bytes = bytes.exit(Exit::Io, || "reading standard input")?;
         if bytes.len() as u64 > DOCUMENT_MAX_BYTES {
             return Err(Exit::Data.error("reading the document: larger than 16 MiB"));
         }
-        let text = str::from_utf8(&bytes).map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
+        let text = str::from_utf8(&bytes)
+            .map_err(|_| Exit::Data.error("reading the document: not UTF-8"))?;
         stage::document_is_in();
         Document::parse(text, self.tool.section)
     }
@@ -127,13 +143,20 @@ impl Answer {
         Answer::new(Said::Document(document))
     }
 
-    /// Done, and this happened: JSON Lines, of a subcommand whose page says so, each with its newline. There may be none.
+    /// Done, and this happened: JSON Lines, of a subcommand whose page says so, each with its
+    /// newline. There may be none.
     pub fn events(lines: String) -> Answer {
         Answer::new(Said::Lines(lines))
     }
 
     fn new(said: Said) -> Answer {
-        Answer { said, exit: Exit::Done, undo: None, stays: false, held: Vec::new() }
+        Answer {
+            said,
+            exit: Exit::Done,
+            undo: None,
+            stays: false,
+            held: Vec::new(),
+        }
     }
 
     /// The answer is no; the document says why.
@@ -143,18 +166,28 @@ impl Answer {
 
     /// The same, and the answer is no.
     pub fn but_no(self) -> Answer {
-        Answer { exit: Exit::No, ..self }
+        Answer {
+            exit: Exit::No,
+            ..self
+        }
     }
 
-    /// For an effect that is known only by this document: how to undo it when the document cannot be delivered.
+    /// For an effect that is known only by this document: how to undo it when the document cannot
+    /// be delivered.
     pub fn or_undo(self, undo: impl FnOnce() + 'static) -> Answer {
-        Answer { undo: Some(Box::new(undo)), ..self }
+        Answer {
+            undo: Some(Box::new(undo)),
+            ..self
+        }
     }
 
-    /// For an effect that other calls tell, too: it stays when the document cannot be delivered, and so the status is 1 then, not 74,
-    /// which says that nothing was changed.
+    /// For an effect that other calls tell, too: it stays when the document cannot be delivered,
+    /// and so the status is 1 then, not 74, which says that nothing was changed.
     pub fn staying(self, changed: bool) -> Answer {
-        Answer { stays: changed, ..self }
+        Answer {
+            stays: changed,
+            ..self
+        }
     }
 
     /// Keeps a guard until the document is delivered, or the effect undone.
@@ -166,19 +199,32 @@ impl Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").field("exit", &self.exit).finish_non_exhaustive()
+        f.debug_struct("Answer")
+            .field("exit", &self.exit)
+            .finish_non_exhaustive()
     }
 }
 
-/// The `main` of every tool: parses the arguments, runs the work, prints the document, ends with the right status.
+/// The `main` of every tool: parses the arguments, runs the work, prints the document, ends with
+/// the right status.
 ///
-/// With `--log` the work is done in a child of this process, and how it ended is a line in the event log.
+/// With `--log` the work is done in a child of this process, and how it ended is a line in the
+/// event log.
 ///
-/// A panic is status 70 and says only where: its message could hold a secret. No core is ever dumped, for the same reason.
-pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pipe) -> anyhow::Result<Answer>) -> ExitCode {
+/// A panic is status 70 and says only where: its message could hold a secret. No core is ever
+/// dumped, for the same reason.
+pub fn main<A: clap::Parser + AsRef<Common>>(
+    tool: Tool,
+    run: impl FnOnce(A, &Pipe) -> anyhow::Result<Answer>,
+) -> ExitCode {
     panic::set_hook(Box::new(move |info| {
-        let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        complain(tool.name, format_args!("internal fault at {place}; nothing more is known, please report it"));
+        let place = info
+            .location()
+            .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        complain(
+            tool.name,
+            format_args!("internal fault at {place}; nothing more is known, please report it"),
+        );
     }));
     let exit = panic::catch_unwind(AssertUnwindSafe(|| -> u8 {
         let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0); // lowering one's own limit cannot fail
@@ -193,10 +239,16 @@ pub fn main<A: clap::Parser + AsRef<Common>>(tool: Tool, run: impl FnOnce(A, &Pi
                 Err(error) => return failed(tool, &error) as u8,
             }
         }
-        let pipe = Pipe { tool, verbose: arguments.as_ref().verbose };
+        let pipe = Pipe {
+            tool,
+            verbose: arguments.as_ref().verbose,
+        };
         // The only way to see that a panic is status 70 in every tool is to have one.
         #[cfg(debug_assertions)]
-        assert!(std::env::var_os("LABTOOLS_TEST_PANIC").is_none(), "asked for by the test");
+        assert!(
+            std::env::var_os("LABTOOLS_TEST_PANIC").is_none(),
+            "asked for by the test"
+        );
         match run(arguments, &pipe).and_then(deliver) {
             Ok(exit) => exit as u8,
             Err(error) => failed(tool, &error) as u8,
@@ -240,7 +292,8 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     }
 }
 
-/// Reads to the end; what is read is wiped when dropped. `read_to_end` would leave copies behind as its buffer grows.
+/// Reads to the end; what is read is wiped when dropped. `read_to_end` would leave copies behind as
+/// its buffer grows.
 fn read_wiped(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; 1 << 16]);
     let mut length = 0;
@@ -265,12 +318,14 @@ fn print(text: &str) -> io::Result<()> {
     if stdout::was_closed() {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    // Not through `Stdout`, to which a descriptor that cannot be written (`tool 1< file`) is as good as any.
+    // Not through `Stdout`, to which a descriptor that cannot be written (`tool 1< file`) is as
+    // good as any.
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     stdout.write_all(text.as_bytes())
 }
 
-/// One line, whatever the text holds: names of files, words of servers and devices, keys of documents.
+/// One line, whatever the text holds: names of files, words of servers and devices, keys of
+/// documents.
 pub(crate) fn complain(name: &str, text: impl fmt::Display) {
     let line = format!("{name}: {}", shown(&text.to_string()));
     let _ = writeln!(io::stderr(), "{line}"); // nobody left to tell
@@ -284,16 +339,23 @@ struct Called {
     is_dry_run: bool,
 }
 
-/// The command line, or the status that ends the process. The parser repeats a wrong argument as it was given.
+/// The command line, or the status that ends the process. The parser repeats a wrong argument as it
+/// was given.
 fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
     let mut command = A::command();
-    let parsed = command.try_get_matches_from_mut(std::env::args_os()).and_then(|matches| {
-        let (name, below) = matches.subcommand().unwrap_or(("", &matches));
-        let is_dry_run = matches!(below.try_get_one::<bool>("dry_run"), Ok(Some(true)));
-        let called = Called { command: name.to_owned(), is_dry_run };
-        let arguments = A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        Ok((arguments, called))
-    });
+    let parsed = command
+        .try_get_matches_from_mut(std::env::args_os())
+        .and_then(|matches| {
+            let (name, below) = matches.subcommand().unwrap_or(("", &matches));
+            let is_dry_run = matches!(below.try_get_one::<bool>("dry_run"), Ok(Some(true)));
+            let called = Called {
+                command: name.to_owned(),
+                is_dry_run,
+            };
+            let arguments =
+                A::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+            Ok((arguments, called))
+        });
     parsed.map_err(|error| {
         if !error.use_stderr() {
             error.exit(); // help and version, on standard output
@@ -302,8 +364,15 @@ fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
         // Clap suggests names that look alike; of short ones it finds none.
         if error.kind() == clap::error::ErrorKind::InvalidSubcommand && !text.contains("tip: ") {
             let command = A::command();
-            let names: Vec<_> = command.get_subcommands().map(clap::Command::get_name).collect();
-            text = text.replacen("\n\n", &format!("\n\n  tip: the subcommands are {}\n\n", names.join(", ")), 1);
+            let names: Vec<_> = command
+                .get_subcommands()
+                .map(clap::Command::get_name)
+                .collect();
+            text = text.replacen(
+                "\n\n",
+                &format!("\n\n  tip: the subcommands are {}\n\n", names.join(", ")),
+                1,
+            );
         }
         let text = text.replace(|c| is_hidden(c) && c != '\n', "\u{fffd}");
         let _ = io::stderr().write_all(text.as_bytes());
@@ -319,7 +388,10 @@ mod tests {
     fn everything_is_read_whatever_its_length() {
         let text: Vec<u8> = (0..300_000u32).map(|i| i as u8).collect();
         for length in [0, 1, (1 << 16) - 1, 1 << 16, (1 << 16) + 1, 300_000] {
-            assert!(*read_wiped(&text[..length]).unwrap() == text[..length], "{length}");
+            assert!(
+                *read_wiped(&text[..length]).unwrap() == text[..length],
+                "{length}"
+            );
         }
     }
 }

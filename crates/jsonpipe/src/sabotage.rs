@@ -2,5 +2,6 @@
 
 /// Whether `LABTOOLS_SABOTAGE` names this fault. A release build has no faults to ask for.
 pub fn sabotaged(fault: &str) -> bool {
-    cfg!(debug_assertions) && std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|asked| asked == fault)
+    cfg!(debug_assertions)
+        && std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|asked| asked == fault)
 }

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Whether a character moves the cursor, changes the direction of the text around it, or has no width: nothing that a person
-/// could see, and enough to hide or forge what a person reads.
+/// Whether a character moves the cursor, changes the direction of the text around it, or has no
+/// width: nothing that a person could see, and enough to hide or forge what a person reads.
 ///
-/// These are the control characters, the line separators, the marks of annotations, and what Unicode names
-/// Default_Ignorable_Code_Point: that which has nothing to show (Unicode Technical Report 36, section 3).
+/// These are the control characters, the line separators, the marks of annotations, and what
+/// Unicode names Default_Ignorable_Code_Point: that which has nothing to show (Unicode Technical
+/// Report 36, section 3).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -18,9 +19,14 @@ pub fn is_hidden(c: char) -> bool {
         )
 }
 
-/// The text with U+FFFD in place of each hidden character, newlines included: it takes one line of a terminal, as it is written.
+/// The text with U+FFFD in place of each hidden character, newlines included: it takes one line of
+/// a terminal, as it is written.
 pub fn shown(text: &str) -> Cow<'_, str> {
-    if text.contains(is_hidden) { text.replace(is_hidden, "\u{fffd}").into() } else { text.into() }
+    if text.contains(is_hidden) {
+        text.replace(is_hidden, "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }
 
 #[cfg(test)]
@@ -37,7 +43,16 @@ mod tests {
 
     #[test]
     fn shown_replaces_text_that_shows_nothing() {
-        for c in ['\u{e0041}', '\u{fe0f}', '\u{e0100}', '\u{3164}', '\u{115f}', '\u{fff9}', '\u{34f}', '\u{1d173}'] {
+        for c in [
+            '\u{e0041}',
+            '\u{fe0f}',
+            '\u{e0100}',
+            '\u{3164}',
+            '\u{115f}',
+            '\u{fff9}',
+            '\u{34f}',
+            '\u{1d173}',
+        ] {
             assert_eq!(shown(&format!("root{c}")), "root\u{fffd}", "{c:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! SIGINT, SIGTERM and SIGHUP bring the machine to a consistent state first, then end the process by the signal.
+//! SIGINT, SIGTERM and SIGHUP bring the machine to a consistent state first, then end the process
+//! by the signal.
 
 use std::fs;
 use std::io;
@@ -10,11 +11,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::exit::{Exit, ExitContext};
 
-/// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the process by the signal:
-/// whoever waits for it sees the truth.
+/// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the
+/// process by the signal: whoever waits for it sees the truth.
 ///
-/// Take it before the first thread starts, so that every thread inherits the mask. Programs that are started inherit it, too
-/// (`std::process::Command` does not clear it): one that is to hear these signals needs its mask emptied between fork and exec.
+/// Take it before the first thread starts, so that every thread inherits the mask. Programs that
+/// are started inherit it, too (`std::process::Command` does not clear it): one that is to hear
+/// these signals needs its mask emptied between fork and exec.
 #[derive(Debug)]
 pub struct Deferred {
     arrived: SignalFd,
@@ -28,9 +30,11 @@ pub fn defer() -> anyhow::Result<Deferred> {
 
 fn block() -> io::Result<Deferred> {
     let status = fs::read_to_string("/proc/self/status")?;
-    let ignored = ignored(&status).ok_or_else(|| io::Error::other("no SigIgn in /proc/self/status"))?;
+    let ignored =
+        ignored(&status).ok_or_else(|| io::Error::other("no SigIgn in /proc/self/status"))?;
     let mut ending = SigSet::empty();
-    // One that the caller ignores, as nohup does, would be seen while it waits, and then not end the process.
+    // One that the caller ignores, as nohup does, would be seen while it waits, and then not end
+    // the process.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         if ignored >> (signal as u32 - 1) & 1 == 0 {
             ending.add(signal);
@@ -43,9 +47,12 @@ fn block() -> io::Result<Deferred> {
     Ok(Deferred { arrived, before })
 }
 
-/// The signals that this process ignores, the first one in the lowest bit: `SigIgn` of proc_pid_status(5).
+/// The signals that this process ignores, the first one in the lowest bit: `SigIgn` of
+/// proc_pid_status(5).
 fn ignored(status: &str) -> Option<u64> {
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))?;
     u64::from_str_radix(mask.trim(), 16).ok()
 }
 
@@ -58,7 +65,8 @@ impl Deferred {
 }
 
 impl Deferred {
-    /// Takes one that has arrived, for a process that passes it on instead of ending by it. Waits if none has.
+    /// Takes one that has arrived, for a process that passes it on instead of ending by it. Waits
+    /// if none has.
     pub(crate) fn consume(&self) -> Option<Signal> {
         let arrived = self.arrived.read_signal().ok()??;
         Signal::try_from(i32::try_from(arrived.ssi_signo).ok()?).ok()
@@ -84,7 +92,10 @@ mod tests {
 
     #[test]
     fn ignored_signals_are_read_from_the_kernel() {
-        assert_eq!(ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), Some(0x1001));
+        assert_eq!(
+            ignored("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"),
+            Some(0x1001)
+        );
         assert_eq!(ignored("Name:\tx\n"), None);
     }
 }

@@ -1,9 +1,10 @@
 //! `--log`: a line in the event log for a run of a tool, however it ended.
 //!
-//! A process that is killed can write nothing. So the tool does its work in a child, and this process waits: it learns from the child
-//! when the document had come in, what was reported and what was complained of, sees how it ended, writes the line, and ends in the
-//! same way. It holds standard output open until then, so the next stage of a pipe begins after the line is there. It never
-//! reads standard input: a password is in the child alone.
+//! A process that is killed can write nothing. So the tool does its work in a child, and this
+//! process waits: it learns from the child when the document had come in, what was reported and
+//! what was complained of, sees how it ended, writes the line, and ends in the same way. It holds
+//! standard output open until then, so the next stage of a pipe begins after the line is there. It
+//! never reads standard input: a password is in the child alone.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -57,15 +58,24 @@ struct Event<'a> {
     error: &'a str,
 }
 
-/// Splits this process. `None` in the child, which goes on with the work; in the parent the status to end with, when the child has
-/// ended and the line is written. No thread may run yet.
+/// Splits this process. `None` in the child, which goes on with the work; in the parent the status
+/// to end with, when the child has ended and the line is written. No thread may run yet.
 pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Result<Option<u8>> {
-    let (mut reader, writer) = io::pipe().exit(Exit::Software, || "making a pipe for the event log")?;
+    let (mut reader, writer) =
+        io::pipe().exit(Exit::Software, || "making a pipe for the event log")?;
     let ending = signals::defer()?;
     let parent = Pid::this();
-    // Where the caller ignores the ends of its children, so would this process, and never learn how its child ended.
-    fork::heed_ends().exit(Exit::Software, || "waiting for the process that does the work")?;
-    let Some(child) = fork::fork().exit(Exit::TemporaryFailure, || "starting a process for the event log")? else {
+    // Where the caller ignores the ends of its children, so would this process, and never learn how
+    // its child ended.
+    fork::heed_ends().exit(
+        Exit::Software,
+        || "waiting for the process that does the work",
+    )?;
+    let Some(child) = fork::fork().exit(
+        Exit::TemporaryFailure,
+        || "starting a process for the event log",
+    )?
+    else {
         // Who kills the parent means this. It may be dead already.
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
         if getppid() != parent {
@@ -80,7 +90,12 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
     let ended = loop {
         match waitpid(child, None) {
             Err(nix::Error::EINTR) => {}
-            ended => break ended.exit(Exit::Software, || "waiting for the process that does the work")?,
+            ended => {
+                break ended.exit(
+                    Exit::Software,
+                    || "waiting for the process that does the work",
+                )?;
+            }
         }
     };
     let seconds = (told.began.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
@@ -97,7 +112,9 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
         command,
         status,
         seconds,
-        report: told.report.and_then(|report| RawValue::from_string(report).ok()),
+        report: told
+            .report
+            .and_then(|report| RawValue::from_string(report).ok()),
         error: error.trim_end(),
     };
     let written = serde_json::to_string(&event).map_err(anyhow::Error::from);
@@ -109,7 +126,11 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
         let _ = raise(signal);
         drop(ending); // and it ends this process, too
     }
-    let status = if status == 0 && written.is_err() { Exit::CantCreate as i32 } else { status };
+    let status = if status == 0 && written.is_err() {
+        Exit::CantCreate as i32
+    } else {
+        status
+    };
     Ok(Some(u8::try_from(status).unwrap_or(Exit::Software as u8)))
 }
 
@@ -149,10 +170,18 @@ struct Told {
 impl Told {
     /// Listens until the child has ended. A signal that is for this process is for the child.
     fn until_the_end(reader: &mut PipeReader, child: Pid, ending: &Deferred) -> Told {
-        let mut told = Told { began: Instant::now(), report: None, error: Vec::new(), rest: Vec::new() };
+        let mut told = Told {
+            began: Instant::now(),
+            report: None,
+            error: Vec::new(),
+            rest: Vec::new(),
+        };
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let mut ready = [PollFd::new(reader.as_fd(), PollFlags::POLLIN), PollFd::new(ending.as_fd(), PollFlags::POLLIN)];
+            let mut ready = [
+                PollFd::new(reader.as_fd(), PollFlags::POLLIN),
+                PollFd::new(ending.as_fd(), PollFlags::POLLIN),
+            ];
             let polled = poll(&mut ready, PollTimeout::NONE);
             let [from_child, from_outside] = ready.map(|ready| ready.any().unwrap_or(false));
             if polled.is_ok()
@@ -177,7 +206,9 @@ impl Told {
         while let Some((head, rest)) = self.rest.split_first_chunk::<5>() {
             let [word, length @ ..] = *head;
             let length = u32::from_le_bytes(length) as usize;
-            let Some(text) = rest.get(..length) else { return };
+            let Some(text) = rest.get(..length) else {
+                return;
+            };
             match word {
                 b if b == Word::Document as u8 => self.began = Instant::now(),
                 b if b == Word::Report as u8 => self.report = String::from_utf8(text.to_vec()).ok(),
@@ -207,8 +238,9 @@ mod fork {
 
     /// The child, in the parent; `None` in the child.
     pub(super) fn fork() -> nix::Result<Option<Pid>> {
-        // SAFETY: `jsonpipe::main` calls this before the tool's work, when this process has one thread: no lock is held and no other
-        // thread's work is cut off in the child, which may do all that the parent may.
+        // SAFETY: `jsonpipe::main` calls this before the tool's work, when this process has one
+        // thread: no lock is held and no other thread's work is cut off in the child, which may do
+        // all that the parent may.
         match unsafe { nix::unistd::fork() }? {
             ForkResult::Parent { child } => Ok(Some(child)),
             ForkResult::Child => Ok(None),
@@ -223,25 +255,48 @@ mod tests {
     #[test]
     fn stage_hears_messages_however_they_are_cut() {
         let mut said = Vec::new();
-        for (word, text) in
-            [(Word::Complaint, "a: b"), (Word::Report, r#"{"x":1}"#), (Word::Document, ""), (Word::Complaint, "é")]
-        {
+        for (word, text) in [
+            (Word::Complaint, "a: b"),
+            (Word::Report, r#"{"x":1}"#),
+            (Word::Document, ""),
+            (Word::Complaint, "é"),
+        ] {
             said.push(word as u8);
             said.extend_from_slice(&(text.len() as u32).to_le_bytes());
             said.extend_from_slice(text.as_bytes());
         }
         for size in 1..said.len() {
-            let mut told = Told { began: Instant::now(), report: None, error: Vec::new(), rest: Vec::new() };
+            let mut told = Told {
+                began: Instant::now(),
+                report: None,
+                error: Vec::new(),
+                rest: Vec::new(),
+            };
             said.chunks(size).for_each(|chunk| told.hear(chunk));
-            assert_eq!((told.report.as_deref(), told.error.as_slice()), (Some(r#"{"x":1}"#), "a: b\né\n".as_bytes()));
+            assert_eq!(
+                (told.report.as_deref(), told.error.as_slice()),
+                (Some(r#"{"x":1}"#), "a: b\né\n".as_bytes())
+            );
         }
     }
 
     #[test]
     fn stage_keeps_the_end_of_what_is_complained_of() {
-        let mut told = Told { began: Instant::now(), report: None, error: Vec::new(), rest: Vec::new() };
+        let mut told = Told {
+            began: Instant::now(),
+            report: None,
+            error: Vec::new(),
+            rest: Vec::new(),
+        };
         for line in ["x".repeat(ERROR_MAX_BYTES), "the last".to_owned()] {
-            told.hear(&[&[Word::Complaint as u8][..], &(line.len() as u32).to_le_bytes(), line.as_bytes()].concat());
+            told.hear(
+                &[
+                    &[Word::Complaint as u8][..],
+                    &(line.len() as u32).to_le_bytes(),
+                    line.as_bytes(),
+                ]
+                .concat(),
+            );
         }
         assert!(told.error.len() == ERROR_MAX_BYTES && told.error.ends_with(b"x\nthe last\n"));
     }

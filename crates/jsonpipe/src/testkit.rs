@@ -1,11 +1,15 @@
-//! The kit of the tools' tests: the checks of the contract that every tool applies to itself ([`contract!`](crate::contract), [`Stage`]),
-//! a program run to its end ([`feed`], [`Ended`]), the same stopped at its system calls ([`stepped`]), a lock that is
-//! held ([`hold`]), cases as directories ([`assert_expected`]), and the checks of man pages.
+//! The kit of the tools' tests: the checks of the contract that every tool applies to itself
+//! ([`contract!`](crate::contract), [`Stage`]), a program run to its end ([`feed`], [`Ended`]), the
+//! same stopped at its system calls ([`stepped`]), a lock that is held ([`hold`]), cases as
+//! directories ([`assert_expected`]), and the checks of man pages.
 //!
-//! Belongs here: what the tests of several tools need and no tool knows. Not: a machine, a disk or a server of one tool; these are
-//! modules of its tests.
+//! Belongs here: what the tests of several tools need and no tool knows. Not: a machine, a disk or
+//! a server of one tool; these are modules of its tests.
 
-#![allow(clippy::missing_panics_doc, reason = "a check panics when something does not hold; that is what it is for")]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a check panics when something does not hold; that is what it is for"
+)]
 
 mod cases;
 mod contract;

@@ -1,9 +1,10 @@
-//! The block map, `GENERATION.blocks`: a digest of every 64 KiB of an image, by which a machine finds in its old image what the
-//! new one has, too, wherever it stands.
+//! The block map, `GENERATION.blocks`: a digest of every 64 KiB of an image, by which a machine
+//! finds in its old image what the new one has, too, wherever it stands.
 //!
-//! The file is the digests one after the other, 16 bytes each (XXH3, 128 bits, big-endian), the last one over what is left.
-//! They need not withstand an attacker: the map itself is signed, by `blocks_sha256` in the manifest, and a block that is taken
-//! wrongly fails the torrent's piece hash and is fetched. So speed decides; 64 KiB is the cluster of a qcow2 image.
+//! The file is the digests one after the other, 16 bytes each (XXH3, 128 bits, big-endian), the
+//! last one over what is left. They need not withstand an attacker: the map itself is signed, by
+//! `blocks_sha256` in the manifest, and a block that is taken wrongly fails the torrent's piece
+//! hash and is fetched. So speed decides; 64 KiB is the cluster of a qcow2 image.
 
 /// How much a digest stands for, but for the last one.
 pub const BLOCK_BYTES: usize = 64 << 10;
@@ -28,13 +29,21 @@ mod tests {
     #[test]
     fn a_digest_is_what_xxh128sum_prints() {
         // printf '' | xxh128sum; head -c 65536 /dev/zero | xxh128sum
-        let hex = |bytes: &[u8]| digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: &[u8]| {
+            digest(bytes)
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        };
         assert_eq!(hex(b""), "99aa06d3014798d86001c324468d497f");
         assert_eq!(hex(&[0; BLOCK_BYTES]), "fd5ee061c8433a0f33b202d302b65caa");
     }
 
     #[test]
     fn the_map_has_a_digest_for_every_block_begun() {
-        assert_eq!([0, 1, 65536, 65537, 60 << 30].map(map_bytes), [0, 16, 16, 32, 983_040 * 16]);
+        assert_eq!(
+            [0, 1, 65536, 65537, 60 << 30].map(map_bytes),
+            [0, 16, 16, 32, 983_040 * 16]
+        );
     }
 }

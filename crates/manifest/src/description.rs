@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The version of the manifest that this release writes and reads. Adding a key keeps it.
 const SCHEMA: u64 = 1;
 
-/// The largest number of a manifest, and of all that is made from one. What is larger becomes another number where JSON is read into
-/// floating point, as jq does: 2^53 + 1 and 2^53 would be the same generation.
+/// The largest number of a manifest, and of all that is made from one. What is larger becomes
+/// another number where JSON is read into floating point, as jq does: 2^53 + 1 and 2^53 would be
+/// the same generation.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
 /// What is wrong with what counts up, in words: `Err` unless it is 1 to [`NUMBER_MAX`].
@@ -18,7 +19,9 @@ pub fn check_count(number: u64, what: &str) -> Result<(), String> {
     match number {
         0 => Err(format!("0; {what} count from 1")),
         1..=NUMBER_MAX => Ok(()),
-        _ => Err(format!("more than {NUMBER_MAX}, the largest number that every reader of JSON keeps")),
+        _ => Err(format!(
+            "more than {NUMBER_MAX}, the largest number that every reader of JSON keeps"
+        )),
     }
 }
 
@@ -53,7 +56,8 @@ impl Kind {
         }
     }
 
-    /// The names of its keys begin with this, and a hyphen. Whoever may replace the host's root may do so in either form.
+    /// The names of its keys begin with this, and a hyphen. Whoever may replace the host's root may
+    /// do so in either form.
     pub fn keys(self) -> &'static str {
         match self {
             Kind::Base => "base",
@@ -150,23 +154,35 @@ pub trait Description: Serialize + DeserializeOwned {
             #[serde(flatten)]
             description: &'a D,
         }
-        self.check().map_err(|message| Exit::Data.error(format_args!("describing the image: {message}")))?;
-        let mut bytes = serde_json::to_vec(&Whole { schema: SCHEMA, kind: Self::KIND, description: self })?;
+        self.check()
+            .map_err(|message| Exit::Data.error(format_args!("describing the image: {message}")))?;
+        let mut bytes = serde_json::to_vec(&Whole {
+            schema: SCHEMA,
+            kind: Self::KIND,
+            description: self,
+        })?;
         bytes.push(b'\n');
         Ok(bytes)
     }
 }
 
-/// Reads signed bytes, which are to be of this kind. Status 65 when they say something else, or what cannot be.
+/// Reads signed bytes, which are to be of this kind. Status 65 when they say something else, or
+/// what cannot be.
 pub(crate) fn parse<D: Description>(bytes: &[u8]) -> anyhow::Result<D> {
     let wrong = |message: &str| Exit::Data.error(format_args!("reading the manifest: {message}"));
     let json = |error: serde_json::Error| wrong(&error.to_string());
     let opening: Opening = serde_json::from_slice(bytes).map_err(json)?;
     if opening.schema != SCHEMA {
-        return Err(wrong(&format!("schema: not {SCHEMA}, the one that this release knows")));
+        return Err(wrong(&format!(
+            "schema: not {SCHEMA}, the one that this release knows"
+        )));
     }
     if opening.kind != D::KIND {
-        return Err(wrong(&format!("kind: it describes a {}, not a {}", opening.kind.as_str(), D::KIND.as_str())));
+        return Err(wrong(&format!(
+            "kind: it describes a {}, not a {}",
+            opening.kind.as_str(),
+            D::KIND.as_str()
+        )));
     }
     let description: D = serde_json::from_slice(bytes).map_err(json)?;
     description.check().map_err(|message| wrong(&message))?;
@@ -182,16 +198,25 @@ impl Description for Base {
                 return Err(format!("{key}: {NAME_RULE}"));
             }
         }
-        // It becomes a line of bases.ini, whose values are one line without white space around them.
-        if self.title.is_empty() || self.title.trim() != self.title || self.title.contains(|c: char| c.is_control()) {
+        // It becomes a line of bases.ini, whose values are one line without white space around
+        // them.
+        if self.title.is_empty()
+            || self.title.trim() != self.title
+            || self.title.contains(|c: char| c.is_control())
+        {
             return Err("title: empty, or not one line without white space around it".into());
         }
         if self.title.ends_with('\\') {
             return Err("title: ends in a backslash".into());
         }
-        check_count(self.generation, "generations").map_err(|message| format!("generation: {message}"))?;
-        for (key, bytes) in [("size_bytes", self.size_bytes), ("virtual_bytes", self.virtual_bytes)] {
-            check_bytes(bytes, "an empty image is no disk").map_err(|message| format!("{key}: {message}"))?;
+        check_count(self.generation, "generations")
+            .map_err(|message| format!("generation: {message}"))?;
+        for (key, bytes) in [
+            ("size_bytes", self.size_bytes),
+            ("virtual_bytes", self.virtual_bytes),
+        ] {
+            check_bytes(bytes, "an empty image is no disk")
+                .map_err(|message| format!("{key}: {message}"))?;
         }
         if self.format == Format::Raw && self.size_bytes != self.virtual_bytes {
             return Err("virtual_bytes: a raw image is as large as its disk".into());
@@ -201,14 +226,20 @@ impl Description for Base {
 }
 
 /// What [`is_name`] asks for, in words.
-pub const NAME_RULE: &str = "not a name; 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit";
+pub const NAME_RULE: &str =
+    "not a name; 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit";
 
-/// A name goes into paths: it can be no other directory, no hidden file, and has no `@`, which ends it in a volume's name.
+/// A name goes into paths: it can be no other directory, no hidden file, and has no `@`, which ends
+/// it in a volume's name.
 pub fn is_name(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
+    let inner =
+        |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
     name.len() <= 64
         && name.bytes().all(inner)
-        && name.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }
 
 /// SHA-256.
@@ -261,7 +292,8 @@ impl<const N: usize> Serialize for Hex<N> {
 impl<'de, const N: usize> Deserialize<'de> for Hex<N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Hex::parse(&text).ok_or_else(|| de::Error::custom(format_args!("expected {} digits 0-9 and a-f", 2 * N)))
+        Hex::parse(&text)
+            .ok_or_else(|| de::Error::custom(format_args!("expected {} digits 0-9 and a-f", 2 * N)))
     }
 }
 
@@ -285,7 +317,10 @@ pub(crate) mod tests {
             infohash: Hex([2; 20]),
             blocks_infohash: Hex([3; 20]),
             models: vec!["OptiPlex 7010".into()],
-            programs: vec![Program { name: "R".into(), version: "4.5".into() }],
+            programs: vec![Program {
+                name: "R".into(),
+                version: "4.5".into(),
+            }],
             created_at: "2026-11-23T00:00:00Z".into(),
         }
     }
@@ -316,44 +351,108 @@ pub(crate) mod tests {
         assert_eq!(text, expected);
         assert_eq!(parse(&text).unwrap(), base());
         // What a newer release adds is no obstacle.
-        assert_eq!(parse(&text.replacen('{', r#"{"new":[1],"#, 1)).unwrap(), base());
+        assert_eq!(
+            parse(&text.replacen('{', r#"{"new":[1],"#, 1)).unwrap(),
+            base()
+        );
     }
 
     #[test]
     fn descriptions_refuse_impossible_values() {
         let text = String::from_utf8(base().to_bytes().unwrap()).unwrap();
         for (from, to, message) in [
-            ("\"schema\":1", "\"schema\":2", "schema: not 1, the one that this release knows"),
-            ("\"kind\":\"base\"", "\"kind\":\"host\"", "kind: it describes a host, not a base"),
-            ("\"name\":\"windows\"", "\"name\":\"../windows\"", &format!("name: {NAME_RULE}")),
-            ("\"ostype\":\"windows\"", "\"ostype\":\"\"", &format!("ostype: {NAME_RULE}")),
-            ("Windows 10", "Windows\\n[base.x]", "title: empty, or not one line without white space around it"),
+            (
+                "\"schema\":1",
+                "\"schema\":2",
+                "schema: not 1, the one that this release knows",
+            ),
+            (
+                "\"kind\":\"base\"",
+                "\"kind\":\"host\"",
+                "kind: it describes a host, not a base",
+            ),
+            (
+                "\"name\":\"windows\"",
+                "\"name\":\"../windows\"",
+                &format!("name: {NAME_RULE}"),
+            ),
+            (
+                "\"ostype\":\"windows\"",
+                "\"ostype\":\"\"",
+                &format!("ostype: {NAME_RULE}"),
+            ),
+            (
+                "Windows 10",
+                "Windows\\n[base.x]",
+                "title: empty, or not one line without white space around it",
+            ),
             ("Windows 10", "Windows\\\\", "title: ends in a backslash"),
             ("42949672960", "0", "size_bytes: an empty image is no disk"),
-            ("85899345920", "9007199254740992", "virtual_bytes: more than 9007199254740991 bytes"),
-            ("\"generation\":7", "\"generation\":0", "generation: 0; generations count from 1"),
+            (
+                "85899345920",
+                "9007199254740992",
+                "virtual_bytes: more than 9007199254740991 bytes",
+            ),
+            (
+                "\"generation\":7",
+                "\"generation\":0",
+                "generation: 0; generations count from 1",
+            ),
             (
                 "\"generation\":7",
                 "\"generation\":9007199254740992",
                 "generation: more than 9007199254740991, the largest number that every reader of JSON keeps",
             ),
-            ("qcow2", "raw", "virtual_bytes: a raw image is as large as its disk"),
+            (
+                "qcow2",
+                "raw",
+                "virtual_bytes: a raw image is as large as its disk",
+            ),
         ] {
-            assert_eq!(parse(&text.replacen(from, to, 1)).unwrap_err(), format!("reading the manifest: {message}"));
+            assert_eq!(
+                parse(&text.replacen(from, to, 1)).unwrap_err(),
+                format!("reading the manifest: {message}")
+            );
         }
-        for (from, to) in [("abab", "ABab"), ("abab", "ab"), ("{", "["), (",\"generation\":7", ""), ("7", "-7"), ("true", "1")] {
+        for (from, to) in [
+            ("abab", "ABab"),
+            ("abab", "ab"),
+            ("{", "["),
+            (",\"generation\":7", ""),
+            ("7", "-7"),
+            ("true", "1"),
+        ] {
             assert!(parse(&text.replacen(from, to, 1)).is_err(), "{from} {to}");
         }
-        assert!(Base { title: String::new(), ..base() }.to_bytes().is_err());
-        let largest = Base { generation: NUMBER_MAX, ..base() };
-        assert_eq!(parse(&String::from_utf8(largest.to_bytes().unwrap()).unwrap()).unwrap(), largest);
+        assert!(
+            Base {
+                title: String::new(),
+                ..base()
+            }
+            .to_bytes()
+            .is_err()
+        );
+        let largest = Base {
+            generation: NUMBER_MAX,
+            ..base()
+        };
+        assert_eq!(
+            parse(&String::from_utf8(largest.to_bytes().unwrap()).unwrap()).unwrap(),
+            largest
+        );
     }
 
     #[test]
     fn a_name_is_no_path() {
         assert!(["windows", "debian-12.2", "0"].into_iter().all(is_name));
         let long = "a".repeat(65);
-        assert!(!["", "..", ".windows", "a/b", "Windows", "a@b", "a\0", "é", &long].into_iter().any(is_name));
+        assert!(
+            ![
+                "", "..", ".windows", "a/b", "Windows", "a@b", "a\0", "é", &long
+            ]
+            .into_iter()
+            .any(is_name)
+        );
     }
 
     proptest! {

@@ -7,7 +7,8 @@ use crate::description::{Description, Digest, Kind, NAME_RULE, check_bytes, chec
 /// Many more than an image has: three, and one for each boot entry.
 const SLOT_FIELDS_MAX: usize = 64;
 
-/// A manifest of kind `host`. It is about the bytes of the root's file system; that they travel compressed is nothing to it.
+/// A manifest of kind `host`. It is about the bytes of the root's file system; that they travel
+/// compressed is nothing to it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Host {
     /// Its name for people and logs; [`is_name`].
@@ -47,7 +48,8 @@ pub enum SlotFieldKind {
     FilesystemLabel,
     /// The PARTUUID behind `root=PARTUUID=` of a boot entry: 36 characters.
     RootPartuuid,
-    /// The two sectors in which extlinux keeps what it boots once. The machine writes there; nothing is put there with the image.
+    /// The two sectors in which extlinux keeps what it boots once. The machine writes there;
+    /// nothing is put there with the image.
     BootOnce,
 }
 
@@ -70,14 +72,20 @@ impl Description for Host {
             return Err(format!("name: {NAME_RULE}"));
         }
         check_count(self.version, "versions").map_err(|message| format!("version: {message}"))?;
-        check_bytes(self.size_bytes, "an empty image is no root").map_err(|message| format!("size_bytes: {message}"))?;
+        check_bytes(self.size_bytes, "an empty image is no root")
+            .map_err(|message| format!("size_bytes: {message}"))?;
         if self.slot_fields.len() > SLOT_FIELDS_MAX {
             return Err(format!("slot_fields: more than {SLOT_FIELDS_MAX}"));
         }
         let mut fields = self.slot_fields.clone();
         fields.sort_by_key(|field| field.offset_bytes);
         let mut free = 0; // from here on
-        for SlotField { offset_bytes, length_bytes, kind } in fields {
+        for SlotField {
+            offset_bytes,
+            length_bytes,
+            kind,
+        } in fields
+        {
             let wrong = |what: &str| Err(format!("slot_fields: the one at {offset_bytes} {what}"));
             if length_bytes != kind.length_bytes() {
                 return wrong("is not as long as its kind is");
@@ -85,7 +93,10 @@ impl Description for Host {
             if offset_bytes < free {
                 return wrong("begins within another");
             }
-            match offset_bytes.checked_add(length_bytes).filter(|end| *end <= self.size_bytes) {
+            match offset_bytes
+                .checked_add(length_bytes)
+                .filter(|end| *end <= self.size_bytes)
+            {
                 Some(end) => free = end,
                 None => return wrong("is not in the image"),
             }
@@ -109,10 +120,26 @@ mod tests {
             sha256: Hex([0xab; 32]),
             models: vec!["OptiPlex 7010".into()],
             slot_fields: vec![
-                SlotField { offset_bytes: 1128, length_bytes: 16, kind: SlotFieldKind::FilesystemUuid },
-                SlotField { offset_bytes: 90_000, length_bytes: 36, kind: SlotFieldKind::RootPartuuid },
-                SlotField { offset_bytes: 1144, length_bytes: 16, kind: SlotFieldKind::FilesystemLabel },
-                SlotField { offset_bytes: 40_960, length_bytes: 1024, kind: SlotFieldKind::BootOnce },
+                SlotField {
+                    offset_bytes: 1128,
+                    length_bytes: 16,
+                    kind: SlotFieldKind::FilesystemUuid,
+                },
+                SlotField {
+                    offset_bytes: 90_000,
+                    length_bytes: 36,
+                    kind: SlotFieldKind::RootPartuuid,
+                },
+                SlotField {
+                    offset_bytes: 1144,
+                    length_bytes: 16,
+                    kind: SlotFieldKind::FilesystemLabel,
+                },
+                SlotField {
+                    offset_bytes: 40_960,
+                    length_bytes: 1024,
+                    kind: SlotFieldKind::BootOnce,
+                },
             ],
             created_at: "2026-11-23T00:00:00Z".into(),
         }
@@ -143,7 +170,10 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(read(&text).unwrap(), host());
         // What a newer release adds is no obstacle.
-        assert_eq!(read(&text.replacen('{', r#"{"title":"Lab","#, 1)).unwrap(), host());
+        assert_eq!(
+            read(&text.replacen('{', r#"{"title":"Lab","#, 1)).unwrap(),
+            host()
+        );
     }
 
     #[test]
@@ -173,13 +203,25 @@ mod tests {
         ] {
             assert_eq!(read(&text.replacen(from, to, 1)).unwrap_err(), format!("reading the manifest: {message}"));
         }
-        for (from, to) in [("filesystem_uuid", "kernel"), ("1128", "-1"), ("1128", "1128.0"), (",\"slot_fields\":[", ",\"x\":[")]
-        {
+        for (from, to) in [
+            ("filesystem_uuid", "kernel"),
+            ("1128", "-1"),
+            ("1128", "1128.0"),
+            (",\"slot_fields\":[", ",\"x\":["),
+        ] {
             assert!(read(&text.replacen(from, to, 1)).is_err(), "{from} {to}");
         }
         let many = |count: u64| {
-            let field = |nth| SlotField { offset_bytes: 36 * nth, length_bytes: 36, kind: SlotFieldKind::RootPartuuid };
-            Host { slot_fields: (0..count).map(field).collect(), ..host() }.to_bytes()
+            let field = |nth| SlotField {
+                offset_bytes: 36 * nth,
+                length_bytes: 36,
+                kind: SlotFieldKind::RootPartuuid,
+            };
+            Host {
+                slot_fields: (0..count).map(field).collect(),
+                ..host()
+            }
+            .to_bytes()
         };
         assert!(many(64).is_ok() && many(65).is_err());
     }

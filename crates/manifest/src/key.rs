@@ -1,4 +1,5 @@
-//! The keys: one signs on the server, several may be valid on the machines, each for one kind of image.
+//! The keys: one signs on the server, several may be valid on the machines, each for one kind of
+//! image.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -21,7 +22,9 @@ pub struct Signature(ed25519_dalek::Signature);
 impl Signature {
     /// From its 64 bytes; `None` when there are more or fewer.
     pub fn from_bytes(bytes: &[u8]) -> Option<Signature> {
-        ed25519_dalek::Signature::from_slice(bytes).ok().map(Signature)
+        ed25519_dalek::Signature::from_slice(bytes)
+            .ok()
+            .map(Signature)
     }
 
     /// Its 64 bytes, as they stand in a `.sig` file.
@@ -39,12 +42,19 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys for a kind, `base-*.pub` or `host-*.pub` in a directory: ed25519, PEM, as `openssl pkey -pubout` writes it. By name.
+    /// Reads the keys for a kind, `base-*.pub` or `host-*.pub` in a directory: ed25519, PEM, as
+    /// `openssl pkey -pubout` writes it. By name.
     ///
-    /// Status 78 when there is none, or one that is not right: a machine without keys must not take images from anybody.
-    /// No directory is no key.
+    /// Status 78 when there is none, or one that is not right: a machine without keys must not take
+    /// images from anybody. No directory is no key.
     pub fn read(directory: &Path, kind: Kind) -> anyhow::Result<Keys> {
-        let failed = |error| io_error(error, |_| Exit::Config, format_args!("reading the keys in {}", directory.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                |_| Exit::Config,
+                format_args!("reading the keys in {}", directory.display()),
+            )
+        };
         let mut keys = Vec::new();
         let entries = match fs::read_dir(directory) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -53,7 +63,10 @@ impl Keys {
         for entry in entries.into_iter().flatten() {
             let name = entry.map_err(failed)?.file_name();
             let Some(name) = name.to_str() else { continue };
-            if name.strip_prefix(kind.keys()).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".pub")) {
+            if name
+                .strip_prefix(kind.keys())
+                .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".pub"))
+            {
                 keys.push((name.to_owned(), read_public(&directory.join(name))?));
             }
         }
@@ -79,9 +92,12 @@ impl Keys {
         self.verify(PROBE, &key.sign(PROBE))
     }
 
-    /// Whether one of them made the signature. Weak keys and signatures that are not canonical are refused.
+    /// Whether one of them made the signature. Weak keys and signatures that are not canonical are
+    /// refused.
     pub(crate) fn verify(&self, bytes: &[u8], signature: &Signature) -> bool {
-        self.keys.iter().any(|(_, key)| key.verify_strict(bytes, &signature.0).is_ok())
+        self.keys
+            .iter()
+            .any(|(_, key)| key.verify_strict(bytes, &signature.0).is_ok())
     }
 }
 
@@ -95,9 +111,15 @@ impl fmt::Display for Keys {
 fn read_public(path: &Path) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
     let file = File::open(path).exit(Exit::Config, || format!("reading {}", path.display()))?;
     let mut text = String::new();
-    file.take(PEM_MAX_BYTES).read_to_string(&mut text).exit(Exit::Config, || format!("reading {}", path.display()))?;
-    ed25519_dalek::VerifyingKey::from_public_key_pem(&text)
-        .map_err(|_| Exit::Config.error(format_args!("reading {}: not an ed25519 public key in PEM", path.display())))
+    file.take(PEM_MAX_BYTES)
+        .read_to_string(&mut text)
+        .exit(Exit::Config, || format!("reading {}", path.display()))?;
+    ed25519_dalek::VerifyingKey::from_public_key_pem(&text).map_err(|_| {
+        Exit::Config.error(format_args!(
+            "reading {}: not an ed25519 public key in PEM",
+            path.display()
+        ))
+    })
 }
 
 /// The private key. Wiped from memory when dropped; never shown.
@@ -118,7 +140,10 @@ impl SigningKey {
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&text);
         key.map(SigningKey).map_err(|_| {
             let way_out = "openssl genpkey -algorithm ed25519 makes one";
-            Exit::Config.error(format_args!("reading {}: not an ed25519 private key in PEM; {way_out}", path.display()))
+            Exit::Config.error(format_args!(
+                "reading {}: not an ed25519 private key in PEM; {way_out}",
+                path.display()
+            ))
         })
     }
 
@@ -137,16 +162,20 @@ pub(crate) mod tests {
     /// Puts `NAME.pub` into a directory; the private key to it.
     pub fn write_pair(directory: &Path, name: &str, seed: u8) -> SigningKey {
         let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
-        let pem = key.verifying_key().to_public_key_pem(LineEnding::LF).unwrap();
+        let pem = key
+            .verifying_key()
+            .to_public_key_pem(LineEnding::LF)
+            .unwrap();
         fs::write(directory.join(format!("{name}.pub")), pem).unwrap();
         SigningKey(key)
     }
 
-    // openssl genpkey -algorithm ed25519; printf text | openssl pkeyutl -sign -rawin -inkey … | base64
+    // openssl genpkey -algorithm ed25519; printf text | openssl pkeyutl -sign -rawin -inkey … |
+    // base64
     const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
-    const PUBLIC: &str =
-        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
-    const SIGNATURE_OF_TEXT: &str = "XgxckX/yLKKi1uYi0oVJYbNNstbtV+jtffsD3/SXCvKeb00v6gU03zm5TsgTY9hJ3hQeIilLUUiCtfj+H9VyAg==";
+    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
+    const SIGNATURE_OF_TEXT: &str =
+        "XgxckX/yLKKi1uYi0oVJYbNNstbtV+jtffsD3/SXCvKeb00v6gU03zm5TsgTY9hJ3hQeIilLUUiCtfj+H9VyAg==";
 
     #[test]
     fn openssl_agrees() {
@@ -156,7 +185,10 @@ pub(crate) mod tests {
         fs::write(&path, PRIVATE).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         let signature = SigningKey::read(&path).unwrap().sign(b"text");
-        assert_eq!(BASE64_STANDARD.encode(signature.to_bytes()), SIGNATURE_OF_TEXT);
+        assert_eq!(
+            BASE64_STANDARD.encode(signature.to_bytes()),
+            SIGNATURE_OF_TEXT
+        );
         fs::write(directory.path().join("base-1.pub"), PUBLIC).unwrap();
         let keys = Keys::read(directory.path(), Kind::Base).unwrap();
         assert!(keys.verify(b"text", &signature) && !keys.verify(b"test", &signature));
@@ -165,12 +197,18 @@ pub(crate) mod tests {
     #[test]
     fn several_keys_are_valid_at_once_each_for_one_kind() {
         let directory = tempfile::tempdir().unwrap();
-        let status = |kind| Keys::read(directory.path(), kind).map_err(|error| (Exit::of(&error), format!("{error:#}")));
+        let status = |kind| {
+            Keys::read(directory.path(), kind)
+                .map_err(|error| (Exit::of(&error), format!("{error:#}")))
+        };
         let none = format!(
             "reading the keys in {}: no base-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout",
             directory.path().display()
         );
-        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none.clone()));
+        assert_eq!(
+            status(Kind::Base).unwrap_err(),
+            (Exit::Config, none.clone())
+        );
         let keys: Vec<SigningKey> = ["base-2", "base-1", "host-1", "basement-1"]
             .into_iter()
             .enumerate()
@@ -178,7 +216,10 @@ pub(crate) mod tests {
             .collect();
         let bases = status(Kind::Base).unwrap();
         assert_eq!(bases.to_string(), "base-1.pub, base-2.pub");
-        let valid: Vec<bool> = keys.iter().map(|key| bases.verify(b"x", &key.sign(b"x"))).collect();
+        let valid: Vec<bool> = keys
+            .iter()
+            .map(|key| bases.verify(b"x", &key.sign(b"x")))
+            .collect();
         assert_eq!(valid, [true, true, false, false]);
         assert!(keys.iter().map(|key| bases.accept(key)).eq(valid));
         fs::write(directory.path().join("base-3.pub"), "not a key").unwrap();
@@ -191,13 +232,20 @@ pub(crate) mod tests {
     fn signing_key_is_ed25519_in_a_secret_file() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("key");
-        let refused = || SigningKey::read(&path).map_err(|error| (Exit::of(&error), format!("{error:#}"))).unwrap_err();
+        let refused = || {
+            SigningKey::read(&path)
+                .map_err(|error| (Exit::of(&error), format!("{error:#}")))
+                .unwrap_err()
+        };
         assert_eq!(refused().0, Exit::NoInput);
         fs::write(&path, PRIVATE).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(refused().0, Exit::Config);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert_eq!(format!("{:?}", SigningKey::read(&path).unwrap()), "SigningKey(..)");
+        assert_eq!(
+            format!("{:?}", SigningKey::read(&path).unwrap()),
+            "SigningKey(..)"
+        );
         for text in [PUBLIC, "", &PRIVATE.replace("MC4", "MC5")] {
             fs::write(&path, text).unwrap();
             let (exit, message) = refused();

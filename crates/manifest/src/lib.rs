@@ -1,9 +1,11 @@
-//! The manifest of an image, and its signature: what a machine believes about an image before it has a byte of it.
+//! The manifest of an image, and its signature: what a machine believes about an image before it
+//! has a byte of it.
 //!
-//! `mkimg-torrent` writes and signs it once, for a base or for the root of a host; every machine verifies it against the public
-//! keys in its own host image, and whatever then arrives, from whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
-//! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that purpose:
-//! a base is never taken for the root of a host.
+//! `mkimg-torrent` writes and signs it once, for a base or for the root of a host; every machine
+//! verifies it against the public keys in its own host image, and whatever then arrives, from
+//! whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
+//! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and
+//! to the keys for that purpose: a base is never taken for the root of a host.
 //!
 //! The content of manifests and their verification belong here; nothing else does.
 
@@ -15,7 +17,8 @@ mod model;
 mod zfs_host;
 
 pub use description::{
-    Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, NUMBER_MAX, Program, check_count, is_name,
+    Base, Description, Digest, Format, Hex, InfoHash, Kind, NAME_RULE, NUMBER_MAX, Program,
+    check_count, is_name,
 };
 pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
@@ -49,19 +52,28 @@ impl Signed {
         Ok(Signed { bytes, signature })
     }
 
-    /// From its two files; `signature`, unless it is given, is the manifest's name ending in `.sig`. Status 66 when one is not there,
-    /// 65 when it cannot be what it should be.
+    /// From its two files; `signature`, unless it is given, is the manifest's name ending in
+    /// `.sig`. Status 66 when one is not there, 65 when it cannot be what it should be.
     pub fn read(manifest: &Path, signature: Option<&Path>) -> anyhow::Result<Signed> {
         let bytes = read_at_most(manifest, MANIFEST_MAX_BYTES)?;
         let path = signature.map_or_else(|| manifest.with_extension("sig"), Path::to_owned);
-        let signature = Signature::from_bytes(&read_at_most(&path, 64)?)
-            .ok_or_else(|| Exit::Data.error(format_args!("reading {}: not 64 bytes long", path.display())))?;
+        let signature = Signature::from_bytes(&read_at_most(&path, 64)?).ok_or_else(|| {
+            Exit::Data.error(format_args!(
+                "reading {}: not 64 bytes long",
+                path.display()
+            ))
+        })?;
         Ok(Signed { bytes, signature })
     }
 
-    /// From the section `image` of a document, where both are in Base64. Status 65 when they are not.
+    /// From the section `image` of a document, where both are in Base64. Status 65 when they are
+    /// not.
     pub fn from_base64(manifest: &str, signature: &str) -> anyhow::Result<Signed> {
-        let decode = |key: &str, text: &str| BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("image.{key}: not Base64"));
+        let decode = |key: &str, text: &str| {
+            BASE64_STANDARD
+                .decode(text)
+                .exit(Exit::Data, || format!("image.{key}: not Base64"))
+        };
         let bytes = decode("manifest", manifest)?;
         let signature = Signature::from_bytes(&decode("signature", signature)?)
             .ok_or_else(|| Exit::Data.error("image.signature: not 64 bytes long"))?;
@@ -70,30 +82,50 @@ impl Signed {
 
     /// For the section `image`: the manifest and the signature, in Base64.
     pub fn to_base64(&self) -> (String, String) {
-        (BASE64_STANDARD.encode(&self.bytes), BASE64_STANDARD.encode(self.signature.to_bytes()))
+        (
+            BASE64_STANDARD.encode(&self.bytes),
+            BASE64_STANDARD.encode(self.signature.to_bytes()),
+        )
     }
 
-    /// What it says about an image, if one of the keys for its kind signed it. Status 65 when none did, or when what it says cannot
-    /// be; 70 when the keys are for another kind than what is asked for.
+    /// What it says about an image, if one of the keys for its kind signed it. Status 65 when none
+    /// did, or when what it says cannot be; 70 when the keys are for another kind than what is
+    /// asked for.
     ///
     /// The keys come first: nothing that is not signed is parsed.
     pub fn verify<D: Description>(&self, keys: &Keys) -> anyhow::Result<D> {
         if keys.kind() != D::KIND {
-            return Err(Exit::Software.error(format_args!("verifying the manifest of a {} with {keys}", D::KIND.as_str())));
+            return Err(Exit::Software.error(format_args!(
+                "verifying the manifest of a {} with {keys}",
+                D::KIND.as_str()
+            )));
         }
         if !keys.verify(&self.bytes, &self.signature) {
-            return Err(Exit::Data.error(format_args!("verifying the manifest: not signed by any of {keys}")));
+            return Err(Exit::Data.error(format_args!(
+                "verifying the manifest: not signed by any of {keys}"
+            )));
         }
         description::parse(&self.bytes)
     }
 }
 
 fn read_at_most(path: &Path, limit: u64) -> anyhow::Result<Vec<u8>> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", path.display()),
+        )
+    };
     let mut bytes = Vec::new();
-    File::open(path).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    File::open(path)
+        .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
     if bytes.len() as u64 > limit {
-        return Err(Exit::Data.error(format_args!("reading {}: longer than {limit} bytes", path.display())));
+        return Err(Exit::Data.error(format_args!(
+            "reading {}: longer than {limit} bytes",
+            path.display()
+        )));
     }
     Ok(bytes)
 }
@@ -114,8 +146,15 @@ mod tests {
 
         let (manifest, signature) = sealed.to_base64();
         assert_eq!(Signed::from_base64(&manifest, &signature).unwrap(), sealed);
-        for (manifest, signature) in [("*", signature.as_str()), (&manifest, "*"), (&manifest, "AAAA")] {
-            assert_eq!(Exit::of(&Signed::from_base64(manifest, signature).unwrap_err()), Exit::Data);
+        for (manifest, signature) in [
+            ("*", signature.as_str()),
+            (&manifest, "*"),
+            (&manifest, "AAAA"),
+        ] {
+            assert_eq!(
+                Exit::of(&Signed::from_base64(manifest, signature).unwrap_err()),
+                Exit::Data
+            );
         }
 
         for at in [0, sealed.bytes.len() / 2, sealed.bytes.len() - 1] {
@@ -123,15 +162,27 @@ mod tests {
             forged.bytes[at] ^= 1;
             let error = forged.verify::<Base>(&keys).unwrap_err();
             assert_eq!(Exit::of(&error), Exit::Data);
-            assert!(format!("{error:#}").starts_with("verifying the manifest: not signed by any of base-1.pub"), "{error:#}");
+            assert!(
+                format!("{error:#}")
+                    .starts_with("verifying the manifest: not signed by any of base-1.pub"),
+                "{error:#}"
+            );
         }
         let stranger = key::tests::write_pair(directory.path(), "host-1", 2);
-        assert!(Signed::seal(&base, &stranger).unwrap().verify::<Base>(&keys).is_err());
+        assert!(
+            Signed::seal(&base, &stranger)
+                .unwrap()
+                .verify::<Base>(&keys)
+                .is_err()
+        );
         // The right kind of key, the wrong kind of manifest.
         let hosts = Keys::read(directory.path(), Kind::Host).unwrap();
         let of_a_base = Signed::seal(&base, &stranger).unwrap();
         let error = of_a_base.verify::<Host>(&hosts).unwrap_err();
-        assert_eq!(format!("{error:#}"), "reading the manifest: kind: it describes a base, not a host");
+        assert_eq!(
+            format!("{error:#}"),
+            "reading the manifest: kind: it describes a base, not a host"
+        );
         let error = of_a_base.verify::<Base>(&hosts).unwrap_err();
         assert_eq!(Exit::of(&error), Exit::Software, "{error:#}");
     }

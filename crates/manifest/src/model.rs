@@ -2,19 +2,29 @@
 
 use jsonpipe::Exit;
 
-/// Refuses what is `doing`, as in `install NAME`, unless this machine is one of the models; none stands for all. `machine` is its
-/// model, or why that is not known. Status 65 when it is another one, 78 when it is not known.
-pub fn check_model(machine: Result<String, String>, models: &[String], doing: &str) -> anyhow::Result<()> {
+/// Refuses what is `doing`, as in `install NAME`, unless this machine is one of the models; none
+/// stands for all. `machine` is its model, or why that is not known. Status 65 when it is another
+/// one, 78 when it is not known.
+pub fn check_model(
+    machine: Result<String, String>,
+    models: &[String],
+    doing: &str,
+) -> anyhow::Result<()> {
     if models.is_empty() {
         return Ok(());
     }
-    let machine =
-        machine.map_err(|reason| Exit::Config.error(format_args!("refusing to {doing}: the model is not known: {reason}")))?;
+    let machine = machine.map_err(|reason| {
+        Exit::Config.error(format_args!(
+            "refusing to {doing}: the model is not known: {reason}"
+        ))
+    })?;
     if models.contains(&machine) {
         return Ok(());
     }
     let models = models.join(", ");
-    Err(Exit::Data.error(format_args!("refusing to {doing}: this machine is a {machine}, the image is for {models}")))
+    Err(Exit::Data.error(format_args!(
+        "refusing to {doing}: this machine is a {machine}, the image is for {models}"
+    )))
 }
 
 #[cfg(test)]

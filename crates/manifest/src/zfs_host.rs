@@ -29,7 +29,8 @@ impl Description for ZfsHost {
             return Err(format!("name: {NAME_RULE}"));
         }
         check_count(self.version, "versions").map_err(|message| format!("version: {message}"))?;
-        check_bytes(self.size_bytes, "an empty stream is no root").map_err(|message| format!("size_bytes: {message}"))
+        check_bytes(self.size_bytes, "an empty stream is no root")
+            .map_err(|message| format!("size_bytes: {message}"))
     }
 }
 
@@ -64,9 +65,17 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(parse::<ZfsHost>(text.as_bytes()).unwrap(), zfs_host());
         for (from, to, message) in [
-            ("\"zfs_host\"", "\"host\"", "kind: it describes a host, not a zfs_host"),
+            (
+                "\"zfs_host\"",
+                "\"host\"",
+                "kind: it describes a host, not a zfs_host",
+            ),
             ("\"lab\"", "\"\"", "name: not a name"),
-            ("\"version\":8", "\"version\":0", "version: 0; versions count from 1"),
+            (
+                "\"version\":8",
+                "\"version\":0",
+                "version: 0; versions count from 1",
+            ),
             ("312", "0", "size_bytes: an empty stream is no root"),
             ("abab", "ab", "expected 64 digits"),
         ] {
@@ -81,7 +90,10 @@ mod tests {
         let key = crate::key::tests::write_pair(directory.path(), "host-1", 1);
         let signed = Signed::seal(&zfs_host(), &key).unwrap();
         let keys = |kind| Keys::read(directory.path(), kind).unwrap();
-        assert_eq!(signed.verify::<ZfsHost>(&keys(Kind::ZfsHost)).unwrap(), zfs_host());
+        assert_eq!(
+            signed.verify::<ZfsHost>(&keys(Kind::ZfsHost)).unwrap(),
+            zfs_host()
+        );
         assert!(signed.verify::<Host>(&keys(Kind::Host)).is_err());
     }
 }

@@ -1,8 +1,10 @@
-//! `mkimg-torrent create` against `mktorrent -t2` and bare digests, on a file in the page cache and on one that is nearly all hole.
+//! `mkimg-torrent create` against `mktorrent -t2` and bare digests, on a file in the page cache and
+//! on one that is nearly all hole.
 //!
-//! `cargo bench -p mkimg-torrent`. mktorrent and the loop of SHA-1 give the pieces of a torrent only; create gives the SHA-256 of
-//! the whole and the block map, too, signs, and makes its files durable. SHA-256 of a whole file cannot be divided among processors
-//! and cannot skip zeros, so a bare loop of it, which is printed as well, is as fast as create can be. MKIMG_BENCH_DIR names a
+//! `cargo bench -p mkimg-torrent`. mktorrent and the loop of SHA-1 give the pieces of a torrent
+//! only; create gives the SHA-256 of the whole and the block map, too, signs, and makes its files
+//! durable. SHA-256 of a whole file cannot be divided among processors and cannot skip zeros, so a
+//! bare loop of it, which is printed as well, is as fast as create can be. MKIMG_BENCH_DIR names a
 //! directory with 4 GiB of room; without it, one below target/ is taken.
 
 #![allow(clippy::print_stdout, reason = "a benchmark prints its figures")]
@@ -29,14 +31,19 @@ const SPARSE_BYTES: u64 = 60 * GIB;
 const STRETCHES: u64 = 32;
 
 fn main() {
-    let disk = env::var_os("MKIMG_BENCH_DIR").map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let disk = env::var_os("MKIMG_BENCH_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let server = Server::new(&disk);
 
-    println!("60 GiB of which 2 GiB are data, once each, seconds by the clock (seconds of processors)");
+    println!(
+        "60 GiB of which 2 GiB are data, once each, seconds by the clock (seconds of processors)"
+    );
     let sparse = server.file("sparse", SPARSE_BYTES, &[64 * MIB; STRETCHES as usize]);
     let (ours, parts) = server.create("sparse", 1);
     // Of all children so far, which is this one.
-    let memory = getrusage(UsageWho::RUSAGE_CHILDREN).expect("usage").max_rss();
+    let memory = getrusage(UsageWho::RUSAGE_CHILDREN)
+        .expect("usage")
+        .max_rss();
     let theirs = server.mktorrent(&sparse, 22);
     let floor = timed(|| {
         let zeros = vec![0; 65536];
@@ -81,13 +88,20 @@ fn main() {
         create.clock / sha256.clock
     );
     let faster = theirs.clock / ours.clock;
-    println!("goal, at least 20 times faster on the sparse file: {} ({faster:.2})", verdict(faster >= 20.0));
+    println!(
+        "goal, at least 20 times faster on the sparse file: {} ({faster:.2})",
+        verdict(faster >= 20.0)
+    );
     println!(
         "  what mktorrent makes alone: {:.1} times faster; against SHA-256, which is the least: {:.2}",
         theirs.clock / parts,
         ours.clock / floor.clock
     );
-    println!("goal, less than 64 MiB of memory for 60 GiB: {} ({:.1} MiB)", verdict(memory < 64 << 10), memory as f64 / 1024.0);
+    println!(
+        "goal, less than 64 MiB of memory for 60 GiB: {} ({:.1} MiB)",
+        verdict(memory < 64 << 10),
+        memory as f64 / 1024.0
+    );
 }
 
 /// How long something took.
@@ -107,17 +121,27 @@ impl std::fmt::Display for Figure {
 
 /// Whatever else the computer does only adds.
 fn fastest(figures: Vec<Figure>) -> Figure {
-    figures.into_iter().min_by(|a, b| a.clock.total_cmp(&b.clock)).expect("a run")
+    figures
+        .into_iter()
+        .min_by(|a, b| a.clock.total_cmp(&b.clock))
+        .expect("a run")
 }
 
 fn timed(what: impl FnOnce()) -> Figure {
     let processors = || -> f64 {
-        let of = |who| getrusage(who).map(|usage| (usage.user_time() + usage.system_time()).num_microseconds()).expect("usage");
+        let of = |who| {
+            getrusage(who)
+                .map(|usage| (usage.user_time() + usage.system_time()).num_microseconds())
+                .expect("usage")
+        };
         (of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)) as f64 / 1e6
     };
     let (since, before) = (Instant::now(), processors());
     what();
-    Figure { clock: since.elapsed().as_secs_f64(), processors: processors() - before }
+    Figure {
+        clock: since.elapsed().as_secs_f64(),
+        processors: processors() - before,
+    }
 }
 
 /// Reads a file and digests every `piece` bytes of it.
@@ -146,14 +170,25 @@ struct Server {
 
 impl Server {
     fn new(disk: &Path) -> Server {
-        let server = Server { directory: tempfile::tempdir_in(disk).expect("a temporary directory") };
+        let server = Server {
+            directory: tempfile::tempdir_in(disk).expect("a temporary directory"),
+        };
         let key = server.path("key");
-        let made = Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key).status();
+        let made = Command::new("openssl")
+            .args(["genpkey", "-algorithm", "ed25519", "-out"])
+            .arg(&key)
+            .status();
         assert!(made.expect("openssl").success());
         fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("a mode");
         fs::create_dir_all(server.path("etc/labtools/keys")).expect("a directory");
         let public = server.path("etc/labtools/keys/base-1.pub");
-        let made = Command::new("openssl").arg("pkey").arg("-in").arg(&key).args(["-pubout", "-out"]).arg(public).status();
+        let made = Command::new("openssl")
+            .arg("pkey")
+            .arg("-in")
+            .arg(&key)
+            .args(["-pubout", "-out"])
+            .arg(public)
+            .status();
         assert!(made.expect("openssl").success());
         server
     }
@@ -162,7 +197,8 @@ impl Server {
         self.directory.path().join(name)
     }
 
-    /// A file with stretches of data, evenly spread, which are in the page cache, for they were just written.
+    /// A file with stretches of data, evenly spread, which are in the page cache, for they were
+    /// just written.
     fn file(&self, name: &str, size: u64, stretches: &[u64]) -> PathBuf {
         let path = self.path(name);
         let file = File::create(&path).expect("a file");
@@ -191,7 +227,8 @@ impl Server {
             .arg("64K")
             .status();
         assert!(made.expect("qemu-img").success());
-        file.write_all_at(&fs::read(disk).expect("a disk"), 0).expect("a write");
+        file.write_all_at(&fs::read(disk).expect("a disk"), 0)
+            .expect("a write");
         file.sync_all().expect("a sync");
         path
     }
@@ -203,17 +240,32 @@ impl Server {
              trackers=http://server.example:6969/announce\n"
         );
         let mut command = Command::new(env!("CARGO_BIN_EXE_mkimg-torrent"));
-        command.args(["create", "-v", "--root"]).arg(self.directory.path()).arg("--key").arg(self.path("key"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(["create", "-v", "--root"])
+            .arg(self.directory.path())
+            .arg("--key")
+            .arg(self.path("key"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut said = String::new();
         let figure = timed(|| {
             let mut child = command.spawn().expect("the tool starts");
-            child.stdin.take().expect("a pipe").write_all(request.as_bytes()).expect("a request");
+            child
+                .stdin
+                .take()
+                .expect("a pipe")
+                .write_all(request.as_bytes())
+                .expect("a request");
             let output = child.wait_with_output().expect("the tool ends");
             said = String::from_utf8(output.stderr).expect("UTF-8");
             assert!(output.status.success(), "{said}");
         });
-        let parts = said.rsplit("block map ").next().and_then(|text| text.trim_end().strip_suffix(" s")?.parse().ok());
+        let parts = said
+            .rsplit("block map ")
+            .next()
+            .and_then(|text| text.trim_end().strip_suffix(" s")?.parse().ok());
         (figure, parts.unwrap_or_else(|| panic!("{said}")))
     }
 
@@ -221,7 +273,17 @@ impl Server {
         let torrent = self.path("mktorrent.torrent");
         let figure = timed(|| {
             let mut command = Command::new("mktorrent");
-            command.args(["-p", "-d", "-t", "2", "-l", &bits.to_string(), "-a", "http://server.example:6969/announce", "-o"]);
+            command.args([
+                "-p",
+                "-d",
+                "-t",
+                "2",
+                "-l",
+                &bits.to_string(),
+                "-a",
+                "http://server.example:6969/announce",
+                "-o",
+            ]);
             let output = command.arg(&torrent).arg(file).output().expect("mktorrent");
             assert!(output.status.success(), "{output:?}");
         });

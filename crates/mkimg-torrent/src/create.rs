@@ -16,7 +16,8 @@ use crate::request::{self, Create, Programs};
 use crate::store::{self, Generation, Plan};
 use crate::{TOOL, report};
 
-/// The length of a piece of the block map. A map is small; many pieces let many hosts begin at once.
+/// The length of a piece of the block map. A map is small; many pieces let many hosts begin at
+/// once.
 const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
 
 /// Describes, signs and writes; in a dry run says whether there is anything to write.
@@ -27,7 +28,8 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let mut base = description(&request, programs)?;
     check_urls("image.trackers", &request.trackers)?;
     if request.trackers.is_empty() {
-        return Err(Exit::Data.error("image.trackers: empty; name at least one, which machines ask for peers"));
+        return Err(Exit::Data
+            .error("image.trackers: empty; name at least one, which machines ask for peers"));
     }
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = signing_key(common, &options.key)?;
@@ -35,9 +37,13 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let image = match (&options.file, &request.path) {
         (Some(file), _) => Image::open(file)?,
         (None, Some(path)) => Image::open(&common.path(path))?,
-        (None, None) => Image::open(&common.path(store::image_path(&base))).map_err(|error| match Exit::of(&error) {
-            Exit::NoInput => Exit::NoInput.error(format_args!("{error:#}; give the image as FILE, or its place as image.path")),
-            _ => error,
+        (None, None) => Image::open(&common.path(store::image_path(&base))).map_err(|error| {
+            match Exit::of(&error) {
+                Exit::NoInput => Exit::NoInput.error(format_args!(
+                    "{error:#}; give the image as FILE, or its place as image.path"
+                )),
+                _ => error,
+            }
         })?,
     };
     base.size_bytes = image.size_bytes();
@@ -46,7 +52,9 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
         Some(text) => utc(text)?,
         None => timestamp::rfc3339(image.modified()?),
     };
-    let piece_bytes = request.piece_bytes.unwrap_or_else(|| pieces::length_for(base.size_bytes));
+    let piece_bytes = request
+        .piece_bytes
+        .unwrap_or_else(|| pieces::length_for(base.size_bytes));
     if !pieces::suit(piece_bytes, base.size_bytes) {
         return Err(Exit::Data.error(format_args!("image.piece_bytes: {}", pieces::RULE)));
     }
@@ -57,22 +65,51 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let file_name = format!("{name}.{}", base.format.as_str());
     let torrent = |name: &str, size_bytes: u64, piece_bytes: u64, pieces: &[pieces::Piece]| {
         let (source, comment) = (request.source.as_deref(), request.comment.as_deref());
-        Contents { name, size_bytes, piece_bytes, pieces, source, trackers: &request.trackers, comment }.encode()
+        Contents {
+            name,
+            size_bytes,
+            piece_bytes,
+            pieces,
+            source,
+            trackers: &request.trackers,
+            comment,
+        }
+        .encode()
     };
-    let (torrent_file, infohash) = torrent(&file_name, base.size_bytes, piece_bytes, &digests.pieces)?;
+    let (torrent_file, infohash) =
+        torrent(&file_name, base.size_bytes, piece_bytes, &digests.pieces)?;
     let map_pieces = pieces_of(&digests.blocks);
     let map_name = format!("{name}.blocks");
-    let (blocks_torrent_file, blocks_infohash) = torrent(&map_name, digests.blocks.len() as u64, MAP_PIECE_BYTES, &map_pieces)?;
+    let (blocks_torrent_file, blocks_infohash) = torrent(
+        &map_name,
+        digests.blocks.len() as u64,
+        MAP_PIECE_BYTES,
+        &map_pieces,
+    )?;
     let blocks_sha256 = Hex(Sha256::digest(&digests.blocks).into());
-    let base = Base { sha256: digests.sha256, blocks_sha256, infohash, blocks_infohash, ..base };
+    let base = Base {
+        sha256: digests.sha256,
+        blocks_sha256,
+        infohash,
+        blocks_infohash,
+        ..base
+    };
     let signed = Signed::seal(&base, &key)?;
     drop(key);
 
-    // From here on a signal waits until all is there. A dry run writes nothing, the lock's file included.
+    // From here on a signal waits until all is there. A dry run writes nothing, the lock's file
+    // included.
     let ending_signals = signals::defer()?;
-    let lock = if options.dry_run { None } else { Some(lock::wait(common, POOL_LOCK, &ending_signals)?) };
+    let lock = if options.dry_run {
+        None
+    } else {
+        Some(lock::wait(common, POOL_LOCK, &ending_signals)?)
+    };
     let signature = signed.signature.to_bytes();
-    let metalink_text = options.url.as_ref().map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
+    let metalink_text = options
+        .url
+        .as_ref()
+        .map(|url| metalink(&base, &file_name, piece_bytes, &digests.pieces, url));
     let generation = Generation {
         base: &base,
         blocks: &digests.blocks,
@@ -85,7 +122,11 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
         plan.add_first(path, 0o644, text.as_bytes())?;
     }
     let changed = plan.changes();
-    let undo = if options.dry_run { None } else { Some(plan.carry_out()?) };
+    let undo = if options.dry_run {
+        None
+    } else {
+        Some(plan.carry_out()?)
+    };
     drop(lock); // whoever reads the document may take his time
 
     let (manifest, signature) = signed.to_base64();
@@ -108,7 +149,8 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     })
 }
 
-/// The private key, if machines believe what it signs: a wrong one, over a good signature, would end its distribution.
+/// The private key, if machines believe what it signs: a wrong one, over a good signature, would
+/// end its distribution.
 fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
     let key = SigningKey::read(path)?;
     let directory = common.config("keys");
@@ -125,7 +167,10 @@ fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
 /// What the document says of the image; what the file says of itself is still to come.
 fn description(request: &request::Image, programs: Programs) -> anyhow::Result<Base> {
     let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("{key}: {what}")));
-    for (key, name) in [("image.name", &request.name), ("image.ostype", &request.ostype)] {
+    for (key, name) in [
+        ("image.name", &request.name),
+        ("image.ostype", &request.ostype),
+    ] {
         if !manifest::is_name(name) {
             return wrong(key, manifest::NAME_RULE);
         }
@@ -134,15 +179,29 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
         return wrong("image.generation", &message);
     }
     if request.format != Format::Qcow2 {
-        return wrong("image.format", "raw; a base is qcow2, which qemu-img convert -O qcow2 makes of it");
+        return wrong(
+            "image.format",
+            "raw; a base is qcow2, which qemu-img convert -O qcow2 makes of it",
+        );
     }
-    if request.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+    if request
+        .path
+        .as_ref()
+        .is_some_and(|path| !path.starts_with('/'))
+    {
         return wrong("image.path", "not an absolute path");
     }
     let models = request.models.iter().map(|model| ("image.models", model));
-    let programs_ = programs.iter().flat_map(|(name, version)| [("programs", name), ("programs", version)]);
-    let lines = [("image.comment", &request.comment), ("image.source", &request.source)];
-    let lines = lines.into_iter().filter_map(|(key, line)| Some((key, line.as_ref()?)));
+    let programs_ = programs
+        .iter()
+        .flat_map(|(name, version)| [("programs", name), ("programs", version)]);
+    let lines = [
+        ("image.comment", &request.comment),
+        ("image.source", &request.source),
+    ];
+    let lines = lines
+        .into_iter()
+        .filter_map(|(key, line)| Some((key, line.as_ref()?)));
     for (key, text) in models.chain(programs_).chain(lines) {
         if text.trim().is_empty() || text.chars().any(char::is_control) {
             return wrong(key, "empty, or not one line");
@@ -162,7 +221,10 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
         infohash: Hex([0; 20]),
         blocks_infohash: Hex([0; 20]),
         models: request.models.clone(),
-        programs: programs.into_iter().map(|(name, version)| Program { name, version }).collect(),
+        programs: programs
+            .into_iter()
+            .map(|(name, version)| Program { name, version })
+            .collect(),
         created_at: String::new(),
     })
 }
@@ -170,20 +232,30 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
 /// A torrent's client asks over HTTP or UDP, and nothing but an URL may come near it.
 fn check_urls(key: &str, urls: &[String]) -> anyhow::Result<()> {
     let is_url = |url: &str| {
-        let rest = ["http://", "https://", "udp://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
+        let rest = ["http://", "https://", "udp://"]
+            .into_iter()
+            .find_map(|scheme| url.strip_prefix(scheme));
         rest.is_some_and(|rest| {
-            !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte))
+            !rest.is_empty()
+                && rest
+                    .bytes()
+                    .all(|byte| byte.is_ascii_graphic() && !b"<>\"{}|\\^`".contains(&byte))
         })
     };
     match urls.iter().all(|url| is_url(url)) {
         true => Ok(()),
-        false => Err(Exit::Data.error(format_args!("{key}: not a URL with http://, https:// or udp://"))),
+        false => Err(Exit::Data.error(format_args!(
+            "{key}: not a URL with http://, https:// or udp://"
+        ))),
     }
 }
 
 /// A time as the documents have it.
 pub fn utc(text: &str) -> anyhow::Result<String> {
-    let time = humantime::parse_rfc3339(text).exit(Exit::Data, || "image.created_at: not a time like 2026-11-23T00:00:00Z")?;
+    let time = humantime::parse_rfc3339(text).exit(
+        Exit::Data,
+        || "image.created_at: not a time like 2026-11-23T00:00:00Z",
+    )?;
     Ok(timestamp::rfc3339(time))
 }
 

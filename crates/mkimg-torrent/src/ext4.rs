@@ -1,7 +1,9 @@
-//! The superblock of ext2, ext3 and ext4, as far as it decides whether an image can be patched for a slot.
+//! The superblock of ext2, ext3 and ext4, as far as it decides whether an image can be patched for
+//! a slot.
 //!
-//! Places and values follow Documentation/filesystems/ext4/super.rst of Linux. The few that are needed are read by hand: a crate that
-//! reads files would refuse images for features that do not matter here.
+//! Places and values follow Documentation/filesystems/ext4/super.rst of Linux. The few that are
+//! needed are read by hand: a crate that reads files would refuse images for features that do not
+//! matter here.
 
 /// Where the superblock begins in the file system.
 pub const OFFSET: u64 = 1024;
@@ -18,7 +20,8 @@ const BLOCKS_COUNT_HI: usize = 0x150;
 
 /// Blocks of 64 KiB, the largest.
 const LOG_BLOCK_SIZE_MAX: u32 = 6;
-/// The bit of a state: it was unmounted cleanly. With any other bit it has errors, or files that are to be removed yet.
+/// The bit of a state: it was unmounted cleanly. With any other bit it has errors, or files that
+/// are to be removed yet.
 const VALID_FS: u16 = 1;
 const ERROR_FS: u16 = 2;
 /// Incompatible features.
@@ -34,30 +37,50 @@ pub const UUID_OFFSET: u64 = OFFSET + 0x68;
 /// Where the label is.
 pub const LABEL_OFFSET: u64 = OFFSET + 0x78;
 
-/// Why the file system with this superblock, in an image of so many bytes, cannot be a slot's, in words; the way out with `image` as its
-/// name.
+/// Why the file system with this superblock, in an image of so many bytes, cannot be a slot's, in
+/// words; the way out with `image` as its name.
 pub fn check(superblock: &[u8; BYTES], size_bytes: u64, image: &str) -> Result<(), String> {
     let half = |at: usize| u16::from_le_bytes([superblock[at], superblock[at + 1]]);
-    let word = |at: usize| u32::from_le_bytes([superblock[at], superblock[at + 1], superblock[at + 2], superblock[at + 3]]);
+    let word = |at: usize| {
+        u32::from_le_bytes([
+            superblock[at],
+            superblock[at + 1],
+            superblock[at + 2],
+            superblock[at + 3],
+        ])
+    };
     let (incompatible, readable) = (word(FEATURE_INCOMPAT), word(FEATURE_RO_COMPAT));
     if half(MAGIC) != 0xef53 || incompatible & JOURNAL_DEV != 0 {
         return Err("not an ext2, ext3 or ext4 file system".into());
     }
     if half(STATE) & ERROR_FS != 0 {
-        return Err(format!("its file system has errors; e2fsck -f {image} repairs it"));
+        return Err(format!(
+            "its file system has errors; e2fsck -f {image} repairs it"
+        ));
     }
     if incompatible & RECOVER != 0 || half(STATE) != VALID_FS {
-        return Err("it is mounted, or was not unmounted cleanly; unmount it, or mount and unmount it once".into());
+        return Err(
+            "it is mounted, or was not unmounted cleanly; unmount it, or mount and unmount it once"
+                .into(),
+        );
     }
     for (feature, name) in [(METADATA_CSUM, "metadata_csum"), (GDT_CSUM, "uninit_bg")] {
         if readable & feature != 0 {
-            return Err(format!("it has the feature {name}; tune2fs -O ^{name} {image} takes it away"));
+            return Err(format!(
+                "it has the feature {name}; tune2fs -O ^{name} {image} takes it away"
+            ));
         }
     }
-    let high = if incompatible & IS_64BIT != 0 { u64::from(word(BLOCKS_COUNT_HI)) << 32 } else { 0 };
+    let high = if incompatible & IS_64BIT != 0 {
+        u64::from(word(BLOCKS_COUNT_HI)) << 32
+    } else {
+        0
+    };
     let blocks = high | u64::from(word(BLOCKS_COUNT_LO));
     let shift = word(LOG_BLOCK_SIZE);
-    let bytes = (shift <= LOG_BLOCK_SIZE_MAX).then(|| 1024u64 << shift).and_then(|block| block.checked_mul(blocks));
+    let bytes = (shift <= LOG_BLOCK_SIZE_MAX)
+        .then(|| 1024u64 << shift)
+        .and_then(|block| block.checked_mul(blocks));
     if bytes.is_none_or(|bytes| bytes > size_bytes) {
         return Err("it is shorter than its file system".into());
     }
@@ -71,7 +94,8 @@ mod tests {
 
     fn superblock(changes: &[(usize, &[u8])]) -> [u8; BYTES] {
         let mut bytes = [0; BYTES];
-        let mut put = |at: usize, content: &[u8]| bytes[at..at + content.len()].copy_from_slice(content);
+        let mut put =
+            |at: usize, content: &[u8]| bytes[at..at + content.len()].copy_from_slice(content);
         put(BLOCKS_COUNT_LO, &[16, 0, 0, 0]);
         put(LOG_BLOCK_SIZE, &[2]);
         put(MAGIC, &[0x53, 0xef]);
@@ -85,31 +109,65 @@ mod tests {
 
     #[test]
     fn check_takes_a_clean_file_system_without_checksums() {
-        const CLEAN: &str = "it is mounted, or was not unmounted cleanly; unmount it, or mount and unmount it once";
+        const CLEAN: &str =
+            "it is mounted, or was not unmounted cleanly; unmount it, or mount and unmount it once";
         let check = |changes: &[(usize, &[u8])], size| check(&superblock(changes), size, "lab.img");
         assert_eq!(check(&[], 65536), Ok(()));
         for (changes, why) in [
-            (&[(MAGIC, &[0, 0][..])][..], "not an ext2, ext3 or ext4 file system"),
-            (&[(FEATURE_INCOMPAT, &[8])], "not an ext2, ext3 or ext4 file system"),
+            (
+                &[(MAGIC, &[0, 0][..])][..],
+                "not an ext2, ext3 or ext4 file system",
+            ),
+            (
+                &[(FEATURE_INCOMPAT, &[8])],
+                "not an ext2, ext3 or ext4 file system",
+            ),
             (&[(STATE, &[0])], CLEAN),
             (&[(STATE, &[5])], CLEAN),
             (&[(FEATURE_INCOMPAT, &[4])], CLEAN),
-            (&[(STATE, &[2])], "its file system has errors; e2fsck -f lab.img repairs it"),
-            (&[(STATE, &[3])], "its file system has errors; e2fsck -f lab.img repairs it"),
+            (
+                &[(STATE, &[2])],
+                "its file system has errors; e2fsck -f lab.img repairs it",
+            ),
+            (
+                &[(STATE, &[3])],
+                "its file system has errors; e2fsck -f lab.img repairs it",
+            ),
             (
                 &[(FEATURE_RO_COMPAT, &[0, 4])],
                 "it has the feature metadata_csum; tune2fs -O ^metadata_csum lab.img takes it away",
             ),
-            (&[(FEATURE_RO_COMPAT, &[0x10])], "it has the feature uninit_bg; tune2fs -O ^uninit_bg lab.img takes it away"),
-            (&[(BLOCKS_COUNT_LO, &[17])], "it is shorter than its file system"),
-            (&[(BLOCKS_COUNT_HI, &[1])], "it is shorter than its file system"),
-            (&[(LOG_BLOCK_SIZE, &[64])], "it is shorter than its file system"),
-            (&[(LOG_BLOCK_SIZE, &[60])], "it is shorter than its file system"),
+            (
+                &[(FEATURE_RO_COMPAT, &[0x10])],
+                "it has the feature uninit_bg; tune2fs -O ^uninit_bg lab.img takes it away",
+            ),
+            (
+                &[(BLOCKS_COUNT_LO, &[17])],
+                "it is shorter than its file system",
+            ),
+            (
+                &[(BLOCKS_COUNT_HI, &[1])],
+                "it is shorter than its file system",
+            ),
+            (
+                &[(LOG_BLOCK_SIZE, &[64])],
+                "it is shorter than its file system",
+            ),
+            (
+                &[(LOG_BLOCK_SIZE, &[60])],
+                "it is shorter than its file system",
+            ),
         ] {
             assert_eq!(check(changes, 65536).unwrap_err(), why, "{changes:?}");
         }
         // Without the feature there is no upper half.
-        assert_eq!(check(&[(FEATURE_INCOMPAT, &[0x42]), (BLOCKS_COUNT_HI, &[1])], 65536), Ok(()));
+        assert_eq!(
+            check(
+                &[(FEATURE_INCOMPAT, &[0x42]), (BLOCKS_COUNT_HI, &[1])],
+                65536
+            ),
+            Ok(())
+        );
     }
 
     proptest! {

@@ -1,11 +1,14 @@
-//! `mkimg-torrent host` and `verify-host`: the root of a host, signed on the server and believed on a machine.
+//! `mkimg-torrent host` and `verify-host`: the root of a host, signed on the server and believed on
+//! a machine.
 //!
-//! `host` refuses what a machine would refuse: it reads the image as `abflip` reads the slot, and the manifest has the checks that
-//! the machines make.
+//! `host` refuses what a machine would refuse: it reads the image as `abflip` reads the slot, and
+//! the manifest has the checks that the machines make.
 
 use extlinux::{Extlinux, SECTOR};
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, timestamp};
-use manifest::{Description, Digest, Hex, Keys, Signed, SigningKey, SlotField, SlotFieldKind, ZfsHost};
+use manifest::{
+    Description, Digest, Hex, Keys, Signed, SigningKey, SlotField, SlotFieldKind, ZfsHost,
+};
 
 use crate::create::utc;
 use crate::image::Image;
@@ -13,7 +16,8 @@ use crate::request::{Host, HostKind, Root, VerifyHost};
 use crate::survey::BOOT_ENTRY;
 use crate::{TOOL, ext4, report};
 
-/// Where a stream of `zfs send` has its magic number, little-endian or big-endian by the machine that made it (zfs_ioctl.h).
+/// Where a stream of `zfs send` has its magic number, little-endian or big-endian by the machine
+/// that made it (zfs_ioctl.h).
 const STREAM_MAGIC_AT: u64 = 8;
 const STREAM_MAGIC: u64 = 0x2_f5ba_cbac;
 
@@ -27,13 +31,21 @@ pub fn host(common: &Common, pipe: &Pipe, options: &Host) -> anyhow::Result<Answ
             return Err(Exit::Data.error("image.models: empty, or not one line"));
         }
     }
-    if root.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+    if root
+        .path
+        .as_ref()
+        .is_some_and(|path| !path.starts_with('/'))
+    {
         return Err(Exit::Data.error("image.path: not an absolute path"));
     }
     let image = match (&options.file, &root.path) {
         (Some(file), _) => Image::open(file)?,
         (None, Some(path)) => Image::open(&common.path(path))?,
-        (None, None) => return Err(Exit::Usage.error("which image? give it as FILE, or its place as image.path")),
+        (None, None) => {
+            return Err(
+                Exit::Usage.error("which image? give it as FILE, or its place as image.path")
+            );
+        }
     };
     let created_at = match &root.created_at {
         Some(text) => utc(text)?,
@@ -64,11 +76,18 @@ fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<m
     let boot_once = boot_once(image)?;
     let survey = image.survey()?;
     if survey.boot_entries.is_empty() {
-        return Err(image.wrong(&format!("no boot entry says {BOOT_ENTRY}, so that no slot could boot it")));
+        return Err(image.wrong(&format!(
+            "no boot entry says {BOOT_ENTRY}, so that no slot could boot it"
+        )));
     }
     let digits = SlotFieldKind::RootPartuuid.length_bytes();
     let behind = BOOT_ENTRY.len() as u64 - digits;
-    slot_fields.extend(survey.boot_entries.iter().map(|at| field(at + behind, SlotFieldKind::RootPartuuid)));
+    slot_fields.extend(
+        survey
+            .boot_entries
+            .iter()
+            .map(|at| field(at + behind, SlotFieldKind::RootPartuuid)),
+    );
     slot_fields.extend(boot_once);
     host.slot_fields = slot_fields;
     host.sha256 = survey.sha256;
@@ -76,7 +95,11 @@ fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<m
 }
 
 fn field(offset_bytes: u64, kind: SlotFieldKind) -> SlotField {
-    SlotField { offset_bytes, length_bytes: kind.length_bytes(), kind }
+    SlotField {
+        offset_bytes,
+        length_bytes: kind.length_bytes(),
+        kind,
+    }
 }
 
 /// The UUID and the label, if the file system lets them become others.
@@ -87,21 +110,32 @@ fn file_system_fields(image: &Image) -> anyhow::Result<Vec<SlotField>> {
     }
     let name = image.path().display().to_string();
     ext4::check(&superblock, image.size_bytes(), &name).map_err(|why| image.wrong(&why))?;
-    Ok(vec![field(ext4::UUID_OFFSET, SlotFieldKind::FilesystemUuid), field(ext4::LABEL_OFFSET, SlotFieldKind::FilesystemLabel)])
+    Ok(vec![
+        field(ext4::UUID_OFFSET, SlotFieldKind::FilesystemUuid),
+        field(ext4::LABEL_OFFSET, SlotFieldKind::FilesystemLabel),
+    ])
 }
 
 /// The two sectors that extlinux writes, where one is installed.
 fn boot_once(image: &Image) -> anyhow::Result<Option<SlotField>> {
-    let Some(found) = Extlinux::find(image.size_bytes(), |offset, length| image.read(offset, length))? else { return Ok(None) };
+    let Some(found) = Extlinux::find(image.size_bytes(), |offset, length| {
+        image.read(offset, length)
+    })?
+    else {
+        return Ok(None);
+    };
     let Some([first, second]) = found.area() else {
         return Err(image.wrong("its extlinux has no boot-once area; install it again"));
     };
     if second != first + 1 {
-        return Err(image.wrong("the two sectors that extlinux writes are apart; make the image anew"));
+        return Err(
+            image.wrong("the two sectors that extlinux writes are apart; make the image anew")
+        );
     }
     for sector in [first, second] {
         if !extlinux::adv::is_copy(&image.read(sector * SECTOR, SECTOR as usize)?) {
-            return Err(image.wrong("its extlinux has no valid boot-once area; see extlinux(1), --reset-adv"));
+            return Err(image
+                .wrong("its extlinux has no valid boot-once area; see extlinux(1), --reset-adv"));
         }
     }
     Ok(Some(field(first * SECTOR, SlotFieldKind::BootOnce)))
@@ -125,7 +159,10 @@ fn pool_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<Z
         created_at,
     };
     described.to_bytes()?;
-    Ok(ZfsHost { sha256: image.survey()?.sha256, ..described })
+    Ok(ZfsHost {
+        sha256: image.survey()?.sha256,
+        ..described
+    })
 }
 
 /// What both kinds of a root say.
@@ -135,13 +172,25 @@ trait Described: Description {
 
 impl Described for manifest::Host {
     fn summary(&self) -> (&str, u64, u64, Digest, &[String]) {
-        (&self.name, self.version, self.size_bytes, self.sha256, &self.models)
+        (
+            &self.name,
+            self.version,
+            self.size_bytes,
+            self.sha256,
+            &self.models,
+        )
     }
 }
 
 impl Described for ZfsHost {
     fn summary(&self) -> (&str, u64, u64, Digest, &[String]) {
-        (&self.name, self.version, self.size_bytes, self.sha256, &self.models)
+        (
+            &self.name,
+            self.version,
+            self.size_bytes,
+            self.sha256,
+            &self.models,
+        )
     }
 }
 
@@ -149,7 +198,16 @@ fn section<D: Described>(described: &D, signed: &Signed) -> report::Root {
     let (name, version, size_bytes, sha256, _) = described.summary();
     let (manifest, signature) = signed.to_base64();
     let kind = D::KIND.as_str();
-    report::Root { changed: false, kind, name: name.into(), version, size_bytes, sha256, manifest, signature }
+    report::Root {
+        changed: false,
+        kind,
+        name: name.into(),
+        version,
+        size_bytes,
+        sha256,
+        manifest,
+        signature,
+    }
 }
 
 fn seal<D: Described>(described: &D, key: &SigningKey) -> anyhow::Result<report::Root> {

@@ -27,13 +27,28 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens it. Status 66 when it is not there, 65 when it is no regular file, or larger than 1 TiB.
+    /// Opens it. Status 66 when it is not there, 65 when it is no regular file, or larger than 1
+    /// TiB.
     pub fn open(path: &Path) -> anyhow::Result<Image> {
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            )
+        };
         // A FIFO under this name must not make us wait.
-        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(failed)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(path)
+            .map_err(failed)?;
         let before = file.metadata().map_err(failed)?;
-        let image = Image { path: path.to_owned(), file, before };
+        let image = Image {
+            path: path.to_owned(),
+            file,
+            before,
+        };
         if !image.before.is_file() {
             return Err(image.wrong("not a regular file"));
         }
@@ -53,19 +68,26 @@ impl Image {
         self.before.modified().map_err(|error| self.failed(error))
     }
 
-    /// The size of the disk as the guest sees it. Status 65 when the file is not qcow2, or cannot be a base: what the machines would
-    /// refuse when it has come is refused before it goes.
+    /// The size of the disk as the guest sees it. Status 65 when the file is not qcow2, or cannot
+    /// be a base: what the machines would refuse when it has come is refused before it goes.
     pub fn virtual_bytes(&self) -> anyhow::Result<u64> {
         if self.size_bytes() == 0 {
             return Err(self.wrong("it is empty, which is no disk"));
         }
         let mut start = [0; 4];
         let start = &mut start[..self.size_bytes().min(4) as usize];
-        self.file.read_exact_at(start, 0).map_err(|error| self.failed(error))?;
+        self.file
+            .read_exact_at(start, 0)
+            .map_err(|error| self.failed(error))?;
         if !qcow2::is_qcow2(start) {
-            return Err(self.wrong("not a qcow2 image; if it is a raw disk, convert it with qemu-img convert -O qcow2"));
+            return Err(self.wrong(
+                "not a qcow2 image; if it is a raw disk, convert it with qemu-img convert -O qcow2",
+            ));
         }
-        let image = qcow2::Image::read(&self.path, self.file.try_clone().map_err(|error| self.failed(error))?)?;
+        let image = qcow2::Image::read(
+            &self.path,
+            self.file.try_clone().map_err(|error| self.failed(error))?,
+        )?;
         image.check_is_base()?;
         Ok(image.header.virtual_bytes)
     }
@@ -78,7 +100,8 @@ impl Image {
         let name = self.path.file_name().unwrap_or_default().display();
         let mut progress = Progress::new(TOOL);
         let show = |done| progress.show(format_args!("hashing {name}"), done, size);
-        let digests = scan(&self.file, size, piece_bytes, show).map_err(|error| self.failed(error))?;
+        let digests =
+            scan(&self.file, size, piece_bytes, show).map_err(|error| self.failed(error))?;
         self.check_unchanged()?;
         let [whole, parts] = digests.busy.map(|busy| busy.as_secs_f64());
         pipe.note(format_args!(
@@ -89,7 +112,8 @@ impl Image {
         Ok(digests)
     }
 
-    /// Reads all of it, once, for the manifest of a host's root. Status 65 when it changes meanwhile.
+    /// Reads all of it, once, for the manifest of a host's root. Status 65 when it changes
+    /// meanwhile.
     pub fn survey(&self) -> anyhow::Result<Survey> {
         let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
         let size = self.size_bytes();
@@ -104,7 +128,9 @@ impl Image {
     /// A part of it.
     pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, offset).map_err(|error| self.failed(error))?;
+        self.file
+            .read_exact_at(&mut bytes, offset)
+            .map_err(|error| self.failed(error))?;
         Ok(bytes)
     }
 
@@ -115,16 +141,37 @@ impl Image {
 
     /// Nobody wrote to it, and it still has its name.
     fn check_unchanged(&self) -> anyhow::Result<()> {
-        let stamp = |of: &Metadata| (of.dev(), of.ino(), of.size(), of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec());
+        let stamp = |of: &Metadata| {
+            (
+                of.dev(),
+                of.ino(),
+                of.size(),
+                of.mtime(),
+                of.mtime_nsec(),
+                of.ctime(),
+                of.ctime_nsec(),
+            )
+        };
         let after = self.file.metadata().map_err(|error| self.failed(error))?;
         let named = fs::metadata(&self.path).map_err(|error| self.failed(error))?;
-        if [&after, &named].into_iter().all(|now| stamp(now) == stamp(&self.before)) { Ok(()) } else { Err(self.changed()) }
+        if [&after, &named]
+            .into_iter()
+            .all(|now| stamp(now) == stamp(&self.before))
+        {
+            Ok(())
+        } else {
+            Err(self.changed())
+        }
     }
 
     fn failed(&self, error: io::Error) -> anyhow::Error {
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound => self.changed(),
-            _ => io_error(error, Exit::of_read, format_args!("reading {}", self.path.display())),
+            _ => io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", self.path.display()),
+            ),
         }
     }
 

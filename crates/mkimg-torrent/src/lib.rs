@@ -1,9 +1,11 @@
 //! Describes an image so that every machine can fetch and verify it.
 //!
-//! `create` reads an image once, as fast as the processor digests, and leaves beside it what a distribution needs: a signed
-//! manifest with its SHA-256, a torrent, and a map of its blocks with its own torrent. `verify` holds an image against such a
-//! description and names the pieces that are wrong. `host` describes and signs the root of a host; `verify-host` believes that on a
-//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and believes only what the manifest says.
+//! `create` reads an image once, as fast as the processor digests, and leaves beside it what a
+//! distribution needs: a signed manifest with its SHA-256, a torrent, and a map of its blocks with
+//! its own torrent. `verify` holds an image against such a description and names the pieces that
+//! are wrong. `host` describes and signs the root of a host; `verify-host` believes that on a
+//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and believes only
+//! what the manifest says.
 
 mod create;
 mod ext4;
@@ -25,7 +27,10 @@ use jsonpipe::{Answer, Pipe, Tool};
 use request::{Arguments, Command};
 
 /// Who is speaking, and the section that it writes.
-pub const TOOL: Tool = Tool { name: "mkimg-torrent", section: "image" };
+pub const TOOL: Tool = Tool {
+    name: "mkimg-torrent",
+    section: "image",
+};
 
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {

@@ -1,7 +1,8 @@
 //! Metalink 4, RFC 5854: what the file is, for clients that take one, such as aria2.
 //!
-//! It names the torrent as the only place to have the file from. A mirror (`url`) would be what a web seed is: every host would
-//! fetch from the server beside the swarm, and an image would cross an uplink once for each.
+//! It names the torrent as the only place to have the file from. A mirror (`url`) would be what a
+//! web seed is: every host would fetch from the server beside the swarm, and an image would cross
+//! an uplink once for each.
 
 use std::fmt::Write;
 
@@ -9,23 +10,42 @@ use manifest::{Base, Hex};
 
 use crate::pieces::Piece;
 
-/// The text of a Metalink for the image under the name `file_name`, of which `pieces` have `piece_bytes` each.
-pub fn metalink(base: &Base, file_name: &str, piece_bytes: u64, pieces: &[Piece], torrent_url: &str) -> String {
-    let Base { size_bytes, sha256, title, generation, .. } = base;
-    let mut xml =
-        String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n");
+/// The text of a Metalink for the image under the name `file_name`, of which `pieces` have
+/// `piece_bytes` each.
+pub fn metalink(
+    base: &Base,
+    file_name: &str,
+    piece_bytes: u64,
+    pieces: &[Piece],
+    torrent_url: &str,
+) -> String {
+    let Base {
+        size_bytes,
+        sha256,
+        title,
+        generation,
+        ..
+    } = base;
+    let mut xml = String::from(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n",
+    );
     let mut line = |text: std::fmt::Arguments<'_>| writeln!(xml, "{text}").unwrap_or_default(); // a String takes all
     line(format_args!("  <file name=\"{}\">", escaped(file_name)));
     line(format_args!("    <identity>{}</identity>", escaped(title)));
     line(format_args!("    <version>{generation}</version>"));
     line(format_args!("    <size>{size_bytes}</size>"));
     line(format_args!("    <hash type=\"sha-256\">{sha256}</hash>"));
-    line(format_args!("    <pieces length=\"{piece_bytes}\" type=\"sha-1\">"));
+    line(format_args!(
+        "    <pieces length=\"{piece_bytes}\" type=\"sha-1\">"
+    ));
     for piece in pieces {
         line(format_args!("      <hash>{}</hash>", Hex(*piece)));
     }
     line(format_args!("    </pieces>"));
-    line(format_args!("    <metaurl mediatype=\"torrent\">{}</metaurl>", escaped(torrent_url)));
+    line(format_args!(
+        "    <metaurl mediatype=\"torrent\">{}</metaurl>",
+        escaped(torrent_url)
+    ));
     xml.push_str("  </file>\n</metalink>\n");
     xml
 }

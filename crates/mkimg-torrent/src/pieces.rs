@@ -1,4 +1,5 @@
-//! The pieces of a torrent, BEP 3: how long they are, and their SHA-1 digests, those of zeros known beforehand.
+//! The pieces of a torrent, BEP 3: how long they are, and their SHA-1 digests, those of zeros known
+//! beforehand.
 
 use sha1::{Digest, Sha1};
 
@@ -7,7 +8,8 @@ use manifest::blocks::BLOCK_BYTES;
 /// The digest of a piece.
 pub type Piece = [u8; 20];
 
-/// A piece is at least a block of the map, and at most what a machine may have to fetch again for one wrong bit.
+/// A piece is at least a block of the map, and at most what a machine may have to fetch again for
+/// one wrong bit.
 pub const MIN_BYTES: u64 = BLOCK_BYTES as u64;
 /// See [`MIN_BYTES`].
 pub const MAX_BYTES: u64 = 64 << 20;
@@ -16,11 +18,14 @@ pub const MAX_BYTES: u64 = 64 << 20;
 pub const MAX_PIECES: u64 = 1 << 18;
 
 /// What [`suit`] asks for, in words.
-pub const RULE: &str = "not a power of two from 65536 to 67108864 that cuts the image into at most 262144 pieces";
+pub const RULE: &str =
+    "not a power of two from 65536 to 67108864 that cuts the image into at most 262144 pieces";
 
-/// The length that the size of an image calls for: 1 MiB to 20 GiB, 2 MiB to 40 GiB, 4 MiB to 80 GiB and so on.
+/// The length that the size of an image calls for: 1 MiB to 20 GiB, 2 MiB to 40 GiB, 4 MiB to 80
+/// GiB and so on.
 ///
-/// Up to 20480 pieces the torrent stays below half a MiB; a piece that takes long is handed on late, which costs at the end.
+/// Up to 20480 pieces the torrent stays below half a MiB; a piece that takes long is handed on
+/// late, which costs at the end.
 pub fn length_for(image_bytes: u64) -> u64 {
     let mut length = 1 << 20;
     while length < MAX_BYTES && image_bytes.div_ceil(length) > 20480 {
@@ -63,7 +68,13 @@ pub struct PieceHasher {
 impl PieceHasher {
     /// For pieces of that length, above 0.
     pub fn new(piece_bytes: u64) -> PieceHasher {
-        PieceHasher { piece_bytes, current: Sha1::new(), filled: 0, digests: Vec::new(), zero_piece: None }
+        PieceHasher {
+            piece_bytes,
+            current: Sha1::new(),
+            filled: 0,
+            digests: Vec::new(),
+            zero_piece: None,
+        }
     }
 
     /// The next bytes.
@@ -94,7 +105,8 @@ impl PieceHasher {
                 feed_zeros(self.piece_bytes, |zeros| piece.update(zeros));
                 piece.finalize().into()
             });
-            self.digests.extend(std::iter::repeat_n(zero_piece, whole as usize));
+            self.digests
+                .extend(std::iter::repeat_n(zero_piece, whole as usize));
         }
         feed_zeros(count % self.piece_bytes, |zeros| self.update(zeros));
     }
@@ -123,7 +135,10 @@ mod tests {
     #[test]
     fn the_length_grows_with_the_image() {
         let mib = |image| length_for(image) >> 20;
-        assert_eq!([1, GIB, 20 * GIB, 20 * GIB + 1, 40 * GIB, 60 * GIB, 80 * GIB].map(mib), [1, 1, 1, 2, 2, 4, 4]);
+        assert_eq!(
+            [1, GIB, 20 * GIB, 20 * GIB + 1, 40 * GIB, 60 * GIB, 80 * GIB].map(mib),
+            [1, 1, 1, 2, 2, 4, 4]
+        );
         assert_eq!(mib(1 << 40), 64);
         assert!(suit(length_for(1 << 40), 1 << 40));
     }
@@ -137,7 +152,10 @@ mod tests {
 
     /// As the definition has it.
     fn plain(bytes: &[u8], piece_bytes: usize) -> Vec<Piece> {
-        bytes.chunks(piece_bytes).map(|piece| Sha1::digest(piece).into()).collect()
+        bytes
+            .chunks(piece_bytes)
+            .map(|piece| Sha1::digest(piece).into())
+            .collect()
     }
 
     proptest! {

@@ -140,7 +140,13 @@ pub struct VerifyHost {
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
     /// The kind of root: host or zfs_host
-    #[arg(long, value_name = "KIND", default_value = "host", hide_default_value = true, hide_possible_values = true)]
+    #[arg(
+        long,
+        value_name = "KIND",
+        default_value = "host",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub kind: HostKind,
 }
 

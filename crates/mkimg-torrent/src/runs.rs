@@ -38,11 +38,23 @@ fn next(file: &File, start: u64, size: u64) -> io::Result<Run> {
     let data = seek(file, start, Whence::SeekData)?.unwrap_or(size);
     let first = data.min(size) / BLOCK * BLOCK;
     if data >= size || first > start {
-        return Ok(Run { data: false, start, end: if data >= size { size } else { first } });
+        return Ok(Run {
+            data: false,
+            start,
+            end: if data >= size { size } else { first },
+        });
     }
     let hole = seek(file, data, Whence::SeekHole)?.unwrap_or(size);
-    let end = hole.max(start + 1).checked_next_multiple_of(BLOCK).unwrap_or(size).min(size);
-    Ok(Run { data: true, start, end })
+    let end = hole
+        .max(start + 1)
+        .checked_next_multiple_of(BLOCK)
+        .unwrap_or(size)
+        .min(size);
+    Ok(Run {
+        data: true,
+        start,
+        end,
+    })
 }
 
 /// `None` when there is nothing more of the kind.
@@ -66,7 +78,12 @@ mod tests {
         for (at, length) in writes {
             file.write_all_at(&vec![1; *length], *at).unwrap();
         }
-        runs(&file, size).map(|run| run.map(|Run { data, start, end }| (data, start, end)).unwrap()).collect()
+        runs(&file, size)
+            .map(|run| {
+                run.map(|Run { data, start, end }| (data, start, end))
+                    .unwrap()
+            })
+            .collect()
     }
 
     #[test]
@@ -76,7 +93,10 @@ mod tests {
         assert_eq!(of(1, &[(0, 1)]), [(true, 0, 1)]);
         assert_eq!(of(5 * BLOCK + 7, &[]), [(false, 0, 5 * BLOCK + 7)]);
         assert_eq!(of(BLOCK, &[(0, 65536)]), [(true, 0, BLOCK)]);
-        let found = of(10 * BLOCK + 9, &[(3 * BLOCK + 5000, 10), (6 * BLOCK - 1, 2)]);
+        let found = of(
+            10 * BLOCK + 9,
+            &[(3 * BLOCK + 5000, 10), (6 * BLOCK - 1, 2)],
+        );
         assert_eq!(
             found,
             [
@@ -87,6 +107,9 @@ mod tests {
                 (false, 7 * BLOCK, 10 * BLOCK + 9)
             ]
         );
-        assert_eq!(of(BLOCK + 9, &[(BLOCK + 8, 1)]), [(false, 0, BLOCK), (true, BLOCK, BLOCK + 9)]);
+        assert_eq!(
+            of(BLOCK + 9, &[(BLOCK + 8, 1)]),
+            [(false, 0, BLOCK), (true, BLOCK, BLOCK + 9)]
+        );
     }
 }

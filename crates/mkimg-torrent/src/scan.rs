@@ -1,8 +1,9 @@
 //! The one pass over an image: SHA-256 of the whole, SHA-1 of every piece, XXH3 of every block.
 //!
-//! This thread reads, a second one feeds SHA-256, which cannot be divided, and a third one the two others; so two processors are
-//! busy, and what is read stays in their caches. What passes between them is a few buffers. Holes are not read: a block and a piece
-//! of zeros have known digests. SHA-256 alone has no way around them and takes every zero.
+//! This thread reads, a second one feeds SHA-256, which cannot be divided, and a third one the two
+//! others; so two processors are busy, and what is read stays in their caches. What passes between
+//! them is a few buffers. Holes are not read: a block and a piece of zeros have known digests.
+//! SHA-256 alone has no way around them and takes every zero.
 
 use std::fs::File;
 use std::io;
@@ -47,8 +48,14 @@ enum Part {
     Zeros(u64),
 }
 
-/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are hashed.
-pub fn scan(file: &File, size: u64, piece_bytes: u64, progress: impl FnMut(u64) + Send) -> io::Result<Digests> {
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are
+/// hashed.
+pub fn scan(
+    file: &File,
+    size: u64,
+    piece_bytes: u64,
+    progress: impl FnMut(u64) + Send,
+) -> io::Result<Digests> {
     thread::scope(|scope| {
         let (to_whole, whole) = sync_channel(WAITING);
         let (to_parts, parts) = sync_channel(WAITING);
@@ -56,14 +63,22 @@ pub fn scan(file: &File, size: u64, piece_bytes: u64, progress: impl FnMut(u64) 
         let parts = scope.spawn(move || digest_parts(parts, size, piece_bytes));
         let read_bytes = read(file, size, &[to_whole, to_parts]);
         let (sha256, whole_busy) = whole.join().unwrap_or_else(|panic| resume_unwind(panic));
-        let (pieces, blocks, parts_busy) = parts.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Ok(Digests { sha256, pieces, blocks, read_bytes: read_bytes?, busy: [whole_busy, parts_busy] })
+        let (pieces, blocks, parts_busy) =
+            parts.join().unwrap_or_else(|panic| resume_unwind(panic));
+        Ok(Digests {
+            sha256,
+            pieces,
+            blocks,
+            read_bytes: read_bytes?,
+            busy: [whole_busy, parts_busy],
+        })
     })
 }
 
 /// Sends the parts of the file, in their order, to both; what was read.
 fn read(file: &File, size: u64, to: &[SyncSender<Part>; 2]) -> io::Result<u64> {
-    // One more than can wait, and the one that is worked on: by then the next one in the ring is free again.
+    // One more than can wait, and the one that is worked on: by then the next one in the ring is
+    // free again.
     let mut ring: Vec<Arc<Vec<u8>>> = (0..WAITING + 2).map(|_| Arc::default()).collect();
     let mut turn = 0;
     let mut read_bytes = 0;
@@ -117,7 +132,11 @@ fn digest_whole(parts: Receiver<Part>, mut progress: impl FnMut(u64)) -> (Digest
     (Hex(sha256.finalize().into()), busy)
 }
 
-fn digest_parts(parts: Receiver<Part>, size: u64, piece_bytes: u64) -> (Vec<Piece>, Vec<u8>, Duration) {
+fn digest_parts(
+    parts: Receiver<Part>,
+    size: u64,
+    piece_bytes: u64,
+) -> (Vec<Piece>, Vec<u8>, Duration) {
     let mut pieces = PieceHasher::new(piece_bytes);
     let mut map = Vec::with_capacity(blocks::map_bytes(size) as usize);
     let zero_block = block_of_zeros(BLOCK_BYTES as u64);
@@ -128,7 +147,9 @@ fn digest_parts(parts: Receiver<Part>, size: u64, piece_bytes: u64) -> (Vec<Piec
         match part {
             Part::Data(bytes) => {
                 pieces.update(&bytes);
-                bytes.chunks(BLOCK_BYTES).for_each(|block| map.extend(blocks::digest(block)));
+                bytes
+                    .chunks(BLOCK_BYTES)
+                    .for_each(|block| map.extend(blocks::digest(block)));
             }
             Part::Zeros(count) => {
                 pieces.zeros(count);
@@ -158,7 +179,10 @@ mod tests {
 
     /// As the definitions have it.
     fn plain(bytes: &[u8], piece_bytes: usize) -> (Digest, Vec<Piece>, Vec<u8>) {
-        let pieces = bytes.chunks(piece_bytes).map(|piece| Sha1::digest(piece).into()).collect();
+        let pieces = bytes
+            .chunks(piece_bytes)
+            .map(|piece| Sha1::digest(piece).into())
+            .collect();
         let map = bytes.chunks(BLOCK_BYTES).flat_map(blocks::digest).collect();
         (Hex(Sha256::digest(bytes).into()), pieces, map)
     }
@@ -170,18 +194,26 @@ mod tests {
         for (at, length) in writes {
             let end = (at + length).min(size);
             let start = (*at).min(end);
-            bytes[start..end].iter_mut().enumerate().for_each(|(i, byte)| *byte = (i % 251 + 1) as u8);
+            bytes[start..end]
+                .iter_mut()
+                .enumerate()
+                .for_each(|(i, byte)| *byte = (i % 251 + 1) as u8);
             file.write_all_at(&bytes[start..end], start as u64).unwrap();
         }
         let found = scan(&file, size as u64, piece_bytes as u64, |_| ()).unwrap();
         let expected = plain(&bytes, piece_bytes);
-        assert!((found.sha256, &found.pieces, &found.blocks) == (expected.0, &expected.1, &expected.2), "{size} {writes:?}");
+        assert!(
+            (found.sha256, &found.pieces, &found.blocks) == (expected.0, &expected.1, &expected.2),
+            "{size} {writes:?}"
+        );
         found
     }
 
     #[test]
     fn sizes_around_every_boundary() {
-        let around = [BLOCK_BYTES, BUFFER_BYTES, 1 << 20, 3 << 20].into_iter().flat_map(|n| [n - 1, n, n + 1]);
+        let around = [BLOCK_BYTES, BUFFER_BYTES, 1 << 20, 3 << 20]
+            .into_iter()
+            .flat_map(|n| [n - 1, n, n + 1]);
         for size in around.chain([0, 1, 7 << 20]) {
             assert_eq!(check(size, &[(0, size)], 1 << 20).read_bytes, size as u64);
             assert_eq!(check(size, &[], 1 << 20).read_bytes, 0);

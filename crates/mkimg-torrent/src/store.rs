@@ -1,7 +1,8 @@
 //! The files beside an image in the store, and the order in which they appear.
 //!
-//! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut left before is overwritten by
-//! the next run. So at no time there is a signed manifest without the block map and the torrents that it tells of.
+//! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut
+//! left before is overwritten by the next run. So at no time there is a signed manifest without the
+//! block map and the torrents that it tells of.
 
 use std::fs;
 use std::io::{self, Write};
@@ -49,12 +50,22 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Looks at what is there. Status 73 when this generation was published with another manifest: machines may have it already.
-    pub fn new(common: &Common, of: &Generation<'a>, signature: &'a [u8]) -> anyhow::Result<Plan<'a>> {
-        let Base { name, generation, .. } = of.base;
+    /// Looks at what is there. Status 73 when this generation was published with another manifest:
+    /// machines may have it already.
+    pub fn new(
+        common: &Common,
+        of: &Generation<'a>,
+        signature: &'a [u8],
+    ) -> anyhow::Result<Plan<'a>> {
+        let Base {
+            name, generation, ..
+        } = of.base;
         let directory = common.path(images::directory(name));
         let file = |ending| directory.join(images::file_name(*generation, ending));
-        let mut plan = Plan { directory: directory.clone(), changes: Vec::new() };
+        let mut plan = Plan {
+            directory: directory.clone(),
+            changes: Vec::new(),
+        };
         for (ending, after) in [
             (Ending::Blocks, of.blocks),
             (Ending::Torrent, of.torrent),
@@ -88,10 +99,21 @@ impl<'a> Plan<'a> {
         let before = match fs::read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(io_error(error, Exit::of_read, format_args!("reading {}", path.display()))),
+            Err(error) => {
+                return Err(io_error(
+                    error,
+                    Exit::of_read,
+                    format_args!("reading {}", path.display()),
+                ));
+            }
         };
         if before.as_deref() != Some(after) {
-            self.changes.push(Change { path, mode, before, after });
+            self.changes.push(Change {
+                path,
+                mode,
+                before,
+                after,
+            });
         }
         Ok(())
     }
@@ -108,11 +130,24 @@ impl<'a> Plan<'a> {
             return Ok(undo);
         }
         atomic::create_directory(&self.directory, 0o755)?;
-        for Change { path, mode, before, after } in self.changes {
-            let written = atomic::write(&path, mode, |file| file.write_all(after))
-                .and_then(|()| fs::symlink_metadata(&path).exit(Exit::Io, || format!("looking at {}", path.display())));
+        for Change {
+            path,
+            mode,
+            before,
+            after,
+        } in self.changes
+        {
+            let written = atomic::write(&path, mode, |file| file.write_all(after)).and_then(|()| {
+                fs::symlink_metadata(&path)
+                    .exit(Exit::Io, || format!("looking at {}", path.display()))
+            });
             match written {
-                Ok(found) => undo.0.push(Done { path, mode, before, inode: found.ino() }),
+                Ok(found) => undo.0.push(Done {
+                    path,
+                    mode,
+                    before,
+                    inode: found.ino(),
+                }),
                 Err(error) => {
                     undo.carry_out();
                     return Err(error);
@@ -137,17 +172,28 @@ struct Done {
 }
 
 impl Undo {
-    /// Puts all back, as nobody was told of it, under the lock of the store, which others had meanwhile. Failures are ignored: the
-    /// caller reports the one that led here.
+    /// Puts all back, as nobody was told of it, under the lock of the store, which others had
+    /// meanwhile. Failures are ignored: the caller reports the one that led here.
     pub fn take_back(self, common: &Common) {
-        let Ok(signals) = signals::defer() else { return };
-        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else { return };
+        let Ok(signals) = signals::defer() else {
+            return;
+        };
+        let Ok(_lock) = lock::wait(common, POOL_LOCK, &signals) else {
+            return;
+        };
         self.carry_out();
     }
 
-    /// Puts back what is still as it was written, the last one first. A failure leaves what the next run overwrites.
+    /// Puts back what is still as it was written, the last one first. A failure leaves what the
+    /// next run overwrites.
     fn carry_out(self) {
-        for Done { path, mode, before, inode } in self.0.into_iter().rev() {
+        for Done {
+            path,
+            mode,
+            before,
+            inode,
+        } in self.0.into_iter().rev()
+        {
             if !fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
                 continue;
             }

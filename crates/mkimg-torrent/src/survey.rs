@@ -1,7 +1,8 @@
-//! The one pass over the image of a host's root: its SHA-256, and where its boot entries have a PARTUUID to be replaced.
+//! The one pass over the image of a host's root: its SHA-256, and where its boot entries have a
+//! PARTUUID to be replaced.
 //!
-//! It is read in pieces, so memory does not depend on the image; and a text that lies across two of them is found as well. Holes are not
-//! read: they hold no text.
+//! It is read in pieces, so memory does not depend on the image; and a text that lies across two of
+//! them is found as well. Holes are not read: they hold no text.
 
 use std::fs::File;
 use std::io;
@@ -26,7 +27,8 @@ pub struct Survey {
     pub boot_entries: Vec<u64>,
 }
 
-/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are read.
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are
+/// read.
 pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<Survey> {
     let mut sha256 = Sha256::new();
     let finder = memchr::memmem::Finder::new(BOOT_ENTRY);
@@ -50,7 +52,11 @@ pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Resu
             file.read_exact_at(read, at)?;
             sha256.update(&*read);
             let known = &buffer[..kept + length];
-            boot_entries.extend(finder.find_iter(known).map(|found| at - kept as u64 + found as u64));
+            boot_entries.extend(
+                finder
+                    .find_iter(known)
+                    .map(|found| at - kept as u64 + found as u64),
+            );
             let rest = known.len().saturating_sub(keep)..known.len();
             kept = rest.len();
             buffer.copy_within(rest, 0);
@@ -58,7 +64,10 @@ pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Resu
             progress(at);
         }
     }
-    Ok(Survey { sha256: Hex(sha256.finalize().into()), boot_entries })
+    Ok(Survey {
+        sha256: Hex(sha256.finalize().into()),
+        boot_entries,
+    })
 }
 
 #[cfg(test)]
@@ -72,15 +81,28 @@ mod tests {
         let (data, size) = (60 * piece, 100 * piece + 7);
         file.set_len(size).unwrap();
         file.write_all_at(&vec![b'r'; data as usize], 0).unwrap();
-        // At both ends, one behind another, across two pieces in every way, and alone between holes.
-        let mut at = vec![0, length, data, 80 * piece + 3, 90 * piece - 1, size - length];
+        // At both ends, one behind another, across two pieces in every way, and alone between
+        // holes.
+        let mut at = vec![
+            0,
+            length,
+            data,
+            80 * piece + 3,
+            90 * piece - 1,
+            size - length,
+        ];
         at.extend((1..length).map(|before| before * piece - before));
         for at in &at {
             file.write_all_at(BOOT_ENTRY.as_bytes(), *at).unwrap();
         }
         // Not quite one: the last digit is missing, or another.
-        file.write_all_at(&BOOT_ENTRY.as_bytes()[..49], 55 * piece - 20).unwrap();
-        file.write_all_at(BOOT_ENTRY.replace("0000-0", "0001-0").as_bytes(), 57 * piece - 20).unwrap();
+        file.write_all_at(&BOOT_ENTRY.as_bytes()[..49], 55 * piece - 20)
+            .unwrap();
+        file.write_all_at(
+            BOOT_ENTRY.replace("0000-0", "0001-0").as_bytes(),
+            57 * piece - 20,
+        )
+        .unwrap();
         at.sort_unstable();
         let mut seen = 0;
         let found = survey(&file, size, |done| seen = done).unwrap();
@@ -91,6 +113,9 @@ mod tests {
         assert_eq!(found.sha256, Hex(Sha256::digest(&bytes).into()));
         // What is cut off is known only by its length.
         file.set_len(size - 1).unwrap();
-        assert_eq!(survey(&file, size, |_| ()).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            survey(&file, size, |_| ()).unwrap_err().kind(),
+            io::ErrorKind::UnexpectedEof
+        );
     }
 }

@@ -1,10 +1,11 @@
 //! The model of this machine, as its firmware calls it, and what models.ini says of each model.
 //!
-//! An image is for some models, a guest gets other devices by the model of its machine, and the inventory knows what a model lacks:
-//! they all compare this one string.
+//! An image is for some models, a guest gets other devices by the model of its machine, and the
+//! inventory knows what a model lacks: they all compare this one string.
 //!
-//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values. Not: what a machine really has (`invcollect`),
-//! what a guest makes of it (`vm-passthrough`), and which models an image is for (`manifest`).
+//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values. Not: what
+//! a machine really has (`invcollect`), what a guest makes of it (`vm-passthrough`), and which
+//! models an image is for (`manifest`).
 
 mod memory;
 mod models;
@@ -23,13 +24,23 @@ pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
 
 const NO_TEXT: &str = "the firmware's product name is no text";
 
-/// The model of this machine, or why there is none. Makers write anything there, bytes that are no text included; such a machine has
-/// no section in models.ini.
+/// The model of this machine, or why there is none. Makers write anything there, bytes that are no
+/// text included; such a machine has no section in models.ini.
 pub fn of_machine(common: &Common) -> Result<String, String> {
     let path = common.path(PRODUCT_NAME);
     let name = match fs::read(&path) {
-        Ok(bytes) => String::from_utf8(bytes).map_err(|_| NO_TEXT)?.trim().to_owned(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => String::new(),
+        Ok(bytes) => String::from_utf8(bytes)
+            .map_err(|_| NO_TEXT)?
+            .trim()
+            .to_owned(),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            String::new()
+        }
         Err(error) => return Err(format!("reading {}: {error}", path.display())),
     };
     match name.as_str() {
@@ -46,8 +57,16 @@ mod tests {
     #[test]
     fn a_model_is_text_without_hidden_characters() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
-        assert_eq!(of_machine(&common), Err("the firmware names no product".into()));
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
+        assert_eq!(
+            of_machine(&common),
+            Err("the firmware names no product".into())
+        );
         fs::create_dir_all(common.path(PRODUCT_NAME).parent().unwrap()).unwrap();
         for (bytes, expected) in [
             (&b"OptiPlex 7010 \n"[..], Ok("OptiPlex 7010".to_owned())),

@@ -32,11 +32,19 @@ impl TryFrom<String> for Memory {
         let parse = || {
             let number = text.strip_suffix(['M', 'G'])?;
             let factor = if text.ends_with('G') { 1024 } else { 1 };
-            // One way to write it: no sign, and no zero in front, which others take for the octal system.
-            let number = number.parse::<u32>().ok().filter(|parsed| parsed.to_string() == number)?;
-            number.checked_mul(factor).filter(|mebibytes| *mebibytes > 0)
+            // One way to write it: no sign, and no zero in front, which others take for the octal
+            // system.
+            let number = number
+                .parse::<u32>()
+                .ok()
+                .filter(|parsed| parsed.to_string() == number)?;
+            number
+                .checked_mul(factor)
+                .filter(|mebibytes| *mebibytes > 0)
         };
-        parse().map(|mebibytes| Memory { mebibytes }).ok_or("expected an amount of memory such as 6910M or 4G")
+        parse()
+            .map(|mebibytes| Memory { mebibytes })
+            .ok_or("expected an amount of memory such as 6910M or 4G")
     }
 }
 
@@ -47,9 +55,14 @@ mod tests {
     #[test]
     fn memory_is_said_as_qemu_takes_it() {
         for (text, shown) in [("6910M", "6910M"), ("4G", "4096M")] {
-            assert_eq!(Memory::try_from(text.to_owned()).unwrap().to_string(), shown);
+            assert_eq!(
+                Memory::try_from(text.to_owned()).unwrap().to_string(),
+                shown
+            );
         }
-        for text in ["", "6910", "0M", "M", "-1M", "4g", "1.5G", "5000000G", "+4G", "010M", "4 G"] {
+        for text in [
+            "", "6910", "0M", "M", "-1M", "4g", "1.5G", "5000000G", "+4G", "010M", "4 G",
+        ] {
             assert!(Memory::try_from(text.to_owned()).is_err(), "{text:?}");
         }
     }

@@ -16,7 +16,8 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
-    /// Its slot, which is also where the guest sees it: the firmware of graphics cards looks for them at a fixed address.
+    /// Its slot, which is also where the guest sees it: the firmware of graphics cards looks for
+    /// them at a fixed address.
     pub fn slot(self) -> u8 {
         self.slot
     }
@@ -25,7 +26,11 @@ impl PciAddress {
 /// `0000:00:02.0`, as in /sys/bus/pci/devices.
 impl fmt::Display for PciAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.slot, self.function)
+        write!(
+            f,
+            "{:04x}:{:02x}:{:02x}.{:x}",
+            self.domain, self.bus, self.slot, self.function
+        )
     }
 }
 
@@ -35,8 +40,12 @@ impl FromStr for PciAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         fn hex(digits: &str, width: usize, max: u16) -> Option<u16> {
-            let valid = digits.len() == width && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            valid.then(|| u16::from_str_radix(digits, 16).ok()).flatten().filter(|number| *number <= max)
+            let valid =
+                digits.len() == width && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            valid
+                .then(|| u16::from_str_radix(digits, 16).ok())
+                .flatten()
+                .filter(|number| *number <= max)
         }
         let parse = || {
             let (rest, function) = text.rsplit_once('.')?;
@@ -68,15 +77,27 @@ mod tests {
     #[test]
     fn both_spellings_are_the_same_address() {
         for text in ["00:1f.3", "0000:00:1f.3", "0000:00:1F.3"] {
-            assert_eq!(text.parse::<PciAddress>().unwrap().to_string(), "0000:00:1f.3");
+            assert_eq!(
+                text.parse::<PciAddress>().unwrap().to_string(),
+                "0000:00:1f.3"
+            );
         }
     }
 
     #[test]
     fn anything_else_is_refused() {
-        for text in
-            ["", "1f.3", "00:20.0", "00:02.8", "0:02.0", "00:02", "00:+2.0", "000:00:02.0", "0000:0000:00:02.0", "00:02.0 "]
-        {
+        for text in [
+            "",
+            "1f.3",
+            "00:20.0",
+            "00:02.8",
+            "0:02.0",
+            "00:02",
+            "00:+2.0",
+            "000:00:02.0",
+            "0000:0000:00:02.0",
+            "00:02.0 ",
+        ] {
             assert!(text.parse::<PciAddress>().is_err(), "{text:?}");
         }
     }

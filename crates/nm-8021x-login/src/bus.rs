@@ -36,11 +36,25 @@ pub enum Event {
     /// wpa_supplicant's signal `InterfaceAdded`: its object for a network interface.
     Supplicant { path: String, interface: String },
     /// wpa_supplicant's signal `EAP`: the step and how it went.
-    Eap { path: String, status: String, parameter: String },
-    /// wpa_supplicant's signal `Certification`: a certificate of the server's chain, 0 is the server's own.
-    Certificate { path: String, depth: u32, subject: String },
-    /// NetworkManager's signal `StateChanged` of a device: its new state, and the NMDeviceStateReason.
-    Device { path: String, state: u32, reason: u32 },
+    Eap {
+        path: String,
+        status: String,
+        parameter: String,
+    },
+    /// wpa_supplicant's signal `Certification`: a certificate of the server's chain, 0 is the
+    /// server's own.
+    Certificate {
+        path: String,
+        depth: u32,
+        subject: String,
+    },
+    /// NetworkManager's signal `StateChanged` of a device: its new state, and the
+    /// NMDeviceStateReason.
+    Device {
+        path: String,
+        state: u32,
+        reason: u32,
+    },
     /// NetworkManager or the supplicant changed something; look again.
     Changed,
     /// This process was asked to end.
@@ -61,8 +75,9 @@ impl Bus {
 
     /// A connection that answers for an object from its first message on.
     ///
-    /// An object that comes later, by `Connection::object_server().at()`, does not hear what arrives before a task of zbus has
-    /// run; the task that reads the socket runs first for as long as there is something to read, and drops those calls.
+    /// An object that comes later, by `Connection::object_server().at()`, does not hear what
+    /// arrives before a task of zbus has run; the task that reads the socket runs first for as long
+    /// as there is something to read, and drops those calls.
     pub fn serving(path: &'static str, object: impl Interface) -> anyhow::Result<Bus> {
         Bus::build(Builder::system().serve_at(path, object))
     }
@@ -74,8 +89,11 @@ impl Bus {
             let _ = sender.send(zbus::block_on(builder.method_timeout(CALL_TIMEOUT).build())); // too late: nobody waits any more
         });
         let doing = "connecting to the system bus; is dbus-daemon running?";
-        let connection = receiver.recv_timeout(CALL_TIMEOUT).exit(Exit::Unavailable, || doing)?;
-        let connection = connection.map_err(|error| Exit::Unavailable.error(format_args!("{doing}: {error}")))?;
+        let connection = receiver
+            .recv_timeout(CALL_TIMEOUT)
+            .exit(Exit::Unavailable, || doing)?;
+        let connection = connection
+            .map_err(|error| Exit::Unavailable.error(format_args!("{doing}: {error}")))?;
         Ok(Bus { connection })
     }
 
@@ -85,8 +103,18 @@ impl Bus {
         B: Serialize + DynamicType,
         R: for<'d> DynamicDeserialize<'d>,
     {
-        let Target { service, path, interface } = target;
-        let reply = zbus::block_on(self.connection.call_method(Some(service), path, Some(interface), method, body))?;
+        let Target {
+            service,
+            path,
+            interface,
+        } = target;
+        let reply = zbus::block_on(self.connection.call_method(
+            Some(service),
+            path,
+            Some(interface),
+            method,
+            body,
+        ))?;
         reply.body().deserialize()
     }
 
@@ -96,31 +124,48 @@ impl Bus {
         T: TryFrom<OwnedVariant>,
         T::Error: Into<zbus::Error>,
     {
-        let properties = Target { interface: "org.freedesktop.DBus.Properties", ..target };
+        let properties = Target {
+            interface: "org.freedesktop.DBus.Properties",
+            ..target
+        };
         let value: OwnedVariant = self.call(properties, "Get", &(target.interface, name))?;
         T::try_from(value).map_err(Into::into)
     }
 
-    /// Starts a service that the bus knows how to start. Whether it did is seen by looking for its owner.
+    /// Starts a service that the bus knows how to start. Whether it did is seen by looking for its
+    /// owner.
     pub fn start(&self, service: &str) {
         let _ = self.call::<_, u32>(DBUS, "StartServiceByName", &(service, 0u32));
     }
 
     /// The unique name of a service's owner. Status 69 when nobody owns it.
     pub fn owner(&self, service: &str, way_out: &str) -> anyhow::Result<String> {
-        self.call(DBUS, "GetNameOwner", &service)
-            .map_err(|error| failed_call(error, &format!("looking for {service} on the bus; {way_out}")))
+        self.call(DBUS, "GetNameOwner", &service).map_err(|error| {
+            failed_call(
+                error,
+                &format!("looking for {service} on the bus; {way_out}"),
+            )
+        })
     }
 
-    /// Starts listening to two services, by their unique names, and to the signals that end this process.
+    /// Starts listening to two services, by their unique names, and to the signals that end this
+    /// process.
     ///
     /// A signal of anybody else is not believed: on the bus, everybody may send us one.
-    pub fn listen(&self, network_manager: &str, supplicant: &str, ending: &signals::Deferred) -> anyhow::Result<Receiver<Event>> {
+    pub fn listen(
+        &self,
+        network_manager: &str,
+        supplicant: &str,
+        ending: &signals::Deferred,
+    ) -> anyhow::Result<Receiver<Event>> {
         let (events, receiver) = mpsc::channel();
         let mut stream = MessageStream::from(&self.connection);
-        let rules = [network_manager, supplicant].map(|sender| format!("type='signal',sender='{sender}'"));
-        let (network_manager, supplicant) =
-            (BusName::try_from(network_manager.to_owned())?, BusName::try_from(supplicant.to_owned())?);
+        let rules =
+            [network_manager, supplicant].map(|sender| format!("type='signal',sender='{sender}'"));
+        let (network_manager, supplicant) = (
+            BusName::try_from(network_manager.to_owned())?,
+            BusName::try_from(supplicant.to_owned())?,
+        );
         let from_bus = events.clone();
         thread::spawn(move || {
             zbus::block_on(async {
@@ -131,7 +176,9 @@ impl Bus {
                     }
                     let event = match message.header().sender() {
                         Some(sender) if supplicant == sender.as_str() => from_supplicant(&message),
-                        Some(sender) if network_manager == sender.as_str() => from_network_manager(&message),
+                        Some(sender) if network_manager == sender.as_str() => {
+                            from_network_manager(&message)
+                        }
                         _ => None,
                     };
                     if let Some(event) = event
@@ -142,7 +189,8 @@ impl Bus {
                 }
             });
         });
-        // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything else, replies too.
+        // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything
+        // else, replies too.
         for rule in &rules {
             self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str())
                 .map_err(|error| failed_call(error, &format!("listening for {rule}")))?;
@@ -164,29 +212,47 @@ fn report_ending(ending: &signals::Deferred, events: Sender<Event>) -> anyhow::R
     Ok(())
 }
 
-const DBUS: Target<'_> =
-    Target { service: "org.freedesktop.DBus", path: "/org/freedesktop/DBus", interface: "org.freedesktop.DBus" };
+const DBUS: Target<'_> = Target {
+    service: "org.freedesktop.DBus",
+    path: "/org/freedesktop/DBus",
+    interface: "org.freedesktop.DBus",
+};
 
-/// wpa_supplicant's signals: its doc/dbus.doxygen, interfaces fi.w1.wpa_supplicant1 and fi.w1.wpa_supplicant1.Interface.
+/// wpa_supplicant's signals: its doc/dbus.doxygen, interfaces fi.w1.wpa_supplicant1 and
+/// fi.w1.wpa_supplicant1.Interface.
 fn from_supplicant(message: &Message) -> Option<Event> {
     let header = message.header();
     let path = header.path()?.to_string();
     let body = message.body();
     match header.member().map(|member| member.as_str()) {
         Some("InterfaceAdded") => {
-            let (path, properties): (OwnedObjectPath, HashMap<String, OwnedVariant>) = body.deserialize().ok()?;
+            let (path, properties): (OwnedObjectPath, HashMap<String, OwnedVariant>) =
+                body.deserialize().ok()?;
             let interface = <&str>::try_from(properties.get("Ifname")?).ok()?.to_owned();
-            Some(Event::Supplicant { path: path.to_string(), interface })
+            Some(Event::Supplicant {
+                path: path.to_string(),
+                interface,
+            })
         }
         Some("EAP") => {
             let (status, parameter): (String, String) = body.deserialize().ok()?;
-            Some(Event::Eap { path, status, parameter })
+            Some(Event::Eap {
+                path,
+                status,
+                parameter,
+            })
         }
         Some("Certification") => {
             let certificate: HashMap<String, OwnedVariant> = body.deserialize().ok()?;
             let depth = u32::try_from(certificate.get("depth")?).ok()?;
-            let subject = <&str>::try_from(certificate.get("subject")?).ok()?.to_owned();
-            Some(Event::Certificate { path, depth, subject })
+            let subject = <&str>::try_from(certificate.get("subject")?)
+                .ok()?
+                .to_owned();
+            Some(Event::Certificate {
+                path,
+                depth,
+                subject,
+            })
         }
         _ => Some(Event::Changed),
     }
@@ -195,15 +261,26 @@ fn from_supplicant(message: &Message) -> Option<Event> {
 /// NetworkManager's signals: its D-Bus reference, interface org.freedesktop.NetworkManager.Device.
 fn from_network_manager(message: &Message) -> Option<Event> {
     let header = message.header();
-    let interface = header.interface().is_some_and(|interface| interface.as_str() == "org.freedesktop.NetworkManager.Device");
-    if !interface || header.member().is_none_or(|member| member.as_str() != "StateChanged") {
+    let interface = header
+        .interface()
+        .is_some_and(|interface| interface.as_str() == "org.freedesktop.NetworkManager.Device");
+    if !interface
+        || header
+            .member()
+            .is_none_or(|member| member.as_str() != "StateChanged")
+    {
         return Some(Event::Changed);
     }
     let (state, _, reason): (u32, u32, u32) = message.body().deserialize().ok()?;
-    Some(Event::Device { path: header.path()?.to_string(), state, reason })
+    Some(Event::Device {
+        path: header.path()?.to_string(),
+        state,
+        reason,
+    })
 }
 
-/// What a refused call means: no permission is 77, an absent service 69, anything else 69 too, with its own words.
+/// What a refused call means: no permission is 77, an absent service 69, anything else 69 too, with
+/// its own words.
 pub fn failed_call(error: zbus::Error, doing: &str) -> anyhow::Error {
     let denied = match &error {
         zbus::Error::MethodError(name, ..) => {
@@ -212,6 +289,10 @@ pub fn failed_call(error: zbus::Error, doing: &str) -> anyhow::Error {
         zbus::Error::FDO(error) => matches!(**error, zbus::fdo::Error::AccessDenied(_)),
         _ => false,
     };
-    let exit = if denied { Exit::NoPermission } else { Exit::Unavailable };
+    let exit = if denied {
+        Exit::NoPermission
+    } else {
+        Exit::Unavailable
+    };
     exit.error(format_args!("{doing}: {error}")) // zbus says the cause itself
 }

@@ -1,9 +1,11 @@
 //! Logs a user in over 802.1X through NetworkManager, proves it, and closes the port at logout.
 //!
-//! `login` turns a name and a password into a NetworkManager profile of the name's realm, hands the password over only when
-//! NetworkManager's secret agent call asks for it, and believes nothing but the supplicant: "authenticated" means that the
-//! device is past its link stage, that the supplicant is `completed`, and that it used the EAP method of the realm. `logout`
-//! takes the profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections 2.3 and 2.4.)
+//! `login` turns a name and a password into a NetworkManager profile of the name's realm, hands the
+//! password over only when NetworkManager's secret agent call asks for it, and believes nothing but
+//! the supplicant: "authenticated" means that the device is past its link stage, that the
+//! supplicant is `completed`, and that it used the EAP method of the realm. `logout` takes the
+//! profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections
+//! 2.3 and 2.4.)
 
 mod bundle;
 mod bus;
@@ -23,7 +25,10 @@ use jsonpipe::{Answer, Pipe, Tool};
 use request::{Arguments, Command};
 
 /// This tool and its section.
-pub const TOOL: Tool = Tool { name: "nm-8021x-login", section: "login" };
+pub const TOOL: Tool = Tool {
+    name: "nm-8021x-login",
+    section: "login",
+};
 
 /// Does what the arguments ask for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {

@@ -1,8 +1,10 @@
-//! The NetworkManager profile of a login, and the proof that NetworkManager took it as it was meant.
+//! The NetworkManager profile of a login, and the proof that NetworkManager took it as it was
+//! meant.
 //!
-//! Keys and types: nm-settings-dbus(5). `AddAndActivateConnection2` drops a whole setting when one value has the wrong type and
-//! activates the rest: measured with NetworkManager 1.42, a `ca-cert` sent as a string gave a plain profile and "success" with a
-//! wrong password. So what is there afterwards is compared with what was sent.
+//! Keys and types: nm-settings-dbus(5). `AddAndActivateConnection2` drops a whole setting when one
+//! value has the wrong type and activates the rest: measured with NetworkManager 1.42, a `ca-cert`
+//! sent as a string gave a plain profile and "success" with a wrong password. So what is there
+//! afterwards is compared with what was sent.
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
@@ -24,14 +26,20 @@ pub type OwnedSettings = HashMap<String, HashMap<String, OwnedVariant>>;
 /// NM_SETTING_SECRET_FLAG_AGENT_OWNED: NetworkManager asks the secret agent, and stores nothing.
 const SECRET_AGENT_OWNED: u32 = 1;
 
-/// For NetworkManager to give up by itself, in seconds: after us, so that the reason is ours to find.
+/// For NetworkManager to give up by itself, in seconds: after us, so that the reason is ours to
+/// find.
 const AUTH_TIMEOUT_SECONDS: i32 = 60;
 
 /// The profile of a login on a wired interface.
 ///
-/// There is no password in it: with `persist=volatile` NetworkManager would write it below `/run` in clear text. And no
-/// `802-1x.optional`: with it a wrong password activates after a timeout.
-pub fn settings<'a>(uuid: &'a str, interface: &'a str, identity: &'a str, realm: &'a Realm) -> Settings<'a> {
+/// There is no password in it: with `persist=volatile` NetworkManager would write it below `/run`
+/// in clear text. And no `802-1x.optional`: with it a wrong password activates after a timeout.
+pub fn settings<'a>(
+    uuid: &'a str,
+    interface: &'a str,
+    identity: &'a str,
+    realm: &'a Realm,
+) -> Settings<'a> {
     let automatic = || BTreeMap::from([("method", Variant::from("auto"))]);
     BTreeMap::from([
         (
@@ -50,9 +58,15 @@ pub fn settings<'a>(uuid: &'a str, interface: &'a str, identity: &'a str, realm:
             BTreeMap::from([
                 ("eap", Variant::from(vec![realm.eap.name()])),
                 ("identity", identity.into()),
-                ("anonymous-identity", realm.anonymous_identity.as_str().into()),
+                (
+                    "anonymous-identity",
+                    realm.anonymous_identity.as_str().into(),
+                ),
                 ("ca-cert", certificate(&realm.ca_cert).into()),
-                ("domain-suffix-match", realm.domain_suffix_match.as_str().into()),
+                (
+                    "domain-suffix-match",
+                    realm.domain_suffix_match.as_str().into(),
+                ),
                 ("phase2-auth", realm.phase2.name().into()),
                 ("password-flags", SECRET_AGENT_OWNED.into()),
                 ("auth-timeout", AUTH_TIMEOUT_SECONDS.into()),
@@ -68,23 +82,28 @@ fn certificate(path: &Path) -> Vec<u8> {
     [b"file://", path.as_os_str().as_bytes(), b"\0"].concat()
 }
 
-/// What NetworkManager has otherwise than it was sent, in the settings that decide who is let in. Empty is good.
+/// What NetworkManager has otherwise than it was sent, in the settings that decide who is let in.
+/// Empty is good.
 ///
-/// `802-1x` must be the same key by key, with nothing added; of `connection` the keys that were sent.
+/// `802-1x` must be the same key by key, with nothing added; of `connection` the keys that were
+/// sent.
 pub fn differences(sent: &Settings<'_>, held: &OwnedSettings) -> Vec<String> {
     let mut differences = Vec::new();
     let nothing = HashMap::new();
     for setting in ["connection", "802-1x"] {
         let held = held.get(setting).unwrap_or(&nothing);
         for (key, value) in &sent[setting] {
-            // NetworkManager leaves out what has its default value, which `autoconnect=false` is not.
+            // NetworkManager leaves out what has its default value, which `autoconnect=false` is
+            // not.
             if held.get(*key).is_none_or(|held| **held != *value) {
                 differences.push(format!("{setting}.{key}"));
             }
         }
         if setting == "802-1x" {
             differences.extend(
-                held.keys().filter(|key| !sent[setting].contains_key(key.as_str())).map(|key| format!("{setting}.{key}")),
+                held.keys()
+                    .filter(|key| !sent[setting].contains_key(key.as_str()))
+                    .map(|key| format!("{setting}.{key}")),
             );
         }
     }
@@ -109,7 +128,14 @@ mod tests {
     fn held(sent: &Settings<'_>) -> OwnedSettings {
         let own = |value: &Variant<'_>| value.try_to_owned().unwrap();
         sent.iter()
-            .map(|(name, keys)| ((*name).into(), keys.iter().map(|(key, value)| ((*key).into(), own(value))).collect()))
+            .map(|(name, keys)| {
+                (
+                    (*name).into(),
+                    keys.iter()
+                        .map(|(key, value)| ((*key).into(), own(value)))
+                        .collect(),
+                )
+            })
             .collect()
     }
 
@@ -117,8 +143,13 @@ mod tests {
     fn the_password_is_not_in_the_profile_and_the_certificate_is_bytes() {
         let realm = realm();
         let sent = settings("u", "eth0", "alice@a.example", &realm);
-        assert!(!sent["802-1x"].contains_key("password") && !sent["802-1x"].contains_key("optional"));
-        assert_eq!(sent["802-1x"]["ca-cert"], Variant::from(b"file:///etc/ca.pem\0".to_vec()));
+        assert!(
+            !sent["802-1x"].contains_key("password") && !sent["802-1x"].contains_key("optional")
+        );
+        assert_eq!(
+            sent["802-1x"]["ca-cert"],
+            Variant::from(b"file:///etc/ca.pem\0".to_vec())
+        );
         assert_eq!(sent["802-1x"]["password-flags"], Variant::from(1u32));
     }
 
@@ -133,11 +164,17 @@ mod tests {
         assert_eq!(differences(&sent, &plain).len(), sent["802-1x"].len());
 
         let mut optional = held(&sent);
-        optional.get_mut("802-1x").unwrap().insert("optional".into(), true.into());
+        optional
+            .get_mut("802-1x")
+            .unwrap()
+            .insert("optional".into(), true.into());
         assert_eq!(differences(&sent, &optional), ["802-1x.optional"]);
 
         let mut weaker = held(&sent);
-        weaker.get_mut("802-1x").unwrap().insert("phase2-auth".into(), Variant::from("pap").try_to_owned().unwrap());
+        weaker.get_mut("802-1x").unwrap().insert(
+            "phase2-auth".into(),
+            Variant::from("pap").try_to_owned().unwrap(),
+        );
         assert_eq!(differences(&sent, &weaker), ["802-1x.phase2-auth"]);
     }
 }

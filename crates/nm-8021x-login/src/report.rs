@@ -27,7 +27,8 @@ pub struct Login {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// What the supplicant said of it, in its own words. Absent where it said nothing that the reason does not.
+    /// What the supplicant said of it, in its own words. Absent where it said nothing that the
+    /// reason does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
     /// When the login began.
@@ -49,9 +50,11 @@ pub enum Reason {
     UnknownRealm,
     /// The network refused the name or the password; RADIUS does not say which.
     Rejected,
-    /// The server that answered is not the realm's: another CA, another name, a date that is over. Perhaps a trap.
+    /// The server that answered is not the realm's: another CA, another name, a date that is over.
+    /// Perhaps a trap.
     ServerNotTrusted,
-    /// The exchange ended before name and password were asked for: no EAP method or TLS version that both sides take.
+    /// The exchange ended before name and password were asked for: no EAP method or TLS version
+    /// that both sides take.
     NoAgreement,
     /// No cable, or the cable was pulled.
     NoCarrier,
@@ -88,7 +91,10 @@ pub struct Link {
 impl Link {
     /// A link that nothing is known of but what it was asked.
     pub fn tried(interface: &str, profile: Option<String>, realm: &Realm) -> Link {
-        Link { eap: Some(realm.eap.name()), ..Link::closed(interface.to_owned(), profile) }
+        Link {
+            eap: Some(realm.eap.name()),
+            ..Link::closed(interface.to_owned(), profile)
+        }
     }
 
     /// A link that a logout closed.

@@ -74,8 +74,9 @@ pub struct Credentials {
 /// RFC 2865, section 5: what an attribute can hold.
 pub const USER_NAME_MAX_BYTES: usize = 253;
 
-/// What NetworkManager takes for wpa_supplicant, of a password too: its src/core/supplicant/nm-supplicant-settings-verify.c. It
-/// refuses more when the profile is active, and says why only in its log.
+/// What NetworkManager takes for wpa_supplicant, of a password too: its
+/// src/core/supplicant/nm-supplicant-settings-verify.c. It refuses more when the profile is active,
+/// and says why only in its log.
 pub const VALUE_MAX_BYTES: usize = 255;
 
 /// A user name taken apart.
@@ -90,15 +91,27 @@ pub struct UserName {
 }
 
 impl UserName {
-    /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible, and room for it in RADIUS.
+    /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible,
+    /// and room for it in RADIUS.
     pub fn parse(name: &str) -> Option<UserName> {
         let (local, realm) = name.split_once('@')?;
         // With a character that shows nothing one name can be made to look like another.
-        let visible = !name.chars().any(|c| c.is_whitespace() || jsonpipe::is_hidden(c));
-        if local.is_empty() || realm.is_empty() || realm.contains('@') || !visible || name.len() > USER_NAME_MAX_BYTES {
+        let visible = !name
+            .chars()
+            .any(|c| c.is_whitespace() || jsonpipe::is_hidden(c));
+        if local.is_empty()
+            || realm.is_empty()
+            || realm.contains('@')
+            || !visible
+            || name.len() > USER_NAME_MAX_BYTES
+        {
             return None;
         }
-        Some(UserName { identity: name.to_owned(), user: name.to_lowercase(), realm: realm.to_lowercase() })
+        Some(UserName {
+            identity: name.to_owned(),
+            user: name.to_lowercase(),
+            realm: realm.to_lowercase(),
+        })
     }
 }
 
@@ -109,7 +122,10 @@ mod tests {
     #[test]
     fn a_user_name_has_one_at_and_two_sides() {
         let name = UserName::parse("Alice@Uni-A.example").unwrap();
-        assert_eq!((name.identity.as_str(), name.user.as_str()), ("Alice@Uni-A.example", "alice@uni-a.example"));
+        assert_eq!(
+            (name.identity.as_str(), name.user.as_str()),
+            ("Alice@Uni-A.example", "alice@uni-a.example")
+        );
         assert_eq!(name.realm, "uni-a.example");
         let long = format!("{}@uni-a.example", "a".repeat(4096));
         for bad in [

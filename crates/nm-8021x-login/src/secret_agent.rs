@@ -42,20 +42,34 @@ impl SecretAgent {
         flags: u32,
         #[zbus(header)] header: Header<'_>,
     ) -> fdo::Result<Secrets> {
-        let uuid =
-            connection.get("connection").and_then(|setting| setting.get("uuid")).and_then(|uuid| <&str>::try_from(uuid).ok());
+        let uuid = connection
+            .get("connection")
+            .and_then(|setting| setting.get("uuid"))
+            .and_then(|uuid| <&str>::try_from(uuid).ok());
         let asked_by = header.sender().map(|sender| sender.as_str());
-        let ours = uuid == Some(&self.uuid) && setting_name == "802-1x" && asked_by == Some(&self.network_manager);
+        let ours = uuid == Some(&self.uuid)
+            && setting_name == "802-1x"
+            && asked_by == Some(&self.network_manager);
         if !ours || flags & REQUEST_NEW != 0 {
-            return Err(fdo::Error::AccessDenied("no secret for this request".into()));
+            return Err(fdo::Error::AccessDenied(
+                "no secret for this request".into(),
+            ));
         }
         let password = Variant::from(self.password.expose_secret()).try_to_owned()?;
-        Ok(HashMap::from([("802-1x", HashMap::from([("password", password)]))]))
+        Ok(HashMap::from([(
+            "802-1x",
+            HashMap::from([("password", password)]),
+        )]))
     }
 
     async fn cancel_get_secrets(&self, _connection_path: ObjectPath<'_>, _setting_name: &str) {}
 
-    async fn save_secrets(&self, _connection: HashMap<String, HashMap<String, OwnedVariant>>, _connection_path: ObjectPath<'_>) {}
+    async fn save_secrets(
+        &self,
+        _connection: HashMap<String, HashMap<String, OwnedVariant>>,
+        _connection_path: ObjectPath<'_>,
+    ) {
+    }
 
     async fn delete_secrets(
         &self,
@@ -65,12 +79,17 @@ impl SecretAgent {
     }
 }
 
-/// Registers an agent that knows one password for one profile. It is gone with the connection that is returned.
+/// Registers an agent that knows one password for one profile. It is gone with the connection that
+/// is returned.
 ///
-/// NetworkManager may ask as soon as it is registered, and an answer that does not come costs the login. So the agent is there
-/// before its connection is, and has it for itself.
+/// NetworkManager may ask as soon as it is registered, and an answer that does not come costs the
+/// login. So the agent is there before its connection is, and has it for itself.
 pub fn register(network_manager: &str, uuid: &str, password: SecretString) -> anyhow::Result<Bus> {
-    let agent = SecretAgent { network_manager: network_manager.to_owned(), uuid: uuid.to_owned(), password };
+    let agent = SecretAgent {
+        network_manager: network_manager.to_owned(),
+        uuid: uuid.to_owned(),
+        password,
+    };
     let bus = Bus::serving(PATH, agent)?;
     // Another process that has the same id would keep this one from registering.
     bus.call::<_, ()>(MANAGER, "Register", &format!("labtools.{uuid}"))

@@ -1,4 +1,5 @@
-//! HTML that is well formed because nothing else can be built: text is escaped, and an element is closed.
+//! HTML that is well formed because nothing else can be built: text is escaped, and an element is
+//! closed.
 
 use std::fmt::{self, Display, Write};
 
@@ -29,7 +30,8 @@ impl Html {
     }
 }
 
-/// What can stand in a page: text, numbers, elements, and several of these together, as tuples and lists.
+/// What can stand in a page: text, numbers, elements, and several of these together, as tuples and
+/// lists.
 pub trait Content {
     /// Writes it as HTML.
     fn write(self, page: &mut String);
@@ -144,7 +146,11 @@ pub struct Element {
 
 /// An element with something in it; `()` for nothing.
 pub fn element(name: &'static str, content: impl Content) -> Element {
-    Element { name, attributes: String::new(), content: html(content) }
+    Element {
+        name,
+        attributes: String::new(),
+        content: html(content),
+    }
 }
 
 /// What stands beside something in small print.
@@ -155,19 +161,31 @@ pub fn small(content: impl Content) -> (&'static str, Element) {
 impl Element {
     /// With an attribute.
     pub fn with(mut self, attribute: &'static str, value: impl Display) -> Element {
-        let _ = write!(self.attributes, " {attribute}=\"{}\"", Escaped(&value.to_string()));
+        let _ = write!(
+            self.attributes,
+            " {attribute}=\"{}\"",
+            Escaped(&value.to_string())
+        );
         self
     }
 
     /// In a class, which style.css tells how to show.
     pub fn class(self, class: &str) -> Element {
-        if class.is_empty() { self } else { self.with("class", class) }
+        if class.is_empty() {
+            self
+        } else {
+            self.with("class", class)
+        }
     }
 }
 
 impl Content for Element {
     fn write(self, page: &mut String) {
-        let Element { name, attributes, content } = self;
+        let Element {
+            name,
+            attributes,
+            content,
+        } = self;
         let _ = match name {
             // Shapes hold nothing, and there are thousands.
             "path" | "rect" if content.is_empty() => write!(page, "<{name}{attributes}/>"),

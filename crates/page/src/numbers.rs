@@ -7,7 +7,12 @@ pub fn bytes(bytes: u64) -> String {
 
 /// A rate in bits, as networks have it: `21.6 Gbit/s`.
 pub fn bits(bytes_per_second: u64) -> String {
-    scaled(bytes_per_second as f64 * 8.0, ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s"])
+    scaled(
+        bytes_per_second as f64 * 8.0,
+        [
+            "bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s", "Pbit/s", "Ebit/s",
+        ],
+    )
 }
 
 fn scaled(mut value: f64, units: [&str; 7]) -> String {
@@ -24,7 +29,11 @@ fn scaled(mut value: f64, units: [&str; 7]) -> String {
         2
     };
     let number = format!("{value:.digits$}");
-    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    let number = if number.contains('.') {
+        number.trim_end_matches('0').trim_end_matches('.')
+    } else {
+        &number
+    };
     format!("{number} {}", units[unit])
 }
 
@@ -57,7 +66,11 @@ pub fn hours(seconds: u64) -> String {
 
 /// `machine` for one, `machines` for any other number.
 pub fn noun(count: u64, one: &str) -> String {
-    if count == 1 { one.to_owned() } else { format!("{one}s") }
+    if count == 1 {
+        one.to_owned()
+    } else {
+        format!("{one}s")
+    }
 }
 
 /// `2 machines`
@@ -71,16 +84,31 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits_and_a_unit() {
-        assert_eq!([0, 999, 1000, 12_345, 42_949_672_960].map(bytes), ["0 B", "999 B", "1 kB", "12.3 kB", "42.9 GB"]);
+        assert_eq!(
+            [0, 999, 1000, 12_345, 42_949_672_960].map(bytes),
+            ["0 B", "999 B", "1 kB", "12.3 kB", "42.9 GB"]
+        );
         assert_eq!(bytes(u64::MAX), "18.4 EB");
         assert_eq!(bits(2_700_000_000), "21.6 Gbit/s");
     }
 
     #[test]
     fn times_are_as_exact_as_their_use() {
-        assert_eq!([0, 74, 120, 3600, 7380].map(duration), ["0 s", "1 min 14 s", "2 min", "1 h", "2 h 3 min"]);
-        assert_eq!([1, 119, 120, 7200, 172_800].map(span), ["1 second", "119 seconds", "2 minutes", "2 hours", "2 days"]);
-        assert_eq!([0, 1799, 1800, 5400].map(hours), ["0 h", "0 h", "1 h", "2 h"]);
-        assert_eq!([0, 1, 2].map(|count| counted(count, "machine")), ["0 machines", "1 machine", "2 machines"]);
+        assert_eq!(
+            [0, 74, 120, 3600, 7380].map(duration),
+            ["0 s", "1 min 14 s", "2 min", "1 h", "2 h 3 min"]
+        );
+        assert_eq!(
+            [1, 119, 120, 7200, 172_800].map(span),
+            ["1 second", "119 seconds", "2 minutes", "2 hours", "2 days"]
+        );
+        assert_eq!(
+            [0, 1799, 1800, 5400].map(hours),
+            ["0 h", "0 h", "1 h", "2 h"]
+        );
+        assert_eq!(
+            [0, 1, 2].map(|count| counted(count, "machine")),
+            ["0 machines", "1 machine", "2 machines"]
+        );
     }
 }

@@ -59,7 +59,11 @@ pub struct Section {
 impl Tile {
     /// A tile.
     pub fn new(value: impl Into<String>, caption: impl Into<String>, look: Look) -> Tile {
-        Tile { value: value.into(), caption: caption.into(), look }
+        Tile {
+            value: value.into(),
+            caption: caption.into(),
+            look,
+        }
     }
 
     fn element(&self) -> Element {
@@ -75,14 +79,19 @@ impl Tile {
 impl Section {
     /// A section; no two of a page have the same id.
     pub fn new(id: &'static str, title: impl Into<String>, content: impl Content) -> Section {
-        Section { id, title: title.into(), content: html(content) }
+        Section {
+            id,
+            title: title.into(),
+            content: html(content),
+        }
     }
 }
 
 impl Page {
     /// The file.
     pub fn write(self) -> String {
-        // Its own style and nothing else; where somebody found a way to write markup, it would load, run, send and restyle nothing.
+        // Its own style and nothing else; where somebody found a way to write markup, it would
+        // load, run, send and restyle nothing.
         let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let title = html(&self.title).into_string();
         let mut page = format!(
@@ -96,14 +105,30 @@ impl Page {
     }
 
     fn main(self) -> Element {
-        let lines = (element("p", self.kind).class("kind"), element("h1", self.heading), element("p", self.lead));
+        let lines = (
+            element("p", self.kind).class("kind"),
+            element("h1", self.heading),
+            element("p", self.lead),
+        );
         let mut main = html(element("header", lines));
         main.end_line();
-        main.add(element("ul", self.tiles.iter().map(Tile::element).collect::<Vec<_>>()).class("tiles"));
+        main.add(
+            element(
+                "ul",
+                self.tiles.iter().map(Tile::element).collect::<Vec<_>>(),
+            )
+            .class("tiles"),
+        );
         main.end_line();
         if self.has_contents {
-            let link = |section: &Section| element("a", &section.title).with("href", format_args!("#{}", section.id));
-            let links: Vec<_> = self.sections.iter().map(|section| element("li", link(section))).collect();
+            let link = |section: &Section| {
+                element("a", &section.title).with("href", format_args!("#{}", section.id))
+            };
+            let links: Vec<_> = self
+                .sections
+                .iter()
+                .map(|section| element("li", link(section)))
+                .collect();
             main.add(element("nav", element("ul", links)));
             main.end_line();
         }
@@ -133,10 +158,23 @@ mod tests {
             sections: vec![Section::new("one", "First & last", element("p", "text"))],
         };
         let page = page.write();
-        let between = |start: &str, end: &str| page.split(start).nth(1).unwrap().split(end).next().unwrap().to_owned();
+        let between = |start: &str, end: &str| {
+            page.split(start)
+                .nth(1)
+                .unwrap()
+                .split(end)
+                .next()
+                .unwrap()
+                .to_owned()
+        };
         let style = BASE64_STANDARD.encode(Sha256::digest(between("<style>", "</style>")));
-        let policy = format!("default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'");
-        assert_eq!(between("http-equiv=\"Content-Security-Policy\" content=\"", "\""), policy);
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'"
+        );
+        assert_eq!(
+            between("http-equiv=\"Content-Security-Policy\" content=\"", "\""),
+            policy
+        );
         for there in [
             "<title>&lt;title&gt;</title>",
             "<li class=\"good\"><b>1</b>section</li>",

@@ -25,7 +25,11 @@ pub struct Cell {
 
 /// A cell with something in it.
 pub fn cell(content: impl Content) -> Cell {
-    Cell { content: html(content), short: false, rows: 1 }
+    Cell {
+        content: html(content),
+        short: false,
+        rows: 1,
+    }
 }
 
 impl Cell {
@@ -53,7 +57,12 @@ pub struct Table {
 impl Table {
     /// Without rows so far. Where a cell is left out of a row, it is the last.
     pub fn new(columns: impl Into<Vec<Column>>) -> Table {
-        Table { class: "", columns: columns.into(), groups: Vec::new(), rows: Html::default() }
+        Table {
+            class: "",
+            columns: columns.into(),
+            groups: Vec::new(),
+            rows: Html::default(),
+        }
     }
 
     /// In a class of the style.
@@ -69,7 +78,9 @@ impl Table {
     /// Begins a group of rows, with a title over all columns.
     pub fn group(&mut self, title: impl Content) {
         self.end_group();
-        let title = element("th", title).with("colspan", self.columns.len()).with("scope", "rowgroup");
+        let title = element("th", title)
+            .with("colspan", self.columns.len())
+            .with("scope", "rowgroup");
         self.rows.add(element("tr", title).class("place"));
         self.rows.end_line();
     }
@@ -82,7 +93,15 @@ impl Table {
     /// Adds a row, marked where it falls short of what it should be.
     pub fn row_short(&mut self, short: bool, cells: impl IntoIterator<Item = Cell>) {
         let mut row = Html::default();
-        for (column, Cell { content, short, rows }) in self.columns.iter().zip(cells) {
+        for (
+            column,
+            Cell {
+                content,
+                short,
+                rows,
+            },
+        ) in self.columns.iter().zip(cells)
+        {
             let (name, class) = match column {
                 Column::Name(_) => ("th", ""),
                 Column::Text(_) => ("td", ""),
@@ -93,21 +112,25 @@ impl Table {
             if name == "th" {
                 cell = cell.with("scope", "row");
             }
-            let classes: Vec<&str> =
-                [class, if short { "short" } else { "" }].into_iter().filter(|class| !class.is_empty()).collect();
+            let classes: Vec<&str> = [class, if short { "short" } else { "" }]
+                .into_iter()
+                .filter(|class| !class.is_empty())
+                .collect();
             cell = cell.class(&classes.join(" "));
             if rows > 1 {
                 cell = cell.with("rowspan", rows);
             }
             row.add(cell);
         }
-        self.rows.add(element("tr", row).class(if short { "short" } else { "" }));
+        self.rows
+            .add(element("tr", row).class(if short { "short" } else { "" }));
         self.rows.end_line();
     }
 
     fn end_group(&mut self) {
         if !self.rows.is_empty() {
-            self.groups.push(element("tbody", std::mem::take(&mut self.rows)));
+            self.groups
+                .push(element("tbody", std::mem::take(&mut self.rows)));
         }
     }
 }
@@ -117,10 +140,17 @@ impl Content for Table {
         self.end_group();
         let head = |column: &Column| match column {
             Column::Number(title) => element("th", *title).class("number"),
-            Column::Name(title) | Column::Text(title) | Column::Time(title) => element("th", *title),
+            Column::Name(title) | Column::Text(title) | Column::Time(title) => {
+                element("th", *title)
+            }
         };
-        let head = element("thead", element("tr", self.columns.iter().map(head).collect::<Vec<_>>()));
-        element("table", (head, self.groups)).class(self.class).write(page);
+        let head = element(
+            "thead",
+            element("tr", self.columns.iter().map(head).collect::<Vec<_>>()),
+        );
+        element("table", (head, self.groups))
+            .class(self.class)
+            .write(page);
     }
 }
 
@@ -130,7 +160,12 @@ mod tests {
 
     #[test]
     fn a_table_has_a_head_and_groups() {
-        let mut table = Table::new([Column::Name("machine"), Column::Number("on"), Column::Text("where")]).class("events");
+        let mut table = Table::new([
+            Column::Name("machine"),
+            Column::Number("on"),
+            Column::Text("where"),
+        ])
+        .class("events");
         assert!(table.is_empty());
         table.group("north");
         table.row([cell("a"), cell(1u64).short(true), cell("here").rows(2)]);

@@ -1,7 +1,9 @@
-//! How far long work is, on standard error: a bar on a terminal, a plain line every few seconds elsewhere.
+//! How far long work is, on standard error: a bar on a terminal, a plain line every few seconds
+//! elsewhere.
 //!
-//! **Admission rule.** Belongs here: how a tool shows that it works on many bytes, and how such numbers are written for people on
-//! standard error. Not: what a document reports, or what a page shows (`page`).
+//! **Admission rule.** Belongs here: how a tool shows that it works on many bytes, and how such
+//! numbers are written for people on standard error. Not: what a document reports, or what a page
+//! shows (`page`).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -27,31 +29,54 @@ impl Progress {
     /// Of a work that begins now.
     pub fn new(tool: Tool) -> Progress {
         let (began, terminal) = (Instant::now(), io::stderr().is_terminal());
-        Progress { tool: tool.name, terminal, began, next: began + pause(terminal), drawn: false }
+        Progress {
+            tool: tool.name,
+            terminal,
+            began,
+            next: began + pause(terminal),
+            drawn: false,
+        }
     }
 
-    /// `doing`, as in `hashing FILE`, is so far, in bytes; how fast, and how long it will take at that rate.
+    /// `doing`, as in `hashing FILE`, is so far, in bytes; how fast, and how long it will take at
+    /// that rate.
     pub fn show(&mut self, doing: impl fmt::Display, done: u64, total: u64) {
-        let pace = Pace { done, total, elapsed: self.began.elapsed() };
+        let pace = Pace {
+            done,
+            total,
+            elapsed: self.began.elapsed(),
+        };
         self.show_with(doing, done, total, pace);
     }
 
     /// The same, with something else to say than the rate.
-    pub fn show_with(&mut self, doing: impl fmt::Display, done: u64, total: u64, more: impl fmt::Display) {
+    pub fn show_with(
+        &mut self,
+        doing: impl fmt::Display,
+        done: u64,
+        total: u64,
+        more: impl fmt::Display,
+    ) {
         let now = Instant::now();
         if now < self.next {
             return;
         }
         self.next = now + pause(self.terminal);
         let permille = permille(done, total);
-        let text = format!("{}: {doing}: {} % of {}{more}", self.tool, permille / 10, Size(total));
+        let text = format!(
+            "{}: {doing}: {} % of {}{more}",
+            self.tool,
+            permille / 10,
+            Size(total)
+        );
         let text = shown(&text);
         let mut stderr = io::stderr();
         // Nobody is hurt when nobody listens.
         if self.terminal {
             let full = permille as usize * BAR / 1000;
             let bar = format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full));
-            // Without wrapping: what does not fit into the line is cut, or it could not be drawn over.
+            // Without wrapping: what does not fit into the line is cut, or it could not be drawn
+            // over.
             let _ = write!(stderr, "\r\x1b[K\x1b[?7l{bar} {text}\x1b[?7h");
             self.drawn = true;
         } else {
@@ -69,7 +94,11 @@ impl Drop for Progress {
 }
 
 fn pause(terminal: bool) -> Duration {
-    if terminal { BETWEEN_BARS } else { BETWEEN_LINES }
+    if terminal {
+        BETWEEN_BARS
+    } else {
+        BETWEEN_LINES
+    }
 }
 
 fn permille(done: u64, total: u64) -> u64 {
@@ -122,7 +151,14 @@ mod tests {
 
     #[test]
     fn a_pace_tells_how_fast_and_how_long() {
-        let pace = |done, seconds| Pace { done, total: 60_000_000_000, elapsed: Duration::from_secs(seconds) }.to_string();
+        let pace = |done, seconds| {
+            Pace {
+                done,
+                total: 60_000_000_000,
+                elapsed: Duration::from_secs(seconds),
+            }
+            .to_string()
+        };
         assert_eq!(pace(0, 0), ", 0.0 kB/s");
         assert_eq!(pace(15_000_000_000, 10), ", 1.5 GB/s, 30 s left");
         assert_eq!(pace(90_000_000_000, 90), ", 1.0 GB/s, 0 s left"); // more than there was
@@ -131,7 +167,8 @@ mod tests {
     #[test]
     fn shares_stay_below_the_whole() {
         assert_eq!(
-            [(0, 0), (1, 3), (5, 4), (u64::MAX, u64::MAX)].map(|(done, total)| permille(done, total)),
+            [(0, 0), (1, 3), (5, 4), (u64::MAX, u64::MAX)]
+                .map(|(done, total)| permille(done, total)),
             [0, 333, 1000, 1000]
         );
     }

@@ -1,11 +1,14 @@
-//! The qcow2 format: the header is read, and a blank overlay laid out. Bytes in, bytes out; no files.
+//! The qcow2 format: the header is read, and a blank overlay laid out. Bytes in, bytes out; no
+//! files.
 //!
-//! The specification is docs/interop/qcow2.rst of QEMU. What QEMU would refuse to open is refused here, and so is what this suite
-//! never makes: encryption, external data files, internal snapshots, dirty bitmaps.
+//! The specification is docs/interop/qcow2.rst of QEMU. What QEMU would refuse to open is refused
+//! here, and so is what this suite never makes: encryption, external data files, internal
+//! snapshots, dirty bitmaps.
 
 use std::ops::Range;
 
-/// The header and its extensions are looked for in so many bytes; those that QEMU writes take some 600.
+/// The header and its extensions are looked for in so many bytes; those that QEMU writes take some
+/// 600.
 pub const HEADER_MAX_BYTES: usize = 4096;
 
 /// The cluster size of the overlays that we write: QEMU's own default.
@@ -23,7 +26,8 @@ const OUR_HEADER_BYTES: u32 = 112;
 /// QEMU's limits for the tables that it reads whole.
 const L1_MAX_BYTES: u64 = 32 << 20;
 const REFTABLE_MAX_BYTES: u64 = 8 << 20;
-/// The largest disk that an overlay of ours can have: a full L1 table, of which each entry stands for 512 MiB.
+/// The largest disk that an overlay of ours can have: a full L1 table, of which each entry stands
+/// for 512 MiB.
 pub const OVERLAY_MAX_BYTES: u64 = L1_MAX_BYTES / 8 * BYTES_PER_L1_ENTRY;
 const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES * (CLUSTER_BYTES / 8);
 const BACKING_NAME_MAX_BYTES: usize = 1023;
@@ -45,7 +49,8 @@ const EXT_CRYPTO: u32 = 0x0537_be77;
 const EXT_BITMAPS: u32 = 0x2385_2875;
 /// What QEMU asks for, also where the feature says that what the extension tells is no longer true.
 const EXT_BITMAPS_BYTES: usize = 24;
-/// Ours: the identity of the base that an overlay was made for, as JSON. QEMU keeps extensions that it does not know.
+/// Ours: the identity of the base that an overlay was made for, as JSON. QEMU keeps extensions that
+/// it does not know.
 const EXT_IDENTITY: u32 = u32::from_be_bytes(*b"ltcv");
 
 /// Whether a file that starts like this says that it is one.
@@ -72,7 +77,8 @@ pub struct Header {
     pub reftable_entries: u64,
     /// The width of a reference count in bits as a power of two, 0 to 6.
     pub refcount_order: u32,
-    /// Whether nothing changes how data is read: no zstd in compressed clusters, no subclusters in L2 entries.
+    /// Whether nothing changes how data is read: no zstd in compressed clusters, no subclusters in
+    /// L2 entries.
     pub plain: bool,
     /// The name of the backing file, as it stands there.
     pub backing_name: Option<String>,
@@ -98,7 +104,8 @@ impl Header {
         self.reftable_offset..self.reftable_offset + self.reftable_entries * 8
     }
 
-    /// Reads the first [`HEADER_MAX_BYTES`] of an image, or all of a shorter one. The error says what is wrong with it.
+    /// Reads the first [`HEADER_MAX_BYTES`] of an image, or all of a shorter one. The error says
+    /// what is wrong with it.
     pub fn parse(start: &[u8]) -> Result<Header, String> {
         if !start.starts_with(&MAGIC) {
             return Err("not a qcow2 image".into());
@@ -107,8 +114,17 @@ impl Header {
         let version = start.u32(4)?;
         let (incompatible, autoclear, refcount_order, header_bytes) = match version {
             2 => (0, 0, REFCOUNT_ORDER, V2_HEADER_BYTES),
-            3 => (start.u64(72)?, start.u64(88)?, start.u32(96)?, start.u32(100)?),
-            _ => return Err(format!("qcow2 version {version}; versions 2 and 3 are known")),
+            3 => (
+                start.u64(72)?,
+                start.u64(88)?,
+                start.u32(96)?,
+                start.u32(100)?,
+            ),
+            _ => {
+                return Err(format!(
+                    "qcow2 version {version}; versions 2 and 3 are known"
+                ));
+            }
         };
         let cluster_bits = start.u32(20)?;
         if !(9..=21).contains(&cluster_bits) {
@@ -123,7 +139,9 @@ impl Header {
             return Err("marked corrupt; repair it with qemu-img check -r all".into());
         }
         if incompatible & DIRTY != 0 {
-            return Err("marked dirty, not closed cleanly; repair it with qemu-img check -r all".into());
+            return Err(
+                "marked dirty, not closed cleanly; repair it with qemu-img check -r all".into(),
+            );
         }
         if incompatible & EXTERNAL_DATA != 0 || autoclear & RAW_EXTERNAL_DATA != 0 {
             return Err("keeps its data in another file".into());
@@ -146,7 +164,8 @@ impl Header {
             return Err("subclusters in clusters below 16 KiB".into());
         }
 
-        let length_fits = (version == 2 || header_bytes >= V3_HEADER_BYTES) && u64::from(header_bytes) <= cluster_bytes;
+        let length_fits = (version == 2 || header_bytes >= V3_HEADER_BYTES)
+            && u64::from(header_bytes) <= cluster_bytes;
         if !length_fits || !header_bytes.is_multiple_of(8) {
             return Err(format!("header_length is {header_bytes}"));
         }
@@ -164,27 +183,52 @@ impl Header {
         let bytes_per_l1_entry = cluster_bytes * (cluster_bytes / l2_entry_bytes);
         let enough = virtual_bytes.div_ceil(bytes_per_l1_entry) <= l1_entries;
         if !enough || !table_fits(l1_offset, l1_entries * 8, cluster_bytes, L1_MAX_BYTES) {
-            return Err(format!("an L1 table of {l1_entries} entries at {l1_offset:#x}"));
+            return Err(format!(
+                "an L1 table of {l1_entries} entries at {l1_offset:#x}"
+            ));
         }
         let (reftable_offset, reftable_clusters) = (start.u64(48)?, u64::from(start.u32(56)?));
         let reftable_bytes = reftable_clusters * cluster_bytes;
-        if !table_fits(reftable_offset, reftable_bytes, cluster_bytes, REFTABLE_MAX_BYTES) {
-            return Err(format!("a refcount table of {reftable_clusters} clusters at {reftable_offset:#x}"));
+        if !table_fits(
+            reftable_offset,
+            reftable_bytes,
+            cluster_bytes,
+            REFTABLE_MAX_BYTES,
+        ) {
+            return Err(format!(
+                "a refcount table of {reftable_clusters} clusters at {reftable_offset:#x}"
+            ));
         }
-        if l1_offset < reftable_offset + reftable_bytes && reftable_offset < l1_offset + l1_entries * 8 {
+        if l1_offset < reftable_offset + reftable_bytes
+            && reftable_offset < l1_offset + l1_entries * 8
+        {
             return Err("the L1 table and the refcount table overlap".into());
         }
 
         let (name_offset, name_bytes) = (start.u64(8)?, start.u32(16)? as usize);
         let backing_name = match name_offset {
             0 => None,
-            _ if name_bytes == 0 || name_bytes > BACKING_NAME_MAX_BYTES || name_offset >= cluster_bytes => {
-                return Err(format!("a backing file name of {name_bytes} bytes at {name_offset:#x}"));
+            _ if name_bytes == 0
+                || name_bytes > BACKING_NAME_MAX_BYTES
+                || name_offset >= cluster_bytes =>
+            {
+                return Err(format!(
+                    "a backing file name of {name_bytes} bytes at {name_offset:#x}"
+                ));
             }
             _ => Some(start.text(name_offset as usize, name_bytes)?),
         };
-        let extensions_end = if name_offset == 0 { cluster_bytes } else { name_offset };
-        let (backing_format, identity) = extensions(&start, header_bytes as usize, extensions_end as usize, autoclear)?;
+        let extensions_end = if name_offset == 0 {
+            cluster_bytes
+        } else {
+            name_offset
+        };
+        let (backing_format, identity) = extensions(
+            &start,
+            header_bytes as usize,
+            extensions_end as usize,
+            autoclear,
+        )?;
 
         Ok(Header {
             version,
@@ -202,7 +246,8 @@ impl Header {
         })
     }
 
-    /// Whether an image is laid out as [`blank_overlay`] does it: what QEMU keeps while it writes to it.
+    /// Whether an image is laid out as [`blank_overlay`] does it: what QEMU keeps while it writes
+    /// to it.
     pub fn is_laid_out_as_ours(&self) -> bool {
         self.version == 3
             && self.plain
@@ -220,13 +265,20 @@ fn table_fits(offset: u64, bytes: u64, cluster_bytes: u64, max_bytes: u64) -> bo
 }
 
 /// The two extensions that matter here: the backing format and ours.
-fn extensions(start: &Bytes<'_>, mut at: usize, end: usize, autoclear: u64) -> Result<(Option<String>, Option<Vec<u8>>), String> {
+fn extensions(
+    start: &Bytes<'_>,
+    mut at: usize,
+    end: usize,
+    autoclear: u64,
+) -> Result<(Option<String>, Option<Vec<u8>>), String> {
     let (mut backing_format, mut identity) = (None, None);
     while at < end {
         let (magic, length) = (start.u32(at)?, start.u32(at + 4)? as usize);
         at += 8;
         if at > end || length > end - at {
-            return Err(format!("header extension {magic:#010x} is larger than its place"));
+            return Err(format!(
+                "header extension {magic:#010x} is larger than its place"
+            ));
         }
         if magic == EXT_END {
             break;
@@ -236,10 +288,14 @@ fn extensions(start: &Bytes<'_>, mut at: usize, end: usize, autoclear: u64) -> R
             EXT_BACKING_FORMAT if length < 16 => backing_format = Some(start.text(at, length)?),
             EXT_BACKING_FORMAT => return Err("a backing format of more than 15 bytes".into()),
             EXT_CRYPTO => return Err("encrypted".into()),
-            EXT_BITMAPS if length != EXT_BITMAPS_BYTES => return Err(format!("a bitmaps extension of {length} bytes")),
+            EXT_BITMAPS if length != EXT_BITMAPS_BYTES => {
+                return Err(format!("a bitmaps extension of {length} bytes"));
+            }
             // QEMU reads all of them, and does not open an image of which one is not right.
             EXT_BITMAPS if autoclear & BITMAPS != 0 => {
-                return Err("holds dirty bitmaps; remove them with qemu-img bitmap --remove".into());
+                return Err(
+                    "holds dirty bitmaps; remove them with qemu-img bitmap --remove".into(),
+                );
             }
             EXT_IDENTITY => identity = Some(start.slice(at, length)?.to_vec()),
             _ => {}
@@ -274,11 +330,13 @@ impl<'a> Bytes<'a> {
 
     fn text(&self, at: usize, length: usize) -> Result<String, String> {
         let bytes = self.slice(at, length)?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| format!("a text at {at:#x} that is not UTF-8"))
+        String::from_utf8(bytes.to_vec())
+            .map_err(|_| format!("a text at {at:#x} that is not UTF-8"))
     }
 }
 
-/// A new overlay: what to write where, and how long the file is. The rest is holes, which read as zeros.
+/// A new overlay: what to write where, and how long the file is. The rest is holes, which read as
+/// zeros.
 #[derive(Debug)]
 pub struct Layout {
     /// Offset and bytes.
@@ -292,16 +350,21 @@ const REFTABLE_OFFSET: u64 = CLUSTER_BYTES;
 const REFBLOCK_OFFSET: u64 = 2 * CLUSTER_BYTES;
 const L1_OFFSET: u64 = 3 * CLUSTER_BYTES;
 
-/// Lays out an overlay in which nothing is written yet, of a disk that has `virtual_bytes`, at most [`OVERLAY_MAX_BYTES`].
+/// Lays out an overlay in which nothing is written yet, of a disk that has `virtual_bytes`, at most
+/// [`OVERLAY_MAX_BYTES`].
 ///
-/// All of the L1 table is zeros: everything is read from the backing file. The header has 112 bytes, then come the backing
-/// format, the identity and the backing file's name.
+/// All of the L1 table is zeros: everything is read from the backing file. The header has 112
+/// bytes, then come the backing format, the identity and the backing file's name.
 pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) -> Layout {
     let l1_entries = virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY);
     let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER_BYTES);
 
     let mut extensions = Vec::new();
-    for (magic, data) in [(EXT_BACKING_FORMAT, &b"qcow2"[..]), (EXT_IDENTITY, identity), (EXT_END, &[])] {
+    for (magic, data) in [
+        (EXT_BACKING_FORMAT, &b"qcow2"[..]),
+        (EXT_IDENTITY, identity),
+        (EXT_END, &[]),
+    ] {
         extensions.extend(magic.to_be_bytes());
         extensions.extend((data.len() as u32).to_be_bytes());
         extensions.extend(data);
@@ -333,7 +396,11 @@ pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) ->
     // One block counts 32768 clusters; the largest L1 table takes 512.
     let refcounts = 1u16.to_be_bytes().repeat((3 + l1_clusters) as usize);
     Layout {
-        pieces: vec![(0, header), (REFTABLE_OFFSET, REFBLOCK_OFFSET.to_be_bytes().to_vec()), (REFBLOCK_OFFSET, refcounts)],
+        pieces: vec![
+            (0, header),
+            (REFTABLE_OFFSET, REFBLOCK_OFFSET.to_be_bytes().to_vec()),
+            (REFBLOCK_OFFSET, refcounts),
+        ],
         length: L1_OFFSET + l1_clusters * CLUSTER_BYTES,
     }
 }
@@ -346,7 +413,14 @@ mod tests {
     const GIB: u64 = 1 << 30;
 
     fn blank(virtual_bytes: u64) -> Vec<u8> {
-        blank_overlay(virtual_bytes, "../../backing/windows/7.qcow2", br#"{"schema":1}"#).pieces.swap_remove(0).1
+        blank_overlay(
+            virtual_bytes,
+            "../../backing/windows/7.qcow2",
+            br#"{"schema":1}"#,
+        )
+        .pieces
+        .swap_remove(0)
+        .1
     }
 
     #[test]
@@ -374,7 +448,8 @@ mod tests {
 
     #[test]
     fn four_clusters_and_more_above_4_tib() {
-        let clusters = |virtual_bytes| blank_overlay(virtual_bytes, "b", b"").length / CLUSTER_BYTES;
+        let clusters =
+            |virtual_bytes| blank_overlay(virtual_bytes, "b", b"").length / CLUSTER_BYTES;
         assert_eq!(clusters(512), 4);
         assert_eq!(clusters(4096 * GIB), 4);
         assert_eq!(clusters(4096 * GIB + 512), 5);
@@ -399,25 +474,53 @@ mod tests {
             (20, &[0xff; 4], "cluster_bits is 4294967295, not 9 to 21"),
             (24, &[0; 8], "a disk of 0 bytes"),
             (31, &[1], "a disk of 85899345921 bytes"),
-            (24, &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0], "an L1 table of 160 entries at 0x30000"),
+            (
+                24,
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0],
+                "an L1 table of 160 entries at 0x30000",
+            ),
             (35, &[1], "encrypted"),
             (39, &[0x9f], "an L1 table of 159 entries at 0x30000"),
-            (36, &[0xff; 4], "an L1 table of 4294967295 entries at 0x30000"),
+            (
+                36,
+                &[0xff; 4],
+                "an L1 table of 4294967295 entries at 0x30000",
+            ),
             (40, &[0; 8], "an L1 table of 160 entries at 0x0"),
             (46, &[1], "an L1 table of 160 entries at 0x30100"),
-            (40, &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0], "an L1 table of 160 entries at 0x7fffffffffff0000"),
+            (
+                40,
+                &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0],
+                "an L1 table of 160 entries at 0x7fffffffffff0000",
+            ),
             (48, &[0; 8], "a refcount table of 1 clusters at 0x0"),
             (56, &[0; 4], "a refcount table of 0 clusters at 0x10000"),
-            (56, &[0xff; 4], "a refcount table of 4294967295 clusters at 0x10000"),
+            (
+                56,
+                &[0xff; 4],
+                "a refcount table of 4294967295 clusters at 0x10000",
+            ),
             (59, &[3], "the L1 table and the refcount table overlap"),
             (63, &[1], "holds internal snapshots"),
             (71, &[1], "a snapshot table but no snapshot"),
-            (79, &[1], "marked dirty, not closed cleanly; repair it with qemu-img check -r all"),
-            (79, &[2], "marked corrupt; repair it with qemu-img check -r all"),
+            (
+                79,
+                &[1],
+                "marked dirty, not closed cleanly; repair it with qemu-img check -r all",
+            ),
+            (
+                79,
+                &[2],
+                "marked corrupt; repair it with qemu-img check -r all",
+            ),
             (79, &[4], "keeps its data in another file"),
             (79, &[8], "an unknown compression type"),
             (79, &[0x20], "unknown incompatible features 0x20"),
-            (72, &[0x80], "unknown incompatible features 0x8000000000000000"),
+            (
+                72,
+                &[0x80],
+                "unknown incompatible features 0x8000000000000000",
+            ),
             (95, &[2], "keeps its data in another file"),
             (99, &[7], "refcount_order is 7, not 0 to 6"),
             (103, &[96], "header_length is 96"),
@@ -426,17 +529,36 @@ mod tests {
             (104, &[1], "an unknown compression type"),
             (104, &[2], "an unknown compression type"),
             (19, &[0], "a backing file name of 0 bytes at 0xa0"),
-            (16, &[0xff; 4], "a backing file name of 4294967295 bytes at 0xa0"),
-            (8, &[0xff; 8], "a backing file name of 29 bytes at 0xffffffffffffffff"),
-            (116, &[0xff; 4], "header extension 0xe2792aca is larger than its place"),
+            (
+                16,
+                &[0xff; 4],
+                "a backing file name of 4294967295 bytes at 0xa0",
+            ),
+            (
+                8,
+                &[0xff; 8],
+                "a backing file name of 29 bytes at 0xffffffffffffffff",
+            ),
+            (
+                116,
+                &[0xff; 4],
+                "header extension 0xe2792aca is larger than its place",
+            ),
             (119, &[16], "a backing format of more than 15 bytes"),
             (120, &[0xff], "a text at 0x78 that is not UTF-8"),
             (112, &[0x05, 0x37, 0xbe, 0x77], "encrypted"),
-            (112, &[0x23, 0x85, 0x28, 0x75], "a bitmaps extension of 5 bytes"),
+            (
+                112,
+                &[0x23, 0x85, 0x28, 0x75],
+                "a bitmaps extension of 5 bytes",
+            ),
         ] {
             assert_eq!(with(at, bytes).unwrap_err(), message, "{at} {bytes:x?}");
         }
-        assert_eq!(Header::parse(&blank(GIB)[..50]).unwrap_err(), "its header ends after 50 bytes");
+        assert_eq!(
+            Header::parse(&blank(GIB)[..50]).unwrap_err(),
+            "its header ends after 50 bytes"
+        );
         assert_eq!(Header::parse(b"").unwrap_err(), "not a qcow2 image");
     }
 

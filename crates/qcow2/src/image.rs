@@ -1,7 +1,8 @@
 //! A qcow2 image on the disk: its header and its tables agree with the file.
 //!
-//! Reads are bounded by the file and by QEMU's own limits, never by the claims of a header; the L2 tables, which grow with the
-//! disk, are left alone, so that this takes the same short time for any base.
+//! Reads are bounded by the file and by QEMU's own limits, never by the claims of a header; the L2
+//! tables, which grow with the disk, are left alone, so that this takes the same short time for any
+//! base.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -60,8 +61,14 @@ impl From<String> for Flaw {
 impl Flaw {
     fn of(self, path: &Path) -> anyhow::Error {
         match self {
-            Flaw::Io(error) => io_error(error, Exit::of_read, format_args!("reading {}", path.display())),
-            Flaw::Content(message) => Exit::Data.error(format_args!("reading {}: {message}", path.display())),
+            Flaw::Io(error) => io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            ),
+            Flaw::Content(message) => {
+                Exit::Data.error(format_args!("reading {}: {message}", path.display()))
+            }
         }
     }
 }
@@ -77,8 +84,15 @@ pub fn read_header(path: &Path) -> anyhow::Result<Header> {
 
 fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
     // A FIFO under this name must not make us wait.
-    let flags = if follow == Follow::Nothing { O_NONBLOCK | O_NOFOLLOW } else { O_NONBLOCK };
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let flags = if follow == Follow::Nothing {
+        O_NONBLOCK | O_NOFOLLOW
+    } else {
+        O_NONBLOCK
+    };
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Flaw::Content("not a regular file".into()));
@@ -104,7 +118,12 @@ impl Image {
     pub fn read(path: &Path, file: File) -> anyhow::Result<Image> {
         let read = || -> Result<Image, Flaw> {
             let file_bytes = file.metadata()?.size();
-            let image = Image { header: header(&file, file_bytes)?, file_bytes, path: path.to_owned(), file };
+            let image = Image {
+                header: header(&file, file_bytes)?,
+                file_bytes,
+                path: path.to_owned(),
+                file,
+            };
             image.check_tables()?;
             Ok(image)
         };
@@ -118,24 +137,38 @@ impl Image {
 
     /// What stands on the disk under its name.
     pub fn metadata(&self) -> anyhow::Result<std::fs::Metadata> {
-        self.file.metadata().map_err(|error| Flaw::Io(error).of(&self.path))
+        self.file
+            .metadata()
+            .map_err(|error| Flaw::Io(error).of(&self.path))
     }
 
     /// Sets its modification time, which is when it was last used, to now.
     pub fn touch(&self) -> anyhow::Result<()> {
         let touched = self.file.set_modified(std::time::SystemTime::now());
-        touched.map_err(|error| io_error(error, Exit::of_change, format_args!("setting the time of {}", self.path.display())))
+        touched.map_err(|error| {
+            io_error(
+                error,
+                Exit::of_change,
+                format_args!("setting the time of {}", self.path.display()),
+            )
+        })
     }
 
-    /// Refuses what cannot be under an overlay: an image with a backing file of its own, one that is too large, or cut short.
+    /// Refuses what cannot be under an overlay: an image with a backing file of its own, one that
+    /// is too large, or cut short.
     pub fn check_is_base(&self) -> anyhow::Result<()> {
         let check = || -> Result<(), Flaw> {
             if self.header.backing_name.is_some() {
-                return Err(Flaw::Content("it has a backing file itself; flatten it with qemu-img convert -O qcow2".into()));
+                return Err(Flaw::Content(
+                    "it has a backing file itself; flatten it with qemu-img convert -O qcow2"
+                        .into(),
+                ));
             }
             if self.header.virtual_bytes > OVERLAY_MAX_BYTES {
                 let bytes = self.header.virtual_bytes;
-                return Err(Flaw::Content(format!("a disk of {bytes} bytes; an overlay has at most {OVERLAY_MAX_BYTES}")));
+                return Err(Flaw::Content(format!(
+                    "a disk of {bytes} bytes; an overlay has at most {OVERLAY_MAX_BYTES}"
+                )));
             }
             self.check_reaches_its_end()
         };
@@ -145,9 +178,15 @@ impl Image {
     /// The tables lie within the file and point into it.
     fn check_tables(&self) -> Result<(), Flaw> {
         let header = &self.header;
-        for (name, end) in [("L1 table", header.l1().end), ("refcount table", header.reftable().end)] {
+        for (name, end) in [
+            ("L1 table", header.l1().end),
+            ("refcount table", header.reftable().end),
+        ] {
             if end > self.file_bytes {
-                return Err(Flaw::Content(format!("truncated: its {name} ends at {end}, the file at {}", self.file_bytes)));
+                return Err(Flaw::Content(format!(
+                    "truncated: its {name} ends at {end}, the file at {}",
+                    self.file_bytes
+                )));
             }
         }
         // Bit 63 of an L1 entry says that nothing else refers to the L2 table.
@@ -155,26 +194,45 @@ impl Image {
         self.for_each_entry(header.l1_offset, header.l1_entries, |index, entry| {
             self.check_points_to_cluster(entry & !COPIED, format_args!("L1 entry {index}"))
         })?;
-        self.for_each_entry(header.reftable_offset, header.reftable_entries, |index, entry| {
-            self.check_points_to_cluster(entry, format_args!("refcount table entry {index}"))
-        })?;
+        self.for_each_entry(
+            header.reftable_offset,
+            header.reftable_entries,
+            |index, entry| {
+                self.check_points_to_cluster(entry, format_args!("refcount table entry {index}"))
+            },
+        )?;
         // A table in a place that is counted as free is not the table.
-        for (name, offset) in [("header", 0), ("L1 table", header.l1_offset), ("refcount table", header.reftable_offset)] {
+        for (name, offset) in [
+            ("header", 0),
+            ("L1 table", header.l1_offset),
+            ("refcount table", header.reftable_offset),
+        ] {
             if self.refcount(offset >> header.cluster_bits)? == 0 {
-                return Err(Flaw::Content(format!("its {name} lies in a cluster that is counted as free")));
+                return Err(Flaw::Content(format!(
+                    "its {name} lies in a cluster that is counted as free"
+                )));
             }
         }
         Ok(())
     }
 
-    fn check_points_to_cluster(&self, entry: u64, name: impl std::fmt::Display) -> Result<(), Flaw> {
+    fn check_points_to_cluster(
+        &self,
+        entry: u64,
+        name: impl std::fmt::Display,
+    ) -> Result<(), Flaw> {
         let cluster_bytes = self.header.cluster_bytes();
         // Below 2^56 by the format: the bits above are reserved.
         if !entry.is_multiple_of(cluster_bytes) || entry >> 56 != 0 {
-            return Err(Flaw::Content(format!("{name} is {entry:#x}, not a cluster")));
+            return Err(Flaw::Content(format!(
+                "{name} is {entry:#x}, not a cluster"
+            )));
         }
         if entry != 0 && entry + cluster_bytes > self.file_bytes {
-            return Err(Flaw::Content(format!("truncated: {name} points to {entry:#x}, the file ends at {}", self.file_bytes)));
+            return Err(Flaw::Content(format!(
+                "truncated: {name} points to {entry:#x}, the file ends at {}",
+                self.file_bytes
+            )));
         }
         Ok(())
     }
@@ -184,27 +242,43 @@ impl Image {
         let per_block = self.refcounts_per_block();
         // The last cluster may be written in part.
         let behind = self.file_bytes.div_ceil(self.header.cluster_bytes());
-        let truncated = || Flaw::Content(format!("truncated: clusters in use lie behind its end at {}", self.file_bytes));
+        let truncated = || {
+            Flaw::Content(format!(
+                "truncated: clusters in use lie behind its end at {}",
+                self.file_bytes
+            ))
+        };
         let mut split = None;
-        self.for_each_entry(self.header.reftable_offset, self.header.reftable_entries, |index, entry| {
-            if entry != 0 && index * per_block >= behind {
-                return Err(truncated());
-            }
-            if entry != 0 && (index + 1) * per_block > behind {
-                split = Some((entry, behind - index * per_block));
-            }
-            Ok(())
-        })?;
-        let Some((block, first)) = split else { return Ok(()) };
+        self.for_each_entry(
+            self.header.reftable_offset,
+            self.header.reftable_entries,
+            |index, entry| {
+                if entry != 0 && index * per_block >= behind {
+                    return Err(truncated());
+                }
+                if entry != 0 && (index + 1) * per_block > behind {
+                    split = Some((entry, behind - index * per_block));
+                }
+                Ok(())
+            },
+        )?;
+        let Some((block, first)) = split else {
+            return Ok(());
+        };
         let first_bit = first << self.header.refcount_order;
         let first_byte = first_bit / 8;
-        // Counts of less than a byte start at its low bits: in the first byte, those below belong to clusters in the file.
+        // Counts of less than a byte start at its low bits: in the first byte, those below belong
+        // to clusters in the file.
         let mut mask = 0xff << (first_bit % 8);
-        self.for_each_piece(block + first_byte, self.header.cluster_bytes() - first_byte, |piece| {
-            let in_use = piece[0] & mask != 0 || piece[1..].iter().any(|byte| *byte != 0);
-            mask = 0xff;
-            if in_use { Err(truncated()) } else { Ok(()) }
-        })
+        self.for_each_piece(
+            block + first_byte,
+            self.header.cluster_bytes() - first_byte,
+            |piece| {
+                let in_use = piece[0] & mask != 0 || piece[1..].iter().any(|byte| *byte != 0);
+                mask = 0xff;
+                if in_use { Err(truncated()) } else { Ok(()) }
+            },
+        )
     }
 
     fn refcounts_per_block(&self) -> u64 {
@@ -213,12 +287,16 @@ impl Image {
 
     /// How often a cluster is referred to.
     fn refcount(&self, cluster: u64) -> Result<u64, Flaw> {
-        let (index, within) = (cluster / self.refcounts_per_block(), cluster % self.refcounts_per_block());
+        let (index, within) = (
+            cluster / self.refcounts_per_block(),
+            cluster % self.refcounts_per_block(),
+        );
         if index >= self.header.reftable_entries {
             return Ok(0);
         }
         let mut entry = [0; 8];
-        self.file.read_exact_at(&mut entry, self.header.reftable_offset + index * 8)?;
+        self.file
+            .read_exact_at(&mut entry, self.header.reftable_offset + index * 8)?;
         let block = u64::from_be_bytes(entry);
         if block == 0 {
             return Ok(0);
@@ -227,13 +305,23 @@ impl Image {
         let width = 1 << self.header.refcount_order;
         let mut count = [0; 8];
         let count_bytes = usize::max(width / 8, 1);
-        self.file.read_exact_at(&mut count[8 - count_bytes..], block + bit / 8)?;
+        self.file
+            .read_exact_at(&mut count[8 - count_bytes..], block + bit / 8)?;
         let count = u64::from_be_bytes(count);
-        Ok(if width < 8 { count >> (bit % 8) & ((1 << width) - 1) } else { count })
+        Ok(if width < 8 {
+            count >> (bit % 8) & ((1 << width) - 1)
+        } else {
+            count
+        })
     }
 
     /// Reads a table of 8-byte entries.
-    fn for_each_entry(&self, offset: u64, entries: u64, mut check: impl FnMut(u64, u64) -> Result<(), Flaw>) -> Result<(), Flaw> {
+    fn for_each_entry(
+        &self,
+        offset: u64,
+        entries: u64,
+        mut check: impl FnMut(u64, u64) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
         let mut index = 0;
         self.for_each_piece(offset, entries * 8, |piece| {
             for entry in piece.as_chunks().0 {
@@ -244,8 +332,14 @@ impl Image {
         })
     }
 
-    /// Reads so many bytes, a page at a time: a table may have 32 MiB, and most of it is not worth memory.
-    fn for_each_piece(&self, mut offset: u64, bytes: u64, mut check: impl FnMut(&[u8]) -> Result<(), Flaw>) -> Result<(), Flaw> {
+    /// Reads so many bytes, a page at a time: a table may have 32 MiB, and most of it is not worth
+    /// memory.
+    fn for_each_piece(
+        &self,
+        mut offset: u64,
+        bytes: u64,
+        mut check: impl FnMut(&[u8]) -> Result<(), Flaw>,
+    ) -> Result<(), Flaw> {
         let mut page = [0; 4096];
         let end = offset + bytes;
         while offset < end {

@@ -1,7 +1,8 @@
 //! Reads a file that holds a private key or a secret.
 //!
-//! **Admission rule:** the conditions that such a file meets, whatever it is for, and the read itself belong here. The meaning of
-//! its text belongs to its reader: [`read`] serves the keys that sign manifests and reports, and the secrets of servers.
+//! **Admission rule:** the conditions that such a file meets, whatever it is for, and the read
+//! itself belong here. The meaning of its text belongs to its reader: [`read`] serves the keys that
+//! sign manifests and reports, and the secrets of servers.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -20,12 +21,16 @@ const SPARE_BYTES: usize = 64;
 
 /// Reads a secret. The text is wiped from memory when dropped.
 ///
-/// The file is a regular one of root or of this user, has mode 0600 or 0400, and holds at most 4096 bytes of UTF-8. Status 66 when it
-/// is not there, 78 when it is not so. A symbolic link is refused: whoever may replace it chooses the secret.
+/// The file is a regular one of root or of this user, has mode 0600 or 0400, and holds at most 4096
+/// bytes of UTF-8. Status 66 when it is not there, 78 when it is not so. A symbolic link is
+/// refused: whoever may replace it chooses the secret.
 pub fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let wrong = |what: &str| Exit::Config.error(format_args!("reading {}: {what}", path.display()));
     // A FIFO without a writer is no reason to wait.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path);
     let file = file.map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP) => wrong("a symbolic link; name the file itself"),
         Some(libc::ENXIO) => wrong("not a regular file"), // a socket
@@ -50,7 +55,11 @@ fn read_whole(file: File, text: &mut String) -> io::Result<usize> {
 }
 
 fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
-    io_error(error, Exit::of_read, format_args!("reading {}", path.display()))
+    io_error(
+        error,
+        Exit::of_read,
+        format_args!("reading {}", path.display()),
+    )
 }
 
 /// The reason why others may have seen it, or could change it.
@@ -60,7 +69,9 @@ fn fault(file: &Metadata, user: u32) -> Option<&'static str> {
     }
     // Its owner could change its mode as well.
     if ![0, user].contains(&file.uid()) {
-        return Some("it belongs to another user; chown it to root, or make a new one if others have seen it");
+        return Some(
+            "it belongs to another user; chown it to root, or make a new one if others have seen it",
+        );
     }
     if !matches!(file.mode() & 0o7777, 0o600 | 0o400) {
         return Some("others may use it; chmod 600 it, or make a new one if others have seen it");
@@ -100,7 +111,13 @@ mod tests {
         fn refused(&self) -> (Exit, String) {
             let error = read(&self.path()).unwrap_err();
             let place = format!("reading {}: ", self.path().display());
-            (Exit::of(&error), format!("{error:#}").strip_prefix(&place).unwrap().to_owned())
+            (
+                Exit::of(&error),
+                format!("{error:#}")
+                    .strip_prefix(&place)
+                    .unwrap()
+                    .to_owned(),
+            )
         }
 
         fn assert_wrong(&self, words: &str) {
@@ -119,7 +136,9 @@ mod tests {
             directory.set_mode(mode);
             assert_eq!(*read(&directory.path()).unwrap(), "s3cret\n");
         }
-        for mode in [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o700, 0o4600, 0o2600, 0o1600] {
+        for mode in [
+            0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o700, 0o4600, 0o2600, 0o1600,
+        ] {
             directory.set_mode(mode);
             directory.assert_wrong("others may use it");
         }

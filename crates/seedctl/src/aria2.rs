@@ -1,7 +1,8 @@
 //! aria2's JSON-RPC, as far as it is needed: torrents are added, followed and removed.
 //!
-//! The id (gid) that a torrent has in aria2 is the beginning of its infohash. So adding one twice is refused at once, where aria2
-//! by itself would hand out a second id and let it fail later, and asking for a torrent needs no list.
+//! The id (gid) that a torrent has in aria2 is the beginning of its infohash. So adding one twice
+//! is refused at once, where aria2 by itself would hand out a second id and let it fail later, and
+//! asking for a torrent needs no list.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,14 +23,16 @@ use crate::torrent::Torrent;
 /// What proves to aria2 that we are root.
 pub const SECRET: &str = "/run/labtools/aria2.secret";
 
-/// aria2 answers at once, unless the machine is very busy. A wrong secret it answers late, on purpose.
+/// aria2 answers at once, unless the machine is very busy. A wrong secret it answers late, on
+/// purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a torrent that is removed may take to be gone: its files are closed by then.
 const REMOVAL: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// With how many peers at a time. More only means more half-used connections; a room has fewer hosts.
+/// With how many peers at a time. More only means more half-used connections; a room has fewer
+/// hosts.
 const PEERS_MAX: &str = "55";
 
 /// What of a torrent's state is asked for.
@@ -134,8 +137,14 @@ impl Download {
 
     /// Where it is announced.
     pub fn trackers(&self) -> Vec<Uri> {
-        let tiers = self.bittorrent.iter().flat_map(|metainfo| &metainfo.announce_list);
-        tiers.flatten().filter_map(|address| address.parse().ok()).collect()
+        let tiers = self
+            .bittorrent
+            .iter()
+            .flat_map(|metainfo| &metainfo.announce_list);
+        tiers
+            .flatten()
+            .filter_map(|address| address.parse().ok())
+            .collect()
     }
 
     /// Whether all of it is there, checked, and offered to others.
@@ -167,14 +176,19 @@ pub enum Trust {
     Check,
     /// Nothing, and nothing of it need be looked at: all is to be fetched.
     Empty,
-    /// That it is whole. Only right after it was verified here, and nobody but root can write to it.
+    /// That it is whole. Only right after it was verified here, and nobody but root can write to
+    /// it.
     Verified,
 }
 
 impl Rpc {
     /// For an aria2 at a port of loopback.
     pub fn new(port: u16, secret: SecretString) -> Rpc {
-        Rpc { agent: http::agent(TIMEOUT), url: format!("http://127.0.0.1:{port}/jsonrpc"), secret }
+        Rpc {
+            agent: http::agent(TIMEOUT),
+            url: format!("http://127.0.0.1:{port}/jsonrpc"),
+            secret,
+        }
     }
 
     /// Whether it answers, and knows the secret.
@@ -183,16 +197,27 @@ impl Rpc {
         struct Version {
             version: String,
         }
-        self.call::<Version>("aria2.getVersion", &[]).map(|version| version.version)
+        self.call::<Version>("aria2.getVersion", &[])
+            .map(|version| version.version)
     }
 
-    /// Adds a torrent, whose file is or will be `path`. It is announced every so many seconds, or without a number as often as
-    /// the tracker says: then aria2 keeps silent for two minutes when an announce failed, or brought it no peer within ten seconds.
-    pub fn add(&self, torrent: &Torrent, path: &Path, trust: Trust, interval_seconds: Option<u64>) -> anyhow::Result<()> {
+    /// Adds a torrent, whose file is or will be `path`. It is announced every so many seconds, or
+    /// without a number as often as the tracker says: then aria2 keeps silent for two minutes when
+    /// an announce failed, or brought it no peer within ten seconds.
+    pub fn add(
+        &self,
+        torrent: &Torrent,
+        path: &Path,
+        trust: Trust,
+        interval_seconds: Option<u64>,
+    ) -> anyhow::Result<()> {
         let directory = path.parent().and_then(Path::to_str);
         let name = path.file_name().and_then(|name| name.to_str());
         let (Some(directory), Some(name)) = (directory, name) else {
-            return Err(Exit::Config.error(format_args!("{}: not a path that aria2 can take", path.display())));
+            return Err(Exit::Config.error(format_args!(
+                "{}: not a path that aria2 can take",
+                path.display()
+            )));
         };
         let options = json!({
             "gid": gid(torrent.infohash),
@@ -208,12 +233,21 @@ impl Rpc {
             // Until it is told to stop.
             "seed-ratio": "0.0",
         });
-        self.call::<String>("aria2.addTorrent", &[BASE64_STANDARD.encode(&torrent.bytes).into(), json!([]), options]).map(drop)
+        self.call::<String>(
+            "aria2.addTorrent",
+            &[
+                BASE64_STANDARD.encode(&torrent.bytes).into(),
+                json!([]),
+                options,
+            ],
+        )
+        .map(drop)
     }
 
     /// The state of a torrent; `None` when aria2 does not have it.
     pub fn download(&self, infohash: InfoHash) -> anyhow::Result<Option<Download>> {
-        let answer = self.ask::<Download>("aria2.tellStatus", &[gid(infohash).into(), json!(KEYS)])?;
+        let answer =
+            self.ask::<Download>("aria2.tellStatus", &[gid(infohash).into(), json!(KEYS)])?;
         match answer {
             Ok(download) => Ok(Some(download)),
             Err(message) if message.contains("is not found") => Ok(None),
@@ -225,52 +259,64 @@ impl Rpc {
     pub fn downloads(&self) -> anyhow::Result<Vec<Download>> {
         let mut downloads: Vec<Download> = self.call("aria2.tellActive", &[json!(KEYS)])?;
         for method in ["aria2.tellWaiting", "aria2.tellStopped"] {
-            downloads.extend(self.call::<Vec<Download>>(method, &[0.into(), 1000.into(), json!(KEYS)])?);
+            downloads
+                .extend(self.call::<Vec<Download>>(method, &[0.into(), 1000.into(), json!(KEYS)])?);
         }
         Ok(downloads)
     }
 
     /// The peers of a torrent; none when it is not active.
     pub fn peers(&self, infohash: InfoHash) -> anyhow::Result<Vec<Peer>> {
-        Ok(self.ask("aria2.getPeers", &[gid(infohash).into()])?.unwrap_or_default())
+        Ok(self
+            .ask("aria2.getPeers", &[gid(infohash).into()])?
+            .unwrap_or_default())
     }
 
     /// Limits how fast a torrent is fetched, in bytes a second, at once; 0 is no limit.
     pub fn limit(&self, infohash: InfoHash, bytes_per_second: u64) -> anyhow::Result<()> {
         let options = json!({"max-download-limit": bytes_per_second.to_string()});
-        self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options]).map(drop)
+        self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options])
+            .map(drop)
     }
 
-    /// Lets go of all peers of a torrent and announces it as one that begins, at once. What of its file, at `path`, has arrived stays
-    /// and is not looked at again, as long as aria2 could note what that is.
+    /// Lets go of all peers of a torrent and announces it as one that begins, at once. What of its
+    /// file, at `path`, has arrived stays and is not looked at again, as long as aria2 could note
+    /// what that is.
     pub fn announce_again(&self, infohash: InfoHash, path: &Path) -> anyhow::Result<()> {
         let _ = self.ask::<String>("aria2.forcePause", &[gid(infohash).into()])?; // it may have come to its end
         let since = Instant::now();
         loop {
             match self.download(infohash)?.map(|download| download.status) {
                 Some(State::Paused) => break,
-                Some(State::Active | State::Waiting) if since.elapsed() < REMOVAL => std::thread::sleep(BETWEEN_LOOKS),
+                Some(State::Active | State::Waiting) if since.elapsed() < REMOVAL => {
+                    std::thread::sleep(BETWEEN_LOOKS)
+                }
                 _ => return Ok(()), // whoever follows it sees what it is
             }
         }
         let check = !crate::store::has_control_file(path);
         let options = json!({"check-integrity": check.to_string(), "allow-overwrite": "false"});
         self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options])?;
-        self.call::<String>("aria2.unpause", &[gid(infohash).into()]).map(drop)
+        self.call::<String>("aria2.unpause", &[gid(infohash).into()])
+            .map(drop)
     }
 
-    /// Ends a torrent without a word to the tracker, and forgets it. Its file is closed, and stays. Whether it was there.
+    /// Ends a torrent without a word to the tracker, and forgets it. Its file is closed, and stays.
+    /// Whether it was there.
     pub fn drop_torrent(&self, infohash: InfoHash) -> anyhow::Result<bool> {
         self.remove("aria2.forceRemove", infohash)
     }
 
-    /// Ends a torrent, and tells the tracker that this host is no longer a peer. Whether it was there.
+    /// Ends a torrent, and tells the tracker that this host is no longer a peer. Whether it was
+    /// there.
     pub fn leave(&self, infohash: InfoHash) -> anyhow::Result<bool> {
         self.remove("aria2.remove", infohash)
     }
 
     fn remove(&self, method: &str, infohash: InfoHash) -> anyhow::Result<bool> {
-        let Some(download) = self.download(infohash)? else { return Ok(false) };
+        let Some(download) = self.download(infohash)? else {
+            return Ok(false);
+        };
         if !download.is_over() {
             // It may come to an end by itself between the question and this: the loop sees that.
             let _ = self.ask::<String>(method, &[gid(infohash).into()])?;
@@ -279,7 +325,8 @@ impl Rpc {
         while let Some(download) = self.download(infohash)? {
             if download.is_over() {
                 // Refused for a moment after the end, while aria2 still closes.
-                let _ = self.ask::<String>("aria2.removeDownloadResult", &[gid(infohash).into()])?;
+                let _ =
+                    self.ask::<String>("aria2.removeDownloadResult", &[gid(infohash).into()])?;
             } else if since.elapsed() > REMOVAL {
                 return Err(Exit::Unavailable.error("asking aria2 to end a torrent: it does not"));
             } else if since.elapsed() > REMOVAL / 2 {
@@ -296,11 +343,17 @@ impl Rpc {
     }
 
     fn call<T: DeserializeOwned>(&self, method: &str, parameters: &[Value]) -> anyhow::Result<T> {
-        self.ask(method, parameters)?.map_err(|message| refused(method, &message))
+        self.ask(method, parameters)?
+            .map_err(|message| refused(method, &message))
     }
 
-    /// What a method returns, or why aria2 refused it. Status 69 when it does not answer, 78 when it does not know the secret.
-    fn ask<T: DeserializeOwned>(&self, method: &str, parameters: &[Value]) -> anyhow::Result<Result<T, String>> {
+    /// What a method returns, or why aria2 refused it. Status 69 when it does not answer, 78 when
+    /// it does not know the secret.
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        parameters: &[Value],
+    ) -> anyhow::Result<Result<T, String>> {
         #[derive(Deserialize)]
         struct Answer<T> {
             result: Option<T>,
@@ -310,12 +363,22 @@ impl Rpc {
         struct Refusal {
             message: String,
         }
-        let mut all = vec![Value::from(format!("token:{}", self.secret.expose_secret()))];
+        let mut all = vec![Value::from(format!(
+            "token:{}",
+            self.secret.expose_secret()
+        ))];
         all.extend_from_slice(parameters);
         let call = json!({"jsonrpc": "2.0", "id": "seedctl", "method": method, "params": all});
         let failed = || format!("asking aria2 ({method})");
-        let mut response = self.agent.post(&self.url).send_json(call).exit(Exit::Unavailable, failed)?;
-        let body = response.body_mut().with_config().limit(http::ANSWER_MAX_BYTES);
+        let mut response = self
+            .agent
+            .post(&self.url)
+            .send_json(call)
+            .exit(Exit::Unavailable, failed)?;
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(http::ANSWER_MAX_BYTES);
         let answer: Answer<T> = body.read_json().exit(Exit::Unavailable, failed)?;
         match answer {
             Answer { result: Some(result), .. } => Ok(Ok(result)),
@@ -342,7 +405,9 @@ fn gid(infohash: InfoHash) -> String {
 
 /// aria2 writes numbers as strings.
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(D::Error::custom)
 }
 
 /// And booleans.

@@ -1,7 +1,9 @@
-//! Reads bencoded bytes (BEP 3) in place and without recursion: however deep a hostile file nests, no stack overflows.
+//! Reads bencoded bytes (BEP 3) in place and without recursion: however deep a hostile file nests,
+//! no stack overflows.
 //!
-//! A library would be borrowed here if one kept the exact bytes of `info`, over which the infohash is, and took every piece hash:
-//! `lava_torrent` writes `info` anew, recurses, and refuses the hashes of a torrent whose bytes happen to be UTF-8.
+//! A library would be borrowed here if one kept the exact bytes of `info`, over which the infohash
+//! is, and took every piece hash: `lava_torrent` writes `info` anew, recurses, and refuses the
+//! hashes of a torrent whose bytes happen to be UTF-8.
 
 /// A torrent nests four deep: the file, `info`, `files`, a file's path.
 const DEPTH_MAX: usize = 8;
@@ -9,7 +11,8 @@ const DEPTH_MAX: usize = 8;
 /// A key, and the bytes of its value.
 type Entry<'a> = (&'a [u8], &'a [u8]);
 
-/// The keys of a dictionary, each with the bytes of its value. Keys are in order, so each is there once.
+/// The keys of a dictionary, each with the bytes of its value. Keys are in order, so each is there
+/// once.
 ///
 /// An error says what is wrong with the bytes.
 pub fn dictionary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
@@ -28,7 +31,11 @@ pub fn dictionary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
         entries.push((key, &bytes[start..reader.at]));
     }
     reader.at += 1;
-    if reader.at == bytes.len() { Ok(entries) } else { Err("something comes after its end") }
+    if reader.at == bytes.len() {
+        Ok(entries)
+    } else {
+        Err("something comes after its end")
+    }
 }
 
 /// The values of a list, each with its bytes.
@@ -48,7 +55,12 @@ pub fn list(bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
 
 /// A whole number that is not negative.
 pub fn number(bytes: &[u8]) -> Option<u64> {
-    str::from_utf8(bytes).ok()?.strip_prefix('i')?.strip_suffix('e')?.parse().ok()
+    str::from_utf8(bytes)
+        .ok()?
+        .strip_prefix('i')?
+        .strip_suffix('e')?
+        .parse()
+        .ok()
 }
 
 /// A string of bytes.
@@ -101,9 +113,14 @@ impl<'a> Reader<'a> {
 
     fn integer(&mut self) -> Result<(), &'static str> {
         self.at += 1;
-        let digits = self.bytes[self.at..].iter().position(|byte| *byte == b'e').ok_or("it ends too early")?;
-        let text = str::from_utf8(&self.bytes[self.at..self.at + digits]).map_err(|_| "not bencoded")?;
-        text.parse::<i64>().map_err(|_| "a number in it is malformed or too large")?;
+        let digits = self.bytes[self.at..]
+            .iter()
+            .position(|byte| *byte == b'e')
+            .ok_or("it ends too early")?;
+        let text =
+            str::from_utf8(&self.bytes[self.at..self.at + digits]).map_err(|_| "not bencoded")?;
+        text.parse::<i64>()
+            .map_err(|_| "a number in it is malformed or too large")?;
         self.at += digits + 1;
         Ok(())
     }
@@ -115,13 +132,19 @@ impl<'a> Reader<'a> {
             match self.next().ok_or("it ends too early")? {
                 b':' if self.at > start + 1 => break,
                 digit @ b'0'..=b'9' => {
-                    length =
-                        length.checked_mul(10).and_then(|l| l.checked_add(usize::from(digit - b'0'))).ok_or("not bencoded")?;
+                    length = length
+                        .checked_mul(10)
+                        .and_then(|l| l.checked_add(usize::from(digit - b'0')))
+                        .ok_or("not bencoded")?;
                 }
                 _ => return Err("not bencoded"),
             }
         }
-        let end = self.at.checked_add(length).filter(|end| *end <= self.bytes.len()).ok_or("it ends too early")?;
+        let end = self
+            .at
+            .checked_add(length)
+            .filter(|end| *end <= self.bytes.len())
+            .ok_or("it ends too early")?;
         let string = &self.bytes[self.at..end];
         self.at = end;
         Ok(string)
@@ -136,7 +159,11 @@ mod tests {
     #[test]
     fn the_values_of_the_outermost_dictionary_are_found() {
         let text = b"d1:ai7e4:infod6:lengthi-1e4:name1:xe1:zl2:abdeee";
-        let expected: [(&[u8], &[u8]); 3] = [(b"a", b"i7e"), (b"info", b"d6:lengthi-1e4:name1:xe"), (b"z", b"l2:abdee")];
+        let expected: [(&[u8], &[u8]); 3] = [
+            (b"a", b"i7e"),
+            (b"info", b"d6:lengthi-1e4:name1:xe"),
+            (b"z", b"l2:abdee"),
+        ];
         assert_eq!(dictionary(text).unwrap(), expected);
     }
 
@@ -154,7 +181,10 @@ mod tests {
             ("d1:ai7eee", "something comes after its end"),
             ("d1:bi7e1:ai7ee", "its keys are not in order"),
             ("d1:ai7e1:ai7ee", "its keys are not in order"),
-            ("d1:ai99999999999999999999ee", "a number in it is malformed or too large"),
+            (
+                "d1:ai99999999999999999999ee",
+                "a number in it is malformed or too large",
+            ),
             ("d1:aiee", "a number in it is malformed or too large"),
             ("d1:ax", "not bencoded"),
         ] {
@@ -164,8 +194,19 @@ mod tests {
 
     #[test]
     fn values_are_read() {
-        assert_eq!((number(b"i7e"), number(b"i-7e"), number(b"7"), number(b"1:7")), (Some(7), None, None, None));
-        assert_eq!((string(b"2:ab"), string(b"2:abc"), string(b"i7e")), (Some(&b"ab"[..]), None, None));
+        assert_eq!(
+            (
+                number(b"i7e"),
+                number(b"i-7e"),
+                number(b"7"),
+                number(b"1:7")
+            ),
+            (Some(7), None, None, None)
+        );
+        assert_eq!(
+            (string(b"2:ab"), string(b"2:abc"), string(b"i7e")),
+            (Some(&b"ab"[..]), None, None)
+        );
         let expected: [&[u8]; 2] = [b"1:a", b"li1ee"];
         assert_eq!(list(b"l1:ali1eee").unwrap(), expected);
         assert_eq!(list(b"l1:a").unwrap_err(), "it ends too early");
@@ -174,7 +215,10 @@ mod tests {
     #[test]
     fn a_million_lists_in_each_other_are_refused() {
         let text = format!("d1:a{}", "l".repeat(1_000_000));
-        assert_eq!(dictionary(text.as_bytes()).unwrap_err(), "it is nested too deeply");
+        assert_eq!(
+            dictionary(text.as_bytes()).unwrap_err(),
+            "it is nested too deeply"
+        );
     }
 
     proptest! {

@@ -1,8 +1,10 @@
-//! The one aria2c of this machine: started when it is not there, and left running when seedctl ends.
+//! The one aria2c of this machine: started when it is not there, and left running when seedctl
+//! ends.
 //!
-//! It runs as a user that can do nothing else. Its secret reaches it in a file without a name, never by an argument or the
-//! environment. That it lives is known by a kernel lock on an open file that it inherits: the lock is gone when it is, however
-//! it ended. Others only look whether the lock could be had, and so never hold it by accident.
+//! It runs as a user that can do nothing else. Its secret reaches it in a file without a name,
+//! never by an argument or the environment. That it lives is known by a kernel lock on an open file
+//! that it inherits: the lock is gone when it is, however it ended. Others only look whether the
+//! lock could be had, and so never hold it by accident.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -47,9 +49,15 @@ pub fn ensure(common: &Common, settings: &Aria2) -> anyhow::Result<Rpc> {
     let lock = open_lock(common)?;
     match fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
         Ok(_) => {}
-        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => return reach(common, settings, None),
+        Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => {
+            return reach(common, settings, None);
+        }
         Err(errno) => {
-            return Err(io_error(errno.into(), Exit::of_write, format_args!("locking {}", common.path(LOCK).display())));
+            return Err(io_error(
+                errno.into(),
+                Exit::of_write,
+                format_args!("locking {}", common.path(LOCK).display()),
+            ));
         }
     }
     let secret = make_secret(common)?;
@@ -60,12 +68,16 @@ pub fn ensure(common: &Common, settings: &Aria2) -> anyhow::Result<Rpc> {
 
 /// Ends it. Whether it was running.
 pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
-    let Some(rpc) = connect(common, settings)? else { return Ok(false) };
+    let Some(rpc) = connect(common, settings)? else {
+        return Ok(false);
+    };
     rpc.shut_down()?;
     let since = Instant::now();
     while is_alive(common)? {
         if since.elapsed() > END {
-            return Err(Exit::Unavailable.error("ending aria2: it still runs after the order to end"));
+            return Err(
+                Exit::Unavailable.error("ending aria2: it still runs after the order to end")
+            );
         }
         sleep(BETWEEN_LOOKS);
     }
@@ -74,8 +86,18 @@ pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
 
 /// Whether somebody holds the lock.
 fn is_alive(common: &Common) -> anyhow::Result<bool> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("looking at {}", common.path(LOCK).display()));
-    let file = match OpenOptions::new().read(true).write(true).open(common.path(LOCK)) {
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("looking at {}", common.path(LOCK).display()),
+        )
+    };
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(common.path(LOCK))
+    {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(failed(error)),
@@ -87,20 +109,39 @@ fn is_alive(common: &Common) -> anyhow::Result<bool> {
 
 fn open_lock(common: &Common) -> anyhow::Result<File> {
     let path = common.path(LOCK);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    file.map_err(|error| io_error(error, Exit::of_write, format_args!("opening {}", path.display())))
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    file.map_err(|error| {
+        io_error(
+            error,
+            Exit::of_write,
+            format_args!("opening {}", path.display()),
+        )
+    })
 }
 
 /// A lock of a kind on all of a file, held by the open file and not by the process.
 fn whole_file(kind: libc::c_int) -> libc::flock {
     // The rest, and above all the pid, must be 0.
-    libc::flock { l_type: kind as libc::c_short, l_whence: libc::SEEK_SET as libc::c_short, l_start: 0, l_len: 0, l_pid: 0 }
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
 }
 
 /// Whose a port of loopback is: nobody's yet, aria2's, or another's, who must not hear the secret.
 ///
-/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)). One of IPv6 that listens at every address
-/// hears what is sent to 127.0.0.1, too, unless somebody listens there more closely.
+/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)). One of IPv6
+/// that listens at every address hears what is sent to 127.0.0.1, too, unless somebody listens
+/// there more closely.
 fn owner(port: u16) -> anyhow::Result<Option<u32>> {
     let mut found = None;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -116,17 +157,30 @@ fn owner(port: u16) -> anyhow::Result<Option<u32>> {
 fn owner_in(text: &str, port: u16) -> Option<u32> {
     const LISTEN: &str = "0A";
     /// 127.0.0.1 and 0.0.0.0, ::ffff:127.0.0.1 and ::, each 32 bits as they lie in memory.
-    const HEARS_US: [&str; 4] = ["0100007F", "00000000", "0000000000000000FFFF00000100007F", "00000000000000000000000000000000"];
+    const HEARS_US: [&str; 4] = [
+        "0100007F",
+        "00000000",
+        "0000000000000000FFFF00000100007F",
+        "00000000000000000000000000000000",
+    ];
     text.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_ascii_whitespace().collect();
         let (address, found) = fields.get(1)?.split_once(':')?;
         let is_here = HEARS_US.contains(&address) && u16::from_str_radix(found, 16) == Ok(port);
-        if is_here && *fields.get(3)? == LISTEN { fields.get(7)?.parse().ok() } else { None }
+        if is_here && *fields.get(3)? == LISTEN {
+            fields.get(7)?.parse().ok()
+        } else {
+            None
+        }
     })
 }
 
 /// Waits until it answers. `child` is there when it was started just now.
-fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) -> anyhow::Result<Rpc> {
+fn reach(
+    common: &Common,
+    settings: &Aria2,
+    mut child: Option<(Child, File)>,
+) -> anyhow::Result<Rpc> {
     let (identity, since) = (settings.identity()?, Instant::now());
     loop {
         let answered = match owner(settings.rpc_port)? {
@@ -148,10 +202,17 @@ fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) ->
         {
             let mut words = String::new();
             let _ = said.take(4096).read_to_string(&mut words); // what there is
-            return Err(Exit::Unavailable.error(format_args!("starting aria2: it ended at once ({status}): {}", cause(&words))));
+            return Err(Exit::Unavailable.error(format_args!(
+                "starting aria2: it ended at once ({status}): {}",
+                cause(&words)
+            )));
         }
         // Another seedctl may be starting it: then the secret is new in a moment.
-        let patience = if Exit::of(&error) == Exit::Config { Duration::from_secs(5) } else { START };
+        let patience = if Exit::of(&error) == Exit::Config {
+            Duration::from_secs(5)
+        } else {
+            START
+        };
         if since.elapsed() > patience || !is_alive(common)? {
             return Err(error);
         }
@@ -159,30 +220,47 @@ fn reach(common: &Common, settings: &Aria2, mut child: Option<(Child, File)>) ->
     }
 }
 
-/// aria2 tells a failure as a log line, and its causes in the lines after it; what follows from it is told later.
+/// aria2 tells a failure as a log line, and its causes in the lines after it; what follows from it
+/// is told later.
 fn cause(words: &str) -> &str {
-    let line = words.lines().find(|line| line.contains("cause: ")).or_else(|| words.lines().rfind(|line| line.contains("rror")));
-    line.map_or("it did not say why", |line| line.rsplit("cause: ").next().unwrap_or(line).trim())
+    let line = words
+        .lines()
+        .find(|line| line.contains("cause: "))
+        .or_else(|| words.lines().rfind(|line| line.contains("rror")));
+    line.map_or("it did not say why", |line| {
+        line.rsplit("cause: ").next().unwrap_or(line).trim()
+    })
 }
 
 fn make_secret(common: &Common) -> anyhow::Result<SecretString> {
     let mut random = [0; 16];
-    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random)).exit(Exit::Io, || "reading /dev/urandom")?;
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .exit(Exit::Io, || "reading /dev/urandom")?;
     let secret = SecretString::from(manifest::Hex(random).to_string());
-    atomic::write(&common.path(SECRET), 0o600, |file| file.write_all(secret.expose_secret().as_bytes()))?;
+    atomic::write(&common.path(SECRET), 0o600, |file| {
+        file.write_all(secret.expose_secret().as_bytes())
+    })?;
     Ok(secret)
 }
 
 fn read_secret(common: &Common) -> anyhow::Result<SecretString> {
     // One that is not there is wrong as well: we made it.
-    let text = secret_file::read(&common.path(SECRET)).map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
+    let text = secret_file::read(&common.path(SECRET))
+        .map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
     Ok(text.trim().into())
 }
 
 /// aria2's configuration. Only what differs from what it would do by itself.
 fn configuration(settings: &Aria2, secret: &SecretString) -> String {
-    let ports = [("rpc-listen-port", settings.rpc_port), ("listen-port", settings.listen_port)];
-    let mut text = format!("enable-rpc=true\nrpc-listen-all=false\nrpc-secret={}\n", secret.expose_secret());
+    let ports = [
+        ("rpc-listen-port", settings.rpc_port),
+        ("listen-port", settings.listen_port),
+    ];
+    let mut text = format!(
+        "enable-rpc=true\nrpc-listen-all=false\nrpc-secret={}\n",
+        secret.expose_secret()
+    );
     for (key, port) in ports {
         text += &format!("{key}={port}\n");
     }
@@ -190,7 +268,8 @@ fn configuration(settings: &Aria2, secret: &SecretString) -> String {
     text += "enable-dht=false\nenable-dht6=false\nbt-enable-lpd=false\nenable-peer-exchange=false\nno-netrc=true\n";
     // A torrent is bytes that we hand over, not a file that is followed or left behind.
     text += "follow-torrent=false\nrpc-save-upload-metadata=false\nrpc-max-request-size=16M\n";
-    // What is on the disk is checked whenever a torrent is added: no memory of what was there is needed.
+    // What is on the disk is checked whenever a torrent is added: no memory of what was there is
+    // needed.
     text += "auto-save-interval=0\nfile-allocation=none\n";
     // All of them at once, and for as long as we say.
     text += "max-concurrent-downloads=100\nbt-detach-seed-only=true\nseed-ratio=0.0\n";
@@ -202,23 +281,50 @@ fn configuration(settings: &Aria2, secret: &SecretString) -> String {
 fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result<(Child, File)> {
     let identity = settings.identity()?;
     if !nix::unistd::geteuid().is_root() {
-        return Err(Exit::NoPermission.error("starting aria2: needs root, to become the user that it runs as"));
+        return Err(Exit::NoPermission
+            .error("starting aria2: needs root, to become the user that it runs as"));
     }
-    let failed = |error: io::Error| io_error(error, |_| Exit::Software, "making aria2's configuration");
-    let memory = memfd_create("aria2.conf", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let failed =
+        |error: io::Error| io_error(error, |_| Exit::Software, "making aria2's configuration");
+    let memory =
+        memfd_create("aria2.conf", MFdFlags::MFD_CLOEXEC).map_err(|errno| failed(errno.into()))?;
     let mut configured = File::from(memory);
-    configured.write_all(configuration(settings, secret).as_bytes()).map_err(failed)?;
+    configured
+        .write_all(configuration(settings, secret).as_bytes())
+        .map_err(failed)?;
     let (said, speak) = io::pipe().map_err(failed)?;
     let mut command = Command::new(&settings.binary);
-    command.arg(OsString::from(format!("--conf-path=/dev/fd/{}", configured.as_raw_fd())));
-    command.stdout(speak.try_clone().map_err(failed)?).stderr(speak);
+    command.arg(OsString::from(format!(
+        "--conf-path=/dev/fd/{}",
+        configured.as_raw_fd()
+    )));
+    command
+        .stdout(speak.try_clone().map_err(failed)?)
+        .stderr(speak);
     let hand_down = [lock.as_fd(), configured.as_fd()];
-    let start = Start { identity: Some(identity), hand_down: &hand_down, life: Life::Beyond, lock_memory: false };
+    let start = Start {
+        identity: Some(identity),
+        hand_down: &hand_down,
+        life: Life::Beyond,
+        lock_memory: false,
+    };
     let child = start.spawn(command).map_err(|error| {
         let absent = error.kind() == io::ErrorKind::NotFound;
-        let way_out = if absent { "; it is in Debian's package aria2" } else { "" };
-        let exit_of = if absent { |_: &io::Error| Exit::Unavailable } else { |_: &io::Error| Exit::Config };
-        io_error(error, exit_of, format_args!("starting {}{way_out}", settings.binary.display()))
+        let way_out = if absent {
+            "; it is in Debian's package aria2"
+        } else {
+            ""
+        };
+        let exit_of = if absent {
+            |_: &io::Error| Exit::Unavailable
+        } else {
+            |_: &io::Error| Exit::Config
+        };
+        io_error(
+            error,
+            exit_of,
+            format_args!("starting {}{way_out}", settings.binary.display()),
+        )
     })?;
     Ok((child, File::from(OwnedFd::from(said))))
 }
@@ -243,14 +349,20 @@ mod tests {
    1: 0200000A:1B39 0300000A:9C40 01 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
    2: 0100007F:1B39 0300000A:9C40 0A 00000000:00000000 00:00000000 00000000     7        0 1 1 0 100 0 0 10 0
 ";
-        assert_eq!([6800, 6969, 80].map(|port| owner_in(text, port)), [Some(65534), Some(7), None]);
+        assert_eq!(
+            [6800, 6969, 80].map(|port| owner_in(text, port)),
+            [Some(65534), Some(7), None]
+        );
         let text = "\
   sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 00000000000000000000000000000000:1A90 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 32768 1 0 100 0 0 10 0
    1: 0000000000000000FFFF00000100007F:1B39 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     9        0 32768 1 0 100 0 0 10 0
    2: 00000000000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 32768 1 0 100 0 0 10 0
 ";
-        assert_eq!([6800, 6969, 80].map(|port| owner_in(text, port)), [Some(1000), Some(9), None]);
+        assert_eq!(
+            [6800, 6969, 80].map(|port| owner_in(text, port)),
+            [Some(1000), Some(9), None]
+        );
     }
 
     #[test]

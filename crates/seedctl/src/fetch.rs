@@ -24,8 +24,8 @@ const LOOK_AT_FIRST_MILLISECONDS: u16 = 50;
 const AT_FIRST: Duration = Duration::from_secs(3);
 /// How often the account is written.
 const ACCOUNT: Duration = Duration::from_secs(2);
-/// How often the tracker is asked whether this host fetches for its building, and told how far it is: at first, when it is found
-/// out which host does that best, later, and at the least.
+/// How often the tracker is asked whether this host fetches for its building, and told how far it
+/// is: at first, when it is found out which host does that best, later, and at the least.
 const ASK_AT_FIRST: Duration = Duration::from_secs(1);
 const FINDING_OUT: Duration = Duration::from_secs(10);
 const ASK: Duration = Duration::from_secs(5);
@@ -33,10 +33,12 @@ const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
 /// How soon a tracker that is not there is looked for again, the first time and at the latest.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often it is told that a tracker is waited for: who hears nothing takes this machine for one that hangs.
+/// How often it is told that a tracker is waited for: who hears nothing takes this machine for one
+/// that hangs.
 const TELL: Duration = Duration::from_secs(300);
-/// How long aria2 may know no peer before the torrent is added again, with a tracker that does not say how often it wants to hear
-/// from us; twice as long the next time. By itself aria2 may be silent for two minutes.
+/// How long aria2 may know no peer before the torrent is added again, with a tracker that does not
+/// say how often it wants to hear from us; twice as long the next time. By itself aria2 may be
+/// silent for two minutes.
 const LONELY: Duration = Duration::from_secs(30);
 
 /// aria2's number for a disk that is full (aria2c(1), EXIT STATUS).
@@ -56,11 +58,12 @@ pub struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches what is missing of a file, and counts into the account where it came from. `present` is what is there already, in
-    /// bytes; `trust` says whether aria2 is to look for it.
+    /// Fetches what is missing of a file, and counts into the account where it came from. `present`
+    /// is what is there already, in bytes; `trust` says whether aria2 is to look for it.
     ///
-    /// The torrent stays in aria2 when this succeeds, and is gone from it when it does not. Status 73 when the disk is full, 75
-    /// when nothing arrives for too long or a signal ends it: what has arrived stays, and the next call goes on with it.
+    /// The torrent stays in aria2 when this succeeds, and is gone from it when it does not. Status
+    /// 73 when the disk is full, 75 when nothing arrives for too long or a signal ends it: what has
+    /// arrived stays, and the next call goes on with it.
     pub fn fetch(
         &self,
         torrent: &Torrent,
@@ -102,10 +105,15 @@ impl Fetch<'_> {
 
     /// Writes the account of an image. A block map has none.
     fn keep(&self, torrent: &Torrent, account: &Account) -> anyhow::Result<()> {
-        if account.name.is_empty() { Ok(()) } else { account.write(self.common, torrent.infohash) }
+        if account.name.is_empty() {
+            Ok(())
+        } else {
+            account.write(self.common, torrent.infohash)
+        }
     }
 
-    /// Comes back when a tracker lets itself be connected to. Status 78 or 69 when it does not serve this host, or this torrent.
+    /// Comes back when a tracker lets itself be connected to. Status 78 or 69 when it does not
+    /// serve this host, or this torrent.
     fn wait_for_tracker(&self, torrent: &Torrent, doing: &str) -> anyhow::Result<Reached> {
         let (since, mut pause) = (Instant::now(), RETRY);
         let mut tell_at = since;
@@ -115,7 +123,10 @@ impl Fetch<'_> {
                 Err(Failure::Refused(refused)) => return Err(refused.error(doing)),
                 Err(Failure::Away(error)) => error,
             };
-            let waiting = format!("waiting for the tracker {}", http::told(&torrent.trackers[0]));
+            let waiting = format!(
+                "waiting for the tracker {}",
+                http::told(&torrent.trackers[0])
+            );
             if since.elapsed() > self.patience {
                 return Err(error).exit(Exit::TemporaryFailure, || waiting);
             }
@@ -130,7 +141,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// The own place, by the address towards the tracker; `None` where there is no map of the campus.
+    /// The own place, by the address towards the tracker; `None` where there is no map of the
+    /// campus.
     fn here(&self, own: IpAddr) -> anyhow::Result<Option<Here>> {
         if !self.common.config("campus.ini").exists() {
             return Ok(None);
@@ -171,7 +183,9 @@ impl Following<'_> {
         let (mut most, mut since) = (0, self.began);
         loop {
             let download = rpc.download(infohash)?;
-            let download = download.exit(Exit::TemporaryFailure, || format!("{doing}: it was stopped by another call"))?;
+            let download = download.exit(Exit::TemporaryFailure, || {
+                format!("{doing}: it was stopped by another call")
+            })?;
             if is_there(&download, doing)? {
                 if let Some(counter) = self.counter.take() {
                     counter.finish(account, self.torrent.length);
@@ -179,7 +193,11 @@ impl Following<'_> {
                 return Ok(());
             }
             if let Some(checked) = download.verified_bytes() {
-                progress.show(format_args!("{doing}: checking"), checked, download.total_length);
+                progress.show(
+                    format_args!("{doing}: checking"),
+                    checked,
+                    download.total_length,
+                );
                 since = Instant::now();
                 self.lonely_since = since;
             } else {
@@ -187,7 +205,12 @@ impl Following<'_> {
                 let (near, far) = (Size(account.building_bytes), Size(account.outside_bytes));
                 let rate = Size(download.download_speed);
                 let more = format_args!(", {rate}/s, {near} from the building, {far} from outside");
-                progress.show_with(doing, download.completed_length, download.total_length, more);
+                progress.show_with(
+                    doing,
+                    download.completed_length,
+                    download.total_length,
+                    more,
+                );
             }
             if download.completed_length > most {
                 most = download.completed_length;
@@ -195,12 +218,21 @@ impl Following<'_> {
             }
             if since.elapsed() > self.fetch.patience {
                 let seconds = self.fetch.patience.as_secs();
-                let no_source = "; the tracker knows no server that has it: is it seeded there?".to_owned();
+                let no_source =
+                    "; the tracker knows no server that has it: is it seeded there?".to_owned();
                 let refused = self.refused.as_ref().map(|refused| format!("; {refused}"));
-                let why = refused.or_else(|| self.no_source.then_some(no_source)).unwrap_or_default();
-                return Err(Exit::TemporaryFailure.error(format_args!("{doing}: nothing has arrived for {seconds} seconds{why}")));
+                let why = refused
+                    .or_else(|| self.no_source.then_some(no_source))
+                    .unwrap_or_default();
+                return Err(Exit::TemporaryFailure.error(format_args!(
+                    "{doing}: nothing has arrived for {seconds} seconds{why}"
+                )));
             }
-            let pause = if self.began.elapsed() < AT_FIRST { LOOK_AT_FIRST_MILLISECONDS } else { LOOK_MILLISECONDS };
+            let pause = if self.began.elapsed() < AT_FIRST {
+                LOOK_AT_FIRST_MILLISECONDS
+            } else {
+                LOOK_MILLISECONDS
+            };
             if wait(self.fetch.signals, pause) {
                 return Err(interrupted());
             }
@@ -211,7 +243,12 @@ impl Following<'_> {
     fn look(&mut self, account: &mut Account, download: &Download) -> anyhow::Result<()> {
         let peers = self.fetch.rpc.peers(self.torrent.infohash)?;
         if let Some(counter) = &mut self.counter {
-            counter.look(account, download.completed_length, &peers, self.here.as_ref());
+            counter.look(
+                account,
+                download.completed_length,
+                &peers,
+                self.here.as_ref(),
+            );
         }
         let now = Instant::now();
         if now >= self.next_account {
@@ -223,13 +260,25 @@ impl Following<'_> {
             self.lonely_for = LONELY;
         }
         if now >= self.next_ask {
-            let left = download.total_length.saturating_sub(download.completed_length);
-            let far = swarm::Progress { port: self.fetch.port, left };
+            let left = download
+                .total_length
+                .saturating_sub(download.completed_length);
+            let far = swarm::Progress {
+                port: self.fetch.port,
+                left,
+            };
             match introduction::ask(&self.torrent.trackers, self.torrent.infohash, Some(far)) {
                 Ok(reached) => {
-                    self.ask_every = if self.began.elapsed() < FINDING_OUT { ASK_AT_FIRST } else { ASK };
+                    self.ask_every = if self.began.elapsed() < FINDING_OUT {
+                        ASK_AT_FIRST
+                    } else {
+                        ASK
+                    };
                     self.refused = None;
-                    let interval = reached.building.as_ref().map(|building| building.interval_seconds);
+                    let interval = reached
+                        .building
+                        .as_ref()
+                        .map(|building| building.interval_seconds);
                     self.obey(account, reached)?;
                     if self.interval.is_none() && self.lonely_since.elapsed() > self.lonely_for {
                         self.add_again(interval)?;
@@ -245,7 +294,8 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// What has arrived goes on arriving from those who are known: a refusal now ends nothing, but is said.
+    /// What has arrived goes on arriving from those who are known: a refusal now ends nothing, but
+    /// is said.
     fn hear(&mut self, failure: &Failure) {
         if let Failure::Refused(refused) = failure {
             let refused = refused.to_string();
@@ -258,18 +308,29 @@ impl Following<'_> {
 
     /// A gateway keeps to what its building's uplink is to carry; everybody else has no limit.
     fn obey(&mut self, account: &mut Account, reached: Reached) -> anyhow::Result<()> {
-        let Some(building) = reached.building else { return Ok(()) };
+        let Some(building) = reached.building else {
+            return Ok(());
+        };
         self.no_source = building.servers == 0 && building.complete == 0;
         account.gateway = Some(account.gateway == Some(true) || building.gateway);
-        let limit = building.uplink_bytes_per_second.filter(|_| building.gateway).unwrap_or(0);
+        let limit = building
+            .uplink_bytes_per_second
+            .filter(|_| building.gateway)
+            .unwrap_or(0);
         if limit != self.limit {
             self.fetch.rpc.limit(self.torrent.infohash, limit)?;
             self.limit = limit;
         }
-        let just_now = self.announced_again.is_some_and(|then| then.elapsed() < ASK);
+        let just_now = self
+            .announced_again
+            .is_some_and(|then| then.elapsed() < ASK);
         if building.announce_again && !just_now {
-            self.fetch.pipe.note("the tracker has other peers for this machine; announcing it again");
-            self.fetch.rpc.announce_again(self.torrent.infohash, self.path)?;
+            self.fetch
+                .pipe
+                .note("the tracker has other peers for this machine; announcing it again");
+            self.fetch
+                .rpc
+                .announce_again(self.torrent.infohash, self.path)?;
             self.announced_again = Some(Instant::now());
         }
         Ok(())
@@ -277,10 +338,14 @@ impl Following<'_> {
 
     /// The tracker is there, and aria2 knows nobody: it would wait before it announces itself.
     fn add_again(&mut self, interval: Option<u64>) -> anyhow::Result<()> {
-        self.fetch.pipe.note("no peers; adding the torrent to aria2 again");
+        self.fetch
+            .pipe
+            .note("no peers; adding the torrent to aria2 again");
         self.fetch.rpc.drop_torrent(self.torrent.infohash)?;
         crate::store::remove_control_file(self.path)?;
-        self.fetch.rpc.add(self.torrent, self.path, Trust::Check, interval)?;
+        self.fetch
+            .rpc
+            .add(self.torrent, self.path, Trust::Check, interval)?;
         (self.limit, self.interval) = (0, interval);
         self.lonely_since = Instant::now();
         self.lonely_for *= 2;
@@ -293,20 +358,31 @@ fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
     match download.status {
         State::Active | State::Waiting => Ok(download.is_offered()),
         State::Error => {
-            let message = download.error_message.as_deref().unwrap_or("aria2 does not say why");
+            let message = download
+                .error_message
+                .as_deref()
+                .unwrap_or("aria2 does not say why");
             let code = download.error_code.as_deref().unwrap_or_default();
-            let exit = if code == NO_ROOM { Exit::CantCreate } else { Exit::Io };
+            let exit = if code == NO_ROOM {
+                Exit::CantCreate
+            } else {
+                Exit::Io
+            };
             Err(exit.error(format_args!("{doing}: {message} (aria2's error {code})")))
         }
         State::Paused | State::Complete | State::Removed => {
-            Err(Exit::TemporaryFailure.error(format_args!("{doing}: it was stopped by another call")))
+            Err(Exit::TemporaryFailure
+                .error(format_args!("{doing}: it was stopped by another call")))
         }
     }
 }
 
 /// Waits; whether a signal has arrived, which ends the wait.
 pub fn wait(signals: &Deferred, milliseconds: u16) -> bool {
-    let _ = poll(&mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)], PollTimeout::from(milliseconds));
+    let _ = poll(
+        &mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)],
+        PollTimeout::from(milliseconds),
+    );
     signals.pending()
 }
 

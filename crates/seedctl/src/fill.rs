@@ -1,8 +1,10 @@
-//! Fills a new image with what this machine has already: an earlier attempt at the same, and the old images of the base.
+//! Fills a new image with what this machine has already: an earlier attempt at the same, and the
+//! old images of the base.
 //!
-//! The block map of the new image says which block is wanted where. The map of an old image says where such a block may be, if it
-//! is the one that was signed with that image; without one all of the old image is read. Each block is digested before it is
-//! taken, so an image that is not what it seems costs time and nothing else. Blocks of zeros are left as holes.
+//! The block map of the new image says which block is wanted where. The map of an old image says
+//! where such a block may be, if it is the one that was signed with that image; without one all of
+//! the old image is read. Each block is digested before it is taken, so an image that is not what
+//! it seems costs time and nothing else. Blocks of zeros are left as holes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -47,7 +49,8 @@ pub struct Filling<'a> {
 /// What was filled, in bytes of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filled {
-    /// All that need not be fetched: in pieces of the torrent of which nothing is absent, because a piece is fetched whole.
+    /// All that need not be fetched: in pieces of the torrent of which nothing is absent, because a
+    /// piece is fetched whole.
     pub present_bytes: u64,
     /// Of these, zeros.
     pub zero_bytes: u64,
@@ -62,20 +65,35 @@ impl<'a> Filling<'a> {
         debug_assert_eq!(map.len() as u64, map_bytes(length));
         let mut by_digest: Vec<u32> = (0..wanted.len() as u32).collect();
         by_digest.sort_unstable_by_key(|index| wanted[*index as usize]);
-        Filling { file, length, wanted, by_digest, blocks: vec![Block::Absent; wanted.len()], absent: wanted.len() }
+        Filling {
+            file,
+            length,
+            wanted,
+            by_digest,
+            blocks: vec![Block::Absent; wanted.len()],
+            absent: wanted.len(),
+        }
     }
 
-    /// Looks at what an earlier attempt left in the file. What is not right stays, and is fetched again. `false` when a signal
-    /// ended it.
+    /// Looks at what an earlier attempt left in the file. What is not right stays, and is fetched
+    /// again. `false` when a signal ended it.
     pub fn keep(&mut self, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<bool> {
         let zeros = vec![0; BLOCK_BYTES];
-        let (full, last) = (digest(&zeros), digest(&zeros[..block_length(self.length, self.wanted.len().saturating_sub(1))]));
+        let (full, last) = (
+            digest(&zeros),
+            digest(&zeros[..block_length(self.length, self.wanted.len().saturating_sub(1))]),
+        );
         let mut buffer = vec![0; BLOCK_BYTES];
         let mut next_data = 0;
         for index in 0..self.wanted.len() {
             let offset = offset(index);
             let block = &mut buffer[..block_length(self.length, index)];
-            let is_zero = self.wanted[index] == if block.len() == BLOCK_BYTES { full } else { last };
+            let is_zero = self.wanted[index]
+                == if block.len() == BLOCK_BYTES {
+                    full
+                } else {
+                    last
+                };
             if next_data <= offset {
                 next_data = data_from(self.file, offset)?;
             }
@@ -103,11 +121,19 @@ impl<'a> Filling<'a> {
 
     /// Copies what an old image has. `false` when a signal ended it.
     ///
-    /// An old image that cannot be read is one that has nothing: the error is for people. Failing to write is an error of ours.
-    pub fn copy(&mut self, source: &mut Source, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<bool> {
+    /// An old image that cannot be read is one that has nothing: the error is for people. Failing
+    /// to write is an error of ours.
+    pub fn copy(
+        &mut self,
+        source: &mut Source,
+        signals: &Deferred,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<bool> {
         let mut buffer = vec![0; BLOCK_BYTES];
         let blocks = source.length.div_ceil(BLOCK_BYTES as u64);
-        let Ok(blocks) = u32::try_from(blocks) else { return Ok(true) };
+        let Ok(blocks) = u32::try_from(blocks) else {
+            return Ok(true);
+        };
         let mut next_data = 0;
         for index in 0..blocks as usize {
             if self.absent == 0 {
@@ -135,7 +161,8 @@ impl<'a> Filling<'a> {
             if let Some(map) = &source.map
                 && map[index] != found
             {
-                // The map is not this image's, or the image is not what it was: then its map is of no use.
+                // The map is not this image's, or the image is not what it was: then its map is of
+                // no use.
                 source.map = None;
             }
             self.put(found, block)?;
@@ -154,8 +181,14 @@ impl<'a> Filling<'a> {
 
     /// How much room on the disk what is absent will take.
     pub fn absent_bytes(&self) -> u64 {
-        let absent = self.blocks.iter().enumerate().filter(|(_, block)| **block == Block::Absent);
-        absent.map(|(index, _)| block_length(self.length, index) as u64).sum()
+        let absent = self
+            .blocks
+            .iter()
+            .enumerate()
+            .filter(|(_, block)| **block == Block::Absent);
+        absent
+            .map(|(index, _)| block_length(self.length, index) as u64)
+            .sum()
     }
 
     /// What the torrent, with pieces of this length, need not fetch.
@@ -166,7 +199,10 @@ impl<'a> Filling<'a> {
             let end = start.saturating_add(piece_length).min(self.length);
             let last = ((end - 1) / BLOCK_BYTES as u64) as usize;
             let inside = (start / BLOCK_BYTES as u64) as usize..=last;
-            if self.blocks[inside.clone()].iter().all(|block| *block != Block::Absent) {
+            if self.blocks[inside.clone()]
+                .iter()
+                .all(|block| *block != Block::Absent)
+            {
                 filled.present_bytes += end - start;
                 for index in inside {
                     let block_end = offset(index) + block_length(self.length, index) as u64;
@@ -185,14 +221,17 @@ impl<'a> Filling<'a> {
 
     /// Whether a block is absent that has this digest.
     fn wants(&self, digest: BlockDigest) -> bool {
-        self.places(digest).any(|at| self.blocks[self.by_digest[at] as usize] == Block::Absent)
+        self.places(digest)
+            .any(|at| self.blocks[self.by_digest[at] as usize] == Block::Absent)
     }
 
     /// Writes a block wherever it is absent.
     fn put(&mut self, digest: BlockDigest, block: &[u8]) -> io::Result<()> {
         for at in self.places(digest) {
             let index = self.by_digest[at] as usize;
-            if self.blocks[index] == Block::Absent && block_length(self.length, index) == block.len() {
+            if self.blocks[index] == Block::Absent
+                && block_length(self.length, index) == block.len()
+            {
                 self.file.write_all_at(block, offset(index))?;
                 self.have(index, Block::Copied);
             }
@@ -202,8 +241,12 @@ impl<'a> Filling<'a> {
 
     /// Where in `by_digest` the blocks with this digest are.
     fn places(&self, digest: BlockDigest) -> Range<usize> {
-        let start = self.by_digest.partition_point(|index| self.wanted[*index as usize] < digest);
-        let end = self.by_digest.partition_point(|index| self.wanted[*index as usize] <= digest);
+        let start = self
+            .by_digest
+            .partition_point(|index| self.wanted[*index as usize] < digest);
+        let end = self
+            .by_digest
+            .partition_point(|index| self.wanted[*index as usize] <= digest);
         start..end
     }
 
@@ -225,16 +268,27 @@ pub struct Source {
 }
 
 impl Source {
-    /// Opens an old image; its map counts when that has the right length. A FIFO under the name is no image, and not waited for.
+    /// Opens an old image; its map counts when that has the right length. A FIFO under the name is
+    /// no image, and not waited for.
     pub fn open(image: &Path, map: Option<&[u8]>) -> io::Result<Source> {
-        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(image)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(image)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(io::Error::other("not a plain file"));
         }
         let length = metadata.len();
-        let map = map.filter(|map| map.len() as u64 == map_bytes(length)).map(|map| map.as_chunks().0.to_vec());
-        Ok(Source { file, length, map, trouble: None })
+        let map = map
+            .filter(|map| map.len() as u64 == map_bytes(length))
+            .map(|map| map.as_chunks().0.to_vec());
+        Ok(Source {
+            file,
+            length,
+            map,
+            trouble: None,
+        })
     }
 
     /// How long it is.
@@ -296,7 +350,13 @@ mod tests {
         if let Some(there) = there {
             fs::write(path("new"), there).unwrap();
         }
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path("new")).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path("new"))
+            .unwrap();
         file.set_len(new.len() as u64).unwrap();
         let map = map(new);
         let mut filling = Filling::new(&file, new.len() as u64, &map);
@@ -308,7 +368,11 @@ mod tests {
         }
         let blocks = filling.blocks.clone();
         assert_eq!(filling.is_whole(), !blocks.contains(&Block::Absent));
-        Filled3 { bytes: fs::read(path("new")).unwrap(), blocks, held: file.metadata().unwrap().blocks() * 512 }
+        Filled3 {
+            bytes: fs::read(path("new")).unwrap(),
+            blocks,
+            held: file.metadata().unwrap().blocks() * 512,
+        }
     }
 
     use Block::{Absent, Copied, Kept, Zero};
@@ -319,11 +383,26 @@ mod tests {
         let old_map = map(&old);
         for map in [None, Some(old_map.as_slice())] {
             let filled = fill(&new, None, &[(&old, map)]);
-            assert_eq!(filled.blocks, [Copied, Absent, Zero, Copied, Copied, Absent]);
-            for (index, block) in filled.blocks.iter().enumerate().filter(|(_, block)| **block != Absent) {
-                assert!(filled.bytes[index * B..][..B] == new[index * B..][..B], "{index} {block:?}");
+            assert_eq!(
+                filled.blocks,
+                [Copied, Absent, Zero, Copied, Copied, Absent]
+            );
+            for (index, block) in filled
+                .blocks
+                .iter()
+                .enumerate()
+                .filter(|(_, block)| **block != Absent)
+            {
+                assert!(
+                    filled.bytes[index * B..][..B] == new[index * B..][..B],
+                    "{index} {block:?}"
+                );
             }
-            assert_eq!(filled.held, 3 * B as u64, "zeros and what is absent are holes");
+            assert_eq!(
+                filled.held,
+                3 * B as u64,
+                "zeros and what is absent are holes"
+            );
         }
     }
 
@@ -338,11 +417,24 @@ mod tests {
         let filled = fill(&new, None, &[(&corrupt, Some(&map(&old)))]);
         assert_eq!(filled.blocks, [Copied, Copied, Absent, Copied]);
         // Longer and shorter than its map says.
-        for old in [[old.clone(), vec![7; 100]].concat(), old[..3 * B - 5].to_vec()] {
+        for old in [
+            [old.clone(), vec![7; 100]].concat(),
+            old[..3 * B - 5].to_vec(),
+        ] {
             let filled = fill(&new, None, &[(&old, Some(&map(&image(&[4, 3, 2, 1], B))))]);
-            assert!(filled.blocks.iter().filter(|block| **block == Copied).count() >= 2);
+            assert!(
+                filled
+                    .blocks
+                    .iter()
+                    .filter(|block| **block == Copied)
+                    .count()
+                    >= 2
+            );
         }
-        assert_eq!(fill(&new, None, &[(b"", None), (b"x", Some(b"y"))]).blocks, [Absent; 4]);
+        assert_eq!(
+            fill(&new, None, &[(b"", None), (b"x", Some(b"y"))]).blocks,
+            [Absent; 4]
+        );
     }
 
     #[test]
@@ -360,11 +452,23 @@ mod tests {
 
     #[test]
     fn a_last_block_is_not_taken_for_a_whole_one() {
-        for (new, old) in [(image(&[1, 2], 1), image(&[2, 1], B)), (image(&[1], 1), image(&[1], 1)), (vec![0], vec![0; B])] {
+        for (new, old) in [
+            (image(&[1, 2], 1), image(&[2, 1], B)),
+            (image(&[1], 1), image(&[1], 1)),
+            (vec![0], vec![0; B]),
+        ] {
             let filled = fill(&new, None, &[(&old, Some(&map(&old)))]);
-            for (index, block) in filled.blocks.iter().enumerate().filter(|(_, block)| **block != Absent) {
+            for (index, block) in filled
+                .blocks
+                .iter()
+                .enumerate()
+                .filter(|(_, block)| **block != Absent)
+            {
                 let end = new.len().min((index + 1) * B);
-                assert!(filled.bytes[index * B..end] == new[index * B..end], "{block:?}");
+                assert!(
+                    filled.bytes[index * B..end] == new[index * B..end],
+                    "{block:?}"
+                );
             }
         }
     }
@@ -381,10 +485,21 @@ mod tests {
         let b = B as u64;
         assert_eq!(filling.absent_bytes(), b);
         // Pieces of two blocks: 0 and 1, 4 and 5.
-        let expected = Filled { present_bytes: 3 * b + 7, zero_bytes: 2 * b, kept_bytes: 7 };
+        let expected = Filled {
+            present_bytes: 3 * b + 7,
+            zero_bytes: 2 * b,
+            kept_bytes: 7,
+        };
         assert_eq!(filling.filled(2 * b), expected);
         // Of half a block.
-        assert_eq!(filling.filled(b / 2), Filled { present_bytes: 4 * b + 7, zero_bytes: 2 * b, kept_bytes: b + 7 });
+        assert_eq!(
+            filling.filled(b / 2),
+            Filled {
+                present_bytes: 4 * b + 7,
+                zero_bytes: 2 * b,
+                kept_bytes: b + 7
+            }
+        );
         assert_eq!(filling.filled(u64::MAX), Filled::default());
     }
 

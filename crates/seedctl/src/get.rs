@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use confined::Identity;
 use images::Ending;
 use jsonpipe::signals::{self, Deferred};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, sabotaged, timestamp};
+use jsonpipe::{
+    Answer, Common, Exit, ExitContext, Missing, Pipe, io_error, lock, sabotaged, timestamp,
+};
 use manifest::Digest;
 use progress::{Progress, Size};
 use sha2::{Digest as _, Sha256};
@@ -32,7 +34,8 @@ const LOCK: &str = "/run/labtools/get.lock";
 /// Left over, so that the machine can breathe when the image is there.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// `seedctl get`: the image of the document is in the store and offered to others, or nothing has changed.
+/// `seedctl get`: the image of the document is in the store and offered to others, or nothing has
+/// changed.
 pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
     let section: Image = document.require("image")?;
@@ -47,7 +50,15 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
         let there = image.look(&signals)?.ok_or_else(interrupted)?;
         let whole = matches!(there, There::Whole(_));
         let state = if whole { "complete" } else { "absent" };
-        document.set("transfer", &transfer(&image, &Account::read(common, image.base.infohash), state, !whole))?;
+        document.set(
+            "transfer",
+            &transfer(
+                &image,
+                &Account::read(common, image.base.infohash),
+                state,
+                !whole,
+            ),
+        )?;
         return Ok(Answer::yes(document).holding(signals));
     }
     let lock = lock::take(common, LOCK, "another seedctl get runs; try again later")?;
@@ -64,7 +75,11 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
         port: settings.aria2.listen_port,
         options,
     };
-    let mut report = if let There::Whole(map) = there { get.keep(map)? } else { get.renew()? };
+    let mut report = if let There::Whole(map) = there {
+        get.keep(map)?
+    } else {
+        get.renew()?
+    };
     // Once more: a seed --all, as after a boot, may have taken the newest of then.
     report.changed |= left | image.leave_others(&rpc)?;
     drop(lock); // whoever reads the document may take his time
@@ -73,14 +88,31 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
 }
 
 /// The section `transfer`, with what the account says if it is closed.
-pub fn transfer(image: &SignedImage, account: &Account, state: &'static str, changed: bool) -> Transfer {
+pub fn transfer(
+    image: &SignedImage,
+    account: &Account,
+    state: &'static str,
+    changed: bool,
+) -> Transfer {
     let closed = account.is_closed(image.base.size_bytes);
     let bytes = |bytes: u64| closed.then_some(bytes);
     let mut missing = Vec::new();
     if !closed {
-        let reason = if state == "absent" { "it is not here yet" } else { "no transfer of it is recorded here" };
-        let keys = ["building_bytes", "outside_bytes", "reused_bytes", "zero_bytes"];
-        missing.extend(keys.map(|key| Missing { key: key.into(), reason: reason.into() }));
+        let reason = if state == "absent" {
+            "it is not here yet"
+        } else {
+            "no transfer of it is recorded here"
+        };
+        let keys = [
+            "building_bytes",
+            "outside_bytes",
+            "reused_bytes",
+            "zero_bytes",
+        ];
+        missing.extend(keys.map(|key| Missing {
+            key: key.into(),
+            reason: reason.into(),
+        }));
     }
     Transfer {
         infohash: image.base.infohash,
@@ -123,27 +155,36 @@ impl Getting<'_> {
         let mut changed = self.keep_map(&map)?;
         changed |= self.image.write_sidecars()?;
         for part in [Part::Blocks, Part::Image] {
-            self.image.seed(self.rpc, self.signals, part, Trust::Verified)?;
+            self.image
+                .seed(self.rpc, self.signals, part, Trust::Verified)?;
         }
         files.clear_incoming()?;
-        Ok(transfer(self.image, &Account::read(self.common, self.image.base.infohash), "complete", changed))
+        Ok(transfer(
+            self.image,
+            &Account::read(self.common, self.image.base.infohash),
+            "complete",
+            changed,
+        ))
     }
 
     /// Writes the block map of the image, if the store has not got it. Whether it was written.
     fn keep_map(&self, map: &[u8]) -> anyhow::Result<bool> {
         let SignedImage { base, files, .. } = self.image;
-        if sha256(&fs::read(files.finished(Part::Blocks)).unwrap_or_default()) == base.blocks_sha256 {
+        if sha256(&fs::read(files.finished(Part::Blocks)).unwrap_or_default()) == base.blocks_sha256
+        {
             return Ok(false);
         }
         if sha256(map) != base.blocks_sha256 {
-            return Err(Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map"));
+            return Err(
+                Exit::Data.error("image.manifest: blocks_sha256 is not of this image's block map")
+            );
         }
         files.write_sidecar(Ending::Blocks, map)?;
         Ok(true)
     }
 
-    /// Fetches the image. When that fails nothing of it is in aria2, and what has arrived lies ready for the next call, unless
-    /// there is no room.
+    /// Fetches the image. When that fails nothing of it is in aria2, and what has arrived lies
+    /// ready for the next call, unless there is no room.
     fn renew(&self) -> anyhow::Result<Transfer> {
         let done = self.bring();
         if let Err(error) = &done {
@@ -159,7 +200,12 @@ impl Getting<'_> {
     }
 
     fn bring(&self) -> anyhow::Result<Transfer> {
-        let SignedImage { base, files, torrent, .. } = self.image;
+        let SignedImage {
+            base,
+            files,
+            torrent,
+            ..
+        } = self.image;
         let started_at = timestamp::rfc3339(SystemTime::now());
         for part in [Part::Image, Part::Blocks] {
             self.rpc.drop_torrent(self.image.torrent(part).infohash)?; // an earlier call that was killed
@@ -168,11 +214,18 @@ impl Getting<'_> {
         let path = files.arriving(Part::Image);
         let sources = files.sources()?;
         let untouched = fs::symlink_metadata(&path).map_or(true, |found| found.blocks() == 0);
-        let (mut account, trust) =
-            if sources.is_empty() && untouched { self.begin()? } else { (self.fill(&sources)?, Trust::Check) };
+        let (mut account, trust) = if sources.is_empty() && untouched {
+            self.begin()?
+        } else {
+            (self.fill(&sources)?, Trust::Check)
+        };
         let doing = format!("getting {} {}", base.name, base.generation);
-        let present = account.reused_bytes + account.zero_bytes + account.building_bytes + account.outside_bytes;
-        self.fetcher().fetch(torrent, &path, (present, trust), &mut account, &doing)?;
+        let present = account.reused_bytes
+            + account.zero_bytes
+            + account.building_bytes
+            + account.outside_bytes;
+        self.fetcher()
+            .fetch(torrent, &path, (present, trust), &mut account, &doing)?;
         let mut file = self.take(Part::Image)?;
         let map = self.verify(&mut file)?;
         if sha256(&map) != base.blocks_sha256 && !files.taken(Part::Blocks).exists() {
@@ -185,64 +238,125 @@ impl Getting<'_> {
         } else {
             self.keep_map(&map)?;
         }
-        self.image.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
+        self.image
+            .seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
         account.close();
         account.write(self.common, base.infohash)?;
         files.finish(Part::Image)?;
         files.clear_incoming()?;
         let transfer = transfer(self.image, &account, "complete", true);
-        Ok(Transfer { started_at: Some(started_at), complete_at: Some(timestamp::rfc3339(SystemTime::now())), ..transfer })
+        Ok(Transfer {
+            started_at: Some(started_at),
+            complete_at: Some(timestamp::rfc3339(SystemTime::now())),
+            ..transfer
+        })
     }
 
     fn fetcher(&self) -> Fetch<'_> {
         let patience = Duration::from_secs(self.options.timeout);
-        Fetch { common: self.common, pipe: self.pipe, signals: self.signals, rpc: self.rpc, patience, port: self.port }
+        Fetch {
+            common: self.common,
+            pipe: self.pipe,
+            signals: self.signals,
+            rpc: self.rpc,
+            patience,
+            port: self.port,
+        }
     }
 
     /// The block map, verified: from the store, or fetched and then offered to others.
     fn map(&self) -> anyhow::Result<Vec<u8>> {
-        let SignedImage { base, files, blocks_torrent, .. } = self.image;
+        let SignedImage {
+            base,
+            files,
+            blocks_torrent,
+            ..
+        } = self.image;
         if let Ok(map) = fs::read(files.finished(Part::Blocks))
             && sha256(&map) == base.blocks_sha256
         {
-            self.image.seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
+            self.image
+                .seed(self.rpc, self.signals, Part::Blocks, Trust::Verified)?;
             return Ok(map);
         }
         self.make_room(blocks_torrent.length)?;
         drop(files.open_arriving(Part::Blocks, blocks_torrent.length, self.identity)?);
         let path = files.arriving(Part::Blocks);
         let nothing = (0, Trust::Check);
-        self.fetcher().fetch(blocks_torrent, &path, nothing, &mut Account::default(), "getting the block map")?;
+        self.fetcher().fetch(
+            blocks_torrent,
+            &path,
+            nothing,
+            &mut Account::default(),
+            "getting the block map",
+        )?;
         let mut file = self.take(Part::Blocks)?;
         let mut map = Vec::new();
-        file.read_to_end(&mut map).exit(Exit::Io, || "reading the block map")?;
+        file.read_to_end(&mut map)
+            .exit(Exit::Io, || "reading the block map")?;
         if sha256(&map) != base.blocks_sha256 {
-            return Err(Exit::Data.error("image.blocks_torrent_file: its data does not have the digest in the manifest"));
+            return Err(Exit::Data.error(
+                "image.blocks_torrent_file: its data does not have the digest in the manifest",
+            ));
         }
         file.sync_all().exit(Exit::Io, || "syncing the block map")?;
         Ok(map)
     }
 
-    /// A new image where there is nothing that it could be filled from: then nobody waits for the block map, which the image tells
-    /// when it is there. Its account, and whether aria2 has to find the zeros in it.
+    /// A new image where there is nothing that it could be filled from: then nobody waits for the
+    /// block map, which the image tells when it is there. Its account, and whether aria2 has to
+    /// find the zeros in it.
     fn begin(&self) -> anyhow::Result<(Account, Trust)> {
-        let SignedImage { base, files, torrent, .. } = self.image;
+        let SignedImage {
+            base,
+            files,
+            torrent,
+            ..
+        } = self.image;
         self.make_room(base.size_bytes - torrent.zero_bytes)?;
         drop(files.open_arriving(Part::Image, base.size_bytes, self.identity)?);
-        let zeros = Filled { present_bytes: torrent.zero_bytes, zero_bytes: torrent.zero_bytes, kept_bytes: 0 };
-        Ok((self.account(Account::default(), zeros)?, if torrent.zero_bytes == 0 { Trust::Empty } else { Trust::Check }))
+        let zeros = Filled {
+            present_bytes: torrent.zero_bytes,
+            zero_bytes: torrent.zero_bytes,
+            kept_bytes: 0,
+        };
+        Ok((
+            self.account(Account::default(), zeros)?,
+            if torrent.zero_bytes == 0 {
+                Trust::Empty
+            } else {
+                Trust::Check
+            },
+        ))
     }
 
     /// Fills the new image from what is here, by its block map; the account of that.
     fn fill(&self, sources: &[(PathBuf, PathBuf)]) -> anyhow::Result<Account> {
         let map = &self.map()?;
-        let SignedImage { base, files, torrent, .. } = self.image;
+        let SignedImage {
+            base,
+            files,
+            torrent,
+            ..
+        } = self.image;
         let path = files.arriving(Part::Image);
-        let failed = |error| io_error(error, Exit::of_write, format_args!("filling {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("filling {}", path.display()),
+            )
+        };
         let file = files.open_arriving(Part::Image, base.size_bytes, self.identity)?;
         let mut filling = Filling::new(&file, base.size_bytes, map);
         let mut looking = Progress::new(TOOL);
-        let show = |done| looking.show("reading the parts that are here already", done, base.size_bytes);
+        let show = |done| {
+            looking.show(
+                "reading the parts that are here already",
+                done,
+                base.size_bytes,
+            )
+        };
         if !filling.keep(self.signals, show).map_err(failed)? {
             return Err(interrupted());
         }
@@ -252,18 +366,29 @@ impl Getting<'_> {
                 break;
             }
             let map = signed_image::map_beside(self.common, blocks).unwrap_or_else(|error| {
-                self.pipe.warn(format_args!("{error:#}; reading all of {} instead", image.display()));
+                self.pipe.warn(format_args!(
+                    "{error:#}; reading all of {} instead",
+                    image.display()
+                ));
                 None
             });
-            let Ok(mut source) = Source::open(image, map.as_deref()) else { continue };
+            let Ok(mut source) = Source::open(image, map.as_deref()) else {
+                continue;
+            };
             let length = source.length();
             let mut progress = Progress::new(TOOL);
             let show = |done| progress.show("copying from the old image", done, length);
-            if !filling.copy(&mut source, self.signals, show).map_err(failed)? {
+            if !filling
+                .copy(&mut source, self.signals, show)
+                .map_err(failed)?
+            {
                 return Err(interrupted());
             }
             if let Some(trouble) = &source.trouble {
-                self.pipe.warn(format_args!("reading {}: {trouble}; going on without that part of it", image.display()));
+                self.pipe.warn(format_args!(
+                    "reading {}: {trouble}; going on without that part of it",
+                    image.display()
+                ));
             }
         }
         let mut account = Account::read(self.common, base.infohash);
@@ -272,7 +397,8 @@ impl Getting<'_> {
         self.account(account, filled)
     }
 
-    /// The account of an image of which so much is there; `account` has what of it came over the network.
+    /// The account of an image of which so much is there; `account` has what of it came over the
+    /// network.
     fn account(&self, mut account: Account, filled: Filled) -> anyhow::Result<Account> {
         let base = &self.image.base;
         account.name = base.name.clone();
@@ -280,9 +406,16 @@ impl Getting<'_> {
         account.infohash = base.infohash.to_string();
         account.size_bytes = base.size_bytes;
         account.zero_bytes = filled.zero_bytes;
-        account.reused_bytes = filled.present_bytes - filled.zero_bytes - account.building_bytes - account.outside_bytes;
+        account.reused_bytes = filled.present_bytes
+            - filled.zero_bytes
+            - account.building_bytes
+            - account.outside_bytes;
         account.write(self.common, base.infohash)?;
-        self.pipe.note(format_args!("{} of {} need not be fetched", Size(filled.present_bytes), Size(base.size_bytes)));
+        self.pipe.note(format_args!(
+            "{} of {} need not be fetched",
+            Size(filled.present_bytes),
+            Size(base.size_bytes)
+        ));
         Ok(account)
     }
 
@@ -317,10 +450,15 @@ impl Getting<'_> {
     fn verify(&self, file: &mut File) -> anyhow::Result<Vec<u8>> {
         let size = self.image.base.size_bytes;
         let mut progress = Progress::new(TOOL);
-        let content = store::content(file, self.signals, |done| progress.show("verifying", done, size));
-        let Content { sha256, map } = content.exit(Exit::Io, || "reading the arrived image")?.ok_or_else(interrupted)?;
+        let content = store::content(file, self.signals, |done| {
+            progress.show("verifying", done, size)
+        });
+        let Content { sha256, map } = content
+            .exit(Exit::Io, || "reading the arrived image")?
+            .ok_or_else(interrupted)?;
         if sha256 != self.image.base.sha256 && !sabotaged("skip-digest") {
-            return Err(Exit::Data.error("image.torrent_file: its data does not have the digest in the manifest"));
+            return Err(Exit::Data
+                .error("image.torrent_file: its data does not have the digest in the manifest"));
         }
         file.sync_all().exit(Exit::Io, || "syncing the image")?;
         Ok(map)

@@ -27,7 +27,8 @@ pub struct Reached {
 pub enum Failure {
     /// It cannot be connected to.
     Away(io::Error),
-    /// It does not serve this host, or not this torrent, and will not before somebody changes something on its server.
+    /// It does not serve this host, or not this torrent, and will not before somebody changes
+    /// something on its server.
     Refused(Refused),
 }
 
@@ -40,23 +41,35 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Status 78 when the tracker's map of the campus lacks this host, 69 when the tracker lacks the image.
+    /// Status 78 when the tracker's map of the campus lacks this host, 69 when the tracker lacks
+    /// the image.
     pub fn error(&self, doing: &str) -> anyhow::Error {
-        let exit = if self.refusal == Refusal::Stranger { Exit::Config } else { Exit::Unavailable };
+        let exit = if self.refusal == Refusal::Stranger {
+            Exit::Config
+        } else {
+            Exit::Unavailable
+        };
         exit.error(format_args!("{doing}: {self}"))
     }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refused { tracker, own, refusal } = self;
+        let Refused {
+            tracker,
+            own,
+            refusal,
+        } = self;
         write!(f, "asking the tracker {tracker}: ")?;
         match refusal {
             Refusal::Stranger => write!(
                 f,
                 "this machine's address, {own}, is not in campus.ini there; add its network on that server and restart the tracker"
             ),
-            _ => write!(f, "no signed manifest of this image is in the store there; publish it on that server"),
+            _ => write!(
+                f,
+                "no signed manifest of this image is in the store there; publish it on that server"
+            ),
         }
     }
 }
@@ -71,7 +84,11 @@ impl fmt::Display for Failure {
 }
 
 /// Asks the trackers in their order, and tells how far this host is; the failure is the last one's.
-pub fn ask(trackers: &[Uri], infohash: InfoHash, progress: Option<Progress>) -> Result<Reached, Failure> {
+pub fn ask(
+    trackers: &[Uri],
+    infohash: InfoHash,
+    progress: Option<Progress>,
+) -> Result<Reached, Failure> {
     let mut failed = Failure::Away(io::ErrorKind::AddrNotAvailable.into());
     for tracker in trackers {
         let own = match reach(tracker) {
@@ -83,14 +100,20 @@ pub fn ask(trackers: &[Uri], infohash: InfoHash, progress: Option<Progress>) -> 
         };
         match building(tracker, infohash, progress) {
             Ok(building) => return Ok(Reached { own, building }),
-            Err(refusal) => failed = Failure::Refused(Refused { tracker: http::told(tracker), own: own.to_canonical(), refusal }),
+            Err(refusal) => {
+                failed = Failure::Refused(Refused {
+                    tracker: http::told(tracker),
+                    own: own.to_canonical(),
+                    refusal,
+                })
+            }
         }
     }
     Err(failed)
 }
 
-/// The own address towards a tracker that lets itself be connected to: aria2's first announce must not be refused, or it
-/// waits two minutes for the next.
+/// The own address towards a tracker that lets itself be connected to: aria2's first announce must
+/// not be refused, or it waits two minutes for the next.
 fn reach(tracker: &Uri) -> io::Result<IpAddr> {
     let host = tracker.host().unwrap_or_default().trim_matches(['[', ']']);
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -103,21 +126,38 @@ fn reach(tracker: &Uri) -> io::Result<IpAddr> {
     Err(failed)
 }
 
-/// A tracker that is none of ours has no such page, and then nothing is known. Ours says why it refuses.
-fn building(tracker: &Uri, infohash: InfoHash, progress: Option<Progress>) -> Result<Option<Building>, Refusal> {
-    let Some(authority) = tracker.authority() else { return Ok(None) };
+/// A tracker that is none of ours has no such page, and then nothing is known. Ours says why it
+/// refuses.
+fn building(
+    tracker: &Uri,
+    infohash: InfoHash,
+    progress: Option<Progress>,
+) -> Result<Option<Building>, Refusal> {
+    let Some(authority) = tracker.authority() else {
+        return Ok(None);
+    };
     let mut url = format!("http://{authority}/building?info_hash={infohash}");
     if let Some(Progress { port, left }) = progress {
         url += &format!("&port={port}&left={left}");
     }
-    let Ok(mut response) = http::agent(TIMEOUT).get(&url).call() else { return Ok(None) };
+    let Ok(mut response) = http::agent(TIMEOUT).get(&url).call() else {
+        return Ok(None);
+    };
     let status = response.status();
-    let body = response.body_mut().with_config().limit(http::ANSWER_MAX_BYTES);
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(http::ANSWER_MAX_BYTES);
     if status.is_success() {
         return Ok(body.read_json().ok());
     }
     let said = body.read_to_string().unwrap_or_default();
-    let ours = [(StatusCode::FORBIDDEN, Refusal::Stranger), (StatusCode::NOT_FOUND, Refusal::UnknownTorrent)];
-    let refusal = ours.into_iter().find(|(code, refusal)| status == *code && said.trim_end() == refusal.reason());
+    let ours = [
+        (StatusCode::FORBIDDEN, Refusal::Stranger),
+        (StatusCode::NOT_FOUND, Refusal::UnknownTorrent),
+    ];
+    let refusal = ours
+        .into_iter()
+        .find(|(code, refusal)| status == *code && said.trim_end() == refusal.reason());
     refusal.map_or(Ok(None), |(_, refusal)| Err(refusal))
 }

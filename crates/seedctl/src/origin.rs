@@ -1,9 +1,10 @@
 //! Where the bytes of an image came from: this building, outside, an old image, nowhere (zeros).
 //!
-//! aria2 tells how much of a file is there, exactly, and how fast each peer sends, on average over the last ten seconds, but not
-//! how much each peer has sent. So the growth of the file between two looks is divided as the peers' speeds were: the sum is exact,
-//! the division is off by what the shares changed within ten seconds. What arrives while no speed is known waits for the next
-//! look; what is left at the end counts as from outside, so that a crossing is never hidden.
+//! aria2 tells how much of a file is there, exactly, and how fast each peer sends, on average over
+//! the last ten seconds, but not how much each peer has sent. So the growth of the file between two
+//! looks is divided as the peers' speeds were: the sum is exact, the division is off by what the
+//! shares changed within ten seconds. What arrives while no speed is known waits for the next look;
+//! what is left at the end counts as from outside, so that a crossing is never hidden.
 //!
 //! The account is kept in a small file, so that an interrupted transfer goes on with it.
 
@@ -55,7 +56,11 @@ impl Here {
         let found = self.campus.find(address);
         match (found, &self.net) {
             (Some(found), _) if found.role == Role::Servers => Origin::Server,
-            (Some(found), Some(own)) if found.building == own.building && found.role == own.role => Origin::Building,
+            (Some(found), Some(own))
+                if found.building == own.building && found.role == own.role =>
+            {
+                Origin::Building
+            }
             _ => Origin::Outside,
         }
     }
@@ -87,7 +92,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Reads the account of a torrent; an empty one when there is none, or none that can be read: it is only an account.
+    /// Reads the account of a torrent; an empty one when there is none, or none that can be read:
+    /// it is only an account.
     pub fn read(common: &Common, infohash: InfoHash) -> Account {
         let text = fs::read(path(common, infohash)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
@@ -96,11 +102,14 @@ impl Account {
     /// Writes it.
     pub fn write(&self, common: &Common, infohash: InfoHash) -> anyhow::Result<()> {
         atomic::create_directory(&common.path(DIRECTORY), 0o755)?;
-        let text = serde_json::to_vec(self).map_err(io::Error::other).exit(Exit::Software, || "writing an account")?;
+        let text = serde_json::to_vec(self)
+            .map_err(io::Error::other)
+            .exit(Exit::Software, || "writing an account")?;
         atomic::write(&path(common, infohash), 0o644, |file| file.write_all(&text))
     }
 
-    /// Counts what came. aria2 may say anything: its numbers are those of a program that listens to everybody.
+    /// Counts what came. aria2 may say anything: its numbers are those of a program that listens to
+    /// everybody.
     fn add(&mut self, building: u64, outside: u64) {
         self.building_bytes = self.building_bytes.saturating_add(building);
         self.outside_bytes = self.outside_bytes.saturating_add(outside);
@@ -111,16 +120,19 @@ impl Account {
         self.building_bytes.saturating_add(self.outside_bytes)
     }
 
-    /// Goes on with an earlier call's account. Of the file `kept` bytes are there, but for zeros: what that call had not found on
-    /// this machine came over the network, also what aria2 fetched after that call had been killed.
+    /// Goes on with an earlier call's account. Of the file `kept` bytes are there, but for zeros:
+    /// what that call had not found on this machine came over the network, also what aria2 fetched
+    /// after that call had been killed.
     pub fn resume(&mut self, kept: u64) {
         let fetched = kept.saturating_sub(self.reused_bytes);
-        let share = (u128::from(fetched) * u128::from(self.building_bytes)).checked_div(u128::from(self.network_bytes()));
+        let share = (u128::from(fetched) * u128::from(self.building_bytes))
+            .checked_div(u128::from(self.network_bytes()));
         self.building_bytes = share.map_or(0, |share| share as u64);
         self.outside_bytes = fetched - self.building_bytes;
     }
 
-    /// Forgets what came over the network and is not there any more: of what it had, at most `kept` bytes are left.
+    /// Forgets what came over the network and is not there any more: of what it had, at most `kept`
+    /// bytes are left.
     fn keep_at_most(&mut self, kept: u64) {
         let too_much = self.network_bytes().saturating_sub(kept);
         let from_building = too_much.min(self.building_bytes);
@@ -137,13 +149,19 @@ impl Account {
 
     /// Whether it is the account of a whole image of this size.
     pub fn is_closed(&self, size_bytes: u64) -> bool {
-        let sum = [self.building_bytes, self.outside_bytes, self.reused_bytes, self.zero_bytes]
-            .iter()
-            .try_fold(0_u64, |a, b| a.checked_add(*b));
+        let sum = [
+            self.building_bytes,
+            self.outside_bytes,
+            self.reused_bytes,
+            self.zero_bytes,
+        ]
+        .iter()
+        .try_fold(0_u64, |a, b| a.checked_add(*b));
         self.size_bytes == size_bytes && sum == Some(size_bytes)
     }
 
-    /// Whether it only ever reached servers, of those that it could have reached: [`None`] when it reached nobody.
+    /// Whether it only ever reached servers, of those that it could have reached: [`None`] when it
+    /// reached nobody.
     pub fn server_only(&self) -> Option<bool> {
         (!self.reached.is_empty()).then(|| self.reached == [Origin::Server])
     }
@@ -156,7 +174,8 @@ fn path(common: &Common, infohash: InfoHash) -> PathBuf {
 /// Divides what arrives.
 #[derive(Debug)]
 pub struct Counter {
-    /// How much of the file was there at the most; what comes again after a broken piece is not counted twice.
+    /// How much of the file was there at the most; what comes again after a broken piece is not
+    /// counted twice.
     highest: u64,
     /// Whether aria2 has finished its check, so that what it says is there is there.
     settled: bool,
@@ -169,19 +188,33 @@ pub struct Counter {
 impl Counter {
     /// `present` is what need not come.
     pub fn new(present: u64) -> Counter {
-        Counter { highest: present, settled: false, open: 0, only_building: None }
+        Counter {
+            highest: present,
+            settled: false,
+            open: 0,
+            only_building: None,
+        }
     }
 
     /// Takes what aria2 says now into the account. `here` is `None` where the campus is not known.
-    pub fn look(&mut self, account: &mut Account, completed: u64, peers: &[Peer], here: Option<&Here>) {
+    pub fn look(
+        &mut self,
+        account: &mut Account,
+        completed: u64,
+        peers: &[Peer],
+        here: Option<&Here>,
+    ) {
         if !self.settled && (completed > 0 || !peers.is_empty()) {
             self.settled = true;
             if completed < self.highest {
-                // The check did not like all that we thought was there, and how much it did is not told: then nothing counts.
+                // The check did not like all that we thought was there, and how much it did is not
+                // told: then nothing counts.
                 self.highest = 0;
             }
         }
-        self.open = self.open.saturating_add(completed.saturating_sub(self.highest));
+        self.open = self
+            .open
+            .saturating_add(completed.saturating_sub(self.highest));
         self.highest = self.highest.max(completed);
         let (mut building, mut all) = (0_u128, 0_u128);
         for peer in peers {
@@ -191,7 +224,8 @@ impl Counter {
             {
                 account.reached.insert(at, origin);
             }
-            self.only_building = Some(self.only_building != Some(false) && origin == Origin::Building);
+            self.only_building =
+                Some(self.only_building != Some(false) && origin == Origin::Building);
             all += u128::from(peer.download_speed);
             if origin == Origin::Building {
                 building += u128::from(peer.download_speed);
@@ -206,10 +240,17 @@ impl Counter {
 
     /// The end: `present` is the whole length.
     pub fn finish(mut self, account: &mut Account, length: u64) {
-        self.open = self.open.saturating_add(length.saturating_sub(self.highest));
-        // As the rest came. When nothing is known of that, from outside, unless nobody from outside was ever seen.
+        self.open = self
+            .open
+            .saturating_add(length.saturating_sub(self.highest));
+        // As the rest came. When nothing is known of that, from outside, unless nobody from outside
+        // was ever seen.
         let known = u128::from(account.network_bytes());
-        let alone = if self.only_building == Some(true) { self.open } else { 0 };
+        let alone = if self.only_building == Some(true) {
+            self.open
+        } else {
+            0
+        };
         let share = (u128::from(self.open) * u128::from(account.building_bytes)).checked_div(known);
         let share = share.map_or(alone, |share| share as u64);
         account.add(share, self.open - share);
@@ -224,8 +265,19 @@ mod tests {
     /// A campus from `CIDR BUILDING ROOM ROLE`; the networks are named `n0`, `n1`, ...
     fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
         let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
-            let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-            (format!("n{index}"), campus::Entry { cidr, ethernet: None, campus, building, room, role: *role })
+            let [cidr, campus, building, room] =
+                [cidr, "campus", building, room].map(|text: &str| text.to_owned());
+            (
+                format!("n{index}"),
+                campus::Entry {
+                    cidr,
+                    ethernet: None,
+                    campus,
+                    building,
+                    room,
+                    role: *role,
+                },
+            )
         };
         Campus::new(nets.iter().enumerate().map(entry).collect())
     }
@@ -242,7 +294,12 @@ mod tests {
     }
 
     fn peers(of: &[(&str, u64)]) -> Vec<Peer> {
-        of.iter().map(|(ip, download_speed)| Peer { ip: ip.parse().unwrap(), download_speed: *download_speed }).collect()
+        of.iter()
+            .map(|(ip, download_speed)| Peer {
+                ip: ip.parse().unwrap(),
+                download_speed: *download_speed,
+            })
+            .collect()
     }
 
     #[test]
@@ -265,7 +322,14 @@ mod tests {
 
     #[test]
     fn growth_is_divided_as_the_speeds_are() {
-        let (here, mut account) = (here(), Account { size_bytes: 1000, zero_bytes: 100, ..Account::default() });
+        let (here, mut account) = (
+            here(),
+            Account {
+                size_bytes: 1000,
+                zero_bytes: 100,
+                ..Account::default()
+            },
+        );
         let mut counter = Counter::new(300);
         counter.look(&mut account, 0, &[], Some(&here)); // still checking
         counter.look(&mut account, 300, &[], Some(&here));
@@ -279,26 +343,49 @@ mod tests {
         counter.finish(&mut account, 1000);
         account.close();
         assert_eq!(
-            (account.building_bytes, account.outside_bytes, account.reused_bytes, account.zero_bytes),
+            (
+                account.building_bytes,
+                account.outside_bytes,
+                account.reused_bytes,
+                account.zero_bytes
+            ),
             (525, 175, 200, 100)
         );
-        assert_eq!((account.reached.as_slice(), account.server_only()), (&[Origin::Building, Origin::Server][..], Some(false)));
+        assert_eq!(
+            (account.reached.as_slice(), account.server_only()),
+            (&[Origin::Building, Origin::Server][..], Some(false))
+        );
     }
 
     #[test]
     fn rejected_pieces_are_fetched_and_counted() {
-        let mut account = Account { size_bytes: 1000, ..Account::default() };
+        let mut account = Account {
+            size_bytes: 1000,
+            ..Account::default()
+        };
         let mut counter = Counter::new(1000);
         counter.look(&mut account, 400, &peers(&[("10.0.0.2", 1)]), Some(&here()));
         counter.finish(&mut account, 1000);
         account.close();
-        assert_eq!((account.outside_bytes, account.reused_bytes, account.server_only()), (1000, 0, Some(true)));
+        assert_eq!(
+            (
+                account.outside_bytes,
+                account.reused_bytes,
+                account.server_only()
+            ),
+            (1000, 0, Some(true))
+        );
     }
 
     #[test]
     fn bytes_of_an_earlier_call_are_not_reused() {
         let account = |reused_bytes, building_bytes, outside_bytes, kept| {
-            let mut account = Account { reused_bytes, building_bytes, outside_bytes, ..Account::default() };
+            let mut account = Account {
+                reused_bytes,
+                building_bytes,
+                outside_bytes,
+                ..Account::default()
+            };
             account.resume(kept);
             (account.building_bytes, account.outside_bytes)
         };

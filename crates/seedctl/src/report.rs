@@ -5,7 +5,8 @@ use manifest::{Digest, InfoHash};
 use serde::Serialize;
 use swarm::{Building, Content};
 
-/// The section `transfer`: an image that arrived, and where its bytes came from. The path is as seen below the root.
+/// The section `transfer`: an image that arrived, and where its bytes came from. The path is as
+/// seen below the root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Transfer {
     /// The torrent of the image.
@@ -20,9 +21,11 @@ pub struct Transfer {
     pub path: String,
     /// Of the image.
     pub sha256: Digest,
-    /// How long the image is; what came from the building, from outside, from old images and as zeros is as much together.
+    /// How long the image is; what came from the building, from outside, from old images and as
+    /// zeros is as much together.
     pub size_bytes: u64,
-    /// `complete`: it is in its place, whole and verified, and is offered to others. In a dry run it may be `absent`.
+    /// `complete`: it is in its place, whole and verified, and is offered to others. In a dry run
+    /// it may be `absent`.
     pub state: &'static str,
     /// What came from hosts of this building.
     #[serde(skip_serializing_if = "Option::is_none")]

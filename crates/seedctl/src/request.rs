@@ -150,7 +150,12 @@ pub struct Get {
     #[arg(long)]
     pub allow_downgrade: bool,
     /// Give up after N seconds without progress (3600)
-    #[arg(long, value_name = "N", default_value_t = 3600, hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 3600,
+        hide_default_value = true
+    )]
     pub timeout: u64,
     /// Print what would be done, and write nothing
     #[arg(long)]
@@ -193,7 +198,8 @@ pub struct Stop {
     pub dry_run: bool,
 }
 
-/// The section `image`: all that a machine needs to know of an image, each in Base64 of its exact bytes.
+/// The section `image`: all that a machine needs to know of an image, each in Base64 of its exact
+/// bytes.
 #[derive(Debug, Deserialize)]
 pub struct Image {
     /// The manifest.
@@ -238,6 +244,11 @@ impl Aria2 {
 
 impl Default for Aria2 {
     fn default() -> Aria2 {
-        Aria2 { user: "nobody".into(), binary: "/usr/bin/aria2c".into(), rpc_port: 6800, listen_port: 6881 }
+        Aria2 {
+            user: "nobody".into(),
+            binary: "/usr/bin/aria2c".into(),
+            rpc_port: 6800,
+            listen_port: 6881,
+        }
     }
 }

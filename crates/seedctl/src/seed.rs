@@ -16,7 +16,8 @@ use crate::store::{Files, Part};
 
 const PARTS: [Part; 2] = [Part::Blocks, Part::Image];
 
-/// `seedctl seed`: aria2 compares every piece with its hash, and then offers the image and its block map.
+/// `seedctl seed`: aria2 compares every piece with its hash, and then offers the image and its
+/// block map.
 pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
     if options.all {
         return seed_all(common, pipe, options);
@@ -35,16 +36,29 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
         offer_to_others(&daemon::ensure(common, &settings.aria2)?, &signals, &image)?
     };
     if !options.dry_run
-        && let Err(Failure::Refused(refused)) = introduction::ask(&image.torrent.trackers, image.base.infohash, None)
+        && let Err(Failure::Refused(refused)) =
+            introduction::ask(&image.torrent.trackers, image.base.infohash, None)
     {
         // It is offered, but nobody is told.
-        pipe.warn(format_args!("offering {} {}: {refused}", image.base.name, image.base.generation));
+        pipe.warn(format_args!(
+            "offering {} {}: {refused}",
+            image.base.name, image.base.generation
+        ));
     }
-    document.set("transfer", &transfer(&image, &Account::read(common, image.base.infohash), "complete", changed))?;
+    document.set(
+        "transfer",
+        &transfer(
+            &image,
+            &Account::read(common, image.base.infohash),
+            "complete",
+            changed,
+        ),
+    )?;
     Ok(Answer::yes(document).holding(signals))
 }
 
-/// The newest generation of every base in the store. What is not right in the store is told, and the rest is seeded.
+/// The newest generation of every base in the store. What is not right in the store is told, and
+/// the rest is seeded.
 fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
     let signals = signals::defer()?;
     let settings = Settings::read(common)?;
@@ -58,7 +72,8 @@ fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
             if rpc.is_none() {
                 rpc = Some(daemon::ensure(common, &settings.aria2)?);
             }
-            rpc.as_ref().map_or(Ok(false), |rpc| offer_to_others(rpc, &signals, &image))
+            rpc.as_ref()
+                .map_or(Ok(false), |rpc| offer_to_others(rpc, &signals, &image))
         });
         match seeded {
             Ok(added) => changed |= added,
@@ -71,14 +86,21 @@ fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     }
     let mut document = Document::default();
     document.set("transfers", &transfers(common, rpc.as_ref(), changed)?)?;
-    let answer = if wrong { Answer::no(document) } else { Answer::yes(document) };
+    let answer = if wrong {
+        Answer::no(document)
+    } else {
+        Answer::yes(document)
+    };
     Ok(answer.holding(signals))
 }
 
 fn is_offered(rpc: Option<&Rpc>, image: &SignedImage) -> anyhow::Result<bool> {
     let Some(rpc) = rpc else { return Ok(false) };
     for part in PARTS {
-        if !rpc.download(image.torrent(part).infohash)?.is_some_and(|download| download.is_offered()) {
+        if !rpc
+            .download(image.torrent(part).infohash)?
+            .is_some_and(|download| download.is_offered())
+        {
             return Ok(false);
         }
     }

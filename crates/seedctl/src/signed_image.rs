@@ -1,4 +1,5 @@
-//! The image that a document brings: described by a signed manifest, with the two torrents that fetch it.
+//! The image that a document brings: described by a signed manifest, with the two torrents that
+//! fetch it.
 
 use std::fs::{self, File};
 use std::io;
@@ -49,17 +50,22 @@ pub enum There {
 }
 
 impl SignedImage {
-    /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78 without keys.
+    /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78
+    /// without keys.
     pub fn of(common: &Common, image: &Image) -> anyhow::Result<SignedImage> {
         let signed = Signed::from_base64(&image.manifest, &image.signature)?;
         let base = verify(common, &signed)?;
         let torrent = |key: &str, text: &str| {
             let key = format!("image.{key}");
-            let bytes = BASE64_STANDARD.decode(text).exit(Exit::Data, || format!("{key}: not Base64"))?;
+            let bytes = BASE64_STANDARD
+                .decode(text)
+                .exit(Exit::Data, || format!("{key}: not Base64"))?;
             anyhow::Ok((bytes, key))
         };
-        let torrents =
-            [torrent("torrent_file", &image.torrent_file)?, torrent("blocks_torrent_file", &image.blocks_torrent_file)?];
+        let torrents = [
+            torrent("torrent_file", &image.torrent_file)?,
+            torrent("blocks_torrent_file", &image.blocks_torrent_file)?,
+        ];
         SignedImage::with(common, signed, base, torrents)
     }
 
@@ -68,32 +74,61 @@ impl SignedImage {
         let manifest = files.sidecar(Ending::Manifest);
         let read = |ending: Ending| {
             let path = files.sidecar(ending);
-            fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))
+            fs::read(&path).map_err(|error| {
+                io_error(
+                    error,
+                    Exit::of_read,
+                    format_args!("reading {}", path.display()),
+                )
+            })
         };
-        let torrent = |ending: Ending| anyhow::Ok((read(ending)?, files.sidecar(ending).display().to_string()));
+        let torrent = |ending: Ending| {
+            anyhow::Ok((read(ending)?, files.sidecar(ending).display().to_string()))
+        };
         let (bytes, signature) = (read(Ending::Manifest)?, read(Ending::Signature)?);
         let torrents = [torrent(Ending::Torrent)?, torrent(Ending::BlocksTorrent)?];
         let verified = || -> anyhow::Result<SignedImage> {
-            let signature = Signature::from_bytes(&signature).exit(Exit::Data, || "its signature is not 64 bytes long")?;
+            let signature = Signature::from_bytes(&signature)
+                .exit(Exit::Data, || "its signature is not 64 bytes long")?;
             let signed = Signed { bytes, signature };
             let base = verify(common, &signed)?;
             SignedImage::with(common, signed, base, torrents)
         };
         let image = verified().exit(Exit::Data, || manifest.display().to_string())?;
         if image.files != *files {
-            return Err(Exit::Data.error(format_args!("{}: it is of another image", manifest.display())));
+            return Err(Exit::Data.error(format_args!(
+                "{}: it is of another image",
+                manifest.display()
+            )));
         }
         Ok(image)
     }
 
-    /// Of a manifest that was verified, and the bytes and places of the torrents of the image and its block map.
-    fn with(common: &Common, signed: Signed, base: Base, torrents: [(Vec<u8>, String); 2]) -> anyhow::Result<SignedImage> {
+    /// Of a manifest that was verified, and the bytes and places of the torrents of the image and
+    /// its block map.
+    fn with(
+        common: &Common,
+        signed: Signed,
+        base: Base,
+        torrents: [(Vec<u8>, String); 2],
+    ) -> anyhow::Result<SignedImage> {
         let [(torrent, place), (blocks_torrent, blocks_place)] = torrents;
         let torrent = Torrent::check(torrent, base.infohash, base.size_bytes, &place)?;
         let blocks_bytes = map_bytes(base.size_bytes);
-        let blocks_torrent = Torrent::check(blocks_torrent, base.blocks_infohash, blocks_bytes, &blocks_place)?;
+        let blocks_torrent = Torrent::check(
+            blocks_torrent,
+            base.blocks_infohash,
+            blocks_bytes,
+            &blocks_place,
+        )?;
         let files = Files::of(common, &base);
-        Ok(SignedImage { signed, base, torrent, blocks_torrent, files })
+        Ok(SignedImage {
+            signed,
+            base,
+            torrent,
+            blocks_torrent,
+            files,
+        })
     }
 
     /// The torrent of a part.
@@ -116,14 +151,23 @@ impl SignedImage {
         }
     }
 
-    /// What the store has, by reading all of it; `None` when a signal ends the work. An image of this name and generation that is
-    /// another one is never overwritten: users' disks may be made on it. Status 65 then.
+    /// What the store has, by reading all of it; `None` when a signal ends the work. An image of
+    /// this name and generation that is another one is never overwritten: users' disks may be made
+    /// on it. Status 65 then.
     pub fn look(&self, signals: &Deferred) -> anyhow::Result<Option<There>> {
         let path = self.files.finished(Part::Image);
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            )
+        };
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Some(There::Absent)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Some(There::Absent));
+            }
             Err(error) => return Err(failed(error)),
         };
         let ours = match fs::read(self.files.sidecar(Ending::Manifest)) {
@@ -139,8 +183,11 @@ impl SignedImage {
         let mut whole = None;
         if file.metadata().map_err(failed)?.len() == self.base.size_bytes {
             let mut progress = Progress::new(TOOL);
-            let read = |done| progress.show("reading the image in the store", done, self.base.size_bytes);
-            let Some(content) = store::content(&mut file, signals, read).map_err(failed)? else { return Ok(None) };
+            let read =
+                |done| progress.show("reading the image in the store", done, self.base.size_bytes);
+            let Some(content) = store::content(&mut file, signals, read).map_err(failed)? else {
+                return Ok(None);
+            };
             whole = (content.sha256 == self.base.sha256).then_some(content.map);
         }
         match (whole, ours) {
@@ -153,7 +200,8 @@ impl SignedImage {
         }
     }
 
-    /// Writes the small files beside the image that are missing or different. Whether there were any.
+    /// Writes the small files beside the image that are missing or different. Whether there were
+    /// any.
     pub fn write_sidecars(&self) -> anyhow::Result<bool> {
         let signature = self.signed.signature.to_bytes();
         let files: [(Ending, &[u8]); 4] = [
@@ -172,13 +220,21 @@ impl SignedImage {
         Ok(changed)
     }
 
-    /// Takes the base's other generations out of aria2. It would keep the room of those that are pruned for as long as it has
-    /// them open, and go on fetching what a call that was killed had begun. Whether there was one.
+    /// Takes the base's other generations out of aria2. It would keep the room of those that are
+    /// pruned for as long as it has them open, and go on fetching what a call that was killed had
+    /// begun. Whether there was one.
     pub fn leave_others(&self, rpc: &Rpc) -> anyhow::Result<bool> {
         let ours = [Part::Image, Part::Blocks].map(|part| self.torrent(part).infohash);
         let mut changed = false;
-        for download in rpc.downloads()?.iter().filter(|download| self.files.holds(&download.dir)) {
-            if let Some(infohash) = download.info_hash.filter(|infohash| !ours.contains(infohash)) {
+        for download in rpc
+            .downloads()?
+            .iter()
+            .filter(|download| self.files.holds(&download.dir))
+        {
+            if let Some(infohash) = download
+                .info_hash
+                .filter(|infohash| !ours.contains(infohash))
+            {
                 changed |= rpc.leave(infohash)?;
             }
         }
@@ -186,9 +242,18 @@ impl SignedImage {
     }
 
     /// Makes sure that a part that is finished is offered to others. Whether it was not before.
-    pub fn seed(&self, rpc: &Rpc, signals: &Deferred, part: Part, trust: Trust) -> anyhow::Result<bool> {
+    pub fn seed(
+        &self,
+        rpc: &Rpc,
+        signals: &Deferred,
+        part: Part,
+        trust: Trust,
+    ) -> anyhow::Result<bool> {
         let torrent = self.torrent(part);
-        if rpc.download(torrent.infohash)?.is_some_and(|download| download.is_offered()) {
+        if rpc
+            .download(torrent.infohash)?
+            .is_some_and(|download| download.is_offered())
+        {
             return Ok(false);
         }
         let path = self.files.finished(part);
@@ -205,7 +270,12 @@ impl SignedImage {
 
     /// Waits until aria2 offers a part of which nothing is missing. Status 65 when something is.
     pub fn settle(&self, rpc: &Rpc, signals: &Deferred, part: Part) -> anyhow::Result<()> {
-        settle(rpc, signals, self.torrent(part).infohash, &self.files.finished(part).display().to_string())
+        settle(
+            rpc,
+            signals,
+            self.torrent(part).infohash,
+            &self.files.finished(part).display().to_string(),
+        )
     }
 }
 
@@ -214,52 +284,87 @@ fn verify(common: &Common, signed: &Signed) -> anyhow::Result<Base> {
     signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)
 }
 
-/// The block map beside an image in the store, if it is the one that the manifest there tells of, which a key signed; `None` where
-/// there is no map. A wrong one would hide what the image has.
+/// The block map beside an image in the store, if it is the one that the manifest there tells of,
+/// which a key signed; `None` where there is no map. A wrong one would hide what the image has.
 pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let looking = || format!("looking at {}", blocks.display());
     let read = |ending: Ending| {
         let path = blocks.with_extension(ending.as_str());
         match fs::metadata(&path) {
-            Ok(found) if !found.is_file() => Err(io::Error::other(format!("{} is not a plain file", path.display()))),
+            Ok(found) if !found.is_file() => Err(io::Error::other(format!(
+                "{} is not a plain file",
+                path.display()
+            ))),
             Ok(_) => fs::read(&path),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", path.display()))),
+            Err(error) => Err(io::Error::new(
+                error.kind(),
+                format!("{}: {error}", path.display()),
+            )),
         }
     };
     let map = match read(Ending::Blocks) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         map => map.exit(Exit::Io, looking)?,
     };
-    let (manifest, signature) =
-        (read(Ending::Manifest).exit(Exit::Data, looking)?, read(Ending::Signature).exit(Exit::Data, looking)?);
-    let signature = Signature::from_bytes(&signature).exit(Exit::Data, || format!("{}: the signature is cut off", looking()))?;
+    let (manifest, signature) = (
+        read(Ending::Manifest).exit(Exit::Data, looking)?,
+        read(Ending::Signature).exit(Exit::Data, looking)?,
+    );
+    let signature = Signature::from_bytes(&signature).exit(Exit::Data, || {
+        format!("{}: the signature is cut off", looking())
+    })?;
     let keys = Keys::read(&common.config("keys"), Kind::Base)?;
-    let base: Base = Signed { bytes: manifest, signature }.verify(&keys).exit(Exit::Data, looking)?;
+    let base: Base = Signed {
+        bytes: manifest,
+        signature,
+    }
+    .verify(&keys)
+    .exit(Exit::Data, looking)?;
     if base.blocks_sha256 != manifest::Hex(Sha256::digest(&map).into()) {
-        return Err(Exit::Data.error(format_args!("{}: not the block map of its manifest", looking())));
+        return Err(Exit::Data.error(format_args!(
+            "{}: not the block map of its manifest",
+            looking()
+        )));
     }
     Ok(Some(map))
 }
 
 fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {
     let mut progress = Progress::new(TOOL);
-    let not_whole = || Exit::Data.error(format_args!("seeding {what}: it is not whole; seedctl get repairs it"));
+    let not_whole = || {
+        Exit::Data.error(format_args!(
+            "seeding {what}: it is not whole; seedctl get repairs it"
+        ))
+    };
     loop {
         let download = rpc.download(infohash)?;
-        let download = download.exit(Exit::TemporaryFailure, || format!("seeding {what}: it was stopped by another call"))?;
+        let download = download.exit(Exit::TemporaryFailure, || {
+            format!("seeding {what}: it was stopped by another call")
+        })?;
         let is_checking = download.verified_bytes();
         match download.status {
             State::Active if download.is_offered() => return Ok(()),
-            State::Active if is_checking.is_none() && download.completed_length > 0 => return Err(not_whole()),
-            // aria2 begins to fetch what is not right, and may not write to a file of the store: then it fails without a word.
-            State::Error if download.error_message.as_deref() == Some("") => return Err(not_whole()),
+            State::Active if is_checking.is_none() && download.completed_length > 0 => {
+                return Err(not_whole());
+            }
+            // aria2 begins to fetch what is not right, and may not write to a file of the store:
+            // then it fails without a word.
+            State::Error if download.error_message.as_deref() == Some("") => {
+                return Err(not_whole());
+            }
             State::Active | State::Waiting => {}
             _ => {
-                let message = download.error_message.unwrap_or_else(|| "aria2 does not say why".into());
+                let message = download
+                    .error_message
+                    .unwrap_or_else(|| "aria2 does not say why".into());
                 return Err(Exit::Unavailable.error(format_args!("seeding {what}: {message}")));
             }
         }
-        progress.show(format_args!("checking {what}"), is_checking.unwrap_or(0), download.total_length);
+        progress.show(
+            format_args!("checking {what}"),
+            is_checking.unwrap_or(0),
+            download.total_length,
+        );
         if crate::fetch::wait(signals, LOOK_MILLISECONDS) {
             return Err(crate::fetch::interrupted());
         }

@@ -31,13 +31,25 @@ pub fn status(common: &Common) -> anyhow::Result<Answer> {
 
 /// The section `transfers`.
 pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::Result<Transfers> {
-    let mut report = Transfers { changed, aria2: None, transfers: Vec::new(), missing: Vec::new() };
+    let mut report = Transfers {
+        changed,
+        aria2: None,
+        transfers: Vec::new(),
+        missing: Vec::new(),
+    };
     let Some(rpc) = rpc else {
-        report.missing.push(Missing { key: "aria2".into(), reason: "it is not running".into() });
+        report.missing.push(Missing {
+            key: "aria2".into(),
+            reason: "it is not running".into(),
+        });
         return Ok(report);
     };
     report.aria2 = Some(rpc.version()?);
-    let campus = if common.config("campus.ini").exists() { Some(Campus::read(common)?) } else { None };
+    let campus = if common.config("campus.ini").exists() {
+        Some(Campus::read(common)?)
+    } else {
+        None
+    };
     if campus.is_none() {
         report.missing.push(Missing {
             key: "transfers[].peers".into(),
@@ -46,7 +58,9 @@ pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::R
     }
     let known = known(common, &mut report.missing)?;
     for download in rpc.downloads()? {
-        report.transfers.push(list(common, rpc, &download, &known, campus.as_ref())?);
+        report
+            .transfers
+            .push(list(common, rpc, &download, &known, campus.as_ref())?);
     }
     report.transfers.sort_by(|a, b| {
         let key = |listed: &Listed| (listed.name.clone(), listed.generation, listed.infohash);
@@ -56,16 +70,25 @@ pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::R
 }
 
 /// The torrents of the store: of which base and generation, and what they carry.
-fn known(common: &Common, missing: &mut Vec<Missing>) -> anyhow::Result<HashMap<InfoHash, (String, u64, Content)>> {
+fn known(
+    common: &Common,
+    missing: &mut Vec<Missing>,
+) -> anyhow::Result<HashMap<InfoHash, (String, u64, Content)>> {
     let mut known = HashMap::new();
     for files in Files::all(common)? {
         match SignedImage::read(common, &files) {
             Ok(image) => {
-                for (infohash, what) in [(image.base.infohash, Content::Image), (image.base.blocks_infohash, Content::Blocks)] {
+                for (infohash, what) in [
+                    (image.base.infohash, Content::Image),
+                    (image.base.blocks_infohash, Content::Blocks),
+                ] {
                     known.insert(infohash, (files.name.clone(), files.generation, what));
                 }
             }
-            Err(error) => missing.push(Missing { key: "transfers[].name".into(), reason: format!("{error:#}") }),
+            Err(error) => missing.push(Missing {
+                key: "transfers[].name".into(),
+                reason: format!("{error:#}"),
+            }),
         }
     }
     Ok(known)
@@ -78,22 +101,35 @@ fn list(
     known: &HashMap<InfoHash, (String, u64, Content)>,
     campus: Option<&Campus>,
 ) -> anyhow::Result<Listed> {
-    let account = download.info_hash.map(|infohash| Account::read(common, infohash)).filter(|account| !account.name.is_empty());
-    let mut of = download.info_hash.and_then(|infohash| known.get(&infohash).cloned());
+    let account = download
+        .info_hash
+        .map(|infohash| Account::read(common, infohash))
+        .filter(|account| !account.name.is_empty());
+    let mut of = download
+        .info_hash
+        .and_then(|infohash| known.get(&infohash).cloned());
     if let (None, Some(account)) = (&of, &account) {
         of = Some((account.name.clone(), account.generation, Content::Image)); // it is not in the store yet
     }
-    let asked = download.info_hash.map(|infohash| introduction::ask(&download.trackers(), infohash, None));
+    let asked = download
+        .info_hash
+        .map(|infohash| introduction::ask(&download.trackers(), infohash, None));
     let refused = match &asked {
         Some(Err(Failure::Refused(refused))) => Some(refused.to_string()),
         _ => None,
     };
     let reached = asked.and_then(Result::ok);
     let peers = match download.info_hash {
-        Some(infohash) => rpc.peers(infohash)?.into_iter().map(|peer| peer.ip).collect(),
+        Some(infohash) => rpc
+            .peers(infohash)?
+            .into_iter()
+            .map(|peer| peer.ip)
+            .collect(),
         None => Vec::new(),
     };
-    let here = campus.zip(reached.as_ref()).map(|(campus, reached)| Here::new(campus.clone(), reached.own));
+    let here = campus
+        .zip(reached.as_ref())
+        .map(|(campus, reached)| Here::new(campus.clone(), reached.own));
     let building = reached.and_then(|reached| reached.building);
     Ok(Listed {
         infohash: download.info_hash,
@@ -101,7 +137,10 @@ fn list(
         generation: of.as_ref().map(|(_, generation, _)| *generation),
         what: of.map(|(.., what)| what),
         state: state(download),
-        error: download.error_message.clone().filter(|message| !message.is_empty()),
+        error: download
+            .error_message
+            .clone()
+            .filter(|message| !message.is_empty()),
         size_bytes: download.total_length,
         present_bytes: download.completed_length,
         uploaded_bytes: download.upload_length,
@@ -115,7 +154,11 @@ fn list(
         server_only: account.as_ref().and_then(Account::server_only),
         warnings: refused
             .into_iter()
-            .chain(account.map(|account| warnings(&account, building.as_ref())).unwrap_or_default())
+            .chain(
+                account
+                    .map(|account| warnings(&account, building.as_ref()))
+                    .unwrap_or_default(),
+            )
             .collect(),
         building,
     })
@@ -148,16 +191,19 @@ fn count(peers: &[IpAddr], here: Option<&Here>) -> Peers {
 fn warnings(account: &Account, building: Option<&Building>) -> Vec<String> {
     let mut warnings = Vec::new();
     if account.server_only() == Some(true) && account.gateway != Some(true) {
-        warnings.push("it only ever reached servers: is this host in another network than its room?".into());
+        warnings.push(
+            "it only ever reached servers: is this host in another network than its room?".into(),
+        );
     }
-    // What every host of a building has from outside crossed its uplink. A gateway fetches for all, so of the others each is as
-    // this one at the best.
+    // What every host of a building has from outside crossed its uplink. A gateway fetches for all,
+    // so of the others each is as this one at the best.
     if let Some(building) = building
         && account.gateway == Some(false)
         && account.size_bytes > 0
     {
         let others = (building.complete + building.incomplete).saturating_sub(1);
-        let crossings = 1.0 + account.outside_bytes as f64 / account.size_bytes as f64 * others as f64;
+        let crossings =
+            1.0 + account.outside_bytes as f64 / account.size_bytes as f64 * others as f64;
         if crossings > CROSSINGS_MAX {
             warnings.push(format!(
                 "if the other hosts of {} are as this one, the image crossed its uplink {crossings:.1} times",
@@ -201,6 +247,9 @@ mod tests {
             "if the other hosts of AT9 are as this one, the image crossed its uplink 5.0 times"
         );
         assert_eq!(told(&account(1000, Some(true), &[Origin::Server])), "");
-        assert!(warnings(&account(1000, None, &[Origin::Server]), None)[0].starts_with("it only ever reached servers"));
+        assert!(
+            warnings(&account(1000, None, &[Origin::Server]), None)[0]
+                .starts_with("it only ever reached servers")
+        );
     }
 }

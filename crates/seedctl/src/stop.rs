@@ -10,7 +10,8 @@ use crate::request::{Stop, Transferred};
 use crate::settings::Settings;
 use crate::status::transfers;
 
-/// `seedctl stop`: aria2 tells the tracker, and forgets the image and its block map. What is in the store stays there.
+/// `seedctl stop`: aria2 tells the tracker, and forgets the image and its block map. What is in the
+/// store stays there.
 pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answer> {
     if options.all {
         return stop_all(common, options);
@@ -22,7 +23,11 @@ pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answ
     let mut changed = false;
     if let Some(rpc) = daemon::connect(common, &settings.aria2)? {
         for infohash in [transferred.infohash, transferred.blocks_infohash] {
-            changed |= if options.dry_run { rpc.download(infohash)?.is_some() } else { rpc.leave(infohash)? };
+            changed |= if options.dry_run {
+                rpc.download(infohash)?.is_some()
+            } else {
+                rpc.leave(infohash)?
+            };
         }
     }
     // All else in the section is as it was.
@@ -41,7 +46,13 @@ fn stop_all(common: &Common, options: &Stop) -> anyhow::Result<Answer> {
     if options.dry_run {
         let rpc = daemon::connect(common, &settings.aria2)?;
         let would = transfers(common, rpc.as_ref(), false)?;
-        document.set("transfers", &Transfers { changed: rpc.is_some(), ..would })?;
+        document.set(
+            "transfers",
+            &Transfers {
+                changed: rpc.is_some(),
+                ..would
+            },
+        )?;
     } else {
         let changed = daemon::shut_down(common, &settings.aria2)?;
         document.set("transfers", &transfers(common, None, changed)?)?;

@@ -1,8 +1,9 @@
 //! The store: where the files of a generation are, finished and arriving.
 //!
-//! Finished is what has its name in the base's directory, whole, verified and root's. What arrives lies in `.incoming` beside it,
-//! in the same file system: `.incoming/GENERATION/` belongs to aria2's user, who may write there and nowhere else;
-//! `.incoming/GENERATION.image` has been taken over from it and is root's already, but has not got its name yet.
+//! Finished is what has its name in the base's directory, whole, verified and root's. What arrives
+//! lies in `.incoming` beside it, in the same file system: `.incoming/GENERATION/` belongs to
+//! aria2's user, who may write there and nowhere else; `.incoming/GENERATION.image` has been taken
+//! over from it and is root's already, but has not got its name yet.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -52,18 +53,26 @@ impl Files {
 
     fn new(common: &Common, name: &str, generation: u64, format: Format) -> Files {
         let directory = common.path(images::directory(name));
-        Files { name: name.to_owned(), generation, format, directory }
+        Files {
+            name: name.to_owned(),
+            generation,
+            format,
+            directory,
+        }
     }
 
     /// From the path of an image as documents have it. `None` when it is no such path.
     pub fn from_path(common: &Common, path: &str) -> Option<Files> {
         match images::parse_path(path)? {
-            (name, generation, Ending::Image(format)) => Some(Files::new(common, name, generation, format)),
+            (name, generation, Ending::Image(format)) => {
+                Some(Files::new(common, name, generation, format))
+            }
             _ => None,
         }
     }
 
-    /// The newest generation of each base that has an image and a manifest in the store, by the names of the bases.
+    /// The newest generation of each base that has an image and a manifest in the store, by the
+    /// names of the bases.
     pub fn newest(common: &Common) -> anyhow::Result<Vec<Files>> {
         let mut newest: BTreeMap<String, Files> = BTreeMap::new();
         for files in Files::all(common)? {
@@ -82,7 +91,9 @@ impl Files {
             for file in entries(&base)? {
                 let inside = file.strip_prefix(common.path(BACKING)).unwrap_or(&file);
                 let path = Path::new(BACKING).join(inside);
-                let files = path.to_str().and_then(|path| Files::from_path(common, path));
+                let files = path
+                    .to_str()
+                    .and_then(|path| Files::from_path(common, path));
                 all.extend(files.filter(|files| files.sidecar(Ending::Manifest).is_file()));
             }
         }
@@ -124,7 +135,8 @@ impl Files {
 
     /// The same, once it is root's.
     pub fn taken(&self, part: Part) -> PathBuf {
-        self.incoming().join(format!("{}.{}", self.generation, part.as_str()))
+        self.incoming()
+            .join(format!("{}.{}", self.generation, part.as_str()))
     }
 
     /// Whether a path is in the base's directory.
@@ -132,27 +144,47 @@ impl Files {
         path.starts_with(&self.directory)
     }
 
-    /// Makes the directories, and puts back what an earlier call had taken over but not finished. What arrived of other
-    /// generations goes: they are not the ones that are wanted now, and nobody else would ever remove it.
+    /// Makes the directories, and puts back what an earlier call had taken over but not finished.
+    /// What arrived of other generations goes: they are not the ones that are wanted now, and
+    /// nobody else would ever remove it.
     pub fn prepare(&self, identity: Identity) -> anyhow::Result<()> {
         atomic::create_directory(&self.directory, 0o755)?;
         let (incoming, nursery) = (self.incoming(), self.nursery());
-        let failed = |error| io_error(error, Exit::of_write, format_args!("preparing {}", nursery.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("preparing {}", nursery.display()),
+            )
+        };
         // Whatever the caller's umask: aria2's user must come through.
         make_directory(&incoming, 0o755).map_err(failed)?;
         make_directory(&nursery, 0o700).map_err(failed)?;
         own(&nursery, identity).map_err(failed)?;
-        let ours = [nursery.clone(), self.taken(Part::Image), self.taken(Part::Blocks)];
-        for other in entries(&incoming)?.into_iter().filter(|path| !ours.contains(path)) {
+        let ours = [
+            nursery.clone(),
+            self.taken(Part::Image),
+            self.taken(Part::Blocks),
+        ];
+        for other in entries(&incoming)?
+            .into_iter()
+            .filter(|path| !ours.contains(path))
+        {
             let is_directory = fs::symlink_metadata(&other).map_err(failed)?.is_dir();
-            if is_directory { fs::remove_dir_all(&other) } else { fs::remove_file(&other) }.map_err(failed)?;
+            if is_directory {
+                fs::remove_dir_all(&other)
+            } else {
+                fs::remove_file(&other)
+            }
+            .map_err(failed)?;
         }
         for part in [Part::Image, Part::Blocks] {
             match fs::rename(self.taken(part), self.arriving(part)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
-            // aria2's note of what is there. It would refuse any other torrent for its sake, and we look for ourselves.
+            // aria2's note of what is there. It would refuse any other torrent for its sake, and we
+            // look for ourselves.
             for path in [self.arriving(part), self.finished(part)] {
                 remove_if_there(&control_file(&path)).map_err(failed)?;
             }
@@ -160,10 +192,22 @@ impl Files {
         Ok(())
     }
 
-    /// Opens the file that aria2 is to go on with, new or from an earlier call, with its right length. It is sparse.
-    pub fn open_arriving(&self, part: Part, length: u64, identity: Identity) -> anyhow::Result<File> {
+    /// Opens the file that aria2 is to go on with, new or from an earlier call, with its right
+    /// length. It is sparse.
+    pub fn open_arriving(
+        &self,
+        part: Part,
+        length: u64,
+        identity: Identity,
+    ) -> anyhow::Result<File> {
         let path = self.arriving(part);
-        let failed = |error| io_error(error, Exit::of_write, format_args!("opening {}", path.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("opening {}", path.display()),
+            )
+        };
         let open = || -> io::Result<File> {
             let file = OpenOptions::new()
                 .read(true)
@@ -174,7 +218,8 @@ impl Files {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)?;
             let metadata = file.metadata()?;
-            // It lies in aria2's directory: what is not a plain file with one name is not ours to write to.
+            // It lies in aria2's directory: what is not a plain file with one name is not ours to
+            // write to.
             if !metadata.is_file() || metadata.nlink() != 1 {
                 return Err(io::Error::other("not a plain file"));
             }
@@ -196,21 +241,33 @@ impl Files {
         }
     }
 
-    /// Takes a whole file over from aria2, which has closed it: root's, for reading only, and out of aria2's directory.
+    /// Takes a whole file over from aria2, which has closed it: root's, for reading only, and out
+    /// of aria2's directory.
     ///
-    /// From here on nobody but root can change it, so what is verified now stays so. Status 75 when somebody still has it open
-    /// for writing.
+    /// From here on nobody but root can change it, so what is verified now stays so. Status 75 when
+    /// somebody still has it open for writing.
     pub fn take(&self, part: Part) -> anyhow::Result<File> {
         let (from, to) = (self.arriving(part), self.taken(part));
-        let failed = |error| io_error(error, Exit::of_write, format_args!("taking over {}", from.display()));
-        let open = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(&from);
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("taking over {}", from.display()),
+            )
+        };
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(&from);
         let file = open.map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.nlink() != 1 {
             return Err(failed(io::Error::other("not a plain file")));
         }
-        nix::unistd::fchown(&file, Some(0.into()), Some(0.into())).map_err(|errno| failed(errno.into()))?;
-        file.set_permissions(Permissions::from_mode(0o444)).map_err(failed)?;
+        nix::unistd::fchown(&file, Some(0.into()), Some(0.into()))
+            .map_err(|errno| failed(errno.into()))?;
+        file.set_permissions(Permissions::from_mode(0o444))
+            .map_err(failed)?;
         lease::nobody_writes(&file).map_err(failed)?;
         fs::rename(&from, &to).map_err(failed)?;
         // Between our open and the rename its directory was aria2's.
@@ -225,20 +282,36 @@ impl Files {
     /// Gives a file that was taken over its name.
     pub fn finish(&self, part: Part) -> anyhow::Result<()> {
         let (from, to) = (self.taken(part), self.finished(part));
-        fs::rename(&from, &to).map_err(|error| io_error(error, Exit::of_write, format_args!("renaming to {}", to.display())))?;
+        fs::rename(&from, &to).map_err(|error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("renaming to {}", to.display()),
+            )
+        })?;
         atomic::sync_directory(&self.directory)
     }
 
-    /// A finished part must be there with its length, or aria2 would begin to fetch it. Status 66 when it is not, 65 when it is
-    /// longer or shorter.
+    /// A finished part must be there with its length, or aria2 would begin to fetch it. Status 66
+    /// when it is not, 65 when it is longer or shorter.
     pub fn require(&self, part: Part, length: u64) -> anyhow::Result<()> {
         let path = self.finished(part);
         let found = fs::metadata(&path);
-        let found = found.map_err(|error| io_error(error, Exit::of_read, format_args!("looking at {}", path.display())))?;
+        let found = found.map_err(|error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("looking at {}", path.display()),
+            )
+        })?;
         if found.is_file() && found.len() == length {
             return Ok(());
         }
-        Err(Exit::Data.error(format_args!("{}: {} bytes long, and should be {length}", path.display(), found.len())))
+        Err(Exit::Data.error(format_args!(
+            "{}: {} bytes long, and should be {length}",
+            path.display(),
+            found.len()
+        )))
     }
 
     /// Writes a small finished file.
@@ -248,12 +321,23 @@ impl Files {
 
     /// Removes everything of this generation that has not got its name.
     pub fn clear_incoming(&self) -> anyhow::Result<()> {
-        let failed = |error| io_error(error, Exit::of_write, format_args!("clearing {}", self.incoming().display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_write,
+                format_args!("clearing {}", self.incoming().display()),
+            )
+        };
         for part in [Part::Image, Part::Blocks] {
             remove_if_there(&self.taken(part)).map_err(failed)?;
         }
-        // A call that was killed while it wrote the map that the image has, where the next one fetched it.
-        remove_if_there(&self.directory.join(format!(".{}.tmp", file_name(self.generation, Ending::Blocks)))).map_err(failed)?;
+        // A call that was killed while it wrote the map that the image has, where the next one
+        // fetched it.
+        remove_if_there(&self.directory.join(format!(
+            ".{}.tmp",
+            file_name(self.generation, Ending::Blocks)
+        )))
+        .map_err(failed)?;
         match fs::remove_dir_all(self.nursery()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -264,23 +348,34 @@ impl Files {
 
     /// How much room is left for aria2's user in the store's file system.
     pub fn room(&self) -> anyhow::Result<u64> {
-        let room =
-            nix::sys::statvfs::statvfs(&self.directory).exit(Exit::Io, || format!("looking at {}", self.directory.display()));
+        let room = nix::sys::statvfs::statvfs(&self.directory).exit(Exit::Io, || {
+            format!("looking at {}", self.directory.display())
+        });
         room.map(|room| room.blocks_available().saturating_mul(room.fragment_size()))
     }
 
-    /// The images in the base's directory that the new one may have something in common with, the newest first, each with its
-    /// block map where there is one. Nothing of them is believed.
+    /// The images in the base's directory that the new one may have something in common with, the
+    /// newest first, each with its block map where there is one. Nothing of them is believed.
     pub fn sources(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         let mut found = Vec::new();
         for path in entries(&self.directory)? {
-            let of = path.file_name().and_then(|name| name.to_str()).and_then(parse_file_name);
+            let of = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .and_then(parse_file_name);
             if let Some((generation, Ending::Image(_))) = of {
-                found.push((generation, path.clone(), self.directory.join(file_name(generation, Ending::Blocks))));
+                found.push((
+                    generation,
+                    path.clone(),
+                    self.directory.join(file_name(generation, Ending::Blocks)),
+                ));
             }
         }
         found.sort_by(|(a, ..), (b, ..)| b.cmp(a));
-        Ok(found.into_iter().map(|(_, image, blocks)| (image, blocks)).collect())
+        Ok(found
+            .into_iter()
+            .map(|(_, image, blocks)| (image, blocks))
+            .collect())
     }
 }
 
@@ -295,10 +390,27 @@ impl Part {
 
 /// What is in a directory; nothing when it is not there, or is none.
 fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(directory).and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect());
+    let entries = fs::read_dir(directory).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    });
     match entries {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
-        other => other.map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()))),
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(Vec::new())
+        }
+        other => other.map_err(|error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", directory.display()),
+            )
+        }),
     }
 }
 
@@ -317,7 +429,13 @@ pub fn has_control_file(path: &Path) -> bool {
 /// Removes the note that a stranger's aria2 left beside a file.
 pub fn remove_control_file(path: &Path) -> anyhow::Result<()> {
     let control = control_file(path);
-    remove_if_there(&control).map_err(|error| io_error(error, Exit::of_write, format_args!("removing {}", control.display())))
+    remove_if_there(&control).map_err(|error| {
+        io_error(
+            error,
+            Exit::of_write,
+            format_args!("removing {}", control.display()),
+        )
+    })
 }
 
 fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
@@ -332,7 +450,11 @@ fn make_directory(path: &Path, mode: u32) -> io::Result<()> {
 }
 
 fn own(path: &Path, identity: Identity) -> io::Result<()> {
-    Ok(nix::unistd::chown(path, Some(identity.uid), Some(identity.gid))?)
+    Ok(nix::unistd::chown(
+        path,
+        Some(identity.uid),
+        Some(identity.gid),
+    )?)
 }
 
 fn remove_if_there(path: &Path) -> io::Result<()> {
@@ -352,7 +474,11 @@ pub struct Content {
 }
 
 /// Reads a whole file; `None` when a signal ends the work. `progress` hears how much has been read.
-pub fn content(file: &mut File, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<Option<Content>> {
+pub fn content(
+    file: &mut File,
+    signals: &Deferred,
+    mut progress: impl FnMut(u64),
+) -> io::Result<Option<Content>> {
     let (mut hasher, mut map) = (Sha256::new(), Vec::new());
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     let mut done = 0;
@@ -360,7 +486,10 @@ pub fn content(file: &mut File, signals: &Deferred, mut progress: impl FnMut(u64
         chunk.clear();
         file.take(CHUNK_BYTES as u64).read_to_end(&mut chunk)?;
         if chunk.is_empty() {
-            return Ok(Some(Content { sha256: manifest::Hex(hasher.finalize().into()), map }));
+            return Ok(Some(Content {
+                sha256: manifest::Hex(hasher.finalize().into()),
+                map,
+            }));
         }
         hasher.update(&chunk);
         map.extend(chunk.chunks(BLOCK_BYTES).flat_map(manifest::blocks::digest));
@@ -380,10 +509,12 @@ mod lease {
     use super::*;
     use std::os::fd::AsRawFd;
 
-    /// A read lease is granted only while nobody has the file open for writing (fcntl(2)). `WouldBlock` when somebody has.
+    /// A read lease is granted only while nobody has the file open for writing (fcntl(2)).
+    /// `WouldBlock` when somebody has.
     pub fn nobody_writes(file: &File) -> io::Result<()> {
         for lease in [libc::F_RDLCK, libc::F_UNLCK] {
-            // SAFETY: F_SETLEASE takes a number and no pointer; the descriptor is open as long as `file` is.
+            // SAFETY: F_SETLEASE takes a number and no pointer; the descriptor is open as long as
+            // `file` is.
             Errno::result(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, lease) })?;
         }
         Ok(())
@@ -405,12 +536,24 @@ mod tests {
         let common = common("/m");
         let path = images::image_path("windows", 7);
         let files = Files::from_path(&common, &path).unwrap();
-        assert_eq!((files.name.as_str(), files.generation, files.path()), ("windows", 7, path));
+        assert_eq!(
+            (files.name.as_str(), files.generation, files.path()),
+            ("windows", 7, path)
+        );
         let backing = common.path(BACKING);
         assert_eq!(files.finished(Part::Image), backing.join("windows/7.qcow2"));
-        assert_eq!(files.finished(Part::Blocks), backing.join("windows/7.blocks"));
-        assert_eq!(files.sidecar(Ending::BlocksTorrent), backing.join("windows/7.blocks.torrent"));
-        assert_eq!(Files::from_path(&common, &images::path("windows", 7, Ending::Manifest)), None);
+        assert_eq!(
+            files.finished(Part::Blocks),
+            backing.join("windows/7.blocks")
+        );
+        assert_eq!(
+            files.sidecar(Ending::BlocksTorrent),
+            backing.join("windows/7.blocks.torrent")
+        );
+        assert_eq!(
+            Files::from_path(&common, &images::path("windows", 7, Ending::Manifest)),
+            None
+        );
     }
 
     #[test]
@@ -420,11 +563,23 @@ mod tests {
         let files = Files::from_path(&common, &images::image_path("windows", 7)).unwrap();
         let directory = common.path(images::directory("windows"));
         fs::create_dir_all(&directory).unwrap();
-        for name in ["3.qcow2", "10.raw", "7.qcow2", "7.torrent", "7.blocks", "x.qcow2", ".incoming", "7.qcow2.aria2"] {
+        for name in [
+            "3.qcow2",
+            "10.raw",
+            "7.qcow2",
+            "7.torrent",
+            "7.blocks",
+            "x.qcow2",
+            ".incoming",
+            "7.qcow2.aria2",
+        ] {
             fs::write(directory.join(name), "").unwrap();
         }
         let sources = files.sources().unwrap();
-        let names: Vec<&str> = sources.iter().map(|(image, _)| image.file_name().unwrap().to_str().unwrap()).collect();
+        let names: Vec<&str> = sources
+            .iter()
+            .map(|(image, _)| image.file_name().unwrap().to_str().unwrap())
+            .collect();
         assert_eq!(names, ["10.raw", "7.qcow2", "3.qcow2"]);
         assert_eq!(sources[0].1, directory.join("10.blocks"));
     }
@@ -435,7 +590,10 @@ mod tests {
         let path = directory.path().join("x");
         let writer = File::create(&path).unwrap();
         let file = File::open(&path).unwrap();
-        assert_eq!(lease::nobody_writes(&file).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(
+            lease::nobody_writes(&file).unwrap_err().kind(),
+            io::ErrorKind::WouldBlock
+        );
         drop(writer);
         lease::nobody_writes(&file).unwrap();
         File::options().write(true).open(&path).unwrap(); // the lease is given back

@@ -1,7 +1,8 @@
 //! A .torrent file from outside, trusted only as far as the signed manifest covers it.
 //!
-//! The manifest has the infohash, which is the SHA-1 digest of the file's `info`, byte for byte (BEP 3). What stands beside `info`
-//! is not signed: of that only the trackers are taken, and what would make aria2 fetch from elsewhere is refused.
+//! The manifest has the infohash, which is the SHA-1 digest of the file's `info`, byte for byte
+//! (BEP 3). What stands beside `info` is not signed: of that only the trackers are taken, and what
+//! would make aria2 fetch from elsewhere is refused.
 
 use jsonpipe::Exit;
 use manifest::InfoHash;
@@ -31,13 +32,26 @@ pub struct Torrent {
 }
 
 impl Torrent {
-    /// Checks bytes against the manifest's infohash and length. Status 65, in the name of `what`, when they are anything else.
-    pub fn check(bytes: Vec<u8>, infohash: InfoHash, length: u64, what: &str) -> anyhow::Result<Torrent> {
+    /// Checks bytes against the manifest's infohash and length. Status 65, in the name of `what`,
+    /// when they are anything else.
+    pub fn check(
+        bytes: Vec<u8>,
+        infohash: InfoHash,
+        length: u64,
+        what: &str,
+    ) -> anyhow::Result<Torrent> {
         let wrong = |message: &str| Exit::Data.error(format_args!("reading {what}: {message}"));
         let outermost = Dictionary::read(&bytes).map_err(wrong)?;
-        let info = outermost.get("info").ok_or_else(|| wrong("not a torrent"))?;
-        if ["url-list", "httpseeds"].into_iter().any(|key| outermost.get(key).is_some()) {
-            return Err(wrong("it has a web seed, which every host would fetch from past its building"));
+        let info = outermost
+            .get("info")
+            .ok_or_else(|| wrong("not a torrent"))?;
+        if ["url-list", "httpseeds"]
+            .into_iter()
+            .any(|key| outermost.get(key).is_some())
+        {
+            return Err(wrong(
+                "it has a web seed, which every host would fetch from past its building",
+            ));
         }
         if <[u8; 20]>::from(Sha1::digest(info)) != infohash.0 {
             return Err(wrong("its infohash is not the one in the manifest"));
@@ -47,25 +61,43 @@ impl Torrent {
             return Err(wrong("it has several files"));
         }
         if info.number("private") != Some(1) {
-            return Err(wrong("it is public, so its peers would not only come from the tracker; make it with private=1"));
+            return Err(wrong(
+                "it is public, so its peers would not only come from the tracker; make it with private=1",
+            ));
         }
-        let found = info.number("length").ok_or_else(|| wrong("it does not say how long the file is"))?;
+        let found = info
+            .number("length")
+            .ok_or_else(|| wrong("it does not say how long the file is"))?;
         if found != length {
-            return Err(wrong(&format!("it describes {found} bytes, the manifest {length}")));
+            return Err(wrong(&format!(
+                "it describes {found} bytes, the manifest {length}"
+            )));
         }
         let piece_length = info.number("piece length").filter(|length| *length > 0);
-        let piece_length = piece_length.ok_or_else(|| wrong("it does not say how long a piece is"))?;
-        let pieces = info.get("pieces").and_then(bencode::string).unwrap_or_default();
+        let piece_length =
+            piece_length.ok_or_else(|| wrong("it does not say how long a piece is"))?;
+        let pieces = info
+            .get("pieces")
+            .and_then(bencode::string)
+            .unwrap_or_default();
         if pieces.len() as u64 != length.div_ceil(piece_length).saturating_mul(20) {
             return Err(wrong("it has not as many piece hashes as pieces"));
         }
         let zero_bytes = zero_bytes(pieces, length, piece_length);
         let trackers = trackers(&outermost).map_err(wrong)?;
-        Ok(Torrent { bytes, infohash, length, piece_length, zero_bytes, trackers })
+        Ok(Torrent {
+            bytes,
+            infohash,
+            length,
+            piece_length,
+            zero_bytes,
+            trackers,
+        })
     }
 }
 
-/// How much of a file is in pieces that have the hash of zeros. In a torrent of enormous pieces none is looked for.
+/// How much of a file is in pieces that have the hash of zeros. In a torrent of enormous pieces
+/// none is looked for.
 fn zero_bytes(pieces: &[u8], length: u64, piece_length: u64) -> u64 {
     if piece_length > PIECE_MAX_BYTES {
         return 0;
@@ -74,8 +106,19 @@ fn zero_bytes(pieces: &[u8], length: u64, piece_length: u64) -> u64 {
     let full = hash_of(piece_length);
     let (whole, rest) = (length / piece_length, length % piece_length);
     let (hashes, last) = pieces.split_at(whole as usize * 20);
-    let zeros = hashes.as_chunks().0.iter().filter(|hash| **hash == full).count() as u64 * piece_length;
-    zeros + if rest > 0 && last == hash_of(rest) { rest } else { 0 }
+    let zeros = hashes
+        .as_chunks()
+        .0
+        .iter()
+        .filter(|hash| **hash == full)
+        .count() as u64
+        * piece_length;
+    zeros
+        + if rest > 0 && last == hash_of(rest) {
+            rest
+        } else {
+            0
+        }
 }
 
 /// A dictionary, whose values are looked up by their keys.
@@ -87,7 +130,10 @@ impl<'a> Dictionary<'a> {
     }
 
     fn get(&self, key: &str) -> Option<&'a [u8]> {
-        self.0.iter().find(|(found, _)| *found == key.as_bytes()).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .find(|(found, _)| *found == key.as_bytes())
+            .map(|(_, value)| *value)
     }
 
     fn number(&self, key: &str) -> Option<u64> {
@@ -95,15 +141,23 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-/// The addresses in `announce` and `announce-list` (BEP 12), each once. Plain HTTP only: that is what `seedctl track` speaks.
+/// The addresses in `announce` and `announce-list` (BEP 12), each once. Plain HTTP only: that is
+/// what `seedctl track` speaks.
 fn trackers(torrent: &Dictionary) -> Result<Vec<Uri>, &'static str> {
     let mut values: Vec<&[u8]> = torrent.get("announce").into_iter().collect();
-    for tier in torrent.get("announce-list").map(bencode::list).transpose()?.unwrap_or_default() {
+    for tier in torrent
+        .get("announce-list")
+        .map(bencode::list)
+        .transpose()?
+        .unwrap_or_default()
+    {
         values.extend(bencode::list(tier)?);
     }
     let mut trackers: Vec<Uri> = Vec::new();
     for value in values {
-        let uri = bencode::string(value).and_then(|text| Uri::try_from(text).ok()).ok_or("the address of a tracker is none")?;
+        let uri = bencode::string(value)
+            .and_then(|text| Uri::try_from(text).ok())
+            .ok_or("the address of a tracker is none")?;
         if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
             return Err("a tracker that is not reached by http://");
         }
@@ -111,7 +165,11 @@ fn trackers(torrent: &Dictionary) -> Result<Vec<Uri>, &'static str> {
             trackers.push(uri);
         }
     }
-    if trackers.is_empty() { Err("it names no tracker") } else { Ok(trackers) }
+    if trackers.is_empty() {
+        Err("it names no tracker")
+    } else {
+        Ok(trackers)
+    }
 }
 
 #[cfg(test)]
@@ -127,7 +185,11 @@ mod tests {
 
     fn torrent(before: &str, info: &str, after: &str) -> (Vec<u8>, InfoHash) {
         let infohash = manifest::Hex(Sha1::digest(info).into());
-        (format!("d8:announce25:http://127.0.0.1/announce{before}4:info{info}{after}e").into_bytes(), infohash)
+        (
+            format!("d8:announce25:http://127.0.0.1/announce{before}4:info{info}{after}e")
+                .into_bytes(),
+            infohash,
+        )
     }
 
     fn checked(before: &str, info: &str, after: &str) -> Result<Torrent, String> {
@@ -140,17 +202,24 @@ mod tests {
 
     #[test]
     fn a_private_torrent_of_one_file_is_taken() {
-        assert_eq!(checked("13:announce-listl1:xe", &info(7, "7:privatei1e"), "").unwrap_err(), "reading x: not a list");
+        assert_eq!(
+            checked("13:announce-listl1:xe", &info(7, "7:privatei1e"), "").unwrap_err(),
+            "reading x: not a list"
+        );
         let lists = "13:announce-listll11:http://a/anel11:http://b/anee";
         let torrent = checked(lists, &info(7, "7:privatei1e"), "").unwrap();
         let trackers: Vec<String> = torrent.trackers.iter().map(ToString::to_string).collect();
-        assert_eq!(trackers, ["http://127.0.0.1/announce", "http://a/an", "http://b/an"]);
+        assert_eq!(
+            trackers,
+            ["http://127.0.0.1/announce", "http://a/an", "http://b/an"]
+        );
         assert_eq!((torrent.length, torrent.piece_length), (7, 65536));
     }
 
     #[test]
     fn pieces_of_zeros_are_known_by_their_hashes() {
-        let hashes = |pieces: &[&[u8]]| -> Vec<u8> { pieces.iter().flat_map(Sha1::digest).collect() };
+        let hashes =
+            |pieces: &[&[u8]]| -> Vec<u8> { pieces.iter().flat_map(Sha1::digest).collect() };
         let pieces = hashes(&[&[0; 4], &[1; 4], &[0; 4], &[0; 3]]);
         assert_eq!(zero_bytes(&pieces, 15, 4), 11);
         assert_eq!(zero_bytes(&pieces[..60], 12, 4), 8);
@@ -162,14 +231,24 @@ mod tests {
     fn anything_else_is_refused() {
         let private = "7:privatei1e";
         for (before, info, after, message) in [
-            ("", info(7, ""), "", "it is public, so its peers would not only come from the tracker; make it with private=1"),
+            (
+                "",
+                info(7, ""),
+                "",
+                "it is public, so its peers would not only come from the tracker; make it with private=1",
+            ),
             (
                 "",
                 info(7, "7:privatei0e"),
                 "",
                 "it is public, so its peers would not only come from the tracker; make it with private=1",
             ),
-            ("", info(8, private), "", "it describes 8 bytes, the manifest 7"),
+            (
+                "",
+                info(8, private),
+                "",
+                "it describes 8 bytes, the manifest 7",
+            ),
             (
                 "",
                 info(7, private),
@@ -184,13 +263,23 @@ mod tests {
             ),
             (
                 "",
-                format!("d5:filesld6:lengthi7e4:pathl1:yeee4:name1:x12:piece lengthi65536e{PIECES}{private}e"),
+                format!(
+                    "d5:filesld6:lengthi7e4:pathl1:yeee4:name1:x12:piece lengthi65536e{PIECES}{private}e"
+                ),
                 "",
                 "it has several files",
             ),
-            ("13:announce-listll7:udp://aee", info(7, private), "", "a tracker that is not reached by http://"),
+            (
+                "13:announce-listll7:udp://aee",
+                info(7, private),
+                "",
+                "a tracker that is not reached by http://",
+            ),
         ] {
-            assert_eq!(checked(before, &info, after).unwrap_err(), format!("reading x: {message}"));
+            assert_eq!(
+                checked(before, &info, after).unwrap_err(),
+                format!("reading x: {message}")
+            );
         }
         let (bytes, infohash) = torrent("", &info(7, private), "");
         let refused = |bytes: &[u8], infohash| {
@@ -198,15 +287,25 @@ mod tests {
             assert_eq!(Exit::of(&error), Exit::Data);
             format!("{error:#}")
         };
-        assert_eq!(refused(&bytes, manifest::Hex([0; 20])), "reading x: its infohash is not the one in the manifest");
-        assert_eq!(refused(&bytes[..bytes.len() - 1], infohash), "reading x: it ends too early");
+        assert_eq!(
+            refused(&bytes, manifest::Hex([0; 20])),
+            "reading x: its infohash is not the one in the manifest"
+        );
+        assert_eq!(
+            refused(&bytes[..bytes.len() - 1], infohash),
+            "reading x: it ends too early"
+        );
         assert_eq!(refused(b"d1:ai1ee", infohash), "reading x: not a torrent");
         let nameless = format!("d4:info{}e", info(7, private));
-        assert_eq!(refused(nameless.as_bytes(), infohash), "reading x: it names no tracker");
+        assert_eq!(
+            refused(nameless.as_bytes(), infohash),
+            "reading x: it names no tracker"
+        );
     }
 
     proptest! {
-        // The infohash fits whatever `info` is: what is behind the digest must stand hostile bytes as well.
+        // The infohash fits whatever `info` is: what is behind the digest must stand hostile bytes
+        // as well.
         #[test]
         fn any_info_is_read_or_refused(info in "d(6:lengthi-?[0-9]{1,19}e)?(4:name[0-3]:[a/]{0,3})?(12:piece lengthi-?[0-9]{1,19}e)?6:pieces20:aaaaaaaaaaaaaaaaaaaae") {
             let _ = checked("", &info, "");

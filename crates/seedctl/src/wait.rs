@@ -14,10 +14,13 @@ use crate::settings::Settings;
 /// The tracker hears from each host every ten seconds or so.
 const ASK_MILLISECONDS: u16 = 2000;
 
-/// `seedctl wait`: comes back when the tracker says that no host of this building lacks anything, and this host has seeded as
-/// long or as much as was asked for.
+/// `seedctl wait`: comes back when the tracker says that no host of this building lacks anything,
+/// and this host has seeded as long or as much as was asked for.
 pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answer> {
-    if options.ratio.is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0) {
+    if options
+        .ratio
+        .is_some_and(|ratio| !ratio.is_finite() || ratio < 0.0)
+    {
         return Err(Exit::Usage.error("--ratio: not a number from 0 on"));
     }
     let document = pipe.document("a document with the section transfer")?;
@@ -28,38 +31,56 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
     let mut complete_since = None;
     loop {
         let Some(rpc) = daemon::connect(common, &settings.aria2)? else {
-            return Err(Exit::Unavailable.error("waiting for the building: aria2 is not running; seedctl seed starts it"));
+            return Err(Exit::Unavailable
+                .error("waiting for the building: aria2 is not running; seedctl seed starts it"));
         };
-        let download = rpc.download(transferred.infohash)?.filter(|download| download.is_offered());
-        let download =
-            download.exit(Exit::Unavailable, || "waiting for the building: the image is not seeded here; seedctl seed does")?;
+        let download = rpc
+            .download(transferred.infohash)?
+            .filter(|download| download.is_offered());
+        let download = download.exit(
+            Exit::Unavailable,
+            || "waiting for the building: the image is not seeded here; seedctl seed does",
+        )?;
         match introduction::ask(&download.trackers(), transferred.infohash, None) {
             Ok(reached) => {
                 let building = reached.building;
-                let building = building.exit(Exit::Unavailable, || "asking the tracker for the building: it has no answer")?;
+                let building = building.exit(
+                    Exit::Unavailable,
+                    || "asking the tracker for the building: it has no answer",
+                )?;
                 // A tracker that has just started knows nobody, not even this host.
                 if building.incomplete > 0 || building.complete == 0 {
                     complete_since = None;
                 } else {
                     complete_since = complete_since.or(Some(Instant::now()));
                 }
-                pipe.note(format_args!("{} of {} are complete", building.complete, building.complete + building.incomplete));
+                pipe.note(format_args!(
+                    "{} of {} are complete",
+                    building.complete,
+                    building.complete + building.incomplete
+                ));
             }
             Err(Failure::Refused(refused)) => return Err(refused.error("waiting for the building")),
             Err(Failure::Away(error)) => pipe.note(format_args!("asking the tracker: {error}")),
         }
-        let long_enough = complete_since.is_some_and(|since: Instant| since.elapsed() >= Duration::from_secs(options.seconds));
+        let long_enough = complete_since
+            .is_some_and(|since: Instant| since.elapsed() >= Duration::from_secs(options.seconds));
         let ratio = download.upload_length as f64 / download.total_length.max(1) as f64;
         if long_enough && options.ratio.is_none_or(|wanted| ratio >= wanted) {
             return Ok(Answer::yes(document).holding(signals));
         }
-        if options.timeout.is_some_and(|timeout| since.elapsed() >= Duration::from_secs(timeout)) {
+        if options
+            .timeout
+            .is_some_and(|timeout| since.elapsed() >= Duration::from_secs(timeout))
+        {
             let why = match (complete_since, long_enough) {
                 (None, _) => "it is not complete yet",
                 (_, false) => "it is complete, but not for long enough",
                 (_, true) => "it is complete, but this machine has not sent enough",
             };
-            return Err(Exit::TemporaryFailure.error(format_args!("waiting for the building: {why}; try again later")));
+            return Err(Exit::TemporaryFailure.error(format_args!(
+                "waiting for the building: {why}; try again later"
+            )));
         }
         if fetch::wait(&signals, ASK_MILLISECONDS) {
             return Err(fetch::interrupted());

@@ -1,5 +1,6 @@
-//! The tracker's answers about its swarms: which host has how much of which image.
-//! Belongs here: the types that a tracker and its clients must agree on, and how they ask. Not: the policy of introductions.
+//! The tracker's answers about its swarms: which host has how much of which image. Belongs here:
+//! the types that a tracker and its clients must agree on, and how they ask. Not: the policy of
+//! introductions.
 
 pub mod http;
 
@@ -9,7 +10,8 @@ use campus::Role;
 use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
 
-/// The section `swarm`, which is also what the tracker answers at `/swarms`: who has how much of which image, at one moment.
+/// The section `swarm`, which is also what the tracker answers at `/swarms`: who has how much of
+/// which image, at one moment.
 ///
 /// It is read again, by `seedctl report` from a file of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -77,7 +79,8 @@ pub struct SwarmHost {
     pub role: Role,
     /// What it still lacks.
     pub left_bytes: u64,
-    /// What its client received since it started; it counts from 0 again when the client is started again.
+    /// What its client received since it started; it counts from 0 again when the client is started
+    /// again.
     pub downloaded_bytes: u64,
     /// What its client sent since it started.
     pub uploaded_bytes: u64,
@@ -92,7 +95,8 @@ pub struct SwarmHost {
     pub complete_at: Option<String>,
 }
 
-/// What the tracker answers at `/building`: how far the building of the asking host is, with one torrent.
+/// What the tracker answers at `/building`: how far the building of the asking host is, with one
+/// torrent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Building {
     /// The building of the asking host, by its name in campus.ini.
@@ -105,14 +109,16 @@ pub struct Building {
     pub incomplete: u64,
     /// Whether the asking host may fetch from outside.
     pub gateway: bool,
-    /// What each gateway of the building may fetch from outside, its share of the budget; absent for no limit.
+    /// What each gateway of the building may fetch from outside, its share of the budget; absent
+    /// for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink_bytes_per_second: Option<u64>,
     /// How many servers have all of it.
     pub servers: u64,
     /// How often a host that lacks something is to announce itself.
     pub interval_seconds: u64,
-    /// Whether the asking host is to announce itself at once, with new connections: it is to fetch from outside, or no longer to.
+    /// Whether the asking host is to announce itself at once, with new connections: it is to fetch
+    /// from outside, or no longer to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub announce_again: bool,
 }

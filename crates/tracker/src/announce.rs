@@ -39,25 +39,52 @@ pub enum Event {
 }
 
 impl Announce {
-    /// Reads a query, all after the `?`. The error says in one line which key is wrong, and not its value.
+    /// Reads a query, all after the `?`. The error says in one line which key is wrong, and not its
+    /// value.
     ///
-    /// `ip` is ignored: nobody can bring another host in. So are `compact` (BEP 23 leaves the form to the tracker, and every
-    /// client of today reads the compact one), `key`, `peer_id` and what is not known.
+    /// `ip` is ignored: nobody can bring another host in. So are `compact` (BEP 23 leaves the form
+    /// to the tracker, and every client of today reads the compact one), `key`, `peer_id` and what
+    /// is not known.
     pub fn parse(query: &str) -> Result<Announce, &'static str> {
-        let (mut infohash, mut port, mut left, mut downloaded, mut uploaded) = (None, None, None, None, None);
+        let (mut infohash, mut port, mut left, mut downloaded, mut uploaded) =
+            (None, None, None, None, None);
         let (mut event, mut wanted) = (None, None);
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
-                "info_hash" => once(&mut infohash, decode(value), "info_hash: not 20 bytes, or not once")?,
+                "info_hash" => once(
+                    &mut infohash,
+                    decode(value),
+                    "info_hash: not 20 bytes, or not once",
+                )?,
                 "port" => once(&mut port, number(value), "port: not a number, or not once")?,
-                "left" => once(&mut left, number(value), "left: not a number of bytes, or not once")?,
+                "left" => once(
+                    &mut left,
+                    number(value),
+                    "left: not a number of bytes, or not once",
+                )?,
                 // What may be left out may be empty, as some clients write it.
                 "downloaded" | "uploaded" | "numwant" if value.is_empty() => {}
-                "downloaded" => once(&mut downloaded, number(value), "downloaded: not a number of bytes, or not once")?,
-                "uploaded" => once(&mut uploaded, number(value), "uploaded: not a number of bytes, or not once")?,
-                "event" => once(&mut event, Event::parse(value), "event: not one of BEP 3 or 21, or not once")?,
-                "numwant" => once(&mut wanted, wish(value), "numwant: not a number, or not once")?,
+                "downloaded" => once(
+                    &mut downloaded,
+                    number(value),
+                    "downloaded: not a number of bytes, or not once",
+                )?,
+                "uploaded" => once(
+                    &mut uploaded,
+                    number(value),
+                    "uploaded: not a number of bytes, or not once",
+                )?,
+                "event" => once(
+                    &mut event,
+                    Event::parse(value),
+                    "event: not one of BEP 3 or 21, or not once",
+                )?,
+                "numwant" => once(
+                    &mut wanted,
+                    wish(value),
+                    "numwant: not a number, or not once",
+                )?,
                 _ => {}
             }
         }
@@ -73,22 +100,32 @@ impl Announce {
     }
 }
 
-/// The query of `/building`: which torrent, in hexadecimal digits, and how far the asking host is, where it tells.
+/// The query of `/building`: which torrent, in hexadecimal digits, and how far the asking host is,
+/// where it tells.
 pub fn parse_building(query: &str) -> Result<(InfoHash, Option<Progress>), &'static str> {
     let (mut infohash, mut port, mut left) = (None, None, None);
     for pair in query.split('&') {
         match pair.split_once('=').unwrap_or((pair, "")) {
-            ("info_hash", value) => {
-                once(&mut infohash, InfoHash::parse(value), "expected info_hash= and 40 digits 0-9 and a-f, once")?
-            }
+            ("info_hash", value) => once(
+                &mut infohash,
+                InfoHash::parse(value),
+                "expected info_hash= and 40 digits 0-9 and a-f, once",
+            )?,
             ("port", value) => once(&mut port, number(value), "port: not a number, or not once")?,
-            ("left", value) => once(&mut left, number(value), "left: not a number of bytes, or not once")?,
+            ("left", value) => once(
+                &mut left,
+                number(value),
+                "left: not a number of bytes, or not once",
+            )?,
             _ => {}
         }
     }
     let infohash = infohash.ok_or("expected info_hash= and 40 digits 0-9 and a-f, once")?;
     let progress = match (port, left) {
-        (Some(port), Some(left)) => Some(Progress { port: unprivileged(port)?, left }),
+        (Some(port), Some(left)) => Some(Progress {
+            port: unprivileged(port)?,
+            left,
+        }),
         _ => None,
     };
     Ok((infohash, progress))
@@ -96,8 +133,12 @@ pub fn parse_building(query: &str) -> Result<(InfoHash, Option<Progress>), &'sta
 
 /// The query of `/scrape`: which torrents (BEP 48).
 pub fn parse_scrape(query: &str) -> Result<Vec<InfoHash>, &'static str> {
-    let asked = query.split('&').filter_map(|pair| pair.strip_prefix("info_hash="));
-    let asked: Option<Vec<InfoHash>> = asked.map(|value| decode(value).map(manifest::Hex)).collect();
+    let asked = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("info_hash="));
+    let asked: Option<Vec<InfoHash>> = asked
+        .map(|value| decode(value).map(manifest::Hex))
+        .collect();
     match asked {
         Some(asked) if !asked.is_empty() => Ok(asked),
         Some(_) => Err("info_hash: missing"),
@@ -129,7 +170,11 @@ impl Event {
 }
 
 /// Fills a slot that is empty, with something that was right.
-fn once<T>(slot: &mut Option<T>, value: Option<T>, message: &'static str) -> Result<(), &'static str> {
+fn once<T>(
+    slot: &mut Option<T>,
+    value: Option<T>,
+    message: &'static str,
+) -> Result<(), &'static str> {
     match (&slot, value) {
         (None, Some(value)) => *slot = Some(value),
         _ => return Err(message),
@@ -140,22 +185,32 @@ fn once<T>(slot: &mut Option<T>, value: Option<T>, message: &'static str) -> Res
 /// Digits only: no sign, nothing above 63 bits, so that no sum of a few is too large.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|number| digits && *number <= i64::MAX as u64)
+    text.parse()
+        .ok()
+        .filter(|number| digits && *number <= i64::MAX as u64)
 }
 
-/// A negative `numwant` leaves the number to us, as older clients mean it; so does one that no number of ours can hold.
+/// A negative `numwant` leaves the number to us, as older clients mean it; so does one that no
+/// number of ours can hold.
 fn wish(text: &str) -> Option<usize> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    Some(text.parse().map_or(TOLD_MAX, |wanted: usize| wanted.min(TOLD_MAX)))
+    Some(
+        text.parse()
+            .map_or(TOLD_MAX, |wanted: usize| wanted.min(TOLD_MAX)),
+    )
 }
 
 /// A port that a client can listen at without being root.
 fn unprivileged(port: u64) -> Result<u16, &'static str> {
     let port = u16::try_from(port).map_err(|_| "port: above 65535")?;
-    if port < 1024 { Err("port: 0, or a privileged one") } else { Ok(port) }
+    if port < 1024 {
+        Err("port: 0, or a privileged one")
+    } else {
+        Ok(port)
+    }
 }
 
 /// Exactly N bytes, percent-encoded or as they are (RFC 3986).
@@ -165,7 +220,11 @@ fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     for slot in &mut decoded {
         *slot = match bytes.next()? {
             b'%' => {
-                let mut digit = || char::from(bytes.next()?).to_digit(16).map(|digit| digit as u8);
+                let mut digit = || {
+                    char::from(bytes.next()?)
+                        .to_digit(16)
+                        .map(|digit| digit as u8)
+                };
                 digit()? << 4 | digit()?
             }
             byte => byte,
@@ -192,39 +251,89 @@ mod tests {
              &event=started&supportcrypto=1",
         );
         let infohash = manifest::Hex(*b"\x00\x01\x02\x03\x04\x05\x06\x07\x08\x09abcdefgh~\xff");
-        let expected = Announce { infohash, port: 6881, left: 9, downloaded: 8, uploaded: 7, event: Event::Started, wanted: 50 };
+        let expected = Announce {
+            infohash,
+            port: 6881,
+            left: 9,
+            downloaded: 8,
+            uploaded: 7,
+            event: Event::Started,
+            wanted: 50,
+        };
         assert_eq!(said, Ok(expected));
     }
 
     #[test]
     fn announces_may_leave_keys_out() {
         let said = parse("port=1024&left=0").unwrap();
-        assert_eq!((said.downloaded, said.uploaded, said.event, said.wanted), (0, 0, Event::None, TOLD_MAX));
-        let wishes = [("0", 0), ("7", 7), ("-1", TOLD_MAX), ("", TOLD_MAX), ("99999999999999999999", TOLD_MAX)];
+        assert_eq!(
+            (said.downloaded, said.uploaded, said.event, said.wanted),
+            (0, 0, Event::None, TOLD_MAX)
+        );
+        let wishes = [
+            ("0", 0),
+            ("7", 7),
+            ("-1", TOLD_MAX),
+            ("", TOLD_MAX),
+            ("99999999999999999999", TOLD_MAX),
+        ];
         for (wish, wanted) in wishes {
-            assert_eq!(parse(&format!("port=1024&left=0&numwant={wish}")).unwrap().wanted, wanted, "{wish}");
+            assert_eq!(
+                parse(&format!("port=1024&left=0&numwant={wish}"))
+                    .unwrap()
+                    .wanted,
+                wanted,
+                "{wish}"
+            );
         }
         let said = parse("port=1024&left=7&downloaded=&uploaded=&event=paused&numwant=").unwrap();
-        assert_eq!((said.left, said.downloaded, said.uploaded, said.event), (7, 0, 0, Event::None));
+        assert_eq!(
+            (said.left, said.downloaded, said.uploaded, said.event),
+            (7, 0, 0, Event::None)
+        );
     }
 
     #[test]
     fn a_building_is_asked_for_by_a_host_that_may_tell_how_far_it_is() {
         let hash = "61".repeat(20);
-        let parse = |rest: &str| parse_building(&format!("info_hash={hash}{rest}")).map(|(_, progress)| progress);
+        let parse = |rest: &str| {
+            parse_building(&format!("info_hash={hash}{rest}")).map(|(_, progress)| progress)
+        };
         assert_eq!(parse(""), Ok(None));
-        assert_eq!(parse("&port=6881&left=7&x=y"), Ok(Some(Progress { port: 6881, left: 7 })));
-        for (rest, key) in [("&port=80&left=7", "port"), ("&port=6881&left=-1", "left"), ("&info_hash=", "expected info_hash")] {
+        assert_eq!(
+            parse("&port=6881&left=7&x=y"),
+            Ok(Some(Progress {
+                port: 6881,
+                left: 7
+            }))
+        );
+        for (rest, key) in [
+            ("&port=80&left=7", "port"),
+            ("&port=6881&left=-1", "left"),
+            ("&info_hash=", "expected info_hash"),
+        ] {
             assert!(parse(rest).unwrap_err().starts_with(key), "{rest}");
         }
-        assert!(parse_building("").unwrap_err().starts_with("expected info_hash"));
+        assert!(
+            parse_building("")
+                .unwrap_err()
+                .starts_with("expected info_hash")
+        );
     }
 
     #[test]
     fn a_scrape_names_torrents() {
-        assert_eq!(parse_scrape(&format!("info_hash={HASH}&info_hash={HASH}&x=y")).unwrap().len(), 2);
+        assert_eq!(
+            parse_scrape(&format!("info_hash={HASH}&info_hash={HASH}&x=y"))
+                .unwrap()
+                .len(),
+            2
+        );
         assert_eq!(parse_scrape("x=y"), Err("info_hash: missing"));
-        assert_eq!(parse_scrape("info_hash=abc"), Err("info_hash: not 20 bytes"));
+        assert_eq!(
+            parse_scrape("info_hash=abc"),
+            Err("info_hash: not 20 bytes")
+        );
     }
 
     #[test]
@@ -247,15 +356,24 @@ mod tests {
             ("port=6881&left=1&uploaded=%31", "uploaded"),
             ("port=6881&left=1&event=gone", "event"),
             ("port=6881&left=1&numwant=many", "numwant"),
-            ("port=6881&left=1&info_hash=aaaaaaaaaaaaaaaaaaaa", "info_hash"),
+            (
+                "port=6881&left=1&info_hash=aaaaaaaaaaaaaaaaaaaa",
+                "info_hash",
+            ),
         ] {
             let message = parse(rest).unwrap_err();
             assert!(message.starts_with(key), "{rest}: {message}");
         }
-        for hash in
-            ["", "abc", "aaaaaaaaaaaaaaaaaaaaa", "aaaaaaaaaaaaaaaaaaa%", "aaaaaaaaaaaaaaaaaaa%0", "aaaaaaaaaaaaaaaaaaa%0g"]
-        {
-            let message = Announce::parse(&format!("port=6881&left=1&info_hash={hash}")).unwrap_err();
+        for hash in [
+            "",
+            "abc",
+            "aaaaaaaaaaaaaaaaaaaaa",
+            "aaaaaaaaaaaaaaaaaaa%",
+            "aaaaaaaaaaaaaaaaaaa%0",
+            "aaaaaaaaaaaaaaaaaaa%0g",
+        ] {
+            let message =
+                Announce::parse(&format!("port=6881&left=1&info_hash={hash}")).unwrap_err();
             assert!(message.starts_with("info_hash"), "{hash}: {message}");
         }
         assert_eq!(Announce::parse(""), Err("port: missing"));
@@ -275,6 +393,8 @@ mod tests {
     }
 
     fn parse_hash(text: &str) -> Option<[u8; 20]> {
-        Announce::parse(&format!("info_hash={text}&port=6881&left=0")).ok().map(|announce| announce.infohash.0)
+        Announce::parse(&format!("info_hash={text}&port=6881&left=0"))
+            .ok()
+            .map(|announce| announce.infohash.0)
     }
 }

@@ -36,8 +36,11 @@ impl Answer {
             }
         }
         let seconds = self.interval.as_secs();
-        let mut answer =
-            format!("d8:completei{}e10:incompletei{}e8:intervali{seconds}e", self.complete, self.incomplete).into_bytes();
+        let mut answer = format!(
+            "d8:completei{}e10:incompletei{}e8:intervali{seconds}e",
+            self.complete, self.incomplete
+        )
+        .into_bytes();
         answer.extend(format!("12:min intervali{seconds}e5:peers{}:", v4.len()).bytes());
         answer.extend(v4);
         if !v6.is_empty() {
@@ -63,10 +66,23 @@ pub struct Scraped {
 /// The answer to a scrape.
 pub fn scrape(files: &BTreeMap<InfoHash, Scraped>) -> Vec<u8> {
     let mut answer = b"d5:filesd".to_vec();
-    for (infohash, Scraped { complete, incomplete, downloaded }) in files {
+    for (
+        infohash,
+        Scraped {
+            complete,
+            incomplete,
+            downloaded,
+        },
+    ) in files
+    {
         answer.extend(b"20:");
         answer.extend(infohash.0);
-        answer.extend(format!("d8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}ee").bytes());
+        answer.extend(
+            format!(
+                "d8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}ee"
+            )
+            .bytes(),
+        );
     }
     answer.extend(b"ee");
     answer
@@ -83,8 +99,15 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_protocol() {
-        let peers = ["10.0.3.1:6881", "[2001:db8::1]:258"].map(|peer| peer.parse().unwrap()).to_vec();
-        let answer = Answer { interval: Duration::from_secs(10), complete: 1, incomplete: 27, peers };
+        let peers = ["10.0.3.1:6881", "[2001:db8::1]:258"]
+            .map(|peer| peer.parse().unwrap())
+            .to_vec();
+        let answer = Answer {
+            interval: Duration::from_secs(10),
+            complete: 1,
+            incomplete: 27,
+            peers,
+        };
         let expected = [
             b"d8:completei1e10:incompletei27e8:intervali10e12:min intervali10e5:peers6:".as_slice(),
             b"\x0a\x00\x03\x01\x1a\xe1",
@@ -92,11 +115,22 @@ mod tests {
         ]
         .concat();
         assert_eq!(answer.encode(), expected);
-        assert_eq!(Answer::default().encode(), b"d8:completei0e10:incompletei0e8:intervali0e12:min intervali0e5:peers0:e");
+        assert_eq!(
+            Answer::default().encode(),
+            b"d8:completei0e10:incompletei0e8:intervali0e12:min intervali0e5:peers0:e"
+        );
         assert_eq!(failure("no"), b"d14:failure reason2:noe");
-        let scraped = Scraped { complete: 1, incomplete: 27, downloaded: 0 };
-        let expected = b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi0e10:incompletei27eeee";
-        assert_eq!(scrape(&BTreeMap::from([(manifest::Hex([b'a'; 20]), scraped)])), expected);
+        let scraped = Scraped {
+            complete: 1,
+            incomplete: 27,
+            downloaded: 0,
+        };
+        let expected =
+            b"d5:filesd20:aaaaaaaaaaaaaaaaaaaad8:completei1e10:downloadedi0e10:incompletei27eeee";
+        assert_eq!(
+            scrape(&BTreeMap::from([(manifest::Hex([b'a'; 20]), scraped)])),
+            expected
+        );
         assert_eq!(scrape(&BTreeMap::new()), b"d5:filesdee");
     }
 }

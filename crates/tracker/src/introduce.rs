@@ -1,15 +1,22 @@
-//! The policy of introductions: one torrent and its hosts. No input or output; the clock is handed in.
+//! The policy of introductions: one torrent and its hosts. No input or output; the clock is handed
+//! in.
 //!
 //! - A lab host learns hosts of its building, most of them of its room.
-//! - While nobody in a building has everything, its *gateways*, the first few in the order in which its hosts came, are also told
-//!   the servers and the gateways of the other buildings. Once one has everything, nobody there needs the outside.
-//! - A gateway that is silent for three intervals is gone; one that gets nothing for three intervals, though somebody outside has
-//!   everything, goes to the end of the order. Its building still knows it: what it has got is not fetched again.
-//! - Beside a gateway that seems slow another host tries it for a moment, and takes its place when it does better: `trial`.
-//! - A host that gets nothing for three intervals though its building has everything is treated as if the building had not.
-//! - Servers learn other servers while they lack something, wireless hosts the servers, a few hosts at a time.
-//! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in its building lacks something: they
-//!   may have known it before, and would look for it again only an interval later.
+//! - While nobody in a building has everything, its *gateways*, the first few in the order in which
+//!   its hosts came, are also told the servers and the gateways of the other buildings. Once one
+//!   has everything, nobody there needs the outside.
+//! - A gateway that is silent for three intervals is gone; one that gets nothing for three
+//!   intervals, though somebody outside has everything, goes to the end of the order. Its building
+//!   still knows it: what it has got is not fetched again.
+//! - Beside a gateway that seems slow another host tries it for a moment, and takes its place when
+//!   it does better: `trial`.
+//! - A host that gets nothing for three intervals though its building has everything is treated as
+//!   if the building had not.
+//! - Servers learn other servers while they lack something, wireless hosts the servers, a few hosts
+//!   at a time.
+//! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in
+//!   its building lacks something: they may have known it before, and would look for it again only
+//!   an interval later.
 
 use std::cmp::max;
 use std::net::{IpAddr, SocketAddr};
@@ -23,8 +30,8 @@ use crate::answer::Answer;
 use crate::peers::{Full, Members, Order, Peer, Swarm};
 use crate::policy::{Place, Policy};
 
-/// aria2 listens to no tracker while it has 44 connections (0.8 of --bt-max-peers), so that it could not be made a gateway: in a
-/// building of more hosts than this ...
+/// aria2 listens to no tracker while it has 44 connections (0.8 of --bt-max-peers), so that it
+/// could not be made a gateway: in a building of more hosts than this ...
 const ALL_TOLD_MAX: usize = 41;
 /// ... each is told so many.
 const SOME_TOLD: usize = 24;
@@ -44,13 +51,22 @@ impl Swarm {
         let key = SocketAddr::new(address, said.port);
         let place = Place::of(net);
         if said.event == Event::Stopped {
-            if self.remove(key).is_some_and(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab) {
+            if self
+                .remove(key)
+                .is_some_and(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab)
+            {
                 self.replaced.stopped += 1;
             }
             let (complete, incomplete) = self.counts(&place);
-            return Ok(Answer { interval: policy.interval, complete, incomplete, peers: Vec::new() });
+            return Ok(Answer {
+                interval: policy.interval,
+                complete,
+                incomplete,
+                peers: Vec::new(),
+            });
         }
-        // What was there before the tracker was need not be introduced again; the others of its building come first.
+        // What was there before the tracker was need not be introduced again; the others of its
+        // building come first.
         let known = self.peers.get(&key);
         let was_there = known.is_none_or(|peer| matches!(peer.order, Order::Resumed(_)));
         let resumed = now < policy.settling() && was_there && said.event != Event::Started;
@@ -60,7 +76,11 @@ impl Swarm {
         }
         self.update(now, key, said);
         // An announce in between is no beginning: a client that is told nobody keeps whom it knows.
-        if let Some(peer) = self.peers.get_mut(&key).filter(|_| said.event == Event::Started) {
+        if let Some(peer) = self
+            .peers
+            .get_mut(&key)
+            .filter(|_| said.event == Event::Started)
+        {
             peer.lets_go = false;
         }
         self.judge(now, &place, key);
@@ -78,14 +98,26 @@ impl Swarm {
         if let Some(peer) = self.peers.get_mut(&key) {
             peer.expires_at = now + 3 * interval;
         }
-        Ok(Answer { interval, complete, incomplete, peers })
+        Ok(Answer {
+            interval,
+            complete,
+            incomplete,
+            peers,
+        })
     }
 
-    /// A host that announces itself tells in between what it lacks. Whether it is to announce itself at once.
+    /// A host that announces itself tells in between what it lacks. Whether it is to announce
+    /// itself at once.
     pub fn progress(&mut self, now: Duration, policy: &Policy, key: SocketAddr, left: u64) -> bool {
         let left = left.min(self.size_bytes);
         // What has everything says so itself, and is believed then.
-        let Some(peer) = self.peers.get_mut(&key).filter(|peer| !peer.is_complete() && left > 0) else { return false };
+        let Some(peer) = self
+            .peers
+            .get_mut(&key)
+            .filter(|peer| !peer.is_complete() && left > 0)
+        else {
+            return false;
+        };
         peer.get_on(now, left);
         let place = Place::of(&peer.net);
         self.note_pace(now, key);
@@ -94,56 +126,114 @@ impl Swarm {
     }
 
     /// Whether this host is to be told what is outside of its place; remembers it.
-    fn elect(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr, resumed: bool) -> bool {
+    fn elect(
+        &mut self,
+        now: Duration,
+        policy: &Policy,
+        place: &Place,
+        key: SocketAddr,
+        resumed: bool,
+    ) -> bool {
         let patience = policy.patience();
-        let Some(peer) = self.peers.get(&key) else { return false };
-        let on_trial = |swarm: &Swarm| swarm.places.get(place).is_some_and(|members| members.trials.are_on(key));
-        let got_nothing = peer.elected_at.is_some_and(|elected| now >= max(elected, peer.moved_at) + patience);
+        let Some(peer) = self.peers.get(&key) else {
+            return false;
+        };
+        let on_trial = |swarm: &Swarm| {
+            swarm
+                .places
+                .get(place)
+                .is_some_and(|members| members.trials.are_on(key))
+        };
+        let got_nothing = peer
+            .elected_at
+            .is_some_and(|elected| now >= max(elected, peer.moved_at) + patience);
         let others = self.counts(place).1 > policy.gateways(place);
         if got_nothing
             && others
             && !on_trial(self)
-            && self.outside(policy, place).iter().any(|outside| self.has_everything(outside))
+            && self
+                .outside(policy, place)
+                .iter()
+                .any(|outside| self.has_everything(outside))
         {
             self.send_to_the_end(place, key);
             self.replaced.stalled += u64::from(matches!(place, Place::Building(_)));
         }
-        let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else { return false };
+        let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else {
+            return false;
+        };
         let needs = |peer: &Peer| {
-            let helped = matches!(place, Place::Building(_)) && members.complete > 0 && now < peer.moved_at + patience;
+            let helped = matches!(place, Place::Building(_))
+                && members.complete > 0
+                && now < peer.moved_at + patience;
             !peer.is_complete() && !helped
         };
-        let mut waiting = members.queue.iter().filter(|(_, key)| self.peers.get(key).is_some_and(needs));
+        let mut waiting = members
+            .queue
+            .iter()
+            .filter(|(_, key)| self.peers.get(key).is_some_and(needs));
         let mut first = waiting.by_ref().take(policy.gateways(place));
         let elected = needs(peer) && (first.any(|(_, other)| *other == key) || on_trial(self));
         let elected = !resumed && (elected || self.try_instead(now, policy, place, key));
         if let Some(peer) = self.peers.get_mut(&key) {
-            peer.elected_at = if elected { peer.elected_at.or(Some(now)) } else { None };
+            peer.elected_at = if elected {
+                peer.elected_at.or(Some(now))
+            } else {
+                None
+            };
             peer.lets_go &= !elected;
             peer.leads_since = peer.leads_since.filter(|_| elected);
         }
         elected
     }
 
-    fn introduce(&self, policy: &Policy, place: &Place, key: SocketAddr, elected: bool, event: Event) -> Vec<SocketAddr> {
+    fn introduce(
+        &self,
+        policy: &Policy,
+        place: &Place,
+        key: SocketAddr,
+        elected: bool,
+        event: Event,
+    ) -> Vec<SocketAddr> {
         if jsonpipe::sabotaged("introduce-all") {
-            return self.peers.keys().filter(|other| **other != key).copied().collect();
+            return self
+                .peers
+                .keys()
+                .filter(|other| **other != key)
+                .copied()
+                .collect();
         }
-        let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else { return Vec::new() };
+        let (Some(peer), Some(members)) = (self.peers.get(&key), self.places.get(place)) else {
+            return Vec::new();
+        };
         if peer.is_complete() {
             if event != Event::Started || !matches!(place, Place::Building(_)) {
                 return Vec::new();
             }
-            let mut told: Vec<_> =
-                members.queue.iter().map(|(_, other)| *other).filter(|other| !self.has_everything(other)).collect();
+            let mut told: Vec<_> = members
+                .queue
+                .iter()
+                .map(|(_, other)| *other)
+                .filter(|other| !self.has_everything(other))
+                .collect();
             let any = self.any(told.len());
             told.rotate_left(any);
-            told.sort_by_key(|other| self.peers.get(other).is_some_and(|other| other.net.room != peer.net.room));
+            told.sort_by_key(|other| {
+                self.peers
+                    .get(other)
+                    .is_some_and(|other| other.net.room != peer.net.room)
+            });
             return told;
         }
         let mut told = Vec::new();
         match place {
-            Place::Servers => told.extend(members.queue.iter().map(|(_, other)| *other).filter(|other| *other != key)),
+            Place::Servers => told.extend(
+                members
+                    .queue
+                    .iter()
+                    .map(|(_, other)| *other)
+                    .filter(|other| *other != key),
+            ),
             Place::Wireless if !elected => {}
             Place::Wireless => told = self.outside(policy, place),
             Place::Building(_) => {
@@ -157,18 +247,38 @@ impl Swarm {
         told
     }
 
-    /// Hosts of this building: all, or of a large one some, which are mostly of this room but never only.
+    /// Hosts of this building: all, or of a large one some, which are mostly of this room but never
+    /// only.
     fn own(&self, members: &Members, room: &str, key: SocketAddr) -> Vec<SocketAddr> {
         let near = members.rooms.get(room).map_or(&[][..], Vec::as_slice);
-        let far = members.rooms.iter().filter(|(other, _)| *other != room).flat_map(|(_, hosts)| hosts);
+        let far = members
+            .rooms
+            .iter()
+            .filter(|(other, _)| *other != room)
+            .flat_map(|(_, hosts)| hosts);
         let total = members.queue.len();
-        let limit = if total <= ALL_TOLD_MAX { total } else { SOME_TOLD };
+        let limit = if total <= ALL_TOLD_MAX {
+            total
+        } else {
+            SOME_TOLD
+        };
         let far_share = (total - near.len()).min(max(limit / 4, limit.saturating_sub(near.len())));
-        let far = far.cycle().skip(self.any(total - near.len())).take(far_share);
+        let far = far
+            .cycle()
+            .skip(self.any(total - near.len()))
+            .take(far_share);
         let near_share = limit - far_share;
         // One more, in place of the asking host itself.
-        let near = near.iter().cycle().skip(self.any(near.len())).take(near.len().min(near_share + 1));
-        near.filter(|host| **host != key).take(near_share).chain(far).copied().collect()
+        let near = near
+            .iter()
+            .cycle()
+            .skip(self.any(near.len()))
+            .take(near.len().min(near_share + 1));
+        near.filter(|host| **host != key)
+            .take(near_share)
+            .chain(far)
+            .copied()
+            .collect()
     }
 }
 

@@ -29,7 +29,11 @@ impl Pace {
     /// Of a host that has just come.
     pub fn new(at: Duration, left: u64) -> Pace {
         let mark = Mark { at, left };
-        Pace { earlier: mark, later: mark, last: mark }
+        Pace {
+            earlier: mark,
+            later: mark,
+            last: mark,
+        }
     }
 
     /// It lacks so much now. While nothing arrives, nothing is measured: it may wait for others.
@@ -45,7 +49,10 @@ impl Pace {
 
     /// In bytes a second; `None` while that cannot be told.
     pub fn rate(&self) -> Option<f64> {
-        let (took, got) = (self.took(), self.earlier.left.saturating_sub(self.last.left));
+        let (took, got) = (
+            self.took(),
+            self.earlier.left.saturating_sub(self.last.left),
+        );
         (took >= MEASURED && got > 0).then(|| got as f64 / took.as_secs_f64())
     }
 
@@ -56,6 +63,8 @@ impl Pace {
 
     /// What it lacks by now, if it went on like this.
     pub fn left(&self, now: Duration, rate: f64) -> u64 {
-        self.last.left.saturating_sub((rate * now.saturating_sub(self.last.at).as_secs_f64()) as u64)
+        self.last
+            .left
+            .saturating_sub((rate * now.saturating_sub(self.last.at).as_secs_f64()) as u64)
     }
 }

@@ -1,4 +1,5 @@
-//! The hosts of one torrent, as far as they are known: what each has, where it stands, and in which order they become gateways.
+//! The hosts of one torrent, as far as they are known: what each has, where it stands, and in which
+//! order they become gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -40,11 +41,13 @@ pub struct Peer {
     pub expires_at: Duration,
     /// How fast it got on lately.
     pub pace: Pace,
-    /// Since when nobody of its building had more when it said how far it was: what it got came from outside.
+    /// Since when nobody of its building had more when it said how far it was: what it got came
+    /// from outside.
     pub leads_since: Option<Duration>,
     /// Whether it was tried as a gateway, or replaced as one: others are tried before it.
     pub was_tried: bool,
-    /// Whether it fetches from outside no longer: it keeps whom it knows there until it begins anew.
+    /// Whether it fetches from outside no longer: it keeps whom it knows there until it begins
+    /// anew.
     pub lets_go: bool,
     pub order: Order,
     /// Where it stands in the list of its room.
@@ -148,7 +151,9 @@ pub struct Trials {
 impl Trials {
     /// Whether this host fetches on trial.
     pub fn are_on(&self, key: SocketAddr) -> bool {
-        self.current.as_ref().is_some_and(|trial| trial.challenger == key)
+        self.current
+            .as_ref()
+            .is_some_and(|trial| trial.challenger == key)
     }
 }
 
@@ -165,7 +170,11 @@ impl Peer {
 
 impl Members {
     pub fn count(&mut self, left: u64) -> &mut usize {
-        if left == 0 { &mut self.complete } else { &mut self.incomplete }
+        if left == 0 {
+            &mut self.complete
+        } else {
+            &mut self.incomplete
+        }
     }
 }
 
@@ -174,7 +183,17 @@ impl Swarm {
     pub fn new(size_bytes: u64) -> Swarm {
         let (peers, places, best, traffic) = Default::default();
         let (replaced, swept_at) = (Replaced::default(), Duration::ZERO);
-        Swarm { size_bytes, peers, places, arrivals: 0, announces: 0, swept_at, best, traffic, replaced }
+        Swarm {
+            size_bytes,
+            peers,
+            places,
+            arrivals: 0,
+            announces: 0,
+            swept_at,
+            best,
+            traffic,
+            replaced,
+        }
     }
 
     /// Its hosts, by address and port.
@@ -184,12 +203,15 @@ impl Swarm {
 
     /// How many hosts of a place have everything, and how many have not.
     pub fn counts(&self, place: &Place) -> (usize, usize) {
-        self.places.get(place).map_or((0, 0), |members| (members.complete, members.incomplete))
+        self.places
+            .get(place)
+            .map_or((0, 0), |members| (members.complete, members.incomplete))
     }
 
     /// Whether some client of this address is told what is outside of its building.
     pub fn is_gateway(&self, address: IpAddr) -> bool {
-        self.clients(address).any(|(_, peer)| peer.elected_at.is_some() && peer.net.role == Role::Lab)
+        self.clients(address)
+            .any(|(_, peer)| peer.elected_at.is_some() && peer.net.role == Role::Lab)
     }
 
     /// Forgets who was silent for three of the intervals that it was told. Looks once a second.
@@ -198,9 +220,17 @@ impl Swarm {
             return;
         }
         self.swept_at = now;
-        let silent: Vec<SocketAddr> = self.peers.iter().filter(|(_, peer)| peer.expires_at <= now).map(|(key, _)| *key).collect();
+        let silent: Vec<SocketAddr> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.expires_at <= now)
+            .map(|(key, _)| *key)
+            .collect();
         for key in silent {
-            if self.remove(key).is_some_and(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab) {
+            if self
+                .remove(key)
+                .is_some_and(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab)
+            {
                 self.replaced.silent += 1;
             }
         }
@@ -208,21 +238,41 @@ impl Swarm {
 
     /// The clients of one address.
     pub fn clients(&self, address: IpAddr) -> impl Iterator<Item = (&SocketAddr, &Peer)> {
-        self.peers.range(SocketAddr::new(address, 0)..).take_while(move |(key, _)| key.ip() == address)
+        self.peers
+            .range(SocketAddr::new(address, 0)..)
+            .take_while(move |(key, _)| key.ip() == address)
     }
 
     pub fn make_room(&mut self, address: IpAddr) -> Result<(), Full> {
         if self.clients(address).count() >= PORTS_MAX {
-            let silent = self.clients(address).min_by_key(|(_, peer)| peer.last_seen).map(|(key, _)| *key);
+            let silent = self
+                .clients(address)
+                .min_by_key(|(_, peer)| peer.last_seen)
+                .map(|(key, _)| *key);
             silent.and_then(|key| self.remove(key));
         }
-        if self.peers.len() < PEERS_MAX { Ok(()) } else { Err(Full) }
+        if self.peers.len() < PEERS_MAX {
+            Ok(())
+        } else {
+            Err(Full)
+        }
     }
 
-    pub fn insert(&mut self, now: Duration, net: &Arc<Net>, key: SocketAddr, said: &Announce, resumed: bool) {
+    pub fn insert(
+        &mut self,
+        now: Duration,
+        net: &Arc<Net>,
+        key: SocketAddr,
+        said: &Announce,
+        resumed: bool,
+    ) {
         self.arrivals += 1;
         let left = said.left.min(self.size_bytes);
-        let order = if resumed { Order::Resumed(left) } else { Order::Arrived(self.arrivals) };
+        let order = if resumed {
+            Order::Resumed(left)
+        } else {
+            Order::Arrived(self.arrivals)
+        };
         let members = self.places.entry(Place::of(net)).or_default();
         *members.count(left) += 1;
         members.queue.insert((order, key));
@@ -230,7 +280,11 @@ impl Swarm {
         let seat = room.len();
         room.push(key);
         // What it had before we knew it was fetched before we counted.
-        let Announce { downloaded, uploaded, .. } = *said;
+        let Announce {
+            downloaded,
+            uploaded,
+            ..
+        } = *said;
         let net = Arc::clone(net);
         let (first_seen, last_seen, moved_at, expires_at) = (now, now, now, now);
         let (complete_at, elected_at) = (None, None);
@@ -257,7 +311,9 @@ impl Swarm {
     }
 
     pub fn update(&mut self, now: Duration, key: SocketAddr, said: &Announce) {
-        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
         let left = said.left.min(self.size_bytes);
         if let Some(members) = self.places.get_mut(&Place::of(&peer.net)) {
             *members.count(peer.left) -= 1;
@@ -270,9 +326,16 @@ impl Swarm {
         };
         // Less than before: the client was started again.
         let more = |new: u64, old: u64| new.checked_sub(old).unwrap_or(new);
-        let traffic = self.traffic.entry((peer.net.building.clone(), peer.net.role)).or_default();
-        traffic.downloaded = traffic.downloaded.saturating_add(more(said.downloaded, peer.downloaded));
-        traffic.uploaded = traffic.uploaded.saturating_add(more(said.uploaded, peer.uploaded));
+        let traffic = self
+            .traffic
+            .entry((peer.net.building.clone(), peer.net.role))
+            .or_default();
+        traffic.downloaded = traffic
+            .downloaded
+            .saturating_add(more(said.downloaded, peer.downloaded));
+        traffic.uploaded = traffic
+            .uploaded
+            .saturating_add(more(said.uploaded, peer.uploaded));
         (peer.downloaded, peer.uploaded, peer.last_seen) = (said.downloaded, said.uploaded, now);
         peer.get_on(now, left);
         // What it has when it begins was on its disk.
@@ -289,7 +352,10 @@ impl Swarm {
             members.queue.remove(&(peer.order, key));
             if let Some(room) = members.rooms.get_mut(&peer.net.room) {
                 room.swap_remove(peer.seat);
-                match room.get(peer.seat).and_then(|moved| self.peers.get_mut(moved)) {
+                match room
+                    .get(peer.seat)
+                    .and_then(|moved| self.peers.get_mut(moved))
+                {
                     Some(moved) => moved.seat = peer.seat,
                     None if room.is_empty() => drop(members.rooms.remove(&peer.net.room)),
                     None => {}
@@ -304,7 +370,10 @@ impl Swarm {
 
     pub fn send_to_the_end(&mut self, place: &Place, key: SocketAddr) {
         self.arrivals += 1;
-        let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place)) else { return };
+        let (Some(peer), Some(members)) = (self.peers.get_mut(&key), self.places.get_mut(place))
+        else {
+            return;
+        };
         members.queue.remove(&(peer.order, key));
         peer.order = Order::Arrived(self.arrivals);
         (peer.elected_at, peer.lets_go) = (None, true);
@@ -315,16 +384,27 @@ impl Swarm {
         self.peers.get(key).is_some_and(Peer::is_complete)
     }
 
-    /// The servers, those that have everything first; for a building also the first hosts of each other building.
+    /// The servers, those that have everything first; for a building also the first hosts of each
+    /// other building.
     pub fn outside(&self, policy: &Policy, place: &Place) -> Vec<SocketAddr> {
-        let servers = self.places.get(&Place::Servers).into_iter().flat_map(|servers| &servers.queue);
+        let servers = self
+            .places
+            .get(&Place::Servers)
+            .into_iter()
+            .flat_map(|servers| &servers.queue);
         let mut outside: Vec<SocketAddr> = servers.map(|(_, key)| *key).collect();
         outside.sort_by_key(|key| !self.has_everything(key));
         if matches!(place, Place::Building(_)) {
             let mut mesh = Vec::new();
             for (other, members) in &self.places {
                 if matches!(other, Place::Building(_)) && other != place {
-                    mesh.extend(members.queue.iter().take(policy.gateways(other)).map(|(_, key)| *key));
+                    mesh.extend(
+                        members
+                            .queue
+                            .iter()
+                            .take(policy.gateways(other))
+                            .map(|(_, key)| *key),
+                    );
                 }
             }
             let any = self.any(mesh.len());
@@ -336,6 +416,10 @@ impl Swarm {
     /// A number below `length`, another one for each announce: lists begin somewhere else for each.
     pub fn any(&self, length: usize) -> usize {
         let mixed = self.announces.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if length == 0 { 0 } else { mixed as usize % length }
+        if length == 0 {
+            0
+        } else {
+            mixed as usize % length
+        }
     }
 }

@@ -42,8 +42,18 @@ pub struct Policy {
 impl Policy {
     /// From seedctl.ini.
     pub fn new(numbers: &Numbers, buildings: BTreeMap<String, Building>) -> Policy {
-        let Numbers { interval_seconds, gateways, wireless_hosts, .. } = *numbers;
-        Policy { interval: Duration::from_secs(interval_seconds), gateways, wireless_hosts, buildings }
+        let Numbers {
+            interval_seconds,
+            gateways,
+            wireless_hosts,
+            ..
+        } = *numbers;
+        Policy {
+            interval: Duration::from_secs(interval_seconds),
+            gateways,
+            wireless_hosts,
+            buildings,
+        }
     }
 
     /// How often a host announces itself once its whole building is done.
@@ -56,7 +66,8 @@ impl Policy {
         3 * self.interval
     }
 
-    /// How long after its start the tracker does not yet know everybody. Clients take a second or two more than an interval.
+    /// How long after its start the tracker does not yet know everybody. Clients take a second or
+    /// two more than an interval.
     pub fn settling(&self) -> Duration {
         2 * self.interval
     }
@@ -66,11 +77,16 @@ impl Policy {
         match place {
             Place::Servers => 0,
             Place::Wireless => self.wireless_hosts,
-            Place::Building(name) => self.buildings.get(name).and_then(|building| building.gateways).unwrap_or(self.gateways),
+            Place::Building(name) => self
+                .buildings
+                .get(name)
+                .and_then(|building| building.gateways)
+                .unwrap_or(self.gateways),
         }
     }
 
-    /// What each of a building's gateways may fetch from outside, its share of the building's budget; `None` for no limit.
+    /// What each of a building's gateways may fetch from outside, its share of the building's
+    /// budget; `None` for no limit.
     pub fn uplink_bytes_per_second(&self, building: &str) -> Option<u64> {
         let together = self.buildings.get(building)?.uplink_bytes_per_second?;
         let gateways = self.gateways(&Place::Building(building.to_owned())) as u64;

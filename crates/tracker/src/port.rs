@@ -56,7 +56,13 @@ impl Port {
     /// For this tracker, with at most so many connections.
     pub fn new(tracker: Tracker, pipe: Pipe, connections_max: usize) -> Rc<Port> {
         let (open, read_at) = (RefCell::default(), RefCell::new(Instant::now()));
-        Rc::new(Port { tracker: RefCell::new(tracker), pipe, connections_max, open, read_at })
+        Rc::new(Port {
+            tracker: RefCell::new(tracker),
+            pipe,
+            connections_max,
+            open,
+            read_at,
+        })
     }
 
     /// The tracker.
@@ -71,10 +77,16 @@ impl Port {
                 Ok((stream, from)) => {
                     let address = from.ip().to_canonical();
                     if let Some(seat) = Seat::take(&self, address) {
-                        tokio::task::spawn_local(converse(Rc::clone(&self), stream, SocketAddr::new(address, from.port()), seat));
+                        tokio::task::spawn_local(converse(
+                            Rc::clone(&self),
+                            stream,
+                            SocketAddr::new(address, from.port()),
+                            seat,
+                        ));
                     }
                 }
-                // The client went, or there are no descriptors: those who are served give theirs back soon.
+                // The client went, or there are no descriptors: those who are served give theirs
+                // back soon.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
@@ -85,7 +97,9 @@ impl Port {
         *self.read_at.borrow_mut() = Instant::now();
         match self.tracker.borrow_mut().reread_store() {
             Ok(wrong) => wrong.iter().for_each(|wrong| self.pipe.warn(wrong)),
-            Err(error) => self.pipe.warn(format_args!("{error:#}; everything stays as it was")),
+            Err(error) => self
+                .pipe
+                .warn(format_args!("{error:#}; everything stays as it was")),
         }
     }
 
@@ -99,10 +113,19 @@ impl Port {
             "/announce" => reply(StatusCode::OK, TEXT, self.announce(address, query).await),
             "/scrape" => reply(StatusCode::OK, TEXT, self.scrape(address, query)),
             "/building" => self.building(address, query).await,
-            "/swarms" | "/metrics" if !self.may_look(address) => text(StatusCode::FORBIDDEN, "only for servers"),
+            "/swarms" | "/metrics" if !self.may_look(address) => {
+                text(StatusCode::FORBIDDEN, "only for servers")
+            }
             "/swarms" => json(&self.tracker.borrow_mut().snapshot()),
-            "/metrics" => reply(StatusCode::OK, PROMETHEUS, self.tracker.borrow_mut().metrics().into_bytes()),
-            _ => text(StatusCode::NOT_FOUND, "there are /announce, /scrape, /building, /swarms and /metrics"),
+            "/metrics" => reply(
+                StatusCode::OK,
+                PROMETHEUS,
+                self.tracker.borrow_mut().metrics().into_bytes(),
+            ),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /announce, /scrape, /building, /swarms and /metrics",
+            ),
         }
     }
 
@@ -113,17 +136,30 @@ impl Port {
         }
         let started = std::time::Instant::now();
         let mut tracker = self.tracker.borrow_mut();
-        let answered =
-            said.map_err(Refusal::Malformed).and_then(|said| tracker.announce(address, &said).map(|told| (said, told)));
-        tracker.counters.count(answered.as_ref().err().copied(), started.elapsed());
+        let answered = said
+            .map_err(Refusal::Malformed)
+            .and_then(|said| tracker.announce(address, &said).map(|told| (said, told)));
+        tracker
+            .counters
+            .count(answered.as_ref().err().copied(), started.elapsed());
         match answered {
             Ok((said, told)) => {
-                let Announce { infohash, port, left, event, .. } = said;
-                self.pipe.note(format_args!("{address} port {port} {}, {left} bytes left of {infohash}", event.as_str()));
+                let Announce {
+                    infohash,
+                    port,
+                    left,
+                    event,
+                    ..
+                } = said;
+                self.pipe.note(format_args!(
+                    "{address} port {port} {}, {left} bytes left of {infohash}",
+                    event.as_str()
+                ));
                 told
             }
             Err(refusal) => {
-                self.pipe.note(format_args!("refusing {address}: {}", refusal.reason()));
+                self.pipe
+                    .note(format_args!("refusing {address}: {}", refusal.reason()));
                 answer::failure(refusal.reason())
             }
         }
@@ -135,8 +171,8 @@ impl Port {
         answered.unwrap_or_else(|refusal| answer::failure(refusal.reason()))
     }
 
-    /// An image may have been published since the store was read. A client that is refused comes again after two minutes only, so
-    /// it waits here; the store is read once for all who wait.
+    /// An image may have been published since the store was read. A client that is refused comes
+    /// again after two minutes only, so it waits here; the store is read once for all who wait.
     async fn look_for_news(&self, address: IpAddr, infohash: InfoHash) {
         if self.tracker.borrow().is_news(address, infohash) {
             let next = *self.read_at.borrow() + REREAD_INTERVAL;
@@ -149,14 +185,19 @@ impl Port {
 
     async fn building(&self, address: IpAddr, query: &str) -> Response<Full<Bytes>> {
         let net = self.tracker.borrow().net(address).cloned();
-        let Some(net) = net else { return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason()) };
+        let Some(net) = net else {
+            return text(StatusCode::FORBIDDEN, Refusal::Stranger.reason());
+        };
         let (infohash, progress) = match announce::parse_building(query) {
             Ok(asked) => asked,
             Err(reason) => return text(StatusCode::BAD_REQUEST, reason),
         };
         // A host asks before aria2 announces.
         self.look_for_news(address, infohash).await;
-        let building = self.tracker.borrow_mut().building(address, &net, infohash, progress);
+        let building = self
+            .tracker
+            .borrow_mut()
+            .building(address, &net, infohash, progress);
         match building {
             Some(building) => json(&building),
             None => text(StatusCode::NOT_FOUND, Refusal::UnknownTorrent.reason()),
@@ -165,7 +206,12 @@ impl Port {
 
     /// What hosts have and where they are is for the servers, and for this machine.
     fn may_look(&self, address: IpAddr) -> bool {
-        address.is_loopback() || self.tracker.borrow().net(address).is_some_and(|net| net.role == Role::Servers)
+        address.is_loopback()
+            || self
+                .tracker
+                .borrow()
+                .net(address)
+                .is_some_and(|net| net.role == Role::Servers)
     }
 }
 
@@ -182,7 +228,9 @@ impl Seat {
         let mut open = port.open.borrow_mut();
         // Strangers share a count, under an address that nobody has.
         let (address, bound) = match address {
-            _ if tracker.net(address).is_some() || is_localhost(address) => (address, PER_ADDRESS_MAX),
+            _ if tracker.net(address).is_some() || is_localhost(address) => {
+                (address, PER_ADDRESS_MAX)
+            }
             _ => (IpAddr::from([0, 0, 0, 0]), STRANGERS_MAX),
         };
         let total = tracker.counters.connections;
@@ -193,7 +241,10 @@ impl Seat {
         }
         *mine += 1;
         tracker.counters.connections += 1;
-        Some(Seat { port: Rc::clone(port), address })
+        Some(Seat {
+            port: Rc::clone(port),
+            address,
+        })
     }
 }
 
@@ -234,7 +285,9 @@ async fn converse(port: Rc<Port>, stream: TcpStream, from: SocketAddr, seat: Sea
 fn reply(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
 }
 

@@ -24,8 +24,8 @@ const CONNECTIONS_MAX: u64 = 8192;
 /// Files that are open beside connections.
 const OTHER_FILES: u64 = 64;
 
-/// Status 78 when campus.ini, seedctl.ini or the keys are not right, 66 without campus.ini or a store, 73 when the port cannot be
-/// had.
+/// Status 78 when campus.ini, seedctl.ini or the keys are not right, 66 without campus.ini or a
+/// store, 73 when the port cannot be had.
 pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result<Answer> {
     let listen = settings.everywhere.listen;
     let (tracker, wrong) = Tracker::new(common, settings)?;
@@ -33,7 +33,10 @@ pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result
     let port = Port::new(tracker, pipe.clone(), connections_max()?);
 
     let deferred = signals::defer()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().exit(Exit::Software, || "starting")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .exit(Exit::Software, || "starting")?;
     let listen = LocalSet::new().block_on(&runtime, serve(&port, pipe, listen))?;
 
     let mut document = Document::default();
@@ -45,17 +48,27 @@ pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result
 async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         let way_out = match error.kind() {
-            io::ErrorKind::AddrInUse => "; another tracker or program has the port: end it, or set listen in seedctl.ini",
+            io::ErrorKind::AddrInUse => {
+                "; another tracker or program has the port: end it, or set listen in seedctl.ini"
+            }
             _ if listen.is_ipv6() => "; without IPv6, set listen=0.0.0.0:6969 in seedctl.ini",
             _ => "",
         };
-        io_error(error, |_| Exit::CantCreate, format_args!("listening at {listen}{way_out}"))
+        io_error(
+            error,
+            |_| Exit::CantCreate,
+            format_args!("listening at {listen}{way_out}"),
+        )
     })?;
-    let listen = listener.local_addr().exit(Exit::Software, || "asking for the own address")?;
+    let listen = listener
+        .local_addr()
+        .exit(Exit::Software, || "asking for the own address")?;
     let ended = ended().exit(Exit::Software, || "watching signals")?;
     let mut hangups = signal(SignalKind::hangup()).exit(Exit::Software, || "watching SIGHUP")?;
     // It ends everything else, and here is for reading the store again.
-    SigSet::from(Signal::SIGHUP).thread_unblock().exit(Exit::Software, || "letting SIGHUP through")?;
+    SigSet::from(Signal::SIGHUP)
+        .thread_unblock()
+        .exit(Exit::Software, || "letting SIGHUP through")?;
     pipe.note(format_args!("listening at {listen}"));
 
     tokio::task::spawn_local(Rc::clone(port).serve(listener));
@@ -65,11 +78,15 @@ async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Resu
             rereading.reread_store();
         }
     });
-    ended.readable().await.exit(Exit::Software, || "waiting for signals")?;
+    ended
+        .readable()
+        .await
+        .exit(Exit::Software, || "waiting for signals")?;
     Ok(listen)
 }
 
-/// Readable once SIGINT or SIGTERM has arrived, which are deferred. It is no pipe, which nobody looks at: nothing is read from it.
+/// Readable once SIGINT or SIGTERM has arrived, which are deferred. It is no pipe, which nobody
+/// looks at: nothing is read from it.
 ///
 /// Not that of [`signals::Deferred`], which SIGHUP makes readable for a moment, too.
 fn ended() -> io::Result<Receiver> {
@@ -80,8 +97,10 @@ fn ended() -> io::Result<Receiver> {
 
 /// As many files as may be open, but for a few.
 fn connections_max() -> anyhow::Result<usize> {
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).exit(Exit::Software, || "asking for the limit of open files")?;
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .exit(Exit::Software, || "asking for the limit of open files")?;
     let wanted = hard.min(CONNECTIONS_MAX + OTHER_FILES);
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).exit(Exit::Software, || "raising the limit of open files")?;
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, hard)
+        .exit(Exit::Software, || "raising the limit of open files")?;
     Ok(wanted.saturating_sub(OTHER_FILES).max(1) as usize)
 }

@@ -32,7 +32,12 @@ pub struct Numbers {
 impl Default for Numbers {
     fn default() -> Numbers {
         let listen = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 6969));
-        Numbers { listen, interval_seconds: 10, gateways: 1, wireless_hosts: 4 }
+        Numbers {
+            listen,
+            interval_seconds: 10,
+            gateways: 1,
+            wireless_hosts: 4,
+        }
     }
 }
 
@@ -59,15 +64,22 @@ impl Settings {
         if !(1..=600).contains(&self.everywhere.interval_seconds) {
             return Err("tracker.interval_seconds: not from 1 to 600".into());
         }
-        let gateways = self.buildings.iter().map(|(name, building)| (format!("building.{name}"), building.gateways));
-        for (section, gateways) in gateways.chain([("tracker".to_owned(), Some(self.everywhere.gateways))]) {
+        let gateways = self
+            .buildings
+            .iter()
+            .map(|(name, building)| (format!("building.{name}"), building.gateways));
+        for (section, gateways) in
+            gateways.chain([("tracker".to_owned(), Some(self.everywhere.gateways))])
+        {
             if gateways.is_some_and(|gateways| !(1..=16).contains(&gateways)) {
                 return Err(format!("{section}.gateways: not from 1 to 16"));
             }
         }
         for (name, building) in &self.buildings {
             if building.uplink_bytes_per_second == Some(0) {
-                return Err(format!("building.{name}.uplink_bytes_per_second: 0 lets nothing in; leave it out for no limit"));
+                return Err(format!(
+                    "building.{name}.uplink_bytes_per_second: 0 lets nothing in; leave it out for no limit"
+                ));
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! The tracker: the swarms of all torrents of the store, and its answers to them and about them.
 //!
-//! Everything is in memory and comes again by itself: clients announce themselves every few seconds.
+//! Everything is in memory and comes again by itself: clients announce themselves every few
+//! seconds.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -35,21 +36,36 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// With what campus.ini, seedctl.ini and the store say, and what is wrong with single images. Status 78 or 66 when it cannot
-    /// be one.
+    /// With what campus.ini, seedctl.ini and the store say, and what is wrong with single images.
+    /// Status 78 or 66 when it cannot be one.
     pub fn new(common: &Common, settings: Settings) -> anyhow::Result<(Tracker, Vec<String>)> {
         let campus = Campus::read(common)?;
-        if let Some(name) = settings.buildings.keys().find(|name| !campus.has_building(name)) {
+        if let Some(name) = settings
+            .buildings
+            .keys()
+            .find(|name| !campus.has_building(name))
+        {
             let path = common.config("seedctl.ini");
-            return Err(
-                Exit::Config.error(format_args!("{}: [building.{name}]: no network of campus.ini is in it", path.display()))
-            );
+            return Err(Exit::Config.error(format_args!(
+                "{}: [building.{name}]: no network of campus.ini is in it",
+                path.display()
+            )));
         }
         let (whitelist, wrong) = Whitelist::read(common)?;
         let clock = Clock::start();
         let policy = Policy::new(&settings.everywhere, settings.buildings);
         let (swarms, counters) = Default::default();
-        Ok((Tracker { clock, campus, policy, whitelist, swarms, counters }, wrong))
+        Ok((
+            Tracker {
+                clock,
+                campus,
+                policy,
+                whitelist,
+                swarms,
+                counters,
+            },
+            wrong,
+        ))
     }
 
     /// Since it started.
@@ -72,11 +88,13 @@ impl Tracker {
         self.net(address).is_some() && !self.whitelist.torrents().contains_key(&infohash)
     }
 
-    /// Reads the store again; what is newly wrong with single images. An error leaves everything as it was.
+    /// Reads the store again; what is newly wrong with single images. An error leaves everything as
+    /// it was.
     pub fn reread_store(&mut self) -> anyhow::Result<Vec<String>> {
         let wrong = self.whitelist.reread()?;
         let torrents = self.whitelist.torrents();
-        self.swarms.retain(|infohash, _| torrents.contains_key(infohash));
+        self.swarms
+            .retain(|infohash, _| torrents.contains_key(infohash));
         Ok(wrong)
     }
 
@@ -84,32 +102,66 @@ impl Tracker {
     pub fn announce(&mut self, address: IpAddr, said: &Announce) -> Result<Vec<u8>, Refusal> {
         let now = self.now();
         let net = self.campus.find(address).ok_or(Refusal::Stranger)?;
-        let torrent = self.whitelist.torrents().get(&said.infohash).ok_or(Refusal::UnknownTorrent)?;
-        let swarm = self.swarms.entry(said.infohash).or_insert_with(|| Swarm::new(torrent.size_bytes));
-        let answer = swarm.announce(now, &self.policy, net, address, said).map_err(|Full| Refusal::Full)?;
+        let torrent = self
+            .whitelist
+            .torrents()
+            .get(&said.infohash)
+            .ok_or(Refusal::UnknownTorrent)?;
+        let swarm = self
+            .swarms
+            .entry(said.infohash)
+            .or_insert_with(|| Swarm::new(torrent.size_bytes));
+        let answer = swarm
+            .announce(now, &self.policy, net, address, said)
+            .map_err(|Full| Refusal::Full)?;
         Ok(answer.encode())
     }
 
-    /// Answers a scrape (BEP 48), bencoded: how far this building is with the torrents that are asked for and known.
+    /// Answers a scrape (BEP 48), bencoded: how far this building is with the torrents that are
+    /// asked for and known.
     pub fn scrape(&mut self, address: IpAddr, asked: &[InfoHash]) -> Result<Vec<u8>, Refusal> {
         let now = self.now();
         let place = Place::of(self.campus.find(address).ok_or(Refusal::Stranger)?);
         let mut files = BTreeMap::new();
-        for infohash in asked.iter().filter(|infohash| self.whitelist.torrents().contains_key(infohash)) {
+        for infohash in asked
+            .iter()
+            .filter(|infohash| self.whitelist.torrents().contains_key(infohash))
+        {
             let swarm = self.swarms.get_mut(infohash);
             let (complete, incomplete, downloaded) = swarm.map_or((0, 0, 0), |swarm| {
                 swarm.sweep(now);
                 let (complete, incomplete) = swarm.counts(&place);
-                let of_place = swarm.peers().values().filter(|peer| Place::of(&peer.net) == place);
-                (complete, incomplete, of_place.filter(|peer| peer.complete_at.is_some()).count())
+                let of_place = swarm
+                    .peers()
+                    .values()
+                    .filter(|peer| Place::of(&peer.net) == place);
+                (
+                    complete,
+                    incomplete,
+                    of_place.filter(|peer| peer.complete_at.is_some()).count(),
+                )
             });
-            files.insert(*infohash, answer::Scraped { complete, incomplete, downloaded });
+            files.insert(
+                *infohash,
+                answer::Scraped {
+                    complete,
+                    incomplete,
+                    downloaded,
+                },
+            );
         }
         Ok(answer::scrape(&files))
     }
 
-    /// How far the building of the asking host is; `None` for a torrent that is not known. The host may tell how far it is itself.
-    pub fn building(&mut self, address: IpAddr, net: &Net, infohash: InfoHash, progress: Option<Progress>) -> Option<Building> {
+    /// How far the building of the asking host is; `None` for a torrent that is not known. The host
+    /// may tell how far it is itself.
+    pub fn building(
+        &mut self,
+        address: IpAddr,
+        net: &Net,
+        infohash: InfoHash,
+        progress: Option<Progress>,
+    ) -> Option<Building> {
         let now = self.now();
         self.whitelist.torrents().get(&infohash)?;
         let mut building = Building {
@@ -126,10 +178,19 @@ impl Tracker {
         if let Some(swarm) = self.swarms.get_mut(&infohash) {
             swarm.sweep(now);
             if let Some(Progress { port, left }) = progress {
-                building.announce_again = swarm.progress(now, &self.policy, SocketAddr::new(address, port), left);
+                building.announce_again =
+                    swarm.progress(now, &self.policy, SocketAddr::new(address, port), left);
             }
-            for peer in swarm.peers().values().filter(|peer| peer.net.building == net.building && peer.net.role == net.role) {
-                *if peer.is_complete() { &mut building.complete } else { &mut building.incomplete } += 1;
+            for peer in swarm
+                .peers()
+                .values()
+                .filter(|peer| peer.net.building == net.building && peer.net.role == net.role)
+            {
+                *if peer.is_complete() {
+                    &mut building.complete
+                } else {
+                    &mut building.incomplete
+                } += 1;
             }
             building.gateway = swarm.is_gateway(address);
             building.servers = swarm.counts(&Place::Servers).0 as u64;
@@ -142,30 +203,48 @@ impl Tracker {
         self.clock.set();
         let now = self.now();
         self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
-        let swarms = self.whitelist.torrents().iter().map(|(infohash, torrent)| swarm::Swarm {
-            infohash: *infohash,
-            name: torrent.name.clone(),
-            generation: torrent.generation,
-            what: torrent.what,
-            size_bytes: torrent.size_bytes,
-            buildings: self.swarms.get(infohash).map_or_else(Vec::new, |swarm| self.buildings(swarm)),
-        });
-        Snapshot { at: self.at(now), swarms: swarms.collect() }
+        let swarms = self
+            .whitelist
+            .torrents()
+            .iter()
+            .map(|(infohash, torrent)| swarm::Swarm {
+                infohash: *infohash,
+                name: torrent.name.clone(),
+                generation: torrent.generation,
+                what: torrent.what,
+                size_bytes: torrent.size_bytes,
+                buildings: self
+                    .swarms
+                    .get(infohash)
+                    .map_or_else(Vec::new, |swarm| self.buildings(swarm)),
+            });
+        Snapshot {
+            at: self.at(now),
+            swarms: swarms.collect(),
+        }
     }
 
     fn buildings(&self, swarm: &Swarm) -> Vec<SwarmBuilding> {
         let mut buildings: BTreeMap<(&str, &str), SwarmBuilding> = BTreeMap::new();
         for (address, peer) in swarm.peers() {
-            let Net { campus, building, .. } = &*peer.net;
-            let into = buildings.entry((campus, building)).or_insert_with(|| SwarmBuilding {
-                campus: campus.clone(),
-                building: building.clone(),
-                complete: 0,
-                incomplete: 0,
-                gateways: Vec::new(),
-                hosts: Vec::new(),
-            });
-            *if peer.is_complete() { &mut into.complete } else { &mut into.incomplete } += 1;
+            let Net {
+                campus, building, ..
+            } = &*peer.net;
+            let into = buildings
+                .entry((campus, building))
+                .or_insert_with(|| SwarmBuilding {
+                    campus: campus.clone(),
+                    building: building.clone(),
+                    complete: 0,
+                    incomplete: 0,
+                    gateways: Vec::new(),
+                    hosts: Vec::new(),
+                });
+            *if peer.is_complete() {
+                &mut into.complete
+            } else {
+                &mut into.incomplete
+            } += 1;
             let host = self.host(address.ip(), peer);
             if host.gateway {
                 into.gateways.push(host.address);
@@ -209,7 +288,11 @@ impl Tracker {
             announces: self.counters.answered(),
             refused: self.counters.refused(),
             torrents: self.whitelist.torrents().len() as u64,
-            peers: self.swarms.values().map(|swarm| swarm.peers().len() as u64).sum(),
+            peers: self
+                .swarms
+                .values()
+                .map(|swarm| swarm.peers().len() as u64)
+                .sum(),
         }
     }
 }

@@ -37,15 +37,22 @@ pub struct Whitelist {
 }
 
 impl Whitelist {
-    /// Reads the store, and what is wrong with single images. Status 78 without keys, 66 without a store.
+    /// Reads the store, and what is wrong with single images. Status 78 without keys, 66 without a
+    /// store.
     pub fn read(common: &Common) -> anyhow::Result<(Whitelist, Vec<String>)> {
         let (store, keys) = (common.path(BACKING), common.config("keys"));
-        let mut whitelist = Whitelist { store, keys, torrents: BTreeMap::new(), wrong: BTreeSet::new() };
+        let mut whitelist = Whitelist {
+            store,
+            keys,
+            torrents: BTreeMap::new(),
+            wrong: BTreeSet::new(),
+        };
         let wrong = whitelist.reread()?;
         Ok((whitelist, wrong))
     }
 
-    /// Reads them again; what is wrong with single images, and was not before. An error leaves everything as it was.
+    /// Reads them again; what is wrong with single images, and was not before. An error leaves
+    /// everything as it was.
     pub fn reread(&mut self) -> anyhow::Result<Vec<String>> {
         let keys = Keys::read(&self.keys, Kind::Base)?;
         let mut torrents = BTreeMap::new();
@@ -53,8 +60,12 @@ impl Whitelist {
         for path in manifests(&self.store)? {
             match read_base(&path, &keys) {
                 Ok(base) => {
-                    let torrent =
-                        |what, size_bytes| Torrent { name: base.name.clone(), generation: base.generation, what, size_bytes };
+                    let torrent = |what, size_bytes| Torrent {
+                        name: base.name.clone(),
+                        generation: base.generation,
+                        what,
+                        size_bytes,
+                    };
                     torrents.insert(base.infohash, torrent(Content::Image, base.size_bytes));
                     let blocks_bytes = manifest::blocks::map_bytes(base.size_bytes);
                     torrents.insert(base.blocks_infohash, torrent(Content::Blocks, blocks_bytes));
@@ -77,7 +88,13 @@ impl Whitelist {
 
 /// `NAME/GENERATION.manifest`, sorted.
 fn manifests(store: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let failed = |directory: &Path, error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+    let failed = |directory: &Path, error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", directory.display()),
+        )
+    };
     let mut found = Vec::new();
     for entry in fs::read_dir(store).map_err(|error| failed(store, error))? {
         let directory = entry.map_err(|error| failed(store, error))?.path();
@@ -86,7 +103,10 @@ fn manifests(store: &Path) -> anyhow::Result<Vec<PathBuf>> {
         }
         for entry in fs::read_dir(&directory).map_err(|error| failed(&directory, error))? {
             let path = entry.map_err(|error| failed(&directory, error))?.path();
-            if path.extension().is_some_and(|extension| extension == Ending::Manifest.as_str()) {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == Ending::Manifest.as_str())
+            {
                 found.push(path);
             }
         }
@@ -98,11 +118,21 @@ fn manifests(store: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn read_base(path: &Path, keys: &Keys) -> anyhow::Result<manifest::Base> {
     let read = |path: &Path| {
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(MANIFEST_MAX_BYTES).read_to_end(&mut bytes));
-        read.exit(Exit::Data, || format!("reading {}", path.display())).map(|_| bytes)
+        let read =
+            File::open(path).and_then(|file| file.take(MANIFEST_MAX_BYTES).read_to_end(&mut bytes));
+        read.exit(Exit::Data, || format!("reading {}", path.display()))
+            .map(|_| bytes)
     };
     let signature = path.with_extension(Ending::Signature.as_str());
-    let signature = Signature::from_bytes(&read(&signature)?)
-        .exit(Exit::Data, || format!("reading {}: not a signature of 64 bytes", signature.display()))?;
-    Signed { bytes: read(path)?, signature }.verify(keys)
+    let signature = Signature::from_bytes(&read(&signature)?).exit(Exit::Data, || {
+        format!(
+            "reading {}: not a signature of 64 bytes",
+            signature.display()
+        )
+    })?;
+    Signed {
+        bytes: read(path)?,
+        signature,
+    }
+    .verify(keys)
 }

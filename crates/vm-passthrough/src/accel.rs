@@ -1,7 +1,7 @@
 //! Whether KVM really works here.
 //!
-//! A /dev/kvm that can be opened proves little: nested machines offer one on which no guest starts. So QEMU itself is asked to run
-//! a few bytes of firmware on it.
+//! A /dev/kvm that can be opened proves little: nested machines offer one on which no guest starts.
+//! So QEMU itself is asked to run a few bytes of firmware on it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -43,7 +43,8 @@ impl Accel {
         }
     }
 
-    /// The processor that a guest sees. Translating all the extensions of `max` costs up to twice the time.
+    /// The processor that a guest sees. Translating all the extensions of `max` costs up to twice
+    /// the time.
     pub fn cpu(self) -> &'static str {
         match self {
             Accel::Kvm => "host",
@@ -52,8 +53,14 @@ impl Accel {
     }
 }
 
-/// Starts QEMU on KVM for a moment, as the user that will run the guest, and sees whether it gets anywhere.
-pub fn decide(common: &Common, binary: &std::path::Path, identity: &Identity, pipe: &Pipe) -> anyhow::Result<Accel> {
+/// Starts QEMU on KVM for a moment, as the user that will run the guest, and sees whether it gets
+/// anywhere.
+pub fn decide(
+    common: &Common,
+    binary: &std::path::Path,
+    identity: &Identity,
+    pipe: &Pipe,
+) -> anyhow::Result<Accel> {
     let Ok(node) = fs::metadata(common.path("/dev/kvm")) else {
         pipe.note("no /dev/kvm: the guest is emulated");
         return Ok(Accel::Tcg);
@@ -84,7 +91,12 @@ pub fn decide(common: &Common, binary: &std::path::Path, identity: &Identity, pi
     ]
     .map(str::to_owned)
     .into();
-    let start = Start { identity, hand_down: &[firmware.as_fd()], life: Life::WithUs, lock_memory: false };
+    let start = Start {
+        identity,
+        hand_down: &[firmware.as_fd()],
+        life: Life::WithUs,
+        lock_memory: false,
+    };
     let (mut qemu, mut stderr) = child::spawn(&argv, &start)?;
     let deadline = Instant::now() + LIMIT;
     while let Some(fd) = stderr.pipe() {
@@ -102,11 +114,15 @@ pub fn decide(common: &Common, binary: &std::path::Path, identity: &Identity, pi
     if status.code() == Some(PROOF_STATUS) {
         return Ok(Accel::Kvm);
     }
-    pipe.note(format_args!("/dev/kvm does not work: {status}: {}; the guest is emulated", stderr.text()));
+    pipe.note(format_args!(
+        "/dev/kvm does not work: {status}: {}; the guest is emulated",
+        stderr.text()
+    ));
     Ok(Accel::Tcg)
 }
 
-/// The smallest firmware that QEMU takes: 64 KiB, whose last 16 bytes are where the processor begins.
+/// The smallest firmware that QEMU takes: 64 KiB, whose last 16 bytes are where the processor
+/// begins.
 fn firmware() -> io::Result<OwnedFd> {
     const SIZE: usize = 64 << 10;
     let mut image = [0; SIZE];

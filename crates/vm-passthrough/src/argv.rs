@@ -1,7 +1,7 @@
 //! QEMU's command line.
 //!
-//! The order and the spelling are those of Figure 4 of the thesis, so that the two can be laid side by side; vm-passthrough(8)
-//! lists where and why it differs.
+//! The order and the spelling are those of Figure 4 of the thesis, so that the two can be laid side
+//! by side; vm-passthrough(8) lists where and why it differs.
 
 use std::os::fd::RawFd;
 
@@ -49,12 +49,24 @@ pub struct Descriptors {
 
 impl Descriptors {
     /// What they are unless the caller leaves these numbers open.
-    pub const PLANNED: Descriptors = Descriptors { monitor: 10, volume: 11, backing: 12, console: 13 };
+    pub const PLANNED: Descriptors = Descriptors {
+        monitor: 10,
+        volume: 11,
+        backing: 12,
+        console: 13,
+    };
 }
 
 /// The command line, the program first.
 pub fn build(parts: &Parts<'_>) -> Vec<String> {
-    let Parts { accel, machine, profile, settings, volume, descriptors } = *parts;
+    let Parts {
+        accel,
+        machine,
+        profile,
+        settings,
+        volume,
+        descriptors,
+    } = *parts;
     let mut line = Line(vec![settings.binary.display().to_string()]);
 
     line.option("-accel", accel.name());
@@ -66,7 +78,8 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.option("-sandbox", SANDBOX);
     // The guest's first instruction waits for us, so that no event of its life is missed.
     line.flag("-S");
-    // A guest that sleeps has nobody to wake it, and one that hibernates wakes up on another machine than it knew.
+    // A guest that sleeps has nobody to wake it, and one that hibernates wakes up on another
+    // machine than it knew.
     line.option("-global", "PIIX4_PM.disable_s3=1");
     line.option("-global", "PIIX4_PM.disable_s4=1");
     line.option("-boot", "menu=off");
@@ -78,7 +91,10 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
 
     for device in &machine.devices {
         let slot = device.slot();
-        line.option("-device", format!("vfio-pci-nohotplug,host={device},bus=pci.0,addr=0x{slot:02x}"));
+        line.option(
+            "-device",
+            format!("vfio-pci-nohotplug,host={device},bus=pci.0,addr=0x{slot:02x}"),
+        );
     }
     if machine.devices.is_empty() {
         line.option("-device", "VGA,bus=pci.0,addr=0x02");
@@ -99,9 +115,13 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.option("-device", "scsi-hd,drive=hd_sys");
 
     let forward = settings.management_address.filter(|_| profile.rdp);
-    let forward = forward.map_or_else(String::new, |address| format!("hostfwd=tcp:{address}:3389-:3389,"));
+    let forward = forward.map_or_else(String::new, |address| {
+        format!("hostfwd=tcp:{address}:3389-:3389,")
+    });
     line.option("-netdev", format!("user,{forward}id=net_sys"));
-    let mac = machine.mac.map_or_else(String::new, |mac| format!(",mac={mac}"));
+    let mac = machine
+        .mac
+        .map_or_else(String::new, |mac| format!(",mac={mac}"));
     line.option("-device", format!("virtio-net-pci,netdev=net_sys{mac}"));
     let base = match profile.rtc {
         Rtc::Utc => "utc",
@@ -110,12 +130,22 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.option("-rtc", format!("base={base},clock=vm"));
 
     line.option("-display", "none");
-    line.option("-chardev", format!("socket,id=monitor,fd={}", descriptors.monitor));
+    line.option(
+        "-chardev",
+        format!("socket,id=monitor,fd={}", descriptors.monitor),
+    );
     line.option("-mon", "chardev=monitor,mode=control");
     if let Some(console) = &settings.console {
-        line.descriptor(descriptors.console, CONSOLE_SET, &console.display().to_string());
+        line.descriptor(
+            descriptors.console,
+            CONSOLE_SET,
+            &console.display().to_string(),
+        );
         // Appended to, for QEMU would truncate it otherwise, and a pipe cannot be truncated.
-        line.option("-chardev", format!("file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on"));
+        line.option(
+            "-chardev",
+            format!("file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on"),
+        );
         line.option("-serial", "chardev:console");
     }
     line.0
@@ -123,15 +153,24 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
 
 /// The disk, by its set of descriptors.
 ///
-/// `auto-read-only=off`, because QEMU would otherwise first open the disk for reading only, and the set has no such descriptor.
-/// Where the document names a base, what the disk's own header says of it is not followed.
+/// `auto-read-only=off`, because QEMU would otherwise first open the disk for reading only, and the
+/// set has no such descriptor. Where the document names a base, what the disk's own header says of
+/// it is not followed.
 fn drive(volume: &Volume) -> String {
-    let file = if volume.is_device() { "file.driver=host_device,file.filename" } else { "file" };
+    let file = if volume.is_device() {
+        "file.driver=host_device,file.filename"
+    } else {
+        "file"
+    };
     let format = volume.format.driver();
-    let mut drive = format!("if=none,id=hd_sys,{file}=/dev/fdset/{VOLUME_SET},format={format},auto-read-only=off");
+    let mut drive = format!(
+        "if=none,id=hd_sys,{file}=/dev/fdset/{VOLUME_SET},format={format},auto-read-only=off"
+    );
     if let Some((_, format)) = volume.backing() {
         let driver = format.driver();
-        drive += &format!(",backing.driver={driver},backing.file.driver=file,backing.file.filename=/dev/fdset/{BACKING_SET}");
+        drive += &format!(
+            ",backing.driver={driver},backing.file.driver=file,backing.file.filename=/dev/fdset/{BACKING_SET}"
+        );
     }
     drive
 }

@@ -15,11 +15,17 @@ pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,re
 #[derive(Debug)]
 pub struct Running(Child);
 
-/// Starts QEMU by its command line. A program that is not there is status 69, one that this user may not run 78.
+/// Starts QEMU by its command line. A program that is not there is status 69, one that this user
+/// may not run 78.
 pub fn spawn(argv: &[String], start: &Start) -> anyhow::Result<(Running, Tail)> {
-    let program = argv.first().exit(Exit::Software, || "an empty command line")?;
+    let program = argv
+        .first()
+        .exit(Exit::Software, || "an empty command line")?;
     let mut command = Command::new(program);
-    command.args(&argv[1..]).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(&argv[1..])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = start.spawn(command).map_err(|error| {
         let exit_of = |error: &io::Error| match error.kind() {
             io::ErrorKind::NotFound => Exit::Unavailable,

@@ -26,14 +26,28 @@ pub struct HandedDown {
 
 impl HandedDown {
     /// Opens the disk for reading and writing, its base for reading, and the console for writing.
-    pub fn open(common: &Common, volume: &Volume, settings: &Settings, monitor: UnixStream) -> anyhow::Result<HandedDown> {
-        let handed = |file: OwnedFd| renumber(file).exit(Exit::Software, || "numbering a descriptor for QEMU");
+    pub fn open(
+        common: &Common,
+        volume: &Volume,
+        settings: &Settings,
+        monitor: UnixStream,
+    ) -> anyhow::Result<HandedDown> {
+        let handed = |file: OwnedFd| {
+            renumber(file).exit(Exit::Software, || "numbering a descriptor for QEMU")
+        };
         // One after the other, so that the numbers are the planned ones.
         Ok(HandedDown {
             monitor: handed(monitor.into())?,
             volume: handed(open_volume(&common.path(&volume.path), volume.is_device())?.into())?,
-            backing: volume.backing().map(|(path, _)| handed(open_base(&common.path(path))?.into())).transpose()?,
-            console: settings.console.as_ref().map(|path| handed(console(&common.path(path))?.into())).transpose()?,
+            backing: volume
+                .backing()
+                .map(|(path, _)| handed(open_base(&common.path(path))?.into()))
+                .transpose()?,
+            console: settings
+                .console
+                .as_ref()
+                .map(|path| handed(console(&common.path(path))?.into()))
+                .transpose()?,
         })
     }
 
@@ -51,31 +65,54 @@ impl HandedDown {
     /// The descriptors.
     pub fn all(&self) -> Vec<BorrowedFd<'_>> {
         let always = [self.monitor.as_fd(), self.volume.as_fd()];
-        always.into_iter().chain(self.backing.as_ref().map(AsFd::as_fd)).chain(self.console.as_ref().map(AsFd::as_fd)).collect()
+        always
+            .into_iter()
+            .chain(self.backing.as_ref().map(AsFd::as_fd))
+            .chain(self.console.as_ref().map(AsFd::as_fd))
+            .collect()
     }
 }
 
-/// Opens the user's disk. Block devices have many names; an image file has one, and nobody may put a link in its place.
+/// Opens the user's disk. Block devices have many names; an image file has one, and nobody may put
+/// a link in its place.
 fn open_volume(path: &Path, is_device: bool) -> anyhow::Result<File> {
     let follow = if is_device { 0 } else { libc::O_NOFOLLOW };
-    open_disk(OpenOptions::new().read(true).write(true), follow, path, is_device)
+    open_disk(
+        OpenOptions::new().read(true).write(true),
+        follow,
+        path,
+        is_device,
+    )
 }
 
-/// Opens a base. Only root puts something in its place, and that may be a link to another file system.
+/// Opens a base. Only root puts something in its place, and that may be a link to another file
+/// system.
 fn open_base(path: &Path) -> anyhow::Result<File> {
     open_disk(OpenOptions::new().read(true), 0, path, false)
 }
 
 /// Opens a disk; status 66 when it is not there, 65 when it is not what the document says.
-fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: bool) -> anyhow::Result<File> {
+fn open_disk(
+    options: &mut OpenOptions,
+    follow: c_int,
+    path: &Path,
+    is_device: bool,
+) -> anyhow::Result<File> {
     let wrong = |what: &str| Exit::Data.error(format_args!("opening {}: {what}", path.display()));
     let failed = |error: io::Error| match error.raw_os_error() {
         Some(libc::ELOOP) => wrong("a symbolic link, which is not followed"),
         Some(libc::EISDIR) => wrong("a directory"),
-        _ => io_error(error, Exit::of_read, format_args!("opening {}", path.display())),
+        _ => io_error(
+            error,
+            Exit::of_read,
+            format_args!("opening {}", path.display()),
+        ),
     };
     // A pipe would make us wait.
-    let file = options.custom_flags(follow | libc::O_NONBLOCK).open(path).map_err(failed)?;
+    let file = options
+        .custom_flags(follow | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed)?;
     let kind = file.metadata().map_err(failed)?.file_type();
     match (is_device, kind.is_block_device(), kind.is_file()) {
         (true, true, _) | (false, _, true) => Ok(file),
@@ -84,14 +121,20 @@ fn open_disk(options: &mut OpenOptions, follow: c_int, path: &Path, is_device: b
     }
 }
 
-/// Opens the file for the guest's serial port anew, or a pipe whose reader is there. Status 73 where there is no room for it or the
-/// file system is read-only, otherwise 78.
+/// Opens the file for the guest's serial port anew, or a pipe whose reader is there. Status 73
+/// where there is no room for it or the file system is read-only, otherwise 78.
 fn console(path: &Path) -> anyhow::Result<File> {
     let exit_of = |error: &io::Error| match Exit::of_write(error) {
         Exit::CantCreate => Exit::CantCreate,
         _ => Exit::Config,
     };
-    let failed = |error: io::Error| io_error(error, exit_of, format_args!("opening qemu.console {}", path.display()));
+    let failed = |error: io::Error| {
+        io_error(
+            error,
+            exit_of,
+            format_args!("opening qemu.console {}", path.display()),
+        )
+    };
     OpenOptions::new()
         .write(true)
         .create(true)

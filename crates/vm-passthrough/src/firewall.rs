@@ -1,7 +1,8 @@
 //! The rule that keeps a guest away from the host's loopback.
 //!
-//! In QEMU's user network the guest's 10.0.2.2 is the host's 127.0.0.1, where services listen that trust whoever can reach them.
-//! What QEMU sends there is dropped by its user, whatever the guest or QEMU itself does.
+//! In QEMU's user network the guest's 10.0.2.2 is the host's 127.0.0.1, where services listen that
+//! trust whoever can reach them. What QEMU sends there is dropped by its user, whatever the guest
+//! or QEMU itself does.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -18,7 +19,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Puts the rule in force, in place of one that a killed run may have left, and makes sure that it is.
+    /// Puts the rule in force, in place of one that a killed run may have left, and makes sure that
+    /// it is.
     pub fn install(uid: Uid) -> anyhow::Result<Rule> {
         const DOING: &str = "installing the firewall rule for QEMU's user";
         // The first two lines make it not matter whether the table is there.
@@ -34,9 +36,15 @@ impl Rule {
         );
         nft(&["-f", "-"], &script, DOING)?;
         let rule = Rule { in_force: true };
-        let listing = nft(&["-j", "list", "chain", "inet", "labtools_guest", "output"], "", DOING)?;
+        let listing = nft(
+            &["-j", "list", "chain", "inet", "labtools_guest", "output"],
+            "",
+            DOING,
+        )?;
         if !says(&listing, uid) {
-            return Err(Exit::Config.error(format_args!("{DOING}: nft lists another rule than the one it was given")));
+            return Err(Exit::Config.error(format_args!(
+                "{DOING}: nft lists another rule than the one it was given"
+            )));
         }
         Ok(rule)
     }
@@ -44,14 +52,20 @@ impl Rule {
     /// Takes the rule away.
     pub fn remove(mut self) -> anyhow::Result<()> {
         self.in_force = false;
-        nft(&["delete", "table", "inet", "labtools_guest"], "", "removing the firewall rule for QEMU's user").map(drop)
+        nft(
+            &["delete", "table", "inet", "labtools_guest"],
+            "",
+            "removing the firewall rule for QEMU's user",
+        )
+        .map(drop)
     }
 }
 
 impl Drop for Rule {
     fn drop(&mut self) {
         if self.in_force {
-            // The way out after another error, which is the one to report; the next run clears up what is left.
+            // The way out after another error, which is the one to report; the next run clears up
+            // what is left.
             let _ = nft(&["delete", "table", "inet", "labtools_guest"], "", "");
         }
     }
@@ -61,31 +75,56 @@ impl Drop for Rule {
 fn says(listing: &[u8], uid: Uid) -> bool {
     let matching = |key: &str, right: Value| json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": right}});
     let ours = json!([matching("oif", "lo".into()), matching("skuid", uid.as_raw().into()), {"drop": null}]);
-    let Ok(listing) = serde_json::from_slice::<Value>(listing) else { return false };
-    let objects = listing["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Ok(listing) = serde_json::from_slice::<Value>(listing) else {
+        return false;
+    };
+    let objects = listing["nftables"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let first = objects.iter().find_map(|object| object.get("rule"));
-    objects.iter().any(|object| object["chain"]["hook"] == "output") && first.is_some_and(|rule| rule["expr"] == ours)
+    objects
+        .iter()
+        .any(|object| object["chain"]["hook"] == "output")
+        && first.is_some_and(|rule| rule["expr"] == ours)
 }
 
 /// Runs nft and returns what it printed.
 fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> {
     let run = || -> io::Result<Output> {
         let mut command = Command::new("nft");
-        // Numbers for users, whatever their names are. Ctrl-C is for us, and must not leave half a rule.
+        // Numbers for users, whatever their names are. Ctrl-C is for us, and must not leave half a
+        // rule.
         command.arg("-n").args(arguments).process_group(0);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         // One that does not read says why on its standard error.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        let _ = child
+            .stdin
+            .take()
+            .map(|mut stdin| stdin.write_all(input.as_bytes()));
         child.wait_with_output()
     };
     let output = run().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Exit::Unavailable.error(format_args!("{doing}: no program nft; install nftables")),
-        _ => io_error(error, |_| Exit::Software, format_args!("{doing}: starting nft")),
+        io::ErrorKind::NotFound => {
+            Exit::Unavailable.error(format_args!("{doing}: no program nft; install nftables"))
+        }
+        _ => io_error(
+            error,
+            |_| Exit::Software,
+            format_args!("{doing}: starting nft"),
+        ),
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let arguments = arguments.join(" ");
-        return Err(Exit::Config.error(format_args!("{doing}: nft -n {arguments}: {}", said.trim().replace('\n', "; "))));
+        return Err(Exit::Config.error(format_args!(
+            "{doing}: nft -n {arguments}: {}",
+            said.trim().replace('\n', "; ")
+        )));
     }
     Ok(output.stdout)
 }
@@ -106,10 +145,16 @@ mod tests {
         let uid = Uid::from_raw(64000);
         assert!(says(LISTING.as_bytes(), uid));
         assert!(!says(LISTING.as_bytes(), Uid::from_raw(64001)));
-        for (word, other) in
-            [("\"drop\"", "\"accept\""), ("\"output\"", "\"input\""), ("\"lo\"", "\"eth0\""), ("\"==\"", "\"!=\"")]
-        {
-            assert!(!says(LISTING.replace(word, other).as_bytes(), uid), "{word}");
+        for (word, other) in [
+            ("\"drop\"", "\"accept\""),
+            ("\"output\"", "\"input\""),
+            ("\"lo\"", "\"eth0\""),
+            ("\"==\"", "\"!=\""),
+        ] {
+            assert!(
+                !says(LISTING.replace(word, other).as_bytes(), uid),
+                "{word}"
+            );
         }
         assert!(!says(b"", uid));
     }

@@ -11,19 +11,34 @@ use model::Memory;
 /// Where the huge pages are mounted.
 pub const MOUNT: &str = "/hugepages";
 
-/// Makes sure that a guest's memory can be had: the mount is there, `accessible` says so of it, and enough pages are free.
+/// Makes sure that a guest's memory can be had: the mount is there, `accessible` says so of it, and
+/// enough pages are free.
 ///
-/// Reserving pages is part of setting the host up, not of a session: later there may be no room for them in one piece.
-pub fn check(common: &Common, memory: Memory, accessible: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Reserving pages is part of setting the host up, not of a session: later there may be no room for
+/// them in one piece.
+pub fn check(
+    common: &Common,
+    memory: Memory,
+    accessible: impl Fn(&Path) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let mount = common.path(MOUNT);
     let wrong = |what: &str| Exit::Config.error(format_args!("{}: {what}", mount.display()));
     let page_bytes = match statfs(&mount) {
         Ok(found) if found.filesystem_type() == HUGETLBFS_MAGIC => found.block_size() as u64,
-        _ => return Err(wrong("not a mounted hugetlbfs; mount one there, or set hugepages=false in the profile")),
+        _ => {
+            return Err(wrong(
+                "not a mounted hugetlbfs; mount one there, or set hugepages=false in the profile",
+            ));
+        }
     };
     accessible(&mount)?;
-    let counter = common.path(format!("/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages", page_bytes >> 10));
-    let free = fs::read_to_string(&counter).ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let counter = common.path(format!(
+        "/sys/kernel/mm/hugepages/hugepages-{}kB/free_hugepages",
+        page_bytes >> 10
+    ));
+    let free = fs::read_to_string(&counter)
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
     let needed = memory.bytes().div_ceil(page_bytes.max(1));
     match free {
         Some(free) if free >= needed => Ok(()),

@@ -1,9 +1,10 @@
 //! Boots a user's guest on the lab machine and supervises it.
 //!
-//! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from the profile of the disk's
-//! operating system and the model of this machine, starts QEMU as a separate user that can reach neither the disks by their
-//! paths nor the host's loopback, watches it until it ends, undoes what was done, and reports how it ended (section `guest`).
-//! `plan` prints the same report without starting a guest.
+//! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from
+//! the profile of the disk's operating system and the model of this machine, starts QEMU as a
+//! separate user that can reach neither the disks by their paths nor the host's loopback, watches
+//! it until it ends, undoes what was done, and reports how it ended (section `guest`). `plan`
+//! prints the same report without starting a guest.
 
 pub mod accel;
 pub mod argv;
@@ -31,11 +32,15 @@ use report::Guest;
 use request::{Action, Arguments, Login, Volume};
 
 /// How this tool introduces itself.
-pub const TOOL: Tool = Tool { name: "vm-passthrough", section: "guest" };
+pub const TOOL: Tool = Tool {
+    name: "vm-passthrough",
+    section: "guest",
+};
 
 /// Reads the document, then plans or runs the guest.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
-    let mut document = pipe.document("a document with the section volume, as cowvol clone writes it")?;
+    let mut document =
+        pipe.document("a document with the section volume, as cowvol clone writes it")?;
     let login = document.read::<Login>("login")?;
     if login.as_ref().is_some_and(|login| !login.authenticated) {
         return Ok(Answer::no(document));
@@ -44,14 +49,32 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
 
     let common = &arguments.common;
     let model = model::of_machine(common);
-    let Configuration { profile, devices, settings } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
+    let Configuration {
+        profile,
+        devices,
+        settings,
+    } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
-    let machine = Machine::read(common, model, devices, login.and_then(Login::interface).as_deref())?;
-    let plan = Plan { volume, profile, settings, machine, identity };
+    let machine = Machine::read(
+        common,
+        model,
+        devices,
+        login.and_then(Login::interface).as_deref(),
+    )?;
+    let plan = Plan {
+        volume,
+        profile,
+        settings,
+        machine,
+        identity,
+    };
     match arguments.action {
         Action::Plan => {
             let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
-            document.set(TOOL.section, &plan.report(accel, argv::Descriptors::PLANNED))?;
+            document.set(
+                TOOL.section,
+                &plan.report(accel, argv::Descriptors::PLANNED),
+            )?;
             Ok(Answer::yes(document))
         }
         Action::Run => session::run(&plan, common, pipe, document),
@@ -69,13 +92,29 @@ struct Plan {
 
 impl Plan {
     fn report(&self, accel: Accel, descriptors: argv::Descriptors) -> Guest {
-        let Plan { volume, profile, settings, machine, .. } = self;
-        let missing = machine.model.as_ref().err().map(|reason| Missing { key: "model".into(), reason: reason.clone() });
+        let Plan {
+            volume,
+            profile,
+            settings,
+            machine,
+            ..
+        } = self;
+        let missing = machine.model.as_ref().err().map(|reason| Missing {
+            key: "model".into(),
+            reason: reason.clone(),
+        });
         Guest {
             changed: false,
             accel,
             model: machine.model.clone().ok(),
-            argv: argv::build(&argv::Parts { accel, machine, profile, settings, volume, descriptors }),
+            argv: argv::build(&argv::Parts {
+                accel,
+                machine,
+                profile,
+                settings,
+                volume,
+                descriptors,
+            }),
             devices: machine.devices.iter().map(ToString::to_string).collect(),
             groups: machine.groups.clone(),
             session: None,

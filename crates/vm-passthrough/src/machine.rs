@@ -1,4 +1,5 @@
-//! The lab machine as the guest's host: its model, the address of its network card, and the devices that a guest may get.
+//! The lab machine as the guest's host: its model, the address of its network card, and the devices
+//! that a guest may get.
 
 use std::fmt;
 use std::fs;
@@ -32,19 +33,36 @@ impl Machine {
         let mut groups = Vec::new();
         for device in &devices {
             let path = device_path(common, *device);
-            if !path.try_exists().exit(Exit::Io, || format!("looking for PCI device {device}"))? {
+            if !path
+                .try_exists()
+                .exit(Exit::Io, || format!("looking for PCI device {device}"))?
+            {
                 let model = model.unwrap_or_default(); // it has one, for otherwise nothing would be listed
-                return Err(Exit::NoInput.error(format_args!("PCI device {device}: not there, but [model.{model}] lists it")));
+                return Err(Exit::NoInput.error(format_args!(
+                    "PCI device {device}: not there, but [model.{model}] lists it"
+                )));
             }
-            groups.extend(link_name(&path.join("iommu_group")).and_then(|name| name.parse::<u32>().ok()));
+            groups.extend(
+                link_name(&path.join("iommu_group")).and_then(|name| name.parse::<u32>().ok()),
+            );
         }
         groups.sort_unstable();
         groups.dedup();
-        Ok(Machine { model, mac: mac(&common.path("/sys/class/net"), interface)?, devices, groups })
+        Ok(Machine {
+            model,
+            mac: mac(&common.path("/sys/class/net"), interface)?,
+            devices,
+            groups,
+        })
     }
 
-    /// Makes sure that every device can be handed over: its driver is vfio-pci, and `accessible` says so of the nodes in /dev/vfio.
-    pub fn check_devices(&self, common: &Common, accessible: impl Fn(&Path) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    /// Makes sure that every device can be handed over: its driver is vfio-pci, and `accessible`
+    /// says so of the nodes in /dev/vfio.
+    pub fn check_devices(
+        &self,
+        common: &Common,
+        accessible: impl Fn(&Path) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         for device in &self.devices {
             let path = device_path(common, *device);
             let driver = link_name(&path.join("driver"));
@@ -61,7 +79,11 @@ impl Machine {
             };
             accessible(&common.path("/dev/vfio").join(group))?;
         }
-        if self.devices.is_empty() { Ok(()) } else { accessible(&common.path("/dev/vfio/vfio")) }
+        if self.devices.is_empty() {
+            Ok(())
+        } else {
+            accessible(&common.path("/dev/vfio/vfio"))
+        }
     }
 }
 
@@ -82,7 +104,10 @@ impl Mac {
         let mut bytes = [0; 6];
         let mut parts = text.trim().split(':');
         for byte in &mut bytes {
-            *byte = parts.next().filter(|part| part.len() == 2).and_then(|part| u8::from_str_radix(part, 16).ok())?;
+            *byte = parts
+                .next()
+                .filter(|part| part.len() == 2)
+                .and_then(|part| u8::from_str_radix(part, 16).ok())?;
         }
         let group_address = bytes[0] & 1 != 0;
         (parts.next().is_none() && bytes != [0; 6] && !group_address).then_some(Mac(bytes))
@@ -92,12 +117,22 @@ impl Mac {
 /// The address of `interface`, otherwise of the first physical Ethernet card by name.
 fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
     if let Some(interface) = interface {
-        if interface.is_empty() || interface.starts_with('.') || interface.contains(|c: char| c == '/' || c.is_control()) {
-            return Err(Exit::Data.error("login.links[0].interface: not the name of a network interface"));
+        if interface.is_empty()
+            || interface.starts_with('.')
+            || interface.contains(|c: char| c == '/' || c.is_control())
+        {
+            return Err(
+                Exit::Data.error("login.links[0].interface: not the name of a network interface")
+            );
         }
         let path = class.join(interface).join("address");
-        let bytes =
-            fs::read(&path).map_err(|error| io_error(error, Exit::of_read, format_args!("reading {}", path.display())))?;
+        let bytes = fs::read(&path).map_err(|error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            )
+        })?;
         return Ok(Mac::parse(&String::from_utf8_lossy(&bytes)));
     }
     let mut cards = Vec::new();
@@ -105,7 +140,11 @@ fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         listing => {
             for entry in listing.exit(Exit::Io, || format!("listing {}", class.display()))? {
-                cards.push(entry.exit(Exit::Io, || format!("listing {}", class.display()))?.path());
+                cards.push(
+                    entry
+                        .exit(Exit::Io, || format!("listing {}", class.display()))?
+                        .path(),
+                );
             }
         }
     }
@@ -114,7 +153,9 @@ fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
         // Virtual interfaces have no device; wireless ones say that they are Ethernet, too.
         let is_ethernet = read_if_there(&card.join("type"))?.is_some_and(|kind| kind.trim() == "1");
         if is_ethernet && card.join("device").exists() && !card.join("phy80211").exists() {
-            return Ok(read_if_there(&card.join("address"))?.as_deref().and_then(Mac::parse));
+            return Ok(read_if_there(&card.join("address"))?
+                .as_deref()
+                .and_then(Mac::parse));
         }
     }
     Ok(None)
@@ -126,7 +167,13 @@ fn device_path(common: &Common, device: PciAddress) -> std::path::PathBuf {
 
 /// The last part of what a symbolic link in sysfs points to.
 fn link_name(link: &Path) -> Option<String> {
-    Some(fs::read_link(link).ok()?.file_name()?.to_string_lossy().into_owned())
+    Some(
+        fs::read_link(link)
+            .ok()?
+            .file_name()?
+            .to_string_lossy()
+            .into_owned(),
+    )
 }
 
 /// A small file of sysfs, which may be absent: entries come and go with the hardware.
@@ -139,7 +186,10 @@ fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
 }
 
 fn is_absence(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 #[cfg(test)]
@@ -148,10 +198,19 @@ mod tests {
 
     #[test]
     fn only_an_address_that_a_card_can_have_is_taken_over() {
-        assert_eq!(Mac::parse("74:86:7A:fd:de:36\n").unwrap().to_string(), "74:86:7a:fd:de:36");
-        for text in
-            ["", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "74:86:7a:fd:de", "74:86:7a:fd:de:36:00", "x"]
-        {
+        assert_eq!(
+            Mac::parse("74:86:7A:fd:de:36\n").unwrap().to_string(),
+            "74:86:7a:fd:de:36"
+        );
+        for text in [
+            "",
+            "00:00:00:00:00:00",
+            "ff:ff:ff:ff:ff:ff",
+            "01:00:5e:00:00:01",
+            "74:86:7a:fd:de",
+            "74:86:7a:fd:de:36:00",
+            "x",
+        ] {
             assert_eq!(Mac::parse(text), None, "{text:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! Unreserved memory: whether the host has as much as the guest will get.
 //!
-//! QEMU starts in any case, for the kernel gives out what it does not have. It is the guest that is killed later, in the middle of
-//! somebody's work.
+//! QEMU starts in any case, for the kernel gives out what it does not have. It is the guest that is
+//! killed later, in the middle of somebody's work.
 
 use std::fs;
 
@@ -12,11 +12,17 @@ use model::Memory;
 /// Where the kernel tells, in kB (proc_meminfo(5)).
 const MEMINFO: &str = "/proc/meminfo";
 
-/// Makes sure that a guest's memory can be had: status 78 when this machine never has as much, 75 when it has not now. A machine
-/// that does not tell is believed to have it.
+/// Makes sure that a guest's memory can be had: status 78 when this machine never has as much, 75
+/// when it has not now. A machine that does not tell is believed to have it.
 pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
-    let Ok(text) = fs::read_to_string(common.path(MEMINFO)) else { return Ok(()) };
-    let is_short = |bytes: Option<u64>| bytes.filter(|bytes| *bytes < memory.bytes()).map(|bytes| bytes >> 20);
+    let Ok(text) = fs::read_to_string(common.path(MEMINFO)) else {
+        return Ok(());
+    };
+    let is_short = |bytes: Option<u64>| {
+        bytes
+            .filter(|bytes| *bytes < memory.bytes())
+            .map(|bytes| bytes >> 20)
+    };
     let way_out = "give the guest less, in profiles.ini or for this model in models.ini";
     if let Some(mebibytes) = is_short(field(&text, "MemTotal")) {
         return Err(Exit::Config.error(format_args!(
@@ -33,8 +39,15 @@ pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
 
 /// What a line says, in bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -44,25 +57,38 @@ mod tests {
     #[test]
     fn memory_that_the_machine_never_has_is_78_and_that_it_has_not_now_75() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common { verbose: false, log: false, root: root.path().to_owned(), config: None };
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
         let check = |memory: &str| {
-            check(&common, Memory::try_from(memory.to_owned()).unwrap()).map_err(|error| (Exit::of(&error), error.to_string()))
+            check(&common, Memory::try_from(memory.to_owned()).unwrap())
+                .map_err(|error| (Exit::of(&error), error.to_string()))
         };
         assert_eq!(check("6910M"), Ok(()), "nothing is known");
         fs::create_dir(root.path().join("proc")).unwrap();
-        fs::write(root.path().join("proc/meminfo"), "MemTotal:        8054740 kB\nMemFree:  1 kB\nMemAvailable:    7075840 kB\n")
-            .unwrap();
+        fs::write(
+            root.path().join("proc/meminfo"),
+            "MemTotal:        8054740 kB\nMemFree:  1 kB\nMemAvailable:    7075840 kB\n",
+        )
+        .unwrap();
         assert_eq!(check("6910M"), Ok(()), "exactly as much");
         let (exit, message) = check("6911M").unwrap_err();
         assert_eq!(exit, Exit::TemporaryFailure);
         assert!(
-            message.starts_with("finding memory for the guest: it is to get 6911M, and 6910M are available; end"),
+            message.starts_with(
+                "finding memory for the guest: it is to get 6911M, and 6910M are available; end"
+            ),
             "{message}"
         );
         let (exit, message) = check("8G").unwrap_err();
         assert_eq!(exit, Exit::Config);
         assert!(
-            message.starts_with("finding memory for the guest: it is to get 8192M, and this machine has 7865M; give"),
+            message.starts_with(
+                "finding memory for the guest: it is to get 8192M, and this machine has 7865M; give"
+            ),
             "{message}"
         );
         fs::write(root.path().join("proc/meminfo"), "MemTotal: many\n").unwrap();

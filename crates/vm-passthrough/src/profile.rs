@@ -1,4 +1,5 @@
-//! The configuration: what machine each operating system gets, and what each model of computer changes about it.
+//! The configuration: what machine each operating system gets, and what each model of computer
+//! changes about it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -92,15 +93,28 @@ pub enum Rtc {
 }
 
 impl Configuration {
-    /// Reads what concerns a guest with `ostype` on a machine of this `model`. Every fault is status 78.
-    pub fn read(common: &Common, ostype: &str, model: Option<&str>) -> anyhow::Result<Configuration> {
+    /// Reads what concerns a guest with `ostype` on a machine of this `model`. Every fault is
+    /// status 78.
+    pub fn read(
+        common: &Common,
+        ostype: &str,
+        model: Option<&str>,
+    ) -> anyhow::Result<Configuration> {
         let path = common.config(PROFILES);
         let Some(mut profile) = find::<Profile>(table(&path, "profile")?, ostype) else {
-            return Err(wrong(&path, format_args!("no section [profile.{ostype}]; add one for this operating system")));
+            return Err(wrong(
+                &path,
+                format_args!("no section [profile.{ostype}]; add one for this operating system"),
+            ));
         };
 
         let path = common.config(model::FILE);
-        let Model { devices, memory, cores, .. } = match model {
+        let Model {
+            devices,
+            memory,
+            cores,
+            ..
+        } = match model {
             Some(model) => find(model::read_all(common)?, model).unwrap_or_default(),
             None => Model::default(),
         };
@@ -108,23 +122,44 @@ impl Configuration {
         profile.cores = cores.unwrap_or(profile.cores);
         let mut slots = HashSet::from(TAKEN_SLOTS);
         if let Some(device) = devices.iter().find(|device| !slots.insert(device.slot())) {
-            return Err(wrong(&path, format_args!("devices: {device}: the guest's slot {:02x} is taken already", device.slot())));
+            return Err(wrong(
+                &path,
+                format_args!(
+                    "devices: {device}: the guest's slot {:02x} is taken already",
+                    device.slot()
+                ),
+            ));
         }
 
         let path = common.config(SETTINGS);
         let Some(settings) = ini::read_section::<Settings>(&path, "qemu")? else {
-            return Err(wrong(&path, "qemu.user: missing; name the user that QEMU runs as"));
+            return Err(wrong(
+                &path,
+                "qemu.user: missing; name the user that QEMU runs as",
+            ));
         };
         match settings.management_address {
             Some(address) if address.is_unspecified() => {
-                return Err(wrong(&path, "qemu.management_address: refusing all addresses; name one of this machine's"));
+                return Err(wrong(
+                    &path,
+                    "qemu.management_address: refusing all addresses; name one of this machine's",
+                ));
             }
             None if profile.rdp => {
-                return Err(wrong(&path, format_args!("qemu.management_address: missing, and [profile.{ostype}] has rdp=true")));
+                return Err(wrong(
+                    &path,
+                    format_args!(
+                        "qemu.management_address: missing, and [profile.{ostype}] has rdp=true"
+                    ),
+                ));
             }
             _ => {}
         }
-        Ok(Configuration { profile, devices, settings })
+        Ok(Configuration {
+            profile,
+            devices,
+            settings,
+        })
     }
 }
 
@@ -137,7 +172,9 @@ fn table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(St
 }
 
 fn find<T>(table: Vec<(String, T)>, name: &str) -> Option<T> {
-    table.into_iter().find_map(|(found, entry)| (found == name).then_some(entry))
+    table
+        .into_iter()
+        .find_map(|(found, entry)| (found == name).then_some(entry))
 }
 
 fn wrong(path: &Path, what: impl fmt::Display) -> anyhow::Error {

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-/// QEMU's longest answers here are a few hundred bytes. What is longer does not come from a QEMU in order.
+/// QEMU's longest answers here are a few hundred bytes. What is longer does not come from a QEMU in
+/// order.
 const LINE_MAX_BYTES: usize = 64 << 10;
 
 /// Our end of the conversation.
@@ -36,8 +37,8 @@ pub enum Message {
 pub enum Event {
     /// QEMU is about to end, because the guest wanted it or for another `reason`.
     Shutdown { by_guest: bool, reason: String },
-    /// The disk could not be read or written. The guest stands still where there is no space left for it (QEMU's `enospc`);
-    /// of any other error it was told, as by a disk that is broken.
+    /// The disk could not be read or written. The guest stands still where there is no space left
+    /// for it (QEMU's `enospc`); of any other error it was told, as by a disk that is broken.
     DiskFailed { stopped: bool },
     /// The guest stands still; `query-status` tells why.
     Stopped,
@@ -57,7 +58,13 @@ impl Monitor {
     /// Both ends: ours, and the one for QEMU.
     pub fn pair() -> io::Result<(Monitor, UnixStream)> {
         let (stream, theirs) = UnixStream::pair()?;
-        Ok((Monitor { stream, received: Vec::new() }, theirs))
+        Ok((
+            Monitor {
+                stream,
+                received: Vec::new(),
+            },
+            theirs,
+        ))
     }
 
     /// Sends a command. That nobody is there to read it is seen when reading.
@@ -87,7 +94,11 @@ impl Monitor {
     /// The next whole message of what was taken.
     pub fn message(&mut self) -> io::Result<Option<Message>> {
         let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
-            return if self.received.len() > LINE_MAX_BYTES { Err(no_qmp()) } else { Ok(None) };
+            return if self.received.len() > LINE_MAX_BYTES {
+                Err(no_qmp())
+            } else {
+                Ok(None)
+            };
         };
         let line: Vec<u8> = self.received.drain(..=end).collect();
         let line: Value = serde_json::from_slice(&line).map_err(|_| no_qmp())?;
@@ -102,18 +113,32 @@ impl AsFd for Monitor {
 }
 
 fn understand(line: &Value) -> Option<Message> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().replace(jsonpipe::is_hidden, "?");
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .unwrap_or_default()
+            .replace(jsonpipe::is_hidden, "?")
+    };
     if line.get("QMP").is_some() {
         Some(Message::Greeting)
     } else if let Some(answer) = line.get("return") {
-        Some(if answer["status"].is_string() { Message::Status(text(&answer["status"])) } else { Message::Done })
+        Some(if answer["status"].is_string() {
+            Message::Status(text(&answer["status"]))
+        } else {
+            Message::Done
+        })
     } else if let Some(error) = line.get("error") {
         Some(Message::Refused(text(&error["desc"])))
     } else {
         let data = &line["data"];
         Some(Message::Event(match line.get("event")?.as_str()? {
-            "SHUTDOWN" => Event::Shutdown { by_guest: data["guest"] == true, reason: text(&data["reason"]) },
-            "BLOCK_IO_ERROR" => Event::DiskFailed { stopped: data["action"] == "stop" },
+            "SHUTDOWN" => Event::Shutdown {
+                by_guest: data["guest"] == true,
+                reason: text(&data["reason"]),
+            },
+            "BLOCK_IO_ERROR" => Event::DiskFailed {
+                stopped: data["action"] == "stop",
+            },
             "STOP" => Event::Stopped,
             "SUSPEND" => Event::Asleep,
             "WAKEUP" => Event::Awake,
@@ -125,7 +150,10 @@ fn understand(line: &Value) -> Option<Message> {
 }
 
 fn no_qmp() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "QEMU's monitor says something that is no QMP")
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        "QEMU's monitor says something that is no QMP",
+    )
 }
 
 #[cfg(test)]
@@ -138,7 +166,10 @@ mod tests {
         for split in 0..=text.len() {
             let (mut monitor, mut theirs) = Monitor::pair()?;
             let mut messages = Vec::new();
-            for piece in [&text[..split], &text[split..]].into_iter().filter(|piece| !piece.is_empty()) {
+            for piece in [&text[..split], &text[split..]]
+                .into_iter()
+                .filter(|piece| !piece.is_empty())
+            {
                 theirs.write_all(piece.as_bytes())?;
                 assert!(monitor.fill()?);
                 while let Some(message) = monitor.message()? {
@@ -162,16 +193,27 @@ mod tests {
             Message::Greeting,
             Message::Done,
             Message::Event(Event::Other),
-            Message::Event(Event::Shutdown { by_guest: true, reason: "guest-shutdown".into() }),
+            Message::Event(Event::Shutdown {
+                by_guest: true,
+                reason: "guest-shutdown".into(),
+            }),
             Message::Refused("a?b".into()),
         ];
         assert_eq!(messages(&text).unwrap(), expected);
         for (action, stopped) in [("stop", true), ("report", false)] {
-            let failed = format!(r#"{{"event": "BLOCK_IO_ERROR", "data": {{"action": "{action}", "operation": "write"}}}}"#);
-            assert_eq!(messages(&format!("{failed}\n")).unwrap(), [Message::Event(Event::DiskFailed { stopped })]);
+            let failed = format!(
+                r#"{{"event": "BLOCK_IO_ERROR", "data": {{"action": "{action}", "operation": "write"}}}}"#
+            );
+            assert_eq!(
+                messages(&format!("{failed}\n")).unwrap(),
+                [Message::Event(Event::DiskFailed { stopped })]
+            );
         }
         let status = r#"{"return": {"status": "io-error", "running": false}}"#;
-        assert_eq!(messages(&format!("{status}\n")).unwrap(), [Message::Status("io-error".into())]);
+        assert_eq!(
+            messages(&format!("{status}\n")).unwrap(),
+            [Message::Status("io-error".into())]
+        );
     }
 
     #[test]
@@ -180,8 +222,11 @@ mod tests {
             assert!(messages(text).is_err(), "{text:?}");
         }
         let (mut monitor, mut theirs) = Monitor::pair().unwrap();
-        theirs.write_all(&vec![b' '; LINE_MAX_BYTES + 4096]).unwrap();
-        let endless = std::iter::repeat_with(|| monitor.fill().and_then(|_| monitor.message())).find_map(Result::err);
+        theirs
+            .write_all(&vec![b' '; LINE_MAX_BYTES + 4096])
+            .unwrap();
+        let endless = std::iter::repeat_with(|| monitor.fill().and_then(|_| monitor.message()))
+            .find_map(Result::err);
         assert_eq!(endless.unwrap().kind(), io::ErrorKind::InvalidData);
     }
 }

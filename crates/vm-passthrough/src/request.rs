@@ -1,7 +1,8 @@
 //! Input: the command line, and the sections `volume` and `login` of the document.
 //!
-//! Both are other tools' sections, and a person may write them with any key that those tools give them. So each key is listed
-//! here, also those that a guest has no use for: only what is no key of theirs is an unknown one.
+//! Both are other tools' sections, and a person may write them with any key that those tools give
+//! them. So each key is listed here, also those that a guest has no use for: only what is no key of
+//! theirs is an unknown one.
 
 use jsonpipe::{Common, Exit};
 use serde::Deserialize;
@@ -112,8 +113,12 @@ impl Format {
 impl Volume {
     /// The same, once its keys fit together.
     pub fn checked(self) -> anyhow::Result<Volume> {
-        let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("volume.{key}: {what}")));
-        for (key, path) in [("path", Some(&self.path)), ("backing_path", self.backing_path.as_ref())] {
+        let wrong =
+            |key: &str, what: &str| Err(Exit::Data.error(format_args!("volume.{key}: {what}")));
+        for (key, path) in [
+            ("path", Some(&self.path)),
+            ("backing_path", self.backing_path.as_ref()),
+        ] {
             if path.is_some_and(|path| !path.starts_with('/') || path.contains(char::is_control)) {
                 return wrong(key, "not an absolute path");
             }
@@ -187,18 +192,30 @@ mod tests {
 
     fn volume(json: &str) -> Result<Volume, String> {
         let document = Document::parse(&format!(r#"{{"volume":{json}}}"#), "guest").unwrap();
-        document.require::<Volume>("volume").and_then(Volume::checked).map_err(|error| {
-            assert_eq!(Exit::of(&error), Exit::Data);
-            format!("{error:#}")
-        })
+        document
+            .require::<Volume>("volume")
+            .and_then(Volume::checked)
+            .map_err(|error| {
+                assert_eq!(Exit::of(&error), Exit::Data);
+                format!("{error:#}")
+            })
     }
 
     #[test]
     fn the_keys_of_a_volume_fit_together() {
         for (json, message) in [
-            (r#"{"path":"v","format":"raw","ostype":"linux"}"#, "volume.path: not an absolute path"),
-            (r#"{"path":"/v\nw","format":"raw","ostype":"linux"}"#, "volume.path: not an absolute path"),
-            (r#"{"path":"/v","format":"vmdk","ostype":"linux"}"#, "volume.format: expected one of qcow2, raw"),
+            (
+                r#"{"path":"v","format":"raw","ostype":"linux"}"#,
+                "volume.path: not an absolute path",
+            ),
+            (
+                r#"{"path":"/v\nw","format":"raw","ostype":"linux"}"#,
+                "volume.path: not an absolute path",
+            ),
+            (
+                r#"{"path":"/v","format":"vmdk","ostype":"linux"}"#,
+                "volume.format: expected one of qcow2, raw",
+            ),
             (r#"{"path":"/v","format":"raw"}"#, "volume.ostype: missing"),
             (
                 r#"{"path":"/v","format":"qcow2","ostype":"linux","backing_path":"/b"}"#,
@@ -216,6 +233,9 @@ mod tests {
             assert_eq!(volume(json).unwrap_err(), message);
         }
         let by_tool = r#"{"schema":1,"user":"a@b","path":"/v","format":"qcow2","ostype":"linux","backing_path":"/b","backing_format":"qcow2"}"#;
-        assert_eq!(volume(by_tool).unwrap().backing(), Some(("/b", Format::Qcow2)));
+        assert_eq!(
+            volume(by_tool).unwrap().backing(),
+            Some(("/b", Format::Qcow2))
+        );
     }
 }

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use confined::{Identity, Life, Start};
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp};
+use jsonpipe::{
+    Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp,
+};
 use nix::unistd::geteuid;
 
 use crate::accel::Accel;
@@ -18,15 +20,28 @@ use crate::supervise::{Guest, Outcome};
 use crate::{Plan, TOOL, accel, hugepages, memory};
 
 /// Boots the guest of `plan`, waits for its end, and reports. An error leaves nothing behind.
-pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Document) -> anyhow::Result<Answer> {
-    let Plan { volume, profile, settings, machine, identity } = plan;
+pub(crate) fn run(
+    plan: &Plan,
+    common: &Common,
+    pipe: &Pipe,
+    mut document: Document,
+) -> anyhow::Result<Answer> {
+    let Plan {
+        volume,
+        profile,
+        settings,
+        machine,
+        identity,
+    } = plan;
     if !geteuid().is_root() {
         return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
     }
-    // From here on a signal finds the machine in a consistent state: it waits until this is dropped, after all else.
+    // From here on a signal finds the machine in a consistent state: it waits until this is
+    // dropped, after all else.
     let ending = signals::defer()?;
     // cowvol prune has it for a moment while it removes volumes.
-    const HELD: &str = "another guest runs, or old volumes are being removed; try again when that has ended";
+    const HELD: &str =
+        "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
@@ -34,15 +49,16 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     } else {
         memory::check(common, profile.memory)?;
     }
-    let (monitor, theirs) = Monitor::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
+    let (monitor, theirs) =
+        Monitor::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
     let handed_down = HandedDown::open(common, volume, settings, theirs)?;
 
     let accel = accel::decide(common, &settings.binary, identity, pipe)?;
     let report = plan.report(accel, handed_down.descriptors());
     let identity = match accel {
-        Accel::Kvm => {
-            identity.with_group_of(&fs::metadata(common.path("/dev/kvm")).exit(Exit::Config, || "looking at /dev/kvm")?)
-        }
+        Accel::Kvm => identity.with_group_of(
+            &fs::metadata(common.path("/dev/kvm")).exit(Exit::Config, || "looking at /dev/kvm")?,
+        ),
         Accel::Tcg => *identity,
     };
     let rule = Rule::install(identity.uid)?;
@@ -61,25 +77,52 @@ pub(crate) fn run(plan: &Plan, common: &Common, pipe: &Pipe, mut document: Docum
     pipe.note("the guest runs");
     let Outcome { ended, reason } = guest.watch(settings.shutdown(), pipe)?;
     let ended_at = timestamp::rfc3339(SystemTime::now());
-    let removed = rule.remove().inspect_err(|error| pipe.warn(format_args!("{error:#}")));
+    let removed = rule
+        .remove()
+        .inspect_err(|error| pipe.warn(format_args!("{error:#}")));
 
     let handed_back = removed.is_ok();
-    let session = Session { started_at, ended_at, ended, ended_reason: reason, handed_back };
-    document.set(TOOL.section, &Report { changed: true, session: Some(session), ..report })?;
-    let answer = if ended != Ended::Died && handed_back { Answer::yes(document) } else { Answer::no(document) };
-    // The next guest may start, whoever is slow to read of this one. Then a signal that waited may end us.
+    let session = Session {
+        started_at,
+        ended_at,
+        ended,
+        ended_reason: reason,
+        handed_back,
+    };
+    document.set(
+        TOOL.section,
+        &Report {
+            changed: true,
+            session: Some(session),
+            ..report
+        },
+    )?;
+    let answer = if ended != Ended::Died && handed_back {
+        Answer::yes(document)
+    } else {
+        Answer::no(document)
+    };
+    // The next guest may start, whoever is slow to read of this one. Then a signal that waited may
+    // end us.
     drop(lock);
     Ok(answer.holding(ending))
 }
 
 /// Whether QEMU's user can read and write `path`; if not, status 78 with the way out.
 fn accessible(identity: &Identity, path: &Path) -> anyhow::Result<()> {
-    let found =
-        fs::metadata(path).map_err(|error| io_error(error, |_| Exit::Config, format_args!("looking at {}", path.display())))?;
+    let found = fs::metadata(path).map_err(|error| {
+        io_error(
+            error,
+            |_| Exit::Config,
+            format_args!("looking at {}", path.display()),
+        )
+    })?;
     if identity.may_use(&found) {
         return Ok(());
     }
     let uid = identity.uid;
-    Err(Exit::Config
-        .error(format_args!("{}: QEMU's user cannot use it; give it to user {uid} when the host starts", path.display())))
+    Err(Exit::Config.error(format_args!(
+        "{}: QEMU's user cannot use it; give it to user {uid} when the host starts",
+        path.display()
+    )))
 }

@@ -21,9 +21,9 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const QUIT_LIMIT: Duration = Duration::from_secs(10);
 /// Between the end of the monitor and that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
-/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once and costs nothing. Also between
-/// two presses of the power button: a guest does not feel it while it boots or wakes up, and takes the first one for less where its
-/// screen is dark.
+/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once
+/// and costs nothing. Also between two presses of the power button: a guest does not feel it while
+/// it boots or wakes up, and takes the first one for less where its screen is dark.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A QEMU and the three things that tell of it.
@@ -74,7 +74,10 @@ struct Standstill {
 
 impl Standstill {
     fn now(tried: bool) -> Standstill {
-        Standstill { due: Instant::now() + RETRY_INTERVAL, tried }
+        Standstill {
+            due: Instant::now() + RETRY_INTERVAL,
+            tried,
+        }
     }
 }
 
@@ -103,10 +106,17 @@ enum Next {
 
 impl<'a> Guest<'a> {
     pub fn new(qemu: Running, monitor: Monitor, stderr: Tail, ending: &'a Deferred) -> Guest<'a> {
-        Guest { qemu, monitor, stderr, ending, stopping: false }
+        Guest {
+            qemu,
+            monitor,
+            stderr,
+            ending,
+            stopping: false,
+        }
     }
 
-    /// Waits until QEMU answers `query-status`, which is when all its devices exist, and lets the guest run.
+    /// Waits until QEMU answers `query-status`, which is when all its devices exist, and lets the
+    /// guest run.
     ///
     /// A QEMU that ends before is status 69, one that takes too long 75.
     pub fn start(&mut self) -> anyhow::Result<()> {
@@ -116,26 +126,38 @@ impl<'a> Guest<'a> {
     fn start_within(&mut self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Some(Instant::now() + limit);
         for command in ["qmp_capabilities", "query-status", "cont"] {
-            self.monitor.send(command).exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
+            self.monitor
+                .send(command)
+                .exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
             loop {
-                match self.next(deadline).exit(Exit::Unavailable, || "starting the guest")? {
+                match self
+                    .next(deadline)
+                    .exit(Exit::Unavailable, || "starting the guest")?
+                {
                     Next::Said(Message::Done | Message::Status(_)) => break,
                     Next::Said(Message::Refused(why)) => {
-                        return Err(Exit::Unavailable.error(format_args!("starting the guest: QEMU refuses {command}: {why}")));
+                        return Err(Exit::Unavailable.error(format_args!(
+                            "starting the guest: QEMU refuses {command}: {why}"
+                        )));
                     }
                     Next::Said(Message::Greeting | Message::Event(_)) => {}
                     Next::Gone => {
                         let status = self.reap()?;
                         let said = self.stderr.text();
-                        return Err(Exit::Unavailable.error(format_args!("QEMU ended before it was ready: {status}: {said}")));
+                        return Err(Exit::Unavailable.error(format_args!(
+                            "QEMU ended before it was ready: {status}: {said}"
+                        )));
                     }
                     Next::Signal => {
-                        return Err(Exit::TemporaryFailure.error("starting the guest: ended by a signal before it was ready"));
+                        return Err(Exit::TemporaryFailure
+                            .error("starting the guest: ended by a signal before it was ready"));
                     }
                     Next::TimeUp => {
                         let said = self.stderr.text();
-                        return Err(Exit::TemporaryFailure
-                            .error(format_args!("starting the guest: QEMU is not ready after {} s: {said}", limit.as_secs())));
+                        return Err(Exit::TemporaryFailure.error(format_args!(
+                            "starting the guest: QEMU is not ready after {} s: {said}",
+                            limit.as_secs()
+                        )));
                     }
                 }
             }
@@ -143,8 +165,8 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Waits until the guest has ended. Told to end, it asks the guest to shut down, after `patience` tells QEMU to quit, and
-    /// in the end kills it.
+    /// Waits until the guest has ended. Told to end, it asks the guest to shut down, after
+    /// `patience` tells QEMU to quit, and in the end kills it.
     pub fn watch(mut self, patience: Duration, pipe: &Pipe) -> anyhow::Result<Outcome> {
         let mut life = Life::default();
         if let Err(error) = self.live(patience, pipe, &mut life) {
@@ -152,15 +174,40 @@ impl<'a> Guest<'a> {
             self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
         }
         let status = self.reap()?;
-        let Life { shutdown, forced, .. } = life;
-        let well = status.success() && shutdown.as_ref().is_some_and(|(by_guest, reason)| *by_guest && reason != CRASH);
+        let Life {
+            shutdown, forced, ..
+        } = life;
+        let well = status.success()
+            && shutdown
+                .as_ref()
+                .is_some_and(|(by_guest, reason)| *by_guest && reason != CRASH);
         Ok(match forced {
-            _ if well => Outcome { ended: if self.stopping { Ended::Stopped } else { Ended::Shutdown }, reason: None },
-            Some(forced) if self.stopping => Outcome { ended: Ended::Stopped, reason: Some(forced) },
+            _ if well => Outcome {
+                ended: if self.stopping {
+                    Ended::Stopped
+                } else {
+                    Ended::Shutdown
+                },
+                reason: None,
+            },
+            Some(forced) if self.stopping => Outcome {
+                ended: Ended::Stopped,
+                reason: Some(forced),
+            },
             forced => {
-                let cause = forced.or(shutdown.map(|(_, reason)| reason)).map(|cause| format!("{cause}: ")).unwrap_or_default();
+                let cause = forced
+                    .or(shutdown.map(|(_, reason)| reason))
+                    .map(|cause| format!("{cause}: "))
+                    .unwrap_or_default();
                 let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
-                Outcome { ended: if self.stopping { Ended::Stopped } else { Ended::Died }, reason: Some(reason) }
+                Outcome {
+                    ended: if self.stopping {
+                        Ended::Stopped
+                    } else {
+                        Ended::Died
+                    },
+                    reason: Some(reason),
+                }
             }
         })
     }
@@ -181,7 +228,9 @@ impl<'a> Guest<'a> {
                     }
                     life.shutdown = Some((by_guest, reason));
                 }
-                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => no_room(&mut standstill, pipe),
+                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => {
+                    no_room(&mut standstill, pipe)
+                }
                 Next::Said(Message::Event(Event::DiskFailed { stopped: false })) => {
                     if !disk_failed {
                         pipe.warn(
@@ -190,13 +239,16 @@ impl<'a> Guest<'a> {
                     }
                     disk_failed = true;
                 }
-                // QEMU tells of a disk without room before or, where it told of another failure just now, a second later.
+                // QEMU tells of a disk without room before or, where it told of another failure
+                // just now, a second later.
                 Next::Said(Message::Event(Event::Stopped)) => self.monitor.send("query-status")?,
                 Next::Said(Message::Status(status)) => match status.as_str() {
                     "io-error" if standstill.is_none() => no_room(&mut standstill, pipe),
                     "io-error" | "running" | "suspended" | "shutdown" => {}
                     _ if life.forced.is_none() => {
-                        pipe.warn(format_args!("the guest stands still for good ({status}) and is switched off"));
+                        pipe.warn(format_args!(
+                            "the guest stands still for good ({status}) and is switched off"
+                        ));
                         life.forced = Some(format!("the guest stood still for good ({status})"));
                         button = None;
                         self.monitor.send("quit")?;
@@ -251,21 +303,32 @@ impl<'a> Guest<'a> {
                     }
                 }
                 Next::TimeUp if life.forced.is_none() => {
-                    let why = if standstill.take().is_some() { ": it stood still: no space was left for its disk" } else { "" };
-                    life.forced = Some(format!("it did not shut down within {} s{why}", patience.as_secs()));
+                    let why = if standstill.take().is_some() {
+                        ": it stood still: no space was left for its disk"
+                    } else {
+                        ""
+                    };
+                    life.forced = Some(format!(
+                        "it did not shut down within {} s{why}",
+                        patience.as_secs()
+                    ));
                     button = None;
                     self.monitor.send("quit")?;
                     deadline = Some(Instant::now() + QUIT_LIMIT);
                 }
                 Next::TimeUp => {
-                    let what = format!("QEMU did not quit within {} s and was killed", QUIT_LIMIT.as_secs());
+                    let what = format!(
+                        "QEMU did not quit within {} s and was killed",
+                        QUIT_LIMIT.as_secs()
+                    );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, what));
                 }
             }
         }
     }
 
-    /// Waits for the end of the process, which closed its monitor or was killed, and kills one that lingers.
+    /// Waits for the end of the process, which closed its monitor or was killed, and kills one that
+    /// lingers.
     fn reap(&mut self) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + EXIT_LIMIT;
         // Its standard error is closed by the end of the process, after all that it had to say.
@@ -274,7 +337,10 @@ impl<'a> Guest<'a> {
             match poll(&mut fds, until(Some(deadline))) {
                 Err(Errno::EINTR) => {}
                 Ok(0) | Err(_) => break,
-                Ok(_) => self.stderr.fill().exit(Exit::Software, || "reading what QEMU says")?,
+                Ok(_) => self
+                    .stderr
+                    .fill()
+                    .exit(Exit::Software, || "reading what QEMU says")?,
             }
         }
         if self.stderr.pipe().is_some() {
@@ -292,14 +358,21 @@ impl<'a> Guest<'a> {
             let mut watched = vec![(Source::Monitor, self.monitor.as_fd())];
             watched.extend((!self.stopping).then(|| (Source::Ending, self.ending.as_fd())));
             watched.extend(self.stderr.pipe().map(|fd| (Source::Stderr, fd)));
-            let mut fds: Vec<PollFd<'_>> = watched.iter().map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+            let mut fds: Vec<PollFd<'_>> = watched
+                .iter()
+                .map(|(_, fd)| PollFd::new(*fd, PollFlags::POLLIN))
+                .collect();
             match poll(&mut fds, until(deadline)) {
                 Err(Errno::EINTR) => continue,
                 ready => ready?,
             };
-            let awake = watched.iter().zip(&fds).filter(|(_, fd)| fd.any().unwrap_or(true));
+            let awake = watched
+                .iter()
+                .zip(&fds)
+                .filter(|(_, fd)| fd.any().unwrap_or(true));
             let awake: Vec<Source> = awake.map(|((source, _), _)| *source).collect();
-            // The clock and the signal come first: a guest that never stops talking must not keep us.
+            // The clock and the signal come first: a guest that never stops talking must not keep
+            // us.
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(Next::TimeUp);
             }
@@ -334,7 +407,12 @@ mod tests {
     #[test]
     fn a_qemu_that_never_answers_is_75() {
         let argv = ["/bin/sh", "-c", "echo 'no huge page' >&2; exec sleep 600"].map(str::to_owned);
-        let start = Start { identity: None, hand_down: &[], life: Life::WithUs, lock_memory: false };
+        let start = Start {
+            identity: None,
+            hand_down: &[],
+            life: Life::WithUs,
+            lock_memory: false,
+        };
         let (qemu, stderr) = child::spawn(&argv, &start).unwrap();
         let id = qemu.id();
         let (monitor, theirs) = Monitor::pair().unwrap();
@@ -342,7 +420,10 @@ mod tests {
         let mut guest = Guest::new(qemu, monitor, stderr, &ending);
         let error = guest.start_within(Duration::from_secs(1)).unwrap_err();
         let message = "starting the guest: QEMU is not ready after 1 s: no huge page";
-        assert_eq!((Exit::of(&error), error.to_string().as_str()), (Exit::TemporaryFailure, message));
+        assert_eq!(
+            (Exit::of(&error), error.to_string().as_str()),
+            (Exit::TemporaryFailure, message)
+        );
         drop((guest, theirs));
         assert!(!std::path::Path::new(&format!("/proc/{id}")).exists());
     }

@@ -16,7 +16,10 @@ pub struct Tail {
 
 impl Tail {
     pub fn new(pipe: Option<ChildStderr>) -> Tail {
-        Tail { pipe, kept: Vec::new() }
+        Tail {
+            pipe,
+            kept: Vec::new(),
+        }
     }
 
     /// For poll(2); `None` once everyone who could write is gone.
@@ -26,13 +29,16 @@ impl Tail {
 
     /// Takes what is there; waits when nothing is.
     pub fn fill(&mut self) -> io::Result<()> {
-        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(());
+        };
         let mut chunk = [0; 4096];
         match pipe.read(&mut chunk) {
             Ok(0) => self.pipe = None,
             Ok(count) => {
                 self.kept.extend_from_slice(&chunk[..count]);
-                self.kept.drain(..self.kept.len().saturating_sub(KEPT_BYTES));
+                self.kept
+                    .drain(..self.kept.len().saturating_sub(KEPT_BYTES));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -40,11 +46,20 @@ impl Tail {
         Ok(())
     }
 
-    /// One line for an error message: what a guest could have a hand in does not reach the terminal as it is.
+    /// One line for an error message: what a guest could have a hand in does not reach the terminal
+    /// as it is.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.kept);
-        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() { "it said nothing".into() } else { lines.join("; ").replace(jsonpipe::is_hidden, "?") }
+        let lines: Vec<&str> = text
+            .lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty())
+            .collect();
+        if lines.is_empty() {
+            "it said nothing".into()
+        } else {
+            lines.join("; ").replace(jsonpipe::is_hidden, "?")
+        }
     }
 }
 
@@ -54,7 +69,11 @@ mod tests {
     use std::process::{Command, Stdio};
 
     fn tail_of(script: &str) -> String {
-        let mut child = Command::new("sh").args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut tail = Tail::new(child.stderr.take());
         while tail.pipe().is_some() {
             tail.fill().unwrap();
@@ -65,9 +84,15 @@ mod tests {
 
     #[test]
     fn the_end_is_kept_and_harmless() {
-        assert_eq!(tail_of("printf 'one\\n\\n  two\\033[2J\\342\\200\\256\\n' >&2"), "one; two?[2J?");
+        assert_eq!(
+            tail_of("printf 'one\\n\\n  two\\033[2J\\342\\200\\256\\n' >&2"),
+            "one; two?[2J?"
+        );
         assert_eq!(tail_of("true"), "it said nothing");
         let long = tail_of("printf '%05000d the end' 0 >&2");
-        assert_eq!((long.len(), long.ends_with("0 the end")), (KEPT_BYTES, true));
+        assert_eq!(
+            (long.len(), long.ends_with("0 the end")),
+            (KEPT_BYTES, true)
+        );
     }
 }

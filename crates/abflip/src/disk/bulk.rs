@@ -1,4 +1,5 @@
-//! A lot of bytes to a disk, and back: in large pieces, whole blocks only, durable when it is flushed.
+//! A lot of bytes to a disk, and back: in large pieces, whole blocks only, durable when it is
+//! flushed.
 
 use std::os::unix::fs::FileExt;
 
@@ -12,26 +13,36 @@ use super::{Aligned, Disk, sys};
 pub const PIECE_BYTES: usize = 4 << 20;
 
 impl Disk {
-    /// Writes bytes at an address and of a length that the disk takes: of [`Aligned`], whole blocks. Status 73 or 74.
+    /// Writes bytes at an address and of a length that the disk takes: of [`Aligned`], whole
+    /// blocks. Status 73 or 74.
     pub fn write_piece(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
         let written = self.file.write_all_at(bytes, offset);
         written.map_err(|error| io_error(error, Exit::of_write, self.place("writing", offset)))
     }
 
-    /// Reads into all of `piece`, past the cache. Status 74 when that fails, or when the disk ends before.
+    /// Reads into all of `piece`, past the cache. Status 74 when that fails, or when the disk ends
+    /// before.
     pub fn read_piece(&self, offset: u64, piece: &mut [u8]) -> anyhow::Result<()> {
-        let read = self.forget(offset, piece.len()).and_then(|()| self.file.read_exact_at(piece, offset));
+        let read = self
+            .forget(offset, piece.len())
+            .and_then(|()| self.file.read_exact_at(piece, offset));
         read.map_err(|error| io_error(error, |_| Exit::Io, self.place("reading", offset)))
     }
 
-    /// Makes bytes zeros without sending them, where the disk can do that; whatever it does, zeros are what is read afterwards. Status
-    /// 73 or 74.
+    /// Makes bytes zeros without sending them, where the disk can do that; whatever it does, zeros
+    /// are what is read afterwards. Status 73 or 74.
     pub fn zero(&self, offset: u64, length: u64) -> anyhow::Result<()> {
-        let made = if self.device == 0 { self.zero_range(offset, length) } else { sys::zero_out(&self.file, offset, length) };
+        let made = if self.device == 0 {
+            self.zero_range(offset, length)
+        } else {
+            sys::zero_out(&self.file, offset, length)
+        };
         match made {
             // A file system without it, such as tmpfs.
             Err(Errno::EOPNOTSUPP) => self.write_zeros(offset, length),
-            made => made.map_err(|errno| io_error(errno.into(), Exit::of_write, self.place("zeroing", offset))),
+            made => made.map_err(|errno| {
+                io_error(errno.into(), Exit::of_write, self.place("zeroing", offset))
+            }),
         }
     }
 
@@ -42,7 +53,8 @@ impl Disk {
     }
 
     fn write_zeros(&self, offset: u64, length: u64) -> anyhow::Result<()> {
-        let mut zeros = Aligned::new(PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES)));
+        let mut zeros =
+            Aligned::new(PIECE_BYTES.min(usize::try_from(length).unwrap_or(PIECE_BYTES)));
         let mut done = 0;
         while done < length {
             let now = (length - done).min(PIECE_BYTES as u64);

@@ -39,28 +39,98 @@ fn with_field(at: usize, value: &[u8]) -> Tables {
 fn a_header_that_cannot_be_is_refused_before_it_is_parsed() {
     for (at, value, fault) in [
         (0, b"EFI PARS".to_vec(), "there is no header"),
-        (8, 0x0002_0000u32.to_le_bytes().to_vec(), "the header is not of revision 1.0"),
-        (12, 96u32.to_le_bytes().to_vec(), "the header is 96 bytes long, not 92"),
-        (12, u32::MAX.to_le_bytes().to_vec(), "the header is 4294967295 bytes long, not 92"),
-        (24, 2u64.to_le_bytes().to_vec(), "the header is of sector 2, not 1"),
-        (32, 2048u64.to_le_bytes().to_vec(), "its copy is said to be in sector 2048, and the disk has 2048"),
-        (32, 1u64.to_le_bytes().to_vec(), "its copy is said to be in sector 1, and the disk has 2048"),
-        (32, 100u64.to_le_bytes().to_vec(), "its copy is said to be in sector 100, among the partitions"),
-        (48, u64::MAX.to_le_bytes().to_vec(), "it is for sectors 34 to 18446744073709551615, and the disk has 2048"),
-        (40, 2040u64.to_le_bytes().to_vec(), "it is for sectors 2040 to 2014, and the disk has 2048"),
-        (72, 1u64.to_le_bytes().to_vec(), "its entries, in sector 1, are not between sectors 2 and 34"),
-        (72, 3u64.to_le_bytes().to_vec(), "its entries, in sector 3, are not between sectors 2 and 34"),
-        (72, u64::MAX.to_le_bytes().to_vec(), "its entries, in sector 18446744073709551615, are not between sectors 2 and 34"),
-        (80, 4_000_000_000u32.to_le_bytes().to_vec(), "it has 4000000000 entries, not 1 to 32768"),
-        (80, 0u32.to_le_bytes().to_vec(), "it has 0 entries, not 1 to 32768"),
-        (84, 256u32.to_le_bytes().to_vec(), "entries are 256 bytes long, not 128"),
-        (84, 0u32.to_le_bytes().to_vec(), "entries are 0 bytes long, not 128"),
+        (
+            8,
+            0x0002_0000u32.to_le_bytes().to_vec(),
+            "the header is not of revision 1.0",
+        ),
+        (
+            12,
+            96u32.to_le_bytes().to_vec(),
+            "the header is 96 bytes long, not 92",
+        ),
+        (
+            12,
+            u32::MAX.to_le_bytes().to_vec(),
+            "the header is 4294967295 bytes long, not 92",
+        ),
+        (
+            24,
+            2u64.to_le_bytes().to_vec(),
+            "the header is of sector 2, not 1",
+        ),
+        (
+            32,
+            2048u64.to_le_bytes().to_vec(),
+            "its copy is said to be in sector 2048, and the disk has 2048",
+        ),
+        (
+            32,
+            1u64.to_le_bytes().to_vec(),
+            "its copy is said to be in sector 1, and the disk has 2048",
+        ),
+        (
+            32,
+            100u64.to_le_bytes().to_vec(),
+            "its copy is said to be in sector 100, among the partitions",
+        ),
+        (
+            48,
+            u64::MAX.to_le_bytes().to_vec(),
+            "it is for sectors 34 to 18446744073709551615, and the disk has 2048",
+        ),
+        (
+            40,
+            2040u64.to_le_bytes().to_vec(),
+            "it is for sectors 2040 to 2014, and the disk has 2048",
+        ),
+        (
+            72,
+            1u64.to_le_bytes().to_vec(),
+            "its entries, in sector 1, are not between sectors 2 and 34",
+        ),
+        (
+            72,
+            3u64.to_le_bytes().to_vec(),
+            "its entries, in sector 3, are not between sectors 2 and 34",
+        ),
+        (
+            72,
+            u64::MAX.to_le_bytes().to_vec(),
+            "its entries, in sector 18446744073709551615, are not between sectors 2 and 34",
+        ),
+        (
+            80,
+            4_000_000_000u32.to_le_bytes().to_vec(),
+            "it has 4000000000 entries, not 1 to 32768",
+        ),
+        (
+            80,
+            0u32.to_le_bytes().to_vec(),
+            "it has 0 entries, not 1 to 32768",
+        ),
+        (
+            84,
+            256u32.to_le_bytes().to_vec(),
+            "entries are 256 bytes long, not 128",
+        ),
+        (
+            84,
+            0u32.to_le_bytes().to_vec(),
+            "entries are 0 bytes long, not 128",
+        ),
         (88, vec![0; 4], "the checksum of the entries is wrong"),
     ] {
-        assert_eq!(with_field(at, &value).primary.unwrap_err().to_string(), fault);
+        assert_eq!(
+            with_field(at, &value).primary.unwrap_err().to_string(),
+            fault
+        );
     }
     let wrong = tables(|bytes| bytes[512 + 60] ^= 1);
-    assert_eq!(wrong.primary.unwrap_err().to_string(), "the checksum of the header is wrong");
+    assert_eq!(
+        wrong.primary.unwrap_err().to_string(),
+        "the checksum of the header is wrong"
+    );
     assert!(wrong.backup.is_ok(), "the backup is in the last sector");
 }
 
@@ -68,7 +138,10 @@ fn a_header_that_cannot_be_is_refused_before_it_is_parsed() {
 fn the_size_of_sectors_is_told_by_the_table() {
     let of_4096 = |bytes: &mut Vec<u8>| {
         let mut disk = std::io::Cursor::new(vec![0; SECTORS * 512]);
-        GPT::new_from(&mut disk, 4096, [7; 16]).unwrap().write_into(&mut disk).unwrap();
+        GPT::new_from(&mut disk, 4096, [7; 16])
+            .unwrap()
+            .write_into(&mut disk)
+            .unwrap();
         *bytes = disk.into_inner();
     };
     assert_eq!(tables(of_4096).sector_bytes, 4096);
@@ -76,7 +149,10 @@ fn the_size_of_sectors_is_told_by_the_table() {
         of_4096(bytes);
         bytes[4096..8192].fill(0);
     });
-    assert_eq!((only_backup.sector_bytes, only_backup.backup.is_ok()), (4096, true));
+    assert_eq!(
+        (only_backup.sector_bytes, only_backup.backup.is_ok()),
+        (4096, true)
+    );
     let none = tables(|bytes| bytes.fill(0));
     assert_eq!(none.sector_bytes, 512);
     assert!(none.primary.is_err() && none.backup.is_err() && none.protective_mbr() == Mbr::Free);
@@ -93,7 +169,11 @@ fn the_backup_is_where_the_primary_says_and_must_be_its_copy() {
             bytes[header + at] ^= 1;
             seal(&mut bytes[header..]);
         });
-        assert!(other.backup.is_ok() && !other.agree(), "{what}: {:?}", other.backup);
+        assert!(
+            other.backup.is_ok() && !other.agree(),
+            "{what}: {:?}",
+            other.backup
+        );
     }
 }
 
@@ -101,8 +181,17 @@ fn the_backup_is_where_the_primary_says_and_must_be_its_copy() {
 fn the_mbr_protects_only_with_its_signature_and_from_the_first_sector() {
     assert_eq!(tables(|_| {}).protective_mbr(), Mbr::Protects);
     // A type of its own; elsewhere; no signature.
-    for (at, found) in [(446 + 4, Mbr::Foreign), (446 + 8, Mbr::Free), (510, Mbr::Free), (511, Mbr::Free)] {
-        assert_eq!(tables(|bytes| bytes[at] ^= 1).protective_mbr(), found, "{at}");
+    for (at, found) in [
+        (446 + 4, Mbr::Foreign),
+        (446 + 8, Mbr::Free),
+        (510, Mbr::Free),
+        (511, Mbr::Free),
+    ] {
+        assert_eq!(
+            tables(|bytes| bytes[at] ^= 1).protective_mbr(),
+            found,
+            "{at}"
+        );
     }
     // Somebody's own beside it: a hybrid one protects, and one that begins elsewhere does not.
     let beside = |bytes: &mut Vec<u8>| bytes[446 + 16 + 4] = 0x83;
@@ -117,7 +206,8 @@ fn the_mbr_protects_only_with_its_signature_and_from_the_first_sector() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever a header says, with the right checksum: no panic, and never more memory than the largest table takes.
+    /// Whatever a header says, with the right checksum: no panic, and never more memory than the
+    /// largest table takes.
     #[test]
     fn hostile_headers_are_read(
         fields in proptest::collection::vec((0usize..92, any::<[u8; 8]>()), 1..5),

@@ -16,17 +16,58 @@ fn prepare(root: &Path) {
 
 /// None of them reads a document.
 const STAGES: [Stage; 6] = [
-    Stage { binary: BINARY, arguments: &["status"], request: "", document: "", prepare },
-    Stage { binary: BINARY, arguments: &["flip", "--dry-run"], request: "", document: "", prepare },
-    Stage { binary: BINARY, arguments: &["try", "--dry-run"], request: "", document: "", prepare },
-    Stage { binary: BINARY, arguments: &["commit", "--dry-run"], request: "", document: "", prepare },
-    Stage { binary: BINARY, arguments: &["rollback", "--dry-run"], request: "", document: "", prepare },
-    Stage { binary: BINARY, arguments: &["repair", "--dry-run"], request: "", document: "", prepare },
+    Stage {
+        binary: BINARY,
+        arguments: &["status"],
+        request: "",
+        document: "",
+        prepare,
+    },
+    Stage {
+        binary: BINARY,
+        arguments: &["flip", "--dry-run"],
+        request: "",
+        document: "",
+        prepare,
+    },
+    Stage {
+        binary: BINARY,
+        arguments: &["try", "--dry-run"],
+        request: "",
+        document: "",
+        prepare,
+    },
+    Stage {
+        binary: BINARY,
+        arguments: &["commit", "--dry-run"],
+        request: "",
+        document: "",
+        prepare,
+    },
+    Stage {
+        binary: BINARY,
+        arguments: &["rollback", "--dry-run"],
+        request: "",
+        document: "",
+        prepare,
+    },
+    Stage {
+        binary: BINARY,
+        arguments: &["repair", "--dry-run"],
+        request: "",
+        document: "",
+        prepare,
+    },
 ];
 
 /// It needs files that lie in its machine.
-const WRITE: Stage =
-    Stage { binary: BINARY, arguments: &["write", "--from", "x", "--manifest", "x"], request: "", document: "", prepare };
+const WRITE: Stage = Stage {
+    binary: BINARY,
+    arguments: &["write", "--from", "x", "--manifest", "x"],
+    request: "",
+    document: "",
+    prepare,
+};
 
 jsonpipe::contract! {
     teaches_help: [STAGES, WRITE],
@@ -49,27 +90,56 @@ jsonpipe::contract! {
 /// What was changed stays, so it is no 74; what was not, is.
 #[test]
 fn a_document_that_is_lost_takes_nothing_back() {
-    let (machine, full) = (Machine::new(), || fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+    let (machine, full) = (Machine::new(), || {
+        fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    });
     machine.configure_extlinux();
     let torn = || machine.poke(machine.last() * 512 + 16, b"torn");
     torn();
-    for (verb, next) in [("repair", "a"), ("try", "a"), ("rollback", "a"), ("flip", "b"), ("flip", "b"), ("repair", "b")] {
+    for (verb, next) in [
+        ("repair", "a"),
+        ("try", "a"),
+        ("rollback", "a"),
+        ("flip", "b"),
+        ("flip", "b"),
+        ("repair", "b"),
+    ] {
         let before = machine.bytes();
         let output = machine.command(&[verb]).stdout(full()).output().unwrap();
         let changed = machine.bytes() != before;
-        assert_eq!(output.status.code(), Some(if changed { 1 } else { 74 }), "{verb}: {output:?}");
+        assert_eq!(
+            output.status.code(),
+            Some(if changed { 1 } else { 74 }),
+            "{verb}: {output:?}"
+        );
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("standard output: No space left on device"), "{verb}: {said}");
-        assert_eq!(said.contains("the change is made and stays"), changed, "{verb}: {said}");
+        assert!(
+            said.contains("standard output: No space left on device"),
+            "{verb}: {said}"
+        );
+        assert_eq!(
+            said.contains("the change is made and stays"),
+            changed,
+            "{verb}: {said}"
+        );
         assert_eq!(machine.slots(&["status"])["next"], next, "{verb}");
     }
     // A reader that went away is told by the status alone.
     torn();
     let mut command = std::process::Command::new("sh");
     let flip = machine.command(&["flip", "--active", "a"]);
-    command.args(["-c", "\"$@\" >&-; echo $?", "sh"]).arg(flip.get_program()).args(flip.get_args());
+    command
+        .args(["-c", "\"$@\" >&-; echo $?", "sh"])
+        .arg(flip.get_program())
+        .args(flip.get_args());
     let output = command.output().unwrap();
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"1\n"[..], &b""[..]));
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (&b"1\n"[..], &b""[..])
+    );
 }
 
 /// One that waits for its reader keeps nobody else from the machine.
@@ -78,12 +148,22 @@ fn lock_is_free_while_the_document_is_read() {
     let machine = Machine::new();
     let (reader, writer) = nix::unistd::pipe().unwrap();
     // Full, so that nothing more goes in until it is read.
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+    nix::fcntl::fcntl(
+        &writer,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+    )
+    .unwrap();
     while nix::unistd::write(&writer, &[b' '; 1]).is_ok() {}
-    nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty())).unwrap();
+    nix::fcntl::fcntl(
+        &writer,
+        nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::empty()),
+    )
+    .unwrap();
     let mut waiting = machine.command(&["flip"]).stdout(writer).spawn().unwrap();
     // Until it is in a call that writes, and not to its standard error.
-    let writes = |call: String| call.starts_with(&format!("{} 0x", nix::libc::SYS_write)) && !call.contains(" 0x2 0x");
+    let writes = |call: String| {
+        call.starts_with(&format!("{} 0x", nix::libc::SYS_write)) && !call.contains(" 0x2 0x")
+    };
     while !writes(fs::read_to_string(format!("/proc/{}/syscall", waiting.id())).unwrap()) {
         assert!(waiting.try_wait().unwrap().is_none(), "it has ended");
     }
@@ -92,7 +172,10 @@ fn lock_is_free_while_the_document_is_read() {
     assert_eq!(machine.slots(&["status"])["next"], "a");
     let mut rest = String::new();
     std::io::Read::read_to_string(&mut fs::File::from(reader), &mut rest).unwrap();
-    assert!(waiting.wait().unwrap().success() && rest.contains("\"next\":\"b\""), "{rest}");
+    assert!(
+        waiting.wait().unwrap().success() && rest.contains("\"next\":\"b\""),
+        "{rest}"
+    );
 }
 
 #[test]
@@ -102,7 +185,11 @@ fn standard_input_is_left_alone() {
     fs::write(&input, "not a document").unwrap();
     for arguments in [["status"], ["flip"], ["repair"]] {
         let mut input = fs::File::open(&input).unwrap();
-        let ended = machine.command(&arguments).stdin(input.try_clone().unwrap()).output().unwrap();
+        let ended = machine
+            .command(&arguments)
+            .stdin(input.try_clone().unwrap())
+            .output()
+            .unwrap();
         assert!(ended.status.success(), "{ended:?}");
         assert_eq!(input.stream_position().unwrap(), 0);
     }

@@ -1,4 +1,5 @@
-//! Every fault of the disk and of the records, at every call, in every run that changes something: what the status says is so.
+//! Every fault of the disk and of the records, at every call, in every run that changes something:
+//! what the status says is so.
 
 use std::fs;
 
@@ -48,13 +49,26 @@ fn writable() -> Machine {
     let image = Image::new(256 << 10);
     let path = |name: &str| machine.root().join(name).to_str().unwrap().to_owned();
     fs::create_dir_all(path("etc/labtools/keys")).unwrap();
-    fs::copy(update::key("host-1.pub"), path("etc/labtools/keys/host-1.pub")).unwrap();
+    fs::copy(
+        update::key("host-1.pub"),
+        path("etc/labtools/keys/host-1.pub"),
+    )
+    .unwrap();
     fs::create_dir_all(path("sys/class/dmi/id")).unwrap();
     fs::write(path("sys/class/dmi/id/product_name"), "OptiPlex 7010\n").unwrap();
     fs::write(path("image"), &image.bytes).unwrap();
     fs::write(path("lab.manifest"), image.host.to_bytes().unwrap()).unwrap();
-    let (key, key_arguments) = (update::key("host-1"), ["pkeyutl", "-sign", "-rawin", "-inkey"]);
-    let files = [key.to_str().unwrap(), "-in", &path("lab.manifest"), "-out", &path("lab.sig")];
+    let (key, key_arguments) = (
+        update::key("host-1"),
+        ["pkeyutl", "-sign", "-rawin", "-inkey"],
+    );
+    let files = [
+        key.to_str().unwrap(),
+        "-in",
+        &path("lab.manifest"),
+        "-out",
+        &path("lab.sig"),
+    ];
     update::openssl(&[&key_arguments[..], &files].concat());
     machine
 }
@@ -64,10 +78,17 @@ const ALL: [&str; 5] = ["pwritev2", "fdatasync", "fsync", "rename", "write"];
 const DISK: [&str; 3] = ["pwritev2", "fdatasync", "write"];
 const RECORDS: [&str; 3] = ["fsync", "rename", "write"];
 
-/// `calls` are those that the run makes, each of which fails once. `ROOT` in `arguments` is the machine's.
+/// `calls` are those that the run makes, each of which fails once. `ROOT` in `arguments` is the
+/// machine's.
 ///
-/// From 65 on nothing was changed, 1 is not silent, and the same run afterwards ends with this slot booting next.
-fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls: &[&str], next: &str) {
+/// From 65 on nothing was changed, 1 is not silent, and the same run afterwards ends with this slot
+/// booting next.
+fn every_fault_is_told_right(
+    prepare: fn() -> Machine,
+    arguments: &[&str],
+    calls: &[&str],
+    next: &str,
+) {
     let verb = arguments[0];
     // A short write is one that wrote nothing, and says that it wrote half a sector.
     let faults = [
@@ -83,20 +104,41 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
     let (disk, recorded) = (machine.bytes(), records(&machine));
     let log = machine.root().join("injected");
     let root = machine.root().to_str().unwrap();
-    let arguments: Vec<String> = arguments.iter().map(|argument| argument.replace("ROOT", root)).collect();
+    let arguments: Vec<String> = arguments
+        .iter()
+        .map(|argument| argument.replace("ROOT", root))
+        .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut injected = 0;
     for (call, fault) in faults {
         let before = injected;
         for step in 1.. {
             machine.poke(0, &disk);
-            fs::write(machine.root().join("var/lib/labtools/slots.json"), &recorded).unwrap();
+            fs::write(
+                machine.root().join("var/lib/labtools/slots.json"),
+                &recorded,
+            )
+            .unwrap();
             let inject = format!("inject={call}:{fault}:when={step}");
-            let ended =
-                machine.traced(&arguments, &["-f", "-o", log.to_str().unwrap(), "-e", &format!("trace={call}"), "-e", &inject]);
+            let ended = machine.traced(
+                &arguments,
+                &[
+                    "-f",
+                    "-o",
+                    log.to_str().unwrap(),
+                    "-e",
+                    &format!("trace={call}"),
+                    "-e",
+                    &inject,
+                ],
+            );
             let what = format!("{verb}: {call} {fault} {step}: {ended:?}");
             let slots = machine.run(&["status"]).section("slots");
-            assert_eq!((&slots["table"]["primary"], slots["next"].is_string()), (&true.into(), true), "{what}");
+            assert_eq!(
+                (&slots["table"]["primary"], slots["next"].is_string()),
+                (&true.into(), true),
+                "{what}"
+            );
             if !fs::read_to_string(&log).unwrap().contains("(INJECTED)") {
                 assert_eq!((ended.status, &slots["next"]), (0, &next.into()), "{what}");
                 break;
@@ -107,10 +149,20 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
                 0 => assert_eq!((call, &slots["next"]), ("write", &next.into()), "{what}"),
                 // The document that cannot be delivered comes when all is done.
                 1 if call == "write" && ended.stderr.contains("standard output") => {
-                    assert!(ended.stderr.contains("the change is made and stays"), "{what}");
-                    assert_eq!((ended.stdout.as_str(), &slots["next"]), ("", &next.into()), "{what}");
+                    assert!(
+                        ended.stderr.contains("the change is made and stays"),
+                        "{what}"
+                    );
+                    assert_eq!(
+                        (ended.stdout.as_str(), &slots["next"]),
+                        ("", &next.into()),
+                        "{what}"
+                    );
                 }
-                1 => assert!(!ended.stderr.is_empty() && ended.section("slots")["next"] == slots["next"], "{what}"),
+                1 => assert!(
+                    !ended.stderr.is_empty() && ended.section("slots")["next"] == slots["next"],
+                    "{what}"
+                ),
                 73 | 74 => {
                     assert_eq!(ended.stdout, "", "{what}");
                     assert!(machine.bytes() == disk, "{what}");
@@ -122,7 +174,11 @@ fn every_fault_is_told_right(prepare: fn() -> Machine, arguments: &[&str], calls
             // And it can be done then.
             assert_eq!(machine.slots(&arguments)["next"], next, "{what}");
         }
-        assert_eq!(injected > before, calls.contains(&call), "{verb}: {call} {fault}");
+        assert_eq!(
+            injected > before,
+            calls.contains(&call),
+            "{verb}: {call} {fault}"
+        );
     }
 }
 
@@ -164,6 +220,12 @@ fn of_repair() {
 
 #[test]
 fn of_write() {
-    let arguments = ["write", "--manifest", "ROOT/lab.manifest", "--from", "ROOT/image"];
+    let arguments = [
+        "write",
+        "--manifest",
+        "ROOT/lab.manifest",
+        "--from",
+        "ROOT/image",
+    ];
     every_fault_is_told_right(writable, &arguments, &ALL, "a");
 }

@@ -1,5 +1,5 @@
-//! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes; with real servers, and faults that only the kernel
-//! can make.
+//! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes; with real
+//! servers, and faults that only the kernel can make.
 
 mod write;
 mod write_faults;
@@ -17,7 +17,12 @@ impl Loop {
         let image = machine.root().join("image");
         fs::rename(machine.disk(), &image).unwrap();
         let sector = machine.sector_bytes.to_string();
-        let (ok, said) = program("losetup", "mount", &["--find", "--show", "-b", &sector, image.to_str().unwrap()], "");
+        let (ok, said) = program(
+            "losetup",
+            "mount",
+            &["--find", "--show", "-b", &sector, image.to_str().unwrap()],
+            "",
+        );
         assert!(ok, "{said}");
         let device = Loop(said.trim().to_owned());
         symlink(&device.0, machine.disk()).unwrap();
@@ -36,23 +41,52 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
     for sector in [512, 4096] {
         for (partitions, bit) in [(bios(), 2), (uefi(), 1)] {
             let machine = Machine::with(sector, &partitions);
-            // By UEFI it needs a loader on a real EFI system partition: lab/test-update. Here the image of the disk is flipped.
+            // By UEFI it needs a loader on a real EFI system partition: lab/test-update. Here the
+            // image of the disk is flipped.
             let before = machine.bytes();
             let flipped = (bit == 1).then(|| machine.slots(&["flip"]));
             let device = Loop::of(&machine);
             let slots = flipped.unwrap_or_else(|| machine.slots(&["flip"]));
-            assert_eq!((&slots["next"], &slots["booted"]), (&"b".into(), &"a".into()), "{slots}");
+            assert_eq!(
+                (&slots["next"], &slots["booted"]),
+                (&"b".into(), &"a".into()),
+                "{slots}"
+            );
             assert_eq!(machine.slots(&["status"])["table"]["sector_bytes"], sector);
             let (ok, said) = program("sgdisk", "gdisk", &["-v", &device.0], "");
             assert!(ok && said.contains("No problems found"), "{sector}: {said}");
             // What is read through the cache is the same, too.
-            let attributes = |number: &str| program("sgdisk", "gdisk", &["-A", &format!("{number}:get:{bit}"), &device.0], "").1;
-            let marked = if bit == 2 { ["1:2:0", "2:2:1"] } else { ["1:1:1", "2:1:0"] };
-            assert_eq!([attributes("1").trim(), attributes("2").trim()], marked, "{sector}");
+            let attributes = |number: &str| {
+                program(
+                    "sgdisk",
+                    "gdisk",
+                    &["-A", &format!("{number}:get:{bit}"), &device.0],
+                    "",
+                )
+                .1
+            };
+            let marked = if bit == 2 {
+                ["1:2:0", "2:2:1"]
+            } else {
+                ["1:1:1", "2:1:0"]
+            };
+            assert_eq!(
+                [attributes("1").trim(), attributes("2").trim()],
+                marked,
+                "{sector}"
+            );
             let root = if bit == 2 { 2 } else { 4 };
             // libblkid, by which udev makes its links.
-            let (_, told) = program("partx", "util-linux", &["--pairs", "-o", "NR,UUID,NAME", &device.0], "");
-            assert!(told.contains(&format!("NR=\"{root}\" UUID=\"{B}\" NAME=\"rootB\"")), "{told}");
+            let (_, told) = program(
+                "partx",
+                "util-linux",
+                &["--pairs", "-o", "NR,UUID,NAME", &device.0],
+                "",
+            );
+            assert!(
+                told.contains(&format!("NR=\"{root}\" UUID=\"{B}\" NAME=\"rootB\"")),
+                "{told}"
+            );
             let after = fs::read(&device.0).unwrap();
             if bit == 1 {
                 machine.run_from(4);
@@ -72,8 +106,17 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
                 machine.arm_by_uefi();
                 machine.run_from(4);
                 let ended = machine.run(&["commit"]);
-                assert_eq!((ended.status, &ended.section("slots")["next"]), (0, &"b".into()), "{ended:?}");
-                assert!(ended.stderr.contains("the loader of slot b cannot be looked at: "), "{ended:?}");
+                assert_eq!(
+                    (ended.status, &ended.section("slots")["next"]),
+                    (0, &"b".into()),
+                    "{ended:?}"
+                );
+                assert!(
+                    ended
+                        .stderr
+                        .contains("the loader of slot b cannot be looked at: "),
+                    "{ended:?}"
+                );
             }
             // It is nobody's image: what runs decides.
             machine.run_from(9);

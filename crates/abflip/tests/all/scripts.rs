@@ -1,5 +1,6 @@
-//! The scripts that bring a root to a machine, and what stands in for the rest of it: a zfs and an abflip that fail when they are told
-//! to. They need root, for a mount namespace in which the machine's directories are empty.
+//! The scripts that bring a root to a machine, and what stands in for the rest of it: a zfs and an
+//! abflip that fail when they are told to. They need root, for a mount namespace in which the
+//! machine's directories are empty.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,13 +11,19 @@ use jsonpipe::testkit::Ended;
 use tempfile::TempDir;
 
 fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../scripts")
+        .canonicalize()
+        .unwrap()
 }
 
 /// The tools of this workspace, for a script that joins them.
 pub fn tools() -> &'static Path {
     let tools = Path::new(env!("CARGO_BIN_EXE_abflip")).parent().unwrap();
-    assert!(tools.join("mkimg-torrent").exists(), "cargo build -p mkimg-torrent makes what these tests need beside abflip");
+    assert!(
+        tools.join("mkimg-torrent").exists(),
+        "cargo build -p mkimg-torrent makes what these tests need beside abflip"
+    );
     tools
 }
 
@@ -28,7 +35,11 @@ impl Stand {
         let stand = Stand(tempfile::tempdir().unwrap());
         fs::create_dir(stand.path("bin")).unwrap();
         fs::write(stand.path("bin").join(program), text).unwrap();
-        fs::set_permissions(stand.path("bin").join(program), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(
+            stand.path("bin").join(program),
+            Permissions::from_mode(0o755),
+        )
+        .unwrap();
         stand
     }
 
@@ -44,7 +55,8 @@ impl Stand {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
-    /// A script, where /run, /var/log and /etc/labtools are empty but for `prepare`, and /proc/cmdline is the file `cmdline`.
+    /// A script, where /run, /var/log and /etc/labtools are empty but for `prepare`, and
+    /// /proc/cmdline is the file `cmdline`.
     fn run(&self, prepare: &str, script: &str, arguments: &[&str]) -> Ended {
         const ALONE: &str = "
             for directory in /run /var/log; do mount -t tmpfs tmpfs $directory; done
@@ -55,16 +67,30 @@ impl Stand {
             [ ! -e cmdline ] || mount --bind cmdline /proc/cmdline
             PATH=$PWD/bin:$TOOLS:$PATH FAKE=$PWD";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", &format!("{ALONE}; export PATH FAKE; {prepare}\nexec \"$@\""), "sh"]);
-        command.arg(scripts().join(script)).args(arguments).current_dir(self.0.path());
+        command.args([
+            "--mount",
+            "sh",
+            "-ec",
+            &format!("{ALONE}; export PATH FAKE; {prepare}\nexec \"$@\""),
+            "sh",
+        ]);
+        command
+            .arg(scripts().join(script))
+            .args(arguments)
+            .current_dir(self.0.path());
         command.env("TOOLS", tools());
         let input = self.path("input");
-        let input = if input.exists() { fs::File::open(input).unwrap().into() } else { Stdio::null() };
+        let input = if input.exists() {
+            fs::File::open(input).unwrap().into()
+        } else {
+            Stdio::null()
+        };
         Ended::of(command.stdin(input).output().unwrap())
     }
 }
 
-/// A pool in files: a file per file system, with the properties `labtools:verified` and its snapshot's name in two lines.
+/// A pool in files: a file per file system, with the properties `labtools:verified` and its
+/// snapshot's name in two lines.
 const ZFS: &str = r#"#!/bin/sh
 [ ! -e "$FAKE/fails" ] || ! echo "$*" | grep -q -- "$(cat "$FAKE/fails")" || { echo "cannot $1: asked to fail" >&2; exit 1; }
 file() { echo "$FAKE/pool/$(echo "$1" | tr / ,)"; }
@@ -83,7 +109,8 @@ case "$*" in
 esac
 "#;
 
-/// A machine whose root is version 8, and which has that version staged, or none; `new.zfs` is version `new`.
+/// A machine whose root is version 8, and which has that version staged, or none; `new.zfs` is
+/// version `new`.
 fn zfs_host(staged: Option<&str>, new: u64) -> Stand {
     let stand = Stand::with("zfs", ZFS);
     stand.file("cmdline", "root=ZFS=tank/root zfsupgrade=tank/upgrade\n");
@@ -100,13 +127,19 @@ fn zfs_host(staged: Option<&str>, new: u64) -> Stand {
         jq -j .image.manifest new.json | base64 -d >new.manifest
         jq -j .image.signature new.json | base64 -d >new.sig"#;
     let mut made = Command::new("sh");
-    made.args(["-ec", made_by, "sh", &new.to_string()]).arg(tools()).current_dir(stand.0.path());
+    made.args(["-ec", made_by, "sh", &new.to_string()])
+        .arg(tools())
+        .current_dir(stand.0.path());
     assert!(made.status().unwrap().success());
     stand
 }
 
 fn stage(stand: &Stand) -> Ended {
-    stand.run("mkdir /etc/labtools/keys; cp key.pub /etc/labtools/keys/host-1.pub", "host/stage-zfs-root", &["new.zfs"])
+    stand.run(
+        "mkdir /etc/labtools/keys; cp key.pub /etc/labtools/keys/host-1.pub",
+        "host/stage-zfs-root",
+        &["new.zfs"],
+    )
 }
 
 #[test]
@@ -116,7 +149,11 @@ fn stage_zfs_root_withdraws_what_is_staged_where_the_root_is_wanted() {
     for (staged, said) in [(None, none), (Some("9"), withdrawn)] {
         let stand = zfs_host(staged, 8);
         let ended = stage(&stand);
-        assert_eq!((ended.status, ended.stdout.as_str()), (0, said), "{ended:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (0, said),
+            "{ended:?}"
+        );
         assert!(!stand.path("pool/tank,upgrade").exists(), "{staged:?}");
     }
     // It cannot be withdrawn: then not all is well.
@@ -124,7 +161,12 @@ fn stage_zfs_root_withdraws_what_is_staged_where_the_root_is_wanted() {
     stand.file("fails", "destroy");
     let ended = stage(&stand);
     assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{ended:?}");
-    assert!(ended.stderr.contains("tank/upgrade: it cannot be destroyed; zfs destroy -r tank/upgrade"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("tank/upgrade: it cannot be destroyed; zfs destroy -r tank/upgrade"),
+        "{ended:?}"
+    );
     // Lower than the root, which is refused, and does not hide what is staged.
     // What cannot be looked for is not taken for what is not there.
     for new in [8, 10] {
@@ -138,7 +180,12 @@ fn stage_zfs_root_withdraws_what_is_staged_where_the_root_is_wanted() {
     }
     let ended = stage(&zfs_host(Some("9"), 7));
     assert_eq!(ended.status, 78, "{ended:?}");
-    assert!(ended.stderr.contains("version 9 is staged, and zfs destroy -r tank/upgrade withdraws it"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("version 9 is staged, and zfs destroy -r tank/upgrade withdraws it"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -146,7 +193,10 @@ fn stage_zfs_root_looks_at_the_status_of_every_program() {
     let stand = zfs_host(Some("9"), 10);
     let ended = stage(&stand);
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
-    assert_eq!(ended.stdout, "version 10 is staged, and becomes the root at the next boot\n");
+    assert_eq!(
+        ended.stdout,
+        "version 10 is staged, and becomes the root at the next boot\n"
+    );
     assert_eq!(stand.read("pool/tank,upgrade"), "77\nlabtools-10\n");
     // A call of zfs that fails, and whether what was staged before is staged still.
     for (fails, status, stays) in [
@@ -164,9 +214,20 @@ fn stage_zfs_root_looks_at_the_status_of_every_program() {
         let stand = zfs_host(Some("9"), 10);
         stand.file("fails", fails);
         let ended = stage(&stand);
-        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{fails}: {ended:?}");
-        assert!(ended.stderr.contains("stage-zfs-root: "), "{fails}: {ended:?}");
-        assert_eq!(stand.read("pool/tank,upgrade"), if stays { "7\nlabtools-9\n" } else { "" }, "{fails}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (status, ""),
+            "{fails}: {ended:?}"
+        );
+        assert!(
+            ended.stderr.contains("stage-zfs-root: "),
+            "{fails}: {ended:?}"
+        );
+        assert_eq!(
+            stand.read("pool/tank,upgrade"),
+            if stays { "7\nlabtools-9\n" } else { "" },
+            "{fails}"
+        );
     }
     // A stream that is another one, or cannot be read.
     let stand = zfs_host(None, 10);
@@ -180,7 +241,11 @@ fn stage_zfs_root_looks_at_the_status_of_every_program() {
         fs::remove_file(stand.path("new.zfs")).unwrap();
         fs::create_dir(stand.path("new.zfs")).unwrap();
         let ended = stage(&stand);
-        assert_eq!((ended.status, ended.stdout.as_str()), (74, ""), "{fails}: {ended:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (74, ""),
+            "{fails}: {ended:?}"
+        );
         assert!(!stand.path("pool/tank,upgrade").exists());
     }
 }
@@ -189,19 +254,38 @@ fn stage_zfs_root_looks_at_the_status_of_every_program() {
 fn stage_zfs_root_believes_the_tools_only() {
     let refused = |stand: &Stand, status: i32, words: &str| {
         let ended = stage(stand);
-        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (status, ""),
+            "{ended:?}"
+        );
         assert!(ended.stderr.contains(words), "{words}: {ended:?}");
-        assert_eq!(stand.read("pool/tank,upgrade"), "7\nlabtools-9\n", "{words}");
+        assert_eq!(
+            stand.read("pool/tank,upgrade"),
+            "7\nlabtools-9\n",
+            "{words}"
+        );
     };
     let stand = zfs_host(Some("9"), 10);
     let text = stand.read("new.manifest");
     stand.file("new.manifest", &text.replace("lab", "bal"));
-    refused(&stand, 65, "verifying the manifest: not signed by any of host-1.pub");
+    refused(
+        &stand,
+        65,
+        "verifying the manifest: not signed by any of host-1.pub",
+    );
     // One of its keys, but for a slot.
     let stand = zfs_host(Some("9"), 10);
     stand.file("new.manifest", &text.replace("zfs_host", "host"));
     let sign = "openssl pkeyutl -sign -rawin -inkey key -in new.manifest -out new.sig";
-    assert!(Command::new("sh").args(["-ec", sign]).current_dir(stand.0.path()).status().unwrap().success());
+    assert!(
+        Command::new("sh")
+            .args(["-ec", sign])
+            .current_dir(stand.0.path())
+            .status()
+            .unwrap()
+            .success()
+    );
     refused(&stand, 65, "kind: it describes a host, not a zfs_host");
     let stand = zfs_host(Some("9"), 10);
     fs::remove_file(stand.path("key.pub")).unwrap();
@@ -225,8 +309,18 @@ esac
             78,
             "refusing to repair /dev/sda: it can be another disk's",
         ),
-        ("74", "writing /dev/sda: Input/output error", 74, "writing /dev/sda: Input/output error"),
-        ("1", "", 78, "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another"),
+        (
+            "74",
+            "writing /dev/sda: Input/output error",
+            74,
+            "writing /dev/sda: Input/output error",
+        ),
+        (
+            "1",
+            "",
+            78,
+            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
+        ),
         (
             "0",
             "writing the header",
@@ -245,18 +339,34 @@ esac
         // {"version": 8, "sha256": "00"}
         stand.file("input", "{\"manifest\": \"eyJ2ZXJzaW9uIjogOCwgInNoYTI1NiI6ICIwMCJ9\", \"signature\": \"AA==\"}\n");
         let ended = stand.run("", "host/update-host", &["--here"]);
-        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{repair}: {ended:?}");
-        assert_eq!(ended.stderr.lines().last(), Some(&*format!("update-host: {said}")), "{repair}: {ended:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (status, ""),
+            "{repair}: {ended:?}"
+        );
+        assert_eq!(
+            ended.stderr.lines().last(),
+            Some(&*format!("update-host: {said}")),
+            "{repair}: {ended:?}"
+        );
         assert_eq!(stand.read("called"), "");
     }
     let stand = Stand::with("abflip", ABFLIP);
-    for input in
-        ["x\n", "{}\n", "{\"manifest\": \"e30=\", \"signature\": \"AA==\"}\n", "{\"manifest\": \"!\", \"signature\": \"AA==\"}\n"]
-    {
+    for input in [
+        "x\n",
+        "{}\n",
+        "{\"manifest\": \"e30=\", \"signature\": \"AA==\"}\n",
+        "{\"manifest\": \"!\", \"signature\": \"AA==\"}\n",
+    ] {
         stand.file("input", input);
         let ended = stand.run("", "host/update-host", &["--here"]);
         assert_eq!(ended.status, 65, "{input}: {ended:?}");
-        assert!(ended.stderr.contains("update-host: reading the request: no "), "{input}: {ended:?}");
+        assert!(
+            ended
+                .stderr
+                .contains("update-host: reading the request: no "),
+            "{input}: {ended:?}"
+        );
     }
 }
 
@@ -271,31 +381,66 @@ fn update_host_finds_the_signature_that_abflip_finds() {
         ("lab.8.manifest", "lab.8.sig"),
         (".lab", ".lab.sig"),
     ] {
-        assert_eq!(Path::new(manifest).with_extension("sig"), Path::new(signature), "as abflip has it");
+        assert_eq!(
+            Path::new(manifest).with_extension("sig"),
+            Path::new(signature),
+            "as abflip has it"
+        );
         stand.file(manifest, "");
-        let ended = stand.run("", "host/update-host", &["--manifest", manifest, "--from", "none", "at9-101-01"]);
-        assert_eq!((ended.status, ended.stderr), (66, format!("update-host: {signature}: no such file\n")), "{manifest}");
+        let ended = stand.run(
+            "",
+            "host/update-host",
+            &["--manifest", manifest, "--from", "none", "at9-101-01"],
+        );
+        assert_eq!(
+            (ended.status, ended.stderr),
+            (66, format!("update-host: {signature}: no such file\n")),
+            "{manifest}"
+        );
     }
     // And does not repeat a URL that it does not take.
-    let ended =
-        stand.run("", "host/update-host", &["--manifest", "x", "--from", "http://user:SECRET@server.example/x", "at9-101-01"]);
-    assert!(ended.status == 2 && !ended.stderr.contains("SECRET"), "{ended:?}");
+    let ended = stand.run(
+        "",
+        "host/update-host",
+        &[
+            "--manifest",
+            "x",
+            "--from",
+            "http://user:SECRET@server.example/x",
+            "at9-101-01",
+        ],
+    );
+    assert!(
+        ended.status == 2 && !ended.stderr.contains("SECRET"),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn update_host_says_when_an_image_could_not_be_sent() {
     let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
-    let stand = Stand::with("ssh", &format!("#!/bin/sh\n[ ! -e reads ] || cat >/dev/null\n{answer}\n"));
+    let stand = Stand::with(
+        "ssh",
+        &format!("#!/bin/sh\n[ ! -e reads ] || cat >/dev/null\n{answer}\n"),
+    );
     stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
     stand.file("lab.sig", "");
     // More than goes into a pipe; who has it already reads none of it, which is no failure.
     stand.file("lab.zst", &"x".repeat(1 << 20));
     fs::create_dir(stand.path("unreadable")).unwrap();
-    for (reads, from, is_said) in [(false, "lab.zst", false), (true, "lab.zst", false), (true, "unreadable", true)] {
+    for (reads, from, is_said) in [
+        (false, "lab.zst", false),
+        (true, "lab.zst", false),
+        (true, "unreadable", true),
+    ] {
         if reads {
             stand.file("reads", "");
         }
-        let ended = stand.run("", "host/update-host", &["--manifest", "lab.manifest", "--from", from, "at9-101-01"]);
+        let ended = stand.run(
+            "",
+            "host/update-host",
+            &["--manifest", "lab.manifest", "--from", from, "at9-101-01"],
+        );
         assert_eq!(ended.status, 0, "{ended:?}");
         let said = "update-host: at9-101-01: the image could not be sent to its end";
         assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
@@ -305,26 +450,48 @@ fn update_host_says_when_an_image_could_not_be_sent() {
 #[test]
 fn update_host_waits_for_no_machine_that_hangs() {
     let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
-    let stand =
-        Stand::with("ssh", &format!("#!/bin/sh\ncase $* in *at9-101-01*) exec sleep 3600 ;; esac\ncat >/dev/null\n{answer}\n"));
+    let stand = Stand::with(
+        "ssh",
+        &format!(
+            "#!/bin/sh\ncase $* in *at9-101-01*) exec sleep 3600 ;; esac\ncat >/dev/null\n{answer}\n"
+        ),
+    );
     stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
     stand.file("lab.sig", "");
     stand.file("lab.zst", "x");
-    let options = ["--seconds", "0", "--manifest", "lab.manifest", "--from", "lab.zst"];
-    let ended = stand.run("", "host/update-host", &[&options[..], &["at9-101-01", "at9-101-02"]].concat());
+    let options = [
+        "--seconds",
+        "0",
+        "--manifest",
+        "lab.manifest",
+        "--from",
+        "lab.zst",
+    ];
+    let ended = stand.run(
+        "",
+        "host/update-host",
+        &[&options[..], &["at9-101-01", "at9-101-02"]].concat(),
+    );
     assert_eq!(ended.status, 1, "{ended:?}");
-    let hung =
-        r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;
+    let hung = r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;
     assert!(
-        ended.stdout.contains(hung) && ended.stdout.contains(r#""host":"at9-101-02","to_version":8,"state":"current""#),
+        ended.stdout.contains(hung)
+            && ended
+                .stdout
+                .contains(r#""host":"at9-101-02","to_version":8,"state":"current""#),
         "{ended:?}"
     );
 }
 
-/// What commit-trial does, and its status, when abflip says this, and says this again when it is told of the health.
+/// What commit-trial does, and its status, when abflip says this, and says this again when it is
+/// told of the health.
 fn decides(stand: &Stand, answers: [(&str, i32); 2], option: &[&str]) -> String {
     for (name, (verdict, status)) in ["first", "second"].iter().zip(answers) {
-        let said = if verdict.is_empty() { String::new() } else { format!(r#"{{"settlement":{{"verdict":"{verdict}"}}}}"#) };
+        let said = if verdict.is_empty() {
+            String::new()
+        } else {
+            format!(r#"{{"settlement":{{"verdict":"{verdict}"}}}}"#)
+        };
         stand.file(name, &format!("echo '{said}'; exit {status}"));
     }
     let _ = fs::remove_file(stand.path("did"));
@@ -333,7 +500,9 @@ fn decides(stand: &Stand, answers: [(&str, i32); 2], option: &[&str]) -> String 
     let ended = stand.run(prepare, "host/commit-trial", option);
     assert_eq!(ended.stdout, "", "{ended:?}");
     let did: Vec<String> = stand.read("did").lines().map(str::to_owned).collect();
-    format!("{} {}", did.join(" "), ended.status).trim_start().to_owned()
+    format!("{} {}", did.join(" "), ended.status)
+        .trim_start()
+        .to_owned()
 }
 
 #[test]
@@ -350,20 +519,31 @@ if [ $# = 0 ]; then . "$FAKE/first"; else . "$FAKE/second"; fi
         stand.file(name, text);
         fs::set_permissions(stand.path(name), Permissions::from_mode(0o755)).unwrap();
     };
-    program("bin/reboot", "#!/bin/sh\necho \"reboot$*\" >>\"$FAKE/did\"\n");
+    program(
+        "bin/reboot",
+        "#!/bin/sh\necho \"reboot$*\" >>\"$FAKE/did\"\n",
+    );
     let once = |verdict, status| decides(&stand, [(verdict, status), ("", 99)], &[]);
     assert_eq!(once("stay", 0), "settle 0");
     assert_eq!(once("stay", 1), "settle 1");
     assert_eq!(once("back", 1), "settle reboot 1");
     for status in [65, 66, 74, 78] {
-        assert_eq!(once("", status), format!("settle {status}"), "it says why, and nothing is on record");
+        assert_eq!(
+            once("", status),
+            format!("settle {status}"),
+            "it says why, and nothing is on record"
+        );
     }
     stand.file("busy", "");
     assert_eq!(once("stay", 0), "settle settle 0");
     // What is not known, or no answer, is no reason for a second reboot.
     for (verdict, status) in [("unsure", 1), ("", 70), ("", 127), ("", 139)] {
         assert_eq!(once(verdict, status), "settle reboot 1", "{status}");
-        assert_eq!(once(verdict, status), format!("settle {status}"), "{status}");
+        assert_eq!(
+            once(verdict, status),
+            format!("settle {status}"),
+            "{status}"
+        );
         assert_eq!(once("stay", 0), "settle 0", "{status}");
         assert_eq!(once(verdict, status), "settle reboot 1", "{status}");
         fs::remove_file(stand.path("state/trial-unknown")).unwrap();
@@ -373,14 +553,31 @@ if [ $# = 0 ]; then . "$FAKE/first"; else . "$FAKE/second"; fi
     assert_eq!(on_trial(("stay", 1), &[]), "settle --healthy 1");
     assert_eq!(on_trial(("back", 1), &[]), "settle --healthy reboot 1");
     assert_eq!(on_trial(("", 139), &[]), "settle --healthy reboot 1");
-    assert_eq!(on_trial(("", 78), &[]), "settle --healthy 78", "a reboot may start none");
-    assert_eq!(on_trial(("back", 1), &["--deadline"]), "settle --sick reboot-ff 1");
+    assert_eq!(
+        on_trial(("", 78), &[]),
+        "settle --healthy 78",
+        "a reboot may start none"
+    );
+    assert_eq!(
+        on_trial(("back", 1), &["--deadline"]),
+        "settle --sick reboot-ff 1"
+    );
     fs::create_dir_all(stand.path("health.d")).unwrap();
-    program("health.d/10-well", "#!/bin/sh\necho well; echo 10-well >>\"$FAKE/did\"\n");
+    program(
+        "health.d/10-well",
+        "#!/bin/sh\necho well; echo 10-well >>\"$FAKE/did\"\n",
+    );
     stand.file("health.d/20-no-program", "exit 1");
     assert_eq!(on_trial(("stay", 0), &[]), "settle 10-well --healthy 0");
     program("health.d/30-sick", "#!/bin/sh\nexit 1\n");
-    program("health.d/40-not-asked", "#!/bin/sh\necho 40 >>\"$FAKE/did\"\n");
+    program(
+        "health.d/40-not-asked",
+        "#!/bin/sh\necho 40 >>\"$FAKE/did\"\n",
+    );
     assert_eq!(on_trial(("back", 1), &[]), "settle 10-well --sick reboot 1");
-    assert_eq!(on_trial(("stay", 0), &["--deadline"]), "settle --sick 0", "somebody has committed it meanwhile");
+    assert_eq!(
+        on_trial(("stay", 0), &["--deadline"]),
+        "settle --sick 0",
+        "somebody has committed it meanwhile"
+    );
 }

@@ -28,9 +28,16 @@ fn on_trial() -> Machine {
 /// The verdict and the status of a run.
 fn settle(machine: &Machine, options: &[&str]) -> (String, i32) {
     let ended = machine.run(&[&["settle"], options].concat());
-    let document: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+    let document: Value =
+        serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
     assert_eq!(document["settlement"]["schema"], 1);
-    (document["settlement"]["verdict"].as_str().unwrap().to_owned(), ended.status)
+    (
+        document["settlement"]["verdict"]
+            .as_str()
+            .unwrap()
+            .to_owned(),
+        ended.status,
+    )
 }
 
 fn verdict(word: &str, status: i32) -> (String, i32) {
@@ -39,7 +46,11 @@ fn verdict(word: &str, status: i32) -> (String, i32) {
 
 fn refused(machine: &Machine, status: i32, words: &str) {
     let ended: Ended = machine.run(&["settle"]);
-    assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
+    assert_eq!(
+        (ended.status, ended.stdout.as_str()),
+        (status, ""),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains(words), "{ended:?}");
 }
 
@@ -62,7 +73,10 @@ fn settle_commits_a_trial_that_is_healthy() {
     let machine = on_trial();
     let before = machine.bytes();
     assert_eq!(settle(&machine, &[]), verdict("check", 1));
-    assert_eq!(settle(&machine, &["--dry-run", "--healthy"]), verdict("stay", 0));
+    assert_eq!(
+        settle(&machine, &["--dry-run", "--healthy"]),
+        verdict("stay", 0)
+    );
     assert!(machine.bytes() == before);
     assert_eq!(settle(&machine, &["--healthy"]), verdict("stay", 0));
     assert_eq!(machine.slots(&["status"])["next"], "b");
@@ -72,7 +86,10 @@ fn settle_commits_a_trial_that_is_healthy() {
 #[test]
 fn settle_gives_back_a_trial_that_is_sick() {
     let machine = on_trial();
-    assert_eq!(settle(&machine, &["--dry-run", "--sick"]), verdict("back", 1));
+    assert_eq!(
+        settle(&machine, &["--dry-run", "--sick"]),
+        verdict("back", 1)
+    );
     assert_eq!(settle(&machine, &[]), verdict("check", 1));
     assert_eq!(settle(&machine, &["--sick"]), verdict("back", 1));
     // It runs still, and is not what boots next.
@@ -89,7 +106,10 @@ fn settle_remembers_a_trial_that_failed_by_itself() {
     assert_eq!(machine.slots(&["status"])["trial_state"], "failed");
     assert_eq!(settle(&machine, &[]), verdict("stay", 0));
     let slots = machine.slots(&["status"]);
-    assert_eq!((&slots["trial_state"], &slots["b"]["rejected"]), (&Value::Null, &true.into()));
+    assert_eq!(
+        (&slots["trial_state"], &slots["b"]["rejected"]),
+        (&Value::Null, &true.into())
+    );
 }
 
 #[test]
@@ -99,7 +119,14 @@ fn settle_gives_back_a_trial_that_cannot_commit() {
     let records = machine.root().join("var/lib/labtools/slots.json");
     let text = fs::read_to_string(&records).unwrap();
     let (written, rest) = text.split_once("\"trial\"").unwrap();
-    fs::write(&records, format!("{}\"trial\"{rest}", written.replace("\"sha256\":\"00\"", "\"sha256\":\"08\""))).unwrap();
+    fs::write(
+        &records,
+        format!(
+            "{}\"trial\"{rest}",
+            written.replace("\"sha256\":\"00\"", "\"sha256\":\"08\"")
+        ),
+    )
+    .unwrap();
     assert_eq!(settle(&machine, &["--healthy"]), verdict("back", 1));
     assert_eq!(machine.slots(&["status"])["next"], "a");
 }
@@ -125,34 +152,52 @@ fn settle_goes_back_where_no_record_says_why_another_slot_boots_next() {
     let machine = tryable();
     machine.slots(&["try"]);
     machine.run_from(2);
-    assert_eq!(settle(&machine, &[]), verdict("check", 1), "its record is there");
+    assert_eq!(
+        settle(&machine, &[]),
+        verdict("check", 1),
+        "its record is there"
+    );
 }
 
 #[test]
 fn settle_does_not_reboot_into_what_may_be_nothing() {
     let machine = on_trial();
     machine.poke(512 + 92, &[0]); // both tables stay as they are but for this header, whose checksum is wrong then
-    assert_eq!(settle(&machine, &[]), verdict("check", 1), "the backup says it");
+    assert_eq!(
+        settle(&machine, &[]),
+        verdict("check", 1),
+        "the backup says it"
+    );
     let machine = tryable();
     for (lba, entries) in [(1, 2 * 512), (machine.last(), machine.last() * 512 - 16384)] {
         machine.poke(entries + 48, &[0]);
         machine.seal(lba);
     }
-    refused(&machine, 78, "which slot boots next is not known, and it may be none; run abflip repair");
+    refused(
+        &machine,
+        78,
+        "which slot boots next is not known, and it may be none; run abflip repair",
+    );
 }
 
 #[test]
 fn settle_is_unsure_only_with_a_trial_on_record() {
     // How it stands is not known: the configuration is gone, or the root is on no disk.
     let break_it = [
-        |machine: &Machine| fs::remove_file(machine.root().join("etc/labtools/abflip.ini")).unwrap(),
+        |machine: &Machine| {
+            fs::remove_file(machine.root().join("etc/labtools/abflip.ini")).unwrap()
+        },
         |machine: &Machine| fs::write(machine.root().join("proc/self/mountinfo"), "").unwrap(),
     ];
     for (break_it, status) in break_it.into_iter().zip([66, 78]) {
         let machine = tryable();
         break_it(&machine);
         let ended = machine.run(&["settle"]);
-        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{ended:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (status, ""),
+            "{ended:?}"
+        );
         let machine = on_trial();
         break_it(&machine);
         assert_eq!(settle(&machine, &[]), verdict("unsure", 1), "{status}");

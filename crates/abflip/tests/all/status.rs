@@ -44,14 +44,26 @@ fn the_running_slot_is_found_by_the_kernels_tables_and_not_by_names() {
     machine.run_from(2);
     assert_eq!(status(&machine, &[], 0)["booted"], "b");
     // The partition that runs is not the one that the table has there: it was written since.
-    fs::write(machine.root().join("sys/devices/block/sda/sda2/start"), "77\n").unwrap();
+    fs::write(
+        machine.root().join("sys/devices/block/sda/sda2/start"),
+        "77\n",
+    )
+    .unwrap();
     let told = status(&machine, &[], 0);
     assert!(told.get("booted").is_none(), "{told}");
-    assert_eq!(told["missing"][0], json!({"key": "booted", "reason": "the table has no partition 2 where the root is"}));
+    assert_eq!(
+        told["missing"][0],
+        json!({"key": "booted", "reason": "the table has no partition 2 where the root is"})
+    );
     fs::remove_file(machine.root().join("proc/self/mountinfo")).unwrap();
     let ended = machine.run(&["status"]);
     assert_eq!(ended.status, 78);
-    assert!(ended.stderr.contains("finding the disk: nothing is mounted; name one with --disk"), "{ended:?}");
+    assert!(
+        ended
+            .stderr
+            .contains("finding the disk: nothing is mounted; name one with --disk"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -62,7 +74,10 @@ fn names_of_any_bytes_keep_nobody_from_the_answer() {
         let path = machine.root().join(file);
         fs::write(&path, [fs::read(&path).unwrap(), bytes.to_vec()].concat()).unwrap();
     };
-    append("proc/self/mountinfo", b"30 24 0:40 / /mnt/caf\xe9 rw - tmpfs caf\xe9 rw\n");
+    append(
+        "proc/self/mountinfo",
+        b"30 24 0:40 / /mnt/caf\xe9 rw - tmpfs caf\xe9 rw\n",
+    );
     append("sys/devices/block/sda/uevent", b"PARTNAME=caf\xe9\n");
     append("boot/extlinux/extlinux.conf", b"# caf\xe9\n");
     assert_eq!(status(&machine, &[], 0)["booted"], "a");
@@ -75,7 +90,11 @@ fn an_image_needs_no_root() {
     let work = tempfile::tempdir().unwrap();
     let image = work.path().join("lab.img");
     fs::copy(machine.disk(), &image).unwrap();
-    fs::copy(machine.root().join("etc/labtools/abflip.ini"), work.path().join("abflip.ini")).unwrap();
+    fs::copy(
+        machine.root().join("etc/labtools/abflip.ini"),
+        work.path().join("abflip.ini"),
+    )
+    .unwrap();
     let open = |path: &std::path::Path| {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -85,7 +104,13 @@ fn an_image_needs_no_root() {
     fs::copy(BINARY, &binary).unwrap();
     open(&binary);
     let mut command = std::process::Command::new(&binary);
-    command.args(["status", "--config"]).arg(work.path()).arg("--disk").arg(&image).uid(65534).gid(65534);
+    command
+        .args(["status", "--config"])
+        .arg(work.path())
+        .arg("--disk")
+        .arg(&image)
+        .uid(65534)
+        .gid(65534);
     let ended = Ended::of(command.output().unwrap());
     assert_eq!(ended.status, 0, "{ended:?}");
     let slots = ended.section("slots");
@@ -93,7 +118,13 @@ fn an_image_needs_no_root() {
     assert!(slots.get("booted").is_none(), "{slots}");
     // To write it is another matter.
     let mut command = std::process::Command::new(&binary);
-    command.args(["repair", "--dry-run", "--config"]).arg(work.path()).arg("--disk").arg(&image).uid(65534).gid(65534);
+    command
+        .args(["repair", "--dry-run", "--config"])
+        .arg(work.path())
+        .arg("--disk")
+        .arg(&image)
+        .uid(65534)
+        .gid(65534);
     assert_eq!(Ended::of(command.output().unwrap()).status, 0);
 }
 
@@ -105,7 +136,11 @@ fn status_is_1_for_faults_to_repair() {
     for (place, bytes, fault) in [
         (510, vec![0], "there is no protective MBR"),
         (512, vec![0], "primary table: there is no header"),
-        (1024 + 100, vec![1], "primary table: the checksum of the entries is wrong"),
+        (
+            1024 + 100,
+            vec![1],
+            "primary table: the checksum of the entries is wrong",
+        ),
         (last, vec![0], "backup table: there is no header"),
     ] {
         machine.poke(place, &bytes);
@@ -117,15 +152,23 @@ fn status_is_1_for_faults_to_repair() {
     machine.poke(512, &[0]);
     machine.poke(last, &[0]);
     let slots = status(&machine, &[], 1);
-    assert!(slots.get("next").is_none() && slots.get("booted").is_none() && slots["a"].get("partition").is_none(), "{slots}");
+    assert!(
+        slots.get("next").is_none()
+            && slots.get("booted").is_none()
+            && slots["a"].get("partition").is_none(),
+        "{slots}"
+    );
     assert_eq!(slots["table"]["sector_bytes"], Value::Null);
 }
 
 #[test]
 fn the_digest_is_that_of_the_image_as_it_was_shipped() {
     let machine = Machine::new();
-    // An image of a length that is no whole sector, longer than one read; then its label is patched.
-    let image: Vec<u8> = (0..PARTITION as usize - 1000).map(|at| (at * 7 % 251) as u8).collect();
+    // An image of a length that is no whole sector, longer than one read; then its label is
+    // patched.
+    let image: Vec<u8> = (0..PARTITION as usize - 1000)
+        .map(|at| (at * 7 % 251) as u8)
+        .collect();
     machine.poke(2 * PARTITION, &image);
     let digest = program_sha256(&machine, &image);
     machine.poke(2 * PARTITION + 5000, b"rootB");
@@ -134,19 +177,35 @@ fn the_digest_is_that_of_the_image_as_it_was_shipped() {
             "disk_guid": machine::DISK_GUID, "partuuid": B, "version": 8, "sha256": sha256, "size_bytes": image.len(),
             "masked": masked, "verified_at": "2026-11-23T00:00:00Z",
         }});
-        fs::write(machine.root().join("var/lib/labtools/slots.json"), record.to_string()).unwrap();
+        fs::write(
+            machine.root().join("var/lib/labtools/slots.json"),
+            record.to_string(),
+        )
+        .unwrap();
     };
-    let shipped: String = image[5000..5005].iter().map(|byte| format!("{byte:02x}")).collect();
+    let shipped: String = image[5000..5005]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     record(&digest, json!([{"offset_bytes": 5000, "shipped": shipped}]));
     let slots = status(&machine, &["--digest"], 0);
-    assert_eq!((&slots["b"]["intact"], &slots["b"]["sha256"]), (&true.into(), &digest.clone().into()));
+    assert_eq!(
+        (&slots["b"]["intact"], &slots["b"]["sha256"]),
+        (&true.into(), &digest.clone().into())
+    );
     assert!(slots["a"].get("intact").is_none());
     // One bit elsewhere.
     machine.poke(2 * PARTITION + 9000, &[image[9000] ^ 1]);
     let slots = status(&machine, &["--digest"], 1);
     assert_eq!(slots["b"]["intact"], false);
-    assert_eq!(slots["table"]["faults"], json!(["slot b differs from the image written to it; write it again"]));
-    record(&digest, json!([{"offset_bytes": image.len(), "shipped": "00"}]));
+    assert_eq!(
+        slots["table"]["faults"],
+        json!(["slot b differs from the image written to it; write it again"])
+    );
+    record(
+        &digest,
+        json!([{"offset_bytes": image.len(), "shipped": "00"}]),
+    );
     assert_eq!(machine.run(&["status", "--digest"]).status, 78);
 }
 
@@ -161,8 +220,16 @@ fn program_sha256(machine: &Machine, bytes: &[u8]) -> String {
 #[test]
 fn status_has_an_exit_status_for_each_refusal() {
     let machine = Machine::new();
-    machine.refused(&["status", "--disk", "/nowhere/disk"], 66, "opening /nowhere/disk");
-    machine.refused(&["status", "--disk", "/dev/null"], 65, "neither a disk nor an image file");
+    machine.refused(
+        &["status", "--disk", "/nowhere/disk"],
+        66,
+        "opening /nowhere/disk",
+    );
+    machine.refused(
+        &["status", "--disk", "/dev/null"],
+        65,
+        "neither a disk nor an image file",
+    );
     machine.configure("[slots]\nfirmware=bios\n");
     machine.refused(&["status"], 78, "abflip.ini: slots.a: missing");
     fs::remove_file(machine.root().join("etc/labtools/abflip.ini")).unwrap();
@@ -177,7 +244,11 @@ fn next_slot_is_not_rejected() {
     recorded["rejected"] = json!([{"version": 7, "sha256": "00"}]);
     fs::write(&records, recorded.to_string()).unwrap();
     let slots = status(&machine, &[], 0);
-    assert_eq!((&slots["a"]["rejected"], &slots["b"]["rejected"]), (&false.into(), &true.into()), "{slots}");
+    assert_eq!(
+        (&slots["a"]["rejected"], &slots["b"]["rejected"]),
+        (&false.into(), &true.into()),
+        "{slots}"
+    );
 }
 
 #[test]
@@ -186,7 +257,17 @@ fn a_disk_without_a_sector_has_no_table() {
         let machine = Machine::new();
         fs::write(machine.disk(), vec![0; length]).unwrap();
         let ended = machine.run(&["status"]);
-        assert_eq!((ended.status, &ended.section("slots")["table"]["backup_at_end"]), (1, &false.into()), "{length}: {ended:?}");
-        assert_eq!(ended.section("slots")["table"]["faults"][1], "primary table: the disk is too small for one");
+        assert_eq!(
+            (
+                ended.status,
+                &ended.section("slots")["table"]["backup_at_end"]
+            ),
+            (1, &false.into()),
+            "{length}: {ended:?}"
+        );
+        assert_eq!(
+            ended.section("slots")["table"]["faults"][1],
+            "primary table: the disk is too small for one"
+        );
     }
 }

@@ -12,7 +12,8 @@ use jsonpipe::testkit::{Ended, feed};
 use serde_json::json;
 
 use crate::machine::{
-    ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree, volume, write_bases_ini,
+    ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, request, tree,
+    volume, write_bases_ini,
 };
 
 const ALICES_TOKEN: &str = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
@@ -31,17 +32,35 @@ fn the_first_login_creates_and_the_second_reuses() {
             "virtual_bytes": 1 << 30, "held_bytes": first["held_bytes"], "created": true, "changed": true,
         })
     );
-    assert!((1..=65536).contains(&first["held_bytes"].as_u64().unwrap()), "{first}");
+    assert!(
+        (1..=65536).contains(&first["held_bytes"].as_u64().unwrap()),
+        "{first}"
+    );
 
     let file = machine.home(ALICE).join("windows@7.qcow2");
     assert_eq!(faults(&file), None);
     qemu_io(&file, &["write -q -P 0x77 1M 64k"]);
     let second = machine.volume(ALICE, Some("windows"));
-    assert_eq!((&second["created"], &second["changed"], &second["path"]), (&json!(false), &json!(false), &first["path"]));
+    assert_eq!(
+        (&second["created"], &second["changed"], &second["path"]),
+        (&json!(false), &json!(false), &first["path"])
+    );
     assert!(second["held_bytes"].as_u64() > first["held_bytes"].as_u64());
-    qemu_io(&file, &["read -q -P 0x77 1M 64k", "read -q -P 0x55 2M 64k", "read -q -P 0xaa 512M 1M", "read -q -P 0 5M 64k"]);
+    qemu_io(
+        &file,
+        &[
+            "read -q -P 0x77 1M 64k",
+            "read -q -P 0x55 2M 64k",
+            "read -q -P 0xaa 512M 1M",
+            "read -q -P 0 5M 64k",
+        ],
+    );
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o600);
-    for directory in [machine.home(ALICE), machine.users(), machine.root().join("run/labtools")] {
+    for directory in [
+        machine.home(ALICE),
+        machine.users(),
+        machine.root().join("run/labtools"),
+    ] {
         assert_eq!(fs::metadata(directory).unwrap().mode() & 0o7777, 0o700);
     }
 }
@@ -54,9 +73,17 @@ fn users_and_the_base_do_not_see_each_others_writes() {
     for user in [ALICE, BOB] {
         machine.volume(user, Some("windows"));
     }
-    qemu_io(&machine.home(ALICE).join("windows@7.qcow2"), &["write -q -P 0x77 0 4M"]);
+    qemu_io(
+        &machine.home(ALICE).join("windows@7.qcow2"),
+        &["write -q -P 0x77 0 4M"],
+    );
     let bobs = machine.home(BOB).join("windows@7.qcow2");
-    qemu_img(&["compare", "-q", base.to_str().unwrap(), bobs.to_str().unwrap()]);
+    qemu_img(&[
+        "compare",
+        "-q",
+        base.to_str().unwrap(),
+        bobs.to_str().unwrap(),
+    ]);
     assert!(fs::read(&base).unwrap() == before);
     assert_ne!(fs::metadata(&bobs).unwrap().blocks(), 0);
 }
@@ -65,8 +92,14 @@ fn users_and_the_base_do_not_see_each_others_writes() {
 fn the_default_is_taken_where_nothing_is_chosen() {
     let machine = Machine::new();
     assert_eq!(machine.volume(ALICE, None)["base"], "windows");
-    assert_eq!(machine.volume(ALICE, Some("linux"))["path"], format!("/qcow2/user/{ALICES_TOKEN}/linux@3.qcow2"));
-    let ended = CLONE.run(machine.root(), r#"{"login":{"user":"alice","authenticated":true},"choice":{}}"#);
+    assert_eq!(
+        machine.volume(ALICE, Some("linux"))["path"],
+        format!("/qcow2/user/{ALICES_TOKEN}/linux@3.qcow2")
+    );
+    let ended = CLONE.run(
+        machine.root(),
+        r#"{"login":{"user":"alice","authenticated":true},"choice":{}}"#,
+    );
     assert_eq!(volume(&ended)["base"], "windows");
 }
 
@@ -74,14 +107,37 @@ fn the_default_is_taken_where_nothing_is_chosen() {
 fn names_stay_in_the_directory_for_volumes() {
     let machine = Machine::new();
     let long = "a".repeat(4096);
-    for user in ["../../x", "/etc/passwd", "a\0b", "João.Ação@uni-a.example", "\n", ".", &long] {
-        let token = machine.volume(user, None)["token"].as_str().unwrap().to_owned();
+    for user in [
+        "../../x",
+        "/etc/passwd",
+        "a\0b",
+        "João.Ação@uni-a.example",
+        "\n",
+        ".",
+        &long,
+    ] {
+        let token = machine.volume(user, None)["token"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         assert_eq!(token.len(), 38);
-        assert!(machine.left().contains(&format!("{token}/windows@7.qcow2")), "{user:?}");
+        assert!(
+            machine.left().contains(&format!("{token}/windows@7.qcow2")),
+            "{user:?}"
+        );
     }
     assert_eq!(machine.left().len(), 14);
-    assert_eq!(tree(machine.root()).iter().filter(|name| !name.contains('/')).collect::<Vec<_>>(), ["qcow2", "run"]);
-    assert_eq!(machine.volume("ALICE@Uni-A.Example", None)["token"], ALICES_TOKEN);
+    assert_eq!(
+        tree(machine.root())
+            .iter()
+            .filter(|name| !name.contains('/'))
+            .collect::<Vec<_>>(),
+        ["qcow2", "run"]
+    );
+    assert_eq!(
+        machine.volume("ALICE@Uni-A.Example", None)["token"],
+        ALICES_TOKEN
+    );
     assert_eq!(machine.refusal("", None).0, 65);
 }
 
@@ -90,19 +146,27 @@ fn a_dry_run_says_what_it_would_do_and_writes_nothing() {
     let machine = Machine::new();
     let dry = || {
         let mut command = Command::new(CLONE.binary);
-        command.args(["clone", "--dry-run", "--root"]).arg(machine.root());
+        command
+            .args(["clone", "--dry-run", "--root"])
+            .arg(machine.root());
         volume(&feed(&mut command, &request(ALICE, None)))
     };
     let before = tree(machine.root());
     let would = dry();
-    assert_eq!((&would["changed"], &would["created"], &would["held_bytes"]), (&json!(true), &json!(true), &json!(0)));
+    assert_eq!(
+        (&would["changed"], &would["created"], &would["held_bytes"]),
+        (&json!(true), &json!(true), &json!(0))
+    );
     assert_eq!(tree(machine.root()), before);
 
     let real = machine.volume(ALICE, None);
     let file = machine.home(ALICE).join("windows@7.qcow2");
     let used = fs::metadata(&file).unwrap().modified().unwrap();
     let would = dry();
-    assert_eq!((&would["changed"], &would["held_bytes"]), (&json!(false), &real["held_bytes"]));
+    assert_eq!(
+        (&would["changed"], &would["held_bytes"]),
+        (&json!(false), &real["held_bytes"])
+    );
     assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), used);
 }
 
@@ -112,7 +176,8 @@ fn each_login_is_the_last_use() {
     machine.volume(ALICE, None);
     let file = File::open(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
     let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    file.set_times(FileTimes::new().set_modified(long_ago)).unwrap();
+    file.set_times(FileTimes::new().set_modified(long_ago))
+        .unwrap();
     let before = SystemTime::now();
     machine.volume(ALICE, None);
     let used = file.metadata().unwrap().modified().unwrap();
@@ -123,15 +188,29 @@ fn each_login_is_the_last_use() {
 fn a_new_generation_has_volumes_of_its_own() {
     let machine = Machine::new();
     machine.volume(ALICE, None);
-    write_bases_ini(machine.root(), "[base.windows]\nname=Windows 11\nostype=windows\ngeneration=8\n");
+    write_bases_ini(
+        machine.root(),
+        "[base.windows]\nname=Windows 11\nostype=windows\ngeneration=8\n",
+    );
     make_base(machine.root(), "windows", 8, &["2G"]);
     let volume = machine.volume(ALICE, None);
     assert_eq!(
-        (&volume["generation"], &volume["virtual_bytes"], &volume["created"]),
+        (
+            &volume["generation"],
+            &volume["virtual_bytes"],
+            &volume["created"]
+        ),
         (&json!(8), &json!(2u64 << 30), &json!(true))
     );
     let token = ALICES_TOKEN;
-    assert_eq!(machine.left(), [token.into(), format!("{token}/windows@7.qcow2"), format!("{token}/windows@8.qcow2")]);
+    assert_eq!(
+        machine.left(),
+        [
+            token.into(),
+            format!("{token}/windows@7.qcow2"),
+            format!("{token}/windows@8.qcow2")
+        ]
+    );
 }
 
 #[test]
@@ -139,14 +218,34 @@ fn logins_that_are_not_whole() {
     let machine = Machine::new();
     for (document, message) in [
         (r#"{"choice":{"base":"windows"}}"#, "login: missing"),
-        (r#"{"login":{"user":"alice"}}"#, "login.authenticated: missing"),
-        (r#"{"login":{"user":"alice","authenticated":"perhaps"}}"#, "login.authenticated: expected true or false"),
-        (r#"{"login":{"authenticated":true}}"#, "login.user: missing or empty, though login.authenticated is true"),
-        (r#"{"login":{"schema":2,"user":"alice","authenticated":true}}"#, "login.schema: not 1, the one that this release knows"),
-        (r#"{"login":{"user":"alice","authenticated":true},"choice":{"bse":"windows"}}"#, "choice.bse: unknown key"),
+        (
+            r#"{"login":{"user":"alice"}}"#,
+            "login.authenticated: missing",
+        ),
+        (
+            r#"{"login":{"user":"alice","authenticated":"perhaps"}}"#,
+            "login.authenticated: expected true or false",
+        ),
+        (
+            r#"{"login":{"authenticated":true}}"#,
+            "login.user: missing or empty, though login.authenticated is true",
+        ),
+        (
+            r#"{"login":{"schema":2,"user":"alice","authenticated":true}}"#,
+            "login.schema: not 1, the one that this release knows",
+        ),
+        (
+            r#"{"login":{"user":"alice","authenticated":true},"choice":{"bse":"windows"}}"#,
+            "choice.bse: unknown key",
+        ),
     ] {
         let ended = CLONE.run(machine.root(), document);
-        let expected = Ended { status: 65, signal: None, stdout: String::new(), stderr: format!("cowvol: {message}\n") };
+        let expected = Ended {
+            status: 65,
+            signal: None,
+            stdout: String::new(),
+            stderr: format!("cowvol: {message}\n"),
+        };
         assert_eq!(ended, expected, "{document}");
     }
     assert_eq!(machine.left(), [""; 0]);

@@ -35,7 +35,10 @@ jsonpipe::contract! {
 
 /// What changes nothing ends with 74 when it cannot be told.
 fn install_dry_run() -> Stage {
-    Stage { arguments: &["install-base", "--dry-run"], ..install_stage() }
+    Stage {
+        arguments: &["install-base", "--dry-run"],
+        ..install_stage()
+    }
 }
 
 /// `seedctl get` did not come to its end.
@@ -60,8 +63,12 @@ fn list_leaves_standard_input_alone() {
     let input = machine.root().join("input");
     fs::write(&input, "not a document").unwrap();
     let mut input = fs::File::open(input).unwrap();
-    let list =
-        Command::new(CLONE.binary).arg("list").arg("--root").arg(machine.root()).stdin(input.try_clone().unwrap()).output();
+    let list = Command::new(CLONE.binary)
+        .arg("list")
+        .arg("--root")
+        .arg(machine.root())
+        .stdin(input.try_clone().unwrap())
+        .output();
     assert!(list.unwrap().status.success());
     assert_eq!(input.stream_position().unwrap(), 0);
 }
@@ -71,9 +78,17 @@ fn a_change_that_nobody_heard_of_stays_and_is_1() {
     let machine = Machine::with_windows_8();
     let windows_8 = document(&describe(machine.root(), "windows", 8)).to_string();
     let unheard = |verb: &str, input: &str| {
-        let ended = feed(&mut redirected(">/dev/full", &machine.command(&[verb])), input);
+        let ended = feed(
+            &mut redirected(">/dev/full", &machine.command(&[verb])),
+            input,
+        );
         assert_eq!(ended.status, 1, "{verb}: {ended:?}");
-        assert!(ended.stderr.starts_with("cowvol: the change is made and stays; writing the document"), "{ended:?}");
+        assert!(
+            ended
+                .stderr
+                .starts_with("cowvol: the change is made and stays; writing the document"),
+            "{ended:?}"
+        );
     };
     let session = machine.hold("session.lock");
     unheard("install-base", &windows_8);

@@ -1,4 +1,5 @@
-//! Damaged and hostile images: each is refused with status 65 and a line, or gives a volume that qemu-img finds nothing against.
+//! Damaged and hostile images: each is refused with status 65 and a line, or gives a volume that
+//! qemu-img finds nothing against.
 
 use std::fs;
 use std::path::Path;
@@ -14,13 +15,18 @@ fn taken_or_refused(machine: &Machine, what: &str) -> bool {
     let ended = machine.clone(ALICE, Some("windows"));
     match ended.status {
         0 => assert_eq!(faults(&overlay), None, "{what} was taken"),
-        65 => assert_eq!((ended.stdout.as_str(), ended.stderr.lines().count()), ("", 1), "{what}: {ended:?}"),
+        65 => assert_eq!(
+            (ended.stdout.as_str(), ended.stderr.lines().count()),
+            ("", 1),
+            "{what}: {ended:?}"
+        ),
         _ => panic!("{what}: {ended:?}"),
     }
     ended.status == 0
 }
 
-/// Every byte of a header, changed in a few ways, in the file at `path`; how many were taken and how many refused.
+/// Every byte of a header, changed in a few ways, in the file at `path`; how many were taken and
+/// how many refused.
 fn mutate_header(path: &Path, bytes: usize, mut check: impl FnMut(&str) -> bool) -> (usize, usize) {
     let good = fs::read(path).unwrap();
     let (mut taken, mut refused) = (0, 0);
@@ -45,10 +51,17 @@ fn any_change_of_a_bases_header_is_refused_or_harmless() {
     let (taken, refused) = mutate_header(&base, 136, |what| {
         let _ = fs::remove_dir_all(machine.users());
         let taken = taken_or_refused(&machine, what);
-        assert!(taken || machine.left().is_empty(), "{what}: {:?}", machine.left());
+        assert!(
+            taken || machine.left().is_empty(),
+            "{what}: {:?}",
+            machine.left()
+        );
         taken
     });
-    assert!(taken > 50 && refused > 200, "{taken} taken, {refused} refused");
+    assert!(
+        taken > 50 && refused > 200,
+        "{taken} taken, {refused} refused"
+    );
 }
 
 #[test]
@@ -56,10 +69,20 @@ fn any_change_of_an_overlays_header_is_refused_or_harmless() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
-    qemu_io(&overlay, &["write -q -P 0x77 0 1M", "write -q -P 0x77 700M 1M"]);
-    let header = fs::read(&overlay).unwrap()[..4096].iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    qemu_io(
+        &overlay,
+        &["write -q -P 0x77 0 1M", "write -q -P 0x77 700M 1M"],
+    );
+    let header = fs::read(&overlay).unwrap()[..4096]
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .unwrap()
+        + 1;
     let (taken, refused) = mutate_header(&overlay, header, |what| taken_or_refused(&machine, what));
-    assert!(taken > 50 && refused > 500, "{taken} taken, {refused} refused");
+    assert!(
+        taken > 50 && refused > 500,
+        "{taken} taken, {refused} refused"
+    );
 }
 
 #[test]
@@ -70,7 +93,9 @@ fn a_base_cut_short_anywhere_is_refused() {
     let cluster = 65536;
     let last_cluster = (good.len() - 1) / cluster * cluster;
     let mut lengths = vec![0, 1, 71, 72, 103, 104, 111, 112, 500, 4095, 4096];
-    lengths.extend((1..=good.len() / cluster).flat_map(|n| [n * cluster - 1, n * cluster, n * cluster + 1]));
+    lengths.extend(
+        (1..=good.len() / cluster).flat_map(|n| [n * cluster - 1, n * cluster, n * cluster + 1]),
+    );
     for length in lengths.into_iter().filter(|length| *length <= last_cluster) {
         fs::write(&base, &good[..length]).unwrap();
         let (status, error) = machine.refusal(ALICE, Some("windows"));
@@ -92,7 +117,12 @@ fn clone_survives_any_content() {
     ];
     let byte = prop_oneof![Just(0), Just(1), Just(0xff), any::<u8>()];
     let changes = proptest::collection::vec((place, byte), 1..8);
-    let config = Config { cases: 300, rng_seed: RngSeed::Fixed(7), failure_persistence: None, ..Config::default() };
+    let config = Config {
+        cases: 300,
+        rng_seed: RngSeed::Fixed(7),
+        failure_persistence: None,
+        ..Config::default()
+    };
     TestRunner::new(config)
         .run(&changes, |changes| {
             let mut bad = good.clone();
@@ -121,12 +151,22 @@ fn tables_as_large_as_a_header_can_claim_cost_no_memory() {
     file.set_len(1 << 40).unwrap();
     let script = r#"ulimit -v 65536; exec "$COWVOL" clone --root "$ROOT""#;
     let mut command = std::process::Command::new("bash");
-    command.args(["-c", script]).env("COWVOL", machine::CLONE.binary).env("ROOT", machine.root());
-    let mut child = command.stdin(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    command
+        .args(["-c", script])
+        .env("COWVOL", machine::CLONE.binary)
+        .env("ROOT", machine.root());
+    let mut child = command
+        .stdin(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let request = machine::request(ALICE, Some("windows"));
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), request.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("its header lies in a cluster that is counted as free"), "{error}");
+    assert!(
+        error.contains("its header lies in a cluster that is counted as free"),
+        "{error}"
+    );
     assert_eq!(output.status.code(), Some(65));
 }

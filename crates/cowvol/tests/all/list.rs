@@ -13,7 +13,13 @@ const ALICES: &str = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
 const BOBS: &str = "9o-xwKph7b1pRFcuLv8x3dDL6B1pky6AXYSBLQ";
 
 /// A volume as it is listed, its size on the disk taken from `listed`.
-fn listed(token: &str, base: &str, generation: u64, virtual_bytes: u64, held_bytes: &Value) -> Value {
+fn listed(
+    token: &str,
+    base: &str,
+    generation: u64,
+    virtual_bytes: u64,
+    held_bytes: &Value,
+) -> Value {
     json!({
         "token": token, "base": base, "generation": generation,
         "path": format!("/qcow2/user/{token}/{base}@{generation}.qcow2"),
@@ -34,16 +40,31 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=8\n[base.debian]\nname=Debian\nostype=linux\ngeneration=1\n",
     );
     make_base(machine.root(), "windows", 8, &["2G"]);
-    let held_by_7 = fs::metadata(base_path(machine.root(), "windows", 7)).unwrap().blocks() * 512;
+    let held_by_7 = fs::metadata(base_path(machine.root(), "windows", 7))
+        .unwrap()
+        .blocks()
+        * 512;
     machine.volume(BOB, Some("windows"));
     // What is not a volume.
     fs::create_dir(machine.users().join("lost+found")).unwrap();
-    fs::write(machine.users().join("A".repeat(38)), "a file in place of a directory").unwrap();
+    fs::write(
+        machine.users().join("A".repeat(38)),
+        "a file in place of a directory",
+    )
+    .unwrap();
     fs::write(machine.home(ALICE).join(".windows@9.qcow2.tmp"), "half").unwrap();
     fs::write(machine.home(ALICE).join("notes"), "").unwrap();
-    for name in machine.left().iter().filter(|name| name.ends_with(".qcow2")) {
-        let long_ago = FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000));
-        File::open(machine.users().join(name)).unwrap().set_times(long_ago).unwrap();
+    for name in machine
+        .left()
+        .iter()
+        .filter(|name| name.ends_with(".qcow2"))
+    {
+        let long_ago =
+            FileTimes::new().set_modified(UNIX_EPOCH + Duration::from_secs(1_000_000_000));
+        File::open(machine.users().join(name))
+            .unwrap()
+            .set_times(long_ago)
+            .unwrap();
     }
 
     let expected = json!({"catalog": {
@@ -92,7 +113,15 @@ fn list_gives_reasons_for_broken_files() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|missing| (missing["key"].as_str().unwrap(), missing["reason"].as_str().unwrap().ends_with("not a qcow2 image")))
+        .map(|missing| {
+            (
+                missing["key"].as_str().unwrap(),
+                missing["reason"]
+                    .as_str()
+                    .unwrap()
+                    .ends_with("not a qcow2 image"),
+            )
+        })
         .collect();
     assert_eq!(
         missing,
@@ -111,21 +140,56 @@ fn list_gives_reasons_for_broken_files() {
 fn a_machine_without_volumes_or_without_bases() {
     let machine = Machine::new();
     let catalog = machine.list()["catalog"].take();
-    assert_eq!((&catalog["bases"][1]["volumes"], &catalog["orphans"], &catalog["missing"]), (&json!([]), &json!([]), &json!([])));
+    assert_eq!(
+        (
+            &catalog["bases"][1]["volumes"],
+            &catalog["orphans"],
+            &catalog["missing"]
+        ),
+        (&json!([]), &json!([]), &json!([]))
+    );
 
     for (text, status, message) in [
-        (None, 66, "bases.ini: no such file; cowvol install-base makes it"),
-        (Some("[base.windows]\nname=W\nostype=windows\n"), 78, "bases.ini: base.windows.generation: missing"),
-        (Some("[base.Windows]\nname=W\nostype=windows\ngeneration=1\n"), 78, "bases.ini: [base.Windows]: not a name"),
-        (Some("[bases]\n"), 78, "bases.ini: [bases]: expected [base.NAME]"),
+        (
+            None,
+            66,
+            "bases.ini: no such file; cowvol install-base makes it",
+        ),
+        (
+            Some("[base.windows]\nname=W\nostype=windows\n"),
+            78,
+            "bases.ini: base.windows.generation: missing",
+        ),
+        (
+            Some("[base.Windows]\nname=W\nostype=windows\ngeneration=1\n"),
+            78,
+            "bases.ini: [base.Windows]: not a name",
+        ),
+        (
+            Some("[bases]\n"),
+            78,
+            "bases.ini: [bases]: expected [base.NAME]",
+        ),
     ] {
         match text {
             Some(text) => write_bases_ini(machine.root(), text),
             None => fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap(),
         }
-        let output = Command::new(CLONE.binary).arg("list").arg("--root").arg(machine.root()).output().unwrap();
+        let output = Command::new(CLONE.binary)
+            .arg("list")
+            .arg("--root")
+            .arg(machine.root())
+            .output()
+            .unwrap();
         let error = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.is_empty()), (Some(status), true), "{error}");
-        assert!(error.contains(message) && error.lines().count() == 1, "{error}");
+        assert_eq!(
+            (output.status.code(), output.stdout.is_empty()),
+            (Some(status), true),
+            "{error}"
+        );
+        assert!(
+            error.contains(message) && error.lines().count() == 1,
+            "{error}"
+        );
     }
 }

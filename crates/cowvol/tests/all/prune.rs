@@ -20,24 +20,43 @@ const NOTHING: &[Value] = &[];
 fn after_a_switch_over() -> Machine {
     let machine = Machine::with_windows_8();
     for ending in ["manifest", "sig", "blocks", "torrent", "blocks.torrent"] {
-        fs::write(base_path(machine.root(), "windows", 7).with_extension(ending), ending).unwrap();
+        fs::write(
+            base_path(machine.root(), "windows", 7).with_extension(ending),
+            ending,
+        )
+        .unwrap();
     }
     machine.volume(ALICE, None);
     machine.volume(BOB, None);
     machine.volume(BOB, Some("linux"));
-    write_bases_ini(machine.root(), &machine.bases_ini().replace("generation = 7", "generation = 8"));
+    write_bases_ini(
+        machine.root(),
+        &machine
+            .bases_ini()
+            .replace("generation = 7", "generation = 8"),
+    );
     machine
 }
 
 /// The reason for which windows@7 stays.
 fn reason(pruned: &Value) -> String {
-    let [retained] = pruned["retained"].as_array().unwrap().as_slice() else { panic!("{pruned}") };
+    let [retained] = pruned["retained"].as_array().unwrap().as_slice() else {
+        panic!("{pruned}")
+    };
     assert_eq!(
-        (&retained["base"], &retained["generation"], &retained["volumes"]),
+        (
+            &retained["base"],
+            &retained["generation"],
+            &retained["volumes"]
+        ),
         (&json!("windows"), &json!(7), &json!(2)),
         "{pruned}"
     );
-    assert_eq!((&pruned["removed"], &pruned["freed_bytes"]), (&json!([]), &json!(0)), "{pruned}");
+    assert_eq!(
+        (&pruned["removed"], &pruned["freed_bytes"]),
+        (&json!([]), &json!(0)),
+        "{pruned}"
+    );
     retained["reason"].as_str().unwrap().to_owned()
 }
 
@@ -46,16 +65,27 @@ fn goes(machine: &Machine) {
     let would = machine.pruned(&["--dry-run"]);
     let pruned = machine.pruned(&[]);
     assert_eq!(would, pruned);
-    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(2), &json!([])), "{pruned}");
+    assert_eq!(
+        (&pruned["removed"][0]["volumes"], &pruned["retained"]),
+        (&json!(2), &json!([])),
+        "{pruned}"
+    );
     assert!(!base_path(machine.root(), "windows", 7).exists() && !machine.home(ALICE).exists());
     assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
-    assert_eq!(machine.pruned(&[]), json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0}));
+    assert_eq!(
+        machine.pruned(&[]),
+        json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0})
+    );
 }
 
 #[test]
 fn prune_removes_unused_files() {
     let machine = after_a_switch_over();
-    fs::write(machine.home(BOB).join(".windows@7.qcow2.tmp"), "what a power cut left").unwrap();
+    fs::write(
+        machine.home(BOB).join(".windows@7.qcow2.tmp"),
+        "what a power cut left",
+    )
+    .unwrap();
     fs::remove_file(machine.home(BOB).join("windows@7.qcow2")).unwrap();
     goes(&machine);
 }
@@ -63,9 +93,10 @@ fn prune_removes_unused_files() {
 #[test]
 fn a_session_or_a_guest_keeps_everything() {
     let machine = after_a_switch_over();
-    for (lock, expected) in
-        [("session.lock", "a session is running on this machine"), ("guest.lock", "a guest is running on this machine")]
-    {
+    for (lock, expected) in [
+        ("session.lock", "a session is running on this machine"),
+        ("guest.lock", "a guest is running on this machine"),
+    ] {
         let held = machine.hold(lock);
         assert_eq!(reason(&machine.pruned(&[])), expected);
         assert_eq!(reason(&machine.pruned(&["--dry-run"])), expected);
@@ -80,15 +111,28 @@ fn a_disk_that_qemu_has_open_keeps_its_generation() {
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
     let qemu = open_in_qemu(&[], &overlay);
     let locked = reason(&machine.pruned(&[]));
-    assert!(locked.starts_with("/qcow2/") && locked.ends_with(" is in use"), "{locked}");
+    assert!(
+        locked.starts_with("/qcow2/") && locked.ends_with(" is in use"),
+        "{locked}"
+    );
     let installed = machine.installed(&describe(machine.root(), "windows", 8), &[]);
-    assert_eq!((reason(&installed), &installed["generation"]), (locked, &json!(8)));
-    assert_eq!(machine.volume(ALICE, None)["generation"], 8, "the next session starts from the new one");
+    assert_eq!(
+        (reason(&installed), &installed["generation"]),
+        (locked, &json!(8))
+    );
+    assert_eq!(
+        machine.volume(ALICE, None)["generation"],
+        8,
+        "the next session starts from the new one"
+    );
     end(qemu);
     assert_eq!(faults(&overlay), None);
     machine.volume(BOB, None);
     let pruned = machine.pruned(&[]);
-    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(2), &json!([])));
+    assert_eq!(
+        (&pruned["removed"][0]["volumes"], &pruned["retained"]),
+        (&json!(2), &json!([]))
+    );
     assert_eq!(tree(&machine.home(ALICE)), ["windows@8.qcow2"]);
 }
 
@@ -97,10 +141,16 @@ fn a_disk_that_anything_has_locked_keeps_its_generation() {
     let machine = after_a_switch_over();
     let file = fs::File::open(base_path(machine.root(), "windows", 7)).unwrap();
     file.lock_shared().unwrap();
-    assert_eq!(reason(&machine.pruned(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    assert_eq!(
+        reason(&machine.pruned(&[])),
+        "/qcow2/backing/windows/7.qcow2 is in use"
+    );
     file.unlock().unwrap(); // a child that another test has just forked may have the file open
     let qemu = open_in_qemu(&["-r"], &base_path(machine.root(), "windows", 7));
-    assert_eq!(reason(&machine.pruned(&[])), "/qcow2/backing/windows/7.qcow2 is in use");
+    assert_eq!(
+        reason(&machine.pruned(&[])),
+        "/qcow2/backing/windows/7.qcow2 is in use"
+    );
     end(qemu);
     goes(&machine);
 }
@@ -117,7 +167,9 @@ fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
         .expect("qemu-io, from qemu-utils, is needed by this test");
     qemu.stdin.as_mut().unwrap().write_all(b"length\n").unwrap();
     let mut answer = String::new();
-    BufReader::new(qemu.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+    BufReader::new(qemu.stdout.as_mut().unwrap())
+        .read_line(&mut answer)
+        .unwrap();
     assert!(answer.contains("GiB"), "{answer}");
     qemu
 }
@@ -131,18 +183,47 @@ fn end(mut qemu: Child) {
 fn only_what_is_below_the_current_generation_of_a_base_that_is_named() {
     let machine = after_a_switch_over();
     make_base(machine.root(), "windows", 9, &["2G"]);
-    fs::write(machine.root().join("qcow2/backing/windows/.10.qcow2"), "on its way").unwrap();
-    fs::write(machine.root().join("qcow2/backing/windows/.7.qcow2.aria2"), "on its way").unwrap();
-    fs::write(machine.root().join("qcow2/backing/windows/7.qcow2.bak"), "an administrator's").unwrap();
-    fs::write(machine.root().join("qcow2/backing/windows/notes"), "an administrator's").unwrap();
+    fs::write(
+        machine.root().join("qcow2/backing/windows/.10.qcow2"),
+        "on its way",
+    )
+    .unwrap();
+    fs::write(
+        machine.root().join("qcow2/backing/windows/.7.qcow2.aria2"),
+        "on its way",
+    )
+    .unwrap();
+    fs::write(
+        machine.root().join("qcow2/backing/windows/7.qcow2.bak"),
+        "an administrator's",
+    )
+    .unwrap();
+    fs::write(
+        machine.root().join("qcow2/backing/windows/notes"),
+        "an administrator's",
+    )
+    .unwrap();
     make_base(machine.root(), "macos", 1, &["1M"]);
     let ini = machine.bases_ini();
     write_bases_ini(machine.root(), ini.split("\n[base.linux]").next().unwrap());
     let pruned = machine.pruned(&[]);
-    let reasons: Vec<_> = pruned["retained"].as_array().unwrap().iter().map(|kept| (&kept["base"], &kept["reason"])).collect();
+    let reasons: Vec<_> = pruned["retained"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|kept| (&kept["base"], &kept["reason"]))
+        .collect();
     let unnamed = json!("bases.ini does not name this base");
-    let newer = json!("newer than the current generation, 8; cowvol install-base makes it the current one");
-    assert_eq!(reasons, [(&json!("linux"), &unnamed), (&json!("macos"), &unnamed), (&json!("windows"), &newer)]);
+    let newer =
+        json!("newer than the current generation, 8; cowvol install-base makes it the current one");
+    assert_eq!(
+        reasons,
+        [
+            (&json!("linux"), &unnamed),
+            (&json!("macos"), &unnamed),
+            (&json!("windows"), &newer)
+        ]
+    );
     assert_eq!(pruned["removed"].as_array().unwrap().len(), 1);
     assert_eq!(
         tree(&machine.root().join("qcow2/backing/windows")),
@@ -168,13 +249,21 @@ fn prune_keeps_everything_without_bases_ini() {
     let machine = after_a_switch_over();
     let ini = machine.bases_ini();
     let left = machine.left();
-    for (text, status) in [(Some("[base.windows]\n"), 78), (Some("[x]\n"), 78), (None, 66)] {
+    for (text, status) in [
+        (Some("[base.windows]\n"), 78),
+        (Some("[x]\n"), 78),
+        (None, 66),
+    ] {
         match text {
             Some(text) => write_bases_ini(machine.root(), text),
             None => fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap(),
         }
         let ended = machine.run(&["prune"]);
-        assert_eq!((ended.status, ended.stdout.as_str(), machine.left()), (status, "", left.clone()), "{text:?}");
+        assert_eq!(
+            (ended.status, ended.stdout.as_str(), machine.left()),
+            (status, "", left.clone()),
+            "{text:?}"
+        );
     }
     write_bases_ini(machine.root(), "");
     assert_eq!(machine.pruned(&[])["removed"], json!(NOTHING));
@@ -182,7 +271,10 @@ fn prune_keeps_everything_without_bases_ini() {
     let image = base_path(machine.root(), "windows", 8);
     fs::rename(&image, machine.root().join("8")).unwrap();
     let lost = reason(&machine.pruned(&[]));
-    assert!(lost.starts_with("the current generation, 8, is not right: "), "{lost}");
+    assert!(
+        lost.starts_with("the current generation, 8, is not right: "),
+        "{lost}"
+    );
     fs::rename(machine.root().join("8"), &image).unwrap();
     goes(&machine);
 }
@@ -205,8 +297,14 @@ fn prune_reports_stuck_files_and_removes_the_rest() {
     let ended = machine.run(&["prune"]);
     let pruned = &serde_json::from_str::<Value>(&ended.stdout).unwrap()["pruned"];
     let reason = pruned["retained"][0]["reason"].as_str().unwrap();
-    assert!(ended.status == 1 && reason.starts_with("removing it failed: removing "), "{ended:?}");
-    assert!(base_path(machine.root(), "windows", 7).exists(), "the base stays under what could not be removed");
+    assert!(
+        ended.status == 1 && reason.starts_with("removing it failed: removing "),
+        "{ended:?}"
+    );
+    assert!(
+        base_path(machine.root(), "windows", 7).exists(),
+        "the base stays under what could not be removed"
+    );
     fs::remove_dir(&stuck).unwrap();
     assert_eq!(machine.pruned(&[])["retained"], json!(NOTHING));
     assert!(!base_path(machine.root(), "windows", 7).exists());
@@ -222,7 +320,10 @@ fn more_volumes_than_go_at_once_all_go() {
         fs::write(home.join("windows@7.qcow2"), &one[..4096]).unwrap();
     }
     let pruned = machine.pruned(&[]);
-    assert_eq!((&pruned["removed"][0]["volumes"], &pruned["retained"]), (&json!(602), &json!([])));
+    assert_eq!(
+        (&pruned["removed"][0]["volumes"], &pruned["retained"]),
+        (&json!(602), &json!([]))
+    );
     assert_eq!(machine.left().len(), 2, "bob's linux: {:?}", machine.left());
 }
 
@@ -255,12 +356,20 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
         let (base, volumes) = (base_path(machine.root(), "windows", 7), machine.left());
         let some_left = volumes.iter().any(|name| name.ends_with("windows@7.qcow2"));
         assert!(base.exists() || !some_left, "{moment}: {volumes:?}");
-        assert!(base.exists() || !base.with_extension("manifest").exists(), "{moment}: a description of nothing");
+        assert!(
+            base.exists() || !base.with_extension("manifest").exists(),
+            "{moment}: a description of nothing"
+        );
         if !seen.contains(&found) {
             machine.pruned(&[]);
-            let left: Vec<String> =
-                state(&machine).into_iter().filter(|name| name.contains("/7.") || name.contains("@7")).collect();
-            assert_eq!((left, tree(&machine.home(BOB))), (vec![], vec!["linux@3.qcow2".into()]));
+            let left: Vec<String> = state(&machine)
+                .into_iter()
+                .filter(|name| name.contains("/7.") || name.contains("@7"))
+                .collect();
+            assert_eq!(
+                (left, tree(&machine.home(BOB))),
+                (vec![], vec!["linux@3.qcow2".into()])
+            );
             seen.push(found);
         }
         machine = untouched.copy();
@@ -276,9 +385,16 @@ fn prune_gives_reasons_for_later_steps() {
     while prune.syncs().is_none() {
         assert!(prune.steps(1));
     }
-    assert_eq!(machine.left().len(), 2, "the volumes are gone: {:?}", machine.left());
+    assert_eq!(
+        machine.left().len(),
+        2,
+        "the volumes are gone: {:?}",
+        machine.left()
+    );
     write_bases_ini(machine.root(), "[base.windows]\n");
-    let WaitStatus::Exited(_, status) = prune.end() else { panic!("it ended by a signal") };
+    let WaitStatus::Exited(_, status) = prune.end() else {
+        panic!("it ended by a signal")
+    };
     assert_eq!(status, 1, "not 78, which says that nothing was changed");
     write_bases_ini(machine.root(), &right);
     assert_eq!(machine.pruned(&[])["removed"][0]["volumes"], 0);
@@ -287,6 +403,14 @@ fn prune_gives_reasons_for_later_steps() {
 #[test]
 fn standard_input_is_left_alone() {
     let machine = after_a_switch_over();
-    let mut child = machine.command(&["prune"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-    assert!(child.wait().unwrap().success(), "it ended while its input was open");
+    let mut child = machine
+        .command(&["prune"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(
+        child.wait().unwrap().success(),
+        "it ended while its input was open"
+    );
 }

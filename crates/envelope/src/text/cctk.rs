@@ -5,15 +5,23 @@ pub fn settings(text: &str) -> Vec<(String, String)> {
     let setting = |line: &str| {
         let (name, value) = line.trim().trim_start_matches(';').split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        let is_name = !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
         (is_name && !value.is_empty()).then(|| (name.to_owned(), value.to_owned()))
     };
     text.lines().filter_map(setting).collect()
 }
 
-/// What Dell's firmware says of the switch of the case. `TripReset` is written to reset it; no tool of ours writes it.
+/// What Dell's firmware says of the switch of the case. `TripReset` is written to reset it; no tool
+/// of ours writes it.
 pub fn opened(status: &str) -> Option<bool> {
-    let status: String = status.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let status: String = status
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .collect::<String>()
+        .to_ascii_lowercase();
     match status.as_str() {
         "tripped" | "dooropen" => Some(true),
         "doorclosed" | "nottripped" | "tripreset" => Some(false),
@@ -29,7 +37,10 @@ mod tests {
     fn cctk_settings_are_read_from_its_ini() {
         let text = "[cctk]\r\n;do not edit\r\n;svctag=ABC1234\r\nacpwrrcvry=last\r\nasset=\r\nboot order=x\r\nbroken\r\n =x\r\nx=a=b\r\n";
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        assert_eq!(settings(text), [("svctag", "ABC1234"), ("acpwrrcvry", "last"), ("x", "a=b")].map(owned));
+        assert_eq!(
+            settings(text),
+            [("svctag", "ABC1234"), ("acpwrrcvry", "last"), ("x", "a=b")].map(owned)
+        );
         assert_eq!(settings(""), []);
     }
 

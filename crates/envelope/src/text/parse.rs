@@ -1,4 +1,5 @@
-//! Reads the text of a machine or of the script. A command that is not there, or that printed something else, leaves its part unknown.
+//! Reads the text of a machine or of the script. A command that is not there, or that printed
+//! something else, leaves its part unknown.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,8 @@ use jsonpipe::shown;
 
 use super::cctk;
 use super::form::{
-    ADDRESSES, CCTK, DF, ETHTOOL, Filesystem, Interface, MEMINFO, Memory, NET_DEV, NET_WIRELESS, ROUTES, Route, Text,
+    ADDRESSES, CCTK, DF, ETHTOOL, Filesystem, Interface, MEMINFO, Memory, NET_DEV, NET_WIRELESS,
+    ROUTES, Route, Text,
 };
 
 /// No command of the script prints longer lines, or knows more interfaces, file systems and routes.
@@ -17,11 +19,16 @@ const LIST_MAX: usize = 64;
 pub fn parse(text: &str) -> Option<Text> {
     let lines = text.lines().filter(|line| line.len() <= LINE_MAX);
     // Some commands put tabs between words; nothing else that is hidden has a place here.
-    let lines: Vec<String> = lines.map(|line| shown(&line.replace('\t', " ")).into_owned()).collect();
+    let lines: Vec<String> = lines
+        .map(|line| shown(&line.replace('\t', " ")).into_owned())
+        .collect();
     let mut outputs: BTreeMap<&str, String> = BTreeMap::new();
     let mut current = None;
     for line in &lines {
-        if let Some(command) = line.strip_prefix("---- ").and_then(|rest| rest.trim_end().strip_suffix(" ----")) {
+        if let Some(command) = line
+            .strip_prefix("---- ")
+            .and_then(|rest| rest.trim_end().strip_suffix(" ----"))
+        {
             current = Some(command);
             outputs.entry(command).or_default();
         } else if let Some(output) = current.and_then(|command| outputs.get_mut(command)) {
@@ -39,7 +46,10 @@ pub fn parse(text: &str) -> Option<Text> {
     traffic(of(NET_DEV), &mut interfaces);
     wireless(of(NET_WIRELESS), &mut interfaces);
     for (command, output) in &outputs {
-        if let Some(name) = command.strip_prefix(ETHTOOL).filter(|_| output.contains("Settings for")) {
+        if let Some(name) = command
+            .strip_prefix(ETHTOOL)
+            .filter(|_| output.contains("Settings for"))
+        {
             link(output, interfaces.entry(name.to_owned()).or_default());
         }
     }
@@ -48,17 +58,25 @@ pub fn parse(text: &str) -> Option<Text> {
         opened: opened(&settings),
         memory: memory(of(MEMINFO)),
         filesystems: df(of(DF)),
-        interfaces: interfaces.into_iter().take(LIST_MAX).map(|(name, interface)| Interface { name, ..interface }).collect(),
+        interfaces: interfaces
+            .into_iter()
+            .take(LIST_MAX)
+            .map(|(name, interface)| Interface { name, ..interface })
+            .collect(),
         routes: routes(of(ROUTES)),
         settings,
     })
 }
 
 fn setting<'a>(settings: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    settings.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    settings
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.as_str())
 }
 
-/// By the status of the switch; otherwise by its setting, which Figure 28 has for it: `tripped`, or that it is watched.
+/// By the status of the switch; otherwise by its setting, which Figure 28 has for it: `tripped`, or
+/// that it is watched.
 fn opened(settings: &[(String, String)]) -> Option<bool> {
     let by_status = setting(settings, "ChassisIntrusionStatus").and_then(cctk::opened);
     by_status.or_else(|| match setting(settings, "chasintrusion")? {
@@ -69,13 +87,24 @@ fn opened(settings: &[(String, String)]) -> Option<bool> {
 
 fn memory(text: &str) -> Memory {
     let kib = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1 << 10)
     };
-    Memory { usable_bytes: kib("MemTotal"), available_bytes: kib("MemAvailable") }
+    Memory {
+        usable_bytes: kib("MemTotal"),
+        available_bytes: kib("MemAvailable"),
+    }
 }
 
-/// In units of 1 KiB. A long source, and what follows it, may stand on its own line; a path may have spaces.
+/// In units of 1 KiB. A long source, and what follows it, may stand on its own line; a path may
+/// have spaces.
 fn df(text: &str) -> Vec<Filesystem> {
     let mut filesystems = Vec::new();
     let mut source: Option<&str> = None;
@@ -90,7 +119,9 @@ fn df(text: &str) -> Vec<Filesystem> {
         }
         let Some(name) = source.take() else { continue };
         let mut kib = || rest.next()?.parse::<u64>().ok()?.checked_mul(1 << 10);
-        let (Some(total), Some(used), Some(available)) = (kib(), kib(), kib()) else { continue };
+        let (Some(total), Some(used), Some(available)) = (kib(), kib(), kib()) else {
+            continue;
+        };
         rest.next(); // the percentage
         let path = rest.collect::<Vec<_>>().join(" ");
         filesystems.push(Filesystem {
@@ -112,20 +143,32 @@ fn addresses(text: &str) -> BTreeMap<String, Interface> {
     for line in text.lines() {
         if !line.starts_with(' ') {
             let mut parts = line.splitn(3, ": ");
-            let (Some(_), Some(name), Some(flags)) = (parts.next(), parts.next(), parts.next()) else { continue };
+            let (Some(_), Some(name), Some(flags)) = (parts.next(), parts.next(), parts.next())
+            else {
+                continue;
+            };
             current = name.split('@').next().unwrap_or_default().to_owned();
-            let flags = flags.trim_start_matches('<').split('>').next().unwrap_or_default();
+            let flags = flags
+                .trim_start_matches('<')
+                .split('>')
+                .next()
+                .unwrap_or_default();
             if flags.split(',').any(|flag| flag == "LOOPBACK") {
                 current.clear();
                 continue;
             }
             let interface = interfaces.entry(current.clone()).or_default();
-            interface.hardware = !name.contains('@') && !current.starts_with("br") && !current.starts_with("tap");
-            interface.carrier =
-                flags.split(',').any(|flag| flag == "UP").then(|| flags.split(',').any(|flag| flag == "LOWER_UP"));
+            interface.hardware =
+                !name.contains('@') && !current.starts_with("br") && !current.starts_with("tap");
+            interface.carrier = flags
+                .split(',')
+                .any(|flag| flag == "UP")
+                .then(|| flags.split(',').any(|flag| flag == "LOWER_UP"));
             continue;
         }
-        let Some(interface) = interfaces.get_mut(&current) else { continue };
+        let Some(interface) = interfaces.get_mut(&current) else {
+            continue;
+        };
         let mut words = line.split_ascii_whitespace();
         match (words.next(), words.next()) {
             (Some("link/ether"), Some(mac)) => interface.mac = Some(mac.to_ascii_lowercase()),
@@ -139,9 +182,16 @@ fn addresses(text: &str) -> BTreeMap<String, Interface> {
 /// The first number after the colon is what was received, the ninth what was sent.
 fn traffic(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     for line in text.lines() {
-        let Some((name, numbers)) = line.split_once(':') else { continue };
-        let Some(interface) = interfaces.get_mut(name.trim()) else { continue };
-        let numbers: Vec<u64> = numbers.split_ascii_whitespace().map_while(|number| number.parse().ok()).collect();
+        let Some((name, numbers)) = line.split_once(':') else {
+            continue;
+        };
+        let Some(interface) = interfaces.get_mut(name.trim()) else {
+            continue;
+        };
+        let numbers: Vec<u64> = numbers
+            .split_ascii_whitespace()
+            .map_while(|number| number.parse().ok())
+            .collect();
         interface.received_bytes = numbers.first().copied();
         interface.sent_bytes = numbers.get(8).copied();
     }
@@ -150,8 +200,12 @@ fn traffic(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
 /// An interface on the list is wireless; the name of its network is not told.
 fn wireless(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     for line in text.lines() {
-        let Some((name, _)) = line.split_once(':') else { continue };
-        let Some(interface) = interfaces.get_mut(name.trim()) else { continue };
+        let Some((name, _)) = line.split_once(':') else {
+            continue;
+        };
+        let Some(interface) = interfaces.get_mut(name.trim()) else {
+            continue;
+        };
         interface.wireless = true;
     }
 }
@@ -160,40 +214,83 @@ fn routes(text: &str) -> Vec<Route> {
     let route = |line: &str| {
         let mut words = line.split_ascii_whitespace();
         let destination = words.next()?;
-        let destination = if destination == "default" { "0.0.0.0/0" } else { destination };
+        let destination = if destination == "default" {
+            "0.0.0.0/0"
+        } else {
+            destination
+        };
         let rest: Vec<&str> = words.collect();
-        let after = |key: &str| rest.windows(2).find(|pair| pair[0] == key).map(|pair| pair[1]);
-        destination.starts_with(|c: char| c.is_ascii_digit()).then(|| Route {
-            destination: destination.to_owned(),
-            gateway: after("via").map(str::to_owned),
-            interface: after("dev").unwrap_or_default().to_owned(),
-            metric: after("metric").and_then(|metric| metric.parse().ok()).unwrap_or(0),
-        })
+        let after = |key: &str| {
+            rest.windows(2)
+                .find(|pair| pair[0] == key)
+                .map(|pair| pair[1])
+        };
+        destination
+            .starts_with(|c: char| c.is_ascii_digit())
+            .then(|| Route {
+                destination: destination.to_owned(),
+                gateway: after("via").map(str::to_owned),
+                interface: after("dev").unwrap_or_default().to_owned(),
+                metric: after("metric")
+                    .and_then(|metric| metric.parse().ok())
+                    .unwrap_or(0),
+            })
     };
     text.lines().filter_map(route).take(LIST_MAX).collect()
 }
 
 /// The speed, and the best that both ends offer.
 fn link(text: &str, interface: &mut Interface) {
-    let value = |key: &str| text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':')).map(str::trim);
-    let speed = value("Speed").and_then(|speed| speed.strip_suffix("Mb/s")?.parse::<u64>().ok()?.checked_mul(1_000_000));
-    interface.speed_bits_per_second = speed.filter(|speed| *speed != u64::from(u32::MAX) * 1_000_000);
-    interface.duplex = value("Duplex").map(str::to_ascii_lowercase).filter(|duplex| matches!(&**duplex, "full" | "half"));
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.trim().strip_prefix(key)?.strip_prefix(':'))
+            .map(str::trim)
+    };
+    let speed = value("Speed").and_then(|speed| {
+        speed
+            .strip_suffix("Mb/s")?
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1_000_000)
+    });
+    interface.speed_bits_per_second =
+        speed.filter(|speed| *speed != u64::from(u32::MAX) * 1_000_000);
+    interface.duplex = value("Duplex")
+        .map(str::to_ascii_lowercase)
+        .filter(|duplex| matches!(&**duplex, "full" | "half"));
     match value("Link detected") {
         Some("yes") => interface.carrier = Some(true),
         Some("no") => interface.carrier = Some(false),
         _ => {}
     }
-    let (ours, theirs) = (modes(text, "Supported link modes"), modes(text, "Link partner advertised link modes"));
-    interface.best_speed_bits_per_second = ours.iter().filter(|mode| theirs.contains(mode)).max().map(|mode| mode * 1_000_000);
+    let (ours, theirs) = (
+        modes(text, "Supported link modes"),
+        modes(text, "Link partner advertised link modes"),
+    );
+    interface.best_speed_bits_per_second = ours
+        .iter()
+        .filter(|mode| theirs.contains(mode))
+        .max()
+        .map(|mode| mode * 1_000_000);
     interface.hardware = true;
 }
 
 /// `1000baseT/Full` and so on, over several lines, the first of them behind the title.
 fn modes(text: &str, title: &str) -> Vec<u64> {
-    let mut lines = text.lines().skip_while(|line| !line.trim().starts_with(title));
-    let first = lines.next().and_then(|line| line.split_once(':')).map(|(_, modes)| modes);
+    let mut lines = text
+        .lines()
+        .skip_while(|line| !line.trim().starts_with(title));
+    let first = lines
+        .next()
+        .and_then(|line| line.split_once(':'))
+        .map(|(_, modes)| modes);
     let more = lines.take_while(|line| !line.contains(':'));
-    let words = first.into_iter().chain(more).flat_map(str::split_ascii_whitespace);
-    words.filter_map(|mode| mode.split_once("base")?.0.parse().ok()).filter(|megabits| *megabits < 10_000_000).collect()
+    let words = first
+        .into_iter()
+        .chain(more)
+        .flat_map(str::split_ascii_whitespace);
+    words
+        .filter_map(|mode| mode.split_once("base")?.0.parse().ok())
+        .filter(|megabits| *megabits < 10_000_000)
+        .collect()
 }

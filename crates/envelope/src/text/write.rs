@@ -3,14 +3,19 @@
 use std::fmt::Write;
 
 use super::form::{
-    ADDRESSES, CCTK, DF, ETHTOOL, ETHTOOL_INTERFACE, Files, Filesystem, Interface, MEMINFO, NET_DEV, NET_WIRELESS, ROUTES, Route,
-    Text,
+    ADDRESSES, CCTK, DF, ETHTOOL, ETHTOOL_INTERFACE, Files, Filesystem, Interface, MEMINFO,
+    NET_DEV, NET_WIRELESS, ROUTES, Route, Text,
 };
 
 /// The text of a machine.
 pub fn write(text: &Text, files: &Files) -> String {
     let cat = |file: &Option<String>, command: &str| {
-        let none = || format!("cat: {}: No such file or directory\n", command.trim_start_matches("cat "));
+        let none = || {
+            format!(
+                "cat: {}: No such file or directory\n",
+                command.trim_start_matches("cat ")
+            )
+        };
         file.clone().unwrap_or_else(none)
     };
     let outputs = [
@@ -21,9 +26,15 @@ pub fn write(text: &Text, files: &Files) -> String {
         (NET_WIRELESS, cat(&files.net_wireless, NET_WIRELESS)),
         (ADDRESSES, addresses(&text.interfaces)),
         (ROUTES, routes(&text.routes)),
-        (&format!("{ETHTOOL}{ETHTOOL_INTERFACE}"), ethtool(&text.interfaces)),
+        (
+            &format!("{ETHTOOL}{ETHTOOL_INTERFACE}"),
+            ethtool(&text.interfaces),
+        ),
     ];
-    outputs.into_iter().map(|(command, output)| format!("---- {command} ----\n{output}")).collect()
+    outputs
+        .into_iter()
+        .map(|(command, output)| format!("---- {command} ----\n{output}"))
+        .collect()
 }
 
 /// The settings of the firmware in the manner of Dell's cctk, the service tag among them.
@@ -33,7 +44,11 @@ fn firmware(machine: &Text) -> String {
         let _ = writeln!(text, "{name}={value}");
     }
     if let Some(opened) = machine.opened {
-        let _ = writeln!(text, "chasintrusion={}", if opened { "tripped" } else { "enabled" });
+        let _ = writeln!(
+            text,
+            "chasintrusion={}",
+            if opened { "tripped" } else { "enabled" }
+        );
     }
     if let Some(tag) = &machine.serial {
         let _ = writeln!(text, "svctag={tag}");
@@ -43,9 +58,24 @@ fn firmware(machine: &Text) -> String {
 
 fn df(filesystems: &[Filesystem]) -> String {
     let mut text = String::from("Filesystem     1K-blocks     Used Available Use% Mounted on\n");
-    for Filesystem { source, path, total_bytes: total, used_bytes: used, available_bytes: available } in filesystems {
-        let percent = used.saturating_mul(100).div_ceil(used.saturating_add(*available).max(1));
-        let _ = writeln!(text, "{source:<14} {:>9} {:>8} {:>9} {percent:>3}% {path}", total >> 10, used >> 10, available >> 10);
+    for Filesystem {
+        source,
+        path,
+        total_bytes: total,
+        used_bytes: used,
+        available_bytes: available,
+    } in filesystems
+    {
+        let percent = used
+            .saturating_mul(100)
+            .div_ceil(used.saturating_add(*available).max(1));
+        let _ = writeln!(
+            text,
+            "{source:<14} {:>9} {:>8} {:>9} {percent:>3}% {path}",
+            total >> 10,
+            used >> 10,
+            available >> 10
+        );
     }
     text
 }
@@ -63,8 +93,16 @@ fn addresses(interfaces: &[Interface]) -> String {
             let _ = writeln!(text, "    link/ether {mac} brd ff:ff:ff:ff:ff:ff");
         }
         for address in &interface.addresses {
-            let family = if address.contains(':') { "inet6" } else { "inet" };
-            let _ = writeln!(text, "    {family} {address} scope global {}", interface.name);
+            let family = if address.contains(':') {
+                "inet6"
+            } else {
+                "inet"
+            };
+            let _ = writeln!(
+                text,
+                "    {family} {address} scope global {}",
+                interface.name
+            );
         }
     }
     text
@@ -72,12 +110,25 @@ fn addresses(interfaces: &[Interface]) -> String {
 
 fn routes(routes: &[Route]) -> String {
     let mut text = String::new();
-    for Route { destination, gateway, interface, metric } in routes {
+    for Route {
+        destination,
+        gateway,
+        interface,
+        metric,
+    } in routes
+    {
         if destination.contains(':') {
             continue; // ip -6 route
         }
-        let destination = if destination == "0.0.0.0/0" { "default" } else { destination };
-        let via = gateway.as_ref().map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        let destination = if destination == "0.0.0.0/0" {
+            "default"
+        } else {
+            destination
+        };
+        let via = gateway
+            .as_ref()
+            .map(|gateway| format!(" via {gateway}"))
+            .unwrap_or_default();
         let _ = writeln!(text, "{destination}{via} dev {interface} metric {metric}");
     }
     text
@@ -85,7 +136,10 @@ fn routes(routes: &[Route]) -> String {
 
 /// Of eth0, as the script has it.
 fn ethtool(interfaces: &[Interface]) -> String {
-    let Some(eth0) = interfaces.iter().find(|interface| interface.name == ETHTOOL_INTERFACE) else {
+    let Some(eth0) = interfaces
+        .iter()
+        .find(|interface| interface.name == ETHTOOL_INTERFACE)
+    else {
         return "netlink error: no device matches name (offset 24)\n".into();
     };
     let mut text = format!("Settings for {ETHTOOL_INTERFACE}:\n");
@@ -94,10 +148,18 @@ fn ethtool(interfaces: &[Interface]) -> String {
         None => writeln!(text, "\tSpeed: Unknown!"),
     };
     if let Some(duplex) = &eth0.duplex {
-        let _ = writeln!(text, "\tDuplex: {}", if duplex == "full" { "Full" } else { "Half" });
+        let _ = writeln!(
+            text,
+            "\tDuplex: {}",
+            if duplex == "full" { "Full" } else { "Half" }
+        );
     }
     if let Some(carrier) = eth0.carrier {
-        let _ = writeln!(text, "\tLink detected: {}", if carrier { "yes" } else { "no" });
+        let _ = writeln!(
+            text,
+            "\tLink detected: {}",
+            if carrier { "yes" } else { "no" }
+        );
     }
     text
 }

@@ -34,16 +34,31 @@ pub fn rooms(fleet: &Fleet) -> Option<Section> {
     for room in rooms {
         let share = |seconds: u64| seconds as f64 / most as f64;
         let each = room.use_seconds.checked_div(room.machines).unwrap_or(0);
-        let sign = if room.disk_grown_bytes < 0 { '−' } else { '+' };
+        let sign = if room.disk_grown_bytes < 0 {
+            '−'
+        } else {
+            '+'
+        };
         let grown = format!("{sign}{}", bytes(room.disk_grown_bytes.unsigned_abs()));
         table.row([
             cell(place(&room.building, &room.room)),
             cell(format!("{} of {}", room.heard, room.machines)).short(room.heard != room.machines),
             cell(hours(room.on_seconds)),
             cell(hours(room.use_seconds)),
-            cell(chart::share("hours on, and in use", share(room.on_seconds), share(room.use_seconds))),
+            cell(chart::share(
+                "hours on, and in use",
+                share(room.on_seconds),
+                share(room.use_seconds),
+            )),
             cell(hours(each)),
-            cell((format!("{} of {}", bytes(room.disk_used_bytes), bytes(room.disk_bytes)), small(grown))),
+            cell((
+                format!(
+                    "{} of {}",
+                    bytes(room.disk_used_bytes),
+                    bytes(room.disk_bytes)
+                ),
+                small(grown),
+            )),
         ]);
     }
     Some(Section::new("rooms", "Rooms, the most used first", table))
@@ -53,12 +68,30 @@ pub fn rooms(fleet: &Fleet) -> Option<Section> {
 pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
     let length = time::parse(&fleet.until)? - time::parse(&fleet.since)?;
     let mut figures = Html::default();
-    for room in fleet.rooms.iter().filter(|room| length >= WEEK && room.heard > 0) {
+    for room in fleet
+        .rooms
+        .iter()
+        .filter(|room| length >= WEEK && room.heard > 0)
+    {
         let quiet: Vec<String> = room.quiet.iter().take(3).map(window).collect();
-        let quiet =
-            if quiet.is_empty() { "never quiet for two hours".to_owned() } else { format!("quiet: {}", quiet.join("; ")) };
-        let week = chart::week("machines in use, by hour of the week", &room.in_use_by_hour, room.machines);
-        figures.add(element("figure", (element("h3", place(&room.building, &room.room)), week, element("p", quiet))));
+        let quiet = if quiet.is_empty() {
+            "never quiet for two hours".to_owned()
+        } else {
+            format!("quiet: {}", quiet.join("; "))
+        };
+        let week = chart::week(
+            "machines in use, by hour of the week",
+            &room.in_use_by_hour,
+            room.machines,
+        );
+        figures.add(element(
+            "figure",
+            (
+                element("h3", place(&room.building, &room.room)),
+                week,
+                element("p", quiet),
+            ),
+        ));
     }
     let lead = "The darker, the more of a room's machines were in use in that hour of the week. In a quiet window almost no \
         session is disturbed.";
@@ -69,7 +102,11 @@ pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
 
 /// `Mo Tu We Th 19:00 to 8:00 (13 h)`, `Fr 19:00 to Mo 8:00 (61 h)`
 fn window(quiet: &Quiet) -> String {
-    let short = |day: &&str| day.get(..2).map(|day| day[..1].to_uppercase() + &day[1..]).unwrap_or_default();
+    let short = |day: &&str| {
+        day.get(..2)
+            .map(|day| day[..1].to_uppercase() + &day[1..])
+            .unwrap_or_default()
+    };
     if quiet.hours >= 168 {
         return "all the time".into();
     }
@@ -77,13 +114,22 @@ fn window(quiet: &Quiet) -> String {
     // Where it ends on another day than the next.
     let end = match &quiet.days[..] {
         [day] if quiet.hours >= 24 => {
-            let start = DAYS.iter().position(|name| name == day).unwrap_or(0) as u64 * 24 + u64::from(quiet.from_hour);
+            let start = DAYS.iter().position(|name| name == day).unwrap_or(0) as u64 * 24
+                + u64::from(quiet.from_hour);
             let end = (start + quiet.hours) / 24 % 7;
-            DAYS.get(end as usize).map(|day| short(day) + " ").unwrap_or_default()
+            DAYS.get(end as usize)
+                .map(|day| short(day) + " ")
+                .unwrap_or_default()
         }
         _ => String::new(),
     };
-    format!("{} {}:00 to {end}{}:00 ({} h)", days.join(" "), quiet.from_hour, quiet.to_hour, quiet.hours)
+    format!(
+        "{} {}:00 to {end}{}:00 ({} h)",
+        days.join(" "),
+        quiet.from_hour,
+        quiet.to_hour,
+        quiet.hours
+    )
 }
 
 /// What changed.
@@ -91,7 +137,9 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     let section = |content: Html| Section::new("changes", "Changes", content);
     let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     let shown = fleet.events.iter().filter(|event| {
-        let count = told.entry((&event.building, &event.room, &event.host)).or_default();
+        let count = told
+            .entry((&event.building, &event.room, &event.host))
+            .or_default();
         *count += 1;
         *count <= EVENTS_OF_ONE
     });
@@ -99,13 +147,24 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     if shown.is_empty() {
         return section(html(element("p", "No events.")));
     }
-    let columns = [Column::Time("when"), Column::Name("machine"), Column::Text("where"), Column::Text("what")];
+    let columns = [
+        Column::Time("when"),
+        Column::Name("machine"),
+        Column::Text("where"),
+        Column::Text("what"),
+    ];
     let mut table = Table::new(columns).class("events");
     for event in &shown {
         let place = place(&event.building, &event.room);
-        table.row([cell(clock(&event.at, zone)), cell(&event.host), cell(place), cell(&event.message)]);
+        table.row([
+            cell(clock(&event.at, zone)),
+            cell(&event.host),
+            cell(place),
+            cell(&event.message),
+        ]);
     }
-    let left_out = ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
+    let left_out =
+        ((fleet.events.len() - shown.len()) as u64).saturating_add(fleet.events_left_out);
     let more = (left_out > 0).then(|| element("p", format!("And {left_out} more.")));
     section(html((table, more)))
 }
@@ -121,11 +180,17 @@ pub fn versions(fleet: &Fleet) -> Option<Section> {
     for version in &fleet.versions {
         let mut behind: BTreeMap<(&str, &str), Vec<String>> = BTreeMap::new();
         for one in &version.behind {
-            behind.entry((&one.building, &one.room)).or_default().push(format!("{} ({})", one.host, one.has));
+            behind
+                .entry((&one.building, &one.room))
+                .or_default()
+                .push(format!("{} ({})", one.host, one.has));
         }
-        let behind = behind
-            .into_iter()
-            .map(|((building, room), hosts)| element("div", format!("{}: {}", place(building, room), hosts.join(", "))));
+        let behind = behind.into_iter().map(|((building, room), hosts)| {
+            element(
+                "div",
+                format!("{}: {}", place(building, room), hosts.join(", ")),
+            )
+        });
         let what = match (version.kind, &version.name) {
             ("base", Some(name)) => format!("base {name}"),
             (_, Some(model)) => format!("image of the host, {model}"),
@@ -134,7 +199,10 @@ pub fn versions(fleet: &Fleet) -> Option<Section> {
         let all = version.current + version.behind.len() as u64;
         table.row([
             cell(what),
-            cell((version.newest, (!version.given).then(|| small("as others have")))),
+            cell((
+                version.newest,
+                (!version.given).then(|| small("as others have")),
+            )),
             cell(format!("{} of {all}", version.current)),
             cell(behind.collect::<Vec<_>>()),
         ]);
@@ -146,14 +214,27 @@ pub fn versions(fleet: &Fleet) -> Option<Section> {
 pub fn machines(fleet: &Fleet) -> Section {
     let mut rooms: BTreeMap<(&str, &str), Vec<&Machine>> = BTreeMap::new();
     for machine in &fleet.machines {
-        rooms.entry((&machine.building, &machine.room)).or_default().push(machine);
+        rooms
+            .entry((&machine.building, &machine.room))
+            .or_default()
+            .push(machine);
     }
     let one_room = rooms.len() == 1;
     let mut all = Html::default();
     for ((building, room), machines) in rooms {
-        let summary = element("summary", (place(building, room), small(counted(machines.len() as u64, "machine"))));
+        let summary = element(
+            "summary",
+            (
+                place(building, room),
+                small(counted(machines.len() as u64, "machine")),
+            ),
+        );
         let details = element("details", (summary, of_room(&machines)));
-        all.add(if one_room { details.with("open", "") } else { details });
+        all.add(if one_room {
+            details.with("open", "")
+        } else {
+            details
+        });
     }
     Section::new("machines", "Machines", all)
 }
@@ -173,18 +254,35 @@ fn of_room(machines: &[&Machine]) -> Table {
     .class("machines");
     for machine in machines {
         let is_signed = machine.signed || machine.reports == 0;
-        let memory = machine.memory_bytes.map(|memory| format!("{} GiB", memory.saturating_add(1 << 29) >> 30));
+        let memory = machine
+            .memory_bytes
+            .map(|memory| format!("{} GiB", memory.saturating_add(1 << 29) >> 30));
         let disks = machine.disk_used_bytes.zip(machine.disk_bytes);
         let link = match (machine.link_bits_per_second, &machine.ssid) {
             (Some(speed), _) => html(format!("{} Mb/s", speed / 1_000_000)),
             (None, Some(ssid)) => html(("wireless", small(ssid))),
             (None, None) => Html::default(),
         };
-        let mut has: Vec<String> = machine.image.iter().map(|image| format!("image {image}")).collect();
-        has.extend(machine.bases.iter().map(|(name, generation)| format!("{name} {generation}")));
+        let mut has: Vec<String> = machine
+            .image
+            .iter()
+            .map(|image| format!("image {image}"))
+            .collect();
+        has.extend(
+            machine
+                .bases
+                .iter()
+                .map(|(name, generation)| format!("{name} {generation}")),
+        );
         let cells = [
-            cell((&machine.name, (!is_signed).then(|| small("text, not signed")))),
-            cell(machine.silent_seconds.map_or_else(|| "never".to_owned(), |silent| format!("{} ago", span(silent)))),
+            cell((
+                &machine.name,
+                (!is_signed).then(|| small("text, not signed")),
+            )),
+            cell(machine.silent_seconds.map_or_else(
+                || "never".to_owned(),
+                |silent| format!("{} ago", span(silent)),
+            )),
             cell(hours(machine.on_seconds)),
             cell(hours(machine.use_seconds)),
             cell((machine.model.as_ref(), machine.serial.as_ref().map(small))),
@@ -211,14 +309,26 @@ pub fn software(fleet: &Fleet) -> Option<Section> {
     for software in &fleet.software {
         let room = |(index, room): (usize, &crate::report::Place)| {
             let machines = element("small", format!("({})", room.machines)).class("inline");
-            ((index > 0).then_some(" · "), place(&room.building, &room.room), " ", machines)
+            (
+                (index > 0).then_some(" · "),
+                place(&room.building, &room.room),
+                " ",
+                machines,
+            )
         };
         table.row([
             cell(&software.name),
             cell(&software.version),
             cell(&software.base),
             cell(software.machines),
-            cell(software.rooms.iter().enumerate().map(room).collect::<Vec<_>>()),
+            cell(
+                software
+                    .rooms
+                    .iter()
+                    .enumerate()
+                    .map(room)
+                    .collect::<Vec<_>>(),
+            ),
         ]);
     }
     (!table.is_empty()).then(|| Section::new("software", "Software", table))
@@ -232,11 +342,20 @@ pub fn doubts(fleet: &Fleet) -> Section {
             DuplicateKind::OneIdTwoMachines => "two machines under one id, a clone",
             DuplicateKind::OneBoardTwoIds => "one board under two ids at the same time, a clone",
             DuplicateKind::OneNameTwoIds => "two ids that say to be the same machine of hosts.ini",
-            DuplicateKind::Reinstalled => "one board under two ids, one after the other: installed anew",
+            DuplicateKind::Reinstalled => {
+                "one board under two ids, one after the other: installed anew"
+            }
             DuplicateKind::BoardExchanged => "another board than before",
         };
-        let known_by = format!("{} · {}", duplicate.ids.join(", "), duplicate.boards.join("; "));
-        items.push(html((format!("{what}: {}", duplicate.hosts.join(", ")), small(known_by))));
+        let known_by = format!(
+            "{} · {}",
+            duplicate.ids.join(", "),
+            duplicate.boards.join("; ")
+        );
+        items.push(html((
+            format!("{what}: {}", duplicate.hosts.join(", ")),
+            small(known_by),
+        )));
     }
     for rejected in &fleet.rejected {
         items.push(html(format!(
@@ -255,8 +374,12 @@ pub fn doubts(fleet: &Fleet) -> Section {
     }
     match fleet.read.expelled_hosts {
         0 => {}
-        1 => items.push(html("1 host was expelled: its earlier reports are kept, and are not read here")),
-        many => items.push(html(format!("{many} hosts were expelled: their earlier reports are kept, and are not read here"))),
+        1 => items.push(html(
+            "1 host was expelled: its earlier reports are kept, and are not read here",
+        )),
+        many => items.push(html(format!(
+            "{many} hosts were expelled: their earlier reports are kept, and are not read here"
+        ))),
     }
     items.extend(fleet.missing.iter().map(|missing| html(&missing.reason)));
     let were = |count: u64| if count == 1 { "was" } else { "were" };
@@ -268,5 +391,9 @@ pub fn doubts(fleet: &Fleet) -> Section {
         were(fleet.read.unbelieved_reports)
     );
     let items: Vec<_> = items.into_iter().map(|item| element("li", item)).collect();
-    Section::new("doubts", "Limits of these figures", (element("p", read), element("ul", items)))
+    Section::new(
+        "doubts",
+        "Limits of these figures",
+        (element("p", read), element("ul", items)),
+    )
 }

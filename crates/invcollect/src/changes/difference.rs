@@ -8,26 +8,71 @@ const UUID: &str = "the machine's UUID";
 const NO_LINK: &str = "no link";
 const HALF: &str = ", half duplex";
 
-/// The differences, in the order of the parts. What is better than the baseline is taken into it: an interface that got a link, a
-/// faster one, a switch that was reset; from then on that is what is compared with.
+/// The differences, in the order of the parts. What is better than the baseline is taken into it:
+/// an interface that got a link, a faster one, a switch that was reset; from then on that is what
+/// is compared with.
 ///
-/// A baseline that does not know a part yet takes what is there now, but not what is wrong with it: an opened case, the faults of a
-/// disk and a link that could be faster are differences at the first look, too.
+/// A baseline that does not know a part yet takes what is there now, but not what is wrong with it:
+/// an opened case, the faults of a disk and a link that could be faster are differences at the
+/// first look, too.
 pub fn differences(baseline: &mut Facts, now: &Facts, told: &[Change]) -> Vec<EventAbout> {
     let mut found = Vec::new();
     opened(baseline, now, &mut found);
-    of_one(Part::System, SERIAL, &mut baseline.serial, &now.serial, &mut found);
-    of_one(Part::System, UUID, &mut baseline.uuid, &now.uuid, &mut found);
-    of_one(Part::Firmware, "the firmware's version", &mut baseline.firmware, &now.firmware, &mut found);
-    of_one(Part::Processor, "the processor", &mut baseline.processor, &now.processor, &mut found);
-    of_things(Part::Memory, &mut baseline.memory, &now.memory, told, &mut found);
-    of_things(Part::Disk, &mut baseline.disks, &now.disks, told, &mut found);
-    of_things(Part::Device, &mut baseline.devices, &now.devices, told, &mut found);
+    of_one(
+        Part::System,
+        SERIAL,
+        &mut baseline.serial,
+        &now.serial,
+        &mut found,
+    );
+    of_one(
+        Part::System,
+        UUID,
+        &mut baseline.uuid,
+        &now.uuid,
+        &mut found,
+    );
+    of_one(
+        Part::Firmware,
+        "the firmware's version",
+        &mut baseline.firmware,
+        &now.firmware,
+        &mut found,
+    );
+    of_one(
+        Part::Processor,
+        "the processor",
+        &mut baseline.processor,
+        &now.processor,
+        &mut found,
+    );
+    of_things(
+        Part::Memory,
+        &mut baseline.memory,
+        &now.memory,
+        told,
+        &mut found,
+    );
+    of_things(
+        Part::Disk,
+        &mut baseline.disks,
+        &now.disks,
+        told,
+        &mut found,
+    );
+    of_things(
+        Part::Device,
+        &mut baseline.devices,
+        &now.devices,
+        told,
+        &mut found,
+    );
     of_links(&mut baseline.links, &now.links, &mut found);
     found
 }
 
-/// Whether what that is about could be read now: what was told of something that could not is neither so nor not.
+/// Whether what that is about could be read now: what was told of something that could not is
+/// neither so nor not.
 pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
     match about.part {
         Part::Chassis => now.opened.is_some(),
@@ -38,37 +83,59 @@ pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
         Part::Memory => now.memory.is_some(),
         // A fault that cannot be read is not gone.
         Part::Disk if about.fault.is_some() => {
-            let (old, new) = (baseline.disks.as_deref().unwrap_or_default(), now.disks.as_deref().unwrap_or_default());
+            let (old, new) = (
+                baseline.disks.as_deref().unwrap_or_default(),
+                now.disks.as_deref().unwrap_or_default(),
+            );
             let pairs = pairs(old, new);
             // It is told by what it was known by first.
-            let subject = |at| pairs.iter().position(|pair| *pair == Some(at)).map_or(&new[at].subject, |at| &old[at].subject);
-            let mut disks = (0..new.len()).filter(|at| *subject(*at) == about.subject).peekable();
-            let is_read = |at: usize| about.fault.as_ref().is_some_and(|fault| new[at].checks.contains_key(fault));
+            let subject = |at| {
+                pairs
+                    .iter()
+                    .position(|pair| *pair == Some(at))
+                    .map_or(&new[at].subject, |at| &old[at].subject)
+            };
+            let mut disks = (0..new.len())
+                .filter(|at| *subject(*at) == about.subject)
+                .peekable();
+            let is_read = |at: usize| {
+                about
+                    .fault
+                    .as_ref()
+                    .is_some_and(|fault| new[at].checks.contains_key(fault))
+            };
             disks.peek().is_some() && disks.all(is_read)
         }
         Part::Disk => now.disks.is_some(),
         Part::Device => now.devices.is_some(),
         Part::Link if about.action == Action::Degraded => {
             let is_said = |link: &Link| link.subject != about.subject || is_said(link, about);
-            now.links.as_ref().is_some_and(|links| links.iter().all(is_said))
+            now.links
+                .as_ref()
+                .is_some_and(|links| links.iter().all(is_said))
         }
         Part::Link => now.links.is_some(),
     }
 }
 
-/// Whether a link says what was told of it. Of an interface that is down nobody knows whether it has a link, and some that have one do
-/// not say how fast it is.
+/// Whether a link says what was told of it. Of an interface that is down nobody knows whether it
+/// has a link, and some that have one do not say how fast it is.
 fn is_said(link: &Link, about: &EventAbout) -> bool {
-    let is_half = about.after.as_ref().is_some_and(|after| after.ends_with(HALF));
+    let is_half = about
+        .after
+        .as_ref()
+        .is_some_and(|after| after.ends_with(HALF));
     match link.carrier {
         None => false,
         Some(false) => true,
-        Some(true) => is_unplugged(about) || link.speed.is_some() && (link.half.is_some() || !is_half),
+        Some(true) => {
+            is_unplugged(about) || link.speed.is_some() && (link.half.is_some() || !is_half)
+        }
     }
 }
 
-/// Whether two of these are the same difference. How bad it has become does not count; what it was replaced by does, and, of things
-/// that share a serial number, which one is gone or has the fault.
+/// Whether two of these are the same difference. How bad it has become does not count; what it was
+/// replaced by does, and, of things that share a serial number, which one is gone or has the fault.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
     (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault)
         && match a.action {
@@ -99,7 +166,13 @@ fn opened(baseline: &mut Facts, now: &Facts, found: &mut Vec<EventAbout>) {
     }
 }
 
-fn of_one(part: Part, subject: &str, baseline: &mut Option<String>, now: &Option<String>, found: &mut Vec<EventAbout>) {
+fn of_one(
+    part: Part,
+    subject: &str,
+    baseline: &mut Option<String>,
+    now: &Option<String>,
+    found: &mut Vec<EventAbout>,
+) {
     let Some(now) = now else { return };
     let before = baseline.get_or_insert_with(|| now.clone());
     if before != now {
@@ -133,16 +206,25 @@ fn of_things(
     };
     let degraded = |thing: &Thing, word: &String, fault: &String| EventAbout {
         fault: Some(word.clone()),
-        ..about(Action::Degraded, thing, Some(thing.text.clone()), Some(fault.clone()))
+        ..about(
+            Action::Degraded,
+            thing,
+            Some(thing.text.clone()),
+            Some(fault.clone()),
+        )
     };
-    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is left is new. Of those that are
-    // alike, one that was gone is the last to take one that is elsewhere: the kernel numbers the others anew.
+    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is
+    // left is new. Of those that are alike, one that was gone is the last to take one that is
+    // elsewhere: the kernel numbers the others anew.
     let is_gone = |thing: &Thing| {
-        let is_it =
-            |about: &EventAbout| (about.part, about.action, &about.before) == (part, Action::Removed, &Some(thing.text.clone()));
+        let is_it = |about: &EventAbout| {
+            (about.part, about.action, &about.before)
+                == (part, Action::Removed, &Some(thing.text.clone()))
+        };
         told.iter().any(|change| is_it(&change.about))
     };
-    let (there, gone): (Vec<usize>, Vec<usize>) = (0..baseline.len()).partition(|at| !is_gone(&baseline[*at]));
+    let (there, gone): (Vec<usize>, Vec<usize>) =
+        (0..baseline.len()).partition(|at| !is_gone(&baseline[*at]));
     let order = [there, gone].concat();
     let ordered: Vec<Thing> = order.iter().map(|at| baseline[*at].clone()).collect();
     let mut pairs: Vec<_> = order.into_iter().zip(pairs(&ordered, now)).collect();
@@ -167,9 +249,16 @@ fn of_things(
             }
         }
     }
-    for (_, thing) in now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
+    for (_, thing) in now
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !pairs.contains(&Some(*at)))
+    {
         found.push(about(Action::Added, thing, None, Some(thing.text.clone())));
-        let faults = thing.checks.iter().filter_map(|(word, fault)| Some((word, fault.as_ref()?)));
+        let faults = thing
+            .checks
+            .iter()
+            .filter_map(|(word, fault)| Some((word, fault.as_ref()?)));
         found.extend(faults.map(|(word, fault)| degraded(thing, word, fault)));
     }
 }
@@ -184,10 +273,21 @@ fn halved(link: &Link) -> &'static str {
     if link.half == Some(true) { HALF } else { "" }
 }
 
-fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &mut Vec<EventAbout>) {
+fn of_links(
+    baseline: &mut Option<Vec<Link>>,
+    now: &Option<Vec<Link>>,
+    found: &mut Vec<EventAbout>,
+) {
     let Some(now) = now else { return };
-    let baseline =
-        baseline.get_or_insert_with(|| now.iter().map(|link| Link { best: None, half: None, ..link.clone() }).collect());
+    let baseline = baseline.get_or_insert_with(|| {
+        now.iter()
+            .map(|link| Link {
+                best: None,
+                half: None,
+                ..link.clone()
+            })
+            .collect()
+    });
     let about = |action, link: &Link, before, after| EventAbout {
         part: Part::Link,
         action,
@@ -208,9 +308,19 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
         old.best = old.best.max(link.best);
         match (old.carrier, link.carrier) {
             (_, None) => {}
-            (Some(true), Some(false)) => found.push(about(Action::Degraded, old, Some(speed(old)), Some(NO_LINK.into()))),
+            (Some(true), Some(false)) => found.push(about(
+                Action::Degraded,
+                old,
+                Some(speed(old)),
+                Some(NO_LINK.into()),
+            )),
             (_, Some(true)) if old.is_better_than(link) => {
-                found.push(about(Action::Degraded, old, Some(speed(old)), Some(speed(link) + halved(link))));
+                found.push(about(
+                    Action::Degraded,
+                    old,
+                    Some(speed(old)),
+                    Some(speed(link) + halved(link)),
+                ));
                 old.carrier = Some(true);
             }
             // What was never seen with a link is not known to be without one: nobody accepted that.
@@ -222,19 +332,42 @@ fn of_links(baseline: &mut Option<Vec<Link>>, now: &Option<Vec<Link>>, found: &m
             }
         }
     }
-    for (_, link) in now.iter().enumerate().filter(|(at, _)| !pairs.contains(&Some(*at))) {
+    for (_, link) in now
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| !pairs.contains(&Some(*at)))
+    {
         found.push(about(Action::Added, link, None, Some(link.name.clone())));
-        let best = Link { speed: link.best, half: None, ..link.clone() };
+        let best = Link {
+            speed: link.best,
+            half: None,
+            ..link.clone()
+        };
         if link.carrier == Some(true) && best.is_better_than(link) {
-            found.push(about(Action::Degraded, link, link.best.map(shown), link.speed.map(|speed| shown(speed) + halved(link))));
+            found.push(about(
+                Action::Degraded,
+                link,
+                link.best.map(shown),
+                link.speed.map(|speed| shown(speed) + halved(link)),
+            ));
         }
     }
 }
 
 /// The same for people.
 pub fn message(about: &EventAbout) -> String {
-    let EventAbout { part, action, subject, before, after, .. } = about;
-    let (before, after) = (before.as_deref().unwrap_or_default(), after.as_deref().unwrap_or_default());
+    let EventAbout {
+        part,
+        action,
+        subject,
+        before,
+        after,
+        ..
+    } = about;
+    let (before, after) = (
+        before.as_deref().unwrap_or_default(),
+        after.as_deref().unwrap_or_default(),
+    );
     let thing = match part {
         Part::Memory => "the memory module",
         Part::Disk => "the disk",

@@ -23,7 +23,8 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Of a machine that never sent anything, all of it is 0. `None`, with a reason, when it cannot be read.
+    /// Of a machine that never sent anything, all of it is 0. `None`, with a reason, when it cannot
+    /// be read.
     pub fn read(machine: &Machine) -> Option<Backlog> {
         let read = || {
             let mut waiting = Backlog::default();
@@ -35,7 +36,9 @@ impl Backlog {
             waiting.rejected = files(&machine.path(DIRECTORY).join(REJECTED))?.len() as u64;
             Ok::<_, io::Error>(waiting)
         };
-        read().map_err(|error| machine.unreadable("spool", DIRECTORY, &error)).ok()
+        read()
+            .map_err(|error| machine.unreadable("spool", DIRECTORY, &error))
+            .ok()
     }
 }
 

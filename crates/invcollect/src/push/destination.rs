@@ -1,4 +1,5 @@
-//! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and what the installer left in /persistent.
+//! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and what
+//! the installer left in /persistent.
 
 use std::path::{Path, PathBuf};
 
@@ -37,9 +38,17 @@ impl Local {
     pub fn read(common: &Common) -> anyhow::Result<Local> {
         let path = common.config(settings::FILE);
         let destination = Settings::read(&path)?.push;
-        let none = || format!("{}: no [push]; its url says where reports go", path.display());
+        let none = || {
+            format!(
+                "{}: no [push]; its url says where reports go",
+                path.display()
+            )
+        };
         let destination = destination.exit(Exit::Config, none)?;
-        let authorities = pem(common.config(&destination.authorities), "it is the collector's /etc/labtools/collector/ca.pem")?;
+        let authorities = pem(
+            common.config(&destination.authorities),
+            "it is the collector's /etc/labtools/collector/ca.pem",
+        )?;
         let host = host(common)?;
         let (mut key, mut certificate, mut secret) = (None, None, None);
         match destination.method {
@@ -51,20 +60,42 @@ impl Local {
             }
             Method::Text => {
                 let path = common.path(SECRET);
-                must_be_there(&path, "it is the collector's /etc/labtools/collector/secret")?;
+                must_be_there(
+                    &path,
+                    "it is the collector's /etc/labtools/collector/secret",
+                )?;
                 secret = Some(secret_file::read(&path)?);
             }
             Method::Glpi => {}
         }
-        Ok(Local { destination, host, key, authorities, certificate, secret })
+        Ok(Local {
+            destination,
+            host,
+            key,
+            authorities,
+            certificate,
+            secret,
+        })
     }
 
     /// The server, as it is described here.
     pub fn collector(&self) -> anyhow::Result<Collector> {
-        let client = self.certificate.as_ref().zip(self.key.as_ref().map(Key::pem));
+        let client = self
+            .certificate
+            .as_ref()
+            .zip(self.key.as_ref().map(Key::pem));
         let secret = self.secret.clone();
-        let collector = Collector::new(&self.destination.url, Credentials { authorities: &self.authorities, client, secret })?;
-        self.certificate.as_ref().map_or(Ok(()), |certificate| certificate.names(&self.host))?;
+        let collector = Collector::new(
+            &self.destination.url,
+            Credentials {
+                authorities: &self.authorities,
+                client,
+                secret,
+            },
+        )?;
+        self.certificate
+            .as_ref()
+            .map_or(Ok(()), |certificate| certificate.names(&self.host))?;
         Ok(collector)
     }
 }
@@ -81,14 +112,21 @@ fn host(common: &Common) -> anyhow::Result<String> {
 fn pem(path: PathBuf, way_out: &'static str) -> anyhow::Result<Pem> {
     must_be_there(&path, way_out)?;
     let text = jsonpipe::read(&path)?;
-    Ok(Pem { path, text, way_out })
+    Ok(Pem {
+        path,
+        text,
+        way_out,
+    })
 }
 
 /// Status 66 when it is not.
 fn must_be_there(path: &Path, way_out: &str) -> anyhow::Result<()> {
     let is_missing = path.try_exists().is_ok_and(|there| !there);
     if is_missing {
-        Err(Exit::NoInput.error(format_args!("reading {}: no such file; {way_out}", path.display())))
+        Err(Exit::NoInput.error(format_args!(
+            "reading {}: no such file; {way_out}",
+            path.display()
+        )))
     } else {
         Ok(())
     }

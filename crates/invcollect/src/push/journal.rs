@@ -1,6 +1,8 @@
-//! Logs of JSON Lines that are reported line by line: the events of `changes`, and the access register.
+//! Logs of JSON Lines that are reported line by line: the events of `changes`, and the access
+//! register.
 //!
-//! How far a log was read stands in the report that took the lines, so a line is in exactly one report.
+//! How far a log was read stands in the report that took the lines, so a line is in exactly one
+//! report.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
@@ -26,14 +28,20 @@ pub struct Lines {
 
 /// The next lines that `wanted` takes; none when there are no more.
 ///
-/// What follows the last newline is still being written. A log that was rotated is read to its end, as `NAME.1` or older, before the
-/// newer ones. When the one that was read is gone, or none was read, all that are there are read from the oldest.
+/// What follows the last newline is still being written. A log that was rotated is read to its end,
+/// as `NAME.1` or older, before the newer ones. When the one that was read is gone, or none was
+/// read, all that are there are read from the oldest.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     next_until(log, from, None, wanted)
 }
 
 /// The lines from one place to another, to report them once more.
-pub fn between(log: &Path, from: Cursor, until: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Vec<u8>> {
+pub fn between(
+    log: &Path,
+    from: Cursor,
+    until: Cursor,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> anyhow::Result<Vec<u8>> {
     let (mut from, mut text) = (from, Vec::new());
     loop {
         let lines = next_until(log, from, Some(until), &wanted)?;
@@ -44,21 +52,42 @@ pub fn between(log: &Path, from: Cursor, until: Cursor, wanted: impl Fn(&[u8]) -
     }
 }
 
-fn next_until(log: &Path, from: Cursor, until: Option<Cursor>, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", log.display()));
+fn next_until(
+    log: &Path,
+    from: Cursor,
+    until: Option<Cursor>,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> anyhow::Result<Lines> {
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", log.display()),
+        )
+    };
     let mut from = from;
     loop {
         let Some((file, newer)) = find(log, from.inode).map_err(failed)? else {
-            return Ok(Lines { text: Vec::new(), read: from });
+            return Ok(Lines {
+                text: Vec::new(),
+                read: from,
+            });
         };
         let metadata = file.metadata().map_err(failed)?;
         if metadata.ino() != from.inode || metadata.len() < from.offset {
-            from = Cursor { inode: metadata.ino(), offset: 0 };
+            from = Cursor {
+                inode: metadata.ino(),
+                offset: 0,
+            };
         }
-        let end = until.filter(|until| until.inode == from.inode).map_or(u64::MAX, |until| until.offset);
+        let end = until
+            .filter(|until| until.inode == from.inode)
+            .map_or(u64::MAX, |until| until.offset);
         let lines = read(file, from, end, &wanted).map_err(failed)?;
         let is_last = until.is_some_and(|until| until.inode == from.inode);
-        let Some(inode) = newer.filter(|_| lines.text.is_empty() && !is_last) else { return Ok(lines) };
+        let Some(inode) = newer.filter(|_| lines.text.is_empty() && !is_last) else {
+            return Ok(lines);
+        };
         from = Cursor { inode, offset: 0 };
     }
 }
@@ -68,7 +97,11 @@ fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
     let (mut newer, mut found) = (None, None);
     let mut has_gap = false;
     for age in 0.. {
-        let path = if age == 0 { log.to_owned() } else { rotated(log, age) };
+        let path = if age == 0 {
+            log.to_owned()
+        } else {
+            rotated(log, age)
+        };
         let file = match File::open(path) {
             // In the middle of a rotation, or right after it, one name is free.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !has_gap => {
@@ -87,7 +120,12 @@ fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
     Ok(found)
 }
 
-fn read(mut file: File, from: Cursor, end: u64, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Lines> {
+fn read(
+    mut file: File,
+    from: Cursor,
+    end: u64,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> io::Result<Lines> {
     file.seek(SeekFrom::Start(from.offset))?;
     let mut file = BufReader::new(file);
     let (mut text, mut offset) = (Vec::new(), from.offset);
@@ -103,13 +141,18 @@ fn read(mut file: File, from: Cursor, end: u64, wanted: impl Fn(&[u8]) -> bool) 
             text.extend_from_slice(&line);
         }
     }
-    Ok(Lines { text, read: Cursor { offset, ..from } })
+    Ok(Lines {
+        text,
+        read: Cursor { offset, ..from },
+    })
 }
 
-/// Whether a line is an event of `changes`. Other events of the log stay on the machine, and so does what a power cut tore.
+/// Whether a line is an event of `changes`. Other events of the log stay on the machine, and so
+/// does what a power cut tore.
 pub fn is_own_event(line: &[u8]) -> bool {
-    serde_json::from_slice(line)
-        .is_ok_and(|event: Value| event.pointer("/event/provider").and_then(Value::as_str) == Some(crate::TOOL.name))
+    serde_json::from_slice(line).is_ok_and(|event: Value| {
+        event.pointer("/event/provider").and_then(Value::as_str) == Some(crate::TOOL.name)
+    })
 }
 
 /// Whether a line is one of the register.
@@ -128,7 +171,13 @@ mod tests {
 
     fn append(path: &Path, text: &str) {
         use std::io::Write;
-        fs::OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+        fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
     }
 
     #[test]
@@ -143,7 +192,11 @@ mod tests {
         append(&log, "f\nc\n");
         let second = next(&log, first.read, |line| line != b"c\n").unwrap();
         assert_eq!(text(&second), "half\n");
-        assert_eq!(text(&next(&log, second.read, |_| true).unwrap()), "", "c was read, and not wanted");
+        assert_eq!(
+            text(&next(&log, second.read, |_| true).unwrap()),
+            "",
+            "c was read, and not wanted"
+        );
     }
 
     #[test]
@@ -163,17 +216,29 @@ mod tests {
         let again = |until| between(&log, Cursor::default(), until, |_| true).unwrap();
         assert_eq!(again(read), b"a\n");
         assert_eq!(again(old.read), b"a\nb\n");
-        assert_eq!(again(Cursor { offset: 0, ..new.read }), b"a\nb\n");
+        assert_eq!(
+            again(Cursor {
+                offset: 0,
+                ..new.read
+            }),
+            b"a\nb\n"
+        );
         assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
         append(&log, "d\n");
         assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
         assert_eq!(again(new.read), b"a\nb\nc\n");
         // Gone, or cut: all that is there is new.
-        let gone = Cursor { inode: 1, offset: 4 };
+        let gone = Cursor {
+            inode: 1,
+            offset: 4,
+        };
         let old = next(&log, gone, |_| true).unwrap();
         assert_eq!(text(&old), "a\nb\n");
         assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\nd\n");
-        let longer = Cursor { offset: 99, ..new.read };
+        let longer = Cursor {
+            offset: 99,
+            ..new.read
+        };
         assert_eq!(text(&next(&log, longer, |_| true).unwrap()), "c\nd\n");
     }
 
@@ -187,7 +252,11 @@ mod tests {
         for text in ["c\n", "d\n", "e\n"] {
             // As logrotate does: the oldest first.
             for age in (0..3).rev() {
-                let from = if age == 0 { log.clone() } else { rotated(&log, age) };
+                let from = if age == 0 {
+                    log.clone()
+                } else {
+                    rotated(&log, age)
+                };
                 let _ = fs::rename(from, rotated(&log, age + 1)); // not all are there yet
             }
             append(&log, text);
@@ -239,7 +308,12 @@ mod tests {
     #[test]
     fn only_own_events_leave_the_machine() {
         assert!(is_own_event(br#"{"event":{"provider":"invcollect"}}"#));
-        for line in [r#"{"event":{"provider":"sshd"}}"#, r#"{"event":"login","user":"alice"}"#, "{\"event\":{\"provi", "\0\0"] {
+        for line in [
+            r#"{"event":{"provider":"sshd"}}"#,
+            r#"{"event":"login","user":"alice"}"#,
+            "{\"event\":{\"provi",
+            "\0\0",
+        ] {
             assert!(!is_own_event(line.as_bytes()), "{line}");
         }
     }

@@ -1,4 +1,5 @@
-//! When to try again, after the collector could not be reached or did not want to hear: kept over runs and boots.
+//! When to try again, after the collector could not be reached or did not want to hear: kept over
+//! runs and boots.
 
 use std::fs;
 use std::io::{self, Write};
@@ -33,10 +34,13 @@ impl Retry {
     /// Reads it; nothing when there was no failure, or the file is not right: that costs one try.
     pub fn read(common: &Common) -> anyhow::Result<Retry> {
         let kept = jsonpipe::read_if_there(&common.path(FILE))?;
-        Ok(kept.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default())
+        Ok(kept
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default())
     }
 
-    /// After one more failure. The wait doubles from a minute to an hour; what the collector asks for, it gets.
+    /// After one more failure. The wait doubles from a minute to an hour; what the collector asks
+    /// for, it gets.
     pub fn after(&self, now: SystemTime, asked: Option<Duration>, reason: &str) -> Retry {
         let doubled = FIRST * 2u32.pow(self.failures.min(6));
         let wait = asked.map_or(doubled.min(LONGEST), |asked| asked.min(LONGEST_ASKED));
@@ -49,9 +53,12 @@ impl Retry {
         }
     }
 
-    /// Until when nothing is sent; `None` when it can be. A clock that was set back does not make the wait longer.
+    /// Until when nothing is sent; `None` when it can be. A clock that was set back does not make
+    /// the wait longer.
     pub fn until(&self, now: SystemTime) -> Option<SystemTime> {
-        let until = self.failed_at.saturating_add(self.wait_seconds.min(LONGEST_ASKED.as_secs()));
+        let until = self
+            .failed_at
+            .saturating_add(self.wait_seconds.min(LONGEST_ASKED.as_secs()));
         let waits = self.failures > 0 && (self.failed_at..until).contains(&seconds(now));
         waits.then(|| UNIX_EPOCH + Duration::from_secs(until))
     }
@@ -66,16 +73,20 @@ impl Retry {
     pub fn forget(common: &Common) -> anyhow::Result<()> {
         let path: PathBuf = common.path(FILE);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error(error, Exit::of_write, format_args!("removing {}", path.display())))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(
+                error,
+                Exit::of_write,
+                format_args!("removing {}", path.display()),
+            )),
             _ => Ok(()),
         }
     }
 }
 
 fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }
 
 #[cfg(test)]
@@ -97,8 +108,14 @@ mod tests {
         }
         assert_eq!(waits, [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]);
         let asked = retry.after(at(1000), Some(Duration::from_secs(5)), "x");
-        assert_eq!((asked.wait_seconds, asked.asked, asked.failures), (5, true, 10));
-        assert_eq!(retry.after(at(0), Some(Duration::MAX), "x").wait_seconds, 86400);
+        assert_eq!(
+            (asked.wait_seconds, asked.asked, asked.failures),
+            (5, true, 10)
+        );
+        assert_eq!(
+            retry.after(at(0), Some(Duration::MAX), "x").wait_seconds,
+            86400
+        );
     }
 
     #[test]
@@ -108,8 +125,22 @@ mod tests {
         assert_eq!(retry.until(at(1_790_000_059)), Some(at(1_790_000_060)));
         assert_eq!(retry.until(at(1_790_000_060)), None);
         assert_eq!(retry.until(at(1_000_000_000)), None, "set back by 25 years");
-        let wrong = Retry { wait_seconds: u64::MAX / 2, ..retry.clone() };
-        assert_eq!(wrong.until(at(1_790_086_400)), None, "a file that somebody wrote");
-        assert_eq!(Retry { failed_at: u64::MAX, ..retry }.until(at(1_790_086_400)), None);
+        let wrong = Retry {
+            wait_seconds: u64::MAX / 2,
+            ..retry.clone()
+        };
+        assert_eq!(
+            wrong.until(at(1_790_086_400)),
+            None,
+            "a file that somebody wrote"
+        );
+        assert_eq!(
+            Retry {
+                failed_at: u64::MAX,
+                ..retry
+            }
+            .until(at(1_790_086_400)),
+            None
+        );
     }
 }

@@ -15,7 +15,8 @@ use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
-/// A report of a few KiB takes less, whatever the line; a server that drips its answer does not hold us longer.
+/// A report of a few KiB takes less, whatever the line; a server that drips its answer does not
+/// hold us longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What became of a report.
@@ -78,45 +79,74 @@ pub struct Pem {
 impl Pem {
     /// Status 78 when it is none.
     fn certificates(&self, whose: &str) -> anyhow::Result<Vec<Certificate<'static>>> {
-        let Pem { path, text, way_out } = self;
-        certificates(text)
-            .map_err(|error| Exit::Config.error(format_args!("reading {whose} in {}: {error:#}; {way_out}", path.display())))
+        let Pem {
+            path,
+            text,
+            way_out,
+        } = self;
+        certificates(text).map_err(|error| {
+            Exit::Config.error(format_args!(
+                "reading {whose} in {}: {error:#}; {way_out}",
+                path.display()
+            ))
+        })
     }
 
-    /// Status 78 when the certificate, if it is one, is not of `host`: the collector would refuse all that comes with it.
+    /// Status 78 when the certificate, if it is one, is not of `host`: the collector would refuse
+    /// all that comes with it.
     pub fn names(&self, host: &str) -> anyhow::Result<()> {
-        let Some(Ok(certificate)) = CertificateDer::pem_slice_iter(&self.text).next() else { return Ok(()) };
-        // The object identifier 2.5.4.3, commonName, in DER (RFC 5280, appendix A.1); the type and the length of the text follow.
+        let Some(Ok(certificate)) = CertificateDer::pem_slice_iter(&self.text).next() else {
+            return Ok(());
+        };
+        // The object identifier 2.5.4.3, commonName, in DER (RFC 5280, appendix A.1); the type and
+        // the length of the text follow.
         let common_name = [0x06, 0x03, 0x55, 0x04, 0x03];
-        let is_host = |bytes: &[u8]| bytes.starts_with(&common_name) && bytes[7..] == *host.as_bytes();
+        let is_host =
+            |bytes: &[u8]| bytes.starts_with(&common_name) && bytes[7..] == *host.as_bytes();
         if certificate.windows(7 + host.len()).any(is_host) {
             return Ok(());
         }
         let Pem { path, way_out, .. } = self;
-        Err(Exit::Config.error(format_args!("reading {}: this certificate is not of {host}; {way_out}", path.display())))
+        Err(Exit::Config.error(format_args!(
+            "reading {}: this certificate is not of {host}; {way_out}",
+            path.display()
+        )))
     }
 }
 
 impl Collector {
     /// Status 78 when a certificate, the key or the secret is none.
     pub fn new(url: &str, credentials: Credentials<'_>) -> anyhow::Result<Collector> {
-        let authorities = credentials.authorities.certificates("the collector's authorities")?;
+        let authorities = credentials
+            .authorities
+            .certificates("the collector's authorities")?;
         let mut tls = TlsConfig::builder().root_certs(RootCerts::new_with_certs(&authorities));
         if let Some((certificate, key)) = credentials.client {
             let chain = certificate.certificates("this host's certificate")?;
             belong_together(&certificate.text, key).map_err(|error| {
                 let Pem { path, way_out, .. } = certificate;
                 let what = "this host's certificate is not of its key, host.key";
-                Exit::Config.error(format_args!("reading {}: {what} ({error:#}); {way_out}", path.display()))
+                Exit::Config.error(format_args!(
+                    "reading {}: {what} ({error:#}); {way_out}",
+                    path.display()
+                ))
             })?;
-            let key = PrivateKey::from_pem(key.as_bytes()).exit(Exit::Config, || "reading this host's key")?;
+            let key = PrivateKey::from_pem(key.as_bytes())
+                .exit(Exit::Config, || "reading this host's key")?;
             tls = tls.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
         }
-        let secret = credentials.secret.map(|secret| Zeroizing::new(secret.trim_end().to_owned()));
-        if secret.as_ref().is_some_and(|secret| secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(Exit::Config.error("reading the collector's secret: not one line of letters, digits and signs"));
+        let secret = credentials
+            .secret
+            .map(|secret| Zeroizing::new(secret.trim_end().to_owned()));
+        if secret.as_ref().is_some_and(|secret| {
+            secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic())
+        }) {
+            return Err(Exit::Config.error(
+                "reading the collector's secret: not one line of letters, digits and signs",
+            ));
         }
-        // No redirection: it would hand the secret and the report to another host. No proxy of the environment. No call without end.
+        // No redirection: it would hand the secret and the report to another host. No proxy of the
+        // environment. No call without end.
         let agent = Agent::config_builder()
             .tls_config(tls.build())
             .https_only(true)
@@ -129,7 +159,12 @@ impl Collector {
             .build()
             .new_agent();
         let authorities = credentials.authorities.path.clone();
-        Ok(Collector { agent, url: url.trim_end_matches('/').to_owned(), secret: secret.map(Secret), authorities })
+        Ok(Collector {
+            agent,
+            url: url.trim_end_matches('/').to_owned(),
+            secret: secret.map(Secret),
+            authorities,
+        })
     }
 
     /// Why there is no answer, and of whom.
@@ -139,7 +174,10 @@ impl Collector {
         let port = server.as_ref().and_then(Uri::port_u16).unwrap_or(443);
         let mut reason = format!("{host}:{port}: {}", cause(error, DEADLINE));
         if reason.contains("UnknownIssuer") {
-            reason += &format!(": its certificate is not signed by one of {}", self.authorities.display());
+            reason += &format!(
+                ": its certificate is not signed by one of {}",
+                self.authorities.display()
+            );
         }
         reason
     }
@@ -149,26 +187,40 @@ impl Collector {
         let (host, sequence) = (&report.seal.host, report.seal.sequence);
         let put = |under: &str| {
             // The id is in the name: whoever repeats it changes nothing.
-            self.agent.put(format!("{}/{under}/{host}/{sequence:012}", self.url)).content_type("application/jsonl").send(whole)
+            self.agent
+                .put(format!("{}/{under}/{host}/{sequence:012}", self.url))
+                .content_type("application/jsonl")
+                .send(whole)
         };
         let answer = match report.header.kind {
             Kind::Snapshot | Kind::Events => put("reports"),
             Kind::Register => put("register"),
             // By this header GLPI knows that it is spoken to in JSON.
-            Kind::Glpi => {
-                self.agent.post(&self.url).content_type("application/json").header("GLPI-Agent-ID", host).send(report.payload)
-            }
+            Kind::Glpi => self
+                .agent
+                .post(&self.url)
+                .content_type("application/json")
+                .header("GLPI-Agent-ID", host)
+                .send(report.payload),
             Kind::Text => {
-                let mut post = self.agent.post(&self.url).content_type("text/plain").header("Uuid", host);
+                let mut post = self
+                    .agent
+                    .post(&self.url)
+                    .content_type("text/plain")
+                    .header("Uuid", host);
                 if let Some(Secret(secret)) = &self.secret {
                     post = post.header("Auth", secret.as_str());
                 }
-                post.header("Report", format!("{sequence:012}")).send(report.payload)
+                post.header("Report", format!("{sequence:012}"))
+                    .send(report.payload)
             }
         };
         match answer {
             Ok(answer) => judge(answer),
-            Err(error) => Outcome::Later { reason: self.failed(&error), asked: None },
+            Err(error) => Outcome::Later {
+                reason: self.failed(&error),
+                asked: None,
+            },
         }
     }
 }
@@ -176,7 +228,9 @@ impl Collector {
 /// What a status does not say of itself.
 fn hint(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::FORBIDDEN => ": this machine is not enrolled there, or was expelled, or its certificate is of another one",
+        StatusCode::FORBIDDEN => {
+            ": this machine is not enrolled there, or was expelled, or its certificate is of another one"
+        }
         StatusCode::UNAUTHORIZED => ": the secret is not its own",
         _ => "",
     }
@@ -189,7 +243,11 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<Certificate<'static>>> {
             found.push(certificate);
         }
     }
-    if found.is_empty() { Err(io::Error::other("no certificate in PEM").into()) } else { Ok(found) }
+    if found.is_empty() {
+        Err(io::Error::other("no certificate in PEM").into())
+    } else {
+        Ok(found)
+    }
 }
 
 /// Whether rustls takes the two, whose error would be a panic of ureq.
@@ -197,22 +255,35 @@ fn belong_together(certificate: &[u8], key: &str) -> anyhow::Result<()> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    config.with_root_certificates(rustls::RootCertStore::empty()).with_client_auth_cert(chain, key)?;
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?;
+    config
+        .with_root_certificates(rustls::RootCertStore::empty())
+        .with_client_auth_cert(chain, key)?;
     Ok(())
 }
 
 fn judge(answer: Response<ureq::Body>) -> Outcome {
     let status = answer.status();
-    let retry_after = answer.headers().get("Retry-After").and_then(|value| value.to_str().ok());
+    let retry_after = answer
+        .headers()
+        .get("Retry-After")
+        .and_then(|value| value.to_str().ok());
     let asked = retry_after.and_then(|text| wait(text, SystemTime::now()));
-    // To its end, so that the connection can be used again. The status has been said, whatever becomes of the rest.
-    let _ = answer.into_body().into_reader().take(64 << 10).read_to_end(&mut Vec::new());
+    // To its end, so that the connection can be used again. The status has been said, whatever
+    // becomes of the rest.
+    let _ = answer
+        .into_body()
+        .into_reader()
+        .take(64 << 10)
+        .read_to_end(&mut Vec::new());
     let reason = format!("the collector says {status}{}", hint(status));
     match status {
         StatusCode::CONFLICT => Outcome::Delivered,
         _ if status.is_success() => Outcome::Delivered,
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Outcome::Later { reason, asked },
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+            Outcome::Later { reason, asked }
+        }
         _ if status.is_client_error() => Outcome::Refused(reason),
         // A redirection is not followed, and is no delivery.
         _ => Outcome::Later { reason, asked },
@@ -232,8 +303,12 @@ fn wait(text: &str, now: SystemTime) -> Option<Duration> {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send (RFC 9110, 5.6.7).
 fn http_date(text: &str) -> Option<SystemTime> {
     let (_day, rest) = text.split_once(", ")?;
-    let [day, month, year, time, "GMT"] = rest.split(' ').collect::<Vec<_>>()[..] else { return None };
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let [day, month, year, time, "GMT"] = rest.split(' ').collect::<Vec<_>>()[..] else {
+        return None;
+    };
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let month = months.iter().position(|name| *name == month)? + 1;
     humantime::parse_rfc3339(&format!("{year}-{month:02}-{day}T{time}Z")).ok()
 }
@@ -245,13 +320,27 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
-        assert_eq!(now, humantime::parse_rfc3339("1994-11-06T08:49:37Z").unwrap());
+        assert_eq!(
+            now,
+            humantime::parse_rfc3339("1994-11-06T08:49:37Z").unwrap()
+        );
         let seconds = |text| wait(text, now).map(|wait| wait.as_secs());
         assert_eq!(seconds("120"), Some(120));
         assert_eq!(seconds("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
-        assert_eq!(seconds("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0), "it is over");
+        assert_eq!(
+            seconds("Sun, 06 Nov 1994 08:00:00 GMT"),
+            Some(0),
+            "it is over"
+        );
         assert_eq!(seconds("99999999999999999999999"), Some(u64::MAX));
-        for text in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "+5"] {
+        for text in [
+            "",
+            "-1",
+            "soon",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+            "Sunday, 06-Nov-94 08:49:37 GMT",
+            "+5",
+        ] {
             assert_eq!(seconds(text), None, "{text:?}");
         }
     }

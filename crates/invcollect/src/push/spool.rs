@@ -1,8 +1,9 @@
 //! The spool: reports that wait, each a file in /var/lib/labtools/spool, `SEQUENCE.KIND`.
 //!
-//! There is no file of state beside the reports: the newest report says how to go on, and so the report that was delivered last
-//! stays, under the name `sent`. A delivered report takes that name by one rename, which needs no room on a full disk and leaves at
-//! every moment either a report that waits or one that is known to be delivered.
+//! There is no file of state beside the reports: the newest report says how to go on, and so the
+//! report that was delivered last stays, under the name `sent`. A delivered report takes that name
+//! by one rename, which needs no room on a full disk and leaves at every moment either a report
+//! that waits or one that is known to be delivered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -51,7 +52,8 @@ pub struct Damaged {
     pub items: Vec<Item>,
     /// How far their log was read before them.
     pub from: Cursor,
-    /// And after the next report that is whole; `None` when there is none: then the next one goes on from `from`, too.
+    /// And after the next report that is whole; `None` when there is none: then the next one goes
+    /// on from `from`, too.
     pub until: Option<Cursor>,
     /// The last lines up to there, which that report has itself.
     pub last: Vec<u8>,
@@ -68,7 +70,13 @@ pub struct Last {
 
 /// The reports in a directory, the oldest first; none when it is not there.
 fn list(directory: &Path) -> anyhow::Result<Vec<Item>> {
-    let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", directory.display()));
+    let failed = |error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("reading {}", directory.display()),
+        )
+    };
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(failed)?,
@@ -76,9 +84,16 @@ fn list(directory: &Path) -> anyhow::Result<Vec<Item>> {
     let mut items = Vec::new();
     for entry in entries {
         let entry = entry.map_err(failed)?;
-        let Some((sequence, kind)) = entry.file_name().to_str().and_then(parse) else { continue };
+        let Some((sequence, kind)) = entry.file_name().to_str().and_then(parse) else {
+            continue;
+        };
         match entry.metadata() {
-            Ok(metadata) => items.push(Item { sequence, kind, path: entry.path(), bytes: metadata.len() }),
+            Ok(metadata) => items.push(Item {
+                sequence,
+                kind,
+                path: entry.path(),
+                bytes: metadata.len(),
+            }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {} // sent meanwhile
             Err(error) => return Err(failed(error)),
         }
@@ -95,26 +110,45 @@ pub fn is_report(name: &OsStr) -> bool {
 fn parse(name: &str) -> Option<(u64, Kind)> {
     let (sequence, kind) = name.split_once('.')?;
     let digits = sequence.len() == 12 && sequence.bytes().all(|byte| byte.is_ascii_digit());
-    Some((sequence.parse().ok().filter(|_| digits)?, Kind::parse(kind)?))
+    Some((
+        sequence.parse().ok().filter(|_| digits)?,
+        Kind::parse(kind)?,
+    ))
 }
 
 impl Spool {
-    /// Makes it where it is missing, and clears away what a kill or a power cut left. To be called under [`LOCK`].
+    /// Makes it where it is missing, and clears away what a kill or a power cut left. To be called
+    /// under [`LOCK`].
     pub fn open(common: &Common, max_bytes: u64) -> anyhow::Result<Spool> {
-        let spool = Spool { directory: common.path(DIRECTORY), max_bytes };
+        let spool = Spool {
+            directory: common.path(DIRECTORY),
+            max_bytes,
+        };
         atomic::create_directory(&spool.directory.join(REJECTED), 0o700)?;
-        let failed = |error| io_error(error, Exit::of_read, format_args!("reading {}", spool.directory.display()));
+        let failed = |error| {
+            io_error(
+                error,
+                Exit::of_read,
+                format_args!("reading {}", spool.directory.display()),
+            )
+        };
         for entry in fs::read_dir(&spool.directory).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let unfinished = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"));
+            let unfinished = name
+                .to_str()
+                .and_then(|name| name.strip_prefix('.')?.strip_suffix(".tmp"));
             if unfinished.is_some_and(|name| is_report(OsStr::new(name))) {
                 remove(&entry.path())?;
             }
         }
         // A report says what was thrown away for it, before that is done.
         if let Some(header) = spool.last()?.header {
-            for item in spool.all()?.iter().filter(|item| header.dropped.contains(&item.sequence)) {
+            for item in spool
+                .all()?
+                .iter()
+                .filter(|item| header.dropped.contains(&item.sequence))
+            {
                 remove(&item.path)?;
             }
         }
@@ -123,7 +157,10 @@ impl Spool {
 
     /// What is there, for a dry run, in which it is not made.
     pub fn look(common: &Common, max_bytes: u64) -> Spool {
-        Spool { directory: common.path(DIRECTORY), max_bytes }
+        Spool {
+            directory: common.path(DIRECTORY),
+            max_bytes,
+        }
     }
 
     /// The reports that wait, the oldest first.
@@ -136,9 +173,18 @@ impl Spool {
         let items = self.all()?;
         // One that was cut off says nothing but its name.
         let waiting = items.iter().rev().find_map(|item| header(&item.path));
-        let newest = waiting.into_iter().chain(header(&self.directory.join(SENT))).max_by_key(|(sequence, _)| *sequence);
-        let sequence = newest.as_ref().map(|(sequence, _)| *sequence).max(items.last().map(|item| item.sequence));
-        Ok(Last { sequence, header: newest.map(|(_, header)| header) })
+        let newest = waiting
+            .into_iter()
+            .chain(header(&self.directory.join(SENT)))
+            .max_by_key(|(sequence, _)| *sequence);
+        let sequence = newest
+            .as_ref()
+            .map(|(sequence, _)| *sequence)
+            .max(items.last().map(|item| item.sequence));
+        Ok(Last {
+            sequence,
+            header: newest.map(|(_, header)| header),
+        })
     }
 
     /// Those that wait and those that were rejected, the oldest first.
@@ -152,36 +198,68 @@ impl Spool {
     /// The reports of events that are not whole. What they said is still in its log.
     pub fn damaged(&self) -> anyhow::Result<Vec<Damaged>> {
         let items = self.all()?;
-        let damaged: Vec<Item> =
-            items.iter().filter(|item| !item.kind.is_snapshot() && is_damaged(&item.path)).cloned().collect();
+        let damaged: Vec<Item> = items
+            .iter()
+            .filter(|item| !item.kind.is_snapshot() && is_damaged(&item.path))
+            .cloned()
+            .collect();
         if damaged.is_empty() {
             return Ok(Vec::new());
         }
-        let paths = items.into_iter().map(|item| item.path).chain([self.directory.join(SENT)]);
-        let whole: BTreeMap<u64, (Header, PathBuf)> =
-            paths.filter_map(|path| header(&path).map(|(sequence, header)| (sequence, (header, path)))).collect();
+        let paths = items
+            .into_iter()
+            .map(|item| item.path)
+            .chain([self.directory.join(SENT)]);
+        let whole: BTreeMap<u64, (Header, PathBuf)> = paths
+            .filter_map(|path| header(&path).map(|(sequence, header)| (sequence, (header, path))))
+            .collect();
         let mut found: Vec<Damaged> = Vec::new();
         for item in damaged {
-            let read = |header: &Header| header.read.get(item.kind.as_str()).copied().unwrap_or_default();
-            let from = whole.range(..item.sequence).next_back().map(|(_, (header, _))| read(header)).unwrap_or_default();
+            let read = |header: &Header| {
+                header
+                    .read
+                    .get(item.kind.as_str())
+                    .copied()
+                    .unwrap_or_default()
+            };
+            let from = whole
+                .range(..item.sequence)
+                .next_back()
+                .map(|(_, (header, _))| read(header))
+                .unwrap_or_default();
             let next = whole.range(item.sequence..).next().map(|(_, next)| next);
             let until = next.map(|(header, _)| read(header));
             // Between two that are whole there can be several.
-            match found.iter_mut().find(|known| (known.kind, known.from, known.until) == (item.kind, from, until)) {
+            match found
+                .iter_mut()
+                .find(|known| (known.kind, known.from, known.until) == (item.kind, from, until))
+            {
                 Some(known) => known.items.push(item),
                 None => {
-                    let same = next.filter(|(header, _)| header.kind == item.kind).and_then(|(_, path)| fs::read(path).ok());
-                    let last = same.as_deref().and_then(|report| Some(envelope::open(report).ok()?.payload.to_vec()));
-                    found.push(Damaged { kind: item.kind, items: vec![item], from, until, last: last.unwrap_or_default() });
+                    let same = next
+                        .filter(|(header, _)| header.kind == item.kind)
+                        .and_then(|(_, path)| fs::read(path).ok());
+                    let last = same
+                        .as_deref()
+                        .and_then(|report| Some(envelope::open(report).ok()?.payload.to_vec()));
+                    found.push(Damaged {
+                        kind: item.kind,
+                        items: vec![item],
+                        from,
+                        until,
+                        last: last.unwrap_or_default(),
+                    });
                 }
             }
         }
         Ok(found)
     }
 
-    /// The snapshots that are not whole: a later one says the same. What is no file is for a person to look at.
+    /// The snapshots that are not whole: a later one says the same. What is no file is for a person
+    /// to look at.
     pub fn damaged_snapshots(&self) -> anyhow::Result<Vec<Item>> {
-        let damaged = |item: &Item| item.kind.is_snapshot() && item.path.is_file() && is_damaged(&item.path);
+        let damaged =
+            |item: &Item| item.kind.is_snapshot() && item.path.is_file() && is_damaged(&item.path);
         Ok(self.all()?.into_iter().filter(damaged).collect())
     }
 
@@ -192,23 +270,36 @@ impl Spool {
 
     /// Which reports have to go so that one of `bytes` fits; `None` when it may not.
     ///
-    /// Snapshots between the first and the last go first, the oldest before the others. Events never go: they may take three
-    /// quarters, and what is more stays in its log.
+    /// Snapshots between the first and the last go first, the oldest before the others. Events
+    /// never go: they may take three quarters, and what is more stays in its log.
     pub fn room(&self, kind: Kind, bytes: u64) -> anyhow::Result<Option<Vec<Item>>> {
         Ok(room(self.list()?, self.max_bytes, kind, bytes))
     }
 
     /// Adds a report; then what it was to replace goes. Status 73 when the disk has no room for it.
-    pub fn add(&self, sequence: u64, kind: Kind, report: &[u8], dropped: &[Item]) -> anyhow::Result<()> {
-        let path = self.directory.join(format!("{sequence:012}.{}", kind.as_str()));
+    pub fn add(
+        &self,
+        sequence: u64,
+        kind: Kind,
+        report: &[u8],
+        dropped: &[Item],
+    ) -> anyhow::Result<()> {
+        let path = self
+            .directory
+            .join(format!("{sequence:012}.{}", kind.as_str()));
         atomic::write(&path, 0o600, |file| file.write_all(report))?;
         for item in dropped {
             remove(&item.path)?;
         }
-        if dropped.is_empty() { Ok(()) } else { atomic::sync_directory(&self.directory) }
+        if dropped.is_empty() {
+            Ok(())
+        } else {
+            atomic::sync_directory(&self.directory)
+        }
     }
 
-    /// It is delivered: it waits no longer. Of those that were delivered the newest stays, whatever the order in which they were.
+    /// It is delivered: it waits no longer. Of those that were delivered the newest stays, whatever
+    /// the order in which they were.
     pub fn sent(&self, item: &Item) -> anyhow::Result<()> {
         let sent = self.directory.join(SENT);
         if header(&sent).is_some_and(|(newest, _)| newest > item.sequence) {
@@ -219,12 +310,17 @@ impl Spool {
         atomic::sync_directory(&self.directory)
     }
 
-    /// The collector refused it: it makes way for the others. False when there is no room for it among the rejected, which are as
-    /// bounded as the spool, by the same rule.
+    /// The collector refused it: it makes way for the others. False when there is no room for it
+    /// among the rejected, which are as bounded as the spool, by the same rule.
     pub fn reject(&self, item: &Item) -> anyhow::Result<bool> {
         let rejected = self.directory.join(REJECTED);
-        let Some(going) = room(self.rejected()?, self.max_bytes, item.kind, item.bytes) else { return Ok(false) };
-        rename(&item.path, &rejected.join(item.path.file_name().unwrap_or_default()))?;
+        let Some(going) = room(self.rejected()?, self.max_bytes, item.kind, item.bytes) else {
+            return Ok(false);
+        };
+        rename(
+            &item.path,
+            &rejected.join(item.path.file_name().unwrap_or_default()),
+        )?;
         atomic::sync_directory(&rejected)?;
         atomic::sync_directory(&self.directory)?;
         for item in going {
@@ -236,18 +332,24 @@ impl Spool {
     /// The rejected reports, the one that was refused the longest ago first.
     pub fn rejected_in_turn(&self) -> anyhow::Result<Vec<Item>> {
         let mut items = self.rejected()?;
-        items.sort_by_cached_key(|item| fs::metadata(&item.path).and_then(|metadata| metadata.modified()).ok());
+        items.sort_by_cached_key(|item| {
+            fs::metadata(&item.path)
+                .and_then(|metadata| metadata.modified())
+                .ok()
+        });
         Ok(items)
     }
 
-    /// It was refused once more: now it is the turn of the others. On a disk that takes nothing it stays first.
+    /// It was refused once more: now it is the turn of the others. On a disk that takes nothing it
+    /// stays first.
     pub fn refused_again(&self, item: &Item) {
         let _ = fs::File::open(&item.path).and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
 fn room(items: Vec<Item>, max_bytes: u64, kind: Kind, bytes: u64) -> Option<Vec<Item>> {
-    let (snapshots, others): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.kind.is_snapshot());
+    let (snapshots, others): (Vec<Item>, Vec<Item>) =
+        items.into_iter().partition(|item| item.kind.is_snapshot());
     let events: u64 = others.iter().map(|item| item.bytes).sum();
     if !kind.is_snapshot() && events + bytes > max_bytes / 4 * 3 {
         return None;
@@ -285,18 +387,22 @@ fn header(path: &Path) -> Option<(u64, Header)> {
 /// What is no longer there another run has thrown away, to make room.
 fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
     match fs::rename(from, to) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error(error, Exit::of_write, format_args!("renaming {}", from.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(
+            error,
+            Exit::of_write,
+            format_args!("renaming {}", from.display()),
+        )),
         _ => Ok(()),
     }
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(io_error(error, Exit::of_write, format_args!("removing {}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(
+            error,
+            Exit::of_write,
+            format_args!("removing {}", path.display()),
+        )),
         _ => Ok(()),
     }
 }
@@ -306,24 +412,44 @@ mod tests {
     use super::*;
 
     fn item(sequence: u64, kind: Kind) -> Item {
-        Item { sequence, kind, path: PathBuf::new(), bytes: 10 }
+        Item {
+            sequence,
+            kind,
+            path: PathBuf::new(),
+            bytes: 10,
+        }
     }
 
     fn gone(items: &[Item], max_bytes: u64, kind: Kind) -> Option<Vec<u64>> {
-        room(items.to_vec(), max_bytes, kind, 10).map(|gone| gone.iter().map(|item| item.sequence).collect())
+        room(items.to_vec(), max_bytes, kind, 10)
+            .map(|gone| gone.iter().map(|item| item.sequence).collect())
     }
 
     #[test]
     fn snapshots_make_room_and_events_never() {
         use Kind::{Events, Register, Snapshot};
-        let items =
-            [item(1, Snapshot), item(2, Events), item(3, Snapshot), item(4, Snapshot), item(5, Register), item(6, Snapshot)];
+        let items = [
+            item(1, Snapshot),
+            item(2, Events),
+            item(3, Snapshot),
+            item(4, Snapshot),
+            item(5, Register),
+            item(6, Snapshot),
+        ];
         assert_eq!(gone(&items, 70, Snapshot), Some(vec![]));
         assert_eq!(gone(&items, 69, Snapshot), Some(vec![3]));
         assert_eq!(gone(&items, 50, Events), Some(vec![3, 4]));
         assert_eq!(gone(&items, 40, Events), Some(vec![3, 4, 1]));
-        assert_eq!(gone(&items, 39, Events), None, "events take three quarters at most");
-        assert_eq!(gone(&items, 30, Snapshot), Some(vec![3, 4, 1, 6]), "the new one is newer than the last");
+        assert_eq!(
+            gone(&items, 39, Events),
+            None,
+            "events take three quarters at most"
+        );
+        assert_eq!(
+            gone(&items, 30, Snapshot),
+            Some(vec![3, 4, 1, 6]),
+            "the new one is newer than the last"
+        );
         assert_eq!(gone(&items, 29, Snapshot), None);
         assert_eq!(gone(&[], 10, Snapshot), Some(vec![]));
     }
@@ -341,18 +467,35 @@ mod tests {
                 dropped: vec![],
                 read: Default::default(),
             };
-            fs::write(root.path().join(path), envelope::seal("h1", *sequence, &header, &[b'x'; 99], None).unwrap()).unwrap();
+            fs::write(
+                root.path().join(path),
+                envelope::seal("h1", *sequence, &header, &[b'x'; 99], None).unwrap(),
+            )
+            .unwrap();
         }
-        let spool = Spool { directory: root.path().to_owned(), max_bytes };
+        let spool = Spool {
+            directory: root.path().to_owned(),
+            max_bytes,
+        };
         (root, spool)
     }
 
     #[test]
     fn late_reports_do_not_replace_the_newest() {
-        let (root, spool) = spool(1 << 20, &[(SENT, 10, Kind::Snapshot), ("000000000005.snapshot", 5, Kind::Snapshot)]);
+        let (root, spool) = spool(
+            1 << 20,
+            &[
+                (SENT, 10, Kind::Snapshot),
+                ("000000000005.snapshot", 5, Kind::Snapshot),
+            ],
+        );
         let late = spool.list().unwrap().remove(0);
         spool.sent(&late).unwrap();
-        assert_eq!(spool.last().unwrap().sequence, Some(10), "the ids from 6 on would be used again");
+        assert_eq!(
+            spool.last().unwrap().sequence,
+            Some(10),
+            "the ids from 6 on would be used again"
+        );
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
         spool.sent(&late).unwrap(); // another run has thrown it away
         spool.reject(&late).unwrap();
@@ -360,25 +503,51 @@ mod tests {
 
     #[test]
     fn the_rejected_are_bounded_and_no_event_goes_for_it() {
-        let events: Vec<(String, u64)> = (1..=9).map(|sequence| (format!("{sequence:012}.events"), sequence)).collect();
-        let names: Vec<_> = events.iter().map(|(name, sequence)| (name.as_str(), *sequence, Kind::Events)).collect();
+        let events: Vec<(String, u64)> = (1..=9)
+            .map(|sequence| (format!("{sequence:012}.events"), sequence))
+            .collect();
+        let names: Vec<_> = events
+            .iter()
+            .map(|(name, sequence)| (name.as_str(), *sequence, Kind::Events))
+            .collect();
         let (_root, spool) = spool(2000, &names);
-        let rejected = spool.list().unwrap().iter().filter(|item| spool.reject(item).unwrap()).count();
-        let bytes: u64 = spool.rejected().unwrap().iter().map(|item| item.bytes).sum();
+        let rejected = spool
+            .list()
+            .unwrap()
+            .iter()
+            .filter(|item| spool.reject(item).unwrap())
+            .count();
+        let bytes: u64 = spool
+            .rejected()
+            .unwrap()
+            .iter()
+            .map(|item| item.bytes)
+            .sum();
         assert!(rejected > 3 && bytes <= 1500, "{bytes}");
         assert_eq!(spool.list().unwrap().len() + rejected, 9, "the others wait");
         // Whose turn it is.
         let first = spool.rejected_in_turn().unwrap().remove(0);
         spool.refused_again(&first);
-        assert_eq!(spool.rejected_in_turn().unwrap().last().unwrap().sequence, first.sequence);
+        assert_eq!(
+            spool.rejected_in_turn().unwrap().last().unwrap().sequence,
+            first.sequence
+        );
     }
 
     #[test]
     fn names_are_strict() {
-        assert_eq!(parse("001790000017.snapshot"), Some((1_790_000_017, Kind::Snapshot)));
-        for name in
-            ["sent", "1.snapshot", "001790000017.tmp", ".001790000017.snapshot.tmp", "+01790000017.events", "001790000017"]
-        {
+        assert_eq!(
+            parse("001790000017.snapshot"),
+            Some((1_790_000_017, Kind::Snapshot))
+        );
+        for name in [
+            "sent",
+            "1.snapshot",
+            "001790000017.tmp",
+            ".001790000017.snapshot.tmp",
+            "+01790000017.events",
+            "001790000017",
+        ] {
             assert_eq!(parse(name), None, "{name}");
         }
     }

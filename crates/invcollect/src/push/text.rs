@@ -16,7 +16,10 @@ pub fn of(common: &Common, host: &Host) -> String {
     };
     let attributes = &host.firmware.attributes;
     let text = Text {
-        settings: attributes.iter().map(|attribute| (attribute.name.clone(), attribute.value.clone())).collect(),
+        settings: attributes
+            .iter()
+            .map(|attribute| (attribute.name.clone(), attribute.value.clone()))
+            .collect(),
         serial: host.system.serial.clone(),
         opened: host.chassis.opened,
         memory: Memory::default(), // in the files
@@ -27,11 +30,16 @@ pub fn of(common: &Common, host: &Host) -> String {
     text::write(&text, &files)
 }
 
-/// A file with a line for each interface: the name of what somebody plugged in spells its address, and is left out.
+/// A file with a line for each interface: the name of what somebody plugged in spells its address,
+/// and is left out.
 fn of_interfaces(common: &Common, path: &str, interfaces: &[Interface]) -> Option<String> {
-    let is_told = |name: &str| name == "lo" || interfaces.iter().any(|interface| interface.name == name);
+    let is_told =
+        |name: &str| name == "lo" || interfaces.iter().any(|interface| interface.name == name);
     let lines = fs::read_to_string(common.path(path)).ok()?;
-    let is_told = |line: &&str| line.split_once(": ").is_none_or(|(name, _)| is_told(name.trim()));
+    let is_told = |line: &&str| {
+        line.split_once(": ")
+            .is_none_or(|(name, _)| is_told(name.trim()))
+    };
     Some(lines.split_inclusive('\n').filter(is_told).collect())
 }
 

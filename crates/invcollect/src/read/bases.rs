@@ -7,7 +7,8 @@ use serde::Deserialize;
 use crate::read::machine::Machine;
 use crate::report::{Base, Program};
 
-/// What is read of a manifest. It was verified when the base was installed, and lies where only root can write.
+/// What is read of a manifest. It was verified when the base was installed, and lies where only
+/// root can write.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(default)]
@@ -21,9 +22,16 @@ pub fn read(machine: &Machine) -> Vec<Base> {
         machine.missing("bases", format_args!("{error:#}"));
         Vec::new()
     });
-    let base = |Entry { name, title, generation, .. }: Entry| {
+    let base = |Entry {
+                    name,
+                    title,
+                    generation,
+                    ..
+                }: Entry| {
         let path = images::path(&name, generation, Ending::Manifest);
-        let manifest = machine.bytes(&path).and_then(|json| Ok(serde_json::from_slice::<Manifest>(&json)?));
+        let manifest = machine
+            .bytes(&path)
+            .and_then(|json| Ok(serde_json::from_slice::<Manifest>(&json)?));
         let programs = match manifest {
             Ok(manifest) => manifest.programs,
             Err(error) => {
@@ -31,7 +39,12 @@ pub fn read(machine: &Machine) -> Vec<Base> {
                 Vec::new()
             }
         };
-        Base { title, generation, programs, name }
+        Base {
+            title,
+            generation,
+            programs,
+            name,
+        }
     };
     offered.into_iter().map(base).collect()
 }

@@ -9,9 +9,15 @@ use crate::read::kernel_log::Said;
 use crate::read::machine::Machine;
 use crate::report::{Boot, Image};
 
-/// What tells when the image was built at the earliest. The first is systemd's own mark for that, systemd(1), FILES.
-const BUILT: &[&str] = &["/usr/lib/clock-epoch", "/usr/lib/os-release", "/etc/os-release"];
-/// The records of abflip(8), of which three keys are read; a test of abflip reads the file that the tests here read.
+/// What tells when the image was built at the earliest. The first is systemd's own mark for that,
+/// systemd(1), FILES.
+const BUILT: &[&str] = &[
+    "/usr/lib/clock-epoch",
+    "/usr/lib/os-release",
+    "/etc/os-release",
+];
+/// The records of abflip(8), of which three keys are read; a test of abflip reads the file that the
+/// tests here read.
 pub const RECORDS: &str = "/var/lib/labtools/slots.json";
 
 /// How long ago the machine booted.
@@ -24,14 +30,23 @@ pub fn uptime(machine: &Machine) -> Option<Duration> {
 /// `log` is what the kernel's log says.
 pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
     let uptime = uptime(machine);
-    let built = BUILT.iter().find_map(|path| fs::metadata(machine.path(path)).ok()?.modified().ok());
-    let clock = log.clock_at_boot.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    let built = BUILT
+        .iter()
+        .find_map(|path| fs::metadata(machine.path(path)).ok()?.modified().ok());
+    let clock = log
+        .clock_at_boot
+        .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     if clock.is_none() {
-        machine.missing("boot.clock_at_boot", "the kernel's log does not say it, or no longer");
+        machine.missing(
+            "boot.clock_at_boot",
+            "the kernel's log does not say it, or no longer",
+        );
     }
     Boot {
         id: machine.value("/proc/sys/kernel/random/boot_id"),
-        booted_at: uptime.and_then(|uptime| now.checked_sub(uptime)).map(rfc3339),
+        booted_at: uptime
+            .and_then(|uptime| now.checked_sub(uptime))
+            .map(rfc3339),
         uptime_seconds: uptime.map(|uptime| uptime.as_secs()),
         kernel: machine.value("/proc/sys/kernel/osrelease"),
         clock_at_boot: clock.map(rfc3339),
@@ -42,7 +57,10 @@ pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
 
 /// The host image that runs: the slot that the kernel's command line names, in abflip's records.
 pub fn image(machine: &Machine) -> Option<Image> {
-    let records = match machine.bytes(RECORDS).and_then(|json| Ok(serde_json::from_slice::<serde_json::Value>(&json)?)) {
+    let records = match machine
+        .bytes(RECORDS)
+        .and_then(|json| Ok(serde_json::from_slice::<serde_json::Value>(&json)?))
+    {
         Ok(records) => records,
         Err(error) => {
             machine.unreadable("image", RECORDS, &error);
@@ -50,17 +68,29 @@ pub fn image(machine: &Machine) -> Option<Image> {
         }
     };
     let command_line = machine.value("/proc/cmdline").unwrap_or_default();
-    let root = command_line.split_whitespace().filter_map(|word| word.strip_prefix("root=PARTUUID=")).next_back();
+    let root = command_line
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("root=PARTUUID="))
+        .next_back();
     let image = ["a", "b"].into_iter().find_map(|slot| {
         let record = records.get(slot)?;
-        record.get("partuuid")?.as_str()?.eq_ignore_ascii_case(root?).then(|| Image {
-            slot: slot.to_owned(),
-            version: record.get("version").and_then(serde_json::Value::as_u64),
-            sha256: record.get("sha256").and_then(|digest| digest.as_str().map(str::to_owned)),
-        })
+        record
+            .get("partuuid")?
+            .as_str()?
+            .eq_ignore_ascii_case(root?)
+            .then(|| Image {
+                slot: slot.to_owned(),
+                version: record.get("version").and_then(serde_json::Value::as_u64),
+                sha256: record
+                    .get("sha256")
+                    .and_then(|digest| digest.as_str().map(str::to_owned)),
+            })
     });
     if image.is_none() {
-        machine.missing("image", format_args!("{RECORDS}: no slot of it is the root of the kernel's command line"));
+        machine.missing(
+            "image",
+            format_args!("{RECORDS}: no slot of it is the root of the kernel's command line"),
+        );
     }
     image
 }

@@ -1,8 +1,9 @@
-//! Dell's cctk, for machines whose kernel has no firmware attributes (thesis, 4.1: `cctk -o /dev/stdout`).
+//! Dell's cctk, for machines whose kernel has no firmware attributes (thesis, 4.1: `cctk -o
+//! /dev/stdout`).
 //!
-//! The one program that is ever started here: nothing else reads the settings of an OptiPlex 7010, 9020 or 7040. It takes
-//! seconds, so what it printed, or why it printed nothing, is kept for an hour or until the next boot, and it is ended when it does
-//! not end by itself.
+//! The one program that is ever started here: nothing else reads the settings of an OptiPlex 7010,
+//! 9020 or 7040. It takes seconds, so what it printed, or why it printed nothing, is kept for an
+//! hour or until the next boot, and it is ended when it does not end by itself.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -28,21 +29,31 @@ const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 
 /// What it says, `name=value` by `name=value`; otherwise why it does not.
 pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
-    let Some(program) = PROGRAMS.iter().find(|program| machine.path(program).is_file()) else {
+    let Some(program) = PROGRAMS
+        .iter()
+        .find(|program| machine.path(program).is_file())
+    else {
         return Err("no /sys/class/firmware-attributes, and no cctk".into());
     };
     let kept = || {
         let changed = fs::metadata(machine.path(CACHE)).ok()?.modified().ok()?;
         // One of the future is of a clock that was wrong.
         let age = SystemTime::now().duration_since(changed).ok()?;
-        if age < KEPT { machine.text(CACHE).ok() } else { None }
+        if age < KEPT {
+            machine.text(CACHE).ok()
+        } else {
+            None
+        }
     };
     let text = kept().unwrap_or_else(|| {
         let text = run(machine, program).unwrap_or_else(|reason| format!("{FAILED}{reason}"));
         // Without the cache it is only slower the next time.
         if let Some(directory) = machine.path(CACHE).parent() {
-            let _ = atomic::create_directory(directory, 0o700)
-                .and_then(|()| atomic::write(&machine.path(CACHE), 0o600, |file| file.write_all(text.as_bytes())));
+            let _ = atomic::create_directory(directory, 0o700).and_then(|()| {
+                atomic::write(&machine.path(CACHE), 0o600, |file| {
+                    file.write_all(text.as_bytes())
+                })
+            });
         }
         text
     });
@@ -50,24 +61,39 @@ pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
         return Err(reason.to_owned());
     }
     let settings = text::settings(&text);
-    if settings.is_empty() { Err(format!("{program} printed no setting")) } else { Ok(settings) }
+    if settings.is_empty() {
+        Err(format!("{program} printed no setting"))
+    } else {
+        Ok(settings)
+    }
 }
 
 fn run(machine: &Machine, program: &str) -> Result<String, String> {
     let failed = |error: std::io::Error| format!("running {program}: {error}");
     let (reader, writer) = std::io::pipe().map_err(failed)?;
     let mut command = Command::new(machine.path(program));
-    command.args(["-o", "/dev/stdout"]).stdin(Stdio::null()).stdout(OwnedFd::from(writer)).stderr(Stdio::null());
+    command
+        .args(["-o", "/dev/stdout"])
+        .stdin(Stdio::null())
+        .stdout(OwnedFd::from(writer))
+        .stderr(Stdio::null());
     let child = KilledOnDrop(command.process_group(0).spawn().map_err(failed)?);
     drop(command); // and our end of the pipe with it
     let mut reader = File::from(OwnedFd::from(reader)).take(OUTPUT_MAX_BYTES);
     let (mut output, until) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
-        let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now())).unwrap_or(PollTimeout::ZERO);
-        let ready =
-            poll(&mut [PollFd::new(reader.get_ref().as_fd(), PollFlags::POLLIN)], left).map_err(|errno| failed(errno.into()))?;
+        let left = PollTimeout::try_from(until.saturating_duration_since(Instant::now()))
+            .unwrap_or(PollTimeout::ZERO);
+        let ready = poll(
+            &mut [PollFd::new(reader.get_ref().as_fd(), PollFlags::POLLIN)],
+            left,
+        )
+        .map_err(|errno| failed(errno.into()))?;
         if ready == 0 {
-            return Err(format!("{program} did not end within {} seconds", PATIENCE.as_secs()));
+            return Err(format!(
+                "{program} did not end within {} seconds",
+                PATIENCE.as_secs()
+            ));
         }
         let mut piece = [0; 4096];
         match reader.read(&mut piece).map_err(failed)? {
@@ -79,15 +105,18 @@ fn run(machine: &Machine, program: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// What it started is of its process group, and goes with it. Nobody waits for that: who waits for the firmware cannot even be
-/// killed. What is left of it goes with this process.
+/// What it started is of its process group, and goes with it. Nobody waits for that: who waits for
+/// the firmware cannot even be killed. What is left of it goes with this process.
 struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         if let Ok(group) = i32::try_from(self.0.id()) {
             // One that has ended was not waited for: its number is still its own.
-            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(group), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::killpg(
+                nix::unistd::Pid::from_raw(group),
+                nix::sys::signal::Signal::SIGKILL,
+            );
         }
     }
 }

@@ -25,15 +25,24 @@ pub fn read(machine: &Machine) -> Vec<Device> {
         })
     };
     // A machine without PCI is one without devices on it; most virtual ones are not.
-    machine.names(DIRECTORY).into_iter().filter_map(device).collect()
+    machine
+        .names(DIRECTORY)
+        .into_iter()
+        .filter_map(device)
+        .collect()
 }
 
-/// Whether a device, or one that it hangs on, can be taken off by its user: on USB, or behind a port that the firmware calls
-/// external-facing (Documentation/ABI/testing/sysfs-devices-removable).
+/// Whether a device, or one that it hangs on, can be taken off by its user: on USB, or behind a
+/// port that the firmware calls external-facing
+/// (Documentation/ABI/testing/sysfs-devices-removable).
 pub fn is_removable(machine: &Machine, directory: &str) -> bool {
     let real = |path: &str| fs::canonicalize(machine.path(path));
-    let (Ok(place), Ok(root)) = (real(directory), real("/")) else { return false };
-    let above = place.ancestors().take_while(|directory| directory.starts_with(&root));
+    let (Ok(place), Ok(root)) = (real(directory), real("/")) else {
+        return false;
+    };
+    let above = place
+        .ancestors()
+        .take_while(|directory| directory.starts_with(&root));
     above
         .map(|directory| directory.join("removable"))
         .any(|file| fs::read(file).is_ok_and(|text| text.trim_ascii() == b"removable"))

@@ -24,10 +24,12 @@ pub fn read(machine: &Machine) -> Vec<Disk> {
         }
     };
     // An eMMC has small disks for booting beside the one that it is.
-    let is_part_of_card =
-        |name: &str| name.strip_prefix("mmcblk").is_some_and(|rest| rest.contains(|c: char| !c.is_ascii_digit()));
-    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy drives are no disks. Hidden are the
-    // paths to an NVMe disk that may have several.
+    let is_part_of_card = |name: &str| {
+        name.strip_prefix("mmcblk")
+            .is_some_and(|rest| rest.contains(|c: char| !c.is_ascii_digit()))
+    };
+    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy
+    // drives are no disks. Hidden are the paths to an NVMe disk that may have several.
     let is_disk = |name: &String| {
         !name.starts_with("sr")
             && !name.starts_with("fd")
@@ -35,7 +37,11 @@ pub fn read(machine: &Machine) -> Vec<Disk> {
             && machine.path(format!("{DIRECTORY}/{name}/device")).exists()
             && machine.number(format!("{DIRECTORY}/{name}/hidden")) != Some(1)
     };
-    let mut disks: Vec<Disk> = names.into_iter().filter(is_disk).map(|name| disk(machine, name)).collect();
+    let mut disks: Vec<Disk> = names
+        .into_iter()
+        .filter(is_disk)
+        .map(|name| disk(machine, name))
+        .collect();
     disks.sort_by(|a, b| (&a.serial, &a.name).cmp(&(&b.serial, &b.name)));
     disks
 }
@@ -53,15 +59,19 @@ fn disk(machine: &Machine, name: String) -> Disk {
     // An eMMC is soldered to the board; of the same transport, a card is put in.
     let is_card = transport == Some("mmc") && value("device/type").as_deref() != Some("MMC");
     // The kernel sets it for a disk at a port that is eSATA, too.
-    let removable =
-        number("removable") == Some(1) || transport == Some("usb") || is_card || devices::is_removable(machine, &directory);
+    let removable = number("removable") == Some(1)
+        || transport == Some("usb")
+        || is_card
+        || devices::is_removable(machine, &directory);
     // A stick is somebody's: what would tell it from others is not even read.
     let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
     Disk {
         model: own(&|| value("device/model").or_else(|| value("device/name"))),
         serial: own(&|| serial(machine, &directory)),
         wwn: own(&|| value("wwid").or_else(|| value("device/wwid"))),
-        bytes: number("size").filter(|sectors| *sectors > 0).map(|sectors| sectors.saturating_mul(SECTOR_BYTES)),
+        bytes: number("size")
+            .filter(|sectors| *sectors > 0)
+            .map(|sectors| sectors.saturating_mul(SECTOR_BYTES)),
         rotational: number("queue/rotational").map(|rotational| rotational == 1),
         transport,
         removable,
@@ -74,16 +84,31 @@ fn disk(machine: &Machine, name: String) -> Disk {
     }
 }
 
-/// Where it is plugged in, by what stays the same while nobody moves it: the controller, the port, the name space.
+/// Where it is plugged in, by what stays the same while nobody moves it: the controller, the port,
+/// the name space.
 fn place(machine: &Machine, directory: &str, name: &str) -> Option<String> {
     let real = fs::canonicalize(machine.path(directory)).ok()?;
-    let parts: Vec<&str> = real.components().filter_map(|part| part.as_os_str().to_str()).collect();
-    let numbered = |part: &&str, start: &str| part.strip_prefix(start).is_some_and(|rest| rest.parse::<u32>().is_ok());
-    let controller = parts.iter().rfind(|part| part.matches(':').count() == 2 && part.contains('.'));
+    let parts: Vec<&str> = real
+        .components()
+        .filter_map(|part| part.as_os_str().to_str())
+        .collect();
+    let numbered = |part: &&str, start: &str| {
+        part.strip_prefix(start)
+            .is_some_and(|rest| rest.parse::<u32>().is_ok())
+    };
+    let controller = parts
+        .iter()
+        .rfind(|part| part.matches(':').count() == 2 && part.contains('.'));
     let port = parts.iter().find(|part| numbered(part, "ata"));
-    let name_space =
-        name.strip_prefix("nvme").and_then(|rest| rest.split_once('n')).map(|(_, number)| format!("name space {number}"));
-    let known = [controller.map(|part| (*part).to_owned()), port.map(|part| (*part).to_owned()), name_space];
+    let name_space = name
+        .strip_prefix("nvme")
+        .and_then(|rest| rest.split_once('n'))
+        .map(|(_, number)| format!("name space {number}"));
+    let known = [
+        controller.map(|part| (*part).to_owned()),
+        port.map(|part| (*part).to_owned()),
+        name_space,
+    ];
     let place: Vec<String> = known.into_iter().flatten().collect();
     (!place.is_empty()).then(|| place.join(" "))
 }
@@ -100,12 +125,20 @@ fn transport(machine: &Machine, directory: &str) -> Option<&'static str> {
         })
     };
     // A disk on USB is on a SCSI host, too: the first that fits.
-    [("usb", "usb"), ("nvme", "nvme"), ("ata", "sata"), ("virtio", "virtio"), ("mmc", "mmc"), ("host", "scsi")]
-        .into_iter()
-        .find_map(|(start, transport)| has(start).then_some(transport))
+    [
+        ("usb", "usb"),
+        ("nvme", "nvme"),
+        ("ata", "sata"),
+        ("virtio", "virtio"),
+        ("mmc", "mmc"),
+        ("host", "scsi"),
+    ]
+    .into_iter()
+    .find_map(|(start, transport)| has(start).then_some(transport))
 }
 
-/// What it says itself, or, for SATA and SCSI, the page of vital product data that holds it (SPC-4, 7.8.14).
+/// What it says itself, or, for SATA and SCSI, the page of vital product data that holds it (SPC-4,
+/// 7.8.14).
 fn serial(machine: &Machine, directory: &str) -> Option<String> {
     let page = || {
         let page = machine.bytes(format!("{directory}/device/vpd_pg80")).ok()?;
@@ -113,12 +146,27 @@ fn serial(machine: &Machine, directory: &str) -> Option<String> {
         let text = page.get(4..)?;
         Some(text[..text.len().min(length.into())].to_vec())
     };
-    let file = |file: &str| machine.bytes(format!("{directory}/{file}")).ok().filter(|bytes| !bytes.trim_ascii().is_empty());
-    smbios::serial(&["device/serial", "serial"].into_iter().find_map(file).or_else(page)?)
+    let file = |file: &str| {
+        machine
+            .bytes(format!("{directory}/{file}"))
+            .ok()
+            .filter(|bytes| !bytes.trim_ascii().is_empty())
+    };
+    smbios::serial(
+        &["device/serial", "serial"]
+            .into_iter()
+            .find_map(file)
+            .or_else(page)?,
+    )
 }
 
 /// What the disk says of its own health; `None`, with a reason, when it says nothing.
-fn own_verdict(machine: &Machine, directory: &str, name: &str, transport: Option<&'static str>) -> Option<Checks> {
+fn own_verdict(
+    machine: &Machine,
+    directory: &str,
+    name: &str,
+    transport: Option<&'static str>,
+) -> Option<Checks> {
     let key = format!("disks[{name}].healthy");
     let ask = match transport {
         Some("nvme") => smart::nvme,
@@ -132,18 +180,26 @@ fn own_verdict(machine: &Machine, directory: &str, name: &str, transport: Option
         return recorded(machine, &key, name);
     }
     // To open one that the kernel put to sleep would wake it up.
-    if machine.value(format!("{directory}/device/power/runtime_status")).as_deref() == Some("suspended") {
+    if machine
+        .value(format!("{directory}/device/power/runtime_status"))
+        .as_deref()
+        == Some("suspended")
+    {
         machine.missing(key, "it sleeps, and is left alone");
         return None;
     }
     // The kernel waits for a disk for a minute, and longer while it resets it; this run does not.
     let device = format!("/dev/{name}");
     let answer = machine.within(PATIENCE, &key, move |machine| ask(&machine.path(device)))?;
-    answer.map_err(|error| machine.unreadable(key, &format!("/dev/{name}"), &error)).ok()
+    answer
+        .map_err(|error| machine.unreadable(key, &format!("/dev/{name}"), &error))
+        .ok()
 }
 
 fn recorded(machine: &Machine, key: &str, name: &str) -> Option<Checks> {
-    let recorded = machine.bytes(RECORDED).and_then(|json| Ok(serde_json::from_slice::<HashMap<String, Checks>>(&json)?));
+    let recorded = machine
+        .bytes(RECORDED)
+        .and_then(|json| Ok(serde_json::from_slice::<HashMap<String, Checks>>(&json)?));
     match recorded {
         Ok(mut disks) => disks.remove(name).or_else(|| {
             machine.missing(key, format_args!("{RECORDED} has no verdict of it"));
@@ -156,19 +212,45 @@ fn recorded(machine: &Machine, key: &str, name: &str) -> Option<Checks> {
     }
 }
 
-/// What the kernel knows of it, and of the ext4 on it. A file system is known by the number of its partition: names change.
+/// What the kernel knows of it, and of the ext4 on it. A file system is known by the number of its
+/// partition: names change.
 fn kernel_checks(machine: &Machine, directory: &str, name: &str) -> Checks {
     let mut checks = Checks::new();
     // SCSI says running, NVMe live; what is on its way there is not wrong.
     if let Some(state) = machine.value(format!("{directory}/device/state")) {
-        let is_bad = ["offline", "transport-offline", "blocked", "dead", "deleting"].contains(&state.as_str());
-        checks.insert("state".to_owned(), is_bad.then(|| format!("the kernel has it as {state}")));
+        let is_bad = [
+            "offline",
+            "transport-offline",
+            "blocked",
+            "dead",
+            "deleting",
+        ]
+        .contains(&state.as_str());
+        checks.insert(
+            "state".to_owned(),
+            is_bad.then(|| format!("the kernel has it as {state}")),
+        );
     }
-    for part in machine.names(directory).into_iter().filter(|part| part.starts_with(name)).chain([name.to_owned()]) {
-        let Some(errors) = machine.number(format!("/sys/fs/ext4/{part}/errors_count")) else { continue };
+    for part in machine
+        .names(directory)
+        .into_iter()
+        .filter(|part| part.starts_with(name))
+        .chain([name.to_owned()])
+    {
+        let Some(errors) = machine.number(format!("/sys/fs/ext4/{part}/errors_count")) else {
+            continue;
+        };
         let number = part[name.len()..].trim_start_matches('p');
-        let word = if number.is_empty() { "ext4".to_owned() } else { format!("ext4:{number}") };
-        checks.insert(word, (errors > 0).then(|| format!("the file system on {part} has {errors} errors on record")));
+        let word = if number.is_empty() {
+            "ext4".to_owned()
+        } else {
+            format!("ext4:{number}")
+        };
+        checks.insert(
+            word,
+            (errors > 0)
+                .then(|| format!("the file system on {part} has {errors} errors on record")),
+        );
     }
     checks
 }

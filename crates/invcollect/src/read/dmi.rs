@@ -1,4 +1,5 @@
-//! The machine by the firmware's tables: all of them, or the part that the kernel shows to every user.
+//! The machine by the firmware's tables: all of them, or the part that the kernel shows to every
+//! user.
 
 use envelope::identity::{is_name, is_uuid_of_one};
 
@@ -30,16 +31,25 @@ pub fn read(machine: &Machine) -> Tables {
             return tables;
         }
     };
-    let entry_point = machine.bytes(ENTRY_POINT).map(|bytes| EntryPoint::read(&bytes)).unwrap_or_default();
+    let entry_point = machine
+        .bytes(ENTRY_POINT)
+        .map(|bytes| EntryPoint::read(&bytes))
+        .unwrap_or_default();
     let mut tables = smbios::parse(&entry_point, &table);
     if tables.memory.is_none() {
-        let reason = tables.damage.map_or_else(|| "no memory device in it".to_owned(), |damage| format!("damaged: {damage}"));
+        let reason = tables.damage.map_or_else(
+            || "no memory device in it".to_owned(),
+            |damage| format!("damaged: {damage}"),
+        );
         machine.missing("memory.installed_bytes", format_args!("{TABLE}: {reason}"));
     }
     if tables.damage.is_some() {
         complete(&mut tables, fields(machine));
     }
-    for (key, value) in [("system.serial", &tables.system.serial), ("system.uuid", &tables.system.uuid)] {
+    for (key, value) in [
+        ("system.serial", &tables.system.serial),
+        ("system.uuid", &tables.system.uuid),
+    ] {
         if value.is_none() {
             machine.missing(key, "the firmware has none, or one that many machines have");
         }
@@ -47,11 +57,14 @@ pub fn read(machine: &Machine) -> Tables {
     tables
 }
 
-/// The kernel read the tables at boot, before anything could be damaged, and keeps some of the strings.
+/// The kernel read the tables at boot, before anything could be damaged, and keeps some of the
+/// strings.
 fn fields(machine: &Machine) -> Tables {
     let field = |name: &str| machine.value(format!("{FIELDS}/{name}"));
     let serial = |name: &str| smbios::serial(&machine.bytes(format!("{FIELDS}/{name}")).ok()?);
-    let kind: Option<u8> = field("chassis_type").and_then(|kind| kind.parse().ok()).filter(|kind| *kind > 2);
+    let kind: Option<u8> = field("chassis_type")
+        .and_then(|kind| kind.parse().ok())
+        .filter(|kind| *kind > 2);
     Tables {
         firmware: Firmware {
             vendor: field("bios_vendor"),
@@ -63,9 +76,15 @@ fn fields(machine: &Machine) -> Tables {
             manufacturer: field("sys_vendor"),
             model: machine.value(model::PRODUCT_NAME),
             serial: serial("product_serial"),
-            uuid: field("product_uuid").map(|uuid| uuid.to_ascii_lowercase()).filter(|uuid| is_uuid_of_one(uuid)),
+            uuid: field("product_uuid")
+                .map(|uuid| uuid.to_ascii_lowercase())
+                .filter(|uuid| is_uuid_of_one(uuid)),
         },
-        board: Board { manufacturer: field("board_vendor"), product: field("board_name"), serial: serial("board_serial") },
+        board: Board {
+            manufacturer: field("board_vendor"),
+            product: field("board_name"),
+            serial: serial("board_serial"),
+        },
         chassis: Chassis {
             manufacturer: field("chassis_vendor"),
             kind,
@@ -91,7 +110,10 @@ fn complete(tables: &mut Tables, fields: Tables) {
     fill(&mut tables.board.manufacturer, fields.board.manufacturer);
     fill(&mut tables.board.product, fields.board.product);
     fill(&mut tables.board.serial, fields.board.serial);
-    fill(&mut tables.chassis.manufacturer, fields.chassis.manufacturer);
+    fill(
+        &mut tables.chassis.manufacturer,
+        fields.chassis.manufacturer,
+    );
     fill(&mut tables.chassis.serial, fields.chassis.serial);
     fill(&mut tables.chassis.asset_tag, fields.chassis.asset_tag);
     tables.chassis.kind = tables.chassis.kind.or(fields.chassis.kind);

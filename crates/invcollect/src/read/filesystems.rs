@@ -1,12 +1,14 @@
 //! The machine's mounts from disks and servers, and how full they are.
 //!
-//! Only mounts that belong to the machine are reported: those that every machine has, and those that its administrator wrote into
-//! /etc/fstab. A home, a stick or a volume of a guest carries in its path or its source who is logged in, and is not even asked.
+//! Only mounts that belong to the machine are reported: those that every machine has, and those
+//! that its administrator wrote into /etc/fstab. A home, a stick or a volume of a guest carries in
+//! its path or its source who is logged in, and is not even asked.
 //!
-//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is asked by its own thread,
-//! and after two seconds no thread is waited for any more; it ends with the process. What a program serves (FUSE) is not asked at
-//! all: a thread that waits for an answer which the program is still to give cannot even be ended, and would keep the process with
-//! it. There the kernel says whether requests go unanswered.
+//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is
+//! asked by its own thread, and after two seconds no thread is waited for any more; it ends with
+//! the process. What a program serves (FUSE) is not asked at all: a thread that waits for an answer
+//! which the program is still to give cannot even be ended, and would keep the process with it.
+//! There the kernel says whether requests go unanswered.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -40,8 +42,22 @@ const OWN: &[&str] = &[
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 64 << 10;
 /// File systems that are not on a block device, and hold something all the same.
-const WITHOUT_DEVICE: &[&str] =
-    &["9p", "afs", "bcachefs", "btrfs", "ceph", "cifs", "fuse", "glusterfs", "nfs", "nfs4", "overlay", "smb3", "virtiofs", "zfs"];
+const WITHOUT_DEVICE: &[&str] = &[
+    "9p",
+    "afs",
+    "bcachefs",
+    "btrfs",
+    "ceph",
+    "cifs",
+    "fuse",
+    "glusterfs",
+    "nfs",
+    "nfs4",
+    "overlay",
+    "smb3",
+    "virtiofs",
+    "zfs",
+];
 
 /// By path.
 pub fn read(machine: &Machine) -> Vec<Filesystem> {
@@ -54,7 +70,11 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     };
     let since = Instant::now();
     let (sender, answers) = mpsc::channel();
-    for (index, mount) in mounts.iter().enumerate().filter(|(_, mount)| !mount.is_served()) {
+    for (index, mount) in mounts
+        .iter()
+        .enumerate()
+        .filter(|(_, mount)| !mount.is_served())
+    {
         let (sender, path) = (sender.clone(), machine.path(&mount.path));
         let ask = move || {
             let _ = sender.send((index, Usage::of(&path))); // nobody may be listening any more
@@ -68,21 +88,36 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
         usages[index] = Reply::Came(usage);
     }
     if sabotaged("skip-hanging") {
-        usages.iter_mut().filter(|usage| matches!(usage, Reply::Late)).for_each(|usage| *usage = Reply::NotAsked);
+        usages
+            .iter_mut()
+            .filter(|usage| matches!(usage, Reply::Late))
+            .for_each(|usage| *usage = Reply::NotAsked);
     }
-    for (mount, usage) in mounts.iter().zip(&mut usages).filter(|(mount, _)| mount.is_served()) {
+    for (mount, usage) in mounts
+        .iter()
+        .zip(&mut usages)
+        .filter(|(mount, _)| mount.is_served())
+    {
         while has_unanswered_requests(machine, mount) && since.elapsed() < PATIENCE {
             thread::sleep(BETWEEN_LOOKS);
         }
-        *usage = if has_unanswered_requests(machine, mount) { Reply::Busy } else { Reply::NotAsked };
+        *usage = if has_unanswered_requests(machine, mount) {
+            Reply::Busy
+        } else {
+            Reply::NotAsked
+        };
     }
-    let mut filesystems: Vec<Filesystem> =
-        mounts.into_iter().zip(usages).map(|(mount, usage)| mount.report(machine, usage)).collect();
+    let mut filesystems: Vec<Filesystem> = mounts
+        .into_iter()
+        .zip(usages)
+        .map(|(mount, usage)| mount.report(machine, usage))
+        .collect();
     filesystems.sort_by(|a, b| a.path.cmp(&b.path));
     filesystems
 }
 
-/// Begins to read what lies on one of these, under `key`; `None`, and a reason, when that file system did not answer.
+/// Begins to read what lies on one of these, under `key`; `None`, and a reason, when that file
+/// system did not answer.
 pub fn ask<T: Send + 'static>(
     machine: &Machine,
     filesystems: &[Filesystem],
@@ -91,7 +126,10 @@ pub fn ask<T: Send + 'static>(
     read: impl FnOnce(&Machine) -> T + Send + 'static,
 ) -> Option<Asked<T>> {
     let below = |filesystem: &&Filesystem| Path::new(path).starts_with(&filesystem.path);
-    let on = filesystems.iter().filter(below).max_by_key(|filesystem| filesystem.path.len());
+    let on = filesystems
+        .iter()
+        .filter(below)
+        .max_by_key(|filesystem| filesystem.path.len());
     if on.is_some_and(|filesystem| filesystem.hanging != Some(false)) {
         machine.missing(key, "the file system that it is on does not answer");
         return None;
@@ -102,11 +140,18 @@ pub fn ask<T: Send + 'static>(
 /// Whether somebody waits for the program that serves it, by the kernel's own count
 /// (Documentation/filesystems/fuse.rst, "waiting").
 fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
-    let Some((major, minor)) = mount.device.split_once(':') else { return false };
-    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else { return false };
-    // The kernel's own number of a device; its major is 0 unless the program serves what is on a disk (fuseblk).
+    let Some((major, minor)) = mount.device.split_once(':') else {
+        return false;
+    };
+    let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
+        return false;
+    };
+    // The kernel's own number of a device; its major is 0 unless the program serves what is on a
+    // disk (fuseblk).
     let connection = u64::from(major) << 20 | u64::from(minor);
-    machine.number(format!("/sys/fs/fuse/connections/{connection}/waiting")).is_some_and(|waiting| waiting > 0)
+    machine
+        .number(format!("/sys/fs/fuse/connections/{connection}/waiting"))
+        .is_some_and(|waiting| waiting > 0)
 }
 
 /// What became of the question how full a file system is.
@@ -135,18 +180,30 @@ impl Mount {
     fn parse(line: &str) -> Option<Mount> {
         let (left, right) = line.split_once(" - ")?;
         let mut left = left.split(' ').skip(2);
-        let (device, _root, path, options) = (left.next()?, left.next()?, left.next()?, left.next()?);
+        let (device, _root, path, options) =
+            (left.next()?, left.next()?, left.next()?, left.next()?);
         let mut right = right.split(' ');
-        let (kind, source, super_options) = (right.next()?, right.next()?, right.next().unwrap_or(""));
-        let read_only = [options, super_options].iter().any(|options| options.split(',').any(|option| option == "ro"));
+        let (kind, source, super_options) =
+            (right.next()?, right.next()?, right.next().unwrap_or(""));
+        let read_only = [options, super_options]
+            .iter()
+            .any(|options| options.split(',').any(|option| option == "ro"));
         // `user@server:/path`: who logs in there is nobody's business.
         let source = unescape(source);
         let network = !source.starts_with('/') || source.starts_with("//");
         let source = match source.split_once('@') {
-            Some((user, rest)) if network && !user.contains('/') && kind != "zfs" => rest.to_owned(),
+            Some((user, rest)) if network && !user.contains('/') && kind != "zfs" => {
+                rest.to_owned()
+            }
             _ => source,
         };
-        Some(Mount { device: device.into(), path: unescape(path), kind: kind.into(), source, read_only })
+        Some(Mount {
+            device: device.into(),
+            path: unescape(path),
+            kind: kind.into(),
+            source,
+            read_only,
+        })
     }
 
     /// Whether its type is that, or a sub-type of it, as `fuse.sshfs`.
@@ -160,7 +217,8 @@ impl Mount {
     }
 
     fn holds_something(&self) -> bool {
-        let on_device = !self.device.starts_with("0:") && !["squashfs", "iso9660"].contains(&self.kind.as_str());
+        let on_device = !self.device.starts_with("0:")
+            && !["squashfs", "iso9660"].contains(&self.kind.as_str());
         on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
     }
 
@@ -184,9 +242,15 @@ impl Mount {
             Reply::Came(Ok(usage)) => Ok(usage),
             Reply::Came(Err(errno)) => Err(errno.desc().to_owned()),
             Reply::Late => Err(format!("{} did not answer within 2 seconds", self.source)),
-            Reply::NotAsked | Reply::Busy => Err("served by a program, which is not asked: it might never answer".to_owned()),
+            Reply::NotAsked | Reply::Busy => {
+                Err("served by a program, which is not asked: it might never answer".to_owned())
+            }
         };
-        let usage = usage.map_err(|reason| machine.missing(format!("filesystems[{}].total_bytes", self.path), reason)).ok();
+        let usage = usage
+            .map_err(|reason| {
+                machine.missing(format!("filesystems[{}].total_bytes", self.path), reason)
+            })
+            .ok();
         Filesystem {
             total_bytes: usage.as_ref().map(|usage| usage.total),
             used_bytes: usage.as_ref().map(|usage| usage.used),
@@ -202,16 +266,22 @@ impl Mount {
 
 /// Where /etc/fstab (fstab(5)) mounts something.
 fn listed(fstab: &str) -> HashSet<String> {
-    let lines = fstab.lines().filter(|line| !line.trim_start().starts_with('#'));
-    lines.filter_map(|line| line.split_whitespace().nth(1).map(unescape)).collect()
+    let lines = fstab
+        .lines()
+        .filter(|line| !line.trim_start().starts_with('#'));
+    lines
+        .filter_map(|line| line.split_whitespace().nth(1).map(unescape))
+        .collect()
 }
 
-/// Without what would move a terminal. A line's end is part of a name, and JSON and metrics write it otherwise.
+/// Without what would move a terminal. A line's end is part of a name, and JSON and metrics write
+/// it otherwise.
 fn plain(name: &str) -> String {
     name.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}")
 }
 
-/// What the machine has mounted last at each path, and each file system once, at the first of its paths.
+/// What the machine has mounted last at each path, and each file system once, at the first of its
+/// paths.
 fn mounts(text: &str, fstab: &str) -> Vec<Mount> {
     let listed = listed(fstab);
     let mut mounts: Vec<Mount> = Vec::new();
@@ -220,7 +290,11 @@ fn mounts(text: &str, fstab: &str) -> Vec<Mount> {
         mounts.push(mount);
     }
     let mut devices = HashSet::new();
-    mounts.retain(|mount| mount.holds_something() && mount.belongs_to_machine(&listed) && devices.insert(mount.device.clone()));
+    mounts.retain(|mount| {
+        mount.holds_something()
+            && mount.belongs_to_machine(&listed)
+            && devices.insert(mount.device.clone())
+    });
     mounts
 }
 
@@ -229,7 +303,10 @@ fn unescape(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
     for part in parts {
-        match part.get(..3).and_then(|octal| u8::from_str_radix(octal, 8).ok()) {
+        match part
+            .get(..3)
+            .and_then(|octal| u8::from_str_radix(octal, 8).ok())
+        {
             Some(byte) => {
                 bytes.push(byte);
                 bytes.extend(&part.as_bytes()[3..]);
@@ -288,9 +365,13 @@ mod tests {
 34 27 0:43 / /run rw - tmpfs tmpfs rw
 a line that is none
 ";
-        let fstab =
-            "# /srv\nserver:/export /srv nfs4 defaults 0 0\nx /media/a\\040b\\134c fuse.sshfs ro\n/dev/sda4 /hidden ext4 ro\n\n";
-        let shown = |mount: &Mount| format!("{} {} {} {}", mount.path, mount.kind, mount.source, mount.read_only);
+        let fstab = "# /srv\nserver:/export /srv nfs4 defaults 0 0\nx /media/a\\040b\\134c fuse.sshfs ro\n/dev/sda4 /hidden ext4 ro\n\n";
+        let shown = |mount: &Mount| {
+            format!(
+                "{} {} {} {}",
+                mount.path, mount.kind, mount.source, mount.read_only
+            )
+        };
         let expected = [
             "/ ext4 /dev/sda1 false",
             "/media/a b\\c fuse.sshfs h:/x\ty true",
@@ -298,7 +379,10 @@ a line that is none
             "/pool zfs pool false",
             "/hidden ext4 /dev/sda4 true",
         ];
-        assert_eq!(mounts(text, fstab).iter().map(shown).collect::<Vec<_>>(), expected);
+        assert_eq!(
+            mounts(text, fstab).iter().map(shown).collect::<Vec<_>>(),
+            expected
+        );
     }
 
     #[test]

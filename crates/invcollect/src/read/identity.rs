@@ -7,11 +7,14 @@ pub const ID: &str = "/persistent/inventory/uuid";
 
 /// Before somebody gives it a name, the kernel says `(none)`.
 pub fn hostname(machine: &Machine) -> Option<String> {
-    let given = machine.value("/proc/sys/kernel/hostname").filter(|name| name != "(none)");
+    let given = machine
+        .value("/proc/sys/kernel/hostname")
+        .filter(|name| name != "(none)");
     given.or_else(|| machine.value("/etc/hostname"))
 }
 
-/// The id of the machine. What the firmware says of itself is no substitute: boards are exchanged, and some say all the same.
+/// The id of the machine. What the firmware says of itself is no substitute: boards are exchanged,
+/// and some say all the same.
 pub fn id(machine: &Machine) -> Option<String> {
     match machine.text(ID) {
         Ok(text) => match envelope::host_id(&text) {

@@ -17,12 +17,20 @@ pub fn read(machine: &Machine) -> Vec<Interface> {
             return Vec::new();
         }
     };
-    let ethernet = |name: &String| machine.number(format!("{DIRECTORY}/{name}/type")) == Some(TYPE_ETHERNET);
+    let ethernet =
+        |name: &String| machine.number(format!("{DIRECTORY}/{name}/type")) == Some(TYPE_ETHERNET);
     let names: Vec<String> = names.into_iter().filter(ethernet).collect();
     let answers = kernel::ask(machine, &names);
     // The files of an interface wait for the same lock.
-    let read = move |machine: &Machine| names.into_iter().map(|name| interface(machine, &answers, name)).collect();
-    machine.within(PATIENCE, "interfaces", read).unwrap_or_default()
+    let read = move |machine: &Machine| {
+        names
+            .into_iter()
+            .map(|name| interface(machine, &answers, name))
+            .collect()
+    };
+    machine
+        .within(PATIENCE, "interfaces", read)
+        .unwrap_or_default()
 }
 
 fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
@@ -37,19 +45,26 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
     let mut best = None;
     if !wireless && carrier == Some(true) {
         // The kernel says -1 for a speed that it does not know, which is no number here.
-        speed = number("speed").filter(|megabits| (1..=10_000_000).contains(megabits)).map(|megabits| megabits * 1_000_000);
+        speed = number("speed")
+            .filter(|megabits| (1..=10_000_000).contains(megabits))
+            .map(|megabits| megabits * 1_000_000);
         best = answers.best_speeds.get(&name).copied();
     }
     Interface {
         kind: kind(machine, &directory),
         hardware: exists("device"),
-        removable: machine.linked(format!("{directory}/device/subsystem")).as_deref() == Some("usb")
+        removable: machine
+            .linked(format!("{directory}/device/subsystem"))
+            .as_deref()
+            == Some("usb")
             || devices::is_removable(machine, &directory),
         wireless,
         mac: value("address").filter(|mac| mac != "00:00:00:00:00:00"),
         permanent_mac: answers.permanent_addresses.get(&name).cloned(),
         driver: machine.linked(format!("{directory}/device/driver")),
-        pci: machine.linked(format!("{directory}/device")).filter(|address| address.split(':').count() == 3),
+        pci: machine
+            .linked(format!("{directory}/device"))
+            .filter(|address| address.split(':').count() == 3),
         carrier,
         speed_bits_per_second: speed,
         best_speed_bits_per_second: best,
@@ -67,10 +82,17 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
 
 /// As the kernel names it, or, where that does not, by the settings that only such a one has.
 fn kind(machine: &Machine, directory: &str) -> Option<&'static str> {
-    let told = machine.text(format!("{directory}/uevent")).unwrap_or_default();
+    let told = machine
+        .text(format!("{directory}/uevent"))
+        .unwrap_or_default();
     let told = told.lines().find_map(|line| line.strip_prefix("DEVTYPE="));
     let has = |name: &str| machine.path(format!("{directory}/{name}")).is_dir();
-    ["bond", "bridge", "vlan"].into_iter().find(|kind| told == Some(kind)).or_else(|| {
-        [("bonding", "bond"), ("bridge", "bridge")].into_iter().find_map(|(settings, kind)| has(settings).then_some(kind))
-    })
+    ["bond", "bridge", "vlan"]
+        .into_iter()
+        .find(|kind| told == Some(kind))
+        .or_else(|| {
+            [("bonding", "bond"), ("bridge", "bridge")]
+                .into_iter()
+                .find_map(|(settings, kind)| has(settings).then_some(kind))
+        })
 }

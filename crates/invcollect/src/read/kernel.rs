@@ -1,6 +1,8 @@
-//! Questions to the running kernel, by system calls instead of files: addresses, link modes, wireless networks.
+//! Questions to the running kernel, by system calls instead of files: addresses, link modes,
+//! wireless networks.
 //!
-//! Of a machine in a directory (`--root DIR`) the kernel knows nothing. The same answers may lie there in `DIR/netlink.json`.
+//! Of a machine in a directory (`--root DIR`) the kernel knows nothing. The same answers may lie
+//! there in `DIR/netlink.json`.
 
 use std::collections::HashMap;
 use std::io;
@@ -23,11 +25,13 @@ const BEST_SPEED: &str = "interfaces[].best_speed_bits_per_second";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {
-    /// The addresses of each interface with the length of the prefix, in the kernel's order: `10.0.3.7/24`.
+    /// The addresses of each interface with the length of the prefix, in the kernel's order:
+    /// `10.0.3.7/24`.
     pub addresses: HashMap<String, Vec<String>>,
     /// The Ethernet address that each interface was made with.
     pub permanent_addresses: HashMap<String, String>,
-    /// The best speed that both ends of a link offer, in bits a second, of each interface whose other end says so.
+    /// The best speed that both ends of a link offer, in bits a second, of each interface whose
+    /// other end says so.
     pub best_speeds: HashMap<String, u64>,
     /// The network of each wireless interface that is in one.
     pub stations: HashMap<String, wireless::Answer>,
@@ -38,26 +42,40 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
     if !machine.is_running() {
         return recorded(machine);
     }
-    // A driver that is stuck keeps the kernel's lock for all of them, and whoever asks waits with it.
+    // A driver that is stuck keeps the kernel's lock for all of them, and whoever asks waits with
+    // it.
     let addresses = machine.ask(PATIENCE, "interfaces[].addresses", |machine| {
-        addresses().map_err(|error| machine.missing("interfaces[].addresses", error)).unwrap_or_default()
+        addresses()
+            .map_err(|error| machine.missing("interfaces[].addresses", error))
+            .unwrap_or_default()
     });
     let permanent_addresses = machine.ask(PATIENCE, PERMANENT, |machine| {
-        netlink::permanent_addresses().map_err(|error| machine.missing(PERMANENT, error)).unwrap_or_default()
+        netlink::permanent_addresses()
+            .map_err(|error| machine.missing(PERMANENT, error))
+            .unwrap_or_default()
     });
     let names = interfaces.to_vec();
     let best_speeds = machine.ask(PATIENCE, BEST_SPEED, move |machine| {
         let failed = |error| machine.missing(BEST_SPEED, format_args!("asking ethtool: {error}"));
-        link_modes::best_speeds(&names).map_err(failed).unwrap_or_default()
+        link_modes::best_speeds(&names)
+            .map_err(failed)
+            .unwrap_or_default()
     });
-    let stations = machine.ask(PATIENCE, "interfaces[].station", |machine| match wireless::stations() {
-        Ok(stations) => stations,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(), // no wireless hardware, no nl80211
-        Err(error) => {
-            machine.missing("interfaces[].station", format_args!("asking nl80211: {error}"));
-            HashMap::new()
-        }
-    });
+    let stations = machine.ask(
+        PATIENCE,
+        "interfaces[].station",
+        |machine| match wireless::stations() {
+            Ok(stations) => stations,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => HashMap::new(), // no wireless hardware, no nl80211
+            Err(error) => {
+                machine.missing(
+                    "interfaces[].station",
+                    format_args!("asking nl80211: {error}"),
+                );
+                HashMap::new()
+            }
+        },
+    );
     Answers {
         addresses: addresses.answer(machine).unwrap_or_default(),
         permanent_addresses: permanent_addresses.answer(machine).unwrap_or_default(),
@@ -67,7 +85,9 @@ pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
 }
 
 fn recorded(machine: &Machine) -> Answers {
-    let answers = machine.bytes(RECORDED).and_then(|json| Ok(serde_json::from_slice(&json)?));
+    let answers = machine
+        .bytes(RECORDED)
+        .and_then(|json| Ok(serde_json::from_slice(&json)?));
     answers.unwrap_or_else(|error| {
         machine.unreadable("interfaces[].addresses", RECORDED, &error);
         Answers::default()
@@ -77,18 +97,27 @@ fn recorded(machine: &Machine) -> Answers {
 fn addresses() -> nix::Result<HashMap<String, Vec<String>>> {
     let mut addresses: HashMap<String, Vec<String>> = HashMap::new();
     for entry in getifaddrs()? {
-        let (Some(address), Some(mask)) = (entry.address.as_ref().and_then(ip), entry.netmask.as_ref().and_then(ip)) else {
+        let (Some(address), Some(mask)) = (
+            entry.address.as_ref().and_then(ip),
+            entry.netmask.as_ref().and_then(ip),
+        ) else {
             continue;
         };
         let prefix = match mask {
             IpAddr::V4(mask) => mask.to_bits().count_ones(),
             IpAddr::V6(mask) => mask.to_bits().count_ones(),
         };
-        addresses.entry(entry.interface_name).or_default().push(format!("{address}/{prefix}"));
+        addresses
+            .entry(entry.interface_name)
+            .or_default()
+            .push(format!("{address}/{prefix}"));
     }
     Ok(addresses)
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
-    address.as_sockaddr_in().map(|v4| v4.ip().into()).or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
+    address
+        .as_sockaddr_in()
+        .map(|v4| v4.ip().into())
+        .or_else(|| address.as_sockaddr_in6().map(|v6| v6.ip().into()))
 }

@@ -1,8 +1,8 @@
-//! The best speed that both ends of a link offer, from ethtool's netlink (Documentation/networking/ethtool-netlink.rst,
-//! LINKMODES_GET).
+//! The best speed that both ends of a link offer, from ethtool's netlink
+//! (Documentation/networking/ethtool-netlink.rst, LINKMODES_GET).
 //!
-//! A cable with a broken pair lets both ends agree on 1000 Mb/s and then run at 100: the real speed alone does not tell that it
-//! could be better.
+//! A cable with a broken pair lets both ends agree on 1000 Mb/s and then run at 100: the real speed
+//! alone does not tell that it could be better.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,7 +28,13 @@ pub fn best_speeds(interfaces: &[String]) -> io::Result<HashMap<String, u64>> {
             attribute(HEADER_FLAGS, &FLAG_COMPACT_BITSETS.to_ne_bytes()),
         ];
         // An interface that just went, or whose driver has no link modes (wireless), has no answer.
-        let Ok(answers) = ethtool.ask(LINKMODES_GET, false, &nest(LINKMODES_HEADER, &about.concat())) else { continue };
+        let Ok(answers) = ethtool.ask(
+            LINKMODES_GET,
+            false,
+            &nest(LINKMODES_HEADER, &about.concat()),
+        ) else {
+            continue;
+        };
         if let Some(speed) = answers.first().and_then(|answer| best_speed(answer)) {
             speeds.insert(name.clone(), speed);
         }
@@ -42,11 +48,18 @@ fn best_speed(answer: &[u8]) -> Option<u64> {
     let (ours, peer) = (modes(LINKMODES_OURS)?, modes(LINKMODES_PEER)?);
     // Words of 32 bits in the processor's order, which here is little-endian: the same as bytes.
     let both = ours.iter().zip(peer).map(|(ours, peer)| ours & peer);
-    let set = both.enumerate().flat_map(|(at, byte)| (0..8).filter(move |bit| byte >> bit & 1 == 1).map(move |bit| at * 8 + bit));
-    set.filter_map(megabits).max().map(|megabits| megabits * 1_000_000)
+    let set = both.enumerate().flat_map(|(at, byte)| {
+        (0..8)
+            .filter(move |bit| byte >> bit & 1 == 1)
+            .map(move |bit| at * 8 + bit)
+    });
+    set.filter_map(megabits)
+        .max()
+        .map(|megabits| megabits * 1_000_000)
 }
 
-/// The speed of a link mode, by its bit (ETHTOOL_LINK_MODE_* of linux/ethtool.h); `None` for bits that are no speed.
+/// The speed of a link mode, by its bit (ETHTOOL_LINK_MODE_* of linux/ethtool.h); `None` for bits
+/// that are no speed.
 fn megabits(bit: usize) -> Option<u64> {
     Some(match bit {
         0 | 1 | 92 | 99 => 10,
@@ -73,16 +86,33 @@ mod tests {
 
     fn answer(ours: &[u8], peer: Option<&[u8]>) -> Vec<u8> {
         let bitset = |kind, bits: &[u8]| nest(kind, &attribute(BITSET_VALUE, bits));
-        [bitset(LINKMODES_OURS, ours), peer.map(|peer| bitset(LINKMODES_PEER, peer)).unwrap_or_default()].concat()
+        [
+            bitset(LINKMODES_OURS, ours),
+            peer.map(|peer| bitset(LINKMODES_PEER, peer))
+                .unwrap_or_default(),
+        ]
+        .concat()
     }
 
     #[test]
     fn the_best_of_both_counts() {
         const MODES_10_100_1000: &[u8] = &[0x2f, 0, 0, 0]; // without 1000 half, as most hardware
         for (ours, peer, speed) in [
-            (MODES_10_100_1000, Some(MODES_10_100_1000), Some(1_000_000_000)),
-            (MODES_10_100_1000, Some(&[0x4f, 0, 0, 0][..]), Some(100_000_000)), // 0x40 is autonegotiation
-            (&[0x2f, 0x10, 0, 0, 0, 0x80, 0, 0], Some(&[0x20, 0, 0, 0, 0, 0x80, 0, 0]), Some(2_500_000_000)),
+            (
+                MODES_10_100_1000,
+                Some(MODES_10_100_1000),
+                Some(1_000_000_000),
+            ),
+            (
+                MODES_10_100_1000,
+                Some(&[0x4f, 0, 0, 0][..]),
+                Some(100_000_000),
+            ), // 0x40 is autonegotiation
+            (
+                &[0x2f, 0x10, 0, 0, 0, 0x80, 0, 0],
+                Some(&[0x20, 0, 0, 0, 0, 0x80, 0, 0]),
+                Some(2_500_000_000),
+            ),
             (MODES_10_100_1000, Some(&[0, 0, 0, 0]), None),
             (MODES_10_100_1000, None, None),
         ] {

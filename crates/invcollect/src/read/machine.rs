@@ -26,10 +26,14 @@ pub struct Machine<'a> {
 impl<'a> Machine<'a> {
     /// Nothing is read yet.
     pub fn new(common: &'a Common) -> Machine<'a> {
-        Machine { common, missing: RefCell::default() }
+        Machine {
+            common,
+            missing: RefCell::default(),
+        }
     }
 
-    /// Whether the machine is the one that this runs on. Of another one, the kernel of this one has nothing to say.
+    /// Whether the machine is the one that this runs on. Of another one, the kernel of this one has
+    /// nothing to say.
     pub fn is_running(&self) -> bool {
         self.common.root == Path::new("/")
     }
@@ -42,18 +46,23 @@ impl<'a> Machine<'a> {
     /// A file's bytes, the first 4 MiB.
     pub fn bytes(&self, path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.path(path))?.take(TEXT_MAX_BYTES).read_to_end(&mut bytes)?;
+        File::open(self.path(path))?
+            .take(TEXT_MAX_BYTES)
+            .read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
     /// A file as text; what is not UTF-8 is replaced by U+FFFD.
     pub fn text(&self, path: impl AsRef<Path>) -> io::Result<String> {
-        self.bytes(path)
-            .map(|bytes| String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
+        self.bytes(path).map(|bytes| {
+            String::from_utf8(bytes)
+                .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        })
     }
 
-    /// A file of one value, without the white space and NULs around it; `None` when it cannot be read or is empty. Devices and
-    /// firmware put anything there: what would not be seen, or move a terminal, is replaced by U+FFFD.
+    /// A file of one value, without the white space and NULs around it; `None` when it cannot be
+    /// read or is empty. Devices and firmware put anything there: what would not be seen, or move a
+    /// terminal, is replaced by U+FFFD.
     pub fn value(&self, path: impl AsRef<Path>) -> Option<String> {
         let text = self.text(path).ok()?;
         let value = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
@@ -70,7 +79,8 @@ impl<'a> Machine<'a> {
         self.list(path).unwrap_or_default()
     }
 
-    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes none.
+    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes
+    /// none.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let entries = fs::read_dir(self.path(path))?;
         let mut names: Vec<String> = entries
@@ -83,12 +93,18 @@ impl<'a> Machine<'a> {
 
     /// The last name of where a symbolic link points to, for people: of `device/driver` the driver.
     pub fn linked(&self, path: impl AsRef<Path>) -> Option<String> {
-        Some(jsonpipe::shown(fs::read_link(self.path(path)).ok()?.file_name()?.to_str()?).into_owned())
+        Some(
+            jsonpipe::shown(fs::read_link(self.path(path)).ok()?.file_name()?.to_str()?)
+                .into_owned(),
+        )
     }
 
     /// Says that a key of the section is absent, and why.
     pub fn missing(&self, key: impl Into<String>, reason: impl ToString) {
-        self.missing.borrow_mut().push(Missing { key: key.into(), reason: reason.to_string() });
+        self.missing.borrow_mut().push(Missing {
+            key: key.into(),
+            reason: reason.to_string(),
+        });
     }
 
     /// The same, of a file that could not be read.
@@ -101,8 +117,9 @@ impl<'a> Machine<'a> {
         self.missing(key, reason);
     }
 
-    /// What a reader that may never come back takes from the machine: it reads in its own thread, which is given up after a
-    /// while, and ends with the process. `None`, and a reason under `key`, when it does not come back in time.
+    /// What a reader that may never come back takes from the machine: it reads in its own thread,
+    /// which is given up after a while, and ends with the process. `None`, and a reason under
+    /// `key`, when it does not come back in time.
     pub fn within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -127,7 +144,13 @@ impl<'a> Machine<'a> {
             let _ = sender.send((read, machine.missing.into_inner())); // nobody may be listening any more
         };
         let started = thread::Builder::new().spawn(ask).map(drop);
-        Asked { key: key.into(), patience, since: Instant::now(), started, answer }
+        Asked {
+            key: key.into(),
+            patience,
+            since: Instant::now(),
+            started,
+            answer,
+        }
     }
 
     /// All that is missing, by key.
@@ -151,12 +174,17 @@ pub struct Asked<T> {
 impl<T> Asked<T> {
     /// What it read; `None`, and a reason, when it does not come back in time.
     pub fn answer(self, machine: &Machine) -> Option<T> {
-        let reason = match self.answer.recv_timeout(self.patience.saturating_sub(self.since.elapsed())) {
+        let reason = match self
+            .answer
+            .recv_timeout(self.patience.saturating_sub(self.since.elapsed()))
+        {
             Ok((read, missing)) => {
                 machine.missing.borrow_mut().extend(missing);
                 return Some(read);
             }
-            Err(RecvTimeoutError::Timeout) => format!("no answer within {} seconds", self.patience.as_secs()),
+            Err(RecvTimeoutError::Timeout) => {
+                format!("no answer within {} seconds", self.patience.as_secs())
+            }
             Err(RecvTimeoutError::Disconnected) => match self.started {
                 Ok(()) => "reading it failed".to_owned(),
                 Err(error) => format!("starting a thread: {error}"),

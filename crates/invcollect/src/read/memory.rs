@@ -7,27 +7,46 @@ use crate::request::Expected;
 
 const MEMINFO: &str = "/proc/meminfo";
 
-/// `slots` is what the firmware's tables say, where they could be read (what is missing then was said); `expected`, what machines
-/// left the factory with, by model.
-pub fn read(machine: &Machine, slots: Option<Slots>, model: Option<&str>, expected: &[(String, Expected)]) -> Memory {
+/// `slots` is what the firmware's tables say, where they could be read (what is missing then was
+/// said); `expected`, what machines left the factory with, by model.
+pub fn read(
+    machine: &Machine,
+    slots: Option<Slots>,
+    model: Option<&str>,
+    expected: &[(String, Expected)],
+) -> Memory {
     let text = machine.text(MEMINFO).unwrap_or_else(|error| {
         machine.unreadable("memory.usable_bytes", MEMINFO, &error);
         String::new()
     });
     let kib = |key: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1 << 10)
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1 << 10)
     };
     let count = slots.as_ref().map(|slots| slots.count);
     let modules = slots.map(|slots| slots.modules).unwrap_or_default();
     let mut installed = count.map(|_| 0u64);
     for module in &modules {
-        installed = installed.zip(module.bytes).map(|(sum, bytes)| sum.saturating_add(bytes));
+        installed = installed
+            .zip(module.bytes)
+            .map(|(sum, bytes)| sum.saturating_add(bytes));
     }
     if count.is_some() && installed.is_none() {
-        machine.missing("memory.installed_bytes", "the firmware does not know the size of every module");
+        machine.missing(
+            "memory.installed_bytes",
+            "the firmware does not know the size of every module",
+        );
     }
-    let expected = expected.iter().find(|(name, _)| Some(name.as_str()) == model);
+    let expected = expected
+        .iter()
+        .find(|(name, _)| Some(name.as_str()) == model);
     Memory {
         installed_bytes: installed,
         expected_bytes: expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20)),

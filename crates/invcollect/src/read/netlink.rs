@@ -1,8 +1,8 @@
-//! Netlink, as much of it as asking ethtool, nl80211 and the list of interfaces takes: requests, dumps and attributes (RFC 3549;
-//! Documentation/userspace-api/netlink/intro.rst of the kernel).
+//! Netlink, as much of it as asking ethtool, nl80211 and the list of interfaces takes: requests,
+//! dumps and attributes (RFC 3549; Documentation/userspace-api/netlink/intro.rst of the kernel).
 //!
-//! By hand, because it is less than a page, and a crate for it brings more than this tool has. Attributes that are not as they
-//! should be end the list, whatever the kernel sends.
+//! By hand, because it is less than a page, and a crate for it brings more than this tool has.
+//! Attributes that are not as they should be end the list, whatever the kernel sends.
 
 use std::collections::HashMap;
 use std::io;
@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
@@ -51,7 +52,8 @@ struct Connection {
     sequence: u32,
 }
 
-/// What the answers to a request are: of which type, and how long what stands before their attributes is.
+/// What the answers to a request are: of which type, and how long what stands before their
+/// attributes is.
 #[derive(Clone, Copy)]
 struct Answers {
     kind: u16,
@@ -62,10 +64,18 @@ impl Family {
     /// Finds it; `NotFound` when the kernel has none of that name.
     pub fn find(name: &str) -> io::Result<Family> {
         let connection = Connection::open(SockProtocol::NetlinkGeneric)?;
-        let mut family = Family { id: GENL_ID_CTRL, connection };
+        let mut family = Family {
+            id: GENL_ID_CTRL,
+            connection,
+        };
         let name = attribute(CTRL_ATTR_FAMILY_NAME, &[name.as_bytes(), b"\0"].concat());
         let answers = family.ask(CTRL_CMD_GETFAMILY, false, &name)?;
-        let id = answers.iter().find_map(|answer| find(answer, CTRL_ATTR_FAMILY_ID)?.try_into().ok().map(u16::from_ne_bytes));
+        let id = answers.iter().find_map(|answer| {
+            find(answer, CTRL_ATTR_FAMILY_ID)?
+                .try_into()
+                .ok()
+                .map(u16::from_ne_bytes)
+        });
         family.id = id.ok_or(io::ErrorKind::NotFound)?;
         Ok(family)
     }
@@ -73,18 +83,34 @@ impl Family {
     /// The attributes of each answer to a command: one, or all that a dump has.
     pub fn ask(&mut self, command: u8, dump: bool, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let header = [command, 1, 0, 0];
-        let answers = Answers { kind: self.id, header_bytes: GENERIC_BYTES };
+        let answers = Answers {
+            kind: self.id,
+            header_bytes: GENERIC_BYTES,
+        };
         let flags = if dump { NLM_F_DUMP } else { NLM_F_ACK };
-        self.connection.ask(self.id, flags, &[&header, attributes].concat(), answers)
+        self.connection
+            .ask(self.id, flags, &[&header, attributes].concat(), answers)
     }
 }
 
-/// The Ethernet address that each interface was made with, by its name: `ip link` shows it as permaddr. Who changes the address of an
-/// interface does not exchange it. Interfaces that are no hardware have none.
+/// The Ethernet address that each interface was made with, by its name: `ip link` shows it as
+/// permaddr. Who changes the address of an interface does not exchange it. Interfaces that are no
+/// hardware have none.
 pub fn permanent_addresses() -> io::Result<HashMap<String, String>> {
-    let answers = Answers { kind: RTM_NEWLINK, header_bytes: LINK_BYTES };
-    let links = Connection::open(SockProtocol::NetlinkRoute)?.ask(RTM_GETLINK, NLM_F_DUMP, &[0; LINK_BYTES], answers)?;
-    Ok(links.iter().filter_map(|link| permanent_address(link)).collect())
+    let answers = Answers {
+        kind: RTM_NEWLINK,
+        header_bytes: LINK_BYTES,
+    };
+    let links = Connection::open(SockProtocol::NetlinkRoute)?.ask(
+        RTM_GETLINK,
+        NLM_F_DUMP,
+        &[0; LINK_BYTES],
+        answers,
+    )?;
+    Ok(links
+        .iter()
+        .filter_map(|link| permanent_address(link))
+        .collect())
 }
 
 fn permanent_address(link: &[u8]) -> Option<(String, String)> {
@@ -96,13 +122,31 @@ fn permanent_address(link: &[u8]) -> Option<(String, String)> {
 
 impl Connection {
     fn open(protocol: SockProtocol) -> io::Result<Connection> {
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-        Ok(Connection { socket, sequence: 0 })
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            protocol,
+        )?;
+        setsockopt(
+            &socket,
+            sockopt::ReceiveTimeout,
+            &TimeVal::seconds(PATIENCE_SECONDS),
+        )?;
+        Ok(Connection {
+            socket,
+            sequence: 0,
+        })
     }
 
     /// What stands behind the header of each answer.
-    fn ask(&mut self, kind: u16, flags: u16, body: &[u8], expected: Answers) -> io::Result<Vec<Vec<u8>>> {
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        expected: Answers,
+    ) -> io::Result<Vec<Vec<u8>>> {
         self.sequence += 1;
         let length = (HEADER_BYTES + body.len()) as u32;
         let mut request = Vec::with_capacity(length as usize);
@@ -112,7 +156,12 @@ impl Connection {
         request.extend(self.sequence.to_ne_bytes());
         request.extend([0; 4]); // the kernel knows who asks
         request.extend(body);
-        sendto(self.socket.as_raw_fd(), &request, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+        sendto(
+            self.socket.as_raw_fd(),
+            &request,
+            &NetlinkAddr::new(0, 0),
+            MsgFlags::empty(),
+        )?;
 
         let mut answers = Vec::new();
         let mut datagram = vec![0; 1 << 15]; // the kernel's own limit for a dump's datagram
@@ -125,7 +174,12 @@ impl Connection {
     }
 
     /// Takes the answers out of a datagram; true when it was the last one.
-    fn take(&self, mut datagram: &[u8], expected: Answers, answers: &mut Vec<Vec<u8>>) -> io::Result<bool> {
+    fn take(
+        &self,
+        mut datagram: &[u8],
+        expected: Answers,
+        answers: &mut Vec<Vec<u8>>,
+    ) -> io::Result<bool> {
         while let Some((message, rest)) = Message::split(datagram) {
             datagram = rest;
             if message.sequence != self.sequence {
@@ -134,10 +188,22 @@ impl Connection {
             match message.kind {
                 NLMSG_DONE => return Ok(true),
                 NLMSG_ERROR => {
-                    let code = message.body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-                    return if code == 0 { Ok(true) } else { Err(Errno::from_raw(-code).into()) };
+                    let code = message
+                        .body
+                        .first_chunk()
+                        .map_or(0, |code| i32::from_ne_bytes(*code));
+                    return if code == 0 {
+                        Ok(true)
+                    } else {
+                        Err(Errno::from_raw(-code).into())
+                    };
                 }
-                kind if kind == expected.kind => answers.extend(message.body.get(expected.header_bytes..).map(<[u8]>::to_vec)),
+                kind if kind == expected.kind => answers.extend(
+                    message
+                        .body
+                        .get(expected.header_bytes..)
+                        .map(<[u8]>::to_vec),
+                ),
                 _ => {}
             }
         }
@@ -159,7 +225,14 @@ impl Message<'_> {
         let kind = u16::from_ne_bytes(message[4..6].try_into().ok()?);
         let sequence = u32::from_ne_bytes(message[8..12].try_into().ok()?);
         let rest = datagram.get(length.next_multiple_of(4)..).unwrap_or(&[]);
-        Some((Message { kind, sequence, body }, rest))
+        Some((
+            Message {
+                kind,
+                sequence,
+                body,
+            },
+            rest,
+        ))
     }
 }
 
@@ -195,7 +268,10 @@ pub fn find(attributes: &[u8], kind: u16) -> Option<&[u8]> {
 
 /// The first attribute of a kind as a number of 32 bits.
 pub fn number(attributes: &[u8], kind: u16) -> Option<u32> {
-    find(attributes, kind)?.try_into().ok().map(u32::from_ne_bytes)
+    find(attributes, kind)?
+        .try_into()
+        .ok()
+        .map(u32::from_ne_bytes)
 }
 
 #[cfg(test)]
@@ -205,7 +281,12 @@ mod tests {
 
     #[test]
     fn attributes_are_found_again() {
-        let attributes = [attribute(1, b"abc"), nest(2, &attribute(7, &5u32.to_ne_bytes())), attribute(3, b"")].concat();
+        let attributes = [
+            attribute(1, b"abc"),
+            nest(2, &attribute(7, &5u32.to_ne_bytes())),
+            attribute(3, b""),
+        ]
+        .concat();
         assert_eq!(find(&attributes, 1), Some(&b"abc"[..]));
         assert_eq!(number(find(&attributes, 2).unwrap(), 7), Some(5));
         assert_eq!(find(&attributes, 3), Some(&b""[..]));
@@ -217,13 +298,23 @@ mod tests {
     fn the_kernel_answers() {
         let family = Family::find("nlctrl").unwrap();
         assert_eq!(family.id, GENL_ID_CTRL);
-        assert_eq!(Family::find("no such family").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            Family::find("no such family").unwrap_err().kind(),
+            io::ErrorKind::NotFound
+        );
     }
 
     #[test]
     fn the_permanent_address_is_in_the_list_of_interfaces() {
-        let link = [attribute(IFLA_IFNAME, b"eth0\0"), attribute(IFLA_PERM_ADDRESS, &[0, 0x1b, 0x21, 10, 11, 12])].concat();
-        assert_eq!(permanent_address(&link), Some(("eth0".into(), "00:1b:21:0a:0b:0c".into())));
+        let link = [
+            attribute(IFLA_IFNAME, b"eth0\0"),
+            attribute(IFLA_PERM_ADDRESS, &[0, 0x1b, 0x21, 10, 11, 12]),
+        ]
+        .concat();
+        assert_eq!(
+            permanent_address(&link),
+            Some(("eth0".into(), "00:1b:21:0a:0b:0c".into()))
+        );
         assert_eq!(permanent_address(&attribute(IFLA_IFNAME, b"lo\0")), None);
         // Every kernel has a list of them, and the loopback was never made.
         assert!(!permanent_addresses().unwrap().contains_key("lo"));

@@ -1,8 +1,8 @@
 //! Leaves out the parts of a machine's network that would identify its user.
 //!
-//! An adapter on USB is as often as not somebody's telephone: its Ethernet address, which new names of interfaces spell
-//! (`enx001122334455`), its addresses and its gateway are as good as a name. And the network of a telephone bears the name of its
-//! owner.
+//! An adapter on USB is as often as not somebody's telephone: its Ethernet address, which new names
+//! of interfaces spell (`enx001122334455`), its addresses and its gateway are as good as a name.
+//! And the network of a telephone bears the name of its owner.
 
 use campus::Campus;
 
@@ -10,10 +10,16 @@ use crate::read::machine::Machine;
 use crate::read::place;
 use crate::report::{Interface, Route};
 
-/// Removable interfaces get a name of their own, by their order, and keep how they run; of their routes only the default one
-/// stays: that traffic goes out there is what a technician has to know. Wireless networks have a name while they are the campus's:
-/// one of an address that campus.ini knows.
-pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interface], routes: &mut Vec<Route>) {
+/// Removable interfaces get a name of their own, by their order, and keep how they run; of their
+/// routes only the default one stays: that traffic goes out there is what a technician has to know.
+/// Wireless networks have a name while they are the campus's: one of an address that campus.ini
+/// knows.
+pub fn keep(
+    machine: &Machine,
+    campus: Option<&Campus>,
+    interfaces: &mut [Interface],
+    routes: &mut Vec<Route>,
+) {
     let mut removable = 0;
     for interface in interfaces.iter_mut() {
         let is_ours = campus.is_some_and(|campus| place::nets(campus, interface).next().is_some());
@@ -24,7 +30,10 @@ pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interf
         if let Some(station) = interface.station.as_mut().filter(|_| !is_ours) {
             (station.ssid, station.bssid) = (None, None);
             let reason = "no address of campus.ini: the network may be private";
-            machine.missing(format!("interfaces[{}].station.ssid", interface.name), reason);
+            machine.missing(
+                format!("interfaces[{}].station.ssid", interface.name),
+                reason,
+            );
         }
     }
     interfaces.sort_by(|a, b| a.name.cmp(&b.name));
@@ -32,7 +41,10 @@ pub fn keep(machine: &Machine, campus: Option<&Campus>, interfaces: &mut [Interf
 
 fn hide(interface: &mut Interface, name: String, routes: &mut Vec<Route>) {
     routes.retain(|route| route.interface != interface.name || route.is_default());
-    for route in routes.iter_mut().filter(|route| route.interface == interface.name) {
+    for route in routes
+        .iter_mut()
+        .filter(|route| route.interface == interface.name)
+    {
         (route.interface, route.gateway) = (name.clone(), None);
     }
     interface.name = name;

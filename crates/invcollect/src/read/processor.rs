@@ -39,7 +39,12 @@ fn parse(text: &str) -> Processor {
         }
     }
     let known = |count: usize| (count > 0).then_some(count as u64);
-    Processor { model, packages: known(packages.len()), cores: known(cores.len()), threads: known(threads) }
+    Processor {
+        model,
+        packages: known(packages.len()),
+        cores: known(cores.len()),
+        threads: known(threads),
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,8 @@ pub fn read(machine: &Machine) -> Vec<Route> {
     [read(IPV4, ipv4), read(IPV6, ipv6)].concat()
 }
 
-/// `eth0 00000000 0100000A 0003 0 0 100 00000000 ...`: addresses in the order of the network, read as a number of this processor.
+/// `eth0 00000000 0100000A 0003 0 0 100 00000000 ...`: addresses in the order of the network, read
+/// as a number of this processor.
 fn ipv4(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();
@@ -44,11 +45,16 @@ fn ipv4(line: &str) -> Option<Route> {
     })
 }
 
-/// `DESTINATION PREFIX SOURCE PREFIX GATEWAY METRIC REFERENCES USE FLAGS INTERFACE`, all in hexadecimal.
+/// `DESTINATION PREFIX SOURCE PREFIX GATEWAY METRIC REFERENCES USE FLAGS INTERFACE`, all in
+/// hexadecimal.
 fn ipv6(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let hex = |at: usize| u64::from_str_radix(fields.get(at)?, 16).ok();
-    let address = |at: usize| u128::from_str_radix(fields.get(at)?, 16).ok().map(Ipv6Addr::from);
+    let address = |at: usize| {
+        u128::from_str_radix(fields.get(at)?, 16)
+            .ok()
+            .map(Ipv6Addr::from)
+    };
     let interface = *fields.get(9)?;
     let destination = address(0)?;
     if hex(8)? & (UP | REJECT | LOCAL) != UP || interface == "lo" || destination.is_multicast() {
@@ -71,25 +77,60 @@ mod tests {
     fn shown(route: Option<Route>) -> String {
         route.map_or_else(
             || "-".into(),
-            |r| format!("{} {} {} {}", r.destination, r.gateway.unwrap_or_default(), r.interface, r.metric),
+            |r| {
+                format!(
+                    "{} {} {} {}",
+                    r.destination,
+                    r.gateway.unwrap_or_default(),
+                    r.interface,
+                    r.metric
+                )
+            },
         )
     }
 
     #[test]
     fn routes_are_read() {
-        assert_eq!(shown(ipv4("eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0")), "0.0.0.0/0 192.0.2.1 eth0 100");
-        assert_eq!(shown(ipv4("eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0")), "192.0.2.0/24  eth0 0");
+        assert_eq!(
+            shown(ipv4(
+                "eth0\t00000000\t010200C0\t0003\t0\t0\t100\t00000000\t0\t0\t0"
+            )),
+            "0.0.0.0/0 192.0.2.1 eth0 100"
+        );
+        assert_eq!(
+            shown(ipv4(
+                "eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0"
+            )),
+            "192.0.2.0/24  eth0 0"
+        );
         assert_eq!(shown(ipv4("Iface\tDestination\tGateway \tFlags")), "-");
-        assert_eq!(shown(ipv4("*\t0000FEA9\t00000000\t0200\t0\t0\t0\t0000FFFF\t0\t0\t0")), "-", "an unreachable one");
+        assert_eq!(
+            shown(ipv4(
+                "*\t0000FEA9\t00000000\t0200\t0\t0\t0\t0000FFFF\t0\t0\t0"
+            )),
+            "-",
+            "an unreachable one"
+        );
         let zeros = "0".repeat(32);
         let v6 = |rest: &str| shown(ipv6(&rest.replace("ZERO", &zeros)));
         assert_eq!(
-            v6("ZERO 00 ZERO 00 fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0"),
+            v6(
+                "ZERO 00 ZERO 00 fd000000000000000000000000000001 00000400 00000003 00000000 00000003     eth0"
+            ),
             "::/0 fd00::1 eth0 1024"
         );
-        assert_eq!(v6("fe800000000000000000000000000000 40 ZERO 00 ZERO 00000100 1 0 00000001 eth0"), "fe80::/64  eth0 256");
-        assert_eq!(v6("ff000000000000000000000000000000 08 ZERO 00 ZERO 00000100 1 0 00000001 eth0"), "-");
-        assert_eq!(v6("fd000000000000000000000000000007 80 ZERO 00 ZERO 00000000 1 0 80200001 eth0"), "-");
+        assert_eq!(
+            v6("fe800000000000000000000000000000 40 ZERO 00 ZERO 00000100 1 0 00000001 eth0"),
+            "fe80::/64  eth0 256"
+        );
+        assert_eq!(
+            v6("ff000000000000000000000000000000 08 ZERO 00 ZERO 00000100 1 0 00000001 eth0"),
+            "-"
+        );
+        assert_eq!(
+            v6("fd000000000000000000000000000007 80 ZERO 00 ZERO 00000000 1 0 80200001 eth0"),
+            "-"
+        );
         assert_eq!(v6("garbage"), "-");
     }
 

@@ -13,15 +13,29 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
     let mut places = Vec::new();
     for chip in machine.names(DIRECTORY) {
         let directory = format!("{DIRECTORY}/{chip}");
-        let Some(name) = machine.value(format!("{directory}/name")) else { continue };
+        let Some(name) = machine.value(format!("{directory}/name")) else {
+            continue;
+        };
         for file in machine.names(&directory) {
-            let Some(channel) = file.strip_prefix("temp").and_then(|rest| rest.strip_suffix("_input")) else { continue };
-            let celsius = |what: &str| celsius(machine.value(format!("{directory}/temp{channel}_{what}"))?);
-            let Some(now) = celsius("input") else { continue };
+            let Some(channel) = file
+                .strip_prefix("temp")
+                .and_then(|rest| rest.strip_suffix("_input"))
+            else {
+                continue;
+            };
+            let celsius =
+                |what: &str| celsius(machine.value(format!("{directory}/temp{channel}_{what}"))?);
+            let Some(now) = celsius("input") else {
+                continue;
+            };
             // What the chip is part of: its own number is another one after the next boot.
-            let part = machine.linked(format!("{directory}/device")).unwrap_or_else(|| chip.clone());
+            let part = machine
+                .linked(format!("{directory}/device"))
+                .unwrap_or_else(|| chip.clone());
             places.push([part, format!("temp{channel}"), chip.clone()]);
-            let label = machine.value(format!("{directory}/temp{channel}_label")).unwrap_or_else(|| format!("temp{channel}"));
+            let label = machine
+                .value(format!("{directory}/temp{channel}_label"))
+                .unwrap_or_else(|| format!("temp{channel}"));
             temperatures.push(Temperature {
                 processor: PROCESSORS.contains(&name.as_str()),
                 celsius: now,
@@ -32,9 +46,16 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
     }
     // Two chips of a kind have sensors of the same name, and some chips label two of theirs alike.
     for at in 0..3 {
-        let told: Vec<_> = temperatures.iter().map(|one| one.sensor.clone()).zip(&places).collect();
+        let told: Vec<_> = temperatures
+            .iter()
+            .map(|one| one.sensor.clone())
+            .zip(&places)
+            .collect();
         for (temperature, (name, place)) in temperatures.iter_mut().zip(&told) {
-            if told.iter().any(|(other, elsewhere)| other == name && elsewhere[at] != place[at]) {
+            if told
+                .iter()
+                .any(|(other, elsewhere)| other == name && elsewhere[at] != place[at])
+            {
                 temperature.sensor = format!("{name} {}", place[at]);
             }
         }
@@ -49,20 +70,26 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
     temperatures
 }
 
-/// Thousandths of a degree. A sensor that is not connected reads 0 or nonsense; no room is that cold, no running chip that hot.
+/// Thousandths of a degree. A sensor that is not connected reads 0 or nonsense; no room is that
+/// cold, no running chip that hot.
 fn celsius(text: String) -> Option<f64> {
     let thousandths: i64 = text.parse().ok()?;
-    (1..150_000).contains(&thousandths).then_some(thousandths as f64 / 1000.0)
+    (1..150_000)
+        .contains(&thousandths)
+        .then_some(thousandths as f64 / 1000.0)
 }
 
-/// Whether an intrusion switch remembers that the case was opened; `None` when there is no switch that a driver knows.
+/// Whether an intrusion switch remembers that the case was opened; `None` when there is no switch
+/// that a driver knows.
 pub fn intrusion(machine: &Machine) -> Option<bool> {
     let mut opened = None;
     for chip in machine.names(DIRECTORY) {
         for file in machine.names(format!("{DIRECTORY}/{chip}")) {
             if file.starts_with("intrusion") && file.ends_with("_alarm") {
                 let alarm = machine.number(format!("{DIRECTORY}/{chip}/{file}"));
-                opened = alarm.map(|alarm| alarm != 0 || opened == Some(true)).or(opened);
+                opened = alarm
+                    .map(|alarm| alarm != 0 || opened == Some(true))
+                    .or(opened);
             }
         }
     }

@@ -1,6 +1,10 @@
-//! The health that a disk reports: SMART's verdict of an ATA disk, the health log of an NVMe one. Both are only read.
+//! The health that a disk reports: SMART's verdict of an ATA disk, the health log of an NVMe one.
+//! Both are only read.
 
-#![allow(unsafe_code, reason = "two ioctls that take a structure with pointers; nix has the ioctl, not the structures")]
+#![allow(
+    unsafe_code,
+    reason = "two ioctls that take a structure with pointers; nix has the ioctl, not the structures"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,8 +16,9 @@ use nix::libc::{O_NONBLOCK, c_void};
 
 use crate::report::Checks;
 
-/// The kernel's own patience with an ATA disk. A shorter one is no kindness: when it is over, the kernel takes the disk for broken,
-/// and resets its link under whoever uses it. For the same reason NVMe is asked with 0, which is the kernel's own.
+/// The kernel's own patience with an ATA disk. A shorter one is no kindness: when it is over, the
+/// kernel takes the disk for broken, and resets its link under whoever uses it. For the same reason
+/// NVMe is asked with 0, which is the kernel's own.
 const SG_TIMEOUT_MS: u32 = 60_000;
 
 /// `struct nvme_passthru_cmd` of linux/nvme_ioctl.h.
@@ -74,10 +79,14 @@ const HEALTH_LOG_BYTES: usize = 512;
 
 /// Opens a disk without waiting for a medium.
 fn open(device: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(device)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(device)
 }
 
-/// What an NVMe disk says of itself (NVM Express Base Specification, SMART / Health Information log page).
+/// What an NVMe disk says of itself (NVM Express Base Specification, SMART / Health Information log
+/// page).
 pub fn nvme(device: &Path) -> io::Result<Checks> {
     let file = open(device)?;
     let mut log = [0u8; HEALTH_LOG_BYTES];
@@ -91,10 +100,13 @@ pub fn nvme(device: &Path) -> io::Result<Checks> {
         timeout_ms: 0,
         ..NvmeCommand::default()
     };
-    // SAFETY: the structure is laid out as the kernel's; `log` is as long as it says, and outlives the call, which keeps no pointer.
+    // SAFETY: the structure is laid out as the kernel's; `log` is as long as it says, and outlives
+    // the call, which keeps no pointer.
     let status = unsafe { nvme_admin_command(file.as_raw_fd(), &mut command) }?;
     if status != 0 {
-        return Err(io::Error::other(format!("the disk answers with status {status:#x}")));
+        return Err(io::Error::other(format!(
+            "the disk answers with status {status:#x}"
+        )));
     }
     Ok(nvme_checks(&log))
 }
@@ -104,18 +116,50 @@ fn nvme_checks(log: &[u8; HEALTH_LOG_BYTES]) -> Checks {
         (0x01, "spare", "its spare room runs out"),
         (0x04, "smart", "it is no longer reliable"),
         (0x08, "read_only", "it can only be read"),
-        (0x10, "backup", "what keeps its cache without power has failed"),
+        (
+            0x10,
+            "backup",
+            "what keeps its cache without power has failed",
+        ),
     ];
-    let warning = |(bit, word, text): (u8, &str, &str)| (word.to_owned(), (log[0] & bit != 0).then(|| text.to_owned()));
+    let warning = |(bit, word, text): (u8, &str, &str)| {
+        (
+            word.to_owned(),
+            (log[0] & bit != 0).then(|| text.to_owned()),
+        )
+    };
     let worn = (log[5] >= 100).then(|| format!("it has used {} % of its life", log[5]));
-    WARNINGS.into_iter().map(warning).chain([("worn".to_owned(), worn)]).collect()
+    WARNINGS
+        .into_iter()
+        .map(warning)
+        .chain([("worn".to_owned(), worn)])
+        .collect()
 }
 
-/// Whether an ATA disk says that it is about to fail (ACS-4, SMART RETURN STATUS). One that sleeps is left alone: an error.
+/// Whether an ATA disk says that it is about to fail (ACS-4, SMART RETURN STATUS). One that sleeps
+/// is left alone: an error.
 pub fn ata(device: &Path) -> io::Result<Checks> {
-    const CHECK_POWER_MODE: [u8; 16] = [0x85, 3 << 1, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe5, 0];
+    const CHECK_POWER_MODE: [u8; 16] =
+        [0x85, 3 << 1, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe5, 0];
     // The signature of SMART stands in bytes 10 and 12, LBA mid and high.
-    const SMART_RETURN_STATUS: [u8; 16] = [0x85, 3 << 1, 0x20, 0, 0xda, 0, 0, 0, 0, 0, 0x4f, 0, 0xc2, 0, 0xb0, 0];
+    const SMART_RETURN_STATUS: [u8; 16] = [
+        0x85,
+        3 << 1,
+        0x20,
+        0,
+        0xda,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0x4f,
+        0,
+        0xc2,
+        0,
+        0xb0,
+        0,
+    ];
     let file = open(device)?;
     if ata_command(&file, CHECK_POWER_MODE)?.sector_count == STANDBY {
         return Err(io::Error::other("it sleeps, and is left alone"));
@@ -167,21 +211,36 @@ fn ata_command(file: &File, command: [u8; 16]) -> io::Result<Registers> {
         duration: 0,
         info: 0,
     };
-    // SAFETY: the structure is laid out as the kernel's; command and sense are as long as it says, and outlive the call, which keeps
-    // no pointer.
+    // SAFETY: the structure is laid out as the kernel's; command and sense are as long as it says,
+    // and outlive the call, which keeps no pointer.
     unsafe { sg_io(file.as_raw_fd(), &mut request) }?;
-    registers((request.host_status, request.driver_status, request.status), &sense)
+    registers(
+        (request.host_status, request.driver_status, request.status),
+        &sense,
+    )
 }
 
-/// The registers, in a descriptor of the sense data: the command that asks for them ends with a check condition.
+/// The registers, in a descriptor of the sense data: the command that asks for them ends with a
+/// check condition.
 fn registers((host, driver, status): (u16, u16, u8), sense: &[u8; 32]) -> io::Result<Registers> {
-    if host != 0 || ![0, DRIVER_SENSE].contains(&driver) || ![0, CHECK_CONDITION].contains(&status) {
-        return Err(io::Error::other(format!("the command failed (host {host:#x}, driver {driver:#x}, status {status:#x})")));
+    if host != 0 || ![0, DRIVER_SENSE].contains(&driver) || ![0, CHECK_CONDITION].contains(&status)
+    {
+        return Err(io::Error::other(format!(
+            "the command failed (host {host:#x}, driver {driver:#x}, status {status:#x})"
+        )));
     }
     let [0x72 | 0x73, _, _, _, _, _, _, _, 0x09, 0x0c, ..] = sense else {
-        return Err(io::Error::other("the disk does not give its registers back"));
+        return Err(io::Error::other(
+            "the disk does not give its registers back",
+        ));
     };
-    Ok(Registers { error: sense[11], sector_count: sense[13], lba_mid: sense[17], lba_high: sense[19], status: sense[21] })
+    Ok(Registers {
+        error: sense[11],
+        sector_count: sense[13],
+        lba_mid: sense[17],
+        lba_high: sense[19],
+        status: sense[21],
+    })
 }
 
 impl Registers {
@@ -191,9 +250,16 @@ impl Registers {
         const DEVICE_FAULT: u8 = 0x20;
         const ABORTED: u8 = 0x04;
         match (self.lba_mid, self.lba_high) {
-            _ if self.status & DEVICE_FAULT != 0 => Ok(Some("it reports a device fault".to_owned())),
-            _ if self.status & ERROR != 0 && self.error & ABORTED != 0 => Err(io::Error::other("SMART is off")),
-            _ if self.status & ERROR != 0 => Err(io::Error::other(format!("the disk answers with error {:#x}", self.error))),
+            _ if self.status & DEVICE_FAULT != 0 => {
+                Ok(Some("it reports a device fault".to_owned()))
+            }
+            _ if self.status & ERROR != 0 && self.error & ABORTED != 0 => {
+                Err(io::Error::other("SMART is off"))
+            }
+            _ if self.status & ERROR != 0 => Err(io::Error::other(format!(
+                "the disk answers with error {:#x}",
+                self.error
+            ))),
             (0x4f, 0xc2) => Ok(None),
             (0xf4, 0x2c) => Ok(Some("SMART says that it is about to fail".to_owned())),
             _ => Err(io::Error::other("the disk gives no verdict")),
@@ -212,13 +278,21 @@ mod tests {
 
     #[test]
     fn warnings_of_nvme_are_faults() {
-        let faults = |log: &_| nvme_checks(log).into_iter().filter(|(_, fault)| fault.is_some()).map(|(word, _)| word);
+        let faults = |log: &_| {
+            nvme_checks(log)
+                .into_iter()
+                .filter(|(_, fault)| fault.is_some())
+                .map(|(word, _)| word)
+        };
         let mut log = [0; HEALTH_LOG_BYTES];
         log[0] = 0x02; // warm, which is no fault
         log[5] = 99;
         assert_eq!((faults(&log).count(), nvme_checks(&log).len()), (0, 5));
         (log[0], log[5]) = (0x0c, 101);
-        assert_eq!(faults(&log).collect::<Vec<_>>(), ["read_only", "smart", "worn"]);
+        assert_eq!(
+            faults(&log).collect::<Vec<_>>(),
+            ["read_only", "smart", "worn"]
+        );
     }
 
     #[test]
@@ -235,7 +309,10 @@ mod tests {
         assert!(verdict(0xf4, 0x2c, sense).unwrap().is_some());
         assert!(verdict(0, 0, sense).is_err());
         (sense[11], sense[21]) = (0x04, 0x51);
-        assert_eq!(verdict(0x4f, 0xc2, sense).unwrap_err().to_string(), "SMART is off");
+        assert_eq!(
+            verdict(0x4f, 0xc2, sense).unwrap_err().to_string(),
+            "SMART is off"
+        );
     }
 
     /// A transport that failed leaves the sense data as they were, and says nothing of the disk.
@@ -245,8 +322,18 @@ mod tests {
         assert!(registers((0, 0, 0), &sense).is_err(), "no registers");
         sense[..10].copy_from_slice(&[0x72, 1, 0, 0x1d, 0, 0, 0, 14, 9, 12]);
         sense[13] = 0xff;
-        assert_eq!(registers((0, DRIVER_SENSE, CHECK_CONDITION), &sense).unwrap().sector_count, 0xff);
-        for status in [(3, 0, 0), (0, 6, 0), (0, 0, 8), (1, DRIVER_SENSE, CHECK_CONDITION)] {
+        assert_eq!(
+            registers((0, DRIVER_SENSE, CHECK_CONDITION), &sense)
+                .unwrap()
+                .sector_count,
+            0xff
+        );
+        for status in [
+            (3, 0, 0),
+            (0, 6, 0),
+            (0, 0, 8),
+            (1, DRIVER_SENSE, CHECK_CONDITION),
+        ] {
             let error = registers(status, &sense).unwrap_err().to_string();
             assert!(error.starts_with("the command failed"), "{error}");
         }

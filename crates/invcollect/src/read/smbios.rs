@@ -1,8 +1,8 @@
 //! The tables of the firmware (DSP0134, System Management BIOS), types 0, 1, 2, 3 and 17.
 //!
-//! Firmware is full of surprises: strings that are not there, tables that end too early, sizes that are told elsewhere. Nothing
-//! here fails; what cannot be told is not told. A table that ends too early tells no memory at all, for a module that was cut off
-//! looks like one that was stolen.
+//! Firmware is full of surprises: strings that are not there, tables that end too early, sizes that
+//! are told elsewhere. Nothing here fails; what cannot be told is not told. A table that ends too
+//! early tells no memory at all, for a module that was cut off looks like one that was stolen.
 
 pub mod kinds;
 
@@ -54,15 +54,32 @@ impl EntryPoint {
     pub fn read(entry: &[u8]) -> EntryPoint {
         let field = |at: usize, length: usize| {
             let bytes = entry.get(at..at + length)?;
-            Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | usize::from(*byte)))
+            Some(
+                bytes
+                    .iter()
+                    .rev()
+                    .fold(0, |number, byte| number << 8 | usize::from(*byte)),
+            )
         };
         let version = |at: usize| Some((*entry.get(at)?, *entry.get(at + 1)?));
         if entry.starts_with(b"_SM3_") {
-            EntryPoint { version: version(7), bytes: field(0x0c, 4), structures: None }
+            EntryPoint {
+                version: version(7),
+                bytes: field(0x0c, 4),
+                structures: None,
+            }
         } else if entry.starts_with(b"_SM_") {
-            EntryPoint { version: version(6), bytes: field(0x16, 2), structures: field(0x1c, 2) }
+            EntryPoint {
+                version: version(6),
+                bytes: field(0x16, 2),
+                structures: field(0x1c, 2),
+            }
         } else if entry.starts_with(b"_DMI_") {
-            EntryPoint { version: None, bytes: field(0x06, 2), structures: field(0x0c, 2) }
+            EntryPoint {
+                version: None,
+                bytes: field(0x06, 2),
+                structures: field(0x0c, 2),
+            }
         } else {
             EntryPoint::default()
         }
@@ -82,7 +99,13 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
         let (structure, after) = match Structure::split(rest) {
             Ok(split) => split,
             // Some are filled up behind the last structure.
-            Err(_) if entry.structures.is_some_and(|structures| structures > 0 && count >= structures) => break,
+            Err(_)
+                if entry
+                    .structures
+                    .is_some_and(|structures| structures > 0 && count >= structures) =>
+            {
+                break;
+            }
             Err(damage) => {
                 tables.damage = Some(damage);
                 break;
@@ -108,7 +131,9 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
                     manufacturer: structure.string(0x04),
                     model: structure.string(0x05),
                     serial: structure.serial(0x07),
-                    uuid: structure.field(0x08).and_then(|bytes| uuid(entry.version, bytes)),
+                    uuid: structure
+                        .field(0x08)
+                        .and_then(|bytes| uuid(entry.version, bytes)),
                 }
             }
             2 => {
@@ -120,7 +145,10 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
             }
             3 => {
                 tables.chassis.manufacturer = structure.string(0x04);
-                tables.chassis.kind = structure.field(0x05).map(|[kind]| kind & 0x7f).filter(|kind| *kind > 2);
+                tables.chassis.kind = structure
+                    .field(0x05)
+                    .map(|[kind]| kind & 0x7f)
+                    .filter(|kind| *kind > 2);
                 tables.chassis.serial = structure.serial(0x07);
                 tables.chassis.asset_tag = structure.string(0x08).filter(|tag| is_name(tag));
                 tables.chassis.kind_name = tables.chassis.kind.and_then(kinds::chassis);
@@ -128,7 +156,12 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
             17 if !structure.is_read_only_memory() => {
                 slots.count += 1;
                 let name = (structure.string(0x10), structure.string(0x11));
-                slots.modules.extend(structure.module().map(|module| Module { number: slots.count, ..module }));
+                slots
+                    .modules
+                    .extend(structure.module().map(|module| Module {
+                        number: slots.count,
+                        ..module
+                    }));
                 names.push(name);
             }
             127 => {
@@ -138,10 +171,14 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
             _ => {}
         }
     }
-    // Where it ends says the last structure. A few have none; then it is as long as the entry point says, or it was cut off.
-    let announces_more = entry.bytes.is_some_and(|bytes| bytes > table.len()) || entry.structures.is_some_and(|all| all > count);
+    // Where it ends says the last structure. A few have none; then it is as long as the entry point
+    // says, or it was cut off.
+    let announces_more = entry.bytes.is_some_and(|bytes| bytes > table.len())
+        || entry.structures.is_some_and(|all| all > count);
     if !is_ended && announces_more {
-        tables.damage = tables.damage.or(Some("it ends before the entry point says, without its last structure"));
+        tables.damage = tables.damage.or(Some(
+            "it ends before the entry point says, without its last structure",
+        ));
     }
     if slots.count > 0 && tables.damage.is_none() {
         for module in &mut slots.modules {
@@ -152,17 +189,32 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
     tables
 }
 
-/// The slot of a module by as much as tells it from the others: many a board has `DIMM 0` in each bank, and some in one.
+/// The slot of a module by as much as tells it from the others: many a board has `DIMM 0` in each
+/// bank, and some in one.
 fn place(slots: &[(Option<String>, Option<String>)], module: &Module) -> Option<String> {
     let number = format!("slot {} of {}", module.number, slots.len());
-    let Some(slot) = &module.slot else { return Some(number) };
-    if slots.iter().filter(|(name, _)| name.as_ref() == Some(slot)).count() == 1 {
+    let Some(slot) = &module.slot else {
+        return Some(number);
+    };
+    if slots
+        .iter()
+        .filter(|(name, _)| name.as_ref() == Some(slot))
+        .count()
+        == 1
+    {
         return Some(slot.clone());
     }
     let bank = module.bank.iter().map(|bank| format!(", {bank}"));
-    let is_alone = slots.iter().filter(|slot| **slot == (module.slot.clone(), module.bank.clone())).count() == 1;
+    let is_alone = slots
+        .iter()
+        .filter(|slot| **slot == (module.slot.clone(), module.bank.clone()))
+        .count()
+        == 1;
     let number = (!is_alone).then(|| format!(", {number}"));
-    Some(bank.chain(number).fold(slot.clone(), |place, more| place + &more))
+    Some(
+        bank.chain(number)
+            .fold(slot.clone(), |place, more| place + &more),
+    )
 }
 
 /// A structure: its formatted part, and the strings behind it.
@@ -179,9 +231,14 @@ impl<'a> Structure<'a> {
             Some(_) => return Err("a structure that is shorter than its header"),
             None => return Err("the table ends within a structure"),
         };
-        let (formatted, behind) = table.split_at_checked(length).ok_or("the table ends within a structure")?;
+        let (formatted, behind) = table
+            .split_at_checked(length)
+            .ok_or("the table ends within a structure")?;
         // Strings end with a NUL each, and all of them with one more; no string at all is two NULs.
-        let end = behind.windows(2).position(|pair| pair == [0, 0]).ok_or("the table ends within a structure's strings")?;
+        let end = behind
+            .windows(2)
+            .position(|pair| pair == [0, 0])
+            .ok_or("the table ends within a structure's strings")?;
         let (strings, rest) = behind.split_at(end + 2);
         Ok((Structure { formatted, strings }, rest))
     }
@@ -195,16 +252,23 @@ impl<'a> Structure<'a> {
         self.formatted.get(at..at + N)?.try_into().ok()
     }
 
-    /// The string whose number stands at `at`; `None` for no string, an empty one or one that is not there.
+    /// The string whose number stands at `at`; `None` for no string, an empty one or one that is
+    /// not there.
     fn string(&self, at: usize) -> Option<String> {
-        let text: String = String::from_utf8_lossy(self.bytes(at)?).chars().filter(|c| !jsonpipe::is_hidden(*c)).collect();
+        let text: String = String::from_utf8_lossy(self.bytes(at)?)
+            .chars()
+            .filter(|c| !jsonpipe::is_hidden(*c))
+            .collect();
         let text = text.trim();
         (!text.is_empty()).then(|| text.to_owned())
     }
 
     fn bytes(&self, at: usize) -> Option<&'a [u8]> {
         let number = usize::from(self.byte(at)).checked_sub(1)?;
-        self.strings.split(|byte| *byte == 0).take_while(|string| !string.is_empty()).nth(number)
+        self.strings
+            .split(|byte| *byte == 0)
+            .take_while(|string| !string.is_empty())
+            .nth(number)
     }
 
     /// The same, of a string that is to tell one thing from others of its kind.
@@ -224,7 +288,9 @@ impl<'a> Structure<'a> {
         let bytes = match number(0x0c) {
             0 => return None,
             0xffff => None,
-            0x7fff => long(0x1c).map(|size| u64::from(size & 0x7fff_ffff) * MIB).filter(|size| *size > 0),
+            0x7fff => long(0x1c)
+                .map(|size| u64::from(size & 0x7fff_ffff) * MIB)
+                .filter(|size| *size > 0),
             small if small & 0x8000 != 0 => Some(u64::from(small & 0x7fff) << 10),
             size => Some(u64::from(size) * MIB),
         };
@@ -252,8 +318,8 @@ impl<'a> Structure<'a> {
     }
 }
 
-/// A serial number as text; `None` for what is none. What is not UTF-8 in it is written as it is (`\xe9`), for it may be all that tells
-/// one thing from another.
+/// A serial number as text; `None` for what is none. What is not UTF-8 in it is written as it is
+/// (`\xe9`), for it may be all that tells one thing from another.
 pub fn serial(bytes: &[u8]) -> Option<String> {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -261,13 +327,17 @@ pub fn serial(bytes: &[u8]) -> Option<String> {
         text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
     }
     let text = text.trim();
-    let shown: String = String::from_utf8_lossy(bytes).chars().filter(|c| !jsonpipe::is_hidden(*c)).collect();
+    let shown: String = String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| !jsonpipe::is_hidden(*c))
+        .collect();
     is_serial(&shown).then(|| text.to_owned())
 }
 
 /// A UUID as text; `None` for those that many machines have.
 ///
-/// Since version 2.6 the first three fields are in the order of the processor's bytes (DSP0134, 7.2.1).
+/// Since version 2.6 the first three fields are in the order of the processor's bytes (DSP0134,
+/// 7.2.1).
 fn uuid(version: Option<(u8, u8)>, mut bytes: [u8; 16]) -> Option<String> {
     if version.is_none_or(|version| version >= (2, 6)) {
         bytes[0..4].reverse();
@@ -275,7 +345,14 @@ fn uuid(version: Option<(u8, u8)>, mut bytes: [u8; 16]) -> Option<String> {
         bytes[6..8].reverse();
     }
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    let uuid = [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-");
     is_uuid_of_one(&uuid).then_some(uuid)
 }
 

@@ -40,8 +40,19 @@ pub struct Answer {
 impl Answer {
     /// For the report.
     pub fn station(&self) -> Station {
-        let Answer { ssid, bssid, frequency_mhz, signal_dbm, .. } = self.clone();
-        Station { ssid, bssid, frequency_mhz, signal_dbm }
+        let Answer {
+            ssid,
+            bssid,
+            frequency_mhz,
+            signal_dbm,
+            ..
+        } = self.clone();
+        Station {
+            ssid,
+            bssid,
+            frequency_mhz,
+            signal_dbm,
+        }
     }
 }
 
@@ -50,7 +61,12 @@ pub fn stations() -> io::Result<HashMap<String, Answer>> {
     let mut nl80211 = Family::find("nl80211")?;
     let mut stations = HashMap::new();
     for interface in nl80211.ask(GET_INTERFACE, true, &[])? {
-        let (Some(name), Some(index)) = (find(&interface, IFNAME).map(text), number(&interface, IFINDEX)) else { continue };
+        let (Some(name), Some(index)) = (
+            find(&interface, IFNAME).map(text),
+            number(&interface, IFINDEX),
+        ) else {
+            continue;
+        };
         let found = nl80211.ask(GET_STATION, true, &attribute(IFINDEX, &index.to_ne_bytes()))?;
         // A client has one station, the access point. Without one it is in no network.
         if let Some(station) = found.first() {
@@ -64,14 +80,25 @@ fn answer(interface: &[u8], station: &[u8]) -> Answer {
     let info = find(station, STA_INFO).unwrap_or_default();
     let rate = find(info, STA_INFO_TX_BITRATE).and_then(|rate| {
         // In 100 kb/s; the field of 16 bits came first, and is too small for what came later.
-        let short = || find(rate, RATE_INFO_BITRATE)?.try_into().ok().map(u16::from_ne_bytes).map(u64::from);
-        number(rate, RATE_INFO_BITRATE32).map(u64::from).or_else(short)
+        let short = || {
+            find(rate, RATE_INFO_BITRATE)?
+                .try_into()
+                .ok()
+                .map(u16::from_ne_bytes)
+                .map(u64::from)
+        };
+        number(rate, RATE_INFO_BITRATE32)
+            .map(u64::from)
+            .or_else(short)
     });
     Answer {
-        ssid: find(interface, SSID).map(text).filter(|ssid| !ssid.is_empty()),
+        ssid: find(interface, SSID)
+            .map(text)
+            .filter(|ssid| !ssid.is_empty()),
         bssid: find(station, MAC).map(mac),
         frequency_mhz: number(interface, WIPHY_FREQ).map(u64::from),
-        signal_dbm: find(info, STA_INFO_SIGNAL).and_then(|signal| Some(i64::from(*signal.first()? as i8))),
+        signal_dbm: find(info, STA_INFO_SIGNAL)
+            .and_then(|signal| Some(i64::from(*signal.first()? as i8))),
         speed_bits_per_second: rate.filter(|rate| *rate > 0).map(|rate| rate * 100_000),
     }
 }
@@ -83,7 +110,11 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn mac(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 #[cfg(test)]
@@ -93,9 +124,19 @@ mod tests {
 
     #[test]
     fn a_station_is_read() {
-        let interface = [attribute(SSID, b"eduroam"), attribute(WIPHY_FREQ, &5180u32.to_ne_bytes())].concat();
-        let rate = nest(STA_INFO_TX_BITRATE, &attribute(RATE_INFO_BITRATE32, &8667u32.to_ne_bytes()));
-        let info = nest(STA_INFO, &[attribute(STA_INFO_SIGNAL, &[-61i8 as u8]), rate].concat());
+        let interface = [
+            attribute(SSID, b"eduroam"),
+            attribute(WIPHY_FREQ, &5180u32.to_ne_bytes()),
+        ]
+        .concat();
+        let rate = nest(
+            STA_INFO_TX_BITRATE,
+            &attribute(RATE_INFO_BITRATE32, &8667u32.to_ne_bytes()),
+        );
+        let info = nest(
+            STA_INFO,
+            &[attribute(STA_INFO_SIGNAL, &[-61i8 as u8]), rate].concat(),
+        );
         let station = [attribute(MAC, &[2, 0, 0, 0xa, 0xb, 0xc]), info].concat();
         let expected = Answer {
             ssid: Some("eduroam".into()),
@@ -111,7 +152,10 @@ mod tests {
     #[test]
     fn a_hostile_name_stays_a_name() {
         let ssid = |bytes: &[u8]| answer(&attribute(SSID, bytes), &[]).ssid;
-        assert_eq!(ssid(b"\x1b[2J\n\"x\xff").as_deref(), Some("\u{fffd}[2J\u{fffd}\"x\u{fffd}"));
+        assert_eq!(
+            ssid(b"\x1b[2J\n\"x\xff").as_deref(),
+            Some("\u{fffd}[2J\u{fffd}\"x\u{fffd}")
+        );
         assert_eq!(ssid("a\u{202e}b".as_bytes()).as_deref(), Some("a\u{fffd}b"));
         assert_eq!(ssid(b""), None);
         assert_eq!(ssid(&[0; 32]), None, "a hidden one");

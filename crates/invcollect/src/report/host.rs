@@ -11,11 +11,13 @@ use super::network::{Interface, Route};
 /// What this machine is.
 #[derive(Debug, Serialize)]
 pub struct Host {
-    /// Always false: collecting changes nothing of the machine. Only what cctk said is kept, in /run/labtools/cctk.
+    /// Always false: collecting changes nothing of the machine. Only what cctk said is kept, in
+    /// /run/labtools/cctk.
     pub changed: bool,
     /// When, by this machine's clock, RFC 3339.
     pub collected_at: String,
-    /// Who it is: the content of /persistent/inventory/uuid, which survives updates and reinstallations.
+    /// Who it is: the content of /persistent/inventory/uuid, which survives updates and
+    /// reinstallations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Its name in the network.
@@ -53,14 +55,16 @@ pub struct Host {
     pub temperatures: Vec<Temperature>,
     /// The PCI devices, by address.
     pub devices: Vec<Device>,
-    /// The guest that runs now; absent when none does, or, with a reason in `missing`, when that cannot be seen. Never whose it is.
+    /// The guest that runs now; absent when none does, or, with a reason in `missing`, when that
+    /// cannot be seen. Never whose it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
     /// The last time that a guest failed for each cause that is known, by cause.
     pub guest_failures: Vec<GuestFailure>,
     /// The bases of bases.ini with their programs, by name.
     pub bases: Vec<Base>,
-    /// What differs from the baseline, until it is accepted or gone, in the order in which it was told.
+    /// What differs from the baseline, until it is accepted or gone, in the order in which it was
+    /// told.
     pub changes: Vec<Change>,
     /// What is not known, and why.
     pub missing: Vec<Missing>,
@@ -100,7 +104,8 @@ pub struct Boot {
     /// When the running image was built at the earliest, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_built_at: Option<String>,
-    /// Whether the hardware clock said at boot that the image was not built yet: the battery on the board is weak (thesis, 5.4).
+    /// Whether the hardware clock said at boot that the image was not built yet: the battery on the
+    /// board is weak (thesis, 5.4).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_before_image: Option<bool>,
 }
@@ -111,7 +116,8 @@ impl Boot {
 
     /// How long it still takes until what is not there is not there.
     pub fn settles_in_seconds(&self) -> u64 {
-        self.uptime_seconds.map_or(0, |uptime| Self::SETTLED_SECONDS.saturating_sub(uptime))
+        self.uptime_seconds
+            .map_or(0, |uptime| Self::SETTLED_SECONDS.saturating_sub(uptime))
     }
 }
 
@@ -137,7 +143,8 @@ pub struct System {
     /// `OptiPlex 7010`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The serial number, which for Dell is the service tag. Tells clones and exchanged boards; who the machine is says `host.id`.
+    /// The serial number, which for Dell is the service tag. Tells clones and exchanged boards; who
+    /// the machine is says `host.id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// The UUID of the board; of the same use.
@@ -211,7 +218,8 @@ pub struct Chassis {
     /// True when it was opened, and a technician accepted that; then nobody is to be called for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<bool>,
-    /// False when models.ini says that this model has no intrusion switch: then nothing is told of one.
+    /// False when models.ini says that this model has no intrusion switch: then nothing is told of
+    /// one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intrusion_switch: Option<bool>,
 }
@@ -285,7 +293,8 @@ pub struct Module {
     /// Who made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
-    /// The maker's number of JEDEC, where the firmware has that instead of the name: `80AD000080AD`.
+    /// The maker's number of JEDEC, where the firmware has that instead of the name:
+    /// `80AD000080AD`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer_id: Option<String>,
     /// Its serial number.
@@ -299,8 +308,9 @@ pub struct Module {
     pub megatransfers_per_second: Option<u64>,
 }
 
-/// What was asked about a disk, by a word that stays the same, and the fault when it has one: `smart`, `spare`, `read_only`, `backup`,
-/// `worn` (the disk's own), `state` (the kernel's), `ext4:1` (of the file system on partition 1). What was not asked is not there.
+/// What was asked about a disk, by a word that stays the same, and the fault when it has one:
+/// `smart`, `spare`, `read_only`, `backup`, `worn` (the disk's own), `state` (the kernel's),
+/// `ext4:1` (of the file system on partition 1). What was not asked is not there.
 pub type Checks = BTreeMap<String, Option<String>>;
 
 /// A disk.
@@ -308,7 +318,8 @@ pub type Checks = BTreeMap<String, Option<String>>;
 pub struct Disk {
     /// What the kernel calls it now: `sda`.
     pub name: String,
-    /// Its model; never of a removable one, which is somebody's. So are serial number and world-wide name.
+    /// Its model; never of a removable one, which is somebody's. So are serial number and
+    /// world-wide name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its serial number.
@@ -326,11 +337,13 @@ pub struct Disk {
     /// How it is attached: `sata`, `nvme`, `usb`, `virtio`, `mmc`, `scsi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// Whether it comes and goes: on USB, a card (but not an eMMC, which is soldered), or behind a port that the firmware or the kernel has for one outside the case
-    /// (Thunderbolt, eSATA). No events are told of it.
+    /// Whether it comes and goes: on USB, a card (but not an eMMC, which is soldered), or behind a
+    /// port that the firmware or the kernel has for one outside the case (Thunderbolt, eSATA). No
+    /// events are told of it.
     pub removable: bool,
-    /// False when the disk, the kernel or a file system on it reports a fault; true when the disk itself says that it is well, and
-    /// no other source disagrees; otherwise absent, with the reason in `missing`.
+    /// False when the disk, the kernel or a file system on it reports a fault; true when the disk
+    /// itself says that it is well, and no other source disagrees; otherwise absent, with the
+    /// reason in `missing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
     /// The faults, in words.
@@ -366,8 +379,8 @@ pub struct Filesystem {
     /// What users other than root can still have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_bytes: Option<u64>,
-    /// Whether it did not answer within two seconds; absent, with a reason in `missing`, when it is served by a program that may
-    /// only be busy.
+    /// Whether it did not answer within two seconds; absent, with a reason in `missing`, when it is
+    /// served by a program that may only be busy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hanging: Option<bool>,
 }
@@ -400,7 +413,8 @@ pub struct Device {
     pub driver: Option<String>,
     /// Whether it is set aside for a guest (the driver is vfio-pci).
     pub passed: bool,
-    /// Whether it is behind a port for what is outside the case (Thunderbolt). No events are told of it.
+    /// Whether it is behind a port for what is outside the case (Thunderbolt). No events are told
+    /// of it.
     pub removable: bool,
 }
 
@@ -421,8 +435,8 @@ pub struct Guest {
 /// When a guest failed last for a cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GuestFailure {
-    /// `memory`: the kernel killed QEMU for want of memory. `threads`: QEMU could start no more threads. `died`: another one
-    /// (thesis, 3.3.3).
+    /// `memory`: the kernel killed QEMU for want of memory. `threads`: QEMU could start no more
+    /// threads. `died`: another one (thesis, 3.3.3).
     pub cause: &'static str,
     /// When, RFC 3339.
     pub at: String,

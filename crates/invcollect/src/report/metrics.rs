@@ -1,8 +1,9 @@
-//! The names of the metrics. Alert rules are written against them: renaming one is a change of the interface.
+//! The names of the metrics. Alert rules are written against them: renaming one is a change of the
+//! interface.
 //!
-//! Every metric has the labels `campus`, `building`, `room` (of campus.ini, by the machine's addresses; empty where it does not
-//! know them) and `host` (its name in the network). What is not known has no sample: a rule that must not sleep then looks for
-//! `absent()`, or at [`COLLECTED`].
+//! Every metric has the labels `campus`, `building`, `room` (of campus.ini, by the machine's
+//! addresses; empty where it does not know them) and `host` (its name in the network). What is not
+//! known has no sample: a rule that must not sleep then looks for `absent()`, or at [`COLLECTED`].
 
 use serde::Serialize;
 
@@ -41,8 +42,8 @@ metrics! {
     /// More than one `host` of an `id` that is not empty: two machines say that they are the same.
     HOST = Gauge "labtools_host_info" ["id" "model" "serial" "firmware" "kernel"]
         "The identity of this machine; always 1.";
-    /// Late: the machine is silent, or cron does not run there. Its clock: node_time_seconds of node_exporter, or this one in
-    /// the received reports.
+    /// Late: the machine is silent, or cron does not run there. Its clock: node_time_seconds of
+    /// node_exporter, or this one in the received reports.
     COLLECTED = Gauge "labtools_collected_timestamp_seconds" [] "When these metrics were collected, by the machine's clock.";
     /// When it booted.
     BOOTED = Gauge "labtools_boot_timestamp_seconds" [] "When the machine booted.";
@@ -78,9 +79,10 @@ metrics! {
         "The temperature at which the processor protects itself.";
     /// All sensors.
     TEMPERATURE = Gauge "labtools_temperature_celsius" ["sensor"] "The temperature at a sensor.";
-    /// `disk` is the serial number, otherwise the world-wide name or the name, and both where two disks have the same; of one that is gone
-    /// and has the serial number of one that is there, that and its place. 0: the baseline has it, and it is not there; not told in
-    /// the first two minutes after a boot.
+    /// `disk` is the serial number, otherwise the world-wide name or the name, and both where two
+    /// disks have the same; of one that is gone and has the serial number of one that is there,
+    /// that and its place. 0: the baseline has it, and it is not there; not told in the first two
+    /// minutes after a boot.
     DISK = Gauge "labtools_disk_present" ["disk" "model"] "Whether a disk is there; 0 for one of the baseline that is not.";
     /// The capacity.
     DISK_SIZE = Gauge "labtools_disk_size_bytes" ["disk"] "The size of a disk.";
@@ -99,7 +101,8 @@ metrics! {
     LINK = Gauge "labtools_link_up" ["interface" "medium"] "Whether an interface has a link.";
     /// Only while there is a link.
     LINK_SPEED = Gauge "labtools_link_speed_bytes_per_second" ["interface" "medium"] "How fast a link is.";
-    /// Degraded: `labtools_link_speed_bytes_per_second < labtools_link_best_speed_bytes_per_second`.
+    /// Degraded: `labtools_link_speed_bytes_per_second <
+    /// labtools_link_best_speed_bytes_per_second`.
     LINK_BEST = Gauge "labtools_link_best_speed_bytes_per_second" ["interface" "medium"]
         "How fast a link could be: the best that both ends offer, or that it has been; or less that was accepted.";
     /// 1: its ends send by turns. Of wired hardware that stays, and 0 when that was accepted.
@@ -108,7 +111,8 @@ metrics! {
     WIRELESS_ONLY = Gauge "labtools_wireless_only" [] "Whether traffic goes by wireless alone although there is a wired interface.";
     /// How well the access point is heard.
     SIGNAL = Gauge "labtools_wireless_signal_dbm" ["interface"] "How well a wireless interface hears its access point.";
-    /// `rate(labtools_interface_receive_bytes_total[5m])` wants samples every minute: metrics may be written more often than reports.
+    /// `rate(labtools_interface_receive_bytes_total[5m])` wants samples every minute: metrics may
+    /// be written more often than reports.
     RECEIVED = Counter "labtools_interface_receive_bytes_total" ["interface"] "Bytes that an interface received.";
     /// The same, sent.
     SENT = Counter "labtools_interface_transmit_bytes_total" ["interface"] "Bytes that an interface sent.";
@@ -116,7 +120,8 @@ metrics! {
     RECEIVE_ERRORS = Counter "labtools_interface_receive_errors_total" ["interface"] "Frames that an interface received broken.";
     /// 0 when none runs, with an empty `base`. Absent without root, who alone sees it.
     GUEST = Gauge "labtools_guest_running" ["base"] "Whether a guest runs, and of which base.";
-    /// `time() - labtools_guest_failure_timestamp_seconds{cause="memory"} < 1800`; `cause` is `memory`, `threads` or `died`.
+    /// `time() - labtools_guest_failure_timestamp_seconds{cause="memory"} < 1800`; `cause` is
+    /// `memory`, `threads` or `died`.
     GUEST_FAILURE = Gauge "labtools_guest_failure_timestamp_seconds" ["cause"] "When a guest failed last, by cause.";
     /// Reports that wait in /var/lib/labtools/spool; absent, like those below, without root.
     SPOOL = Gauge "labtools_spool_bytes" [] "The size of the reports that wait to be sent.";
@@ -131,7 +136,8 @@ metrics! {
 /// The section `metrics`.
 #[derive(Debug, Serialize)]
 pub struct Written {
-    /// Whether a file was written (in a dry run: would be); a file that is the same apart from times is written, too.
+    /// Whether a file was written (in a dry run: would be); a file that is the same apart from
+    /// times is written, too.
     pub changed: bool,
     /// The file, as it was named.
     pub path: String,

@@ -5,22 +5,24 @@ use serde::Serialize;
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Interface {
-    /// What the kernel calls it now: `eth0`; a removable one, whose name may hold its address, is `removable0` and so on.
+    /// What the kernel calls it now: `eth0`; a removable one, whose name may hold its address, is
+    /// `removable0` and so on.
     pub name: String,
     /// Whether it is hardware; bridges, tunnels and the like are not.
     pub hardware: bool,
     /// What is made of other interfaces: `bond`, `bridge` or `vlan`; absent for all else.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
-    /// Whether it comes and goes: on USB, or behind a port for what is outside the case. No events are told of it, and it has no
-    /// addresses here: it may be somebody's telephone.
+    /// Whether it comes and goes: on USB, or behind a port for what is outside the case. No events
+    /// are told of it, and it has no addresses here: it may be somebody's telephone.
     pub removable: bool,
     /// Whether it is wireless.
     pub wireless: bool,
     /// Its Ethernet address: `00:1b:21:0a:0b:0c`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// The Ethernet address that it was made with; absent when it has none, or the kernel does not know.
+    /// The Ethernet address that it was made with; absent when it has none, or the kernel does not
+    /// know.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permanent_mac: Option<String>,
     /// Its driver.
@@ -41,7 +43,8 @@ pub struct Interface {
     /// `full` or `half`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duplex: Option<String>,
-    /// True when a technician accepted the link, or that there is none, and it has not become worse since.
+    /// True when a technician accepted the link, or that there is none, and it has not become worse
+    /// since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<bool>,
     /// Its addresses with the length of the prefix: `10.0.3.7/24`; none of a removable one.
@@ -61,9 +64,13 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// What it is known by: the address that it was made with, otherwise the one that it has, otherwise its name.
+    /// What it is known by: the address that it was made with, otherwise the one that it has,
+    /// otherwise its name.
     pub fn subject(&self) -> &str {
-        self.permanent_mac.as_ref().or(self.mac.as_ref()).unwrap_or(&self.name)
+        self.permanent_mac
+            .as_ref()
+            .or(self.mac.as_ref())
+            .unwrap_or(&self.name)
     }
 
     /// Whether it is part of the machine and wired: its link is one that somebody can make worse.
@@ -75,8 +82,8 @@ impl Interface {
 /// A connection to an access point.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Station {
-    /// The network's name, while the interface has an address of campus.ini: others may bear somebody's name, as telephones do.
-    /// What of it is not UTF-8 is replaced by U+FFFD.
+    /// The network's name, while the interface has an address of campus.ini: others may bear
+    /// somebody's name, as telephones do. What of it is not UTF-8 is replaced by U+FFFD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssid: Option<String>,
     /// The access point, under the same condition.

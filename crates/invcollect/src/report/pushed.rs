@@ -13,8 +13,8 @@ pub struct Pushed {
     pub spooled: Vec<u64>,
     /// How many the collector has now.
     pub sent_reports: u64,
-    /// How many it refused now, or could not be read, or were damaged and are not in their log any more; they are in
-    /// /var/lib/labtools/spool/rejected. What was refused is offered again.
+    /// How many it refused now, or could not be read, or were damaged and are not in their log any
+    /// more; they are in /var/lib/labtools/spool/rejected. What was refused is offered again.
     pub rejected_reports: u64,
     /// How many were thrown away to make room, or because they were damaged.
     pub dropped_reports: u64,
@@ -25,7 +25,8 @@ pub struct Pushed {
     /// Before then nothing is sent, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
-    /// Why something waits, or was refused or not spooled; several reasons are parted by a semicolon.
+    /// Why something waits, or was refused or not spooled; several reasons are parted by a
+    /// semicolon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

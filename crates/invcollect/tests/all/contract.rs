@@ -24,25 +24,58 @@ const COLLECT: Stage = Stage {
     prepare: |_: &Path| (),
 };
 
-const CHANGES: Stage = Stage { arguments: &["changes"], ..COLLECT };
-const ACCEPT: Stage = Stage { arguments: &["accept"], ..COLLECT };
-const METRICS: Stage = Stage { arguments: &["metrics"], ..COLLECT };
-const FLEET: Stage = Stage { arguments: &["fleet"], ..COLLECT };
+const CHANGES: Stage = Stage {
+    arguments: &["changes"],
+    ..COLLECT
+};
+const ACCEPT: Stage = Stage {
+    arguments: &["accept"],
+    ..COLLECT
+};
+const METRICS: Stage = Stage {
+    arguments: &["metrics"],
+    ..COLLECT
+};
+const FLEET: Stage = Stage {
+    arguments: &["fleet"],
+    ..COLLECT
+};
 
 /// Reports that nobody takes: the document is printed all the same.
-const PUSH: Stage = Stage { arguments: &["push"], prepare: reports_to_nobody, ..COLLECT };
+const PUSH: Stage = Stage {
+    arguments: &["push"],
+    prepare: reports_to_nobody,
+    ..COLLECT
+};
 
 /// What `push` needs; on port 1 of this machine nobody listens.
 fn reports_to_nobody(root: &Path) {
     let labtools = root.join("etc/labtools");
     fs::create_dir_all(&labtools).unwrap();
-    let mut ini = OpenOptions::new().create(true).append(true).open(labtools.join("invcollect.ini")).unwrap();
-    ini.write_all(b"[push]\nurl=https://127.0.0.1:1\nmethod=glpi\n").unwrap();
+    let mut ini = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(labtools.join("invcollect.ini"))
+        .unwrap();
+    ini.write_all(b"[push]\nurl=https://127.0.0.1:1\nmethod=glpi\n")
+        .unwrap();
     fs::create_dir_all(root.join("persistent/inventory")).unwrap();
     fs::write(root.join("persistent/inventory/uuid"), machine::ID).unwrap();
     let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=CA"]);
-    openssl.args(["-keyout", "/dev/null", "-out"]).arg(labtools.join("collector.pem"));
+    openssl.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        "/CN=CA",
+    ]);
+    openssl
+        .args(["-keyout", "/dev/null", "-out"])
+        .arg(labtools.join("collector.pem"));
     assert!(openssl.output().unwrap().status.success());
 }
 
@@ -68,12 +101,35 @@ jsonpipe::contract! {
 #[test]
 fn a_root_that_is_not_there_is_no_machine() {
     let directory = tempfile::tempdir().unwrap();
-    for arguments in [&["collect"][..], &["changes"], &["accept"], &["metrics", "x.prom"], &["push"], &["fleet", "/"]] {
+    for arguments in [
+        &["collect"][..],
+        &["changes"],
+        &["accept"],
+        &["metrics", "x.prom"],
+        &["push"],
+        &["fleet", "/"],
+    ] {
         let mut command = Command::new(COLLECT.binary);
-        let output = command.args(arguments).args(["--root", "nonexist"]).current_dir(&directory).output().unwrap();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(66), 0), "{arguments:?}: {output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains("reading nonexist: no such directory"), "{output:?}");
-        assert_eq!(fs::read_dir(&directory).unwrap().count(), 0, "{arguments:?}");
+        let output = command
+            .args(arguments)
+            .args(["--root", "nonexist"])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(66), 0),
+            "{arguments:?}: {output:?}"
+        );
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains("reading nonexist: no such directory"),
+            "{output:?}"
+        );
+        assert_eq!(
+            fs::read_dir(&directory).unwrap().count(),
+            0,
+            "{arguments:?}"
+        );
     }
 }
 
@@ -87,10 +143,23 @@ fn the_man_page_examples_work() {
 #[test]
 fn the_man_page_names_every_metric_with_its_labels() {
     for metric in ALL {
-        let line = MAN_PAGE.lines().find(|line| line.split(' ').nth(2) == Some(metric.name));
+        let line = MAN_PAGE
+            .lines()
+            .find(|line| line.split(' ').nth(2) == Some(metric.name));
         let line = line.unwrap_or_else(|| panic!("{} is not on the page", metric.name));
-        let labels =
-            line.split_once(" Va ").map_or("", |(_, labels)| labels.split(" ;").next().unwrap().split(" No").next().unwrap());
-        assert_eq!(labels.split_whitespace().collect::<Vec<_>>(), metric.labels, "{line}");
+        let labels = line.split_once(" Va ").map_or("", |(_, labels)| {
+            labels
+                .split(" ;")
+                .next()
+                .unwrap()
+                .split(" No")
+                .next()
+                .unwrap()
+        });
+        assert_eq!(
+            labels.split_whitespace().collect::<Vec<_>>(),
+            metric.labels,
+            "{line}"
+        );
     }
 }

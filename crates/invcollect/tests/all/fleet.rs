@@ -20,7 +20,15 @@ const WEEK: [&str; 4] = ["--since", "2024-11-18T00:00:00Z", "--period", "7days"]
 
 fn run(store: &Store, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_invcollect"));
-    command.arg("fleet").arg(store.store()).arg("--config").arg(store.config()).args(arguments).env("TZ", "UTC").output().unwrap()
+    command
+        .arg("fleet")
+        .arg(store.store())
+        .arg("--config")
+        .arg(store.config())
+        .args(arguments)
+        .env("TZ", "UTC")
+        .output()
+        .unwrap()
 }
 
 fn fleet(store: &Store, arguments: &[&str]) -> Value {
@@ -37,7 +45,13 @@ fn findings<'a>(fleet: &'a Value, list: &str) -> Vec<(&'a str, &'a str, &'a str)
         .as_array()
         .unwrap()
         .iter()
-        .map(|finding| (text(finding, "host"), text(finding, "what"), text(finding, "seen")))
+        .map(|finding| {
+            (
+                text(finding, "host"),
+                text(finding, "what"),
+                text(finding, "seen"),
+            )
+        })
         .collect()
 }
 
@@ -74,5 +88,9 @@ fn fleet_refuses_a_missing_or_wrong_store() {
 #[test]
 fn the_man_page_examples_work() {
     let page = include_str!("../../../../man/invcollect-fleet.8");
-    jsonpipe::testkit::man_page_examples_work(env!("CARGO_BIN_EXE_invcollect"), page, week::campus().path());
+    jsonpipe::testkit::man_page_examples_work(
+        env!("CARGO_BIN_EXE_invcollect"),
+        page,
+        week::campus().path(),
+    );
 }

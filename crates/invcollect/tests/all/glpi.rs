@@ -1,8 +1,9 @@
 //! `collect --glpi`: the inventory as GLPI takes it.
 //!
-//! What glpi-project/inventory_format 1.2 asks of the parts that are written, compared by hand with its inventory.schema.json: which
-//! keys there are, of which type, and what may stand in them. It allows other keys below `content` since 1.2, which is why
-//! `x_invcollect` may be there, but ignores them: of all others a key that is not here is an error. At the top it allows none.
+//! What glpi-project/inventory_format 1.2 asks of the parts that are written, compared by hand with
+//! its inventory.schema.json: which keys there are, of which type, and what may stand in them. It
+//! allows other keys below `content` since 1.2, which is why `x_invcollect` may be there, but
+//! ignores them: of all others a key that is not here is an error. At the top it allows none.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +24,13 @@ type Keys = &'static [(&'static str, &'static str)];
 const SECTIONS: &[(&str, Keys)] = &[
     (
         "hardware",
-        &[("name", STRING), ("uuid", STRING), ("memory", INTEGER), ("defaultgateway", STRING), ("chassis_type", STRING)],
+        &[
+            ("name", STRING),
+            ("uuid", STRING),
+            ("memory", INTEGER),
+            ("defaultgateway", STRING),
+            ("chassis_type", STRING),
+        ],
     ),
     (
         "bios",
@@ -51,7 +58,15 @@ const SECTIONS: &[(&str, Keys)] = &[
             ("timezone", "timezone"),
         ],
     ),
-    ("cpus", &[("name", STRING), ("arch", "x86_64"), ("core", INTEGER), ("thread", INTEGER)]),
+    (
+        "cpus",
+        &[
+            ("name", STRING),
+            ("arch", "x86_64"),
+            ("core", INTEGER),
+            ("thread", INTEGER),
+        ],
+    ),
     (
         "memories",
         &[
@@ -78,14 +93,29 @@ const SECTIONS: &[(&str, Keys)] = &[
             ("interface", STRING),
         ],
     ),
-    ("drives", &[("type", STRING), ("volumn", STRING), ("filesystem", STRING), ("total", INTEGER), ("free", INTEGER)]),
+    (
+        "drives",
+        &[
+            ("type", STRING),
+            ("volumn", STRING),
+            ("filesystem", STRING),
+            ("total", INTEGER),
+            ("free", INTEGER),
+        ],
+    ),
     (
         "networks",
         &[
             ("description", STRING),
             ("mac", STRING),
-            ("status", "up down dormant notpresent lowerlayerdown unknown testing"),
-            ("type", "ethernet wifi infiniband aggregate alias dialup loopback bridge fibrechannel bluetooth"),
+            (
+                "status",
+                "up down dormant notpresent lowerlayerdown unknown testing",
+            ),
+            (
+                "type",
+                "ethernet wifi infiniband aggregate alias dialup loopback bridge fibrechannel bluetooth",
+            ),
             ("virtualdev", BOOLEAN),
             ("driver", STRING),
             ("pcislot", STRING),
@@ -103,17 +133,33 @@ const SECTIONS: &[(&str, Keys)] = &[
     ),
     (
         "controllers",
-        &[("pcislot", STRING), ("vendorid", STRING), ("productid", STRING), ("pciclass", STRING), ("driver", STRING)],
+        &[
+            ("pcislot", STRING),
+            ("vendorid", STRING),
+            ("productid", STRING),
+            ("pciclass", STRING),
+            ("driver", STRING),
+        ],
     ),
-    ("softwares", &[("name", STRING), ("version", STRING), ("from", STRING)]),
+    (
+        "softwares",
+        &[("name", STRING), ("version", STRING), ("from", STRING)],
+    ),
 ];
 
-/// Whether a value is of a type; a type that is no word of these is the list of what may stand there.
+/// Whether a value is of a type; a type that is no word of these is the list of what may stand
+/// there.
 fn is(value: &Value, kind: &str) -> bool {
     let shaped = |shape: &str| {
         let text = value.as_str().unwrap_or_default();
         text.len() == shape.len()
-            && text.bytes().zip(shape.bytes()).all(|(b, s)| if s == b'0' { b.is_ascii_digit() } else { b == s })
+            && text.bytes().zip(shape.bytes()).all(|(b, s)| {
+                if s == b'0' {
+                    b.is_ascii_digit()
+                } else {
+                    b == s
+                }
+            })
     };
     match kind {
         STRING => value.is_string(),
@@ -122,32 +168,74 @@ fn is(value: &Value, kind: &str) -> bool {
         DATE => shaped("0000-00-00"),
         DATE_TIME => shaped("0000-00-00 00:00:00"),
         "timezone" => value["name"].is_string() && value["offset"] == "+0000",
-        words => value.as_str().is_some_and(|text| words.split(' ').any(|word| word == text)),
+        words => value
+            .as_str()
+            .is_some_and(|text| words.split(' ').any(|word| word == text)),
     }
 }
 
 fn check(document: &Value) {
-    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-    assert_eq!(members(document), ["action", "content", "deviceid", "itemtype"]);
+    let members = |value: &Value| {
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        members(document),
+        ["action", "content", "deviceid", "itemtype"]
+    );
     let content = &document["content"];
     for name in members(content) {
         let Some((_, keys)) = SECTIONS.iter().find(|(section, _)| *section == name) else {
-            assert!(["versionclient", "x_invcollect"].contains(&name.as_str()), "{name}");
+            assert!(
+                ["versionclient", "x_invcollect"].contains(&name.as_str()),
+                "{name}"
+            );
             continue;
         };
         let section = &content[&name];
-        let entries = section.as_array().cloned().unwrap_or_else(|| vec![section.clone()]);
-        assert_eq!(section.is_array(), !["hardware", "bios", "operatingsystem"].contains(&name.as_str()), "{name}");
+        let entries = section
+            .as_array()
+            .cloned()
+            .unwrap_or_else(|| vec![section.clone()]);
+        assert_eq!(
+            section.is_array(),
+            !["hardware", "bios", "operatingsystem"].contains(&name.as_str()),
+            "{name}"
+        );
         for entry in entries {
             for key in members(&entry) {
-                let kind = keys.iter().find(|(known, _)| *known == key).unwrap_or_else(|| panic!("{name}.{key}: unknown"));
-                assert!(is(&entry[&key], kind.1), "{name}.{key}: {} is no {}", entry[&key], kind.1);
+                let kind = keys
+                    .iter()
+                    .find(|(known, _)| *known == key)
+                    .unwrap_or_else(|| panic!("{name}.{key}: unknown"));
+                assert!(
+                    is(&entry[&key], kind.1),
+                    "{name}.{key}: {} is no {}",
+                    entry[&key],
+                    kind.1
+                );
             }
         }
     }
     assert!(content["versionclient"].is_string() && document["deviceid"].is_string());
-    assert!(content["networks"].as_array().unwrap().iter().all(|network| network["description"].is_string()));
-    assert!(content["softwares"].as_array().unwrap().iter().all(|software| software["name"].is_string()));
+    assert!(
+        content["networks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|network| network["description"].is_string())
+    );
+    assert!(
+        content["softwares"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|software| software["name"].is_string())
+    );
     assert!(!document.to_string().contains("null"));
 }
 
@@ -155,9 +243,15 @@ fn inventory(machine: &Machine) -> Value {
     let file = machine.path("inventory.json");
     let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
-    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     let document: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
-    assert_eq!(document["content"]["x_invcollect"]["id"], ended.document()["host"]["id"]);
+    assert_eq!(
+        document["content"]["x_invcollect"]["id"],
+        ended.document()["host"]["id"]
+    );
     document
 }
 
@@ -165,7 +259,13 @@ fn inventory(machine: &Machine) -> Value {
 fn a_machine_is_told_in_the_words_of_glpi() {
     let machine = Machine::optiplex();
     machine.wireless("wlan0", "00:1b:21:0a:0b:0e", true);
-    machine.sata_disk("sdb", "usb1/1-1/host7/target7:0:0/7:0:0:0", "DataTraveler", "0019E06B", 61_440_000);
+    machine.sata_disk(
+        "sdb",
+        "usb1/1-1/host7/target7:0:0/7:0:0:0",
+        "DataTraveler",
+        "0019E06B",
+        61_440_000,
+    );
     machine.netlink(
         r#"{"addresses":{"eth0":["10.0.3.7/24","2001:db8:3::7/64"],"wlan0":["10.0.3.8/24"]},"stations":{"wlan0":{"ssid":"eduroam","bssid":"02:00:00:00:00:01"}}}"#,
     );
@@ -193,7 +293,11 @@ fn a_machine_is_told_in_the_words_of_glpi() {
         ("/networks/2/wifi_ssid", "eduroam".into()),
         ("/softwares/1/name", "R".into()),
     ] {
-        assert_eq!(content.pointer(pointer), Some(&expected), "{pointer}: {content:#}");
+        assert_eq!(
+            content.pointer(pointer),
+            Some(&expected),
+            "{pointer}: {content:#}"
+        );
     }
 }
 
@@ -207,12 +311,24 @@ fn interfaces_that_are_made_of_others_have_their_types() {
     }
     machine.directory("sys/class/net/bond0/bonding");
     machine.directory("sys/class/net/br0/bridge");
-    machine.write("sys/class/net/eth0.100/uevent", "DEVTYPE=vlan\nINTERFACE=eth0.100\nIFINDEX=7\n");
+    machine.write(
+        "sys/class/net/eth0.100/uevent",
+        "DEVTYPE=vlan\nINTERFACE=eth0.100\nIFINDEX=7\n",
+    );
     let document = inventory(&machine);
     check(&document);
     let networks = document["content"]["networks"].as_array().unwrap();
-    let types: Vec<_> = networks.iter().map(|network| (network["description"].as_str(), network["type"].as_str())).collect();
-    let expected = [("bond0", "aggregate"), ("br0", "bridge"), ("eth0", "ethernet"), ("eth0", "ethernet"), ("eth0.100", "alias")];
+    let types: Vec<_> = networks
+        .iter()
+        .map(|network| (network["description"].as_str(), network["type"].as_str()))
+        .collect();
+    let expected = [
+        ("bond0", "aggregate"),
+        ("br0", "bridge"),
+        ("eth0", "ethernet"),
+        ("eth0", "ethernet"),
+        ("eth0.100", "alias"),
+    ];
     assert_eq!(types, expected.map(|(name, kind)| (Some(name), Some(kind))));
 }
 
@@ -224,15 +340,26 @@ fn glpi_leaves_out_unknown_values() {
     machine.write("proc/cpuinfo", "processor\t: 0\n\nprocessor\t: 1\n");
     let document = inventory(&machine);
     check(&document);
-    assert_eq!(document["content"]["hardware"], serde_json::json!({}), "what the kernel has is not what is installed");
-    assert_eq!(document["content"]["cpus"], serde_json::json!([{"arch": "x86_64"}]));
+    assert_eq!(
+        document["content"]["hardware"],
+        serde_json::json!({}),
+        "what the kernel has is not what is installed"
+    );
+    assert_eq!(
+        document["content"]["cpus"],
+        serde_json::json!([{"arch": "x86_64"}])
+    );
 }
 
-/// A list that is empty says that there is nothing: no module and no disk goes because the firmware's table is damaged.
+/// A list that is empty says that there is nothing: no module and no disk goes because the
+/// firmware's table is damaged.
 #[test]
 fn glpi_does_not_remove_unreadable_parts() {
     let machine = Machine::optiplex();
-    machine.write("sys/firmware/dmi/tables/DMI", &Tables::optiplex().table()[..200]);
+    machine.write(
+        "sys/firmware/dmi/tables/DMI",
+        &Tables::optiplex().table()[..200],
+    );
     machine.remove("sys/block");
     let document = inventory(&machine);
     check(&document);
@@ -248,10 +375,22 @@ fn a_machine_without_an_id_is_refused() {
     machine.remove("persistent/inventory/uuid");
     let file = machine.path("inventory.json");
     let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);
-    assert_eq!((ended.status, ended.stdout.as_str(), file.exists()), (66, "", false));
-    assert!(ended.stderr.contains("the installer writes /persistent/inventory/uuid"), "{}", ended.stderr);
+    assert_eq!(
+        (ended.status, ended.stdout.as_str(), file.exists()),
+        (66, "", false)
+    );
+    assert!(
+        ended
+            .stderr
+            .contains("the installer writes /persistent/inventory/uuid"),
+        "{}",
+        ended.stderr
+    );
     for (id, wrong) in [
-        (ID.to_uppercase(), "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one"),
+        (
+            ID.to_uppercase(),
+            "/persistent/inventory/uuid: not a UUID in lower case; uuidgen makes one",
+        ),
         (
             "00000000-0000-0000-0000-000000000000".into(),
             "/persistent/inventory/uuid: a UUID of one digit, which identifies no machine",
@@ -259,7 +398,14 @@ fn a_machine_without_an_id_is_refused() {
     ] {
         machine.write("persistent/inventory/uuid", id);
         let ended = machine.run(&["collect", "--glpi", file.to_str().unwrap()]);
-        assert_eq!((ended.status, ended.stdout.as_str(), file.exists()), (66, "", false));
-        assert!(ended.stderr.contains(wrong) && !ended.stderr.contains("the installer"), "{}", ended.stderr);
+        assert_eq!(
+            (ended.status, ended.stdout.as_str(), file.exists()),
+            (66, "", false)
+        );
+        assert!(
+            ended.stderr.contains(wrong) && !ended.stderr.contains("the installer"),
+            "{}",
+            ended.stderr
+        );
     }
 }

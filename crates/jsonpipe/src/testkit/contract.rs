@@ -28,8 +28,8 @@ impl<T: Stages> Stages for LazyLock<T> {
     }
 }
 
-/// Makes a test of each rule of the contract. A rule names the stages that it is applied to, or says why there are none; a rule that is
-/// forgotten does not compile.
+/// Makes a test of each rule of the contract. A rule names the stages that it is applied to, or
+/// says why there are none; a rule that is forgotten does not compile.
 ///
 /// ```text
 /// jsonpipe::contract! {

@@ -38,7 +38,10 @@ impl Ended {
 
     /// The documents on standard output, one a line.
     pub fn lines(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+            .collect()
     }
 
     /// A section of it; null where there is no such section.
@@ -46,12 +49,20 @@ impl Ended {
         self.document()[name].take()
     }
 
-    /// It ended with `status`, printed nothing, and its one line of complaint begins like this, after the tool's name.
+    /// It ended with `status`, printed nothing, and its one line of complaint begins like this,
+    /// after the tool's name.
     #[track_caller]
     pub fn refused(&self, status: i32, complaint: &str) {
-        assert_eq!((self.status, self.stdout.as_str()), (status, ""), "{self:?}");
+        assert_eq!(
+            (self.status, self.stdout.as_str()),
+            (status, ""),
+            "{self:?}"
+        );
         let said = self.stderr.split_once(": ").map(|(_tool, said)| said);
-        assert!(said.is_some_and(|said| said.starts_with(complaint)), "{self:?}");
+        assert!(
+            said.is_some_and(|said| said.starts_with(complaint)),
+            "{self:?}"
+        );
         assert_eq!(self.stderr.lines().count(), 1, "{self:?}");
     }
 }
@@ -63,15 +74,26 @@ pub fn feed(mut command: impl BorrowMut<Command>, input: &str) -> Ended {
 
 /// The same, with another standard output.
 pub(super) fn feed_into(command: &mut Command, input: &str, stdout: Stdio) -> Ended {
-    let mut child = command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().expect("the program starts");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
     // A tool that refuses its command line reads nothing.
-    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let _ = child
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(input.as_bytes());
     Ended::of(child.wait_with_output().expect("the program ends"))
 }
 
 /// The same command with its standard output as the shell can make it and [`Command`] cannot.
 pub fn redirected(how: &str, command: &Command) -> Command {
     let mut bash = Command::new("bash");
-    bash.args(["-c", &format!("exec \"$@\" {how}"), "bash"]).arg(command.get_program()).args(command.get_args());
+    bash.args(["-c", &format!("exec \"$@\" {how}"), "bash"])
+        .arg(command.get_program())
+        .args(command.get_args());
     bash
 }

@@ -10,29 +10,51 @@ pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
     for command in std::iter::once(command).chain(command.get_subcommands()) {
         for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
             // mdoc writes --flag as `.Fl -flag`.
-            assert!(page.contains(&format!("Fl -{flag}")), "the man page of {} does not name --{flag}", command.get_name());
+            assert!(
+                page.contains(&format!("Fl -{flag}")),
+                "the man page of {} does not name --{flag}",
+                command.get_name()
+            );
         }
     }
 }
 
 /// Runs the EXAMPLES of a man page in `directory` and compares what they print.
 ///
-/// In an mdoc literal block (`.Bd -literal`), a line `$ command` is run by bash with the tool's directory first in PATH; the lines
-/// after it, up to the next command or the end of the block, are what it prints on standard output, where `...` stands for
-/// anything.
+/// In an mdoc literal block (`.Bd -literal`), a line `$ command` is run by bash with the tool's
+/// directory first in PATH; the lines after it, up to the next command or the end of the block, are
+/// what it prints on standard output, where `...` stands for anything.
 pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
-    let examples = page.split(".Sh EXAMPLES").nth(1).expect("a section EXAMPLES").split("\n.Sh ").next().unwrap_or_default();
+    let examples = page
+        .split(".Sh EXAMPLES")
+        .nth(1)
+        .expect("a section EXAMPLES")
+        .split("\n.Sh ")
+        .next()
+        .unwrap_or_default();
     let mut blocks = Vec::new();
     for block in examples.split(".Bd -literal").skip(1) {
         let lines = block.lines().skip(1).take_while(|line| *line != ".Ed");
-        blocks.extend(lines.map(|line| line.replace("\\e", "\\").replace("\\(ti", "~").trim_start_matches("\\&").to_owned()));
+        blocks.extend(lines.map(|line| {
+            line.replace("\\e", "\\")
+                .replace("\\(ti", "~")
+                .trim_start_matches("\\&")
+                .to_owned()
+        }));
     }
-    let tools = Path::new(binary).parent().expect("a directory").display().to_string();
+    let tools = Path::new(binary)
+        .parent()
+        .expect("a directory")
+        .display()
+        .to_string();
     let path = format!("{tools}:{}", std::env::var("PATH").unwrap_or_default());
     let mut lines = blocks.iter().peekable();
     let mut examples = 0;
     while let Some(line) = lines.next() {
-        let mut command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("expected `$ command`: {line}")).to_owned();
+        let mut command = line
+            .strip_prefix("$ ")
+            .unwrap_or_else(|| panic!("expected `$ command`: {line}"))
+            .to_owned();
         while command.ends_with('\\') {
             command = command + "\n" + lines.next().expect("the continued line");
         }
@@ -42,9 +64,18 @@ pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
             expected.push('\n');
         }
         let mut bash = Command::new("bash");
-        let ended = feed(bash.args(["-c", &command]).env("PATH", &path).current_dir(directory), "");
+        let ended = feed(
+            bash.args(["-c", &command])
+                .env("PATH", &path)
+                .current_dir(directory),
+            "",
+        );
         let matches = matches_pattern(&ended.stdout, &expected);
-        assert!(matches, "$ {command}\nexpected:\n{expected}\nprinted:\n{}\n{}", ended.stdout, ended.stderr);
+        assert!(
+            matches,
+            "$ {command}\nexpected:\n{expected}\nprinted:\n{}\n{}",
+            ended.stdout, ended.stderr
+        );
         examples += 1;
     }
     assert!(examples > 0, "the page has no example that can be run");
@@ -53,10 +84,16 @@ pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
 /// Whether `text` is `pattern`, in which `...` stands for anything.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split("...");
-    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {
+        return false;
+    };
     let mut parts = parts.peekable();
     while let Some(part) = parts.next() {
-        let found = if parts.peek().is_none() { rest.ends_with(part).then(|| rest.len() - part.len()) } else { rest.find(part) };
+        let found = if parts.peek().is_none() {
+            rest.ends_with(part).then(|| rest.len() - part.len())
+        } else {
+            rest.find(part)
+        };
         let Some(at) = found else { return false };
         rest = &rest[at + part.len()..];
     }

@@ -1,4 +1,5 @@
-//! A subcommand as a stage of a pipe, and the rules of the contract. Each runs the real binary with a fresh directory as its `--root`.
+//! A subcommand as a stage of a pipe, and the rules of the contract. Each runs the real binary with
+//! a fresh directory as its `--root`.
 
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -41,16 +42,28 @@ impl Stage {
         self.run(root.path(), input)
     }
 
-    /// `--help` of the tool and of the stage ends with 0, is 80 columns wide at most, and names the flags of every tool.
+    /// `--help` of the tool and of the stage ends with 0, is 80 columns wide at most, and names the
+    /// flags of every tool.
     pub fn teaches_help(&self) {
         for arguments in [&["--help"][..], &[self.arguments[0], "--help"][..]] {
             let ended = feed(Command::new(self.binary).args(arguments), "");
-            assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{arguments:?}");
+            assert_eq!(
+                (ended.status, ended.stderr.as_str()),
+                (0, ""),
+                "{arguments:?}"
+            );
             for flag in ["--help", "--root", "--config", "--verbose", "--log"] {
-                assert!(ended.stdout.contains(flag), "{arguments:?} does not name {flag}:\n{}", ended.stdout);
+                assert!(
+                    ended.stdout.contains(flag),
+                    "{arguments:?} does not name {flag}:\n{}",
+                    ended.stdout
+                );
             }
             for line in ended.stdout.lines() {
-                assert!(line.chars().count() <= 80, "{arguments:?}: wider than 80 columns: {line}");
+                assert!(
+                    line.chars().count() <= 80,
+                    "{arguments:?}: wider than 80 columns: {line}"
+                );
             }
         }
     }
@@ -58,19 +71,35 @@ impl Stage {
     /// `--version` says the tool's name and version.
     pub fn tells_version(&self) {
         let ended = feed(Command::new(self.binary).arg("--version"), "");
-        let name = Path::new(self.binary).file_name().and_then(|name| name.to_str()).expect("a binary");
+        let name = Path::new(self.binary)
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a binary");
         assert_eq!(ended.status, 0);
-        assert!(ended.stdout.starts_with(&format!("{name} ")), "{}", ended.stdout);
+        assert!(
+            ended.stdout.starts_with(&format!("{name} ")),
+            "{}",
+            ended.stdout
+        );
     }
 
     /// A flag that nobody knows is status 2 with nothing on standard output.
     pub fn refuses_a_bad_flag(&self) {
         let root = self.machine();
-        let ended = feed(self.command(root.path()).arg("--no-such-flag"), self.document);
+        let ended = feed(
+            self.command(root.path()).arg("--no-such-flag"),
+            self.document,
+        );
         assert_eq!((ended.status, ended.stdout.as_str()), (2, ""));
         assert!(ended.stderr.contains("--no-such-flag"), "{}", ended.stderr);
-        let ended = feed(self.command(root.path()).arg("--no\u{1b}[2Jflag"), self.document);
-        assert!(ended.status == 2 && ended.stderr.contains("--no\u{fffd}[2Jflag"), "{ended:?}");
+        let ended = feed(
+            self.command(root.path()).arg("--no\u{1b}[2Jflag"),
+            self.document,
+        );
+        assert!(
+            ended.status == 2 && ended.stderr.contains("--no\u{fffd}[2Jflag"),
+            "{ended:?}"
+        );
     }
 
     /// Nothing on standard input is status 65.
@@ -78,19 +107,43 @@ impl Stage {
         for input in ["", " \n"] {
             let ended = self.answer(input);
             assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
-            assert!(ended.stderr.contains("no document on standard input"), "{}", ended.stderr);
+            assert!(
+                ended.stderr.contains("no document on standard input"),
+                "{}",
+                ended.stderr
+            );
         }
     }
 
-    /// An unknown key is named by its path, and its value not shown. Nothing in its name reaches a terminal as a command.
+    /// An unknown key is named by its path, and its value not shown. Nothing in its name reaches a
+    /// terminal as a command.
     pub fn names_an_unknown_key(&self) {
         let ended = self.answer(&self.with(self.request, "\u{1b}[2J\u{202e}k\n", HIDDEN));
-        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{}", ended.stderr);
-        let named = format!("{}.\u{fffd}[2J\u{fffd}k\u{fffd}: unknown key\n", self.request);
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (65, ""),
+            "{}",
+            ended.stderr
+        );
+        let named = format!(
+            "{}.\u{fffd}[2J\u{fffd}k\u{fffd}: unknown key\n",
+            self.request
+        );
         assert!(ended.stderr.ends_with(&named), "{:?}", ended.stderr);
         let ended = self.answer(&self.with(self.request, "usernam", HIDDEN));
-        assert_eq!((ended.status, ended.stdout.as_str()), (65, ""), "{}", ended.stderr);
-        assert!(ended.stderr.contains(&format!("{}.usernam: unknown key", self.request)), "{}", ended.stderr);
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (65, ""),
+            "{}",
+            ended.stderr
+        );
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("{}.usernam: unknown key", self.request)),
+            "{}",
+            ended.stderr
+        );
         assert!(!ended.stderr.contains(HIDDEN), "{}", ended.stderr);
     }
 
@@ -100,8 +153,13 @@ impl Stage {
         let ended = self.answer(&self.document.replacen('{', &format!("{{{foreign},"), 1));
         assert!(matches!(ended.status, 0 | 1), "{ended:?}");
         assert!(ended.stdout.contains(foreign), "{}", ended.stdout);
-        let document: Value = serde_json::from_str(&ended.stdout).expect("one document on standard output");
-        assert!(document.is_object() && ended.stdout.ends_with("}\n"), "{}", ended.stdout);
+        let document: Value =
+            serde_json::from_str(&ended.stdout).expect("one document on standard output");
+        assert!(
+            document.is_object() && ended.stdout.ends_with("}\n"),
+            "{}",
+            ended.stdout
+        );
     }
 
     /// A reader that went away, or a standard output that never was, is status 74, and silent.
@@ -109,44 +167,80 @@ impl Stage {
         let root = self.machine();
         let (reader, writer) = std::io::pipe().expect("a pipe");
         drop(reader);
-        let ended = feed_into(&mut self.command(root.path()), self.document, OwnedFd::from(writer).into());
+        let ended = feed_into(
+            &mut self.command(root.path()),
+            self.document,
+            OwnedFd::from(writer).into(),
+        );
         assert_eq!((ended.status, ended.stderr.as_str()), (74, ""));
 
         let root = self.machine();
-        let ended = feed(&mut redirected(">&-", &self.command(root.path())), self.document);
-        assert_eq!((ended.status, ended.stderr.as_str()), (74, ""), "standard output is closed");
+        let ended = feed(
+            &mut redirected(">&-", &self.command(root.path())),
+            self.document,
+        );
+        assert_eq!(
+            (ended.status, ended.stderr.as_str()),
+            (74, ""),
+            "standard output is closed"
+        );
     }
 
-    /// A full disk behind standard output, or one that cannot be written, is status 74, with a reason.
+    /// A full disk behind standard output, or one that cannot be written, is status 74, with a
+    /// reason.
     pub fn reports_a_full_output(&self) {
         let root = self.machine();
-        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+        let full = fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .expect("/dev/full");
         let ended = feed_into(&mut self.command(root.path()), self.document, full.into());
         assert_eq!(ended.status, 74);
-        assert!(ended.stderr.contains("standard output: No space left on device"), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains("standard output: No space left on device"),
+            "{}",
+            ended.stderr
+        );
 
         let root = self.machine();
-        let ended = feed(&mut redirected("1</dev/null", &self.command(root.path())), self.document);
+        let ended = feed(
+            &mut redirected("1</dev/null", &self.command(root.path())),
+            self.document,
+        );
         assert_eq!(ended.status, 74, "standard output can only be read");
-        assert!(ended.stderr.contains("standard output: Bad file descriptor"), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains("standard output: Bad file descriptor"),
+            "{}",
+            ended.stderr
+        );
     }
 
     /// A document that says no is passed on as it came, with status 1.
     pub fn passes_a_no_on(&self, no: &str) {
         let ended = self.answer(no);
-        assert_eq!((ended.status, ended.stdout.trim_end(), ended.stderr.as_str()), (1, no, ""));
+        assert_eq!(
+            (ended.status, ended.stdout.trim_end(), ended.stderr.as_str()),
+            (1, no, "")
+        );
     }
 
-    /// INI is JSON in which every value is a string: both give the same bytes. A document with numbers and booleans gives the
-    /// same answer, and what is passed on keeps its types.
+    /// INI is JSON in which every value is a string: both give the same bytes. A document with
+    /// numbers and booleans gives the same answer, and what is passed on keeps its types.
     pub fn reads_ini_as_json(&self) {
-        let typed: Map<String, Value> = serde_json::from_str(self.document).expect("a JSON document");
+        let typed: Map<String, Value> =
+            serde_json::from_str(self.document).expect("a JSON document");
         let mut spelt = typed.clone();
         let mut ini = String::from("# the same by hand\n");
         for (name, section) in &mut spelt {
             ini += &format!("\n[{name}]\n");
             for (key, value) in section.as_object_mut().expect("a section") {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
                 ini += &format!("{key} = {text}\n");
                 *value = text.into();
             }
@@ -156,7 +250,10 @@ impl Stage {
         assert_eq!(answer(&Value::from(spelt.clone()).to_string()), expected);
         let mut ended = answer(&Value::from(typed.clone()).to_string());
         for (name, section) in typed {
-            ended.stdout = ended.stdout.replace(&format!("\"{name}\":{section}"), &format!("\"{name}\":{}", spelt[&name]));
+            ended.stdout = ended.stdout.replace(
+                &format!("\"{name}\":{section}"),
+                &format!("\"{name}\":{}", spelt[&name]),
+            );
         }
         assert_eq!(ended, expected);
     }
@@ -173,17 +270,29 @@ impl Stage {
 
     fn shows_no_secret(&self, refuses: bool) {
         let ended = self.answer(&self.with("login", "password", HIDDEN));
-        assert_eq!(ended.status == 65 && ended.stdout.is_empty(), refuses, "{ended:?}");
+        assert_eq!(
+            ended.status == 65 && ended.stdout.is_empty(),
+            refuses,
+            "{ended:?}"
+        );
         let broken = self.with("login", "password", HIDDEN) + ",";
-        for ended in [ended, self.answer(&broken), self.answer(&format!("[login]\npassword={HIDDEN}\n"))] {
+        for ended in [
+            ended,
+            self.answer(&broken),
+            self.answer(&format!("[login]\npassword={HIDDEN}\n")),
+        ] {
             assert!(!format!("{ended:?}").contains(HIDDEN), "{ended:?}");
         }
     }
 
-    /// With `--log` a run is a line in the event log, with the section that it wrote or with its error, and without the password. A dry
-    /// run writes nothing.
+    /// With `--log` a run is a line in the event log, with the section that it wrote or with its
+    /// error, and without the password. A dry run writes nothing.
     pub fn logs_its_run(&self) {
-        for document in [self.document.to_owned(), "{".to_owned(), self.with("login", "password", HIDDEN)] {
+        for document in [
+            self.document.to_owned(),
+            "{".to_owned(),
+            self.with("login", "password", HIDDEN),
+        ] {
             let root = self.machine();
             let ended = feed(self.command(root.path()).arg("--log"), &document);
             let log = fs::read_to_string(root.path().join("var/log/labtools/events.jsonl"));
@@ -192,21 +301,42 @@ impl Stage {
                 continue;
             }
             let log = log.expect("an event log");
-            assert!(log.ends_with("}\n") && log.lines().count() == 1 && !log.contains(HIDDEN), "{log}");
+            assert!(
+                log.ends_with("}\n") && log.lines().count() == 1 && !log.contains(HIDDEN),
+                "{log}"
+            );
             let line: Value = serde_json::from_str(&log).expect("a line of JSON");
-            let name = Path::new(self.binary).file_name().and_then(|name| name.to_str());
-            assert_eq!((line["event"].as_str(), line["tool"].as_str()), (Some("stage"), name), "{log}");
+            let name = Path::new(self.binary)
+                .file_name()
+                .and_then(|name| name.to_str());
+            assert_eq!(
+                (line["event"].as_str(), line["tool"].as_str()),
+                (Some("stage"), name),
+                "{log}"
+            );
             assert_eq!(
                 (line["command"].as_str(), line["status"].as_i64()),
                 (Some(self.arguments[0]), Some(ended.status.into())),
                 "{log}"
             );
-            assert!(line["at"].is_string() && line["seconds"].is_number(), "{log}");
-            let error = line.get("error").map_or("", |error| error.as_str().expect("a text"));
+            assert!(
+                line["at"].is_string() && line["seconds"].is_number(),
+                "{log}"
+            );
+            let error = line
+                .get("error")
+                .map_or("", |error| error.as_str().expect("a text"));
             assert_eq!(error, ended.stderr.trim_end(), "{log}");
             let printed: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-            let sections = printed.as_object().map_or_else(Vec::new, |sections| sections.values().collect());
-            assert!(line.get("report").is_none_or(|report| sections.contains(&report)), "{log}{}", ended.stdout);
+            let sections = printed
+                .as_object()
+                .map_or_else(Vec::new, |sections| sections.values().collect());
+            assert!(
+                line.get("report")
+                    .is_none_or(|report| sections.contains(&report)),
+                "{log}{}",
+                ended.stdout
+            );
         }
     }
 
@@ -214,9 +344,16 @@ impl Stage {
     #[cfg(debug_assertions)]
     pub fn survives_its_own_panic(&self) {
         let root = self.machine();
-        let ended = feed(self.command(root.path()).env("LABTOOLS_TEST_PANIC", HIDDEN), self.document);
+        let ended = feed(
+            self.command(root.path()).env("LABTOOLS_TEST_PANIC", HIDDEN),
+            self.document,
+        );
         assert_eq!((ended.status, ended.stdout.as_str()), (70, ""));
-        assert!(ended.stderr.contains("internal fault at ") && !ended.stderr.contains(HIDDEN), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("internal fault at ") && !ended.stderr.contains(HIDDEN),
+            "{}",
+            ended.stderr
+        );
     }
 
     fn command(&self, root: &Path) -> Command {
@@ -225,11 +362,15 @@ impl Stage {
         command
     }
 
-    /// The binary, or the one of its name in the directory that `LABTOOLS_BIN` names: so release builds are checked, too.
+    /// The binary, or the one of its name in the directory that `LABTOOLS_BIN` names: so release
+    /// builds are checked, too.
     fn program(&self) -> PathBuf {
         let built = Path::new(self.binary);
         let name = built.file_name().expect("a binary");
-        std::env::var_os("LABTOOLS_BIN").map_or_else(|| built.to_owned(), |directory| Path::new(&directory).join(name))
+        std::env::var_os("LABTOOLS_BIN").map_or_else(
+            || built.to_owned(),
+            |directory| Path::new(&directory).join(name),
+        )
     }
 
     fn machine(&self) -> TempDir {
@@ -240,13 +381,15 @@ impl Stage {
 
     /// The document with one more key.
     fn with(&self, section: &str, key: &str, value: &str) -> String {
-        let mut document: Map<String, Value> = serde_json::from_str(self.document).expect("a JSON document");
+        let mut document: Map<String, Value> =
+            serde_json::from_str(self.document).expect("a JSON document");
         document.entry(section).or_insert_with(|| Map::new().into())[key] = value.into();
         Value::from(document).to_string()
     }
 }
 
-/// Times are the one thing in which two equal runs may differ: the values of keys in `_at` are left out.
+/// Times are the one thing in which two equal runs may differ: the values of keys in `_at` are left
+/// out.
 fn without_times(ended: Ended) -> Ended {
     let mut parts = ended.stdout.split("_at\":\"");
     let mut stdout = parts.next().unwrap_or_default().to_owned();

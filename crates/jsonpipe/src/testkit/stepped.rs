@@ -1,4 +1,5 @@
-//! A run that stands still before each of its system calls, so that it can be ended at any of them, or looked at.
+//! A run that stands still before each of its system calls, so that it can be ended at any of them,
+//! or looked at.
 //!
 //! Only its first thread is stepped; other threads and the programs that it starts run freely.
 
@@ -34,8 +35,15 @@ impl Stepped {
     pub fn start(command: &mut Command) -> Stepped {
         let child = traced(command);
         let run = Pid::from_raw(child.id() as i32);
-        assert_eq!(waitpid(run, None), Ok(WaitStatus::Stopped(run, Signal::SIGTRAP)));
-        ptrace::setoptions(run, ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD).expect("ptrace");
+        assert_eq!(
+            waitpid(run, None),
+            Ok(WaitStatus::Stopped(run, Signal::SIGTRAP))
+        );
+        ptrace::setoptions(
+            run,
+            ptrace::Options::PTRACE_O_EXITKILL | ptrace::Options::PTRACE_O_TRACESYSGOOD,
+        )
+        .expect("ptrace");
         let mut stepped = Stepped { child, run };
         assert!(stepped.goes_on(), "it stands before its first call");
         stepped
@@ -63,11 +71,17 @@ impl Stepped {
     /// The next call.
     pub fn next_call(&self) -> Call {
         let stop = ptrace::syscall_info(self.run).expect("ptrace");
-        assert_eq!(stop.op, PTRACE_SYSCALL_INFO_ENTRY, "it stands before a call");
+        assert_eq!(
+            stop.op, PTRACE_SYSCALL_INFO_ENTRY,
+            "it stands before a call"
+        );
         #[allow(unsafe_code, reason = "a union of the kernel's")]
         // SAFETY: where a call is entered, the kernel has filled this part of it.
         let entry = unsafe { stop.u.entry };
-        Call { number: entry.nr as c_long, arguments: entry.args }
+        Call {
+            number: entry.nr as c_long,
+            arguments: entry.args,
+        }
     }
 
     /// The file of one of its descriptors; empty when it has no such descriptor.
@@ -101,10 +115,15 @@ impl Stepped {
     }
 }
 
-/// Runs a command, whose output is lost, and kills it before its `nth` system call, from 0, of those that `counts` takes; false when
-/// it made fewer.
+/// Runs a command, whose output is lost, and kills it before its `nth` system call, from 0, of
+/// those that `counts` takes; false when it made fewer.
 pub fn killed_before(command: &mut Command, nth: u64, counts: impl Fn(c_long) -> bool) -> bool {
-    let mut stepped = Stepped::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()));
+    let mut stepped = Stepped::start(
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null()),
+    );
     let mut left = nth;
     loop {
         if counts(stepped.next_call().number) {
@@ -124,5 +143,7 @@ pub fn killed_before(command: &mut Command, nth: u64, counts: impl Fn(c_long) ->
 #[allow(unsafe_code, reason = "only the child itself can ask to be stopped")]
 fn traced(command: &mut Command) -> Child {
     // SAFETY: between fork and exec the child makes one system call and allocates nothing.
-    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }.spawn().expect("the program starts")
+    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }
+        .spawn()
+        .expect("the program starts")
 }

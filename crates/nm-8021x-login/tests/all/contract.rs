@@ -11,18 +11,35 @@ const LOGIN: Stage = Stage {
     arguments: &["login"],
     request: "login",
     document: r#"{"login":{"username":"alice@nowhere.example","password":"x"},"choice":{"base":"linux"}}"#,
-    prepare: |root| realm(root, "uni-a.example", "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n"),
+    prepare: |root| {
+        realm(
+            root,
+            "uni-a.example",
+            "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n",
+        )
+    },
 };
 
 fn realm(root: &Path, name: &str, trust: &str) {
     let directory = root.join("etc/labtools/realms.d");
     fs::create_dir_all(&directory).unwrap();
-    fs::write(directory.join("ca.pem"), include_str!("../../../../testdata/nm-8021x-login/ca.pem")).unwrap();
-    fs::write(directory.join(format!("{name}.ini")), format!("[realm.{name}]\neap=ttls\nphase2=pap\n{trust}")).unwrap();
+    fs::write(
+        directory.join("ca.pem"),
+        include_str!("../../../../testdata/nm-8021x-login/ca.pem"),
+    )
+    .unwrap();
+    fs::write(
+        directory.join(format!("{name}.ini")),
+        format!("[realm.{name}]\neap=ttls\nphase2=pap\n{trust}"),
+    )
+    .unwrap();
 }
 
 /// A password in INI is refused, so what is the same is the complaint that there is none.
-const WITHOUT_PASSWORD: Stage = Stage { document: r#"{"login":{"username":"alice@nowhere.example"}}"#, ..LOGIN };
+const WITHOUT_PASSWORD: Stage = Stage {
+    document: r#"{"login":{"username":"alice@nowhere.example"}}"#,
+    ..LOGIN
+};
 
 const MAN_PAGE: &str = include_str!("../../../../man/nm-8021x-login.8");
 
@@ -47,7 +64,11 @@ jsonpipe::contract! {
 #[test]
 fn the_examples_of_the_man_page_work() {
     let directory = tempfile::tempdir().unwrap();
-    realm(directory.path(), "uni-a.example", "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n");
+    realm(
+        directory.path(),
+        "uni-a.example",
+        "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n",
+    );
     testkit::man_page_examples_work(LOGIN.binary, MAN_PAGE, directory.path());
 }
 
@@ -61,35 +82,65 @@ fn a_name_that_cannot_log_in_is_refused_with_its_reason() {
         ("alice@nowhere.example", "unknown_realm"),
         ("alice@../realms.d/uni-a.example", "unknown_realm"),
     ] {
-        let ended = LOGIN.answer(&format!(r#"{{"login":{{"username":"{name}","password":"x"}}}}"#));
+        let ended = LOGIN.answer(&format!(
+            r#"{{"login":{{"username":"{name}","password":"x"}}}}"#
+        ));
         assert_eq!((ended.status, ended.stderr.as_str()), (1, ""), "{name}");
-        assert!(ended.stdout.contains(&format!(r#""authenticated":false,"reason":"{reason}""#)), "{}", ended.stdout);
+        assert!(
+            ended
+                .stdout
+                .contains(&format!(r#""authenticated":false,"reason":"{reason}""#)),
+            "{}",
+            ended.stdout
+        );
     }
 }
 
 #[test]
 fn a_realm_that_a_trap_could_answer_for_is_78_before_a_packet_is_sent() {
     let document = r#"{"login":{"username":"alice@b.example","password":"x"}}"#;
-    for (trust, missing) in [("ca_cert=ca.pem\n", "domain_suffix_match"), ("domain_suffix_match=radius.b.example\n", "ca_cert")] {
+    for (trust, missing) in [
+        ("ca_cert=ca.pem\n", "domain_suffix_match"),
+        ("domain_suffix_match=radius.b.example\n", "ca_cert"),
+    ] {
         let root = tempfile::tempdir().unwrap();
         realm(root.path(), "b.example", trust);
         let ended = LOGIN.run(root.path(), document);
         assert_eq!((ended.status, ended.stdout.as_str()), (78, ""));
-        assert!(ended.stderr.contains(&format!("realm.b.example: {missing}: missing")), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("realm.b.example: {missing}: missing")),
+            "{}",
+            ended.stderr
+        );
     }
 }
 
 #[test]
 fn an_empty_password_is_refused_without_asking() {
     let ended = LOGIN.answer(r#"{"login":{"username":"alice@uni-a.example","password":""}}"#);
-    assert_eq!((ended.status, ended.stdout.contains(r#""reason":"rejected""#)), (1, true), "{ended:?}");
+    assert_eq!(
+        (
+            ended.status,
+            ended.stdout.contains(r#""reason":"rejected""#)
+        ),
+        (1, true),
+        "{ended:?}"
+    );
 }
 
 #[test]
 fn a_password_that_no_login_can_carry_is_65() {
     for password in ["a\\u0000b".to_owned(), "x".repeat(256), "é".repeat(128)] {
-        let ended = LOGIN.answer(&format!(r#"{{"login":{{"username":"alice@uni-a.example","password":"{password}"}}}}"#));
+        let ended = LOGIN.answer(&format!(
+            r#"{{"login":{{"username":"alice@uni-a.example","password":"{password}"}}}}"#
+        ));
         assert_eq!((ended.status, ended.stdout.as_str()), (65, ""));
-        assert!(ended.stderr.contains("which no login can carry") && !ended.stderr.contains("xx"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("which no login can carry") && !ended.stderr.contains("xx"),
+            "{}",
+            ended.stderr
+        );
     }
 }

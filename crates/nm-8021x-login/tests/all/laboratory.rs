@@ -1,8 +1,9 @@
-//! Logins for real: NetworkManager, wpa_supplicant, hostapd and FreeRADIUS in scripts/lab/wired-8021x. Needs root and the packages
-//! that `scripts/lab/wired-8021x packages` names; without them these tests fail, they are never skipped.
+//! Logins for real: NetworkManager, wpa_supplicant, hostapd and FreeRADIUS in
+//! scripts/lab/wired-8021x. Needs root and the packages that `scripts/lab/wired-8021x packages`
+//! names; without them these tests fail, they are never skipped.
 //!
-//! `LABTOOLS_SABOTAGE=skip-logoff` logs out as a plain deactivation would, without EAPOL-Logoff: then
-//! `a_login_opens_the_port_and_a_logout_closes_it` must fail.
+//! `LABTOOLS_SABOTAGE=skip-logoff` logs out as a plain deactivation would, without EAPOL-Logoff:
+//! then `a_login_opens_the_port_and_a_logout_closes_it` must fail.
 
 mod agent;
 mod faults;
@@ -27,7 +28,12 @@ struct Laboratory {
 
 impl Laboratory {
     fn up() -> Laboratory {
-        let laboratory = Laboratory { directory: tempfile::Builder::new().prefix("labtools-").tempdir().unwrap() };
+        let laboratory = Laboratory {
+            directory: tempfile::Builder::new()
+                .prefix("labtools-")
+                .tempdir()
+                .unwrap(),
+        };
         laboratory.script("up", &[]);
         laboratory
     }
@@ -37,15 +43,24 @@ impl Laboratory {
     }
 
     fn script_command(&self, verb: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lab/wired-8021x"));
+        let mut command = Command::new(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lab/wired-8021x"),
+        );
         command.arg(verb).arg(self.directory.path()).args(arguments);
         command
     }
 
     fn script(&self, verb: &str, arguments: &[&str]) -> String {
         let output = self.script_command(verb, arguments).output().unwrap();
-        assert!(output.status.success(), "wired-8021x {verb}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        assert!(
+            output.status.success(),
+            "wired-8021x {verb}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     /// A command on the lab machine.
@@ -70,15 +85,28 @@ impl Laboratory {
 
     fn begin_as(&self, (username, password): (&str, &str), arguments: &[&str]) -> Child {
         let mut login = self.login_command();
-        login.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        login
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = login.spawn().unwrap();
-        child.stdin.take().unwrap().write_all(credentials(username, password).as_bytes()).unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(credentials(username, password).as_bytes())
+            .unwrap();
         child
     }
 
     /// How many lines of the supplicant's log hold this.
     fn supplicant_said(&self, words: &str) -> usize {
-        fs::read_to_string(self.path("log/wpa_supplicant.log")).unwrap().lines().filter(|line| line.contains(words)).count()
+        fs::read_to_string(self.path("log/wpa_supplicant.log"))
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains(words))
+            .count()
     }
 
     /// Waits until so many lines of the supplicant's log hold this.
@@ -94,16 +122,28 @@ impl Laboratory {
 
     fn logout(&self) -> (i32, Value, String) {
         if jsonpipe::sabotaged("skip-logoff") {
-            let output = self.on_computer(&["nmcli", "connection", "delete", "labtools login"]).output().unwrap();
+            let output = self
+                .on_computer(&["nmcli", "connection", "delete", "labtools login"])
+                .output()
+                .unwrap();
             assert!(output.status.success());
         }
-        told(Ended::of(self.on_computer(&[BINARY, "logout"]).output().unwrap()))
+        told(Ended::of(
+            self.on_computer(&[BINARY, "logout"]).output().unwrap(),
+        ))
     }
 
     /// Names of the profiles that NetworkManager has, without the loopback's.
     fn profiles(&self) -> String {
-        let output = self.on_computer(&["nmcli", "-g", "NAME", "connection", "show"]).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().lines().filter(|name| *name != "lo").collect()
+        let output = self
+            .on_computer(&["nmcli", "-g", "NAME", "connection", "show"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .lines()
+            .filter(|name| *name != "lo")
+            .collect()
     }
 
     fn kill(&self, program: &str) {
@@ -113,7 +153,13 @@ impl Laboratory {
     /// Sends a signal to one of the laboratory's programs, by the pid that the laboratory keeps.
     fn signal(&self, program: &str, signal: &str) {
         let pid = fs::read_to_string(self.path("pid").join(program)).unwrap();
-        assert!(Command::new("kill").args([signal, pid.trim()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([signal, pid.trim()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     fn port(&self) -> String {
@@ -121,13 +167,19 @@ impl Laboratory {
     }
 
     fn assert_closed(&self) {
-        assert_eq!((self.profiles().as_str(), self.port().as_str()), ("", "unauthorized"));
+        assert_eq!(
+            (self.profiles().as_str(), self.port().as_str()),
+            ("", "unauthorized")
+        );
     }
 }
 
 impl Drop for Laboratory {
     fn drop(&mut self) {
-        let down = self.script_command("down", &[]).status().is_ok_and(|status| status.success());
+        let down = self
+            .script_command("down", &[])
+            .status()
+            .is_ok_and(|status| status.success());
         assert!(down || std::thread::panicking(), "wired-8021x down");
     }
 }
@@ -138,6 +190,10 @@ fn credentials(username: &str, password: &str) -> String {
 
 /// Status, the section `login`, standard error; null where there is no document.
 fn told(ended: Ended) -> (i32, Value, String) {
-    let login = if ended.stdout.is_empty() { Value::Null } else { ended.section("login") };
+    let login = if ended.stdout.is_empty() {
+        Value::Null
+    } else {
+        ended.section("login")
+    };
     (ended.status, login, ended.stderr)
 }

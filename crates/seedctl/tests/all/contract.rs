@@ -12,10 +12,8 @@ use serde_json::{Value, json};
 use crate::offered::{Offered, noise};
 
 // openssl genpkey -algorithm ed25519; openssl pkey -pubout
-const PRIVATE: &str =
-    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
-const PUBLIC: &str =
-    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
 
 /// As a person would write it: without `schema`.
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
@@ -38,7 +36,13 @@ fn keys(root: &Path) {
 static STAGES: LazyLock<[Stage; 2]> = LazyLock::new(|| {
     let binary = env!("CARGO_BIN_EXE_seedctl");
     [
-        Stage { binary, arguments: &["get", "--dry-run"], request: "image", document: &DOCUMENT, prepare: keys },
+        Stage {
+            binary,
+            arguments: &["get", "--dry-run"],
+            request: "image",
+            document: &DOCUMENT,
+            prepare: keys,
+        },
         Stage {
             binary,
             arguments: &["stop"],

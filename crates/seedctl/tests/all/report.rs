@@ -1,4 +1,5 @@
-//! `seedctl report`, `swarm` and `hosts`: a recorded campaign, hostile ones, and a tracker that is none.
+//! `seedctl report`, `swarm` and `hosts`: a recorded campaign, hostile ones, and a tracker that is
+//! none.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -13,7 +14,9 @@ use serde_json::Value;
 use crate::tracker::{self, BINARY, Running};
 
 fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/seedctl").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../testdata/seedctl")
+        .join(name)
 }
 
 /// A campaign that scripts/lab/test-distribute recorded.
@@ -48,7 +51,19 @@ fn report(campaign: &Path) -> Output {
     let path = |name: &str| campaign.join(name).display().to_string();
     let (samples, hosts, page) = (path("samples.jsonl"), path("hosts"), path("page.html"));
     let input = fs::read_to_string(campaign.join("document.json")).unwrap();
-    seedctl(&["report", "--samples", &samples, "--hosts", &hosts, "--html", &page], campaign, &input)
+    seedctl(
+        &[
+            "report",
+            "--samples",
+            &samples,
+            "--hosts",
+            &hosts,
+            "--html",
+            &page,
+        ],
+        campaign,
+        &input,
+    )
 }
 
 fn said(output: &Output) -> String {
@@ -62,22 +77,45 @@ fn document(output: &Output) -> Value {
 
 fn whats(document: &Value) -> Vec<(&str, &str)> {
     let findings = document["campaign"]["findings"].as_array().unwrap();
-    findings.iter().map(|one| (one["what"].as_str().unwrap(), one["name"].as_str().unwrap_or(""))).collect()
+    findings
+        .iter()
+        .map(|one| {
+            (
+                one["what"].as_str().unwrap(),
+                one["name"].as_str().unwrap_or(""),
+            )
+        })
+        .collect()
 }
 
-/// Reports on the recorded campaign with the files of a case put over it, and compares the section, the page without its style and
-/// what is said on standard error.
+/// Reports on the recorded campaign with the files of a case put over it, and compares the section,
+/// the page without its style and what is said on standard error.
 fn report_gives_the_expected(name: &str) {
     let (campaign, found) = (copy(), tempfile::tempdir().unwrap());
     testkit::copy(&case(name).join("in"), campaign.path());
     let output = report(campaign.path());
     let mut told = document(&output);
-    let given: Value = serde_json::from_str(&fs::read_to_string(campaign.path().join("document.json")).unwrap()).unwrap();
-    assert_eq!(told.as_object_mut().unwrap().remove("image").unwrap(), given["image"], "foreign sections are passed on");
+    let given: Value =
+        serde_json::from_str(&fs::read_to_string(campaign.path().join("document.json")).unwrap())
+            .unwrap();
+    assert_eq!(
+        told.as_object_mut().unwrap().remove("image").unwrap(),
+        given["image"],
+        "foreign sections are passed on"
+    );
     let page = fs::read_to_string(campaign.path().join("page.html")).unwrap();
-    let main = page.split("<main>").nth(1).unwrap().split("</main>").next().unwrap();
-    for (file, text) in [("document.json", format!("{told:#}\n")), ("main.html", format!("{main}\n")), ("stderr", said(&output))]
-    {
+    let main = page
+        .split("<main>")
+        .nth(1)
+        .unwrap()
+        .split("</main>")
+        .next()
+        .unwrap();
+    for (file, text) in [
+        ("document.json", format!("{told:#}\n")),
+        ("main.html", format!("{main}\n")),
+        ("stderr", said(&output)),
+    ] {
         fs::write(found.path().join(file), text).unwrap();
     }
     testkit::assert_expected(&case(name), found.path());
@@ -102,7 +140,11 @@ fn report_names_a_second_crossing() {
 
 #[test]
 fn the_man_page_examples_work() {
-    jsonpipe::testkit::man_page_examples_work(BINARY, include_str!("../../../../man/seedctl-report.8"), &recorded());
+    jsonpipe::testkit::man_page_examples_work(
+        BINARY,
+        include_str!("../../../../man/seedctl-report.8"),
+        &recorded(),
+    );
 }
 
 #[test]
@@ -110,10 +152,19 @@ fn the_page_needs_nothing_else_and_names_what_there_is() {
     let campaign = copy();
     document(&report(campaign.path()));
     let page = fs::read_to_string(campaign.path().join("page.html")).unwrap();
-    for elsewhere in ["<script", "<link", "<img", "src=", "url(", "@import", "http:", "https:"] {
+    for elsewhere in [
+        "<script", "<link", "<img", "src=", "url(", "@import", "http:", "https:",
+    ] {
         assert!(!page.contains(elsewhere), "{elsewhere}");
     }
-    for there in ["9 of 9", "b1-h3", "a damaged cable", "seedctl-report(8)", "LibreOffice", "prefers-color-scheme: dark"] {
+    for there in [
+        "9 of 9",
+        "b1-h3",
+        "a damaged cable",
+        "seedctl-report(8)",
+        "LibreOffice",
+        "prefers-color-scheme: dark",
+    ] {
         assert!(page.contains(there), "{there}");
     }
 }
@@ -123,9 +174,15 @@ fn a_machine_on_a_wireless_network_is_named_and_not_counted_as_a_crossing() {
     let campaign = copy();
     let samples = campaign.path().join("samples.jsonl");
     let text = fs::read_to_string(&samples).unwrap();
-    let of_machine = |role: &str| format!(r#""address":"10.0.2.12","net":"b2-r1","room":"b2-r1","role":"{role}""#);
+    let of_machine = |role: &str| {
+        format!(r#""address":"10.0.2.12","net":"b2-r1","room":"b2-r1","role":"{role}""#)
+    };
     assert!(text.contains(&of_machine("lab")));
-    fs::write(&samples, text.replace(&of_machine("lab"), &of_machine("wireless"))).unwrap();
+    fs::write(
+        &samples,
+        text.replace(&of_machine("lab"), &of_machine("wireless")),
+    )
+    .unwrap();
     let path = campaign.path().join("hosts/b2-h3.json");
     let answer = fs::read_to_string(&path).unwrap();
     fs::write(
@@ -137,7 +194,11 @@ fn a_machine_on_a_wireless_network_is_named_and_not_counted_as_a_crossing() {
     )
     .unwrap();
     let told = document(&report(campaign.path()));
-    assert!(whats(&told).contains(&("wireless", "b2-h3")), "{:?}", whats(&told));
+    assert!(
+        whats(&told).contains(&("wireless", "b2-h3")),
+        "{:?}",
+        whats(&told)
+    );
     assert_eq!(told["campaign"]["buildings"][1]["crossings"], 1.0);
 }
 
@@ -148,15 +209,32 @@ fn texts_of_machines_are_text_on_the_page() {
     let hostile = "<img src=x onerror=alert(1)>\\\"'&";
     for name in ["samples.jsonl", "hosts.ini"] {
         let text = fs::read_to_string(path(name)).unwrap();
-        let spelt = if name == "hosts.ini" { hostile.replace("\\\"", "\"") } else { hostile.to_owned() };
-        fs::write(path(name), text.replace("\"b1\"", &format!("\"{spelt}\"")).replace("=b1\n", &format!("={spelt}\n"))).unwrap();
+        let spelt = if name == "hosts.ini" {
+            hostile.replace("\\\"", "\"")
+        } else {
+            hostile.to_owned()
+        };
+        fs::write(
+            path(name),
+            text.replace("\"b1\"", &format!("\"{spelt}\""))
+                .replace("=b1\n", &format!("={spelt}\n")),
+        )
+        .unwrap();
     }
     fs::write(path("hosts/b1-h2.status"), "failed 1").unwrap();
     fs::write(path("hosts/b1-h2.err"), "</td><script>alert(2)</script>").unwrap();
     let told = document(&report(campaign.path()));
-    assert!(told["campaign"]["buildings"].to_string().contains("onerror"), "the building is called so");
+    assert!(
+        told["campaign"]["buildings"]
+            .to_string()
+            .contains("onerror"),
+        "the building is called so"
+    );
     let page = fs::read_to_string(path("page.html")).unwrap();
-    assert!(!page.contains("<img") && !page.contains("<script") && !page.contains("</td><s"), "{page}");
+    assert!(
+        !page.contains("<img") && !page.contains("<script") && !page.contains("</td><s"),
+        "{page}"
+    );
     assert!(page.contains("&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;"));
 }
 
@@ -171,8 +249,14 @@ fn torn_samples_and_answers_that_are_none_cost_what_they_say_and_nothing_else() 
     let told = document(&report(campaign.path()));
     assert_eq!(told["campaign"]["done"], 9);
     let missing = told["campaign"]["missing"].to_string();
-    assert!(missing.contains("that are no snapshot, left out: 1"), "{missing}");
-    assert!(missing.contains("did not report where it came from: 2"), "{missing}");
+    assert!(
+        missing.contains("that are no snapshot, left out: 1"),
+        "{missing}"
+    );
+    assert!(
+        missing.contains("did not report where it came from: 2"),
+        "{missing}"
+    );
 }
 
 #[test]
@@ -181,10 +265,17 @@ fn without_samples_and_hosts_there_is_still_a_report() {
     fs::write(campaign.path().join("samples.jsonl"), "").unwrap();
     fs::remove_file(campaign.path().join("hosts.ini")).unwrap();
     fs::remove_dir_all(campaign.path().join("hosts")).unwrap();
-    assert_eq!(report(campaign.path()).status.code(), Some(66), "the directory is named, and not there");
+    assert_eq!(
+        report(campaign.path()).status.code(),
+        Some(66),
+        "the directory is named, and not there"
+    );
     fs::create_dir(campaign.path().join("hosts")).unwrap();
     let told = document(&report(campaign.path()));
-    assert_eq!((&told["campaign"]["hosts"], &told["campaign"]["done"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&told["campaign"]["hosts"], &told["campaign"]["done"]),
+        (&0.into(), &0.into())
+    );
     assert_eq!(told["campaign"]["missing"].as_array().unwrap().len(), 2);
 }
 
@@ -197,7 +288,12 @@ fn a_document_that_nobody_signed_is_not_reported_on() {
     given["image"]["signature"] = format!("AAAA{}", &signature[4..]).into();
     fs::write(&path, given.to_string()).unwrap();
     let output = report(campaign.path());
-    assert_eq!((output.status.code(), output.stdout.len()), (Some(65), 0), "{}", said(&output));
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(65), 0),
+        "{}",
+        said(&output)
+    );
     assert!(!campaign.path().join("page.html").exists());
 }
 
@@ -205,15 +301,35 @@ fn a_document_that_nobody_signed_is_not_reported_on() {
 fn a_swarm_is_what_the_tracker_says() {
     let root = tempfile::tempdir().unwrap();
     tracker::prepare(root.path());
-    fs::write(root.path().join("etc/labtools/campus.ini"), "[net.a]\ncidr=10.0.0.0/8\ncampus=c\nbuilding=b\nroom=r\n").unwrap();
-    fs::write(root.path().join("etc/labtools/seedctl.ini"), "[tracker]\nlisten=127.0.0.1:0\n").unwrap();
-    let running = Running::start(Command::new(BINARY).args(["track", "-v", "--root"]).arg(root.path()));
+    fs::write(
+        root.path().join("etc/labtools/campus.ini"),
+        "[net.a]\ncidr=10.0.0.0/8\ncampus=c\nbuilding=b\nroom=r\n",
+    )
+    .unwrap();
+    fs::write(
+        root.path().join("etc/labtools/seedctl.ini"),
+        "[tracker]\nlisten=127.0.0.1:0\n",
+    )
+    .unwrap();
+    let running = Running::start(
+        Command::new(BINARY)
+            .args(["track", "-v", "--root"])
+            .arg(root.path()),
+    );
     let url = format!("http://{}", running.listen);
     let told = document(&seedctl(&["swarm", "--tracker", &url], root.path(), ""));
-    assert_eq!((&told["swarm"]["schema"], &told["swarm"]["swarms"]), (&1.into(), &Value::Array(Vec::new())));
+    assert_eq!(
+        (&told["swarm"]["schema"], &told["swarm"]["swarms"]),
+        (&1.into(), &Value::Array(Vec::new()))
+    );
     drop(running);
     let output = seedctl(&["swarm", "--tracker", &url], root.path(), "");
-    assert_eq!((output.status.code(), output.stdout.len()), (Some(69), 0), "{}", said(&output));
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(69), 0),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -223,7 +339,10 @@ fn other_servers_than_a_tracker_are_refused() {
         ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", 65),
         ("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", 65),
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 69),
-        ("HTTP/1.1 302 Found\r\nLocation: /swarms\r\nContent-Length: 0\r\n\r\n", 69),
+        (
+            "HTTP/1.1 302 Found\r\nLocation: /swarms\r\nContent-Length: 0\r\n\r\n",
+            69,
+        ),
         ("nonsense", 69),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -235,11 +354,29 @@ fn other_servers_than_a_tracker_are_refused() {
         });
         let output = seedctl(&["swarm", "--tracker", &url], Path::new("/"), "");
         speaker.join().unwrap();
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{answer:?}: {}", said(&output));
-        assert!(said(&output).contains("http://127.0.0.1:") && !said(&output).contains("secret"), "{}", said(&output));
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(status), 0),
+            "{answer:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains("http://127.0.0.1:") && !said(&output).contains("secret"),
+            "{}",
+            said(&output)
+        );
     }
-    let output = seedctl(&["swarm", "--tracker", "http://user:se cret@127.0.0.1/"], Path::new("/"), "");
-    assert_eq!((output.status.code(), said(&output).contains("cret@")), (Some(2), false), "{}", said(&output));
+    let output = seedctl(
+        &["swarm", "--tracker", "http://user:se cret@127.0.0.1/"],
+        Path::new("/"),
+        "",
+    );
+    assert_eq!(
+        (output.status.code(), said(&output).contains("cret@")),
+        (Some(2), false),
+        "{}",
+        said(&output)
+    );
 }
 
 #[test]
@@ -247,13 +384,22 @@ fn machines_are_chosen_by_building_room_and_name() {
     let names = |arguments: &[&str]| {
         let told = document(&seedctl(&[&["hosts"], arguments].concat(), &recorded(), ""));
         let hosts = told["hosts"]["hosts"].as_array().unwrap().clone();
-        hosts.iter().map(|host| host["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>().join(" ")
+        hosts
+            .iter()
+            .map(|host| host["name"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+            .join(" ")
     };
     assert_eq!(names(&["--building", "b2"]), "b2-h1 b2-h2 b2-h3");
     assert_eq!(names(&["--room", "b3-r1", "b3-h2", "b1-h1"]), "b3-h2");
     for arguments in [&["--room", "999"][..], &["nobody"][..]] {
         let output = seedctl(&[&["hosts"], arguments].concat(), &recorded(), "");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(66), 0), "{}", said(&output));
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(66), 0),
+            "{}",
+            said(&output)
+        );
     }
 }
 
@@ -266,5 +412,8 @@ fn a_machine_is_told_with_the_network_that_it_is_in() {
     fs::write(config.path().join("campus.ini"), room).unwrap();
     let told = document(&seedctl(&["hosts"], config.path(), ""));
     let expected = r#"{"address":"10.0.1.7","ethernet":"10.0.1.0/24","broadcast":"10.0.1.255","building":"b","campus":"c","mac":"02:00:00:00:00:0a","model":"OptiPlex 7010","name":"a","net":"n","room":"1"}"#;
-    assert_eq!(told["hosts"]["hosts"][0], serde_json::from_str::<Value>(expected).unwrap());
+    assert_eq!(
+        told["hosts"]["hosts"][0],
+        serde_json::from_str::<Value>(expected).unwrap()
+    );
 }

@@ -1,5 +1,5 @@
-//! The tracker as a process: its port, its signals, its files. Who is introduced to whom is told by its unit tests, and with stock
-//! clients by the laboratory.
+//! The tracker as a process: its port, its signals, its files. Who is introduced to whom is told by
+//! its unit tests, and with stock clients by the laboratory.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -36,7 +36,8 @@ campus=c
 building=b2
 room=r1
 ";
-const SETTINGS: &str = "[tracker]\nlisten=127.0.0.1:0\n[building.b1]\nuplink_bytes_per_second=12000000\n";
+const SETTINGS: &str =
+    "[tracker]\nlisten=127.0.0.1:0\n[building.b1]\nuplink_bytes_per_second=12000000\n";
 
 struct Machine(TempDir);
 
@@ -71,15 +72,24 @@ impl Machine {
 
     /// A tracker that cannot start.
     fn refusal(&self) -> (Option<i32>, String, String) {
-        let Output { status, stdout, stderr } = self.command().stdin(Stdio::null()).output().unwrap();
-        let stderr = String::from_utf8(stderr).unwrap().replace(&self.root().display().to_string(), "");
+        let Output {
+            status,
+            stdout,
+            stderr,
+        } = self.command().stdin(Stdio::null()).output().unwrap();
+        let stderr = String::from_utf8(stderr)
+            .unwrap()
+            .replace(&self.root().display().to_string(), "");
         (status.code(), String::from_utf8(stdout).unwrap(), stderr)
     }
 }
 
 /// A connection from another address of this machine.
 fn connect(from: &str, to: SocketAddr) -> TcpStream {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let stream = runtime.block_on(async {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
@@ -99,7 +109,11 @@ fn answer(from: &str, to: SocketAddr, request: &[u8]) -> String {
 }
 
 fn get(from: &str, to: SocketAddr, path: &str) -> String {
-    answer(from, to, format!("GET {path} HTTP/1.1\r\nHost: tracker\r\nConnection: close\r\n\r\n").as_bytes())
+    answer(
+        from,
+        to,
+        format!("GET {path} HTTP/1.1\r\nHost: tracker\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
 }
 
 fn body(answer: &str) -> &str {
@@ -108,7 +122,12 @@ fn body(answer: &str) -> &str {
 
 fn announce(from: &str, to: SocketAddr, infohash: InfoHash, rest: &str) -> String {
     let hash = str::from_utf8(&infohash.0).unwrap();
-    body(&get(from, to, &format!("/announce?info_hash={hash}&port=6881&{rest}"))).to_owned()
+    body(&get(
+        from,
+        to,
+        &format!("/announce?info_hash={hash}&port=6881&{rest}"),
+    ))
+    .to_owned()
 }
 
 #[test]
@@ -124,7 +143,16 @@ fn a_tracker_prints_its_document_and_ends_by_the_signal() {
         let document: Value = serde_json::from_str(&stdout).unwrap();
         let mut section = document["tracker"].clone();
         for time in ["started_at", "ended_at"] {
-            assert!(section.as_object_mut().unwrap().remove(time).unwrap().as_str().unwrap().ends_with('Z'));
+            assert!(
+                section
+                    .as_object_mut()
+                    .unwrap()
+                    .remove(time)
+                    .unwrap()
+                    .as_str()
+                    .unwrap()
+                    .ends_with('Z')
+            );
         }
         let expected = serde_json::json!({"schema":1, "changed":false, "listen":listen, "announces":1, "refused":1, "torrents":2,
             "peers":1});
@@ -138,13 +166,26 @@ fn only_hosts_of_the_campus_and_torrents_of_the_store_are_served() {
     let tracker = machine.tracker();
     let to = tracker.listen;
     let told = announce("127.0.1.1", to, IMAGE, "left=5&event=started");
-    assert_eq!(told, "d8:completei0e10:incompletei1e8:intervali10e12:min intervali10e5:peers0:e");
+    assert_eq!(
+        told,
+        "d8:completei0e10:incompletei1e8:intervali10e12:min intervali10e5:peers0:e"
+    );
     let refused = "d14:failure reason33:this address is not in campus.inie";
     assert_eq!(announce("127.0.3.1", to, IMAGE, "left=5"), refused);
-    assert_eq!(announce("127.0.3.1", to, IMAGE, "left=5&ip=127.0.1.1"), refused);
-    assert!(announce("127.0.1.1", to, LATER, "left=5").contains("no signed manifest has this info_hash"));
-    assert!(get("127.0.3.1", to, &format!("/building?info_hash={IMAGE}")).starts_with("HTTP/1.1 403"));
-    assert!(get("127.0.1.1", to, &format!("/building?info_hash={LATER}")).starts_with("HTTP/1.1 404"));
+    assert_eq!(
+        announce("127.0.3.1", to, IMAGE, "left=5&ip=127.0.1.1"),
+        refused
+    );
+    assert!(
+        announce("127.0.1.1", to, LATER, "left=5")
+            .contains("no signed manifest has this info_hash")
+    );
+    assert!(
+        get("127.0.3.1", to, &format!("/building?info_hash={IMAGE}")).starts_with("HTTP/1.1 403")
+    );
+    assert!(
+        get("127.0.1.1", to, &format!("/building?info_hash={LATER}")).starts_with("HTTP/1.1 404")
+    );
     assert!(get("127.0.1.1", to, "/building").starts_with("HTTP/1.1 400"));
     assert!(get("127.0.1.1", to, "/").starts_with("HTTP/1.1 404"));
     let building = get("127.0.1.1", to, &format!("/building?info_hash={IMAGE}"));
@@ -163,10 +204,20 @@ fn swarms_tells_who_has_how_much() {
     announce("127.0.0.2", to, IMAGE, "left=0&event=started");
     announce("127.0.1.1", to, IMAGE, "left=1048576&event=started");
     announce("127.0.1.2", to, IMAGE, "left=1048576&event=started");
-    announce("127.0.1.1", to, IMAGE, "left=0&downloaded=1048576&uploaded=3&event=completed");
+    announce(
+        "127.0.1.1",
+        to,
+        IMAGE,
+        "left=0&downloaded=1048576&uploaded=3&event=completed",
+    );
     let mut said: Value = serde_json::from_str(body(&get("127.0.0.2", to, "/swarms"))).unwrap();
     assert!(said["at"].is_string());
-    let image = &mut said["swarms"].as_array_mut().unwrap().iter_mut().find(|swarm| swarm["what"] == "image").unwrap();
+    let image = &mut said["swarms"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|swarm| swarm["what"] == "image")
+        .unwrap();
     let mut times = 0;
     for building in image["buildings"].as_array_mut().unwrap() {
         for host in building["hosts"].as_array_mut().unwrap() {
@@ -176,7 +227,13 @@ fn swarms_tells_who_has_how_much() {
         }
     }
     assert_eq!(times, 7, "only one host was seen to get complete");
-    let host = |address: &str, net: &str, room: &str, role: &str, left: u64, downloaded: u64, uploaded: u64| {
+    let host = |address: &str,
+                net: &str,
+                room: &str,
+                role: &str,
+                left: u64,
+                downloaded: u64,
+                uploaded: u64| {
         serde_json::json!({"address":address, "net":net, "room":room, "role":role, "left_bytes":left,
             "downloaded_bytes":downloaded, "uploaded_bytes":uploaded, "gateway":false})
     };
@@ -200,7 +257,10 @@ fn swarms_tells_who_has_how_much() {
         "seedctl_tracker_peers{image=\"windows\",generation=\"7\",what=\"image\",building=\"b1\",role=\"lab\",state=\"complete\"} 1",
         "seedctl_tracker_downloaded_bytes_total{image=\"windows\",generation=\"7\",what=\"image\",building=\"b1\",role=\"lab\"} 1048576",
     ] {
-        assert!(body(&metrics).lines().any(|other| other == line), "{line}\n{metrics}");
+        assert!(
+            body(&metrics).lines().any(|other| other == line),
+            "{line}\n{metrics}"
+        );
     }
 }
 
@@ -211,18 +271,35 @@ fn a_scrape_tells_of_the_own_building() {
     let to = tracker.listen;
     announce("127.0.1.1", to, IMAGE, "left=5&event=started");
     announce("127.0.1.1", to, IMAGE, "left=0&event=completed");
-    announce("127.0.1.2", to, IMAGE, "left=5&event=paused&uploaded=&numwant=99999999999999999999");
-    let scrape = |from: &str, query: &str| body(&get(from, to, &format!("/scrape{query}"))).to_owned();
+    announce(
+        "127.0.1.2",
+        to,
+        IMAGE,
+        "left=5&event=paused&uploaded=&numwant=99999999999999999999",
+    );
+    let scrape =
+        |from: &str, query: &str| body(&get(from, to, &format!("/scrape{query}"))).to_owned();
     let hash = |infohash: InfoHash| String::from_utf8(infohash.0.to_vec()).unwrap();
     let both = format!("?info_hash={}&info_hash={}", hash(IMAGE), hash(LATER));
     let told = |complete, downloaded, incomplete| {
-        let counts = format!("8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}e");
+        let counts =
+            format!("8:completei{complete}e10:downloadedi{downloaded}e10:incompletei{incomplete}e");
         format!("d5:filesd20:{}d{counts}eee", hash(IMAGE))
     };
     assert_eq!(scrape("127.0.1.3", &both), told(1, 1, 1));
-    assert_eq!(scrape("127.0.2.1", &both), told(0, 0, 0), "another building");
-    assert_eq!(scrape("127.0.3.1", &both), "d14:failure reason33:this address is not in campus.inie");
-    assert_eq!(scrape("127.0.1.3", ""), "d14:failure reason18:info_hash: missinge");
+    assert_eq!(
+        scrape("127.0.2.1", &both),
+        told(0, 0, 0),
+        "another building"
+    );
+    assert_eq!(
+        scrape("127.0.3.1", &both),
+        "d14:failure reason33:this address is not in campus.inie"
+    );
+    assert_eq!(
+        scrape("127.0.1.3", ""),
+        "d14:failure reason18:info_hash: missinge"
+    );
 }
 
 #[test]
@@ -230,13 +307,25 @@ fn every_counter_is_there_before_it_counts() {
     let machine = Machine::new();
     let tracker = machine.tracker();
     let metrics = get("127.0.0.2", tracker.listen, "/metrics");
-    for result in ["answered", "full", "malformed", "stranger", "unknown_torrent"] {
+    for result in [
+        "answered",
+        "full",
+        "malformed",
+        "stranger",
+        "unknown_torrent",
+    ] {
         let line = format!("seedctl_tracker_announces_total{{result=\"{result}\"}} 0");
-        assert!(body(&metrics).lines().any(|other| other == line), "{line}\n{metrics}");
+        assert!(
+            body(&metrics).lines().any(|other| other == line),
+            "{line}\n{metrics}"
+        );
     }
     for reason in ["stalled", "slow", "silent", "stopped"] {
         let line = format!("seedctl_tracker_gateways_replaced_total{{reason=\"{reason}\"}} 0");
-        assert!(body(&metrics).lines().any(|other| other == line), "{line}\n{metrics}");
+        assert!(
+            body(&metrics).lines().any(|other| other == line),
+            "{line}\n{metrics}"
+        );
     }
 }
 
@@ -245,7 +334,11 @@ fn an_image_that_is_published_later_is_found_when_it_is_asked_for() {
     let machine = Machine::new();
     let mut tracker = machine.tracker();
     publish(machine.root(), 8, LATER, 1 << 20);
-    let building = get("127.0.1.1", tracker.listen, &format!("/building?info_hash={LATER}"));
+    let building = get(
+        "127.0.1.1",
+        tracker.listen,
+        &format!("/building?info_hash={LATER}"),
+    );
     assert!(building.starts_with("HTTP/1.1 200 OK"), "{building}");
     publish(machine.root(), 9, LATEST, 1 << 20);
     assert!(announce("127.0.1.1", tracker.listen, LATEST, "left=5").starts_with("d8:complete"));
@@ -256,7 +349,10 @@ fn an_image_that_is_published_later_is_found_when_it_is_asked_for() {
     fs::write(machine.root().join("qcow2/backing/windows/7.sig"), [0; 64]).unwrap();
     tracker.signal(Signal::SIGHUP);
     let wrong = tracker.wait_for("leaving out ");
-    assert!(wrong.contains("7.manifest: verifying the manifest: not signed by any of base-1.pub"), "{wrong}");
+    assert!(
+        wrong.contains("7.manifest: verifying the manifest: not signed by any of base-1.pub"),
+        "{wrong}"
+    );
     assert!(announce("127.0.1.1", tracker.listen, LATER, "left=5").contains("no signed manifest"));
     assert!(announce("127.0.1.1", tracker.listen, IMAGE, "left=5").contains("no signed manifest"));
     // Without keys everything stays as it was.
@@ -271,8 +367,11 @@ fn hostile_requests_are_refused_and_the_next_client_is_served() {
     let tracker = machine.tracker();
     let to = tracker.listen;
     let long = "a".repeat(20_000);
-    let headers = (0..300).map(|number| format!("X-{number}: x\r\n")).collect::<String>();
-    let request = |line: &str| format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
+    let headers = (0..300)
+        .map(|number| format!("X-{number}: x\r\n"))
+        .collect::<String>();
+    let request =
+        |line: &str| format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
     let requests: Vec<Vec<u8>> = vec![
         request("GET /announce HTTP/1.1"),
         request("GET /announce?info_hash=%zz&port=6881&left=1 HTTP/1.1"),
@@ -294,8 +393,14 @@ fn hostile_requests_are_refused_and_the_next_client_is_served() {
     ];
     for request in &requests {
         let said = answer("127.0.1.1", to, request);
-        let refused = said.is_empty() || said.starts_with("HTTP/1.1 4") || body(&said).starts_with("d14:failure reason");
-        assert!(refused, "{}: {said}", String::from_utf8_lossy(&request[..request.len().min(80)]));
+        let refused = said.is_empty()
+            || said.starts_with("HTTP/1.1 4")
+            || body(&said).starts_with("d14:failure reason");
+        assert!(
+            refused,
+            "{}: {said}",
+            String::from_utf8_lossy(&request[..request.len().min(80)])
+        );
     }
     assert!(announce("127.0.1.1", to, IMAGE, "left=5").starts_with("d8:complete"));
 }
@@ -307,8 +412,12 @@ fn idle_clients_keep_nobody_out() {
     let to = tracker.listen;
     // 32 of one address may be open, whatever they send; strangers have as many together.
     let mut idle: Vec<TcpStream> = (0..32).map(|_| connect("127.0.1.1", to)).collect();
-    idle[0].write_all(b"GET /announce HTTP/1.1\r\nX-Slow: ").unwrap();
-    let strangers: Vec<TcpStream> = (0..40).map(|number| connect(&format!("127.0.9.{}", number + 1), to)).collect();
+    idle[0]
+        .write_all(b"GET /announce HTTP/1.1\r\nX-Slow: ")
+        .unwrap();
+    let strangers: Vec<TcpStream> = (0..40)
+        .map(|number| connect(&format!("127.0.9.{}", number + 1), to))
+        .collect();
     assert_eq!(get("127.0.1.1", to, "/"), "", "one more is closed");
     assert_eq!(get("127.0.9.99", to, "/"), "", "so is another stranger");
     assert!(announce("127.0.1.2", to, IMAGE, "left=5").starts_with("d8:complete"));
@@ -328,11 +437,25 @@ fn a_connection_carries_one_request_after_the_other() {
     let machine = Machine::new();
     let tracker = machine.tracker();
     let hash = "a".repeat(20);
-    let line = |left: u8| format!("GET /announce?info_hash={hash}&port=6881&left={left} HTTP/1.1\r\nHost: x\r\n");
-    let pipelined = format!("{}\r\n{}\r\n{}Connection: close\r\n\r\n", line(3), line(2), line(0));
+    let line = |left: u8| {
+        format!("GET /announce?info_hash={hash}&port=6881&left={left} HTTP/1.1\r\nHost: x\r\n")
+    };
+    let pipelined = format!(
+        "{}\r\n{}\r\n{}Connection: close\r\n\r\n",
+        line(3),
+        line(2),
+        line(0)
+    );
     let said = answer("127.0.1.1", tracker.listen, pipelined.as_bytes());
     assert_eq!(said.matches("HTTP/1.1 200 OK").count(), 3, "{said}");
-    assert_eq!((said.matches("10:incompletei1e").count(), said.matches("8:completei1e").count()), (2, 1), "{said}");
+    assert_eq!(
+        (
+            said.matches("10:incompletei1e").count(),
+            said.matches("8:completei1e").count()
+        ),
+        (2, 1),
+        "{said}"
+    );
 }
 
 #[test]
@@ -352,20 +475,43 @@ fn track_refuses_wrong_settings_before_it_serves() {
         refusal(|machine| machine.write("campus.ini", &CAMPUS.replace("127.0.2.0/24", "127.0.1.0/24"))),
         (78, "seedctl: /etc/labtools/campus.ini: net.b2.cidr: b1 has the same; which of the two is it?\n".into())
     );
-    assert_eq!(refusal(|machine| fs::remove_file(machine.root().join("etc/labtools/campus.ini")).unwrap()).0, 66);
-    assert_eq!(refusal(|machine| fs::remove_file(machine.root().join("etc/labtools/keys/base-1.pub")).unwrap()).0, 78);
-    assert_eq!(refusal(|machine| fs::remove_dir_all(machine.root().join("qcow2")).unwrap()).0, 66);
-    let (status, stderr) = refusal(|machine| machine.write("seedctl.ini", "[tracker]\nlisten=192.0.2.1:6969\n"));
+    assert_eq!(
+        refusal(|machine| fs::remove_file(machine.root().join("etc/labtools/campus.ini")).unwrap())
+            .0,
+        66
+    );
+    assert_eq!(
+        refusal(
+            |machine| fs::remove_file(machine.root().join("etc/labtools/keys/base-1.pub")).unwrap()
+        )
+        .0,
+        78
+    );
+    assert_eq!(
+        refusal(|machine| fs::remove_dir_all(machine.root().join("qcow2")).unwrap()).0,
+        66
+    );
+    let (status, stderr) =
+        refusal(|machine| machine.write("seedctl.ini", "[tracker]\nlisten=192.0.2.1:6969\n"));
     assert_eq!(status, 73);
-    assert!(stderr.starts_with("seedctl: listening at 192.0.2.1:6969: "), "{stderr}");
+    assert!(
+        stderr.starts_with("seedctl: listening at 192.0.2.1:6969: "),
+        "{stderr}"
+    );
 }
 
 #[test]
 fn the_page_and_the_help_say_how_to_use_it() {
     let command = seedctl::request::Arguments::command();
     let track = command.find_subcommand("track").unwrap();
-    jsonpipe::testkit::man_page_names_every_flag(track, include_str!("../../../../man/seedctl-track.8"));
-    let help = Command::new(BINARY).args(["track", "--help"]).output().unwrap();
+    jsonpipe::testkit::man_page_names_every_flag(
+        track,
+        include_str!("../../../../man/seedctl-track.8"),
+    );
+    let help = Command::new(BINARY)
+        .args(["track", "--help"])
+        .output()
+        .unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
     for line in help.lines() {
         assert!(line.chars().count() <= 80, "{line}");
@@ -377,19 +523,36 @@ fn the_page_and_the_help_say_how_to_use_it() {
 fn it_says_nothing_without_being_asked_to() {
     let machine = Machine::new();
     // The port is told by -v only: one that was free a moment ago is taken.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     machine.write("seedctl.ini", &format!("[tracker]\nlisten={free}\n"));
     let mut command = Command::new(BINARY);
-    command.args(["track", "--root"]).arg(machine.root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .args(["track", "--root"])
+        .arg(machine.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     while TcpStream::connect(free).is_err() {
         assert_eq!(child.try_wait().unwrap(), None);
     }
     announce("127.0.1.1", free, IMAGE, "left=5");
     announce("127.0.3.1", free, IMAGE, "left=5");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(child.id() as i32),
+        Signal::SIGTERM,
+    )
+    .unwrap();
     let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
     child.wait().unwrap();
     assert_eq!(stderr, "");
 }

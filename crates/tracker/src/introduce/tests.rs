@@ -17,10 +17,15 @@ const SIZE: u64 = 1000;
 const SERVER: &str = "10.0.0.2";
 
 static CAMPUS: LazyLock<Campus> = LazyLock::new(|| {
-    let text: Vec<[String; 3]> =
-        (1..=120).flat_map(|b| (1..=4).map(move |r| [format!("10.{b}.{r}.0/24"), format!("b{b}"), format!("r{r}")])).collect();
-    let mut nets: Vec<(&str, &str, &str, Role)> =
-        text.iter().map(|[cidr, building, room]| (cidr.as_str(), building.as_str(), room.as_str(), Role::Lab)).collect();
+    let text: Vec<[String; 3]> = (1..=120)
+        .flat_map(|b| {
+            (1..=4).map(move |r| [format!("10.{b}.{r}.0/24"), format!("b{b}"), format!("r{r}")])
+        })
+        .collect();
+    let mut nets: Vec<(&str, &str, &str, Role)> = text
+        .iter()
+        .map(|[cidr, building, room]| (cidr.as_str(), building.as_str(), room.as_str(), Role::Lab))
+        .collect();
     nets.push(("10.0.0.0/16", "servers", "servers", Role::Servers));
     nets.push(("10.254.0.0/16", "b1", "air", Role::Wireless));
     nets.push(("10.200.0.0/16", "hall", "hall", Role::Lab));
@@ -29,13 +34,25 @@ static CAMPUS: LazyLock<Campus> = LazyLock::new(|| {
 
 fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
     let entry = |(index, (cidr, building, room, role)): (usize, &(&str, &str, &str, Role))| {
-        let [cidr, campus, building, room] = [cidr, "campus", building, room].map(|text: &str| text.to_owned());
-        (format!("n{index}"), campus::Entry { cidr, ethernet: None, campus, building, room, role: *role })
+        let [cidr, campus, building, room] =
+            [cidr, "campus", building, room].map(|text: &str| text.to_owned());
+        (
+            format!("n{index}"),
+            campus::Entry {
+                cidr,
+                ethernet: None,
+                campus,
+                building,
+                room,
+                role: *role,
+            },
+        )
     };
     Campus::new(nets.iter().enumerate().map(entry).collect())
 }
 
-/// A campus: building `bN` is 10.N.0.0/16, its room `rM` 10.N.M.0/24; the wireless network is 10.254.0.0/16.
+/// A campus: building `bN` is 10.N.0.0/16, its room `rM` 10.N.M.0/24; the wireless network is
+/// 10.254.0.0/16.
 struct Lab {
     campus: &'static Campus,
     policy: Policy,
@@ -45,13 +62,24 @@ struct Lab {
 
 impl Lab {
     fn new() -> Lab {
-        Lab::with(&Numbers { wireless_hosts: 2, ..Numbers::default() }, BTreeMap::new())
+        Lab::with(
+            &Numbers {
+                wireless_hosts: 2,
+                ..Numbers::default()
+            },
+            BTreeMap::new(),
+        )
     }
 
     fn with(numbers: &Numbers, buildings: BTreeMap<String, Building>) -> Lab {
         // Long after its start: what comes is new.
         let now = Duration::from_secs(1000);
-        Lab { campus: &CAMPUS, policy: Policy::new(numbers, buildings), swarm: Swarm::new(SIZE), now }
+        Lab {
+            campus: &CAMPUS,
+            policy: Policy::new(numbers, buildings),
+            swarm: Swarm::new(SIZE),
+            now,
+        }
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -61,7 +89,10 @@ impl Lab {
     fn announce(&mut self, address: &str, said: Announce) -> Answer {
         let address: IpAddr = address.parse().unwrap();
         let net = Arc::clone(self.campus.find(address).unwrap());
-        let answer = self.swarm.announce(self.now, &self.policy, &net, address, &said).unwrap();
+        let answer = self
+            .swarm
+            .announce(self.now, &self.policy, &net, address, &said)
+            .unwrap();
         check(&self.swarm);
         answer
     }
@@ -73,7 +104,12 @@ impl Lab {
 
     /// A host that says how far it is. Whether it is to announce itself at once.
     fn progress(&mut self, address: &str, left: u64) -> bool {
-        let again = self.swarm.progress(self.now, &self.policy, SocketAddr::new(address.parse().unwrap(), 6881), left);
+        let again = self.swarm.progress(
+            self.now,
+            &self.policy,
+            SocketAddr::new(address.parse().unwrap(), 6881),
+            left,
+        );
         check(&self.swarm);
         again
     }
@@ -83,17 +119,35 @@ impl Lab {
     }
 
     fn stop(&mut self, address: &str) {
-        self.announce(address, Announce { event: Event::Stopped, ..said(1) });
+        self.announce(
+            address,
+            Announce {
+                event: Event::Stopped,
+                ..said(1)
+            },
+        );
     }
 }
 
 fn said(left: u64) -> Announce {
     let infohash = manifest::Hex([0; 20]);
-    Announce { infohash, port: 6881, left, downloaded: 0, uploaded: 0, event: Event::Started, wanted: TOLD_MAX }
+    Announce {
+        infohash,
+        port: 6881,
+        left,
+        downloaded: 0,
+        uploaded: 0,
+        event: Event::Started,
+        wanted: TOLD_MAX,
+    }
 }
 
 fn addresses(answer: &Answer) -> Vec<String> {
-    answer.peers.iter().map(|peer| peer.ip().to_string()).collect()
+    answer
+        .peers
+        .iter()
+        .map(|peer| peer.ip().to_string())
+        .collect()
 }
 
 /// How many of a place have everything, how many have not, and their order.
@@ -104,17 +158,34 @@ fn check(swarm: &Swarm) {
     let mut places: BTreeMap<Place, Counted> = BTreeMap::new();
     for (key, peer) in &swarm.peers {
         let (complete, incomplete, queue) = places.entry(Place::of(&peer.net)).or_default();
-        *if peer.is_complete() { complete } else { incomplete } += 1;
+        *if peer.is_complete() {
+            complete
+        } else {
+            incomplete
+        } += 1;
         queue.insert((peer.order, *key));
-        assert_eq!(swarm.places[&Place::of(&peer.net)].rooms[&peer.net.room][peer.seat], *key);
+        assert_eq!(
+            swarm.places[&Place::of(&peer.net)].rooms[&peer.net.room][peer.seat],
+            *key
+        );
     }
     let kept: BTreeMap<Place, Counted> = swarm
         .places
         .iter()
-        .map(|(place, members)| (place.clone(), (members.complete, members.incomplete, members.queue.clone())))
+        .map(|(place, members)| {
+            (
+                place.clone(),
+                (members.complete, members.incomplete, members.queue.clone()),
+            )
+        })
         .collect();
     assert_eq!(places, kept);
-    let in_rooms: usize = swarm.places.values().flat_map(|members| members.rooms.values()).map(Vec::len).sum();
+    let in_rooms: usize = swarm
+        .places
+        .values()
+        .flat_map(|members| members.rooms.values())
+        .map(Vec::len)
+        .sum();
     assert_eq!(in_rooms, swarm.peers.len());
 }
 
@@ -130,5 +201,8 @@ fn race(mut lab: Lab, quick: u64, slow: u64) -> Lab {
 }
 
 fn on_its_way(left: u64) -> Announce {
-    Announce { event: Event::None, ..said(left) }
+    Announce {
+        event: Event::None,
+        ..said(left)
+    }
 }

@@ -1,4 +1,5 @@
-//! QEMU's command line for each machine, and what keeps it from being made. The machines are directories in testdata.
+//! QEMU's command line for each machine, and what keeps it from being made. The machines are
+//! directories in testdata.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ use vm_passthrough::profile::Configuration;
 use vm_passthrough::request::Volume;
 
 const LINUX: &str = r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"linux"}}"#;
-const WINDOWS: &str = r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"windows"}}"#;
+const WINDOWS: &str =
+    r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"windows"}}"#;
 
 fn testdata() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vm-passthrough")
@@ -23,12 +25,23 @@ fn testdata() -> PathBuf {
 /// The command line for `machine` and `disk`, on a KVM that works, against `machine/disk.expected`.
 fn golden(name: &str, disk: &str) {
     let case = testdata().join(name);
-    let common = Common { verbose: false, log: false, root: case.join("machine"), config: Some(testdata().join("config")) };
+    let common = Common {
+        verbose: false,
+        log: false,
+        root: case.join("machine"),
+        config: Some(testdata().join("config")),
+    };
     let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
-    let volume: Volume = Document::parse(&text, "guest").unwrap().require("volume").unwrap();
+    let volume: Volume = Document::parse(&text, "guest")
+        .unwrap()
+        .require("volume")
+        .unwrap();
     let model = model::of_machine(&common);
-    let Configuration { profile, devices, settings } =
-        Configuration::read(&common, &volume.ostype, model.as_deref().ok()).unwrap();
+    let Configuration {
+        profile,
+        devices,
+        settings,
+    } = Configuration::read(&common, &volume.ostype, model.as_deref().ok()).unwrap();
     let machine = Machine::read(&common, model, devices, None).unwrap();
     let parts = Parts {
         accel: Accel::Kvm,
@@ -122,15 +135,28 @@ fn a_plan_says_what_it_found() {
     let root = testdata().join("optiplex-7040/machine");
     let stage = Stage {
         binary: env!("CARGO_BIN_EXE_vm-passthrough"),
-        arguments: &["plan", "--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/vm-passthrough/config")],
+        arguments: &[
+            "plan",
+            "--config",
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../testdata/vm-passthrough/config"
+            ),
+        ],
         request: "volume",
         document: LINUX,
         prepare: |_| {},
     };
     let guest = guest(&stage.run(&root, LINUX));
-    assert_eq!((&guest["changed"], &guest["accel"]), (&false.into(), &"tcg".into()));
+    assert_eq!(
+        (&guest["changed"], &guest["accel"]),
+        (&false.into(), &"tcg".into())
+    );
     assert_eq!(guest["model"], "OptiPlex 7040");
-    assert_eq!(guest["devices"], serde_json::json!(["0000:00:02.0", "0000:00:14.0", "0000:00:1f.3"]));
+    assert_eq!(
+        guest["devices"],
+        serde_json::json!(["0000:00:02.0", "0000:00:14.0", "0000:00:1f.3"])
+    );
     assert_eq!(guest["groups"], serde_json::json!([0, 3, 8]));
     assert_eq!(guest["missing"], serde_json::json!([]));
     assert_eq!(guest.get("ended"), None);
@@ -140,25 +166,44 @@ fn a_plan_says_what_it_found() {
 fn a_machine_without_a_name_says_so() {
     let guest = guest(&plan(machine_with(&[]).path(), LINUX));
     assert_eq!(guest.get("model"), None);
-    assert_eq!(guest["missing"], serde_json::json!([{"key": "model", "reason": "the firmware names no product"}]));
+    assert_eq!(
+        guest["missing"],
+        serde_json::json!([{"key": "model", "reason": "the firmware names no product"}])
+    );
 }
 
 #[test]
 fn a_machine_whose_name_is_no_text_says_so() {
-    for name in [&b"\xc0\x1c[\x87\n"[..], b"OptiPlex\x1c7010\n", "OptiPlex\u{200b} 7010\n".as_bytes()] {
+    for name in [
+        &b"\xc0\x1c[\x87\n"[..],
+        b"OptiPlex\x1c7010\n",
+        "OptiPlex\u{200b} 7010\n".as_bytes(),
+    ] {
         let root = machine_with(&[]);
         write(root.path(), "sys/class/dmi/id/product_name", "");
         fs::write(root.path().join("sys/class/dmi/id/product_name"), name).unwrap();
         let guest = guest(&plan(root.path(), LINUX));
-        assert_eq!((guest.get("model"), &guest["devices"]), (None, &serde_json::json!([])));
-        assert_eq!(guest["missing"], serde_json::json!([{"key": "model", "reason": "the firmware's product name is no text"}]));
+        assert_eq!(
+            (guest.get("model"), &guest["devices"]),
+            (None, &serde_json::json!([]))
+        );
+        assert_eq!(
+            guest["missing"],
+            serde_json::json!([{"key": "model", "reason": "the firmware's product name is no text"}])
+        );
         assert!(guest["argv"].to_string().contains("VGA,bus=pci.0"));
     }
     // What cannot be read at all, as a directory, is no end either.
     let root = machine_with(&[]);
     fs::create_dir_all(root.path().join("sys/class/dmi/id/product_name")).unwrap();
     let reason = &guest(&plan(root.path(), LINUX))["missing"][0]["reason"];
-    assert!(reason.as_str().unwrap().ends_with("product_name: Is a directory (os error 21)"), "{reason}");
+    assert!(
+        reason
+            .as_str()
+            .unwrap()
+            .ends_with("product_name: Is a directory (os error 21)"),
+        "{reason}"
+    );
 }
 
 #[test]
@@ -179,18 +224,50 @@ fn a_wrong_configuration_is_78_and_says_where() {
             LINUX,
             "profiles.ini: profile.windows.cores: expected a whole number above zero",
         ),
-        (&[("profiles.ini", "cores = 4", "cores = +4")], LINUX, "profiles.ini: profile.windows.cores: expected a whole number"),
-        (&[("profiles.ini", "rdp", "rpd")], LINUX, "profiles.ini: profile.windows.rpd: unknown key"),
         (
-            &[("vm-passthrough.ini", "management_address", "# management_address")],
+            &[("profiles.ini", "cores = 4", "cores = +4")],
+            LINUX,
+            "profiles.ini: profile.windows.cores: expected a whole number",
+        ),
+        (
+            &[("profiles.ini", "rdp", "rpd")],
+            LINUX,
+            "profiles.ini: profile.windows.rpd: unknown key",
+        ),
+        (
+            &[(
+                "vm-passthrough.ini",
+                "management_address",
+                "# management_address",
+            )],
             WINDOWS,
             "qemu.management_address: missing, and [profile.windows] has rdp=true",
         ),
-        (&[("vm-passthrough.ini", "192.0.2.10", "0.0.0.0")], LINUX, "qemu.management_address: refusing all addresses"),
-        (&[("vm-passthrough.ini", "user = 64055", "")], LINUX, "vm-passthrough.ini: qemu.user: missing"),
-        (&[("vm-passthrough.ini", "user = 64055", "user = root")], LINUX, "qemu.user: refusing to run as root"),
-        (&[("vm-passthrough.ini", "user = 64055", "user = 0")], LINUX, "qemu.user: refusing to run as root"),
-        (&[("vm-passthrough.ini", "user = 64055", "user = no-such-user")], LINUX, "qemu.user: no user no-such-user; add one"),
+        (
+            &[("vm-passthrough.ini", "192.0.2.10", "0.0.0.0")],
+            LINUX,
+            "qemu.management_address: refusing all addresses",
+        ),
+        (
+            &[("vm-passthrough.ini", "user = 64055", "")],
+            LINUX,
+            "vm-passthrough.ini: qemu.user: missing",
+        ),
+        (
+            &[("vm-passthrough.ini", "user = 64055", "user = root")],
+            LINUX,
+            "qemu.user: refusing to run as root",
+        ),
+        (
+            &[("vm-passthrough.ini", "user = 64055", "user = 0")],
+            LINUX,
+            "qemu.user: refusing to run as root",
+        ),
+        (
+            &[("vm-passthrough.ini", "user = 64055", "user = no-such-user")],
+            LINUX,
+            "qemu.user: no user no-such-user; add one",
+        ),
         // setresuid(2) takes it for "leave it as it is".
         (
             &[("vm-passthrough.ini", "user = 64055", "user = 4294967295")],
@@ -198,7 +275,11 @@ fn a_wrong_configuration_is_78_and_says_where() {
             "qemu.user: refusing 4294967295, which the kernel takes for no change of user; name another user",
         ),
         (
-            &[("vm-passthrough.ini", "user = 64055", "user = 64055\nshutdown_seconds = 4294967296")],
+            &[(
+                "vm-passthrough.ini",
+                "user = 64055",
+                "user = 64055\nshutdown_seconds = 4294967296",
+            )],
             LINUX,
             "vm-passthrough.ini: qemu.shutdown_seconds: expected a whole number",
         ),
@@ -212,13 +293,30 @@ fn a_wrong_configuration_is_78_and_says_where() {
             LINUX,
             "models.ini: devices: 0000:01:02.0: the guest's slot 02 is taken already",
         ),
-        (&[("models.ini", "00:14.0", "14")], LINUX, "model.OptiPlex 7010.devices[3]: expected a PCI address such as 00:02.0"),
+        (
+            &[("models.ini", "00:14.0", "14")],
+            LINUX,
+            "model.OptiPlex 7010.devices[3]: expected a PCI address such as 00:02.0",
+        ),
     ] {
         let root = machine_with(changes);
-        write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7010\n");
+        write(
+            root.path(),
+            "sys/class/dmi/id/product_name",
+            "OptiPlex 7010\n",
+        );
         let ended = plan(root.path(), document);
-        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{message}: {}", ended.stderr);
-        assert!(ended.stderr.contains(message), "{message}: {}", ended.stderr);
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (78, ""),
+            "{message}: {}",
+            ended.stderr
+        );
+        assert!(
+            ended.stderr.contains(message),
+            "{message}: {}",
+            ended.stderr
+        );
     }
 }
 
@@ -228,21 +326,37 @@ fn a_missing_configuration_is_78() {
         let root = machine_with(&[]);
         fs::remove_file(root.path().join("etc/labtools").join(name)).unwrap();
         let ended = plan(root.path(), LINUX);
-        assert_eq!((ended.status, ended.stdout.as_str()), (78, ""), "{name}: {}", ended.stderr);
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (78, ""),
+            "{name}: {}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains(name), "{}", ended.stderr);
     }
     // Without models there is nothing to hand over.
     let root = machine_with(&[]);
     fs::remove_file(root.path().join("etc/labtools/models.ini")).unwrap();
-    assert_eq!(guest(&plan(root.path(), LINUX))["devices"], serde_json::json!([]));
+    assert_eq!(
+        guest(&plan(root.path(), LINUX))["devices"],
+        serde_json::json!([])
+    );
 }
 
 /// models.ini is read by invcollect as well, which has a key there that no guest needs.
 #[test]
 fn a_model_may_say_what_invcollect_wants_to_know() {
     let section = "[model.OptiPlex 7010]\n";
-    let root = machine_with(&[("models.ini", section, &format!("{section}intrusion_switch=false\n"))]);
-    write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7010\n");
+    let root = machine_with(&[(
+        "models.ini",
+        section,
+        &format!("{section}intrusion_switch=false\n"),
+    )]);
+    write(
+        root.path(),
+        "sys/class/dmi/id/product_name",
+        "OptiPlex 7010\n",
+    );
     let ended = plan(root.path(), LINUX);
     assert!(!ended.stderr.contains("models.ini"), "{}", ended.stderr);
 }
@@ -250,11 +364,22 @@ fn a_model_may_say_what_invcollect_wants_to_know() {
 #[test]
 fn a_device_that_is_not_there_is_66_and_named() {
     let root = machine_with(&[]);
-    write(root.path(), "sys/class/dmi/id/product_name", "OptiPlex 7040\n");
-    write(root.path(), "sys/bus/pci/devices/0000:00:02.0/vendor", "0x8086\n");
+    write(
+        root.path(),
+        "sys/class/dmi/id/product_name",
+        "OptiPlex 7040\n",
+    );
+    write(
+        root.path(),
+        "sys/bus/pci/devices/0000:00:02.0/vendor",
+        "0x8086\n",
+    );
     let ended = plan(root.path(), LINUX);
     assert_eq!((ended.status, ended.stdout.as_str()), (66, ""));
-    assert_eq!(ended.stderr, "vm-passthrough: PCI device 0000:00:14.0: not there, but [model.OptiPlex 7040] lists it\n");
+    assert_eq!(
+        ended.stderr,
+        "vm-passthrough: PCI device 0000:00:14.0: not there, but [model.OptiPlex 7040] lists it\n"
+    );
 }
 
 #[test]
@@ -262,13 +387,22 @@ fn the_guest_gets_the_address_of_the_card_that_logged_in() {
     let root = machine_with(&[]);
     for (name, kind, address, files) in [
         ("dummy0", "1", "02:00:00:00:00:01", &[][..]),
-        ("wlan0", "1", "74:86:7a:00:00:02", &["device/vendor", "phy80211/name"]),
+        (
+            "wlan0",
+            "1",
+            "74:86:7a:00:00:02",
+            &["device/vendor", "phy80211/name"],
+        ),
         ("eth1", "1", "74:86:7a:00:00:03", &["device/vendor"]),
         ("eth0", "1", "74:86:7a:00:00:04", &["device/vendor"]),
         ("can0", "280", "74:86:7a:00:00:05", &["device/vendor"]),
     ] {
         write(root.path(), &format!("sys/class/net/{name}/type"), kind);
-        write(root.path(), &format!("sys/class/net/{name}/address"), address);
+        write(
+            root.path(),
+            &format!("sys/class/net/{name}/address"),
+            address,
+        );
         for file in files {
             write(root.path(), &format!("sys/class/net/{name}/{file}"), "");
         }
@@ -277,26 +411,59 @@ fn the_guest_gets_the_address_of_the_card_that_logged_in() {
     let card = |login: &str| {
         let ended = plan(root.path(), &LINUX.replacen('{', &format!("{{{login}"), 1));
         let argv = guest(&ended)["argv"].to_string();
-        argv.split("netdev=net_sys").nth(1).unwrap().split('"').next().unwrap().to_owned()
+        argv.split("netdev=net_sys")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(card(""), ",mac=74:86:7a:00:00:04");
-    let login =
-        |interface: &str| format!(r#""login":{{"schema":1,"authenticated":true,"links":[{{"interface":"{interface}"}}]}},"#);
+    let login = |interface: &str| {
+        format!(
+            r#""login":{{"schema":1,"authenticated":true,"links":[{{"interface":"{interface}"}}]}},"#
+        )
+    };
     assert_eq!(card(&login("wlan0")), ",mac=74:86:7a:00:00:02");
-    assert_eq!(card(r#""login":{"schema":1,"authenticated":true,"links":[]},"#), ",mac=74:86:7a:00:00:04");
+    assert_eq!(
+        card(r#""login":{"schema":1,"authenticated":true,"links":[]},"#),
+        ",mac=74:86:7a:00:00:04"
+    );
     fs::remove_dir_all(root.path().join("sys/class/net")).unwrap();
     assert_eq!(card(""), "");
 
-    for (interface, status) in [("eth9", 66), ("../eth0", 65), ("..", 65), ("", 65), ("eth0\\u0000", 65), ("eth0\\n", 65)] {
-        let ended = plan(root.path(), &LINUX.replacen('{', &format!("{{{}", login(interface)), 1));
-        assert_eq!((ended.status, ended.stdout.as_str()), (status, ""), "{interface}: {}", ended.stderr);
+    for (interface, status) in [
+        ("eth9", 66),
+        ("../eth0", 65),
+        ("..", 65),
+        ("", 65),
+        ("eth0\\u0000", 65),
+        ("eth0\\n", 65),
+    ] {
+        let ended = plan(
+            root.path(),
+            &LINUX.replacen('{', &format!("{{{}", login(interface)), 1),
+        );
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (status, ""),
+            "{interface}: {}",
+            ended.stderr
+        );
     }
 }
 
 #[test]
 fn a_login_that_does_not_say_yes_or_no_is_65() {
-    let ended = plan(machine_with(&[]).path(), &LINUX.replacen('{', r#"{"login":{"schema":1,"user":"a"},"#, 1));
-    assert_eq!((ended.status, ended.stderr.as_str()), (65, "vm-passthrough: login.authenticated: missing\n"));
+    let ended = plan(
+        machine_with(&[]).path(),
+        &LINUX.replacen('{', r#"{"login":{"schema":1,"user":"a"},"#, 1),
+    );
+    assert_eq!(
+        (ended.status, ended.stderr.as_str()),
+        (65, "vm-passthrough: login.authenticated: missing\n")
+    );
 }
 
 /// What cowvol 0.1.0 printed for `[login]`, `user=…`, `realm=…` and `authenticated=true` by hand.
@@ -320,14 +487,25 @@ const BY_LOGIN: &str = concat!(
 #[test]
 fn documents_of_earlier_stages_are_taken() {
     let root = machine_with(&[]);
-    write(root.path(), "sys/class/net/eth0/address", "74:86:7a:00:00:04");
-    let by_both = BY_COWVOL.replacen(&BY_COWVOL[1..BY_COWVOL.find(r#","volume""#).unwrap()], BY_LOGIN, 1);
+    write(
+        root.path(),
+        "sys/class/net/eth0/address",
+        "74:86:7a:00:00:04",
+    );
+    let by_both = BY_COWVOL.replacen(
+        &BY_COWVOL[1..BY_COWVOL.find(r#","volume""#).unwrap()],
+        BY_LOGIN,
+        1,
+    );
     for document in [BY_COWVOL, &by_both] {
         // The same without `schema`: a person who copied it from there.
         for document in [document.to_owned(), document.replace(r#""schema":1,"#, "")] {
             let ended = plan(root.path(), &document);
             let argv = guest(&ended)["argv"].to_string();
-            assert!(argv.contains("linux@7.qcow2") && argv.contains("/7.qcow2"), "{argv}");
+            assert!(
+                argv.contains("linux@7.qcow2") && argv.contains("/7.qcow2"),
+                "{argv}"
+            );
             assert_eq!(argv.contains(",mac="), document.contains("eth0"), "{argv}");
             let handed_on = document.strip_suffix('}').unwrap();
             assert!(ended.stdout.starts_with(handed_on), "{}", ended.stdout);
@@ -340,10 +518,21 @@ fn documents_of_earlier_stages_are_taken() {
 
 #[test]
 fn a_key_that_no_stage_before_writes_is_named() {
-    for (key, path) in [("authenticated", "login.x"), ("interface", "login.links[0].x"), ("ostype", "volume.x")] {
+    for (key, path) in [
+        ("authenticated", "login.x"),
+        ("interface", "login.links[0].x"),
+        ("ostype", "volume.x"),
+    ] {
         let login = r#"{"login":{"authenticated":true,"links":[{"interface":"eth0"}]},"#;
-        let document = LINUX.replacen('{', login, 1).replacen(&format!("\"{key}\":"), &format!("\"x\":1,\"{key}\":"), 1);
+        let document = LINUX.replacen('{', login, 1).replacen(
+            &format!("\"{key}\":"),
+            &format!("\"x\":1,\"{key}\":"),
+            1,
+        );
         let ended = plan(machine_with(&[]).path(), &document);
-        assert_eq!((ended.status, ended.stderr), (65, format!("vm-passthrough: {path}: unknown key\n")));
+        assert_eq!(
+            (ended.status, ended.stderr),
+            (65, format!("vm-passthrough: {path}: unknown key\n"))
+        );
     }
 }

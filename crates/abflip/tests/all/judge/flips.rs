@@ -11,14 +11,18 @@ use super::recorder::{Recording, record};
 use super::replay::Log;
 use crate::machine::{Machine, program};
 
-/// The tools that are compared, in the order of the table. parted has no name for the attribute that UEFI goes by.
+/// The tools that are compared, in the order of the table. parted has no name for the attribute
+/// that UEFI goes by.
 pub fn tools(firmware: Firmware) -> Vec<&'static str> {
     let is_able = |tool: &&str| firmware == Firmware::Bios || *tool != "parted";
-    ["abflip", "sgdisk", "sfdisk", "parted", "gptman"].into_iter().filter(is_able).collect()
+    ["abflip", "sgdisk", "sfdisk", "parted", "gptman"]
+        .into_iter()
+        .filter(is_able)
+        .collect()
 }
 
-/// The log of a tool's flip from slot a to slot b on the machine's disk, by partitions 1 and 2: with the BIOS's bit the roots,
-/// with UEFI's the EFI system partitions.
+/// The log of a tool's flip from slot a to slot b on the machine's disk, by partitions 1 and 2:
+/// with the BIOS's bit the roots, with UEFI's the EFI system partitions.
 pub fn record_flip(tool: &str, machine: &Machine, firmware: Firmware) -> Log {
     let disk = machine.disk();
     let path = disk.to_str().unwrap();
@@ -28,13 +32,42 @@ pub fn record_flip(tool: &str, machine: &Machine, firmware: Firmware) -> Log {
         command
     };
     let (log, succeeded) = match (tool, firmware) {
-        ("abflip", _) => record(&machine.command(&["flip", "--active", "b", "--disk", path]), "", &disk),
-        ("sgdisk", Firmware::Bios) => record(&command(&[path, "-A", "1:clear:2", "-A", "2:set:2"]), "", &disk),
-        ("sgdisk", Firmware::Uefi) => record(&command(&[path, "-A", "1:set:1", "-A", "2:clear:1"]), "", &disk),
-        ("sfdisk", _) => record(&command(&["--no-reread", "--no-tell-kernel", "--quiet", path]), &script(path, firmware), &disk),
-        ("parted", Firmware::Bios) => {
-            record(&command(&["-s", path, "set", "1", "legacy_boot", "off", "set", "2", "legacy_boot", "on"]), "", &disk)
-        }
+        ("abflip", _) => record(
+            &machine.command(&["flip", "--active", "b", "--disk", path]),
+            "",
+            &disk,
+        ),
+        ("sgdisk", Firmware::Bios) => record(
+            &command(&[path, "-A", "1:clear:2", "-A", "2:set:2"]),
+            "",
+            &disk,
+        ),
+        ("sgdisk", Firmware::Uefi) => record(
+            &command(&[path, "-A", "1:set:1", "-A", "2:clear:1"]),
+            "",
+            &disk,
+        ),
+        ("sfdisk", _) => record(
+            &command(&["--no-reread", "--no-tell-kernel", "--quiet", path]),
+            &script(path, firmware),
+            &disk,
+        ),
+        ("parted", Firmware::Bios) => record(
+            &command(&[
+                "-s",
+                path,
+                "set",
+                "1",
+                "legacy_boot",
+                "off",
+                "set",
+                "2",
+                "legacy_boot",
+                "on",
+            ]),
+            "",
+            &disk,
+        ),
         ("gptman", _) => (gptman(&disk, machine.sector_bytes, firmware), true),
         _ => panic!("{tool} cannot do that"),
     };

@@ -14,7 +14,11 @@ pub struct Log {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Bytes went to a place; `durable` when the call came back only after they were on the medium.
-    Write { offset: u64, bytes: Vec<u8>, durable: bool },
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+        durable: bool,
+    },
     /// Everything before is on the medium.
     Flush,
 }
@@ -33,16 +37,23 @@ impl State {
         let end = offset + length as u64;
         for (sector, content) in self.sectors.range(offset / SECTOR..end.div_ceil(SECTOR)) {
             let (from, to) = (offset.max(sector * SECTOR), end.min((sector + 1) * SECTOR));
-            bytes[(from - offset) as usize..(to - offset) as usize]
-                .copy_from_slice(&content[(from - sector * SECTOR) as usize..(to - sector * SECTOR) as usize]);
+            bytes[(from - offset) as usize..(to - offset) as usize].copy_from_slice(
+                &content[(from - sector * SECTOR) as usize..(to - sector * SECTOR) as usize],
+            );
         }
         Some(bytes)
     }
 
     /// What tells two disks apart: the sectors that really differ from the base.
     pub fn of(&self, base: &[u8]) -> BTreeMap<u64, Vec<u8>> {
-        let differs = |(sector, bytes): &(&u64, &Vec<u8>)| base[(*sector * SECTOR) as usize..][..SECTOR as usize] != bytes[..];
-        self.sectors.iter().filter(differs).map(|(sector, bytes)| (*sector, bytes.clone())).collect()
+        let differs = |(sector, bytes): &(&u64, &Vec<u8>)| {
+            base[(*sector * SECTOR) as usize..][..SECTOR as usize] != bytes[..]
+        };
+        self.sectors
+            .iter()
+            .filter(differs)
+            .map(|(sector, bytes)| (*sector, bytes.clone()))
+            .collect()
     }
 }
 
@@ -61,7 +72,11 @@ fn pieces(offset: u64, bytes: &[u8]) -> Vec<Piece<'_>> {
         let place = offset + done as u64;
         let at = (place % SECTOR) as usize;
         let length = (SECTOR as usize - at).min(bytes.len() - done);
-        pieces.push(Piece { sector: place / SECTOR, at, bytes: &bytes[done..done + length] });
+        pieces.push(Piece {
+            sector: place / SECTOR,
+            at,
+            bytes: &bytes[done..done + length],
+        });
         done += length;
     }
     pieces
@@ -73,14 +88,20 @@ fn original(base: &[u8], sector: u64) -> Vec<u8> {
 }
 
 impl Log {
-    /// Everything in order, cut between any two sectors: as many states as sectors were written, and one.
+    /// Everything in order, cut between any two sectors: as many states as sectors were written,
+    /// and one.
     pub fn prefixes(&self, base: &[u8]) -> Vec<State> {
         let mut now = State::default();
         let mut states = vec![now.clone()];
         for event in &self.events {
-            let Event::Write { offset, bytes, .. } = event else { continue };
+            let Event::Write { offset, bytes, .. } = event else {
+                continue;
+            };
             for piece in pieces(*offset, bytes) {
-                let sector = now.sectors.entry(piece.sector).or_insert_with(|| original(base, piece.sector));
+                let sector = now
+                    .sectors
+                    .entry(piece.sector)
+                    .or_insert_with(|| original(base, piece.sector));
                 sector[piece.at..piece.at + piece.bytes.len()].copy_from_slice(piece.bytes);
                 states.push(now.clone());
             }
@@ -88,8 +109,9 @@ impl Log {
         states
     }
 
-    /// What a disk that writes in any order leaves: between two flushes every sector is as it was, or as any of the writes since
-    /// has left it, whatever the others are. A write that was durable when its call came back is where it belongs from then on.
+    /// What a disk that writes in any order leaves: between two flushes every sector is as it was,
+    /// or as any of the writes since has left it, whatever the others are. A write that was durable
+    /// when its call came back is where it belongs from then on.
     pub fn reorderings(&self, base: &[u8]) -> Vec<State> {
         let mut pending = Pending::default();
         let mut states = Vec::new();
@@ -99,14 +121,19 @@ impl Log {
                     states.extend(pending.states());
                     pending.settle(|_| true);
                 }
-                Event::Write { offset, bytes, durable } => {
+                Event::Write {
+                    offset,
+                    bytes,
+                    durable,
+                } => {
                     let pieces = pieces(*offset, bytes);
                     for piece in &pieces {
                         pending.write(base, piece);
                     }
                     if *durable {
                         states.extend(pending.states());
-                        let written: BTreeSet<u64> = pieces.iter().map(|piece| piece.sector).collect();
+                        let written: BTreeSet<u64> =
+                            pieces.iter().map(|piece| piece.sector).collect();
                         pending.settle(|sector| written.contains(&sector));
                     }
                 }
@@ -125,7 +152,10 @@ struct Pending {
 
 impl Pending {
     fn write(&mut self, base: &[u8], piece: &Piece<'_>) {
-        let versions = self.versions.entry(piece.sector).or_insert_with(|| vec![original(base, piece.sector)]);
+        let versions = self
+            .versions
+            .entry(piece.sector)
+            .or_insert_with(|| vec![original(base, piece.sector)]);
         let mut version = versions.last().cloned().unwrap();
         version[piece.at..piece.at + piece.bytes.len()].copy_from_slice(piece.bytes);
         if versions.last() != Some(&version) {
@@ -135,7 +165,11 @@ impl Pending {
 
     /// Nothing is left open about these sectors.
     fn settle(&mut self, which: impl Fn(u64) -> bool) {
-        for (_, versions) in self.versions.iter_mut().filter(|(sector, _)| which(**sector)) {
+        for (_, versions) in self
+            .versions
+            .iter_mut()
+            .filter(|(sector, _)| which(**sector))
+        {
             versions.drain(..versions.len() - 1);
         }
     }
@@ -143,7 +177,10 @@ impl Pending {
     /// Every combination; none when nothing is open.
     fn states(&self) -> Vec<State> {
         let count: usize = self.versions.values().map(Vec::len).product();
-        assert!(count <= 1 << 16, "{count} combinations; flush more often, or judge a sample");
+        assert!(
+            count <= 1 << 16,
+            "{count} combinations; flush more often, or judge a sample"
+        );
         if count == 1 {
             return Vec::new();
         }
@@ -153,7 +190,13 @@ impl Pending {
                 number /= versions.len();
                 chosen
             };
-            State { sectors: self.versions.iter().map(|(sector, versions)| (*sector, choose(versions))).collect() }
+            State {
+                sectors: self
+                    .versions
+                    .iter()
+                    .map(|(sector, versions)| (*sector, choose(versions)))
+                    .collect(),
+            }
         };
         (0..count).map(combination).collect()
     }

@@ -7,7 +7,8 @@ use jsonpipe::testkit::Ended;
 
 use crate::update::{Content, Image, MIB, Machine, ended};
 
-/// Two versions of which the second one is to be written over the first; slot a is the one that runs.
+/// Two versions of which the second one is to be written over the first; slot a is the one that
+/// runs.
 struct Update {
     machine: Machine,
     new: Image,
@@ -20,12 +21,23 @@ impl Update {
     fn new() -> Update {
         let machine = Machine::new();
         let old = Image::new(5 * MIB);
-        assert_eq!(machine.write(&old, &machine.file("old", &old.bytes), &[]).status, 0);
+        assert_eq!(
+            machine
+                .write(&old, &machine.file("old", &old.bytes), &[])
+                .status,
+            0
+        );
         let new = Image::new(9 * MIB + 12_345).version(9);
         let from = machine.file("new", &new.compressed());
         new.describe(&machine);
         let (before, records) = (machine.content(), fs::read(machine.records()).unwrap());
-        Update { machine, new, from, before, records }
+        Update {
+            machine,
+            new,
+            from,
+            before,
+            records,
+        }
     }
 
     /// Version 8 is in slot b again.
@@ -37,10 +49,23 @@ impl Update {
     /// The write with `fault` at the nth call of a kind, of whichever thread makes as many first.
     fn with(&self, call: &str, fault: &str, nth: u32) -> Ended {
         let manifest = self.machine.path("lab.manifest");
-        let write = self.machine.command(&["write", "--manifest", manifest.to_str().unwrap(), "--from", &self.from]);
+        let write = self.machine.command(&[
+            "write",
+            "--manifest",
+            manifest.to_str().unwrap(),
+            "--from",
+            &self.from,
+        ]);
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o"]).arg(self.machine.path("trace"));
-        strace.args(["-e", &format!("trace={call}"), "-e", &format!("inject={call}:{fault}:when={nth}")]);
+        strace
+            .args(["-f", "-qq", "-o"])
+            .arg(self.machine.path("trace"));
+        strace.args([
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={call}:{fault}:when={nth}"),
+        ]);
         ended(strace.arg(write.get_program()).args(write.get_args()))
     }
 
@@ -87,13 +112,22 @@ fn killed_at_any_system_call_the_running_slot_is_untouched_and_no_record_lies() 
             }
             assert!(update.was_injected(), "{call}: {ended:?}");
             kills += 1;
-            assert!(update.machine.content().is_same_outside(&update.before), "{call} {kills}");
-            assert!(update.is_told_right(), "the record of slot b is wrong after a kill at {call} {kills}");
+            assert!(
+                update.machine.content().is_same_outside(&update.before),
+                "{call} {kills}"
+            );
+            assert!(
+                update.is_told_right(),
+                "the record of slot b is wrong after a kill at {call} {kills}"
+            );
         }
         assert!(kills > 0, "{call} is never called");
         // The last one was not killed; and one after a kill completes what that left.
         let after = update.machine.content();
-        assert!(after.slot_b()[..update.new.bytes.len()] == update.new.in_slot_b(), "{call}");
+        assert!(
+            after.slot_b()[..update.new.bytes.len()] == update.new.in_slot_b(),
+            "{call}"
+        );
         assert_eq!(update.machine.recorded("b"), Some(9), "{call}");
         eprintln!("{call}: {kills} kills");
     }
@@ -128,18 +162,33 @@ fn a_fault_at_any_system_call_is_told_and_leaves_nothing_that_could_be_booted() 
             }
             faulty += 1;
             let after = update.machine.content();
-            assert!(after.is_same_outside(&update.before), "{call} {fault} {faulty}");
+            assert!(
+                after.is_same_outside(&update.before),
+                "{call} {fault} {faulty}"
+            );
             match ended.status {
                 // It went another way.
                 0 => assert_eq!(update.machine.recorded("b"), Some(9)),
                 1 => {
-                    assert_eq!((update.machine.recorded("b"), ended.section("slots")["changed"].as_bool()), (None, Some(true)));
-                    assert!(after.slot_b()[..MIB as usize].iter().all(|byte| *byte == 0), "{call} {fault} {faulty}: {ended:?}");
+                    assert_eq!(
+                        (
+                            update.machine.recorded("b"),
+                            ended.section("slots")["changed"].as_bool()
+                        ),
+                        (None, Some(true))
+                    );
+                    assert!(
+                        after.slot_b()[..MIB as usize].iter().all(|byte| *byte == 0),
+                        "{call} {fault} {faulty}: {ended:?}"
+                    );
                     assert!(ended.stderr.contains("write it again"), "{}", ended.stderr);
                 }
                 // 127: a library could not be loaded, and nothing began.
                 73 | 74 | 127 => {
-                    assert!(after == update.before && ended.stdout.is_empty(), "{call} {fault} {faulty}: {ended:?}")
+                    assert!(
+                        after == update.before && ended.stdout.is_empty(),
+                        "{call} {fault} {faulty}: {ended:?}"
+                    )
                 }
                 other => panic!("{call} {fault} {faulty}: {other}: {ended:?}"),
             }

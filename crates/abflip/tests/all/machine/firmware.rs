@@ -1,4 +1,5 @@
-//! A fake of the firmware's variables: a directory stands for efivarfs, so nothing acts on them, and none is immutable.
+//! A fake of the firmware's variables: a directory stands for efivarfs, so nothing acts on them,
+//! and none is immutable.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +10,8 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 impl Machine {
     fn variable(&self, name: &str) -> PathBuf {
-        self.root().join(format!("sys/firmware/efi/efivars/{name}-{GLOBAL}"))
+        self.root()
+            .join(format!("sys/firmware/efi/efivars/{name}-{GLOBAL}"))
     }
 
     /// Sets a variable.
@@ -25,15 +27,20 @@ impl Machine {
 
     /// An entry that starts a file of the first, or second, EFI system partition.
     pub fn set_entry(&self, number: u16, description: &str, esp: u32, file: &str) {
-        self.set_variable(&format!("Boot{number:04X}"), &load_option(description, esp, file));
+        self.set_variable(
+            &format!("Boot{number:04X}"),
+            &load_option(description, esp, file),
+        );
     }
 
-    /// As `abflip try` leaves it: slot b is recorded to be on trial, and the firmware starts it at the next boot.
+    /// As `abflip try` leaves it: slot b is recorded to be on trial, and the firmware starts it at
+    /// the next boot.
     pub fn arm_by_uefi(&self) {
         self.set_entry(7, "labtools trial", 1, "\\EFI\\labtools\\try.efi");
         self.set_variable("BootNext", &7u16.to_le_bytes());
         let path = self.root().join("var/lib/labtools/slots.json");
-        let mut records: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let mut records: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         records["trial"] = serde_json::json!({
             "disk_guid": DISK_GUID, "slot": "b", "image": {"version": 7, "sha256": "00"}, "armed": true,
         });
@@ -43,9 +50,20 @@ impl Machine {
 
 /// An EFI_LOAD_OPTION that is active (UEFI specification 2.10, section 3.1.3).
 fn load_option(description: &str, esp: u32, file: &str) -> Vec<u8> {
-    let utf16 = |text: &str| text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
-    let node =
-        |kind: u8, sub: u8, content: &[u8]| [&[kind, sub][..], &(content.len() as u16 + 4).to_le_bytes(), content].concat();
+    let utf16 = |text: &str| {
+        text.encode_utf16()
+            .chain([0])
+            .flat_map(u16::to_le_bytes)
+            .collect::<Vec<u8>>()
+    };
+    let node = |kind: u8, sub: u8, content: &[u8]| {
+        [
+            &[kind, sub][..],
+            &(content.len() as u16 + 4).to_le_bytes(),
+            content,
+        ]
+        .concat()
+    };
     let sectors = PARTITION / 512;
     let partition = [
         &esp.to_le_bytes()[..],
@@ -54,6 +72,17 @@ fn load_option(description: &str, esp: u32, file: &str) -> Vec<u8> {
         &guid(if esp == 1 { ESP_A } else { ESP_B }),
         &[2, 2],
     ];
-    let path = [node(4, 1, &partition.concat()), node(4, 4, &utf16(file)), node(0x7f, 0xff, &[])].concat();
-    [&1u32.to_le_bytes()[..], &(path.len() as u16).to_le_bytes(), &utf16(description), &path].concat()
+    let path = [
+        node(4, 1, &partition.concat()),
+        node(4, 4, &utf16(file)),
+        node(0x7f, 0xff, &[]),
+    ]
+    .concat();
+    [
+        &1u32.to_le_bytes()[..],
+        &(path.len() as u16).to_le_bytes(),
+        &utf16(description),
+        &path,
+    ]
+    .concat()
 }

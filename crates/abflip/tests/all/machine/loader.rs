@@ -14,15 +14,22 @@ impl Machine {
         }
     }
 
-    /// Puts the extlinux.conf into the root of slot a, and what stands for the modules that it needs.
+    /// Puts the extlinux.conf into the root of slot a, and what stands for the modules that it
+    /// needs.
     pub fn configure_extlinux(&self) {
         let directory = self.root().join("boot/extlinux");
         fs::create_dir_all(&directory).unwrap();
         for module in ["chain.c32", "libcom32.c32", "libutil.c32"] {
             fs::write(directory.join(module), "\x7fELF").unwrap();
         }
-        let label = |name: &str, guid: &str| format!("label try-{name}\n    com32 chain.c32\n    append guid={guid}\n");
-        fs::write(directory.join("extlinux.conf"), format!("default linux\n{}{}", label("a", A), label("b", B))).unwrap();
+        let label = |name: &str, guid: &str| {
+            format!("label try-{name}\n    com32 chain.c32\n    append guid={guid}\n")
+        };
+        fs::write(
+            directory.join("extlinux.conf"),
+            format!("default linux\n{}{}", label("a", A), label("b", B)),
+        )
+        .unwrap();
     }
 
     /// What is in its boot-once area.

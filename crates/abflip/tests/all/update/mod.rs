@@ -1,4 +1,5 @@
-//! A machine that is a directory, with the image of a disk that has two slots, and images of a root that are signed.
+//! A machine that is a directory, with the image of a disk that has two slots, and images of a root
+//! that are signed.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -17,7 +18,8 @@ use crate::machine::extlinux;
 pub const MIB: u64 = 1 << 20;
 pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 pub const B: &str = "bbbbbbbb-0000-4000-8000-000000000001";
-/// Where the slots are on the disk, and how long each is. They do not begin at a multiple of what is written at once.
+/// Where the slots are on the disk, and how long each is. They do not begin at a multiple of what
+/// is written at once.
 pub const A_AT: u64 = MIB;
 pub const B_AT: u64 = 15 * MIB;
 pub const SLOT_BYTES: u64 = 14 * MIB;
@@ -30,15 +32,31 @@ static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     for name in ["host-1", "stranger"] {
         let key = directory.path().join(name);
-        openssl(&["genpkey", "-algorithm", "ed25519", "-out", key.to_str().unwrap()]);
+        openssl(&[
+            "genpkey",
+            "-algorithm",
+            "ed25519",
+            "-out",
+            key.to_str().unwrap(),
+        ]);
         fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
-        openssl(&["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", key.with_extension("pub").to_str().unwrap()]);
+        openssl(&[
+            "pkey",
+            "-in",
+            key.to_str().unwrap(),
+            "-pubout",
+            "-out",
+            key.with_extension("pub").to_str().unwrap(),
+        ]);
     }
     directory
 });
 
 pub fn openssl(arguments: &[&str]) {
-    let output = Command::new("openssl").args(arguments).output().expect("openssl is needed by this test");
+    let output = Command::new("openssl")
+        .args(arguments)
+        .output()
+        .expect("openssl is needed by this test");
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -60,27 +78,46 @@ impl Machine {
     /// With sectors of so many bytes.
     pub fn with_sectors(sector_bytes: u64) -> Machine {
         // On a file system with direct I/O.
-        let machine = Machine { directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() };
+        let machine = Machine {
+            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+        };
         let keys = machine.path("etc/labtools/keys");
         fs::create_dir_all(&keys).unwrap();
         fs::copy(key("host-1.pub"), keys.join("host-1.pub")).unwrap();
-        fs::write(machine.path("etc/labtools/abflip.ini"), format!("[slots]\nfirmware=bios\na={A}\nb={B}\n")).unwrap();
+        fs::write(
+            machine.path("etc/labtools/abflip.ini"),
+            format!("[slots]\nfirmware=bios\na={A}\nb={B}\n"),
+        )
+        .unwrap();
         fs::create_dir_all(machine.path("sys/class/dmi/id")).unwrap();
-        fs::write(machine.path("sys/class/dmi/id/product_name"), "OptiPlex 7010\n").unwrap();
+        fs::write(
+            machine.path("sys/class/dmi/id/product_name"),
+            "OptiPlex 7010\n",
+        )
+        .unwrap();
         let disk = File::create(machine.disk()).unwrap();
         disk.set_len(DISK_BYTES).unwrap();
         drop(disk);
         machine.partition(sector_bytes);
         let disk = File::options().write(true).open(machine.disk()).unwrap();
-        disk.write_all_at(&vec![b'a'; SLOT_BYTES as usize], A_AT).unwrap();
-        disk.write_all_at(&vec![b'b'; SLOT_BYTES as usize], B_AT).unwrap();
+        disk.write_all_at(&vec![b'a'; SLOT_BYTES as usize], A_AT)
+            .unwrap();
+        disk.write_all_at(&vec![b'b'; SLOT_BYTES as usize], B_AT)
+            .unwrap();
         machine
     }
 
     fn partition(&self, sector_bytes: u64) {
-        let mut disk = File::options().read(true).write(true).open(self.disk()).unwrap();
+        let mut disk = File::options()
+            .read(true)
+            .write(true)
+            .open(self.disk())
+            .unwrap();
         let mut table = gptman::GPT::new_from(&mut disk, sector_bytes, [7; 16]).unwrap();
-        for (number, (name, partuuid, at)) in [("root-a", A, A_AT), ("root-b", B, B_AT)].into_iter().enumerate() {
+        for (number, (name, partuuid, at)) in [("root-a", A, A_AT), ("root-b", B, B_AT)]
+            .into_iter()
+            .enumerate()
+        {
             table[number as u32 + 1] = gptman::GPTPartitionEntry {
                 partition_type_guid: [0x0f; 16],
                 unique_partition_guid: partuuid.parse::<uuid::Uuid>().unwrap().to_bytes_le(),
@@ -115,8 +152,16 @@ impl Machine {
     /// abflip on this machine and its disk.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_abflip"));
-        command.args(arguments).arg("--root").arg(self.directory.path()).arg("--disk").arg(self.disk());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .args(arguments)
+            .arg("--root")
+            .arg(self.directory.path())
+            .arg("--disk")
+            .arg(self.disk());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -127,7 +172,13 @@ impl Machine {
     /// `abflip write` of an image that is at `from`.
     pub fn write(&self, image: &Image, from: &str, more: &[&str]) -> Ended {
         let manifest = image.describe(self);
-        let mut arguments = vec!["write", "--manifest", manifest.to_str().unwrap(), "--from", from];
+        let mut arguments = vec![
+            "write",
+            "--manifest",
+            manifest.to_str().unwrap(),
+            "--from",
+            from,
+        ];
         arguments.extend(more);
         self.run(&arguments)
     }
@@ -167,7 +218,8 @@ pub fn ended(command: &mut Command) -> Ended {
     Ended::of(command.output().unwrap())
 }
 
-/// An image of a root: no file system, but all that is patched in one, and an extlinux where it has room.
+/// An image of a root: no file system, but all that is patched in one, and an extlinux where it has
+/// room.
 #[derive(Clone)]
 pub struct Image {
     pub bytes: Vec<u8>,
@@ -175,9 +227,12 @@ pub struct Image {
 }
 
 impl Image {
-    /// Version 8, of so many bytes. Data and zeros alternate; the boot entry lies across two pieces.
+    /// Version 8, of so many bytes. Data and zeros alternate; the boot entry lies across two
+    /// pieces.
     pub fn new(size_bytes: u64) -> Image {
-        let mut bytes: Vec<u8> = (0..size_bytes).map(|at| (at * at / 251 + at / 4096) as u8 | 1).collect();
+        let mut bytes: Vec<u8> = (0..size_bytes)
+            .map(|at| (at * at / 251 + at / 4096) as u8 | 1)
+            .collect();
         for (at, length) in [(MIB / 2, MIB), (3 * MIB, 4 * MIB), (8 * MIB + 5, 300 << 10)] {
             let end = (at + length).min(size_bytes) as usize;
             bytes[(at as usize).min(end)..end].fill(0);
@@ -190,11 +245,23 @@ impl Image {
         let mut slot_fields = Vec::new();
         let mut field = |offset_bytes: u64, kind: SlotFieldKind, shipped: &[u8]| {
             bytes[offset_bytes as usize..][..shipped.len()].copy_from_slice(shipped);
-            slot_fields.push(SlotField { offset_bytes, length_bytes: shipped.len() as u64, kind });
+            slot_fields.push(SlotField {
+                offset_bytes,
+                length_bytes: shipped.len() as u64,
+                kind,
+            });
         };
         field(1128, SlotFieldKind::FilesystemUuid, &[0; 16]);
-        field(1144, SlotFieldKind::FilesystemLabel, b"root\0\0\0\0\0\0\0\0\0\0\0\0");
-        field((4 * MIB - 20).min(size_bytes - 36), SlotFieldKind::RootPartuuid, UNPATCHED.as_bytes());
+        field(
+            1144,
+            SlotFieldKind::FilesystemLabel,
+            b"root\0\0\0\0\0\0\0\0\0\0\0\0",
+        );
+        field(
+            (4 * MIB - 20).min(size_bytes - 36),
+            SlotFieldKind::RootPartuuid,
+            UNPATCHED.as_bytes(),
+        );
         field(5120, SlotFieldKind::BootOnce, &[9; 1024]);
         let host = Host {
             name: "lab".into(),
@@ -210,7 +277,13 @@ impl Image {
 
     /// The same with another version.
     pub fn version(&self, version: u64) -> Image {
-        Image { host: Host { version, ..self.host.clone() }, ..self.clone() }
+        Image {
+            host: Host {
+                version,
+                ..self.host.clone()
+            },
+            ..self.clone()
+        }
     }
 
     /// As it is to stand in slot b.
@@ -243,6 +316,16 @@ pub fn sign(machine: &Machine, bytes: &[u8], by: &str) -> PathBuf {
     let (path, key) = (machine.path("lab.manifest"), key(by));
     fs::write(&path, bytes).unwrap();
     let (path_, signature) = (path.to_str().unwrap(), path.with_extension("sig"));
-    openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", key.to_str().unwrap(), "-in", path_, "-out", signature.to_str().unwrap()]);
+    openssl(&[
+        "pkeyutl",
+        "-sign",
+        "-rawin",
+        "-inkey",
+        key.to_str().unwrap(),
+        "-in",
+        path_,
+        "-out",
+        signature.to_str().unwrap(),
+    ]);
     path
 }

@@ -6,12 +6,17 @@ use std::os::unix::fs::symlink;
 use serde_json::{Value, json};
 
 use crate::clone::ALICES_TOKEN;
-use crate::machine::{ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree, write_bases_ini};
+use crate::machine::{
+    ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree, write_bases_ini,
+};
 
 #[test]
 fn images_of_qemu_img_are_bases() {
     let machine = Machine::bare();
-    write_bases_ini(machine.root(), "[base.linux]\nname=Linux\nostype=linux\ngeneration=0\n");
+    write_bases_ini(
+        machine.root(),
+        "[base.linux]\nname=Linux\nostype=linux\ngeneration=0\n",
+    );
     let base = base_path(machine.root(), "linux", 0);
     for (index, options) in [
         "compat=0.10",
@@ -33,8 +38,12 @@ fn images_of_qemu_img_are_bases() {
     .enumerate()
     {
         make_base(machine.root(), "linux", 0, &["-o", options, "40M"]);
-        qemu_io(&base, &["write -q -P 0x11 1M 1M", "write -q -P 0x33 39M 1M"]);
-        // Compressed clusters share a place, more of them than a few bits can count, and take none that is given already.
+        qemu_io(
+            &base,
+            &["write -q -P 0x11 1M 1M", "write -q -P 0x33 39M 1M"],
+        );
+        // Compressed clusters share a place, more of them than a few bits can count, and take none
+        // that is given already.
         if !options.starts_with("refcount_bits") && !options.starts_with("preallocation") {
             qemu_io(&base, &["write -q -c -P 0x22 4M 2M"]);
         }
@@ -44,21 +53,32 @@ fn images_of_qemu_img_are_bases() {
         assert_eq!(ended.status, 0, "{options}: {ended:?}");
         let overlay = machine.home(&user).join("linux@0.qcow2");
         assert_eq!(faults(&overlay), None, "{options}");
-        qemu_img(&["compare", "-q", base.to_str().unwrap(), overlay.to_str().unwrap()]);
+        qemu_img(&[
+            "compare",
+            "-q",
+            base.to_str().unwrap(),
+            overlay.to_str().unwrap(),
+        ]);
     }
 }
 
 #[test]
 fn a_disk_of_5_tib_takes_a_longer_table() {
     let machine = Machine::bare();
-    write_bases_ini(machine.root(), "[base.big]\nname=Big\nostype=linux\ngeneration=1\n");
+    write_bases_ini(
+        machine.root(),
+        "[base.big]\nname=Big\nostype=linux\ngeneration=1\n",
+    );
     make_base(machine.root(), "big", 1, &["5T"]);
     let volume = machine.volume(ALICE, None);
     assert_eq!(volume["virtual_bytes"], 5u64 << 40);
     assert!(volume["held_bytes"].as_u64().unwrap() <= 65536, "{volume}");
     let overlay = machine.home(ALICE).join("big@1.qcow2");
     assert_eq!(faults(&overlay), None);
-    qemu_io(&overlay, &["write -q -P 0x77 5497558073344 64k", "read -q -P 0 0 64k"]);
+    qemu_io(
+        &overlay,
+        &["write -q -P 0x77 5497558073344 64k", "read -q -P 0 0 64k"],
+    );
     assert_eq!(faults(&overlay), None);
     assert_eq!(machine.volume(ALICE, None)["created"], false);
     qemu_io(&overlay, &["read -q -P 0x77 5497558073344 64k"]);
@@ -69,10 +89,25 @@ fn qemu_agrees_about_what_the_overlay_is() {
     let machine = Machine::new();
     machine.volume(ALICE, None);
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
-    let info: Value = serde_json::from_str(&qemu_img(&["info", "--output=json", overlay.to_str().unwrap()])).unwrap();
+    let info: Value = serde_json::from_str(&qemu_img(&[
+        "info",
+        "--output=json",
+        overlay.to_str().unwrap(),
+    ]))
+    .unwrap();
     assert_eq!(
-        (&info["format"], &info["virtual-size"], &info["cluster-size"], &info["dirty-flag"]),
-        (&json!("qcow2"), &json!(1 << 30), &json!(65536), &json!(false))
+        (
+            &info["format"],
+            &info["virtual-size"],
+            &info["cluster-size"],
+            &info["dirty-flag"]
+        ),
+        (
+            &json!("qcow2"),
+            &json!(1 << 30),
+            &json!(65536),
+            &json!(false)
+        )
     );
     assert_eq!(info["backing-filename"], "../../backing/windows/7.qcow2");
     assert_eq!(info["backing-filename-format"], "qcow2");
@@ -80,21 +115,38 @@ fn qemu_agrees_about_what_the_overlay_is() {
     assert_eq!(info["format-specific"]["data"]["corrupt"], false);
     // What we read from the base's header is what qemu-img reads.
     let base = base_path(machine.root(), "windows", 7);
-    let info: Value = serde_json::from_str(&qemu_img(&["info", "--output=json", base.to_str().unwrap()])).unwrap();
-    assert_eq!(info["virtual-size"], machine.volume(ALICE, None)["virtual_bytes"]);
+    let info: Value = serde_json::from_str(&qemu_img(&[
+        "info",
+        "--output=json",
+        base.to_str().unwrap(),
+    ]))
+    .unwrap();
+    assert_eq!(
+        info["virtual-size"],
+        machine.volume(ALICE, None)["virtual_bytes"]
+    );
 }
 
 #[test]
 fn the_record_in_the_overlay_is_what_the_man_page_says() {
     let machine = Machine::new();
     machine.volume(ALICE, None);
-    let file_bytes = fs::metadata(base_path(machine.root(), "windows", 7)).unwrap().len();
-    let record =
-        format!(r#"{{"schema":1,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{file_bytes}}}"#);
+    let file_bytes = fs::metadata(base_path(machine.root(), "windows", 7))
+        .unwrap()
+        .len();
+    let record = format!(
+        r#"{{"schema":1,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{file_bytes}}}"#
+    );
     let header = fs::read(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
-    let at = header.windows(4).position(|magic| magic == 0x6c74_6376u32.to_be_bytes()).unwrap();
+    let at = header
+        .windows(4)
+        .position(|magic| magic == 0x6c74_6376u32.to_be_bytes())
+        .unwrap();
     let length = u32::from_be_bytes(header[at + 4..at + 8].try_into().unwrap()) as usize;
-    assert_eq!(std::str::from_utf8(&header[at + 8..at + 8 + length]), Ok(record.as_str()));
+    assert_eq!(
+        std::str::from_utf8(&header[at + 8..at + 8 + length]),
+        Ok(record.as_str())
+    );
 }
 
 #[test]
@@ -104,7 +156,12 @@ fn qemu_keeps_our_record_when_it_writes_the_header_anew() {
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
     let header = || fs::read(&overlay).unwrap()[..4096].to_vec();
     let before = header();
-    qemu_img(&["amend", "-o", "lazy_refcounts=on", overlay.to_str().unwrap()]);
+    qemu_img(&[
+        "amend",
+        "-o",
+        "lazy_refcounts=on",
+        overlay.to_str().unwrap(),
+    ]);
     assert!(header() != before);
     assert!(header().windows(4).any(|magic| magic == b"ltcv"));
     assert_eq!(machine.volume(ALICE, None)["created"], false);
@@ -116,13 +173,24 @@ fn bases_that_are_not_there_or_not_right() {
     let base = base_path(machine.root(), "windows", 7);
     let good = fs::read(&base).unwrap();
     let refused = |status, message: &str| {
-        assert_eq!(machine.refusal(ALICE, Some("windows")), (status, format!("cowvol: {message}\n")));
+        assert_eq!(
+            machine.refusal(ALICE, Some("windows")),
+            (status, format!("cowvol: {message}\n"))
+        );
         assert_eq!(machine.left(), [""; 0]);
     };
-    let reading = |message: &str| refused(65, &format!("reading /qcow2/backing/windows/7.qcow2: {message}"));
+    let reading = |message: &str| {
+        refused(
+            65,
+            &format!("reading /qcow2/backing/windows/7.qcow2: {message}"),
+        )
+    };
 
     fs::remove_file(&base).unwrap();
-    refused(66, "reading /qcow2/backing/windows/7.qcow2: No such file or directory (os error 2)");
+    refused(
+        66,
+        "reading /qcow2/backing/windows/7.qcow2: No such file or directory (os error 2)",
+    );
     fs::create_dir(&base).unwrap();
     reading("not a regular file");
     fs::remove_dir(&base).unwrap();
@@ -140,16 +208,32 @@ fn bases_that_are_not_there_or_not_right() {
 
     let other = base_path(machine.root(), "linux", 3);
     fs::remove_file(&base).unwrap();
-    make_base(machine.root(), "windows", 7, &["-b", other.to_str().unwrap(), "-F", "qcow2", "1G"]);
+    make_base(
+        machine.root(),
+        "windows",
+        7,
+        &["-b", other.to_str().unwrap(), "-F", "qcow2", "1G"],
+    );
     reading("it has a backing file itself; flatten it with qemu-img convert -O qcow2");
     let raw = machine.root().join("raw");
-    make_base(machine.root(), "windows", 7, &["-o", &format!("data_file={}", raw.display()), "1G"]);
+    make_base(
+        machine.root(),
+        "windows",
+        7,
+        &["-o", &format!("data_file={}", raw.display()), "1G"],
+    );
     reading("keeps its data in another file");
     make_base(
         machine.root(),
         "windows",
         7,
-        &["--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "64M"],
+        &[
+            "--object",
+            "secret,id=s,data=x",
+            "-o",
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            "64M",
+        ],
     );
     reading("encrypted");
     make_base(machine.root(), "windows", 7, &["64M"]);
@@ -160,7 +244,10 @@ fn bases_that_are_not_there_or_not_right() {
     reading("holds dirty bitmaps; remove them with qemu-img bitmap --remove");
     // A length that QEMU does not open, of an extension that it would pass over otherwise.
     let mut bytes = fs::read(&base).unwrap();
-    let at = bytes.windows(4).position(|magic| magic == 0x2385_2875u32.to_be_bytes()).unwrap();
+    let at = bytes
+        .windows(4)
+        .position(|magic| magic == 0x2385_2875u32.to_be_bytes())
+        .unwrap();
     bytes[95] = 0; // the feature
     fs::write(&base, &bytes).unwrap();
     assert_eq!(machine.volume(BOB, Some("windows"))["created"], true);
@@ -170,7 +257,12 @@ fn bases_that_are_not_there_or_not_right() {
     assert!(faults(&base).unwrap().contains("Invalid extension length"));
     reading("a bitmaps extension of 16 bytes");
     fs::remove_file(&base).unwrap();
-    make_base(machine.root(), "windows", 7, &["-o", "cluster_size=2M", "3P"]);
+    make_base(
+        machine.root(),
+        "windows",
+        7,
+        &["-o", "cluster_size=2M", "3P"],
+    );
     reading("a disk of 3377699720527872 bytes; an overlay has at most 2251799813685248");
 
     assert_eq!(
@@ -178,10 +270,19 @@ fn bases_that_are_not_there_or_not_right() {
         (66, "cowvol: choice.base: macos is not in /qcow2/backing/bases.ini; choose one of linux, windows\n".into())
     );
     assert_eq!(machine.refusal(ALICE, Some("../windows")).0, 65);
-    write_bases_ini(machine.root(), "[base.windows]\nname=W\nostype=windows\ngeneration=seven\n");
-    refused(78, "/qcow2/backing/bases.ini: base.windows.generation: expected a whole number");
+    write_bases_ini(
+        machine.root(),
+        "[base.windows]\nname=W\nostype=windows\ngeneration=seven\n",
+    );
+    refused(
+        78,
+        "/qcow2/backing/bases.ini: base.windows.generation: expected a whole number",
+    );
     fs::remove_file(machine.root().join("qcow2/backing/bases.ini")).unwrap();
-    refused(66, "reading /qcow2/backing/bases.ini: no such file; cowvol install-base makes it; cowvol(8) describes it");
+    refused(
+        66,
+        "reading /qcow2/backing/bases.ini: no such file; cowvol install-base makes it; cowvol(8) describes it",
+    );
 }
 
 #[test]
@@ -197,7 +298,10 @@ fn a_volume_of_another_base_is_not_handed_out() {
             "cowvol: reusing the volume of windows@7 (to start afresh, move it away; its files go with it): \
              reading /qcow2/user/{ALICES_TOKEN}/windows@7.qcow2: "
         );
-        assert_eq!(error.strip_prefix(&start).unwrap_or(&error).trim_end(), message);
+        assert_eq!(
+            error.strip_prefix(&start).unwrap_or(&error).trim_end(),
+            message
+        );
     };
 
     let base = base_path(machine.root(), "windows", 7);
@@ -213,10 +317,27 @@ fn a_volume_of_another_base_is_not_handed_out() {
     fs::rename(&kept, &base).unwrap();
 
     let linux = "../../backing/linux/3.qcow2";
-    qemu_img(&["rebase", "-u", "-b", linux, "-F", "qcow2", overlay.to_str().unwrap()]);
+    qemu_img(&[
+        "rebase",
+        "-u",
+        "-b",
+        linux,
+        "-F",
+        "qcow2",
+        overlay.to_str().unwrap(),
+    ]);
     refused("its backing file is not its base");
     fs::remove_file(&overlay).unwrap();
-    let create = ["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "../../backing/windows/7.qcow2"];
+    let create = [
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        "../../backing/windows/7.qcow2",
+    ];
     qemu_img(&[&create[..], &[overlay.to_str().unwrap()]].concat());
     refused("it does not record which base it was made for");
     fs::write(&overlay, "").unwrap();
@@ -231,23 +352,40 @@ fn a_volume_of_another_base_is_not_handed_out() {
     symlink(machine.root(), machine.home(ALICE)).unwrap();
     let (status, error) = machine.refusal(ALICE, None);
     assert_eq!(status, 65);
-    assert!(error.ends_with("not a directory; move it away\n"), "{error}");
+    assert!(
+        error.ends_with("not a directory; move it away\n"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_base_may_be_a_link_to_another_disk() {
     let machine = Machine::new();
-    let (base, elsewhere) = (base_path(machine.root(), "windows", 7), machine.root().join("big-disk/windows.qcow2"));
+    let (base, elsewhere) = (
+        base_path(machine.root(), "windows", 7),
+        machine.root().join("big-disk/windows.qcow2"),
+    );
     fs::create_dir(elsewhere.parent().unwrap()).unwrap();
     fs::rename(&base, &elsewhere).unwrap();
     symlink(&elsewhere, &base).unwrap();
     let volume = machine.volume(ALICE, None);
-    assert_eq!((&volume["created"], &volume["backing_path"]), (&json!(true), &json!("/qcow2/backing/windows/7.qcow2")));
+    assert_eq!(
+        (&volume["created"], &volume["backing_path"]),
+        (&json!(true), &json!("/qcow2/backing/windows/7.qcow2"))
+    );
     assert_eq!(machine.volume(ALICE, None)["created"], false);
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
     assert_eq!(faults(&overlay), None);
-    qemu_img(&["compare", "-q", elsewhere.to_str().unwrap(), overlay.to_str().unwrap()]);
-    assert_eq!(machine.list()["catalog"]["bases"][1]["virtual_bytes"], 1 << 30);
+    qemu_img(&[
+        "compare",
+        "-q",
+        elsewhere.to_str().unwrap(),
+        overlay.to_str().unwrap(),
+    ]);
+    assert_eq!(
+        machine.list()["catalog"]["bases"][1]["virtual_bytes"],
+        1 << 30
+    );
     fs::remove_file(elsewhere).unwrap();
     assert_eq!(machine.refusal(ALICE, None).0, 66);
 }
@@ -260,12 +398,22 @@ fn a_linked_directory_for_volumes_is_refused() {
     symlink(&elsewhere, machine.users()).unwrap();
     let (status, error) = machine.refusal(ALICE, None);
     assert_eq!(status, 78);
-    assert!(error.contains("mount the disk for volumes there instead of linking to it"), "{error}");
+    assert!(
+        error.contains("mount the disk for volumes there instead of linking to it"),
+        "{error}"
+    );
     assert_eq!(tree(&elsewhere), [""; 0]);
 
-    let no_directory = (78, "cowvol: /qcow2/user: not a directory; move it away\n".into());
+    let no_directory = (
+        78,
+        "cowvol: /qcow2/user: not a directory; move it away\n".into(),
+    );
     fs::remove_dir(&elsewhere).unwrap();
-    assert_eq!(machine.refusal(ALICE, None), no_directory, "a link to nothing");
+    assert_eq!(
+        machine.refusal(ALICE, None),
+        no_directory,
+        "a link to nothing"
+    );
     fs::remove_file(machine.users()).unwrap();
     fs::write(machine.users(), "").unwrap();
     assert_eq!(machine.refusal(ALICE, None), no_directory);

@@ -1,4 +1,5 @@
-//! A machine in a directory, with bases that qemu-img makes, and qemu-img and qemu-io as the judges of what cowvol made.
+//! A machine in a directory, with bases that qemu-img makes, and qemu-img and qemu-io as the judges
+//! of what cowvol made.
 
 pub mod signed;
 
@@ -42,7 +43,10 @@ generation = 3
 pub fn two_bases(root: &Path) {
     write_bases_ini(root, BASES_INI);
     make_base(root, "windows", 7, &["1G"]);
-    qemu_io(&base_path(root, "windows", 7), &["write -q -P 0x55 0 3M", "write -q -P 0xaa 512M 1M"]);
+    qemu_io(
+        &base_path(root, "windows", 7),
+        &["write -q -P 0x55 0 3M", "write -q -P 0xaa 512M 1M"],
+    );
     make_base(root, "linux", 3, &["64M"]);
 }
 
@@ -55,7 +59,8 @@ pub fn base_path(root: &Path, name: &str, generation: u64) -> PathBuf {
     root.join(format!("qcow2/backing/{name}/{generation}.qcow2"))
 }
 
-/// `arguments` are those of `qemu-img create -f qcow2 [-o OPTIONS]` that come around the file: options, then the size.
+/// `arguments` are those of `qemu-img create -f qcow2 [-o OPTIONS]` that come around the file:
+/// options, then the size.
 pub fn make_base(root: &Path, name: &str, generation: u64, arguments: &[&str]) {
     let path = base_path(root, name, generation);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -69,7 +74,11 @@ pub fn make_base(root: &Path, name: &str, generation: u64, arguments: &[&str]) {
 /// Runs qemu-img, which must succeed; what it printed.
 pub fn qemu_img(arguments: &[&str]) -> String {
     let output = judge("qemu-img", arguments);
-    assert!(output.status.success(), "qemu-img {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "qemu-img {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -82,12 +91,18 @@ pub fn qemu_io(image: &Path, commands: &[&str]) {
     arguments.push(image.to_str().unwrap());
     let output = judge("qemu-io", &arguments);
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && !said.contains("failed"), "{commands:?}: {said}{output:?}");
+    assert!(
+        output.status.success() && !said.contains("failed"),
+        "{commands:?}: {said}{output:?}"
+    );
 }
 
 /// What `qemu-img check` has against an image; `None` when it has nothing.
 pub fn faults(image: &Path) -> Option<String> {
-    let output = judge("qemu-img", &["check", "-f", "qcow2", image.to_str().unwrap()]);
+    let output = judge(
+        "qemu-img",
+        &["check", "-f", "qcow2", image.to_str().unwrap()],
+    );
     (!output.status.success()).then(|| format!("{output:?}"))
 }
 
@@ -95,7 +110,9 @@ fn judge(program: &str, arguments: &[&str]) -> Output {
     Command::new(program)
         .args(arguments)
         .output()
-        .unwrap_or_else(|error| panic!("{program}, from the package qemu-utils, is needed by this test: {error}"))
+        .unwrap_or_else(|error| {
+            panic!("{program}, from the package qemu-utils, is needed by this test: {error}")
+        })
 }
 
 pub struct Machine {
@@ -111,14 +128,26 @@ impl Machine {
     }
 
     pub fn bare() -> Machine {
-        Machine { directory: tempfile::tempdir().unwrap() }
+        Machine {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
-    /// Another machine, the same in everything. In memory: tests that need hundreds would wait for the disk at every sync.
+    /// Another machine, the same in everything. In memory: tests that need hundreds would wait for
+    /// the disk at every sync.
     pub fn copy(&self) -> Machine {
-        let machine = Machine { directory: tempfile::tempdir_in("/dev/shm").unwrap() };
+        let machine = Machine {
+            directory: tempfile::tempdir_in("/dev/shm").unwrap(),
+        };
         let from = format!("{}/.", self.root().display());
-        assert!(Command::new("cp").args(["-a", &from]).arg(machine.root()).status().unwrap().success());
+        assert!(
+            Command::new("cp")
+                .args(["-a", &from])
+                .arg(machine.root())
+                .status()
+                .unwrap()
+                .success()
+        );
         machine
     }
 
@@ -141,11 +170,19 @@ impl Machine {
         let ended = self.clone(user, base);
         assert_eq!(ended.stdout, "", "{ended:?}");
         assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
-        (ended.status, ended.stderr.replace(self.root().to_str().unwrap(), ""))
+        (
+            ended.status,
+            ended.stderr.replace(self.root().to_str().unwrap(), ""),
+        )
     }
 
     pub fn list(&self) -> Value {
-        let output = Command::new(CLONE.binary).arg("list").arg("--root").arg(self.root()).output().unwrap();
+        let output = Command::new(CLONE.binary)
+            .arg("list")
+            .arg("--root")
+            .arg(self.root())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -155,12 +192,18 @@ impl Machine {
         feed(self.command(arguments), "")
     }
 
-    /// A run, stopped before its first call, with `input` on standard input; what it prints is lost.
+    /// A run, stopped before its first call, with `input` on standard input; what it prints is
+    /// lost.
     pub fn stepped(&self, arguments: &[&str], input: &str) -> Stepped {
         let request = self.root().join("request");
         fs::write(&request, input).unwrap();
         let mut command = self.command(arguments);
-        Stepped::start(command.stdin(File::open(request).unwrap()).stdout(Stdio::null()).stderr(Stdio::null()))
+        Stepped::start(
+            command
+                .stdin(File::open(request).unwrap())
+                .stdout(Stdio::null())
+                .stderr(Stdio::null()),
+        )
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -192,10 +235,16 @@ impl Machine {
 /// Everything below a directory by its relative name, sorted.
 pub fn tree(directory: &Path) -> Vec<String> {
     let mut names = Vec::new();
-    let Ok(entries) = fs::read_dir(directory) else { return names };
+    let Ok(entries) = fs::read_dir(directory) else {
+        return names;
+    };
     for entry in entries.map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
-        names.extend(tree(&entry.path()).into_iter().map(|inner| format!("{name}/{inner}")));
+        names.extend(
+            tree(&entry.path())
+                .into_iter()
+                .map(|inner| format!("{name}/{inner}")),
+        );
         names.push(name);
     }
     names.sort();
@@ -216,7 +265,8 @@ pub fn volume(ended: &Ended) -> Value {
     document["volume"].take()
 }
 
-/// Whether the next call reads a piece of the content of a file of that name, and not of its tables, which are read by the page.
+/// Whether the next call reads a piece of the content of a file of that name, and not of its
+/// tables, which are read by the page.
 pub fn reads(run: &Stepped, name: &str) -> bool {
     let Call { number, arguments } = run.next_call();
     number == SYS_pread64 && arguments[2] > 4096 && run.file(arguments[0]).ends_with(name)

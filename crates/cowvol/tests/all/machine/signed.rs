@@ -1,4 +1,5 @@
-//! Images as they come to a machine: with a manifest that a key signed, and a document that says so.
+//! Images as they come to a machine: with a manifest that a key signed, and a document that says
+//! so.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,8 +19,21 @@ static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
     for name in ["base-1", "stranger"] {
         let key = directory.path().join(name);
         let public = key.with_extension("pub");
-        openssl(&["genpkey", "-algorithm", "ed25519", "-out", key.to_str().unwrap()]);
-        openssl(&["pkey", "-in", key.to_str().unwrap(), "-pubout", "-out", public.to_str().unwrap()]);
+        openssl(&[
+            "genpkey",
+            "-algorithm",
+            "ed25519",
+            "-out",
+            key.to_str().unwrap(),
+        ]);
+        openssl(&[
+            "pkey",
+            "-in",
+            key.to_str().unwrap(),
+            "-pubout",
+            "-out",
+            public.to_str().unwrap(),
+        ]);
     }
     directory
 });
@@ -30,14 +44,24 @@ static WINDOWS_8: LazyLock<(String, PathBuf)> = LazyLock::new(|| {
     new_windows(machine.root(), 8);
     let image = KEYS.path().join("8.qcow2");
     fs::copy(base_path(machine.root(), "windows", 8), &image).unwrap();
-    (document(&describe(machine.root(), "windows", 8)).to_string(), image)
+    (
+        document(&describe(machine.root(), "windows", 8)).to_string(),
+        image,
+    )
 });
 
 pub fn install_stage() -> Stage {
-    Stage { arguments: &["install-base"], request: "transfer", document: &WINDOWS_8.0, prepare: machine_with_windows_8, ..CLONE }
+    Stage {
+        arguments: &["install-base"],
+        request: "transfer",
+        document: &WINDOWS_8.0,
+        prepare: machine_with_windows_8,
+        ..CLONE
+    }
 }
 
-/// A machine that has no base yet: what a generation before it held on the disk would not be the same every time.
+/// A machine that has no base yet: what a generation before it held on the disk would not be the
+/// same every time.
 fn machine_with_windows_8(root: &Path) {
     trust(root);
     fs::create_dir_all(root.join("qcow2/backing/windows")).unwrap();
@@ -45,7 +69,10 @@ fn machine_with_windows_8(root: &Path) {
 }
 
 fn openssl(arguments: &[&str]) {
-    let output = Command::new("openssl").args(arguments).output().expect("openssl is needed by this test");
+    let output = Command::new("openssl")
+        .args(arguments)
+        .output()
+        .expect("openssl is needed by this test");
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -60,7 +87,10 @@ pub fn trust(root: &Path) {
 pub fn new_windows(root: &Path, generation: u64) {
     make_base(root, "windows", generation, &["2G"]);
     let image = base_path(root, "windows", generation);
-    qemu_io(&image, &[&format!("write -q -P {} 0 64k", generation % 256)]);
+    qemu_io(
+        &image,
+        &[&format!("write -q -P {} 0 64k", generation % 256)],
+    );
     for ending in ["manifest", "sig", "blocks", "torrent", "blocks.torrent"] {
         fs::write(image.with_extension(ending), ending).unwrap();
     }
@@ -70,7 +100,12 @@ pub fn new_windows(root: &Path, generation: u64) {
 pub fn describe(root: &Path, name: &str, generation: u64) -> Base {
     let image = base_path(root, name, generation);
     let sum = Command::new("sha256sum").arg(&image).output().unwrap();
-    let info: Value = serde_json::from_str(&super::qemu_img(&["info", "--output=json", image.to_str().unwrap()])).unwrap();
+    let info: Value = serde_json::from_str(&super::qemu_img(&[
+        "info",
+        "--output=json",
+        image.to_str().unwrap(),
+    ]))
+    .unwrap();
     Base {
         name: name.into(),
         title: format!("Windows {generation}"),
@@ -114,7 +149,10 @@ impl Machine {
     }
 
     pub fn install(&self, document: &Value, flags: &[&str]) -> Ended {
-        feed(self.command(&[&["install-base"], flags].concat()), &document.to_string())
+        feed(
+            self.command(&[&["install-base"], flags].concat()),
+            &document.to_string(),
+        )
     }
 
     /// The section `base` of an installation that must succeed.

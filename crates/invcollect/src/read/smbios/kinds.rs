@@ -37,7 +37,8 @@ pub fn memory(kind: u8) -> Option<&'static str> {
     })
 }
 
-/// Makers of memory by their number of JEDEC's JEP106, the bank from 0 and the number without its parity; those of modules for PCs.
+/// Makers of memory by their number of JEDEC's JEP106, the bank from 0 and the number without its
+/// parity; those of modules for PCs.
 const MAKERS: &[(u8, u8, &str)] = &[
     (0, 0x18, "Toshiba"),
     (0, 0x2c, "Micron"),
@@ -60,17 +61,24 @@ const MAKERS: &[(u8, u8, &str)] = &[
     (5, 0x1b, "Crucial"),
 ];
 
-/// The maker that a number stands for, as firmware writes it: `80AD000080AD` and `AD00000000000000` are SK hynix, `859B` and
-/// `7F7F7F7F7F9B0000` Crucial. `None` for what is a name already, and for makers that are not known.
+/// The maker that a number stands for, as firmware writes it: `80AD000080AD` and `AD00000000000000`
+/// are SK hynix, `859B` and `7F7F7F7F7F9B0000` Crucial. `None` for what is a name already, and for
+/// makers that are not known.
 pub fn maker(text: &str) -> Option<&'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.len() < 4 || digits.len() % 2 == 1 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let pairs = digits.as_bytes().chunks(2);
-    let bytes: Vec<u8> = pairs.filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
-    let named =
-        |bank: u8, number: u8| MAKERS.iter().find(|maker| (maker.0, maker.1) == (bank, number & 0x7f)).map(|(.., name)| *name);
+    let bytes: Vec<u8> = pairs
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    let named = |bank: u8, number: u8| {
+        MAKERS
+            .iter()
+            .find(|maker| (maker.0, maker.1) == (bank, number & 0x7f))
+            .map(|(.., name)| *name)
+    };
     match bytes[..] {
         // Continued into the next bank, and so on.
         [0x7f, ..] => {

@@ -9,16 +9,34 @@ use made::{Slot, Tables as Made, structure};
 mod made;
 
 fn parse(version: Option<(u8, u8)>, table: &[u8]) -> Tables {
-    super::parse(&EntryPoint { version, ..EntryPoint::default() }, table)
+    super::parse(
+        &EntryPoint {
+            version,
+            ..EntryPoint::default()
+        },
+        table,
+    )
 }
 
 fn modules(table: &[u8]) -> Vec<Option<u64>> {
-    parse(Some((3, 0)), table).memory.unwrap_or_default().modules.iter().map(|module| module.bytes).collect()
+    parse(Some((3, 0)), table)
+        .memory
+        .unwrap_or_default()
+        .modules
+        .iter()
+        .map(|module| module.bytes)
+        .collect()
 }
 
 /// A memory device of version 2.8 with these bytes for its size and its extended size.
 fn device(size: u16, extended: u32) -> Vec<u8> {
-    let mut bytes = Slot { label: "DIMM1", bank: "", mib: 1, serial: "0A00B001" }.structure(0x1100);
+    let mut bytes = Slot {
+        label: "DIMM1",
+        bank: "",
+        mib: 1,
+        serial: "0A00B001",
+    }
+    .structure(0x1100);
     bytes[0x0c..0x0e].copy_from_slice(&size.to_le_bytes());
     bytes[0x1c..0x20].copy_from_slice(&extended.to_le_bytes());
     bytes
@@ -35,20 +53,35 @@ fn sizes_are_told_in_four_ways() {
         (0x7fff, 0, vec![None]),
         (0x8000 | 512, 0, vec![Some(512 << 10)]),
     ] {
-        assert_eq!(modules(&device(size, extended)), expected, "{size:#x} {extended:#x}");
+        assert_eq!(
+            modules(&device(size, extended)),
+            expected,
+            "{size:#x} {extended:#x}"
+        );
     }
     // Version 2.3 ends before the extended size.
     let old = structure(17, 1, &device(0x7fff, 65536)[4..0x1b], &["DIMM1"]);
     assert_eq!(modules(&old), [None]);
-    let flash = structure(17, 1, &[&device(16, 0)[4..0x12], &[9], &device(16, 0)[0x13..0x28]].concat(), &[]);
+    let flash = structure(
+        17,
+        1,
+        &[&device(16, 0)[4..0x12], &[9], &device(16, 0)[0x13..0x28]].concat(),
+        &[],
+    );
     assert_eq!(parse(None, &flash).memory, None);
 }
 
 #[test]
 fn strings_that_are_not_there_are_not_told() {
-    let system = |body: &[u8], strings: &[&str]| parse(Some((3, 0)), &structure(1, 1, body, strings)).system;
+    let system =
+        |body: &[u8], strings: &[&str]| parse(Some((3, 0)), &structure(1, 1, body, strings)).system;
     let body = |numbers: [u8; 4]| [&numbers[..], &[0; 19]].concat();
-    assert_eq!(system(&body([1, 2, 0, 3]), &["Dell\u{1} Inc. ", "\t"]).manufacturer.as_deref(), Some("Dell Inc."));
+    assert_eq!(
+        system(&body([1, 2, 0, 3]), &["Dell\u{1} Inc. ", "\t"])
+            .manufacturer
+            .as_deref(),
+        Some("Dell Inc.")
+    );
     assert_eq!(system(&body([1, 2, 0, 3]), &["Dell"]).model, None);
     assert_eq!(system(&body([255, 0, 0, 9]), &["Dell"]), System::default());
     assert_eq!(system(&[], &[]), System::default());
@@ -58,7 +91,10 @@ fn strings_that_are_not_there_are_not_told() {
         .iter()
         .map(|byte| if *byte == b'X' { 0xe9 } else { *byte })
         .collect::<Vec<_>>();
-    assert_eq!(parse(None, &latin).system.manufacturer.as_deref(), Some("\u{fffd}"));
+    assert_eq!(
+        parse(None, &latin).system.manufacturer.as_deref(),
+        Some("\u{fffd}")
+    );
 }
 
 /// Two modules whose serial numbers differ in what is not UTF-8 are two.
@@ -66,19 +102,37 @@ fn strings_that_are_not_there_are_not_told() {
 fn serial_numbers_keep_what_is_not_utf_8() {
     assert_eq!(serial(b" 12\xe934\0").as_deref(), Some("12\\xe934"));
     assert_ne!(serial(b"12\xe934"), serial(b"12\xe834"));
-    assert_eq!(serial("12\u{e9}34".as_bytes()).as_deref(), Some("12\u{e9}34"));
-    for none in [&b"\xff\xff\xff\xff"[..], b"\xff\xff\xff\0", b" ", b"", b"00000000"] {
+    assert_eq!(
+        serial("12\u{e9}34".as_bytes()).as_deref(),
+        Some("12\u{e9}34")
+    );
+    for none in [
+        &b"\xff\xff\xff\xff"[..],
+        b"\xff\xff\xff\0",
+        b" ",
+        b"",
+        b"00000000",
+    ] {
         assert_eq!(serial(none), None, "{none:?}");
     }
 }
 
 #[test]
 fn uuids_are_in_the_order_of_their_version() {
-    let made = Made { uuid: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16], ..Made::optiplex() };
+    let made = Made {
+        uuid: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16],
+        ..Made::optiplex()
+    };
     let uuid = |version| parse(version, &made.table()).system.uuid;
-    assert_eq!(uuid(Some((2, 5))).as_deref(), Some("00010203-0405-0607-0809-0a0b0c0d0e10"));
+    assert_eq!(
+        uuid(Some((2, 5))).as_deref(),
+        Some("00010203-0405-0607-0809-0a0b0c0d0e10")
+    );
     for version in [Some((2, 6)), Some((3, 0)), None] {
-        assert_eq!(uuid(version).as_deref(), Some("03020100-0504-0706-0809-0a0b0c0d0e10"));
+        assert_eq!(
+            uuid(version).as_deref(),
+            Some("03020100-0504-0706-0809-0a0b0c0d0e10")
+        );
     }
     assert!(!is_uuid_of_one("00000000-0000-0000-0000-000000000000") && !is_uuid_of_one("nonsense"));
 }
@@ -123,7 +177,10 @@ fn a_table_that_was_cut_between_two_structures_tells_no_memory() {
     let starts = starts(&table);
     let all = starts.len() - 1;
     for entry in entry_points(table.len(), all as u16) {
-        assert_eq!(super::parse(&entry, &table).memory.unwrap().modules.len(), 2);
+        assert_eq!(
+            super::parse(&entry, &table).memory.unwrap().modules.len(),
+            2
+        );
         for end in &starts[..all] {
             let cut = super::parse(&entry, &table[..*end]);
             assert_eq!((cut.memory, cut.damage.is_some()), (None, true), "{end}");
@@ -137,11 +194,19 @@ fn a_whole_table_without_an_end_is_read() {
     let table = Made::optiplex().table();
     let starts = starts(&table);
     let (all, end) = (starts.len() - 2, starts[starts.len() - 2]);
-    let read = |entry: &EntryPoint, table: &[u8]| super::parse(entry, table).memory.map(|memory| memory.modules.len());
+    let read = |entry: &EntryPoint, table: &[u8]| {
+        super::parse(entry, table)
+            .memory
+            .map(|memory| memory.modules.len())
+    };
     for entry in entry_points(end, all as u16) {
         assert_eq!(read(&entry, &table[..end]), Some(2));
     }
-    assert_eq!(read(&EntryPoint::default(), &table[..end]), Some(2), "and without an entry point");
+    assert_eq!(
+        read(&EntryPoint::default(), &table[..end]),
+        Some(2),
+        "and without an entry point"
+    );
     // Version 2 counts them: behind the last one may be anything.
     let filled = [&table[..end], &[0; 32]].concat();
     let [old, new] = entry_points(filled.len(), all as u16);
@@ -155,11 +220,16 @@ fn a_table_that_ends_too_early_tells_no_memory() {
     let table = Made::optiplex().table();
     let whole = parse(Some((3, 0)), &table);
     assert_eq!(whole.memory.as_ref().unwrap().modules.len(), 2);
-    let ends: Vec<usize> = (0..table.len()).filter(|length| parse(None, &table[..*length]).damage.is_none()).collect();
+    let ends: Vec<usize> = (0..table.len())
+        .filter(|length| parse(None, &table[..*length]).damage.is_none())
+        .collect();
     for length in 0..table.len() {
         let cut = parse(Some((3, 0)), &table[..length]);
         if cut.memory.is_some() {
-            assert!(ends.contains(&length), "{length}: cut within a structure, and memory is told");
+            assert!(
+                ends.contains(&length),
+                "{length}: cut within a structure, and memory is told"
+            );
         }
     }
 }

@@ -12,15 +12,30 @@ fn a_slow_link_is_told_when_it_stays_slow() {
     at(3630);
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.speed("eth0", Some(1000));
-    assert_eq!(told(&machine), Vec::<String>::new(), "that was too early to read it");
+    assert_eq!(
+        told(&machine),
+        Vec::<String>::new(),
+        "that was too early to read it"
+    );
     at(4000);
     machine.speed("eth0", Some(100));
-    assert_eq!(told(&machine), Vec::<String>::new(), "and this is another time");
+    assert_eq!(
+        told(&machine),
+        Vec::<String>::new(),
+        "and this is another time"
+    );
     at(4061);
     let ended = machine.run(&["changes"]);
-    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
+    assert_eq!(
+        ended.lines()[0]["message"],
+        "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)"
+    );
     machine.speed("eth0", Some(10));
-    assert_eq!(machine.run(&["changes"]).stdout, "", "how slow is in the report");
+    assert_eq!(
+        machine.run(&["changes"]).stdout,
+        "",
+        "how slow is in the report"
+    );
     machine.run(&["accept"]);
     at(9000);
     assert_eq!(told(&machine), Vec::<String>::new(), "accepted");
@@ -30,7 +45,8 @@ fn a_slow_link_is_told_when_it_stays_slow() {
     assert_eq!(told(&machine), ["link_degraded"], "the cable is out");
 }
 
-/// What both ends offer is what a link could be, or a machine whose cable was always bad would never tell.
+/// What both ends offer is what a link could be, or a machine whose cable was always bad would
+/// never tell.
 #[test]
 fn a_link_that_was_always_slow_is_told() {
     let machine = Machine::optiplex();
@@ -47,7 +63,10 @@ fn a_link_that_was_always_slow_is_told() {
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.boot(FIRST_BOOT, 3600 + 60);
     let ended = machine.run(&["changes"]);
-    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)");
+    assert_eq!(
+        ended.lines()[0]["message"],
+        "the interface 00:1b:21:0a:0b:0c is worse: 100 Mb/s (before: 1000 Mb/s)"
+    );
 
     // A technician who knows why says so once.
     machine.run(&["accept"]);
@@ -65,7 +84,10 @@ fn a_new_interface_is_told_with_its_slow_link() {
     assert_eq!(told(&machine), ["link_added"]);
     machine.boot(FIRST_BOOT, 3600 + 60);
     let [event] = machine.run(&["changes"]).lines().try_into().unwrap();
-    assert_eq!(event["message"], "the interface 00:1b:21:0a:0b:0d is worse: 100 Mb/s (before: 1000 Mb/s)");
+    assert_eq!(
+        event["message"],
+        "the interface 00:1b:21:0a:0b:0d is worse: 100 Mb/s (before: 1000 Mb/s)"
+    );
     machine.run(&["accept"]);
     machine.boot(FIRST_BOOT, 9000);
     assert_eq!(told(&machine), Vec::<String>::new());
@@ -92,7 +114,11 @@ fn an_interface_that_somebody_switched_off_is_no_fault() {
     down();
     at(6000);
     let ended = machine.run(&["changes"]);
-    assert_eq!((ended.status, ended.stdout.as_str()), (1, ""), "what cannot be read is not gone");
+    assert_eq!(
+        (ended.status, ended.stdout.as_str()),
+        (1, ""),
+        "what cannot be read is not gone"
+    );
 }
 
 #[test]
@@ -103,7 +129,11 @@ fn an_interface_whose_address_somebody_set_is_the_same() {
     machine.write("sys/class/net/eth0/address", "02:00:00:00:00:01\n");
     assert_eq!(told(&machine), Vec::<String>::new());
     machine.netlink(r#"{"permanent_addresses":{"eth0":"00:1b:21:0a:0b:ff"}}"#);
-    assert_eq!(told(&machine), ["link_removed", "link_added"], "this is another one");
+    assert_eq!(
+        told(&machine),
+        ["link_removed", "link_added"],
+        "this is another one"
+    );
 }
 
 /// What is told is what is so: a slow link that is gone by now is one without a link, and an event.
@@ -117,19 +147,31 @@ fn a_slow_link_that_is_gone_is_told_as_it_is() {
     at(3700);
     assert_eq!(told(&machine), ["link_degraded"]);
     machine.speed("eth0", Some(10));
-    assert_eq!((machine.run(&["changes"]).stdout.as_str(), after()), ("", "10 Mb/s".into()));
+    assert_eq!(
+        (machine.run(&["changes"]).stdout.as_str(), after()),
+        ("", "10 Mb/s".into())
+    );
     at(3800);
     machine.speed("eth0", None);
     let waits = machine.run(&["changes"]);
-    assert_eq!((waits.status, waits.stdout.as_str(), after()), (1, "", "no link".into()));
+    assert_eq!(
+        (waits.status, waits.stdout.as_str(), after()),
+        (1, "", "no link".into())
+    );
     at(3900);
     let ended = machine.run(&["changes"]);
-    assert_eq!(ended.lines()[0]["message"], "the interface 00:1b:21:0a:0b:0c is worse: no link (before: 1000 Mb/s)");
+    assert_eq!(
+        ended.lines()[0]["message"],
+        "the interface 00:1b:21:0a:0b:0c is worse: no link (before: 1000 Mb/s)"
+    );
     assert_eq!(machine.host()["changes"].as_array().unwrap().len(), 1);
     assert_eq!(machine.run(&["changes"]).stdout, "", "told once");
     // That it is slow again is no event, and one that is gone again is.
     machine.speed("eth0", Some(100));
-    assert_eq!((machine.run(&["changes"]).stdout.as_str(), after()), ("", "100 Mb/s".into()));
+    assert_eq!(
+        (machine.run(&["changes"]).stdout.as_str(), after()),
+        ("", "100 Mb/s".into())
+    );
     machine.speed("eth0", None);
     machine.run(&["changes"]);
     at(4000);
@@ -145,7 +187,8 @@ fn a_link_at_half_duplex_is_told() {
     told(&machine);
     machine.boot(FIRST_BOOT, 3700);
     let ended = machine.run(&["changes"]);
-    let message = "the interface 00:1b:21:0a:0b:0c is worse: 1000 Mb/s, half duplex (before: 1000 Mb/s)";
+    let message =
+        "the interface 00:1b:21:0a:0b:0c is worse: 1000 Mb/s, half duplex (before: 1000 Mb/s)";
     assert_eq!(ended.lines()[0]["message"], message);
     machine.run(&["accept"]);
     assert_eq!(told(&machine), Vec::<String>::new());
@@ -154,10 +197,15 @@ fn a_link_at_half_duplex_is_told() {
     duplex("half");
     told(&machine);
     machine.boot(FIRST_BOOT, 3800);
-    assert_eq!(told(&machine), ["link_degraded"], "it was mended in between");
+    assert_eq!(
+        told(&machine),
+        ["link_degraded"],
+        "it was mended in between"
+    );
 }
 
-/// Some drivers have a link and do not say how fast it is: that is neither better nor worse than what was told, and nobody accepted it.
+/// Some drivers have a link and do not say how fast it is: that is neither better nor worse than
+/// what was told, and nobody accepted it.
 #[test]
 fn a_speed_that_is_not_told_changes_nothing() {
     let machine = known();

@@ -16,14 +16,29 @@ fn the_guest_that_runs_is_told_and_never_whose_it_is() {
     let lock = fs::metadata(machine.path("run/labtools/guest.lock")).unwrap();
     let device = lock.dev();
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
-    machine.write("proc/locks", format!("1: FLOCK  ADVISORY  WRITE 500 {major:02x}:{minor:02x}:{} 0 EOF\n", lock.ino()));
+    machine.write(
+        "proc/locks",
+        format!(
+            "1: FLOCK  ADVISORY  WRITE 500 {major:02x}:{minor:02x}:{} 0 EOF\n",
+            lock.ino()
+        ),
+    );
     machine.write("proc/500/task/500/children", "501 ");
-    machine.link("proc/501/fd/4", "/qcow2/user/TOKEN-OF-ALICE/windows@7.qcow2");
+    machine.link(
+        "proc/501/fd/4",
+        "/qcow2/user/TOKEN-OF-ALICE/windows@7.qcow2",
+    );
     machine.link("proc/501/fd/5", "/qcow2/backing/windows/7.qcow2");
-    machine.write("proc/501/stat", "501 (qemu) x) S 500 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 4 0 60000 1 1\n");
+    machine.write(
+        "proc/501/stat",
+        "501 (qemu) x) S 500 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 4 0 60000 1 1\n",
+    );
     machine.write("proc/stat", "cpu 1\nbtime 1795420800\n");
     let host = machine.host();
-    assert_eq!(host["guest"], json!({"base": "windows", "generation": 7, "started_at": "2026-11-23T08:10:00Z"}));
+    assert_eq!(
+        host["guest"],
+        json!({"base": "windows", "generation": 7, "started_at": "2026-11-23T08:10:00Z"})
+    );
     assert!(!host.to_string().contains("ALICE"));
 }
 
@@ -39,7 +54,12 @@ fn failures_of_guests_are_told_by_their_cause() {
 {"torn"#,
     );
     let failures = machine.host()["guest_failures"].clone();
-    let causes: Vec<&Value> = failures.as_array().unwrap().iter().map(|failure| &failure["cause"]).collect();
+    let causes: Vec<&Value> = failures
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|failure| &failure["cause"])
+        .collect();
     assert_eq!(causes, ["memory", "threads"]);
     assert_eq!(failures[1]["at"], "2026-11-23T07:00:00Z");
 }

@@ -27,19 +27,29 @@ fn accepted_changes_are_no_findings() {
         machine.week(MONDAY, |host| {
             host["interfaces"][0]["carrier"] = false.into();
             host["interfaces"][0]["accepted"] = accepted.into();
-            let wireless = json!({"name": "wlan0", "hardware": true, "wireless": true, "carrier": true});
+            let wireless =
+                json!({"name": "wlan0", "hardware": true, "wireless": true, "carrier": true});
             host["interfaces"].as_array_mut().unwrap().push(wireless);
         });
     }
     let fleet = fleet(&store, &[]);
-    let mut found: Vec<_> = findings(&fleet, "visit").into_iter().map(|(host, what, _)| (host, what)).collect();
+    let mut found: Vec<_> = findings(&fleet, "visit")
+        .into_iter()
+        .map(|(host, what, _)| (host, what))
+        .collect();
     found.sort();
-    let expected =
-        [("h1", "case_opened"), ("h1", "disk_faulty"), ("h1", "memory_missing"), ("h1", "slow_link"), ("h3", "wireless_only")];
+    let expected = [
+        ("h1", "case_opened"),
+        ("h1", "disk_faulty"),
+        ("h1", "memory_missing"),
+        ("h1", "slow_link"),
+        ("h3", "wireless_only"),
+    ];
     assert_eq!(found, expected);
 }
 
-/// Each interface and each disk for itself, by the name that is written on no cable, but in the machine.
+/// Each interface and each disk for itself, by the name that is written on no cable, but in the
+/// machine.
 #[test]
 fn links_and_disks_are_told_one_by_one() {
     let mut store = Store::new();
@@ -65,15 +75,30 @@ fn links_and_disks_are_told_one_by_one() {
         host["disks"] = json!([disk("sda"), disk("sdb")]);
     });
     let fleet = fleet(&store, &[]);
-    let found: Vec<_> = findings(&fleet, "visit").into_iter().map(|(_, what, seen)| (what, seen)).collect();
+    let found: Vec<_> = findings(&fleet, "visit")
+        .into_iter()
+        .map(|(_, what, seen)| (what, seen))
+        .collect();
     let expected = [
         ("disk_faulty", "disk sda: it is worn"),
         ("disk_faulty", "disk sdb: it is worn"),
-        ("slow_link", "eth2 is half duplex: only one end can send at a time"),
+        (
+            "slow_link",
+            "eth2 is half duplex: only one end can send at a time",
+        ),
         ("slow_link", "eth2 runs at 100 Mb/s, and could at 1000"),
-        ("slow_link", "link degraded, 02:00:00:00:00:dd: 1000 Mb/s, now 100 Mb/s"),
-        ("slow_link", "link degraded, eth0 (02:00:00:00:00:0a): 1000 Mb/s, now 100 Mb/s"),
-        ("slow_link", "link degraded, eth1 (02:00:00:00:00:0b): 1000 Mb/s, now 100 Mb/s"),
+        (
+            "slow_link",
+            "link degraded, 02:00:00:00:00:dd: 1000 Mb/s, now 100 Mb/s",
+        ),
+        (
+            "slow_link",
+            "link degraded, eth0 (02:00:00:00:00:0a): 1000 Mb/s, now 100 Mb/s",
+        ),
+        (
+            "slow_link",
+            "link degraded, eth1 (02:00:00:00:00:0b): 1000 Mb/s, now 100 Mb/s",
+        ),
     ];
     assert_eq!(found, expected);
 }

@@ -21,16 +21,34 @@ fn machines_that_did_not_wake_have_causes() {
         {"name": "awake", "building": "at1", "room": "101", "state": "awake", "likely": []}]}});
     fs::write(&wake, document.to_string()).unwrap();
     let fleet = fleet(&store, &["--wake", wake.to_str().unwrap()]);
-    let asleep: Vec<_> = findings(&fleet, "visit").into_iter().filter(|(host, ..)| *host == "asleep").collect();
-    assert_eq!(asleep, [("asleep", "not_woken", "it was woken, and nothing is on the wire")]);
+    let asleep: Vec<_> = findings(&fleet, "visit")
+        .into_iter()
+        .filter(|(host, ..)| *host == "asleep")
+        .collect();
+    assert_eq!(
+        asleep,
+        [(
+            "asleep",
+            "not_woken",
+            "it was woken, and nothing is on the wire"
+        )]
+    );
     assert_eq!(fleet["visit"][0]["likely"], likely);
-    for (text, status) in [(None, 66), (Some("{}"), 65), (Some("{\"wake\":{\"schema\":1,\"hosts\":[{}]}}"), 65)] {
+    for (text, status) in [
+        (None, 66),
+        (Some("{}"), 65),
+        (Some("{\"wake\":{\"schema\":1,\"hosts\":[{}]}}"), 65),
+    ] {
         match text {
             Some(text) => fs::write(&wake, text).unwrap(),
             None => fs::remove_file(&wake).unwrap(),
         }
         let output = run(&store, &["--wake", wake.to_str().unwrap()]);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(status), 0), "{text:?}");
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(status), 0),
+            "{text:?}"
+        );
     }
 }
 
@@ -51,7 +69,14 @@ fn expected_versions_come_from_a_signed_manifest() {
             manifest = manifest.display(),
             signature = manifest.with_extension("sig").display()
         );
-        assert!(Command::new("sh").args(["-c", &script]).output().unwrap().status.success());
+        assert!(
+            Command::new("sh")
+                .args(["-c", &script])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        );
         manifest
     };
     let digest = "0".repeat(64);
@@ -59,15 +84,30 @@ fn expected_versions_come_from_a_signed_manifest() {
     fs::write(store.path().join("host.manifest"), host.to_string()).unwrap();
     let manifest = sign("host");
     let fleet = fleet(&store, &["--manifest", manifest.to_str().unwrap()]);
-    assert_eq!(findings(&fleet, "remote"), [("one", "behind", "host image: 12, the newest is 13")]);
+    assert_eq!(
+        findings(&fleet, "remote"),
+        [("one", "behind", "host image: 12, the newest is 13")]
+    );
     let image = &fleet["versions"][0];
     assert_eq!(
-        (&image["kind"], &image["newest"], &image["given"], &image["current"]),
+        (
+            &image["kind"],
+            &image["newest"],
+            &image["given"],
+            &image["current"]
+        ),
         (&json!("image"), &json!(13), &json!(true), &json!(0))
     );
 
     fs::write(&manifest, host.to_string().replace("13", "14")).unwrap();
-    let status = || run(&store, &[&WEEK[..], &["--manifest", manifest.to_str().unwrap()]].concat()).status.code();
+    let status = || {
+        run(
+            &store,
+            &[&WEEK[..], &["--manifest", manifest.to_str().unwrap()]].concat(),
+        )
+        .status
+        .code()
+    };
     assert_eq!(status(), Some(65), "it is not what was signed");
     fs::remove_file(manifest.with_extension("sig")).unwrap();
     assert_eq!(status(), Some(66));

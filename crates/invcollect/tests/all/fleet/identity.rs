@@ -30,7 +30,9 @@ fn clones_and_exchanged_boards_are_told_apart() {
     // Another board, for good.
     let mut exchanged = store.machine("at1", "103", "exchanged");
     exchanged.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
-    exchanged.on(MONDAY + DAY, MONDAY + DAY + HOUR, |host| host["system"]["uuid"] = "new".into());
+    exchanged.on(MONDAY + DAY, MONDAY + DAY + HOUR, |host| {
+        host["system"]["uuid"] = "new".into()
+    });
     // Another machine that says to be one of hosts.ini.
     let mut honest = store.machine("at1", "104", "honest");
     honest.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |_| ());
@@ -45,7 +47,12 @@ fn clones_and_exchanged_boards_are_told_apart() {
         .map(|one| {
             (
                 one["kind"].as_str().unwrap(),
-                one["hosts"].as_array().unwrap().iter().map(|host| host.as_str().unwrap()).collect::<Vec<_>>(),
+                one["hosts"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|host| host.as_str().unwrap())
+                    .collect::<Vec<_>>(),
             )
         })
         .collect();
@@ -71,21 +78,44 @@ fn a_wrong_clock_is_told_and_spoils_no_hours() {
         let at = MONDAY + 8 * HOUR + quarter * QUARTER;
         let mut document = ahead.document(MONDAY + 8 * HOUR, at);
         document["host"]["collected_at"] = time(at + 3 * DAY).into();
-        ahead.send(Kind::Snapshot, document.to_string().as_bytes(), at + 3 * DAY, at + 1);
-        // The collector was away, and takes all at once in the evening; then one more comes at its time.
+        ahead.send(
+            Kind::Snapshot,
+            document.to_string().as_bytes(),
+            at + 3 * DAY,
+            at + 1,
+        );
+        // The collector was away, and takes all at once in the evening; then one more comes at its
+        // time.
         let document = late.document(MONDAY + 8 * HOUR, at);
-        late.send(Kind::Snapshot, document.to_string().as_bytes(), at, MONDAY + 20 * HOUR);
+        late.send(
+            Kind::Snapshot,
+            document.to_string().as_bytes(),
+            at,
+            MONDAY + 20 * HOUR,
+        );
     }
     let document = late.document(MONDAY + 20 * HOUR - 1, MONDAY + 20 * HOUR);
     late.snapshot(&document, MONDAY + 20 * HOUR);
 
     let fleet = fleet(&store, &[]);
     let machine = of_host(&fleet, "ahead");
-    assert_eq!((&machine["clock_ahead_seconds"], &machine["on_seconds"]), (&json!(3 * DAY - 1), &json!(4 * HOUR)));
+    assert_eq!(
+        (&machine["clock_ahead_seconds"], &machine["on_seconds"]),
+        (&json!(3 * DAY - 1), &json!(4 * HOUR))
+    );
     let machine = of_host(&fleet, "late");
-    assert_eq!((machine.get("clock_ahead_seconds"), &machine["on_seconds"]), (None, &json!(4 * HOUR + 1)));
-    let skewed: Vec<_> = findings(&fleet, "remote").into_iter().filter(|(_, what, _)| *what == "clock_skewed").collect();
-    assert_eq!(skewed, [("ahead", "clock_skewed", "its clock is 2 days ahead")]);
+    assert_eq!(
+        (machine.get("clock_ahead_seconds"), &machine["on_seconds"]),
+        (None, &json!(4 * HOUR + 1))
+    );
+    let skewed: Vec<_> = findings(&fleet, "remote")
+        .into_iter()
+        .filter(|(_, what, _)| *what == "clock_skewed")
+        .collect();
+    assert_eq!(
+        skewed,
+        [("ahead", "clock_skewed", "its clock is 2 days ahead")]
+    );
 }
 
 #[test]
@@ -93,9 +123,19 @@ fn machines_behind_are_found_by_place() {
     let mut store = Store::new();
     for (number, room, image) in [(1, "101", 11), (2, "102", 12), (3, "103", 12)] {
         let mut twin = store.enroll(number, "at1", room, "twin");
-        twin.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| host["image"]["version"] = image.into());
+        twin.on(MONDAY + 8 * HOUR, MONDAY + 9 * HOUR, |host| {
+            host["image"]["version"] = image.into()
+        });
     }
     let fleet = fleet(&store, &[]);
-    let behind: Vec<_> = fleet["remote"].as_array().unwrap().iter().filter(|finding| finding["what"] == "behind").collect();
-    assert_eq!((behind.len(), &behind[0]["building"], &behind[0]["room"]), (1, &json!("at1"), &json!("101")));
+    let behind: Vec<_> = fleet["remote"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["what"] == "behind")
+        .collect();
+    assert_eq!(
+        (behind.len(), &behind[0]["building"], &behind[0]["room"]),
+        (1, &json!("at1"), &json!("101"))
+    );
 }

@@ -13,11 +13,23 @@ use jsonpipe::testkit::assert_expected;
 /// Three buildings of three rooms of three machines, and what is the matter with some.
 pub fn campus() -> Store {
     let mut store = Store::new();
-    store.write_config("models.ini", "[model.OptiPlex 7010]\ndevices=00:02.0\nmemory=6910M\n");
-    store.write_config("invcollect.ini", "[expected.OptiPlex 7010]\nmemory_mib=8192\n");
-    for (building, room) in ["at1", "at2", "at3"].into_iter().flat_map(|building| (1..=3).map(move |room| (building, room))) {
+    store.write_config(
+        "models.ini",
+        "[model.OptiPlex 7010]\ndevices=00:02.0\nmemory=6910M\n",
+    );
+    store.write_config(
+        "invcollect.ini",
+        "[expected.OptiPlex 7010]\nmemory_mib=8192\n",
+    );
+    for (building, room) in ["at1", "at2", "at3"]
+        .into_iter()
+        .flat_map(|building| (1..=3).map(move |room| (building, room)))
+    {
         for number in 1..=3 {
-            let (room, name) = (format!("{building}-r{room}"), format!("{building}-r{room}-h{number}"));
+            let (room, name) = (
+                format!("{building}-r{room}"),
+                format!("{building}-r{room}-h{number}"),
+            );
             if name == "at3-r3-h3" {
                 store.list(building, &room, &name);
                 continue;
@@ -69,10 +81,12 @@ fn trouble(machine: &mut Machine) {
     }
 }
 
-/// All that is said of it: a file for each list of the section, a line for each item, and the page without its style.
+/// All that is said of it: a file for each list of the section, a line for each item, and the page
+/// without its style.
 ///
-/// Computed by hand from [`trouble`]: `at3-r1` has three machines on for five mornings of four hours, 60 h, and in use from half an hour
-/// on, 52.5 h; 85 reports each; quiet from noon to 8:00. Half of the machines have each version of a program.
+/// Computed by hand from [`trouble`]: `at3-r1` has three machines on for five mornings of four
+/// hours, 60 h, and in use from half an hour on, 52.5 h; 85 reports each; quiet from noon to 8:00.
+/// Half of the machines have each version of a program.
 #[test]
 fn fleet_tells_a_week_of_nine_rooms() {
     let store = campus();
@@ -89,10 +103,20 @@ fn fleet_tells_a_week_of_nine_rooms() {
             value => drop(rest.insert(key, value)),
         }
     }
-    fs::write(found.path().join("rest.json"), format!("{:#}\n", Value::Object(rest))).unwrap();
+    fs::write(
+        found.path().join("rest.json"),
+        format!("{:#}\n", Value::Object(rest)),
+    )
+    .unwrap();
     let page = fs::read_to_string(page).unwrap();
     assert_one_page(&page);
-    let main = page.split("<main>").nth(1).unwrap().split("</main>").next().unwrap();
+    let main = page
+        .split("<main>")
+        .nth(1)
+        .unwrap()
+        .split("</main>")
+        .next()
+        .unwrap();
     fs::write(found.path().join("main.html"), format!("{main}\n")).unwrap();
     assert_expected(&case("fleet", "week"), found.path());
 }
@@ -101,29 +125,51 @@ fn fleet_tells_a_week_of_nine_rooms() {
 fn a_room_a_building_and_a_period_are_chosen() {
     let store = campus();
     let names = |fleet: &Value| -> Vec<String> {
-        fleet["machines"].as_array().unwrap().iter().map(|machine| machine["name"].as_str().unwrap().to_owned()).collect()
+        fleet["machines"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|machine| machine["name"].as_str().unwrap().to_owned())
+            .collect()
     };
-    assert_eq!(names(&fleet(&store, &["--room", "at2-r3"])), ["at2-r3-h1", "at2-r3-h2", "at2-r3-h3"]);
+    assert_eq!(
+        names(&fleet(&store, &["--room", "at2-r3"])),
+        ["at2-r3-h1", "at2-r3-h2", "at2-r3-h3"]
+    );
     assert_eq!(names(&fleet(&store, &["--building", "at3"])).len(), 9);
     for (arguments, said) in [
         (&["--room", "nosuch"][..], "none is in room nosuch"),
         (&["--building", "at9"], "none is in building at9"),
-        (&["--building", "at1", "--room", "at2-r3"], "none is in building at1, room at2-r3"),
+        (
+            &["--building", "at1", "--room", "at2-r3"],
+            "none is in building at1, room at2-r3",
+        ),
     ] {
         let nobody = run(&store, &[&WEEK[..], arguments].concat());
         assert_eq!((nobody.status.code(), nobody.stdout.len()), (Some(66), 0));
         let errors = String::from_utf8_lossy(&nobody.stderr);
         assert!(
-            errors.contains(&format!("choosing machines: {said}; without --room and --building, rooms lists all")),
+            errors.contains(&format!(
+                "choosing machines: {said}; without --room and --building, rooms lists all"
+            )),
             "{errors}"
         );
     }
     // Of Tuesday alone; on Monday nobody is known to be silent yet.
-    let output = run(&store, &["--since", "2024-11-19T00:00:00Z", "--period", "1day"]);
+    let output = run(
+        &store,
+        &["--since", "2024-11-19T00:00:00Z", "--period", "1day"],
+    );
     let fleet: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(of_host(&fleet["fleet"], "at3-r1-h1")["on_seconds"], 4 * HOUR);
+    assert_eq!(
+        of_host(&fleet["fleet"], "at3-r1-h1")["on_seconds"],
+        4 * HOUR
+    );
     let silent = of_host(&fleet["fleet"], "at2-r2-h1");
-    assert_eq!((&silent["on_seconds"], &silent["reports"], &silent["model"]), (&json!(0), &json!(0), &json!("OptiPlex 7010")));
+    assert_eq!(
+        (&silent["on_seconds"], &silent["reports"], &silent["model"]),
+        (&json!(0), &json!(0), &json!("OptiPlex 7010"))
+    );
     assert_eq!(silent["silent_seconds"], 36 * HOUR - 1);
     for wrong in [
         &["--since", "soon"][..],
@@ -133,8 +179,15 @@ fn a_room_a_building_and_a_period_are_chosen() {
         &["--by", "room"],
     ] {
         let output = run(&store, wrong);
-        assert!(!String::from_utf8_lossy(&output.stderr).contains("s3cret"), "{output:?}");
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{wrong:?}");
+        assert!(
+            !String::from_utf8_lossy(&output.stderr).contains("s3cret"),
+            "{output:?}"
+        );
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(2), 0),
+            "{wrong:?}"
+        );
     }
 }
 

@@ -27,7 +27,12 @@ pub struct Collector {
 
 impl Collector {
     pub fn up() -> Collector {
-        let collector = Collector { directory: tempfile::Builder::new().prefix("labtools-").tempdir().unwrap() };
+        let collector = Collector {
+            directory: tempfile::Builder::new()
+                .prefix("labtools-")
+                .tempdir()
+                .unwrap(),
+        };
         collector.script("up", &[]);
         collector
     }
@@ -38,7 +43,13 @@ impl Collector {
 
     fn script(&self, verb: &str, arguments: &[&str]) -> Output {
         let mut command = Command::new(script("lab/collector"));
-        let output = command.arg(verb).arg(self.directory.path()).args(arguments).stdin(Stdio::null()).output().unwrap();
+        let output = command
+            .arg(verb)
+            .arg(self.directory.path())
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         assert!(output.status.success(), "collector {verb}: {output:?}");
         output
     }
@@ -51,7 +62,11 @@ impl Collector {
     /// A machine that is enrolled.
     pub fn host(&self, id: &str) -> Host<'_> {
         self.script("host", &[id]);
-        Host { collector: self, id: id.to_owned(), root: self.path("hosts").join(id) }
+        Host {
+            collector: self,
+            id: id.to_owned(),
+            root: self.path("hosts").join(id),
+        }
     }
 
     /// A command where the collector can be reached.
@@ -75,55 +90,99 @@ impl Collector {
     /// What curl says of a request: the status, and the answer.
     pub fn curl(&self, arguments: &[&str]) -> (u16, String) {
         let authority = self.path("root/etc/labtools/collector/ca.pem");
-        let mut curl = self.inside("curl", &["-s", "-o", "-", "-w", "\n%{http_code}", "--cacert", authority.to_str().unwrap()]);
+        let mut curl = self.inside(
+            "curl",
+            &[
+                "-s",
+                "-o",
+                "-",
+                "-w",
+                "\n%{http_code}",
+                "--cacert",
+                authority.to_str().unwrap(),
+            ],
+        );
         let output = curl.args(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (answer, status) = text.rsplit_once('\n').unwrap();
         (status.parse().unwrap(), answer.to_owned())
     }
 
-    /// Waits until nothing is half received: whoever was killed while he sent may have been heard, and nginx is still writing.
+    /// Waits until nothing is half received: whoever was killed while he sent may have been heard,
+    /// and nginx is still writing.
     pub fn rests(&self) {
-        while fs::read_dir(self.store("incoming")).unwrap().next().is_some() {
+        while fs::read_dir(self.store("incoming"))
+            .unwrap()
+            .next()
+            .is_some()
+        {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
     }
 
     /// The secret of the thesis's script.
     pub fn secret(&self) -> String {
-        fs::read_to_string(self.path("root/etc/labtools/collector/secret")).unwrap().trim().to_owned()
+        fs::read_to_string(self.path("root/etc/labtools/collector/secret"))
+            .unwrap()
+            .trim()
+            .to_owned()
     }
 
     pub fn store(&self, name: &str) -> PathBuf {
         self.path("root/var/lib/labtools/collector").join(name)
     }
 
-    /// What the collector has of a host, in order; each is whole, of its name, and signed by the host.
+    /// What the collector has of a host, in order; each is whole, of its name, and signed by the
+    /// host.
     pub fn received(&self, under: &str, id: &str) -> Vec<Received> {
-        let key = fs::read_to_string(self.path("root/etc/labtools/collector/keys").join(format!("{id}.pub"))).unwrap();
+        let key = fs::read_to_string(
+            self.path("root/etc/labtools/collector/keys")
+                .join(format!("{id}.pub")),
+        )
+        .unwrap();
         let key = VerifyingKey::from_public_key_pem(&key).unwrap();
         let mut received: Vec<Received> = fs::read_dir(self.store(under).join(id))
             .unwrap()
             .map(|entry| {
                 let path = entry.unwrap().path();
                 let report = fs::read(&path).unwrap();
-                let opened = envelope::open(&report).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                assert!(opened.seal.host == id && opened.seal.is_signed_by(&key), "{}", path.display());
-                assert_eq!(path.file_name().unwrap().to_str().unwrap(), format!("{:012}", opened.seal.sequence));
+                let opened = envelope::open(&report)
+                    .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                assert!(
+                    opened.seal.host == id && opened.seal.is_signed_by(&key),
+                    "{}",
+                    path.display()
+                );
+                assert_eq!(
+                    path.file_name().unwrap().to_str().unwrap(),
+                    format!("{:012}", opened.seal.sequence)
+                );
                 let payload = String::from_utf8(opened.payload.to_vec()).unwrap();
-                Received { sequence: opened.seal.sequence, header: opened.header, payload }
+                Received {
+                    sequence: opened.seal.sequence,
+                    header: opened.header,
+                    payload,
+                }
             })
             .collect();
         received.sort_by_key(|report| report.sequence);
         received
     }
 
-    /// Nothing is lost: the sequences have no hole. Nothing is there twice: the events are these, in this order.
+    /// Nothing is lost: the sequences have no hole. Nothing is there twice: the events are these,
+    /// in this order.
     pub fn assert_complete(&self, id: &str, events: &[String]) {
         let received = self.received("reports", id);
         let sequences: Vec<u64> = received.iter().map(|report| report.sequence).collect();
-        assert!(sequences.windows(2).all(|two| two[1] == two[0] + 1), "a report is lost: {sequences:?}");
-        assert_eq!(messages(&received), events, "an event is lost, or there twice");
+        assert!(
+            sequences.windows(2).all(|two| two[1] == two[0] + 1),
+            "a report is lost: {sequences:?}"
+        );
+        assert_eq!(
+            messages(&received),
+            events,
+            "an event is lost, or there twice"
+        );
     }
 }
 
@@ -135,8 +194,18 @@ impl Drop for Collector {
 
 /// The messages of the events in reports.
 pub fn messages(received: &[Received]) -> Vec<String> {
-    let events = received.iter().filter(|report| report.header.kind == Kind::Events).flat_map(|report| report.payload.lines());
-    events.map(|line| serde_json::from_str::<Value>(line).unwrap()["message"].as_str().unwrap().to_owned()).collect()
+    let events = received
+        .iter()
+        .filter(|report| report.header.kind == Kind::Events)
+        .flat_map(|report| report.payload.lines());
+    events
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["message"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect()
 }
 
 /// A report at the collector.
@@ -148,7 +217,9 @@ pub struct Received {
 }
 
 pub fn script(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../scripts")
+        .join(name)
 }
 
 /// A machine.
@@ -183,21 +254,30 @@ impl Host<'_> {
 
     /// What `changes` would tell.
     pub fn tell(&self, message: &str) {
-        self.log("var/log/labtools/events.jsonl", &format!(r#"{{"event":{{"provider":"invcollect"}},"message":"{message}"}}"#));
+        self.log(
+            "var/log/labtools/events.jsonl",
+            &format!(r#"{{"event":{{"provider":"invcollect"}},"message":"{message}"}}"#),
+        );
     }
 
     pub fn log(&self, name: &str, line: &str) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let mut file = OpenOptions::new().create(true).append(true).open(path).unwrap();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .unwrap();
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
 
     /// The names in a directory of the spool.
     pub fn spool(&self, name: &str) -> Vec<String> {
         let directory = self.path("var/lib/labtools/spool").join(name);
-        let mut names: Vec<String> =
-            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
         names.sort();
         names
     }
@@ -205,11 +285,18 @@ impl Host<'_> {
     /// The reports that wait.
     pub fn waiting(&self) -> Vec<String> {
         let names = self.spool("");
-        names.into_iter().filter(|name| !matches!(name.as_str(), "sent" | "rejected" | "retry.json")).collect()
+        names
+            .into_iter()
+            .filter(|name| !matches!(name.as_str(), "sent" | "rejected" | "retry.json"))
+            .collect()
     }
 
     pub fn configure(&self, text: &str) {
-        fs::write(self.path("etc/labtools/invcollect.ini"), format!("[push]\nurl=https://collector.example\n{text}")).unwrap();
+        fs::write(
+            self.path("etc/labtools/invcollect.ini"),
+            format!("[push]\nurl=https://collector.example\n{text}"),
+        )
+        .unwrap();
     }
 
     /// As if the last failure had been so many seconds later (earlier, below 0).
@@ -225,6 +312,12 @@ impl Host<'_> {
 pub fn assert_waits(ended: &Ended, words: &str) {
     assert_eq!(ended.status, 1, "{ended:?}");
     let push = ended.section("push");
-    assert!(push["waiting_reports"].as_u64().unwrap() > 0 && push["sent_reports"] == 0, "a report is gone: {ended:?}");
-    assert!(push["reason"].as_str().unwrap().contains(words), "{ended:?}");
+    assert!(
+        push["waiting_reports"].as_u64().unwrap() > 0 && push["sent_reports"] == 0,
+        "a report is gone: {ended:?}"
+    );
+    assert!(
+        push["reason"].as_str().unwrap().contains(words),
+        "{ended:?}"
+    );
 }

@@ -1,7 +1,7 @@
 //! Whatever goes wrong, nothing is lost, and nothing arrives twice.
 //!
-//! `LABTOOLS_SABOTAGE=delete-first`, in a debug build, takes a report out of the spool before it is sent: then
-//! `a_collector_that_is_down_for_hours_gets_all_of_it_in_order` must fail.
+//! `LABTOOLS_SABOTAGE=delete-first`, in a debug build, takes a report out of the spool before it is
+//! sent: then `a_collector_that_is_down_for_hours_gets_all_of_it_in_order` must fail.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -31,20 +31,29 @@ fn a_collector_that_is_down_for_hours_gets_all_of_it_in_order() {
         let ended = host.push(&[]);
         assert_waits(&ended, "Connection refused");
         assert!(ended.section("push")["retry_at"].is_string(), "{ended:?}");
-        let retry: serde_json::Value =
-            serde_json::from_slice(&fs::read(host.path("var/lib/labtools/spool/retry.json")).unwrap()).unwrap();
+        let retry: serde_json::Value = serde_json::from_slice(
+            &fs::read(host.path("var/lib/labtools/spool/retry.json")).unwrap(),
+        )
+        .unwrap();
         assert_eq!(retry["failures"], hour + 1);
         host.later(-4 * 3600);
     }
     assert_eq!(host.waiting().len(), 5 + 10, "a report is gone");
     collector.mode("good");
     let ended = host.push(&[]);
-    assert_eq!((ended.status, &ended.section("push")["sent_reports"]), (0, &16.into()), "{ended:?}");
+    assert_eq!(
+        (ended.status, &ended.section("push")["sent_reports"]),
+        (0, &16.into()),
+        "{ended:?}"
+    );
     collector.assert_complete(H1, &numbers(0..5));
     // The oldest first. nginx writes its log after it has answered, and ends only then.
     collector.mode("down");
     let log = fs::read_to_string(collector.path("log/nginx.access.log")).unwrap();
-    let order: Vec<&str> = log.lines().filter_map(|line| line.split(&format!("/reports/{H1}/")).nth(1)?.get(..12)).collect();
+    let order: Vec<&str> = log
+        .lines()
+        .filter_map(|line| line.split(&format!("/reports/{H1}/")).nth(1)?.get(..12))
+        .collect();
     assert!(order.is_sorted() && order.len() == 16, "{order:?}");
     assert_eq!(host.spool(""), ["rejected", "sent"]);
 }
@@ -56,7 +65,11 @@ fn a_lost_acknowledgement_is_made_good() {
     collector.mode("lost");
     host.tell("0");
     assert_waits(&host.push(&[]), "");
-    assert_eq!(collector.received("reports", H1).len(), 1, "the collector has the first");
+    assert_eq!(
+        collector.received("reports", H1).len(),
+        1,
+        "the collector has the first"
+    );
     assert_waits(&host.push(&["--now"]), "");
     collector.mode("good");
     host.push_all();
@@ -68,15 +81,30 @@ fn push_trusts_only_the_collector() {
     let collector = Collector::up();
     let host = collector.host(H1);
     host.tell("0");
-    for (mode, words) in [("wrongca", "UnknownIssuer"), ("wrongname", "not valid for name"), ("redirect", "302")] {
+    for (mode, words) in [
+        ("wrongca", "UnknownIssuer"),
+        ("wrongname", "not valid for name"),
+        ("redirect", "302"),
+    ] {
         collector.mode(mode);
         assert_waits(&host.push(&["--now"]), words);
     }
-    assert_eq!(fs::read_to_string(collector.path("log/elsewhere.log")).unwrap(), "", "the redirection was followed");
+    assert_eq!(
+        fs::read_to_string(collector.path("log/elsewhere.log")).unwrap(),
+        "",
+        "the redirection was followed"
+    );
     // A proxy that the environment names is not asked.
     collector.mode("good");
     let mut command = host.command(&["push", "--now"]);
-    for name in ["http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+    for name in [
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ] {
         command.env(name, "http://127.0.0.1:9");
     }
     let ended = Ended::of(command.output().unwrap());
@@ -102,21 +130,40 @@ fn the_status_decides_what_becomes_of_a_report() {
     for status in [200, 201, 204, 409] {
         collector.mode(&format!("status {status}"));
         let ended = host.push(&["--now"]);
-        assert_eq!((ended.status, &ended.section("push")["sent_reports"]), (0, &1.into()), "{ended:?}");
+        assert_eq!(
+            (ended.status, &ended.section("push")["sent_reports"]),
+            (0, &1.into()),
+            "{ended:?}"
+        );
     }
     for status in [400, 401, 403, 404, 413, 422] {
         collector.mode(&format!("status {status}"));
         let ended = host.push(&["--now"]);
-        assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &1.into()), "{ended:?}");
-        assert!(ended.stderr.contains(&format!("the collector says {status}")), "{ended:?}");
+        assert_eq!(
+            (ended.status, &ended.section("push")["rejected_reports"]),
+            (1, &1.into()),
+            "{ended:?}"
+        );
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("the collector says {status}")),
+            "{ended:?}"
+        );
     }
     assert_eq!((host.spool("rejected").len(), host.waiting().len()), (6, 0));
     for (waiting, status) in (1..).zip([300, 408, 429, 500, 502, 503]) {
         collector.mode(&format!("status {status}"));
-        assert_waits(&host.push(&["--now"]), &format!("the collector says {status}"));
+        assert_waits(
+            &host.push(&["--now"]),
+            &format!("the collector says {status}"),
+        );
         // It asked for two minutes, and gets them.
         let asked = fs::read_to_string(host.path("var/lib/labtools/spool/retry.json")).unwrap();
-        assert!(asked.contains(r#""wait_seconds":120,"asked":true"#), "{asked}");
+        assert!(
+            asked.contains(r#""wait_seconds":120,"asked":true"#),
+            "{asked}"
+        );
         assert_eq!(host.waiting().len(), waiting);
         fs::remove_file(host.path("var/lib/labtools/spool/retry.json")).unwrap();
     }
@@ -127,7 +174,11 @@ fn the_status_decides_what_becomes_of_a_report() {
     host.later(-4 * 3600);
     host.push_all();
     let received = collector.received("reports", H1);
-    assert_eq!(received.len(), 6 + 8 + 1, "all but the four that the collector said it had");
+    assert_eq!(
+        received.len(),
+        6 + 8 + 1,
+        "all but the four that the collector said it had"
+    );
     assert_eq!(host.spool(""), ["rejected", "sent"]);
 }
 
@@ -137,19 +188,32 @@ fn refused_reports_arrive_after_the_server_is_mended() {
     let host = collector.host(H1);
     host.tell("0");
     host.push_all();
-    // Another CA signed the certificate of the host: nginx says 400 to it. Then nobody knows the host any more: 403.
+    // Another CA signed the certificate of the host: nginx says 400 to it. Then nobody knows the
+    // host any more: 403.
     let certificate = host.path("persistent/labtools/host.pem");
     let good = fs::read(&certificate).unwrap();
     let sign = r#"openssl req -new -key "$1/host.key" -subj "/CN=$2" |
         openssl x509 -req -CA "$3/ca.pem" -CAkey "$3/ca.key" -set_serial 1 -days 1 -extfile "$3/usage" -out "$1/host.pem""#;
-    fs::write(collector.path("wrong/usage"), "extendedKeyUsage=clientAuth\n").unwrap();
+    fs::write(
+        collector.path("wrong/usage"),
+        "extendedKeyUsage=clientAuth\n",
+    )
+    .unwrap();
     let mut shell = Command::new("sh");
-    let signed =
-        shell.args(["-ec", sign, "sh"]).arg(host.path("persistent/labtools")).arg(H1).arg(collector.path("wrong")).output();
+    let signed = shell
+        .args(["-ec", sign, "sh"])
+        .arg(host.path("persistent/labtools"))
+        .arg(H1)
+        .arg(collector.path("wrong"))
+        .output();
     assert!(signed.unwrap().status.success());
     host.tell("1");
     let ended = host.push(&[]);
-    assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &2.into()), "{ended:?}");
+    assert_eq!(
+        (ended.status, &ended.section("push")["rejected_reports"]),
+        (1, &2.into()),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("says 400"), "{ended:?}");
     fs::write(&certificate, good).unwrap();
     let reports = collector.store("reports").join(H1);
@@ -158,7 +222,10 @@ fn refused_reports_arrive_after_the_server_is_mended() {
     host.tell("2");
     let ended = host.push(&[]);
     assert_eq!(
-        (&ended.section("push")["rejected_reports"], &ended.section("push")["sent_reports"]),
+        (
+            &ended.section("push")["rejected_reports"],
+            &ended.section("push")["sent_reports"]
+        ),
         (&2.into(), &0.into()),
         "{ended:?}"
     );
@@ -172,7 +239,11 @@ fn refused_reports_arrive_after_the_server_is_mended() {
     // What is refused whatever happens holds nothing up.
     seed(&host, 1, Kind::Text, 10);
     let spool = host.path("var/lib/labtools/spool");
-    fs::rename(spool.join("000000000001.text"), spool.join("rejected/000000000001.text")).unwrap();
+    fs::rename(
+        spool.join("000000000001.text"),
+        spool.join("rejected/000000000001.text"),
+    )
+    .unwrap();
     host.tell("3");
     assert_eq!(host.push_all()["sent_reports"], 2);
     collector.assert_complete(H1, &numbers(0..4));
@@ -189,9 +260,18 @@ fn killed_before_any_system_call_it_loses_nothing_and_repeats_nothing() {
         told += 1;
         let killed = killed_before(&mut host.command(&["push", "--now"]), call, |_| true);
         // What lies there is whole, whoever looks.
-        for name in host.path("var/lib/labtools/spool").exists().then(|| host.waiting()).into_iter().flatten() {
+        for name in host
+            .path("var/lib/labtools/spool")
+            .exists()
+            .then(|| host.waiting())
+            .into_iter()
+            .flatten()
+        {
             let whole = fs::read(host.path("var/lib/labtools/spool").join(&name)).unwrap();
-            assert!(name.ends_with(".tmp") || envelope::open(&whole).is_ok(), "{call}: {name}");
+            assert!(
+                name.ends_with(".tmp") || envelope::open(&whole).is_ok(),
+                "{call}: {name}"
+            );
         }
         // Every other time nobody comes to repair it before the next kill.
         if call % 2 == 0 || !killed {
@@ -216,12 +296,18 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
     let mut told = 0;
     for call in 0.. {
         // Where nobody listens.
-        fs::write(host.path("etc/labtools/invcollect.ini"), "[push]\nurl=https://collector.example:1\n").unwrap();
+        fs::write(
+            host.path("etc/labtools/invcollect.ini"),
+            "[push]\nurl=https://collector.example:1\n",
+        )
+        .unwrap();
         host.tell(&told.to_string());
         told += 1;
         assert_waits(&host.push(&["--now"]), "refused");
         host.configure("");
-        let [events, snapshot] = &host.waiting()[..] else { panic!("{:?}", host.waiting()) };
+        let [events, snapshot] = &host.waiting()[..] else {
+            panic!("{:?}", host.waiting())
+        };
         fs::write(spool.join(events), "cut").unwrap();
         match call % 4 {
             0 => {}
@@ -229,7 +315,11 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
             1 => fs::rename(spool.join(snapshot), spool.join("rejected").join(snapshot)).unwrap(),
             _ => fs::remove_file(spool.join(snapshot)).unwrap(), // so that nothing newer tells how to go on
         }
-        let killed = killed_before(&mut host.command(&["push", "--now"]), call, machine::changes);
+        let killed = killed_before(
+            &mut host.command(&["push", "--now"]),
+            call,
+            machine::changes,
+        );
         collector.rests();
         host.push_all();
         assert!(host.spool("rejected").is_empty(), "{call}");
@@ -239,10 +329,16 @@ fn killed_while_it_makes_good_what_was_damaged_and_refused_it_loses_nothing_and_
             break;
         }
     }
-    let mut messages: Vec<u32> =
-        messages(&collector.received("reports", H1)).iter().map(|message| message.parse().unwrap()).collect();
+    let mut messages: Vec<u32> = messages(&collector.received("reports", H1))
+        .iter()
+        .map(|message| message.parse().unwrap())
+        .collect();
     messages.sort_unstable();
-    assert_eq!(messages, (0..told).collect::<Vec<_>>(), "an event is lost, or there twice");
+    assert_eq!(
+        messages,
+        (0..told).collect::<Vec<_>>(),
+        "an event is lost, or there twice"
+    );
     assert_eq!(host.spool(""), ["rejected", "sent"]);
 }
 
@@ -252,7 +348,10 @@ fn a_full_disk_loses_no_event() {
     let host = collector.host(H1);
     let spool = host.path("var/lib/labtools");
     let shell = |text: &str| {
-        let ended = collector.inside("sh", &["-ec", text, spool.to_str().unwrap()]).output().unwrap();
+        let ended = collector
+            .inside("sh", &["-ec", text, spool.to_str().unwrap()])
+            .output()
+            .unwrap();
         assert!(ended.status.success(), "{ended:?}");
         String::from_utf8(ended.stdout).unwrap()
     };
@@ -269,7 +368,13 @@ fn a_full_disk_loses_no_event() {
     collector.mode("good");
     let ended = host.push(&["--now"]);
     assert_eq!(ended.section("push")["sent_reports"], 2, "{ended:?}");
-    assert!(ended.section("push")["reason"].as_str().unwrap().contains("No space left"), "{ended:?}");
+    assert!(
+        ended.section("push")["reason"]
+            .as_str()
+            .unwrap()
+            .contains("No space left"),
+        "{ended:?}"
+    );
     assert_eq!(messages(&collector.received("reports", H1)), ["0"]);
     shell(r#"rm "$0/full""#);
     host.push_all();
@@ -285,10 +390,14 @@ fn a_damaged_report_does_not_hold_up_the_others() {
         host.tell(&number.to_string());
         assert_waits(&host.push(&["--now"]), "");
     }
-    // The second events and the second snapshot are cut off, and so is the newest report, by which the next one would go on.
+    // The second events and the second snapshot are cut off, and so is the newest report, by which
+    // the next one would go on.
     let waiting = host.waiting();
     let cut = |name: &str| {
-        let file = fs::OpenOptions::new().write(true).open(host.path("var/lib/labtools/spool").join(name)).unwrap();
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .open(host.path("var/lib/labtools/spool").join(name))
+            .unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     };
     for name in [&waiting[2], &waiting[3], &waiting[5]] {
@@ -299,19 +408,38 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     collector.mode("good");
     let ended = host.push(&["--now"]);
     assert_eq!(
-        (ended.status, &ended.section("push")["rejected_reports"], &ended.section("push")["sent_reports"]),
+        (
+            ended.status,
+            &ended.section("push")["rejected_reports"],
+            &ended.section("push")["sent_reports"]
+        ),
         (1, &1.into(), &5.into())
     );
-    assert!(ended.stderr.contains("it cannot be read") && ended.stderr.contains("it was cut off, or changed"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("it cannot be read")
+            && ended.stderr.contains("it was cut off, or changed"),
+        "{ended:?}"
+    );
     assert_eq!(host.spool("rejected"), ["000000000001.snapshot"]);
-    assert_eq!(messages(&collector.received("reports", H1)), ["0", "2", "1"], "the log still has what the second events said");
+    assert_eq!(
+        messages(&collector.received("reports", H1)),
+        ["0", "2", "1"],
+        "the log still has what the second events said"
+    );
     // Its name was taken all the same.
     let received = collector.received("reports", H1);
     let sequences: Vec<u64> = received.iter().map(|report| report.sequence).collect();
-    assert!(![2, 3, 5].iter().any(|index| sequences.contains(&waiting[*index][..12].parse().unwrap())));
+    assert!(
+        ![2, 3, 5]
+            .iter()
+            .any(|index| sequences.contains(&waiting[*index][..12].parse().unwrap()))
+    );
     let sequence = |index: usize| waiting[index][..12].parse::<u64>().unwrap();
     for gone in [&[sequence(2)][..], &[sequence(3), sequence(5)]] {
-        assert!(received.iter().any(|report| report.header.dropped == gone), "{gone:?}");
+        assert!(
+            received.iter().any(|report| report.header.dropped == gone),
+            "{gone:?}"
+        );
     }
     // So are the newest events, with what followed them; nobody can be reached, run after run.
     collector.mode("down");
@@ -325,7 +453,10 @@ fn a_damaged_report_does_not_hold_up_the_others() {
     collector.mode("good");
     host.push(&["--now"]);
     host.push_all();
-    assert_eq!(messages(&collector.received("reports", H1)), ["0", "2", "1", "3", "4", "5"]);
+    assert_eq!(
+        messages(&collector.received("reports", H1)),
+        ["0", "2", "1", "3", "4", "5"]
+    );
 }
 
 #[test]
@@ -337,13 +468,21 @@ fn runs_at_the_same_time_share_the_work() {
         for number in 0..4 {
             host.tell(&(4 * round + number).to_string());
             let mut run = host.command(&["push", "--now"]);
-            runs.push(run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap());
+            runs.push(
+                run.stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .spawn()
+                    .unwrap(),
+            );
         }
         for run in runs {
             let ended = Ended::of(run.wait_with_output().unwrap());
             let push = ended.section("push");
             let reason = push["reason"].as_str().unwrap_or_default();
-            let other = matches!(reason, "another run is sending" | "another run has spooled meanwhile");
+            let other = matches!(
+                reason,
+                "another run is sending" | "another run has spooled meanwhile"
+            );
             // 75: the others were slow.
             assert!(matches!(ended.status, 0 | 75) || other, "{ended:?}");
         }
@@ -353,9 +492,16 @@ fn runs_at_the_same_time_share_the_work() {
     // While one holds the spool, another waits for it, and says so in the end.
     let lock = host.path("run/labtools/spool.lock");
     let mut holder = Command::new("flock");
-    let mut holder =
-        holder.arg(&lock).args(["sh", "-c", "echo; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut String::new()).unwrap();
+    let mut holder = holder
+        .arg(&lock)
+        .args(["sh", "-c", "echo; exec cat"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    BufReader::new(holder.stdout.as_mut().unwrap())
+        .read_line(&mut String::new())
+        .unwrap();
     let ended = host.push(&["--now"]);
     assert_eq!(ended.status, 75, "{ended:?}");
     drop(holder.stdin.take());
@@ -367,7 +513,16 @@ fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
     let collector = Collector::up();
     let host = collector.host(H1);
     let at = |when: &str| {
-        let mut run = collector.inside("faketime", &["-f", when, env!("CARGO_BIN_EXE_invcollect"), "push", "--root"]);
+        let mut run = collector.inside(
+            "faketime",
+            &[
+                "-f",
+                when,
+                env!("CARGO_BIN_EXE_invcollect"),
+                "push",
+                "--root",
+            ],
+        );
         Ended::of(run.arg(&host.root).output().unwrap())
     };
     host.tell("0");
@@ -375,7 +530,8 @@ fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
     // In 2001 the collector's certificate is not valid yet.
     host.tell("1");
     assert_waits(&at("@2001-01-01 00:00:00"), "certificate");
-    // A failure of 2001 does not hold up a run of today, nor one of tomorrow: by then the clock has been set back.
+    // A failure of 2001 does not hold up a run of today, nor one of tomorrow: by then the clock has
+    // been set back.
     host.tell("2");
     let ended = host.push(&[]);
     assert_eq!(ended.status, 0, "{ended:?}");
@@ -384,7 +540,10 @@ fn a_clock_that_goes_wrong_delays_nothing_for_long_and_mixes_nothing_up() {
     host.later(24 * 3600);
     collector.mode("good");
     let ended = host.push(&[]);
-    assert_eq!(ended.status, 0, "a failure that lies in the future holds it up: {ended:?}");
+    assert_eq!(
+        ended.status, 0,
+        "a failure that lies in the future holds it up: {ended:?}"
+    );
     host.tell("3");
     host.push_all();
     collector.assert_complete(H1, &numbers(0..4));
@@ -396,15 +555,36 @@ fn seed(host: &Host<'_>, sequence: u64, kind: Kind, bytes: usize) {
     let spool = host.path("var/lib/labtools/spool");
     fs::create_dir_all(&spool).unwrap();
     // It goes on from the newest, as a run would.
-    let newest = host.waiting().pop().map(|name| envelope::open(&fs::read(spool.join(name)).unwrap()).unwrap().header);
-    let (dropped_reports, read) = newest.map(|newest| (newest.dropped_reports, newest.read)).unwrap_or_default();
-    let header = Header { schema: 1, kind, at: "2026-11-23T04:08:18Z".into(), dropped_reports, dropped: Vec::new(), read };
+    let newest = host.waiting().pop().map(|name| {
+        envelope::open(&fs::read(spool.join(name)).unwrap())
+            .unwrap()
+            .header
+    });
+    let (dropped_reports, read) = newest
+        .map(|newest| (newest.dropped_reports, newest.read))
+        .unwrap_or_default();
+    let header = Header {
+        schema: 1,
+        kind,
+        at: "2026-11-23T04:08:18Z".into(),
+        dropped_reports,
+        dropped: Vec::new(),
+        read,
+    };
     let payload = match kind {
-        Kind::Events => format!("{{\"message\":\"{sequence}\",\"pad\":\"{}\"}}\n", "x".repeat(bytes)),
+        Kind::Events => format!(
+            "{{\"message\":\"{sequence}\",\"pad\":\"{}\"}}\n",
+            "x".repeat(bytes)
+        ),
         _ => "x".repeat(bytes),
     };
-    let report = envelope::seal(&host.id, sequence, &header, payload.as_bytes(), Some(&key)).unwrap();
-    fs::write(spool.join(format!("{sequence:012}.{}", kind.as_str())), report).unwrap();
+    let report =
+        envelope::seal(&host.id, sequence, &header, payload.as_bytes(), Some(&key)).unwrap();
+    fs::write(
+        spool.join(format!("{sequence:012}.{}", kind.as_str())),
+        report,
+    )
+    .unwrap();
 }
 
 #[test]
@@ -414,13 +594,21 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     host.configure("spool_bytes=1048576\n");
     collector.mode("down");
     for sequence in 1..=10 {
-        let kind = if sequence % 5 == 0 { Kind::Events } else { Kind::Snapshot };
+        let kind = if sequence % 5 == 0 {
+            Kind::Events
+        } else {
+            Kind::Snapshot
+        };
         seed(&host, sequence, kind, 104_400);
     }
     // 1, 2, 3, 4, 6, 7, 8 and 9 are snapshots.
     let ended = host.push(&[]);
     assert_eq!(ended.section("push")["dropped_reports"], 1, "{ended:?}");
-    let left: Vec<u64> = host.waiting().iter().map(|name| name[..12].parse().unwrap()).collect();
+    let left: Vec<u64> = host
+        .waiting()
+        .iter()
+        .map(|name| name[..12].parse().unwrap())
+        .collect();
     assert_eq!(left, [1, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
     assert!(ended.section("push")["waiting_bytes"].as_u64().unwrap() <= 1 << 20);
     // What a report says was thrown away for it goes, though a kill came first.
@@ -434,7 +622,11 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     }
     host.tell("new");
     let ended = host.push(&[]);
-    assert_eq!(ended.section("push")["spooled"].as_array().unwrap().len(), 1, "a snapshot still has room: {ended:?}");
+    assert_eq!(
+        ended.section("push")["spooled"].as_array().unwrap().len(),
+        1,
+        "a snapshot still has room: {ended:?}"
+    );
     assert_eq!(
         ended.section("push")["reason"],
         "the spool is full; collector.example:443: io: Connection refused (os error 111)"
@@ -445,12 +637,30 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     host.push_all();
     let received = collector.received("reports", H1);
     let told = messages(&received);
-    let expected = [vec!["5".into(), "10".into()], numbers(20..26), vec!["new".into()]].concat();
+    let expected = [
+        vec!["5".into(), "10".into()],
+        numbers(20..26),
+        vec!["new".into()],
+    ]
+    .concat();
     assert_eq!(told, expected);
     let last = received.last().unwrap();
-    let dropped: Vec<u64> = received.iter().flat_map(|report| report.header.dropped.clone()).collect();
-    assert_eq!(last.header.dropped_reports, dropped.len() as u64, "the gap is recorded: {dropped:?}");
+    let dropped: Vec<u64> = received
+        .iter()
+        .flat_map(|report| report.header.dropped.clone())
+        .collect();
+    assert_eq!(
+        last.header.dropped_reports,
+        dropped.len() as u64,
+        "the gap is recorded: {dropped:?}"
+    );
     let sequences: Vec<u64> = received.iter().map(|report| report.sequence).collect();
-    assert!(dropped.contains(&2) && dropped.iter().all(|sequence| !sequences.contains(sequence)), "{dropped:?}");
-    assert!(sequences.contains(&1), "the first snapshot is not one in between");
+    assert!(
+        dropped.contains(&2) && dropped.iter().all(|sequence| !sequences.contains(sequence)),
+        "{dropped:?}"
+    );
+    assert!(
+        sequences.contains(&1),
+        "the first snapshot is not one in between"
+    );
 }

@@ -1,4 +1,5 @@
-//! Reports that arrive: what a collector of nginx takes from whom, in the three ways in which they can be sent.
+//! Reports that arrive: what a collector of nginx takes from whom, in the three ways in which they
+//! can be sent.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -13,17 +14,36 @@ fn a_report_arrives_once_whole_and_signed() {
     let collector = Collector::up();
     let host = collector.host(H1);
     host.tell("a");
-    host.log("var/log/labtools/events.jsonl", r#"{"event":"login","user":"alice@uni-a.example"}"#);
+    host.log(
+        "var/log/labtools/events.jsonl",
+        r#"{"event":"login","user":"alice@uni-a.example"}"#,
+    );
     let push = host.push_all();
     assert_eq!(
-        (&push["sent_reports"], &push["changed"], push["spooled"].as_array().unwrap().len()),
+        (
+            &push["sent_reports"],
+            &push["changed"],
+            push["spooled"].as_array().unwrap().len()
+        ),
         (&2.into(), &true.into(), 2)
     );
     let received = collector.received("reports", H1);
-    assert_eq!(received.iter().map(|report| report.header.kind).collect::<Vec<_>>(), [Kind::Events, Kind::Snapshot]);
-    assert!(received[1].payload.starts_with(r#"{"host":{"schema":1,"#), "{received:?}");
+    assert_eq!(
+        received
+            .iter()
+            .map(|report| report.header.kind)
+            .collect::<Vec<_>>(),
+        [Kind::Events, Kind::Snapshot]
+    );
+    assert!(
+        received[1].payload.starts_with(r#"{"host":{"schema":1,"#),
+        "{received:?}"
+    );
     assert_eq!(messages(&received), ["a"]);
-    assert!(!format!("{received:?}").contains("alice"), "what others log stays on the machine");
+    assert!(
+        !format!("{received:?}").contains("alice"),
+        "what others log stays on the machine"
+    );
     assert_eq!(host.spool(""), ["rejected", "sent"]);
     // The next goes on from there.
     host.tell("b");
@@ -37,19 +57,32 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
     let (h1, h2) = (collector.host(H1), collector.host(H2));
     h1.push_all();
     let report = collector.received("reports", H1).remove(0);
-    let stored = collector.store("reports").join(H1).join(format!("{:012}", report.sequence));
+    let stored = collector
+        .store("reports")
+        .join(H1)
+        .join(format!("{:012}", report.sequence));
     let bytes = fs::read(&stored).unwrap();
     let file = |name: &str, text: &[u8]| {
         let path = collector.path(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (same, other, large, none) =
-        (file("same", &bytes), file("other", b"other"), file("large", &vec![b'x'; (1 << 20) + 1]), file("none", b""));
+    let (same, other, large, none) = (
+        file("same", &bytes),
+        file("other", b"other"),
+        file("large", &vec![b'x'; (1 << 20) + 1]),
+        file("none", b""),
+    );
     let put = |by: Option<&super::collector::Host<'_>>, path: &str, body: &str| {
         let url = format!("https://collector.example/{path}");
         let identity = by.map(|host| {
-            let file = |name: &str| host.path("persistent/labtools").join(name).to_str().unwrap().to_owned();
+            let file = |name: &str| {
+                host.path("persistent/labtools")
+                    .join(name)
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            };
             [file("host.pem"), file("host.key")]
         });
         let mut arguments = vec!["-T", body, &url];
@@ -61,12 +94,21 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
     let own = format!("reports/{H1}/{:012}", report.sequence);
     let next = format!("reports/{H1}/{:012}", report.sequence + 1);
     assert_eq!(put(Some(&h1), &own, &same), 204, "the same again");
-    assert_eq!(put(Some(&h1), &own, &other), 409, "something else under the same id");
+    assert_eq!(
+        put(Some(&h1), &own, &other),
+        409,
+        "something else under the same id"
+    );
     assert_eq!(put(Some(&h2), &next, &other), 403, "another host");
     assert_eq!(put(None, &next, &other), 403, "nobody");
     assert_eq!(put(Some(&h1), &next, &large), 413);
     assert_eq!(put(Some(&h1), &next, &none), 400);
-    for path in [format!("reports/{H1}/1"), format!("reports/{H1}/../{H2}/000000000001x"), "reports/x".into(), "keys".into()] {
+    for path in [
+        format!("reports/{H1}/1"),
+        format!("reports/{H1}/../{H2}/000000000001x"),
+        "reports/x".into(),
+        "keys".into(),
+    ] {
         assert_eq!(put(Some(&h1), &path, &other), 404, "{path}");
     }
     let (status, _) = collector.curl(&[&format!("https://collector.example/{own}")]);
@@ -76,10 +118,18 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
     assert_eq!(collector.received("reports", H2).len(), 0);
     // What is acknowledged is on the disk.
     let flags = Command::new("lsattr").arg(&stored).output().unwrap();
-    assert!(String::from_utf8_lossy(&flags.stdout).starts_with("--S"), "{flags:?}");
+    assert!(
+        String::from_utf8_lossy(&flags.stdout).starts_with("--S"),
+        "{flags:?}"
+    );
     // A certificate of a host that is no longer wanted opens nothing.
     let root = collector.path("root");
-    let expelled = Command::new(script("collector/collector")).arg("--root").arg(&root).args(["expel", H1]).status().unwrap();
+    let expelled = Command::new(script("collector/collector"))
+        .arg("--root")
+        .arg(&root)
+        .args(["expel", H1])
+        .status()
+        .unwrap();
     assert!(expelled.success());
     assert_eq!(put(Some(&h1), &next, &other), 403);
 }
@@ -88,27 +138,66 @@ fn the_collector_takes_from_a_host_what_is_its_own_and_keeps_it() {
 fn of_reports_of_one_id_that_come_at_the_same_moment_one_is_kept() {
     let collector = Collector::up();
     let host = collector.host(H1);
-    let key = |name: &str| host.path("persistent/labtools").join(name).to_str().unwrap().to_owned();
+    let key = |name: &str| {
+        host.path("persistent/labtools")
+            .join(name)
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
     let authority = collector.path("root/etc/labtools/collector/ca.pem");
     for round in 0..12 {
         let url = format!("https://collector.example/reports/{H1}/{round:012}");
         let put = |number: u32| {
             let body = collector.path(&format!("body{number}"));
             fs::write(&body, number.to_string().repeat(200_000)).unwrap();
-            let mut curl = collector.inside("curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "--cert", &key("host.pem")]);
-            curl.args(["--key", &key("host.key"), &url]).arg("--cacert").arg(&authority).arg("-T").arg(body);
+            let mut curl = collector.inside(
+                "curl",
+                &[
+                    "-s",
+                    "-o",
+                    "/dev/null",
+                    "-w",
+                    "%{http_code}",
+                    "--cert",
+                    &key("host.pem"),
+                ],
+            );
+            curl.args(["--key", &key("host.key"), &url])
+                .arg("--cacert")
+                .arg(&authority)
+                .arg("-T")
+                .arg(body);
             curl.stdout(Stdio::piped()).spawn().unwrap()
         };
         let puts: Vec<_> = (1..=6).map(put).collect();
-        let said = puts.into_iter().map(|put| String::from_utf8(put.wait_with_output().unwrap().stdout).unwrap());
+        let said = puts
+            .into_iter()
+            .map(|put| String::from_utf8(put.wait_with_output().unwrap().stdout).unwrap());
         let said: Vec<String> = said.collect();
-        assert!(said.iter().all(|status| matches!(status.as_str(), "201" | "409" | "503")), "{said:?}");
+        assert!(
+            said.iter()
+                .all(|status| matches!(status.as_str(), "201" | "409" | "503")),
+            "{said:?}"
+        );
         let kept: Vec<usize> = (0..6).filter(|number| said[*number] == "201").collect();
-        let stored = fs::read_to_string(collector.store("reports").join(H1).join(format!("{round:012}"))).unwrap();
+        let stored = fs::read_to_string(
+            collector
+                .store("reports")
+                .join(H1)
+                .join(format!("{round:012}")),
+        )
+        .unwrap();
         assert_eq!(kept.len(), 1, "two were told that theirs is kept: {said:?}");
-        assert!(stored == (kept[0] + 1).to_string().repeat(200_000), "{said:?}");
+        assert!(
+            stored == (kept[0] + 1).to_string().repeat(200_000),
+            "{said:?}"
+        );
     }
-    assert_eq!(fs::read_dir(collector.store("incoming")).unwrap().count(), 0);
+    assert_eq!(
+        fs::read_dir(collector.store("incoming")).unwrap().count(),
+        0
+    );
 }
 
 #[test]
@@ -116,7 +205,13 @@ fn a_collector_without_room_acknowledges_nothing() {
     let collector = Collector::up();
     let host = collector.host(H1);
     let shell = |text: &str| {
-        let output = collector.inside("sh", &["-ec", text, collector.store("").to_str().unwrap(), H1]).output().unwrap();
+        let output = collector
+            .inside(
+                "sh",
+                &["-ec", text, collector.store("").to_str().unwrap(), H1],
+            )
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
@@ -127,15 +222,32 @@ fn a_collector_without_room_acknowledges_nothing() {
     );
     host.tell("0");
     assert_waits(&host.push(&[]), "503");
-    assert_eq!(shell(r#"find "$0/incoming" "$0/reports" -type f"#), "", "half a report is left");
+    assert_eq!(
+        shell(r#"find "$0/incoming" "$0/reports" -type f"#),
+        "",
+        "half a report is left"
+    );
     shell(r#"umount "$0""#);
     // What a power cut left of one does not stand for it, and goes.
-    let torn = collector.store("incoming").join(format!("reports.{H1}.{}", &host.waiting()[0][..12]));
+    let torn = collector
+        .store("incoming")
+        .join(format!("reports.{H1}.{}", &host.waiting()[0][..12]));
     fs::write(&torn, "{").unwrap();
     assert_waits(&host.push(&["--now"]), "503");
-    fs::File::open(&torn).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    fs::File::open(&torn)
+        .unwrap()
+        .set_modified(std::time::UNIX_EPOCH)
+        .unwrap();
     let mut expire = Command::new(script("collector/collector"));
-    assert!(expire.arg("--root").arg(collector.path("root")).arg("expire").status().unwrap().success());
+    assert!(
+        expire
+            .arg("--root")
+            .arg(collector.path("root"))
+            .arg("expire")
+            .status()
+            .unwrap()
+            .success()
+    );
     host.push_all();
     collector.assert_complete(H1, &["0".into()]);
 }
@@ -152,11 +264,24 @@ fn only_a_host_itself_can_be_enrolled_and_only_once() {
             .unwrap();
         assert!(request.status.success(), "{request:?}");
         let mut enroll = Command::new(script("collector/collector"));
-        enroll.arg("--root").arg(collector.path("root")).args(["enroll", id]);
-        let output = enroll.stdin(fs::File::open(collector.path("request")).unwrap()).output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        enroll
+            .arg("--root")
+            .arg(collector.path("root"))
+            .args(["enroll", id]);
+        let output = enroll
+            .stdin(fs::File::open(collector.path("request")).unwrap())
+            .output()
+            .unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
     };
-    let own = h1.path("persistent/labtools/host.key").to_str().unwrap().to_owned();
+    let own = h1
+        .path("persistent/labtools/host.key")
+        .to_str()
+        .unwrap()
+        .to_owned();
     let subject = |id: &str| format!("/CN={id}");
     assert_eq!(enroll(H1, &subject(H1), &own).0, 0, "the same again");
     let (status, said) = enroll(H2, &subject(H2), &own);
@@ -167,7 +292,13 @@ fn only_a_host_itself_can_be_enrolled_and_only_once() {
     let (status, said) = enroll(H1, &format!("/O=x/CN={H1}"), &own);
     assert_eq!(status, 65, "{said}");
     let other = collector.path("other.key").to_str().unwrap().to_owned();
-    assert!(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out", &other]).status().unwrap().success());
+    assert!(
+        Command::new("openssl")
+            .args(["genpkey", "-algorithm", "ed25519", "-out", &other])
+            .status()
+            .unwrap()
+            .success()
+    );
     let (status, said) = enroll(H1, &subject(H1), &other);
     assert_eq!(status, 73, "{said}");
     assert_eq!(enroll("../x", "/CN=x", &other).0, 2);
@@ -185,30 +316,55 @@ run() { echo "---- $@ ----"; "$@" 2>&1; }
     -H "Uuid: $ID" https://collector.example"#;
     let post = |secret: &str, id: &str| {
         let mut command = collector.inside("sh", &["-c", script]);
-        command.env("CA", collector.path("root/etc/labtools/collector/ca.pem")).env("SECRET", secret).env("ID", id);
+        command
+            .env("CA", collector.path("root/etc/labtools/collector/ca.pem"))
+            .env("SECRET", secret)
+            .env("ID", id);
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
     let secret = collector.secret();
     assert_eq!(post(&secret, H1), "201");
     assert_eq!(post(&secret, H1), "201", "it has no id, and is another one");
-    for wrong in ["", "x", &secret[1..], &format!("{secret}x"), &secret.to_uppercase(), ".*"] {
+    for wrong in [
+        "",
+        "x",
+        &secret[1..],
+        &format!("{secret}x"),
+        &secret.to_uppercase(),
+        ".*",
+    ] {
         assert_eq!(post(wrong, H1), "401", "{wrong}");
     }
     for wrong in ["", "x", "../5f0c1f5e", &H1.to_uppercase()] {
         assert_eq!(post(&secret, wrong), "400", "{wrong}");
     }
-    let (status, _) = collector.curl(&["-d", "x", "-H", &format!("Uuid: {H1}"), "https://collector.example"]);
+    let (status, _) = collector.curl(&[
+        "-d",
+        "x",
+        "-H",
+        &format!("Uuid: {H1}"),
+        "https://collector.example",
+    ]);
     assert_eq!(status, 401, "no Auth");
     let texts: Vec<String> = fs::read_dir(collector.store("text").join(H1))
         .unwrap()
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .collect();
     assert_eq!(texts.len(), 2);
-    let (texts_of_all, of_host) =
-        (fs::metadata(collector.store("text")).unwrap(), fs::metadata(collector.store("text").join(H1)).unwrap());
-    assert_eq!((of_host.gid(), of_host.mode() & 0o777), (texts_of_all.gid(), 0o750), "adm reads what lies there");
+    let (texts_of_all, of_host) = (
+        fs::metadata(collector.store("text")).unwrap(),
+        fs::metadata(collector.store("text").join(H1)).unwrap(),
+    );
+    assert_eq!(
+        (of_host.gid(), of_host.mode() & 0o777),
+        (texts_of_all.gid(), 0o750),
+        "adm reads what lies there"
+    );
     assert!(
-        texts.iter().all(|text| text.starts_with("---- cctk -o /dev/stdout ----\n") && text.contains("MemTotal:")),
+        texts
+            .iter()
+            .all(|text| text.starts_with("---- cctk -o /dev/stdout ----\n")
+                && text.contains("MemTotal:")),
         "{texts:?}"
     );
 }
@@ -219,12 +375,22 @@ fn push_speaks_the_language_of_the_thesis() {
     let host = collector.host(H1);
     host.configure("method=text\n");
     fs::create_dir_all(host.path("proc/net")).unwrap();
-    fs::write(host.path("proc/net/dev"), " face |bytes\n    lo: 1 2\nenx02a1b2c3d4e5: 3 4\n").unwrap();
+    fs::write(
+        host.path("proc/net/dev"),
+        " face |bytes\n    lo: 1 2\nenx02a1b2c3d4e5: 3 4\n",
+    )
+    .unwrap();
     fs::write(host.path("proc/meminfo"), "MemTotal:        8000000 kB\n").unwrap();
     host.push_all();
-    let stored: Vec<_> = fs::read_dir(collector.store("text").join(H1)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let stored: Vec<_> = fs::read_dir(collector.store("text").join(H1))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     let text = fs::read_to_string(&stored[0]).unwrap();
-    let commands: Vec<&str> = text.lines().filter(|line| line.starts_with("---- ")).collect();
+    let commands: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("---- "))
+        .collect();
     assert_eq!(
         commands,
         [
@@ -238,14 +404,25 @@ fn push_speaks_the_language_of_the_thesis() {
             "---- ethtool eth0 ----"
         ]
     );
-    assert!(text.contains("---- cat /proc/meminfo ----\nMemTotal:        8000000 kB\n"), "{text}");
-    assert!(text.contains("---- cat /proc/net/dev ----\n face |bytes\n    lo: 1 2\n----"), "{text}");
+    assert!(
+        text.contains("---- cat /proc/meminfo ----\nMemTotal:        8000000 kB\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("---- cat /proc/net/dev ----\n face |bytes\n    lo: 1 2\n----"),
+        "{text}"
+    );
     // The answer is lost: under its id it is there once.
     collector.mode("lost");
     assert_waits(&host.push(&[]), "");
     collector.mode("good");
     host.push_all();
-    assert_eq!(fs::read_dir(collector.store("text").join(H1)).unwrap().count(), 3);
+    assert_eq!(
+        fs::read_dir(collector.store("text").join(H1))
+            .unwrap()
+            .count(),
+        3
+    );
     // The secret is for its owner alone, and said to nobody but the collector.
     let secret = host.path("persistent/labtools/secrets/collector");
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
@@ -255,11 +432,24 @@ fn push_speaks_the_language_of_the_thesis() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&secret, "Tr0ub4dor").unwrap();
     let ended = host.push(&["-v"]);
-    assert_eq!((ended.status, &ended.section("push")["rejected_reports"]), (1, &1.into()), "{ended:?}");
+    assert_eq!(
+        (ended.status, &ended.section("push")["rejected_reports"]),
+        (1, &1.into()),
+        "{ended:?}"
+    );
     assert!(!format!("{ended:?}").contains("Tr0ub4dor"));
     assert_eq!(host.spool("rejected").len(), 1);
-    fs::rename(host.path("var/lib/labtools/spool/rejected").join(&host.spool("rejected")[0]), host.path("back")).unwrap();
-    assert!(!fs::read_to_string(host.path("back")).unwrap().contains("Tr0ub4dor"));
+    fs::rename(
+        host.path("var/lib/labtools/spool/rejected")
+            .join(&host.spool("rejected")[0]),
+        host.path("back"),
+    )
+    .unwrap();
+    assert!(
+        !fs::read_to_string(host.path("back"))
+            .unwrap()
+            .contains("Tr0ub4dor")
+    );
 }
 
 #[test]
@@ -285,13 +475,26 @@ fn the_register_goes_to_its_keeper_alone() {
     let record = r#"{"event":"start","user":"alice@uni-a.example"}"#;
     host.log("var/log/labtools/register/register.jsonl", record);
     host.push_all();
-    assert_eq!(collector.received("register", H1).len(), 0, "nobody asked for it");
+    assert_eq!(
+        collector.received("register", H1).len(),
+        0,
+        "nobody asked for it"
+    );
     host.configure("register=true\n");
     host.push_all();
     host.push_all();
     let received = collector.received("register", H1);
-    assert_eq!(received.iter().map(|report| report.payload.as_str()).collect::<Vec<_>>(), [format!("{record}\n")]);
-    assert_eq!(fs::metadata(collector.store("register")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(
+        received
+            .iter()
+            .map(|report| report.payload.as_str())
+            .collect::<Vec<_>>(),
+        [format!("{record}\n")]
+    );
+    assert_eq!(
+        fs::metadata(collector.store("register")).unwrap().mode() & 0o777,
+        0o700
+    );
 }
 
 #[test]
@@ -305,13 +508,34 @@ fn push_refuses_wrong_settings_first() {
         assert!(!host.path("var").exists());
     };
     for (ini, words) in [
-        ("", "invcollect.ini: no [push]; its url says where reports go"),
-        ("[push]\nurl=http://collector.example\n", "push.url: not https://"),
-        ("[push]\nurl=https://collector example\n", "push.url: not https://"),
-        ("[push]\nurl=https://collector.example\nmethod=ftp\n", "push.method: "),
-        ("[push]\nurl=https://collector.example\nspool_bytes=1\n", "push.spool_bytes: less than 1 MiB"),
-        ("[push]\nurl=https://collector.example\nmethod=text\nregister=true\n", "push.register: only by method=put"),
-        ("[push]\nurl=https://collector.example\nurls=x\n", "push.urls: unknown key"),
+        (
+            "",
+            "invcollect.ini: no [push]; its url says where reports go",
+        ),
+        (
+            "[push]\nurl=http://collector.example\n",
+            "push.url: not https://",
+        ),
+        (
+            "[push]\nurl=https://collector example\n",
+            "push.url: not https://",
+        ),
+        (
+            "[push]\nurl=https://collector.example\nmethod=ftp\n",
+            "push.method: ",
+        ),
+        (
+            "[push]\nurl=https://collector.example\nspool_bytes=1\n",
+            "push.spool_bytes: less than 1 MiB",
+        ),
+        (
+            "[push]\nurl=https://collector.example\nmethod=text\nregister=true\n",
+            "push.register: only by method=put",
+        ),
+        (
+            "[push]\nurl=https://collector.example\nurls=x\n",
+            "push.urls: unknown key",
+        ),
     ] {
         fs::write(host.path("etc/labtools/invcollect.ini"), ini).unwrap();
         refused(78, words);
@@ -326,7 +550,11 @@ fn push_refuses_wrong_settings_first() {
     chown(&key, Some(0), None).unwrap();
     let certificate = host.path("persistent/labtools/host.pem");
     let own = fs::read(&certificate).unwrap();
-    fs::copy(collector.host(H2).path("persistent/labtools/host.pem"), &certificate).unwrap();
+    fs::copy(
+        collector.host(H2).path("persistent/labtools/host.pem"),
+        &certificate,
+    )
+    .unwrap();
     refused(78, "certificate is not of its key");
     fs::write(&certificate, own).unwrap();
     fs::write(host.path("persistent/inventory/uuid"), "../x\n").unwrap();

@@ -1,4 +1,5 @@
-//! What makes it run: Debian's cron with the line of scripts/host, and NetworkManager with the hook.
+//! What makes it run: Debian's cron with the line of scripts/host, and NetworkManager with the
+//! hook.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,7 +17,10 @@ const BINARY: &str = env!("CARGO_BIN_EXE_invcollect");
 fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let since = Instant::now();
     while !is_so() {
-        assert!(since.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
+        assert!(
+            since.elapsed() < Duration::from_secs(120),
+            "waited in vain: {what}"
+        );
         sleep(Duration::from_millis(50));
     }
 }
@@ -27,13 +31,21 @@ fn wrapper(host: &Host<'_>) -> PathBuf {
     fs::create_dir(&directory).unwrap();
     let path = directory.join("invcollect");
     let root = host.root.display();
-    fs::write(&path, format!("#!/bin/sh\necho \"$*\" >>{root}/calls\nexec {BINARY} \"$@\" --root {root}\n")).unwrap();
+    fs::write(
+        &path,
+        format!("#!/bin/sh\necho \"$*\" >>{root}/calls\nexec {BINARY} \"$@\" --root {root}\n"),
+    )
+    .unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     directory
 }
 
 fn calls(host: &Host<'_>, what: &str) -> usize {
-    fs::read_to_string(host.path("calls")).unwrap_or_default().lines().filter(|line| line.starts_with(what)).count()
+    fs::read_to_string(host.path("calls"))
+        .unwrap_or_default()
+        .lines()
+        .filter(|line| line.starts_with(what))
+        .count()
 }
 
 /// A process that ends with the test.
@@ -51,7 +63,10 @@ fn cron_makes_it_report() {
     let collector = Collector::up();
     // A host whose turn comes at once, and is over: cron's clock is not that of what it runs.
     let ids = (0..).map(|number: u64| format!("5f0c1f5e-0000-4000-8000-{number:012x}"));
-    let id = ids.into_iter().find(|id| turn(id) < Duration::from_millis(500)).unwrap();
+    let id = ids
+        .into_iter()
+        .find(|id| turn(id) < Duration::from_millis(500))
+        .unwrap();
     let host = collector.host(&id);
     let bin = wrapper(&host);
     fs::create_dir_all(host.path("var/lib/prometheus/node-exporter")).unwrap();
@@ -59,7 +74,10 @@ fn cron_makes_it_report() {
     fs::create_dir(&tab).unwrap();
     // Metrics go to a place of the machine that is the laboratory's here.
     let line = fs::read_to_string(script("host/labtools-inventory.cron")).unwrap();
-    let line = line.replace("/var/lib/prometheus", &host.path("var/lib/prometheus").display().to_string());
+    let line = line.replace(
+        "/var/lib/prometheus",
+        &host.path("var/lib/prometheus").display().to_string(),
+    );
     fs::write(tab.join("labtools-inventory"), line).unwrap();
     // Shortly before a quarter of an hour, in the middle of a night.
     let daemon = r#"mount --bind "$1" /etc/cron.d; mount --bind "$2" /usr/local/bin
@@ -67,12 +85,27 @@ fn cron_makes_it_report() {
         mount --bind "$1/../crontab" /etc/crontab
         exec faketime -f '@2027-01-12 03:14:40' cron -f"#;
     let mut cron = collector.inside("unshare", &["--mount", "sh", "-ec", daemon, "sh"]);
-    let cron = cron.arg(&tab).arg(&bin).stdout(Stdio::null()).spawn().unwrap();
+    let cron = cron
+        .arg(&tab)
+        .arg(&bin)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let _cron = Daemon(cron);
-    wait_until("cron fires", || calls(&host, "push --spread") > 0 && calls(&host, "metrics ") > 0);
-    wait_until("the report arrives", || fs::read_dir(collector.store("reports").join(&id)).unwrap().count() > 0);
+    wait_until("cron fires", || {
+        calls(&host, "push --spread") > 0 && calls(&host, "metrics ") > 0
+    });
+    wait_until("the report arrives", || {
+        fs::read_dir(collector.store("reports").join(&id))
+            .unwrap()
+            .count()
+            > 0
+    });
     collector.assert_complete(&id, &[]);
-    wait_until("the metrics are there", || host.path("var/lib/prometheus/node-exporter/labtools.prom").exists());
+    wait_until("the metrics are there", || {
+        host.path("var/lib/prometheus/node-exporter/labtools.prom")
+            .exists()
+    });
     assert_eq!(calls(&host, "changes"), 1);
 }
 
@@ -83,7 +116,12 @@ struct Network {
 
 impl Network {
     fn up() -> Network {
-        let network = Network { directory: tempfile::Builder::new().prefix("labtools-").tempdir().unwrap() };
+        let network = Network {
+            directory: tempfile::Builder::new()
+                .prefix("labtools-")
+                .tempdir()
+                .unwrap(),
+        };
         network.script("up", &[]);
         network.script("mode", &["plain"]);
         network
@@ -91,17 +129,27 @@ impl Network {
 
     fn command(&self, verb: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(script("lab/wired-8021x"));
-        command.arg(verb).arg(self.directory.path()).args(arguments).stdin(Stdio::null());
+        command
+            .arg(verb)
+            .arg(self.directory.path())
+            .args(arguments)
+            .stdin(Stdio::null());
         command
     }
 
     fn script(&self, verb: &str, arguments: &[&str]) {
         let output = self.command(verb, arguments).output().unwrap();
-        assert!(output.status.success(), "wired-8021x {verb} {arguments:?}: {output:?}");
+        assert!(
+            output.status.success(),
+            "wired-8021x {verb} {arguments:?}: {output:?}"
+        );
     }
 
     fn is(&self, test: &str) -> bool {
-        self.command("run", &["sh", "-c", test]).status().unwrap().success()
+        self.command("run", &["sh", "-c", test])
+            .status()
+            .unwrap()
+            .success()
     }
 }
 
@@ -116,7 +164,11 @@ fn a_changed_connection_makes_it_report_once_it_has_come_to_rest() {
     let collector = Collector::up();
     let host = collector.host(H1);
     // Nobody is asked for a name: the switch there answers nothing.
-    fs::write(host.path("etc/labtools/invcollect.ini"), "[push]\nurl=https://127.0.0.1:1\n").unwrap();
+    fs::write(
+        host.path("etc/labtools/invcollect.ini"),
+        "[push]\nurl=https://127.0.0.1:1\n",
+    )
+    .unwrap();
     let bin = wrapper(&host);
     let network = Network::up();
     let hook = script("host/network-changed").canonicalize().unwrap();
@@ -128,14 +180,40 @@ fn a_changed_connection_makes_it_report_once_it_has_come_to_rest() {
     );
     network.script("run", &["sh", "-ec", &install]);
     let log = fs::File::create(host.path("dispatcher.log")).unwrap();
-    let dispatcher = network.command("run", &["/usr/lib/NetworkManager/nm-dispatcher", "--debug", "--persist"]);
-    let _dispatcher = Daemon({ dispatcher }.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    let dispatcher = network.command(
+        "run",
+        &[
+            "/usr/lib/NetworkManager/nm-dispatcher",
+            "--debug",
+            "--persist",
+        ],
+    );
+    let _dispatcher = Daemon(
+        { dispatcher }
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap(),
+    );
     wait_until("the dispatcher is on the bus", || {
         network.is("dbus-send --system --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetNameOwner \
                     string:org.freedesktop.nm_dispatcher >/dev/null 2>&1")
     });
     for port in ["eth0", "eth1"] {
-        network.script("run", &["nmcli", "connection", "add", "type", "ethernet", "ifname", port, "con-name", port]);
+        network.script(
+            "run",
+            &[
+                "nmcli",
+                "connection",
+                "add",
+                "type",
+                "ethernet",
+                "ifname",
+                port,
+                "con-name",
+                port,
+            ],
+        );
     }
     let at_rest = || {
         let quiet = "[ ! -e /run/labtools/network-changed ] && flock -n /run/labtools/network-changed.lock true";
@@ -146,10 +224,22 @@ fn a_changed_connection_makes_it_report_once_it_has_come_to_rest() {
     network.script("run", &["nmcli", "connection", "up", "eth1"]);
     wait_until("it reports", || calls(&host, "push --now") > 0);
     at_rest();
-    assert!(events(&host) >= 2, "{}", fs::read_to_string(host.path("dispatcher.log")).unwrap());
+    assert!(
+        events(&host) >= 2,
+        "{}",
+        fs::read_to_string(host.path("dispatcher.log")).unwrap()
+    );
     let reports = calls(&host, "push --now");
-    assert!(reports < events(&host), "{reports} reports of {} events", events(&host));
-    assert_eq!((host.waiting().len(), calls(&host, "changes")), (reports, reports), "nobody can be reached, and it is kept");
+    assert!(
+        reports < events(&host),
+        "{reports} reports of {} events",
+        events(&host)
+    );
+    assert_eq!(
+        (host.waiting().len(), calls(&host, "changes")),
+        (reports, reports),
+        "nobody can be reached, and it is kept"
+    );
     // A cable is taken out.
     network.script("run", &["nmcli", "connection", "down", "eth1"]);
     wait_until("it reports again", || calls(&host, "push --now") > reports);
@@ -159,5 +249,7 @@ fn a_changed_connection_makes_it_report_once_it_has_come_to_rest() {
 /// The events for which the dispatcher has run the hook.
 fn events(host: &Host<'_>) -> usize {
     let log = fs::read_to_string(host.path("dispatcher.log")).unwrap();
-    log.lines().filter(|line| line.contains("90-labtools") && line.contains("run script")).count()
+    log.lines()
+        .filter(|line| line.contains("90-labtools") && line.contains("run script"))
+        .count()
 }

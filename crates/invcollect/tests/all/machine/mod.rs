@@ -25,17 +25,24 @@ pub struct Machine {
 impl Machine {
     /// A kernel that has just started, and nothing else.
     pub fn empty() -> Machine {
-        Machine { directory: tempfile::tempdir().unwrap() }
+        Machine {
+            directory: tempfile::tempdir().unwrap(),
+        }
     }
 
-    /// The machine in testdata. Its firmware's tables are made, for tests make others; when its image was built is a file's time, which
-    /// git does not keep.
+    /// The machine in testdata. Its firmware's tables are made, for tests make others; when its
+    /// image was built is a file's time, which git does not keep.
     pub fn optiplex() -> Machine {
         let machine = Machine::empty();
         copy(&case("collect", "optiplex-7010").join("in"), machine.root());
         machine.firmware(&Tables::optiplex());
-        let built = fs::File::options().write(true).open(machine.path("usr/lib/clock-epoch")).unwrap();
-        built.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000)).unwrap();
+        let built = fs::File::options()
+            .write(true)
+            .open(machine.path("usr/lib/clock-epoch"))
+            .unwrap();
+        built
+            .set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_790_000_000))
+            .unwrap();
         machine
     }
 
@@ -63,7 +70,12 @@ impl Machine {
     /// Takes away what is there, a directory or a file.
     pub fn remove(&self, path: &str) {
         let path = self.path(path);
-        if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+        if path.is_dir() && !path.is_symlink() {
+            fs::remove_dir_all(path)
+        } else {
+            fs::remove_file(path)
+        }
+        .unwrap();
     }
 
     /// Puts a pipe that nobody writes to in the place of a file: who opens it waits for ever.
@@ -85,13 +97,19 @@ impl Machine {
 
     pub fn firmware(&self, tables: &Tables) {
         self.write("sys/firmware/dmi/tables/DMI", tables.table());
-        self.write("sys/firmware/dmi/tables/smbios_entry_point", tables.entry_point(0));
+        self.write(
+            "sys/firmware/dmi/tables/smbios_entry_point",
+            tables.entry_point(0),
+        );
     }
 
     /// The switch in the case, as a chip of the board shows it.
     pub fn intrusion(&self, opened: bool) {
         self.write("sys/class/hwmon/hwmon1/name", "nct6775\n");
-        self.write("sys/class/hwmon/hwmon1/intrusion0_alarm", if opened { "1\n" } else { "0\n" });
+        self.write(
+            "sys/class/hwmon/hwmon1/intrusion0_alarm",
+            if opened { "1\n" } else { "0\n" },
+        );
     }
 
     /// What only the kernel could be asked.
@@ -104,12 +122,21 @@ impl Machine {
         self.write(&format!("{device}/model"), format!("{model}\n"));
         self.write(&format!("{device}/state"), "running\n");
         let page = format!("{serial:>20}"); // as ATA disks fill it
-        self.write(&format!("{device}/vpd_pg80"), [&[0, 0x80, 0, page.len() as u8], page.as_bytes()].concat());
-        self.write(&format!("{device}/block/{name}/size"), format!("{sectors}\n"));
+        self.write(
+            &format!("{device}/vpd_pg80"),
+            [&[0, 0x80, 0, page.len() as u8], page.as_bytes()].concat(),
+        );
+        self.write(
+            &format!("{device}/block/{name}/size"),
+            format!("{sectors}\n"),
+        );
         self.write(&format!("{device}/block/{name}/removable"), "0\n");
         self.write(&format!("{device}/block/{name}/queue/rotational"), "1\n");
         self.link(&format!("{device}/block/{name}/device"), "../../");
-        self.link(&format!("sys/block/{name}"), &format!("../devices/pci0000:00/0000:00:1f.2/{place}/block/{name}"));
+        self.link(
+            &format!("sys/block/{name}"),
+            &format!("../devices/pci0000:00/0000:00:1f.2/{place}/block/{name}"),
+        );
     }
 
     /// A wired interface; without a speed it has no link.
@@ -118,7 +145,10 @@ impl Machine {
         self.write(&format!("{directory}/type"), "1\n");
         self.write(&format!("{directory}/address"), format!("{mac}\n"));
         self.write(&format!("{directory}/device/vendor"), "0x8086\n");
-        self.write(&format!("{directory}/statistics/rx_bytes"), "9007199254740993\n");
+        self.write(
+            &format!("{directory}/statistics/rx_bytes"),
+            "9007199254740993\n",
+        );
         self.write(&format!("{directory}/statistics/tx_bytes"), "2000\n");
         self.write(&format!("{directory}/statistics/rx_errors"), "0\n");
         self.speed(name, megabits);
@@ -126,27 +156,53 @@ impl Machine {
 
     pub fn speed(&self, name: &str, megabits: Option<u64>) {
         let directory = format!("sys/class/net/{name}");
-        self.write(&format!("{directory}/carrier"), if megabits.is_some() { "1\n" } else { "0\n" });
-        self.write(&format!("{directory}/speed"), megabits.map_or("-1\n".into(), |megabits| format!("{megabits}\n")));
-        self.write(&format!("{directory}/duplex"), if megabits.is_some() { "full\n" } else { "unknown\n" });
+        self.write(
+            &format!("{directory}/carrier"),
+            if megabits.is_some() { "1\n" } else { "0\n" },
+        );
+        self.write(
+            &format!("{directory}/speed"),
+            megabits.map_or("-1\n".into(), |megabits| format!("{megabits}\n")),
+        );
+        self.write(
+            &format!("{directory}/duplex"),
+            if megabits.is_some() {
+                "full\n"
+            } else {
+                "unknown\n"
+            },
+        );
     }
 
     pub fn wireless(&self, name: &str, mac: &str, carrier: bool) {
         let directory = format!("sys/class/net/{name}");
         self.write(&format!("{directory}/type"), "1\n");
         self.write(&format!("{directory}/address"), format!("{mac}\n"));
-        self.write(&format!("{directory}/carrier"), if carrier { "1\n" } else { "0\n" });
+        self.write(
+            &format!("{directory}/carrier"),
+            if carrier { "1\n" } else { "0\n" },
+        );
         self.directory(&format!("{directory}/device"));
         self.directory(&format!("{directory}/phy80211"));
     }
 
-    pub fn pci(&self, address: &str, vendor: &str, device: &str, class: &str, driver: Option<&str>) {
+    pub fn pci(
+        &self,
+        address: &str,
+        vendor: &str,
+        device: &str,
+        class: &str,
+        driver: Option<&str>,
+    ) {
         let directory = format!("sys/bus/pci/devices/{address}");
         for (file, value) in [("vendor", vendor), ("device", device), ("class", class)] {
             self.write(&format!("{directory}/{file}"), format!("{value}\n"));
         }
         if let Some(driver) = driver {
-            self.link(&format!("{directory}/driver"), &format!("../../drivers/{driver}"));
+            self.link(
+                &format!("{directory}/driver"),
+                &format!("../../drivers/{driver}"),
+            );
         }
     }
 
@@ -170,13 +226,17 @@ impl Machine {
     /// Why a key of the section is absent.
     pub fn reason(&self, key: &str) -> Option<String> {
         let host = self.host();
-        let missing = host["missing"].as_array().unwrap().iter().find(|missing| missing["key"] == key)?;
+        let missing = host["missing"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|missing| missing["key"] == key)?;
         Some(missing["reason"].as_str().unwrap().to_owned())
     }
 }
 
-/// The calls that change something on a disk; between two of them there is nothing to tell apart. A file that is made is made by
-/// `openat`, of which most only read.
+/// The calls that change something on a disk; between two of them there is nothing to tell apart. A
+/// file that is made is made by `openat`, of which most only read.
 pub fn changes(call: c_long) -> bool {
     const CHANGING: [c_long; 12] = [
         libc::SYS_write,

@@ -30,7 +30,11 @@ pub struct Slot {
 impl Slot {
     /// Type 17 of version 2.8: 40 bytes.
     pub fn structure(&self, handle: u16) -> Vec<u8> {
-        let size = if self.mib < 0x7fff { self.mib as u16 } else { 0x7fff };
+        let size = if self.mib < 0x7fff {
+            self.mib as u16
+        } else {
+            0x7fff
+        };
         let extended = if self.mib < 0x7fff { 0 } else { self.mib };
         let mut body = Vec::new();
         body.extend([0x00, 0x10, 0xfe, 0xff, 64, 0, 64, 0]); // the array, no error, widths
@@ -44,8 +48,12 @@ impl Slot {
         body.extend(extended.to_le_bytes());
         body.extend(1600u16.to_le_bytes());
         body.extend([0; 6]); // voltages are not known
-        let names = [self.label, self.bank].into_iter().filter(|name| !name.is_empty());
-        let about = ["Hynix", self.serial, "HMT351U6CFR8C"].into_iter().filter(|_| self.mib > 0);
+        let names = [self.label, self.bank]
+            .into_iter()
+            .filter(|name| !name.is_empty());
+        let about = ["Hynix", self.serial, "HMT351U6CFR8C"]
+            .into_iter()
+            .filter(|_| self.mib > 0);
         structure(17, handle, &body, &names.chain(about).collect::<Vec<_>>())
     }
 }
@@ -62,7 +70,12 @@ pub struct Tables {
 impl Tables {
     /// An OptiPlex 7010 with two modules in four slots.
     pub fn optiplex() -> Tables {
-        let slot = |label, mib, serial| Slot { label, bank: "", mib, serial };
+        let slot = |label, mib, serial| Slot {
+            label,
+            bank: "",
+            mib,
+            serial,
+        };
         Tables {
             serial: "ABC1234",
             uuid: *b"\x44\x45\x4c\x4c\x42\x00\x10\x43\x80\x31\xb1\xc0\x4f\x33\x32\x32",
@@ -85,12 +98,29 @@ impl Tables {
             structure(
                 0,
                 0,
-                &[1, 2, 0, 0xf0, 3, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+                &[
+                    1, 2, 0, 0xf0, 3, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff,
+                ],
                 &["Dell Inc.", self.firmware, "06/28/2018"],
             ),
-            structure(1, 0x100, &system, &["Dell Inc.", "OptiPlex 7010", self.serial]),
-            structure(2, 0x200, &[1, 2, 3, 4, 0, 9, 0, 0, 3, 10, 0], &["Dell Inc.", "0GY6Y8", "A01", "/ABC1234/CN7220021B/"]),
-            structure(3, 0x300, &[1, 6, 0, 2, 3, 3, 3, 3, 3, 0, 0, 0, 0, 0, 1, 0, 0], &["Dell Inc.", "ABC1234", "LAB3-07"]),
+            structure(
+                1,
+                0x100,
+                &system,
+                &["Dell Inc.", "OptiPlex 7010", self.serial],
+            ),
+            structure(
+                2,
+                0x200,
+                &[1, 2, 3, 4, 0, 9, 0, 0, 3, 10, 0],
+                &["Dell Inc.", "0GY6Y8", "A01", "/ABC1234/CN7220021B/"],
+            ),
+            structure(
+                3,
+                0x300,
+                &[1, 6, 0, 2, 3, 3, 3, 3, 3, 0, 0, 0, 0, 0, 1, 0, 0],
+                &["Dell Inc.", "ABC1234", "LAB3-07"],
+            ),
         ]
         .concat();
         for (at, slot) in self.slots.iter().enumerate() {
@@ -100,7 +130,8 @@ impl Tables {
         table
     }
 
-    /// The entry point of version 3.0, /sys/firmware/dmi/tables/smbios_entry_point, for a table at `address`.
+    /// The entry point of version 3.0, /sys/firmware/dmi/tables/smbios_entry_point, for a table at
+    /// `address`.
     pub fn entry_point(&self, address: u64) -> Vec<u8> {
         let mut entry = b"_SM3_\0\x18\x03\x00\x00\x01\x00".to_vec();
         entry.extend((self.table().len() as u32).to_le_bytes());

@@ -1,5 +1,6 @@
-//! A collector's store, with what a campus reported: signed, as `invcollect push` sends it, and with the times at which the collector
-//! received it. A test, the examples of the page and the benchmark make their fixtures with it.
+//! A collector's store, with what a campus reported: signed, as `invcollect push` sends it, and
+//! with the times at which the collector received it. A test, the examples of the page and the
+//! benchmark make their fixtures with it.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -46,10 +47,19 @@ pub struct Machine {
 impl Store {
     pub fn new() -> Store {
         let directory = tempfile::tempdir().unwrap();
-        for name in ["store/reports", "store/text", "store/register", "etc/collector/keys"] {
+        for name in [
+            "store/reports",
+            "store/text",
+            "store/register",
+            "etc/collector/keys",
+        ] {
             fs::create_dir_all(directory.path().join(name)).unwrap();
         }
-        Store { directory, hosts_ini: String::new(), machines: 0 }
+        Store {
+            directory,
+            hosts_ini: String::new(),
+            machines: 0,
+        }
     }
 
     pub fn path(&self) -> &Path {
@@ -92,12 +102,26 @@ impl Store {
 
     /// Another id with the Ethernet address of machine `number`.
     pub fn enroll(&mut self, number: u64, building: &str, room: &str, name: &str) -> Machine {
-        let twins = fs::read_dir(self.config().join("collector/keys")).unwrap().count() as u64;
+        let twins = fs::read_dir(self.config().join("collector/keys"))
+            .unwrap()
+            .count() as u64;
         let id = format!("{number:08x}-0000-4000-8000-{twins:012x}");
-        let seed: [u8; 32] = std::array::from_fn(|index| (number >> (8 * (index % 8))) as u8 ^ twins as u8 ^ index as u8);
-        let public = ed25519_dalek::SigningKey::from_bytes(&seed).verifying_key().to_bytes();
-        let der = [&b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..], &public].concat();
-        fs::write(self.config().join(format!("collector/keys/{id}.pub")), pem("PUBLIC KEY", &der)).unwrap();
+        let seed: [u8; 32] = std::array::from_fn(|index| {
+            (number >> (8 * (index % 8))) as u8 ^ twins as u8 ^ index as u8
+        });
+        let public = ed25519_dalek::SigningKey::from_bytes(&seed)
+            .verifying_key()
+            .to_bytes();
+        let der = [
+            &b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"[..],
+            &public,
+        ]
+        .concat();
+        fs::write(
+            self.config().join(format!("collector/keys/{id}.pub")),
+            pem("PUBLIC KEY", &der),
+        )
+        .unwrap();
         let reports = self.store().join("reports").join(&id);
         fs::create_dir(&reports).unwrap();
         let key = self.key(&seed);
@@ -117,7 +141,11 @@ impl Store {
     /// A private key, as a host has it.
     pub fn key(&self, seed: &[u8; 32]) -> Key {
         let path = self.path().join("host.key");
-        let der = [&b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..], seed].concat();
+        let der = [
+            &b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..],
+            seed,
+        ]
+        .concat();
         let _ = fs::remove_file(&path);
         fs::write(&path, pem("PRIVATE KEY", &der)).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -128,32 +156,50 @@ impl Store {
     pub fn text(&self, id: &str, received: u64, text: &str) {
         let directory = self.store().join("text").join(id);
         fs::create_dir_all(&directory).unwrap();
-        put(&directory.join(format!("{received}-000-0123456789abcdef")), text.as_bytes(), received);
+        put(
+            &directory.join(format!("{received}-000-0123456789abcdef")),
+            text.as_bytes(),
+            received,
+        );
     }
 }
 
 fn pem(kind: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", BASE64_STANDARD.encode(der))
+    format!(
+        "-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n",
+        BASE64_STANDARD.encode(der)
+    )
 }
 
 pub fn mac(number: u64) -> String {
-    format!("02:00:00:{:02x}:{:02x}:{:02x}", number >> 16 & 255, number >> 8 & 255, number & 255)
+    format!(
+        "02:00:00:{:02x}:{:02x}:{:02x}",
+        number >> 16 & 255,
+        number >> 8 & 255,
+        number & 255
+    )
 }
 
 /// Writes a file of the store as if it had been received at a time.
 pub fn put(path: &Path, bytes: &[u8], received: u64) {
     fs::write(path, bytes).unwrap();
     let at: SystemTime = UNIX_EPOCH + Duration::from_secs(received);
-    File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+    File::options()
+        .write(true)
+        .open(path)
+        .unwrap()
+        .set_modified(at)
+        .unwrap();
 }
 
 impl Machine {
     /// What it is at a time of a boot; a test changes of it what it is about.
     pub fn document(&self, booted: u64, at: u64) -> Value {
-        let (number, place) =
-            (self.number, json!({"net": self.room, "campus": "north", "building": self.building, "room": self.room}));
-        let program =
-            |index: u64| json!({"name": format!("program-{index:02}"), "version": format!("{}.{}", index % 7, number % 2)});
+        let (number, place) = (
+            self.number,
+            json!({"net": self.room, "campus": "north", "building": self.building, "room": self.room}),
+        );
+        let program = |index: u64| json!({"name": format!("program-{index:02}"), "version": format!("{}.{}", index % 7, number % 2)});
         json!({"host": {
             "schema": 1, "changed": false, "collected_at": time(at), "id": self.id, "hostname": self.name, "place": place,
             "boot": {"id": format!("boot-{number}-{booted}"), "booted_at": time(booted), "uptime_seconds": at - booted, "kernel": "6.1.0-28-amd64", "clock_before_image": false},
@@ -180,8 +226,16 @@ impl Machine {
 
     /// A report, made and received at these times.
     pub fn send(&mut self, kind: Kind, payload: &[u8], at: u64, received: u64) -> PathBuf {
-        let header = Header { schema: 1, kind, at: time(at), dropped_reports: 0, dropped: Vec::new(), read: Default::default() };
-        let report = envelope::seal(&self.id, self.sequence, &header, payload, Some(&self.key)).unwrap();
+        let header = Header {
+            schema: 1,
+            kind,
+            at: time(at),
+            dropped_reports: 0,
+            dropped: Vec::new(),
+            read: Default::default(),
+        };
+        let report =
+            envelope::seal(&self.id, self.sequence, &header, payload, Some(&self.key)).unwrap();
         let path = self.reports.join(format!("{:012}", self.sequence));
         put(&path, &report, received);
         self.sequence += 1;
@@ -189,7 +243,12 @@ impl Machine {
     }
 
     pub fn snapshot(&mut self, document: &Value, at: u64) -> PathBuf {
-        self.send(Kind::Snapshot, format!("{document}\n").as_bytes(), at, at + 1)
+        self.send(
+            Kind::Snapshot,
+            format!("{document}\n").as_bytes(),
+            at,
+            at + 1,
+        )
     }
 
     /// On for a while, and in use from half an hour later on; each report changed by `edit`.

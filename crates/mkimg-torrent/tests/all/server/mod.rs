@@ -11,10 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 // openssl genpkey -algorithm ed25519; openssl pkey -pubout
-const PRIVATE: &str =
-    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
-const PUBLIC: &str =
-    "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
+const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIOPGIgMnOMEM+GicWFVfPQckIFh2A4aNE0yWA1EMATg2\n-----END PRIVATE KEY-----\n";
+const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEABJ3i3t/qlVvom15F1jcfwZCFyXMzDFq1AqZFg9MtDLk=\n-----END PUBLIC KEY-----\n";
 
 /// One for all tests, for a [`Stage`] has its arguments at compile time.
 pub const KEY: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/mkimg-torrent-base.key");
@@ -33,8 +31,22 @@ pub fn with_windows(root: &Path) {
     with_keys(root);
     let image = store(root).join("7.qcow2");
     fs::create_dir_all(store(root)).unwrap();
-    run("qemu-img", &["create", "-q", "-f", "qcow2", image.to_str().unwrap(), "1G"]);
-    run("qemu-io", &["-f", "qcow2", "-c", "write -q -P 0x55 0 3M", "-c", "write -q -P 0xaa 512M 1M", image.to_str().unwrap()]);
+    run(
+        "qemu-img",
+        &["create", "-q", "-f", "qcow2", image.to_str().unwrap(), "1G"],
+    );
+    run(
+        "qemu-io",
+        &[
+            "-f",
+            "qcow2",
+            "-c",
+            "write -q -P 0x55 0 3M",
+            "-c",
+            "write -q -P 0xaa 512M 1M",
+            image.to_str().unwrap(),
+        ],
+    );
 }
 
 /// The private key, and the public one where machines have it.
@@ -56,7 +68,19 @@ pub fn store(root: &Path) -> PathBuf {
 static EMPTY_DISK: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("disk");
-    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", "cluster_size=512", path.to_str().unwrap(), "64K"]);
+    run(
+        "qemu-img",
+        &[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-o",
+            "cluster_size=512",
+            path.to_str().unwrap(),
+            "64K",
+        ],
+    );
     fs::read(path).unwrap()
 });
 
@@ -89,7 +113,8 @@ impl Server {
         store(self.root()).join(name)
     }
 
-    /// Makes `/image`, a small empty disk with anything behind it, and holes where nothing is written.
+    /// Makes `/image`, a small empty disk with anything behind it, and holes where nothing is
+    /// written.
     pub fn image(&self, size: u64, writes: &[(u64, &[u8])]) {
         let file = fs::File::create(self.root().join("image")).unwrap();
         file.set_len(size).unwrap();
@@ -104,7 +129,10 @@ impl Server {
     /// `create` of `/image`, with the keys of `more` in the request.
     pub fn create_image(&self, more: Value) -> Ended {
         let mut image = json!({"path": "/image", "created_at": "2026-11-23T00:00:00Z"});
-        image.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        image
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         self.create(image)
     }
 
@@ -128,7 +156,11 @@ impl Server {
         let ended = self.run(&[&["verify"], arguments].concat(), &document.to_string());
         assert!(ended.status <= 1, "{ended:?}");
         let mut output: Value = serde_json::from_str(&ended.stdout).unwrap();
-        let verification = output.as_object_mut().unwrap().remove("verification").unwrap();
+        let verification = output
+            .as_object_mut()
+            .unwrap()
+            .remove("verification")
+            .unwrap();
         assert_eq!(&output, document);
         (ended.status, verification)
     }
@@ -161,8 +193,17 @@ pub fn document(ended: &Ended) -> Value {
 /// Base64, by openssl's peer in the shell.
 pub fn decoded(value: &Value) -> Vec<u8> {
     let mut base64 = Command::new("base64");
-    let mut child = base64.arg("-d").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), value.as_str().unwrap().as_bytes()).unwrap();
+    let mut child = base64
+        .arg("-d")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(
+        &mut child.stdin.take().unwrap(),
+        value.as_str().unwrap().as_bytes(),
+    )
+    .unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success());
     output.stdout
@@ -170,20 +211,35 @@ pub fn decoded(value: &Value) -> Vec<u8> {
 
 /// Runs a program that must succeed; what it printed.
 pub fn run(program: &str, arguments: &[&str]) -> String {
-    let Output { status, stdout, stderr } = Command::new(program).args(arguments).output().unwrap();
-    assert!(status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&stderr));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(program).args(arguments).output().unwrap();
+    assert!(
+        status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&stderr)
+    );
     String::from_utf8(stdout).unwrap()
 }
 
 /// What a run said, without how far it is: that appears where the machine is slow.
 pub fn said(stderr: &str) -> String {
-    stderr.split_inclusive('\n').filter(|line| !line.starts_with("mkimg-torrent: hashing ")).collect()
+    stderr
+        .split_inclusive('\n')
+        .filter(|line| !line.starts_with("mkimg-torrent: hashing "))
+        .collect()
 }
 
 /// The names in the store, sorted.
 pub fn names(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
-    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }

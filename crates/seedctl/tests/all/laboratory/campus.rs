@@ -13,7 +13,10 @@ pub struct Campus {
 impl Campus {
     /// Brings it up.
     pub fn up(options: &[&str]) -> Campus {
-        let directory = tempfile::Builder::new().prefix("labtools-").tempdir().unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("labtools-")
+            .tempdir()
+            .unwrap();
         let campus = Campus { directory };
         campus.script("up", options);
         campus
@@ -39,12 +42,17 @@ impl Campus {
     /// Runs a verb of the script.
     pub fn script(&self, verb: &str, arguments: &[&str]) -> String {
         let output = self.command(verb, arguments).output().unwrap();
-        assert!(output.status.success(), "campus {verb} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "campus {verb} {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
     fn command(&self, verb: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lab/campus"));
+        let mut command =
+            Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/lab/campus"));
         command.arg(verb).arg(self.path("")).args(arguments);
         command
     }

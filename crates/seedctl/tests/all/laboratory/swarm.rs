@@ -32,7 +32,10 @@ impl Transferred for Ended {
     fn transfer(&self) -> Value {
         assert_eq!(self.status, 0, "{self:?}");
         let mut document = self.document();
-        assert!(document["image"].is_object() || document["x"].is_object(), "{document}");
+        assert!(
+            document["image"].is_object() || document["x"].is_object(),
+            "{document}"
+        );
         document["transfer"].take()
     }
 }
@@ -40,13 +43,29 @@ impl Transferred for Ended {
 impl Swarm {
     /// Everything but the tracker.
     pub fn up(options: &[&str]) -> Swarm {
-        let mut all = vec!["--slow", "0", "--lan", "80mbit", "--uplink", "80mbit", "--server-link", "80mbit"];
+        let mut all = vec![
+            "--slow",
+            "0",
+            "--lan",
+            "80mbit",
+            "--uplink",
+            "80mbit",
+            "--server-link",
+            "80mbit",
+        ];
         all.extend(options);
-        let swarm = Swarm { campus: Campus::up(&all), tracker: None };
+        let swarm = Swarm {
+            campus: Campus::up(&all),
+            tracker: None,
+        };
         make_key(swarm.campus.shared(), "base-1");
         for host in swarm.hosts() {
             let etc = swarm.campus.path(&host).join("etc/labtools");
-            fs::copy(swarm.campus.shared().join("base-1.pub"), etc.join("keys/base-1.pub")).unwrap();
+            fs::copy(
+                swarm.campus.shared().join("base-1.pub"),
+                etc.join("keys/base-1.pub"),
+            )
+            .unwrap();
             fs::write(etc.join("seedctl.ini"), "[tracker]\ninterval_seconds=2\n").unwrap();
         }
         swarm
@@ -58,7 +77,10 @@ impl Swarm {
 
     fn hosts(&self) -> Vec<String> {
         let hosts = self.campus.script("hosts", &[]);
-        hosts.lines().map(|line| line.split('\t').next().unwrap().to_owned()).collect()
+        hosts
+            .lines()
+            .map(|line| line.split('\t').next().unwrap().to_owned())
+            .collect()
     }
 
     /// What is at a path of a host.
@@ -73,9 +95,17 @@ impl Swarm {
     /// Starts the tracker; it listens when this comes back.
     pub fn start_tracker(&mut self) {
         let mut command = self.campus.on("server", &[BINARY, "track", "-v"]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let up = lines.by_ref().map(Result::unwrap).find(|line| line.contains("listening at"));
+        let up = lines
+            .by_ref()
+            .map(Result::unwrap)
+            .find(|line| line.contains("listening at"));
         assert!(up.is_some(), "the tracker did not come up");
         std::thread::spawn(move || lines.for_each(drop));
         self.tracker = Some(child);
@@ -99,7 +129,12 @@ impl Swarm {
         let mut input = tempfile::tempfile().unwrap();
         input.write_all(document.as_bytes()).unwrap();
         std::io::Seek::rewind(&mut input).unwrap();
-        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command
+            .stdin(input)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
     }
 
     /// Runs seedctl on a host with a document.
@@ -126,8 +161,16 @@ impl Swarm {
 
     /// Runs a command on a host; what it printed.
     pub fn shell(&self, host: &str, script: &str) -> String {
-        let output = self.campus.on(host, &["bash", "-c", script]).output().unwrap();
-        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = self
+            .campus
+            .on(host, &["bash", "-c", script])
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{script}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -136,13 +179,20 @@ impl Swarm {
         let secret = fs::read_to_string(self.path(host, "run/labtools/aria2.secret")).unwrap();
         let mut all = vec![json!(format!("token:{secret}"))];
         all.extend(parameters.as_array().unwrap().iter().cloned());
-        let call = json!({"jsonrpc": "2.0", "id": "1", "method": method, "params": all}).to_string();
-        let request = format!("POST /jsonrpc HTTP/1.0\r\nContent-Length: {}\r\n\r\n{call}", call.len());
+        let call =
+            json!({"jsonrpc": "2.0", "id": "1", "method": method, "params": all}).to_string();
+        let request = format!(
+            "POST /jsonrpc HTTP/1.0\r\nContent-Length: {}\r\n\r\n{call}",
+            call.len()
+        );
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/6800; printf %s '{request}' >&3; cat <&3");
         // aria2 that has just begun hangs up without an answer.
         let body = loop {
             let answer = self.shell(host, &script);
-            if let Some((_, body)) = answer.split_once("\r\n\r\n").filter(|(_, body)| !body.is_empty()) {
+            if let Some((_, body)) = answer
+                .split_once("\r\n\r\n")
+                .filter(|(_, body)| !body.is_empty())
+            {
                 break body.to_owned();
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
@@ -152,21 +202,43 @@ impl Swarm {
 
     /// Whatever lies in the store of a host, but for what is finished.
     pub fn rubbish(&self, host: &str) -> Vec<String> {
-        let listed = self.shell(host, "cd /qcow2/backing && find . -name '.?*' -o -name '*.aria2' -o -name '*.tmp'");
-        listed.lines().filter(|line| *line != ".").map(str::to_owned).collect()
+        let listed = self.shell(
+            host,
+            "cd /qcow2/backing && find . -name '.?*' -o -name '*.aria2' -o -name '*.tmp'",
+        );
+        listed
+            .lines()
+            .filter(|line| *line != ".")
+            .map(str::to_owned)
+            .collect()
     }
 
-    /// The image of a generation is on a host, whole, with everything that belongs to it and nothing else.
+    /// The image of a generation is on a host, whole, with everything that belongs to it and
+    /// nothing else.
     pub fn assert_arrived(&self, host: &str, offered: &Offered) {
         let generation = offered.base.generation;
         let server = self.image("server", generation);
         let here = self.image(host, generation);
         assert!(fs::read(&here).unwrap() == offered.image, "another image");
-        for ending in ["qcow2", "blocks", "torrent", "blocks.torrent", "manifest", "sig"] {
+        for ending in [
+            "qcow2",
+            "blocks",
+            "torrent",
+            "blocks.torrent",
+            "manifest",
+            "sig",
+        ] {
             let (here, there) = (here.with_extension(ending), server.with_extension(ending));
             let metadata = fs::metadata(&here).unwrap();
-            assert_eq!((metadata.mode() & 0o7777, metadata.uid()), (0o444, 0), "{ending}");
-            assert!(!there.exists() || fs::read(&here).unwrap() == fs::read(&there).unwrap(), "{ending}");
+            assert_eq!(
+                (metadata.mode() & 0o7777, metadata.uid()),
+                (0o444, 0),
+                "{ending}"
+            );
+            assert!(
+                !there.exists() || fs::read(&here).unwrap() == fs::read(&there).unwrap(),
+                "{ending}"
+            );
         }
         assert_eq!(self.rubbish(host), [""; 0]);
     }
@@ -197,8 +269,12 @@ impl Drop for Swarm {
 /// One torrent of a status.
 pub fn of(status: &Value, infohash: InfoHash) -> Value {
     let transfers = status["transfers"].as_array().unwrap();
-    let found = transfers.iter().find(|transfer| transfer["infohash"] == infohash.to_string());
-    found.unwrap_or_else(|| panic!("no {infohash} in {status}")).clone()
+    let found = transfers
+        .iter()
+        .find(|transfer| transfer["infohash"] == infohash.to_string());
+    found
+        .unwrap_or_else(|| panic!("no {infohash} in {status}"))
+        .clone()
 }
 
 pub fn ended(child: Child) -> Ended {
@@ -207,8 +283,18 @@ pub fn ended(child: Child) -> Ended {
 
 /// Where the bytes came from: building, outside, reused, zero. Together they are the image.
 pub fn origins(transfer: &Value) -> [u64; 4] {
-    let origins = ["building_bytes", "outside_bytes", "reused_bytes", "zero_bytes"].map(|key| transfer[key].as_u64().unwrap());
-    assert_eq!(origins.iter().sum::<u64>(), transfer["size_bytes"].as_u64().unwrap(), "{transfer}");
+    let origins = [
+        "building_bytes",
+        "outside_bytes",
+        "reused_bytes",
+        "zero_bytes",
+    ]
+    .map(|key| transfer[key].as_u64().unwrap());
+    assert_eq!(
+        origins.iter().sum::<u64>(),
+        transfer["size_bytes"].as_u64().unwrap(),
+        "{transfer}"
+    );
     origins
 }
 
@@ -216,10 +302,17 @@ pub fn origins(transfer: &Value) -> [u64; 4] {
 pub fn aria2_of(swarm: &Swarm, host: &str) -> PathBuf {
     let lock = fs::metadata(swarm.path(host, "run/labtools/aria2.lock")).unwrap();
     let holds = |process: &Path| {
-        let Ok(fds) = fs::read_dir(process.join("fd")) else { return false };
-        fds.flatten().any(|fd| fs::metadata(fd.path()).is_ok_and(|m| (m.dev(), m.ino()) == (lock.dev(), lock.ino())))
+        let Ok(fds) = fs::read_dir(process.join("fd")) else {
+            return false;
+        };
+        fds.flatten().any(|fd| {
+            fs::metadata(fd.path()).is_ok_and(|m| (m.dev(), m.ino()) == (lock.dev(), lock.ino()))
+        })
     };
-    let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let processes = fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     let mut found: Vec<PathBuf> = processes.filter(|process| holds(process)).collect();
     assert_eq!(found.len(), 1, "{found:?}");
     found.remove(0)

@@ -1,4 +1,5 @@
-//! Images to distribute: torrents, manifest and document made by hand, so that each can be wrong in its own way.
+//! Images to distribute: torrents, manifest and document made by hand, so that each can be wrong in
+//! its own way.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,8 +21,16 @@ pub const PIECE_BYTES: usize = 256 << 10;
 /// A key to sign with, in a directory, and its public half.
 pub fn make_key(directory: &Path, name: &str) {
     let openssl = |arguments: &[&str]| {
-        let output = Command::new("openssl").args(arguments).current_dir(directory).output().expect("openssl");
-        assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        let output = Command::new("openssl")
+            .args(arguments)
+            .current_dir(directory)
+            .output()
+            .expect("openssl");
+        assert!(
+            output.status.success(),
+            "openssl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     let public = format!("{name}.pub");
     openssl(&["genpkey", "-algorithm", "ed25519", "-out", name]);
@@ -39,18 +48,28 @@ pub struct TorrentFile {
 
 impl TorrentFile {
     pub fn of(content: &[u8], announce: &str) -> TorrentFile {
-        let pieces: Vec<u8> = content.chunks(PIECE_BYTES).flat_map(|piece| Sha1::digest(piece).to_vec()).collect();
+        let pieces: Vec<u8> = content
+            .chunks(PIECE_BYTES)
+            .flat_map(|piece| Sha1::digest(piece).to_vec())
+            .collect();
         TorrentFile::with(content.len(), &pieces, "7:privatei1e", announce)
     }
 
     /// `more` is the end of `info`.
     pub fn with(length: usize, pieces: &[u8], more: &str, announce: &str) -> TorrentFile {
-        let mut info =
-            format!("d6:lengthi{length}e4:name5:image12:piece lengthi{PIECE_BYTES}e6:pieces{}:", pieces.len()).into_bytes();
+        let mut info = format!(
+            "d6:lengthi{length}e4:name5:image12:piece lengthi{PIECE_BYTES}e6:pieces{}:",
+            pieces.len()
+        )
+        .into_bytes();
         info.extend(pieces);
         info.extend(more.bytes());
         info.push(b'e');
-        TorrentFile { announce: announce.into(), info, after: String::new() }
+        TorrentFile {
+            announce: announce.into(),
+            info,
+            after: String::new(),
+        }
     }
 
     pub fn infohash(&self) -> InfoHash {
@@ -58,7 +77,8 @@ impl TorrentFile {
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = format!("d8:announce{}:{}4:info", self.announce.len(), self.announce).into_bytes();
+        let mut bytes =
+            format!("d8:announce{}:{}4:info", self.announce.len(), self.announce).into_bytes();
         bytes.extend(&self.info);
         bytes.extend(self.after.bytes());
         bytes.push(b'e');
@@ -78,7 +98,10 @@ pub struct Offered {
 impl Offered {
     pub fn new(generation: u64, image: Vec<u8>, announce: &str) -> Offered {
         let map: Vec<u8> = image.chunks(BLOCK_BYTES).flat_map(blocks::digest).collect();
-        let (torrent, blocks_torrent) = (TorrentFile::of(&image, announce), TorrentFile::of(&map, announce));
+        let (torrent, blocks_torrent) = (
+            TorrentFile::of(&image, announce),
+            TorrentFile::of(&map, announce),
+        );
         let base = Base {
             name: NAME.into(),
             title: "Windows 10".into(),
@@ -96,7 +119,13 @@ impl Offered {
             programs: Vec::new(),
             created_at: "2026-11-23T00:00:00Z".into(),
         };
-        Offered { image, map, base, torrent: torrent.bytes(), blocks_torrent: blocks_torrent.bytes() }
+        Offered {
+            image,
+            map,
+            base,
+            torrent: torrent.bytes(),
+            blocks_torrent: blocks_torrent.bytes(),
+        }
     }
 
     fn signed(&self, key: &Path) -> Signed {

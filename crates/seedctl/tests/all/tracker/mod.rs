@@ -17,15 +17,26 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_seedctl");
 pub fn prepare(root: &Path) {
     fs::create_dir_all(root.join("etc/labtools/keys")).unwrap();
     fs::create_dir_all(root.join("qcow2/backing")).unwrap();
-    openssl(&["genpkey", "-algorithm", "ed25519", "-out"], &root.join("key"));
+    openssl(
+        &["genpkey", "-algorithm", "ed25519", "-out"],
+        &root.join("key"),
+    );
     let public = root.join("etc/labtools/keys/base-1.pub");
     let key = root.join("key").display().to_string();
     openssl(&["pkey", "-in", &key, "-pubout", "-out"], &public);
 }
 
 fn openssl(arguments: &[&str], last: &Path) {
-    let output = Command::new("openssl").args(arguments).arg(last).output().expect("openssl");
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl")
+        .args(arguments)
+        .arg(last)
+        .output()
+        .expect("openssl");
+    assert!(
+        output.status.success(),
+        "openssl {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Puts the signed manifest of generation `generation` of `windows` into the store.
@@ -52,8 +63,16 @@ pub fn publish(root: &Path, generation: u64, infohash: InfoHash, size_bytes: u64
     let directory = root.join("qcow2/backing/windows");
     fs::create_dir_all(&directory).unwrap();
     // The signature first: a manifest without one is a fault.
-    fs::write(directory.join(format!("{generation}.sig")), signed.signature.to_bytes()).unwrap();
-    fs::write(directory.join(format!("{generation}.manifest")), &signed.bytes).unwrap();
+    fs::write(
+        directory.join(format!("{generation}.sig")),
+        signed.signature.to_bytes(),
+    )
+    .unwrap();
+    fs::write(
+        directory.join(format!("{generation}.manifest")),
+        &signed.bytes,
+    )
+    .unwrap();
 }
 
 /// A tracker; it is killed when dropped.
@@ -67,10 +86,22 @@ pub struct Running {
 impl Running {
     /// Starts a command that is `seedctl track -v`; ready when this returns.
     pub fn start(command: &mut Command) -> Running {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let listen = wait_for(&mut stderr, "listening at ").trim().parse().unwrap();
-        Running { child, stderr, listen }
+        let listen = wait_for(&mut stderr, "listening at ")
+            .trim()
+            .parse()
+            .unwrap();
+        Running {
+            child,
+            stderr,
+            listen,
+        }
     }
 
     /// What stands after `words` in the next line on standard error that has them.
@@ -89,7 +120,12 @@ impl Running {
         use std::os::unix::process::ExitStatusExt;
         self.signal(signal);
         let mut stdout = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut stdout)
+            .unwrap();
         (self.child.wait().unwrap().signal(), stdout)
     }
 }

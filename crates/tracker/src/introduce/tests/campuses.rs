@@ -2,15 +2,21 @@
 
 use super::*;
 
-/// Nine buildings of 28 hosts and a server, in steps of a second. A host that knows another, or is known to it, can get from it
-/// what it lacks: 4 pieces in a step, from outside of its building 1.
+/// Nine buildings of 28 hosts and a server, in steps of a second. A host that knows another, or is
+/// known to it, can get from it what it lacks: 4 pieces in a step, from outside of its building 1.
 #[test]
 fn nine_buildings_of_28_cross_each_uplink_once() {
     const PIECES: usize = 60;
     let mut lab = Lab::new();
     let mut hosts = vec![SERVER.to_owned()];
-    hosts.extend((1..=9).flat_map(|building| (1..=28).map(move |host| format!("10.{building}.1.{host}"))));
-    let index: HashMap<String, usize> = hosts.iter().enumerate().map(|(at, host)| (host.clone(), at)).collect();
+    hosts.extend(
+        (1..=9).flat_map(|building| (1..=28).map(move |host| format!("10.{building}.1.{host}"))),
+    );
+    let index: HashMap<String, usize> = hosts
+        .iter()
+        .enumerate()
+        .map(|(at, host)| (host.clone(), at))
+        .collect();
     let building = |at: usize| if at == 0 { 0 } else { (at - 1) / 28 + 1 };
     let mut has = vec![vec![false; PIECES]; hosts.len()];
     has[0] = vec![true; PIECES];
@@ -21,8 +27,18 @@ fn nine_buildings_of_28_cross_each_uplink_once() {
         for at in 0..hosts.len() {
             if step == 0 || (step + at) % 10 == 0 {
                 let left = has[at].iter().filter(|has| !**has).count() as u64;
-                let event = if step == 0 { Event::Started } else { Event::None };
-                for other in addresses(&lab.announce(&hosts[at], Announce { event, ..said(left) })) {
+                let event = if step == 0 {
+                    Event::Started
+                } else {
+                    Event::None
+                };
+                for other in addresses(&lab.announce(
+                    &hosts[at],
+                    Announce {
+                        event,
+                        ..said(left)
+                    },
+                )) {
                     knows[at].insert(index[&other]);
                     knows[index[&other]].insert(at);
                 }
@@ -31,13 +47,21 @@ fn nine_buildings_of_28_cross_each_uplink_once() {
         for at in 1..hosts.len() {
             let mut outside = 1;
             for _ in 0..4 {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                random = random
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1);
                 let from = (random >> 33) as usize;
-                let found = (0..PIECES).map(|piece| (piece + from) % PIECES).filter(|piece| !has[at][*piece]).find_map(|piece| {
-                    let near = |other: &&usize| building(**other) == building(at);
-                    let others = || knows[at].iter().filter(|other| has[**other][piece]);
-                    others().find(near).or(others().rfind(|_| outside > 0)).map(|other| (piece, *other))
-                });
+                let found = (0..PIECES)
+                    .map(|piece| (piece + from) % PIECES)
+                    .filter(|piece| !has[at][*piece])
+                    .find_map(|piece| {
+                        let near = |other: &&usize| building(**other) == building(at);
+                        let others = || knows[at].iter().filter(|other| has[**other][piece]);
+                        others()
+                            .find(near)
+                            .or(others().rfind(|_| outside > 0))
+                            .map(|other| (piece, *other))
+                    });
                 let Some((piece, other)) = found else { break };
                 has[at][piece] = true;
                 if building(other) != building(at) {
@@ -51,7 +75,10 @@ fn nine_buildings_of_28_cross_each_uplink_once() {
         if has.iter().all(|has| has.iter().all(|has| *has)) {
             assert!(step < 2 * PIECES, "{step} steps");
             let most = crossed.iter().max().unwrap();
-            assert!(*most <= PIECES * 105 / 100, "crossings of {PIECES} pieces: {crossed:?}");
+            assert!(
+                *most <= PIECES * 105 / 100,
+                "crossings of {PIECES} pieces: {crossed:?}"
+            );
             assert!(sent <= 2 * PIECES, "the server sent {sent} pieces");
             return;
         }
@@ -103,7 +130,8 @@ proptest! {
         }
         for building in 1..3 {
             let hosts = [1, 2, 3, 4].map(|host| format!("10.{building}.1.{host}"));
-            // Twice: one that got nothing goes to the end when it says so, and the next one hears of it later.
+            // Twice: one that got nothing goes to the end when it says so, and the next one hears
+            // of it later.
             for host in hosts.iter().chain(&hosts) {
                 lab.announce(host, on_its_way(100_000));
             }

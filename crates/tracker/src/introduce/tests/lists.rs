@@ -8,10 +8,20 @@ fn wireless_hosts_get_the_servers_a_few_at_a_time_and_nothing_else() {
     lab.told(SERVER, 0);
     lab.told("10.1.1.1", SIZE);
     let servers = [SERVER.to_owned()];
-    let told: Vec<Vec<String>> = (1..=4).map(|host| lab.told(&format!("10.254.0.{host}"), SIZE)).collect();
+    let told: Vec<Vec<String>> = (1..=4)
+        .map(|host| lab.told(&format!("10.254.0.{host}"), SIZE))
+        .collect();
     assert_eq!(told, [&servers[..], &servers, &[], &[]]);
-    assert_eq!(lab.announce("10.254.0.3", said(SIZE)).interval, Duration::from_secs(10), "it asks again soon");
-    assert_eq!(lab.told("10.1.1.1", SIZE), servers, "a lab host is told no wireless one of its building");
+    assert_eq!(
+        lab.announce("10.254.0.3", said(SIZE)).interval,
+        Duration::from_secs(10),
+        "it asks again soon"
+    );
+    assert_eq!(
+        lab.told("10.1.1.1", SIZE),
+        servers,
+        "a lab host is told no wireless one of its building"
+    );
     assert!(!lab.swarm.is_gateway([10, 254, 0, 1].into()));
     // The first has everything, the second goes.
     lab.told("10.254.0.1", 0);
@@ -28,7 +38,11 @@ fn a_new_server_fills_from_the_others() {
     let mut lab = Lab::new();
     lab.told(SERVER, 0);
     assert_eq!(lab.told("10.0.0.3", SIZE), [SERVER]);
-    assert_eq!(lab.told("10.1.1.1", SIZE), [SERVER, "10.0.0.3"], "who has everything comes first");
+    assert_eq!(
+        lab.told("10.1.1.1", SIZE),
+        [SERVER, "10.0.0.3"],
+        "who has everything comes first"
+    );
     assert!(lab.told("10.0.0.3", 0).is_empty());
 }
 
@@ -45,11 +59,23 @@ fn hosts_behind_one_address_are_told_apart_by_their_ports() {
     for port in 10_000..20_000 {
         lab.pass(u64::from(port % 1000 == 0));
         let net = Arc::clone(lab.campus.find([10, 1, 1, 1].into()).unwrap());
-        lab.swarm.announce(lab.now, &lab.policy, &net, [10, 1, 1, 1].into(), &on(port, SIZE)).unwrap();
+        lab.swarm
+            .announce(
+                lab.now,
+                &lab.policy,
+                &net,
+                [10, 1, 1, 1].into(),
+                &on(port, SIZE),
+            )
+            .unwrap();
     }
     check(&lab.swarm);
     assert_eq!(lab.swarm.peers().len(), 2 + PORTS_MAX);
-    assert!(lab.swarm.peers().contains_key(&"10.1.1.2:6881".parse().unwrap()));
+    assert!(
+        lab.swarm
+            .peers()
+            .contains_key(&"10.1.1.2:6881".parse().unwrap())
+    );
 }
 
 #[test]
@@ -58,12 +84,22 @@ fn a_swarm_is_bounded() {
     let net = Arc::clone(lab.campus.find([10, 200, 0, 0].into()).unwrap());
     for host in 0..PEERS_MAX as u32 {
         let address = IpAddr::V4((0x0ac8_0000 + host).into());
-        lab.swarm.announce(lab.now, &lab.policy, &net, address, &said(SIZE)).unwrap();
+        lab.swarm
+            .announce(lab.now, &lab.policy, &net, address, &said(SIZE))
+            .unwrap();
     }
-    let one_more = lab.swarm.announce(lab.now, &lab.policy, &net, [10, 200, 255, 255].into(), &said(SIZE));
+    let one_more = lab.swarm.announce(
+        lab.now,
+        &lab.policy,
+        &net,
+        [10, 200, 255, 255].into(),
+        &said(SIZE),
+    );
     assert_eq!(one_more, Err(Full));
     check(&lab.swarm);
-    lab.swarm.announce(lab.now, &lab.policy, &net, [10, 200, 0, 0].into(), &said(1)).unwrap();
+    lab.swarm
+        .announce(lab.now, &lab.policy, &net, [10, 200, 0, 0].into(), &said(1))
+        .unwrap();
     lab.pass(30);
     lab.swarm.sweep(lab.now);
     assert!(lab.swarm.peers().is_empty());
@@ -77,7 +113,13 @@ fn a_client_gets_as_many_as_it_wants_at_most() {
         lab.told(&format!("10.1.1.{host}"), SIZE);
     }
     for wanted in [0, 1, 3] {
-        let answer = lab.announce("10.1.1.1", Announce { wanted, ..said(SIZE) });
+        let answer = lab.announce(
+            "10.1.1.1",
+            Announce {
+                wanted,
+                ..said(SIZE)
+            },
+        );
         assert_eq!(answer.peers.len(), wanted);
         assert!(wanted == 0 || answer.peers[0].ip().to_string() == SERVER);
     }
@@ -86,7 +128,9 @@ fn a_client_gets_as_many_as_it_wants_at_most() {
 #[test]
 fn a_large_building_stays_connected_and_listens_to_the_tracker() {
     let mut lab = Lab::new();
-    let hosts: Vec<String> = (1..=4).flat_map(|room| (1..=60).map(move |host| format!("10.1.{room}.{host}"))).collect();
+    let hosts: Vec<String> = (1..=4)
+        .flat_map(|room| (1..=60).map(move |host| format!("10.1.{room}.{host}")))
+        .collect();
     for host in &hosts {
         lab.told(host, SIZE);
     }
@@ -105,7 +149,11 @@ fn a_large_building_stays_connected_and_listens_to_the_tracker() {
     let mut next = vec![hosts[0].as_str()];
     while let Some(host) = next.pop() {
         if reached.insert(host) {
-            next.extend(known[host].iter().map(|other| hosts.iter().find(|known| *known == other).unwrap().as_str()));
+            next.extend(
+                known[host]
+                    .iter()
+                    .map(|other| hosts.iter().find(|known| *known == other).unwrap().as_str()),
+            );
         }
     }
     assert_eq!(reached.len(), hosts.len());
@@ -128,7 +176,8 @@ fn many_buildings_leave_room_for_the_own_one() {
 #[test]
 fn a_complete_building_is_asked_less_often() {
     let mut lab = Lab::new();
-    let interval = |lab: &mut Lab, address: &str, left| lab.announce(address, said(left)).interval.as_secs();
+    let interval =
+        |lab: &mut Lab, address: &str, left| lab.announce(address, said(left)).interval.as_secs();
     assert_eq!(interval(&mut lab, SERVER, 0), 10);
     assert_eq!(interval(&mut lab, "10.1.1.1", SIZE), 10);
     assert_eq!(interval(&mut lab, "10.1.1.1", 0), 60);
@@ -137,7 +186,11 @@ fn a_complete_building_is_asked_less_often() {
     assert_eq!(interval(&mut lab, "10.1.1.2", 0), 60);
     lab.pass(179);
     lab.told(SERVER, 0);
-    assert_eq!(lab.told("10.1.1.3", SIZE).len(), 1, "who was told to come after 60 seconds is expected for 180");
+    assert_eq!(
+        lab.told("10.1.1.3", SIZE).len(),
+        1,
+        "who was told to come after 60 seconds is expected for 180"
+    );
     lab.pass(1);
     assert_eq!(lab.told("10.1.1.3", SIZE), [SERVER]);
 }
@@ -145,7 +198,11 @@ fn a_complete_building_is_asked_less_often() {
 #[test]
 fn traffic_of_hosts_is_summed() {
     let mut lab = Lab::new();
-    let moved = |downloaded, uploaded, left| Announce { downloaded, uploaded, ..said(left) };
+    let moved = |downloaded, uploaded, left| Announce {
+        downloaded,
+        uploaded,
+        ..said(left)
+    };
     lab.announce("10.1.1.1", moved(0, 0, SIZE));
     lab.announce("10.1.1.1", moved(400, 50, SIZE - 400));
     lab.announce("10.1.1.1", moved(0, 0, SIZE)); // started again
@@ -160,5 +217,9 @@ fn traffic_of_hosts_is_summed() {
     let peer = &lab.swarm.peers()[&"10.1.1.1:6881".parse().unwrap()];
     assert_eq!((peer.left, peer.complete_at), (0, Some(lab.now)));
     lab.announce("10.1.1.3", said(i64::MAX as u64));
-    assert_eq!(lab.swarm.peers()[&"10.1.1.3:6881".parse().unwrap()].left, SIZE, "nobody lacks more than there is");
+    assert_eq!(
+        lab.swarm.peers()[&"10.1.1.3:6881".parse().unwrap()].left,
+        SIZE,
+        "nobody lacks more than there is"
+    );
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Gateways of two buildings, elected at 0; what each gets in a second for five seconds, of an image of 100,000 bytes.
+/// Gateways of two buildings, elected at 0; what each gets in a second for five seconds, of an
+/// image of 100,000 bytes.
 fn two_buildings(quick: u64, slow: u64) -> Lab {
     race(Lab::new(), quick, slow)
 }
@@ -10,7 +11,11 @@ fn two_buildings(quick: u64, slow: u64) -> Lab {
 #[test]
 fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
     let mut lab = two_buildings(8000, 1000);
-    assert_eq!(lab.told("10.2.1.2", 100_000), [SERVER, "10.1.1.1", "10.2.1.1"], "it is tried at once");
+    assert_eq!(
+        lab.told("10.2.1.2", 100_000),
+        [SERVER, "10.1.1.1", "10.2.1.1"],
+        "it is tried at once"
+    );
     assert_eq!(lab.told("10.2.1.3", 100_000).len(), 2, "one at a time");
     // At first it gets what the gateway has brought. That proves nothing.
     lab.pass(1);
@@ -20,12 +25,17 @@ fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
     assert!(lab.is_gateway("10.2.1.1"));
     lab.progress("10.2.1.2", 80_000);
     assert_eq!(lab.swarm.replaced.slow, 1);
-    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.2")), (false, true));
-    // The slow one hears of it with its next word, and from then on its building brings it what it lacks.
+    assert_eq!(
+        (lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.2")),
+        (false, true)
+    );
+    // The slow one hears of it with its next word, and from then on its building brings it what it
+    // lacks.
     assert!(lab.progress("10.2.1.1", 94_000));
     assert_eq!(lab.told("10.2.1.1", 94_000), ["10.2.1.2", "10.2.1.3"]);
     assert!(!lab.progress("10.2.1.1", 94_000), "once");
-    // It is not tried again, and the new one, which is as quick as the other building's, is left alone.
+    // It is not tried again, and the new one, which is as quick as the other building's, is left
+    // alone.
     for round in 1..=5 {
         lab.pass(3);
         lab.progress("10.1.1.1", 76_000 - 8000 * round);
@@ -47,7 +57,11 @@ fn in_the_first_seconds_only_a_large_difference_is_slow() {
         lab.pass(3);
         lab.progress("10.1.1.1", 100_000 - 3 * 7000);
         lab.progress("10.2.1.1", 100_000 - 3 * slow);
-        assert_eq!(lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()), tried, "{slow}");
+        assert_eq!(
+            lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()),
+            tried,
+            "{slow}"
+        );
     }
 }
 
@@ -77,7 +91,8 @@ fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
     assert!(matches!(pauses[..], [80..100, 260..280]), "{trials:?}");
 }
 
-/// The challenger 10.2.1.3, whose building has another host that came before it, for a gateway that gets 1000 bytes a second.
+/// The challenger 10.2.1.3, whose building has another host that came before it, for a gateway that
+/// gets 1000 bytes a second.
 fn trial() -> Lab {
     let mut lab = Lab::new();
     lab.swarm.size_bytes = 100_000;
@@ -104,7 +119,10 @@ fn a_challenger_that_is_not_better_lets_go_of_the_outside() {
         }
         lab.pass(1);
         if by_announce {
-            assert_eq!(addresses(&lab.announce("10.2.1.3", on_its_way(76_000))), ["10.2.1.1", "10.2.1.2"]);
+            assert_eq!(
+                addresses(&lab.announce("10.2.1.3", on_its_way(76_000))),
+                ["10.2.1.1", "10.2.1.2"]
+            );
         }
         // It keeps the servers that it knows, whatever it announces, until it begins anew.
         assert!(lab.progress("10.2.1.3", 76_000), "{by_announce}");
@@ -120,9 +138,15 @@ fn a_gateway_that_is_replaced_lets_go_of_the_outside() {
     let mut lab = trial();
     lab.pass(3);
     lab.progress("10.2.1.3", 80_000);
-    assert_eq!((lab.swarm.replaced.slow, lab.is_gateway("10.2.1.1")), (1, false));
+    assert_eq!(
+        (lab.swarm.replaced.slow, lab.is_gateway("10.2.1.1")),
+        (1, false)
+    );
     lab.announce("10.2.1.1", on_its_way(92_000));
-    assert!(lab.progress("10.2.1.1", 92_000), "an announce in between is no beginning");
+    assert!(
+        lab.progress("10.2.1.1", 92_000),
+        "an announce in between is no beginning"
+    );
     lab.told("10.2.1.1", 92_000);
     assert!(!lab.progress("10.2.1.1", 92_000));
     // One that got nothing, as well.
@@ -148,10 +172,16 @@ fn a_challenger_that_a_server_lets_wait_makes_up_for_it() {
         lab.announce(SERVER, on_its_way(0));
         lab.progress("10.2.1.1", 95_000 - 1000 * second);
         // First it gets what the gateway brings.
-        lab.progress("10.2.1.3", 95_000 - 1000 * second - 6000 * second.saturating_sub(11));
+        lab.progress(
+            "10.2.1.3",
+            95_000 - 1000 * second - 6000 * second.saturating_sub(11),
+        );
         assert_eq!(lab.swarm.replaced.slow, u64::from(second >= 17), "{second}");
     }
-    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.3")), (false, true));
+    assert_eq!(
+        (lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.3")),
+        (false, true)
+    );
 }
 
 #[test]
@@ -165,10 +195,19 @@ fn a_challenger_whose_gateway_goes_takes_its_place() {
         assert_eq!(lab.is_gateway(host), host == "10.2.1.3");
     }
     // It went, and was not found slow.
-    assert_eq!((lab.swarm.replaced.slow, lab.swarm.replaced.stopped), (0, 1));
+    assert_eq!(
+        (lab.swarm.replaced.slow, lab.swarm.replaced.stopped),
+        (0, 1)
+    );
     // One that has everything needs no challenger, and its building no outside.
     let mut lab = trial();
-    lab.announce("10.2.1.1", Announce { event: Event::Completed, ..said(0) });
+    lab.announce(
+        "10.2.1.1",
+        Announce {
+            event: Event::Completed,
+            ..said(0)
+        },
+    );
     assert!(lab.progress("10.2.1.3", 95_000) && !lab.is_gateway("10.2.1.3"));
 }
 
@@ -179,7 +218,10 @@ fn a_challenger_that_goes_has_shown_nothing() {
     assert!(!lab.is_gateway("10.2.1.4"), "one at a time");
     lab.stop("10.2.1.3");
     lab.announce("10.2.1.4", on_its_way(95_000));
-    assert_eq!((lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.4")), (true, true));
+    assert_eq!(
+        (lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.4")),
+        (true, true)
+    );
 }
 
 #[test]
@@ -195,7 +237,11 @@ fn only_what_comes_from_outside_is_what_a_gateway_can_get() {
     assert!(lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
     lab.told("10.3.1.1", 100_000);
     lab.pass(5);
-    for (address, left) in [("10.2.1.1", 91_000), ("10.2.1.2", 92_000), ("10.3.1.1", 92_500)] {
+    for (address, left) in [
+        ("10.2.1.1", 91_000),
+        ("10.2.1.2", 92_000),
+        ("10.3.1.1", 92_500),
+    ] {
         lab.progress(address, left);
     }
     lab.pass(3);
@@ -219,10 +265,20 @@ fn a_building_alone_finds_out_as_well() {
     assert!(lab.progress("10.1.1.2", 99_000));
     lab.told("10.1.1.3", 100_000);
     assert!(!lab.is_gateway("10.1.1.2") || lab.is_gateway("10.1.1.3"));
-    let tried = if lab.is_gateway("10.1.1.3") { "10.1.1.3" } else { "10.1.1.2" };
+    let tried = if lab.is_gateway("10.1.1.3") {
+        "10.1.1.3"
+    } else {
+        "10.1.1.2"
+    };
     lab.pass(3);
     // It has everything before anybody looked.
-    lab.announce(tried, Announce { event: Event::Completed, ..said(0) });
+    lab.announce(
+        tried,
+        Announce {
+            event: Event::Completed,
+            ..said(0)
+        },
+    );
     assert_eq!(lab.swarm.replaced.slow, 1);
 }
 
@@ -246,9 +302,26 @@ fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
     // Nothing came at all: that is another fault, and three intervals long none.
     refuses(&mut two_buildings(8000, 0));
     // It cannot be told from an uplink that may carry no more.
-    let budget = |bytes| [("b2".to_owned(), Building { gateways: None, uplink_bytes_per_second: Some(bytes) })].into();
-    refuses(&mut race(Lab::with(&Numbers::default(), budget(3900)), 8000, 1000));
-    refuses_nothing(&mut race(Lab::with(&Numbers::default(), budget(4100)), 8000, 1000));
+    let budget = |bytes| {
+        [(
+            "b2".to_owned(),
+            Building {
+                gateways: None,
+                uplink_bytes_per_second: Some(bytes),
+            },
+        )]
+        .into()
+    };
+    refuses(&mut race(
+        Lab::with(&Numbers::default(), budget(3900)),
+        8000,
+        1000,
+    ));
+    refuses_nothing(&mut race(
+        Lab::with(&Numbers::default(), budget(4100)),
+        8000,
+        1000,
+    ));
     // No wireless host is tried.
     let mut lab = two_buildings(8000, 1000);
     lab.told("10.254.0.9", 100_000);
@@ -258,7 +331,10 @@ fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
 
 /// The trial is still to be had.
 fn refuses_nothing(lab: &mut Lab) {
-    assert!(lab.progress("10.2.1.2", 99_000) || lab.told("10.2.1.2", 99_000).contains(&SERVER.to_owned()));
+    assert!(
+        lab.progress("10.2.1.2", 99_000)
+            || lab.told("10.2.1.2", 99_000).contains(&SERVER.to_owned())
+    );
 }
 
 #[test]
@@ -303,5 +379,8 @@ fn gateways_are_not_blamed_without_a_source() {
     lab.told(SERVER, 0);
     assert!(lab.told("10.1.1.2", SIZE).contains(&"10.1.1.1".to_owned()));
     lab.told("10.1.1.1", SIZE);
-    assert!(lab.told("10.1.1.2", SIZE).contains(&SERVER.to_owned()), "the gateway had its time");
+    assert!(
+        lab.told("10.1.1.2", SIZE).contains(&SERVER.to_owned()),
+        "the gateway had its time"
+    );
 }

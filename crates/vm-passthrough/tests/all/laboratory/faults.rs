@@ -10,7 +10,8 @@ use serde_json::json;
 use super::boot::{boot_sector, then};
 use super::machine::{Machine, ruleset, succeed};
 
-/// What a fake QEMU does: says QMP, hears commands in the order that is expected, and plays the start.
+/// What a fake QEMU does: says QMP, hears commands in the order that is expected, and plays the
+/// start.
 const FAKE_QMP: &str = concat!(
     "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
     "say() { printf '%s\\r\\n' \"$1\" >&\"$monitor\"; }\n",
@@ -22,7 +23,8 @@ const FAKE_QMP: &str = concat!(
 
 #[test]
 fn a_guest_that_stands_still_for_good_is_switched_off_and_named() {
-    // A fake: nothing makes the real one stop a guest for good but the faults of a processor or of a device that was handed over.
+    // A fake: nothing makes the real one stop a guest for good but the faults of a processor or of
+    // a device that was handed over.
     for status in ["internal-error", "guest-panicked", "paused"] {
         let mut machine = Machine::any();
         machine.fake_qemu(&format!(
@@ -30,9 +32,16 @@ fn a_guest_that_stands_still_for_good_is_switched_off_and_named() {
         ));
         let ended = machine.run();
         let guest = ended.section("guest");
-        assert_eq!(ended.stderr, format!("vm-passthrough: the guest stands still for good ({status}) and is switched off\n"));
+        assert_eq!(
+            ended.stderr,
+            format!(
+                "vm-passthrough: the guest stands still for good ({status}) and is switched off\n"
+            )
+        );
         assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
-        let reason = format!("QEMU ended: the guest stood still for good ({status}): exit status: 0: it said nothing");
+        let reason = format!(
+            "QEMU ended: the guest stood still for good ({status}): exit status: 0: it said nothing"
+        );
         assert_eq!(guest["ended_reason"], reason);
         machine.is_as_before();
     }
@@ -49,28 +58,33 @@ fn a_guest_whose_system_crashed_died() {
     let guest = ended.section("guest");
     assert_eq!(ended.stderr, "vm-passthrough: the guest's system crashed\n");
     assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
-    assert_eq!(guest["ended_reason"], "QEMU ended: guest-panic: exit status: 0: it said nothing");
+    assert_eq!(
+        guest["ended_reason"],
+        "QEMU ended: guest-panic: exit status: 0: it said nothing"
+    );
     machine.is_as_before();
 }
 
 #[test]
 fn a_disk_without_room_is_known_by_the_status_where_qemu_did_not_tell_of_it() {
-    // A fake: QEMU 10 keeps an event back for a second after another like it, which it has to be made to show.
+    // A fake: QEMU 10 keeps an event back for a second after another like it, which it has to be
+    // made to show.
     let mut machine = Machine::any();
     machine.fake_qemu(&format!(
         "{FAKE_QMP}fail report; say '{{\"event\": \"STOP\"}}'; hear query-status '\"status\": \"io-error\"'; hear cont; end true guest-shutdown"
     ));
     let ended = machine.run();
-    assert_eq!((ended.status, &ended.section("guest")["ended"]), (0, &json!("shutdown")));
+    assert_eq!(
+        (ended.status, &ended.section("guest")["ended"]),
+        (0, &json!("shutdown"))
+    );
     assert_eq!(ended.stderr, [DISK_FAILED, STANDS_STILL, GOES_ON].concat());
     machine.is_as_before();
 }
 
-const DISK_FAILED: &str =
-    "vm-passthrough: the guest's disk could not be read or written, and the guest received the error; see the kernel's log\n";
+const DISK_FAILED: &str = "vm-passthrough: the guest's disk could not be read or written, and the guest received the error; see the kernel's log\n";
 const GOES_ON: &str = "vm-passthrough: the guest goes on\n";
-const STANDS_STILL: &str =
-    "vm-passthrough: the guest stands still: no space left for its disk; it goes on by itself when there is room\n";
+const STANDS_STILL: &str = "vm-passthrough: the guest stands still: no space left for its disk; it goes on by itself when there is room\n";
 
 #[test]
 fn a_guest_whose_disk_has_no_room_waits_and_goes_on() {
@@ -80,14 +94,41 @@ fn a_guest_whose_disk_has_no_room_waits_and_goes_on() {
     assert_eq!(session.complaint(), STANDS_STILL);
     fs::remove_file(machine.path("full/filler")).unwrap();
     let ended = session.end();
-    assert_eq!((ended.status, &ended.section("guest")["ended"]), (0, &json!("shutdown")));
-    assert_eq!(ended.stderr, GOES_ON, "it is said of one that ends soon, too");
+    assert_eq!(
+        (ended.status, &ended.section("guest")["ended"]),
+        (0, &json!("shutdown"))
+    );
+    assert_eq!(
+        ended.stderr, GOES_ON,
+        "it is said of one that ends soon, too"
+    );
 
-    let [overlay, raw] = ["full/overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
+    let [overlay, raw] =
+        ["full/overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
     succeed("qemu-img", &["check", "-q", &overlay]);
-    succeed("qemu-img", &["rebase", "-q", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "../base.qcow2", &overlay]);
-    succeed("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw]);
-    assert_eq!(fs::read(raw).unwrap()[512..1024], boot_sector(then::WRITE_AND_SHUT_DOWN));
+    succeed(
+        "qemu-img",
+        &[
+            "rebase",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-F",
+            "qcow2",
+            "-b",
+            "../base.qcow2",
+            &overlay,
+        ],
+    );
+    succeed(
+        "qemu-img",
+        &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw],
+    );
+    assert_eq!(
+        fs::read(raw).unwrap()[512..1024],
+        boot_sector(then::WRITE_AND_SHUT_DOWN)
+    );
     succeed("umount", &[machine.path("full").to_str().unwrap()]);
     machine.is_as_before();
 }
@@ -102,9 +143,15 @@ fn a_guest_whose_disk_has_no_room_can_be_stopped() {
     session.signal(Signal::SIGTERM);
     let ended = session.end();
     let guest = ended.section("guest");
-    assert_eq!((ended.signal, &guest["ended"]), (Some(Signal::SIGTERM as i32), &json!("stopped")));
+    assert_eq!(
+        (ended.signal, &guest["ended"]),
+        (Some(Signal::SIGTERM as i32), &json!("stopped"))
+    );
     let reason = "it did not shut down within 1 s: it stood still: no space was left for its disk";
-    assert_eq!((&guest["ended_reason"], &guest["handed_back"]), (&json!(reason), &json!(true)));
+    assert_eq!(
+        (&guest["ended_reason"], &guest["handed_back"]),
+        (&json!(reason), &json!(true))
+    );
     succeed("umount", &[machine.path("full").to_str().unwrap()]);
     machine.is_as_before();
 }
@@ -122,8 +169,16 @@ fn of_a_disk_that_fails_again_and_again_one_line_is_said() {
         )
     ));
     let ended = machine.run();
-    assert_eq!((ended.status, &ended.section("guest")["ended"]), (0, &json!("shutdown")), "{}", ended.section("guest"));
-    assert_eq!(ended.stderr, [DISK_FAILED, STANDS_STILL, GOES_ON, STANDS_STILL, GOES_ON].concat());
+    assert_eq!(
+        (ended.status, &ended.section("guest")["ended"]),
+        (0, &json!("shutdown")),
+        "{}",
+        ended.section("guest")
+    );
+    assert_eq!(
+        ended.stderr,
+        [DISK_FAILED, STANDS_STILL, GOES_ON, STANDS_STILL, GOES_ON].concat()
+    );
     machine.is_as_before();
 }
 
@@ -149,7 +204,10 @@ fn a_killed_tool_takes_its_guest_along_and_the_next_one_clears_up() {
 #[test]
 fn a_rule_that_somebody_took_away_is_noticed_at_the_end() {
     let mut machine = Machine::new(then::WAIT_FOR_SECTOR_1);
-    let raw = File::options().write(true).open(machine.path("boot.raw")).unwrap();
+    let raw = File::options()
+        .write(true)
+        .open(machine.path("boot.raw"))
+        .unwrap();
     raw.set_len(1 << 20).unwrap();
     machine.document = json!({"volume": {"path": "/boot.raw", "format": "raw", "ostype": "linux"}});
     let mut session = machine.start();
@@ -159,8 +217,17 @@ fn a_rule_that_somebody_took_away_is_noticed_at_the_end() {
     let ended = session.end();
     let guest = ended.section("guest");
     assert_eq!(ended.status, 1);
-    assert_eq!((&guest["ended"], &guest["handed_back"]), (&json!("shutdown"), &json!(false)));
-    assert!(ended.stderr.starts_with("vm-passthrough: removing the firewall rule for QEMU's user: nft "), "{}", ended.stderr);
+    assert_eq!(
+        (&guest["ended"], &guest["handed_back"]),
+        (&json!("shutdown"), &json!(false))
+    );
+    assert!(
+        ended
+            .stderr
+            .starts_with("vm-passthrough: removing the firewall rule for QEMU's user: nft "),
+        "{}",
+        ended.stderr
+    );
     machine.is_as_before();
 }
 
@@ -171,7 +238,13 @@ fn second_guest_is_refused() {
     session.is_up(1);
     let second = machine.run();
     let lock = machine.path("run/labtools/guest.lock");
-    second.refused(75, &format!("locking {}: another guest runs, or old volumes are being removed; try again", lock.display()));
+    second.refused(
+        75,
+        &format!(
+            "locking {}: another guest runs, or old volumes are being removed; try again",
+            lock.display()
+        ),
+    );
     // The first does not notice.
     assert_ne!(ruleset(), "");
     session.signal(Signal::SIGTERM);
@@ -192,7 +265,10 @@ fn a_signal_before_the_guest_is_ready_leaves_nothing() {
     session.is_up(1);
     session.signal(Signal::SIGTERM);
     let ended = session.end();
-    assert_eq!((ended.signal, ended.stdout.as_str()), (Some(Signal::SIGTERM as i32), ""));
+    assert_eq!(
+        (ended.signal, ended.stdout.as_str()),
+        (Some(Signal::SIGTERM as i32), "")
+    );
     machine.is_as_before();
 }
 
@@ -200,12 +276,21 @@ fn a_signal_before_the_guest_is_ready_leaves_nothing() {
 fn the_remote_desktop_is_at_the_management_address_alone() {
     for (rdp, listening) in [("rdp=false", ""), ("rdp=true", "127.0.0.2:3389")] {
         let mut machine = Machine::new(then::STAND_STILL);
-        machine.write("etc/labtools/profiles.ini", &format!("[profile.linux]\nmemory=64M\ncores=1\n{rdp}\n"));
+        machine.write(
+            "etc/labtools/profiles.ini",
+            &format!("[profile.linux]\nmemory=64M\ncores=1\n{rdp}\n"),
+        );
         machine.settings += "management_address=127.0.0.2\nshutdown_seconds=0\n";
         let mut session = machine.start();
         session.is_up(1);
-        let sockets = succeed("ss", &["--no-header", "--listening", "--tcp", "--udp", "--numeric"]);
-        let addresses: Vec<&str> = sockets.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+        let sockets = succeed(
+            "ss",
+            &["--no-header", "--listening", "--tcp", "--udp", "--numeric"],
+        );
+        let addresses: Vec<&str> = sockets
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(4))
+            .collect();
         assert_eq!(addresses.join(" "), listening, "{rdp}");
         session.signal(Signal::SIGTERM);
         session.end();

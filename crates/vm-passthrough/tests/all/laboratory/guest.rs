@@ -20,14 +20,30 @@ fn reaches_loopback(user: &str, address: &str) -> bool {
     let port = listener.local_addr().unwrap().port();
     let send = format!("echo {user} > /dev/udp/{address}/{port}");
     let sender = Command::new("setpriv")
-        .args(["--reuid", user, "--regid", user, "--clear-groups", "bash", "-c", &send])
+        .args([
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--clear-groups",
+            "bash",
+            "-c",
+            &send,
+        ])
         .output()
         .expect("setpriv");
     listener.set_nonblocking(true).unwrap();
     let mut packet = [0; 16];
     // On the loopback a packet that was sent has arrived.
-    let arrived = listener.recv(&mut packet).is_ok_and(|size| packet[..size] == *format!("{user}\n").as_bytes());
-    assert_eq!(sender.status.success(), arrived, "{}", String::from_utf8_lossy(&sender.stderr));
+    let arrived = listener
+        .recv(&mut packet)
+        .is_ok_and(|size| packet[..size] == *format!("{user}\n").as_bytes());
+    assert_eq!(
+        sender.status.success(),
+        arrived,
+        "{}",
+        String::from_utf8_lossy(&sender.stderr)
+    );
     arrived
 }
 
@@ -39,14 +55,24 @@ fn a_guest_boots_writes_to_its_own_disk_and_shuts_down() {
 
     let guest = ended.section("guest");
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
-    assert_eq!((&guest["changed"], &guest["ended"], &guest["handed_back"]), (&json!(true), &json!("shutdown"), &json!(true)));
-    assert_eq!((&guest["accel"], guest.get("ended_reason")), (&json!("tcg"), None));
+    assert_eq!(
+        (&guest["changed"], &guest["ended"], &guest["handed_back"]),
+        (&json!(true), &json!("shutdown"), &json!(true))
+    );
+    assert_eq!(
+        (&guest["accel"], guest.get("ended_reason")),
+        (&json!("tcg"), None)
+    );
     assert!(guest["started_at"].as_str().unwrap() <= guest["ended_at"].as_str().unwrap());
 
     assert_eq!(fs::read(machine.path("base.qcow2")).unwrap(), base);
-    let [overlay, raw] = ["overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
+    let [overlay, raw] =
+        ["overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
     succeed("qemu-img", &["check", "-q", &overlay]);
-    succeed("qemu-img", &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw]);
+    succeed(
+        "qemu-img",
+        &["convert", "-f", "qcow2", "-O", "raw", &overlay, &raw],
+    );
     let after = fs::read(raw).unwrap();
     assert_eq!(after[512..1024], boot_sector(then::WRITE_AND_SHUT_DOWN));
     machine.is_as_before();
@@ -56,7 +82,21 @@ fn a_guest_boots_writes_to_its_own_disk_and_shuts_down() {
 fn the_base_is_the_documents_whatever_the_disk_says() {
     let machine = Machine::any();
     let overlay = machine.path("overlay.qcow2").display().to_string();
-    succeed("qemu-img", &["rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/nonexistent", &overlay]);
+    succeed(
+        "qemu-img",
+        &[
+            "rebase",
+            "-q",
+            "-u",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            "-b",
+            "/nonexistent",
+            &overlay,
+        ],
+    );
     assert_eq!(machine.run().section("guest")["ended"], "shutdown");
 }
 
@@ -64,15 +104,27 @@ fn the_base_is_the_documents_whatever_the_disk_says() {
 fn raw_disks_are_files_or_block_devices() {
     let mut machine = Machine::new(then::WRITE_AND_SHUT_DOWN);
     let raw = machine.path("boot.raw");
-    File::options().write(true).open(&raw).unwrap().set_len(1 << 20).unwrap();
+    File::options()
+        .write(true)
+        .open(&raw)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
     machine.document = json!({"volume": {"path": "/boot.raw", "format": "raw", "ostype": "linux"}});
     assert_eq!(machine.run().section("guest")["ended"], "shutdown");
     let written = fs::read(&raw).unwrap();
     assert_eq!(written[512..1024], written[..512]);
 
     fs::write(&raw, boot_sector(then::WRITE_AND_SHUT_DOWN)).unwrap();
-    File::options().write(true).open(&raw).unwrap().set_len(1 << 20).unwrap();
-    let device = succeed("losetup", &["--find", "--show", raw.to_str().unwrap()]).trim().to_owned();
+    File::options()
+        .write(true)
+        .open(&raw)
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
+    let device = succeed("losetup", &["--find", "--show", raw.to_str().unwrap()])
+        .trim()
+        .to_owned();
     fs::create_dir(machine.path("dev")).unwrap();
     symlink(&device, machine.path("dev/disk")).unwrap();
     machine.document = json!({"volume": {"path": "/dev/disk", "format": "raw", "ostype": "linux"}});
@@ -84,7 +136,13 @@ fn raw_disks_are_files_or_block_devices() {
 
     machine.document = json!({"volume": {"path": "/dev/file", "format": "raw", "ostype": "linux"}});
     machine.write("dev/file", "");
-    machine.run().refused(65, &format!("opening {}: not a block device", machine.path("dev/file").display()));
+    machine.run().refused(
+        65,
+        &format!(
+            "opening {}: not a block device",
+            machine.path("dev/file").display()
+        ),
+    );
 }
 
 #[test]
@@ -92,11 +150,21 @@ fn qemu_is_confined_while_the_guest_runs() {
     let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
     assert!(reaches_loopback(QEMU_USER, "127.0.0.1") && reaches_loopback(QEMU_USER, "::1"));
 
-    // Started as careless scripts do, with a descriptor left open, and with a right of root for whoever follows, another user included.
+    // Started as careless scripts do, with a descriptor left open, and with a right of root for
+    // whoever follows, another user included.
     machine.write("left-open", "");
     let mut careless = Command::new("setpriv");
-    careless.args(["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override", "--securebits", "+no_setuid_fixup"]);
-    careless.args(["bash", "-c", "exec 9<>\"$1\"; shift; exec \"$@\"", "bash"]).arg(machine.path("left-open"));
+    careless.args([
+        "--inh-caps",
+        "+dac_override",
+        "--ambient-caps",
+        "+dac_override",
+        "--securebits",
+        "+no_setuid_fixup",
+    ]);
+    careless
+        .args(["bash", "-c", "exec 9<>\"$1\"; shift; exec \"$@\"", "bash"])
+        .arg(machine.path("left-open"));
     let command = machine.command("run");
     careless.arg(command.get_program()).args(command.get_args());
     let mut session = machine.start_by(careless);
@@ -105,7 +173,10 @@ fn qemu_is_confined_while_the_guest_runs() {
     let qemu = session.qemu();
     let status = fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
     let field = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name}:")))
+            .unwrap();
         line.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     for name in ["Uid", "Gid"] {
@@ -115,11 +186,23 @@ fn qemu_is_confined_while_the_guest_runs() {
     for name in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(field(name), "0".repeat(16), "{name}");
     }
-    assert_eq!((field("NoNewPrivs"), field("Seccomp")), ("1".into(), "2".into()));
+    assert_eq!(
+        (field("NoNewPrivs"), field("Seccomp")),
+        ("1".into(), "2".into())
+    );
     let limits = fs::read_to_string(format!("/proc/{qemu}/limits")).unwrap();
-    let core: Vec<&str> = limits.lines().find(|line| line.starts_with("Max core")).unwrap().split_whitespace().collect();
+    let core: Vec<&str> = limits
+        .lines()
+        .find(|line| line.starts_with("Max core"))
+        .unwrap()
+        .split_whitespace()
+        .collect();
     assert_eq!(core[4..6], ["0", "0"]);
-    assert!(fs::read(format!("/proc/{qemu}/environ")).unwrap().is_empty());
+    assert!(
+        fs::read(format!("/proc/{qemu}/environ"))
+            .unwrap()
+            .is_empty()
+    );
 
     // It can use what it was handed, and none of it by its path.
     let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{qemu}/fd"))
@@ -129,10 +212,29 @@ fn qemu_is_confined_while_the_guest_runs() {
         .collect();
     for name in ["overlay.qcow2", "base.qcow2", "console"] {
         assert!(open.contains(&machine.path(name)), "{name}: {open:?}");
-        let test = ["--reuid", QEMU_USER, "--regid", QEMU_USER, "--clear-groups", "test", "-r"];
-        assert!(!Command::new("setpriv").args(test).arg(machine.path(name)).status().unwrap().success());
+        let test = [
+            "--reuid",
+            QEMU_USER,
+            "--regid",
+            QEMU_USER,
+            "--clear-groups",
+            "test",
+            "-r",
+        ];
+        assert!(
+            !Command::new("setpriv")
+                .args(test)
+                .arg(machine.path(name))
+                .status()
+                .unwrap()
+                .success()
+        );
     }
-    let handed = |path: &PathBuf| ["overlay.qcow2", "base.qcow2", "console"].iter().any(|name| *path == machine.path(name));
+    let handed = |path: &PathBuf| {
+        ["overlay.qcow2", "base.qcow2", "console"]
+            .iter()
+            .any(|name| *path == machine.path(name))
+    };
     assert!(open.iter().all(handed), "{open:?}");
 
     // The rule stands, and it is about this user only.
@@ -154,7 +256,10 @@ fn a_guest_that_reboots_goes_on() {
     session.is_up(3);
     session.signal(Signal::SIGINT);
     let ended = session.end();
-    assert_eq!((ended.signal, &ended.section("guest")["ended"]), (Some(Signal::SIGINT as i32), &json!("stopped")));
+    assert_eq!(
+        (ended.signal, &ended.section("guest")["ended"]),
+        (Some(Signal::SIGINT as i32), &json!("stopped"))
+    );
     machine.is_as_before();
 }
 
@@ -167,8 +272,18 @@ fn a_signal_shuts_the_guest_down_and_then_ends_the_tool() {
     session.signal(Signal::SIGTERM);
     let ended = session.end();
     let guest = ended.section("guest");
-    assert_eq!((ended.signal, ended.stderr.as_str()), (Some(Signal::SIGTERM as i32), ""));
-    assert_eq!((&guest["ended"], guest.get("ended_reason"), &guest["handed_back"]), (&json!("stopped"), None, &json!(true)));
+    assert_eq!(
+        (ended.signal, ended.stderr.as_str()),
+        (Some(Signal::SIGTERM as i32), "")
+    );
+    assert_eq!(
+        (
+            &guest["ended"],
+            guest.get("ended_reason"),
+            &guest["handed_back"]
+        ),
+        (&json!("stopped"), None, &json!(true))
+    );
     machine.is_as_before();
 }
 
@@ -182,7 +297,10 @@ fn a_guest_that_does_not_listen_is_switched_off() {
     let ended = session.end();
     let guest = ended.section("guest");
     assert_eq!(ended.signal, Some(Signal::SIGTERM as i32));
-    assert_eq!((&guest["ended"], &guest["ended_reason"]), (&json!("stopped"), &json!("it did not shut down within 0 s")));
+    assert_eq!(
+        (&guest["ended"], &guest["ended_reason"]),
+        (&json!("stopped"), &json!("it did not shut down within 0 s"))
+    );
     machine.is_as_before();
 }
 
@@ -199,7 +317,10 @@ fn a_qemu_that_hangs_is_killed() {
     assert_eq!(ended.signal, Some(Signal::SIGTERM as i32));
     assert_eq!(
         (&guest["ended"], &guest["ended_reason"]),
-        (&json!("stopped"), &json!("QEMU did not quit within 10 s and was killed"))
+        (
+            &json!("stopped"),
+            &json!("QEMU did not quit within 10 s and was killed")
+        )
     );
     machine.is_as_before();
 }
@@ -213,8 +334,14 @@ fn a_qemu_that_is_killed_is_a_guest_that_died() {
     let ended = session.end();
     let guest = ended.section("guest");
     assert_eq!(ended.status, 1);
-    assert_eq!((&guest["ended"], &guest["handed_back"]), (&json!("died"), &json!(true)));
-    assert_eq!(guest["ended_reason"], "QEMU ended: signal: 9 (SIGKILL): it said nothing");
+    assert_eq!(
+        (&guest["ended"], &guest["handed_back"]),
+        (&json!("died"), &json!(true))
+    );
+    assert_eq!(
+        guest["ended_reason"],
+        "QEMU ended: signal: 9 (SIGKILL): it said nothing"
+    );
     machine.is_as_before();
 }
 
@@ -228,8 +355,14 @@ fn a_qemu_that_dies_while_the_guest_shuts_down_is_said() {
     kill(qemu, Signal::SIGKILL).unwrap();
     let ended = session.end();
     let guest = ended.section("guest");
-    assert_eq!((ended.signal, &guest["ended"]), (Some(Signal::SIGTERM as i32), &json!("stopped")));
-    assert_eq!(guest["ended_reason"], "QEMU ended: signal: 9 (SIGKILL): it said nothing");
+    assert_eq!(
+        (ended.signal, &guest["ended"]),
+        (Some(Signal::SIGTERM as i32), &json!("stopped"))
+    );
+    assert_eq!(
+        guest["ended_reason"],
+        "QEMU ended: signal: 9 (SIGKILL): it said nothing"
+    );
     machine.is_as_before();
 }
 
@@ -243,7 +376,10 @@ fn a_qemu_that_somebody_else_stops_is_a_guest_that_died() {
     let guest = ended.section("guest");
     assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
     let reason = guest["ended_reason"].as_str().unwrap();
-    assert!(reason.starts_with("QEMU ended: host-signal: exit status: 0: "), "{reason}");
+    assert!(
+        reason.starts_with("QEMU ended: host-signal: exit status: 0: "),
+        "{reason}"
+    );
     machine.is_as_before();
 }
 
@@ -266,7 +402,10 @@ fn a_guest_that_sleeps_all_the_same_is_woken() {
     session.is_up(3); // this one knows no way to wake up but to boot
     session.signal(Signal::SIGTERM);
     let ended = session.end();
-    assert_eq!((ended.stderr.as_str(), &ended.section("guest")["ended"]), (SLEEPS, &json!("stopped")));
+    assert_eq!(
+        (ended.stderr.as_str(), &ended.section("guest")["ended"]),
+        (SLEEPS, &json!("stopped"))
+    );
     machine.is_as_before();
 }
 
@@ -279,8 +418,14 @@ fn a_guest_that_sleeps_at_the_power_button_is_woken_and_shuts_down() {
     session.signal(Signal::SIGTERM);
     let ended = session.end();
     let guest = ended.section("guest");
-    assert_eq!((ended.signal, ended.stderr.as_str()), (Some(Signal::SIGTERM as i32), SLEEPS));
-    assert_eq!((&guest["ended"], guest.get("ended_reason")), (&json!("stopped"), None));
+    assert_eq!(
+        (ended.signal, ended.stderr.as_str()),
+        (Some(Signal::SIGTERM as i32), SLEEPS)
+    );
+    assert_eq!(
+        (&guest["ended"], guest.get("ended_reason")),
+        (&json!("stopped"), None)
+    );
     machine.is_as_before();
 }
 
@@ -293,7 +438,14 @@ fn a_guest_that_misses_the_power_button_is_asked_again() {
     session.signal(Signal::SIGTERM);
     let ended = session.end();
     let guest = ended.section("guest");
-    assert_eq!((ended.stderr.as_str(), &guest["ended"], guest.get("ended_reason")), ("", &json!("stopped"), None));
+    assert_eq!(
+        (
+            ended.stderr.as_str(),
+            &guest["ended"],
+            guest.get("ended_reason")
+        ),
+        ("", &json!("stopped"), None)
+    );
     machine.is_as_before();
 }
 
@@ -301,7 +453,10 @@ fn a_guest_that_misses_the_power_button_is_asked_again() {
 fn a_guest_that_hibernates_all_the_same_ends_and_that_is_said() {
     let machine = Machine::new(then::HIBERNATE);
     let ended = machine.run();
-    assert_eq!((ended.status, &ended.section("guest")["ended"]), (0, &json!("shutdown")));
+    assert_eq!(
+        (ended.status, &ended.section("guest")["ended"]),
+        (0, &json!("shutdown"))
+    );
     let said = "the guest went into hibernation, and its next start goes on there; switch hibernation off in it";
     assert_eq!(ended.stderr, format!("vm-passthrough: {said}\n"));
     machine.is_as_before();

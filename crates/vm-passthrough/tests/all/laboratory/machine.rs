@@ -32,7 +32,10 @@ pub struct Machine {
 impl Machine {
     /// One whose disk is an overlay of a base that boots and does `then`.
     pub fn new(then: &[&[u8]]) -> Machine {
-        assert!(geteuid().is_root(), "these tests start QEMU as another user in a network namespace: run them as root");
+        assert!(
+            geteuid().is_root(),
+            "these tests start QEMU as another user in a network namespace: run them as root"
+        );
         unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
         succeed("ip", &["link", "set", "lo", "up"]);
 
@@ -40,15 +43,32 @@ impl Machine {
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let path = |name: &str| root.path().join(name);
         fs::create_dir_all(path("etc/labtools")).unwrap();
-        fs::write(path("etc/labtools/profiles.ini"), "[profile.linux]\nmemory=64M\ncores=1\n").unwrap();
+        fs::write(
+            path("etc/labtools/profiles.ini"),
+            "[profile.linux]\nmemory=64M\ncores=1\n",
+        )
+        .unwrap();
         mkfifo(&path("console"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         fs::write(path("boot.raw"), boot_sector(then)).unwrap();
-        let [boot, base, overlay] = ["boot.raw", "base.qcow2", "overlay.qcow2"].map(|name| path(name).display().to_string());
-        succeed("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", &boot, &base]);
-        succeed("qemu-img", &["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay, "1M"]);
+        let [boot, base, overlay] = ["boot.raw", "base.qcow2", "overlay.qcow2"]
+            .map(|name| path(name).display().to_string());
+        succeed(
+            "qemu-img",
+            &["convert", "-f", "raw", "-O", "qcow2", &boot, &base],
+        );
+        succeed(
+            "qemu-img",
+            &[
+                "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", &base, &overlay, "1M",
+            ],
+        );
         let document = json!({"volume": {"path": "/overlay.qcow2", "format": "qcow2", "ostype": "linux",
             "backing_path": "/base.qcow2", "backing_format": "qcow2"}});
-        Machine { root, settings: format!("user={QEMU_USER}\nconsole=/console\n"), document }
+        Machine {
+            root,
+            settings: format!("user={QEMU_USER}\nconsole=/console\n"),
+            document,
+        }
     }
 
     /// One where `then` does not matter, for what goes wrong before.
@@ -66,7 +86,10 @@ impl Machine {
     }
 
     pub fn command(&self, verb: &str) -> Command {
-        self.write("etc/labtools/vm-passthrough.ini", &format!("[qemu]\n{}", self.settings));
+        self.write(
+            "etc/labtools/vm-passthrough.ini",
+            &format!("[qemu]\n{}", self.settings),
+        );
         let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
         command.arg(verb).arg("--root").arg(self.root.path());
         command
@@ -79,9 +102,20 @@ impl Machine {
 
     /// Starts a guest by a command of the test's own.
     pub fn start_by(&self, mut command: Command) -> Session {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let console = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(self.path("console")).unwrap();
-        Session { tool: feed(&mut command, &self.document), console, heard: String::new() }
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let console = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(self.path("console"))
+            .unwrap();
+        Session {
+            tool: feed(&mut command, &self.document),
+            console,
+            heard: String::new(),
+        }
     }
 
     /// Runs the tool to its end.
@@ -100,15 +134,28 @@ impl Machine {
         Flock::lock(file, FlockArg::LockExclusiveNonblock).is_ok()
     }
 
-    /// Puts the disk on a file system that has no room left, for this test alone; removing `filler` makes room.
+    /// Puts the disk on a file system that has no room left, for this test alone; removing `filler`
+    /// makes room.
     pub fn fill_the_disk(&mut self) {
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
         succeed("mount", &["--make-rprivate", "/"]);
         fs::create_dir(self.path("full")).unwrap();
-        succeed("mount", &["-t", "tmpfs", "-o", "size=1M,mode=700", "tmpfs", self.path("full").to_str().unwrap()]);
+        succeed(
+            "mount",
+            &[
+                "-t",
+                "tmpfs",
+                "-o",
+                "size=1M,mode=700",
+                "tmpfs",
+                self.path("full").to_str().unwrap(),
+            ],
+        );
         fs::copy(self.path("overlay.qcow2"), self.path("full/overlay.qcow2")).unwrap();
         let mut filler = File::create(self.path("full/filler")).unwrap();
-        let error = std::iter::repeat_with(|| filler.write_all(&[1; 4096])).find_map(Result::err).unwrap();
+        let error = std::iter::repeat_with(|| filler.write_all(&[1; 4096]))
+            .find_map(Result::err)
+            .unwrap();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         self.document["volume"]["path"] = "/full/overlay.qcow2".into();
     }
@@ -134,7 +181,11 @@ impl Session {
     /// Waits until the guest has said that it is up for the `times`th time.
     pub fn is_up(&mut self, times: usize) {
         while self.heard.matches(UP).count() < times {
-            assert!(self.listen(), "the guest ended before it was up: {:?}", self.heard);
+            assert!(
+                self.listen(),
+                "the guest ended before it was up: {:?}",
+                self.heard
+            );
         }
     }
 
@@ -147,7 +198,12 @@ impl Session {
     pub fn listen(&mut self) -> bool {
         let mut fds = [PollFd::new(self.console.as_fd(), PollFlags::POLLIN)];
         let patience = PollTimeout::from(u16::MAX); // a minute: only a test that has failed already waits for it
-        assert_ne!(poll(&mut fds, patience).unwrap(), 0, "the guest says nothing more: {:?}", self.heard);
+        assert_ne!(
+            poll(&mut fds, patience).unwrap(),
+            0,
+            "the guest says nothing more: {:?}",
+            self.heard
+        );
         let mut chunk = [0; 256];
         match self.console.read(&mut chunk) {
             Ok(count) => {
@@ -161,9 +217,13 @@ impl Session {
     /// The QEMU that the tool has started.
     pub fn qemu(&self) -> Pid {
         let parent = format!("PPid:\t{}", self.tool.id());
-        let is_child = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains(&parent));
-        let processes =
-            fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
+        let is_child = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/status"))
+                .is_ok_and(|status| status.contains(&parent))
+        };
+        let processes = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
         let mut children = processes.filter(is_child);
         let child = Pid::from_raw(children.next().expect("a QEMU"));
         assert_eq!(children.next(), None, "one QEMU");
@@ -176,9 +236,15 @@ impl Session {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
             let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLIN)];
-            assert_ne!(poll(&mut fds, PollTimeout::from(u16::MAX)).unwrap(), 0, "the tool says nothing");
+            assert_ne!(
+                poll(&mut fds, PollTimeout::from(u16::MAX)).unwrap(),
+                0,
+                "the tool says nothing"
+            );
             let mut byte = [0];
-            stderr.read_exact(&mut byte).expect("the tool ended without a word");
+            stderr
+                .read_exact(&mut byte)
+                .expect("the tool ended without a word");
             line.extend(byte);
         }
         String::from_utf8(line).unwrap()
@@ -190,10 +256,24 @@ impl Session {
 
     pub fn end(mut self) -> Ended {
         let mut said = [Vec::new(), Vec::new()];
-        self.tool.stdout.take().unwrap().read_to_end(&mut said[0]).unwrap();
-        self.tool.stderr.take().unwrap().read_to_end(&mut said[1]).unwrap();
+        self.tool
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut said[0])
+            .unwrap();
+        self.tool
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_end(&mut said[1])
+            .unwrap();
         let [stdout, stderr] = said;
-        Ended::of(Output { status: self.tool.wait().unwrap(), stdout, stderr })
+        Ended::of(Output {
+            status: self.tool.wait().unwrap(),
+            stdout,
+            stderr,
+        })
     }
 }
 
@@ -207,13 +287,25 @@ impl Drop for Session {
 
 pub fn feed(command: &mut Command, document: &Value) -> Child {
     let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(document.to_string().as_bytes()).unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(document.to_string().as_bytes())
+        .unwrap();
     child
 }
 
 pub fn succeed(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 

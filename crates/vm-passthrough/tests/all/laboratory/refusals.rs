@@ -19,7 +19,10 @@ fn a_missing_disk_is_66() {
     for name in ["base.qcow2", "overlay.qcow2"] {
         fs::remove_file(machine.path(name)).unwrap();
         let ended = machine.run();
-        ended.refused(66, &format!("opening {}: No such file", machine.path(name).display()));
+        ended.refused(
+            66,
+            &format!("opening {}: No such file", machine.path(name).display()),
+        );
         machine.is_as_before();
     }
 }
@@ -31,7 +34,10 @@ fn an_immutable_disk_is_no_lack_of_rights() {
     succeed("chattr", &["+i", overlay.to_str().unwrap()]);
     let ended = machine.run();
     succeed("chattr", &["-i", overlay.to_str().unwrap()]);
-    ended.refused(74, &format!("opening {}: Operation not permitted", overlay.display()));
+    ended.refused(
+        74,
+        &format!("opening {}: Operation not permitted", overlay.display()),
+    );
     machine.is_as_before();
 }
 
@@ -41,11 +47,27 @@ fn a_console_that_cannot_be_made_is_73() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     succeed("mount", &["--make-rprivate", "/"]);
     fs::create_dir(machine.path("closed")).unwrap();
-    succeed("mount", &["-t", "tmpfs", "-o", "ro,mode=700", "tmpfs", machine.path("closed").to_str().unwrap()]);
+    succeed(
+        "mount",
+        &[
+            "-t",
+            "tmpfs",
+            "-o",
+            "ro,mode=700",
+            "tmpfs",
+            machine.path("closed").to_str().unwrap(),
+        ],
+    );
     machine.settings = machine.settings.replace("=/console", "=/closed/console");
     let ended = machine.run();
     succeed("umount", &[machine.path("closed").to_str().unwrap()]);
-    ended.refused(73, &format!("opening qemu.console {}: Read-only file system", machine.path("closed/console").display()));
+    ended.refused(
+        73,
+        &format!(
+            "opening qemu.console {}: Read-only file system",
+            machine.path("closed/console").display()
+        ),
+    );
     machine.is_as_before();
 }
 
@@ -62,7 +84,13 @@ fn a_link_leads_to_the_base_but_not_to_the_users_disk() {
 
     put_elsewhere("overlay.qcow2");
     let overlay = machine.path("overlay.qcow2");
-    machine.run().refused(65, &format!("opening {}: a symbolic link, which is not followed", overlay.display()));
+    machine.run().refused(
+        65,
+        &format!(
+            "opening {}: a symbolic link, which is not followed",
+            overlay.display()
+        ),
+    );
     machine.is_as_before();
 }
 
@@ -72,7 +100,13 @@ fn pipes_are_refused_at_once() {
     for name in ["base.qcow2", "overlay.qcow2"] {
         fs::remove_file(machine.path(name)).unwrap();
         mkfifo(&machine.path(name), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-        machine.run().refused(65, &format!("opening {}: not a regular file", machine.path(name).display()));
+        machine.run().refused(
+            65,
+            &format!(
+                "opening {}: not a regular file",
+                machine.path(name).display()
+            ),
+        );
     }
 }
 
@@ -82,7 +116,11 @@ fn a_broken_disk_is_what_qemu_says() {
     machine.write("overlay.qcow2", "no qcow2");
     let ended = machine.run();
     ended.refused(69, "QEMU ended before it was ready: exit status: 1: ");
-    assert!(ended.stderr.contains("Image is not in qcow2 format"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("Image is not in qcow2 format"),
+        "{}",
+        ended.stderr
+    );
     machine.is_as_before();
 }
 
@@ -90,7 +128,9 @@ fn a_broken_disk_is_what_qemu_says() {
 fn missing_qemu_is_69() {
     let mut machine = Machine::any();
     machine.settings += "binary=/nonexistent/qemu\n";
-    machine.run().refused(69, "starting /nonexistent/qemu: No such file or directory");
+    machine
+        .run()
+        .refused(69, "starting /nonexistent/qemu: No such file or directory");
     machine.is_as_before();
 }
 
@@ -103,7 +143,10 @@ fn a_qemu_that_dies_after_its_greeting_is_69() {
         "echo 'cannot set up guest memory' >&2\n",
         "exit 3",
     ));
-    machine.run().refused(69, "QEMU ended before it was ready: exit status: 3: cannot set up guest memory");
+    machine.run().refused(
+        69,
+        "QEMU ended before it was ready: exit status: 3: cannot set up guest memory",
+    );
     machine.is_as_before();
 }
 
@@ -116,12 +159,18 @@ fn missing_nft_is_69_and_nothing_starts() {
     fs::set_permissions(mark.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
     let mut command = machine.command("run");
     command.env("PATH", "/nonexistent");
-    machine.start_by(command).end().refused(69, "installing the firewall rule for QEMU's user: no program nft; install nftables");
+    machine.start_by(command).end().refused(
+        69,
+        "installing the firewall rule for QEMU's user: no program nft; install nftables",
+    );
     assert!(!mark.exists());
     machine.is_as_before();
 
     // That mark would have been seen.
-    machine.run().refused(69, "QEMU ended before it was ready: exit status: 3: it said nothing");
+    machine.run().refused(
+        69,
+        "QEMU ended before it was ready: exit status: 3: it said nothing",
+    );
     assert!(mark.exists());
 }
 
@@ -132,8 +181,16 @@ fn starting_a_guest_needs_root() {
     for (verb, status) in [("run", 77), ("plan", 0)] {
         let command = machine.command(verb);
         let mut unprivileged = Command::new("setpriv");
-        unprivileged.args(["--reuid", OTHER_USER, "--regid", OTHER_USER, "--clear-groups"]);
-        unprivileged.arg(command.get_program()).args(command.get_args());
+        unprivileged.args([
+            "--reuid",
+            OTHER_USER,
+            "--regid",
+            OTHER_USER,
+            "--clear-groups",
+        ]);
+        unprivileged
+            .arg(command.get_program())
+            .args(command.get_args());
         let ended = machine.start_by(unprivileged).end();
         assert_eq!(ended.status, status, "{}", ended.stderr);
     }
@@ -146,25 +203,47 @@ fn with_a_device(driver: &str) -> Machine {
     machine.write("sys/class/dmi/id/product_name", "Test\n");
     let device = "sys/bus/pci/devices/0000:00:02.0";
     machine.write(&format!("{device}/vendor"), "0x8086\n");
-    symlink(Path::new("../../drivers").join(driver), machine.path(device).join("driver")).unwrap();
+    symlink(
+        Path::new("../../drivers").join(driver),
+        machine.path(device).join("driver"),
+    )
+    .unwrap();
     machine
 }
 
 #[test]
 fn a_device_that_was_not_prepared_is_78() {
-    with_a_device("i915").run().refused(78, "PCI device 0000:00:02.0: bound to i915; bind it to vfio-pci before the session");
+    with_a_device("i915").run().refused(
+        78,
+        "PCI device 0000:00:02.0: bound to i915; bind it to vfio-pci before the session",
+    );
 
     let machine = with_a_device("vfio-pci");
-    machine.run().refused(78, "PCI device 0000:00:02.0: in no IOMMU group; switch on VT-d");
+    machine.run().refused(
+        78,
+        "PCI device 0000:00:02.0: in no IOMMU group; switch on VT-d",
+    );
 
-    symlink("../../../../kernel/iommu_groups/7", machine.path("sys/bus/pci/devices/0000:00:02.0/iommu_group")).unwrap();
+    symlink(
+        "../../../../kernel/iommu_groups/7",
+        machine.path("sys/bus/pci/devices/0000:00:02.0/iommu_group"),
+    )
+    .unwrap();
     let group = machine.path("dev/vfio/7");
-    machine.run().refused(78, &format!("looking at {}: No such file", group.display()));
+    machine
+        .run()
+        .refused(78, &format!("looking at {}: No such file", group.display()));
 
     // Where the real node would be. Its mode is all that is looked at here.
     machine.write("dev/vfio/7", "");
     fs::set_permissions(&group, fs::Permissions::from_mode(0o600)).unwrap();
-    machine.run().refused(78, &format!("{}: QEMU's user cannot use it; give it to user {QEMU_USER}", group.display()));
+    machine.run().refused(
+        78,
+        &format!(
+            "{}: QEMU's user cannot use it; give it to user {QEMU_USER}",
+            group.display()
+        ),
+    );
     machine.is_as_before();
 }
 
@@ -172,32 +251,64 @@ fn a_device_that_was_not_prepared_is_78() {
 fn memory_must_be_there() {
     let machine = Machine::any();
     for (meminfo, status, message) in [
-        ("MemTotal: 65535 kB\n", 78, "it is to get 64M, and this machine has 63M; give the guest less"),
-        ("MemTotal: 1048576 kB\nMemAvailable: 65535 kB\n", 75, "it is to get 64M, and 63M are available; end other programs"),
+        (
+            "MemTotal: 65535 kB\n",
+            78,
+            "it is to get 64M, and this machine has 63M; give the guest less",
+        ),
+        (
+            "MemTotal: 1048576 kB\nMemAvailable: 65535 kB\n",
+            75,
+            "it is to get 64M, and 63M are available; end other programs",
+        ),
     ] {
         machine.write("proc/meminfo", meminfo);
-        machine.run().refused(status, &format!("finding memory for the guest: {message}"));
+        machine
+            .run()
+            .refused(status, &format!("finding memory for the guest: {message}"));
         machine.is_as_before();
     }
-    machine.write("proc/meminfo", "MemTotal: 1048576 kB\nMemAvailable: 65536 kB\n");
+    machine.write(
+        "proc/meminfo",
+        "MemTotal: 1048576 kB\nMemAvailable: 65536 kB\n",
+    );
     assert_eq!(machine.run().section("guest")["ended"], "shutdown");
 }
 
 #[test]
 fn huge_pages_must_be_there() {
     let machine = Machine::any();
-    machine.write("etc/labtools/profiles.ini", "[profile.linux]\nmemory=64M\ncores=1\nhugepages=true\n");
+    machine.write(
+        "etc/labtools/profiles.ini",
+        "[profile.linux]\nmemory=64M\ncores=1\nhugepages=true\n",
+    );
     let mount = machine.path("hugepages");
     fs::create_dir(&mount).unwrap();
-    machine.run().refused(78, &format!("{}: not a mounted hugetlbfs; mount one there", mount.display()));
+    machine.run().refused(
+        78,
+        &format!(
+            "{}: not a mounted hugetlbfs; mount one there",
+            mount.display()
+        ),
+    );
     machine.is_as_before();
 }
 
 /// What a plan says of this machine's KVM.
 fn accel(machine: &Machine) -> Value {
-    let guest = machine.start_by(machine.command("plan")).end().section("guest");
+    let guest = machine
+        .start_by(machine.command("plan"))
+        .end()
+        .section("guest");
     assert_eq!(guest["argv"][2], guest["accel"]);
-    assert_eq!(guest["argv"][4], if guest["accel"] == "kvm" { "host" } else { "qemu64" });
+    assert_eq!(
+        guest["argv"][4],
+        if guest["accel"] == "kvm" {
+            "host"
+        } else {
+            "qemu64"
+        }
+    );
     guest["accel"].clone()
 }
 
@@ -208,19 +319,49 @@ fn kvm_is_used_where_a_guest_really_starts_on_it() {
 
     // Here is what this machine says, and the judge is a whole guest that shuts itself down.
     machine.write("dev/kvm", "");
-    let disk = format!("if=none,id=disk,format=raw,file={}", machine.path("boot.raw").display());
+    let disk = format!(
+        "if=none,id=disk,format=raw,file={}",
+        machine.path("boot.raw").display()
+    );
     let judge = Command::new("timeout")
-        .args(["30", QEMU, "-accel", "kvm", "-cpu", "host", "-m", "64M", "-nodefaults", "-display", "none"])
-        .args(["-drive", &disk, "-device", "virtio-scsi-pci", "-device", "scsi-hd,drive=disk"])
+        .args([
+            "30",
+            QEMU,
+            "-accel",
+            "kvm",
+            "-cpu",
+            "host",
+            "-m",
+            "64M",
+            "-nodefaults",
+            "-display",
+            "none",
+        ])
+        .args([
+            "-drive",
+            &disk,
+            "-device",
+            "virtio-scsi-pci",
+            "-device",
+            "scsi-hd,drive=disk",
+        ])
         .output()
         .unwrap();
-    assert_eq!(accel(&machine), if judge.status.success() { "kvm" } else { "tcg" });
+    assert_eq!(
+        accel(&machine),
+        if judge.status.success() { "kvm" } else { "tcg" }
+    );
 }
 
 #[test]
 fn kvm_is_believed_for_its_proof_alone() {
     // Fakes, for what a given machine's KVM does or does not do.
-    for (script, accel_name) in [("exit 85", "kvm"), ("exit 0", "tcg"), ("exit 1", "tcg"), ("exec sleep 600", "tcg")] {
+    for (script, accel_name) in [
+        ("exit 85", "kvm"),
+        ("exit 0", "tcg"),
+        ("exit 1", "tcg"),
+        ("exec sleep 600", "tcg"),
+    ] {
         let mut machine = Machine::any();
         machine.write("dev/kvm", "");
         machine.fake_qemu(script);
