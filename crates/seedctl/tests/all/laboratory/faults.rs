@@ -329,12 +329,12 @@ fn a_wrong_map_that_is_signed_never_counts() {
 
 #[test]
 fn a_signal_ends_it_by_the_signal_and_the_next_call_goes_on() {
-    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "20mbit"]);
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1", "--lan", "6mbit"]);
     swarm.start_tracker();
     let offered = Offered::new(7, noise(12 * MIB, 28), ANNOUNCE);
     let document = swarm.publish(&offered);
     let mut had = 0;
-    for (ending, least) in [(Signal::SIGTERM, 3), (Signal::SIGKILL, 6)] {
+    for (ending, least) in [(Signal::SIGTERM, 2), (Signal::SIGKILL, 4)] {
         let getting = swarm.start("b1-h1", &["get"], &document);
         wait_until("a part is there", || {
             present(&swarm, "b1-h1", &offered) > least * MIB as u64
