@@ -109,7 +109,8 @@ impl Disk<'_> {
             && header.u64(40) <= last
             && header.u64(48) <= last
             && header.u64(40) <= header.u64(48);
-        if jsonpipe::sabotaged("skip-checksum") {
+        // Not jsonpipe::sabotaged: the bench that asks the judge is built without debug assertions.
+        if std::env::var_os("LABTOOLS_SABOTAGE").is_some_and(|asked| asked == "skip-checksum") {
             return fits.then_some(header);
         }
         let is_whole = crc32fast::hash(&bytes) == header.u32(16) && fits && header.u32(84) == 128;
