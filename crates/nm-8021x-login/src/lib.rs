@@ -7,14 +7,12 @@
 //! profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections
 //! 2.3 and 2.4.)
 
-mod bundle;
 mod bus;
 mod eapol;
 mod login;
 mod logout;
 mod network_manager;
 mod profile;
-mod realm;
 mod report;
 pub mod request;
 mod secret_agent;

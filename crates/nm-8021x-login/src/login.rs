@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use jsonpipe::{
     Answer, Common, Document, Exit, ExitContext, Missing, Pipe, lock, signals, timestamp,
 };
+use realms::{Realm, UserName, VALUE_MAX_BYTES};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::bus::{Bus, Event, failed_call};
 use crate::network_manager::{self, Activation, Device, OpenProfile};
-use crate::realm::{self, Realm};
 use crate::report::{Link, Login, Reason};
-use crate::request::{Credentials, UserName, VALUE_MAX_BYTES};
+use crate::request::Credentials;
 use crate::{TOOL, eapol, profile, secret_agent, supplicant};
 
 /// Two logins at once would close each other's port.
@@ -57,7 +57,7 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     };
     report.user = Some(name.user.clone());
     report.realm = Some(name.realm.clone());
-    let Some(realm) = realm::find(&common.config("realms.d"), &name.realm, &common.root)? else {
+    let Some(realm) = realms::find(&common.config("realms.d"), &name.realm, &common.root)? else {
         return refuse(document, report, Reason::UnknownRealm);
     };
     if password.expose_secret().is_empty() {

@@ -10,9 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use realms::Realm;
 use zbus::{OwnedVariant, Variant};
-
-use crate::realm::Realm;
 
 /// The id of every profile that login makes, and by which logout knows them.
 pub const PROFILE_ID: &str = "labtools login";
@@ -113,7 +112,7 @@ pub fn differences(sent: &Settings<'_>, held: &OwnedSettings) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::realm::{Eap, Phase2};
+    use realms::{Eap, Phase2};
 
     fn realm() -> Realm {
         Realm {

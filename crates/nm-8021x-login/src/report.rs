@@ -1,9 +1,8 @@
 //! Output.
 
 use jsonpipe::Missing;
+use realms::Realm;
 use serde::Serialize;
-
-use crate::realm::Realm;
 
 /// The section `login`: the answer.
 #[derive(Debug, Default, Serialize)]

@@ -9,8 +9,8 @@ use jsonpipe::{Exit, ExitContext, io_error};
 use nix::libc;
 use serde::Deserialize;
 
-use crate::bundle;
-use crate::request::{USER_NAME_MAX_BYTES, VALUE_MAX_BYTES};
+use crate::user_name::USER_NAME_MAX_BYTES;
+use crate::{VALUE_MAX_BYTES, bundle};
 
 /// All CAs that a browser knows are 200 KiB.
 const BUNDLE_MAX_BYTES: u64 = 16 << 20;

@@ -1,0 +1,15 @@
+//! The files of `realms.d`: what an institution says of its logins.
+//! Belongs here: what is about such a file: reading it, finding it by a user name, listing it,
+//! making it from another form. Not: NetworkManager, the supplicant, the network.
+
+mod bundle;
+mod realm;
+mod user_name;
+
+pub use realm::{Eap, Phase2, Realm, find};
+pub use user_name::UserName;
+
+/// What NetworkManager takes for wpa_supplicant, of a password too: its
+/// src/core/supplicant/nm-supplicant-settings-verify.c. It refuses more when the profile is active,
+/// and says why only in its log.
+pub const VALUE_MAX_BYTES: usize = 255;
