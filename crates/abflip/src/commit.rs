@@ -1,4 +1,4 @@
-//! `abflip commit` and `abflip rollback`: a trial ends, one way or the other.
+//! `abflip commit` and `abflip rollback`: the two ways to end a trial.
 
 use std::path::Path;
 
@@ -14,19 +14,19 @@ use crate::status::{self, Content};
 use crate::trial::{self, Active, Trial};
 use crate::writes::Failure;
 
-/// How the end of a trial went. Signals wait as long as it is there.
+/// The end of a trial. Signals are deferred as long as this exists.
 #[derive(Debug)]
 pub struct Ended {
     report: Slots,
-    /// Whether all of it is done.
+    /// Whether every step succeeded.
     pub done: bool,
-    /// Whether something was changed, or may have been.
+    /// Whether a change was made, or may have been made.
     pub stays: bool,
     _signals: Deferred,
 }
 
 impl Ended {
-    /// The section `slots`, as an answer.
+    /// The answer: the section `slots`.
     pub fn answer(self) -> anyhow::Result<Answer> {
         let mut document = Document::default();
         document.set(TOOL.section, &self.report)?;
@@ -39,12 +39,11 @@ impl Ended {
     }
 }
 
-/// Makes the slot that runs on trial the one that boots next, by the flip. Does nothing where that
-/// is so already.
+/// Flips to the slot that runs on trial, so that it boots next. Does nothing if it already does.
 ///
-/// 1. The table's sector is written: the commit point.
-/// 2. What is left of the trial in the boot-once area and the firmware is removed.
-/// 3. The trial is no longer recorded.
+/// 1. Write the table's sector: the commit point.
+/// 2. Remove the rest of the trial from the boot-once area and the firmware.
+/// 3. Remove the record of the trial.
 pub fn commit(
     common: &Common,
     pipe: &Pipe,
@@ -129,8 +128,8 @@ pub fn commit(
     if !dry_run {
         match flip::make(&machine, &plan) {
             Ok(flipped) => {
-                // Of the other slot, which now is not active, and of this one, from which the next
-                // trial will begin.
+                // Both the other slot, which is now inactive, and this one, from which the next
+                // trial begins.
                 for slot in [booted.other(), booted] {
                     match trial::disarm(&machine, &flipped, slot) {
                         Ok(removed) => changed |= removed,
@@ -178,8 +177,8 @@ pub fn commit(
     })
 }
 
-/// Ends a trial in favour of the active slot, which boots next without any flip. A trial that was
-/// booted is not tried again.
+/// Ends a trial in favour of the active slot, which boots next without a flip. The image of a trial
+/// that was booted is not tried again.
 pub fn rollback(
     common: &Common,
     pipe: &Pipe,
@@ -228,7 +227,7 @@ pub fn rollback(
             Err(Failure::Stays(error)) => failed = Some(error),
         }
         match trial {
-            // It was not booted, so nothing is known about it.
+            // The slot was never booted, so nothing is known about its image.
             None
             | Some(Trial {
                 state: State::Armed,

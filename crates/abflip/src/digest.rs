@@ -1,4 +1,4 @@
-//! The digest of what stands in a slot, as if it were as it was shipped.
+//! The digest of a slot's content, computed as if no field had been patched.
 
 use std::fmt;
 
@@ -10,9 +10,10 @@ use crate::disk::Disk;
 use crate::record::{Masked, Record};
 use crate::{TOOL, stream};
 
-/// Reads the image that starts at `offset` of the disk, past the cache; what was patched is taken
-/// as it was shipped. In lower-case hex. `doing` is what the progress line says. Status 74 when it
-/// cannot be read, 78 when the record is not about an image of that length.
+/// Reads the image that starts at `offset` of the disk, past the cache, with every patched field
+/// replaced by its shipped bytes. The digest is in lower-case hex. `doing` is the text of the
+/// progress line. Status 74 when the disk cannot be read, 78 when the record describes an image of
+/// another length.
 pub fn of_slot(
     disk: &Disk,
     offset: u64,
@@ -35,7 +36,7 @@ pub fn of_slot(
     Ok(hex(&hash.finalize()))
 }
 
-/// Where something was patched, and what had been there.
+/// The patched ranges, with their original bytes.
 fn masks(record: &Record) -> Option<Vec<(u64, Vec<u8>)>> {
     let mask = |Masked {
                     offset_bytes,
@@ -48,8 +49,8 @@ fn masks(record: &Record) -> Option<Vec<(u64, Vec<u8>)>> {
     record.masked.iter().map(mask).collect()
 }
 
-/// Puts into a piece of the image that begins at `begin` what of `bytes`, which belong at `start`,
-/// lies in it.
+/// Copies the part of `bytes` that overlaps a piece of the image; `bytes` belong at `start`, the
+/// piece begins at `begin`.
 fn put(piece: &mut [u8], begin: u64, start: u64, bytes: &[u8]) {
     let from = start.max(begin);
     let to = (start + bytes.len() as u64).min(begin + piece.len() as u64);

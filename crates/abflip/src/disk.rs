@@ -1,13 +1,13 @@
-//! A disk, or the image of one: what is read comes from the medium, and what is written is on it
-//! when the call returns.
+//! A disk, or a disk image. Reads come from the medium; a write is on the medium when the call
+//! returns.
 //!
-//! Reads and writes go past the page cache (O_DIRECT). A write is one call, of whole physical
-//! blocks and with RWF_DSYNC: a disk with 512-byte sectors on 4096-byte blocks (512e) would else
-//! read the block, change it and write it back by itself, and a power cut in the middle of that
-//! takes the seven neighbours with it. What was written is read back and compared.
+//! Reads and writes bypass the page cache (O_DIRECT). A write is one call of whole physical blocks
+//! with RWF_DSYNC. Otherwise a disk with 512-byte sectors on 4096-byte blocks (512e) would read the
+//! block, change it and write it back itself, and a power cut in between would destroy the seven
+//! neighbouring sectors. Every write is read back and compared.
 //!
-//! A file system without direct I/O, such as tmpfs in older kernels, can hold an image, too: then
-//! the cache is told to forget what it may, and [`Disk::past_cache`] says that nothing is proven
+//! An image may also lie on a file system without direct I/O, such as tmpfs in older kernels. The
+//! kernel is then asked to drop its cache, and [`Disk::past_cache`] reports that nothing is proven
 //! about the medium.
 
 mod bulk;
@@ -23,15 +23,15 @@ use jsonpipe::{Exit, ExitContext, io_error};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc::O_DIRECT;
 
-/// What direct I/O may want a buffer, and the length of a write, to be a multiple of.
+/// The strictest multiple that direct I/O may require of a buffer's address and a write's length.
 pub const ALIGNMENT: usize = 4096;
 
-/// What a disk is opened for.
+/// How a disk is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// To look at it.
+    /// For reading.
     Read,
-    /// To change it, too.
+    /// For reading and writing.
     Write,
 }
 
@@ -40,22 +40,22 @@ pub enum Access {
 pub struct Disk {
     path: PathBuf,
     file: File,
-    /// How long it is.
+    /// The length of the disk.
     pub size_bytes: u64,
-    /// The size of a logical sector; `None` for an image, which does not tell.
+    /// The size of a logical sector; `None` for an image, which does not record it.
     pub sector_bytes: Option<u64>,
-    /// What is written at once: the physical block, or what the file system wants.
+    /// The unit of writing: the physical block, or the file system's minimum.
     block_bytes: u64,
     past_cache: bool,
     /// The device's number; 0 for an image.
     pub device: u64,
-    /// Whether it is a device to which the kernel lets nobody write, though it lets them open it.
+    /// Whether the kernel refuses writes to the device, although it can be opened for writing.
     pub is_read_only: bool,
 }
 
 impl Disk {
-    /// Opens it. Status 66 when it is not there, 77 when it may not be opened, 65 when it is
-    /// neither a disk nor an image.
+    /// Opens the disk. Status 66 when it does not exist, 77 when permission is denied, 65 when it
+    /// is neither a disk nor an image.
     pub fn open(path: &Path, access: Access) -> anyhow::Result<Disk> {
         let failed = |error| {
             io_error(
@@ -64,7 +64,7 @@ impl Disk {
                 format_args!("opening {}", path.display()),
             )
         };
-        // Opened past the cache first; who cannot do that says so (open(2): EINVAL).
+        // Direct I/O is tried first; a file system without it answers EINVAL (open(2)).
         let open = |flags| {
             OpenOptions::new()
                 .read(true)
@@ -101,7 +101,7 @@ impl Disk {
         }
         let size_bytes = metadata.len();
         let mut direct = None;
-        // All of it must be whole blocks: nothing may be left over that is shorter.
+        // The length must be whole blocks, without a shorter rest.
         for block in [512, ALIGNMENT]
             .into_iter()
             .filter(|&block| size_bytes > 0 && size_bytes.is_multiple_of(block as u64))
@@ -139,23 +139,23 @@ impl Disk {
         })
     }
 
-    /// Where it was opened.
+    /// The path that was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether what is read comes from the medium.
+    /// Whether reads come from the medium.
     pub fn past_cache(&self) -> bool {
         self.past_cache
     }
 
-    /// How many bytes are written at once, at least: the physical block.
+    /// The minimum length of a write: the physical block.
     pub fn block_bytes(&self) -> u64 {
         self.block_bytes
     }
 
-    /// The same with other physical blocks, which a file cannot be made to have: a fake of a disk
-    /// of 512e.
+    /// The same disk with another physical block size, which a file cannot have: a fake of a 512e
+    /// disk.
     #[cfg(test)]
     pub fn with_blocks(self, block_bytes: u64) -> Disk {
         Disk {
@@ -164,7 +164,7 @@ impl Disk {
         }
     }
 
-    /// Reads `length` bytes. Status 74 when that fails, or when they end before.
+    /// Reads `length` bytes. Status 74 on failure, and when the disk ends first.
     pub fn read(&self, offset: u64, length: usize) -> anyhow::Result<Vec<u8>> {
         let (start, mut buffer) = self.blocks(offset, length);
         self.read_blocks(start, &mut buffer)
@@ -173,10 +173,10 @@ impl Disk {
         Ok(buffer.bytes()[skip..skip + length].to_vec())
     }
 
-    /// Writes `bytes`, which come with the rest of the blocks that they lie in, then reads back and
-    /// compares. Status 73 or 74.
+    /// Writes `bytes`, which include the rest of their blocks, then reads them back and compares.
+    /// Status 73 or 74.
     ///
-    /// What fits into one block is one write, so that it is there as a whole or not at all.
+    /// Bytes within one block are one write, so they arrive completely or not at all.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
         let place = || self.place("writing", offset);
         let (start, mut buffer) = self.blocks(offset, bytes.len());
@@ -188,32 +188,32 @@ impl Disk {
         let written = written.map_err(|error| io_error(error, Exit::of_write, place()))?;
         if written != buffer.bytes().len() {
             return Err(Exit::Io.error(format_args!(
-                "{}: only {written} bytes of {} went out",
+                "{}: only {written} bytes of {} were written",
                 place(),
                 buffer.bytes().len()
             )));
         }
         if self.read(offset, bytes.len())? != bytes {
             return Err(Exit::Io.error(format_args!(
-                "{}: the disk has something else afterwards; replace the disk",
+                "{}: the disk returns other bytes than were written; replace the disk",
                 place()
             )));
         }
         Ok(())
     }
 
-    /// Everything that was written is on the medium when this returns. Status 74.
+    /// Flushes: when this returns, every write is on the medium. Status 74.
     pub fn flush(&self) -> anyhow::Result<()> {
         self.file
             .sync_data()
             .exit(Exit::Io, || format!("flushing {}", self.path.display()))
     }
 
-    /// Where the blocks begin that hold these bytes, and room for them.
+    /// The start of the blocks that hold these bytes, and a buffer for them.
     fn blocks(&self, offset: u64, length: usize) -> (u64, Aligned) {
         let start = offset - offset % self.block_bytes;
         let end = (offset + length as u64).next_multiple_of(self.block_bytes);
-        // A disk need not end with a whole physical block.
+        // A disk may end within a physical block.
         let end = if offset + length as u64 <= self.size_bytes {
             end.min(self.size_bytes)
         } else {
@@ -227,7 +227,7 @@ impl Disk {
         self.file.read_exact_at(buffer.bytes(), start)
     }
 
-    /// Tells the cache to forget what it may, where it is not passed by.
+    /// Asks the kernel to drop cached pages, where the cache cannot be bypassed.
     fn forget(&self, start: u64, length: usize) -> io::Result<()> {
         if self.past_cache {
             return Ok(());
@@ -254,7 +254,7 @@ pub struct Aligned {
 }
 
 impl Aligned {
-    /// So many zeros.
+    /// A buffer of `length` zeros.
     pub fn new(length: usize) -> Aligned {
         let storage = vec![0; length + ALIGNMENT];
         let start = storage.as_ptr().align_offset(ALIGNMENT);
@@ -265,7 +265,7 @@ impl Aligned {
         }
     }
 
-    /// They themselves.
+    /// The bytes.
     pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.storage[self.start..self.start + self.length]
     }
@@ -316,20 +316,20 @@ mod sys {
         })
     }
 
-    /// Makes these bytes of a block device zeros, by itself where it can (BLKZEROOUT, which never
-    /// leaves what was there before).
+    /// Zeros a range of a block device, offloaded to the disk where possible (BLKZEROOUT, which
+    /// never leaves the old content).
     pub fn zero_out(file: &File, offset: u64, length: u64) -> nix::Result<()> {
         // SAFETY: the descriptor is open, and the call reads two integers.
         unsafe { blkzeroout(file.as_raw_fd(), &[offset, length]) }.map(drop)
     }
 
-    /// Whether the file is open past the cache.
+    /// Whether the file is open for direct I/O.
     pub fn is_direct(file: &File) -> nix::Result<bool> {
         let flags = fcntl(file, FcntlArg::F_GETFL)?;
         Ok(OFlag::from_bits_retain(flags).contains(OFlag::O_DIRECT))
     }
 
-    /// One write that is on the medium when it returns (`RWF_DSYNC`, pwritev2(2)).
+    /// One write that is on the medium when the call returns (`RWF_DSYNC`, pwritev2(2)).
     pub fn write_durably(file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
         let piece = libc::iovec {
             iov_base: bytes.as_ptr().cast_mut().cast(),
@@ -364,7 +364,7 @@ mod tests {
 
     #[test]
     fn writes_leave_the_rest_of_their_block_alone() {
-        // On the disk of the tests, in memory, and of a length that is no whole number of anything.
+        // On the test's own disk and in memory, with a length that is no multiple of anything.
         let places = [tempfile::tempdir_in("."), tempfile::tempdir_in("/dev/shm")];
         for directory in places.map(Result::unwrap) {
             for length in [64 << 10, 33 * 512, 10_001] {
@@ -397,7 +397,7 @@ mod tests {
     #[test]
     fn of_a_block_that_holds_eight_sectors_all_eight_are_written_at_once() {
         let directory = tempfile::tempdir_in(".").unwrap();
-        // As a disk may: it does not end with a whole block.
+        // A disk may end within a block.
         let path = image(directory.path(), 64 * 512 + 512);
         let mut expected = std::fs::read(&path).unwrap();
         let disk = Disk::open(&path, Access::Write).unwrap().with_blocks(4096);

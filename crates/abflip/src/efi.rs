@@ -1,15 +1,15 @@
-//! The firmware's variables: the one entry that starts a trial, and `BootNext`, which makes the
-//! next boot that entry's.
+//! The firmware's variables: the boot entry of a trial, and `BootNext`, which selects that entry
+//! for the next boot.
 //!
-//! Some firmware drops entries that the boot order does not name, and `BootNext` with them. So the
-//! entry is the order's last one, but only behind one that starts the same partition's own loader.
-//! Where the order names no partition of ours, the firmware comes to its own search for what it can
-//! start after all of the order, and would come to the trial first, at every boot.
+//! Some firmware drops entries that the boot order does not contain, and `BootNext` with them. So
+//! the entry is appended to the order, but only behind an entry that starts the same partition's
+//! own loader. If the order names no partition of ours, the firmware reaches its own search for
+//! loaders only after the whole order, and would start the trial first, at every boot.
 //!
-//! By the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the
+//! See the UEFI specification 2.10, sections 3.1.3 (load options), 3.3 (`BootNext`, which the
 //! firmware removes before it starts the entry) and 10.3 (device paths), and the kernel's efivarfs:
-//! a file per variable, four bytes of attributes in front of the content, written by one call, some
-//! of them immutable.
+//! a file per variable, four bytes of attributes before the content, written by one call, some
+//! files immutable.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,39 +25,39 @@ const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 const ATTRIBUTES: [u8; 4] = [7, 0, 0, 0];
 /// LOAD_OPTION_ACTIVE.
 const ACTIVE: u32 = 1;
-/// What our entry is called in the firmware's menu.
+/// The name of our entry in the firmware's menu.
 const DESCRIPTION: &str = "labtools trial";
 /// The file that it starts.
 const FILE: &str = "\\EFI\\labtools\\try.efi";
 
-/// The partition with the file that an entry starts, by the table.
+/// The partition that holds an entry's file, by the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SystemPartition {
     /// Its number, from 1.
     pub number: u32,
     /// Its first sector.
     pub first_lba: u64,
-    /// How many it has.
+    /// Its length.
     pub sectors: u64,
     /// Its PARTUUID.
     pub guid: Uuid,
 }
 
-/// The machine's variables, as the kernel shows them.
+/// The variables, as the kernel shows them.
 #[derive(Clone, Debug)]
 pub struct Variables {
     directory: PathBuf,
 }
 
 impl Variables {
-    /// Those of this machine, if it has any.
+    /// Those of this machine.
     pub fn of(common: &Common) -> Variables {
         Variables {
             directory: common.path(DIRECTORY),
         }
     }
 
-    /// Status 69 when there are none.
+    /// Status 69 when the firmware offers none.
     pub fn require(&self) -> anyhow::Result<()> {
         if self.all()?.is_empty() {
             let way_out = "boot by UEFI, and mount efivarfs there";
@@ -69,7 +69,7 @@ impl Variables {
         Ok(())
     }
 
-    /// Whether the next boot is a trial's.
+    /// Whether the next boot starts a trial.
     pub fn is_armed(&self, from: &SystemPartition) -> anyhow::Result<bool> {
         let Some(next) = self.boot_next()? else {
             return Ok(false);
@@ -77,7 +77,7 @@ impl Variables {
         Ok(self.read(&entry_name(next))?.as_deref() == Some(&load_option(from)[..]))
     }
 
-    /// Makes the next boot a trial's: the entry first, its place behind all others, and then
+    /// Makes the next boot a trial: writes the entry, appends it to the order, then sets
     /// `BootNext`, which is the commit point.
     pub fn arm(&self, from: &SystemPartition) -> anyhow::Result<()> {
         let wanted = load_option(from);
@@ -97,11 +97,11 @@ impl Variables {
         if self.is_armed(from)? {
             return Ok(());
         }
-        Err(Exit::Io.error("setting the firmware's variable BootNext: it does not keep it; see the machine's setup"))
+        Err(Exit::Io.error("setting the firmware's variable BootNext: the firmware does not keep it; see the machine's setup"))
     }
 
-    /// Takes back what [`Variables::arm`] did, and leaves alone what others did. Whether there was
-    /// anything.
+    /// Undoes [`Variables::arm`] without touching other entries. Returns whether there was anything
+    /// to undo.
     pub fn disarm(&self) -> anyhow::Result<bool> {
         let Some((number, _)) = self.ours()? else {
             return Ok(false);
@@ -144,19 +144,20 @@ impl Variables {
     }
 
     fn free_number(&self) -> anyhow::Result<u16> {
-        // The order may name an entry that is not there: it would start ours at every boot.
+        // The order may name an entry that does not exist; reusing its number would start ours at
+        // every boot.
         let taken = [self.entries()?, self.order()?].concat();
-        // Some firmware takes Boot0000 for its own.
+        // Some firmware reserves Boot0000.
         let free = (1..=u16::MAX).find(|number| !taken.contains(number));
         free.ok_or_else(|| {
             Exit::CantCreate.error(
-                "adding a boot entry to the firmware: it has 65535; remove some, with efibootmgr",
+                "adding a boot entry to the firmware: it already has 65535; remove some with efibootmgr",
             )
         })
     }
 
-    /// The PARTUUIDs of the partitions that active entries of the boot order name; a trial's does
-    /// not count.
+    /// The PARTUUIDs of the partitions that active entries of the boot order name, without the
+    /// trial's entry.
     pub fn ordered_partitions(&self) -> anyhow::Result<Vec<Uuid>> {
         let ours = self.ours()?.map(|(number, _)| number);
         let mut partitions = Vec::new();
@@ -202,7 +203,7 @@ impl Variables {
         Ok(numbers)
     }
 
-    /// The names of all files; none where efivarfs is not mounted.
+    /// All file names; empty where efivarfs is not mounted.
     fn all(&self) -> anyhow::Result<Vec<String>> {
         let failed = |error| {
             io_error(
@@ -230,7 +231,7 @@ impl Variables {
         self.directory.join(format!("{name}-{GLOBAL}"))
     }
 
-    /// What a variable holds; `None` where there is none.
+    /// The content of a variable; `None` where it does not exist.
     fn read(&self, name: &str) -> anyhow::Result<Option<Vec<u8>>> {
         match fs::read(self.path(name)) {
             Ok(bytes) => Ok(Some(
@@ -245,7 +246,7 @@ impl Variables {
         }
     }
 
-    /// Sets a variable: one call, which the firmware does as a whole or not at all.
+    /// Sets a variable by one call, which the firmware does completely or not at all.
     fn write(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
         let failed = |error| {
             io_error(
@@ -267,7 +268,7 @@ impl Variables {
         if written != bytes.len() {
             return Err(failed(io::ErrorKind::WriteZero.into()));
         }
-        // A directory that stands for efivarfs keeps the end of what was longer.
+        // A directory in the place of efivarfs does not truncate the old content.
         let length = file.metadata().map_err(failed)?.len();
         if length > bytes.len() as u64 {
             file.set_len(bytes.len() as u64).map_err(failed)
@@ -331,8 +332,8 @@ fn load_option(from: &SystemPartition) -> Vec<u8> {
     .concat()
 }
 
-/// The partition of a GPT that an EFI_LOAD_OPTION names, if that is active and names one; firmware
-/// wrote it, so every length may lie.
+/// The partition of a GPT that an active EFI_LOAD_OPTION names. Firmware wrote the option, so no
+/// length is trusted.
 fn partition(option: &[u8]) -> Option<Uuid> {
     let (head, rest) = option.split_at_checked(6)?;
     if u32::from_le_bytes(head[..4].try_into().ok()?) & ACTIVE == 0 {
@@ -356,13 +357,13 @@ fn partition(option: &[u8]) -> Option<Uuid> {
     None
 }
 
-/// Takes the immutable flag from a file, if it is there and has one.
+/// Removes the immutable flag of a file, if it is set.
 fn make_mutable(path: &std::path::Path) -> io::Result<()> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    // A directory that stands for efivarfs has no such flags.
+    // A directory in the place of efivarfs has no such flags.
     match flags::get(&file) {
         Ok(found) if found & flags::IMMUTABLE != 0 => {
             Ok(flags::set(&file, found & !flags::IMMUTABLE)?)
@@ -371,7 +372,7 @@ fn make_mutable(path: &std::path::Path) -> io::Result<()> {
     }
 }
 
-/// The flags of a file (ioctl_iflags(2)), for which there is no safe wrapper.
+/// File flags (ioctl_iflags(2)), for which there is no safe wrapper.
 #[allow(unsafe_code, reason = "the ioctls of file flags")]
 mod flags {
     use std::fs::File;
@@ -451,7 +452,7 @@ mod tests {
         }
         ours.require().unwrap();
         assert!(!ours.is_armed(&ESP).unwrap());
-        // Nothing of ours, so nothing goes: not the BootNext of another.
+        // There is no entry of ours, so nothing is removed: the BootNext is another's.
         assert!(!ours.disarm().unwrap());
         assert_eq!(ours.boot_next().unwrap(), Some(2));
         ours.arm(&ESP).unwrap();
@@ -461,8 +462,8 @@ mod tests {
             (ours.boot_next().unwrap(), ours.entries().unwrap()),
             (Some(1), vec![0, 1, 2])
         );
-        // Its partition has moved, as after a flip: it is not the trial of that one, and its number
-        // is used again.
+        // The partition has moved, as after a flip: the entry is not the trial of the new one, and
+        // its number is reused.
         let moved = SystemPartition { number: 2, ..ESP };
         assert!(!ours.is_armed(&moved).unwrap());
         ours.arm(&moved).unwrap();
@@ -484,10 +485,10 @@ mod tests {
         let ours = variables(&directory);
         ours.write("Boot0003", b"a disk").unwrap();
         ours.write("BootOrder", b"\x03\0\x07\0").unwrap();
-        // Nothing in the order starts the partition: the firmware finds it when it has come to the
-        // end of the order.
+        // No entry of the order starts the partition: the firmware finds it after the end of the
+        // order.
         ours.arm(&ESP).unwrap();
-        // Not Boot0000, which some firmware takes for its own.
+        // Not Boot0000, which some firmware reserves.
         assert_eq!(
             (ours.boot_next().unwrap(), ours.order().unwrap()),
             (Some(1), vec![3, 7])
@@ -501,20 +502,20 @@ mod tests {
             (ours.boot_next().unwrap(), ours.order().unwrap()),
             (Some(1), vec![3, 7, 1])
         );
-        // What it names itself does not count for the slots.
+        // The trial's own entry does not count for the slots.
         assert_eq!(ours.ordered_partitions().unwrap(), [ESP.guid]);
-        // Whoever put it elsewhere: it does not stay in front.
+        // Wherever the entry was moved, arming puts it last again.
         ours.set_order(&[1, 3]).unwrap();
         ours.arm(&ESP).unwrap();
         assert_eq!(ours.order().unwrap(), [3, 1]);
-        // What the firmware has used up of it goes all the same.
+        // The firmware has consumed BootNext; the rest is still removed.
         ours.remove("BootNext").unwrap();
         assert!(ours.disarm().unwrap());
         assert_eq!(
             (ours.order().unwrap(), ours.entries().unwrap()),
             (vec![3], vec![3])
         );
-        // An order of nothing else is none.
+        // An order without other entries is removed.
         ours.remove("BootOrder").unwrap();
         ours.arm(&ESP).unwrap();
         assert_eq!(
@@ -551,7 +552,7 @@ mod tests {
             other[at] = byte;
             assert_eq!(partition(&other), None, "{at}");
         }
-        // Behind the nodes of the controller, as efibootmgr writes it when told to.
+        // Behind the controller's nodes, as efibootmgr also writes it.
         let mut long = ours[..node].to_vec();
         long.extend([1, 1, 6, 0, 0, 2]);
         long.extend(&ours[node..]);
@@ -560,7 +561,7 @@ mod tests {
         assert_eq!(partition(&long), Some(ESP.guid));
     }
 
-    /// A fake of firmware that does not take BootNext: a directory stands in its place.
+    /// A fake of firmware that refuses BootNext: a directory stands in its place.
     #[test]
     fn arming_that_fails_is_undone() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,12 +1,12 @@
-//! The loader of a slot, on the EFI system partitions: its own, which is hidden from the firmware,
-//! and the one that is not.
+//! A slot's loader on the two EFI system partitions: the slot's own, hidden from the firmware, and
+//! the visible one.
 //!
-//! The loader is a file in the slot's root, one that firmware can start by itself: kernel, command
-//! line with the slot's PARTUUID and all. `abflip write` has verified it there. So it goes from
-//! there to the slot's own partition, where the firmware finds it once the slot is the active one,
-//! and to the visible one, for the one boot of the trial.
+//! The loader is a file in the slot's root that firmware can start directly: it contains the kernel
+//! and a command line with the slot's PARTUUID. `abflip write` has verified it there. It is copied
+//! to the slot's own partition, where the firmware finds it once the slot is active, and to the
+//! visible one, for the one boot of the trial.
 //!
-//! All of that is mounted in a private mount namespace, which ends with this process.
+//! All mounts are in a private mount namespace, which ends with this process.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
@@ -27,24 +27,24 @@ use crate::target;
 
 /// The loader in a slot's root.
 const LOADER: &str = "boot/labtools.efi";
-/// What firmware starts of a partition that nobody told it about (UEFI specification 2.10, section
-/// 3.5.1.1).
+/// The file that firmware starts from a partition without a boot entry (UEFI specification 2.10,
+/// section 3.5.1.1).
 const DEFAULT: &str = "EFI/BOOT/BOOTX64.EFI";
-/// What the trial's entry starts.
+/// The file that the trial's entry starts.
 const TRIAL: &str = "EFI/labtools/try.efi";
 const MOUNTS: &str = "/run/labtools/trial";
-/// What programs for the firmware begin with.
+/// The magic number of a firmware program.
 const MAGIC: &[u8] = b"MZ";
 
-/// What there is of them for a moment, and after a power cut.
+/// Temporary names, which a power cut may leave behind.
 const TEMPORARY: [&str; 2] = ["EFI/BOOT/BOOTX64.tmp", "EFI/labtools/try.tmp"];
 
-/// The slot's own partition, and the visible one, among those that are mounted.
+/// The indexes of the slot's own partition and the visible one among the mounted.
 const OWN: usize = 1;
 const VISIBLE: usize = 2;
 
-/// What of an EFI system partition is of no use to anybody: the loader of a trial, when the slot is
-/// not the one that boots.
+/// Useless files on an EFI system partition: the loader of a trial, when the slot is not the one
+/// that boots.
 fn leftovers(which: usize) -> Vec<&'static str> {
     let trial = (which == OWN).then_some(TRIAL);
     TEMPORARY.into_iter().chain(trial).collect()
@@ -58,7 +58,7 @@ fn reading(file: &str, error: io::Error) -> anyhow::Error {
     )
 }
 
-/// The file systems of a trial, mounted.
+/// The mounted file systems of a trial.
 #[derive(Debug)]
 pub struct Mounted {
     /// In the order of mounting: the slot's root, its partition, the visible one.
@@ -68,9 +68,9 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// Mounts the slot's root, its own system partition, and the visible one, and checks that the
-    /// loader is there and has room on both. Status 77 without root, 78 when the kernel or the slot
-    /// is not as it should be, 73 when there is no room.
+    /// Mounts the slot's root, its own system partition and the visible one, and checks that the
+    /// loader exists and fits on both. Status 77 without root, 78 when the kernel or the slot is
+    /// unsuitable, 73 when there is no room.
     pub fn open(
         common: &Common,
         disk: &Disk,
@@ -99,7 +99,7 @@ impl Mounted {
         let mut magic = [0; MAGIC.len()];
         loader.read_exact(&mut magic).map_err(failed)?;
         if magic != MAGIC {
-            return Err(refuse("it is no program for the firmware"));
+            return Err(refuse("it is not a firmware program"));
         }
         let loader_bytes = loader.metadata().map_err(failed)?.len();
         let visible_path = directories[VISIBLE].clone();
@@ -111,7 +111,7 @@ impl Mounted {
         for (file, which) in [(DEFAULT, OWN), (TRIAL, VISIBLE)] {
             found.check_room(which, file)?;
         }
-        // The partition that starts the machine is not written to for nothing.
+        // The visible partition starts the machine, so it is not written to needlessly.
         if access == Access::Write
             && !found
                 .is_there(&visible_path.join(TRIAL))
@@ -123,7 +123,7 @@ impl Mounted {
         Ok(found)
     }
 
-    /// Puts the loader on both partitions, durably; its digest, in lower-case hex.
+    /// Copies the loader to both partitions, durably. Returns its digest in lower-case hex.
     pub fn install(self) -> anyhow::Result<String> {
         self.put(OWN, DEFAULT)?;
         self.put(VISIBLE, TRIAL)?;
@@ -134,7 +134,7 @@ impl Mounted {
             loader,
             ..
         } = self;
-        drop(loader); // which else keeps its file system busy
+        drop(loader); // which would otherwise keep its file system busy
         directories
             .into_iter()
             .rev()
@@ -142,7 +142,7 @@ impl Mounted {
         Ok(sha256)
     }
 
-    /// Whether the loader has room beside what is there, or in its place: both are of nobody's use.
+    /// Whether the loader fits beside the old files, or in place of the useless ones.
     fn check_room(&self, which: usize, file: &str) -> anyhow::Result<()> {
         let directory = &self.directories[which];
         let failed = |error| {
@@ -190,7 +190,7 @@ impl Mounted {
             .iter()
             .try_for_each(|file| remove(&directory.join(file)))
             .map_err(failed)?;
-        // The old one, if there is no room beside it: nothing starts it now.
+        // The old one is removed if there is no room beside it: nothing starts it now.
         if self.loader_bytes > free_bytes(directory).map_err(failed)? {
             remove(&path).map_err(failed)?;
         }
@@ -203,12 +203,12 @@ impl Mounted {
             File::open(parent)?.sync_all()
         };
         copy().map_err(|error| {
-            let _ = remove(&temporary); // what failed is told; else the next trial removes it
+            let _ = remove(&temporary); // the failure is reported; the next trial removes a leftover
             failed(error)
         })
     }
 
-    /// Whether a file is the loader already.
+    /// Whether the file already is the loader.
     fn is_there(&self, path: &Path) -> io::Result<bool> {
         let mut file = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
@@ -236,8 +236,8 @@ impl Mounted {
     }
 }
 
-/// The digest of what firmware starts from an EFI system partition, in lower-case hex; `None` when
-/// there is nothing. Status 77 without root, 78 when it cannot be mounted.
+/// The digest of the file that firmware starts from an EFI system partition, in lower-case hex;
+/// `None` when it does not exist. Status 77 without root, 78 when the partition cannot be mounted.
 pub fn default_loader(
     common: &Common,
     disk: &Disk,
@@ -268,8 +268,8 @@ pub fn default_loader(
     Ok(found)
 }
 
-/// Whether what firmware starts from a slot's EFI system partition is the loader of its root.
-/// Status as of [`default_loader`].
+/// Whether the loader on a slot's EFI system partition is the one in its root. Status as for
+/// [`default_loader`].
 pub fn has_loader_of(
     common: &Common,
     disk: &Disk,
@@ -290,11 +290,11 @@ pub fn has_loader_of(
     Ok(found == Some(wanted))
 }
 
-/// Opens a regular file of a root that is mounted elsewhere, to read it. Links are followed as if
-/// that root were `/`, so that nothing of the machine that runs is taken for the slot's.
+/// Opens a regular file for reading in a root that is mounted elsewhere. Links are resolved as if
+/// that root were `/`, so that they never lead into the running system.
 fn open_in_root(root: &Path, path: &str) -> io::Result<File> {
     let root = File::open(root)?;
-    // What is no regular file might keep the open waiting.
+    // Opening something else, such as a FIFO, could block.
     let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
     let how = OpenHow::new()
         .flags(flags)
@@ -303,11 +303,11 @@ fn open_in_root(root: &Path, path: &str) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(io::Error::other("it is no regular file"))
+        Err(io::Error::other("it is not a regular file"))
     }
 }
 
-/// What this process mounts from here on, nobody else sees.
+/// Makes later mounts visible to this process only.
 fn unshare_mounts() -> anyhow::Result<()> {
     let private = unshare(CloneFlags::CLONE_NEWNS).and_then(|()| {
         mount(
@@ -327,7 +327,7 @@ fn unshare_mounts() -> anyhow::Result<()> {
     })
 }
 
-/// Mounts a partition: `root`, or an EFI system partition under another name. Where that is.
+/// Mounts a partition, `root` or an EFI system partition under another name, and returns the path.
 fn mounted(
     common: &Common,
     disk: &Disk,
@@ -335,7 +335,7 @@ fn mounted(
     name: &str,
     access: Access,
 ) -> anyhow::Result<PathBuf> {
-    // Nothing may write to a root, not even its journal.
+    // A root must stay unchanged, including its journal.
     let (kind, options) = if name == "root" {
         ("ext4", "noload")
     } else {
@@ -354,7 +354,7 @@ fn mounted(
     atomic::create_directory(&directory, 0o700)?;
     let attempt = |flags| mount(Some(&device), &directory, Some(kind), flags, Some(options));
     let made = match attempt(flags) {
-        // Somebody has it mounted to write to it, and then there is no other way.
+        // Another process has it mounted for writing, so vfat can only be mounted the same way.
         Err(Errno::EBUSY) if kind == "vfat" => attempt(flags - MsFlags::MS_RDONLY),
         made => made,
     };
@@ -395,7 +395,7 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    /// Directories stand for the file systems.
+    /// Directories replace the file systems.
     #[test]
     fn leftovers_of_a_trial_make_room() {
         let work = tempfile::tempdir().unwrap();
@@ -430,7 +430,7 @@ mod tests {
             (read(OWN, DEFAULT), read(OWN, TRIAL)),
             ("MZ new".into(), String::new())
         );
-        // What boots the machine stays.
+        // The loader that boots the machine stays.
         assert_eq!(
             (read(VISIBLE, DEFAULT), read(VISIBLE, TRIAL)),
             ("MZ old".into(), "MZ new".into())
@@ -444,7 +444,7 @@ mod tests {
         assert!(found.is_there(&directories[VISIBLE].join(TRIAL)).unwrap());
     }
 
-    /// Directories stand for the file systems, and one for a file that cannot be replaced.
+    /// Directories replace the file systems, and one replaces a file that cannot be overwritten.
     #[test]
     fn a_loader_that_cannot_be_put_leaves_nothing_behind() {
         let work = tempfile::tempdir().unwrap();
@@ -501,12 +501,12 @@ mod tests {
             boot(root);
             nix::unistd::mkfifo(&root.join(LOADER), nix::sys::stat::Mode::S_IRWXU).unwrap();
         };
-        assert_eq!(refused(&fifo), "it is no regular file");
+        assert_eq!(refused(&fifo), "it is not a regular file");
         assert_eq!(
             refused(&|root| fs::create_dir_all(root.join(LOADER)).unwrap()),
-            "it is no regular file"
+            "it is not a regular file"
         );
-        // Within the slot a link is as good as a file.
+        // A link within the slot is as good as a file.
         let within = |root: &Path| {
             boot(root);
             fs::write(root.join("boot/labtools-8.efi"), "MZ of the slot").unwrap();

@@ -1,5 +1,5 @@
-//! The extlinux in a slot: its boot-once area, what that says, and what makes it say something
-//! else; and the configuration by which it starts the other slot.
+//! The extlinux in a slot: its boot-once area and how to change it, and the configuration by which
+//! it starts the other slot.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::gpt::Place;
 use crate::writes::Change;
 
-/// An extlinux that is whole.
+/// A complete extlinux.
 #[derive(Debug)]
 pub struct Extlinux {
     partition: Place,
@@ -17,7 +17,7 @@ pub struct Extlinux {
 }
 
 impl Extlinux {
-    /// Finds the one of a partition. The inner error says, in words, why gptmbr could not start it;
+    /// Finds the extlinux of a partition. The inner error states why gptmbr could not start it;
     /// status 74 when the disk cannot be read.
     pub fn find(disk: &Disk, partition: Place) -> anyhow::Result<Result<Extlinux, String>> {
         let found = extlinux::Extlinux::find(partition.size_bytes, |at, length| {
@@ -31,17 +31,17 @@ impl Extlinux {
             .ok_or_else(why))
     }
 
-    /// The directory that it was installed in, as seen below the slot's root.
+    /// The directory in which it was installed, relative to the slot's root.
     pub fn directory(&self) -> &Path {
         &self.found.directory
     }
 
-    /// Its boot-once area. The inner error says, in words, why it cannot be used; status 74 when
-    /// the disk cannot be read.
+    /// Its boot-once area. The inner error states why the area cannot be used; status 74 when the
+    /// disk cannot be read.
     pub fn boot_once(&self, disk: &Disk) -> anyhow::Result<Result<BootOnce, String>> {
         let start = self.partition.start_bytes;
-        // A write takes the whole physical block with it, and part of that would be somebody
-        // else's.
+        // A write covers the whole physical block, so a part of it must not belong to something
+        // else.
         let block = disk.block_bytes();
         if !start.is_multiple_of(block) {
             return Ok(Err(format!(
@@ -76,11 +76,11 @@ impl Extlinux {
 /// The boot-once area of an extlinux.
 #[derive(Debug)]
 pub struct BootOnce {
-    /// Where its two copies are, in bytes, on the disk.
+    /// The offsets of its two copies on the disk, in bytes.
     copies: [u64; 2],
-    /// The copy that counts.
+    /// The valid copy.
     content: Vec<u8>,
-    /// Whether the other one says the same.
+    /// Whether both copies agree.
     agree: bool,
 }
 
@@ -90,11 +90,11 @@ impl BootOnce {
         adv::boot_once(&self.content)
     }
 
-    /// What makes both copies have this label, or none; nothing when that is so. `None` when there
-    /// is no room.
+    /// The changes that give both copies this label, or none; empty when they have it. `None` when
+    /// there is no room.
     ///
-    /// extlinux takes the first copy unless it is torn, and then the second: at any instant it
-    /// finds the old label or the new one.
+    /// extlinux takes the first copy unless it is torn, then the second: at any instant it finds
+    /// the old label or the new one.
     pub fn changes(&self, label: Option<&str>) -> Option<Vec<Change>> {
         let wanted = adv::with_boot_once(&self.content, label)?;
         if self.agree && wanted == self.content {
@@ -109,7 +109,7 @@ impl BootOnce {
     }
 }
 
-/// What a label may start, by any of these words (syslinux.cfg of Syslinux 6.04); the last one in
+/// The keywords that make a label start something (syslinux.cfg of Syslinux 6.04); the last one in
 /// the label counts.
 const STARTS: [&str; 10] = [
     "kernel",
@@ -124,12 +124,12 @@ const STARTS: [&str; 10] = [
     "localboot",
 ];
 
-/// The module that starts a partition by its name, and the libraries that it names; extlinux looks
-/// for them where it was installed.
+/// The module that starts a partition by its name, and the libraries that it needs; extlinux loads
+/// them from the directory of its installation.
 pub const MODULES: [&str; 3] = ["chain.c32", "libcom32.c32", "libutil.c32"];
 
-/// What is said against a configuration of extlinux that has no such label that chains to the
-/// partition of that name, or `None`.
+/// The fault of an extlinux configuration whose label is missing or does not chain to the partition
+/// of that name, or `None`.
 pub fn label_fault(configuration: &str, label: &str, partuuid: uuid::Uuid) -> Option<String> {
     let lines = configuration
         .lines()
@@ -172,8 +172,7 @@ mod tests {
     use tempfile::TempDir;
     use uuid::Uuid;
 
-    /// Where the partition is, in bytes, and how long it is; there is as much in front of it and
-    /// behind it.
+    /// The partition's offset and length in bytes; the disk has as much before it and after it.
     const PARTITION: u64 = 64 << 10;
     const PLACE: Place = Place {
         number: 1,
@@ -181,18 +180,18 @@ mod tests {
         size_bytes: PARTITION,
     };
     const LOADER: u64 = 8;
-    /// What a patch area begins with.
+    /// The magic number of a patch area.
     const PATCH_MAGIC: u32 = 0x3eb2_02fe;
     const LOADER_SECTORS: u16 = 4;
 
-    /// What is in an extlinux.
+    /// The fields of an extlinux.
     #[derive(Clone, Debug)]
     struct Made {
-        /// The first sector of the loader, by the boot sector, and where that says it.
+        /// The loader's first sector, and the boot sector's offset that names it.
         pointer: (usize, u32),
         sectors: u16,
         words: u32,
-        /// Where in the loader its extended area is, and what that says.
+        /// The offset of the extended area in the loader, and its content.
         extended_at: u16,
         extended: [u16; 10],
         area: [u64; 2],
@@ -211,8 +210,8 @@ mod tests {
         }
     }
 
-    /// A disk where every sector, inside of the partition and outside, looks like a boot-once area:
-    /// nothing but the pointers says which is one.
+    /// A disk whose every sector, inside and outside of the partition, looks like a boot-once area:
+    /// only the pointers identify the real one.
     fn disk(made: &Made) -> (TempDir, Disk) {
         let empty = adv::with_boot_once(&[0; adv::BYTES], None).unwrap();
         let mut bytes: Vec<u8> = empty
@@ -300,8 +299,8 @@ mod tests {
                 "{area:?}"
             );
         }
-        // Something else than a copy, where the pointers lead, is not ours to write over, be the
-        // other copy right or not.
+        // If a pointer leads to anything but a copy, that must not be overwritten, whatever the
+        // other copy is.
         for (sector, at) in [(20, 0), (20, 508), (33, 3), (33, 511)] {
             let (directory, _) = disk(&whole());
             let path = directory.path().join("disk");
@@ -330,7 +329,7 @@ mod tests {
         assert!(boot_once(&found.with_blocks(4096)).is_ok());
     }
 
-    /// Numbers around those that are right, and others.
+    /// Numbers close to the right one, and others.
     fn number(right: u64, all: u64) -> impl Strategy<Value = u64> {
         prop_oneof![4 => Just(right), 2 => 0..2048u64, 1 => (all - 64)..=all, 1 => 0..=all]
     }
@@ -403,7 +402,7 @@ mod tests {
         let no_guid = Some(format!("its label try-b does not append guid={b}"));
         for (lines, fault) in [
             (format!("com32 chain.c32\nappend guid={b}"), None),
-            // The word alone is in a comment, in a menu, or told to something else.
+            // The word alone appears in a comment, in a menu, or as another keyword's value.
             (
                 format!("# com32 chain.c32\nappend guid={b}"),
                 no_start.clone(),
@@ -431,7 +430,7 @@ mod tests {
                 format!("kernel vmlinuz\ncom32 chain.c32\nappend guid={a}\nappend guid={b}"),
                 None,
             ),
-            // It is another label's.
+            // The line belongs to another label.
             (
                 format!("com32 chain.c32\nlabel other\nappend guid={b}"),
                 no_guid,

@@ -1,14 +1,13 @@
-//! `abflip flip`: another slot boots next, by one sector.
+//! `abflip flip`: makes another slot boot next, by writing one sector.
 //!
-//! 1. Both tables are valid, and the backup says what the primary says; where it does not, it is
-//!    healed first.
-//! 2. The sector of the backup's entries is written, and flushed.
-//! 3. The sector of the primary's entries is written, durably, as one physical block: the commit
-//!    point. It is flushed.
-//! 4. Both tables are read back past the cache and compared.
+//! 1. Check that both tables are valid and agree; heal the backup first where it differs.
+//! 2. Write the sector of the backup's entries, and flush.
+//! 3. Write the sector of the primary's entries, durably, as one physical block: the commit point.
+//!    Flush.
+//! 4. Read both tables back past the cache and compare.
 //!
-//! The new sector has the checksum of the old one ([`crate::neutral`]), so at every instant both
-//! headers fit both arrays.
+//! The new sector has the checksum of the old one ([`crate::neutral`]), so both headers fit both
+//! arrays at every instant.
 
 use std::path::Path;
 
@@ -31,7 +30,7 @@ use crate::{heal, trial};
 /// The flags of `flip`.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The slot that is to boot next; without it, the one that is not running.
+    /// The slot that will boot next; by default, the one that is not running.
     pub active: Option<Slot>,
     /// Refuse when the backup differs.
     pub no_repair: bool,
@@ -39,14 +38,14 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Makes a slot boot next; in a dry run checks everything, and says what would be done.
+/// Makes a slot boot next. A dry run checks everything and reports the intended changes.
 pub fn flip(
     common: &Common,
     pipe: &Pipe,
     disk: Option<&Path>,
     options: Options,
 ) -> anyhow::Result<Answer> {
-    // A signal that comes from here on ends the process when both tables say the same again.
+    // From here on, a signal ends the process only when both tables agree again.
     let ending_signals = signals::defer()?;
     let _lock = if options.dry_run {
         None
@@ -115,9 +114,9 @@ pub fn flip(
         .holding(ending_signals))
 }
 
-/// Ends a trial that this would make another one than it was: one that is armed, or of a slot that
-/// boots next from now on. It does so before the flip, for what is armed in a slot that is not
-/// active stays there, and strikes when it is active again. Whether there was anything armed.
+/// Ends a trial that the flip would turn into another one: a trial that is armed, or one of the
+/// slot that will boot next. This happens before the flip, since a trial armed in an inactive slot
+/// stays there, and would start when that slot is active again. Returns whether one was armed.
 fn end_trial(
     common: &Common,
     machine: &mut Machine,
@@ -157,7 +156,7 @@ fn end_trial(
     }
 }
 
-/// Takes back what [`end_trial`] did.
+/// Undoes [`end_trial`].
 fn resume_trial(
     common: &Common,
     machine: &mut Machine,
@@ -171,14 +170,14 @@ fn resume_trial(
     machine.records.restore(common, before)
 }
 
-/// Writes what was planned, and verifies it.
+/// Writes the planned changes, and verifies them.
 pub fn make(machine: &Machine, plan: &Plan) -> Result<Tables, Failure> {
     writes::make(&machine.disk, &plan.changes, || {
         verify(machine, plan.target)
     })
 }
 
-/// Reads both tables again: they are valid, say the same, and `target` boots next.
+/// Reads both tables again: they must be valid and agree, and `target` must boot next.
 fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
     let tables = Tables::read(&machine.disk)?;
     let table = tables.primary.as_ref().ok().filter(|_| tables.agree());
@@ -193,19 +192,19 @@ fn verify(machine: &Machine, target: Slot) -> anyhow::Result<Tables> {
     )))
 }
 
-/// What is to be written so that a slot boots next.
+/// The changes that make a slot boot next.
 #[derive(Debug)]
 pub struct Plan {
     /// The slot.
     pub target: Slot,
-    /// Nothing, where it does so already.
+    /// Empty where it already boots next.
     pub changes: Vec<Change>,
-    /// What is not known of what starts the slot, which is to commit.
+    /// What could not be checked about the loader of the slot that commits.
     pub doubt: Option<anyhow::Error>,
 }
 
-/// All that can be said against it is said here, before anything is written. Status 78, or 2 where
-/// a slot has to be named. `verb` is what is refused then.
+/// Plans the flip and makes all its checks before anything is written. Status 78, or 2 where a slot
+/// has to be named. `verb` is the action that an error refuses.
 pub fn plan(
     common: &Common,
     verb: &str,
@@ -296,8 +295,8 @@ pub fn plan(
         ));
     }
     let mut doubt = None;
-    // What runs was started, and a trial by UEFI brings the loader itself. Not so a commit: a trial
-    // is started in another way.
+    // The slot that runs was started, and a trial by UEFI brings its own loader. A commit needs the
+    // check: the trial was started in another way.
     let is_started = match verb {
         "flip" => runs,
         "try" => machine.slots.firmware == Firmware::Uefi,
@@ -307,7 +306,7 @@ pub fn plan(
         match loader::find(common, machine, tables, (primary, &places), target)? {
             Loader::There => {}
             Loader::Missing(why) => return Err(refuse_for(why)),
-            // It ran, and that counts for more than what cannot be known.
+            // The slot runs, which counts for more than a failed check.
             Loader::Unknown(error) if runs => doubt = Some(error),
             Loader::Unknown(error) => {
                 return Err(error.context(format!("refusing to {verb} {path}")));

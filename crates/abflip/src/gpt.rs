@@ -1,9 +1,9 @@
 //! The partition table and its backup, as they are on a disk.
 //!
 //! A disk may hold anything. So headers are checked as raw bytes first (UEFI specification 2.10,
-//! section 5.3), and only what passed is parsed, by gptman: it would panic on entries of 256 bytes,
-//! and reserve memory for as many as a header claims. The checksums are over the bytes on the disk,
-//! not over what a parser makes of them.
+//! section 5.3), and only a valid one is parsed by gptman, which would panic on entries of 256
+//! bytes, and allocate memory for as many as a header claims. The checksums cover the bytes on the
+//! disk, not the parser's structures.
 
 use std::fmt;
 use std::io::{self, Cursor, Read};
@@ -14,47 +14,47 @@ use uuid::Uuid;
 use crate::disk::Disk;
 use crate::neutral::ENTRY_BYTES;
 
-/// As much as Linux reads (block/partitions/efi.c, KMALLOC_MAX_SIZE).
+/// The limit of Linux (block/partitions/efi.c, KMALLOC_MAX_SIZE).
 const ARRAY_MAX_BYTES: u64 = 4 << 20;
 const ENTRIES_MAX: u32 = (ARRAY_MAX_BYTES / ENTRY_BYTES as u64) as u32;
-/// How long a header is; the rest of its sector is nothing.
+/// The length of a header; the rest of its sector is reserved.
 pub const HEADER_BYTES: usize = 92;
 const SIGNATURE: &[u8] = b"EFI PART";
 const LENGTH_AT: usize = 12;
 const CHECKSUM_AT: usize = 16;
 const DISK_GUID_AT: usize = 56;
-/// The offsets of what a header has other than its copy.
+/// The offsets of the fields in which a header differs from its copy.
 const MY_LBA_AT: usize = 24;
 const ALTERNATE_LBA_AT: usize = 32;
 const ENTRIES_LBA_AT: usize = 72;
 
-/// Why a table is not valid, or not one that is read here.
+/// Why a table is invalid or unsupported.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// In words.
+    /// The reason, in words.
     why: String,
-    /// What its header says, where that is as it was written.
+    /// The header's fields, if its checksum is right.
     pub header: Option<Intact>,
-    /// Whether the table may be right for others: nothing of it is broken.
+    /// Whether the table may be right for others: no part of it is broken.
     pub is_foreign: bool,
 }
 
-/// What a header says whose checksum is right; that of a backup is about the sector that it is in,
-/// too.
+/// The fields of a header whose checksum is right; a backup must also name the sector that it is
+/// in.
 #[derive(Clone, Copy, Debug)]
 pub struct Intact {
-    /// Where its copy is.
+    /// The sector of its copy.
     pub copy_lba: u64,
     /// The GUID of the disk.
     pub disk_guid: Uuid,
     /// The checksum of its entries.
     pub entries: u32,
-    /// Whether the entries are there that have it.
+    /// Whether the entries on the disk have that checksum.
     pub has_entries: bool,
 }
 
 impl Fault {
-    /// What can be done about it.
+    /// The way out.
     pub fn way_out(&self) -> &'static str {
         if self.is_foreign {
             FOREIGN
@@ -64,7 +64,7 @@ impl Fault {
     }
 }
 
-/// What can be done about a table that is not broken, and yet not read here.
+/// The way out for a table that is intact but unsupported.
 pub const FOREIGN: &str = "nothing of it is broken, but abflip reads only 1 to 32768 entries of 128 bytes; partition it anew";
 
 impl From<String> for Fault {
@@ -92,36 +92,37 @@ impl fmt::Display for Fault {
 /// Both copies of a disk's table.
 #[derive(Clone, Debug)]
 pub struct Tables {
-    /// The size of a logical sector. Of an image without any valid header, which does not tell,
-    /// 512.
+    /// The size of a logical sector; 512 for an image without any valid header, which does not
+    /// record it.
     pub sector_bytes: u64,
-    /// How many sectors the disk has.
+    /// The number of sectors of the disk.
     pub sectors: u64,
     /// Sector 0.
     pub mbr: Vec<u8>,
-    /// The one at LBA 1, which counts wherever it is valid.
+    /// The table at LBA 1, which counts wherever it is valid.
     pub primary: Result<Table, Fault>,
-    /// Its copy: where the primary's header says, if that is intact, or else in the last sector.
+    /// Its copy: where the primary's header places it, if that is intact, otherwise in the last
+    /// sector.
     pub backup: Result<Table, Fault>,
 }
 
-/// Where a partition is, by the table.
+/// The place of a partition, by the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
     /// Its number, from 1.
     pub number: u32,
-    /// Where it begins.
+    /// Its offset.
     pub start_bytes: u64,
-    /// How long it is.
+    /// Its length.
     pub size_bytes: u64,
 }
 
-/// A valid table: a header, and the entries that it stands for.
+/// A valid table: a header and its entries.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// Its header.
     pub header: GPTHeader,
-    /// Its entries, the first one at 0; used or not.
+    /// Its entries, from 0, used or not.
     pub entries: Vec<GPTPartitionEntry>,
     /// The sector that the header is in.
     pub header_sector: Vec<u8>,
@@ -130,14 +131,14 @@ pub struct Table {
 }
 
 impl Tables {
-    /// Reads them. Status 74 when the disk cannot be read; what is wrong with the tables is said in
-    /// them.
+    /// Reads both tables. Status 74 when the disk cannot be read; faults of the tables are in the
+    /// result.
     pub fn read(disk: &Disk) -> anyhow::Result<Tables> {
         if let Some(known) = disk.sector_bytes {
             return Tables::read_by(disk, known);
         }
         let by_512 = Tables::read_by(disk, 512)?;
-        // Before what may be in the last sector from another time.
+        // This size comes before one that an old table in the last sector suggests.
         let has_header = |tables: &Tables| {
             tables
                 .primary
@@ -154,7 +155,7 @@ impl Tables {
 
     fn read_by(disk: &Disk, sector_bytes: u64) -> anyhow::Result<Tables> {
         let sectors = disk.size_bytes / sector_bytes;
-        // What UEFI wants at least: the MBR, and twice a header and 16384 bytes of entries.
+        // The minimum of UEFI: the MBR, and twice a header and 16384 bytes of entries.
         if sectors < 3 + 2 * 16384u64.div_ceil(sector_bytes) {
             let fault = || Err(Fault::from("the disk is too small for one"));
             return Ok(Tables {
@@ -172,8 +173,8 @@ impl Tables {
         };
         let mbr = reader.sectors(0, 1)?;
         let primary = reader.table(1)?;
-        // A primary that is not valid tells, too, if only its entries are torn. In the last sector
-        // there may be what somebody had before.
+        // The header of an invalid primary table still counts if only its entries are torn. The
+        // last sector may hold an older table.
         let told = match &primary {
             Ok(primary) => Some(primary.header.backup_lba),
             Err(fault) => fault
@@ -194,13 +195,13 @@ impl Tables {
         })
     }
 
-    /// Whether both are valid and say the same.
+    /// Whether both are valid and agree.
     pub fn agree(&self) -> bool {
         matches!((&self.primary, &self.backup), (Ok(primary), Ok(backup)) if primary.has_copy(backup))
     }
 
-    /// Why no slot is to be written to or made to boot, with the way out: partitions overlap, or
-    /// lie where none may, by one of both copies.
+    /// Why no slot may be written to or made to boot, with the way out: in one of the copies,
+    /// partitions overlap or lie outside of the usable range.
     pub fn conflict(&self) -> Option<String> {
         let mut conflicts = [&self.primary, &self.backup]
             .into_iter()
@@ -211,8 +212,8 @@ impl Tables {
             .map(|conflict| format!("{conflict}; partition it anew"))
     }
 
-    /// Whether the MBR protects the table, without which Linux does not look for it: the signature,
-    /// and an entry of type EE from LBA 1 on.
+    /// Whether the MBR protects the table; without it Linux does not look for the table. It needs
+    /// the signature, and an entry of type EE from LBA 1 on.
     pub fn protective_mbr(&self) -> Mbr {
         let Some([partitions @ .., 0x55, 0xaa]) = self.mbr.get(MBR_PARTITIONS_AT..512) else {
             return Mbr::Free;
@@ -235,23 +236,23 @@ impl Tables {
     }
 }
 
-/// How sector 0 is.
+/// The state of sector 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mbr {
     /// It protects the table.
     Protects,
-    /// It does not, and nothing in it is anybody's: no partitions, or one that is to protect a
-    /// table, and begins elsewhere.
+    /// It does not protect the table, and can be replaced: it has no partitions, or only a
+    /// protective one that begins elsewhere.
     Free,
-    /// It has partitions of its own.
+    /// It has other partitions.
     Foreign,
 }
 
-/// Where the partitions of an MBR are.
+/// The offset of the partitions in an MBR.
 pub const MBR_PARTITIONS_AT: usize = 446;
-/// The type of a partition in an MBR that protects a table.
+/// The type of the protective partition in an MBR.
 const PROTECTIVE: u8 = 0xee;
-/// What is said of [`Mbr::Foreign`], with the way out.
+/// The fault of [`Mbr::Foreign`], with the way out.
 pub const FOREIGN_MBR: &str = "its MBR has partitions, and none that protects the table; if they are not needed, make a protective MBR with gdisk, x and n";
 
 /// A disk by its sectors.
@@ -269,10 +270,9 @@ impl Reader<'_> {
         )
     }
 
-    /// The backup of a primary table whose header is torn, or gone: in the last sector, unless what
-    /// is left of the header tells of another one. Of an image on a larger disk, the MBR may say
-    /// how long the image is: what ends there may be the backup as well, and then there is none to
-    /// be taken.
+    /// The backup of a primary table whose header is torn or missing: in the last sector, unless
+    /// the rest of the header names another one. In an image on a larger disk, the MBR may give the
+    /// image's length, and the table at that end may also be the backup; then none is taken.
     fn backup_of_none(&self, mbr: &[u8]) -> anyhow::Result<Result<Table, Fault>> {
         let last = self.sectors - 1;
         let at_end = self.table(last)?;
@@ -288,7 +288,7 @@ impl Reader<'_> {
                 continue;
             };
             if Some(lba) == copy_lba && table.disk_guid() == disk_guid {
-                return Ok(Ok(table)); // By two fields, which nobody has torn into these.
+                return Ok(Ok(table)); // Two fields agree, which tearing cannot produce.
             }
             match &at_end {
                 Err(_) if Some(lba) == copy_lba => return Ok(Ok(table)),
@@ -303,8 +303,8 @@ impl Reader<'_> {
                 }
             }
         }
-        // Its own would be where the header says, and of the disk that it says; one of both may be
-        // what is torn.
+        // The real backup is in the sector, and of the disk, that the header names; either field
+        // may be torn.
         if let (Ok(table), Some(lba)) = (
             &at_end,
             copy_lba.filter(|_| torn.starts_with(SIGNATURE) && !disk_guid.is_nil()),
@@ -352,8 +352,8 @@ impl Reader<'_> {
         Ok(parse(header, header_sector, array).map_err(with_header))
     }
 
-    /// Whether entries, of whatever length, are what their header says; not, where Linux would not
-    /// read them either.
+    /// Whether entries of any length match their header's checksum; not if Linux would not read
+    /// them either.
     fn is_sealed(
         &self,
         Entries {
@@ -378,7 +378,7 @@ impl Reader<'_> {
     }
 }
 
-/// Where entries are by a header, and how they are.
+/// The place of a header's entries, and whether they match it.
 #[derive(Clone, Copy, Debug)]
 struct Entries {
     lba: u64,
@@ -395,8 +395,8 @@ fn guid(sector: &[u8]) -> Uuid {
     Uuid::from_bytes_le(std::array::from_fn(|byte| sector[DISK_GUID_AT + byte]))
 }
 
-/// The last sector that a protective MBR covers; `None` where it is not one, or covers more than it
-/// can say.
+/// The last sector that a protective MBR covers; `None` where it is not protective, or covers the
+/// maximum of its field.
 fn protected_to(mbr: &[u8]) -> Option<u64> {
     let entries = mbr.get(MBR_PARTITIONS_AT..510)?.chunks_exact(16);
     let mut protective =
@@ -405,8 +405,7 @@ fn protected_to(mbr: &[u8]) -> Option<u64> {
     (length != u32::MAX).then_some(length.into())
 }
 
-/// What a header says, if its checksum is right, whatever its length and whatever becomes of the
-/// rest.
+/// The fields of a header with the right checksum, whatever its length and the rest of the table.
 fn intact(sector: &[u8]) -> Option<(Intact, Entries)> {
     let half = |at: usize| u32::from_le_bytes(std::array::from_fn(|byte| sector[at + byte]));
     let length = half(LENGTH_AT) as usize;
@@ -437,7 +436,7 @@ fn parse(header: GPTHeader, header_sector: Vec<u8>, array: Vec<u8>) -> Result<Ta
     if crc32fast::hash(&array) != header.partition_entry_array_crc32 {
         return Err("the checksum of the entries is wrong".into());
     }
-    // gptman reads as many bytes as its own structure has, which are more than it parses.
+    // gptman reads the size of its own structure, which is more than it parses.
     let entries = array
         .chunks_exact(ENTRY_BYTES)
         .map(|entry| GPTPartitionEntry::read_from(&mut entry.chain(io::repeat(0))));
@@ -452,7 +451,7 @@ fn parse(header: GPTHeader, header_sector: Vec<u8>, array: Vec<u8>) -> Result<Ta
     })
 }
 
-/// A header in the sector `lba` of a disk, if nothing can be said against it.
+/// Parses the header in sector `lba` of a disk, and checks every field.
 fn check_header(
     sector: &[u8],
     lba: u64,
@@ -517,7 +516,7 @@ fn check_header(
         )
         .into());
     }
-    // In front of the partitions or behind them, and never in the header's own sector.
+    // The entries lie before or after the partitions, never in the header's own sector.
     let (from, to) = if lba < first {
         (lba + 1, first)
     } else {
@@ -543,7 +542,7 @@ impl Table {
         Uuid::from_bytes_le(self.header.disk_guid)
     }
 
-    /// The used entries with their index, from 0. There may be gaps between them.
+    /// The used entries with their index, from 0. The indexes may have gaps.
     pub fn used(&self) -> impl Iterator<Item = (usize, &GPTPartitionEntry)> {
         self.entries
             .iter()
@@ -551,9 +550,9 @@ impl Table {
             .filter(|(_, entry)| entry.is_used())
     }
 
-    /// What makes it a table by which nothing may be written, in words: partitions that overlap, or
-    /// do not lie where partitions may, between both copies of the table. Linux takes such a table,
-    /// and then a write to one partition is one to the other.
+    /// The conflicts that forbid writing by this table, in words: partitions that overlap, or lie
+    /// outside of the range between the copies of the table. Linux accepts such a table, and a
+    /// write to one partition then damages another.
     pub fn conflicts(&self) -> Vec<String> {
         let (first, last) = (self.header.first_usable_lba, self.header.last_usable_lba);
         let mut conflicts = Vec::new();
@@ -569,8 +568,8 @@ impl Table {
                 .push(format!("partition {number}, sectors {start} to {end}, does not lie between sectors {first} and {last}"));
         }
         ranges.sort_unstable();
-        // The one that reaches furthest of those that begin before: whatever overlaps one of them
-        // overlaps it.
+        // The partition that reaches furthest of those that begin earlier: a partition that
+        // overlaps any of them overlaps it.
         let mut reach: Option<(u64, usize)> = None;
         for (start, end, number) in ranges {
             if let Some((_, other)) = reach.filter(|(reach, _)| start <= *reach) {
@@ -585,7 +584,7 @@ impl Table {
         conflicts
     }
 
-    /// Where the partition of an entry, from 0, is on the disk.
+    /// The place of the partition of an entry, from 0.
     pub fn place(&self, index: usize, sector_bytes: u64) -> Place {
         let (first, last) = (
             self.entries[index].starting_lba,
@@ -599,7 +598,7 @@ impl Table {
         }
     }
 
-    /// The entries in a sector of the array, from 0; whole ones.
+    /// The whole entries in a sector of the array, from 0.
     pub fn sector(&self, sector: usize, sector_bytes: u64) -> &[u8] {
         self.array
             .chunks(sector_bytes as usize)
@@ -607,15 +606,15 @@ impl Table {
             .unwrap_or_default()
     }
 
-    /// Whether `backup` is the copy of this.
+    /// Whether `backup` is the copy of this table.
     fn has_copy(&self, backup: &Table) -> bool {
         let expected = self.header_at(backup.header.primary_lba, backup.header.partition_entry_lba);
         expected.is_ok_and(|header| header[..HEADER_BYTES] == backup.header_sector[..HEADER_BYTES])
             && self.array == backup.array
     }
 
-    /// The header of the other copy of this table, which stands at `lba` and has its entries at
-    /// `entries_lba`; a whole sector.
+    /// The header of this table's other copy, at `lba` and with its entries at `entries_lba`; a
+    /// whole sector.
     pub fn header_at(&self, lba: u64, entries_lba: u64) -> Result<Vec<u8>, String> {
         if lba == self.header.primary_lba {
             return Err(format!("both copies are said to be in sector {lba}"));
@@ -633,7 +632,7 @@ impl Table {
     }
 }
 
-/// Where the entries are by a header that need not be valid; `None` when it is none at all.
+/// The entries' sector by a header that need not be valid; `None` without a header.
 pub fn header_entries_lba(header: &[u8]) -> Option<u64> {
     let bytes = header
         .get(ENTRIES_LBA_AT..ENTRIES_LBA_AT + 8)?

@@ -1,8 +1,8 @@
-//! One copy of the table made from the other, if both can be of the same table: what takes the
-//! place of a copy is gone for good.
+//! Restores one copy of the table from the other, if both can belong to the same table: the
+//! replaced copy is lost for good.
 //!
-//! A disk may have been another machine's before, and the table that it had then may lie in its
-//! last sector still, valid.
+//! A disk may have belonged to another machine, whose valid old table may still be in its last
+//! sector.
 
 use uuid::Uuid;
 
@@ -11,10 +11,10 @@ use crate::machine::Machine;
 use crate::slots::Places;
 use crate::writes::Change;
 
-/// What makes the backup say what the primary table says. The error says why that cannot be, with
-/// the way out.
+/// The changes that make the backup agree with the primary table. The error states why it cannot be
+/// restored, with the way out.
 ///
-/// Nobody reads the backup while the primary is valid, so it may be half written at any time.
+/// The backup is not read while the primary is valid, so it may be half written at any time.
 pub fn backup(machine: &Machine, tables: &Tables, primary: &Table) -> Result<Vec<Change>, String> {
     check(
         machine,
@@ -24,8 +24,8 @@ pub fn backup(machine: &Machine, tables: &Tables, primary: &Table) -> Result<Vec
     )?;
     let lba = primary.header.backup_lba;
     let sectors = array_sectors(primary, tables.sector_bytes);
-    // A backup that is valid says where its entries are, but not what else is on the disk: that,
-    // the primary says.
+    // A valid backup names the place of its entries, but only the primary knows the other contents
+    // of the disk.
     let fits = |entries: &u64| {
         *entries > primary.header.last_usable_lba
             && entries.checked_add(sectors).is_some_and(|end| end <= lba)
@@ -35,7 +35,7 @@ pub fn backup(machine: &Machine, tables: &Tables, primary: &Table) -> Result<Vec
         .as_ref()
         .ok()
         .map(|backup| backup.header.partition_entry_lba);
-    // Else right in front of the header, where everybody puts them.
+    // Otherwise directly in front of the header, the usual place.
     let entries_lba = own.filter(fits).or(lba.checked_sub(sectors).filter(fits)).ok_or_else(|| {
         format!("there is no room for {sectors} sectors of entries between the partitions and sector {lba}; partition it anew")
     })?;
@@ -54,10 +54,10 @@ pub fn backup(machine: &Machine, tables: &Tables, primary: &Table) -> Result<Vec
     ])
 }
 
-/// What makes the primary table, which is not valid, say what the backup says. The error says why
-/// that cannot be, with the way out.
+/// The changes that restore an invalid primary table from the backup. The error states why it
+/// cannot be restored, with the way out.
 ///
-/// The header comes last: before that the table is as little valid as it was.
+/// The header comes last: until then the table stays invalid.
 pub fn primary(
     machine: &Machine,
     tables: &Tables,
@@ -66,7 +66,7 @@ pub fn primary(
     if backup.header.backup_lba != 1 {
         let of = backup.header.backup_lba;
         return Ok(Err(format!(
-            "the backup says that it is one of a table in sector {of}, not 1; {BY_HAND}"
+            "the backup names a primary table in sector {of}, not 1; {BY_HAND}"
         )));
     }
     if let Err(why) = check(
@@ -77,14 +77,14 @@ pub fn primary(
     ) {
         return Ok(Err(why));
     }
-    // Entries that are what their header says are not what is broken; and what it does not tell of
-    // need not be its copy.
+    // Entries that match their header are not the broken part; and a backup that such a header does
+    // not describe need not be its copy.
     if let Some(header) = tables.primary.as_ref().err().and_then(|fault| fault.header)
         && header.entries != backup.header.partition_entry_array_crc32
         && (header.has_entries || header.copy_lba != backup.header.primary_lba)
     {
         return Ok(Err(format!(
-            "the backup table has other entries than the header of the primary one expects; {BY_HAND}"
+            "the entries of the backup table are not those that the primary header expects; {BY_HAND}"
         )));
     }
     let sectors = array_sectors(backup, tables.sector_bytes);
@@ -94,8 +94,8 @@ pub fn primary(
                 .checked_add(sectors)
                 .is_some_and(|end| end <= backup.header.first_usable_lba)
     };
-    // Some boards have a loader at LBA 2, and the entries behind it. What is left of the header
-    // tells.
+    // Some boards have a loader at LBA 2, and the entries behind it. The rest of the old header
+    // gives their place.
     let old = machine.disk.read(tables.sector_bytes, HEADER_BYTES)?;
     let Some(entries_lba) = header_entries_lba(&old)
         .filter(fits)
@@ -126,8 +126,8 @@ pub fn primary(
 const BY_HAND: &str =
     "look at both tables with gdisk, and restore the right one by its menu for recovery";
 
-/// Whether a valid copy may take the place of the other one: it has the slots, and can be this
-/// disk's, by what else is known of that.
+/// Checks that a valid copy may replace the other one: it has the slots, and everything else that
+/// is known of the disk fits.
 fn check(
     machine: &Machine,
     tables: &Tables,
@@ -163,7 +163,7 @@ fn check(
         ));
     }
     if !machine.runs_by(table, tables.sector_bytes) {
-        return strange("it has no partition where the root is that runs".into());
+        return strange("it has no partition at the place of the running root".into());
     }
     Ok(())
 }

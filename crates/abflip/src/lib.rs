@@ -1,13 +1,13 @@
 //! Switches a machine between its two root slots with one sector write.
 //!
-//! A machine has two root partitions, a and b. It runs from one; the other takes the next version
-//! of the host's image, which `write` puts there, verified. An attribute bit in the partition table
-//! selects the one that boots next. `flip` moves that bit in such a way that the table's checksum
-//! stays what it was, so that one sector is all that changes, and a machine that loses its power at
-//! any instant has a valid table that names one of the two. `status` says which slot runs, which
-//! boots next, and whether both copies of the table agree; `try` boots the other slot once, and
-//! `commit` makes it permanent when it has proved healthy; `settle` decides at boot what becomes of
-//! it; `repair` makes them agree again where something else left them torn.
+//! A machine has two root partitions, a and b. It runs from one; `write` writes the next version of
+//! the host's image to the other, and verifies it. An attribute bit in the partition table selects
+//! the one that boots next. `flip` moves that bit without changing the table's checksum. So only
+//! one sector changes, and a machine that loses power at any instant has a valid table that names
+//! one of the two. `status` shows which slot runs, which boots next, and whether both copies of the
+//! table agree; `try` boots the other slot once, and `commit` makes it permanent once it has proved
+//! healthy; `settle` makes that decision at boot; `repair` restores a table that something else
+//! left torn.
 
 mod commit;
 mod digest;
@@ -42,7 +42,7 @@ use jsonpipe::{Answer, Pipe, Tool};
 use request::{Arguments, Command};
 use status::Content;
 
-/// Who is speaking, and the section that it writes.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "abflip",
     section: "slots",

@@ -1,9 +1,9 @@
-//! The loader of a slot: a verified write covers the root, and does not mean that anything starts
+//! The loader of a slot. A verified write covers the root, but does not prove that anything starts
 //! it.
 //!
 //! BIOS: gptmbr starts the root's own extlinux, which came with the image. UEFI: the firmware
-//! starts a file of the slot's own EFI system partition, and a write does not put it there; `try`
-//! does, and records it.
+//! starts a file on the slot's own EFI system partition, where `try`, not `write`, puts and records
+//! it.
 
 use jsonpipe::{Common, Exit};
 
@@ -14,19 +14,19 @@ use crate::machine::Machine;
 use crate::request::{Firmware, Slot};
 use crate::slots::Places;
 
-/// What is known of what starts a slot.
+/// The state of a slot's loader.
 #[derive(Debug)]
 pub enum Loader {
-    /// It is there.
+    /// It exists.
     There,
-    /// It is not, in words, with the way out.
+    /// It does not: why, with the way out.
     Missing(String),
-    /// It cannot be looked at, or not be compared with anything: why.
+    /// It cannot be read or compared: why.
     Unknown(anyhow::Error),
 }
 
-/// Looks for what starts a slot. By UEFI the file is looked at on a disk, which needs root; of an
-/// image what `try` recorded is believed. Status 74 when the disk cannot be read; that of
+/// Finds the loader of a slot. By UEFI the file is read from the disk, which needs root; in an
+/// image, the record of `try` counts instead. Status 74 when the disk cannot be read; that of
 /// [`Loader::Unknown`] is 77 without root, otherwise 78.
 pub fn find(
     common: &Common,
@@ -60,11 +60,11 @@ pub fn find(
     };
     let found = match recorded {
         Some(_) if is_image => return Ok(Loader::There),
-        // What runs is asked for nothing that an older `try` did not record.
+        // The slot that runs may lack the record: an older `try` did not write it.
         None if runs => return Ok(not_recorded("")),
         None if is_image => {
             return Ok(not_recorded(&format!(
-                ", and in an image it cannot be looked at; {way_out}"
+                ", and it cannot be read in an image; {way_out}"
             )));
         }
         Some(recorded) => esp::default_loader(common, &machine.disk, own)
@@ -83,15 +83,15 @@ pub fn find(
             own.number
         )),
         Err(error) => {
-            Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be looked at")))
+            Loader::Unknown(error.context(format!("the loader of slot {slot} cannot be read")))
         }
     })
 }
 
-/// What is said against the firmware's boot order where `target` is to boot, with the way out, or
-/// `None`: it may name the EFI system partitions of both slots, or of none, when the firmware looks
-/// for what it can start by itself. Once one is named and the other one is not, the other slot may
-/// never be found. On another machine's disk nothing is known.
+/// The fault in the firmware's boot order if `target` becomes active, with the way out, or `None`.
+/// The order may name the EFI system partitions of both slots, or of neither: then the firmware
+/// searches for a loader itself. If it names only one, the firmware may never find the other slot.
+/// Nothing is known about another machine's disk.
 pub fn order_fault(
     machine: &Machine,
     tables: &Tables,
@@ -110,9 +110,11 @@ pub fn order_fault(
         [target, other].map(|slot| named.contains(if slot == Slot::A { &a } else { &b }));
     Ok((is_other_named && !is_named).then(|| {
         format!(
-            "the firmware's boot order names only slot {other}'s EFI system partition; let it name neither, and look for \
-             \\EFI\\BOOT\\BOOTX64.EFI by itself: efibootmgr --delete-bootnum, or name slot {target}'s, too, if the firmware keeps \
-             what it cannot find: efibootmgr --create --disk {} --part {} --label root-{target} --loader '\\EFI\\BOOT\\BOOTX64.EFI'",
+            "the firmware's boot order names only slot {other}'s EFI system partition; let it name \
+             neither, so that the firmware looks for \\EFI\\BOOT\\BOOTX64.EFI: efibootmgr \
+             --delete-bootnum; or, if the firmware keeps unusable entries, also name slot \
+             {target}'s: efibootmgr --create --disk {} --part {} --label root-{target} --loader \
+             '\\EFI\\BOOT\\BOOTX64.EFI'",
             machine.disk.path().display(),
             places.mark(target) + 1
         )

@@ -1,4 +1,4 @@
-//! The machine as it is found: its disk, its slots, what runs, and what was written.
+//! The machine: its disk, its slots, the running root, and the records.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,28 +16,28 @@ use crate::target;
 
 const LOCK: &str = "/run/labtools/abflip.lock";
 
-/// Takes the lock on the slots, which is held until the file is closed: one run at a time writes,
-/// flips, tries or repairs. Status 75 when another run holds it.
+/// Takes the lock on the slots, which is held until the file is closed: only one run at a time
+/// writes, flips, tries or repairs. Status 75 when another run holds it.
 pub fn lock(common: &Common) -> anyhow::Result<File> {
     lock::take(
         common,
         LOCK,
-        "another abflip is at work; try again when that has ended",
+        "another abflip is running; try again when it has ended",
     )
 }
 
-/// A machine's disk, or another one that is looked at or changed in its place.
+/// A machine's disk, or another disk in its place.
 #[derive(Debug)]
 pub struct Machine {
     /// abflip.ini.
     pub slots: Configured,
     /// The disk.
     pub disk: Disk,
-    /// The root that is mounted, or why it cannot be told.
+    /// The root that is mounted, or why it is not known.
     running: Result<Running, String>,
-    /// What was written to the slots.
+    /// The records of both slots.
     pub records: Records,
-    /// The firmware's variables of the machine that runs.
+    /// The firmware's variables of the running machine.
     pub variables: Variables,
 }
 
@@ -65,7 +65,7 @@ impl Machine {
         })
     }
 
-    /// The same, to change it; in a dry run only looks whether that can be.
+    /// Opens the disk for changes; a dry run only checks that this is possible.
     pub fn open_to_change(
         common: &Common,
         disk: Option<&Path>,
@@ -87,7 +87,7 @@ impl Machine {
             .is_ok_and(|running| running.is_on(self.disk.path()))
     }
 
-    /// Whether the root that is mounted, if it is on this disk, is a partition of this table.
+    /// The partition of this table that is the mounted root, if that is on this disk.
     pub fn runs_by(&self, table: &Table, sector_bytes: u64) -> bool {
         let running = self
             .running
@@ -97,7 +97,7 @@ impl Machine {
         running.is_none_or(|running| running.entry(table, sector_bytes).is_some())
     }
 
-    /// The slot that runs, or why it cannot be told.
+    /// The slot that runs, or why it is not known.
     pub fn booted(&self, tables: &Tables) -> Result<Slot, String> {
         let running = self.running.as_ref().map_err(Clone::clone)?;
         let path = self.disk.path().display();

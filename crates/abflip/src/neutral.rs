@@ -1,18 +1,18 @@
-//! Attribute bits changed so that the table's checksum does not notice.
+//! Toggles attribute bits without changing the table's checksum.
 //!
-//! A header holds the CRC-32 of the entries, so a change of an entry would need a change of the
-//! header, in another sector, and between the two writes the table is not valid. CRC-32 is linear,
-//! though: what a change of some bits does to it depends on these bits and their places only, and a
-//! second change of 32 bits elsewhere can do the same once more, which cancels it. The last four
-//! bytes of an entry's name are free for that wherever they lie behind the NUL that ends the name
-//! (UEFI specification 2.10, table 5.6: the name is null-terminated). Both changes lie in one
-//! sector, and no header changes.
+//! A header holds the CRC-32 of the entries, so a changed entry would need a changed header in
+//! another sector, and between the two writes the table would be invalid. But CRC-32 is linear: the
+//! effect of toggled bits depends only on these bits and their places, and a second change of 32
+//! bits elsewhere can have the same effect, which cancels the first. The last four bytes of an
+//! entry's name are free for that wherever they lie behind the NUL that ends the name (UEFI
+//! specification 2.10, table 5.6: the name is null-terminated). Both changes lie in one sector, and
+//! no header changes.
 //!
-//! Everything here is arithmetic on the bytes of one sector. Bits that are not asked for, entries'
-//! ranges, types and GUIDs, and names up to their NUL stay as they are, and the same change a
-//! second time restores every byte.
+//! Everything here is arithmetic on the bytes of one sector. All other bits, the ranges, types and
+//! GUIDs of entries, and names up to their NUL stay as they are, and the same change a second time
+//! restores every byte.
 
-/// How long an entry is. UEFI allows longer ones; nobody makes them.
+/// The length of an entry. UEFI allows longer ones, which are unused in practice.
 pub const ENTRY_BYTES: usize = 128;
 
 const ATTRIBUTES_AT: usize = 48;
@@ -21,12 +21,12 @@ const NAME_AT: usize = 56;
 const FREE_BYTES: usize = 4;
 const FREE_AT: usize = ENTRY_BYTES - FREE_BYTES;
 
-/// A bit of an entry's attributes that is to be the other way round.
+/// An attribute bit of an entry to toggle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Toggle {
-    /// Which entry of the sector, from 0.
+    /// The entry in the sector, from 0.
     pub entry: usize,
-    /// Which bit, from 0.
+    /// The bit, from 0.
     pub bit: u32,
 }
 
@@ -35,15 +35,14 @@ pub struct Toggle {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
-/// The same in words.
+/// The error text of [`NoRoom`].
 pub const NO_ROOM: &str = "no partition in the slots' sector of the table has a name shorter than 34 characters; shorten one, with sgdisk -c";
 
-/// The sector with these bits toggled and its part of any checksum unchanged; whole entries, from
-/// their start.
+/// Toggles these bits of a sector of whole entries, and leaves the sector's part of any checksum
+/// unchanged.
 ///
-/// Which entry takes the other half of the change follows from types and names, which no toggle
-/// changes: of the entries that are toggled the first that has room, otherwise the first one of the
-/// sector that is in use.
+/// Types and names, which no toggle changes, select the entry that takes the other half of the
+/// change: the first toggled entry that has room, otherwise the first used entry of the sector.
 pub fn toggle(sector: &[u8], toggles: &[Toggle]) -> Result<Vec<u8>, NoRoom> {
     let in_use =
         (0..sector.len() / ENTRY_BYTES).filter(|&entry| entry_of(sector, entry)[..16] != [0; 16]);
@@ -86,11 +85,11 @@ fn has_room(entry: &[u8]) -> bool {
         .any(|unit| unit == [0, 0])
 }
 
-/// Sets four bytes of a change, at `at`, such that the whole of it does nothing to the checksum.
+/// Sets four bytes of a change, at `at`, so that the whole change leaves the checksum as it was.
 ///
-/// The checksum's register, run over the change alone from nothing, has to end as nothing. What the
-/// four bytes see is what the bytes before them left in it; what they must leave in it is what the
-/// bytes after them turn into nothing.
+/// The checksum's register, run from zero over the change alone, must end at zero. The register
+/// before the four bytes comes from the bytes before them; the register after them must be the one
+/// that the remaining bytes turn into zero.
 fn cancel(change: &mut [u8], at: usize) {
     let before = change[..at]
         .iter()
@@ -113,8 +112,8 @@ fn advance(register: u32, byte: u8) -> u32 {
     })
 }
 
-/// The register before that byte. The polynomial's highest bit is set, so what was shifted out
-/// shows in the register's.
+/// The register before that byte. The polynomial's highest bit is set, so the bit that was shifted
+/// out shows in the register's highest bit.
 fn retreat(register: u32, byte: u8) -> u32 {
     let before = (0..8).fold(register, |register, _| match register >> 31 {
         0 => register << 1,
@@ -129,7 +128,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn sector(entries: usize) -> impl Strategy<Value = Vec<u8>> {
-        // Types and names of any content: some names are full, some entries unused.
+        // Types and names of any content: some names fill their field, some entries are unused.
         proptest::collection::vec(
             (
                 any::<[u8; 16]>(),
@@ -182,7 +181,7 @@ mod tests {
                     prop_assert!(!possible);
                 }
                 Ok(after) => {
-                    // Wherever the sector stands among the others.
+                    // The sector may stand anywhere among the others.
                     let array = |sector: &[u8]| crc32fast::hash(&[&around, sector, &around[..128]].concat());
                     prop_assert_eq!(array(&before), array(&after));
                     let mut filled = 0;
@@ -229,7 +228,7 @@ mod tests {
             let sector = [entry(first), entry(second)].concat();
             assert_eq!(toggle(&sector, &both).is_ok(), room, "{first} {second}");
         }
-        // Where neither has, another one in the sector does it.
+        // If neither has room, another entry in the sector is used.
         let sector = [entry(36), entry(36), entry(8)].concat();
         let after = toggle(&sector, &both).unwrap();
         assert_ne!(after[3 * ENTRY_BYTES - 4..], sector[3 * ENTRY_BYTES - 4..]);

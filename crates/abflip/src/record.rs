@@ -1,10 +1,9 @@
-//! The record of what `abflip write` wrote to a slot and read back: `flip` requires it before it
-//! lets a slot boot.
+//! The record of a verified `abflip write`: `flip` requires it before it lets a slot boot.
 //!
-//! One file, /var/lib/labtools/slots.json, holds a record per slot. It is shared by both slots,
-//! since it lies outside of them. `write` takes a slot's record away before its first write there,
-//! and puts a new one when what it read back has the digest of the manifest: a slot with a record
-//! holds a whole image.
+//! The file /var/lib/labtools/slots.json holds a record per slot. It lies outside of the slots, so
+//! both share it. `write` removes a slot's record before its first write there, and adds a new one
+//! when the content read back has the digest of the manifest: a slot with a record holds a complete
+//! image.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,59 +16,58 @@ use uuid::Uuid;
 use crate::request::Slot;
 
 const FILE: &str = "/var/lib/labtools/slots.json";
-/// How many rejected images are remembered.
+/// The number of rejected images that are kept.
 const REJECTED_MAX: usize = 16;
-/// The version of the file. A key that is added keeps it.
+/// The version of the file. An added key does not raise it.
 const SCHEMA: u64 = 1;
 
-/// A slot whose content was written, read back past the cache, and found to be what the manifest
-/// says.
+/// A slot whose content was written, read back past the cache, and found to match the manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Record {
     /// The disk that the slot is on, by the GUID in its header. PARTUUIDs are the same on every
     /// machine.
     pub disk_guid: Uuid,
-    /// The root partition that was written.
+    /// The root partition.
     pub partuuid: Uuid,
     /// The version of the host's image.
     pub version: u64,
     /// The digest of the image as it was shipped, in lower-case hex.
     pub sha256: String,
-    /// How long the image is; what lies behind it in the partition does not count.
+    /// The length of the image; the partition's bytes after it do not count.
     pub size_bytes: u64,
-    /// What was patched after the copy, or may be later: left out of the digest by putting the
-    /// shipped bytes in its place.
+    /// The ranges that were patched after the copy, or may be later. The digest is taken with the
+    /// shipped bytes in their place.
     pub masked: Vec<Masked>,
-    /// The digest of the loader that `try` took from it and put on the slot's own EFI system
-    /// partition, in lower-case hex.
+    /// The digest, in lower-case hex, of the loader that `try` copied from the image to the slot's
+    /// own EFI system partition.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader_sha256: Option<String>,
     /// When it was verified (RFC 3339).
     pub verified_at: String,
 }
 
-/// A part of a slot that is not as it was shipped: its file system's UUID and label, its boot
-/// entry's `root=`, the two boot-once sectors of ldlinux.sys.
+/// A range of a slot that differs from the shipped image: its file system's UUID and label, its
+/// boot entry's `root=`, the two boot-once sectors of ldlinux.sys.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Masked {
-    /// Where it begins, from the start of the partition.
+    /// The offset in the partition.
     pub offset_bytes: u64,
-    /// The bytes that the image was shipped with there, in lower-case hex.
+    /// The shipped bytes, in lower-case hex.
     pub shipped: String,
 }
 
-/// A trial that `abflip try` began, and that nothing has ended yet.
+/// A trial that `abflip try` began and that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Tried {
     /// The disk that the slot is on.
     pub disk_guid: Uuid,
     /// The slot that is tried.
     pub slot: Slot,
-    /// The image that is in it.
+    /// The image in the slot.
     pub image: Image,
-    /// Whether the next boot was made to be the slot's. Written before that, and once more after
-    /// it: a trial that is not armed and does not run was booted in between, or was never armed,
-    /// and this says which.
+    /// Whether the trial was armed. Recorded as false before arming, and as true after it. So if a
+    /// trial is neither armed nor running, this shows whether it was booted in between or never
+    /// armed.
     pub armed: bool,
 }
 
@@ -101,14 +99,14 @@ pub struct Records {
     b: Option<Record>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trial: Option<Tried>,
-    /// What was tried and did not commit, the last one last.
+    /// Images that were tried and did not commit, the latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     rejected: Vec<Image>,
 }
 
 impl Records {
-    /// Reads them; none when the file is not there. Status 78 when it is not what this release
-    /// writes.
+    /// Reads them; empty when the file does not exist. Status 78 when its form is not this
+    /// release's.
     pub fn read(common: &Common) -> anyhow::Result<Records> {
         let path = common.path(FILE);
         let text = match fs::read_to_string(&path) {
@@ -131,7 +129,7 @@ impl Records {
         Ok(records)
     }
 
-    /// The record of a slot, if it is about this partition of this disk.
+    /// The record of a slot, if it describes this partition of this disk.
     pub fn of(&self, slot: Slot, partuuid: Uuid, disk_guid: Uuid) -> Option<&Record> {
         let record = match slot {
             Slot::A => self.a.as_ref(),
@@ -140,7 +138,7 @@ impl Records {
         record.filter(|record| record.partuuid == partuuid && record.disk_guid == disk_guid)
     }
 
-    /// The disks that any of this is about.
+    /// The GUIDs of all disks in the records.
     pub fn disk_guids(&self) -> Vec<Uuid> {
         let slots = [&self.a, &self.b]
             .into_iter()
@@ -151,7 +149,7 @@ impl Records {
             .collect()
     }
 
-    /// Replaces a slot's record, or takes it away, durably.
+    /// Replaces a slot's record, or removes it, durably.
     pub fn set(
         &mut self,
         common: &Common,
@@ -162,7 +160,8 @@ impl Records {
         self.write(common)
     }
 
-    /// The loader of the image in a slot was put on the slot's own EFI system partition. Durably.
+    /// Records, durably, that the loader of a slot's image is on the slot's own EFI system
+    /// partition.
     pub fn set_loader(
         &mut self,
         common: &Common,
@@ -182,19 +181,19 @@ impl Records {
         }
     }
 
-    /// The trial, if it is one of this disk.
+    /// The trial of this disk, if there is one.
     pub fn trial(&self, disk_guid: Uuid) -> Option<&Tried> {
         self.trial
             .as_ref()
             .filter(|trial| trial.disk_guid == disk_guid)
     }
 
-    /// Whether a trial of any disk is recorded, and has not ended.
+    /// Whether a trial of any disk is recorded.
     pub fn has_trial(&self) -> bool {
         self.trial.is_some()
     }
 
-    /// Records a trial. There is one: one of another disk goes. Durably.
+    /// Records a trial, durably. It replaces any other, even one of another disk.
     pub fn set_trial(&mut self, common: &Common, trial: Tried) -> anyhow::Result<()> {
         if self.trial.as_ref() == Some(&trial) {
             return Ok(());
@@ -203,7 +202,7 @@ impl Records {
         self.write(common)
     }
 
-    /// The same, and this image, of a trial that has failed, is not to be tried again: at once.
+    /// Also rejects the image of an earlier trial that failed, in the same write.
     pub fn set_trial_after(
         &mut self,
         common: &Common,
@@ -214,8 +213,8 @@ impl Records {
         self.set_trial(common, trial)
     }
 
-    /// The trial of this disk is going to be disarmed, so that nobody takes it for one that was
-    /// booted. Durably.
+    /// Records, durably, that the trial of this disk is about to be disarmed, so that it does not
+    /// look like one that was booted.
     pub fn disarm_trial(&mut self, common: &Common, disk_guid: Uuid) -> anyhow::Result<()> {
         match self.trial(disk_guid).cloned() {
             Some(trial) => self.set_trial(
@@ -229,7 +228,7 @@ impl Records {
         }
     }
 
-    /// Ends the trial of this disk; nothing is known about its image. Durably.
+    /// Ends the trial of this disk without a verdict on its image. Durably.
     pub fn end_trial(&mut self, common: &Common, disk_guid: Uuid) -> anyhow::Result<()> {
         if self
             .trial
@@ -246,14 +245,14 @@ impl Records {
         self.rejected.iter().any(|image| image.sha256 == sha256)
     }
 
-    /// Ends the trial of this disk; its image is not to be tried again. Durably.
+    /// Ends the trial of this disk and rejects its image. Durably.
     pub fn reject(&mut self, common: &Common, disk_guid: Uuid, image: Image) -> anyhow::Result<()> {
         self.remember(image);
         self.trial.take_if(|trial| trial.disk_guid == disk_guid);
         self.write(common)
     }
 
-    /// Ends the trial of this disk; its image is as good as one can be. Durably.
+    /// Ends the trial of this disk and accepts its image. Durably.
     pub fn accept(&mut self, common: &Common, disk_guid: Uuid, sha256: &str) -> anyhow::Result<()> {
         let ended = self.trial.take_if(|trial| trial.disk_guid == disk_guid);
         if ended.is_none() && !self.is_rejected(sha256) {
@@ -263,8 +262,7 @@ impl Records {
         self.write(common)
     }
 
-    /// Makes them what they were before, durably: a change that failed may be in the file
-    /// nevertheless.
+    /// Restores the earlier records, durably: a change that failed may be in the file nevertheless.
     pub fn restore(&mut self, common: &Common, before: Records) -> anyhow::Result<()> {
         *self = before;
         if Records::read(common)? == *self {
@@ -344,8 +342,8 @@ mod tests {
         );
     }
 
-    /// invcollect reports the image that runs by this file; it reads the same one in its tests, and
-    /// neither tool needs the other.
+    /// invcollect reads this file to report the running image. Its tests read the same testdata, so
+    /// that neither tool needs the other.
     #[test]
     fn records_are_as_invcollect_knows_them() {
         let text = include_str!(
@@ -381,7 +379,7 @@ mod tests {
         let read = || Records::read(&common).unwrap();
         read().set_trial(&common, tried(7)).unwrap();
         assert_eq!(read().trial(disk), Some(&tried(7)));
-        // What is done about another disk does nothing to it.
+        // A call for another disk changes nothing here.
         read().disarm_trial(&common, other).unwrap();
         read().end_trial(&common, other).unwrap();
         read().reject(&common, other, image(1)).unwrap();

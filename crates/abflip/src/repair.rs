@@ -1,4 +1,4 @@
-//! `abflip repair`: both tables are valid again and say the same, and one slot is marked.
+//! `abflip repair`: makes both tables valid and equal, with one slot marked.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Heals what can be healed, and says on standard error what that is; in a dry run only says it.
-/// Status 1 when something is left.
+/// Repairs everything repairable, and reports each repair on standard error; a dry run only
+/// reports. Status 1 when a fault remains.
 pub fn repair(
     common: &Common,
     pipe: &Pipe,
@@ -92,8 +92,8 @@ pub fn repair(
         .holding(ending_signals))
 }
 
-/// What makes both tables valid and the same, protects them, and marks the slot that was named.
-/// What can be said against any of it is said here, before anything is written.
+/// Plans the changes that make both tables valid and equal, protect them, and mark the named slot.
+/// All checks are made here, before anything is written.
 fn plan(
     common: &Common,
     machine: &Machine,
@@ -107,8 +107,8 @@ fn plan(
         ))
     };
     let entries_at = |table: &Table| table.header.partition_entry_lba * tables.sector_bytes;
-    // The table that counts, what makes the other one say the same, and where the entries of both
-    // are then.
+    // The table that counts, the changes that make the other one agree, and the place of the
+    // entries of each.
     let (table, mut changes, places) = match (&tables.primary, &tables.backup) {
         (Err(primary), Err(backup)) => {
             let is_foreign = primary.is_foreign || backup.is_foreign;
@@ -182,8 +182,8 @@ fn plan(
     Ok(changes)
 }
 
-/// Where both slots are marked, one of them may boot: a slot that is marked instead has to be one
-/// that starts. What runs is.
+/// Where both slots are marked, either may boot. A slot may only be marked instead if it has a
+/// loader; the running slot has one.
 fn check_starts(
     common: &Common,
     machine: &Machine,
@@ -213,8 +213,7 @@ fn check_starts(
     }
 }
 
-/// The protective MBR (UEFI specification 2.10, table 5.4), without the boot code in front of it,
-/// which stays.
+/// The protective MBR (UEFI specification 2.10, table 5.4). The boot code in front of it stays.
 fn protective_mbr(tables: &Tables) -> Change {
     let mut bytes = vec![0; 66];
     bytes[..8].copy_from_slice(&[0x00, 0x00, 0x02, 0x00, 0xee, 0xff, 0xff, 0xff]);
@@ -229,8 +228,7 @@ fn protective_mbr(tables: &Tables) -> Change {
     }
 }
 
-/// What makes the slot that was named the one that is marked: where in the entries, and what
-/// belongs there.
+/// The changes that mark the named slot, by their offset in the entries.
 fn marks(
     table: &Table,
     places: &Places,

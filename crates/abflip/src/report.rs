@@ -15,62 +15,62 @@ pub struct Slots {
     pub disk: String,
     /// What starts the machine, by abflip.ini.
     pub firmware: Firmware,
-    /// The first root.
+    /// Slot a.
     pub a: Listed,
-    /// The second root.
+    /// Slot b.
     pub b: Listed,
-    /// The slot that runs; absent when the root that is mounted is neither, or not on this disk.
+    /// The slot that runs; absent when the mounted root is neither slot, or not on this disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted: Option<Slot>,
-    /// The slot that boots next, but for a trial that is armed; absent when both are marked, or
-    /// none is, or there is no valid table.
+    /// The slot that boots next if no trial is armed; absent when both are marked, or none is, or
+    /// there is no valid table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<Slot>,
-    /// The slot that is tried; absent when there is no trial.
+    /// The slot on trial; absent when there is no trial.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial: Option<Slot>,
-    /// How far the trial is; absent when there is none.
+    /// The state of the trial; absent when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_state: Option<State>,
-    /// How the two copies of the table are.
+    /// The state of the partition table.
     pub table: Table,
     /// What is not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// The section `settlement`: what becomes of the slot that runs.
+/// The section `settlement`: the decision about the slot that runs.
 #[derive(Debug, Serialize)]
 pub struct Settlement {
     /// Whether this call changed anything (in a dry run: would change it).
     pub changed: bool,
-    /// Whether the slot stays.
+    /// The decision.
     pub verdict: Verdict,
-    /// Why, in words; absent where there is nothing to decide.
+    /// Why, in words; absent where no decision is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// Whether the slot that runs stays.
+/// The decision about the slot that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It stays: nothing is on trial, or the trial has ended.
     Stay,
-    /// It is on trial, and its checks decide.
+    /// It is on trial; its health checks decide.
     Check,
-    /// It does not stay: a reboot starts the other one.
+    /// It does not stay: a reboot starts the other slot.
     Back,
-    /// A trial is on record, and how it stands is not known: a reboot, but no second one.
+    /// A trial is on record, but its state is not known: reboot, but only once.
     Unsure,
 }
 
-/// How far a trial is.
+/// The state of a trial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// The next boot is the slot's, and the one after that `next`'s again.
+    /// The next boot starts the slot, and the one after that `next` again.
     Armed,
-    /// The slot runs, and the next boot is `next`'s.
+    /// The slot runs, and the next boot starts `next`.
     Running,
     /// The slot was booted and did not commit: `next` runs again.
     Failed,
@@ -81,20 +81,20 @@ pub enum State {
 pub struct Listed {
     /// Its name in the table and on the kernel's command line.
     pub partuuid: Uuid,
-    /// Its number, from 1; absent when the table has no such partition.
+    /// Its number, from 1; absent when the table does not contain the partition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub partition: Option<u32>,
-    /// The version of the image that was written there and verified; absent when none was.
+    /// The version of the verified image; absent when none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
     /// The digest of that image, as it was shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Whether that image was tried and did not commit; not so of the slot that boots next; absent
-    /// when none was written.
+    /// Whether that image was tried and did not commit; always false for the slot that boots next;
+    /// absent when none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rejected: Option<bool>,
-    /// With `--digest`: whether that is what stands there now.
+    /// With `--digest`: whether the content still has that digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intact: Option<bool>,
 }
@@ -102,20 +102,19 @@ pub struct Listed {
 /// The partition table and its copy.
 #[derive(Debug, Serialize)]
 pub struct Table {
-    /// The size of a logical sector; absent where no table is valid, in an image that does not
-    /// tell.
+    /// The size of a logical sector; absent for an image without a valid table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sector_bytes: Option<u64>,
-    /// Whether the protective MBR is there, without which Linux does not look for a table.
+    /// Whether the protective MBR exists; without it Linux does not look for a table.
     pub protective_mbr: bool,
     /// Whether the primary table is valid.
     pub primary: bool,
     /// Whether the backup table is valid.
     pub backup: bool,
-    /// Whether both are valid and say the same.
+    /// Whether both are valid and agree.
     pub agree: bool,
-    /// Whether the backup stands in the last sector; not so on a disk that has grown.
+    /// Whether the backup is in the last sector; false on a disk that has grown.
     pub backup_at_end: bool,
-    /// What is wrong, in words; what `repair` would heal.
+    /// The faults, in words; `repair` heals those that it can.
     pub faults: Vec<String>,
 }

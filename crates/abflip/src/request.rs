@@ -21,13 +21,13 @@ Which slot runs, and which boots next:
 See abflip(8) for every field, and labtools(7) for the other tools."
 )]
 pub struct Arguments {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
     /// Work on this disk or image, not on the root's disk
     #[arg(long, global = true, display_order = 899, value_name = "PATH")]
     pub disk: Option<PathBuf>,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -38,7 +38,7 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show which slot runs, which boots next, and the state of the table
@@ -56,8 +56,8 @@ Example: an image file, without root
     /// Write an image to the slot that neither runs nor boots next
     #[command(after_help = "\
 Does not read standard input. Checks the signed manifest,
-then that the slot can take the image, before it writes anything. However it
-ends, the running slot is untouched, and the other one is complete or has no
+then that the slot can take the image, before it writes anything. In every
+case the running slot is untouched, and the other one is complete or has no
 record, so that flip refuses it. Writes the section slots;
 status 1 when the slot holds no image afterwards, and the section says why.
 
@@ -82,16 +82,16 @@ Example: go back to the slot that is running
         /// Refuse when the backup table differs, instead of repairing it first
         #[arg(long)]
         no_repair: bool,
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
     /// Boot the other slot once, to see whether it is healthy
     #[command(after_help = "\
 Does not read standard input. The slot that boots next stays
-the same; only the next boot is the other slot's, by extlinux's boot-once or
-the firmware's BootNext. Unless that runs abflip commit, the boot after it is
-as before. Refuses like flip. Writes the section slots.
+the same; only the next boot starts the other slot, by extlinux's boot-once or
+the firmware's BootNext. Unless that slot runs abflip commit, the boot after it
+is as before. Refuses like flip. Writes the section slots.
 
 Example: try a new version
   abflip write --manifest lab-8.manifest --from lab-8.zst &&
@@ -100,7 +100,7 @@ Example: try a new version
         /// Try an image that was tried before, and did not commit
         #[arg(long)]
         again: bool,
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -112,20 +112,20 @@ on trial; does nothing in one that has committed. Writes the section slots.
 Example: by hand; at boot, abflip settle does it
   if my-check; then abflip commit; else abflip rollback; reboot; fi")]
     Commit {
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
-    /// End a trial: the next boot is what it was before it
+    /// End a trial: restore the next boot that was set before it
     #[command(after_help = "\
 Does not read standard input. Disarms a trial that was not
-booted. One that was booted is recorded as rejected, and try refuses it. Nothing
-has to be flipped back. Writes the section slots.
+booted. One that was booted is recorded as rejected, and try refuses it. No flip
+is needed. Writes the section slots.
 
 Example: reject this version
   abflip rollback && reboot")]
     Rollback {
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -136,7 +136,7 @@ whose verdict is one of:
   stay     nothing is on trial; or the trial has ended, and this slot stays
   check    this slot is on trial: check its health, and call it again
   back     this slot does not stay: reboot, into the other one
-  unsure   a trial is on record, and how it stands is not known: reboot, once
+  unsure   a trial is on record, but its state is not known: reboot, once
 Status 1 for all but stay, and for stay when a trial is not cleared up.
 
 Example: what commit-trial does at boot
@@ -147,15 +147,15 @@ Example: what commit-trial does at boot
 Does not read standard input. Heals the backup table from
 the primary one or the primary from the backup, and the protective MBR; with
 --active, marks one slot where both or none are marked. Writes the section
-slots; says on standard error what it does.
+slots; reports each repair on standard error.
 
-Example: what would be done
+Example: show the intended changes
   abflip repair --dry-run")]
     Repair {
         /// Mark this slot, where both are marked or none is
         #[arg(long, value_name = "SLOT")]
         active: Option<Slot>,
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -167,7 +167,7 @@ pub struct Write {
     /// The image, raw or zstd: file, FIFO or https URL
     #[arg(long, value_name = "SOURCE")]
     pub from: String,
-    /// What the image has to be
+    /// The manifest of the image
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
     /// Its signature; without it, that FILE ending in .sig
@@ -176,10 +176,10 @@ pub struct Write {
     /// Trust servers of this CA (PEM), and no others
     #[arg(long, value_name = "FILE")]
     pub ca_cert: Option<PathBuf>,
-    /// Take an image older than the one that boots next
+    /// Accept an image older than the one that boots next
     #[arg(long)]
     pub allow_downgrade: bool,
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -187,13 +187,13 @@ pub struct Write {
 /// `abflip settle`.
 #[derive(Debug, Args)]
 pub struct Settle {
-    /// On trial, this slot has passed its checks: commit
+    /// The slot on trial passed its checks: commit
     #[arg(long, conflicts_with = "sick")]
     pub healthy: bool,
-    /// On trial, it has not: roll back
+    /// The slot on trial failed its checks: roll back
     #[arg(long)]
     pub sick: bool,
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -233,7 +233,7 @@ impl fmt::Display for Slot {
 /// `[slots]` in abflip.ini, the same on every machine: partitions have standard PARTUUIDs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Configured {
-    /// What starts the machine.
+    /// The program that starts the machine.
     pub firmware: Firmware,
     /// The root of slot a.
     pub a: Uuid,
@@ -245,15 +245,15 @@ pub struct Configured {
     pub esp_b: Option<Uuid>,
 }
 
-/// What starts a machine, and by that where its slots are marked.
+/// The program that starts a machine; it determines the partitions that carry the mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Firmware {
     /// gptmbr of Syslinux starts the partition whose attribute bit 2, legacy BIOS bootable, is set:
-    /// that of the active root.
+    /// the active root.
     Bios,
-    /// The firmware passes over an EFI system partition whose attribute bit 1, no block IO
-    /// protocol, is set: the inactive one's.
+    /// The firmware ignores an EFI system partition whose attribute bit 1, no block IO protocol, is
+    /// set: the inactive slot's.
     Uefi,
 }
 

@@ -1,4 +1,4 @@
-//! The root that is mounted: its disk, and which partition of it.
+//! The mounted root: its disk and partition.
 
 use std::fs;
 use std::io;
@@ -15,18 +15,18 @@ pub struct Running {
     pub disk: PathBuf,
     /// The partition's number, from 1.
     pub partition: u32,
-    /// Where the partition begins.
+    /// The offset of the partition.
     pub start_bytes: u64,
 }
 
 impl Running {
-    /// Whether that is the same disk, under whatever name.
+    /// Whether the root is on this disk, by any of its names.
     pub fn is_on(&self, disk: &Path) -> bool {
         let real = |path: &Path| fs::canonicalize(path).ok();
         real(disk).is_some_and(|found| Some(found) == real(&self.disk))
     }
 
-    /// Its entry in a table, from 0, if that has it where the kernel does.
+    /// The entry of the root in a table, from 0, if the table places it where the kernel does.
     pub fn entry(&self, table: &Table, sector_bytes: u64) -> Option<usize> {
         let index = (self.partition as usize).checked_sub(1)?;
         let start = table
@@ -38,17 +38,16 @@ impl Running {
     }
 }
 
-/// What is in a file that is not ours: text, in which names and comments may be of any bytes (a
-/// mount point in Latin-1, say).
+/// The text of a system file, in which names and comments may contain any bytes (a mount point in
+/// Latin-1, say).
 pub fn text(path: &Path) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
-/// Finds it by the kernel's own tables; otherwise says why it cannot be told.
+/// Finds the root by the kernel's tables; the inner error states why it is not known.
 ///
-/// The partition is told by the kernel's number and start of it, and compared with the partition
-/// table: the device's name, and what the kernel was told on its command line, may be of another
-/// disk with the same PARTUUIDs.
+/// The kernel's number and start of the partition identify it in the partition table. The device's
+/// name and the kernel's command line do not: another disk may have the same PARTUUIDs.
 pub fn find(common: &Common) -> anyhow::Result<Result<Running, String>> {
     let mounts = common.path("/proc/self/mountinfo");
     let mounts = match text(&mounts) {
@@ -97,7 +96,7 @@ pub fn find(common: &Common) -> anyhow::Result<Result<Running, String>> {
     }))
 }
 
-/// The device, `8:1`, that is mounted on `/`: the last one, which covers those before
+/// The device, `8:1`, that is mounted on `/`: the last entry, which hides earlier ones
 /// (proc_pid_mountinfo(5)).
 fn root_device(mounts: &str) -> Option<&str> {
     mounts.lines().rev().find_map(|line| {

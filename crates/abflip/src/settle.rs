@@ -1,4 +1,4 @@
-//! `abflip settle`: at boot, whether the slot that runs stays.
+//! `abflip settle`: decides at boot whether the slot that runs stays.
 //!
 //! | how it stands | what is done | verdict |
 //! |---|---|---|
@@ -25,22 +25,22 @@ use crate::status::{self, Content};
 
 const SECTION: &str = "settlement";
 
-/// How the slot that runs stands.
+/// The state of the slot that runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stands {
     /// On trial.
     Running,
-    /// It was active before the trial of the other one, which failed.
+    /// The trial of the other slot failed, and this one is active again.
     Failed,
     /// It boots next.
     Settled,
-    /// Another one boots next.
+    /// The other slot boots next.
     Elsewhere,
-    /// Which one boots next is not known.
+    /// The next slot is not known.
     Lost,
 }
 
-/// Decides, and does what can be done from here; who calls it does the reboot.
+/// Decides, and commits or rolls back; the caller reboots.
 pub fn settle(
     common: &Common,
     pipe: &Pipe,
@@ -49,12 +49,13 @@ pub fn settle(
 ) -> anyhow::Result<Answer> {
     let stands = match look(common, disk) {
         Ok(stands) => stands,
-        // A record that cannot be read may be one of a trial.
+        // An unreadable record may describe a trial.
         Err(error) if Records::read(common).is_ok_and(|records| !records.has_trial()) => {
             return Err(error);
         }
         Err(error) => {
-            let reason = format!("whether this slot is on trial is not known: {error:#}");
+            let reason =
+                format!("this slot may be on trial, but its state is not known: {error:#}");
             return give_back(common, pipe, disk, options, Verdict::Unsure, reason);
         }
     };
@@ -62,7 +63,7 @@ pub fn settle(
         Stands::Settled => answer(false, Verdict::Stay, None),
         Stands::Lost => Err(lost()),
         Stands::Elsewhere => {
-            let reason = "this slot runs, and is not the one that boots next".to_owned();
+            let reason = "this slot runs, but the other one boots next".to_owned();
             give_back(common, pipe, disk, options, Verdict::Back, reason)
         }
         Stands::Failed => {
@@ -142,10 +143,10 @@ fn keep(
                 .holding(ended));
         }
         Err(error) if Exit::of(&error) == Exit::TemporaryFailure => return Err(error),
-        Ok(_) => {} // which has said why
+        Ok(_) => {} // the reason was reported
         Err(error) => pipe.warn(format_args!("{error:#}")),
     }
-    // The commit is one write, and something after it may have failed.
+    // The commit is one write; a later step may have failed.
     match look(common, disk) {
         Ok(Stands::Settled) => {}
         Ok(Stands::Lost) => return Err(lost()),
@@ -175,8 +176,8 @@ fn keep(
         .staying(true))
 }
 
-/// The other slot runs next. Whatever becomes of the rollback: it is the next boot that matters,
-/// and that is the other slot's.
+/// Rolls back, so that the other slot runs next. A failed rollback does not change that: the other
+/// slot boots next anyway.
 fn give_back(
     common: &Common,
     pipe: &Pipe,

@@ -1,4 +1,4 @@
-//! The two slots: by abflip.ini, in a table.
+//! The two slots of abflip.ini, and their places in a table.
 
 use gptman::GPTPartitionEntry;
 use jsonpipe::{Common, Exit, ini};
@@ -8,7 +8,7 @@ use crate::gpt::Table;
 use crate::neutral::{ENTRY_BYTES, Toggle};
 use crate::request::{Configured, Firmware, Slot};
 
-/// Reads abflip.ini. Status 66 when it is not there, 78 when it is not right.
+/// Reads abflip.ini. Status 66 when it does not exist, 78 when it is invalid.
 pub fn configured(common: &Common) -> anyhow::Result<Configured> {
     let path = common.config("abflip.ini");
     ini::require(&path, "name the two roots there; abflip(8) describes it")?;
@@ -21,7 +21,7 @@ pub fn configured(common: &Common) -> anyhow::Result<Configured> {
     Ok(slots)
 }
 
-/// What the types cannot say.
+/// Checks that the types cannot express.
 fn check(slots: &Configured) -> Result<(), &'static str> {
     let esps = [slots.esp_a, slots.esp_b];
     match (slots.firmware, esps) {
@@ -46,29 +46,30 @@ fn check(slots: &Configured) -> Result<(), &'static str> {
     }
 }
 
-/// Where the slots stand in a table.
+/// The slots' entries in a table.
 #[derive(Clone, Debug)]
 pub struct Places {
     firmware: Firmware,
     /// The entries of the roots, from 0.
     roots: [usize; 2],
-    /// The entries whose attribute bit marks them: the roots, or their EFI system partitions.
+    /// The entries that carry the mark: the roots, or their EFI system partitions.
     marks: [usize; 2],
 }
 
-/// What a table says about the next boot.
+/// The slot that a table marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Marked {
-    /// This slot.
+    /// One slot.
     One(Slot),
-    /// Nothing: no slot is started.
+    /// None: no slot starts.
     None,
-    /// Too much: more than one is marked; gptmbr then stops.
+    /// More than one: gptmbr stops.
     Several,
 }
 
 impl Places {
-    /// Finds them. The error says which PARTUUID is not there, or there twice, or cannot be.
+    /// Finds the slots. The error names a PARTUUID that is missing, duplicate or outside of the
+    /// disk.
     pub fn find(table: &Table, slots: &Configured) -> Result<Places, String> {
         let place = |guid: Uuid| {
             let mut found = table
@@ -101,12 +102,12 @@ impl Places {
         self.roots[slot as usize]
     }
 
-    /// The entry whose attribute marks a slot, from 0: its root's, or its EFI system partition's.
+    /// The entry that carries a slot's mark, from 0: its root, or its EFI system partition.
     pub fn mark(&self, slot: Slot) -> usize {
         self.marks[slot as usize]
     }
 
-    /// What boots next.
+    /// The slot that boots next.
     pub fn marked(&self, table: &Table) -> Marked {
         let has_bit =
             |index: usize| table.entries[index].attribute_bits >> self.firmware.bit() & 1 == 1;
@@ -119,7 +120,7 @@ impl Places {
                     .find(|&slot| has_bit(self.marks[slot as usize])),
                 _ => return Marked::Several,
             },
-            // The one that is not hidden is started.
+            // The firmware starts the one that is not hidden.
             Firmware::Uefi => match Slot::ALL.map(|slot| has_bit(self.marks[slot as usize])) {
                 [true, true] => return Marked::None,
                 [false, false] => return Marked::Several,
@@ -129,8 +130,8 @@ impl Places {
         one.map_or(Marked::None, Marked::One)
     }
 
-    /// What has to be toggled so that `slot`, and nothing else, boots next: by the sector of the
-    /// entries, from 0, with the entries counted within it.
+    /// The bits to toggle so that only `slot` boots next: the sector of the entries, from 0, and
+    /// the toggles in it.
     pub fn toggles(
         &self,
         table: &Table,

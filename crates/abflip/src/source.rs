@@ -1,4 +1,4 @@
-//! Where an image comes from: a file, a pipe or a server; as it is, or compressed with zstd.
+//! The source of an image: a file, a pipe or a server; raw, or compressed with zstd.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Cursor, Read};
@@ -8,14 +8,14 @@ use std::time::Duration;
 use jsonpipe::{Exit, ExitContext, io_error};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
 
-/// What every frame of zstd begins with (RFC 8878, section 3.1.1).
+/// The magic number of a zstd frame (RFC 8878, section 3.1.1).
 const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
 
-/// What a skippable frame begins with, but for the lower half of the first byte (section 3.1.2):
-/// pzstd and others put one in front.
+/// The magic number of a skippable frame, without the lower half of the first byte (section 3.1.2):
+/// pzstd and others write one in front.
 const SKIPPABLE: [u8; 4] = 0x184d_2a50_u32.to_le_bytes();
 
-/// How other programs' files begin, which no image of a root does.
+/// The magic numbers of other compression formats; no image of a root begins with one.
 const OTHERS: [(&[u8], &str); 4] = [
     (b"\x1f\x8b", "gzip"),
     (b"\xfd7zX", "xz"),
@@ -23,19 +23,19 @@ const OTHERS: [(&[u8], &str); 4] = [
     (b"\x04\x22\x4d\x18", "lz4"),
 ];
 
-/// 8 MiB, which every decoder has to have room for (RFC 8878, section 3.1.1.1.2), and `zstd -1` to
-/// `-19` need.
+/// 8 MiB: every decoder must have room for it (RFC 8878, section 3.1.1.1.2), and it suffices for
+/// `zstd -1` to `-19`.
 const WINDOW_LOG: u32 = 23;
 
-/// A server that says nothing for so long is gone.
+/// A server that is silent for so long is given up.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// Opens a file, a FIFO, `/dev/fd/N` or an https URL, and looks at its first bytes; what is read
-/// from it is the image itself. `ca_cert` is the CA of the server's certificate, instead of those
-/// of the web.
+/// Opens a file, a FIFO, `/dev/fd/N` or an https URL, and checks its first bytes. The reader
+/// returns the decompressed image. `ca_cert` is the CA of the server's certificate, instead of the
+/// public ones.
 ///
-/// Status 66 when it is not there, 69 when the server cannot be reached or trusted, 65 when there
-/// is nothing in it.
+/// Status 66 when the source does not exist, 69 when the server cannot be reached or trusted, 65
+/// when the source is empty.
 pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
     let (url, from) = (from, public(from));
     let mut source: Box<dyn Read + Send> = match url.split_once("://") {
@@ -80,7 +80,7 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
     decoder
         .window_log_max(WINDOW_LOG)
         .exit(Exit::Software, decompressing)?;
-    // What the decoder has to say against it, it says here.
+    // Errors of the decoder appear with the first bytes.
     let mut first = Vec::new();
     (&mut decoder)
         .take(1)
@@ -97,8 +97,7 @@ pub fn open(from: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read +
     Ok(Box::new(Cursor::new(first).chain(decoder)))
 }
 
-/// What may be told of a source: of a URL not who asks, nor what it is asked with, which may be a
-/// password.
+/// The printable form of a source: a URL without its user, password and query.
 fn public(from: &str) -> String {
     let Some((scheme, rest)) = from.split_once("://") else {
         return if is_cut(from) {
@@ -111,7 +110,7 @@ fn public(from: &str) -> String {
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let host = match host.rsplit_once('@') {
         Some((_, host)) => host,
-        // What is not a port is a password that has one of these characters, and goes on behind it.
+        // A suffix that is not a port is a password that contains one of these characters.
         None if !host.ends_with(']')
             && host
                 .rsplit_once(':')
@@ -124,7 +123,7 @@ fn public(from: &str) -> String {
     format!("{scheme}://{host}{path}")
 }
 
-/// Whether that is a URL without both slashes, and no path.
+/// Whether this is a URL that lacks a slash, and not a path.
 fn is_cut(from: &str) -> bool {
     let scheme = from
         .split_once(':')
@@ -132,7 +131,7 @@ fn is_cut(from: &str) -> bool {
     !from.contains("://") && matches!(scheme.as_deref(), Some("http" | "https"))
 }
 
-/// A message in which there may be URLs.
+/// An error message in which URLs are made printable.
 fn public_words(text: &str) -> String {
     text.split(' ').map(public).collect::<Vec<_>>().join(" ")
 }
@@ -143,7 +142,7 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
         Some(path) => tls.root_certs(certificates(path)?),
         None => tls,
     };
-    // What a server is not to choose: another protocol, and to keep us waiting.
+    // The server may not choose another protocol, nor keep us waiting.
     let agent = ureq::Agent::config_builder()
         .tls_config(tls.build())
         .https_only(true)
@@ -159,15 +158,15 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
         .header("accept-encoding", "identity")
         .call()
         .map_err(|error| match error {
-            ureq::Error::StatusCode(404 | 410) => Exit::NoInput.error(format_args!(
-                "fetching {shown}: the server does not have it"
-            )),
+            ureq::Error::StatusCode(404 | 410) => {
+                Exit::NoInput.error(format_args!("fetching {shown}: not found on the server"))
+            }
             error => {
                 let cause = error.to_string().replace(url, &shown);
                 Exit::Unavailable.error(format_args!("fetching {shown}: {}", public_words(&cause)))
             }
         })?;
-    // Nobody asked for that, and nothing here takes it off.
+    // The request asks for no encoding, and nothing here decodes one.
     if let Some(encoding) = response
         .headers()
         .get("content-encoding")
@@ -182,7 +181,7 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
     Ok(Box::new(response.into_body().into_reader()))
 }
 
-/// The certificates in a file, in PEM. Status 78 when there is none.
+/// The certificates in a PEM file. Status 78 when it has none.
 fn certificates(path: &Path) -> anyhow::Result<RootCerts> {
     let reading = || format!("reading the CA's certificate in {}", path.display());
     let pem = fs::read(path).exit(Exit::Config, reading)?;

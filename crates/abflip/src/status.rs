@@ -1,5 +1,5 @@
-//! `abflip status`, and the section `slots` of all the others: which slot runs, which boots next,
-//! and how the table is.
+//! `abflip status`, and the section `slots` of the other subcommands: the slot that runs, the slot
+//! that boots next, and the state of the table.
 
 use std::fmt;
 use std::path::Path;
@@ -15,16 +15,16 @@ use crate::slots::{Marked, Places};
 use crate::trial::{self, Trial};
 use crate::{TOOL, digest};
 
-/// Whether the slots are read and compared with their records.
+/// How a slot's content is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Believed.
+    /// The record counts.
     Recorded,
-    /// Read and compared.
+    /// The slot is read and compared with its record.
     Compared,
 }
 
-/// Reads, and changes nothing. Status 1 when there is something to repair.
+/// Reports the slots, without any change. Status 1 when something needs repair.
 pub fn status(common: &Common, disk: Option<&Path>, content: Content) -> anyhow::Result<Answer> {
     let machine = Machine::open(common, disk, Access::Read)?;
     let report = report(&machine, &Tables::read(&machine.disk)?, false, content)?;
@@ -37,7 +37,7 @@ pub fn status(common: &Common, disk: Option<&Path>, content: Content) -> anyhow:
     })
 }
 
-/// The section `slots` of what is on the disk.
+/// The section `slots` for the disk.
 pub fn report(
     machine: &Machine,
     tables: &Tables,
@@ -58,7 +58,7 @@ pub fn report(
         let partuuid = machine.partuuid(slot);
         let record = table.and_then(|table| machine.records.of(slot, partuuid, table.disk_guid()));
         if record.is_none() {
-            let reason = "no verified write of it is recorded".into();
+            let reason = "no verified write is recorded".into();
             missing.push(Missing {
                 key: format!("{slot}.version"),
                 reason,
@@ -116,13 +116,13 @@ pub fn report(
         Some(Marked::Several) => Err("more than one partition is marked"),
         None => Err("the slots are not known"),
     };
-    // A digest is rejected, and may be that of what has been active all the time.
+    // A digest is rejected, even if the slot that boots next has held the same image all along.
     if let Ok(slot) = next {
         let active = if slot == Slot::A { &mut a } else { &mut b };
         active.rejected = active.rejected.map(|_| false);
     }
     if let Err(why) = next {
-        faults.push(format!("{why}; it may be that nothing boots"));
+        faults.push(format!("{why}; possibly nothing boots"));
         missing.push(Missing {
             key: "next".into(),
             reason: why.into(),
@@ -170,7 +170,7 @@ pub fn report(
     })
 }
 
-/// What is wrong with the tables.
+/// The faults of the tables.
 fn faults(tables: &Tables) -> Vec<String> {
     let mut faults = Vec::new();
     if tables.protective_mbr() != Mbr::Protects {
@@ -188,7 +188,7 @@ fn faults(tables: &Tables) -> Vec<String> {
     }
     match &tables.backup {
         Err(fault) => faults.push(of("backup", fault)),
-        // It says the same.
+        // It agrees.
         Ok(_) if tables.agree() => {}
         Ok(table) => {
             if tables.primary.is_ok() {

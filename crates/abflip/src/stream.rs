@@ -1,8 +1,7 @@
-//! An image on its way to a slot, and back: two threads, and never more than three pieces in
-//! memory.
+//! Moves an image to a slot and back, with two threads and at most three pieces in memory.
 //!
-//! On the way there, one thread takes the image from its source, decompresses and digests it, and
-//! the other writes; on the way back, one reads and the other digests.
+//! Writing: one thread reads the source, decompresses and digests, the other writes. Reading back:
+//! one thread reads, the other digests.
 
 use std::io::{self, Read};
 use std::panic;
@@ -15,20 +14,19 @@ use sha2::{Digest, Sha256};
 use crate::disk::{ALIGNMENT, Aligned, Disk, PIECE_BYTES};
 use crate::target::Target;
 
-/// The part of an image without which a slot holds nothing that could be mounted or booted. It is
-/// written last.
+/// The head of an image, without which a slot cannot be mounted or booted. It is written last.
 pub const HEAD_BYTES: u64 = 1 << 20;
 
-/// A run of zeros is worth its own call from this length on; shorter ones are written.
+/// A run of zeros of this length is zeroed by one call; shorter runs are written.
 const RUN_BYTES: usize = 256 << 10;
 
-/// One is filled, one waits, one is emptied.
+/// One is being filled, one waits, one is being emptied.
 const PIECES: usize = 3;
 
-/// What came out of a source.
+/// The result of reading a source.
 #[derive(Debug)]
 pub struct Copied {
-    /// The digest of all of it.
+    /// The digest of the image.
     pub sha256: [u8; 32],
     /// Its head, which is not written yet.
     pub head: Aligned,
@@ -36,19 +34,18 @@ pub struct Copied {
 
 /// Part of an image.
 struct Piece {
-    /// Where it belongs, from the start of the image.
+    /// The offset in the image.
     offset: u64,
-    /// How long it is; the buffer may be longer.
+    /// The length of the content; the buffer may be longer.
     length: usize,
     buffer: Aligned,
 }
 
-/// Writes what `source` gives, which has to be `size_bytes` long, neither more nor less, to the
-/// target; all but the head. `show` is told how far it is. When this returns everything is on the
-/// medium.
+/// Copies all but the head of `source` to the target; `source` must return exactly `size_bytes`.
+/// Calls `show` with the progress. When this returns, everything is on the medium.
 ///
-/// Status 65 when the source gives more or less, or something that cannot be decompressed; 73 or 74
-/// when writing fails.
+/// Status 65 when the source is shorter or longer, or cannot be decompressed; 73 or 74 when writing
+/// fails.
 pub fn copy(
     source: &mut (dyn Read + Send),
     target: &Target,
@@ -94,8 +91,8 @@ pub fn copy(
     })
 }
 
-/// Gives `size_bytes` from `start` on, read past the cache, to `take`, piece by piece with its
-/// offset from there.
+/// Reads `size_bytes` from `start` on, past the cache, and passes each piece with its offset from
+/// `start` to `take`.
 pub fn read_back(
     disk: &Disk,
     start: u64,
@@ -105,7 +102,7 @@ pub fn read_back(
     let fill = |piece: &mut Piece| {
         piece.length = (size_bytes - piece.offset).min(PIECE_BYTES as u64) as usize;
         let from = start + piece.offset;
-        // Whole blocks; a disk need not end with one.
+        // Whole blocks; a disk may end within one.
         let room = usize::try_from(disk.size_bytes.saturating_sub(from)).unwrap_or(usize::MAX);
         let whole = piece
             .length
@@ -120,8 +117,8 @@ pub fn read_back(
     in_pieces(size_bytes, fill, empty)
 }
 
-/// Has every piece of `size_bytes` filled by one thread and emptied, in order, by another, which is
-/// this one. The first failure of either ends both.
+/// Splits `size_bytes` into pieces: one thread fills them, and the calling thread empties them in
+/// order. The first failure of either ends both.
 fn in_pieces(
     size_bytes: u64,
     mut fill: impl FnMut(&mut Piece) -> anyhow::Result<()> + Send,
@@ -130,12 +127,12 @@ fn in_pieces(
     let (emptied, to_fill) = sync_channel(PIECES);
     let (filled, to_empty): (SyncSender<Piece>, Receiver<Piece>) = sync_channel(PIECES);
     for _ in 0..PIECES {
-        let _ = emptied.send(Aligned::new(PIECE_BYTES)); // there is room for all of them
+        let _ = emptied.send(Aligned::new(PIECE_BYTES)); // the channel has room for all of them
     }
     thread::scope(|scope| {
         let filling = scope.spawn(move || -> anyhow::Result<()> {
             for offset in (0..size_bytes).step_by(PIECE_BYTES) {
-                // The other end is gone when emptying failed, and that is what will be told.
+                // Emptying failed and closed the channel; that failure is reported.
                 let Ok(buffer) = to_fill.recv() else { break };
                 let mut piece = Piece {
                     offset,
@@ -151,7 +148,7 @@ fn in_pieces(
         });
         let emptying = to_empty.into_iter().try_for_each(|mut piece| {
             empty(&mut piece)?;
-            let _ = emptied.send(piece.buffer); // not wanted any more after the last one
+            let _ = emptied.send(piece.buffer); // fails after the last piece, when it is not needed
             Ok(())
         });
         drop(emptied);
@@ -162,7 +159,7 @@ fn in_pieces(
     })
 }
 
-/// Writes a piece; what is zeros from end to end is not sent. The head is left out.
+/// Writes a piece without the head; zeros are not sent to the disk.
 fn write(target: &Target, piece: &mut Piece) -> anyhow::Result<()> {
     let whole = target.round_up(piece.offset, piece.length);
     let bytes = &mut piece.buffer.bytes()[..whole];
@@ -185,7 +182,7 @@ fn write(target: &Target, piece: &mut Piece) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the run of bytes that begins at `from` is one of zeros, and where it ends.
+/// Whether a run of zeros begins at `from`, and the end of that run.
 fn run(bytes: &[u8], from: usize) -> (bool, usize) {
     let mut stretches = bytes[from..]
         .chunks(RUN_BYTES)
@@ -198,7 +195,7 @@ fn run(bytes: &[u8], from: usize) -> (bool, usize) {
     (zeros, from + first + more)
 }
 
-/// Eight bytes at a time; a short stretch, which is cheaper to write, does not count.
+/// Compares eight bytes at a time; a shorter rest is cheaper to write.
 fn is_zeros(stretch: &[u8]) -> bool {
     stretch.len() == RUN_BYTES
         && stretch
@@ -208,7 +205,7 @@ fn is_zeros(stretch: &[u8]) -> bool {
             .all(|bytes| u64::from_ne_bytes(*bytes) == 0)
 }
 
-/// Until the buffer is full or there is no more.
+/// Reads until the buffer is full or the source ends.
 fn read_full(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
@@ -231,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
     use std::fs;
 
-    /// Gives what it has in pieces of any length.
+    /// A reader that returns pieces of any length.
     struct Dripping<'a> {
         left: &'a [u8],
         lengths: std::iter::Cycle<std::vec::IntoIter<usize>>,
@@ -252,8 +249,7 @@ mod tests {
         }
     }
 
-    /// Runs of data and of zeros, some longer than what is written at once, most of no round
-    /// length.
+    /// Runs of data and of zeros, some longer than one write, most of odd length.
     fn images() -> impl Strategy<Value = Vec<u8>> {
         let run = (
             any::<bool>(),

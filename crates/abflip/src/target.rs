@@ -1,4 +1,4 @@
-//! The slot that is written: held exclusively, and nothing outside it can be reached.
+//! The slot being written: held exclusively, with nothing outside of it in reach.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -14,22 +14,22 @@ use crate::disk::{ALIGNMENT, Access, Disk};
 use crate::gpt::Place;
 use crate::running;
 
-/// A partition, open.
+/// An open partition.
 #[derive(Debug)]
 pub struct Target {
-    /// The partition, or the image of a disk that it is part of.
+    /// The partition, or the disk image that contains it.
     disk: Disk,
-    /// Where the partition begins there.
+    /// The offset of the partition there.
     start: u64,
     /// How long it is.
     pub size_bytes: u64,
-    /// As long as a block device is open like this, nobody can mount it (open(2), O_EXCL).
+    /// While a block device is open with O_EXCL, it cannot be mounted (open(2)).
     _claim: Option<File>,
 }
 
 impl Target {
-    /// Opens a partition of a disk. Status 78 when the kernel does not know it as the table has it,
-    /// 75 when it is in use.
+    /// Opens a partition of a disk. Status 78 when the kernel and the table disagree about it, 75
+    /// when it is in use.
     pub fn open(
         common: &Common,
         disk: &Disk,
@@ -51,8 +51,8 @@ impl Target {
                 _claim: None,
             });
         }
-        // Through the partition's own device: whatever is wrong here, the kernel lets nothing out
-        // of it.
+        // Writes go through the partition's own device: whatever is wrong here, the kernel confines
+        // them to it.
         let (partition, device) = partition(common, disk, place)?.exit(Exit::Config, || {
             format!(
                 "finding partition {number} of {path}: the kernel knows none there; let it read the table again, see partprobe(8)"
@@ -70,7 +70,9 @@ impl Target {
             .custom_flags(O_EXCL)
             .open(&partition)
             .map_err(|error| match error.kind() {
-                io::ErrorKind::ResourceBusy => in_use("it is in use; lsblk and fuser show by what"),
+                io::ErrorKind::ResourceBusy => {
+                    in_use("it is in use; lsblk and fuser show the user")
+                }
                 _ => io_error(error, Exit::of_read, format_args!("opening {path}")),
             })?;
         let disk = Disk::open(&partition, access)?;
@@ -89,18 +91,17 @@ impl Target {
         })
     }
 
-    /// Whether what is read comes from the medium.
+    /// Whether reads come from the medium.
     pub fn past_cache(&self) -> bool {
         self.disk.past_cache()
     }
 
-    /// The disk, and where the slot begins on it: for those who only read.
+    /// The disk, and the slot's offset on it, for readers.
     pub fn disk(&self) -> (&Disk, u64) {
         (&self.disk, self.start)
     }
 
-    /// How much is to be written or read in the place of `length` bytes at `offset`, so that it is
-    /// whole blocks.
+    /// `length`, rounded up so that a transfer at `offset` covers whole blocks.
     pub fn round_up(&self, offset: u64, length: usize) -> usize {
         let room = usize::try_from(self.size_bytes - offset).unwrap_or(usize::MAX);
         length.next_multiple_of(ALIGNMENT).min(room)
@@ -112,35 +113,35 @@ impl Target {
             .write_piece(self.within(offset, bytes.len() as u64)?, bytes)
     }
 
-    /// Makes whole blocks zeros.
+    /// Zeros whole blocks.
     pub fn zero(&self, offset: u64, length: u64) -> anyhow::Result<()> {
         self.disk.zero(self.within(offset, length)?, length)
     }
 
-    /// Reads a few bytes, wherever they are.
+    /// Reads a few bytes at any offset.
     pub fn read_few(&self, offset: u64, length: u64) -> anyhow::Result<Vec<u8>> {
         self.disk
             .read(self.within(offset, length)?, length as usize)
     }
 
-    /// Changes a few bytes, wherever they are, durably; the rest of their block stays.
+    /// Changes a few bytes at any offset, durably; the rest of their block stays.
     pub fn change_few(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
         self.disk
             .write(self.within(offset, bytes.len() as u64)?, bytes)
     }
 
-    /// Everything that was written is on the medium when this returns.
+    /// Flushes: when this returns, every write is on the medium.
     pub fn flush(&self) -> anyhow::Result<()> {
         self.disk.flush()
     }
 
-    /// The first `length` bytes become zeros, durably: the slot holds nothing that could be booted.
+    /// Zeros the first `length` bytes, durably, so that the slot holds nothing bootable.
     pub fn forget(&self, length: u64) -> anyhow::Result<()> {
         self.zero(0, self.round_up(0, length as usize) as u64)?;
         self.flush()
     }
 
-    /// Where that is on the disk, if it is in the slot.
+    /// The offset on the disk, if the range is in the slot.
     fn within(&self, offset: u64, length: u64) -> anyhow::Result<u64> {
         let end = offset
             .checked_add(length)
@@ -155,8 +156,8 @@ impl Target {
     }
 }
 
-/// Refuses what cannot be written to: a device that is read-only (78), which is told by the first
-/// write only; and an image that a loop device is made of (75), whose cache would not know of it.
+/// Refuses a read-only device (78), which would otherwise fail only at the first write, and an
+/// image behind a loop device (75), whose cache would not notice the writes.
 pub fn check_changeable(common: &Common, disk: &Disk) -> anyhow::Result<()> {
     let path = disk.path().display();
     if disk.is_read_only {
@@ -166,13 +167,13 @@ pub fn check_changeable(common: &Common, disk: &Disk) -> anyhow::Result<()> {
     }
     match loop_device(common, disk) {
         Some(device) => Err(Exit::TemporaryFailure.error(format_args!(
-            "refusing to write to {path}: {device} is made of it; detach that, or give it as --disk"
+            "refusing to write to {path}: {device} is attached to it; detach that, or name it with --disk"
         ))),
         None => Ok(()),
     }
 }
 
-/// The device of a partition and its number, `8:2`, if the kernel has it as the table does.
+/// The device of a partition and its number, `8:2`, if the kernel and the table agree on it.
 pub fn partition(
     common: &Common,
     disk: &Disk,
@@ -199,7 +200,7 @@ pub fn partition(
                 .ok()
         };
         let number = |name: &str| text(name).and_then(|text| text.parse::<u64>().ok());
-        // sysfs counts in 512 bytes, whatever the disk does.
+        // sysfs counts in units of 512 bytes for every disk.
         let bytes = |name: &str| number(name).and_then(|sectors| sectors.checked_mul(512));
         if number("partition") == Some(place.number.into())
             && bytes("start") == Some(place.start_bytes)
@@ -216,7 +217,7 @@ pub fn partition(
     Ok(None)
 }
 
-/// Where a device is mounted, as far as this process can see.
+/// The mount point of a device, as far as this process can see.
 fn mounted_on(common: &Common, device: &str) -> anyhow::Result<Option<String>> {
     let path = common.path("/proc/self/mountinfo");
     match running::text(&path) {
@@ -234,19 +235,19 @@ fn mount_point<'a>(mounts: &'a str, device: &str) -> Option<&'a str> {
     })
 }
 
-/// The loop device that is made of an image, if there is one.
+/// The loop device that is attached to an image, if there is one.
 fn loop_device(common: &Common, image: &Disk) -> Option<String> {
     if image.device != 0 {
         return None;
     }
-    // One file may have many names.
+    // A file may have several names, so the inode identifies it.
     let file = |path: &Path| {
         fs::metadata(path)
             .ok()
             .map(|metadata| (metadata.dev(), metadata.ino()))
     };
     let ours = file(image.path())?;
-    // No such directory, no devices.
+    // A missing directory means no devices.
     fs::read_dir(common.path("/sys/block"))
         .into_iter()
         .flatten()

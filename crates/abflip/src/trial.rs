@@ -1,12 +1,12 @@
-//! A trial: one boot of the other slot, after which the active one boots again unless the trial
+//! A trial: one boot of the other slot. Then the active slot boots again, unless the trial
 //! committed.
 //!
-//! The table is not touched, so the active slot stays what boots next. BIOS: the active slot's
-//! extlinux is told, in its boot-once area, to start the label `try-a` or `try-b` instead of its
-//! default once; it takes that out of the area before it does so. UEFI: the slot's loader is copied
-//! to the visible EFI system partition, and the firmware told by `BootNext` to start that once; it
-//! removes `BootNext` before it does so. How far a trial is follows from these, from which root is
-//! mounted, and, where it ended by itself, from what `try` has recorded.
+//! The table does not change, so the active slot remains the one that boots next. BIOS: the
+//! boot-once area of the active slot's extlinux names the label `try-a` or `try-b`, which extlinux
+//! clears before it starts that label. UEFI: the slot's loader is copied to the visible EFI system
+//! partition, and `BootNext` names it; the firmware removes `BootNext` before it starts the loader.
+//! The state of a trial follows from these, from the mounted root, and, once it has ended by
+//! itself, from the record that `try` wrote.
 
 use std::fs;
 
@@ -28,19 +28,19 @@ use crate::writes::{self, Change, Failure};
 /// A trial of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The slot that is tried.
+    /// The slot on trial.
     pub slot: Slot,
-    /// How far it is.
+    /// Its state.
     pub state: State,
-    /// The image in it, as it was when `try` began; `None` for one that `try` did not begin.
+    /// The image in the slot when `try` began; `None` for a trial that `try` did not begin.
     pub image: Option<Image>,
 }
 
-/// What a table says, when it says which slot is active.
+/// A table that marks one slot as active.
 pub struct Active<'a> {
     /// The table.
     pub table: &'a Table,
-    /// Where the slots are in it.
+    /// The slots' entries in it.
     pub places: Places,
     /// The active slot.
     pub slot: Slot,
@@ -48,7 +48,7 @@ pub struct Active<'a> {
 }
 
 impl<'a> Active<'a> {
-    /// `None` when there is no valid table, or not one slot that is marked.
+    /// `None` without a valid table, or when it does not mark exactly one slot.
     pub fn of(machine: &Machine, tables: &'a Tables) -> Option<Active<'a>> {
         let table = either(tables)?;
         let places = Places::find(table, &machine.slots).ok()?;
@@ -63,7 +63,7 @@ impl<'a> Active<'a> {
         })
     }
 
-    /// The image that was written to a slot and verified.
+    /// The verified image in a slot.
     pub fn image(&self, machine: &Machine, slot: Slot) -> Option<Image> {
         machine
             .records
@@ -75,7 +75,8 @@ impl<'a> Active<'a> {
         self.table.place(index, self.sector_bytes)
     }
 
-    /// Where the firmware finds the trial's loader: the active slot's EFI system partition.
+    /// The partition where the firmware finds the trial's loader: the active slot's EFI system
+    /// partition.
     fn visible(&self) -> SystemPartition {
         let index = self.places.mark(self.slot);
         let entry = &self.table.entries[index];
@@ -103,7 +104,7 @@ fn label(slot: Slot) -> String {
     format!("try-{slot}")
 }
 
-/// The trial that there is, if there is one.
+/// The current trial, if there is one.
 pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>> {
     let Some(active) = Active::of(machine, tables) else {
         return Ok(None);
@@ -120,14 +121,14 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
             let found = active.boot_once(machine)?;
             found.is_ok_and(|(_, found)| found.label() == Some(label(other).as_bytes()))
         }
-        // Another disk's machine has variables of its own.
+        // The variables do not belong to another machine's disk.
         Firmware::Uefi => booted.is_some() && machine.variables.is_armed(&active.visible())?,
     };
     let state = match tried {
-        // Though what armed it may be there still.
+        // It runs, even if the arming is still in place.
         Some(_) if booted == Some(other) => State::Running,
         _ if is_armed => State::Armed,
-        // What was written since then has not failed.
+        // An image written later has not failed.
         Some(tried)
             if booted == Some(active.slot)
                 && tried.armed
@@ -144,8 +145,8 @@ pub fn find(machine: &Machine, tables: &Tables) -> anyhow::Result<Option<Trial>>
     }))
 }
 
-/// A trial of the slot that is active now: it has committed, and the power failed before that was
-/// recorded.
+/// Whether a recorded trial is of the now active slot: it committed, and the power failed before
+/// the record was removed.
 pub fn committed<'a>(machine: &'a Machine, active: &Active) -> Option<&'a Tried> {
     machine
         .records
@@ -153,8 +154,8 @@ pub fn committed<'a>(machine: &'a Machine, active: &Active) -> Option<&'a Tried>
         .filter(|tried| tried.slot == active.slot)
 }
 
-/// What is so after a failure that stays, by the tables that it left, and the way out, after which
-/// `verb` can be done.
+/// The state after a failure that could not be undone, by the tables it left, and the way out
+/// before `verb` can be repeated.
 pub fn way_out(machine: &Machine, left: Option<&Tables>, verb: &str) -> String {
     match left.and_then(|tables| Some((tables, Active::of(machine, tables)?))) {
         Some((tables, Active { slot, .. })) if tables.agree() => {
@@ -167,15 +168,15 @@ pub fn way_out(machine: &Machine, left: Option<&Tables>, verb: &str) -> String {
     }
 }
 
-/// All that is needed to arm a trial, checked.
+/// The checked means to arm a trial.
 pub enum Arming {
     /// The boot-once area of the active slot.
     Bios(BootOnce),
-    /// The file systems, and what the entry is to start.
+    /// The file systems, and the partition that the entry starts.
     Uefi(Mounted, SystemPartition),
 }
 
-/// Checks what can be checked before anything is written.
+/// Makes all possible checks before anything is written.
 pub fn prepare(
     common: &Common,
     machine: &Machine,
@@ -195,7 +196,7 @@ pub fn prepare(
             let found = active.boot_once(machine)?;
             let (extlinux, found) = found.map_err(|why| refuse(format!("slot {slot}: {why}")))?;
             if machine.booted(tables) == Ok(slot) {
-                // Without the label extlinux would wait at its prompt for somebody to come.
+                // Without the label extlinux would wait at its prompt.
                 let file = common.path(extlinux.directory().join("extlinux.conf"));
                 let failed = |error| {
                     io_error(
@@ -254,7 +255,7 @@ pub fn prepare(
     }
 }
 
-/// Whether a trial that is armed is so in both copies of the boot-once area.
+/// Whether both copies of the boot-once area hold the armed trial.
 pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
     Ok(match machine.slots.firmware {
         Firmware::Bios => {
@@ -267,8 +268,8 @@ pub fn is_whole(machine: &Machine, active: &Active) -> anyhow::Result<bool> {
     })
 }
 
-/// Makes the next boot the other slot's. A failure was taken back, unless it says that it was not;
-/// but for the records, which say then what is on the slot's EFI system partition, by UEFI.
+/// Makes the other slot boot next. A failure is undone unless it reports otherwise. The records
+/// stay: by UEFI they describe the content of the slot's EFI system partition.
 pub fn arm(
     common: &Common,
     machine: &mut Machine,
@@ -277,7 +278,7 @@ pub fn arm(
 ) -> Result<(), Failure> {
     match arming {
         Arming::Bios(found) => {
-            let changes = found.changes(Some(&label(other))).unwrap_or_default(); // prepare() has seen that there is room
+            let changes = found.changes(Some(&label(other))).unwrap_or_default(); // prepare() has checked the room
             writes::make(&machine.disk, &changes, || Ok(()))
         }
         Arming::Uefi(mounted, visible) => {
@@ -300,8 +301,8 @@ fn arm_variables(machine: &Machine, visible: &SystemPartition) -> Result<(), Fai
         })
 }
 
-/// Makes the next boot the other slot's again, after [`disarm`] of the active one: all that it
-/// needs is where it was.
+/// Arms the other slot again, after [`disarm`] of the active one: the files for it are still in
+/// place.
 pub fn arm_again(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     let active = Active::of(machine, tables).exit(
         Exit::Software,
@@ -325,8 +326,8 @@ pub fn arm_again(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     })
 }
 
-/// Makes the next boot the active slot's: whatever of a trial is left in `of`'s boot-once area, and
-/// in the firmware, goes. Whether there was anything.
+/// Makes the active slot boot next: removes the rest of a trial from `of`'s boot-once area and from
+/// the firmware. Returns whether there was any.
 pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Failure> {
     let Some(active) = Active::of(machine, tables).map(|active| Active { slot: of, ..active })
     else {
@@ -337,7 +338,7 @@ pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Fail
             let Ok((_, found)) = active.boot_once(machine).map_err(Failure::Undone)? else {
                 return Ok(false);
             };
-            // Another label is somebody else's.
+            // Another label is not a trial's.
             if found
                 .label()
                 .is_some_and(|found| found != label(of.other()).as_bytes())
@@ -354,8 +355,8 @@ pub fn disarm(machine: &Machine, tables: &Tables, of: Slot) -> Result<bool, Fail
     }
 }
 
-/// What takes the label that starts the other slot once out of a slot's boot-once area, by BIOS:
-/// nothing, where it has none.
+/// The changes that remove the trial's label from a slot's boot-once area, by BIOS; empty where it
+/// has none.
 pub fn disarming(
     machine: &Machine,
     table: &Table,
@@ -381,7 +382,7 @@ pub fn disarming(
         .unwrap_or_default()) // less needs no room
 }
 
-/// What `try` records.
+/// The record of `try`.
 pub fn tried(active: &Active, image: Image, armed: bool) -> Tried {
     Tried {
         disk_guid: active.table.disk_guid(),

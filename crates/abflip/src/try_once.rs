@@ -1,10 +1,10 @@
-//! `abflip try`: the other slot is booted once, and the time after that only if it has committed.
+//! `abflip try`: boots the other slot once; it boots again only after a commit.
 //!
-//! 1. All that `flip` would check is checked, so that the trial can commit, and all that can be
-//!    about arming it.
-//! 2. A trial is recorded as not armed.
-//! 3. It is armed, see [`crate::trial`]; the table stays as it is.
-//! 4. The trial is recorded as armed.
+//! 1. Check everything that `flip` checks, so that the trial can commit, and everything needed to
+//!    arm it.
+//! 2. Record the trial as not armed.
+//! 3. Arm it, see [`crate::trial`]; the table stays unchanged.
+//! 4. Record the trial as armed.
 
 use std::path::Path;
 
@@ -31,8 +31,7 @@ pub struct Options {
     pub dry_run: bool,
 }
 
-/// Arms a trial of the slot that is not active; in a dry run checks everything, and says what would
-/// be done.
+/// Arms a trial of the inactive slot; a dry run checks everything and reports the intended changes.
 pub fn try_once(
     common: &Common,
     pipe: &Pipe,
@@ -103,7 +102,7 @@ pub fn try_once(
             "version {} in slot {other} was tried and did not commit",
             image.version
         );
-        return Err(refuse(&why, "write another one, or say --again"));
+        return Err(refuse(&why, "write another one, or use --again"));
     }
 
     let tried = trial::tried(&active, image.clone(), true);
@@ -157,7 +156,7 @@ pub fn try_once(
         .holding(ending_signals))
 }
 
-/// Records a trial that is not armed yet, and what is known of the one before.
+/// Records a trial that is not armed yet, and the result of the one before.
 fn record(
     common: &Common,
     machine: &mut Machine,
@@ -170,7 +169,7 @@ fn record(
     {
         machine.records.accept(common, disk_guid, &sha256)?;
     }
-    // One of this slot that was written over since it failed.
+    // A failed trial of this slot whose image has since been overwritten.
     let failed = machine
         .records
         .trial(disk_guid)

@@ -1,14 +1,14 @@
-//! `abflip write`: an image goes to the slot that neither runs nor boots next.
+//! `abflip write`: writes an image to the slot that neither runs nor boots next.
 //!
-//! 1. The signed manifest is checked, then that the slot can take it; nothing was written so far.
-//! 2. The slot's record goes, and its first MiB becomes zeros: from here on it holds nothing that
-//!    could be booted, or flipped to.
-//! 3. The image is written, all but its first MiB, and its digest compared with the manifest's.
-//! 4. The first MiB is written, and everything read back past the cache and compared again.
-//! 5. The slot fields, and nothing else, are set to what they are in this slot.
-//! 6. The record says what stands there.
+//! 1. Check the signed manifest, and that the slot can take the image. Nothing is written yet.
+//! 2. Remove the slot's record and zero its first MiB: from here on it holds nothing that could be
+//!    booted or flipped to.
+//! 3. Write the image without its first MiB, and compare its digest with the manifest's.
+//! 4. Write the first MiB, read everything back past the cache, and compare again.
+//! 5. Set the slot fields to this slot's values, and nothing else.
+//! 6. Record the result.
 //!
-//! However it ends, the other slot is untouched, and this one is complete or has no record.
+//! In every case the other slot stays untouched, and this one is complete or has no record.
 
 use std::io::Read;
 use std::path::Path;
@@ -34,7 +34,7 @@ use crate::target::Target;
 use crate::trial::{self, Trial};
 use crate::writes::Failure;
 
-/// Writes an image, verified; in a dry run checks all that can be checked without it.
+/// Writes an image and verifies it; a dry run makes all checks that do not need the image.
 pub fn write(
     common: &Common,
     pipe: &Pipe,
@@ -91,7 +91,7 @@ pub fn write(
             Err(Failure::Stays(error)) => Err(error),
         };
         if let Err(error) = written {
-            // What was written may look whole, and its record be there without being durable.
+            // The written image may look complete, and its record may exist without being durable.
             let cleared = machine
                 .records
                 .set(common, chosen.slot, None)
@@ -125,7 +125,7 @@ pub fn write(
     Ok(answer.staying(changed && !options.dry_run))
 }
 
-/// The slot that is written.
+/// The slot to write.
 struct Chosen {
     slot: Slot,
     partuuid: uuid::Uuid,
@@ -135,15 +135,14 @@ struct Chosen {
     other: uuid::Uuid,
 }
 
-/// The manifest, if one of our keys signed it. Status 66 when a file is not there, 65 when it is
-/// not what we believe.
+/// The manifest, if one of our keys signed it. Status 66 when a file does not exist, 65 when the
+/// signature or the manifest is invalid.
 fn manifest(common: &Common, options: &Write) -> anyhow::Result<Host> {
     let keys = Keys::read(&common.config("keys"), Kind::Host)?;
     Signed::read(&options.manifest, options.signature.as_deref())?.verify(&keys)
 }
 
-/// The slot that neither runs nor boots next, which is told by a valid table. Status 78 when there
-/// is none.
+/// The slot that neither runs nor boots next, by a valid table. Status 78 when there is none.
 fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     let path = machine.disk.path().display();
     let refuse = |why: &str, way_out: &str| {
@@ -201,7 +200,7 @@ fn choose(machine: &Machine, tables: &Tables) -> anyhow::Result<Chosen> {
     })
 }
 
-/// A slot that is tried at the next boot is not written to.
+/// Refuses a slot that is armed for the next boot.
 fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     match trial::find(machine, tables)? {
         Some(Trial { slot, state: State::Armed, .. }) => Err(Exit::Config.error(format_args!(
@@ -212,7 +211,7 @@ fn check_trial(machine: &Machine, tables: &Tables) -> anyhow::Result<()> {
     }
 }
 
-/// What boots next is not to be followed by something older.
+/// Refuses an image older than the one that boots next.
 fn check_version(
     records: &Records,
     chosen: &Chosen,
@@ -246,7 +245,7 @@ fn check_size(chosen: &Chosen, host: &Host, machine: &Machine) -> anyhow::Result
     )))
 }
 
-/// Whether the slot holds this image already, by what is read from it.
+/// Whether the slot already holds this image, by reading it.
 fn is_there(
     records: &Records,
     chosen: &Chosen,
@@ -278,7 +277,7 @@ fn is_there(
     )? == sha256)
 }
 
-/// Steps 2 to 5; what is to be recorded.
+/// Steps 2 to 5; returns the new record.
 fn fill(
     mut source: Box<dyn Read + Send>,
     host: &Host,
@@ -290,7 +289,7 @@ fn fill(
     let mut progress = Progress::new(TOOL);
     let show = |done| progress.show(format_args!("writing slot {slot}"), done, host.size_bytes);
     let mut copied = stream::copy(&mut *source, target, host.size_bytes, show)?;
-    drop(source); // with what it has in memory
+    drop(source); // frees its buffers
     drop(progress);
     if copied.sha256 != host.sha256.0 {
         let found = hex(&copied.sha256);
@@ -338,10 +337,11 @@ fn fill(
     Ok(record)
 }
 
-/// What a field is in a slot, in as many bytes as it has; `None` when it is not for us to set.
+/// The value of a field in a slot, as many bytes as the field has; `None` for a field that is not
+/// set here.
 ///
-/// The UUID of the file system is the slot's PARTUUID: it is the same on every machine, and no two
-/// file systems of a machine have it.
+/// The UUID of the file system is the slot's PARTUUID, which is the same on every machine, and
+/// unique among the file systems of one machine.
 fn value(kind: SlotFieldKind, chosen: &Chosen) -> Option<Vec<u8>> {
     match kind {
         SlotFieldKind::FilesystemUuid => Some(chosen.partuuid.as_bytes().to_vec()),

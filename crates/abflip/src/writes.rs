@@ -1,30 +1,29 @@
-//! Changes of a disk, one after the other, taken back when one of them fails.
+//! A sequence of changes of a disk, undone when one of them fails.
 
 use crate::disk::Disk;
 
-/// Bytes that go to a place on a disk.
+/// Bytes for one place on a disk.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// What they are, for people: `the backup table's entries`.
+    /// The description for messages: `the backup table's entries`.
     pub what: &'static str,
-    /// Where, in bytes.
+    /// The offset in bytes.
     pub offset: u64,
     /// The bytes to write.
     pub bytes: Vec<u8>,
 }
 
-/// How a failure left the disk.
+/// The state of the disk after a failure.
 #[derive(Debug)]
 pub enum Failure {
-    /// As it was before.
+    /// The disk is as it was before.
     Undone(anyhow::Error),
-    /// Not as it was: undoing it also failed.
+    /// It is not: undoing the changes also failed.
     Stays(anyhow::Error),
 }
 
 impl Failure {
-    /// The same where something else was done before: that is taken back, too, unless something
-    /// stays anyway.
+    /// Undoes an earlier action as well, unless changes stay anyway.
     pub fn undoing(self, undo: impl FnOnce() -> anyhow::Result<()>) -> Failure {
         match self {
             Failure::Undone(error) => match undo() {
@@ -35,17 +34,17 @@ impl Failure {
         }
     }
 
-    /// Neither it went well, nor could it be taken back.
+    /// A failure whose undoing also failed.
     pub fn stays(error: anyhow::Error, undoing: &anyhow::Error) -> Failure {
         Failure::Stays(error.context(format!("undoing it also failed ({undoing:#})")))
     }
 }
 
-/// Makes the changes in this order, and then looks at what came of them. Each is on the medium, and
-/// was read back, before the next begins.
+/// Makes the changes in this order, then runs `check`. Each change is on the medium and read back
+/// before the next begins.
 ///
-/// A change that failed may have happened nevertheless, so it is taken back with those before it,
-/// the last one first; so are all of them when `check` does not like what it finds.
+/// A change that failed may be on the disk nevertheless, so it is undone together with the changes
+/// before it, the last one first. If `check` fails, all changes are undone.
 pub fn make<T>(
     disk: &Disk,
     changes: &[Change],

@@ -1,5 +1,4 @@
-//! A lot of bytes to a disk, and back: in large pieces, whole blocks only, durable when it is
-//! flushed.
+//! Bulk transfers to and from a disk: large pieces of whole blocks, durable after a flush.
 
 use std::os::unix::fs::FileExt;
 
@@ -9,19 +8,17 @@ use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::{Aligned, Disk, sys};
 
-/// How much is written or read at once.
+/// The length of one read or write.
 pub const PIECE_BYTES: usize = 4 << 20;
 
 impl Disk {
-    /// Writes bytes at an address and of a length that the disk takes: of [`Aligned`], whole
-    /// blocks. Status 73 or 74.
+    /// Writes an [`Aligned`] buffer of whole blocks. Status 73 or 74.
     pub fn write_piece(&self, offset: u64, bytes: &[u8]) -> anyhow::Result<()> {
         let written = self.file.write_all_at(bytes, offset);
         written.map_err(|error| io_error(error, Exit::of_write, self.place("writing", offset)))
     }
 
-    /// Reads into all of `piece`, past the cache. Status 74 when that fails, or when the disk ends
-    /// before.
+    /// Fills `piece`, bypassing the cache. Status 74 on failure, and when the disk ends first.
     pub fn read_piece(&self, offset: u64, piece: &mut [u8]) -> anyhow::Result<()> {
         let read = self
             .forget(offset, piece.len())
@@ -29,8 +26,8 @@ impl Disk {
         read.map_err(|error| io_error(error, |_| Exit::Io, self.place("reading", offset)))
     }
 
-    /// Makes bytes zeros without sending them, where the disk can do that; whatever it does, zeros
-    /// are what is read afterwards. Status 73 or 74.
+    /// Zeros a range without sending the bytes, where the disk supports that. Reads return zeros
+    /// afterwards in any case. Status 73 or 74.
     pub fn zero(&self, offset: u64, length: u64) -> anyhow::Result<()> {
         let made = if self.device == 0 {
             self.zero_range(offset, length)

@@ -8,7 +8,7 @@ use crate::disk::Access;
 
 const SECTORS: usize = 2048;
 
-/// A disk of 2048 sectors with an empty table, and what a test does to it.
+/// A disk of 2048 sectors with an empty table, changed by a test.
 fn image(directory: &Path, change: impl FnOnce(&mut Vec<u8>)) -> PathBuf {
     let mut disk = std::io::Cursor::new(vec![0; SECTORS * 512]);
     let mut gpt = GPT::new_from(&mut disk, 512, [7; 16]).unwrap();
@@ -193,7 +193,8 @@ fn the_mbr_protects_only_with_its_signature_and_from_the_first_sector() {
             "{at}"
         );
     }
-    // Somebody's own beside it: a hybrid one protects, and one that begins elsewhere does not.
+    // Other partitions beside it: a hybrid MBR protects, and an entry that begins elsewhere does
+    // not.
     let beside = |bytes: &mut Vec<u8>| bytes[446 + 16 + 4] = 0x83;
     assert_eq!(tables(beside).protective_mbr(), Mbr::Protects);
     let elsewhere = |bytes: &mut Vec<u8>| {
@@ -206,8 +207,8 @@ fn the_mbr_protects_only_with_its_signature_and_from_the_first_sector() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever a header says, with the right checksum: no panic, and never more memory than the
-    /// largest table takes.
+    /// A header with the right checksum may contain anything: no panic, and never more memory than
+    /// the largest table takes.
     #[test]
     fn hostile_headers_are_read(
         fields in proptest::collection::vec((0usize..92, any::<[u8; 8]>()), 1..5),
@@ -222,7 +223,7 @@ proptest! {
             }
             seal(header);
         });
-        // The copy that was not touched is there, unless the other one says that it is elsewhere.
+        // The copy that was not touched is found, unless the other one places it elsewhere.
         prop_assert!(lba == 1 || read.primary.is_ok());
         for table in [&read.primary, &read.backup].into_iter().flatten() {
             prop_assert!(table.array.len() <= ENTRIES_MAX as usize * ENTRY_BYTES);

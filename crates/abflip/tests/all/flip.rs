@@ -176,7 +176,7 @@ fn flip_refuses_before_it_writes() {
     machine.refused(
         &["flip"],
         78,
-        "the loader of slot b is not recorded, and in an image it cannot be looked at; run abflip try",
+        "the loader of slot b is not recorded, and it cannot be read in an image; run abflip try",
     );
     // Marks.
     for (bits, words) in [
@@ -461,7 +461,7 @@ fn two_at_once_one_is_told_to_come_later() {
             machine.refused(
                 &[verb],
                 75,
-                "another abflip is at work; try again when that has ended",
+                "another abflip is running; try again when it has ended",
             );
         }
         assert_eq!(
@@ -563,7 +563,7 @@ fn a_write_that_fails_is_taken_back() {
     assert!(
         ended
             .stderr
-            .contains("the disk has something else afterwards; replace the disk"),
+            .contains("the disk returns other bytes than were written; replace the disk"),
         "{ended:?}"
     );
     assert!(machine.bytes() == before);

@@ -114,7 +114,7 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
                 assert!(
                     ended
                         .stderr
-                        .contains("the loader of slot b cannot be looked at: "),
+                        .contains("the loader of slot b cannot be read: "),
                     "{ended:?}"
                 );
             }

@@ -358,7 +358,7 @@ fn entries_that_are_whole_are_not_written_over() {
         machine.refused(
             &["repair"],
             78,
-            "the backup table has other entries than the header of the primary one expects",
+            "the entries of the backup table are not those that the primary header expects",
         );
     }
 }
@@ -438,7 +438,7 @@ fn repair_puts_no_table_of_another_disk_over_this_one() {
             std::fs::remove_file(records(machine)).unwrap();
         },
         &["repair"],
-        "it has no partition where the root is that runs",
+        "it has no partition at the place of the running root",
     );
     // The other way round: the first sectors are another disk's, and the backup is what is left of
     // this one's.

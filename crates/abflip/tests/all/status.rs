@@ -32,7 +32,7 @@ fn all_of_it() {
                     "sector_bytes": 512, "protective_mbr": true, "primary": true, "backup": true, "agree": true,
                     "backup_at_end": true, "faults": [],
                 },
-                "missing": [{"key": "a.version", "reason": "no verified write of it is recorded"}],
+                "missing": [{"key": "a.version", "reason": "no verified write is recorded"}],
             })
         );
     }

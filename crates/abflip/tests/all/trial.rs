@@ -128,7 +128,7 @@ fn a_trial_that_was_booted_and_did_not_commit_is_not_repeated() {
                 78,
                 "slot a runs, and slot b was tried and failed; run abflip rollback",
             );
-            machine.refused(&["try"], 78, "version 7 in slot b was tried and did not commit; write another one, or say --again");
+            machine.refused(&["try"], 78, "version 7 in slot b was tried and did not commit; write another one, or use --again");
         }
         assert_eq!(machine.slots(&["rollback", "--dry-run"])["changed"], true);
         let slots = machine.slots(&["rollback"]);

@@ -629,7 +629,7 @@ fn two_at_once_one_is_told_to_come_later() {
     assert!(
         second
             .stderr
-            .contains("another abflip is at work; try again when that has ended"),
+            .contains("another abflip is running; try again when it has ended"),
         "{second:?}"
     );
     std::io::Write::write_all(&mut feeding, &image.bytes).unwrap();

@@ -406,7 +406,7 @@ fn a_slot_that_somebody_has_is_refused() {
     refused(
         attached.machine.write(&image, &from, &[]),
         75,
-        "is made of it; detach that, or give it as --disk",
+        "is attached to it; detach that, or name it with --disk",
     );
     for verb in [
         &["flip", "--active", "b"][..],
@@ -418,7 +418,7 @@ fn a_slot_that_somebody_has_is_refused() {
         refused(
             attached.machine.run(verb),
             75,
-            "is made of it; detach that, or give it as --disk",
+            "is attached to it; detach that, or name it with --disk",
         );
     }
     // By any of its names.
@@ -433,7 +433,7 @@ fn a_slot_that_somebody_has_is_refused() {
     refused(
         ended(&mut command),
         75,
-        "is made of it; detach that, or give it as --disk",
+        "is attached to it; detach that, or name it with --disk",
     );
     // A partition that the kernel has elsewhere.
     run("delpart", &[&attached.device, "2"]);
@@ -710,7 +710,7 @@ fn it_comes_from_a_server_that_our_own_ca_vouches_for() {
             "reading the CA's certificate in /dev/null: there is none",
         ),
         (&other_name, &trust, 69, "not valid for name"),
-        (&missing, &trust, 66, "the server does not have it"),
+        (&missing, &trust, 66, "not found on the server"),
         (&elsewhere, &trust, 69, "fetching https://127.0.0.1:"),
         (
             &elsewhere_with_secret,
