@@ -1,4 +1,4 @@
-//! `seedctl swarm`: how far each building is, by the tracker.
+//! `seedctl swarm`: each building's progress, by the tracker.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use ureq::http::Uri;
 
 use crate::request::Swarm;
 
-/// The tracker is on this machine or next to it: who waits longer has no tracker.
+/// The tracker is local or one hop away, so a longer wait means that there is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// `seedctl swarm`: status 69 when there is no tracker, or one that does not tell us; 65 when it
-/// says something else.
+/// `seedctl swarm`: status 69 when there is no tracker or it refuses to answer; 65 when its answer
+/// is invalid.
 pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
     let url = format!("{}/swarms", options.tracker.trim_end_matches('/'));
     let uri: Uri = url.parse().map_err(|_| {
-        Exit::Usage.error("--tracker: not an address, as http://server.example:6969")
+        Exit::Usage.error("--tracker: not an address like http://server.example:6969")
     })?;
     let told = http::told(&uri);
     let mut answer = http::agent(PATIENCE)
@@ -25,7 +25,8 @@ pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
         .exit(Exit::Unavailable, || format!("asking {told}"))?;
     if !answer.status().is_success() {
         let said = match answer.status().as_u16() {
-            403 => "it answers only servers, in a network with role=servers in its campus.ini; ask from one".to_owned(),
+            403 => "it answers only requests from networks with role=servers; ask from a server"
+                .to_owned(),
             status => format!("http status: {status}"),
         };
         return Err(Exit::Unavailable.error(format_args!("asking {told}: {said}")));

@@ -1,8 +1,7 @@
 //! The findings of a distribution, and their likely causes.
 //!
-//! One machine that is slow in a quick room has a bad cable, wall point or switch port; a whole
-//! building that is slow has a narrow uplink. Nobody is compared with machines elsewhere before the
-//! building is.
+//! A single slow machine in a fast room has a bad cable, wall point or switch port; a slow building
+//! has a narrow uplink. Buildings are compared first, then machines within a building.
 
 use campus::Role;
 use page::numbers::duration;
@@ -10,20 +9,19 @@ use page::numbers::duration;
 use crate::known::{Known, medians};
 use crate::report::{Building, Finding, State, What};
 
-/// More of the image than this over an uplink is more than a gateway's mistakes explain.
+/// More crossings of an uplink than a gateway's mistakes explain.
 const CROSSINGS_MAX: f64 = 1.2;
 
-/// Who has less than this share of the others' rate is slow.
+/// A rate below this share of the others' is slow.
 const SLOW_SHARE: f64 = 0.5;
 
-/// Who was this much later than the others at least. Times are whole seconds, so short transfers
-/// prove nothing.
+/// The minimum delay behind the others. Times are whole seconds, so short transfers prove nothing.
 const SLOW_SECONDS: u64 = 5;
 
-/// With fewer others than this nothing is usual.
+/// The minimum number of others; fewer do not show what is usual.
 const OTHERS_MIN: usize = 2;
 
-/// Everything, buildings first.
+/// All findings, buildings first.
 pub fn findings(buildings: &[Building], machines: &[Known]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for building in buildings {
@@ -61,7 +59,7 @@ fn crossings(building: &Building) -> Option<Finding> {
     })
 }
 
-/// Compared by what is on cables: what is not has another way.
+/// Compares the machines on cables: those on wireless networks take another path.
 fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Finding> {
     let usual_of = |building: &str, of: fn(&Known) -> Option<u64>| {
         let wired = machines
@@ -82,7 +80,7 @@ fn slow_building(name: &str, all: &[Building], machines: &[Known]) -> Option<Fin
         |machine: &Known| machine.seconds,
     );
     let (rate, time) = (usual_of(name, rate_of)?, usual_of(name, time_of)?);
-    // Of two others the better one counts: one that is slow, too, excuses nobody.
+    // The better of two others counts, so that a second slow one excuses nothing.
     let ((_, usual), (usual_time, _)) = (elsewhere(rate_of)?, elsewhere(time_of)?);
     if rate as f64 >= usual as f64 * SLOW_SHARE || time < usual_time.saturating_add(SLOW_SECONDS) {
         return None;
@@ -183,7 +181,8 @@ fn wireless(machine: &Known) -> Option<Finding> {
     (machine.role == Role::Wireless).then(|| about(machine, What::Wireless, seen.into(), likely))
 }
 
-/// A gateway has nothing from its building at first, and others had nothing to give before.
+/// A gateway has nothing from its building at first, and neither does a machine that came before
+/// the building had data.
 fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
     let in_building = |other: &&Known| {
         other.building == machine.building && other.name != machine.name && other.state.is_done()
@@ -210,8 +209,8 @@ fn server_only(machine: &Known, all: &[Known]) -> Option<Finding> {
     ))
 }
 
-/// By what ssh said. It says no more of a host key that it does not know than that it could not be
-/// verified.
+/// The causes that ssh's message suggests. Of an unknown host key it only reports that it could not
+/// be verified.
 fn no_login(said: &str) -> Vec<&'static str> {
     if said.contains("Host key for") && said.contains("has changed") {
         vec![

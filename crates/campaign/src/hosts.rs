@@ -1,7 +1,7 @@
 //! `seedctl hosts`: the machines of the campus, hosts.ini.
 //!
-//! A subcommand, so that the scripts which wake and tell machines need not read INI, and are strict
-//! about it as every tool is.
+//! A subcommand, so that the scripts that wake and instruct machines need not parse INI, and read
+//! the file as strictly as every tool does.
 
 use campus::Campus;
 use campus::hosts::{self, Machine};
@@ -10,8 +10,8 @@ use jsonpipe::{Answer, Common, Document, Exit};
 use crate::report;
 use crate::request::Hosts;
 
-/// `seedctl hosts`: status 66 when there is no hosts.ini, or no such machine in it; 78 when it is
-/// not right.
+/// `seedctl hosts`: status 66 when there is no hosts.ini, or it lacks a machine; 78 when it is
+/// invalid.
 pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
     let mut machines = hosts::read(common)?;
     for name in &options.names {
@@ -27,7 +27,7 @@ pub fn hosts(common: &Common, options: &Hosts) -> anyhow::Result<Answer> {
             && (options.names.is_empty() || options.names.contains(name))
     });
     if machines.is_empty() {
-        return Err(Exit::NoInput.error("choosing machines: hosts.ini has none like this"));
+        return Err(Exit::NoInput.error("choosing machines: no machine in hosts.ini matches"));
     }
     let campus = match Campus::read(common) {
         Err(error) if Exit::of(&error) == Exit::NoInput => None,

@@ -8,16 +8,16 @@ use crate::machines::{Said, Transferred};
 use crate::report::{Machine, State, Sum};
 use crate::samples::{Announced, Samples, Seconds};
 
-/// What is not known of a machine's place.
+/// The building or room of a machine whose place is not known.
 const NOWHERE: &str = "unknown";
 
-/// A machine and what is reckoned with, but not told.
+/// A machine, with values that only the calculations need.
 pub struct Known {
-    /// What is told.
+    /// The reported part.
     pub machine: Machine,
-    /// From the start of the campaign until it had the image.
+    /// The time from the start of the campaign until it had the image.
     pub done_after: Option<Seconds>,
-    /// What it received.
+    /// The bytes it received.
     pub received: u64,
 }
 
@@ -29,7 +29,7 @@ impl std::ops::Deref for Known {
     }
 }
 
-/// All that announced themselves, and all that were told to. By building, room and name.
+/// All machines that announced themselves or were instructed, by building, room and name.
 pub fn machines(
     samples: &Samples,
     mut said: BTreeMap<String, Said>,
@@ -83,7 +83,7 @@ fn known(
     let start = samples.span.map_or(0, |(first, _)| first);
     let complete =
         announced.and_then(|announced| Some((announced.first_seen, announced.complete?)));
-    // Who had it before the campaign began took no time.
+    // A machine that had the image before the campaign began took no time.
     let seconds = complete
         .filter(|(_, complete)| *complete > start)
         .map(|(first, complete)| complete - first);
@@ -140,7 +140,7 @@ fn known(
 }
 
 impl Sum {
-    /// What machines have in common.
+    /// The sums over some machines.
     pub fn of<'a>(machines: impl IntoIterator<Item = &'a Known>) -> Sum {
         let mut sum = Sum::default();
         let mut rates = Vec::new();
@@ -160,7 +160,7 @@ impl Sum {
     }
 }
 
-/// The values in the middle, twice the same when there is one.
+/// The two middle values, equal when there is one.
 pub fn medians(mut values: Vec<u64>) -> Option<(u64, u64)> {
     values.sort_unstable();
     let last = values.len().checked_sub(1)?;

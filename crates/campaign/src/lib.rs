@@ -1,9 +1,9 @@
-//! Tells how the distribution of an image went, as a document and as a page: `seedctl report`.
+//! Reports the distribution of an image, as a document and as a page: `seedctl report`.
 //!
-//! `samples` reads what the tracker said meanwhile, `machines` what the machines said at the end.
-//! `known` puts both together, `outcome` sums it up by room and building, `diagnosis` lists the
-//! findings, and `sections` writes the page. `seedctl swarm` asks the tracker for a sample, and
-//! `seedctl hosts` lists the machines of the campus, `seedctl nets` its networks.
+//! `samples` reads the tracker's answers during the distribution, `machines` the machines' answers
+//! at its end. `known` combines both, `outcome` sums them up by room and building, `diagnosis`
+//! lists the findings, and `sections` writes the page. `seedctl swarm` asks the tracker for a
+//! sample; `seedctl hosts` lists the machines of the campus, `seedctl nets` its networks.
 
 mod ask;
 mod diagnosis;
@@ -30,15 +30,15 @@ pub use nets::nets;
 use request::Report;
 use samples::Samples;
 
-/// The section `image`, as far as it is needed here.
+/// The keys of the section `image` that are needed here.
 #[derive(Deserialize)]
 struct Image {
     manifest: String,
     signature: String,
 }
 
-/// `seedctl report`: status 65 when the document's manifest is not signed, 66 when a named file is
-/// not there.
+/// `seedctl report`: status 65 when the document's manifest is not signed, 66 when a named file
+/// does not exist.
 pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<Answer> {
     let mut document = pipe.document("the document that was distributed (section image)")?;
     let image: Image = document.require("image")?;
@@ -69,7 +69,7 @@ pub fn report(common: &Common, pipe: &Pipe, options: &Report) -> anyhow::Result<
         lacks(
             "curves",
             format!(
-                "lines of the samples that are no snapshot, left out: {}",
+                "lines of the samples that are not a snapshot, left out: {}",
                 samples.bad_lines
             ),
         );

@@ -14,18 +14,18 @@ use serde::Deserialize;
 use crate::report::State;
 use crate::samples::{Seconds, parse_time};
 
-/// The most of a file.
+/// The maximum size of a file.
 const FILE_MAX_BYTES: u64 = 16 << 20;
 
-/// The last words that are kept.
+/// The maximum length of the last words.
 const SAID_MAX_CHARS: usize = 300;
 
-/// What one machine said.
+/// The answers of one machine.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// How far it came, by `HOST.status`.
+    /// Its state, from `HOST.status`.
     pub state: Option<State>,
-    /// The exit status, by `HOST.status`.
+    /// The exit status, from `HOST.status`.
     pub status: Option<u8>,
     /// The section `transfer` of `HOST.json`, if it is about this image.
     pub transfer: Option<Transferred>,
@@ -33,36 +33,35 @@ pub struct Said {
     pub last_words: Option<String>,
 }
 
-/// The section `transfer`, as far as it is needed here.
+/// The keys of the section `transfer` that are needed here.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Transferred {
     infohash: InfoHash,
-    /// What came from this building.
+    /// The bytes from this building.
     pub building_bytes: Option<u64>,
-    /// What came from outside.
+    /// The bytes from outside.
     pub outside_bytes: Option<u64>,
-    /// What came from the old image.
+    /// The bytes from the old image.
     pub reused_bytes: Option<u64>,
-    /// Whether it fetched for its building.
+    /// Whether it was a gateway: it fetched from outside for its building.
     pub gateway: Option<bool>,
-    /// Whether it never reached anybody but servers.
+    /// Whether it reached only servers.
     pub server_only: Option<bool>,
     started_at: Option<String>,
     complete_at: Option<String>,
 }
 
 impl Transferred {
-    /// How long it took, where it says so.
+    /// The time it took, if the section contains it.
     pub fn seconds(&self) -> Option<Seconds> {
         parse_time(self.complete_at.as_deref()?)?
             .checked_sub(parse_time(self.started_at.as_deref()?)?)
     }
 }
 
-/// Reads the directory. Files with other names are left alone, and what a file says wrongly is not
-/// known.
+/// Reads the directory. Files with other names are ignored, and invalid content counts as unknown.
 ///
-/// Status 66 when the directory is not there, 74 when it cannot be read.
+/// Status 66 when the directory does not exist, 74 when it cannot be read.
 pub fn read(directory: &Path, infohash: InfoHash) -> anyhow::Result<BTreeMap<String, Said>> {
     let failed = |error| {
         io_error(
@@ -103,7 +102,7 @@ fn transfer(text: &str, infohash: InfoHash) -> Option<Transferred> {
         .filter(|transfer| transfer.infohash == infohash)
 }
 
-/// The end of a longer file is lost, and bytes that are no text are replaced.
+/// Cuts off the end of a longer file, and replaces bytes that are not text.
 fn read_text(path: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
     File::open(path)?

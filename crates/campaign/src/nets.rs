@@ -1,12 +1,11 @@
-//! `seedctl nets`: the networks of the campus, campus.ini, for the scripts, which need not read
-//! INI.
+//! `seedctl nets`: the networks of the campus, from campus.ini, so that scripts need not parse INI.
 
 use campus::Campus;
 use jsonpipe::{Answer, Common, Document};
 
 use crate::report::{Net, Nets};
 
-/// Lists them. Status 66 when there is no campus.ini, 78 when it is not right.
+/// Lists the networks. Status 66 when there is no campus.ini, 78 when it is invalid.
 pub fn nets(common: &Common) -> anyhow::Result<Answer> {
     let campus = Campus::read(common)?;
     let nets = campus.nets().map(|(cidr, net)| {

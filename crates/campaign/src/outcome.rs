@@ -1,4 +1,4 @@
-//! The results of every room and building, and of all of them together.
+//! The results of every room and building, and of the whole campus.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,13 @@ use crate::machines::Said;
 use crate::report::{Building, Campaign, Curve, Curves, Room, Sum};
 use crate::samples::{Samples, time};
 
-/// The points of a curve, as many as a page can show.
+/// The number of points of a curve, as many as a page can show.
 const POINTS: usize = 240;
 
-/// A rate over less than this is a matter of when somebody announced himself.
+/// Rates over less time depend on the moments of the announces.
 const PEAK_SECONDS: f64 = 5.0;
 
-/// Puts together what the manifest, the tracker, the machines and hosts.ini say.
+/// Combines the manifest with the data of the tracker, the machines and hosts.ini.
 pub fn campaign(
     base: Base,
     samples: &Samples,
@@ -73,8 +73,8 @@ pub fn campaign(
 
 fn buildings(machines: &[Known], size_bytes: u64) -> Vec<Building> {
     let building = |group: &[Known]| {
-        // Every machine on a wireless network has its own copy from the servers: that is a matter
-        // of its number, not of the swarm.
+        // Every machine on a wireless network fetches its own copy from the servers, so their
+        // number would decide, not the swarm.
         let wired = || {
             group
                 .iter()
@@ -106,7 +106,7 @@ fn rooms(machines: &[Known]) -> Vec<Room> {
         .collect()
 }
 
-/// The tracker tells when something arrived, the machines how much it was in the end.
+/// The tracker gives the times of the bytes, the machines their final number.
 fn curves(samples: &Samples, machines: &[Known]) -> Curves {
     let Some((start, end)) = samples.span.filter(|(start, end)| start < end) else {
         return Curves::default();
@@ -145,8 +145,8 @@ fn curves(samples: &Samples, machines: &[Known]) -> Curves {
     }
 }
 
-/// The highest rate of all together, and the middle of the time that it is taken over, in seconds
-/// since the start.
+/// The highest rate of all machines together, and the middle of its interval, in seconds since the
+/// start.
 fn peak(curves: &Curves) -> Option<(u64, f64)> {
     let at = &curves.at_seconds;
     let total = |point: usize| {

@@ -7,44 +7,44 @@ use jsonpipe::Missing;
 use manifest::{InfoHash, Program};
 use serde::Serialize;
 
-/// The section `campaign`. A rate is what a machine received, from its building and from outside,
-/// by the time it took.
+/// The section `campaign`. A rate is the bytes that a machine received, from its building and from
+/// outside, divided by the time it took.
 #[derive(Clone, Debug, Serialize)]
 pub struct Campaign {
-    /// Always false: reporting changes nothing but the page that was asked for.
+    /// Always false: reporting changes only the requested page.
     pub changed: bool,
     /// The name of the base, from its manifest.
     pub name: String,
-    /// Its name for people.
+    /// Its title.
     pub title: String,
     /// Its generation.
     pub generation: u64,
-    /// Its torrent.
+    /// The infohash of its torrent.
     pub infohash: InfoHash,
     /// The length of the image.
     pub size_bytes: u64,
-    /// What is installed in it.
+    /// The programs installed in it.
     pub programs: Vec<Program>,
-    /// The first time that the tracker was asked; absent when it never was.
+    /// The time of the first sample; absent without samples.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// The last time.
+    /// The time of the last sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<String>,
-    /// How many machines are in [`Campaign::machines`].
+    /// The number of machines in [`Campaign::machines`].
     pub hosts: u64,
-    /// How many of them have the image.
+    /// The number of machines that have the image.
     pub done: u64,
-    /// From the start until the last of them had it.
+    /// From the start until the last machine had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
-    /// The most that all of them together received, over five seconds or more.
+    /// The highest rate of all machines together, over five seconds or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_bytes_per_second: Option<u64>,
-    /// When that was.
+    /// The time of that rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub peak_at: Option<String>,
-    /// What the servers sent.
+    /// The bytes that the servers sent.
     pub server_bytes: u64,
     /// The buildings, by name.
     pub buildings: Vec<Building>,
@@ -52,32 +52,32 @@ pub struct Campaign {
     pub rooms: Vec<Room>,
     /// The machines, by building, room and name.
     pub machines: Vec<Machine>,
-    /// What somebody should look at: whole buildings first, then machines.
+    /// The findings that need attention: whole buildings first, then machines.
     pub findings: Vec<Finding>,
     /// Received bytes and seeders over time.
     pub curves: Curves,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// What machines have in common with the others of their building or room.
+/// The sums over the machines of a building or room.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Sum {
-    /// How many there are.
+    /// The number of machines.
     pub hosts: u64,
-    /// How many have the image.
+    /// The number of those that have the image.
     pub done: u64,
-    /// From the start until the last of those had it.
+    /// From the start until the last machine had it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<u64>,
     /// The median of their rates.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// What they received from their building.
+    /// The bytes they received from their building.
     pub building_bytes: u64,
-    /// What they received from outside of it.
+    /// The bytes they received from outside of it.
     pub outside_bytes: u64,
-    /// What they took from their old images.
+    /// The bytes they took from their old images.
     pub reused_bytes: u64,
 }
 
@@ -86,11 +86,11 @@ pub struct Sum {
 pub struct Building {
     /// The building, by its name in hosts.ini or campus.ini.
     pub building: String,
-    /// Its machines together.
+    /// The sums over its machines.
     #[serde(flatten)]
     pub sum: Sum,
-    /// How often the image came over its uplink, those on wireless networks left out; absent when
-    /// no machine told.
+    /// How often the image came over its uplink, without machines on wireless networks; absent when
+    /// no machine reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crossings: Option<f64>,
 }
@@ -98,11 +98,11 @@ pub struct Building {
 /// A room of [`Campaign`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Room {
-    /// The building that it is in.
+    /// Its building.
     pub building: String,
     /// The room, by its name in hosts.ini or campus.ini.
     pub room: String,
-    /// Its machines together.
+    /// The sums over its machines.
     #[serde(flatten)]
     pub sum: Sum,
 }
@@ -115,18 +115,18 @@ pub struct Machine {
     /// Its address; absent when it never announced itself and hosts.ini has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
-    /// The building that it is in.
+    /// Its building.
     pub building: String,
-    /// The room.
+    /// Its room.
     pub room: String,
-    /// What its network is for.
+    /// The role of its network.
     pub role: Role,
-    /// How far it came.
+    /// Its state.
     pub state: State,
-    /// The exit status of what failed on it.
+    /// The exit status of the failed command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u8>,
-    /// What it said last, when it is not done.
+    /// Its last message, when it is not done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
     /// From its first announce, or the start if that is later, until it had the image.
@@ -135,52 +135,52 @@ pub struct Machine {
     /// Its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// What it received from its building.
+    /// The bytes it received from its building.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building_bytes: Option<u64>,
-    /// What it received from outside.
+    /// The bytes it received from outside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside_bytes: Option<u64>,
-    /// What it took from its old image.
+    /// The bytes it took from its old image.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused_bytes: Option<u64>,
-    /// Whether it never reached anybody but servers.
+    /// Whether it reached only servers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_only: Option<bool>,
-    /// Whether it fetched for its building.
+    /// Whether it was a gateway: it fetched from outside for its building.
     pub gateway: bool,
 }
 
-/// How far a machine came.
+/// The state of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It has the image and offers it.
     Done,
-    /// It has the image, by the tracker; it was not asked, or did not answer.
+    /// It has the image, according to the tracker; it was not asked, or did not answer.
     Complete,
-    /// It is at work.
+    /// It is still fetching the image.
     Getting,
-    /// What it ran failed.
+    /// The command on it failed.
     Failed,
-    /// It answered, and then no more.
+    /// It answered at first, but no longer.
     Lost,
-    /// Its ssh answers, and what ran there says nothing any more.
+    /// Its ssh answers, but the command on it has gone silent.
     Hung,
-    /// Its ssh answers, and does not let the server in.
+    /// Its ssh answers, but refuses the server.
     NoLogin,
-    /// Nothing on the wire answers to its address.
+    /// Its address does not answer on the wire.
     NoLink,
     /// It answers on the wire, but not to ping.
     NoPing,
     /// It answers to ping, but not to ssh.
     NoAgent,
-    /// Nobody wrote down what became of it.
+    /// Its result was not recorded.
     Unknown,
 }
 
 impl State {
-    /// As it is written in documents and in files of the state.
+    /// Parses the spelling of documents and state files.
     pub fn parse(text: &str) -> State {
         match text {
             "done" => State::Done,
@@ -201,7 +201,7 @@ impl State {
         matches!(self, State::Done | State::Complete)
     }
 
-    /// For people.
+    /// The text of the page.
     pub fn words(self) -> &'static str {
         match self {
             State::Done => "done",
@@ -219,32 +219,32 @@ impl State {
     }
 }
 
-/// Something that somebody should look at.
+/// A finding that needs attention.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
-    /// What it is.
+    /// The kind of finding.
     pub what: What,
     /// The building.
     pub building: String,
-    /// The room; absent when it is about the building.
+    /// The room; absent for a finding about the building.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
-    /// The machine; absent when it is about more than one.
+    /// The machine; absent for a finding about several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_second: Option<u64>,
-    /// The rate of those that it is compared with.
+    /// The rate of the others that it is compared with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub others_bytes_per_second: Option<u64>,
-    /// What was seen, in words.
+    /// The observation, in words.
     pub seen: String,
-    /// What that may come from, the likeliest first.
+    /// The possible causes, the likeliest first.
     pub likely: Vec<&'static str>,
 }
 
-/// What a [`Finding`] is about.
+/// The kinds of [`Finding`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
@@ -256,29 +256,29 @@ pub enum What {
     SlowHost,
     /// A machine on a wireless network.
     Wireless,
-    /// A machine had nothing from its building, which had it.
+    /// A machine had nothing from its building, although the building had the image.
     ServerOnly,
-    /// A machine has no image.
+    /// A machine does not have the image.
     NotDone,
 }
 
-/// Received bytes and seeders over time, at the same moments for all.
+/// Received bytes and seeders over time, with the same times for all buildings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curves {
-    /// Seconds since the start, rising.
+    /// Seconds since the start, ascending.
     pub at_seconds: Vec<f64>,
-    /// A curve of each kind for each building, by name.
+    /// The curves of each building, by name.
     pub buildings: Vec<Curve>,
 }
 
 /// The curves of a building.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Curve {
-    /// The building whose curve this is.
+    /// Its building.
     pub building: String,
-    /// What its machines have received so far.
+    /// The bytes that its machines have received so far.
     pub received_bytes: Vec<u64>,
-    /// How many of its machines had all of it and offered it.
+    /// The number of its machines that had all of it and offered it.
     pub seeders: Vec<u64>,
 }
 
@@ -307,13 +307,13 @@ pub struct Net {
     pub name: String,
     /// Its addresses.
     pub cidr: String,
-    /// The campus that it is on.
+    /// Its campus.
     pub campus: String,
-    /// The building.
+    /// Its building.
     pub building: String,
-    /// The room.
+    /// Its room.
     pub room: String,
-    /// What it is for.
+    /// Its role.
     pub role: campus::Role,
 }
 
@@ -326,23 +326,23 @@ pub struct Host {
     pub mac: String,
     /// Its address.
     pub address: IpAddr,
-    /// The building that it stands in.
+    /// Its building.
     pub building: String,
-    /// The room.
+    /// Its room.
     pub room: String,
-    /// The network of campus.ini that it is in; absent when it is in none.
+    /// Its network in campus.ini; absent when it is in none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub net: Option<String>,
     /// The campus of that network.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campus: Option<String>,
-    /// The addresses of its Ethernet, which may hold several networks of campus.ini.
+    /// The addresses of its Ethernet segment, which may hold several networks of campus.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ethernet: Option<String>,
-    /// The address by which all of that Ethernet is spoken to.
+    /// The broadcast address of that segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub broadcast: Option<Ipv4Addr>,
-    /// What its firmware calls it; absent when the file does not say.
+    /// Its model, as its firmware names it; absent when the file does not name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
 }

@@ -1,8 +1,8 @@
 //! The tracker's samples over time: the bytes that every host still lacked.
 //!
-//! A host announces itself every so often. So what it lacks is taken at the times of its announces
-//! and drawn straight in between; curves and rates are made of these lines. Not of what it says to
-//! have downloaded: that begins anew whenever its client does.
+//! A host announces itself at intervals. The missing bytes are taken at the times of its announces,
+//! with straight lines in between; curves and rates are computed from these lines. The downloaded
+//! bytes that it announces are not used: they restart whenever its client does.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,49 +16,49 @@ use jsonpipe::{Document, Exit, io_error, timestamp};
 use manifest::InfoHash;
 use swarm::{Snapshot, SwarmHost};
 
-/// The most of one line: what a document may have, too.
+/// The maximum length of a line: the same as for a document.
 const LINE_MAX_BYTES: u64 = 16 << 20;
 
 /// Seconds since 1970.
 pub type Seconds = u64;
 
-/// All that the tracker said about one torrent.
+/// All samples of one torrent.
 #[derive(Debug, Default)]
 pub struct Samples {
-    /// When it was asked first and last.
+    /// The times of the first and the last sample.
     pub span: Option<(Seconds, Seconds)>,
-    /// The hosts that announced themselves, servers left out.
+    /// The hosts that announced themselves, without servers.
     pub hosts: BTreeMap<IpAddr, Announced>,
-    /// What the servers sent.
+    /// The bytes that the servers sent.
     pub server_bytes: u64,
-    /// Per building and time how many hosts had all of it. A building that is not in a sample has
-    /// 0.
+    /// Per building and time, the number of hosts that had all of it. A building missing in a
+    /// sample has 0.
     pub seeders: BTreeMap<String, Vec<(Seconds, u64)>>,
-    /// How many lines were no snapshot of the tracker.
+    /// The number of lines that are not a snapshot of the tracker.
     pub bad_lines: u64,
     servers: BTreeMap<IpAddr, Counter>,
 }
 
-/// What one host announced.
+/// The announces of one host.
 #[derive(Debug)]
 pub struct Announced {
-    /// The building, by the tracker.
+    /// The building, according to the tracker.
     pub building: String,
-    /// The room, by the tracker.
+    /// The room, according to the tracker.
     pub room: String,
-    /// What its network is for.
+    /// The role of its network.
     pub role: Role,
-    /// Whether it was ever told of outside.
+    /// Whether the tracker ever introduced it to peers outside of its building.
     pub gateway: bool,
-    /// When it announced itself first.
+    /// The time of its first announce.
     pub first_seen: Seconds,
-    /// When it had all of it.
+    /// The time when it had all of it.
     pub complete: Option<Seconds>,
-    /// What it lacked when: the times rise, the bytes fall.
+    /// The missing bytes at each time: the times ascend, the bytes descend.
     left: Vec<(Seconds, u64)>,
 }
 
-/// A counter that begins anew when its client does.
+/// A counter that restarts when its client does.
 #[derive(Debug, Default)]
 struct Counter {
     before: u64,
@@ -66,7 +66,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// Takes what it shows now.
+    /// Takes the current reading.
     fn add(&mut self, shows: u64) {
         if shows < self.last {
             self.before = self.before.saturating_add(self.last);
@@ -80,8 +80,8 @@ impl Counter {
 }
 
 impl Samples {
-    /// Reads a file of `seedctl swarm`, a document a line. Lines that are none are counted, not
-    /// believed: status 66 and 74 are about the file alone.
+    /// Reads a file of `seedctl swarm` output, one document per line. Invalid lines are only
+    /// counted: status 66 and 74 refer to the file itself.
     pub fn read(path: &Path, infohash: InfoHash) -> anyhow::Result<Samples> {
         let failed = |error| {
             io_error(
@@ -117,7 +117,8 @@ impl Samples {
         }
     }
 
-    /// `None` when the time is none, or before the last one: then nothing is added.
+    /// Returns `None`, without adding anything, when the time is invalid or earlier than the last
+    /// one.
     fn add(&mut self, snapshot: &Snapshot, infohash: InfoHash) -> Option<()> {
         let at = parse_time(&snapshot.at)?;
         let (first, last) = self.span.unwrap_or((at, at));
@@ -168,7 +169,7 @@ impl Samples {
         first: Seconds,
         at: Seconds,
     ) {
-        // The tracker's clock made all of them; what lies outside of what was watched counts as its
+        // All times are by the tracker's clock; a time outside of the watched span counts as its
         // edge.
         let within = |time: &str| parse_time(time).map_or(at, |time| time.clamp(first, at));
         let left = host.left_bytes.min(size);
@@ -190,20 +191,21 @@ impl Samples {
                 .map_or(at, within)
                 .max(announced.first_seen);
             announced.complete = Some(seen);
-            // Between two samples it came and had it all.
+            // It appeared and completed between two samples.
             if announced.left.is_empty() && announced.first_seen < seen {
                 announced.left.push((announced.first_seen, size));
             }
         }
         match announced.left.last() {
             Some((_, before)) if *before <= left => {}
-            // Times are whole seconds: what came within one took one.
+            // Times are whole seconds: bytes that arrived within one took one second.
             Some((time, _)) => announced.left.push((seen.max(*time + 1), left)),
             None => announced.left.push((seen, left)),
         }
     }
 
-    /// How many hosts of a building had all of it at a time: what the last sample until then says.
+    /// The number of hosts of a building that had all of it at a time, from the latest sample until
+    /// then.
     pub fn seeders_at(&self, building: &str, samples_at: Seconds) -> u64 {
         let Some(counts) = self.seeders.get(building) else {
             return 0;
@@ -214,13 +216,13 @@ impl Samples {
 }
 
 impl Announced {
-    /// What it obtained while it was watched.
+    /// The bytes it obtained while it was watched.
     pub fn obtained_bytes(&self) -> u64 {
         let lefts = self.left.first().zip(self.left.last());
         lefts.map_or(0, |((_, first), (_, last))| first - last)
     }
 
-    /// Which share of that it had at a time, from 0 to 1.
+    /// The share of those that it had at a time, from 0 to 1.
     pub fn share_at(&self, second: f64) -> f64 {
         let Some((_, all)) = self.left.first() else {
             return 0.0;
@@ -247,9 +249,9 @@ pub fn parse_time(text: &str) -> Option<Seconds> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
-/// The same backwards.
+/// The inverse.
 pub fn time(seconds: Seconds) -> String {
-    // Only times that were parsed come here, and those end in the year 9999.
+    // Only parsed times come here, and they end in the year 9999.
     timestamp::rfc3339(UNIX_EPOCH + Duration::from_secs(seconds.min(253_402_300_799)))
 }
 

@@ -9,7 +9,7 @@ use page::{
 
 use crate::report::{Campaign, Curve, Finding, Sum};
 
-/// The line in the bars, above which a finding says so.
+/// The line in the bars; a finding reports values above it.
 const CROSSINGS_MAX: f64 = 1.2;
 
 /// The whole page.
@@ -269,7 +269,7 @@ fn unknown(campaign: &Campaign) -> Option<Section> {
     (!items.is_empty()).then(|| Section::new("missing", "Unknown", element("ul", items)))
 }
 
-/// `2026-11-23T04:08:18Z` for people.
+/// `2026-11-23T04:08:18Z` in readable form.
 fn clock(rfc3339: &str) -> String {
     rfc3339.replace('T', " ").replace('Z', " UTC")
 }

@@ -250,7 +250,7 @@ fn torn_samples_and_answers_that_are_none_cost_what_they_say_and_nothing_else() 
     assert_eq!(told["campaign"]["done"], 9);
     let missing = told["campaign"]["missing"].to_string();
     assert!(
-        missing.contains("that are no snapshot, left out: 1"),
+        missing.contains("that are not a snapshot, left out: 1"),
         "{missing}"
     );
     assert!(
