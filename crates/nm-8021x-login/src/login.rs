@@ -57,9 +57,14 @@ pub fn login(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     };
     report.user = Some(name.user.clone());
     report.realm = Some(name.realm.clone());
-    let Some(realm) = realms::find(&common.config("realms.d"), &name.realm, &common.root)? else {
+    let Some(realm) = realms::find(common, &name)? else {
         return refuse(document, report, Reason::UnknownRealm);
     };
+    report.user = Some(realm.user.clone());
+    report.realm = Some(realm.realm.clone());
+    if !realm.admitted {
+        return refuse(document, report, Reason::NotAllowed);
+    }
     if password.expose_secret().is_empty() {
         return refuse(document, report, Reason::Rejected); // NetworkManager would take it for no answer and ask again
     }

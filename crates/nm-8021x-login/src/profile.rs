@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use realms::Realm;
+use realms::{Phase2, Realm};
 use zbus::{OwnedVariant, Variant};
 
 /// The id of every profile that login makes, and by which logout knows them.
@@ -24,6 +24,13 @@ pub type OwnedSettings = HashMap<String, HashMap<String, OwnedVariant>>;
 
 /// NM_SETTING_SECRET_FLAG_AGENT_OWNED: NetworkManager asks the secret agent, and stores nothing.
 const SECRET_AGENT_OWNED: u32 = 1;
+
+/// NM_SETTING_802_1X_AUTH_FLAGS_TLS_1_0_DISABLE and ..._1_1_DISABLE: whatever the system's OpenSSL
+/// would still take.
+const TLS_1_2_OR_NEWER: u32 = 0x1 | 0x2;
+/// NM_SETTING_802_1X_AUTH_FLAGS_TLS_1_3_ENABLE, which NetworkManager knows since 1.42:
+/// wpa_supplicant uses 1.3 only where it is told to.
+const TLS_1_3_ENABLE: u32 = 0x100;
 
 /// For NetworkManager to give up by itself, in seconds: after us, so that the reason is ours to
 /// find.
@@ -39,6 +46,12 @@ pub fn settings<'a>(
     identity: &'a str,
     realm: &'a Realm,
 ) -> Settings<'a> {
+    let tls_1_3 = if realm.tls13 { TLS_1_3_ENABLE } else { 0 };
+    let (phase2_key, phase2) = match realm.phase2 {
+        Phase2::Pap => ("phase2-auth", "pap"),
+        Phase2::Mschapv2 => ("phase2-auth", "mschapv2"),
+        Phase2::EapMschapv2 => ("phase2-autheap", "mschapv2"),
+    };
     let automatic = || BTreeMap::from([("method", Variant::from("auto"))]);
     BTreeMap::from([
         (
@@ -66,7 +79,8 @@ pub fn settings<'a>(
                     "domain-suffix-match",
                     realm.domain_suffix_match.as_str().into(),
                 ),
-                ("phase2-auth", realm.phase2.name().into()),
+                ("phase1-auth-flags", (TLS_1_2_OR_NEWER | tls_1_3).into()),
+                (phase2_key, phase2.into()),
                 ("password-flags", SECRET_AGENT_OWNED.into()),
                 ("auth-timeout", AUTH_TIMEOUT_SECONDS.into()),
             ]),
@@ -112,10 +126,16 @@ pub fn differences(sent: &Settings<'_>, held: &OwnedSettings) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use realms::{Eap, Phase2};
+    use realms::Eap;
 
     fn realm() -> Realm {
         Realm {
+            realm: "a.example".into(),
+            user: "alice@a.example".into(),
+            admitted: true,
+            tls13: false,
+            ssids: vec!["eduroam".into()],
+            wired: true,
             eap: Eap::Ttls,
             phase2: Phase2::Mschapv2,
             anonymous_identity: "anonymous@a.example".into(),
@@ -150,6 +170,35 @@ mod tests {
             Variant::from(b"file:///etc/ca.pem\0".to_vec())
         );
         assert_eq!(sent["802-1x"]["password-flags"], Variant::from(1u32));
+    }
+
+    #[test]
+    fn profile_has_the_methods_of_the_realm_and_no_tls_before_1_2() {
+        let methods = |phase2, tls13| {
+            let realm = Realm {
+                phase2,
+                tls13,
+                ..realm()
+            };
+            let sent = settings("u", "eth0", "alice@a.example", &realm);
+            let inner = ["phase2-auth", "phase2-autheap"]
+                .map(|key| sent["802-1x"].get(key).map(|value| format!("{value:?}")));
+            (
+                inner,
+                sent["802-1x"]["phase1-auth-flags"]
+                    == Variant::from(if tls13 { 0x103u32 } else { 3 }),
+            )
+        };
+        let inner = |text: &str| Some(format!("{:?}", Variant::from(text)));
+        assert_eq!(methods(Phase2::Pap, false), ([inner("pap"), None], true));
+        assert_eq!(
+            methods(Phase2::Mschapv2, true),
+            ([inner("mschapv2"), None], true)
+        );
+        assert_eq!(
+            methods(Phase2::EapMschapv2, false),
+            ([None, inner("mschapv2")], true)
+        );
     }
 
     #[test]

@@ -9,10 +9,11 @@ use serde::Serialize;
 pub struct Login {
     /// Whether this call opened (login) or closed (logout) a port.
     pub changed: bool,
-    /// The user name with its realm, in lower case. Absent when the name was not one.
+    /// The user's canonical name: what the realm's file makes of the one that was typed. Absent when
+    /// that was not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// The realm, in lower case.
+    /// The realm whose file decided, in lower case; where there is none, that of the name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub realm: Option<String>,
     /// How the answer was found: `8021x`. Absent when nobody was asked.
@@ -47,6 +48,8 @@ pub enum Reason {
     BadUserName,
     /// No `realms.d/REALM.ini`.
     UnknownRealm,
+    /// The realm's file does not let this user log in here.
+    NotAllowed,
     /// The network refused the name or the password; RADIUS does not say which.
     Rejected,
     /// The server that answered is not the realm's: another CA, another name, a date that is over.

@@ -15,11 +15,21 @@ use x509_parser::public_key::PublicKey;
 const LABELS: [&str; 3] = ["CERTIFICATE", "X509 CERTIFICATE", TRUSTED];
 const TRUSTED: &str = "TRUSTED CERTIFICATE";
 
-/// Checks that every block (RFC 7468) is all there, that every certificate is one, and that there
-/// is one. What is between the blocks is for people, in whatever encoding.
+/// A certificate of a CA.
+#[derive(Debug)]
+pub struct CaCertificate {
+    /// Whose it is, in the manner of `CN=Uni A, O=Uni A`; fit to be shown.
+    pub subject: String,
+    /// Until when it is good, in seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Reads the certificates of a file, after checking that every block (RFC 7468) is all there, that
+/// every certificate is one, and that there is one. What is between the blocks is for people, in
+/// whatever encoding.
 ///
 /// OpenSSL takes no certificate of a file in which one block is wrong, whatever is in it.
-pub fn check(file: &[u8]) -> Result<(), String> {
+pub fn check(file: &[u8]) -> Result<Vec<CaCertificate>, String> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let mut certificates = Vec::new();
     let mut open: Option<(String, Vec<u8>)> = None;
@@ -69,11 +79,27 @@ pub fn check(file: &[u8]) -> Result<(), String> {
     }
     match open {
         Some((label, _)) => Err(format!("a block {label} that is torn")),
-        None if !certificates.is_empty() => signatures(&certificates),
+        None if !certificates.is_empty() => {
+            let certificates: Vec<_> = certificates
+                .iter()
+                .filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1))
+                .collect();
+            signatures(&certificates)?;
+            Ok(certificates.iter().map(CaCertificate::of).collect())
+        }
         None if file.first() == Some(&0x30) => {
             Err("PEM is wanted, and this looks like DER; convert it: openssl x509 -inform DER -in FILE -out FILE.pem".into())
         }
         None => Err("it holds no certificate in PEM".into()),
+    }
+}
+
+impl CaCertificate {
+    fn of(certificate: &X509Certificate<'_>) -> CaCertificate {
+        CaCertificate {
+            subject: jsonpipe::shown(&certificate.subject().to_string()).into_owned(),
+            not_after: certificate.validity().not_after.timestamp(),
+        }
     }
 }
 
@@ -134,11 +160,7 @@ fn sequence_is_whole(der: &[u8]) -> bool {
 }
 
 /// Checks every certificate whose issuer is in the file against it. A root is its own.
-fn signatures(certificates: &[Vec<u8>]) -> Result<(), String> {
-    let certificates: Vec<_> = certificates
-        .iter()
-        .filter_map(|der| Some(X509Certificate::from_der(der).ok()?.1))
-        .collect();
+fn signatures(certificates: &[X509Certificate<'_>]) -> Result<(), String> {
     for (index, certificate) in certificates.iter().enumerate() {
         let mut issuers = certificates
             .iter()
@@ -259,13 +281,13 @@ mod tests {
             pem("X509 CERTIFICATE", &der()),
             pem(TRUSTED, &der()),
         ] {
-            assert_eq!(check(&good), Ok(()));
+            assert!(check(&good).is_ok());
         }
         // openssl x509 -addtrust serverAuth
         let trust = [
             0x30, 0x0c, 0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01,
         ];
-        assert_eq!(check(&pem(TRUSTED, &[&der()[..], &trust].concat())), Ok(()));
+        assert!(check(&pem(TRUSTED, &[&der()[..], &trust].concat())).is_ok());
         assert!(check(&pem(LABELS[0], &[&der()[..], &trust].concat())).is_err());
     }
 

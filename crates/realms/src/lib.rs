@@ -3,10 +3,16 @@
 //! making it from another form. Not: NetworkManager, the supplicant, the network.
 
 mod bundle;
+mod file;
+mod find;
+mod gate;
+mod list;
 mod realm;
 mod user_name;
 
-pub use realm::{Eap, Phase2, Realm, find};
+pub use find::{Realm, find};
+pub use list::{CaState, Listing, list};
+pub use realm::{Eap, Phase2};
 pub use user_name::UserName;
 
 /// What NetworkManager takes for wpa_supplicant, of a password too: its

@@ -8,13 +8,18 @@ pub const USER_NAME_MAX_BYTES: usize = 253;
 pub struct UserName {
     /// What the RADIUS server is told, as typed.
     pub identity: String,
-    /// The whole name in lower case: the same person always has the same disk and register entry.
+    /// The whole name in lower case: for who has no realm's file, which makes it canonical.
     pub user: String,
     /// What follows the `@`, in lower case.
     pub realm: String,
 }
 
 impl UserName {
+    /// What precedes the `@`, as typed.
+    pub fn local(&self) -> &str {
+        self.identity.split('@').next().unwrap_or_default()
+    }
+
     /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible,
     /// and room for it in RADIUS.
     pub fn parse(name: &str) -> Option<UserName> {

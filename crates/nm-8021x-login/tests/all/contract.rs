@@ -110,10 +110,32 @@ fn a_realm_that_a_trap_could_answer_for_is_78_before_a_packet_is_sent() {
         assert!(
             ended
                 .stderr
-                .contains(&format!("realm.b.example: {missing}: missing")),
+                .contains(&format!("realm.b.example.{missing}: missing")),
             "{}",
             ended.stderr
         );
+    }
+}
+
+#[test]
+fn a_user_whom_the_realm_does_not_let_in_is_refused_before_a_packet_is_sent() {
+    let root = tempfile::tempdir().unwrap();
+    realm(
+        root.path(),
+        "uni-a.example",
+        "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\naccepts=stud.uni-a.example\ndeny=eve@uni-a.example\n",
+    );
+    for name in ["Eve@uni-a.example", "eve@Stud.Uni-A.example"] {
+        let document = format!(r#"{{"login":{{"username":"{name}","password":"x"}}}}"#);
+        let ended = LOGIN.run(root.path(), &document);
+        assert_eq!((ended.status, ended.stderr.as_str()), (1, ""), "{name}");
+        let login = ended.section("login");
+        assert_eq!(
+            [&login["user"], &login["realm"], &login["reason"]],
+            ["eve@uni-a.example", "uni-a.example", "not_allowed"]
+        );
+        // Nobody was asked: this machine has no NetworkManager, or none of its own is to be.
+        assert!(login.get("method").is_none(), "{login}");
     }
 }
 
