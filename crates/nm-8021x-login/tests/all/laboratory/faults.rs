@@ -118,7 +118,8 @@ fn without_a_cable_there_is_no_login() {
 #[test]
 fn a_network_without_addresses_is_named_as_missing() {
     let laboratory = Laboratory::up();
-    laboratory.kill("udhcpd-a");
+    laboratory.kill("udhcpd-nasa");
+    laboratory.kill("radvd");
     let (status, login, stderr) = laboratory.login(ALICE);
     assert_eq!(
         (
