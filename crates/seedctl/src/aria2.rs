@@ -1,8 +1,8 @@
-//! aria2's JSON-RPC, as far as it is needed: torrents are added, followed and removed.
+//! The part of aria2's JSON-RPC that seedctl needs: adding, following and removing torrents.
 //!
-//! The id (gid) that a torrent has in aria2 is the beginning of its infohash. So adding one twice
-//! is refused at once, where aria2 by itself would hand out a second id and let it fail later, and
-//! asking for a torrent needs no list.
+//! The id (gid) of a torrent in aria2 is the beginning of its infohash. So adding a torrent twice
+//! is refused at once, where aria2 by itself would assign a second id and fail later, and querying
+//! a torrent needs no list.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,22 +20,22 @@ use ureq::http::Uri;
 
 use crate::torrent::Torrent;
 
-/// What proves to aria2 that we are root.
+/// The secret that proves to aria2 that the caller is root.
 pub const SECRET: &str = "/run/labtools/aria2.secret";
 
-/// aria2 answers at once, unless the machine is very busy. A wrong secret it answers late, on
-/// purpose.
+/// aria2 answers at once, unless the machine is very busy. It delays the answer to a wrong secret
+/// on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a torrent that is removed may take to be gone: its files are closed by then.
+/// The maximum time until a removed torrent has closed its files.
 const REMOVAL: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// With how many peers at a time. More only means more half-used connections; a room has fewer
-/// hosts.
+/// The maximum number of peers at a time. More would only mean more half-used connections; a room
+/// has fewer hosts.
 const PEERS_MAX: &str = "55";
 
-/// What of a torrent's state is asked for.
+/// The requested keys of a torrent's state.
 const KEYS: [&str; 14] = [
     "status",
     "dir",
@@ -61,43 +61,43 @@ pub struct Rpc {
     secret: SecretString,
 }
 
-/// What aria2 says of a torrent.
+/// The state of a torrent in aria2.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Download {
-    /// What it is doing.
+    /// Its activity.
     pub status: State,
-    /// Where its file is, or was when it was added.
+    /// The directory of its file, now or when it was added.
     pub dir: PathBuf,
-    /// Which torrent it is.
+    /// Its infohash.
     pub info_hash: Option<InfoHash>,
-    /// How long its file is.
+    /// The length of its file.
     #[serde(deserialize_with = "number")]
     pub total_length: u64,
-    /// How much of it is there.
+    /// The bytes of the file that are present.
     #[serde(deserialize_with = "number")]
     pub completed_length: u64,
-    /// How much was sent to others.
+    /// The bytes sent to other hosts.
     #[serde(deserialize_with = "number")]
     pub upload_length: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     #[serde(deserialize_with = "number")]
     pub download_speed: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     #[serde(deserialize_with = "number")]
     pub upload_speed: u64,
-    /// Why it failed, as a number of aria2's page.
+    /// The error, as a number of aria2's manual page.
     pub error_code: Option<String>,
-    /// The same in words.
+    /// The error in words.
     pub error_message: Option<String>,
-    /// Whether all of it is there and is offered to others.
+    /// Whether the file is complete and is offered to others.
     #[serde(default, deserialize_with = "boolean")]
     pub seeder: bool,
-    /// What its torrent says.
+    /// The content of its torrent.
     bittorrent: Option<Metainfo>,
-    /// How far the integrity check is; absent when none is going on.
+    /// The progress of the integrity check; absent when none is running.
     verified_length: Option<String>,
-    /// Whether an integrity check is going to begin.
+    /// Whether an integrity check is pending.
     verify_integrity_pending: Option<String>,
 }
 
@@ -107,26 +107,26 @@ struct Metainfo {
     announce_list: Vec<Vec<String>>,
 }
 
-/// What a torrent is doing.
+/// The activity of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// It is checked, fetched or offered.
+    /// It is being checked, fetched or offered.
     Active,
-    /// It comes later.
+    /// It is queued.
     Waiting,
-    /// It was told to pause.
+    /// It is paused.
     Paused,
     /// It failed.
     Error,
-    /// It ended, and is not offered.
+    /// It has ended, and is not offered.
     Complete,
-    /// It was told to end.
+    /// It was removed.
     Removed,
 }
 
 impl Download {
-    /// How much of the file the integrity check has read; `None` when no check is going on.
+    /// The bytes that the integrity check has read; `None` when no check is running.
     pub fn verified_bytes(&self) -> Option<u64> {
         match (&self.verified_length, &self.verify_integrity_pending) {
             (Some(length), _) => Some(length.parse().unwrap_or(0)),
@@ -135,7 +135,7 @@ impl Download {
         }
     }
 
-    /// Where it is announced.
+    /// The addresses of its trackers.
     pub fn trackers(&self) -> Vec<Uri> {
         let tiers = self
             .bittorrent
@@ -147,12 +147,12 @@ impl Download {
             .collect()
     }
 
-    /// Whether all of it is there, checked, and offered to others.
+    /// Whether the file is complete, checked, and offered to others.
     pub fn is_offered(&self) -> bool {
         self.status == State::Active && self.seeder && self.verified_bytes().is_none()
     }
 
-    /// Whether it has come to an end, good or bad.
+    /// Whether it has ended, well or badly.
     fn is_over(&self) -> bool {
         matches!(self.status, State::Error | State::Complete | State::Removed)
     }
@@ -164,25 +164,25 @@ impl Download {
 pub struct Peer {
     /// Its address.
     pub ip: std::net::IpAddr,
-    /// Bytes a second that it sends to us, over the last ten seconds or so.
+    /// The bytes per second that it sends to us, averaged over about ten seconds.
     #[serde(deserialize_with = "number")]
     pub download_speed: u64,
 }
 
-/// What aria2 is to believe about a file that is there when its torrent is added.
+/// How aria2 treats an existing file when its torrent is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Nothing: every piece is compared with its hash first.
+    /// It compares every piece with its hash first.
     Check,
-    /// Nothing, and nothing of it need be looked at: all is to be fetched.
+    /// It checks nothing and fetches everything.
     Empty,
-    /// That it is whole. Only right after it was verified here, and nobody but root can write to
-    /// it.
+    /// It takes the file as complete. Only directly after seedctl verified it, while only root can
+    /// write to it.
     Verified,
 }
 
 impl Rpc {
-    /// For an aria2 at a port of loopback.
+    /// For the aria2 at this port of loopback.
     pub fn new(port: u16, secret: SecretString) -> Rpc {
         Rpc {
             agent: http::agent(TIMEOUT),
@@ -191,7 +191,7 @@ impl Rpc {
         }
     }
 
-    /// Whether it answers, and knows the secret.
+    /// Its version, which also proves that it answers and accepts the secret.
     pub fn version(&self) -> anyhow::Result<String> {
         #[derive(Deserialize)]
         struct Version {
@@ -201,9 +201,9 @@ impl Rpc {
             .map(|version| version.version)
     }
 
-    /// Adds a torrent, whose file is or will be `path`. It is announced every so many seconds, or
-    /// without a number as often as the tracker says: then aria2 keeps silent for two minutes when
-    /// an announce failed, or brought it no peer within ten seconds.
+    /// Adds a torrent, whose file is or will be `path`. It is announced at the given interval in
+    /// seconds, or without one at the tracker's interval: then aria2 is silent for two minutes
+    /// after an announce that failed, or brought no peer within ten seconds.
     pub fn add(
         &self,
         torrent: &Torrent,
@@ -225,12 +225,12 @@ impl Rpc {
             "index-out": [format!("1={name}")],
             "check-integrity": (trust == Trust::Check).to_string(),
             "bt-seed-unverified": (trust == Trust::Verified).to_string(),
-            // Only says that a file may be there; it is not cut.
+            // This only allows an existing file; it does not truncate it.
             "allow-overwrite": (trust == Trust::Empty).to_string(),
             "bt-max-peers": PEERS_MAX,
             "file-allocation": "none",
             "bt-tracker-interval": interval_seconds.unwrap_or(0).to_string(),
-            // Until it is told to stop.
+            // It seeds until it is stopped.
             "seed-ratio": "0.0",
         });
         self.call::<String>(
@@ -265,25 +265,24 @@ impl Rpc {
         Ok(downloads)
     }
 
-    /// The peers of a torrent; none when it is not active.
+    /// The peers of a torrent; empty when it is not active.
     pub fn peers(&self, infohash: InfoHash) -> anyhow::Result<Vec<Peer>> {
         Ok(self
             .ask("aria2.getPeers", &[gid(infohash).into()])?
             .unwrap_or_default())
     }
 
-    /// Limits how fast a torrent is fetched, in bytes a second, at once; 0 is no limit.
+    /// Sets the download limit of a torrent at once, in bytes per second; 0 means no limit.
     pub fn limit(&self, infohash: InfoHash, bytes_per_second: u64) -> anyhow::Result<()> {
         let options = json!({"max-download-limit": bytes_per_second.to_string()});
         self.call::<String>("aria2.changeOption", &[gid(infohash).into(), options])
             .map(drop)
     }
 
-    /// Lets go of all peers of a torrent and announces it as one that begins, at once. What of its
-    /// file, at `path`, has arrived stays and is not looked at again, as long as aria2 could note
-    /// what that is.
+    /// Drops all peers of a torrent and announces it at once as a new one. The data of its file, at
+    /// `path`, stays and is not checked again, as long as aria2 could write its control file.
     pub fn announce_again(&self, infohash: InfoHash, path: &Path) -> anyhow::Result<()> {
-        let _ = self.ask::<String>("aria2.forcePause", &[gid(infohash).into()])?; // it may have come to its end
+        let _ = self.ask::<String>("aria2.forcePause", &[gid(infohash).into()])?; // it may have ended
         let since = Instant::now();
         loop {
             match self.download(infohash)?.map(|download| download.status) {
@@ -291,7 +290,7 @@ impl Rpc {
                 Some(State::Active | State::Waiting) if since.elapsed() < REMOVAL => {
                     std::thread::sleep(BETWEEN_LOOKS)
                 }
-                _ => return Ok(()), // whoever follows it sees what it is
+                _ => return Ok(()), // the follower sees the state
             }
         }
         let check = !crate::store::has_control_file(path);
@@ -301,14 +300,14 @@ impl Rpc {
             .map(drop)
     }
 
-    /// Ends a torrent without a word to the tracker, and forgets it. Its file is closed, and stays.
-    /// Whether it was there.
+    /// Removes a torrent without informing the tracker. Its file is closed, and stays. Returns
+    /// whether it was there.
     pub fn drop_torrent(&self, infohash: InfoHash) -> anyhow::Result<bool> {
         self.remove("aria2.forceRemove", infohash)
     }
 
-    /// Ends a torrent, and tells the tracker that this host is no longer a peer. Whether it was
-    /// there.
+    /// Removes a torrent and informs the tracker that this host is no longer a peer. Returns
+    /// whether it was there.
     pub fn leave(&self, infohash: InfoHash) -> anyhow::Result<bool> {
         self.remove("aria2.remove", infohash)
     }
@@ -318,17 +317,17 @@ impl Rpc {
             return Ok(false);
         };
         if !download.is_over() {
-            // It may come to an end by itself between the question and this: the loop sees that.
+            // It may end by itself between the query and this request; the loop handles that.
             let _ = self.ask::<String>(method, &[gid(infohash).into()])?;
         }
         let since = Instant::now();
         while let Some(download) = self.download(infohash)? {
             if download.is_over() {
-                // Refused for a moment after the end, while aria2 still closes.
+                // aria2 refuses this for a moment while it still closes the file.
                 let _ =
                     self.ask::<String>("aria2.removeDownloadResult", &[gid(infohash).into()])?;
             } else if since.elapsed() > REMOVAL {
-                return Err(Exit::Unavailable.error("asking aria2 to end a torrent: it does not"));
+                return Err(Exit::Unavailable.error("asking aria2 to end a torrent: it did not"));
             } else if since.elapsed() > REMOVAL / 2 {
                 let _ = self.ask::<String>("aria2.forceRemove", &[gid(infohash).into()])?;
             }
@@ -337,7 +336,7 @@ impl Rpc {
         Ok(true)
     }
 
-    /// Tells it to end, after a word to the trackers.
+    /// Shuts aria2 down, after its last announce to the trackers.
     pub fn shut_down(&self) -> anyhow::Result<()> {
         self.call::<String>("aria2.shutdown", &[]).map(drop)
     }
@@ -347,8 +346,8 @@ impl Rpc {
             .map_err(|message| refused(method, &message))
     }
 
-    /// What a method returns, or why aria2 refused it. Status 69 when it does not answer, 78 when
-    /// it does not know the secret.
+    /// The result of a method, or aria2's reason to refuse it. Status 69 when aria2 does not
+    /// answer, 78 when it rejects the secret.
     fn ask<T: DeserializeOwned>(
         &self,
         method: &str,
@@ -383,11 +382,11 @@ impl Rpc {
         match answer {
             Answer { result: Some(result), .. } => Ok(Ok(result)),
             Answer { error: Some(refusal), .. } if refusal.message == "Unauthorized" => Err(Exit::Config.error(format_args!(
-                "asking aria2 ({method}): it does not know the secret in {}; end that aria2c, and the next call starts its own",
+                "asking aria2 ({method}): it rejects the secret in {}; end that aria2c, and the next call starts its own",
                 SECRET
             ))),
             Answer { error: Some(refusal), .. } => Ok(Err(refusal.message)),
-            _ => Err(Exit::Unavailable.error(format_args!("asking aria2 ({method}): what answers is not aria2"))),
+            _ => Err(Exit::Unavailable.error(format_args!("asking aria2 ({method}): the answer is not aria2's"))),
         }
     }
 }

@@ -1,20 +1,20 @@
-//! Reads bencoded bytes (BEP 3) in place and without recursion: however deep a hostile file nests,
-//! no stack overflows.
+//! Parses bencoded bytes (BEP 3) in place and without recursion: a deeply nested hostile file
+//! cannot overflow the stack.
 //!
-//! A library would be borrowed here if one kept the exact bytes of `info`, over which the infohash
-//! is, and took every piece hash: `lava_torrent` writes `info` anew, recurses, and refuses the
-//! hashes of a torrent whose bytes happen to be UTF-8.
+//! No library keeps the exact bytes of `info`, over which the infohash is computed, and accepts
+//! every piece hash: `lava_torrent` rewrites `info`, recurses, and refuses a torrent whose hashes
+//! happen to be UTF-8.
 
-/// A torrent nests four deep: the file, `info`, `files`, a file's path.
+/// A torrent nests four levels: the file, `info`, `files`, a file's path.
 const DEPTH_MAX: usize = 8;
 
 /// A key, and the bytes of its value.
 type Entry<'a> = (&'a [u8], &'a [u8]);
 
-/// The keys of a dictionary, each with the bytes of its value. Keys are in order, so each is there
-/// once.
+/// The keys of a dictionary, each with the bytes of its value. Keys are in strict order, so each is
+/// unique.
 ///
-/// An error says what is wrong with the bytes.
+/// The error describes the fault in the bytes.
 pub fn dictionary(bytes: &[u8]) -> Result<Vec<Entry<'_>>, &'static str> {
     let mut reader = Reader { bytes, at: 0 };
     let mut entries: Vec<Entry> = Vec::new();
@@ -53,7 +53,7 @@ pub fn list(bytes: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     Ok(values)
 }
 
-/// A whole number that is not negative.
+/// A non-negative integer.
 pub fn number(bytes: &[u8]) -> Option<u64> {
     str::from_utf8(bytes)
         .ok()?
@@ -85,9 +85,9 @@ impl<'a> Reader<'a> {
         Some(byte)
     }
 
-    /// Passes over one value, whatever is in it.
+    /// Skips one value of any type.
     fn skip_value(&mut self) -> Result<(), &'static str> {
-        let mut depth = 1; // of the file's own dictionary
+        let mut depth = 1; // the file's own dictionary
         loop {
             match self.peek().ok_or("it ends too early")? {
                 b'd' | b'l' => {

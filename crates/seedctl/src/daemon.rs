@@ -1,10 +1,9 @@
-//! The one aria2c of this machine: started when it is not there, and left running when seedctl
-//! ends.
+//! The one aria2c of this machine: started when needed, and left running when seedctl ends.
 //!
-//! It runs as a user that can do nothing else. Its secret reaches it in a file without a name,
-//! never by an argument or the environment. That it lives is known by a kernel lock on an open file
-//! that it inherits: the lock is gone when it is, however it ended. Others only look whether the
-//! lock could be had, and so never hold it by accident.
+//! aria2c runs as a user without other rights. It reads its secret from a file without a name,
+//! never from an argument or the environment. It inherits an open file with a kernel lock, which
+//! shows that it is running: the kernel releases the lock when the process ends, however it ends.
+//! Other processes only test whether the lock is available, and so never hold it by accident.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -25,17 +24,17 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::aria2::{Rpc, SECRET};
 use crate::request::Aria2;
 
-/// For locks and what lasts until the next boot.
+/// Locks and other state until the next boot.
 pub const RUN: &str = "/run/labtools";
 const LOCK: &str = "/run/labtools/aria2.lock";
 
-/// It is up in a tenth of a second.
+/// aria2 normally starts in a tenth of a second.
 const START: Duration = Duration::from_secs(20);
-/// It tells the trackers first.
+/// aria2 informs the trackers first.
 const END: Duration = Duration::from_secs(30);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
-/// The running aria2; `None` when it is not running. Status 78 when it does not know our secret.
+/// The running aria2; `None` when it is not running. Status 78 when it rejects our secret.
 pub fn connect(common: &Common, settings: &Aria2) -> anyhow::Result<Option<Rpc>> {
     if !is_alive(common)? {
         return Ok(None);
@@ -43,7 +42,7 @@ pub fn connect(common: &Common, settings: &Aria2) -> anyhow::Result<Option<Rpc>>
     reach(common, settings, None).map(Some)
 }
 
-/// The running aria2, started if need be. Status 69 when it is not installed or does not start.
+/// The running aria2, started if necessary. Status 69 when it is not installed or does not start.
 pub fn ensure(common: &Common, settings: &Aria2) -> anyhow::Result<Rpc> {
     atomic::create_directory(&common.path(RUN), 0o700)?;
     let lock = open_lock(common)?;
@@ -62,11 +61,11 @@ pub fn ensure(common: &Common, settings: &Aria2) -> anyhow::Result<Rpc> {
     }
     let secret = make_secret(common)?;
     let child = start(settings, &lock, &secret)?;
-    // From its answer on the lock is aria2's alone: ours goes with the descriptor.
+    // Once it answers, the lock is aria2's alone: our descriptor is closed.
     reach(common, settings, Some(child))
 }
 
-/// Ends it. Whether it was running.
+/// Shuts aria2 down. Returns whether it was running.
 pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
     let Some(rpc) = connect(common, settings)? else {
         return Ok(false);
@@ -84,7 +83,7 @@ pub fn shut_down(common: &Common, settings: &Aria2) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Whether somebody holds the lock.
+/// Whether a process holds the lock.
 fn is_alive(common: &Common) -> anyhow::Result<bool> {
     let failed = |error| {
         io_error(
@@ -125,9 +124,9 @@ fn open_lock(common: &Common) -> anyhow::Result<File> {
     })
 }
 
-/// A lock of a kind on all of a file, held by the open file and not by the process.
+/// A lock of this type on the whole file, owned by the open file description, not by the process.
 fn whole_file(kind: libc::c_int) -> libc::flock {
-    // The rest, and above all the pid, must be 0.
+    // The other fields, above all the pid, must be 0.
     libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
@@ -137,11 +136,12 @@ fn whole_file(kind: libc::c_int) -> libc::flock {
     }
 }
 
-/// Whose a port of loopback is: nobody's yet, aria2's, or another's, who must not hear the secret.
+/// The owner of a loopback port, if any: aria2's user, or another one, who must not receive the
+/// secret.
 ///
-/// The kernel tells the owner of a listening socket in /proc/net/tcp (proc_net_tcp(5)). One of IPv6
-/// that listens at every address hears what is sent to 127.0.0.1, too, unless somebody listens
-/// there more closely.
+/// /proc/net/tcp contains the owner of a listening socket (proc_net_tcp(5)). An IPv6 socket that
+/// listens on all addresses also receives connections to 127.0.0.1, unless a more specific socket
+/// listens there.
 fn owner(port: u16) -> anyhow::Result<Option<u32>> {
     let mut found = None;
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -175,7 +175,7 @@ fn owner_in(text: &str, port: u16) -> Option<u32> {
     })
 }
 
-/// Waits until it answers. `child` is there when it was started just now.
+/// Waits until aria2 answers. `child` is given when it was just started.
 fn reach(
     common: &Common,
     settings: &Aria2,
@@ -201,13 +201,13 @@ fn reach(
             && let Ok(Some(status)) = child.try_wait()
         {
             let mut words = String::new();
-            let _ = said.take(4096).read_to_string(&mut words); // what there is
+            let _ = said.take(4096).read_to_string(&mut words); // as much as there is
             return Err(Exit::Unavailable.error(format_args!(
                 "starting aria2: it ended at once ({status}): {}",
                 cause(&words)
             )));
         }
-        // Another seedctl may be starting it: then the secret is new in a moment.
+        // Another seedctl may be starting aria2: then the secret changes in a moment.
         let patience = if Exit::of(&error) == Exit::Config {
             Duration::from_secs(5)
         } else {
@@ -220,8 +220,8 @@ fn reach(
     }
 }
 
-/// aria2 tells a failure as a log line, and its causes in the lines after it; what follows from it
-/// is told later.
+/// aria2 reports a failure in a log line and its causes in the lines after it, then the
+/// consequences.
 fn cause(words: &str) -> &str {
     let line = words
         .lines()
@@ -245,13 +245,13 @@ fn make_secret(common: &Common) -> anyhow::Result<SecretString> {
 }
 
 fn read_secret(common: &Common) -> anyhow::Result<SecretString> {
-    // One that is not there is wrong as well: we made it.
+    // seedctl wrote the secret, so a missing file is also an error.
     let text = secret_file::read(&common.path(SECRET))
         .map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
     Ok(text.trim().into())
 }
 
-/// aria2's configuration. Only what differs from what it would do by itself.
+/// aria2's configuration: only the deviations from its defaults.
 fn configuration(settings: &Aria2, secret: &SecretString) -> String {
     let ports = [
         ("rpc-listen-port", settings.rpc_port),
@@ -264,20 +264,19 @@ fn configuration(settings: &Aria2, secret: &SecretString) -> String {
     for (key, port) in ports {
         text += &format!("{key}={port}\n");
     }
-    // Peers come from the tracker, and from nowhere else.
+    // Peers come only from the tracker.
     text += "enable-dht=false\nenable-dht6=false\nbt-enable-lpd=false\nenable-peer-exchange=false\nno-netrc=true\n";
-    // A torrent is bytes that we hand over, not a file that is followed or left behind.
+    // A torrent is passed as bytes, not as a file that is followed or left behind.
     text += "follow-torrent=false\nrpc-save-upload-metadata=false\nrpc-max-request-size=16M\n";
-    // What is on the disk is checked whenever a torrent is added: no memory of what was there is
-    // needed.
+    // Existing data is checked whenever a torrent is added, so no control file is needed.
     text += "auto-save-interval=0\nfile-allocation=none\n";
-    // All of them at once, and for as long as we say.
+    // All torrents run at once, and only seedctl ends them.
     text += "max-concurrent-downloads=100\nbt-detach-seed-only=true\nseed-ratio=0.0\n";
     text += "bt-tracker-connect-timeout=10\nbt-tracker-timeout=20\n";
     text + "console-log-level=error\nshow-console-readout=false\nsummary-interval=0\nenable-color=false\n"
 }
 
-/// Starts it; what it says until it is up can be read from the file.
+/// Starts aria2; its output until it is up can be read from the returned file.
 fn start(settings: &Aria2, lock: &File, secret: &SecretString) -> anyhow::Result<(Child, File)> {
     let identity = settings.identity()?;
     if !nix::unistd::geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! Follows a torrent until all of its file is there.
+//! Follows a torrent until its file is complete.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -18,52 +18,50 @@ use crate::origin::{Account, Counter, Here};
 use crate::torrent::Torrent;
 use campus::Campus;
 
-/// How often aria2 is looked at: a small image is here in a second, a large one is not.
+/// The polling interval of aria2: a small image arrives within a second, a large one does not.
 const LOOK_MILLISECONDS: u16 = 500;
 const LOOK_AT_FIRST_MILLISECONDS: u16 = 50;
 const AT_FIRST: Duration = Duration::from_secs(3);
-/// How often the account is written.
+/// The interval at which the account is written.
 const ACCOUNT: Duration = Duration::from_secs(2);
-/// How often the tracker is asked whether this host fetches for its building, and told how far it
-/// is: at first, when it is found out which host does that best, later, and at the least.
+/// The intervals at which the tracker is asked whether this host is a gateway, and informed of its
+/// progress: at first, while the best gateway is being found, later, and at most.
 const ASK_AT_FIRST: Duration = Duration::from_secs(1);
 const FINDING_OUT: Duration = Duration::from_secs(10);
 const ASK: Duration = Duration::from_secs(5);
 const ASK_AFTER_FAILURES: Duration = Duration::from_secs(60);
-/// How soon a tracker that is not there is looked for again, the first time and at the latest.
+/// The first and the longest interval between attempts to reach a missing tracker.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often it is told that a tracker is waited for: who hears nothing takes this machine for one
-/// that hangs.
+/// The interval of messages while waiting for a tracker, so that the machine does not seem to hang.
 const TELL: Duration = Duration::from_secs(300);
-/// How long aria2 may know no peer before the torrent is added again, with a tracker that does not
-/// say how often it wants to hear from us; twice as long the next time. By itself aria2 may be
-/// silent for two minutes.
+/// The time without peers after which the torrent is added again, if the tracker prescribes no
+/// interval; it doubles each time. aria2 alone may be silent for two minutes.
 const LONELY: Duration = Duration::from_secs(30);
 
-/// aria2's number for a disk that is full (aria2c(1), EXIT STATUS).
+/// aria2's error for a full disk (aria2c(1), EXIT STATUS).
 const NO_ROOM: &str = "9";
 
-/// What fetching needs.
+/// The context of a fetch.
 #[derive(Debug)]
 pub struct Fetch<'a> {
     pub common: &'a Common,
     pub pipe: &'a Pipe,
     pub signals: &'a Deferred,
     pub rpc: &'a Rpc,
-    /// How long nothing may arrive.
+    /// The maximum time without progress.
     pub patience: Duration,
-    /// Where aria2 listens to others.
+    /// The port on which aria2 listens for peers.
     pub port: u16,
 }
 
 impl Fetch<'_> {
-    /// Fetches what is missing of a file, and counts into the account where it came from. `present`
-    /// is what is there already, in bytes; `trust` says whether aria2 is to look for it.
+    /// Fetches the missing bytes of a file, and records their origin in the account. `present` is
+    /// the number of bytes already there; `trust` states whether aria2 checks for them.
     ///
-    /// The torrent stays in aria2 when this succeeds, and is gone from it when it does not. Status
-    /// 73 when the disk is full, 75 when nothing arrives for too long or a signal ends it: what has
-    /// arrived stays, and the next call goes on with it.
+    /// On success the torrent stays in aria2; on failure it is removed. Status 73 when the disk is
+    /// full, 75 when nothing arrives for too long or a signal ends the fetch: the data stays, and
+    /// the next call continues with it.
     pub fn fetch(
         &self,
         torrent: &Torrent,
@@ -96,14 +94,14 @@ impl Fetch<'_> {
         };
         let followed = following.follow(account, doing);
         if followed.is_err() {
-            // The first error is the one to tell.
+            // Only the first error is reported.
             let _ = self.rpc.drop_torrent(torrent.infohash);
             let _ = self.keep(torrent, account);
         }
         followed
     }
 
-    /// Writes the account of an image. A block map has none.
+    /// Writes the account of an image. Block maps have none.
     fn keep(&self, torrent: &Torrent, account: &Account) -> anyhow::Result<()> {
         if account.name.is_empty() {
             Ok(())
@@ -112,8 +110,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Comes back when a tracker lets itself be connected to. Status 78 or 69 when it does not
-    /// serve this host, or this torrent.
+    /// Waits until a tracker accepts a connection. Status 78 or 69 when it does not serve this
+    /// host, or this torrent.
     fn wait_for_tracker(&self, torrent: &Torrent, doing: &str) -> anyhow::Result<Reached> {
         let (since, mut pause) = (Instant::now(), RETRY);
         let mut tell_at = since;
@@ -141,8 +139,7 @@ impl Fetch<'_> {
         }
     }
 
-    /// The own place, by the address towards the tracker; `None` where there is no map of the
-    /// campus.
+    /// This host's place, by its address towards the tracker; `None` without a map of the campus.
     fn here(&self, own: IpAddr) -> anyhow::Result<Option<Here>> {
         if !self.common.config("campus.ini").exists() {
             return Ok(None);
@@ -151,28 +148,28 @@ impl Fetch<'_> {
     }
 }
 
-/// A torrent while it is fetched.
+/// A torrent while it is being fetched.
 struct Following<'a> {
     fetch: &'a Fetch<'a>,
     torrent: &'a Torrent,
     path: &'a Path,
     here: Option<Here>,
     counter: Option<Counter>,
-    /// What aria2 was told, in bytes a second; 0 for no limit.
+    /// aria2's limit, in bytes per second; 0 for no limit.
     limit: u64,
-    /// How often aria2 announces the torrent, where we told it.
+    /// The announce interval, where seedctl set one.
     interval: Option<u64>,
     began: Instant,
     next_ask: Instant,
     ask_every: Duration,
-    /// Why the tracker refuses this host since a while, which was said already.
+    /// The tracker's current refusal of this host, already reported.
     refused: Option<String>,
-    /// Whether the tracker knows neither a server nor a host of the building that has all of it.
+    /// Whether the tracker knows no complete server and no complete host of the building.
     no_source: bool,
     next_account: Instant,
     lonely_since: Instant,
     lonely_for: Duration,
-    /// When aria2 was last made to announce the torrent at once.
+    /// The last time aria2 was made to announce the torrent at once.
     announced_again: Option<Instant>,
 }
 
@@ -184,7 +181,7 @@ impl Following<'_> {
         loop {
             let download = rpc.download(infohash)?;
             let download = download.exit(Exit::TemporaryFailure, || {
-                format!("{doing}: it was stopped by another call")
+                format!("{doing}: another call stopped it")
             })?;
             if is_there(&download, doing)? {
                 if let Some(counter) = self.counter.take() {
@@ -239,7 +236,7 @@ impl Following<'_> {
         }
     }
 
-    /// Counts, and does what has become due.
+    /// Counts the new bytes, and takes the actions that are due.
     fn look(&mut self, account: &mut Account, download: &Download) -> anyhow::Result<()> {
         let peers = self.fetch.rpc.peers(self.torrent.infohash)?;
         if let Some(counter) = &mut self.counter {
@@ -294,8 +291,8 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// What has arrived goes on arriving from those who are known: a refusal now ends nothing, but
-    /// is said.
+    /// Data continues to arrive from known peers: a refusal at this point ends nothing, but is
+    /// reported.
     fn hear(&mut self, failure: &Failure) {
         if let Failure::Refused(refused) = failure {
             let refused = refused.to_string();
@@ -306,7 +303,7 @@ impl Following<'_> {
         }
     }
 
-    /// A gateway keeps to what its building's uplink is to carry; everybody else has no limit.
+    /// Applies the uplink budget of its building to a gateway; other hosts have no limit.
     fn obey(&mut self, account: &mut Account, reached: Reached) -> anyhow::Result<()> {
         let Some(building) = reached.building else {
             return Ok(());
@@ -336,7 +333,7 @@ impl Following<'_> {
         Ok(())
     }
 
-    /// The tracker is there, and aria2 knows nobody: it would wait before it announces itself.
+    /// The tracker is reachable, but aria2 knows no peer and would wait before its next announce.
     fn add_again(&mut self, interval: Option<u64>) -> anyhow::Result<()> {
         self.fetch
             .pipe
@@ -353,7 +350,7 @@ impl Following<'_> {
     }
 }
 
-/// Whether all of the file is there, and checked.
+/// Whether the file is complete and checked.
 fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
     match download.status {
         State::Active | State::Waiting => Ok(download.is_offered()),
@@ -371,13 +368,12 @@ fn is_there(download: &Download, doing: &str) -> anyhow::Result<bool> {
             Err(exit.error(format_args!("{doing}: {message} (aria2's error {code})")))
         }
         State::Paused | State::Complete | State::Removed => {
-            Err(Exit::TemporaryFailure
-                .error(format_args!("{doing}: it was stopped by another call")))
+            Err(Exit::TemporaryFailure.error(format_args!("{doing}: another call stopped it")))
         }
     }
 }
 
-/// Waits; whether a signal has arrived, which ends the wait.
+/// Waits. Returns whether a signal has arrived, which ends the wait.
 pub fn wait(signals: &Deferred, milliseconds: u16) -> bool {
     let _ = poll(
         &mut [PollFd::new(signals.as_fd(), PollFlags::POLLIN)],
@@ -386,7 +382,7 @@ pub fn wait(signals: &Deferred, milliseconds: u16) -> bool {
     signals.pending()
 }
 
-/// Seen by nobody: the signal ends the process.
+/// This error is never printed: the signal ends the process.
 pub fn interrupted() -> anyhow::Error {
     Exit::TemporaryFailure.error("interrupted; the next call continues with the part that is there")
 }

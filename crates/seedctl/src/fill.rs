@@ -1,10 +1,10 @@
-//! Fills a new image with what this machine has already: an earlier attempt at the same, and the
-//! old images of the base.
+//! Fills a new image with data that this machine already has: an earlier attempt at the same image,
+//! and old images of the base.
 //!
-//! The block map of the new image says which block is wanted where. The map of an old image says
-//! where such a block may be, if it is the one that was signed with that image; without one all of
-//! the old image is read. Each block is digested before it is taken, so an image that is not what
-//! it seems costs time and nothing else. Blocks of zeros are left as holes.
+//! The block map of the new image gives the digest of each block. The map of an old image shows
+//! where such a block may be, if it is the one that was signed with that image; without a map all
+//! of the old image is read. Each block is verified before it is used, so a wrong old image only
+//! costs time. Blocks of zeros are left as holes.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -21,45 +21,45 @@ use nix::unistd::{Whence, lseek};
 /// A digest of a block.
 type BlockDigest = [u8; DIGEST_BYTES];
 
-/// What is known of a block of the new image.
+/// The state of a block of the new image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// Not here: to be fetched.
+    /// Missing: it must be fetched.
     Absent,
-    /// It was here already, from an earlier attempt.
+    /// Present from an earlier attempt.
     Kept,
     /// Copied from an old image.
     Copied,
-    /// Zeros, which need neither.
+    /// Zeros, which need neither a fetch nor a copy.
     Zero,
 }
 
-/// The new image while it is filled.
+/// The new image while it is being filled.
 #[derive(Debug)]
 pub struct Filling<'a> {
     file: &'a File,
     length: u64,
     wanted: &'a [BlockDigest],
-    /// The numbers of the blocks, by their digests.
+    /// The indexes of the blocks, sorted by digest.
     by_digest: Vec<u32>,
     blocks: Vec<Block>,
     absent: usize,
 }
 
-/// What was filled, in bytes of the image.
+/// The filled part, in bytes of the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Filled {
-    /// All that need not be fetched: in pieces of the torrent of which nothing is absent, because a
-    /// piece is fetched whole.
+    /// The bytes that need not be fetched: in pieces of the torrent without absent blocks, since
+    /// pieces are fetched whole.
     pub present_bytes: u64,
-    /// Of these, zeros.
+    /// The zeros among them.
     pub zero_bytes: u64,
-    /// Of these, what was left by an earlier attempt.
+    /// The bytes among them from an earlier attempt.
     pub kept_bytes: u64,
 }
 
 impl<'a> Filling<'a> {
-    /// `file` has its length already; `map` is the verified block map of the new image.
+    /// `file` already has its final length; `map` is the verified block map of the new image.
     pub fn new(file: &'a File, length: u64, map: &'a [u8]) -> Filling<'a> {
         let wanted = map.as_chunks::<DIGEST_BYTES>().0;
         debug_assert_eq!(map.len() as u64, map_bytes(length));
@@ -75,8 +75,8 @@ impl<'a> Filling<'a> {
         }
     }
 
-    /// Looks at what an earlier attempt left in the file. What is not right stays, and is fetched
-    /// again. `false` when a signal ended it.
+    /// Checks the data that an earlier attempt left in the file. Wrong blocks stay, and are fetched
+    /// again. Returns `false` when a signal ended it.
     pub fn keep(&mut self, signals: &Deferred, mut progress: impl FnMut(u64)) -> io::Result<bool> {
         let zeros = vec![0; BLOCK_BYTES];
         let (full, last) = (
@@ -119,10 +119,10 @@ impl<'a> Filling<'a> {
         Ok(true)
     }
 
-    /// Copies what an old image has. `false` when a signal ended it.
+    /// Copies wanted blocks from an old image. Returns `false` when a signal ended it.
     ///
-    /// An old image that cannot be read is one that has nothing: the error is for people. Failing
-    /// to write is an error of ours.
+    /// An unreadable old image counts as empty, and the error is only reported. A failed write is
+    /// an error of this call.
     pub fn copy(
         &mut self,
         source: &mut Source,
@@ -151,7 +151,7 @@ impl<'a> Filling<'a> {
                 next_data = data_from(&source.file, offset).unwrap_or(offset);
             }
             if source.map.is_none() && next_data >= end {
-                continue; // zeros are no gain
+                continue; // copying zeros gains nothing
             }
             if let Err(error) = source.file.read_exact_at(block, offset) {
                 source.trouble.get_or_insert(error);
@@ -161,8 +161,8 @@ impl<'a> Filling<'a> {
             if let Some(map) = &source.map
                 && map[index] != found
             {
-                // The map is not this image's, or the image is not what it was: then its map is of
-                // no use.
+                // The map is another image's, or the image has changed: either way its map is
+                // useless.
                 source.map = None;
             }
             self.put(found, block)?;
@@ -179,7 +179,7 @@ impl<'a> Filling<'a> {
         self.absent == 0
     }
 
-    /// How much room on the disk what is absent will take.
+    /// The disk space that the absent blocks will take.
     pub fn absent_bytes(&self) -> u64 {
         let absent = self
             .blocks
@@ -191,7 +191,7 @@ impl<'a> Filling<'a> {
             .sum()
     }
 
-    /// What the torrent, with pieces of this length, need not fetch.
+    /// The part that the torrent, with pieces of this length, need not fetch.
     pub fn filled(&self, piece_length: u64) -> Filled {
         let mut filled = Filled::default();
         let mut start = 0;
@@ -219,13 +219,13 @@ impl<'a> Filling<'a> {
         filled
     }
 
-    /// Whether a block is absent that has this digest.
+    /// Whether a block with this digest is absent.
     fn wants(&self, digest: BlockDigest) -> bool {
         self.places(digest)
             .any(|at| self.blocks[self.by_digest[at] as usize] == Block::Absent)
     }
 
-    /// Writes a block wherever it is absent.
+    /// Writes a block to each place where it is absent.
     fn put(&mut self, digest: BlockDigest, block: &[u8]) -> io::Result<()> {
         for at in self.places(digest) {
             let index = self.by_digest[at] as usize;
@@ -239,7 +239,7 @@ impl<'a> Filling<'a> {
         Ok(())
     }
 
-    /// Where in `by_digest` the blocks with this digest are.
+    /// The range in `by_digest` of the blocks with this digest.
     fn places(&self, digest: BlockDigest) -> Range<usize> {
         let start = self
             .by_digest
@@ -261,15 +261,15 @@ impl<'a> Filling<'a> {
 pub struct Source {
     file: File,
     length: u64,
-    /// Its block map; without one all of it is read.
+    /// Its block map; without one all of the image is read.
     map: Option<Vec<BlockDigest>>,
-    /// Why something of it could not be read.
+    /// The first error while reading it.
     pub trouble: Option<io::Error>,
 }
 
 impl Source {
-    /// Opens an old image; its map counts when that has the right length. A FIFO under the name is
-    /// no image, and not waited for.
+    /// Opens an old image. Its map counts only if it has the right length. A FIFO under the name is
+    /// refused without blocking.
     pub fn open(image: &Path, map: Option<&[u8]>) -> io::Result<Source> {
         let file = OpenOptions::new()
             .read(true)
@@ -277,7 +277,7 @@ impl Source {
             .open(image)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
-            return Err(io::Error::other("not a plain file"));
+            return Err(io::Error::other("not a regular file"));
         }
         let length = metadata.len();
         let map = map
@@ -291,7 +291,7 @@ impl Source {
         })
     }
 
-    /// How long it is.
+    /// Its length.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -301,12 +301,12 @@ fn offset(index: usize) -> u64 {
     index as u64 * BLOCK_BYTES as u64
 }
 
-/// How long a block of a file is: the last one ends with the file.
+/// The length of a block of a file: the last one may be shorter.
 fn block_length(length: u64, index: usize) -> usize {
     length.saturating_sub(offset(index)).min(BLOCK_BYTES as u64) as usize
 }
 
-/// Where the next byte is that is not in a hole; the largest number when all the rest is one.
+/// The offset of the next byte outside of a hole; the maximum value when the rest is a hole.
 fn data_from(file: &File, offset: u64) -> io::Result<u64> {
     match lseek(file, offset as i64, Whence::SeekData) {
         Ok(found) => Ok(found as u64),
@@ -329,7 +329,7 @@ mod tests {
         image.chunks(B).flat_map(digest).collect()
     }
 
-    /// An image of blocks, each of one byte's value; the last one may be shorter.
+    /// An image of blocks that each repeat one byte; the last one may be shorter.
     fn image(blocks: &[u8], last: usize) -> Vec<u8> {
         let mut image: Vec<u8> = blocks.iter().flat_map(|value| vec![*value; B]).collect();
         image.truncate(image.len() - (B - last));
@@ -342,7 +342,7 @@ mod tests {
         held: u64,
     }
 
-    /// Fills a new image from what is there and the old ones, each with a map or without.
+    /// Fills a new image from its earlier content and the old images, each with or without a map.
     fn fill(new: &[u8], there: Option<&[u8]>, old: &[(&[u8], Option<&[u8]>)]) -> Filled3 {
         let signals = jsonpipe::signals::defer().unwrap();
         let directory = tempfile::tempdir().unwrap();
@@ -401,7 +401,7 @@ mod tests {
             assert_eq!(
                 filled.held,
                 3 * B as u64,
-                "zeros and what is absent are holes"
+                "zeros and absent blocks are holes"
             );
         }
     }
@@ -409,14 +409,14 @@ mod tests {
     #[test]
     fn a_wrong_map_or_a_corrupt_image_costs_time_only() {
         let (new, old) = (image(&[1, 2, 3, 4], B), image(&[4, 3, 2, 1], B));
-        // The map of something else, of the same length.
+        // The map of another image of the same length.
         let wrong = map(&image(&[1, 2, 3, 4], B));
         assert!(fill(&new, None, &[(&old, Some(&wrong))]).bytes == new);
         let mut corrupt = old.clone();
         corrupt[B + 7] ^= 1;
         let filled = fill(&new, None, &[(&corrupt, Some(&map(&old)))]);
         assert_eq!(filled.blocks, [Copied, Copied, Absent, Copied]);
-        // Longer and shorter than its map says.
+        // Longer and shorter than its map.
         for old in [
             [old.clone(), vec![7; 100]].concat(),
             old[..3 * B - 5].to_vec(),
@@ -441,7 +441,7 @@ mod tests {
     fn right_blocks_of_an_earlier_attempt_are_kept() {
         let new = image(&[1, 0, 3, 0, 5], 100);
         let mut there = image(&[1, 9, 9, 0, 5], 100);
-        there.extend([1; 70_000]); // longer, too
+        there.extend([1; 70_000]); // also longer
         let filled = fill(&new, Some(&there), &[]);
         assert_eq!(filled.blocks, [Kept, Zero, Absent, Zero, Kept]);
         assert!(filled.bytes[B..2 * B] == new[B..2 * B]);
@@ -491,7 +491,7 @@ mod tests {
             kept_bytes: 7,
         };
         assert_eq!(filling.filled(2 * b), expected);
-        // Of half a block.
+        // Pieces of half a block.
         assert_eq!(
             filling.filled(b / 2),
             Filled {

@@ -1,4 +1,4 @@
-//! `seedctl get`: an image arrives.
+//! `seedctl get`: fetches an image.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -28,14 +28,14 @@ use crate::settings::Settings;
 use crate::signed_image::{self, SignedImage, There};
 use crate::store::{self, Content, Part};
 
-/// One at a time on a machine: they would share the uplink, the disk and the names of files.
+/// One call at a time on a machine: two would share the uplink, the disk and the file names.
 const LOCK: &str = "/run/labtools/get.lock";
 
-/// Left over, so that the machine can breathe when the image is there.
+/// The space that must stay free for the machine.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// `seedctl get`: the image of the document is in the store and offered to others, or nothing has
-/// changed.
+/// `seedctl get`: on success the image of the document is in the store and offered to others; on
+/// failure nothing has changed.
 pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
     let section: Image = document.require("image")?;
@@ -61,7 +61,11 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
         )?;
         return Ok(Answer::yes(document).holding(signals));
     }
-    let lock = lock::take(common, LOCK, "another seedctl get runs; try again later")?;
+    let lock = lock::take(
+        common,
+        LOCK,
+        "another seedctl get is running; try again later",
+    )?;
     let there = image.look(&signals)?.ok_or_else(interrupted)?;
     let rpc = daemon::ensure(common, &settings.aria2)?;
     let left = image.leave_others(&rpc)?;
@@ -80,14 +84,15 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
     } else {
         get.renew()?
     };
-    // Once more: a seed --all, as after a boot, may have taken the newest of then.
+    // Repeated here, because a seed --all, as after a boot, may have added the previous generation
+    // in the meantime.
     report.changed |= left | image.leave_others(&rpc)?;
-    drop(lock); // whoever reads the document may take his time
+    drop(lock); // the reader of the document may be slow
     document.set("transfer", &report)?;
     Ok(Answer::yes(document).holding(signals))
 }
 
-/// The section `transfer`, with what the account says if it is closed.
+/// The section `transfer`, with the data of a closed account.
 pub fn transfer(
     image: &SignedImage,
     account: &Account,
@@ -99,7 +104,7 @@ pub fn transfer(
     let mut missing = Vec::new();
     if !closed {
         let reason = if state == "absent" {
-            "it is not here yet"
+            "the image is not here yet"
         } else {
             "no transfer of it is recorded here"
         };
@@ -143,13 +148,13 @@ struct Getting<'a> {
     rpc: &'a Rpc,
     image: &'a SignedImage,
     identity: Identity,
-    /// Where aria2 listens to others.
+    /// The port on which aria2 listens for peers.
     port: u16,
     options: &'a Get,
 }
 
 impl Getting<'_> {
-    /// The image is there and was verified just now: what else belongs to it, and seeding.
+    /// Adds the block map and the sidecars of an image that was just verified, and seeds it.
     fn keep(&self, map: Vec<u8>) -> anyhow::Result<Transfer> {
         let files = &self.image.files;
         let mut changed = self.keep_map(&map)?;
@@ -167,7 +172,7 @@ impl Getting<'_> {
         ))
     }
 
-    /// Writes the block map of the image, if the store has not got it. Whether it was written.
+    /// Writes the block map of the image, if the store lacks it. Returns whether it was written.
     fn keep_map(&self, map: &[u8]) -> anyhow::Result<bool> {
         let SignedImage { base, files, .. } = self.image;
         if sha256(&fs::read(files.finished(Part::Blocks)).unwrap_or_default()) == base.blocks_sha256
@@ -183,15 +188,15 @@ impl Getting<'_> {
         Ok(true)
     }
 
-    /// Fetches the image. When that fails nothing of it is in aria2, and what has arrived lies
-    /// ready for the next call, unless there is no room.
+    /// Fetches the image. On failure none of its torrents is in aria2, and the data lies ready for
+    /// the next call, unless there is no room.
     fn renew(&self) -> anyhow::Result<Transfer> {
         let done = self.bring();
         if let Err(error) = &done {
             for part in [Part::Image, Part::Blocks] {
-                let _ = self.rpc.drop_torrent(self.image.torrent(part).infohash); // the first error is the one to tell
+                let _ = self.rpc.drop_torrent(self.image.torrent(part).infohash); // only the first error is reported
             }
-            // Data: what arrived is not what was signed. Either way it is of no use.
+            // A data error: the content is not the signed one. Either way the data is useless.
             if matches!(Exit::of(error), Exit::CantCreate | Exit::Data) {
                 let _ = self.image.files.clear_incoming();
             }
@@ -208,7 +213,7 @@ impl Getting<'_> {
         } = self.image;
         let started_at = timestamp::rfc3339(SystemTime::now());
         for part in [Part::Image, Part::Blocks] {
-            self.rpc.drop_torrent(self.image.torrent(part).infohash)?; // an earlier call that was killed
+            self.rpc.drop_torrent(self.image.torrent(part).infohash)?; // left by an earlier call that was killed
         }
         files.prepare(self.identity)?;
         let path = files.arriving(Part::Image);
@@ -229,7 +234,7 @@ impl Getting<'_> {
         let mut file = self.take(Part::Image)?;
         let map = self.verify(&mut file)?;
         if sha256(&map) != base.blocks_sha256 && !files.taken(Part::Blocks).exists() {
-            self.map()?; // the one that was signed is wrong, but harms nobody, and all are to have the same
+            self.map()?; // the signed map is wrong but harmless, and all machines should have the same
         }
         self.image.settle(self.rpc, self.signals, Part::Image)?;
         self.image.write_sidecars()?;
@@ -264,7 +269,7 @@ impl Getting<'_> {
         }
     }
 
-    /// The block map, verified: from the store, or fetched and then offered to others.
+    /// The verified block map: from the store, or fetched and then offered to others.
     fn map(&self) -> anyhow::Result<Vec<u8>> {
         let SignedImage {
             base,
@@ -303,9 +308,9 @@ impl Getting<'_> {
         Ok(map)
     }
 
-    /// A new image where there is nothing that it could be filled from: then nobody waits for the
-    /// block map, which the image tells when it is there. Its account, and whether aria2 has to
-    /// find the zeros in it.
+    /// Begins a new image without any source: the block map is not needed first, and is computed
+    /// from the image later. Returns its account, and whether aria2 must find the zeros in the
+    /// image.
     fn begin(&self) -> anyhow::Result<(Account, Trust)> {
         let SignedImage {
             base,
@@ -330,7 +335,7 @@ impl Getting<'_> {
         ))
     }
 
-    /// Fills the new image from what is here, by its block map; the account of that.
+    /// Fills the new image from local data, by its block map. Returns its account.
     fn fill(&self, sources: &[(PathBuf, PathBuf)]) -> anyhow::Result<Account> {
         let map = &self.map()?;
         let SignedImage {
@@ -386,7 +391,7 @@ impl Getting<'_> {
             }
             if let Some(trouble) = &source.trouble {
                 self.pipe.warn(format_args!(
-                    "reading {}: {trouble}; going on without that part of it",
+                    "reading {}: {trouble}; continuing without that part",
                     image.display()
                 ));
             }
@@ -397,8 +402,7 @@ impl Getting<'_> {
         self.account(account, filled)
     }
 
-    /// The account of an image of which so much is there; `account` has what of it came over the
-    /// network.
+    /// The account of a partly filled image; `account` has the bytes that came over the network.
     fn account(&self, mut account: Account, filled: Filled) -> anyhow::Result<Account> {
         let base = &self.image.base;
         account.name = base.name.clone();
@@ -419,7 +423,7 @@ impl Getting<'_> {
         Ok(account)
     }
 
-    /// Status 73 when so much does not fit.
+    /// Status 73 when these bytes do not fit.
     fn make_room(&self, bytes: u64) -> anyhow::Result<()> {
         let room = self.image.files.room()?;
         if room >= bytes.saturating_add(SPARE_BYTES) {
@@ -435,7 +439,7 @@ impl Getting<'_> {
         )))
     }
 
-    /// Takes a part over from aria2, which will soon offer it again, and can no longer write to it.
+    /// Takes over a part from aria2, which can then only read it, and will soon offer it again.
     fn take(&self, part: Part) -> anyhow::Result<File> {
         let torrent = self.image.torrent(part);
         self.rpc.drop_torrent(torrent.infohash)?;
@@ -446,7 +450,8 @@ impl Getting<'_> {
         Ok(file)
     }
 
-    /// The whole image has the digest in the manifest, and is on the disk. Its block map.
+    /// Verifies that the whole image has the digest in the manifest and is on the disk. Returns its
+    /// block map.
     fn verify(&self, file: &mut File) -> anyhow::Result<Vec<u8>> {
         let size = self.image.base.size_bytes;
         let mut progress = Progress::new(TOOL);

@@ -1,4 +1,4 @@
-//! The tracker's answer to this host about its building, and whether the tracker is there at all.
+//! The tracker's answer about this host's building, and whether the tracker is reachable.
 
 use std::fmt;
 use std::io;
@@ -10,29 +10,28 @@ use manifest::InfoHash;
 use swarm::{Building, Progress, Refusal, http};
 use ureq::http::{StatusCode, Uri};
 
-/// The tracker answers in a millisecond; a building's uplink may be full.
+/// The tracker answers in a millisecond, but a building's uplink may be full.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What one of the trackers is connected to by.
+/// A connection to one of the trackers.
 #[derive(Debug)]
 pub struct Reached {
-    /// The own address towards it.
+    /// This host's address towards it.
     pub own: IpAddr,
-    /// What it says; `None` from a tracker that cannot tell.
+    /// Its answer; `None` from a foreign tracker, which has no such answer.
     pub building: Option<Building>,
 }
 
-/// Why no tracker says anything.
+/// Why no tracker answers.
 #[derive(Debug)]
 pub enum Failure {
-    /// It cannot be connected to.
+    /// It cannot be reached.
     Away(io::Error),
-    /// It does not serve this host, or not this torrent, and will not before somebody changes
-    /// something on its server.
+    /// It does not serve this host or this torrent, and will not before its server is reconfigured.
     Refused(Refused),
 }
 
-/// What a tracker that is ours does not do.
+/// A refusal by a tracker of ours.
 #[derive(Debug)]
 pub struct Refused {
     tracker: String,
@@ -83,7 +82,8 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Asks the trackers in their order, and tells how far this host is; the failure is the last one's.
+/// Asks the trackers in their order, and reports this host's progress; a failure is the last
+/// tracker's.
 pub fn ask(
     trackers: &[Uri],
     infohash: InfoHash,
@@ -112,8 +112,8 @@ pub fn ask(
     Err(failed)
 }
 
-/// The own address towards a tracker that lets itself be connected to: aria2's first announce must
-/// not be refused, or it waits two minutes for the next.
+/// This host's address towards a reachable tracker: aria2's first announce must not be refused, or
+/// it waits two minutes for the next.
 fn reach(tracker: &Uri) -> io::Result<IpAddr> {
     let host = tracker.host().unwrap_or_default().trim_matches(['[', ']']);
     let mut failed = io::Error::from(io::ErrorKind::AddrNotAvailable);
@@ -126,8 +126,7 @@ fn reach(tracker: &Uri) -> io::Result<IpAddr> {
     Err(failed)
 }
 
-/// A tracker that is none of ours has no such page, and then nothing is known. Ours says why it
-/// refuses.
+/// A foreign tracker has no such page, and nothing is known. Ours gives the reason of a refusal.
 fn building(
     tracker: &Uri,
     infohash: InfoHash,

@@ -2,9 +2,8 @@
 //!
 //! The engine is stock aria2; the intelligence is in the tracker's introductions. On a lab machine
 //! `get` fills a new image from the old one and from the swarm, and `seed`, `status`, `wait` and
-//! `stop` control what aria2 does there. On a server `track` is the crate `tracker`; `report`,
-//! `swarm`, `hosts` and `nets` are the crate `campaign`. All of them share the types of the crate
-//! `swarm`.
+//! `stop` control aria2 there. On a server `track` is the crate `tracker`; `report`, `swarm`,
+//! `hosts` and `nets` are the crate `campaign`. All of them share the types of the crate `swarm`.
 
 mod aria2;
 mod bencode;
@@ -30,7 +29,7 @@ use jsonpipe::{Answer, Pipe, Tool};
 use request::{Arguments, Command};
 use settings::Settings;
 
-/// Who is speaking, and the section that it writes.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "seedctl",
     section: "transfer",

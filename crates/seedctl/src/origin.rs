@@ -1,12 +1,12 @@
-//! Where the bytes of an image came from: this building, outside, an old image, nowhere (zeros).
+//! The origin of an image's bytes: this building, outside, an old image, or nowhere (zeros).
 //!
-//! aria2 tells how much of a file is there, exactly, and how fast each peer sends, on average over
-//! the last ten seconds, but not how much each peer has sent. So the growth of the file between two
-//! looks is divided as the peers' speeds were: the sum is exact, the division is off by what the
-//! shares changed within ten seconds. What arrives while no speed is known waits for the next look;
-//! what is left at the end counts as from outside, so that a crossing is never hidden.
+//! aria2 reports the exact length that is present, and each peer's speed, averaged over the last
+//! ten seconds, but not the bytes that each peer has sent. So the growth between two polls is
+//! divided in proportion to the peers' speeds: the sum is exact, the division is off by the changes
+//! of shares within ten seconds. Bytes that arrive while no speed is known are divided at the next
+//! poll; the rest at the end counts as from outside, so that a crossing is never hidden.
 //!
-//! The account is kept in a small file, so that an interrupted transfer goes on with it.
+//! The account is kept in a small file, so that an interrupted transfer continues with it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -24,34 +24,34 @@ use campus::{Campus, Net};
 
 const DIRECTORY: &str = "/var/lib/labtools/transfers";
 
-/// What kind of peer.
+/// The kind of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Origin {
     /// A host of this building.
     Building,
-    /// A host of another building, or of none that is known.
+    /// A host of another building, or of an unknown one.
     Outside,
     /// A server.
     Server,
 }
 
-/// The own place on the campus.
+/// This host's place on the campus.
 #[derive(Clone, Debug)]
 pub struct Here {
     campus: Campus,
-    /// The network that this host is in; `None` when campus.ini does not have it.
+    /// This host's network; `None` when campus.ini lacks it.
     net: Option<Arc<Net>>,
 }
 
 impl Here {
-    /// Of the host with this address.
+    /// The place of the host with this address.
     pub fn new(campus: Campus, own: IpAddr) -> Here {
         let net = campus.find(own).cloned();
         Here { campus, net }
     }
 
-    /// What kind of peer an address is.
+    /// The kind of the peer with this address.
     pub fn origin(&self, address: IpAddr) -> Origin {
         let found = self.campus.find(address);
         match (found, &self.net) {
@@ -66,40 +66,40 @@ impl Here {
     }
 }
 
-/// The account of one transfer, as it is kept on the disk.
+/// The account of one transfer, in its form on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Account {
     /// The name of the base.
     pub name: String,
     /// Its generation.
     pub generation: u64,
-    /// Which torrent.
+    /// The infohash of its torrent.
     pub infohash: String,
-    /// How long the image is.
+    /// The length of the image.
     pub size_bytes: u64,
-    /// What came from hosts of this building.
+    /// The bytes from hosts of this building.
     pub building_bytes: u64,
-    /// What came from servers and from other buildings.
+    /// The bytes from servers and from other buildings.
     pub outside_bytes: u64,
-    /// What was here already, in old images.
+    /// The bytes that were here already, in old images.
     pub reused_bytes: u64,
-    /// What is zeros, and came from nowhere.
+    /// The bytes that are zeros, and came from nowhere.
     pub zero_bytes: u64,
     /// The kinds of peers that it was ever connected to, in order.
     pub reached: Vec<Origin>,
-    /// Whether the tracker ever told it to fetch for its building; `None` while it did not say.
+    /// Whether the tracker ever made this host a gateway; `None` while that is not known.
     pub gateway: Option<bool>,
 }
 
 impl Account {
-    /// Reads the account of a torrent; an empty one when there is none, or none that can be read:
-    /// it is only an account.
+    /// Reads the account of a torrent; empty when it does not exist or cannot be read, since the
+    /// transfer does not depend on it.
     pub fn read(common: &Common, infohash: InfoHash) -> Account {
         let text = fs::read(path(common, infohash)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    /// Writes it.
+    /// Writes the account.
     pub fn write(&self, common: &Common, infohash: InfoHash) -> anyhow::Result<()> {
         atomic::create_directory(&common.path(DIRECTORY), 0o755)?;
         let text = serde_json::to_vec(self)
@@ -108,21 +108,21 @@ impl Account {
         atomic::write(&path(common, infohash), 0o644, |file| file.write_all(&text))
     }
 
-    /// Counts what came. aria2 may say anything: its numbers are those of a program that listens to
-    /// everybody.
+    /// Counts new bytes. The numbers are aria2's, which talks to untrusted peers, so overflow is
+    /// possible.
     fn add(&mut self, building: u64, outside: u64) {
         self.building_bytes = self.building_bytes.saturating_add(building);
         self.outside_bytes = self.outside_bytes.saturating_add(outside);
     }
 
-    /// What came over the network.
+    /// The bytes that came over the network.
     fn network_bytes(&self) -> u64 {
         self.building_bytes.saturating_add(self.outside_bytes)
     }
 
-    /// Goes on with an earlier call's account. Of the file `kept` bytes are there, but for zeros:
-    /// what that call had not found on this machine came over the network, also what aria2 fetched
-    /// after that call had been killed.
+    /// Continues an earlier call's account. `kept` bytes of the file are present, without zeros:
+    /// those that the earlier call had not found on this machine came over the network, including
+    /// those that aria2 fetched after that call was killed.
     pub fn resume(&mut self, kept: u64) {
         let fetched = kept.saturating_sub(self.reused_bytes);
         let share = (u128::from(fetched) * u128::from(self.building_bytes))
@@ -131,8 +131,7 @@ impl Account {
         self.outside_bytes = fetched - self.building_bytes;
     }
 
-    /// Forgets what came over the network and is not there any more: of what it had, at most `kept`
-    /// bytes are left.
+    /// Reduces the network bytes to at most `kept`, the bytes of the file that are left.
     fn keep_at_most(&mut self, kept: u64) {
         let too_much = self.network_bytes().saturating_sub(kept);
         let from_building = too_much.min(self.building_bytes);
@@ -140,14 +139,15 @@ impl Account {
         self.outside_bytes -= (too_much - from_building).min(self.outside_bytes);
     }
 
-    /// All is there: what did not come over the network and is not zeros was here already.
+    /// The image is complete: bytes that neither came over the network nor are zeros were here
+    /// already.
     pub fn close(&mut self) {
         self.zero_bytes = self.zero_bytes.min(self.size_bytes);
         self.keep_at_most(self.size_bytes - self.zero_bytes);
         self.reused_bytes = self.size_bytes - self.zero_bytes - self.network_bytes();
     }
 
-    /// Whether it is the account of a whole image of this size.
+    /// Whether the account covers a whole image of this size.
     pub fn is_closed(&self, size_bytes: u64) -> bool {
         let sum = [
             self.building_bytes,
@@ -160,8 +160,7 @@ impl Account {
         self.size_bytes == size_bytes && sum == Some(size_bytes)
     }
 
-    /// Whether it only ever reached servers, of those that it could have reached: [`None`] when it
-    /// reached nobody.
+    /// Whether it reached only servers; [`None`] when it reached no peer.
     pub fn server_only(&self) -> Option<bool> {
         (!self.reached.is_empty()).then(|| self.reached == [Origin::Server])
     }
@@ -171,22 +170,22 @@ fn path(common: &Common, infohash: InfoHash) -> PathBuf {
     common.path(DIRECTORY).join(format!("{infohash}.json"))
 }
 
-/// Divides what arrives.
+/// Divides new bytes by their origin.
 #[derive(Debug)]
 pub struct Counter {
-    /// How much of the file was there at the most; what comes again after a broken piece is not
+    /// The greatest length present so far; pieces that come again after a damaged one are not
     /// counted twice.
     highest: u64,
-    /// Whether aria2 has finished its check, so that what it says is there is there.
+    /// Whether aria2 has finished its check, so that its numbers are reliable.
     settled: bool,
-    /// What has arrived and is not divided yet.
+    /// Bytes that have arrived but are not divided yet.
     open: u64,
-    /// Whether any peer was seen, and none that is not of this building.
+    /// Whether all peers seen were of this building; `None` before the first.
     only_building: Option<bool>,
 }
 
 impl Counter {
-    /// `present` is what need not come.
+    /// `present` is the number of bytes that need not arrive.
     pub fn new(present: u64) -> Counter {
         Counter {
             highest: present,
@@ -196,7 +195,8 @@ impl Counter {
         }
     }
 
-    /// Takes what aria2 says now into the account. `here` is `None` where the campus is not known.
+    /// Enters aria2's current numbers into the account. `here` is `None` where the campus is not
+    /// known.
     pub fn look(
         &mut self,
         account: &mut Account,
@@ -207,8 +207,8 @@ impl Counter {
         if !self.settled && (completed > 0 || !peers.is_empty()) {
             self.settled = true;
             if completed < self.highest {
-                // The check did not like all that we thought was there, and how much it did is not
-                // told: then nothing counts.
+                // The check rejected some of the supposed bytes without reporting how many: then
+                // none count.
                 self.highest = 0;
             }
         }
@@ -243,8 +243,8 @@ impl Counter {
         self.open = self
             .open
             .saturating_add(length.saturating_sub(self.highest));
-        // As the rest came. When nothing is known of that, from outside, unless nobody from outside
-        // was ever seen.
+        // The rest is divided like the bytes before. Without any, it counts as from outside, unless
+        // only peers of this building were seen.
         let known = u128::from(account.network_bytes());
         let alone = if self.only_building == Some(true) {
             self.open

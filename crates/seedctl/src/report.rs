@@ -5,8 +5,8 @@ use manifest::{Digest, InfoHash};
 use serde::Serialize;
 use swarm::{Building, Content};
 
-/// The section `transfer`: an image that arrived, and where its bytes came from. The path is as
-/// seen below the root.
+/// The section `transfer`: a complete image, and the origin of its bytes. The path is relative to
+/// the root.
 #[derive(Clone, Debug, Serialize)]
 pub struct Transfer {
     /// The torrent of the image.
@@ -19,65 +19,66 @@ pub struct Transfer {
     pub generation: u64,
     /// The image.
     pub path: String,
-    /// Of the image.
+    /// The digest of the image.
     pub sha256: Digest,
-    /// How long the image is; what came from the building, from outside, from old images and as
-    /// zeros is as much together.
+    /// The length of the image, which is the sum of the bytes from the building, from outside, from
+    /// old images and of zeros.
     pub size_bytes: u64,
-    /// `complete`: it is in its place, whole and verified, and is offered to others. In a dry run
-    /// it may be `absent`.
+    /// `complete`: it is in its place, whole and verified, and is offered to others. A dry run may
+    /// report `absent`.
     pub state: &'static str,
-    /// What came from hosts of this building.
+    /// The bytes from hosts of this building.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building_bytes: Option<u64>,
-    /// What came from servers and other buildings.
+    /// The bytes from servers and other buildings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside_bytes: Option<u64>,
-    /// What was on this machine already.
+    /// The bytes that were on this machine already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused_bytes: Option<u64>,
-    /// What is zeros, and came from nowhere.
+    /// The bytes that are zeros, and came from nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_bytes: Option<u64>,
-    /// Whether it fetched for its building at some time; absent where the tracker did not say.
+    /// Whether it was a gateway at some time; absent when the tracker did not report that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<bool>,
-    /// Whether it never reached anybody but servers; absent when it reached nobody.
+    /// Whether it reached only servers; absent when it reached no peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_only: Option<bool>,
-    /// When this call began, where it fetched something, RFC 3339.
+    /// The start of this call, if it fetched something, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// When the image was in its place.
+    /// The time when the image was in its place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_at: Option<String>,
     /// Whether this call changed anything (in a dry run: would change).
     pub changed: bool,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// The section `transfers`: what aria2 does on this host.
+/// The section `transfers`: aria2's work on this host.
 #[derive(Clone, Debug, Serialize)]
 pub struct Transfers {
-    /// Whether this call changed anything; looking does not.
+    /// Whether this call changed anything; always false for `status`.
     pub changed: bool,
     /// aria2's version; absent when it is not running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub aria2: Option<String>,
     /// Every torrent, by name and generation.
     pub transfers: Vec<Listed>,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
 /// A torrent of [`Transfers`].
 #[derive(Clone, Debug, Serialize)]
 pub struct Listed {
-    /// Which torrent; absent for one that is none of ours.
+    /// The infohash; absent for a foreign torrent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub infohash: Option<InfoHash>,
-    /// The name of the base; absent where neither the store nor the account of a transfer knows it.
+    /// The name of the base; absent where neither the store nor the account of a transfer contains
+    /// it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Its generation.
@@ -91,46 +92,46 @@ pub struct Listed {
     /// Why it failed, in aria2's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// How long the file is.
+    /// The length of the file.
     pub size_bytes: u64,
-    /// How much of it is there.
+    /// The bytes of it that are present.
     pub present_bytes: u64,
-    /// What was sent to others since aria2 has this torrent.
+    /// The bytes sent to others since aria2 has had this torrent.
     pub uploaded_bytes: u64,
-    /// What arrives, in bytes a second.
+    /// The download rate, in bytes per second.
     pub download_bytes_per_second: u64,
-    /// What is sent, in bytes a second.
+    /// The upload rate, in bytes per second.
     pub upload_bytes_per_second: u64,
     /// The hosts that aria2 is connected to.
     pub peers: Peers,
-    /// What came from hosts of this building, of an image that `seedctl get` fetched.
+    /// The bytes from hosts of this building, for an image that `seedctl get` fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building_bytes: Option<u64>,
-    /// What came from servers and other buildings.
+    /// The bytes from servers and other buildings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside_bytes: Option<u64>,
-    /// What was on this machine already.
+    /// The bytes that were on this machine already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reused_bytes: Option<u64>,
-    /// What is zeros, and came from nowhere.
+    /// The bytes that are zeros, and came from nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_bytes: Option<u64>,
-    /// Whether it never reached anybody but servers; absent when it reached nobody.
+    /// Whether it reached only servers; absent when it reached no peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_only: Option<bool>,
-    /// What the tracker says of this building; absent when it says nothing.
+    /// The tracker's counts of this building; absent without an answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub building: Option<Building>,
-    /// What a person should look at, in words.
+    /// Conditions that need attention, in words.
     pub warnings: Vec<String>,
 }
 
-/// The peers of [`Listed`], by where they are.
+/// The numbers of peers of [`Listed`], by their place.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Peers {
     /// Hosts of this building.
     pub building: u64,
-    /// Hosts of other buildings, and of none that is known.
+    /// Hosts of other and of unknown buildings.
     pub outside: u64,
     /// Servers.
     pub server: u64,

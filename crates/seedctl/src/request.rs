@@ -23,10 +23,10 @@ See seedctl(8), seedctl-track(8) and seedctl-report(8) for every field, and
 labtools(7) for the other tools."
 )]
 pub struct Arguments {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -37,7 +37,7 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the tracker, which keeps the traffic inside the buildings
@@ -74,7 +74,7 @@ Examples: on the server; and on every machine after its start
   seedctl seed < windows.json
   seedctl seed --all")]
     Seed(Seed),
-    /// Show what aria2 does on this host
+    /// Show the transfers of this host
     #[command(after_help = "\
 Does not read standard input. Writes the section transfers.
 
@@ -128,7 +128,7 @@ Example:
     /// List the machines of the campus, of a room, of a building
     #[command(after_help = "\
 Does not read standard input. Writes the section hosts:
-the machines of /etc/labtools/hosts.ini that were asked for.
+the selected machines of /etc/labtools/hosts.ini.
 
 Example: the addresses of a room
   seedctl hosts --room 101 | jq -r '.hosts.hosts[].address'")]
@@ -146,7 +146,7 @@ Example: their addresses
 /// `seedctl get`.
 #[derive(Debug, Args)]
 pub struct Get {
-    /// Take an image that is older than the current one
+    /// Accept an image that is older than the current one
     #[arg(long)]
     pub allow_downgrade: bool,
     /// Give up after N seconds without progress (3600)
@@ -157,7 +157,7 @@ pub struct Get {
         hide_default_value = true
     )]
     pub timeout: u64,
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -168,7 +168,7 @@ pub struct Seed {
     /// Seed every image in the store, and read no document
     #[arg(long)]
     pub all: bool,
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -193,13 +193,12 @@ pub struct Stop {
     /// Stop every image and end aria2; read no document
     #[arg(long)]
     pub all: bool,
-    /// Print what would be done, and do nothing
+    /// Print the intended actions, and do nothing
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// The section `image`: all that a machine needs to know of an image, each in Base64 of its exact
-/// bytes.
+/// The section `image`: all the files that describe an image, each in Base64 of its exact bytes.
 #[derive(Debug, Deserialize)]
 pub struct Image {
     /// The manifest.
@@ -212,7 +211,7 @@ pub struct Image {
     pub blocks_torrent_file: String,
 }
 
-/// The section `transfer`, as far as `wait` and `stop` need it.
+/// The keys of the section `transfer` that `wait` and `stop` need.
 #[derive(Debug, Deserialize)]
 pub struct Transferred {
     /// The torrent of the image.
@@ -225,9 +224,9 @@ pub struct Transferred {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Aria2 {
-    /// The unprivileged user that it runs as.
+    /// The unprivileged user that aria2 runs as.
     pub user: String,
-    /// The program.
+    /// The path of aria2c.
     pub binary: PathBuf,
     /// The port of its JSON-RPC, on loopback.
     pub rpc_port: u16,
@@ -236,7 +235,7 @@ pub struct Aria2 {
 }
 
 impl Aria2 {
-    /// Whom it runs as. Status 78 when there is no such user, and for root.
+    /// The user that aria2 runs as. Status 78 when there is no such user, and for root.
     pub fn identity(&self) -> anyhow::Result<Identity> {
         Identity::resolve("aria2.user", &self.user)
     }

@@ -1,4 +1,4 @@
-//! `seedctl seed`: an image that is there is offered to others.
+//! `seedctl seed`: offers an image of the store to others.
 
 use jsonpipe::signals::{self, Deferred};
 use jsonpipe::{Answer, Common, Document, Pipe};
@@ -39,7 +39,7 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
         && let Err(Failure::Refused(refused)) =
             introduction::ask(&image.torrent.trackers, image.base.infohash, None)
     {
-        // It is offered, but nobody is told.
+        // It is offered, but the tracker introduces no host to it.
         pipe.warn(format_args!(
             "offering {} {}: {refused}",
             image.base.name, image.base.generation
@@ -57,8 +57,8 @@ pub fn seed(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answ
     Ok(Answer::yes(document).holding(signals))
 }
 
-/// The newest generation of every base in the store. What is not right in the store is told, and
-/// the rest is seeded.
+/// Seeds the newest generation of every base in the store. Faults of single images are reported,
+/// and the rest is seeded.
 fn seed_all(common: &Common, pipe: &Pipe, options: &Seed) -> anyhow::Result<Answer> {
     let signals = signals::defer()?;
     let settings = Settings::read(common)?;
@@ -107,7 +107,7 @@ fn is_offered(rpc: Option<&Rpc>, image: &SignedImage) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-/// Both parts, or none that was not offered before.
+/// Offers both parts, or, on failure, neither that was not offered before.
 fn offer_to_others(rpc: &Rpc, signals: &Deferred, image: &SignedImage) -> anyhow::Result<bool> {
     let mut added = Vec::new();
     for part in PARTS {
@@ -116,7 +116,7 @@ fn offer_to_others(rpc: &Rpc, signals: &Deferred, image: &SignedImage) -> anyhow
             Ok(false) => {}
             Err(error) => {
                 for part in added {
-                    let _ = rpc.leave(image.torrent(part).infohash); // the first error is the one to tell
+                    let _ = rpc.leave(image.torrent(part).infohash); // only the first error is reported
                 }
                 return Err(error);
             }

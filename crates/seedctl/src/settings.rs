@@ -1,21 +1,21 @@
-//! How the tracker and aria2 are set up: seedctl.ini.
+//! The settings of the tracker and aria2: seedctl.ini.
 
 use jsonpipe::ini::Configuration;
 use jsonpipe::{Common, Exit};
 
 use crate::request::Aria2;
 
-/// The whole of seedctl.ini. What it does not say is as without the file.
+/// The content of seedctl.ini. Missing keys have their defaults.
 #[derive(Debug)]
 pub struct Settings {
-    /// Of the tracker.
+    /// The tracker's sections.
     pub tracker: tracker::Settings,
     /// `[aria2]`.
     pub aria2: Aria2,
 }
 
 impl Settings {
-    /// Reads it. Status 78 when it is not right.
+    /// Reads the file. Status 78 when it is invalid.
     pub fn read(common: &Common) -> anyhow::Result<Settings> {
         let path = common.config("seedctl.ini");
         let mut file = Configuration::read(&path)?;

@@ -1,5 +1,5 @@
-//! The image that a document brings: described by a signed manifest, with the two torrents that
-//! fetch it.
+//! The image that a document describes: a signed manifest, and the two torrents that fetch the
+//! image.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,38 +20,38 @@ use crate::request::Image;
 use crate::store::{self, Files, Part};
 use crate::torrent::Torrent;
 
-/// How often aria2 is looked at.
+/// The polling interval of aria2.
 const LOOK_MILLISECONDS: u16 = 100;
 
-/// An image that a known key signed, and its torrents, which are what the manifest says.
+/// An image signed by a known key, with the torrents that match its manifest.
 #[derive(Debug)]
 pub struct SignedImage {
     /// The manifest's exact bytes and the signature.
     pub signed: Signed,
-    /// What it says.
+    /// The content of the manifest.
     pub base: Base,
-    /// Brings the image.
+    /// Fetches the image.
     pub torrent: Torrent,
-    /// Brings the block map.
+    /// Fetches the block map.
     pub blocks_torrent: Torrent,
-    /// Where its files belong.
+    /// Its files in the store.
     pub files: Files,
 }
 
-/// What the store has of it.
+/// The state of the image in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum There {
-    /// Nothing that counts.
+    /// It is not there, or only parts of it.
     Absent,
-    /// The image, with another content than it should have.
+    /// It is there, with wrong content.
     Damaged,
-    /// The image, which has this block map.
+    /// It is whole, with this block map.
     Whole(Vec<u8>),
 }
 
 impl SignedImage {
-    /// Verifies the section `image`. Status 65 when it is not signed, or not what was signed; 78
-    /// without keys.
+    /// Verifies the section `image`. Status 65 when the signature is invalid or a part does not
+    /// match the manifest; 78 without keys.
     pub fn of(common: &Common, image: &Image) -> anyhow::Result<SignedImage> {
         let signed = Signed::from_base64(&image.manifest, &image.signature)?;
         let base = verify(common, &signed)?;
@@ -69,7 +69,7 @@ impl SignedImage {
         SignedImage::with(common, signed, base, torrents)
     }
 
-    /// The same, of a generation in the store, from the files beside the image.
+    /// Verifies a generation in the store, from the files beside the image.
     pub fn read(common: &Common, files: &Files) -> anyhow::Result<SignedImage> {
         let manifest = files.sidecar(Ending::Manifest);
         let read = |ending: Ending| {
@@ -97,15 +97,15 @@ impl SignedImage {
         let image = verified().exit(Exit::Data, || manifest.display().to_string())?;
         if image.files != *files {
             return Err(Exit::Data.error(format_args!(
-                "{}: it is of another image",
+                "{}: it belongs to another image",
                 manifest.display()
             )));
         }
         Ok(image)
     }
 
-    /// Of a manifest that was verified, and the bytes and places of the torrents of the image and
-    /// its block map.
+    /// Combines a verified manifest with the bytes and names of the torrents of the image and its
+    /// block map.
     fn with(
         common: &Common,
         signed: Signed,
@@ -144,16 +144,16 @@ impl SignedImage {
         let bases = bases::read_if_there(common)?;
         match bases.iter().find(|current| current.name == self.base.name) {
             Some(current) if self.base.generation < current.generation => Err(Exit::Data.error(format_args!(
-                "refusing generation {} of {}: {} is current; --allow-downgrade takes it all the same",
+                "refusing generation {} of {}: {} is current; use --allow-downgrade to accept it",
                 self.base.generation, self.base.name, current.generation
             ))),
             _ => Ok(()),
         }
     }
 
-    /// What the store has, by reading all of it; `None` when a signal ends the work. An image of
-    /// this name and generation that is another one is never overwritten: users' disks may be made
-    /// on it. Status 65 then.
+    /// The state of the image in the store, found by reading all of it; `None` when a signal ends
+    /// the work. A different image with this name and generation is never overwritten, because
+    /// users' disks may depend on it: status 65.
     pub fn look(&self, signals: &Deferred) -> anyhow::Result<Option<There>> {
         let path = self.files.finished(Part::Image);
         let failed = |error| {
@@ -200,8 +200,8 @@ impl SignedImage {
         }
     }
 
-    /// Writes the small files beside the image that are missing or different. Whether there were
-    /// any.
+    /// Writes the small files beside the image that are missing or different. Returns whether there
+    /// were any.
     pub fn write_sidecars(&self) -> anyhow::Result<bool> {
         let signature = self.signed.signature.to_bytes();
         let files: [(Ending, &[u8]); 4] = [
@@ -220,9 +220,9 @@ impl SignedImage {
         Ok(changed)
     }
 
-    /// Takes the base's other generations out of aria2. It would keep the room of those that are
-    /// pruned for as long as it has them open, and go on fetching what a call that was killed had
-    /// begun. Whether there was one.
+    /// Removes the base's other generations from aria2. It would keep pruned files open, which
+    /// keeps their disk space in use, and continue fetches that a killed call had begun. Returns
+    /// whether there was one.
     pub fn leave_others(&self, rpc: &Rpc) -> anyhow::Result<bool> {
         let ours = [Part::Image, Part::Blocks].map(|part| self.torrent(part).infohash);
         let mut changed = false;
@@ -241,7 +241,7 @@ impl SignedImage {
         Ok(changed)
     }
 
-    /// Makes sure that a part that is finished is offered to others. Whether it was not before.
+    /// Ensures that a complete part is offered to others. Returns whether it was not before.
     pub fn seed(
         &self,
         rpc: &Rpc,
@@ -268,7 +268,7 @@ impl SignedImage {
         settled.map(|()| true)
     }
 
-    /// Waits until aria2 offers a part of which nothing is missing. Status 65 when something is.
+    /// Waits until aria2 offers a complete part. Status 65 when pieces of it are missing.
     pub fn settle(&self, rpc: &Rpc, signals: &Deferred, part: Part) -> anyhow::Result<()> {
         settle(
             rpc,
@@ -279,20 +279,20 @@ impl SignedImage {
     }
 }
 
-/// What a manifest says, if a key for bases signed it.
+/// The content of a manifest, if a key for bases signed it.
 fn verify(common: &Common, signed: &Signed) -> anyhow::Result<Base> {
     signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)
 }
 
-/// The block map beside an image in the store, if it is the one that the manifest there tells of,
-/// which a key signed; `None` where there is no map. A wrong one would hide what the image has.
+/// The block map beside an image in the store, if it matches the signed manifest there; `None`
+/// where there is no map. A wrong map would hide usable blocks of the image.
 pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let looking = || format!("looking at {}", blocks.display());
     let read = |ending: Ending| {
         let path = blocks.with_extension(ending.as_str());
         match fs::metadata(&path) {
             Ok(found) if !found.is_file() => Err(io::Error::other(format!(
-                "{} is not a plain file",
+                "{} is not a regular file",
                 path.display()
             ))),
             Ok(_) => fs::read(&path),
@@ -339,7 +339,7 @@ fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyh
     loop {
         let download = rpc.download(infohash)?;
         let download = download.exit(Exit::TemporaryFailure, || {
-            format!("seeding {what}: it was stopped by another call")
+            format!("seeding {what}: another call stopped it")
         })?;
         let is_checking = download.verified_bytes();
         match download.status {
@@ -347,8 +347,8 @@ fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyh
             State::Active if is_checking.is_none() && download.completed_length > 0 => {
                 return Err(not_whole());
             }
-            // aria2 begins to fetch what is not right, and may not write to a file of the store:
-            // then it fails without a word.
+            // aria2 starts to fetch wrong pieces, but may not write to a file of the store: then it
+            // fails without a message.
             State::Error if download.error_message.as_deref() == Some("") => {
                 return Err(not_whole());
             }

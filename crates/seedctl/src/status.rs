@@ -1,4 +1,4 @@
-//! `seedctl status`: what aria2 does on this host.
+//! `seedctl status`: aria2's work on this host.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ use crate::signed_image::SignedImage;
 use crate::store::Files;
 use campus::Campus;
 
-/// Of an image whose bytes crossed the uplink more often than this something is wrong.
+/// An image with more crossings of the uplink than this indicates a fault.
 const CROSSINGS_MAX: f64 = 1.2;
 
-/// `seedctl status`: every torrent of the running aria2; none when it does not run.
+/// `seedctl status`: every torrent of the running aria2; empty when it is not running.
 pub fn status(common: &Common) -> anyhow::Result<Answer> {
     let settings = Settings::read(common)?;
     let rpc = daemon::connect(common, &settings.aria2)?;
@@ -40,7 +40,7 @@ pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::R
     let Some(rpc) = rpc else {
         report.missing.push(Missing {
             key: "aria2".into(),
-            reason: "it is not running".into(),
+            reason: "aria2 is not running".into(),
         });
         return Ok(report);
     };
@@ -69,7 +69,7 @@ pub fn transfers(common: &Common, rpc: Option<&Rpc>, changed: bool) -> anyhow::R
     Ok(report)
 }
 
-/// The torrents of the store: of which base and generation, and what they carry.
+/// The torrents of the store: base, generation and content of each.
 fn known(
     common: &Common,
     missing: &mut Vec<Missing>,
@@ -109,7 +109,7 @@ fn list(
         .info_hash
         .and_then(|infohash| known.get(&infohash).cloned());
     if let (None, Some(account)) = (&of, &account) {
-        of = Some((account.name.clone(), account.generation, Content::Image)); // it is not in the store yet
+        of = Some((account.name.clone(), account.generation, Content::Image)); // the image is not in the store yet
     }
     let asked = download
         .info_hash
@@ -187,7 +187,7 @@ fn count(peers: &[IpAddr], here: Option<&Here>) -> Peers {
     count
 }
 
-/// What a person should look at. `building` is what the tracker says.
+/// Conditions that need attention. `building` is the tracker's answer.
 fn warnings(account: &Account, building: Option<&Building>) -> Vec<String> {
     let mut warnings = Vec::new();
     if account.server_only() == Some(true) && account.gateway != Some(true) {
@@ -195,8 +195,8 @@ fn warnings(account: &Account, building: Option<&Building>) -> Vec<String> {
             "it only ever reached servers: is this host in another network than its room?".into(),
         );
     }
-    // What every host of a building has from outside crossed its uplink. A gateway fetches for all,
-    // so of the others each is as this one at the best.
+    // The bytes that every host of a building has from outside crossed its uplink. A gateway
+    // fetches for the others, so only a host that is not one is representative.
     if let Some(building) = building
         && account.gateway == Some(false)
         && account.size_bytes > 0

@@ -1,4 +1,4 @@
-//! `seedctl stop`: no more seeding.
+//! `seedctl stop`: stops seeding.
 
 use jsonpipe::signals;
 use jsonpipe::{Answer, Common, Document, Pipe};
@@ -10,8 +10,8 @@ use crate::request::{Stop, Transferred};
 use crate::settings::Settings;
 use crate::status::transfers;
 
-/// `seedctl stop`: aria2 tells the tracker, and forgets the image and its block map. What is in the
-/// store stays there.
+/// `seedctl stop`: aria2 informs the tracker and removes the image and its block map. The files in
+/// the store stay.
 pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answer> {
     if options.all {
         return stop_all(common, options);
@@ -30,7 +30,7 @@ pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answ
             };
         }
     }
-    // All else in the section is as it was.
+    // The other keys of the section stay the same.
     let mut section: Map<String, Value> = document.require("transfer")?;
     section.insert("state".into(), "stopped".into());
     section.insert("changed".into(), changed.into());
@@ -38,7 +38,7 @@ pub fn stop(common: &Common, pipe: &Pipe, options: &Stop) -> anyhow::Result<Answ
     Ok(Answer::yes(document).holding(signals))
 }
 
-/// Ends aria2, and with it everything that it does.
+/// Shuts aria2 down, and with it all transfers.
 fn stop_all(common: &Common, options: &Stop) -> anyhow::Result<Answer> {
     let signals = signals::defer()?;
     let settings = Settings::read(common)?;

@@ -1,9 +1,9 @@
-//! The store: where the files of a generation are, finished and arriving.
+//! The store: the places of a generation's finished and arriving files.
 //!
-//! Finished is what has its name in the base's directory, whole, verified and root's. What arrives
-//! lies in `.incoming` beside it, in the same file system: `.incoming/GENERATION/` belongs to
-//! aria2's user, who may write there and nowhere else; `.incoming/GENERATION.image` has been taken
-//! over from it and is root's already, but has not got its name yet.
+//! A finished file has its name in the base's directory, and is whole, verified and owned by root.
+//! Arriving files are in `.incoming` beside it, in the same file system: `.incoming/GENERATION/`
+//! belongs to aria2's user, the only place where that user may write; `.incoming/GENERATION.image`
+//! has been taken over from aria2 and belongs to root, but does not have its final name yet.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -21,10 +21,10 @@ use nix::errno::Errno;
 use nix::libc;
 use sha2::{Digest as _, Sha256};
 
-/// How much is hashed between two looks at what else is to be done; whole blocks.
+/// The bytes hashed between two checks for other work; whole blocks.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// A file of a generation that arrives by a torrent.
+/// A file of a generation that a torrent fetches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// The image.
@@ -46,7 +46,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Of the base that a manifest describes.
+    /// The files of the base that a manifest describes.
     pub fn of(common: &Common, base: &Base) -> Files {
         Files::new(common, &base.name, base.generation, base.format)
     }
@@ -61,7 +61,8 @@ impl Files {
         }
     }
 
-    /// From the path of an image as documents have it. `None` when it is no such path.
+    /// The files of an image, by its path in documents; `None` when the path is not an image of the
+    /// store.
     pub fn from_path(common: &Common, path: &str) -> Option<Files> {
         match images::parse_path(path)? {
             (name, generation, Ending::Image(format)) => {
@@ -101,7 +102,7 @@ impl Files {
         Ok(all)
     }
 
-    /// The image as documents have it, below the root.
+    /// The path of the image in documents, relative to the root.
     pub fn path(&self) -> String {
         images::path(&self.name, self.generation, Ending::Image(self.format))
     }
@@ -123,17 +124,17 @@ impl Files {
         self.directory.join(".incoming")
     }
 
-    /// Where aria2 writes.
+    /// The directory where aria2 writes.
     fn nursery(&self) -> PathBuf {
         self.incoming().join(self.generation.to_string())
     }
 
-    /// The file of a part that aria2 writes.
+    /// The file of a part that aria2 is writing.
     pub fn arriving(&self, part: Part) -> PathBuf {
         self.nursery().join(part.as_str())
     }
 
-    /// The same, once it is root's.
+    /// The same file once root owns it.
     pub fn taken(&self, part: Part) -> PathBuf {
         self.incoming()
             .join(format!("{}.{}", self.generation, part.as_str()))
@@ -144,9 +145,9 @@ impl Files {
         path.starts_with(&self.directory)
     }
 
-    /// Makes the directories, and puts back what an earlier call had taken over but not finished.
-    /// What arrived of other generations goes: they are not the ones that are wanted now, and
-    /// nobody else would ever remove it.
+    /// Makes the directories, and moves back a file that an earlier call had taken over but not
+    /// finished. Arriving data of other generations is removed: it is no longer wanted, and no
+    /// other code would ever remove it.
     pub fn prepare(&self, identity: Identity) -> anyhow::Result<()> {
         atomic::create_directory(&self.directory, 0o755)?;
         let (incoming, nursery) = (self.incoming(), self.nursery());
@@ -157,7 +158,7 @@ impl Files {
                 format_args!("preparing {}", nursery.display()),
             )
         };
-        // Whatever the caller's umask: aria2's user must come through.
+        // Whatever the caller's umask is, aria2's user must be able to enter.
         make_directory(&incoming, 0o755).map_err(failed)?;
         make_directory(&nursery, 0o700).map_err(failed)?;
         own(&nursery, identity).map_err(failed)?;
@@ -183,8 +184,8 @@ impl Files {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
                 _ => {}
             }
-            // aria2's note of what is there. It would refuse any other torrent for its sake, and we
-            // look for ourselves.
+            // aria2's control file. It would make aria2 refuse any other torrent, and seedctl
+            // checks the data itself.
             for path in [self.arriving(part), self.finished(part)] {
                 remove_if_there(&control_file(&path)).map_err(failed)?;
             }
@@ -192,8 +193,8 @@ impl Files {
         Ok(())
     }
 
-    /// Opens the file that aria2 is to go on with, new or from an earlier call, with its right
-    /// length. It is sparse.
+    /// Opens the file that aria2 will continue, new or from an earlier call, with its final length.
+    /// It is sparse.
     pub fn open_arriving(
         &self,
         part: Part,
@@ -218,10 +219,9 @@ impl Files {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)?;
             let metadata = file.metadata()?;
-            // It lies in aria2's directory: what is not a plain file with one name is not ours to
-            // write to.
+            // It lies in aria2's directory: anything but a regular file with one name is refused.
             if !metadata.is_file() || metadata.nlink() != 1 {
-                return Err(io::Error::other("not a plain file"));
+                return Err(io::Error::other("not a regular file"));
             }
             nix::unistd::fchown(&file, Some(identity.uid), Some(identity.gid))?;
             file.set_permissions(Permissions::from_mode(0o600))?;
@@ -232,7 +232,7 @@ impl Files {
         };
         match open() {
             Ok(file) => Ok(file),
-            // Once more without what is in the way.
+            // Tries once more without the obstacle.
             Err(error) if Exit::of_write(&error) == Exit::Io => {
                 remove_if_there(&path).map_err(failed)?;
                 open().map_err(failed)
@@ -241,11 +241,11 @@ impl Files {
         }
     }
 
-    /// Takes a whole file over from aria2, which has closed it: root's, for reading only, and out
-    /// of aria2's directory.
+    /// Takes over a whole file that aria2 has closed: it becomes root's, read-only, and leaves
+    /// aria2's directory.
     ///
-    /// From here on nobody but root can change it, so what is verified now stays so. Status 75 when
-    /// somebody still has it open for writing.
+    /// From then on only root can change it, so the result of a verification stays valid. Status 75
+    /// when a process still has it open for writing.
     pub fn take(&self, part: Part) -> anyhow::Result<File> {
         let (from, to) = (self.arriving(part), self.taken(part));
         let failed = |error| {
@@ -262,7 +262,7 @@ impl Files {
         let file = open.map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         if !metadata.is_file() || metadata.nlink() != 1 {
-            return Err(failed(io::Error::other("not a plain file")));
+            return Err(failed(io::Error::other("not a regular file")));
         }
         nix::unistd::fchown(&file, Some(0.into()), Some(0.into()))
             .map_err(|errno| failed(errno.into()))?;
@@ -270,16 +270,16 @@ impl Files {
             .map_err(failed)?;
         lease::nobody_writes(&file).map_err(failed)?;
         fs::rename(&from, &to).map_err(failed)?;
-        // Between our open and the rename its directory was aria2's.
+        // The directory was aria2's between our open and the rename.
         let named = fs::symlink_metadata(&to).map_err(failed)?;
         if (named.dev(), named.ino()) != (metadata.dev(), metadata.ino()) {
             remove_if_there(&to).map_err(failed)?;
-            return Err(failed(io::Error::other("it was exchanged meanwhile")));
+            return Err(failed(io::Error::other("it was replaced meanwhile")));
         }
         Ok(file)
     }
 
-    /// Gives a file that was taken over its name.
+    /// Gives its final name to a file that was taken over.
     pub fn finish(&self, part: Part) -> anyhow::Result<()> {
         let (from, to) = (self.taken(part), self.finished(part));
         fs::rename(&from, &to).map_err(|error| {
@@ -292,8 +292,8 @@ impl Files {
         atomic::sync_directory(&self.directory)
     }
 
-    /// A finished part must be there with its length, or aria2 would begin to fetch it. Status 66
-    /// when it is not, 65 when it is longer or shorter.
+    /// Checks that a finished part exists with its length; otherwise aria2 would begin to fetch it.
+    /// Status 66 when it does not exist, 65 when its length differs.
     pub fn require(&self, part: Part, length: u64) -> anyhow::Result<()> {
         let path = self.finished(part);
         let found = fs::metadata(&path);
@@ -319,7 +319,7 @@ impl Files {
         atomic::write(&self.sidecar(ending), 0o444, |file| file.write_all(bytes))
     }
 
-    /// Removes everything of this generation that has not got its name.
+    /// Removes every unfinished file of this generation.
     pub fn clear_incoming(&self) -> anyhow::Result<()> {
         let failed = |error| {
             io_error(
@@ -331,8 +331,8 @@ impl Files {
         for part in [Part::Image, Part::Blocks] {
             remove_if_there(&self.taken(part)).map_err(failed)?;
         }
-        // A call that was killed while it wrote the map that the image has, where the next one
-        // fetched it.
+        // Left by a call that was killed while it wrote the map of the image; the next call fetches
+        // it.
         remove_if_there(&self.directory.join(format!(
             ".{}.tmp",
             file_name(self.generation, Ending::Blocks)
@@ -342,11 +342,11 @@ impl Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        let _ = fs::remove_dir(self.incoming()); // stays when another generation arrives there
+        let _ = fs::remove_dir(self.incoming()); // stays while it holds another generation
         Ok(())
     }
 
-    /// How much room is left for aria2's user in the store's file system.
+    /// The free space for aria2's user in the store's file system.
     pub fn room(&self) -> anyhow::Result<u64> {
         let room = nix::sys::statvfs::statvfs(&self.directory).exit(Exit::Io, || {
             format!("looking at {}", self.directory.display())
@@ -354,8 +354,8 @@ impl Files {
         room.map(|room| room.blocks_available().saturating_mul(room.fragment_size()))
     }
 
-    /// The images in the base's directory that the new one may have something in common with, the
-    /// newest first, each with its block map where there is one. Nothing of them is believed.
+    /// The old images in the base's directory that may share blocks with the new one, the newest
+    /// first, each with its block map if it has one. Their content is not trusted.
     pub fn sources(&self) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
         let mut found = Vec::new();
         for path in entries(&self.directory)? {
@@ -388,7 +388,7 @@ impl Part {
     }
 }
 
-/// What is in a directory; nothing when it is not there, or is none.
+/// The entries of a directory; empty when it does not exist or is not a directory.
 fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(directory).and_then(|entries| {
         entries
@@ -414,19 +414,19 @@ fn entries(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     }
 }
 
-/// Where aria2 notes what of a file is there.
+/// aria2's control file, which records the pieces of a file.
 fn control_file(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".aria2");
     name.into()
 }
 
-/// Whether aria2 has noted what of a file is there.
+/// Whether aria2 has written a control file.
 pub fn has_control_file(path: &Path) -> bool {
     control_file(path).exists()
 }
 
-/// Removes the note that a stranger's aria2 left beside a file.
+/// Removes the control file that a foreign aria2 left beside a file.
 pub fn remove_control_file(path: &Path) -> anyhow::Result<()> {
     let control = control_file(path);
     remove_if_there(&control).map_err(|error| {
@@ -464,7 +464,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What a whole file is.
+/// The content of a whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// Its digest.
@@ -473,7 +473,8 @@ pub struct Content {
     pub map: Vec<u8>,
 }
 
-/// Reads a whole file; `None` when a signal ends the work. `progress` hears how much has been read.
+/// Reads a whole file; `None` when a signal ends the work. Calls `progress` with the bytes read so
+/// far.
 pub fn content(
     file: &mut File,
     signals: &Deferred,
@@ -502,15 +503,15 @@ pub fn content(
 }
 
 mod lease {
-    //! The kernel knows who has a file open for writing.
+    //! The kernel knows whether a file is open for writing.
 
     #![allow(unsafe_code, reason = "nix has no word for leases")]
 
     use super::*;
     use std::os::fd::AsRawFd;
 
-    /// A read lease is granted only while nobody has the file open for writing (fcntl(2)).
-    /// `WouldBlock` when somebody has.
+    /// A read lease is granted only while the file is not open for writing (fcntl(2)). `WouldBlock`
+    /// when it is.
     pub fn nobody_writes(file: &File) -> io::Result<()> {
         for lease in [libc::F_RDLCK, libc::F_UNLCK] {
             // SAFETY: F_SETLEASE takes a number and no pointer; the descriptor is open as long as
@@ -596,6 +597,6 @@ mod tests {
         );
         drop(writer);
         lease::nobody_writes(&file).unwrap();
-        File::options().write(true).open(&path).unwrap(); // the lease is given back
+        File::options().write(true).open(&path).unwrap(); // the lease was released
     }
 }

@@ -1,8 +1,8 @@
-//! A .torrent file from outside, trusted only as far as the signed manifest covers it.
+//! A .torrent file from an untrusted source, valid only as far as the signed manifest covers it.
 //!
-//! The manifest has the infohash, which is the SHA-1 digest of the file's `info`, byte for byte
-//! (BEP 3). What stands beside `info` is not signed: of that only the trackers are taken, and what
-//! would make aria2 fetch from elsewhere is refused.
+//! The manifest contains the infohash, which is the SHA-1 digest of the file's `info`, byte for
+//! byte (BEP 3). The keys beside `info` are not signed: of these only the trackers are used, and a
+//! key that would make aria2 fetch from elsewhere is refused.
 
 use jsonpipe::Exit;
 use manifest::InfoHash;
@@ -11,29 +11,29 @@ use ureq::http::Uri;
 
 use crate::bencode;
 
-/// Larger pieces than this are not made by mkimg-torrent.
+/// mkimg-torrent makes no larger pieces.
 const PIECE_MAX_BYTES: u64 = 64 << 20;
 
-/// A torrent of one file that is what the manifest says.
+/// A torrent of one file that matches the manifest.
 #[derive(Clone, Debug)]
 pub struct Torrent {
     /// The file's exact bytes.
     pub bytes: Vec<u8>,
-    /// Which one it is.
+    /// Its infohash.
     pub infohash: InfoHash,
-    /// How long the file that it describes is.
+    /// The length of its file.
     pub length: u64,
-    /// How much a piece hash stands for.
+    /// The length of a piece.
     pub piece_length: u64,
-    /// How much of the file is in pieces of zeros.
+    /// The bytes of the file in pieces of zeros.
     pub zero_bytes: u64,
-    /// Where it is announced, in their order; at least one.
+    /// Its trackers, in their order; at least one.
     pub trackers: Vec<Uri>,
 }
 
 impl Torrent {
-    /// Checks bytes against the manifest's infohash and length. Status 65, in the name of `what`,
-    /// when they are anything else.
+    /// Checks bytes against the manifest's infohash and length. Status 65, with `what` in the
+    /// message, when they do not match.
     pub fn check(
         bytes: Vec<u8>,
         infohash: InfoHash,
@@ -67,21 +67,22 @@ impl Torrent {
         }
         let found = info
             .number("length")
-            .ok_or_else(|| wrong("it does not say how long the file is"))?;
+            .ok_or_else(|| wrong("the length of the file is missing"))?;
         if found != length {
             return Err(wrong(&format!(
                 "it describes {found} bytes, the manifest {length}"
             )));
         }
         let piece_length = info.number("piece length").filter(|length| *length > 0);
-        let piece_length =
-            piece_length.ok_or_else(|| wrong("it does not say how long a piece is"))?;
+        let piece_length = piece_length.ok_or_else(|| wrong("the length of a piece is missing"))?;
         let pieces = info
             .get("pieces")
             .and_then(bencode::string)
             .unwrap_or_default();
         if pieces.len() as u64 != length.div_ceil(piece_length).saturating_mul(20) {
-            return Err(wrong("it has not as many piece hashes as pieces"));
+            return Err(wrong(
+                "the number of piece hashes is not the number of pieces",
+            ));
         }
         let zero_bytes = zero_bytes(pieces, length, piece_length);
         let trackers = trackers(&outermost).map_err(wrong)?;
@@ -96,8 +97,8 @@ impl Torrent {
     }
 }
 
-/// How much of a file is in pieces that have the hash of zeros. In a torrent of enormous pieces
-/// none is looked for.
+/// The bytes of a file in pieces with the hash of zeros. In a torrent of enormous pieces none are
+/// looked for.
 fn zero_bytes(pieces: &[u8], length: u64, piece_length: u64) -> u64 {
     if piece_length > PIECE_MAX_BYTES {
         return 0;
@@ -121,7 +122,7 @@ fn zero_bytes(pieces: &[u8], length: u64, piece_length: u64) -> u64 {
         }
 }
 
-/// A dictionary, whose values are looked up by their keys.
+/// A dictionary with lookup by key.
 struct Dictionary<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Dictionary<'a> {
@@ -141,8 +142,8 @@ impl<'a> Dictionary<'a> {
     }
 }
 
-/// The addresses in `announce` and `announce-list` (BEP 12), each once. Plain HTTP only: that is
-/// what `seedctl track` speaks.
+/// The addresses in `announce` and `announce-list` (BEP 12), without duplicates. Plain HTTP only,
+/// the protocol of `seedctl track`.
 fn trackers(torrent: &Dictionary) -> Result<Vec<Uri>, &'static str> {
     let mut values: Vec<&[u8]> = torrent.get("announce").into_iter().collect();
     for tier in torrent
@@ -157,9 +158,9 @@ fn trackers(torrent: &Dictionary) -> Result<Vec<Uri>, &'static str> {
     for value in values {
         let uri = bencode::string(value)
             .and_then(|text| Uri::try_from(text).ok())
-            .ok_or("the address of a tracker is none")?;
+            .ok_or("the address of a tracker is invalid")?;
         if uri.scheme_str() != Some("http") || uri.host().is_none_or(str::is_empty) {
-            return Err("a tracker that is not reached by http://");
+            return Err("the address of a tracker does not begin with http://");
         }
         if !trackers.contains(&uri) {
             trackers.push(uri);
@@ -273,7 +274,7 @@ mod tests {
                 "13:announce-listll7:udp://aee",
                 info(7, private),
                 "",
-                "a tracker that is not reached by http://",
+                "the address of a tracker does not begin with http://",
             ),
         ] {
             assert_eq!(
@@ -304,7 +305,7 @@ mod tests {
     }
 
     proptest! {
-        // The infohash fits whatever `info` is: what is behind the digest must stand hostile bytes
+        // The infohash fits any `info`, so the code behind the digest must withstand hostile bytes
         // as well.
         #[test]
         fn any_info_is_read_or_refused(info in "d(6:lengthi-?[0-9]{1,19}e)?(4:name[0-3]:[a/]{0,3})?(12:piece lengthi-?[0-9]{1,19}e)?6:pieces20:aaaaaaaaaaaaaaaaaaaae") {

@@ -1,4 +1,4 @@
-//! `seedctl wait`: until the building is complete.
+//! `seedctl wait`: waits until the building is complete.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::introduction::{self, Failure};
 use crate::request::{Transferred, Wait};
 use crate::settings::Settings;
 
-/// The tracker hears from each host every ten seconds or so.
+/// Each host reports to the tracker every ten seconds or so.
 const ASK_MILLISECONDS: u16 = 2000;
 
-/// `seedctl wait`: comes back when the tracker says that no host of this building lacks anything,
-/// and this host has seeded as long or as much as was asked for.
+/// `seedctl wait`: returns when the tracker reports that no host of this building lacks anything,
+/// and this host has seeded for the requested time or amount.
 pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answer> {
     if options
         .ratio
@@ -48,7 +48,7 @@ pub fn wait(common: &Common, pipe: &Pipe, options: &Wait) -> anyhow::Result<Answ
                     Exit::Unavailable,
                     || "asking the tracker for the building: it has no answer",
                 )?;
-                // A tracker that has just started knows nobody, not even this host.
+                // A tracker that has just started knows no host, not even this one.
                 if building.incomplete > 0 || building.complete == 0 {
                     complete_since = None;
                 } else {

@@ -1,50 +1,50 @@
-//! The query of an announce (BEP 3), which may come from anybody.
+//! The query of an announce (BEP 3), which may come from any sender.
 
 use manifest::InfoHash;
 use swarm::Progress;
 
-/// The most peers that are told to anybody.
+/// The maximum number of peers in an answer.
 pub const TOLD_MAX: usize = 50;
 
-/// An announce that can be believed to be one.
+/// A valid announce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announce {
-    /// Which torrent.
+    /// The torrent.
     pub infohash: InfoHash,
-    /// Where the client listens; neither 0 nor privileged.
+    /// The client's listening port, which is neither 0 nor privileged.
     pub port: u16,
-    /// What it still lacks, in bytes.
+    /// The bytes that it still lacks.
     pub left: u64,
-    /// What it received since it started, in bytes.
+    /// The bytes that it received since it started.
     pub downloaded: u64,
-    /// What it sent since it started, in bytes.
+    /// The bytes that it sent since it started.
     pub uploaded: u64,
-    /// What has happened.
+    /// The event.
     pub event: Event,
-    /// How many peers it wants at most; at most [`TOLD_MAX`].
+    /// The number of peers it wants, at most [`TOLD_MAX`].
     pub wanted: usize,
 }
 
-/// What has happened to a client.
+/// The event of an announce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing: it is still there.
+    /// None: the client is still there.
     None,
-    /// It begins.
+    /// The client begins.
     Started,
-    /// It has everything, and had not when it began.
+    /// The client has everything, and did not when it began.
     Completed,
-    /// It goes.
+    /// The client leaves.
     Stopped,
 }
 
 impl Announce {
-    /// Reads a query, all after the `?`. The error says in one line which key is wrong, and not its
-    /// value.
+    /// Parses a query, the part after the `?`. The error names the invalid key in one line, without
+    /// its value.
     ///
-    /// `ip` is ignored: nobody can bring another host in. So are `compact` (BEP 23 leaves the form
-    /// to the tracker, and every client of today reads the compact one), `key`, `peer_id` and what
-    /// is not known.
+    /// `ip` is ignored, so that no host can announce another one. Also ignored are `compact` (BEP
+    /// 23 leaves the form to the tracker, and every current client reads the compact one), `key`,
+    /// `peer_id` and unknown keys.
     pub fn parse(query: &str) -> Result<Announce, &'static str> {
         let (mut infohash, mut port, mut left, mut downloaded, mut uploaded) =
             (None, None, None, None, None);
@@ -63,7 +63,7 @@ impl Announce {
                     number(value),
                     "left: not a number of bytes, or not once",
                 )?,
-                // What may be left out may be empty, as some clients write it.
+                // Optional values may be empty, as some clients write them.
                 "downloaded" | "uploaded" | "numwant" if value.is_empty() => {}
                 "downloaded" => once(
                     &mut downloaded,
@@ -100,8 +100,8 @@ impl Announce {
     }
 }
 
-/// The query of `/building`: which torrent, in hexadecimal digits, and how far the asking host is,
-/// where it tells.
+/// The query of `/building`: the torrent, in hexadecimal digits, and optionally the progress of the
+/// asking host.
 pub fn parse_building(query: &str) -> Result<(InfoHash, Option<Progress>), &'static str> {
     let (mut infohash, mut port, mut left) = (None, None, None);
     for pair in query.split('&') {
@@ -131,7 +131,7 @@ pub fn parse_building(query: &str) -> Result<(InfoHash, Option<Progress>), &'sta
     Ok((infohash, progress))
 }
 
-/// The query of `/scrape`: which torrents (BEP 48).
+/// The query of `/scrape`: the torrents (BEP 48).
 pub fn parse_scrape(query: &str) -> Result<Vec<InfoHash>, &'static str> {
     let asked = query
         .split('&')
@@ -147,7 +147,7 @@ pub fn parse_scrape(query: &str) -> Result<Vec<InfoHash>, &'static str> {
 }
 
 impl Event {
-    /// For people, in a line.
+    /// The event as a word, for messages.
     pub fn as_str(self) -> &'static str {
         match self {
             Event::None => "is there",
@@ -159,7 +159,7 @@ impl Event {
 
     fn parse(text: &str) -> Option<Event> {
         match text {
-            // A client that wants no more of the files (BEP 21); a torrent of ours has one.
+            // A client that wants no more of the files (BEP 21); our torrents have only one.
             "" | "empty" | "paused" => Some(Event::None),
             "started" => Some(Event::Started),
             "completed" => Some(Event::Completed),
@@ -169,7 +169,7 @@ impl Event {
     }
 }
 
-/// Fills a slot that is empty, with something that was right.
+/// Fills an empty slot with a valid value.
 fn once<T>(
     slot: &mut Option<T>,
     value: Option<T>,
@@ -182,7 +182,7 @@ fn once<T>(
     Ok(())
 }
 
-/// Digits only: no sign, nothing above 63 bits, so that no sum of a few is too large.
+/// Digits only: no sign, and at most 63 bits, so that a sum of a few does not overflow.
 fn number(text: &str) -> Option<u64> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse()
@@ -190,8 +190,7 @@ fn number(text: &str) -> Option<u64> {
         .filter(|number| digits && *number <= i64::MAX as u64)
 }
 
-/// A negative `numwant` leaves the number to us, as older clients mean it; so does one that no
-/// number of ours can hold.
+/// A negative `numwant` leaves the number to us, as in older clients; so does one that overflows.
 fn wish(text: &str) -> Option<usize> {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -203,7 +202,7 @@ fn wish(text: &str) -> Option<usize> {
     )
 }
 
-/// A port that a client can listen at without being root.
+/// A port on which a client can listen without root.
 fn unprivileged(port: u64) -> Result<u16, &'static str> {
     let port = u16::try_from(port).map_err(|_| "port: above 65535")?;
     if port < 1024 {
@@ -213,7 +212,7 @@ fn unprivileged(port: u64) -> Result<u16, &'static str> {
     }
 }
 
-/// Exactly N bytes, percent-encoded or as they are (RFC 3986).
+/// Exactly N bytes, percent-encoded or literal (RFC 3986).
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut decoded = [0; N];
     let mut bytes = text.bytes();

@@ -9,18 +9,18 @@ use manifest::InfoHash;
 /// The answer to an announce.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// When the client is to come again; not before, either.
+    /// The time until the client's next announce, which is also the minimum.
     pub interval: Duration,
-    /// How many hosts of its place have everything.
+    /// The number of hosts of its place that have everything.
     pub complete: usize,
-    /// How many have not.
+    /// The number of hosts that lack something.
     pub incomplete: usize,
-    /// Whom it is introduced to, the most useful first.
+    /// The peers that it is introduced to, the most useful first.
     pub peers: Vec<SocketAddr>,
 }
 
 impl Answer {
-    /// A dictionary, its keys sorted.
+    /// A bencoded dictionary, with sorted keys.
     pub fn encode(&self) -> Vec<u8> {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for peer in &self.peers {
@@ -52,14 +52,14 @@ impl Answer {
     }
 }
 
-/// What a scrape says of a torrent (BEP 48).
+/// The counts of a torrent in the answer to a scrape (BEP 48).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scraped {
-    /// How many hosts of the own place have everything.
+    /// The number of hosts of the client's place that have everything.
     pub complete: usize,
-    /// How many have not.
+    /// The number of hosts that lack something.
     pub incomplete: usize,
-    /// How many of those that have everything were seen to get it.
+    /// The number of complete hosts whose completion was observed.
     pub downloaded: usize,
 }
 
@@ -88,7 +88,7 @@ pub fn scrape(files: &BTreeMap<InfoHash, Scraped>) -> Vec<u8> {
     answer
 }
 
-/// The answer to an announce that is not accepted.
+/// The answer to a refused announce.
 pub fn failure(reason: &str) -> Vec<u8> {
     format!("d14:failure reason{}:{reason}e", reason.len()).into_bytes()
 }

@@ -1,26 +1,26 @@
-//! The tracker's two clocks: one that only goes forward, by which it decides, and the one on the
-//! wall, which its documents have.
+//! The tracker's two clocks: a monotonic clock for its decisions, and the wall clock for its
+//! documents.
 //!
-//! The one on the wall may be set at any time, as by NTP some time after the machine has started.
-//! What happened before is then told as if it had been right all the time.
+//! The wall clock may be set at any time, as by NTP some time after boot. Earlier events are then
+//! reported as if it had been right all the time.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use jsonpipe::timestamp::rfc3339;
 
-/// Less than this is no step: the two are read one after the other, and NTP slews.
+/// A smaller difference is no step: the two clocks are read one after the other, and NTP slews.
 const STEP: Duration = Duration::from_secs(1);
 
 /// Both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
-    /// What the clock on the wall shows, or should have shown, at the start.
+    /// The wall clock's time at the start, corrected by later steps.
     started_at: SystemTime,
 }
 
 impl Clock {
-    /// Begins now.
+    /// Starts both clocks.
     pub fn start() -> Clock {
         Clock {
             started: Instant::now(),
@@ -28,19 +28,18 @@ impl Clock {
         }
     }
 
-    /// Since the start.
+    /// The time since the start.
     pub fn now(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// A moment since the start as the documents have it, by the clock on the wall as it was at the
+    /// A moment since the start in the form of the documents, by the wall clock as it was at the
     /// last [`Clock::set`].
     pub fn at(&self, moment: Duration) -> String {
         rfc3339(self.started_at + moment)
     }
 
-    /// Looks at the clock on the wall. Times that were told stay as they are unless it was set
-    /// meanwhile.
+    /// Reads the wall clock. Reported times stay the same unless it was set meanwhile.
     pub fn set(&mut self) {
         self.set_to(SystemTime::now(), self.now());
     }

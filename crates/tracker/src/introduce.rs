@@ -1,22 +1,22 @@
-//! The policy of introductions: one torrent and its hosts. No input or output; the clock is handed
-//! in.
+//! The policy of introductions for one torrent and its hosts. It does no input or output; the clock
+//! is an argument.
 //!
-//! - A lab host learns hosts of its building, most of them of its room.
-//! - While nobody in a building has everything, its *gateways*, the first few in the order in which
-//!   its hosts came, are also told the servers and the gateways of the other buildings. Once one
-//!   has everything, nobody there needs the outside.
-//! - A gateway that is silent for three intervals is gone; one that gets nothing for three
-//!   intervals, though somebody outside has everything, goes to the end of the order. Its building
-//!   still knows it: what it has got is not fetched again.
-//! - Beside a gateway that seems slow another host tries it for a moment, and takes its place when
-//!   it does better: `trial`.
-//! - A host that gets nothing for three intervals though its building has everything is treated as
-//!   if the building had not.
-//! - Servers learn other servers while they lack something, wireless hosts the servers, a few hosts
-//!   at a time.
-//! - Who has everything opens nothing, and is told nobody; but when it begins, it is told who in
-//!   its building lacks something: they may have known it before, and would look for it again only
-//!   an interval later.
+//! - A lab host learns hosts of its building, mostly of its room.
+//! - While no host of a building has everything, its *gateways*, the first few in the order of
+//!   arrival, also learn the servers and the gateways of the other buildings. Once a host has
+//!   everything, the building no longer needs the outside.
+//! - A gateway that is silent for three intervals is removed. One that receives nothing for three
+//!   intervals, although a host outside has everything, moves to the end of the order. Its building
+//!   still learns it, so that its pieces are not fetched again.
+//! - If a gateway seems slow, another host is tried beside it, and takes its place if it does
+//!   better: see `trial`.
+//! - A host that receives nothing for three intervals, although its building has everything, is
+//!   treated as if the building were incomplete.
+//! - Servers learn other servers while they lack something. Wireless hosts learn the servers, a few
+//!   hosts at a time.
+//! - A complete host opens no connections and learns no peers. But when it begins, it learns the
+//!   incomplete hosts of its building: they may have known it before, and would otherwise retry it
+//!   only an interval later.
 
 use std::cmp::max;
 use std::net::{IpAddr, SocketAddr};
@@ -30,14 +30,14 @@ use crate::answer::Answer;
 use crate::peers::{Full, Members, Order, Peer, Swarm};
 use crate::policy::{Place, Policy};
 
-/// aria2 listens to no tracker while it has 44 connections (0.8 of --bt-max-peers), so that it
-/// could not be made a gateway: in a building of more hosts than this ...
+/// aria2 ignores a tracker's peers while it has 44 connections (0.8 of --bt-max-peers), so that it
+/// could not become a gateway. In a building of more hosts than this ...
 const ALL_TOLD_MAX: usize = 41;
-/// ... each is told so many.
+/// ... each host learns only so many.
 const SOME_TOLD: usize = 24;
 
 impl Swarm {
-    /// A host says something, and is told with whom it belongs.
+    /// Handles an announce and returns the peers that the host learns.
     pub fn announce(
         &mut self,
         now: Duration,
@@ -65,8 +65,8 @@ impl Swarm {
                 peers: Vec::new(),
             });
         }
-        // What was there before the tracker was need not be introduced again; the others of its
-        // building come first.
+        // Hosts from before the tracker's start need no introduction to each other; the others of
+        // the building come first.
         let known = self.peers.get(&key);
         let was_there = known.is_none_or(|peer| matches!(peer.order, Order::Resumed(_)));
         let resumed = now < policy.settling() && was_there && said.event != Event::Started;
@@ -75,7 +75,7 @@ impl Swarm {
             self.insert(now, net, key, said, resumed);
         }
         self.update(now, key, said);
-        // An announce in between is no beginning: a client that is told nobody keeps whom it knows.
+        // A regular announce is no beginning: a client that learns no peers keeps those it knows.
         if let Some(peer) = self
             .peers
             .get_mut(&key)
@@ -106,11 +106,11 @@ impl Swarm {
         })
     }
 
-    /// A host that announces itself tells in between what it lacks. Whether it is to announce
-    /// itself at once.
+    /// Records the progress that a known host reports between announces. Returns whether it should
+    /// announce itself at once.
     pub fn progress(&mut self, now: Duration, policy: &Policy, key: SocketAddr, left: u64) -> bool {
         let left = left.min(self.size_bytes);
-        // What has everything says so itself, and is believed then.
+        // Completion counts only when the host announces it.
         let Some(peer) = self
             .peers
             .get_mut(&key)
@@ -125,7 +125,7 @@ impl Swarm {
         self.call(now, policy, &place, key) || self.peers.get(&key).is_some_and(|peer| peer.lets_go)
     }
 
-    /// Whether this host is to be told what is outside of its place; remembers it.
+    /// Whether this host learns peers outside of its place; records the election.
     fn elect(
         &mut self,
         now: Duration,
@@ -247,8 +247,8 @@ impl Swarm {
         told
     }
 
-    /// Hosts of this building: all, or of a large one some, which are mostly of this room but never
-    /// only.
+    /// The hosts of this building: all of a small one, some of a large one, mostly but not only of
+    /// this room.
     fn own(&self, members: &Members, room: &str, key: SocketAddr) -> Vec<SocketAddr> {
         let near = members.rooms.get(room).map_or(&[][..], Vec::as_slice);
         let far = members

@@ -1,10 +1,10 @@
-//! The tracker that introduces the machines of a building to each other, and lets few of them know
-//! the servers: `seedctl track`.
+//! The BitTorrent tracker `seedctl track`. It introduces the machines of a building to each other,
+//! and only a few of them to the servers.
 //!
-//! `announce` reads what a client says, `introduce` decides whom it is told, and `answer` writes
-//! that down. `peers` knows the hosts of a torrent, `trial` whether another one would be the better
-//! gateway, `policy` the numbers, and `whitelist` the torrents that are served. `tracker` holds all
-//! of it, and `service` runs it behind its `port`.
+//! `announce` parses a client's request, `introduce` selects its peers, and `answer` encodes them.
+//! `peers` holds the hosts of a torrent, `trial` finds a better gateway, `policy` holds the
+//! numbers, and `whitelist` the served torrents. `tracker` combines them, and `service` runs it
+//! behind its `port`.
 
 mod announce;
 mod answer;

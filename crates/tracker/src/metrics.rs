@@ -16,11 +16,11 @@ const BOUNDS: [f64; 9] = [
     0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.01, 0.1,
 ];
 
-/// What is counted since the start.
+/// The counters since the start.
 #[derive(Debug, Default)]
 pub struct Counters {
     results: BTreeMap<&'static str, u64>,
-    /// One for each bound, and one for what is above.
+    /// One for each bound, and one above the last.
     times: [u64; BOUNDS.len() + 1],
     total: Duration,
     /// Connections that were closed unread, because there were too many.
@@ -30,11 +30,11 @@ pub struct Counters {
 }
 
 const ANSWERED: &str = "answered";
-/// All results: each has its series from the start, or a rate would miss the first.
+/// All results: each series exists from the start, otherwise a rate would miss the first event.
 const RESULTS: [&str; 5] = [ANSWERED, "full", "malformed", "stranger", "unknown_torrent"];
 
 impl Counters {
-    /// An announce was answered, well or with a refusal, in so much time.
+    /// Counts an announce that was answered or refused, and the time it took.
     pub fn count(&mut self, refusal: Option<Refusal>, took: Duration) {
         let result = match refusal {
             None => ANSWERED,
@@ -52,12 +52,12 @@ impl Counters {
         self.total += took;
     }
 
-    /// How many were answered with peers.
+    /// The number of announces answered with peers.
     pub fn answered(&self) -> u64 {
         self.results.get(ANSWERED).copied().unwrap_or(0)
     }
 
-    /// How many were refused.
+    /// The number of refused announces.
     pub fn refused(&self) -> u64 {
         self.results.values().sum::<u64>() - self.answered()
     }
@@ -92,11 +92,11 @@ impl Page {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        let _ = writeln!(self.0, "{line}"); // a String takes everything
+        let _ = writeln!(self.0, "{line}"); // writing to a String cannot fail
     }
 }
 
-/// What the hosts of a building that have a role have of a torrent.
+/// The sums for a torrent, a building and a role.
 #[derive(Default)]
 struct Sum {
     complete: u64,
@@ -107,7 +107,7 @@ struct Sum {
     uploaded: u64,
 }
 
-/// A name, a kind, a help text, and what it takes of a sum.
+/// A name, a type, a help text, and the value in a sum.
 type Family = (&'static str, &'static str, &'static str, fn(&Sum) -> u64);
 
 const FAMILIES: [Family; 4] = [
@@ -137,7 +137,7 @@ const FAMILIES: [Family; 4] = [
     ),
 ];
 
-/// Everything, as text.
+/// All metrics, as text.
 pub fn metrics(
     counters: &Counters,
     torrents: &BTreeMap<InfoHash, Torrent>,
@@ -160,7 +160,7 @@ fn write_gateways(swarms: &BTreeMap<InfoHash, Swarm>, page: &mut Page) {
     page.family(
         "gateways_replaced_total",
         "counter",
-        "Gateways that are none any more, before they had everything.",
+        "Gateways that lost the role before they had everything.",
     );
     let sum = |of: fn(&Replaced) -> u64| {
         swarms
@@ -250,7 +250,7 @@ fn write_sums(
     }
 }
 
-/// The word that a document has for it.
+/// The word for it in documents.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value)
         .ok()

@@ -1,32 +1,32 @@
-//! How fast a host gets on.
+//! The pace of a host.
 
 use std::time::Duration;
 
-/// A rate is measured over this time at least, and a challenger works as long before it is judged.
+/// The minimum time of a measurement, and the minimum time before a challenger is judged.
 pub const MEASURED: Duration = Duration::from_secs(2);
-/// A rate is of the last five to ten seconds, or of the last two announces where they are rarer.
+/// A rate covers the last five to ten seconds, or the last two announces where they are rarer.
 pub const RECENT: Duration = Duration::from_secs(5);
 
-/// What a host lacked, and when.
+/// The missing bytes at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
-    /// When.
+    /// The time.
     pub at: Duration,
-    /// What, in bytes.
+    /// The missing bytes.
     pub left: u64,
 }
 
-/// How fast a host got on lately.
+/// The recent pace of a host.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Where it is measured from.
+    /// The start of the measurement.
     pub earlier: Mark,
     later: Mark,
     last: Mark,
 }
 
 impl Pace {
-    /// Of a host that has just come.
+    /// The pace of a new host.
     pub fn new(at: Duration, left: u64) -> Pace {
         let mark = Mark { at, left };
         Pace {
@@ -36,7 +36,8 @@ impl Pace {
         }
     }
 
-    /// It lacks so much now. While nothing arrives, nothing is measured: it may wait for others.
+    /// Adds a reading. While nothing arrives, nothing is measured: the host may be waiting for
+    /// others.
     pub fn update(&mut self, at: Duration, left: u64) {
         let mark = Mark { at, left };
         if left >= self.earlier.left {
@@ -47,7 +48,7 @@ impl Pace {
         self.last = mark;
     }
 
-    /// In bytes a second; `None` while that cannot be told.
+    /// In bytes per second; `None` while it is not known.
     pub fn rate(&self) -> Option<f64> {
         let (took, got) = (
             self.took(),
@@ -56,12 +57,12 @@ impl Pace {
         (took >= MEASURED && got > 0).then(|| got as f64 / took.as_secs_f64())
     }
 
-    /// For how long that is measured.
+    /// The time that the measurement covers.
     pub fn took(&self) -> Duration {
         self.last.at.saturating_sub(self.earlier.at)
     }
 
-    /// What it lacks by now, if it went on like this.
+    /// The bytes it lacks by now, extrapolated at this rate.
     pub fn left(&self, now: Duration, rate: f64) -> u64 {
         self.last
             .left

@@ -1,5 +1,5 @@
-//! The hosts of one torrent, as far as they are known: what each has, where it stands, and in which
-//! order they become gateways.
+//! The known hosts of one torrent: their progress, their place, and the order in which they become
+//! gateways.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -12,54 +12,55 @@ use crate::announce::{Announce, Event};
 use crate::pace::Pace;
 use crate::policy::{Place, Policy};
 
-/// Clients of one address in one swarm; one more and the one that was silent longest is forgotten.
+/// The maximum number of clients of one address in one swarm. One more replaces the one that was
+/// silent longest.
 pub const PORTS_MAX: usize = 4;
-/// Hosts of one swarm: a whole campus twice.
+/// The maximum number of hosts of one swarm: a whole campus twice.
 pub const PEERS_MAX: usize = 20_000;
 
 /// A host in a swarm. Times are since the tracker started.
 #[derive(Debug)]
 pub struct Peer {
-    /// Where it is.
+    /// Its network.
     pub net: Arc<Net>,
-    /// What it lacks, in bytes.
+    /// The bytes it lacks.
     pub left: u64,
-    /// What it received, in bytes.
+    /// The bytes it received.
     pub downloaded: u64,
-    /// What it sent, in bytes.
+    /// The bytes it sent.
     pub uploaded: u64,
     /// Its first announce.
     pub first_seen: Duration,
     /// Its last.
     pub last_seen: Duration,
-    /// When it had everything, if it lacked something before.
+    /// The time it completed, if it lacked something before.
     pub complete_at: Option<Duration>,
-    /// Since when it is told what is outside of its place.
+    /// The time since which it learns peers outside of its place.
     pub elected_at: Option<Duration>,
-    /// When it last got something; before that, when it came.
+    /// The last time it received something; initially, its arrival.
     pub moved_at: Duration,
     pub expires_at: Duration,
-    /// How fast it got on lately.
+    /// Its recent pace.
     pub pace: Pace,
-    /// Since when nobody of its building had more when it said how far it was: what it got came
-    /// from outside.
+    /// Since when no other host of its building had more at its reports: its bytes came from
+    /// outside.
     pub leads_since: Option<Duration>,
-    /// Whether it was tried as a gateway, or replaced as one: others are tried before it.
+    /// Whether it was tried as a gateway, or replaced as one: others are tried first.
     pub was_tried: bool,
-    /// Whether it fetches from outside no longer: it keeps whom it knows there until it begins
-    /// anew.
+    /// Whether it has stopped fetching from outside: it keeps the peers it knows there until it
+    /// restarts.
     pub lets_go: bool,
     pub order: Order,
-    /// Where it stands in the list of its room.
+    /// Its index in the list of its room.
     pub seat: usize,
 }
 
 /// The order in which hosts become gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Order {
-    /// Was there before the tracker was: the gateways of then lack least now.
+    /// It was there before the tracker started: former gateways lack least now.
     Resumed(u64),
-    /// Came as the so-manieth, or was sent to the end.
+    /// Its number of arrival, or a later one if it was moved to the end.
     Arrived(u64),
 }
 
@@ -80,25 +81,25 @@ pub struct Members {
     pub trials: Trials,
 }
 
-/// What hosts received and sent, as they say.
+/// The bytes that hosts report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traffic {
-    /// Received, in bytes.
+    /// Received bytes.
     pub downloaded: u64,
-    /// Sent, in bytes.
+    /// Sent bytes.
     pub uploaded: u64,
 }
 
-/// Why a gateway is none any more.
+/// The number of gateways that lost the role, by reason.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Replaced {
-    /// It got nothing.
+    /// It received nothing.
     pub stalled: u64,
-    /// Another one of its building got more.
+    /// Another host of its building received more.
     pub slow: u64,
-    /// It said nothing.
+    /// It was silent.
     pub silent: u64,
-    /// It went.
+    /// It left.
     pub stopped: u64,
 }
 
@@ -111,7 +112,7 @@ pub struct Swarm {
     pub arrivals: u64,
     pub announces: u64,
     pub swept_at: Duration,
-    /// The best rate that gateways of a place were seen at, in bytes a second.
+    /// The best observed rate of the gateways of a place, in bytes per second.
     pub best: BTreeMap<Place, f64>,
     /// By building and role.
     pub traffic: BTreeMap<(String, Role), Traffic>,
@@ -119,7 +120,7 @@ pub struct Swarm {
     pub replaced: Replaced,
 }
 
-/// The swarm has as many hosts as it may have.
+/// The swarm has its maximum number of hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -128,12 +129,12 @@ pub struct Full;
 pub struct Trial {
     pub challenger: SocketAddr,
     pub incumbent: SocketAddr,
-    /// The place of the gateway.
+    /// The gateway's position in the order.
     pub order: Order,
     pub began: Duration,
-    /// What the gateway got in a second.
+    /// The gateway's rate in bytes per second.
     pub rate: f64,
-    /// What the gateway, and the challenger, lacked at the beginning.
+    /// The bytes that the gateway and the challenger lacked at the beginning.
     pub left: u64,
     pub had_left: u64,
 }
@@ -142,14 +143,14 @@ pub struct Trial {
 #[derive(Debug, Default)]
 pub struct Trials {
     pub current: Option<Trial>,
-    /// Who was asked to come, and when.
+    /// The host that was called to announce itself, and when.
     pub called: Option<(SocketAddr, Duration)>,
     pub next: Duration,
     pub pause: Option<Duration>,
 }
 
 impl Trials {
-    /// Whether this host fetches on trial.
+    /// Whether this host is a challenger.
     pub fn are_on(&self, key: SocketAddr) -> bool {
         self.current
             .as_ref()
@@ -158,7 +159,7 @@ impl Trials {
 }
 
 impl Peer {
-    /// It lacks so much now.
+    /// Updates the challenger's pace.
     pub fn get_on(&mut self, now: Duration, left: u64) {
         if left < self.left {
             self.moved_at = now;
@@ -179,7 +180,7 @@ impl Members {
 }
 
 impl Swarm {
-    /// Without hosts; of a file of so many bytes.
+    /// A swarm without hosts, for a file of this length.
     pub fn new(size_bytes: u64) -> Swarm {
         let (peers, places, best, traffic) = Default::default();
         let (replaced, swept_at) = (Replaced::default(), Duration::ZERO);
@@ -201,20 +202,20 @@ impl Swarm {
         &self.peers
     }
 
-    /// How many hosts of a place have everything, and how many have not.
+    /// The numbers of complete and of incomplete hosts of a place.
     pub fn counts(&self, place: &Place) -> (usize, usize) {
         self.places
             .get(place)
             .map_or((0, 0), |members| (members.complete, members.incomplete))
     }
 
-    /// Whether some client of this address is told what is outside of its building.
+    /// Whether a client of this address learns peers outside of its building.
     pub fn is_gateway(&self, address: IpAddr) -> bool {
         self.clients(address)
             .any(|(_, peer)| peer.elected_at.is_some() && peer.net.role == Role::Lab)
     }
 
-    /// Forgets who was silent for three of the intervals that it was told. Looks once a second.
+    /// Removes hosts that were silent for three of their intervals. Runs at most once a second.
     pub fn sweep(&mut self, now: Duration) {
         if now < self.swept_at + Duration::from_secs(1) {
             return;
@@ -279,7 +280,7 @@ impl Swarm {
         let room = members.rooms.entry(net.room.clone()).or_default();
         let seat = room.len();
         room.push(key);
-        // What it had before we knew it was fetched before we counted.
+        // The bytes that it had before its first announce here are not counted.
         let Announce {
             downloaded,
             uploaded,
@@ -324,7 +325,7 @@ impl Swarm {
             (1.., 0) => Some(now),
             (0, 0) => peer.complete_at,
         };
-        // Less than before: the client was started again.
+        // A lower value: the client was restarted.
         let more = |new: u64, old: u64| new.checked_sub(old).unwrap_or(new);
         let traffic = self
             .traffic
@@ -338,7 +339,7 @@ impl Swarm {
             .saturating_add(more(said.uploaded, peer.uploaded));
         (peer.downloaded, peer.uploaded, peer.last_seen) = (said.downloaded, said.uploaded, now);
         peer.get_on(now, left);
-        // What it has when it begins was on its disk.
+        // The bytes that it has when it begins were on its disk.
         if said.event == Event::Started {
             peer.pace = Pace::new(now, left);
         }
@@ -384,8 +385,8 @@ impl Swarm {
         self.peers.get(key).is_some_and(Peer::is_complete)
     }
 
-    /// The servers, those that have everything first; for a building also the first hosts of each
-    /// other building.
+    /// The servers, complete ones first; for a building also the first hosts of each other
+    /// building.
     pub fn outside(&self, policy: &Policy, place: &Place) -> Vec<SocketAddr> {
         let servers = self
             .places
@@ -413,7 +414,8 @@ impl Swarm {
         outside
     }
 
-    /// A number below `length`, another one for each announce: lists begin somewhere else for each.
+    /// A number below `length` that differs between announces, so that the lists start at different
+    /// places.
     pub fn any(&self, length: usize) -> usize {
         let mixed = self.announces.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
         if length == 0 {

@@ -1,4 +1,4 @@
-//! The configuration of the policy by campus.ini and seedctl.ini: the places, and the numbers.
+//! The settings of the policy from campus.ini and seedctl.ini: the places and the numbers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use campus::{Net, Role};
 
 use crate::settings::{Building, Numbers};
 
-/// Hosts that are treated as one.
+/// A group of hosts that are treated alike.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// All servers.
@@ -19,7 +19,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// Where the hosts of a network belong.
+    /// The place of a network's hosts.
     pub fn of(net: &Net) -> Place {
         match net.role {
             Role::Servers => Place::Servers,
@@ -32,7 +32,7 @@ impl Place {
 /// The numbers.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    /// How often a host that is not done announces itself.
+    /// The announce interval of an incomplete host.
     pub interval: Duration,
     gateways: usize,
     wireless_hosts: usize,
@@ -40,7 +40,7 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// From seedctl.ini.
+    /// Takes them from seedctl.ini.
     pub fn new(numbers: &Numbers, buildings: BTreeMap<String, Building>) -> Policy {
         let Numbers {
             interval_seconds,
@@ -56,23 +56,23 @@ impl Policy {
         }
     }
 
-    /// How often a host announces itself once its whole building is done.
+    /// The announce interval of a host whose whole building is complete.
     pub fn idle_interval(&self) -> Duration {
         6 * self.interval
     }
 
-    /// How long a host may get nothing, and how long one that is not done may be silent.
+    /// The maximum time that a host may receive nothing, or an incomplete one may be silent.
     pub fn patience(&self) -> Duration {
         3 * self.interval
     }
 
-    /// How long after its start the tracker does not yet know everybody. Clients take a second or
-    /// two more than an interval.
+    /// The time after the start in which the tracker does not know every host yet. Clients take a
+    /// second or two more than an interval.
     pub fn settling(&self) -> Duration {
         2 * self.interval
     }
 
-    /// How many hosts of a place are told what is outside of it.
+    /// The number of hosts of a place that learn peers outside of it.
     pub fn gateways(&self, place: &Place) -> usize {
         match place {
             Place::Servers => 0,
@@ -85,8 +85,8 @@ impl Policy {
         }
     }
 
-    /// What each of a building's gateways may fetch from outside, its share of the building's
-    /// budget; `None` for no limit.
+    /// The uplink budget of each gateway of a building, an equal share of the building's; `None`
+    /// for no limit.
     pub fn uplink_bytes_per_second(&self, building: &str) -> Option<u64> {
         let together = self.buildings.get(building)?.uplink_bytes_per_second?;
         let gateways = self.gateways(&Place::Building(building.to_owned())) as u64;

@@ -1,4 +1,4 @@
-//! The tracker's port: HTTP/1, one thread, bounded in everything that a client could let grow.
+//! The tracker's port: HTTP/1 in one thread, with a bound for everything that a client could grow.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,17 +25,17 @@ use crate::announce::{self, Announce};
 use crate::answer;
 use crate::tracker::Tracker;
 
-/// How long a client may take to send a request, and a connection be idle.
+/// The maximum time to send a request, and of an idle connection.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives, however busy: nobody keeps a place by reading slowly.
+/// The maximum lifetime of a connection, so that slow reading cannot hold it.
 const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
-/// A request line and its headers.
+/// The maximum size of a request line with its headers.
 const REQUEST_MAX_BYTES: usize = 8 << 10;
-/// Connections from one address.
+/// The maximum number of connections from one address.
 const PER_ADDRESS_MAX: usize = 32;
-/// Connections from all addresses that are not in campus.ini together.
+/// The maximum number of connections from all addresses outside of campus.ini.
 const STRANGERS_MAX: usize = 32;
-/// The store is read no more often for torrents that are not known.
+/// The minimum time between two readings of the store because of unknown torrents.
 const REREAD_INTERVAL: Duration = Duration::from_secs(1);
 
 const TEXT: &str = "text/plain";
@@ -53,7 +53,7 @@ pub struct Port {
 }
 
 impl Port {
-    /// For this tracker, with at most so many connections.
+    /// With this tracker and maximum number of connections.
     pub fn new(tracker: Tracker, pipe: Pipe, connections_max: usize) -> Rc<Port> {
         let (open, read_at) = (RefCell::default(), RefCell::new(Instant::now()));
         Rc::new(Port {
@@ -70,7 +70,7 @@ impl Port {
         &self.tracker
     }
 
-    /// Answers whoever connects, for ever. To be run in a `LocalSet`.
+    /// Serves clients for ever. Needs a `LocalSet`.
     pub async fn serve(self: Rc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
@@ -85,21 +85,21 @@ impl Port {
                         ));
                     }
                 }
-                // The client went, or there are no descriptors: those who are served give theirs
-                // back soon.
+                // The client left, or the descriptors are exhausted: current clients will release
+                // theirs soon.
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
     }
 
-    /// Reads the store again, and says what is newly wrong in it.
+    /// Reads the store again, and warns of new faults.
     pub fn reread_store(&self) {
         *self.read_at.borrow_mut() = Instant::now();
         match self.tracker.borrow_mut().reread_store() {
             Ok(wrong) => wrong.iter().for_each(|wrong| self.pipe.warn(wrong)),
             Err(error) => self
                 .pipe
-                .warn(format_args!("{error:#}; everything stays as it was")),
+                .warn(format_args!("{error:#}; the torrents stay the same")),
         }
     }
 
@@ -171,8 +171,8 @@ impl Port {
         answered.unwrap_or_else(|refusal| answer::failure(refusal.reason()))
     }
 
-    /// An image may have been published since the store was read. A client that is refused comes
-    /// again after two minutes only, so it waits here; the store is read once for all who wait.
+    /// An image may have been published since the store was read. A refused client returns only
+    /// after two minutes, so it waits here; one reading of the store serves all that wait.
     async fn look_for_news(&self, address: IpAddr, infohash: InfoHash) {
         if self.tracker.borrow().is_news(address, infohash) {
             let next = *self.read_at.borrow() + REREAD_INTERVAL;
@@ -204,7 +204,7 @@ impl Port {
         }
     }
 
-    /// What hosts have and where they are is for the servers, and for this machine.
+    /// The hosts and their progress are only for servers and for this machine.
     fn may_look(&self, address: IpAddr) -> bool {
         address.is_loopback()
             || self
@@ -215,7 +215,7 @@ impl Port {
     }
 }
 
-/// A connection that is counted.
+/// A counted connection.
 struct Seat {
     port: Rc<Port>,
     address: IpAddr,
@@ -226,7 +226,7 @@ impl Seat {
     fn take(port: &Rc<Port>, address: IpAddr) -> Option<Seat> {
         let mut tracker = port.tracker.borrow_mut();
         let mut open = port.open.borrow_mut();
-        // Strangers share a count, under an address that nobody has.
+        // Strangers share a count, under an address that no host has.
         let (address, bound) = match address {
             _ if tracker.net(address).is_some() || is_localhost(address) => {
                 (address, PER_ADDRESS_MAX)
@@ -261,12 +261,12 @@ impl Drop for Seat {
     }
 }
 
-/// This machine, whose questions strangers cannot keep out.
+/// Whether this is the local machine, which strangers cannot shut out.
 fn is_localhost(address: IpAddr) -> bool {
     address == IpAddr::V4(Ipv4Addr::LOCALHOST) || address == IpAddr::V6(Ipv6Addr::LOCALHOST)
 }
 
-/// One connection, to its end. What goes wrong in it is the client's affair.
+/// Serves one connection to its end. Its errors concern only the client.
 async fn converse(port: Rc<Port>, stream: TcpStream, from: SocketAddr, seat: Seat) {
     let service = service_fn(|request| {
         let port = Rc::clone(&port);

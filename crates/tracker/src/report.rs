@@ -1,26 +1,26 @@
-//! Output, at the end.
+//! Output at the end of the tracker.
 
 use std::net::SocketAddr;
 
 use serde::Serialize;
 
-/// The section `tracker`: what a tracker did between its start and its end.
+/// The section `tracker`: the tracker's work between its start and its end.
 #[derive(Debug, Serialize)]
 pub struct Tracker {
-    /// Always false: it keeps nothing.
+    /// Always false: the tracker stores nothing.
     pub changed: bool,
-    /// Where it listened.
+    /// The address it listened on.
     pub listen: SocketAddr,
-    /// When it started, RFC 3339.
+    /// The time of its start, RFC 3339.
     pub started_at: String,
-    /// When it was told to end.
+    /// The time of the signal that ended it.
     pub ended_at: String,
-    /// How many announces it answered with peers.
+    /// The number of announces answered with peers.
     pub announces: u64,
-    /// How many it refused.
+    /// The number of refused announces.
     pub refused: u64,
-    /// How many torrents it knew at the end.
+    /// The number of torrents known at the end.
     pub torrents: u64,
-    /// How many hosts it knew at the end, in all torrents.
+    /// The number of hosts known at the end, in all torrents.
     pub peers: u64,
 }

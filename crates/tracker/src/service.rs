@@ -19,13 +19,13 @@ use crate::port::Port;
 use crate::settings::Settings;
 use crate::tracker::Tracker;
 
-/// Connections at a time, where the limit of open files allows it.
+/// The maximum number of connections, if the limit of open files allows it.
 const CONNECTIONS_MAX: u64 = 8192;
-/// Files that are open beside connections.
+/// The number of open files besides connections.
 const OTHER_FILES: u64 = 64;
 
-/// Status 78 when campus.ini, seedctl.ini or the keys are not right, 66 without campus.ini or a
-/// store, 73 when the port cannot be had.
+/// Status 78 when campus.ini, seedctl.ini or the keys are invalid, 66 without campus.ini or a
+/// store, 73 when the port cannot be opened.
 pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result<Answer> {
     let listen = settings.everywhere.listen;
     let (tracker, wrong) = Tracker::new(common, settings)?;
@@ -44,7 +44,7 @@ pub fn track(common: &Common, pipe: &Pipe, settings: Settings) -> anyhow::Result
     Ok(Answer::yes(document).holding(deferred))
 }
 
-/// Until it is told to end, by a signal that is deferred; the address that it listened at.
+/// Serves until a deferred signal ends it. Returns the address it listened on.
 async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(listen).await.map_err(|error| {
         let way_out = match error.kind() {
@@ -62,10 +62,10 @@ async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Resu
     })?;
     let listen = listener
         .local_addr()
-        .exit(Exit::Software, || "asking for the own address")?;
+        .exit(Exit::Software, || "asking for the local address")?;
     let ended = ended().exit(Exit::Software, || "watching signals")?;
     let mut hangups = signal(SignalKind::hangup()).exit(Exit::Software, || "watching SIGHUP")?;
-    // It ends everything else, and here is for reading the store again.
+    // SIGHUP rereads the store here, although it ends other tools.
     SigSet::from(Signal::SIGHUP)
         .thread_unblock()
         .exit(Exit::Software, || "letting SIGHUP through")?;
@@ -85,17 +85,16 @@ async fn serve(port: &Rc<Port>, pipe: &Pipe, listen: SocketAddr) -> anyhow::Resu
     Ok(listen)
 }
 
-/// Readable once SIGINT or SIGTERM has arrived, which are deferred. It is no pipe, which nobody
-/// looks at: nothing is read from it.
+/// Readable once SIGINT or SIGTERM, which are deferred, has arrived. Nothing is read from it.
 ///
-/// Not that of [`signals::Deferred`], which SIGHUP makes readable for a moment, too.
+/// The descriptor of [`signals::Deferred`] will not do: SIGHUP also makes it readable for a moment.
 fn ended() -> io::Result<Receiver> {
     let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM]);
     let arrived = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)?;
     Receiver::from_owned_fd_unchecked(arrived.as_fd().try_clone_to_owned()?)
 }
 
-/// As many files as may be open, but for a few.
+/// The limit of open files, less a few.
 fn connections_max() -> anyhow::Result<usize> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .exit(Exit::Software, || "asking for the limit of open files")?;

@@ -1,4 +1,4 @@
-//! The sections of seedctl.ini that are the tracker's.
+//! The tracker's sections of seedctl.ini.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use jsonpipe::ini::Configuration;
 use serde::Deserialize;
 
-/// How the tracker is set up. What the file does not say is as without it.
+/// The tracker's settings. Keys missing in the file have their defaults.
 #[derive(Debug, Default)]
 pub struct Settings {
     /// `[tracker]`.
@@ -19,13 +19,13 @@ pub struct Settings {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Numbers {
-    /// The address and port to listen at: `[::]:6969`, which is IPv4, too.
+    /// The address and port to listen on: `[::]:6969`, which includes IPv4.
     pub listen: SocketAddr,
-    /// How often a client announces itself while its building is not complete.
+    /// The announce interval of a client whose building is not complete.
     pub interval_seconds: u64,
-    /// How many hosts of a building are told the servers and the other buildings' gateways.
+    /// The number of hosts of a building that learn the servers and the other buildings' gateways.
     pub gateways: usize,
-    /// How many wireless hosts are told the servers at a time, of each torrent.
+    /// The number of wireless hosts that learn the servers at a time, per torrent.
     pub wireless_hosts: usize,
 }
 
@@ -41,17 +41,17 @@ impl Default for Numbers {
     }
 }
 
-/// `[building.NAME]` in seedctl.ini: what differs in a building.
+/// `[building.NAME]` in seedctl.ini: the exceptions of a building.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Building {
-    /// Instead of the tracker's own number.
+    /// Overrides the tracker's number.
     pub gateways: Option<usize>,
-    /// What its gateways together may fetch from outside; absent for no limit.
+    /// The budget of its gateways together for fetching from outside; absent for no limit.
     pub uplink_bytes_per_second: Option<u64>,
 }
 
 impl Settings {
-    /// Takes its sections out of the file.
+    /// Takes the tracker's sections out of the file.
     pub fn read(file: &mut Configuration) -> anyhow::Result<Settings> {
         Ok(Settings {
             everywhere: file.section("tracker")?.unwrap_or_default(),
@@ -59,7 +59,7 @@ impl Settings {
         })
     }
 
-    /// What the types cannot say.
+    /// Checks that the types cannot express.
     pub fn check(&self) -> Result<(), String> {
         if !(1..=600).contains(&self.everywhere.interval_seconds) {
             return Err("tracker.interval_seconds: not from 1 to 600".into());

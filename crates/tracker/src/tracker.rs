@@ -1,7 +1,6 @@
-//! The tracker: the swarms of all torrents of the store, and its answers to them and about them.
+//! The tracker: the swarms of all torrents in the store, and its answers.
 //!
-//! Everything is in memory and comes again by itself: clients announce themselves every few
-//! seconds.
+//! All state is in memory and rebuilds itself: clients announce themselves every few seconds.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +22,7 @@ use crate::report;
 use crate::settings::Settings;
 use crate::whitelist::Whitelist;
 
-/// Everything that the tracker knows.
+/// The tracker's state.
 #[derive(Debug)]
 pub struct Tracker {
     clock: Clock,
@@ -31,13 +30,13 @@ pub struct Tracker {
     policy: Policy,
     whitelist: Whitelist,
     swarms: BTreeMap<InfoHash, Swarm>,
-    /// What it counts.
+    /// The counters.
     pub counters: Counters,
 }
 
 impl Tracker {
-    /// With what campus.ini, seedctl.ini and the store say, and what is wrong with single images.
-    /// Status 78 or 66 when it cannot be one.
+    /// A tracker for campus.ini, seedctl.ini and the store, with the faults of single images.
+    /// Status 78 or 66 when it cannot run.
     pub fn new(common: &Common, settings: Settings) -> anyhow::Result<(Tracker, Vec<String>)> {
         let campus = Campus::read(common)?;
         if let Some(name) = settings
@@ -68,12 +67,12 @@ impl Tracker {
         ))
     }
 
-    /// Since it started.
+    /// The time since it started.
     fn now(&self) -> Duration {
         self.clock.now()
     }
 
-    /// A moment as the documents have it.
+    /// A moment in the form of the documents.
     fn at(&self, moment: Duration) -> String {
         self.clock.at(moment)
     }
@@ -88,8 +87,8 @@ impl Tracker {
         self.net(address).is_some() && !self.whitelist.torrents().contains_key(&infohash)
     }
 
-    /// Reads the store again; what is newly wrong with single images. An error leaves everything as
-    /// it was.
+    /// Reads the store again, and returns new faults of single images. An error leaves the torrents
+    /// unchanged.
     pub fn reread_store(&mut self) -> anyhow::Result<Vec<String>> {
         let wrong = self.whitelist.reread()?;
         let torrents = self.whitelist.torrents();
@@ -117,8 +116,8 @@ impl Tracker {
         Ok(answer.encode())
     }
 
-    /// Answers a scrape (BEP 48), bencoded: how far this building is with the torrents that are
-    /// asked for and known.
+    /// Answers a scrape (BEP 48), bencoded: this building's progress for the requested torrents
+    /// that are known.
     pub fn scrape(&mut self, address: IpAddr, asked: &[InfoHash]) -> Result<Vec<u8>, Refusal> {
         let now = self.now();
         let place = Place::of(self.campus.find(address).ok_or(Refusal::Stranger)?);
@@ -153,8 +152,8 @@ impl Tracker {
         Ok(answer::scrape(&files))
     }
 
-    /// How far the building of the asking host is; `None` for a torrent that is not known. The host
-    /// may tell how far it is itself.
+    /// The progress of the asking host's building; `None` for an unknown torrent. The host may
+    /// include its own progress.
     pub fn building(
         &mut self,
         address: IpAddr,
@@ -198,7 +197,7 @@ impl Tracker {
         Some(building)
     }
 
-    /// Who has how much of which image, now.
+    /// The current progress of all hosts and images.
     pub fn snapshot(&mut self) -> Snapshot {
         self.clock.set();
         let now = self.now();
@@ -270,14 +269,14 @@ impl Tracker {
         }
     }
 
-    /// What Prometheus is told.
+    /// The metrics for Prometheus.
     pub fn metrics(&mut self) -> String {
         let now = self.now();
         self.swarms.values_mut().for_each(|swarm| swarm.sweep(now));
         metrics::metrics(&self.counters, self.whitelist.torrents(), &self.swarms)
     }
 
-    /// What it did, for the document at its end.
+    /// The tracker's work, for the document at its end.
     pub fn summary(&mut self, listen: SocketAddr) -> report::Tracker {
         self.clock.set();
         report::Tracker {

@@ -1,12 +1,12 @@
-//! Whether another host would be the better gateway: it is tried, not guessed.
+//! Trials find the better gateway by measurement.
 //!
-//! A gateway gets little because something is wrong with itself (a cable, a port of the switch that
-//! fell from 1 Gb/s to 100 Mb/s), or because that is all that the uplink of its building carries.
-//! Only another host that fetches beside it can tell. So one gateway that seems slow, by its own
-//! best, by the gateways of other buildings, or because there is no other building to compare it
-//! with, though not by the budget of its building, gets a challenger. Who gets ahead of it takes
-//! its place; otherwise the uplink is the reason, and the next trial is later and later. Nobody is
-//! tried for the little that a gateway still lacks.
+//! A gateway receives little because of its own fault (a cable, a switch port that fell from 1 Gb/s
+//! to 100 Mb/s), or because the uplink of its building carries no more. Only another host that
+//! fetches beside it can show which. So one gateway at a time that seems slow gets a challenger:
+//! slow compared with its own best rate or with the gateways of other buildings, or because no
+//! other building can be compared; a rate that the budget of its building explains is not slow. A
+//! challenger that gets ahead takes the gateway's place. Otherwise the uplink is the reason, and
+//! the intervals between trials grow. The small remainder of a gateway starts no trial.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,27 +17,26 @@ use crate::pace::{MEASURED, RECENT};
 use crate::peers::{Members, Order, Swarm, Trial, Trials};
 use crate::policy::{Place, Policy};
 
-/// A gateway that needs no longer than this for the rest is left alone: two that fetch at once ask
-/// for some pieces twice, which is little of what takes long, and much of what does not.
+/// A gateway that needs no longer than this for the rest is left alone: two hosts that fetch at
+/// once request some pieces twice, a small share of a long transfer and a large one of a short one.
 const WORTH: Duration = Duration::from_secs(60);
-/// Who gets less than a quarter of what others get seems slow, in the first seconds, when a server
-/// serves some before others, less than an eighth ...
+/// A gateway with less than a quarter of the others' rate seems slow; in the first seconds, when a
+/// server serves some hosts before others, less than an eighth ...
 const SLOW: f64 = 4.0;
 const SLOW_AT_FIRST: f64 = 8.0;
-/// ... and who gets three times what it got is better. A rate of the first seconds may be half of
-/// what it becomes.
+/// ... and a challenger with three times its rate is better. A rate of the first seconds may double
+/// later.
 const BETTER: f64 = 3.0;
-/// A trial may take this long: a server lets a newcomer wait for up to ten seconds, and then it has
-/// that to make up for.
+/// The maximum time of a trial: a server lets a newcomer wait for up to ten seconds, which it then
+/// has to make up for.
 const TRIAL: Duration = Duration::from_secs(20);
-/// The time from a trial that showed nothing to the next one, at first and then so many times
-/// longer.
+/// The time from an inconclusive trial to the next one; each further one multiplies it by LONGER.
 const PAUSE: Duration = Duration::from_secs(60);
 const LONGER: u32 = 4;
 
 impl Swarm {
-    /// Remembers what gateways can get from outside. Who has less than another one of its building
-    /// gets that from there.
+    /// Records the rates that gateways reach from outside. A host with less than another gateway of
+    /// its building receives from that one.
     pub fn note_pace(&mut self, now: Duration, key: SocketAddr) {
         let Some(peer) = self
             .peers
@@ -71,7 +70,8 @@ impl Swarm {
         }
     }
 
-    /// Whether a host is to come and try. It begins when it announces itself.
+    /// Whether a host should announce itself to become a challenger. The trial begins with that
+    /// announce.
     pub fn call(&mut self, now: Duration, policy: &Policy, place: &Place, key: SocketAddr) -> bool {
         let due = self.slow_gateway(now, policy, place, key).is_some();
         let Some(members) = self.places.get_mut(place) else {
@@ -88,7 +88,7 @@ impl Swarm {
         calls
     }
 
-    /// Lets a host that has come try, if that is due. Whether it does.
+    /// Starts a trial with an announcing host, if one is due. Returns whether it did.
     pub fn try_instead(
         &mut self,
         now: Duration,
@@ -123,7 +123,7 @@ impl Swarm {
         true
     }
 
-    /// The gateway that seems slow, and its rate, when this host is the one to try instead.
+    /// The gateway that seems slow, and its rate, if this host is the one to challenge it.
     fn slow_gateway(
         &self,
         now: Duration,
@@ -140,7 +140,8 @@ impl Swarm {
         if !may_try || current.is_some() || now < *next || members.complete > 0 {
             return None;
         }
-        // With several, the fastest: it brings the building what the others do not.
+        // Of several gateways the fastest: it brings the building the pieces that the others do
+        // not.
         let mut fastest: Option<(SocketAddr, f64)> = None;
         for (_, gateway) in members.queue.iter().take(policy.gateways(place)) {
             let rate = self
@@ -179,7 +180,7 @@ impl Swarm {
         (rest > WORTH.as_secs_f64() && seems_slow && has_source()).then_some((gateway, rate))
     }
 
-    /// Whether no other building can be compared with.
+    /// Whether there is no other building to compare with.
     fn is_alone(&self, place: &Place) -> bool {
         let elsewhere = |(other, members): (&Place, &Members)| {
             let fetches = |(_, key): &(Order, SocketAddr)| {
@@ -194,7 +195,7 @@ impl Swarm {
         !self.best.keys().any(|other| other != place) && !self.places.iter().any(elsewhere)
     }
 
-    /// Ends a trial that has shown something, or lasted long enough.
+    /// Ends a trial that has a result or has lasted long enough.
     pub fn judge(&mut self, now: Duration, place: &Place, key: SocketAddr) {
         let Some(trial) = self
             .places
@@ -207,7 +208,7 @@ impl Swarm {
             .places
             .get(place)
             .and_then(|members| members.trials.pause);
-        // Who went has shown nothing: another one may try at once.
+        // A host that left has proved nothing: another one may try at once.
         let Some(challenger) = self.peers.get(&trial.challenger) else {
             return self.end_trial(
                 place,
@@ -222,7 +223,8 @@ impl Swarm {
         };
         let took = now.saturating_sub(trial.began);
         let better = (BETTER * trial.rate * took.max(MEASURED).as_secs_f64()) as u64;
-        // It first gets what the gateway has brought already: only what nobody had before counts.
+        // It first receives what the gateway has already brought: only pieces new to the building
+        // count.
         let is_ahead = trial.left.saturating_sub(challenger.left) >= better;
         let is_behind = challenger.left > trial.left;
         let catches_up = is_behind && trial.had_left.saturating_sub(challenger.left) >= better;
@@ -253,7 +255,7 @@ impl Swarm {
         }
     }
 
-    /// The challenger is a host like the others again.
+    /// Ends the trial without a change: the challenger becomes an ordinary host.
     fn give_up(&mut self, place: &Place, trial: &Trial, then: Trials) {
         if let Some(challenger) = self.peers.get_mut(&trial.challenger) {
             (challenger.elected_at, challenger.lets_go) = (None, true);
@@ -261,8 +263,8 @@ impl Swarm {
         self.end_trial(place, then);
     }
 
-    /// The challenger takes the place of the gateway, which goes to the end, if it is still there,
-    /// and is a host like the others.
+    /// The challenger takes the place of the gateway, which becomes an ordinary host at the end of
+    /// the order, if it is still there.
     fn replace(&mut self, now: Duration, place: &Place, trial: &Trial) {
         self.send_to_the_end(place, trial.incumbent);
         if let Some(incumbent) = self.peers.get_mut(&trial.incumbent) {

@@ -10,10 +10,10 @@ use jsonpipe::{Common, Exit, ExitContext, io_error};
 use manifest::{InfoHash, Keys, Kind, Signature, Signed};
 use swarm::Content;
 
-/// No manifest comes near this.
+/// A generous maximum for a manifest.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 
-/// What a torrent is.
+/// A torrent of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Torrent {
     /// The name of the base.
@@ -22,7 +22,7 @@ pub struct Torrent {
     pub generation: u64,
     /// The image or its block map.
     pub what: Content,
-    /// How long the file is.
+    /// The length of the file.
     pub size_bytes: u64,
 }
 
@@ -32,13 +32,13 @@ pub struct Whitelist {
     store: PathBuf,
     keys: PathBuf,
     torrents: BTreeMap<InfoHash, Torrent>,
-    /// What is wrong in the store, so that it is said once.
+    /// The known faults of the store, so that each is reported once.
     wrong: BTreeSet<String>,
 }
 
 impl Whitelist {
-    /// Reads the store, and what is wrong with single images. Status 78 without keys, 66 without a
-    /// store.
+    /// Reads the store, and returns the faults of single images. Status 78 without keys, 66 without
+    /// a store.
     pub fn read(common: &Common) -> anyhow::Result<(Whitelist, Vec<String>)> {
         let (store, keys) = (common.path(BACKING), common.config("keys"));
         let mut whitelist = Whitelist {
@@ -51,8 +51,8 @@ impl Whitelist {
         Ok((whitelist, wrong))
     }
 
-    /// Reads them again; what is wrong with single images, and was not before. An error leaves
-    /// everything as it was.
+    /// Reads the store again, and returns new faults of single images. An error leaves the torrents
+    /// unchanged.
     pub fn reread(&mut self) -> anyhow::Result<Vec<String>> {
         let keys = Keys::read(&self.keys, Kind::Base)?;
         let mut torrents = BTreeMap::new();

@@ -204,7 +204,7 @@ fn a_torrent_by_which_a_host_would_fetch_from_elsewhere() {
     let elsewhere = TorrentFile::of(&image, "udp://10.0.0.2:6969");
     machine.assert_refused(
         &with(&elsewhere),
-        "reading image.torrent_file: a tracker that is not reached by http://",
+        "reading image.torrent_file: the address of a tracker does not begin with http://",
     );
     let shorter = TorrentFile::with(image.len() - 1, &pieces(&image), private, ANNOUNCE);
     let message = format!(
@@ -216,7 +216,7 @@ fn a_torrent_by_which_a_host_would_fetch_from_elsewhere() {
     let few = TorrentFile::with(image.len(), &pieces(&image)[20..], private, ANNOUNCE);
     machine.assert_refused(
         &with(&few),
-        "reading image.torrent_file: it has not as many piece hashes as pieces",
+        "reading image.torrent_file: the number of piece hashes is not the number of pieces",
     );
     let several = TorrentFile {
         info: b"d5:filesld6:lengthi7e4:pathl1:yeee4:name1:x12:piece lengthi65536e6:pieces20:aaaaaaaaaaaaaaaaaaaa7:privatei1ee"
@@ -240,7 +240,7 @@ fn a_generation_below_the_current_one() {
     fs::write(backing.join("bases.ini"), section("windows", 8)).unwrap();
     machine.assert_refused(
         &offered(),
-        "refusing generation 7 of windows: 8 is current; --allow-downgrade takes it all the same",
+        "refusing generation 7 of windows: 8 is current; use --allow-downgrade to accept it",
     );
     let document = offered().document(&machine.key("base-1"));
     let told = Stage {

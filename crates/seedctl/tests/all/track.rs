@@ -355,10 +355,10 @@ fn an_image_that_is_published_later_is_found_when_it_is_asked_for() {
     );
     assert!(announce("127.0.1.1", tracker.listen, LATER, "left=5").contains("no signed manifest"));
     assert!(announce("127.0.1.1", tracker.listen, IMAGE, "left=5").contains("no signed manifest"));
-    // Without keys everything stays as it was.
+    // Without keys the torrents stay the same.
     fs::remove_file(machine.root().join("etc/labtools/keys/base-1.pub")).unwrap();
     tracker.signal(Signal::SIGHUP);
-    tracker.wait_for("everything stays as it was");
+    tracker.wait_for("the torrents stay the same");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The policy, with a clock that is turned by hand.
+//! Tests of the policy, with a manual clock.
 
 mod campuses;
 mod gateways;
@@ -72,7 +72,7 @@ impl Lab {
     }
 
     fn with(numbers: &Numbers, buildings: BTreeMap<String, Building>) -> Lab {
-        // Long after its start: what comes is new.
+        // Long after the tracker's start: arrivals are new.
         let now = Duration::from_secs(1000);
         Lab {
             campus: &CAMPUS,
@@ -97,12 +97,12 @@ impl Lab {
         answer
     }
 
-    /// Whom a host that lacks so much is told.
+    /// Announces a host that lacks so much, and returns the peers it learns.
     fn told(&mut self, address: &str, left: u64) -> Vec<String> {
         addresses(&self.announce(address, said(left)))
     }
 
-    /// A host that says how far it is. Whether it is to announce itself at once.
+    /// Reports a host's progress. Returns whether it should announce itself at once.
     fn progress(&mut self, address: &str, left: u64) -> bool {
         let again = self.swarm.progress(
             self.now,
@@ -150,10 +150,10 @@ fn addresses(answer: &Answer) -> Vec<String> {
         .collect()
 }
 
-/// How many of a place have everything, how many have not, and their order.
+/// Of a place: the number of complete hosts, the number of incomplete hosts, and their order.
 type Counted = (usize, usize, BTreeSet<(Order, SocketAddr)>);
 
-/// What must hold whatever was announced.
+/// The invariants after any announces.
 fn check(swarm: &Swarm) {
     let mut places: BTreeMap<Place, Counted> = BTreeMap::new();
     for (key, peer) in &swarm.peers {

@@ -343,7 +343,7 @@ fn a_signal_ends_it_by_the_signal_and_the_next_call_goes_on() {
         let other = swarm.run("b1-h1", &["get"], &document);
         assert_eq!((other.status, other.stdout.as_str()), (75, ""), "{other:?}");
         assert!(
-            other.stderr.contains("another seedctl get runs"),
+            other.stderr.contains("another seedctl get is running"),
             "{other:?}"
         );
         had = present(&swarm, "b1-h1", &offered);
@@ -539,10 +539,7 @@ fn aria2_that_does_not_know_the_secret_or_does_not_start_is_told() {
     fs::remove_dir_all(swarm.path("b1-h1", "qcow2/backing")).unwrap();
     let secret = swarm.path("b1-h1", "run/labtools/aria2.secret");
     fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
-    refused(
-        78,
-        "it does not know the secret in /run/labtools/aria2.secret",
-    );
+    refused(78, "it rejects the secret in /run/labtools/aria2.secret");
     fs::remove_file(&secret).unwrap();
     refused(78, "aria2.secret");
 }

@@ -1,9 +1,9 @@
-//! Whole campuses, and whatever may be announced.
+//! Whole campuses, and arbitrary announces.
 
 use super::*;
 
-/// Nine buildings of 28 hosts and a server, in steps of a second. A host that knows another, or is
-/// known to it, can get from it what it lacks: 4 pieces in a step, from outside of its building 1.
+/// Nine buildings of 28 hosts and a server, in steps of a second. Two hosts of which one knows the
+/// other exchange missing pieces: 4 in a step, or 1 between buildings.
 #[test]
 fn nine_buildings_of_28_cross_each_uplink_once() {
     const PIECES: usize = 60;
@@ -111,7 +111,7 @@ proptest! {
         }
     }
 
-    /// Hosts that come, go, begin anew, and say now that they lack much and now little.
+    /// Hosts come, go, restart, and report large and small remainders.
     #[test]
     fn whatever_hosts_say_a_building_has_its_gateway_and_one_challenger_at_most(
         steps in proptest::collection::vec((1u8..3, 1u8..5, 0u8..9, 0u64..100, 0u64..5), 0..150),
@@ -130,8 +130,8 @@ proptest! {
         }
         for building in 1..3 {
             let hosts = [1, 2, 3, 4].map(|host| format!("10.{building}.1.{host}"));
-            // Twice: one that got nothing goes to the end when it says so, and the next one hears
-            // of it later.
+            // Twice: a gateway that received nothing moves to the end at its own announce, and the
+            // next one learns that later.
             for host in hosts.iter().chain(&hosts) {
                 lab.announce(host, on_its_way(100_000));
             }

@@ -1,4 +1,4 @@
-//! Who of a building is told what is outside of it.
+//! Tests of the gateways: the hosts of a building that learn peers outside of it.
 
 use super::*;
 
@@ -13,7 +13,8 @@ fn only_the_first_of_a_building_is_told_the_servers() {
         lab.swarm.is_gateway("10.1.1.1".parse().unwrap())
             && !lab.swarm.is_gateway("10.1.1.2".parse().unwrap())
     );
-    // Another building: its first host is told the first of the other one, too, and is told to it.
+    // Another building: its first host also learns the first of the other one, and becomes known
+    // there.
     assert_eq!(lab.told("10.2.1.1", SIZE), [SERVER, "10.1.1.1"]);
     assert_eq!(lab.told("10.2.1.2", SIZE), ["10.2.1.1"]);
     assert_eq!(lab.told("10.1.1.1", SIZE), [SERVER, "10.2.1.1", "10.1.1.2"]);
@@ -85,7 +86,7 @@ fn once_one_has_everything_nobody_needs_the_outside() {
             ..said(0)
         },
     );
-    assert!(again.peers.is_empty(), "who has everything opens nothing");
+    assert!(again.peers.is_empty(), "a complete host opens nothing");
     assert_eq!(lab.told("10.1.1.1", 10), ["10.1.1.2", "10.1.1.3"]);
     assert!(!lab.swarm.is_gateway("10.1.1.1".parse().unwrap()));
     // A host that wakes later finds everything in its building ...
@@ -94,7 +95,7 @@ fn once_one_has_everything_nobody_needs_the_outside() {
     assert!(!lab.told("10.1.1.4", SIZE).contains(&SERVER.to_owned()));
     // ... and other buildings still find its first host.
     assert_eq!(lab.told("10.2.1.1", SIZE), [SERVER, "10.1.1.1"]);
-    // The finisher goes: the first that lacks something fetches from outside again.
+    // The complete host leaves: the first incomplete one fetches from outside again.
     lab.stop("10.1.1.3");
     assert!(lab.told("10.1.1.1", 10).contains(&SERVER.to_owned()));
 }
@@ -113,7 +114,7 @@ fn complete_hosts_learn_who_lacks_something() {
         lab.told(address, left);
     }
     assert_eq!(lab.told("10.1.1.4", 0), ["10.1.1.2", "10.1.2.1"]);
-    // Neither servers nor wireless hosts, which would go on with strangers.
+    // Neither servers nor wireless hosts, which would continue with strangers.
     assert_eq!(
         (lab.told(SERVER, 0), lab.told("10.254.0.2", 0)),
         (vec![], vec![])
@@ -133,7 +134,7 @@ fn a_gateway_that_goes_or_is_silent_is_replaced() {
     }
     lab.stop("10.1.1.1");
     assert_eq!(lab.told("10.1.1.2", SIZE), [SERVER, "10.1.1.3"]);
-    // 10.1.1.2 loses its power.
+    // 10.1.1.2 loses power.
     for _ in 0..2 {
         lab.pass(10);
         lab.told(SERVER, 0);
@@ -146,7 +147,7 @@ fn a_gateway_that_goes_or_is_silent_is_replaced() {
         [SERVER],
         "after three intervals"
     );
-    // All are gone; the next one begins anew.
+    // All have left; the next host starts over.
     lab.pass(31);
     lab.told(SERVER, 0);
     assert_eq!(lab.told("10.1.1.4", SIZE), [SERVER]);
@@ -191,7 +192,7 @@ fn a_gateway_that_gets_nothing_goes_to_the_end() {
         lab.told("10.1.1.2", SIZE).contains(&"10.1.1.1".to_owned()),
         "its building still has it"
     );
-    // So do the next ones, by turns, until it is the first one's turn again.
+    // So do the next ones, in turn, until the first one's turn comes again.
     for host in [2, 3, 1] {
         assert!(is_gateway(&lab, host), "{host}");
         for _ in 0..3 {
@@ -217,7 +218,7 @@ fn a_host_that_its_building_does_not_help_is_told_the_servers() {
     let mut lab = Lab::new();
     lab.told(SERVER, 0);
     lab.told("10.1.1.1", 0);
-    // Its firewall lets nobody in.
+    // Its firewall blocks all incoming connections.
     for round in 0..3 {
         assert_eq!(lab.told("10.1.1.2", SIZE), ["10.1.1.1"], "round {round}");
         lab.pass(10);
@@ -228,7 +229,7 @@ fn a_host_that_its_building_does_not_help_is_told_the_servers() {
     assert_eq!(
         lab.told("10.1.1.2", SIZE - 1),
         ["10.1.1.1"],
-        "it moves, and needs no more addresses"
+        "it progresses, and needs no more addresses"
     );
 }
 
@@ -241,8 +242,7 @@ fn a_tracker_that_starts_again_finds_the_old_gateway() {
         ..said(left)
     };
     lab.announce(SERVER, again(0));
-    // Nobody is told the outside by a tracker that knows half of a building: they are connected
-    // already.
+    // A tracker that knows half of a building elects no gateway: its hosts are connected already.
     for (host, left) in [(2, 600), (3, 700), (1, 500)] {
         let answer = lab.announce(&format!("10.1.1.{host}"), again(left));
         assert!(!addresses(&answer).contains(&SERVER.to_owned()));
@@ -257,7 +257,7 @@ fn a_tracker_that_starts_again_finds_the_old_gateway() {
             "{host}"
         );
     }
-    // Who begins meanwhile is not kept waiting, also when the server comes after it.
+    // A host that begins meanwhile does not wait, even if the server arrives after it.
     let mut lab = Lab::new();
     lab.now = Duration::ZERO;
     assert_eq!(lab.told("10.1.1.1", SIZE), [""; 0]);

@@ -1,4 +1,4 @@
-//! Whom a host is told, how many, and how often it asks.
+//! Tests of the answers: which peers, how many, and the interval.
 
 use super::*;
 
@@ -20,10 +20,10 @@ fn wireless_hosts_get_the_servers_a_few_at_a_time_and_nothing_else() {
     assert_eq!(
         lab.told("10.1.1.1", SIZE),
         servers,
-        "a lab host is told no wireless one of its building"
+        "a lab host learns no wireless one of its building"
     );
     assert!(!lab.swarm.is_gateway([10, 254, 0, 1].into()));
-    // The first has everything, the second goes.
+    // The first completes, the second leaves.
     lab.told("10.254.0.1", 0);
     assert_eq!(lab.told("10.254.0.4", SIZE), Vec::<String>::new());
     assert_eq!(lab.told("10.254.0.3", SIZE), servers);
@@ -41,7 +41,7 @@ fn a_new_server_fills_from_the_others() {
     assert_eq!(
         lab.told("10.1.1.1", SIZE),
         [SERVER, "10.0.0.3"],
-        "who has everything comes first"
+        "complete hosts come first"
     );
     assert!(lab.told("10.0.0.3", 0).is_empty());
 }
@@ -54,7 +54,7 @@ fn hosts_behind_one_address_are_told_apart_by_their_ports() {
     lab.announce("10.1.1.1", on(6881, SIZE));
     let told = lab.announce("10.1.1.1", on(6882, SIZE)).peers;
     assert_eq!(told, ["10.1.1.1:6881".parse().unwrap()]);
-    // 10,000 that are none: the address keeps what it may have, and nobody else is touched.
+    // 10,000 fake clients: the address keeps its limit, and other hosts are unaffected.
     lab.told("10.1.1.2", SIZE);
     for port in 10_000..20_000 {
         lab.pass(u64::from(port % 1000 == 0));
@@ -189,7 +189,7 @@ fn a_complete_building_is_asked_less_often() {
     assert_eq!(
         lab.told("10.1.1.3", SIZE).len(),
         1,
-        "who was told to come after 60 seconds is expected for 180"
+        "a host with an interval of 60 seconds is expected for 180"
     );
     lab.pass(1);
     assert_eq!(lab.told("10.1.1.3", SIZE), [SERVER]);
@@ -220,6 +220,6 @@ fn traffic_of_hosts_is_summed() {
     assert_eq!(
         lab.swarm.peers()[&"10.1.1.3:6881".parse().unwrap()].left,
         SIZE,
-        "nobody lacks more than there is"
+        "no host lacks more than there is"
     );
 }

@@ -1,9 +1,9 @@
-//! Gateways that seem slow, and who tries instead of them.
+//! Tests of the trials: gateways that seem slow, and their challengers.
 
 use super::*;
 
-/// Gateways of two buildings, elected at 0; what each gets in a second for five seconds, of an
-/// image of 100,000 bytes.
+/// Gateways of two buildings, elected at 0; the arguments are the bytes that each receives per
+/// second for five seconds, of an image of 100,000 bytes.
 fn two_buildings(quick: u64, slow: u64) -> Lab {
     race(Lab::new(), quick, slow)
 }
@@ -17,7 +17,7 @@ fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
         "it is tried at once"
     );
     assert_eq!(lab.told("10.2.1.3", 100_000).len(), 2, "one at a time");
-    // At first it gets what the gateway has brought. That proves nothing.
+    // At first it receives what the gateway has brought, which proves nothing.
     lab.pass(1);
     lab.progress("10.2.1.2", 97_000);
     assert_eq!(lab.swarm.replaced.slow, 0);
@@ -29,13 +29,11 @@ fn a_slow_gateway_loses_its_place_to_a_quicker_host() {
         (lab.is_gateway("10.2.1.1"), lab.is_gateway("10.2.1.2")),
         (false, true)
     );
-    // The slow one hears of it with its next word, and from then on its building brings it what it
-    // lacks.
+    // The slow one learns the result at its next report; from then on its building supplies it.
     assert!(lab.progress("10.2.1.1", 94_000));
     assert_eq!(lab.told("10.2.1.1", 94_000), ["10.2.1.2", "10.2.1.3"]);
     assert!(!lab.progress("10.2.1.1", 94_000), "once");
-    // It is not tried again, and the new one, which is as quick as the other building's, is left
-    // alone.
+    // It is not tried again, and the new one, as fast as the other building's, is left alone.
     for round in 1..=5 {
         lab.pass(3);
         lab.progress("10.1.1.1", 76_000 - 8000 * round);
@@ -72,7 +70,7 @@ fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
     for second in 4..900 {
         lab.pass(1);
         left -= 100;
-        // The other building goes on; in this one all have what any of them has.
+        // The other building progresses; in this one every host has what any of them has.
         lab.told("10.1.1.1", 76_000);
         for host in ["10.2.1.1", "10.2.1.2", "10.2.1.3", "10.2.1.4", "10.2.1.5"] {
             let before = lab.is_gateway(host);
@@ -91,8 +89,8 @@ fn a_slow_uplink_is_found_out_by_one_trial_and_the_next_is_later_and_later() {
     assert!(matches!(pauses[..], [80..100, 260..280]), "{trials:?}");
 }
 
-/// The challenger 10.2.1.3, whose building has another host that came before it, for a gateway that
-/// gets 1000 bytes a second.
+/// The challenger 10.2.1.3, in a building with an earlier host, of a gateway that receives 1000
+/// bytes per second.
 fn trial() -> Lab {
     let mut lab = Lab::new();
     lab.swarm.size_bytes = 100_000;
@@ -124,7 +122,7 @@ fn a_challenger_that_is_not_better_lets_go_of_the_outside() {
                 ["10.2.1.1", "10.2.1.2"]
             );
         }
-        // It keeps the servers that it knows, whatever it announces, until it begins anew.
+        // It keeps the servers that it knows, whatever it announces, until it restarts.
         assert!(lab.progress("10.2.1.3", 76_000), "{by_announce}");
         lab.announce("10.2.1.3", on_its_way(76_000));
         assert!(lab.progress("10.2.1.3", 76_000), "{by_announce}");
@@ -149,7 +147,7 @@ fn a_gateway_that_is_replaced_lets_go_of_the_outside() {
     );
     lab.told("10.2.1.1", 92_000);
     assert!(!lab.progress("10.2.1.1", 92_000));
-    // One that got nothing, as well.
+    // The same for one that received nothing.
     let mut lab = Lab::new();
     for (address, left) in [(SERVER, 0), ("10.1.1.1", SIZE), ("10.1.1.2", SIZE)] {
         lab.told(address, left);
@@ -171,7 +169,7 @@ fn a_challenger_that_a_server_lets_wait_makes_up_for_it() {
         lab.pass(1);
         lab.announce(SERVER, on_its_way(0));
         lab.progress("10.2.1.1", 95_000 - 1000 * second);
-        // First it gets what the gateway brings.
+        // First it receives what the gateway brings.
         lab.progress(
             "10.2.1.3",
             95_000 - 1000 * second - 6000 * second.saturating_sub(11),
@@ -194,12 +192,12 @@ fn a_challenger_whose_gateway_goes_takes_its_place() {
         lab.announce(host, on_its_way(95_000));
         assert_eq!(lab.is_gateway(host), host == "10.2.1.3");
     }
-    // It went, and was not found slow.
+    // It left, and was not found slow.
     assert_eq!(
         (lab.swarm.replaced.slow, lab.swarm.replaced.stopped),
         (0, 1)
     );
-    // One that has everything needs no challenger, and its building no outside.
+    // A complete challenger ends the trial, and its building needs no outside.
     let mut lab = trial();
     lab.announce(
         "10.2.1.1",
@@ -226,12 +224,12 @@ fn a_challenger_that_goes_has_shown_nothing() {
 
 #[test]
 fn only_what_comes_from_outside_is_what_a_gateway_can_get() {
-    // What a host has when it begins again was on its disk.
+    // The bytes that a host has when it restarts were on its disk.
     let mut lab = two_buildings(4000, 1900);
     lab.told("10.1.1.1", 1000);
     lab.progress("10.1.1.1", 900);
     assert!(!lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
-    // A challenger gets from its building what the gateway has brought.
+    // A challenger receives from its building what the gateway has brought.
     let mut lab = race(Lab::new(), 4000, 900);
     lab.told("10.3.1.1", 100_000);
     assert!(lab.told("10.2.1.2", 100_000).contains(&SERVER.to_owned()));
@@ -261,7 +259,7 @@ fn a_building_alone_finds_out_as_well() {
     assert!(!lab.progress("10.1.1.2", 100_000), "nothing is known yet");
     lab.pass(3);
     lab.progress("10.1.1.1", 97_000);
-    // The first that says something is to come at once; meanwhile the next one is not asked to.
+    // The first that reports must announce itself at once; the next one need not meanwhile.
     assert!(lab.progress("10.1.1.2", 99_000));
     lab.told("10.1.1.3", 100_000);
     assert!(!lab.is_gateway("10.1.1.2") || lab.is_gateway("10.1.1.3"));
@@ -271,7 +269,7 @@ fn a_building_alone_finds_out_as_well() {
         "10.1.1.2"
     };
     lab.pass(3);
-    // It has everything before anybody looked.
+    // It completed before the trial was judged.
     lab.announce(
         tried,
         Announce {
@@ -295,13 +293,13 @@ fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
     nearly_done.pass(3);
     nearly_done.progress("10.2.1.1", 15_000);
     refuses(&mut nearly_done);
-    // Nobody has anything to give.
+    // No other host has anything to give.
     let mut lab = two_buildings(8000, 1000);
     lab.stop(SERVER);
     refuses(&mut lab);
-    // Nothing came at all: that is another fault, and three intervals long none.
+    // Nothing arrived at all: that is another fault, and only after three intervals.
     refuses(&mut two_buildings(8000, 0));
-    // It cannot be told from an uplink that may carry no more.
+    // It is indistinguishable from an uplink that carries no more.
     let budget = |bytes| {
         [(
             "b2".to_owned(),
@@ -322,14 +320,14 @@ fn a_gateway_that_is_quick_or_nearly_done_or_waits_for_others_is_left_alone() {
         8000,
         1000,
     ));
-    // No wireless host is tried.
+    // A wireless host is not tried.
     let mut lab = two_buildings(8000, 1000);
     lab.told("10.254.0.9", 100_000);
     assert!(!lab.progress("10.254.0.9", 99_000));
     refuses_nothing(&mut lab);
 }
 
-/// The trial is still to be had.
+/// The trial is still possible.
 fn refuses_nothing(lab: &mut Lab) {
     assert!(
         lab.progress("10.2.1.2", 99_000)
@@ -361,7 +359,7 @@ fn a_gateway_that_falls_to_a_part_of_what_it_got_is_replaced() {
             }
         }
     }
-    panic!("nobody was tried");
+    panic!("no host was tried");
 }
 
 #[test]
@@ -375,7 +373,7 @@ fn gateways_are_not_blamed_without_a_source() {
         lab.told("10.1.1.2", SIZE);
     }
     assert!(lab.swarm.is_gateway([10, 1, 1, 1].into()));
-    // The server comes at last.
+    // The server arrives at last.
     lab.told(SERVER, 0);
     assert!(lab.told("10.1.1.2", SIZE).contains(&"10.1.1.1".to_owned()));
     lab.told("10.1.1.1", SIZE);
