@@ -1,4 +1,4 @@
-//! Machines that say that they are another: two under one id, or one board under two ids.
+//! Machines with a confused identity: two under one id, or one board under two ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use crate::history::{self, Board};
 use crate::known::Known;
 use crate::report::{Duplicate, DuplicateKind};
 
-/// All of them, by id.
+/// All duplicates, by id.
 pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
     let mut found = Vec::new();
     let with_id = || {
@@ -30,7 +30,7 @@ pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
         });
     }
     for (board, owners) in history::shared(with_id().map(|(id, known)| (id, &*known.told.boards))) {
-        // One after the other: the one was gone when the other came.
+        // Consecutive, not simultaneous: one had gone when the other came.
         let mut times: Vec<_> = owners
             .iter()
             .map(|(_, board)| (board.first, board.last))

@@ -1,5 +1,5 @@
-//! The tasks: `visit` needs a person on site; `remote` can be done from a desk. The words are those
-//! of the alerts of the collector's Prometheus, as far as both know the same.
+//! The tasks: `visit` needs a person on site; `remote` can be done from a desk. Texts are those of
+//! the alerts of the collector's Prometheus, where both exist.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +13,13 @@ use crate::roster::Roster;
 use crate::time::{self, Seconds};
 use crate::traffic::Slow;
 
-/// Machines are switched off at night and on weekends; nobody switches one off for three days in
-/// the term.
+/// Machines are switched off at night and on weekends, but not for three days during the term.
 const SILENT: Seconds = 3 * 86400;
-/// In use of a file system.
+/// The used share of a file system.
 const FULL_PERCENT: u64 = 90;
-/// A guest that failed longer ago is no longer of today.
+/// An older failure of a guest is not reported.
 const FAILED_DAYS: Seconds = 86400;
-/// So many changes of a machine are told one by one; with more of them, it is another machine, or
-/// none.
+/// The maximum number of changes listed singly; more mean another machine, or a broken one.
 const CHANGES_MAX: usize = 16;
 /// PCI class of graphics cards.
 const DISPLAY: &str = "03";
@@ -31,7 +29,7 @@ const SLOW_LINK: [&str; 3] = [
     "a bad wall point",
     "a bad port of the switch",
 ];
-/// An end that negotiates with one that does not takes half duplex (IEEE 802.3, 28.2.3.1).
+/// An end that negotiates falls back to half duplex if the other does not (IEEE 802.3, 28.2.3.1).
 const HALF_DUPLEX: [&str; 2] = [
     "a port of the switch whose speed and duplex are set by hand",
     "a hub, or an old switch",
@@ -40,7 +38,7 @@ const TRY_CABLE: &str = "Replace the network cable; if that does not help, try a
 const NEVER_CAME: &str = "Check that it is installed and enrolled; then its power and network cables, and whether it stopped in POST.";
 
 impl What {
-    /// Whether somebody has to go there.
+    /// Whether it needs a person on site.
     pub fn is_visit(self) -> bool {
         match self {
             What::CaseOpened
@@ -65,7 +63,7 @@ impl What {
         }
     }
 
-    /// For people, of one or more.
+    /// The text for one or more findings of this kind.
     pub fn words(self) -> &'static str {
         match self {
             What::CaseOpened => "case opened",
@@ -146,7 +144,7 @@ pub fn finding(machine: &Machine, what: What, seen: String, likely: &[&str]) -> 
     }
 }
 
-/// What a machine's own reports say.
+/// The findings from a machine's own reports.
 pub fn of_machine(
     known: &Known,
     roster: &Roster,
@@ -157,7 +155,7 @@ pub fn of_machine(
         machine, snapshot, ..
     } = known;
     let mut found = Vec::new();
-    // Of whom there are only reports that nobody believes, nobody knows where to go.
+    // A host with only rejected reports has no known place.
     if machine.silent_seconds.is_none() && (machine.listed || known.rejected.is_empty()) {
         let likely = [
             "it was not installed, or not enrolled",
@@ -235,7 +233,7 @@ pub fn of_machine(
     if let Some((has, expected)) = snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
         && has < expected
         && snapshot.memory.accepted_bytes.is_none_or(|accepted| has < accepted)
-        // That it is gone, it tells itself.
+        // The machine itself reports that it is gone.
         && !snapshot.changes.iter().any(|change| change.about.part == Part::Memory && change.about.action != Action::Added)
     {
         let seen = format!(
@@ -252,7 +250,7 @@ pub fn of_machine(
     found
 }
 
-/// What changed since the accepted baseline, and was not accepted.
+/// Changes since the accepted baseline that have not been accepted.
 fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])> {
     let mut found: Vec<(What, String, &[&str])> = Vec::new();
     if snapshot.chassis.opened == Some(true) && !snapshot.chassis.accepted {
@@ -301,7 +299,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {
         found.push((What::HardwareChanged, format!("… and {more} more"), &[]));
     }
-    // A change that was told names the disk by its serial number.
+    // A recorded change names the disk by its serial number.
     if !found.iter().any(|(what, ..)| *what == What::DiskFaulty) {
         let faulty = snapshot
             .disks
@@ -326,8 +324,8 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
     found
 }
 
-/// Slower than both ends offer, or, where the other end does not say, than is usual in the room; or
-/// half duplex.
+/// Links slower than both ends offer, or, if the other end's speed is not known, than is usual in
+/// the room; and half duplex.
 fn links(
     snapshot: &Snapshot,
     usual_speed: Option<u64>,
@@ -399,8 +397,8 @@ fn links(
     found
 }
 
-/// What guests are to get and is not there, and a graphics card that they do not get (thesis, 5.4:
-/// an external one did not fit).
+/// Missing devices of the guests, and graphics cards that are not handed to guests (thesis, 5.4: an
+/// external one did not fit).
 fn devices(
     snapshot: &Snapshot,
     model: Option<&str>,
@@ -487,7 +485,7 @@ fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [
     found
 }
 
-/// The machines that say that they are another.
+/// The machines with a confused identity.
 pub fn of_duplicates(
     duplicates: &[Duplicate],
     machines: &BTreeMap<&str, &Machine>,
@@ -534,7 +532,7 @@ pub fn of_duplicates(
     found
 }
 
-/// The machines that have an older image or base.
+/// The machines with an older image or base.
 pub fn of_versions(versions: &[Version]) -> Vec<Finding> {
     let mut found = Vec::new();
     for version in versions {
@@ -557,7 +555,7 @@ pub fn of_versions(versions: &[Version]) -> Vec<Finding> {
     found
 }
 
-/// A machine that receives slowly, and its room does not.
+/// A machine that receives slowly, unlike its room.
 pub fn slow_receive(machine: &Machine, slow: &Slow) -> Finding {
     let rate = |rate: u64| format!("{:.1} MB/s", rate as f64 / 1e6);
     let seen = format!(
@@ -594,16 +592,16 @@ pub fn not_woken(machine: &Machine, state: &str, likely: Vec<String>) -> Finding
 }
 
 impl Reason {
-    /// For people.
+    /// The text of the page.
     pub fn words(self) -> &'static str {
         match self {
             Reason::NotEnrolled => "no key is enrolled for it",
             Reason::WrongSignature => "not signed by the enrolled key",
             Reason::WrongPlace => "they are of another host, or another place in the order",
             Reason::Damaged => "cut off, or changed",
-            Reason::Unreadable => "the collector's disk does not give them back",
-            Reason::NotUnderstood => "they say nothing that is understood",
-            Reason::UnsignedText => "texts, of a host that signs",
+            Reason::Unreadable => "the collector cannot read them from its disk",
+            Reason::NotUnderstood => "their content cannot be interpreted",
+            Reason::UnsignedText => "unsigned texts of a host that signs",
         }
     }
 }

@@ -1,11 +1,11 @@
-//! When a machine was on and in use, whether its clock is right, and whether it is one machine:
-//! what its reports say one after the other. Of each report only this is kept, so a machine takes
-//! some kilobytes, however long the period.
+//! Computes from the sequence of a machine's reports when it was on and in use, whether its clock
+//! is right, and whether it is a single machine. Only these results are kept of each report, so a
+//! machine takes some kilobytes, however long the period.
 //!
-//! A boot is placed in time by the machine's clock as it was in its last report, for many a clock
-//! is set soon after a start; unless it is wrong then, too: then by the collector's. How long it
-//! lasted says the kernel's uptime, which no clock disturbs. That also counts while a machine
-//! sleeps, so a machine was on only while its reports came.
+//! The start of a boot is taken by the machine's clock at its last report, because many a clock is
+//! set soon after boot, or by the collector's clock if the machine's is still wrong then. The
+//! length of a boot is the kernel's uptime, which no clock affects. Uptime also counts while a
+//! machine sleeps, so a machine counts as on only while its reports came.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -14,25 +14,26 @@ use envelope::identity;
 use crate::reported::{Moment, System};
 use crate::time::{self, Seconds};
 
-/// Reports come every quarter of an hour; with this much between two, the machine was off.
+/// Reports come every quarter of an hour; a longer gap means that the machine was off.
 const GAP: Seconds = 20 * 60;
-/// A clock that is wrong by more is not used.
+/// A clock with a larger error is not used.
 const CLOCK_WRONG: Seconds = 5 * 60;
-/// How many reports tell whether a clock is wrong: some of them were not late.
+/// The number of reports that show the error of a clock: some of them were not late.
 const CLOCK_REPORTS: usize = 8;
-/// Who had fewer reports may just have been late with them.
+/// With fewer reports, all may have been late.
 const CLOCK_REPORTS_MIN: usize = 3;
-/// A report that is older when it comes was not in the spool all the time: its clock was wrong.
+/// An older report was not in the spool all the time: its clock was wrong.
 const SPOOLED_MAX: Seconds = 7 * 86400;
 
-/// Nothing that names a board, a boot or a guest is longer; what is has no name.
+/// The maximum length of a name of a board, a boot or a guest; a longer one is ignored.
 const NAME_MAX: usize = 128;
-/// More boards than this are not kept: whoever says so is more than one machine.
+/// The maximum number of boards; a longer list belongs to more than one machine.
 const BOARDS_MAX: usize = 16;
-/// Nobody starts a machine, or a guest, this often in a year; what is more has no name.
+/// The maximum number of boots, or of guest runs, beyond any real number in a year; the rest is
+/// ignored.
 const SPELLS_MAX: usize = 10_000;
 
-/// What the reports of a machine said so far.
+/// The history from a machine's reports so far.
 #[derive(Debug, Default)]
 pub struct History {
     boots: HashMap<String, Boot>,
@@ -40,7 +41,7 @@ pub struct History {
     points: Vec<(Seconds, Seconds)>,
     late: VecDeque<Seconds>,
     last_boot: Option<String>,
-    /// How often a boot came back after another: that is another machine.
+    /// The number of times that an earlier boot reappeared after another: a second machine.
     boots_returned: u64,
     boards: Vec<Board>,
     last_board: Option<usize>,
@@ -50,15 +51,15 @@ pub struct History {
 /// A boot, or a guest's run.
 #[derive(Debug)]
 struct Spell {
-    /// When it began, by the machine's clock at the last report.
+    /// Its start by the machine's clock at the last report.
     by_machine: Seconds,
-    /// The same by the collector's: not before this, and the earlier the less its reports were
-    /// late.
+    /// Its start by the collector's clock: never before the true start, and the earlier the less
+    /// its reports were late.
     by_collector: Seconds,
     length: Seconds,
 }
 
-/// A boot, and when in it the machine was awake, in seconds of its uptime.
+/// A boot, with the times at which the machine was awake, in seconds of its uptime.
 #[derive(Debug)]
 struct Boot {
     spell: Spell,
@@ -68,32 +69,32 @@ struct Boot {
 /// A board that reported.
 #[derive(Clone, Debug)]
 pub struct Board {
-    /// What its firmware says.
+    /// Its identity in the firmware.
     pub system: System,
-    /// When the first report came from it.
+    /// The time of the first report from it.
     pub first: Seconds,
-    /// When the last.
+    /// The time of the last report from it.
     pub last: Seconds,
 }
 
-/// What became of it.
+/// The history of a period.
 #[derive(Debug, Default)]
 pub struct Told {
-    /// When it was on, rising, within the period.
+    /// The times when it was on, ascending, within the period.
     pub on: Vec<(Seconds, Seconds)>,
-    /// When guests ran.
+    /// The times when guests ran.
     pub used: Vec<(Seconds, Seconds)>,
-    /// By how much its clock is ahead of the collector's.
+    /// The seconds by which its clock is ahead of the collector's.
     pub clock_ahead: Option<Seconds>,
-    /// The boards, in the order in which they were seen first.
+    /// The boards, in the order of their first reports.
     pub boards: Vec<Board>,
     /// Whether two machines reported by turns.
     pub is_two: bool,
 }
 
 impl History {
-    /// A snapshot that the collector received at a time, and whether the machine had thrown others
-    /// away before it; called in the order in which they came.
+    /// Adds a snapshot that the collector received at `received`, and whether the machine had
+    /// dropped others before it. Called in the order of arrival.
     pub fn add(&mut self, received: Seconds, moment: Moment, after_dropped: bool) {
         self.board(received, moment.system);
         let Some(at) = time::parse(&moment.collected_at) else {
@@ -148,8 +149,8 @@ impl History {
                 Some((at, seconds))
             })
         {
-            // A clock that was set meanwhile makes a guest neither older than its host's boot nor
-            // younger than nothing.
+            // A clock that was set meanwhile must not make a guest older than its host's boot, or
+            // its run negative.
             let length = at
                 .saturating_sub(started)
                 .clamp(0, uptime.unwrap_or(Seconds::MAX));
@@ -162,7 +163,8 @@ impl History {
         }
     }
 
-    /// A report without a clock, as the thesis's text: only when it was received is known.
+    /// Adds a report without a clock, in the thesis's text format: only the time of arrival is
+    /// known.
     pub fn add_text(&mut self, received: Seconds, serial: Option<String>) {
         self.board(
             received,
@@ -182,7 +184,7 @@ impl History {
     }
 
     fn board(&mut self, received: Seconds, system: System) {
-        // An older invcollect does not know all that is on many boards.
+        // An older invcollect does not know every serial number that many boards share.
         let own = |name: Option<String>, is_own: fn(&str) -> bool| {
             name.filter(|name| name.len() <= NAME_MAX && is_own(name))
         };
@@ -223,9 +225,9 @@ impl History {
         self.last_board = Some(index);
     }
 
-    /// What they said, of a period.
+    /// The history of a period.
     pub fn told(self, since: Seconds, until: Seconds) -> Told {
-        // The least late of them was not late at all, so what it was late by is the clock.
+        // The least delayed report had no delay, so its difference is the clock's.
         let late = self.late.iter().min().copied();
         let clock_ahead = late
             .map(|late| -late)
@@ -260,7 +262,7 @@ impl History {
             on,
             clock_ahead: clock_ahead.filter(|ahead| ahead.abs() > 60),
             boards: self.boards,
-            // Who exchanges a board, and changes their mind, is not two machines.
+            // Exchanging a board and changing it back is not two machines.
             is_two: self.boots_returned > 0 || self.boards_returned > 1,
         }
     }
@@ -289,14 +291,14 @@ impl Boot {
     }
 }
 
-/// Boards that more than one id has: by board, the ids and when each was there.
+/// Boards that more than one id has: by board, the ids and their times.
 pub fn shared<'a>(
     hosts: impl Iterator<Item = (&'a str, &'a [Board])>,
 ) -> BTreeMap<String, Vec<(&'a str, &'a Board)>> {
     let mut owners: BTreeMap<String, Vec<(&str, &Board)>> = BTreeMap::new();
     for (id, boards) in hosts {
         for board in boards {
-            // One of the two is enough: some firmware has no serial number, and some the same UUID
+            // One of the two suffices: some firmware has no serial number, and some the same UUID
             // everywhere.
             let key = board
                 .system
@@ -326,7 +328,7 @@ mod tests {
 
     const DAY: Seconds = 86400;
 
-    /// Reports of one boot: the clock of the machine is ahead by `ahead`.
+    /// Reports of one boot, by a clock that is ahead by `ahead`.
     fn uuid(board: &str) -> String {
         format!("4c4c4544-0042-4310-8031-{board:0>12}")
     }
@@ -380,7 +382,7 @@ mod tests {
                 ahead,
                 late,
             );
-            // One that is not late tells that the clock is right.
+            // A report without delay shows that the clock is right.
             boot(
                 &mut history,
                 "b2",
@@ -406,7 +408,7 @@ mod tests {
         }
     }
 
-    /// A report of a boot, and of a guest of it, by the machine's clock.
+    /// A report of a boot and of a guest of it, by the machine's clock.
     fn report(
         history: &mut History,
         booted: Seconds,
@@ -434,7 +436,7 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_after_the_start_moves_no_boot() {
         let mut history = History::default();
-        // Local time in the hardware clock, three hours behind, until the network is there.
+        // Local time in the hardware clock, three hours behind until the network is up.
         report(
             &mut history,
             DAY,
@@ -468,7 +470,7 @@ mod tests {
         };
         let asleep = vec![(DAY, DAY + 1800), (DAY + 40_000, DAY + 40_900)];
         assert_eq!(told(false), (asleep.clone(), asleep));
-        // What it threw away to make room, it said while it was on.
+        // The dropped reports were made while it was on.
         let awake = vec![(DAY, DAY + 40_900)];
         assert_eq!(told(true), (awake.clone(), awake));
     }
@@ -480,8 +482,8 @@ mod tests {
         assert_eq!(history.told(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
     }
 
-    /// An older invcollect reports what a newer one knows to be on many boards: that is no board,
-    /// and nobody's duplicate.
+    /// An older invcollect reports a serial number that a newer one knows to be shared: it
+    /// identifies no board and no duplicate.
     #[test]
     fn history_ignores_serials_of_many_boards() {
         let mut history = History::default();

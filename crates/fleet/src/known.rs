@@ -1,4 +1,4 @@
-//! A machine, as far as its reports and hosts.ini make it known.
+//! A machine, as known from its reports and hosts.ini.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ use crate::store::Heard;
 use crate::text;
 use crate::time::{self, Seconds};
 
-/// The period that is looked at.
+/// The period of the query.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Period {
     pub since: Seconds,
     pub until: Seconds,
 }
 
-/// A machine, as far as it is known.
+/// A known machine.
 #[derive(Debug, Default)]
 pub struct Known {
     pub machine: Machine,
@@ -36,11 +36,11 @@ pub fn known(heard: Vec<Heard>, roster: &Roster, period: Period) -> Vec<Known> {
     let mut absent: Vec<bool> = vec![true; roster.machines.len()];
     let mut machines = Vec::with_capacity(heard.len());
     for heard in heard {
-        // Who is enrolled and never came is missed as the machine of hosts.ini that it will be.
+        // An enrolled host that never reported appears only as its entry in hosts.ini.
         if heard.last.is_none() && heard.rejected.is_empty() && !roster.machines.is_empty() {
             continue;
         }
-        // A clone has the name and the room of its original; both stand in the table.
+        // A clone has the name and the room of its original; both stay in the table.
         let listed = roster.find(&heard.newest);
         if let Some(absent) = listed
             .filter(|_| heard.last.is_some())
@@ -127,7 +127,7 @@ fn one(
     }
 }
 
-/// What a machine is by its newest report and by hosts.ini, which knows better where it stands.
+/// Describes a machine by its newest report and by hosts.ini, which takes precedence for its place.
 fn machine(snapshot: &Snapshot, listed: Option<&(String, hosts::Machine)>) -> Machine {
     let place = snapshot.place.as_ref();
     let (name, listed) = listed.map(|(name, machine)| (name, machine)).unzip();

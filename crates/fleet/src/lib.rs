@@ -1,8 +1,8 @@
-//! Tells technicians what the reports of all lab machines say together: `invcollect fleet`.
+//! Evaluates the reports of all lab machines for technicians: `invcollect fleet`.
 //!
-//! Hosts are read one by one, two or more at a time, and of each only its newest report and its
-//! hours stay in memory. Whatever a report says, it says of its own machine alone: it is signed by
-//! the key that this host is enrolled with, or it is not believed.
+//! Hosts are read one by one, two or more in parallel, and only the newest report and the hours of
+//! each stay in memory. A report only affects its own machine: it counts only if the key that this
+//! host is enrolled with signed it.
 
 mod duplicates;
 mod findings;
@@ -39,10 +39,10 @@ use store::{Heard, Source};
 
 pub use request::Options;
 
-/// Long enough for hours of the week to repeat.
+/// Long enough to show a weekly pattern.
 const PERIOD: Duration = Duration::from_secs(30 * 86400);
 
-/// The section `wake` of wake-lab, as far as it is needed here.
+/// The keys of wake-lab's section `wake` that are needed here.
 #[derive(Deserialize)]
 struct Wake {
     hosts: Vec<Woken>,
@@ -56,12 +56,12 @@ struct Woken {
     likely: Vec<String>,
 }
 
-/// Reads the reports, and answers with the section `fleet`. `memory_bytes`, by model, is what
-/// machines left the factory with.
+/// Reads the reports, and answers with the section `fleet`. `memory_bytes` is the factory memory of
+/// each model.
 ///
-/// Status 66 when the store or a named file is not there, 65 when a named file is not what it
-/// should be, 78 when a configuration file is not right. A Prometheus that does not answer is in
-/// `missing`: the rest is as good without it.
+/// Status 66 when the store or a named file does not exist, 65 when a named file is invalid, 78
+/// when a configuration file is invalid. A Prometheus that does not answer is listed in `missing`:
+/// the rest does not need it.
 pub fn fleet(
     common: &Common,
     pipe: &Pipe,
@@ -83,7 +83,7 @@ pub fn fleet(
         ..Fleet::default()
     };
     let mut machines = known(heard, &roster, period);
-    // Two ids can be in two rooms: who is whom is looked at before rooms are chosen.
+    // One id may appear in two rooms, so duplicates are found before rooms are selected.
     fleet.duplicates = duplicates::duplicates(&machines);
     let wanted =
         |asked: &Option<String>, is: &str| asked.as_deref().is_none_or(|asked| asked == is);
@@ -179,7 +179,7 @@ fn wake(path: &std::path::Path) -> anyhow::Result<Wake> {
     read.map_err(|error| error.context(path.display().to_string()))
 }
 
-/// Reads all hosts, as many at a time as there are processors.
+/// Reads all hosts, as many in parallel as there are processors.
 fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     let next = AtomicUsize::new(0);
     let all: Mutex<Vec<(usize, Heard)>> = Mutex::new(Vec::with_capacity(sources.len()));
@@ -207,7 +207,7 @@ fn read(sources: &[Source], period: Period) -> anyhow::Result<Vec<Heard>> {
     Ok(all.into_iter().map(|(_, heard)| heard).collect())
 }
 
-/// Everything that is to be done, by room.
+/// All findings, by room.
 fn found(
     machines: &[Known],
     fleet: &Fleet,
@@ -229,8 +229,8 @@ fn found(
         let machine = &known.machine;
         let usual = speeds.get(&(&*machine.building, &*machine.room)).copied();
         let mut of_it = findings::of_machine(known, roster, period, usual);
-        // What is said already in better words is not said again: of this machine, for others may
-        // have its name.
+        // A better finding replaces this one, if it is about the same machine: others may have its
+        // name.
         if let Some(woken) = asleep.get(&*machine.name) {
             of_it.retain(|finding| finding.what != What::Silent);
             of_it.push(findings::not_woken(
@@ -257,7 +257,7 @@ fn found(
     found
 }
 
-/// The speed that most wired links of a room have, where there are a few.
+/// The most frequent speed of the wired links of a room, if it has a few.
 fn usual_speeds(machines: &[Known]) -> BTreeMap<(&str, &str), u64> {
     let mut speeds: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
     for Known { machine, .. } in machines {
@@ -279,7 +279,7 @@ fn usual_speeds(machines: &[Known]) -> BTreeMap<(&str, &str), u64> {
         .collect()
 }
 
-/// What was read, told and rejected.
+/// Sums up the reports read and rejected, and the events.
 fn sum(fleet: &mut Fleet, machines: &[Known]) {
     for Known {
         machine,
@@ -299,7 +299,7 @@ fn sum(fleet: &mut Fleet, machines: &[Known]) {
         fleet
             .events
             .extend(heard.events.iter().map(|(received, event)| Event {
-                // Who says that it is of next year would stand above all others.
+                // Otherwise a clock that is ahead by a year would put an event above all others.
                 at: time::text(
                     time::parse(&event.timestamp).map_or(*received, |at| at.min(*received)),
                 ),

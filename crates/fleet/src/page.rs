@@ -1,4 +1,4 @@
-//! The page, which begins with the work of today.
+//! The page, which begins with the current tasks.
 
 mod tables;
 mod to_do;
@@ -70,7 +70,7 @@ fn tiles(fleet: &Fleet) -> Vec<Tile> {
         .iter()
         .filter(|machine| machine.reports > 0)
         .count();
-    // That nothing is to be done is known of those that were heard of.
+    // A good value is only known for machines that reported.
     let good = |is_good: bool| {
         if is_good && heard > 0 {
             Look::Good

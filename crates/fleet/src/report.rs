@@ -1,15 +1,15 @@
-//! The section `fleet`: what the reports of all machines say together.
+//! The section `fleet`: the evaluation of all machines' reports.
 
 use std::collections::BTreeMap;
 
 use jsonpipe::Missing;
 use serde::Serialize;
 
-/// The section `fleet`. Lists of machines are by building, room and name; an empty room is one that
-/// nobody knows.
+/// The section `fleet`. Lists of machines are by building, room and name; an empty room is an
+/// unknown one.
 #[derive(Debug, Default, Serialize)]
 pub struct Fleet {
-    /// Always false: looking changes nothing but the page that was asked for.
+    /// Always false: evaluating changes only the requested page.
     pub changed: bool,
     /// The start of the period, RFC 3339.
     pub since: String,
@@ -17,100 +17,100 @@ pub struct Fleet {
     pub until: String,
     /// The time zone of the hours of the week.
     pub time_zone: String,
-    /// What was read.
+    /// The numbers of reports read.
     pub read: Read,
-    /// What somebody has to go for, by room.
+    /// Findings that need a visit, by room.
     pub visit: Vec<Finding>,
-    /// What can be done from a desk, by room.
+    /// Findings that can be settled from a desk, by room.
     pub remote: Vec<Finding>,
     /// The rooms.
     pub rooms: Vec<Room>,
     /// The machines: those of hosts.ini, then others that reported.
     pub machines: Vec<Machine>,
-    /// What changed in the period, as the machines told it, the newest first.
+    /// The changes in the period, as the machines recorded them, the newest first.
     pub events: Vec<Event>,
-    /// How many more there were, older ones.
+    /// The number of older changes left out.
     pub events_left_out: u64,
-    /// Images and bases, and who is behind.
+    /// Images and bases, and the machines that are behind.
     pub versions: Vec<Version>,
-    /// Which software is where.
+    /// The programs, and where they are.
     pub software: Vec<Software>,
-    /// Machines that say that they are another.
+    /// Machines with a confused identity.
     pub duplicates: Vec<Duplicate>,
-    /// Reports that were not believed, by host and reason.
+    /// The rejected reports, by host and reason.
     pub rejected: Vec<Rejected>,
-    /// What was received over time, where Prometheus was asked.
+    /// The received bytes over time, if Prometheus was queried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// What was read of the store, in the period.
+/// The reports of the store, in the period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Read {
-    /// Reports that are believed.
+    /// Accepted reports.
     pub reports: u64,
-    /// Those that are not.
+    /// Rejected reports.
     pub unbelieved_reports: u64,
-    /// Reports that the machines themselves threw away in the period, to make room in their spools.
+    /// Reports that the machines themselves dropped in the period, to make room in their spools.
     pub dropped_reports: u64,
-    /// The bytes of all that was read.
+    /// The bytes of all reports read.
     pub bytes: u64,
-    /// Hosts that the collector expelled, of all rooms and times, and of which it still has
-    /// reports; those are not read.
+    /// Expelled hosts whose reports the collector still has, of all rooms and times; those reports
+    /// are not read.
     pub expelled_hosts: u64,
 }
 
-/// Something that is to be done at one machine.
+/// A task at one machine.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// Where it stands; empty when nobody knows.
+    /// Its building; empty when unknown.
     pub building: String,
-    /// Where it stands; empty when nobody knows.
+    /// Its room; empty when unknown.
     pub room: String,
-    /// What it is.
+    /// The kind of finding.
     pub what: What,
     /// The machine's name, or its id when it has none.
     pub host: String,
-    /// What was seen.
+    /// The observation.
     pub seen: String,
-    /// What that may come from, the likeliest first.
+    /// The possible causes, the likeliest first.
     pub likely: Vec<String>,
-    /// What is to be done.
+    /// The advice.
     #[serde(rename = "do")]
     pub advice: &'static str,
 }
 
-/// What a [`Finding`] is about, the most urgent first.
+/// The kinds of [`Finding`], the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
     /// The case was opened.
     CaseOpened,
-    /// Something of the hardware is gone, or worse.
+    /// A part of the hardware is missing, or degraded.
     HardwareChanged,
-    /// It was to wake and did not.
+    /// It was woken and did not come up.
     NotWoken,
-    /// Nothing is heard of it.
+    /// It has not reported.
     Silent,
-    /// Less memory than it left the factory with.
+    /// It has less memory than when it left the factory.
     MemoryMissing,
-    /// A disk or what is on it has faults.
+    /// A disk or the data on it is faulty.
     DiskFaulty,
-    /// The wired link is slower than it could be.
+    /// Its wired link is slower than it could be.
     SlowLink,
-    /// It receives slowly, and its room does not.
+    /// It receives slowly, unlike its room.
     SlowReceive,
-    /// On wireless, the wired port has no link.
+    /// It is on wireless, and its wired port has no link.
     WirelessOnly,
-    /// The clock was wrong at boot.
+    /// Its clock was wrong at boot.
     WeakBattery,
     /// Its PCI devices do not fit its model's list.
     UnfitDevices,
-    /// Two machines say the same of themselves.
+    /// Two machines claim the same identity.
     Duplicate,
-    /// Reports that were not believed.
+    /// Its reports were rejected.
     UnbelievedReports,
     /// Its clock is wrong.
     ClockSkewed,
@@ -120,7 +120,7 @@ pub enum What {
     FilesystemBad,
     /// It runs an older image, or offers an older base.
     Behind,
-    /// Something was added, or is another version.
+    /// A part was added, or has another version.
     Accept,
     /// It is not in hosts.ini.
     Unlisted,
@@ -129,83 +129,83 @@ pub enum What {
 /// A room.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Room {
-    /// The campus; absent when no machine of the room said.
+    /// The campus; absent when no machine of the room reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campus: Option<String>,
     /// The building.
     pub building: String,
     /// The room, by its name in hosts.ini, or as its machines report it.
     pub room: String,
-    /// How many machines it has.
+    /// The number of its machines.
     pub machines: u64,
-    /// How many of them were heard of in the period.
+    /// The number of those that reported in the period.
     pub heard: u64,
-    /// How long its machines were on, together.
+    /// The time its machines were on, in total.
     pub on_seconds: u64,
-    /// How long guests ran on them, together.
+    /// The time guests ran on them, in total.
     pub use_seconds: u64,
-    /// The file systems of its disks.
+    /// The size of the file systems on its disks.
     pub disk_bytes: u64,
-    /// What is in use of them.
+    /// The used part of them.
     pub disk_used_bytes: u64,
-    /// By how much that grew in the period.
+    /// The growth of the used part in the period.
     pub disk_grown_bytes: i64,
-    /// How many machines were in use, on average, in each hour of the week: seven days from Monday,
-    /// 24 hours each.
+    /// The average number of machines in use in each hour of the week: seven days from Monday, 24
+    /// hours each.
     pub in_use_by_hour: Vec<[f64; 24]>,
-    /// When next to nobody uses it: two hours or more, the longest first.
+    /// The times when it is hardly used: two hours or more, the longest first.
     pub quiet: Vec<Quiet>,
 }
 
-/// A window in which a room is not used.
+/// A window in which a room is hardly used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Quiet {
     /// The days on which it begins.
     pub days: Vec<&'static str>,
-    /// The hour at which it begins, on the wall.
+    /// The local hour at which it begins.
     pub from_hour: u8,
     /// The hour at which it ends.
     pub to_hour: u8,
-    /// How long it is.
+    /// Its length in hours.
     pub hours: u64,
 }
 
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Machine {
-    /// Its name in hosts.ini, otherwise what it calls itself, otherwise its id.
+    /// Its name in hosts.ini, otherwise its hostname, otherwise its id.
     pub name: String,
-    /// Who it says that it is; absent when it never reported.
+    /// The id that it reported; absent when it never reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The campus.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub campus: Option<String>,
-    /// The building; empty when nobody knows.
+    /// The building; empty when unknown.
     pub building: String,
-    /// The room; empty when nobody knows.
+    /// The room; empty when unknown.
     pub room: String,
-    /// Whether hosts.ini has it.
+    /// Whether it is in hosts.ini.
     pub listed: bool,
     /// Whether its reports are signed, and not only the text of the thesis's script.
     pub signed: bool,
-    /// When the collector received its last report.
+    /// The time when the collector received its last report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub heard_at: Option<String>,
-    /// How long ago that was at the end of the period.
+    /// The age of that report at the end of the period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub silent_seconds: Option<u64>,
-    /// How many reports of the period are believed.
+    /// The number of accepted reports of the period.
     pub reports: u64,
-    /// How long it was on.
+    /// The time it was on.
     pub on_seconds: u64,
-    /// How long guests ran on it. Whose they were is nowhere.
+    /// The time guests ran on it. Their users are not recorded.
     pub use_seconds: u64,
-    /// By how much its clock is ahead of the collector's (behind: below 0), where that is more than
+    /// The seconds by which its clock is ahead of the collector's (negative: behind), if more than
     /// a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_ahead_seconds: Option<i64>,
-    /// What its firmware calls it, otherwise hosts.ini.
+    /// The model in its firmware, otherwise in hosts.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its serial number, or service tag.
@@ -219,32 +219,32 @@ pub struct Machine {
     /// The memory: what is plugged in, otherwise what the kernel has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
-    /// What of it was in use.
+    /// The used part of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_used_bytes: Option<u64>,
-    /// How many disks stay in it.
+    /// The number of its built-in disks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disks: Option<u64>,
-    /// The file systems of its disks.
+    /// The size of the file systems on its disks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_bytes: Option<u64>,
-    /// What is in use of them.
+    /// The used part of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_used_bytes: Option<u64>,
     /// Its addresses, with the length of the prefix.
     pub addresses: Vec<String>,
     /// The gateways of its default routes.
     pub gateways: Vec<String>,
-    /// What its hardware interfaces received since it booted.
+    /// The bytes that its hardware interfaces received since it booted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub received_bytes: Option<u64>,
-    /// What they sent.
+    /// The bytes that they sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_bytes: Option<u64>,
-    /// How fast the quickest wired link is.
+    /// The speed of its fastest wired link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_bits_per_second: Option<u64>,
-    /// The wireless network that it is in.
+    /// The wireless network that it uses.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ssid: Option<String>,
     /// Whether its case was opened.
@@ -252,11 +252,10 @@ pub struct Machine {
     pub opened: Option<bool>,
 }
 
-/// Something that a machine told.
+/// An event that a machine recorded.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Event {
-    /// When it was seen, by the machine's clock, RFC 3339; when it was received, if that clock was
-    /// ahead.
+    /// The time by the machine's clock, RFC 3339; the time of arrival, if that clock was ahead.
     pub at: String,
     /// The building.
     pub building: String,
@@ -266,29 +265,29 @@ pub struct Event {
     pub host: String,
     /// `memory_removed`
     pub action: String,
-    /// The same for people.
+    /// The text.
     pub message: String,
-    /// The same difference has the same id.
+    /// Equal for equal differences.
     pub id: String,
 }
 
-/// An image or a base, as machines should have it.
+/// An image or a base that machines should have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Version {
     /// `image` or `base`.
     pub kind: &'static str,
-    /// The model that an image is for (absent: for machines that do not say theirs), or the name of
-    /// a base.
+    /// The model that an image is for (absent for machines that do not report theirs), or the name
+    /// of a base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The version of an image, the generation of a base.
     pub newest: u64,
-    /// Whether a manifest says so; otherwise it is the newest that a tenth of the machines have,
-    /// and two if there are two.
+    /// Whether a manifest gives it; otherwise it is the newest that a tenth of the machines have,
+    /// and at least two if there are two.
     pub given: bool,
-    /// How many machines have it.
+    /// The number of machines that have it.
     pub current: u64,
-    /// Those that have an older one.
+    /// The machines that have an older one.
     pub behind: Vec<Behind>,
 }
 
@@ -301,7 +300,7 @@ pub struct Behind {
     pub room: String,
     /// The machine.
     pub host: String,
-    /// What it has.
+    /// Its version or generation.
     pub has: u64,
 }
 
@@ -312,35 +311,35 @@ pub struct Software {
     pub name: String,
     /// Its version.
     pub version: String,
-    /// The base that it is in.
+    /// The base that contains it.
     pub base: String,
-    /// How many machines have it.
+    /// The number of machines that have it.
     pub machines: u64,
-    /// Where they are.
+    /// The rooms of those machines.
     pub rooms: Vec<Place>,
 }
 
-/// A room, and how many of its machines.
+/// A room, with the number of its machines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The building.
     pub building: String,
     /// The room.
     pub room: String,
-    /// How many machines.
+    /// The number of machines.
     pub machines: u64,
 }
 
-/// Two that are one, or one that is two.
+/// A confused identity: two machines as one, or one as two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Duplicate {
-    /// What kind.
+    /// The kind.
     pub kind: DuplicateKind,
-    /// The ids: one that two machines have, or those of one machine.
+    /// The ids: the one that two machines share, or those of one machine.
     pub ids: Vec<String>,
     /// The machines, by name.
     pub hosts: Vec<String>,
-    /// By what it is known: serial numbers and UUIDs of the boards.
+    /// The evidence: serial numbers and UUIDs of the boards.
     pub boards: Vec<String>,
 }
 
@@ -350,31 +349,31 @@ pub struct Duplicate {
 pub enum DuplicateKind {
     /// Two machines report under one id by turns: a clone.
     OneIdTwoMachines,
-    /// The same board reports under two ids at the same time: a clone's firmware, or two systems on
-    /// one machine.
+    /// One board reports under two ids at the same time: a clone's firmware, or two systems on one
+    /// machine.
     OneBoardTwoIds,
     /// Two ids report as one machine of hosts.ini at the same time.
     OneNameTwoIds,
-    /// A board that had another id before: installed anew, and the old id should be expelled.
+    /// A board that had another id before: it was reinstalled, and the old id should be expelled.
     Reinstalled,
-    /// Another board than before, for good: exchanged.
+    /// Another board than before, permanently: it was exchanged.
     BoardExchanged,
 }
 
-/// Reports that were not believed.
+/// Rejected reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejected {
-    /// The id under which they lie.
+    /// The id in the store.
     pub id: String,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
-    /// Reports rejected for this reason.
+    /// The number of reports rejected for it.
     pub reports: u64,
-    /// When the last one was received.
+    /// The time when the last one was received.
     pub last_at: String,
 }
 
-/// Why a report is not believed.
+/// The reasons to reject a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -382,26 +381,26 @@ pub enum Reason {
     NotEnrolled,
     /// The enrolled key did not sign it.
     WrongSignature,
-    /// It is of another host, or has another number, than its place in the store says.
+    /// Its host or number is not that of its place in the store.
     WrongPlace,
     /// It was cut off, changed, or is too long.
     Damaged,
-    /// The collector's disk does not give it back.
+    /// The collector cannot read it from its disk.
     Unreadable,
-    /// It is whole and signed, and what it says cannot be understood.
+    /// It is whole and signed, but its content cannot be interpreted.
     NotUnderstood,
-    /// A text, which nobody signs, of a host that signs its reports.
+    /// It is a text, which is never signed, of a host that signs its reports.
     UnsignedText,
 }
 
-/// What was received over time: the mean of five minutes (thesis, Figures 30 and 31).
+/// The received bytes over time: means of five minutes (thesis, Figures 30 and 31).
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Traffic {
-    /// The label that lines are for.
+    /// The label that distinguishes the lines.
     pub by: String,
-    /// How far apart the values are.
+    /// The time between two values.
     pub step_seconds: u64,
-    /// When each value was, RFC 3339, rising.
+    /// The times of the values, RFC 3339, ascending.
     pub at: Vec<String>,
     /// The lines, by their labels.
     pub lines: Vec<Line>,
@@ -412,12 +411,12 @@ pub struct Traffic {
 /// A line of [`Traffic`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Line {
-    /// Its labels, of which the last is what was asked for.
+    /// Its labels; the last one is the requested label.
     pub labels: Vec<String>,
-    /// The mean of the period, of what is known.
+    /// The mean of the known values of the period.
     pub mean_bytes_per_second: u64,
-    /// The most of five minutes.
+    /// The highest mean of five minutes.
     pub peak_bytes_per_second: u64,
-    /// The values; null where none is known.
+    /// The values; null where unknown.
     pub bytes_per_second: Vec<Option<u64>>,
 }

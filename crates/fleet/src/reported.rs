@@ -1,8 +1,8 @@
-//! What is read of a report. Another program wrote it, on a machine that may be anybody's, so these
-//! types are of their own: what is not understood is left out where it stands alone, and nothing is
-//! taken for more than it is. Texts are as [`shown`] has them from here on: people read the
-//! document on terminals, and who has root on one machine must not hide or forge what is told of
-//! others.
+//! The keys of a report that are read. Another program wrote it, on a machine that may be
+//! compromised, so these types are separate from its own: an unknown value that stands alone is
+//! left out, and no value is trusted beyond its limits. Texts are in the form of [`shown`] from
+//! here on: the document is read on terminals, and root on one machine must not be able to hide or
+//! forge what is shown of others.
 
 use std::borrow::Cow;
 
@@ -12,21 +12,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-/// Nothing that a machine says of itself is longer, in bytes; the rest is cut off.
+/// The maximum length of a text, in bytes; the rest is cut off.
 const TEXT_MAX: usize = 200;
-/// No list is longer: this is more programs than a base has.
+/// The maximum length of a list: more than the programs of a base.
 const LIST_MAX: usize = 1000;
-/// No file system of a lab is larger (1 PiB); one that says so would be the only one to be seen in
-/// the sums.
+/// The maximum size of a lab's file system (1 PiB); a larger claim would dominate the sums.
 const FILESYSTEM_MAX_BYTES: u64 = 1 << 50;
 
-/// A document with the section `host`, as far as every report is read.
+/// A document with the section `host`, with the keys that are read of every report.
 #[derive(Debug, Deserialize)]
 pub struct Payload {
     pub host: Moment,
 }
 
-/// What is read of every report.
+/// The keys that are read of every report.
 #[derive(Debug, Default, Deserialize)]
 pub struct Moment {
     pub schema: u64,
@@ -62,7 +61,7 @@ pub struct System {
     pub uuid: Option<String>,
 }
 
-/// What is read of a machine's newest report, and of its first.
+/// The keys that are read of a machine's newest report, and of its first.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Snapshot {
@@ -215,14 +214,13 @@ pub struct Program {
 }
 
 impl Interface {
-    /// A port for a cable that is part of the machine: nobody visits a room for an adapter that
-    /// comes and goes.
+    /// Whether it is a built-in wired port: no visit is needed for an adapter that comes and goes.
     pub fn is_wired(&self) -> bool {
         self.hardware && !self.removable && !self.wireless
     }
 
-    /// Whether a change is of this one: by the address that it was made with, otherwise the one
-    /// that it has, otherwise its name.
+    /// Whether a change is about this one: by its permanent address, otherwise its current one,
+    /// otherwise its name.
     pub fn is_subject(&self, subject: &str) -> bool {
         self.permanent_mac
             .as_ref()
@@ -232,15 +230,15 @@ impl Interface {
     }
 }
 
-/// A value of another type than it should have is not known; the rest of the report is.
+/// A value of the wrong type counts as unknown; the rest of the report stays valid.
 fn known<'de, D: Deserializer<'de>, T: Default + DeserializeOwned>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(T::deserialize(Value::deserialize(deserializer)?).unwrap_or_default())
 }
 
-/// At most `MAX` of a list, without what is none of `T`: a newer invcollect may have kinds that
-/// this one does not know.
+/// At most `MAX` elements of a list, without those that are not a `T`: a newer invcollect may have
+/// more kinds.
 fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {
@@ -254,14 +252,14 @@ fn list<'de, const MAX: usize, D: Deserializer<'de>, T: DeserializeOwned>(
         .collect())
 }
 
-/// A text of a machine, as people are shown it.
+/// A text of a machine in printable form.
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let text: Option<String> = Option::deserialize(deserializer)?;
     Ok(text.map(|text| shown(&text).into_owned()))
 }
 
-/// Cuts all texts and lists, so that no machine takes the room of others, and makes the texts fit
-/// to be shown. (How deep it is, serde_json bounds.)
+/// Cuts all texts and lists, so that no machine takes the space of others, and makes the texts
+/// printable. (serde_json bounds the depth.)
 fn bound(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -288,7 +286,7 @@ fn bound(value: &mut Value) {
 }
 
 impl Snapshot {
-    /// From the payload of a report; `None` when it has no section `host`.
+    /// Parses the payload of a report; `None` without a section `host`.
     pub fn parse(payload: &[u8]) -> Option<Snapshot> {
         let mut document: Value = serde_json::from_slice(payload).ok()?;
         let host = document.get_mut("host")?;
@@ -296,8 +294,8 @@ impl Snapshot {
         Snapshot::deserialize(host.take()).ok()
     }
 
-    /// The size of the file systems of its disks, and what is in use of them. What is mounted twice
-    /// counts once, and the file systems of a pool of ZFS share its room.
+    /// The size of the file systems on its disks, and the used part. A file system that is mounted
+    /// twice counts once, and the file systems of a ZFS pool share its space.
     pub fn disk_use(&self) -> Option<(u64, u64)> {
         let mut counted: std::collections::BTreeMap<&str, (u64, u64)> =
             std::collections::BTreeMap::new();
@@ -310,7 +308,7 @@ impl Snapshot {
             }
             let local = filesystem.source.starts_with("/dev/");
             if !local && filesystem.kind != "zfs" {
-                continue; // a server's
+                continue; // on a server
             }
             let source = if local {
                 &*filesystem.source
@@ -330,8 +328,7 @@ impl Snapshot {
         counted.into_values().reduce(sum)
     }
 
-    /// The interfaces that are hardware: what goes over a bridge or a tap goes over one of these,
-    /// too.
+    /// The hardware interfaces: traffic over a bridge or a tap also passes one of these.
     pub fn hardware(&self) -> impl Iterator<Item = &Interface> {
         self.interfaces
             .iter()
@@ -347,7 +344,7 @@ impl Snapshot {
         default.filter_map(|route| route.gateway.clone()).collect()
     }
 
-    /// How fast the quickest wired link is.
+    /// The speed of the fastest wired link.
     pub fn link_bits_per_second(&self) -> Option<u64> {
         let wired = self
             .hardware()
@@ -357,7 +354,7 @@ impl Snapshot {
             .max()
     }
 
-    /// The memory that is in use.
+    /// The used memory.
     pub fn memory_used_bytes(&self) -> Option<u64> {
         let Memory {
             usable_bytes,

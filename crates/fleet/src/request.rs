@@ -1,4 +1,4 @@
-//! What comes in beside reports: the command line.
+//! Input besides the reports: the command line.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub struct Options {
     #[arg(long, value_name = "LABEL", value_enum, default_value_t = Label::Host, requires = "prometheus")]
     #[arg(hide_possible_values = true, hide_default_value = true)]
     pub by: Label,
-    /// The document that wake-lab printed
+    /// The document printed by wake-lab
     #[arg(long, value_name = "FILE")]
     pub wake: Option<PathBuf>,
     /// A manifest that machines should have, .sig beside
@@ -42,12 +42,12 @@ pub struct Options {
     pub html: Option<PathBuf>,
 }
 
-/// When a period begins.
+/// The beginning of a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
     /// At a time.
     At(SystemTime),
-    /// So long ago.
+    /// A distance from now.
     Ago(Duration),
 }
 

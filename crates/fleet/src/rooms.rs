@@ -1,5 +1,4 @@
-//! The rooms: how long their machines are on and in use, at which hours of the week, and when they
-//! are quiet.
+//! The rooms: when their machines are on and in use, by hour of the week, and when they are quiet.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +11,12 @@ use crate::time::{Seconds, length};
 
 const HOUR: Seconds = 3600;
 const WEEK_HOURS: usize = 7 * 24;
-/// Shorter ones are of no use for maintenance.
+/// The minimum length of a quiet window that maintenance can use.
 const QUIET_HOURS_MIN: usize = 2;
-/// One guest that somebody forgot does not make a room busy: an hour is quiet while less than this
-/// share of its machines is in use.
+/// A single forgotten guest does not make a room busy: an hour is quiet while less than this share
+/// of its machines is in use.
 const QUIET_SHARE: f64 = 0.02;
-/// As they are written in [`Quiet`].
+/// The spelling in [`Quiet`].
 pub const DAYS: [&str; 7] = [
     "monday",
     "tuesday",
@@ -28,19 +27,20 @@ pub const DAYS: [&str; 7] = [
     "sunday",
 ];
 
-/// The hours of a period: which hour of the week each is.
+/// Maps the hours of a period to hours of the week.
 #[derive(Debug)]
 pub struct Week {
     period: Period,
-    /// Of each hour from the period's first one on.
+    /// The hour of the week of each hour of the period.
     hours: Vec<usize>,
-    /// How many seconds of each hour of the week the period has.
+    /// The seconds of each hour of the week that the period contains.
     seconds: [f64; WEEK_HOURS],
     first: Seconds,
 }
 
 impl Week {
-    /// In a time zone. Where its hours begin at half past, the hour is the one that it mostly is.
+    /// In a time zone. Where its hours begin at half past, the hour of the week is the one with the
+    /// greater part.
     pub fn new(period: Period, zone: &TimeZone) -> Week {
         let first = period.since.div_euclid(HOUR) * HOUR;
         let hour = |start: Seconds| {
@@ -70,7 +70,7 @@ impl Week {
         }
     }
 
-    /// Adds what of an interval lies in each hour of the week.
+    /// Adds the parts of an interval to the hours of the week.
     fn add(&self, sums: &mut [f64; WEEK_HOURS], (from, to): (Seconds, Seconds)) {
         let mut start = from.max(self.period.since);
         let end = to.min(self.period.until);
@@ -85,7 +85,7 @@ impl Week {
     }
 }
 
-/// The rooms, by building and name. Machines of which nobody knows the room are in none.
+/// The rooms, by building and name, without machines whose room is unknown.
 pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
     let mut rooms: BTreeMap<(&str, &str), (Room, [f64; WEEK_HOURS])> = BTreeMap::new();
     for Known {
@@ -132,14 +132,14 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
         };
         let hours: Vec<f64> = used.into_iter().zip(week.seconds).map(share).collect();
         room.in_use_by_hour = hours.as_chunks::<24>().0.to_vec();
-        // What was never looked at, because the period is shorter than a week, is not quiet. In a
-        // week that is looked at all, only the hour is missing that clocks skip in spring.
+        // Hours that were not observed, because the period is shorter than a week, are not quiet. A
+        // full week lacks only the hour that clocks skip in spring.
         let is_week = week.period.until - week.period.since >= WEEK_HOURS as Seconds * HOUR;
         let quiet = |(in_use, seconds): (&f64, &f64)| {
             (*seconds > 0.0 || is_week) && *in_use < QUIET_SHARE * room.machines as f64
         };
         let quiet: Vec<bool> = hours.iter().zip(&week.seconds).map(quiet).collect();
-        // Of a room that nobody heard of, nothing is known.
+        // Without reports nothing is known of a room.
         room.quiet = if room.heard > 0 {
             windows(&quiet)
         } else {
@@ -150,7 +150,7 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
     rooms.into_values().map(finish).collect()
 }
 
-/// The windows of a week that goes round; those that are the same on several days are one.
+/// The windows of a cyclic week; windows with equal hours on several days are merged.
 fn windows(quiet: &[bool]) -> Vec<Quiet> {
     let at = |hour: usize| quiet.get(hour % WEEK_HOURS).copied().unwrap_or(false);
     if quiet.iter().all(|quiet| *quiet) {
@@ -171,7 +171,7 @@ fn windows(quiet: &[bool]) -> Vec<Quiet> {
                 .push(DAYS[start / 24]);
         }
     }
-    // By what is missing to a week: the longest first.
+    // Sorted by the rest of the week: the longest first.
     let window = |((rest, from), days): ((usize, usize), Vec<&'static str>)| {
         let hours = WEEK_HOURS - rest;
         Quiet {
@@ -257,8 +257,8 @@ mod tests {
     #[test]
     fn nights_stay_one_window_when_clocks_change() {
         let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
-        // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; somebody works
-        // from 9:00 to 17:00 on the wall.
+        // The Mondays of the weeks in which clocks skip 2:00, and have 1:00 twice; the machine is
+        // used from 9:00 to 17:00 local time.
         for (monday, shift) in [("2026-03-02T05:00:00Z", -1), ("2026-10-26T04:00:00Z", 1)] {
             let monday = time::parse(monday).unwrap();
             let period = Period {

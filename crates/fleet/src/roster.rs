@@ -1,5 +1,4 @@
-//! Which machines there should be, and what is expected of them: hosts.ini, models.ini and
-//! manifests.
+//! The expected machines and their expected state: hosts.ini, models.ini and manifests.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,25 +10,25 @@ use model::Model;
 use crate::reported::Snapshot;
 use crate::request::Options;
 
-/// What is expected.
+/// The expectations.
 #[derive(Debug, Default)]
 pub struct Roster {
     /// The machines of hosts.ini, in its order.
     pub machines: Vec<(String, hosts::Machine)>,
     by_mac: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
-    /// The PCI addresses that guests get, by model; only models that have some.
+    /// The PCI addresses of the guests' devices, by model; only models that have some.
     pub devices: BTreeMap<String, Vec<String>>,
-    /// The memory that machines left the factory with, by model.
+    /// The factory memory, by model.
     memory_bytes: BTreeMap<String, u64>,
-    /// What manifests say that machines should have.
+    /// The versions that the manifests prescribe.
     pub images: Vec<Expected>,
 }
 
 /// An image or a base that machines should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The name of a base; `None` for an image of the host.
+    /// The name of a base; `None` for a host image.
     pub base: Option<String>,
     /// The models that it is for; empty for all.
     pub models: Vec<String>,
@@ -38,7 +37,7 @@ pub struct Expected {
 }
 
 impl Roster {
-    /// Reads it. What is not there is in `missing`; status 78 when a file is not right.
+    /// Reads the files. Missing ones are listed in `missing`; status 78 when a file is invalid.
     pub fn read(
         common: &Common,
         options: &Options,
@@ -71,7 +70,7 @@ impl Roster {
             .enumerate()
             .map(|(index, (name, _))| (name.clone(), index))
             .collect();
-        // As sysfs writes them.
+        // The spelling of sysfs.
         let addresses = |model: Model| {
             model
                 .devices
@@ -98,7 +97,8 @@ impl Roster {
         })
     }
 
-    /// Which machine of hosts.ini this is: by its Ethernet addresses, otherwise by its name.
+    /// The machine of hosts.ini that sent this report: by its Ethernet addresses, otherwise by its
+    /// name.
     pub fn find(&self, snapshot: &Snapshot) -> Option<usize> {
         let macs = snapshot
             .interfaces
@@ -118,7 +118,7 @@ impl Roster {
         by_mac.or_else(by_name).copied()
     }
 
-    /// What a machine of this model left the factory with.
+    /// The factory memory of this model.
     pub fn memory_bytes(&self, model: Option<&str>, snapshot: &Snapshot) -> Option<u64> {
         model
             .and_then(|model| self.memory_bytes.get(model))
@@ -127,8 +127,8 @@ impl Roster {
     }
 }
 
-/// A manifest, which one of the keys for its kind signed. Status 66 when it or its signature is not
-/// there, 65 when it is not signed.
+/// A manifest signed by a key of its kind. Status 66 when it or its signature does not exist, 65
+/// when the signature is invalid.
 fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected> {
     let bytes = jsonpipe::read(path)?;
     let beside = path.with_extension(images::Ending::Signature.as_str());
@@ -141,7 +141,7 @@ fn manifest(common: &Common, path: &std::path::Path) -> anyhow::Result<Expected>
     })?;
     let signed = Signed { bytes, signature };
     let keys = common.config("keys");
-    // Of which kind it is says only what the keys make of it.
+    // The key that verifies it determines its kind.
     let base = Keys::read(&keys, Kind::Base).and_then(|keys| signed.verify::<Base>(&keys));
     let host =
         || Keys::read(&keys, Kind::Host).and_then(|keys| signed.verify::<manifest::Host>(&keys));

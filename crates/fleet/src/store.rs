@@ -1,9 +1,9 @@
-//! The store of the collector: `reports/HOST/SEQUENCE`, what hosts signed, and `text/HOST/NAME`,
-//! what the thesis's script sent. (`register/` is for its keeper alone, and is not looked at.)
+//! The store of the collector: `reports/HOST/SEQUENCE` holds signed reports, and `text/HOST/NAME`
+//! texts of the thesis's script. (`register/` is only for its keeper, and is not read.)
 //!
 //! A month of a campus is some hundred thousand reports. They are read one after the other, host by
-//! host, and of each only what [`History`] keeps of it stays in memory, but for the first and the
-//! last. When a report was received says the time of its file.
+//! host, and only the [`History`] of each stays in memory, except for the first and the last. The
+//! modification time of a report's file is its time of arrival.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry, File};
@@ -21,13 +21,14 @@ use crate::reported::{Payload, Snapshot};
 use crate::text;
 use crate::time::{self, Seconds};
 
-/// The collector takes no longer ones.
+/// The collector accepts no longer ones.
 const REPORT_MAX_BYTES: u64 = 1 << 20;
-/// So many events of one machine are listed; there are a handful, unless it is broken or hostile.
+/// The maximum number of listed events per machine; a normal machine has a handful.
 const EVENTS_MAX: usize = 50;
-/// None of ours has a longer text.
+/// The maximum length of an event's text, above all of ours.
 const EVENT_MAX: usize = 1000;
-/// How many reports from before the period are tried, for how a silent machine was.
+/// The maximum number of reports before the period that are tried for the last state of a silent
+/// machine.
 const OLDER_MAX: usize = 20;
 
 /// A host of the store.
@@ -40,46 +41,45 @@ pub struct Source {
     key: Option<VerifyingKey>,
 }
 
-/// What is in a store.
+/// The content of a store.
 #[derive(Debug)]
 pub struct Store {
     /// The hosts, by id.
     pub sources: Vec<Source>,
-    /// How many hosts the collector expelled of which it still has reports:
-    /// `reports/.HOST.expelled.TIME`. They are not read.
+    /// The number of expelled hosts with remaining reports, `reports/.HOST.expelled.TIME`. They are
+    /// not read.
     pub expelled_hosts: u64,
 }
 
-/// What the reports of a host say.
+/// The evaluated reports of a host.
 #[derive(Debug, Default)]
 pub struct Heard {
     /// Its id.
     pub id: String,
     /// Whether the newest report is signed.
     pub signed: bool,
-    /// When the newest was received.
+    /// The time when the newest was received.
     pub last: Option<Seconds>,
-    /// What that says.
+    /// The content of the newest.
     pub newest: Snapshot,
-    /// The use of the disks by the first report of the period.
+    /// The used disk space in the first report of the period.
     pub disk_used_at_first: Option<u64>,
-    /// Whether that one was read.
+    /// Whether that report was read.
     has_first: bool,
     dropped_before: Option<u64>,
-    /// When it was on, and so on.
+    /// Its times and boards.
     pub history: History,
-    /// What it told in the period and when that was received, the newest last.
+    /// The events in the period and their times of arrival, the newest last.
     pub events: Vec<(Seconds, Event)>,
-    /// How many it told that are not among those.
+    /// The number of events that were left out.
     pub events_left_out: u64,
-    /// What is not believed: how many, and when the last came.
+    /// Rejected reports by reason: the number, and the time of the last.
     pub rejected: BTreeMap<Reason, (u64, Seconds)>,
-    /// What was read.
+    /// The numbers of reports read.
     pub sum: Sum,
 }
 
-/// What a store has. Status 66 when there is no such store, or the keys of the hosts are not beside
-/// it.
+/// Lists a store. Status 66 when there is no such store, or it lacks the keys of the hosts.
 pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     if !store.join("reports").is_dir() && !store.join("text").is_dir() {
         return Err(Exit::NoInput.error(format_args!(
@@ -103,7 +103,7 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
                 )
             })?;
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                continue; // what somebody left there, or a link to elsewhere
+                continue; // a stray file, or a link
             }
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
@@ -130,7 +130,7 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     }
     if !keys.is_dir() {
         return Err(Exit::NoInput.error(format_args!(
-            "reading {}: the keys of the enrolled hosts are not there; collector enroll puts them there",
+            "reading {}: the keys of the enrolled hosts are missing; collector enroll adds them",
             keys.display()
         )));
     }
@@ -143,7 +143,7 @@ pub fn list(store: &Path, keys: &Path) -> anyhow::Result<Store> {
     })
 }
 
-/// Of whom a directory is that `collector expel` has put aside.
+/// The host whose expelled directory this is.
 fn expelled_host(name: &str) -> Option<&str> {
     name.strip_prefix('.')?
         .rsplit_once(".expelled.")
@@ -151,7 +151,7 @@ fn expelled_host(name: &str) -> Option<&str> {
         .filter(|id| is_host(id))
 }
 
-/// As the collector has it.
+/// The collector's rule for host names.
 fn is_host(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= 64
@@ -182,12 +182,12 @@ fn key(path: &Path) -> anyhow::Result<Option<VerifyingKey>> {
     })
 }
 
-/// What is in a directory; one error when it cannot be read.
+/// The entries of a directory; one error when it cannot be read.
 fn entries(directory: &Path) -> Vec<io::Result<DirEntry>> {
     fs::read_dir(directory).map_or_else(|error| vec![Err(error)], Iterator::collect)
 }
 
-/// A report; `None` for what is no file.
+/// A report; `None` for anything but a file.
 fn item(entry: &DirEntry, is_text: bool) -> io::Result<Option<Item>> {
     let metadata = entry.metadata()?;
     let Some(name) = entry
@@ -220,8 +220,8 @@ struct Item {
 }
 
 impl Source {
-    /// Reads its reports of a period, in the order in which they were received. What cannot be read
-    /// is counted: a bad sector under one report hides no other, and no other host.
+    /// Reads the reports of a period, in the order of arrival. Unreadable reports are counted: a
+    /// bad sector under one report hides no other report and no other host.
     pub fn read(&self, since: Seconds, until: Seconds) -> Heard {
         let mut heard = Heard {
             id: self.id.clone(),
@@ -236,7 +236,7 @@ impl Source {
             heard.take(self, item, &mut bytes, &mut last, true);
         }
         let is_of_period = last.is_some();
-        // How a machine was that is silent since.
+        // The last state of a silent machine.
         for item in items
             .get(..first)
             .unwrap_or_default()
@@ -254,7 +254,7 @@ impl Source {
             match snapshot(&payload, is_text) {
                 Some(newest) => heard.newest = newest,
                 None if is_of_period => {
-                    heard.sum.reports -= 1; // it was taken for good till now
+                    heard.sum.reports -= 1; // it was counted as accepted
                     heard.reject(Reason::NotUnderstood, heard.last.unwrap_or_default());
                 }
                 None => {}
@@ -263,7 +263,7 @@ impl Source {
         heard
     }
 
-    /// In the order in which they came.
+    /// In the order of arrival.
     fn items(&self, mut unreadable: impl FnMut()) -> Vec<Item> {
         let mut items = Vec::new();
         for (directory, is_text) in [(&self.signed, false), (&self.text, true)] {
@@ -292,7 +292,7 @@ impl Source {
 }
 
 impl Heard {
-    /// Takes one report; `counts` when it is of the period.
+    /// Takes one report; `counts` when it is in the period.
     fn take(
         &mut self,
         source: &Source,
@@ -383,15 +383,15 @@ impl Heard {
                 self.is_newest(item.received, opened.payload, false, last);
             }
             Kind::Events if counts => self.events(item.received, opened.payload),
-            // The others are for other servers, or for the register's keeper.
+            // The other kinds are for other servers, or for the register's keeper.
             _ => {}
         }
         self.last = self.last.max(Some(item.received));
         Ok(())
     }
 
-    /// How many the machine threw away since the snapshot before, by their number since it has this
-    /// spool.
+    /// The number of reports dropped since the previous snapshot, from the machine's count since it
+    /// has had this spool.
     fn dropped(&mut self, all: u64) -> u64 {
         let before = self.dropped_before.replace(all).unwrap_or(all);
         let dropped = if all < before { all } else { all - before };
@@ -420,8 +420,7 @@ impl Heard {
         *was_text = is_text;
     }
 
-    /// Lines that are no event are left out: they are signed, and what they tell nobody
-    /// understands.
+    /// Lines that are not an event are left out: they are signed, but cannot be interpreted.
     fn events(&mut self, received: Seconds, payload: &[u8]) {
         for line in payload.split(|byte| *byte == b'\n') {
             let Ok(mut event) = serde_json::from_slice::<Event>(line) else {

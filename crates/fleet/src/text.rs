@@ -1,5 +1,4 @@
-//! The text of the thesis's script as a report of a machine, so that all machines stand in one
-//! table.
+//! Parses the text of the thesis's script as a report, so that all machines are in one table.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +6,7 @@ use envelope::text::{self, Text};
 
 use crate::reported::{Chassis, Filesystem, Interface, Memory, Route, Snapshot, Station, System};
 
-/// `None` when it is no such text.
+/// `None` when it is not such a text.
 pub fn parse(text: &str) -> Option<Snapshot> {
     text::parse(text).map(snapshot)
 }
@@ -67,8 +66,8 @@ fn snapshot(text: Text) -> Snapshot {
     }
 }
 
-/// How many disks hold its file systems: `/dev/sda1` and `/dev/sda2` are one. `None` when it does
-/// not say.
+/// The number of disks with its file systems: `/dev/sda1` and `/dev/sda2` are on one. `None` when
+/// the text does not contain it.
 pub fn disks(snapshot: &Snapshot) -> Option<u64> {
     let disk = |filesystem: &Filesystem| {
         let name = filesystem.source.strip_prefix("/dev/")?;

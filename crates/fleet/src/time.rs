@@ -1,5 +1,4 @@
-//! Seconds since 1970, in which all times here are counted. Before 1970 is possible: a machine can
-//! say anything.
+//! Times in seconds since 1970. Negative times are possible: a machine can report any time.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use jsonpipe::timestamp;
 /// Seconds since 1970.
 pub type Seconds = i64;
 
-/// Of the clock of this machine.
+/// Converts a time of this machine's clock.
 pub fn of(time: SystemTime) -> Seconds {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => Seconds::try_from(since.as_secs()).unwrap_or(Seconds::MAX),
@@ -18,12 +17,12 @@ pub fn of(time: SystemTime) -> Seconds {
     }
 }
 
-/// From RFC 3339, UTC.
+/// Parses RFC 3339, UTC.
 pub fn parse(text: &str) -> Option<Seconds> {
     humantime::parse_rfc3339(text).ok().map(of)
 }
 
-/// As RFC 3339, in the years that it has: from 1970, to the end of 9999.
+/// As RFC 3339, clamped to the years 1970 to 9999.
 pub fn text(seconds: Seconds) -> String {
     const END: u64 = 253_402_300_799;
     timestamp::rfc3339(
@@ -31,7 +30,7 @@ pub fn text(seconds: Seconds) -> String {
     )
 }
 
-/// What a time zone is called: its name, otherwise how far it is from UTC at a time.
+/// The label of a time zone: its name, otherwise its offset from UTC at a time.
 pub fn zone_name(zone: &TimeZone, at: Seconds) -> String {
     match zone.iana_name() {
         Some(name) => name.to_owned(),
@@ -42,7 +41,7 @@ pub fn zone_name(zone: &TimeZone, at: Seconds) -> String {
     }
 }
 
-/// What of an interval lies between two times.
+/// The part of an interval between two times.
 pub fn clip(
     interval: (Seconds, Seconds),
     since: Seconds,
@@ -52,7 +51,7 @@ pub fn clip(
     (from < to).then_some((from, to))
 }
 
-/// Intervals that overlap or touch as one, rising.
+/// Merges intervals that overlap or touch, ascending.
 pub fn join(mut intervals: Vec<(Seconds, Seconds)>) -> Vec<(Seconds, Seconds)> {
     intervals.sort_unstable();
     let mut joined: Vec<(Seconds, Seconds)> = Vec::with_capacity(intervals.len());
@@ -65,7 +64,7 @@ pub fn join(mut intervals: Vec<(Seconds, Seconds)>) -> Vec<(Seconds, Seconds)> {
     joined
 }
 
-/// What two such lists have in common.
+/// The intersection of two such lists.
 pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Seconds, Seconds)> {
     let mut b = b.iter().peekable();
     let mut common = Vec::new();
@@ -73,7 +72,7 @@ pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Second
         while let Some(&&other) = b.peek() {
             common.extend(clip(other, from, to));
             if other.1 > to {
-                break; // it may reach into the next one, too
+                break; // it may also overlap the next one
             }
             b.next();
         }
@@ -81,7 +80,7 @@ pub fn common(a: &[(Seconds, Seconds)], b: &[(Seconds, Seconds)]) -> Vec<(Second
     common
 }
 
-/// How long they are together.
+/// Their total length.
 pub fn length(intervals: &[(Seconds, Seconds)]) -> u64 {
     intervals
         .iter()

@@ -1,6 +1,6 @@
-//! Received bytes over time, as Prometheus says: the mean of five minutes, for each computer or
-//! summed by any label (thesis, Figures 30 and 31). A long period is asked for piece by piece, so
-//! that neither side holds all of it at once.
+//! Received bytes over time, from Prometheus: means of five minutes, for each computer or summed by
+//! any label (thesis, Figures 30 and 31). A long period is queried in pieces, so that neither side
+//! holds all of it at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,34 +15,34 @@ use crate::report::{Line, Traffic};
 use crate::request::{self, Label};
 use crate::time::{self, Seconds};
 
-/// The one mean that the thesis has; the collector's Prometheus has a sample a minute.
+/// The interval of the thesis's means; the collector's Prometheus has a sample per minute.
 const MEAN: &str = "5m";
-/// How far apart values are asked for: every minute for some hours, otherwise side by side.
+/// The steps between values: every minute for some hours, otherwise adjacent means.
 const STEPS: [Seconds; 2] = [60, 300];
 const SHORT: Seconds = 6 * 3600;
-/// So many values of a line are asked for at a time (Prometheus gives 11,000 at most), and so many
-/// are drawn.
+/// The maximum number of values of a line in one query (Prometheus allows 11,000), and in the
+/// drawing.
 const PIECE: Seconds = 288;
 const DRAWN: Seconds = 480;
 const ANSWER_MAX_BYTES: u64 = 64 << 20;
-/// More cannot be told apart; a machine can make up interfaces.
+/// More cannot be distinguished; a machine can invent interfaces.
 const LINES_MAX: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Not all machines of a campus together receive more. A counter can say anything, and one such
-/// line would flatten all others.
+/// The maximum rate, above that of all machines of a campus together. A counter can contain
+/// anything, and one such line would flatten all others.
 const RATE_MAX: f64 = 1e11;
-/// Below it a computer receives slowly, if its room does not (thesis, Figure 30).
+/// A computer below this rate receives slowly, if its room does not (thesis, Figure 30).
 const SLOW: f64 = 2e6;
-/// Below that it does not receive anything in particular.
+/// Below this rate it is idle.
 const IDLE: f64 = 5e4;
-/// With fewer that receive something, nothing is usual in a room.
+/// The minimum number of busy computers that shows what is usual in a room.
 const BUSY_MIN: usize = 3;
-/// For this long.
+/// The minimum time of being slow.
 const SLOW_SECONDS: Seconds = 300;
-/// Of so many of the last moments in which it could be compared, it has to be slow in more than
-/// half: everybody reads something for five minutes while others download, and who has a new cable
-/// since is not to be visited.
+/// The number of recent comparable moments, of which a computer must be slow in more than half: any
+/// computer reads something for five minutes while others download, and one with a new cable needs
+/// no visit.
 const COMPARED_MAX: u32 = 64;
 
 /// A computer that received slowly while its room did not.
@@ -50,11 +50,11 @@ const COMPARED_MAX: u32 = 64;
 pub struct Slow {
     /// The machine's label `host` in Prometheus.
     pub host: String,
-    /// The mean of what it received meanwhile, in bytes a second.
+    /// The mean of its rates while it was slow, in bytes per second.
     pub rate: u64,
-    /// The median of its room, the mean of it.
+    /// The median of its room, averaged over the same time.
     pub others: u64,
-    /// Since when.
+    /// The beginning.
     pub since: Seconds,
 }
 
@@ -71,13 +71,13 @@ struct Data {
 
 #[derive(Deserialize)]
 struct Series {
-    /// The machines chose their values; the names are ours.
+    /// The machines chose these values; the names are ours.
     metric: BTreeMap<String, String>,
     values: Vec<(f64, String)>,
 }
 
 impl Series {
-    /// The value of a label, as people are shown it.
+    /// The value of a label in printable form.
     fn label(&self, name: &str) -> String {
         self.metric
             .get(name)
@@ -101,7 +101,7 @@ impl Grid {
         } else {
             coarse
         };
-        // On round times, so that the same period has the same values whenever it is asked for.
+        // At round times, so that a period has the same values in every query.
         let start = (period.since + step - 1).div_euclid(step) * step;
         Grid {
             start,
@@ -116,14 +116,14 @@ impl Grid {
     }
 }
 
-/// A line that is being added up.
+/// A line while it is being summed up.
 #[derive(Default)]
 struct Sum {
     buckets: Vec<(f64, u32)>,
     peak: f64,
 }
 
-/// Asks for it. Status 69 when there is no Prometheus, or it does not understand us.
+/// Queries Prometheus. Status 69 when it does not answer or rejects the query.
 pub fn ask(
     url: &str,
     options: &request::Options,
@@ -200,7 +200,7 @@ pub fn ask(
     Ok((traffic, slow))
 }
 
-/// The labels that tell one line from another: a room is one of its building.
+/// The labels that distinguish the lines: a room's name is unique only in its building.
 fn labels(by: Label) -> &'static [&'static str] {
     match by {
         Label::Campus => &["campus"],
@@ -221,8 +221,8 @@ fn query(labels: &[&str], options: &request::Options) -> String {
         .into_iter()
         .filter_map(filter)
         .collect();
-    // Of hardware alone, which labtools_link_up is of: what a bridge or a guest's tap receives came
-    // in by a port before.
+    // Only of hardware, which labtools_link_up covers: the traffic of a bridge or a guest's tap
+    // already came through a port.
     format!(
         "sum by ({}) (rate(labtools_interface_receive_bytes_total{{{}}}[{MEAN}]) and on (host, interface) labtools_link_up)",
         labels.join(","),
@@ -230,7 +230,7 @@ fn query(labels: &[&str], options: &request::Options) -> String {
     )
 }
 
-/// A string of PromQL, in which a quote ends nothing.
+/// A PromQL string in which quotes are escaped.
 fn quoted(text: &str) -> String {
     format!(
         "\"{}\"",
@@ -240,7 +240,7 @@ fn quoted(text: &str) -> String {
     )
 }
 
-/// NaN is not a rate, nor is what no machine receives.
+/// NaN is not a rate, nor is a rate beyond any machine's.
 fn values(series: &Series) -> impl Iterator<Item = (f64, f64)> {
     let rate = |value: &str| {
         value
@@ -265,16 +265,16 @@ impl Prometheus {
             .iter()
             .find_map(|scheme| url.strip_prefix(scheme))
         else {
-            return Err(Exit::Usage.error("--prometheus: not a URL, as http://127.0.0.1:9090"));
+            return Err(Exit::Usage.error("--prometheus: not a URL like http://127.0.0.1:9090"));
         };
-        // It is in the list of processes, in messages and in the document.
+        // The address appears in the process list, in messages and in the document.
         if address
             .split(['/', '?', '#'])
             .next()
             .is_some_and(|host| host.contains('@'))
         {
             return Err(Exit::Usage.error(
-                "--prometheus: an address with a user or a password, which everybody could read",
+                "--prometheus: an address with a user or a password, which would be public",
             ));
         }
         if address.contains(['?', '#']) {
@@ -282,8 +282,7 @@ impl Prometheus {
                 Exit::Usage.error("--prometheus: an address with ? or #; it ends with a path")
             );
         }
-        // To it and nowhere else: no proxy of the environment, no redirection, no call without an
-        // end.
+        // No proxy of the environment, no redirection, and a time limit.
         let config = Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -354,21 +353,21 @@ impl Prometheus {
     }
 }
 
-/// Looks for computers that are slow while their rooms are not.
+/// Finds computers that are slow while their rooms are not.
 #[derive(Default)]
 struct Watch(BTreeMap<(String, String, String), Watched>);
 
 /// A computer.
 #[derive(Default)]
 struct Watched {
-    /// The last moments in which it could be compared with its room, a bit each; 1: it was slow.
+    /// The last comparable moments, a bit each; 1: it was slow.
     moments: u64,
     compared: u32,
     run: Run,
     slow: Option<Slow>,
 }
 
-/// How long a computer is slow by now.
+/// The time that a computer has been slow.
 #[derive(Clone, Copy, Default)]
 struct Run {
     since: Seconds,
@@ -402,7 +401,7 @@ impl Watch {
         for (index, rooms) in moments {
             let at = grid.start + index as Seconds * grid.step;
             for ((building, room), hosts) in rooms {
-                // Who has finished is compared with nobody.
+                // A computer that has finished is not compared.
                 let mut busy: Vec<f64> = hosts
                     .iter()
                     .map(|(_, rate)| *rate)

@@ -1,4 +1,4 @@
-//! Which images, bases and programs are where.
+//! The places of images, bases and programs.
 
 use std::collections::BTreeMap;
 
@@ -6,13 +6,13 @@ use crate::known::Known;
 use crate::report::{Behind, Place, Software, Version};
 use crate::roster::Roster;
 
-/// Without a manifest, so many of the machines have to have a version before others are behind: one
-/// in ten, and two where there are two. One machine alone may be a trial, or lie.
+/// Without a manifest, a version counts as current once one machine in ten has it, and at least two
+/// where there are two. A single machine may be on trial, or lie.
 const SHARE: usize = 10;
 
-/// Images by model, then bases by name. What machines should have says a manifest, otherwise the
-/// newest one that a tenth of them has: of images the newest of its model, for models may have
-/// different ones.
+/// Images by model, then bases by name. A manifest gives the current version, otherwise it is the
+/// newest that a tenth of the machines have; for images, of those of the model, because models may
+/// have different ones.
 pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     type Key = (&'static str, Option<String>);
     let mut found: BTreeMap<(bool, Key), Vec<(&Known, u64)>> = BTreeMap::new();
@@ -67,14 +67,14 @@ pub fn versions(machines: &[Known], roster: &Roster) -> Vec<Version> {
     found.into_iter().rev().map(version).collect()
 }
 
-/// The newest version that enough of the machines have, or a newer one.
+/// The newest version that enough machines have, or a newer one.
 fn usual(mut versions: Vec<u64>) -> Option<u64> {
     let enough = (versions.len() / SHARE).max(2).min(versions.len());
     versions.sort_unstable_by_key(|version| std::cmp::Reverse(*version));
     versions.get(enough.checked_sub(1)?).copied()
 }
 
-/// By name and version, by the newest reports.
+/// By name and version, from the newest reports.
 pub fn software(machines: &[Known]) -> Vec<Software> {
     type Program<'a> = (&'a str, &'a str, &'a str);
     type Rooms<'a> = BTreeMap<(&'a str, &'a str), u64>;

@@ -1,5 +1,5 @@
 //! The baseline on the disk: the accepted state, the differences reported since, and the events
-//! about to be logged.
+//! that are not logged yet.
 
 pub mod facts;
 
@@ -13,45 +13,45 @@ use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
 use crate::read::machine::{Machine, PATIENCE};
 use crate::report::{Disk, Host, Interface};
 
-/// Where it lies.
+/// The path of the file.
 pub const FILE: &str = "/var/lib/labtools/baseline.json";
-/// The version of the file. A key that is added keeps it.
+/// The version of the file. An added key does not raise it.
 const SCHEMA: u64 = 1;
 
 /// The file.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Baseline {
     schema: u64,
-    /// When it was accepted, RFC 3339.
+    /// The time of its acceptance, RFC 3339.
     pub accepted_at: String,
-    /// Whether a technician accepted it; otherwise it is what the first look found.
+    /// Whether a technician accepted it; otherwise the first run took it.
     #[serde(default)]
     pub accepted: bool,
-    /// What was accepted, and what turned out better since.
+    /// The accepted facts, with later improvements.
     pub facts: Facts,
-    /// The differences that were told, and are still so.
+    /// The reported differences that persist.
     pub told: Vec<Change>,
-    /// What is looked at once more before it is told.
+    /// Differences that must persist before they are reported.
     #[serde(default)]
     pub waiting: Vec<Waiting>,
-    /// Events that are not known to be in the event log.
+    /// Events that may be missing in the event log.
     #[serde(default)]
     pub unlogged: Vec<Event>,
 }
 
-/// A difference that may be gone in a minute.
+/// A difference that may disappear within a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Waiting {
     /// The change that waits for a second look.
     pub about: EventAbout,
-    /// The kernel's id of the boot in which it was seen first.
+    /// The kernel's id of the boot in which it was first seen.
     pub boot: Option<String>,
-    /// How long after the boot that was.
+    /// The uptime at that moment.
     pub uptime_seconds: u64,
 }
 
 impl Baseline {
-    /// A new one.
+    /// A new baseline.
     pub fn new(accepted_at: String, accepted: bool, facts: Facts) -> Baseline {
         Baseline {
             schema: SCHEMA,
@@ -64,8 +64,8 @@ impl Baseline {
         }
     }
 
-    /// Reads it; `None` when there is none. Status 65 when it is not right, 75 when its disk does
-    /// not answer.
+    /// Reads it; `None` when there is none. Status 65 when it is invalid, 75 when its disk does not
+    /// answer.
     pub fn read(common: &Common) -> anyhow::Result<Option<Baseline>> {
         let read = Machine::new(common).within(PATIENCE, "changes", |machine| {
             Baseline::read_unhurried(machine.common)
@@ -88,7 +88,7 @@ impl Baseline {
         let wrong = |what: &str| {
             let path = path.display();
             Exit::Data.error(format_args!(
-                "reading {path}: {what}; remove it, and the machine as it is becomes the baseline"
+                "reading {path}: {what}; remove it, and the machine's current state becomes the baseline"
             ))
         };
         let baseline: Baseline =
@@ -101,7 +101,7 @@ impl Baseline {
         Ok(Some(baseline))
     }
 
-    /// Writes it, durably, in one step.
+    /// Writes it, durably and atomically.
     pub fn write(&self, common: &Common) -> anyhow::Result<()> {
         let path = common.path(FILE);
         if let Some(directory) = path.parent() {
@@ -115,7 +115,7 @@ impl Baseline {
     }
 }
 
-/// For the section `host`.
+/// The baseline for the section `host`.
 pub fn known(machine: &Machine) -> Option<Baseline> {
     match Baseline::read_unhurried(machine.common) {
         Ok(Some(baseline)) => return Some(baseline),
@@ -128,8 +128,8 @@ pub fn known(machine: &Machine) -> Option<Baseline> {
     None
 }
 
-/// Marks what is wrong with the machine and was accepted: neither the report nor the metrics call
-/// anybody for it.
+/// Marks accepted faults of the machine: neither the report nor the metrics raise an alarm for
+/// them.
 pub fn mark(host: &mut Host, baseline: &Baseline) {
     host.changes.clone_from(&baseline.told);
     let (now, facts) = (Facts::of(host), &baseline.facts);
@@ -173,8 +173,8 @@ pub fn mark(host: &mut Host, baseline: &Baseline) {
         }
     }
     if let Some((links, known, pairs)) = links {
-        // What is worse than both ends offer is in the baseline of nobody who did not accept it;
-        // what else it has, the first look may have found.
+        // Being slower than both ends offer is in the baseline only once it was accepted; other
+        // properties may be from the first run.
         let is_slow = |link: &Link| {
             link.speed
                 .zip(link.best)

@@ -1,8 +1,8 @@
-//! `invcollect changes` and `accept`: each difference from the baseline is reported once.
+//! `invcollect changes` and `accept`: reports each difference from the baseline once.
 //!
-//! An event is first in the baseline's file, as not yet logged, and then in the event log; a run
-//! that ends in between leaves it to the next one, which finds by its id whether it is in the log.
-//! So none is lost, and none is there twice, wherever a run ends.
+//! An event is first stored in the baseline's file, as not yet logged, and then appended to the
+//! event log. If a run ends in between, the next one finds by the event's id whether it is in the
+//! log. So no event is lost or logged twice, wherever a run ends.
 
 mod difference;
 
@@ -19,10 +19,10 @@ use crate::report::{self, Host};
 use crate::{collect, event_log};
 
 const LOCK: &str = "/run/labtools/inventory.lock";
-/// A link that has just come up may still be negotiating, and one that has just gone may come back.
+/// A new link may still be negotiating, and a lost one may come back.
 const CONFIRMED_AFTER_SECONDS: u64 = 60;
 
-/// `invcollect changes`: status 1 when the machine is not as its baseline says.
+/// `invcollect changes`: status 1 when the machine differs from its baseline.
 pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let ending = signals::defer()?;
     let lock = lock(common, &ending, dry_run)?;
@@ -33,7 +33,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         before.unwrap_or_else(|| Baseline::new(host.collected_at.clone(), false, Facts::default()));
     let told = if host.boot.settles_in_seconds() > 0 {
         pipe.note(
-            "the machine has just booted; it is compared when its devices had time to be found",
+            "the machine has just booted; it is compared once its devices have had time to appear",
         );
         if first {
             return Ok(Answer::events(String::new()).holding(ending));
@@ -59,14 +59,16 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
         log(common, &mut baseline)?
     };
     if first {
-        pipe.note("this machine had no baseline; it is as it is now, without its faults");
+        pipe.note(
+            "this machine had no baseline; its current state without faults is now the baseline",
+        );
     }
     if new.is_empty() && !baseline.told.is_empty() {
         let told = format!(
             "reported before and still so: {}; see host.changes of invcollect collect, or invcollect accept",
             baseline.told.len()
         );
-        // Nobody sits at cron, which calls this every quarter of an hour.
+        // cron, which calls this every quarter of an hour, needs no message.
         if std::io::stderr().is_terminal() {
             pipe.warn(told)
         } else {
@@ -79,7 +81,7 @@ pub fn changes(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<An
     } else {
         answer.but_no()
     };
-    drop(lock); // nobody waits for who reads this
+    drop(lock); // the reader of the output may be slow
     Ok(answer.holding(ending))
 }
 
@@ -97,8 +99,8 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     let nothing = || Baseline::new(host.collected_at.clone(), false, Facts::default());
     let mut before = Baseline::read(common)?.unwrap_or_else(nothing);
     let known = before.facts.clone();
-    // What nobody was told yet is told first, or it would be gone without a word. A technician
-    // stands at the machine: nothing is waited for any more.
+    // Unreported differences are reported first, otherwise they would disappear unreported. A
+    // technician is at the machine, so no confirmation is waited for.
     compare(&mut before, &host, Links::AtOnce)?;
     if !dry_run {
         before.write(common)?;
@@ -125,7 +127,7 @@ pub fn accept(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     Ok(Answer::yes(document).holding(ending))
 }
 
-/// One run at a time. A dry run changes nothing, not even that.
+/// One run at a time. A dry run changes nothing and needs no lock.
 fn lock(
     common: &Common,
     ending: &signals::Deferred,
@@ -138,17 +140,17 @@ fn lock(
     }
 }
 
-/// When a link that is worse is told.
+/// When a worse link is reported.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Links {
-    /// When it has been so for a minute.
+    /// When the difference has lasted for a minute.
     Confirmed,
-    /// Now.
+    /// At once.
     AtOnce,
 }
 
-/// Brings the baseline up to what the machine is now; the events that this takes are then among
-/// those to be logged. Whether anything is another than before.
+/// Updates the baseline to the machine's current state, and adds the resulting events to those to
+/// be logged. Returns whether the baseline changed.
 fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result<bool> {
     let now = Facts::of(host);
     let (facts, told, waiting) = (
@@ -157,8 +159,8 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
         baseline.waiting.clone(),
     );
     let found = difference::differences(&mut baseline.facts, &now, &baseline.told);
-    // What is no longer so was told, and may be told anew when it comes back; what cannot be seen
-    // now stays.
+    // A difference that has disappeared may be reported again when it returns; one that cannot be
+    // checked now stays.
     let mut left = found;
     let mut worse = Vec::new();
     baseline.told.retain_mut(|change| {
@@ -166,13 +168,13 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
             .iter()
             .position(|about| difference::is_same(about, &change.about))
         else {
-            // A case whose model turned out to have no switch was never opened.
+            // A case of a model without a switch was never opened.
             let is_nothing =
                 change.about.part == Part::Chassis && host.chassis.intrusion_switch == Some(false);
             return !is_nothing && !difference::is_known(&change.about, &baseline.facts, &now);
         };
         let about = left.remove(at);
-        // That a slow link is gone now is told, too, and waited for like any.
+        // A slow link that is lost now is reported like any other, after confirmation.
         let waits = baseline
             .waiting
             .iter()
@@ -205,13 +207,12 @@ fn compare(baseline: &mut Baseline, host: &Host, links: Links) -> anyhow::Result
     Ok(changed)
 }
 
-/// Whether it may be told. A link that is worse is only waited for at first, until it has been so
-/// for a minute.
+/// Whether the difference may be reported. A worse link must first last for a minute.
 fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> bool {
     if about.part != Part::Link || about.action != Action::Degraded {
         return true;
     }
-    // Clocks are set while machines run; the time since the boot only goes on.
+    // Clocks are set while machines run; the uptime only increases.
     let Some(uptime) = host.boot.uptime_seconds else {
         return true;
     };
@@ -237,7 +238,7 @@ fn is_confirmed(waiting: &mut Vec<Waiting>, host: &Host, about: &EventAbout) -> 
     false
 }
 
-/// Puts an event among those that are to be logged.
+/// Adds an event to those to be logged.
 fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Result<()> {
     let id = random_id()?;
     baseline.unlogged.push(Event {
@@ -265,14 +266,14 @@ fn tell(baseline: &mut Baseline, host: &Host, about: EventAbout) -> anyhow::Resu
     Ok(())
 }
 
-/// Of this event alone, whatever machine was cloned, clock was set back or baseline removed: a UUID
-/// of version 4, drawn by the kernel that this runs on.
+/// A unique id even on a cloned machine, after the clock was set back or the baseline removed: a
+/// random UUID (version 4) from the running kernel.
 fn random_id() -> anyhow::Result<String> {
     const RANDOM: &str = "/proc/sys/kernel/random/uuid";
     Ok(jsonpipe::read_text(Path::new(RANDOM))?.trim().to_owned())
 }
 
-/// Appends what is not in the event log yet; those lines.
+/// Appends the events that are missing in the event log, and returns their lines.
 fn log(common: &Common, baseline: &mut Baseline) -> anyhow::Result<Vec<String>> {
     if baseline.unlogged.is_empty() {
         return Ok(Vec::new());

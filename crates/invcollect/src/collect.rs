@@ -1,4 +1,4 @@
-//! `invcollect collect`: what this machine is.
+//! `invcollect collect`: the inventory of this machine.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -14,8 +14,8 @@ use crate::report::Host;
 use crate::settings::Settings;
 use crate::{TOOL, baseline, glpi, request, settings};
 
-/// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; the machine
-/// itself is never an error.
+/// `invcollect collect`: status 74, 73 or 77 when the file for GLPI cannot be written; a fault of
+/// the machine is never an error.
 pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyhow::Result<Answer> {
     let host = host(common, pipe);
     if let Some(path) = &options.glpi {
@@ -31,7 +31,7 @@ pub fn collect(common: &Common, pipe: &Pipe, options: &request::Collect) -> anyh
     Ok(Answer::yes(document))
 }
 
-/// Reads the machine. What cannot be read is in `missing`, and keeps nothing else from being read.
+/// Reads the machine. An unreadable value is listed in `missing` and does not stop the rest.
 pub fn host(common: &Common, pipe: &Pipe) -> Host {
     pipe.note(format_args!(
         "reading the machine below {}",
@@ -40,8 +40,8 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let machine = Machine::new(common);
     let now = SystemTime::now();
     let filesystems = filesystems::read(&machine);
-    // All that lies on a disk, which may be failing: the disk of a session is pulled out, too. It
-    // is read while the rest is.
+    // Everything on a disk, which may be failing or pulled out (a session's disk, for example), is
+    // read in parallel with the rest.
     let id = filesystems::ask(&machine, &filesystems, identity::ID, "id", identity::id);
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
     let known = filesystems::ask(
@@ -115,7 +115,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         filesystems,
         interfaces,
         routes,
-        // A disk has a sensor, too, and one that is being reset does not tell it.
+        // A disk also has a sensor, which does not answer during a reset.
         temperatures: machine
             .within(PATIENCE, "temperatures", sensors::temperatures)
             .unwrap_or_default(),
@@ -131,8 +131,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     host
 }
 
-/// Whether the case may have an intrusion switch. Many boards have the pin without one, and it
-/// floats.
+/// Whether the case may have an intrusion switch. On many boards without one the pin floats.
 fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
     let models = model::read_all(machine.common).unwrap_or_else(|error| {
         machine.missing("configuration", format_args!("{error:#}"));

@@ -1,4 +1,4 @@
-//! The changes of a machine in its event log: each once, and on the disk.
+//! Writes a machine's changes to its event log: each once, and durably.
 
 use std::collections::HashSet;
 
@@ -8,18 +8,18 @@ use serde::Deserialize;
 
 use crate::TOOL;
 
-/// How far back a line is looked for: more than is written between a run that was killed and the
+/// The part of the log that is searched: more than is written between a run that was killed and the
 /// next one.
 const TAIL_BYTES: u64 = 4 << 20;
 
-/// Adds the lines that are not there yet, and says which those are: each is given with its
+/// Appends the lines that are missing in the log, and returns those; each comes with its
 /// `event.id`.
 ///
-/// Status 73 when there is no room, 75 when another writer has the file.
+/// Status 73 when there is no room, 75 when another writer has locked the file.
 pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Result<Vec<&'a str>> {
     let mut log = EventLog::open(common)?;
     let tail = log.tail(TAIL_BYTES)?;
-    // A line counts when its end is there.
+    // A line counts only if it is complete.
     let whole = tail
         .iter()
         .rposition(|byte| *byte == b'\n')
@@ -40,12 +40,12 @@ pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Res
                 .collect::<String>(),
         )?;
     }
-    log.sync()?; // those that were there, too: the run that wrote them may have been ended before that
+    log.sync()?; // including older lines, whose run may have ended before its sync
     Ok(new)
 }
 
-/// The `event.id` of a line of our own; `None` of any other, as those of the scripts, whatever it
-/// quotes.
+/// The `event.id` of a line of invcollect; `None` for others, as those of the scripts, whatever
+/// they quote.
 fn event_id(line: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {

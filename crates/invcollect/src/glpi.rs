@@ -1,10 +1,10 @@
 //! The inventory in GLPI's own format (glpi-project/inventory_format 1.2.3), which a GLPI server
-//! takes without an agent.
+//! accepts without an agent.
 //!
-//! Sizes are in MiB, `speed` is a string, nothing is null: what is not known is left out. All of
-//! the section `host` travels along as `content.x_invcollect`: since 1.2 the schema allows keys
-//! below `content` that it does not name (GLPI 11, which ignores them and keeps them in its file of
-//! the inventory); before, it refuses the whole inventory (GLPI 10).
+//! Sizes are in MiB, `speed` is a string, and unknown values are left out, since null is not
+//! allowed. The section `host` is included as `content.x_invcollect`: since 1.2 the schema allows
+//! additional keys below `content` (GLPI 11, which ignores them and keeps them in its file of the
+//! inventory); before, it refuses the whole inventory (GLPI 10).
 
 use std::net::IpAddr;
 
@@ -15,11 +15,11 @@ use crate::read::identity::ID;
 use crate::report::{Disk, Host, Interface};
 
 const MIB: u64 = 1 << 20;
-/// More packages than any PC has.
+/// Above the packages of any PC.
 const CPUS_MAX: u64 = 64;
 
-/// The document, with a newline. Status 66 for a machine that has no id: GLPI would take it for a
-/// new one, or for another one that has none.
+/// The document, with a newline. Status 66 for a machine without an id: GLPI would take it for a
+/// new one, or for another one without an id.
 pub fn inventory(host: &Host) -> anyhow::Result<String> {
     let no_id = || {
         let reason = host
@@ -27,7 +27,7 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
             .iter()
             .find(|missing| missing.key == "id")
             .map(|missing| missing.reason.as_str());
-        // What is wrong with the file, if it is there.
+        // The fault of the file, if it exists.
         let wrong = reason
             .filter(|reason| reason.starts_with(ID))
             .map(|reason| format!(": {reason}"));
@@ -45,7 +45,7 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
         ("bios", Some(bios(host))),
         ("operatingsystem", Some(operating_system(host))),
         ("cpus", Some(cpus(host))),
-        // An empty list says that there are none, and GLPI takes them out.
+        // An empty list would make GLPI remove the modules.
         ("memories", host.memory.slots.map(|_| memories(host))),
         (
             "storages",
@@ -76,7 +76,7 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
     Ok(document)
 }
 
-/// What is known of these.
+/// An object of the known members.
 fn object(members: Vec<(&str, Option<Value>)>) -> Value {
     let known = members
         .into_iter()
@@ -132,7 +132,7 @@ fn bios(host: &Host) -> Value {
     ])
 }
 
-/// `06/28/2018`, as SMBIOS has it, as `2018-06-28`.
+/// Converts `06/28/2018`, the form of SMBIOS, to `2018-06-28`.
 fn date(american: &str) -> Option<String> {
     let [month, day, year] = american.split('/').collect::<Vec<_>>().try_into().ok()?;
     let digits =
@@ -174,7 +174,7 @@ fn cpus(host: &Host) -> Value {
                 .map(Value::from),
         ),
     ]);
-    // One that there is, however many there are.
+    // At least one, if any is known.
     let least = u64::from(processor.model.is_some() || processor.threads.is_some());
     let count = processor.packages.unwrap_or(least).min(CPUS_MAX);
     Value::Array((0..count).map(|_| cpu.clone()).collect())
@@ -206,7 +206,7 @@ fn storage(disk: &Disk) -> Value {
         Some("sata") => Some("SATA"),
         Some("usb") => Some("USB"),
         Some("scsi") => Some("SCSI"),
-        Some("nvme") => Some("NVME"), // as GLPI's own agent says it
+        Some("nvme") => Some("NVME"), // the spelling of GLPI's own agent
         _ => None,
     };
     object(vec![
@@ -248,7 +248,7 @@ fn kind(interface: &Interface) -> &'static str {
     }
 }
 
-/// One for each address, as agents do it; one for an interface without an address.
+/// One network for each address, as agents do it; one for an interface without an address.
 fn networks(host: &Host, interface: &Interface) -> Vec<Value> {
     let common = |members: Vec<(&str, Option<Value>)>| {
         let station = interface.station.as_ref();
@@ -334,7 +334,7 @@ fn controllers(host: &Host) -> Value {
     host.devices.iter().map(controller).collect()
 }
 
-/// What users find in the bases; two bases have a program of two versions.
+/// The programs in the bases, as users find them; two bases may have two versions of a program.
 fn softwares(host: &Host) -> Value {
     let programs = host
         .bases

@@ -1,14 +1,14 @@
-//! Tells what a machine is, and what changed on it.
+//! Takes a machine's inventory, and reports changes.
 //!
-//! `collect` reads what the kernel and the firmware say of this machine, starts no process for it,
-//! and prints the section `host`. Unknown values are absent, with the reason in `missing`.
-//! `changes` compares that with a baseline which a technician accepted (`accept`) and reports each
-//! difference once, as an event. `metrics` writes the same as a file that node_exporter serves.
-//! `push` brings it all to the collector, and loses nothing on the way; `fleet`, a crate,
-//! summarizes the received reports.
+//! `collect` reads what the kernel and the firmware know about this machine, without starting a
+//! process, and prints the section `host`. Unknown values are absent, with the reason in `missing`.
+//! `changes` compares the inventory with a baseline that a technician accepted (`accept`) and
+//! reports each difference once, as an event. `metrics` writes the inventory to a file that
+//! node_exporter serves. `push` sends all of it to the collector without losses; `fleet`, a crate,
+//! evaluates the received reports.
 //!
-//! `read` knows only the machine; `collect` makes a report of it, with what `baseline` says of an
-//! earlier look. The other subcommands begin with that report.
+//! `read` knows only the machine; `collect` makes the report from it, with the earlier state in
+//! `baseline`. The other subcommands begin with that report.
 
 mod baseline;
 mod changes;
@@ -28,7 +28,7 @@ use nix::unistd::geteuid;
 use request::{Arguments, Command};
 use settings::Settings;
 
-/// Who is speaking, and the section that it writes.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "invcollect",
     section: "host",
@@ -37,11 +37,10 @@ pub const TOOL: Tool = Tool {
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
-    // Or a slip of the pen would be a machine that has nothing, and get directories for what it
-    // says.
+    // Otherwise a mistyped --root would be read as an empty machine, and directories created in it.
     if !common.root.is_dir() {
         return Err(Exit::NoInput.error(format_args!(
-            "reading {}: no such directory; look at --root",
+            "reading {}: no such directory; check --root",
             common.root.display()
         )));
     }

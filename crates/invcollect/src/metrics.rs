@@ -17,7 +17,7 @@ use crate::report::metrics::{self as names, Kind, Metric, Written};
 use crate::report::{Disk, Host, Interface};
 
 /// `invcollect metrics FILE`: status 2 for a name that node_exporter does not read, 73, 74 or 77
-/// when it cannot be written.
+/// when the file cannot be written.
 pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyhow::Result<Answer> {
     if file.extension().is_none_or(|extension| extension != "prom") {
         return Err(Exit::Usage.error(format_args!(
@@ -26,7 +26,7 @@ pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyh
         )));
     }
     let mut host = collect::host(common, pipe);
-    // `host.changes` says that there is none, or why it cannot be read.
+    // `host.changes` reports a missing or unreadable baseline.
     let baseline = Baseline::read(common).ok().flatten();
     let machine = Machine::new(common);
     let spool = machine.within(PATIENCE, "spool", Backlog::read).flatten();
@@ -52,23 +52,23 @@ pub fn metrics(common: &Common, pipe: &Pipe, file: &Path, dry_run: bool) -> anyh
     Ok(Answer::yes(document))
 }
 
-/// A value of a metric, with the labels that it has beyond those of the place.
+/// A value of a metric, with its labels apart from those of the place.
 struct Sample {
     metric: Metric,
     labels: Vec<String>,
     value: f64,
 }
 
-/// Puts samples together.
+/// Collects samples.
 #[derive(Default)]
 struct Samples(Vec<Sample>);
 
 impl Samples {
-    /// What is not known has no sample.
+    /// Unknown values have no sample.
     fn add(&mut self, metric: Metric, labels: &[&str], value: Option<impl Into<Number>>) {
         debug_assert_eq!(metric.labels.len(), labels.len(), "{}", metric.name);
         let labels: Vec<String> = labels.iter().map(|label| (*label).to_owned()).collect();
-        // Prometheus takes no file in which two samples have the same labels.
+        // Prometheus rejects a file with two samples of the same labels.
         if !self
             .0
             .iter()
@@ -83,8 +83,8 @@ impl Samples {
     }
 }
 
-/// Prometheus has one type of number. Above 2^53 it is off by what nobody reads: a byte in nine
-/// petabytes.
+/// A number of Prometheus, which has one type. Above 2^53 it loses an irrelevant precision: a byte
+/// in nine petabytes.
 struct Number(f64);
 
 impl From<u64> for Number {
@@ -272,7 +272,7 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     let staying = || host.disks.iter().filter(|disk| !disk.removable);
     for disk in staying() {
         let mut label = subject(disk);
-        // There are makers who number all alike.
+        // Some makers use one serial number for all disks.
         if staying().filter(|other| subject(other) == label).count() > 1 {
             label = format!("{label} {}", disk.name);
         }
@@ -290,7 +290,7 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
         );
     }
     if host.boot.settles_in_seconds() > 0 {
-        return; // what is not there may not have been found yet
+        return; // missing devices may not have appeared yet
     }
     let now = Facts::of(host).disks;
     let (Some(expected), Some(now)) = (
@@ -299,14 +299,14 @@ fn of_disks(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples) {
     ) else {
         return;
     };
-    // One without a serial number has no label that would tell it from one that is there.
+    // A disk without a serial number has no label that distinguishes it from a present one.
     for (disk, _) in expected
         .iter()
         .zip(pairs(expected, &now))
         .filter(|(disk, at)| at.is_none() && disk.subject != disk.text)
     {
-        // One that has the serial number of one that is there, as the name spaces of an NVMe disk
-        // have, is told by where it was.
+        // A missing disk that shares its serial number with a present one, as the name spaces of an
+        // NVMe disk do, is distinguished by its place.
         let label = match &disk.place {
             _ if !now.iter().any(|other| other.subject == disk.subject) => disk.subject.clone(),
             Some(place) => format!("{} {place}", disk.subject),
@@ -333,7 +333,7 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
                 "wired"
             },
         ];
-        // A bridge and a VLAN have the address of the hardware below them, and its link.
+        // Bridges and VLANs have the address and the link of the hardware below them.
         if interface.hardware {
             samples.add(names::LINK, &link, interface.carrier);
             samples.add(
@@ -372,7 +372,7 @@ fn of_interfaces(host: &Host, baseline: Option<&Baseline>, samples: &mut Samples
         samples.add(names::SENT, &[name], interface.sent_bytes);
         samples.add(names::RECEIVE_ERRORS, &[name], interface.receive_errors);
     }
-    // One that is switched off says nothing, and is none that somebody could plug in.
+    // An interface that is switched off reports no link, and plugging in a cable would not help.
     let linked = |wireless: bool| {
         let of_kind = host
             .interfaces
@@ -400,7 +400,7 @@ fn seconds(time: &str) -> Option<u64> {
         .map(Duration::as_secs)
 }
 
-/// Of every metric.
+/// The labels of every metric.
 fn place_labels(host: &Host) -> String {
     let place = host.place.as_ref();
     let of = |value: Option<&String>| escape(value.map_or("", |value| value));
@@ -449,8 +449,8 @@ fn text(samples: &[Sample], place: &str) -> String {
     text
 }
 
-/// A label's value may hold anything; these three are written otherwise (Prometheus, text-based
-/// format). What would move a terminal is replaced, whoever let it through.
+/// Escapes a label's value: three characters have their own spelling (Prometheus, text-based
+/// format). Terminal control characters are replaced, in case an earlier check missed them.
 fn escape(value: &str) -> String {
     let value = value.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}");
     value

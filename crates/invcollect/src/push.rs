@@ -1,11 +1,11 @@
-//! `invcollect push`: reports go into the spool first, and from there to the collector, the oldest
-//! first.
+//! `invcollect push`: writes reports to the spool first, then sends them to the collector, the
+//! oldest first.
 //!
-//! A report is in the spool before anything is sent, and leaves it only when the collector has it
-//! (2xx, or 409: it had that id before). What it refuses (other 4xx) makes way for the others, and
-//! is offered again by later runs: who is at fault may be the server or the host's certificate. At
-//! whatever moment a run ends, by a kill or a power cut, the next one goes on: what was sent and
-//! not yet known to be is sent again, under the same id.
+//! A report is in the spool before it is sent, and leaves it only when the collector has it (2xx,
+//! or 409: it already had that id). A refused report (other 4xx) makes way for the others, and
+//! later runs offer it again: the fault may be the server's or the host's certificate. Whenever a
+//! run ends, by a kill or a power cut, the next one continues: reports whose delivery is not
+//! confirmed are sent again, under the same id.
 
 pub mod backlog;
 mod destination;
@@ -36,16 +36,16 @@ use retry::Retry;
 use send::{Collector, Outcome};
 use spool::{Item, Last, Spool};
 
-/// How often cron runs it.
+/// The interval of cron.
 const QUARTER: Duration = Duration::from_secs(15 * 60);
-/// What is left after that waits for the next run.
+/// The maximum time of a run; the rest waits for the next one.
 const LONGEST_RUN: Duration = Duration::from_secs(10 * 60);
 /// Held while reports are sent.
 const LOCK: &str = "/run/labtools/push.lock";
 const REGISTER: &str = "/var/log/labtools/register/register.jsonl";
 
-/// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is not right, 66 when
-/// one is not there.
+/// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is invalid, 66 when one
+/// does not exist.
 pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answer> {
     let local = Local::read(common)?;
     let collector = local.collector()?;
@@ -69,7 +69,7 @@ pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answ
     };
     if options.dry_run {
         let spool = Spool::look(common, local.destination.spool_bytes);
-        run.pushed.changed = true; // there is always a snapshot
+        run.pushed.changed = true; // every run makes a snapshot
         run.pushed.retry_at = Retry::read(common)?
             .until(SystemTime::now())
             .map(timestamp::rfc3339);
@@ -80,9 +80,9 @@ pub fn push(common: &Common, pipe: &Pipe, options: &Push) -> anyhow::Result<Answ
     run.answer(&spool, false)
 }
 
-/// How long until a host's turn: the quarter of an hour is shared out by a hash of the host, so
-/// that a campus does not speak all at once, and every host keeps its turn. A turn that is over is
-/// now.
+/// The time until a host's turn: a hash of the host spreads the turns over the quarter of an hour,
+/// so that a campus does not report all at once, and every host keeps its turn. If the turn is
+/// over, the time is zero.
 fn until_turn(host: &str, now: SystemTime) -> Duration {
     let within = Duration::from_millis(
         (now.duration_since(UNIX_EPOCH)
@@ -128,11 +128,11 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Puts into the spool what is new.
+    /// Adds new reports to the spool.
     fn fill(&mut self) -> anyhow::Result<Spool> {
         let destination = &self.local.destination;
         let (kind, snapshot) = self.snapshot(destination)?;
-        // What waits for the lock ends by a signal; all else may end at any moment.
+        // Signals end the wait for the lock; everything else may be interrupted at any moment.
         let signals = signals::defer()?;
         let _lock = lock::wait(self.common, spool::LOCK, &signals)?;
         drop(signals);
@@ -150,14 +150,14 @@ impl Run<'_> {
         if self.add(&spool, &mut next, kind, &snapshot)? {
             for Item { sequence, .. } in damaged {
                 self.pipe.warn(format_args!(
-                    "report {sequence}: it was cut off, or changed; it is thrown away, for this snapshot says the same"
+                    "report {sequence}: it was cut off, or changed; it is dropped, because this snapshot replaces it"
                 ));
             }
         }
         Ok(spool)
     }
 
-    /// How the machine is, in the words of the server.
+    /// The machine's state in the format of the server.
     fn snapshot(&self, destination: &Destination) -> anyhow::Result<(Kind, Vec<u8>)> {
         let host = collect::host(self.common, self.pipe);
         Ok(match destination.method {
@@ -171,7 +171,7 @@ impl Run<'_> {
         })
     }
 
-    /// Spools once more what reports said that are damaged; they go.
+    /// Spools the content of damaged reports again, and removes them.
     fn add_again(&mut self, spool: &Spool, next: &mut Next) -> anyhow::Result<()> {
         let mut newest = Vec::new();
         for damaged in spool.damaged()? {
@@ -182,20 +182,19 @@ impl Run<'_> {
             };
             let lines = journal::between(&self.common.path(log), damaged.from, until, wanted)?;
             let lines = lines.strip_suffix(&damaged.last[..]).unwrap_or(&lines);
-            // A log that is gone says nothing: then what is left of the report is rejected, for a
-            // person to look at.
+            // If the log is gone, the rest of the report is rejected, for a person to inspect.
             if !lines.is_empty() {
                 next.damaged = damaged.items;
                 if !self.add(spool, next, damaged.kind, lines)? {
-                    next.damaged.clear(); // a later run has room
+                    next.damaged.clear(); // a later run will have room
                 }
             }
         }
-        next.damaged = newest; // whose lines come with those that are new
+        next.damaged = newest; // its lines come with the new ones
         Ok(())
     }
 
-    /// Spools the lines of a log that no report has.
+    /// Spools the lines of a log that are in no report yet.
     fn add_log(&mut self, spool: &Spool, next: &mut Next, kind: Kind) -> anyhow::Result<()> {
         let (log, wanted) = source(kind);
         let path = self.common.path(log);
@@ -207,13 +206,13 @@ impl Run<'_> {
                 return Ok(());
             }
             if !self.add(spool, next, kind, &text)? {
-                next.read.insert(kind.as_str().to_owned(), before); // the log keeps them
+                next.read.insert(kind.as_str().to_owned(), before); // the lines stay in the log
                 return Ok(());
             }
         }
     }
 
-    /// Spools one report; false when there is no room for it.
+    /// Spools one report; returns false when there is no room for it.
     fn add(
         &mut self,
         spool: &Spool,
@@ -231,7 +230,7 @@ impl Run<'_> {
                 self.wait_because("the spool is full");
                 return Ok(false);
             };
-            // The report names those that go for it, and is longer for that.
+            // The report lists the reports that it displaces, which makes it longer.
             if needed.len() > room.len() {
                 room = needed;
                 continue;
@@ -249,7 +248,7 @@ impl Run<'_> {
                     self.pushed.changed = true;
                     return Ok(true);
                 }
-                // Not even the disk has room. What waits can still be sent, which makes some.
+                // The disk is also full. Sending the waiting reports makes room.
                 Err(error) if Exit::of(&error) == Exit::CantCreate => {
                     self.wait_because(&format!("{error:#}"));
                     return Ok(false);
@@ -259,9 +258,9 @@ impl Run<'_> {
         }
     }
 
-    /// Sends what waits, until the collector does not want any more.
+    /// Sends the waiting reports, until the collector stops accepting.
     fn empty(&mut self, spool: &Spool, collector: &Collector, now: bool) -> anyhow::Result<()> {
-        // The run that has it sends what we have spooled, too.
+        // The run that holds the lock also sends the reports that this one spooled.
         let Some(_lock) = lock::attempt(self.common, LOCK)? else {
             self.wait_because("another run is sending");
             return Ok(());
@@ -275,8 +274,8 @@ impl Run<'_> {
             return Ok(());
         }
         let since = Instant::now();
-        // What was refused is older than what waits. The server, or the certificate of this host,
-        // may have been put right.
+        // Refused reports are older than waiting ones. The fault of the server or of this host's
+        // certificate may have been repaired.
         for item in spool.rejected_in_turn()? {
             if since.elapsed() > LONGEST_RUN {
                 break;
@@ -299,7 +298,7 @@ impl Run<'_> {
                 Some(Err(_)) | None => {}
             }
         }
-        // Looked at anew after each: another run may have added some, or thrown some away.
+        // Listed again after each: another run may have added or dropped some.
         while let Some(item) = spool.list()?.into_iter().next() {
             if since.elapsed() > LONGEST_RUN {
                 self.wait_because("the rest waits for the next run");
@@ -324,13 +323,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What becomes of a report, or what is wrong with it; `None` when it was thrown away
+    /// The outcome of sending a report, or the report's fault; `None` when it was dropped
     /// meanwhile.
     fn send(&self, item: &Item, collector: &Collector) -> Option<Result<Outcome, String>> {
         let whole = match fs::read(&item.path) {
             Ok(whole) => whole,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            // A bad sector, for one: it must not hold up the others for ever.
+            // A bad sector, for example, must not block the others for ever.
             Err(error) => return Some(Err(format!("it cannot be read: {error}"))),
         };
         if sabotaged("delete-first") {
@@ -365,7 +364,7 @@ impl Run<'_> {
         self.wait_because(reason);
     }
 
-    /// False when it has to stay where it is.
+    /// Returns false when the report must stay in place.
     fn reject(&mut self, spool: &Spool, item: &Item, reason: &str) -> anyhow::Result<bool> {
         self.wait_because(reason);
         let sequence = item.sequence;
@@ -415,12 +414,12 @@ impl Run<'_> {
     }
 }
 
-/// How the next report goes on from the last.
+/// Where the next report continues.
 struct Next {
     sequence: u64,
     dropped_reports: u64,
     read: BTreeMap<String, Cursor>,
-    /// They go for it.
+    /// Reports that it displaces.
     damaged: Vec<Item>,
 }
 
@@ -430,9 +429,8 @@ impl Next {
             .header
             .map(|header| (header.dropped_reports, header.read))
             .unwrap_or_default();
-        // Not the clock: a battery that is empty says the same each time that a machine is
-        // installed, and what was said under an id before would be taken for this. A tenth of the
-        // twelve digits is left to count on.
+        // Not from the clock: with an empty battery it is the same at each installation, and old
+        // ids would be reused. A tenth of the twelve digits is left for counting.
         let sequence = match last.sequence {
             Some(sequence) => sequence + 1,
             None => random()? % 900_000_000_000,
@@ -463,7 +461,7 @@ impl Next {
     }
 }
 
-/// The log of a kind of reports, and which of its lines they have.
+/// The log of a kind of reports, and the filter of its lines.
 fn source(kind: Kind) -> (&'static str, fn(&[u8]) -> bool) {
     if kind == Kind::Register {
         (REGISTER, journal::is_record)

@@ -1,6 +1,6 @@
-//! The readers: each reads one thing of the machine from the kernel, the firmware or the disk,
-//! below [`machine::Machine`], and says in `missing` why it is not known. None starts a process but
-//! [`cctk`], none changes anything, and none knows of another machine or of an earlier look.
+//! The readers: each reads one part of the machine from the kernel, the firmware or the disk, below
+//! [`machine::Machine`], and records in `missing` why a value is not known. Only [`cctk`] starts a
+//! process; none changes anything, and none knows another machine or an earlier state.
 
 pub mod bases;
 pub mod boot;

@@ -19,10 +19,10 @@ On a lab machine cron runs:
 See invcollect(8) for every field, and labtools(7) for the other tools."
 )]
 pub struct Arguments {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -33,7 +33,7 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Print the inventory of this machine
@@ -48,7 +48,7 @@ Example: the installed memory, slot by slot
     #[command(after_help = "\
 Does not read standard input. Prints one JSON line for each change that was not
 reported before, and appends it to the event log. The first call takes the
-machine as it is as the baseline. Status 1: the machine differs from its
+machine's current state as the baseline. Status 1: the machine differs from its
 baseline, whether that is reported now or was before.
 
 Example:
@@ -58,7 +58,7 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
-    /// Take the machine as it is now as the baseline
+    /// Take the machine's current state as the baseline
     #[command(after_help = "\
 Does not read standard input. A technician confirms that the changes are
 intended. Writes the section baseline.")]
@@ -86,7 +86,7 @@ Example:
     #[command(after_help = "\
 Does not read standard input. Makes reports of the output of collect and of new
 events, puts them into the spool, and sends the waiting reports, the oldest
-first. Status 1: something waits, or was refused. Writes the section push.
+first. Status 1: a report waits, or was refused. Writes the section push.
 
 Example: as cron runs it
   invcollect changes >/dev/null; invcollect push --spread >/dev/null")]
@@ -117,21 +117,21 @@ pub struct Push {
     pub dry_run: bool,
 }
 
-/// `[push]` in invcollect.ini: where reports go.
+/// `[push]` in invcollect.ini: the destination of reports.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Destination {
     /// The collector: `https://collector.example`.
     pub url: String,
-    /// How it takes them.
+    /// The server's method.
     #[serde(default)]
     pub method: Method,
-    /// The certificates of which one signed the collector's, a PEM file in /etc/labtools.
+    /// The CA certificates, one of which signed the collector's; a PEM file in /etc/labtools.
     #[serde(default = "Destination::authorities")]
     pub authorities: PathBuf,
-    /// How large the spool may get.
+    /// The maximum size of the spool.
     #[serde(default = "Destination::spool_bytes")]
     pub spool_bytes: u64,
-    /// Whether the access register goes to the collector, too (for its keeper alone).
+    /// Whether the access register is also sent to the collector (only for its keeper).
     #[serde(default)]
     pub register: bool,
 }
@@ -146,12 +146,12 @@ impl Destination {
     }
 }
 
-/// How a server takes reports.
+/// The method by which a server receives reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
-    /// Signed, by PUT to a name that carries the report's id; `collector setup` sets such a server
-    /// up.
+    /// Signed, by PUT to a name that contains the report's id; `collector setup` configures such a
+    /// server.
     #[default]
     Put,
     /// The inventory, by POST to GLPI.
@@ -168,7 +168,7 @@ pub struct Collect {
     pub glpi: Option<PathBuf>,
 }
 
-/// `[expected.MODEL]` in invcollect.ini: what a machine of that model left the factory with.
+/// `[expected.MODEL]` in invcollect.ini: the factory state of that model.
 #[derive(Debug, Deserialize)]
 pub struct Expected {
     /// Its memory, in MiB.

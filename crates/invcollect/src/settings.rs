@@ -14,17 +14,17 @@ pub const FILE: &str = "invcollect.ini";
 /// The spool holds at least a few reports of the largest size.
 const SPOOL_MIN_BYTES: u64 = 1 << 20;
 
-/// What it says.
+/// The content of the file.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// What machines left the factory with, by model.
+    /// The factory state, by model.
     pub expected: Vec<(String, Expected)>,
-    /// Where reports go.
+    /// The destination of reports.
     pub push: Option<Destination>,
 }
 
 impl Settings {
-    /// Reads it; nothing when the file is not there. Status 78 when it is not right.
+    /// Reads the file; the default when it does not exist. Status 78 when it is invalid.
     pub fn read(path: &Path) -> anyhow::Result<Settings> {
         let mut file = Configuration::read(path)?;
         let settings = Settings {
@@ -40,7 +40,7 @@ impl Settings {
         }
     }
 
-    /// The memory that machines left the factory with, by model.
+    /// The factory memory, by model.
     pub fn memory_bytes(&self) -> BTreeMap<String, u64> {
         let bytes = |expected: &Expected| expected.memory_mib.saturating_mul(1 << 20);
         self.expected
@@ -52,7 +52,7 @@ impl Settings {
 
 fn check(push: &Destination) -> Result<(), &'static str> {
     let url: Option<Uri> = push.url.parse().ok();
-    // A password would stand in every error, and has its own file.
+    // A password here would appear in every error; it has its own file.
     let is_plain = url
         .as_ref()
         .and_then(Uri::authority)

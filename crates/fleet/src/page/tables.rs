@@ -11,13 +11,13 @@ use crate::report::{DuplicateKind, Fleet, Machine, Quiet, Room};
 use crate::rooms::DAYS;
 use crate::time::{self, Seconds};
 
-/// The hours of the week are known after one.
+/// The hours of the week are known after a week.
 const WEEK: Seconds = 7 * 86400;
-/// So many events stand on the page, and of one machine; the document has more.
+/// The maximum number of events on the page, and of one machine; the document has more.
 const EVENTS: usize = 60;
 const EVENTS_OF_ONE: usize = 10;
 
-/// How the rooms are used.
+/// The use of the rooms.
 pub fn rooms(fleet: &Fleet) -> Option<Section> {
     let most = fleet.rooms.iter().map(|room| room.on_seconds).max()?.max(1);
     let mut rooms: Vec<&Room> = fleet.rooms.iter().collect();
@@ -64,7 +64,7 @@ pub fn rooms(fleet: &Fleet) -> Option<Section> {
     Some(Section::new("rooms", "Rooms, the most used first", table))
 }
 
-/// When the rooms are used, and when not.
+/// The busy and quiet hours of the rooms.
 pub fn hours_of_the_week(fleet: &Fleet) -> Option<Section> {
     let length = time::parse(&fleet.until)? - time::parse(&fleet.since)?;
     let mut figures = Html::default();
@@ -111,7 +111,7 @@ fn window(quiet: &Quiet) -> String {
         return "all the time".into();
     }
     let days: Vec<String> = quiet.days.iter().map(short).collect();
-    // Where it ends on another day than the next.
+    // The end is on another day than the next.
     let end = match &quiet.days[..] {
         [day] if quiet.hours >= 24 => {
             let start = DAYS.iter().position(|name| name == day).unwrap_or(0) as u64 * 24
@@ -132,7 +132,7 @@ fn window(quiet: &Quiet) -> String {
     )
 }
 
-/// What changed.
+/// The changes.
 pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     let section = |content: Html| Section::new("changes", "Changes", content);
     let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
@@ -169,7 +169,7 @@ pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     section(html((table, more)))
 }
 
-/// Who is behind.
+/// The machines that are behind.
 pub fn versions(fleet: &Fleet) -> Option<Section> {
     let mut table = Table::new([
         Column::Name("what"),
@@ -210,7 +210,7 @@ pub fn versions(fleet: &Fleet) -> Option<Section> {
     (!table.is_empty()).then(|| Section::new("versions", "Images and bases", table))
 }
 
-/// Every machine, a room at a time.
+/// All machines, by room.
 pub fn machines(fleet: &Fleet) -> Section {
     let mut rooms: BTreeMap<(&str, &str), Vec<&Machine>> = BTreeMap::new();
     for machine in &fleet.machines {
@@ -296,7 +296,7 @@ fn of_room(machines: &[&Machine]) -> Table {
     table
 }
 
-/// Which labs have which program.
+/// The labs that have each program.
 pub fn software(fleet: &Fleet) -> Option<Section> {
     let mut table = Table::new([
         Column::Name("program"),
@@ -334,14 +334,14 @@ pub fn software(fleet: &Fleet) -> Option<Section> {
     (!table.is_empty()).then(|| Section::new("software", "Software", table))
 }
 
-/// What was not believed, and what is not known.
+/// The rejected reports, and the missing data.
 pub fn doubts(fleet: &Fleet) -> Section {
     let mut items: Vec<Html> = Vec::new();
     for duplicate in &fleet.duplicates {
         let what = match duplicate.kind {
             DuplicateKind::OneIdTwoMachines => "two machines under one id, a clone",
             DuplicateKind::OneBoardTwoIds => "one board under two ids at the same time, a clone",
-            DuplicateKind::OneNameTwoIds => "two ids that say to be the same machine of hosts.ini",
+            DuplicateKind::OneNameTwoIds => "two ids that claim the same machine of hosts.ini",
             DuplicateKind::Reinstalled => {
                 "one board under two ids, one after the other: installed anew"
             }

@@ -1,4 +1,4 @@
-//! The work: findings by room and machine.
+//! The tasks: findings by room and machine.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use page::{Column, Content, Html, Section, Table, cell, element, html, small};
 use super::words::place;
 use crate::report::{Finding, What};
 
-/// The findings by room, in each those of a machine together, the machine with the most urgent
-/// first. Machines with the same findings stand together, and the advice stands once for all that
-/// follow each other.
+/// The findings by room, with the findings of a machine together and the machine with the most
+/// urgent one first. Machines with the same findings are grouped, and consecutive findings share
+/// one line of advice.
 pub fn to_do(id: &'static str, title: &str, lead: &str, findings: &[Finding]) -> Section {
     if findings.is_empty() {
         return Section::new(id, title, element("p", "Nothing."));

@@ -1,4 +1,4 @@
-//! Received bytes over time, drawn and in figures.
+//! Received bytes over time, as a drawing and as figures.
 
 use std::cmp::Reverse;
 
@@ -11,7 +11,7 @@ use page::{Column, Section, Table, cell, element};
 use crate::report::Traffic;
 use crate::time::{self, Seconds};
 
-/// As many lines have a name: no more colours can be told apart.
+/// The number of named lines: more colours cannot be distinguished.
 const NAMED: usize = 9;
 
 /// The section of the page.
@@ -68,7 +68,7 @@ fn in_figures(traffic: &Traffic) -> Table {
     table
 }
 
-/// Computers that are slow stand first, then the lines that received most.
+/// Slow computers come first, then the lines that received most.
 fn drawing(traffic: &Traffic, zone: &TimeZone) -> Option<page::Html> {
     let at: Vec<Seconds> = traffic.at.iter().filter_map(|at| time::parse(at)).collect();
     let (first, last) = (*at.first()?, *at.last()?);
@@ -104,7 +104,7 @@ fn per_second(rate: u64) -> String {
     format!("{}/s", bytes(rate))
 }
 
-/// The last label is enough, but of a room and an interface, which are the same in other buildings
+/// The last label suffices, except for rooms and interfaces, whose names repeat in other buildings
 /// and machines.
 fn name(labels: &[String]) -> String {
     match labels {
@@ -115,7 +115,7 @@ fn name(labels: &[String]) -> String {
     }
 }
 
-/// Times on the wall, as people count them: full minutes, hours or days.
+/// Ticks on round local times: full minutes, hours or days.
 fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, String)> {
     const STEPS: [Seconds; 12] = [
         60,
@@ -138,7 +138,7 @@ fn time_ticks(first: Seconds, last: Seconds, zone: &TimeZone) -> Vec<(Seconds, S
         .find(|step| step * 10 >= span)
         .unwrap_or(months);
     let wall = |at: Seconds| zone.to_datetime(Timestamp::from_second(at).unwrap_or_default());
-    // Noon is on its day whatever clocks do at night; from there back to the midnight of that day.
+    // Noon is on its day whatever the clocks do at night; from there back to that day's midnight.
     let midnight_of = |at: Seconds| {
         zone.to_timestamp(wall(at).start_of_day())
             .map_or(at, Timestamp::as_second)
@@ -223,7 +223,7 @@ mod tests {
             ]
         );
         assert_eq!(labels(8 * 86400)[..2], ["24 Nov", "25 Nov"]);
-        // Where clocks have 1:00 twice on 1 November, and skip 2:00 on 8 March.
+        // In a zone where the clocks have 1:00 twice on 1 November, and skip 2:00 on 8 March.
         let zone = TimeZone::posix("EST5EDT,M3.2.0,M11.1.0").unwrap();
         for (first, expected) in [
             (

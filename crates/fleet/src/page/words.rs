@@ -1,4 +1,4 @@
-//! Places and times, as the page has them.
+//! Places and times in the form of the page.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ pub fn place(building: &str, room: &str) -> String {
     }
 }
 
-/// A time on the wall.
+/// A local time.
 pub fn clock(rfc3339: &str, zone: &TimeZone) -> String {
     let wall = time::parse(rfc3339)
         .and_then(|at| Timestamp::from_second(at).ok())

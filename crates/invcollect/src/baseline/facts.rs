@@ -1,9 +1,9 @@
-//! The facts that are compared with the baseline: they stay the same while the hardware does.
+//! The facts that are compared with the baseline: they change only with the hardware.
 //!
-//! Each thing is known by its *subject*, which stays when it is moved or renamed: the serial number
+//! Each thing has a *subject*, which stays the same when it is moved or renamed: the serial number
 //! of a memory module or a disk, the Ethernet address of an interface. Things without a serial
-//! number are known by their kind, and counted. What comes and goes by itself (what is on USB,
-//! wireless networks, bridges) is no fact.
+//! number are identified by their kind, and counted. Things that come and go in normal use (on USB,
+//! wireless networks, bridges) are not facts.
 
 use envelope::{Change, Part};
 use serde::{Deserialize, Serialize};
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::report::{Checks, Device, Disk, Host, Interface, Module};
 
 const GIB: f64 = (1u64 << 30) as f64;
-/// PCI classes that are told by what they lead to (disks, interfaces), or that boards number anew
-/// (bridges).
+/// PCI classes that are covered by the devices behind them (disks, interfaces), or that boards
+/// renumber (bridges).
 const CLASSES_TOLD_ELSEWHERE: &[&str] = &["01", "02", "06"];
 
-/// What is compared. A part that could not be read is absent, and then not compared.
+/// The compared facts. A part that could not be read is absent, and is not compared.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Facts {
     /// Whether the case was opened.
     pub opened: Option<bool>,
-    /// The machine's serial number, as its firmware has it.
+    /// The machine's serial number, from its firmware.
     pub serial: Option<String>,
-    /// The machine's UUID, as its firmware has it.
+    /// The machine's UUID, from its firmware.
     pub uuid: Option<String>,
     /// The firmware's version.
     pub firmware: Option<String>,
@@ -30,7 +30,7 @@ pub struct Facts {
     pub processor: Option<String>,
     /// The memory modules, in the order of their slots.
     pub memory: Option<Vec<Thing>>,
-    /// The disks that stay, by serial number.
+    /// The built-in disks, by serial number.
     pub disks: Option<Vec<Thing>>,
     /// The wired interfaces, by name.
     pub links: Option<Vec<Link>>,
@@ -38,17 +38,17 @@ pub struct Facts {
     pub devices: Option<Vec<Thing>>,
 }
 
-/// A thing that is there or not.
+/// A thing that can be present or absent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Thing {
-    /// What it is known by.
+    /// Its identity.
     pub subject: String,
-    /// What it is and where, for people.
+    /// Its kind and place, in words.
     pub text: String,
-    /// Where it is plugged in, when that is known.
+    /// Its slot or port, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
-    /// What it is, wherever it is plugged in.
+    /// Its kind, wherever it is plugged in.
     #[serde(default)]
     pub kind: String,
     /// Its serial number, when it could be read.
@@ -57,16 +57,16 @@ pub struct Thing {
     /// Its world-wide name; of disks only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wwn: Option<String>,
-    /// How much it is; absent for devices.
+    /// Its size; absent for devices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// What was asked about it, and the faults; of disks only. What was never asked is not there.
+    /// The checks and their faults; of disks only. A check that was never made is absent.
     #[serde(default, skip_serializing_if = "Checks::is_empty")]
     pub checks: Checks,
 }
 
 impl Thing {
-    /// Takes over what is known of the same thing, and could not be read this time.
+    /// Copies what is known of the same thing and could not be read this time.
     fn complete(&mut self, known: &Thing) {
         if self.serial.is_none() && known.serial.is_some() {
             self.subject.clone_from(&known.subject);
@@ -80,7 +80,7 @@ impl Thing {
         }
     }
 
-    /// The same, with nothing wrong about it: what is wrong is no thing that is there.
+    /// The same thing without its faults, which are compared separately.
     pub fn without_faults(&self) -> Thing {
         let well = self.checks.iter().filter(|(_, fault)| fault.is_none());
         Thing {
@@ -89,7 +89,7 @@ impl Thing {
         }
     }
 
-    /// Takes over where the same thing is now: it is looked for there when it is gone.
+    /// Copies the current place of the same thing, which is expected there once it is missing.
     pub fn moved(&mut self, now: &Thing) {
         if now.place.is_some() && now.place != self.place {
             self.place.clone_from(&now.place);
@@ -97,24 +97,25 @@ impl Thing {
         }
     }
 
-    /// Whether the serial number of one of them is not known: then other signs count.
+    /// Whether the serial number of either is unknown: then other properties decide.
     fn may_be(&self, other: &Thing) -> bool {
         self.serial.is_none() || other.serial.is_none()
     }
 
-    /// Whether they can be one by their size: some makers number all alike.
+    /// Whether their sizes allow that they are one thing: some makers use one serial number for
+    /// all.
     fn is_as_large(&self, other: &Thing) -> bool {
         self.bytes
             .zip(other.bytes)
             .is_none_or(|(mine, others)| mine == others)
     }
 
-    /// Whether both say the same serial number.
+    /// Whether both have the same serial number.
     fn is_numbered_as(&self, other: &Thing) -> bool {
         self.serial.is_some() && self.serial == other.serial && self.is_as_large(other)
     }
 
-    /// An older baseline has no place, and its text says where.
+    /// An older baseline has no place, only a text that contains it.
     fn is_in_place_of(&self, other: &Thing) -> bool {
         match (&self.place, &other.place) {
             (Some(old), Some(new)) => old == new,
@@ -123,10 +124,9 @@ impl Thing {
     }
 }
 
-/// For each of the old ones, which of the new ones it is. Serial numbers decide; those of a disk or
-/// module that was asked in vain are replaced by the world-wide name, by what and where it is, and
-/// at last by what it is. Of several that are equal, it is the one in the same place, if there is
-/// one.
+/// For each old thing, the index of the same new one. Serial numbers decide. If that of a disk or
+/// module could not be read, the world-wide name decides, then kind and place, and finally the kind
+/// alone. Among several equal things, the one in the same place is preferred.
 pub fn pairs(old: &[Thing], new: &[Thing]) -> Vec<Option<usize>> {
     let passes: [fn(&Thing, &Thing) -> bool; 6] = [
         // The name spaces of an NVMe disk share its serial number.
@@ -151,7 +151,7 @@ pub fn pairs(old: &[Thing], new: &[Thing]) -> Vec<Option<usize>> {
     )
 }
 
-/// The same of links: those with one Ethernet address are told apart by their names.
+/// The same for links: links with one Ethernet address are distinguished by their names.
 pub fn linked(old: &[Link], new: &[Link]) -> Vec<Option<usize>> {
     let passes: [fn(&Link, &Link) -> bool; 2] = [
         |old, new| old.subject == new.subject && old.name == new.name,
@@ -187,14 +187,14 @@ fn paired<T, Same: Fn(&T, &T) -> bool>(
 pub struct Link {
     /// Its Ethernet address, otherwise its name.
     pub subject: String,
-    /// Its name when it was looked at.
+    /// Its name at that time.
     pub name: String,
-    /// Whether it had a link; absent when it was down, and nobody could know.
+    /// Whether it had a link; absent when it was down, which hides the link state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carrier: Option<bool>,
-    /// How fast, in bits a second.
+    /// Its speed, in bits per second.
     pub speed: Option<u64>,
-    /// The best that both ends offered.
+    /// The best speed that both ends offered.
     pub best: Option<u64>,
     /// Whether only one end could send at a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,8 +202,8 @@ pub struct Link {
 }
 
 impl Link {
-    /// How fast it could be, as far as this one knows, when both ends offer `best` now: a bad cable
-    /// may never have run at that. What was accepted was offered then, too.
+    /// The best speed it could have, by this older link, when both ends now offer `best`. An
+    /// accepted speed was also offered. A bad cable may never have reached it.
     pub fn expected(&self, best: Option<u64>) -> Option<u64> {
         if best > self.best {
             self.speed.max(best)
@@ -212,7 +212,7 @@ impl Link {
         }
     }
 
-    /// Whether a link is slower than it could be, or sends by turns though it did not.
+    /// Whether the link now is slower than it could be, or has become half duplex.
     pub fn is_better_than(&self, now: &Link) -> bool {
         now.speed.is_some_and(|speed| {
             self.expected(now.best)
@@ -222,7 +222,7 @@ impl Link {
 }
 
 impl Facts {
-    /// Of what was read of a machine.
+    /// The facts of a machine that was read.
     pub fn of(host: &Host) -> Facts {
         let known = |key: &str| !host.missing.iter().any(|missing| missing.key == key);
         let processor = &host.processor;
@@ -273,8 +273,8 @@ impl Facts {
         }
     }
 
-    /// These, and what they do not know of `others`: parts, and what was not asked this time about
-    /// a disk.
+    /// These facts, completed from `others`: missing parts, and checks of a disk that were not made
+    /// this time.
     pub fn or(mut self, others: Facts) -> Facts {
         for (mine, others) in [
             (&mut self.memory, &others.memory),
@@ -315,7 +315,7 @@ impl Facts {
         }
     }
 
-    /// How much memory that is; unknown when the size of one module is.
+    /// The total memory; unknown when the size of a module is.
     pub fn memory_bytes(&self) -> Option<u64> {
         let modules = self.memory.as_ref()?.iter();
         modules
@@ -323,14 +323,14 @@ impl Facts {
             .try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
     }
 
-    /// Takes in the faults of disks that were told, and cannot be read just now.
+    /// Accepts the reported faults of disks that cannot be read at the moment.
     pub fn accept_faults(&mut self, told: &[Change]) {
         for about in told.iter().map(|change| &change.about) {
             let Some(disks) = self.disks.as_mut().filter(|_| about.part == Part::Disk) else {
                 continue;
             };
             let is_it = |disk: &Thing| disk.subject == about.subject;
-            // Of those that are alike, it is the one that was told.
+            // Of several alike, it is the reported one.
             let at = disks
                 .iter()
                 .position(|disk| is_it(disk) && about.before.as_ref() == Some(&disk.text));
@@ -358,7 +358,7 @@ fn module(module: &Module) -> Thing {
             .fold(size(module.bytes), |text, part| text + " " + part)
     };
     let shown = about(&module.manufacturer);
-    // What it is known by stays as the firmware has it.
+    // The identity stays as the firmware spells it.
     let about = about(if module.manufacturer_id.is_some() {
         &module.manufacturer_id
     } else {
@@ -379,7 +379,7 @@ fn module(module: &Module) -> Thing {
     }
 }
 
-/// Those that stay. Of two with one serial number it is told where they are.
+/// The built-in disks. If two share a serial number, the text includes their places.
 fn disks(host: &Host) -> Vec<Thing> {
     let things: Vec<Thing> = host
         .disks

@@ -1,4 +1,4 @@
-//! How a machine differs from its baseline.
+//! The differences between a machine and its baseline.
 
 use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
 use envelope::{Action, Change, EventAbout, Part};
@@ -8,13 +8,12 @@ const UUID: &str = "the machine's UUID";
 const NO_LINK: &str = "no link";
 const HALF: &str = ", half duplex";
 
-/// The differences, in the order of the parts. What is better than the baseline is taken into it:
-/// an interface that got a link, a faster one, a switch that was reset; from then on that is what
-/// is compared with.
+/// The differences, in the order of the parts. Improvements are added to the baseline: an interface
+/// that got a link, a faster link, a switch that was reset; from then on they are the basis of
+/// comparison.
 ///
-/// A baseline that does not know a part yet takes what is there now, but not what is wrong with it:
-/// an opened case, the faults of a disk and a link that could be faster are differences at the
-/// first look, too.
+/// A baseline that lacks a part takes its current state, but not its faults: an opened case, the
+/// faults of a disk and a link that could be faster are differences at the first run as well.
 pub fn differences(baseline: &mut Facts, now: &Facts, told: &[Change]) -> Vec<EventAbout> {
     let mut found = Vec::new();
     opened(baseline, now, &mut found);
@@ -71,8 +70,8 @@ pub fn differences(baseline: &mut Facts, now: &Facts, told: &[Change]) -> Vec<Ev
     found
 }
 
-/// Whether what that is about could be read now: what was told of something that could not is
-/// neither so nor not.
+/// Whether the subject could be read now; otherwise a reported difference is neither confirmed nor
+/// gone.
 pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
     match about.part {
         Part::Chassis => now.opened.is_some(),
@@ -81,14 +80,14 @@ pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
         Part::Firmware => now.firmware.is_some(),
         Part::Processor => now.processor.is_some(),
         Part::Memory => now.memory.is_some(),
-        // A fault that cannot be read is not gone.
+        // A fault that cannot be checked is not gone.
         Part::Disk if about.fault.is_some() => {
             let (old, new) = (
                 baseline.disks.as_deref().unwrap_or_default(),
                 now.disks.as_deref().unwrap_or_default(),
             );
             let pairs = pairs(old, new);
-            // It is told by what it was known by first.
+            // The first identity is the reported one.
             let subject = |at| {
                 pairs
                     .iter()
@@ -118,8 +117,8 @@ pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
     }
 }
 
-/// Whether a link says what was told of it. Of an interface that is down nobody knows whether it
-/// has a link, and some that have one do not say how fast it is.
+/// Whether a link can show the reported difference. The link state of an interface that is down is
+/// unknown, and some with a link do not report their speed.
 fn is_said(link: &Link, about: &EventAbout) -> bool {
     let is_half = about
         .after
@@ -134,8 +133,8 @@ fn is_said(link: &Link, about: &EventAbout) -> bool {
     }
 }
 
-/// Whether two of these are the same difference. How bad it has become does not count; what it was
-/// replaced by does, and, of things that share a serial number, which one is gone or has the fault.
+/// Whether both are the same difference. The degree does not count, but the replacement does, and,
+/// for things that share a serial number, which of them is missing or faulty.
 pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
     (a.part, a.action, &a.subject, &a.fault) == (b.part, b.action, &b.subject, &b.fault)
         && match a.action {
@@ -146,7 +145,7 @@ pub fn is_same(a: &EventAbout, b: &EventAbout) -> bool {
         }
 }
 
-/// Whether a link is gone by now.
+/// Whether it is a link that is lost now.
 pub fn is_unplugged(about: &EventAbout) -> bool {
     about.part == Part::Link && about.after.as_deref() == Some(NO_LINK)
 }
@@ -213,9 +212,9 @@ fn of_things(
             Some(fault.clone()),
         )
     };
-    // Each of the baseline takes one of now that is the same, wherever that is plugged in; what is
-    // left is new. Of those that are alike, one that was gone is the last to take one that is
-    // elsewhere: the kernel numbers the others anew.
+    // Each thing of the baseline is matched with the same current one, wherever that is plugged in;
+    // the rest is new. Among equal things, a missing one is the last to be matched with one
+    // elsewhere: the kernel renumbers the others.
     let is_gone = |thing: &Thing| {
         let is_it = |about: &EventAbout| {
             (about.part, about.action, &about.before)
@@ -235,7 +234,7 @@ fn of_things(
             found.push(about(Action::Removed, old, Some(old.text.clone()), None));
             continue;
         };
-        // The subject stays, by which it is told: what was not known is better known now.
+        // The subject stays the reported one; newly read properties are added.
         old.moved(thing);
         old.serial = old.serial.take().or_else(|| thing.serial.clone());
         old.wwn = old.wwn.take().or_else(|| thing.wwn.clone());
@@ -263,12 +262,12 @@ fn of_things(
     }
 }
 
-/// A speed for people.
+/// A speed as text.
 fn shown(bits_per_second: u64) -> String {
     format!("{} Mb/s", bits_per_second / 1_000_000)
 }
 
-/// A link is slower than its speed when its ends send by turns.
+/// A half-duplex link is slower than its speed.
 fn halved(link: &Link) -> &'static str {
     if link.half == Some(true) { HALF } else { "" }
 }
@@ -323,7 +322,8 @@ fn of_links(
                 ));
                 old.carrier = Some(true);
             }
-            // What was never seen with a link is not known to be without one: nobody accepted that.
+            // Without a known earlier link, a missing link is not a difference: its absence was
+            // never accepted.
             (None, Some(false)) => {}
             (_, carrier) => {
                 old.carrier = carrier;
@@ -354,7 +354,7 @@ fn of_links(
     }
 }
 
-/// The same for people.
+/// The message of an event.
 pub fn message(about: &EventAbout) -> String {
     let EventAbout {
         part,

@@ -1,4 +1,4 @@
-//! The reports that wait in the spool, counted by their files.
+//! The reports waiting in the spool, counted by their files.
 
 use std::fs;
 use std::io;
@@ -9,22 +9,23 @@ use std::time::SystemTime;
 use crate::push::spool::{DIRECTORY, REJECTED, is_report};
 use crate::read::machine::Machine;
 
-/// The files that wait.
+/// The waiting files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Backlog {
-    /// Their sizes together.
+    /// Their total size.
     pub bytes: u64,
-    /// How many they are.
+    /// Their number.
     pub reports: u64,
-    /// When the oldest of them was written.
+    /// The modification time of the oldest.
     pub oldest: Option<SystemTime>,
-    /// How many were refused, and will be offered again, or could not be made good.
+    /// The number of reports that were refused and will be offered again, or were damaged beyond
+    /// repair.
     pub rejected: u64,
 }
 
 impl Backlog {
-    /// Of a machine that never sent anything, all of it is 0. `None`, with a reason, when it cannot
-    /// be read.
+    /// All zero on a machine that never sent anything. `None`, with a reason, when it cannot be
+    /// read.
     pub fn read(machine: &Machine) -> Option<Backlog> {
         let read = || {
             let mut waiting = Backlog::default();
@@ -42,7 +43,7 @@ impl Backlog {
     }
 }
 
-/// The reports of a directory, without those that are not finished; none when it is not there.
+/// The finished reports in a directory; empty when it does not exist.
 fn files(directory: &Path) -> io::Result<Vec<fs::Metadata>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,5 +1,5 @@
-//! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and what
-//! the installer left in /persistent.
+//! The destination of reports, and this host's identity there: `[push]` of invcollect.ini, and the
+//! installer's files in /persistent.
 
 use std::path::{Path, PathBuf};
 
@@ -11,22 +11,22 @@ use crate::read::identity::ID;
 use crate::request::{Destination, Method};
 use crate::settings::{self, Settings};
 
-/// Signs its reports, and belongs to its certificate.
+/// The key that signs reports and belongs to the certificate.
 const KEY: &str = "/persistent/labtools/host.key";
-/// Its certificate; `collector enroll` makes it.
+/// The certificate; `collector enroll` makes it.
 const CERTIFICATE: &str = "/persistent/labtools/host.pem";
 const ENROLL: &str = "collector enroll, on the collector, makes it";
-/// What the header `Auth` says.
+/// The content of the header `Auth`.
 const SECRET: &str = "/persistent/labtools/secrets/collector";
 
-/// What is read before anything is done.
+/// The local files, all read before any other step.
 #[derive(Debug)]
 pub struct Local {
     /// `[push]`.
     pub destination: Destination,
     /// `host.id`.
     pub host: String,
-    /// For signed reports.
+    /// The key for signed reports.
     pub key: Option<Key>,
     authorities: Pem,
     certificate: Option<Pem>,
@@ -34,7 +34,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// Status 78 when something is not right, 66 when a file is not there.
+    /// Status 78 when a file is invalid, 66 when one does not exist.
     pub fn read(common: &Common) -> anyhow::Result<Local> {
         let path = common.config(settings::FILE);
         let destination = Settings::read(&path)?.push;
@@ -78,7 +78,7 @@ impl Local {
         })
     }
 
-    /// The server, as it is described here.
+    /// The server with these settings.
     pub fn collector(&self) -> anyhow::Result<Collector> {
         let client = self
             .certificate
@@ -100,7 +100,7 @@ impl Local {
     }
 }
 
-/// Who this host is. It is a name in URLs and of files: status 78 when it cannot be.
+/// The host's id. It is part of URLs and file names: status 78 when it is unsuitable.
 fn host(common: &Common) -> anyhow::Result<String> {
     let path = common.path(ID);
     must_be_there(&path, "no id of this machine; the installer writes it")?;
@@ -119,7 +119,7 @@ fn pem(path: PathBuf, way_out: &'static str) -> anyhow::Result<Pem> {
     })
 }
 
-/// Status 66 when it is not.
+/// Status 66 when the file does not exist.
 fn must_be_there(path: &Path, way_out: &str) -> anyhow::Result<()> {
     let is_missing = path.try_exists().is_ok_and(|there| !there);
     if is_missing {

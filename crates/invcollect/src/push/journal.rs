@@ -1,7 +1,7 @@
 //! Logs of JSON Lines that are reported line by line: the events of `changes`, and the access
 //! register.
 //!
-//! How far a log was read stands in the report that took the lines, so a line is in exactly one
+//! Each report contains the position up to which it read the log, so a line is in exactly one
 //! report.
 
 use std::fs::File;
@@ -14,28 +14,28 @@ use jsonpipe::event_log::rotated;
 use jsonpipe::{Exit, io_error};
 use serde_json::Value;
 
-/// A report takes no more lines than this: the collector refuses what is over 1 MiB.
+/// The maximum size of a report's lines; the collector refuses more than 1 MiB.
 const REPORT_MAX_BYTES: usize = 256 << 10;
 
-/// Lines that are to be reported.
+/// Lines for a report.
 #[derive(Debug)]
 pub struct Lines {
     /// The lines, each with its newline.
     pub text: Vec<u8>,
-    /// What was read when they are reported, those included that nobody wants.
+    /// The position after them, including skipped lines.
     pub read: Cursor,
 }
 
-/// The next lines that `wanted` takes; none when there are no more.
+/// The next lines that `wanted` accepts; empty at the end.
 ///
-/// What follows the last newline is still being written. A log that was rotated is read to its end,
-/// as `NAME.1` or older, before the newer ones. When the one that was read is gone, or none was
-/// read, all that are there are read from the oldest.
+/// Bytes after the last newline are still being written. A rotated log is read to its end, as
+/// `NAME.1` or older, before the newer ones. If the log at the position is gone, or there is no
+/// position, all existing ones are read from the oldest.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     next_until(log, from, None, wanted)
 }
 
-/// The lines from one place to another, to report them once more.
+/// The lines between two positions, to report them again.
 pub fn between(
     log: &Path,
     from: Cursor,
@@ -92,7 +92,7 @@ fn next_until(
     }
 }
 
-/// The file to go on with, and which is the next newer one.
+/// The file to continue with, and the index of the next newer one.
 fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
     let (mut newer, mut found) = (None, None);
     let mut has_gap = false;
@@ -103,7 +103,7 @@ fn find(log: &Path, inode: u64) -> io::Result<Option<(File, Option<u64>)>> {
             rotated(log, age)
         };
         let file = match File::open(path) {
-            // In the middle of a rotation, or right after it, one name is free.
+            // During a rotation one name may be missing.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !has_gap => {
                 has_gap = true;
                 continue;
@@ -147,15 +147,15 @@ fn read(
     })
 }
 
-/// Whether a line is an event of `changes`. Other events of the log stay on the machine, and so
-/// does what a power cut tore.
+/// Whether a line is an event of `changes`. Other events stay on the machine, and so do lines torn
+/// by a power cut.
 pub fn is_own_event(line: &[u8]) -> bool {
     serde_json::from_slice(line).is_ok_and(|event: Value| {
         event.pointer("/event/provider").and_then(Value::as_str) == Some(crate::TOOL.name)
     })
 }
 
-/// Whether a line is one of the register.
+/// Whether a line is a record of the register.
 pub fn is_record(line: &[u8]) -> bool {
     serde_json::from_slice(line).is_ok_and(|record: Value| record.is_object())
 }
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(text(&old), "b\n");
         let new = next(&log, old.read, |_| true).unwrap();
         assert_eq!(text(&new), "c\n");
-        // What a report had that was lost, from one file to the next, and no more.
+        // Exactly the lines of a lost report, from one file to the next.
         let again = |until| between(&log, Cursor::default(), until, |_| true).unwrap();
         assert_eq!(again(read), b"a\n");
         assert_eq!(again(old.read), b"a\nb\n");
@@ -227,7 +227,7 @@ mod tests {
         append(&log, "d\n");
         assert_eq!(between(&log, read, new.read, |_| true).unwrap(), b"b\nc\n");
         assert_eq!(again(new.read), b"a\nb\nc\n");
-        // Gone, or cut: all that is there is new.
+        // The log is gone or was truncated: all existing lines are new.
         let gone = Cursor {
             inode: 1,
             offset: 4,
@@ -250,14 +250,14 @@ mod tests {
         let mut read = next(&log, Cursor::default(), |_| true).unwrap().read;
         append(&log, "b\n");
         for text in ["c\n", "d\n", "e\n"] {
-            // As logrotate does: the oldest first.
+            // Like logrotate: the oldest first.
             for age in (0..3).rev() {
                 let from = if age == 0 {
                     log.clone()
                 } else {
                     rotated(&log, age)
                 };
-                let _ = fs::rename(from, rotated(&log, age + 1)); // not all are there yet
+                let _ = fs::rename(from, rotated(&log, age + 1)); // some do not exist yet
             }
             append(&log, text);
         }
@@ -281,7 +281,7 @@ mod tests {
         let read = next(&log, Cursor::default(), |_| true).unwrap().read;
         append(&log, "b\n");
         fs::rename(&log, rotated(&log, 2)).unwrap();
-        append(&log, "c\n"); // and NAME.1 has just become NAME.2
+        append(&log, "c\n"); // NAME.1 has just become NAME.2
         let old = next(&log, read, |_| true).unwrap();
         assert_eq!(text(&old), "b\n");
         assert_eq!(text(&next(&log, old.read, |_| true).unwrap()), "c\n");

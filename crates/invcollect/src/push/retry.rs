@@ -1,4 +1,4 @@
-//! When to try again, after the collector could not be reached or did not want to hear: kept over
+//! The time of the next try, after the collector was unreachable or refused to answer: kept across
 //! runs and boots.
 
 use std::fs;
@@ -12,26 +12,27 @@ use serde::{Deserialize, Serialize};
 const FILE: &str = "/var/lib/labtools/spool/retry.json";
 const FIRST: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
-/// The longest that a server can make us wait.
+/// The longest wait that a server can impose.
 const LONGEST_ASKED: Duration = Duration::from_secs(86400);
 
-/// What is known of the tries so far.
+/// The state of the tries so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Retry {
-    /// How many tries in a row failed.
+    /// The number of consecutive failures.
     pub failures: u32,
-    /// When the last one did, in seconds since 1970.
+    /// The time of the last one, in seconds since 1970.
     pub failed_at: u64,
-    /// How long to wait then, in seconds.
+    /// The wait after it, in seconds.
     pub wait_seconds: u64,
-    /// Whether the collector asked for it: then it is waited for whatever happens to the network.
+    /// Whether the collector asked for the wait: then a change of the network does not end it.
     pub asked: bool,
-    /// Why it failed.
+    /// The reason of the failure.
     pub reason: String,
 }
 
 impl Retry {
-    /// Reads it; nothing when there was no failure, or the file is not right: that costs one try.
+    /// Reads it; the default when there was no failure, or the file is invalid, which costs one
+    /// try.
     pub fn read(common: &Common) -> anyhow::Result<Retry> {
         let kept = jsonpipe::read_if_there(&common.path(FILE))?;
         Ok(kept
@@ -39,8 +40,8 @@ impl Retry {
             .unwrap_or_default())
     }
 
-    /// After one more failure. The wait doubles from a minute to an hour; what the collector asks
-    /// for, it gets.
+    /// The state after one more failure. The wait doubles from a minute to an hour; a wait that the
+    /// collector asks for has priority.
     pub fn after(&self, now: SystemTime, asked: Option<Duration>, reason: &str) -> Retry {
         let doubled = FIRST * 2u32.pow(self.failures.min(6));
         let wait = asked.map_or(doubled.min(LONGEST), |asked| asked.min(LONGEST_ASKED));
@@ -53,8 +54,8 @@ impl Retry {
         }
     }
 
-    /// Until when nothing is sent; `None` when it can be. A clock that was set back does not make
-    /// the wait longer.
+    /// The end of the wait; `None` when sending is allowed. A clock that was set back does not
+    /// extend it.
     pub fn until(&self, now: SystemTime) -> Option<SystemTime> {
         let until = self
             .failed_at
@@ -63,13 +64,13 @@ impl Retry {
         waits.then(|| UNIX_EPOCH + Duration::from_secs(until))
     }
 
-    /// Keeps it. A full disk may forget it: the next run then tries at once.
+    /// Stores it. On a full disk it may be lost: the next run then tries at once.
     pub fn keep(&self, common: &Common) -> anyhow::Result<()> {
         let text = serde_json::to_vec(self)?;
         atomic::write(&common.path(FILE), 0o600, |file| file.write_all(&text))
     }
 
-    /// The collector has taken a report.
+    /// Removes it, once the collector has accepted a report.
     pub fn forget(common: &Common) -> anyhow::Result<()> {
         let path: PathBuf = common.path(FILE);
         match fs::remove_file(&path) {
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(
             wrong.until(at(1_790_086_400)),
             None,
-            "a file that somebody wrote"
+            "a file from elsewhere"
         );
         assert_eq!(
             Retry {

@@ -15,33 +15,33 @@ use ureq::http::{Response, StatusCode, Uri};
 use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
-/// A report of a few KiB takes less, whatever the line; a server that drips its answer does not
-/// hold us longer.
+/// A report of a few KiB takes less on any line; a server that answers slowly cannot delay us
+/// longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What became of a report.
+/// The outcome of sending a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The collector has it (2xx), or had this id before (409).
+    /// The collector has it (2xx), or already had this id (409).
     Delivered,
-    /// It does not take it (4xx).
+    /// The collector refuses it (4xx).
     Refused(String),
-    /// It could not be asked, or said: later.
+    /// The collector could not be reached, or asked to retry later.
     Later {
-        /// Why.
+        /// The reason.
         reason: String,
-        /// How long the collector wants not to hear of us (Retry-After).
+        /// The wait that the collector asks for (Retry-After).
         asked: Option<Duration>,
     },
 }
 
-/// The collector, as invcollect.ini and the files beside it describe it.
+/// The collector, as described in invcollect.ini and its files.
 #[derive(Debug)]
 pub struct Collector {
     agent: Agent,
     url: String,
     secret: Option<Secret>,
-    /// Where the certificates are that are believed.
+    /// The path of the trusted certificates.
     authorities: PathBuf,
 }
 
@@ -54,30 +54,30 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// The texts of the files beside invcollect.ini.
+/// The contents of the files named in invcollect.ini.
 #[derive(Debug)]
 pub struct Credentials<'a> {
-    /// The certificates of which one must have signed the collector's. No other is believed.
+    /// The only CA certificates that are trusted; one of them must have signed the collector's.
     pub authorities: &'a Pem,
-    /// Our certificate and the key to it, in PEM; `None` where the server does not ask for one.
+    /// Our certificate and its key, in PEM; `None` where the server asks for none.
     pub client: Option<(&'a Pem, &'a str)>,
-    /// What the header `Auth` says; `None` where the server does not ask for it.
+    /// The content of the header `Auth`; `None` where the server does not need it.
     pub secret: Option<Zeroizing<String>>,
 }
 
 /// A file of certificates.
 #[derive(Debug)]
 pub struct Pem {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub text: Vec<u8>,
-    /// Where a right one comes from.
+    /// How to get a valid one.
     pub way_out: &'static str,
 }
 
 impl Pem {
-    /// Status 78 when it is none.
+    /// Status 78 when the file is invalid.
     fn certificates(&self, whose: &str) -> anyhow::Result<Vec<Certificate<'static>>> {
         let Pem {
             path,
@@ -92,8 +92,8 @@ impl Pem {
         })
     }
 
-    /// Status 78 when the certificate, if it is one, is not of `host`: the collector would refuse
-    /// all that comes with it.
+    /// Status 78 when the certificate, if it is one, is not for `host`: the collector would refuse
+    /// every request with it.
     pub fn names(&self, host: &str) -> anyhow::Result<()> {
         let Some(Ok(certificate)) = CertificateDer::pem_slice_iter(&self.text).next() else {
             return Ok(());
@@ -108,14 +108,14 @@ impl Pem {
         }
         let Pem { path, way_out, .. } = self;
         Err(Exit::Config.error(format_args!(
-            "reading {}: this certificate is not of {host}; {way_out}",
+            "reading {}: this certificate is not for {host}; {way_out}",
             path.display()
         )))
     }
 }
 
 impl Collector {
-    /// Status 78 when a certificate, the key or the secret is none.
+    /// Status 78 when a certificate, the key or the secret is invalid.
     pub fn new(url: &str, credentials: Credentials<'_>) -> anyhow::Result<Collector> {
         let authorities = credentials
             .authorities
@@ -125,7 +125,7 @@ impl Collector {
             let chain = certificate.certificates("this host's certificate")?;
             belong_together(&certificate.text, key).map_err(|error| {
                 let Pem { path, way_out, .. } = certificate;
-                let what = "this host's certificate is not of its key, host.key";
+                let what = "this host's certificate does not match host.key";
                 Exit::Config.error(format_args!(
                     "reading {}: {what} ({error:#}); {way_out}",
                     path.display()
@@ -145,8 +145,8 @@ impl Collector {
                 "reading the collector's secret: not one line of letters, digits and signs",
             ));
         }
-        // No redirection: it would hand the secret and the report to another host. No proxy of the
-        // environment. No call without end.
+        // No redirection, which would hand the secret and the report to another host; no proxy of
+        // the environment; a time limit.
         let agent = Agent::config_builder()
             .tls_config(tls.build())
             .https_only(true)
@@ -167,7 +167,7 @@ impl Collector {
         })
     }
 
-    /// Why there is no answer, and of whom.
+    /// Why there is no answer, with the address.
     fn failed(&self, error: &ureq::Error) -> String {
         let server = self.url.parse::<Uri>().ok();
         let host = server.as_ref().and_then(Uri::host).unwrap_or_default();
@@ -182,11 +182,11 @@ impl Collector {
         reason
     }
 
-    /// Sends a report, whose bytes are `whole`.
+    /// Sends a report with the bytes `whole`.
     pub fn send(&self, report: &Opened<'_>, whole: &[u8]) -> Outcome {
         let (host, sequence) = (&report.seal.host, report.seal.sequence);
         let put = |under: &str| {
-            // The id is in the name: whoever repeats it changes nothing.
+            // The name contains the id, so a repetition changes nothing.
             self.agent
                 .put(format!("{}/{under}/{host}/{sequence:012}", self.url))
                 .content_type("application/jsonl")
@@ -195,7 +195,7 @@ impl Collector {
         let answer = match report.header.kind {
             Kind::Snapshot | Kind::Events => put("reports"),
             Kind::Register => put("register"),
-            // By this header GLPI knows that it is spoken to in JSON.
+            // This header makes GLPI read JSON.
             Kind::Glpi => self
                 .agent
                 .post(&self.url)
@@ -225,13 +225,13 @@ impl Collector {
     }
 }
 
-/// What a status does not say of itself.
+/// An explanation of a status.
 fn hint(status: StatusCode) -> &'static str {
     match status {
         StatusCode::FORBIDDEN => {
-            ": this machine is not enrolled there, or was expelled, or its certificate is of another one"
+            ": this machine is not enrolled there, or was expelled, or its certificate belongs to another one"
         }
-        StatusCode::UNAUTHORIZED => ": the secret is not its own",
+        StatusCode::UNAUTHORIZED => ": the secret is wrong",
         _ => "",
     }
 }
@@ -250,7 +250,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<Certificate<'static>>> {
     }
 }
 
-/// Whether rustls takes the two, whose error would be a panic of ureq.
+/// Whether rustls accepts the pair; otherwise ureq would panic.
 fn belong_together(certificate: &[u8], key: &str) -> anyhow::Result<()> {
     let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes())?;
@@ -270,8 +270,8 @@ fn judge(answer: Response<ureq::Body>) -> Outcome {
         .get("Retry-After")
         .and_then(|value| value.to_str().ok());
     let asked = retry_after.and_then(|text| wait(text, SystemTime::now()));
-    // To its end, so that the connection can be used again. The status has been said, whatever
-    // becomes of the rest.
+    // Read to the end, so that the connection can be reused. The status is known, whatever happens
+    // to the rest.
     let _ = answer
         .into_body()
         .into_reader()
@@ -285,7 +285,7 @@ fn judge(answer: Response<ureq::Body>) -> Outcome {
             Outcome::Later { reason, asked }
         }
         _ if status.is_client_error() => Outcome::Refused(reason),
-        // A redirection is not followed, and is no delivery.
+        // A redirection is not followed, and does not count as a delivery.
         _ => Outcome::Later { reason, asked },
     }
 }
@@ -300,7 +300,7 @@ fn wait(text: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT`, the one form that servers may send (RFC 9110, 5.6.7).
+/// `Sun, 06 Nov 1994 08:49:37 GMT`, the only form that servers may send (RFC 9110, 5.6.7).
 fn http_date(text: &str) -> Option<SystemTime> {
     let (_day, rest) = text.split_once(", ")?;
     let [day, month, year, time, "GMT"] = rest.split(' ').collect::<Vec<_>>()[..] else {

@@ -1,9 +1,9 @@
-//! The spool: reports that wait, each a file in /var/lib/labtools/spool, `SEQUENCE.KIND`.
+//! The spool of waiting reports, each a file in /var/lib/labtools/spool, `SEQUENCE.KIND`.
 //!
-//! There is no file of state beside the reports: the newest report says how to go on, and so the
-//! report that was delivered last stays, under the name `sent`. A delivered report takes that name
-//! by one rename, which needs no room on a full disk and leaves at every moment either a report
-//! that waits or one that is known to be delivered.
+//! The reports are the only state: the newest one shows where to continue. So the report that was
+//! delivered last stays, under the name `sent`. A delivered report gets that name by one rename,
+//! which needs no room on a full disk and leaves at every moment either a waiting report or a
+//! delivered one.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
@@ -19,20 +19,20 @@ use jsonpipe::{Common, Exit, atomic, io_error};
 pub const DIRECTORY: &str = "/var/lib/labtools/spool";
 /// Held while reports are added.
 pub const LOCK: &str = "/run/labtools/spool.lock";
-/// Below it: what the collector refused.
+/// The directory below it for reports that the collector refused.
 pub const REJECTED: &str = "rejected";
 const SENT: &str = "sent";
 
-/// A report that waits, or was rejected.
+/// A waiting or rejected report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Item {
-    /// Its place in the order.
+    /// Its sequence number.
     pub sequence: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// How long it is.
+    /// Its size.
     pub bytes: u64,
 }
 
@@ -43,32 +43,32 @@ pub struct Spool {
     max_bytes: u64,
 }
 
-/// Reports that follow each other and are not whole.
+/// Consecutive reports that are damaged.
 #[derive(Debug)]
 pub struct Damaged {
-    /// What they are.
+    /// Their kind.
     pub kind: Kind,
     /// The reports.
     pub items: Vec<Item>,
-    /// How far their log was read before them.
+    /// The position of the log before them.
     pub from: Cursor,
-    /// And after the next report that is whole; `None` when there is none: then the next one goes
-    /// on from `from`, too.
+    /// The position after the next intact report; `None` when there is none: then the next one also
+    /// continues at `from`.
     pub until: Option<Cursor>,
-    /// The last lines up to there, which that report has itself.
+    /// The last lines up to there, which that intact report contains itself.
     pub last: Vec<u8>,
 }
 
-/// The newest report, by which the next one goes on.
+/// The newest report, where the next one continues.
 #[derive(Debug, Default)]
 pub struct Last {
     /// Its sequence; `None` for an empty spool.
     pub sequence: Option<u64>,
-    /// The second line of the newest report that can be read.
+    /// The header of the newest readable report.
     pub header: Option<Header>,
 }
 
-/// The reports in a directory, the oldest first; none when it is not there.
+/// The reports in a directory, the oldest first; empty when it does not exist.
 fn list(directory: &Path) -> anyhow::Result<Vec<Item>> {
     let failed = |error| {
         io_error(
@@ -117,7 +117,7 @@ fn parse(name: &str) -> Option<(u64, Kind)> {
 }
 
 impl Spool {
-    /// Makes it where it is missing, and clears away what a kill or a power cut left. To be called
+    /// Creates the spool if it is missing, and removes what a kill or a power cut left. Called
     /// under [`LOCK`].
     pub fn open(common: &Common, max_bytes: u64) -> anyhow::Result<Spool> {
         let spool = Spool {
@@ -142,7 +142,7 @@ impl Spool {
                 remove(&entry.path())?;
             }
         }
-        // A report says what was thrown away for it, before that is done.
+        // A report lists the reports it displaces before they are removed.
         if let Some(header) = spool.last()?.header {
             for item in spool
                 .all()?
@@ -155,7 +155,7 @@ impl Spool {
         Ok(spool)
     }
 
-    /// What is there, for a dry run, in which it is not made.
+    /// The existing spool, for a dry run, which does not create it.
     pub fn look(common: &Common, max_bytes: u64) -> Spool {
         Spool {
             directory: common.path(DIRECTORY),
@@ -163,15 +163,15 @@ impl Spool {
         }
     }
 
-    /// The reports that wait, the oldest first.
+    /// The waiting reports, the oldest first.
     pub fn list(&self) -> anyhow::Result<Vec<Item>> {
         list(&self.directory)
     }
 
-    /// The newest report there is, waiting, rejected or sent.
+    /// The newest report, waiting, rejected or sent.
     pub fn last(&self) -> anyhow::Result<Last> {
         let items = self.all()?;
-        // One that was cut off says nothing but its name.
+        // Of a report that was cut off only the name is known.
         let waiting = items.iter().rev().find_map(|item| header(&item.path));
         let newest = waiting
             .into_iter()
@@ -187,7 +187,7 @@ impl Spool {
         })
     }
 
-    /// Those that wait and those that were rejected, the oldest first.
+    /// The waiting and the rejected reports, the oldest first.
     fn all(&self) -> anyhow::Result<Vec<Item>> {
         let mut items = self.list()?;
         items.extend(self.rejected()?);
@@ -195,7 +195,7 @@ impl Spool {
         Ok(items)
     }
 
-    /// The reports of events that are not whole. What they said is still in its log.
+    /// The damaged reports of events. Their content is still in the log.
     pub fn damaged(&self) -> anyhow::Result<Vec<Damaged>> {
         let items = self.all()?;
         let damaged: Vec<Item> = items
@@ -229,7 +229,7 @@ impl Spool {
                 .unwrap_or_default();
             let next = whole.range(item.sequence..).next().map(|(_, next)| next);
             let until = next.map(|(header, _)| read(header));
-            // Between two that are whole there can be several.
+            // There may be several between two intact ones.
             match found
                 .iter_mut()
                 .find(|known| (known.kind, known.from, known.until) == (item.kind, from, until))
@@ -255,8 +255,7 @@ impl Spool {
         Ok(found)
     }
 
-    /// The snapshots that are not whole: a later one says the same. What is no file is for a person
-    /// to look at.
+    /// The damaged snapshots: a later one replaces them. Anything but a file is left for a person.
     pub fn damaged_snapshots(&self) -> anyhow::Result<Vec<Item>> {
         let damaged =
             |item: &Item| item.kind.is_snapshot() && item.path.is_file() && is_damaged(&item.path);
@@ -268,15 +267,16 @@ impl Spool {
         list(&self.directory.join(REJECTED))
     }
 
-    /// Which reports have to go so that one of `bytes` fits; `None` when it may not.
+    /// The reports to remove so that one of `bytes` fits; `None` when that is not allowed.
     ///
-    /// Snapshots between the first and the last go first, the oldest before the others. Events
-    /// never go: they may take three quarters, and what is more stays in its log.
+    /// Snapshots between the first and the last go first, in the order of their age. Events are
+    /// never removed: they may fill three quarters, and the rest stays in their log.
     pub fn room(&self, kind: Kind, bytes: u64) -> anyhow::Result<Option<Vec<Item>>> {
         Ok(room(self.list()?, self.max_bytes, kind, bytes))
     }
 
-    /// Adds a report; then what it was to replace goes. Status 73 when the disk has no room for it.
+    /// Adds a report, then removes those that it displaces. Status 73 when the disk has no room for
+    /// it.
     pub fn add(
         &self,
         sequence: u64,
@@ -298,8 +298,8 @@ impl Spool {
         }
     }
 
-    /// It is delivered: it waits no longer. Of those that were delivered the newest stays, whatever
-    /// the order in which they were.
+    /// Marks a report as delivered. Of the delivered ones the newest stays, in whatever order they
+    /// were sent.
     pub fn sent(&self, item: &Item) -> anyhow::Result<()> {
         let sent = self.directory.join(SENT);
         if header(&sent).is_some_and(|(newest, _)| newest > item.sequence) {
@@ -310,8 +310,8 @@ impl Spool {
         atomic::sync_directory(&self.directory)
     }
 
-    /// The collector refused it: it makes way for the others. False when there is no room for it
-    /// among the rejected, which are as bounded as the spool, by the same rule.
+    /// Moves a report that the collector refused out of the way. Returns false when there is no
+    /// room among the rejected, which have the same bound and rule as the spool.
     pub fn reject(&self, item: &Item) -> anyhow::Result<bool> {
         let rejected = self.directory.join(REJECTED);
         let Some(going) = room(self.rejected()?, self.max_bytes, item.kind, item.bytes) else {
@@ -340,8 +340,8 @@ impl Spool {
         Ok(items)
     }
 
-    /// It was refused once more: now it is the turn of the others. On a disk that takes nothing it
-    /// stays first.
+    /// Moves a report that was refused again to the end of the order. On a full disk it stays
+    /// first.
     pub fn refused_again(&self, item: &Item) {
         let _ = fs::File::open(&item.path).and_then(|file| file.set_modified(SystemTime::now()));
     }
@@ -369,7 +369,7 @@ fn room(items: Vec<Item>, max_bytes: u64, kind: Kind, bytes: u64) -> Option<Vec<
     Some(gone)
 }
 
-/// One that was sent meanwhile is not.
+/// A report that was sent meanwhile is not damaged.
 fn is_damaged(path: &Path) -> bool {
     match fs::read(path) {
         Ok(report) => envelope::open(&report).is_err(),
@@ -377,14 +377,14 @@ fn is_damaged(path: &Path) -> bool {
     }
 }
 
-/// What a report says; `None` when it is not there, or not whole.
+/// The header of a report; `None` when the report does not exist or is damaged.
 fn header(path: &Path) -> Option<(u64, Header)> {
     let report = fs::read(path).ok()?;
     let opened = envelope::open(&report).ok()?;
     Some((opened.seal.sequence, opened.header))
 }
 
-/// What is no longer there another run has thrown away, to make room.
+/// A missing report was dropped by another run, to make room.
 fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error(
@@ -454,7 +454,7 @@ mod tests {
         assert_eq!(gone(&[], 10, Snapshot), Some(vec![]));
     }
 
-    /// A spool with reports of one line, by their paths in it.
+    /// A spool with one-line reports, by their paths in it.
     fn spool(max_bytes: u64, reports: &[(&str, u64, Kind)]) -> (tempfile::TempDir, Spool) {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join(REJECTED)).unwrap();
@@ -497,7 +497,7 @@ mod tests {
             "the ids from 6 on would be used again"
         );
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 2);
-        spool.sent(&late).unwrap(); // another run has thrown it away
+        spool.sent(&late).unwrap(); // another run has dropped it
         spool.reject(&late).unwrap();
     }
 
@@ -525,7 +525,7 @@ mod tests {
             .sum();
         assert!(rejected > 3 && bytes <= 1500, "{bytes}");
         assert_eq!(spool.list().unwrap().len() + rejected, 9, "the others wait");
-        // Whose turn it is.
+        // The report whose turn it is.
         let first = spool.rejected_in_turn().unwrap().remove(0);
         spool.refused_again(&first);
         assert_eq!(

@@ -7,7 +7,7 @@ use jsonpipe::Common;
 
 use crate::report::{Filesystem, Host, Interface, Route};
 
-/// The text of a machine.
+/// The text.
 pub fn of(common: &Common, host: &Host) -> String {
     let files = Files {
         meminfo: fs::read_to_string(common.path("/proc/meminfo")).ok(),
@@ -22,7 +22,7 @@ pub fn of(common: &Common, host: &Host) -> String {
             .collect(),
         serial: host.system.serial.clone(),
         opened: host.chassis.opened,
-        memory: Memory::default(), // in the files
+        memory: Memory::default(), // the files have it
         filesystems: host.filesystems.iter().filter_map(filesystem).collect(),
         interfaces: host.interfaces.iter().map(interface).collect(),
         routes: host.routes.iter().map(route).collect(),
@@ -30,8 +30,8 @@ pub fn of(common: &Common, host: &Host) -> String {
     text::write(&text, &files)
 }
 
-/// A file with a line for each interface: the name of what somebody plugged in spells its address,
-/// and is left out.
+/// A file with a line for each interface, without removable ones, whose names contain their
+/// addresses.
 fn of_interfaces(common: &Common, path: &str, interfaces: &[Interface]) -> Option<String> {
     let is_told =
         |name: &str| name == "lo" || interfaces.iter().any(|interface| interface.name == name);

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use crate::read::machine::Machine;
 use crate::report::{Base, Program};
 
-/// What is read of a manifest. It was verified when the base was installed, and lies where only
-/// root can write.
+/// The keys of a manifest that are read. It was verified when the base was installed, and only root
+/// can write to it.
 #[derive(Deserialize)]
 struct Manifest {
     #[serde(default)]
@@ -17,7 +17,7 @@ struct Manifest {
 
 /// By name.
 pub fn read(machine: &Machine) -> Vec<Base> {
-    // Without the file there are no guests here.
+    // Without the file this machine has no guests.
     let offered = bases::read_if_there(machine.common).unwrap_or_else(|error| {
         machine.missing("bases", format_args!("{error:#}"));
         Vec::new()

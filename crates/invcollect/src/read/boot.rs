@@ -1,4 +1,4 @@
-//! The running system: since when, and whether the clock kept its time while the machine was off.
+//! The running system: its uptime, and whether the clock kept its time while the machine was off.
 
 use std::fs;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -9,25 +9,25 @@ use crate::read::kernel_log::Said;
 use crate::read::machine::Machine;
 use crate::report::{Boot, Image};
 
-/// What tells when the image was built at the earliest. The first is systemd's own mark for that,
+/// Files that show the earliest build time of the image. The first is systemd's own mark for that,
 /// systemd(1), FILES.
 const BUILT: &[&str] = &[
     "/usr/lib/clock-epoch",
     "/usr/lib/os-release",
     "/etc/os-release",
 ];
-/// The records of abflip(8), of which three keys are read; a test of abflip reads the file that the
-/// tests here read.
+/// The records of abflip(8), of which three keys are read; a test of abflip reads the same
+/// testdata.
 pub const RECORDS: &str = "/var/lib/labtools/slots.json";
 
-/// How long ago the machine booted.
+/// The time since boot.
 pub fn uptime(machine: &Machine) -> Option<Duration> {
     let text = machine.value("/proc/uptime")?;
     let seconds: f64 = text.split_whitespace().next()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// `log` is what the kernel's log says.
+/// `log` is the content of the kernel's log.
 pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
     let uptime = uptime(machine);
     let built = BUILT
@@ -55,7 +55,7 @@ pub fn read(machine: &Machine, now: SystemTime, log: &Said) -> Boot {
     }
 }
 
-/// The host image that runs: the slot that the kernel's command line names, in abflip's records.
+/// The running host image: the slot on the kernel's command line, in abflip's records.
 pub fn image(machine: &Machine) -> Option<Image> {
     let records = match machine
         .bytes(RECORDS)

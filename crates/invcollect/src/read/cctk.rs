@@ -1,9 +1,9 @@
-//! Dell's cctk, for machines whose kernel has no firmware attributes (thesis, 4.1: `cctk -o
+//! Dell's cctk, for machines whose kernel lacks firmware attributes (thesis, 4.1: `cctk -o
 //! /dev/stdout`).
 //!
-//! The one program that is ever started here: nothing else reads the settings of an OptiPlex 7010,
-//! 9020 or 7040. It takes seconds, so what it printed, or why it printed nothing, is kept for an
-//! hour or until the next boot, and it is ended when it does not end by itself.
+//! The only program started here: nothing else reads the settings of an OptiPlex 7010, 9020 or
+//! 7040. It takes seconds, so its output, or its failure, is cached for an hour or until the next
+//! boot, and a run that takes too long is killed.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -21,13 +21,13 @@ use crate::read::machine::Machine;
 const PROGRAMS: &[&str] = &["/opt/dell/dcc/cctk", "/opt/dell/toolkit/bin/cctk"];
 const CACHE: &str = "/run/labtools/cctk";
 const KEPT: Duration = Duration::from_secs(3600);
-/// Stands before the reason in the cache of a failure. It prints no such line itself.
+/// The prefix of a failure's reason in the cache. cctk prints no such line.
 const FAILED: &str = "failed: ";
-/// How long it may take.
+/// The time limit.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 
-/// What it says, `name=value` by `name=value`; otherwise why it does not.
+/// Its settings, as pairs of name and value; otherwise why there are none.
 pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
     let Some(program) = PROGRAMS
         .iter()
@@ -37,7 +37,7 @@ pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
     };
     let kept = || {
         let changed = fs::metadata(machine.path(CACHE)).ok()?.modified().ok()?;
-        // One of the future is of a clock that was wrong.
+        // A time in the future comes from a wrong clock.
         let age = SystemTime::now().duration_since(changed).ok()?;
         if age < KEPT {
             machine.text(CACHE).ok()
@@ -47,7 +47,7 @@ pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
     };
     let text = kept().unwrap_or_else(|| {
         let text = run(machine, program).unwrap_or_else(|reason| format!("{FAILED}{reason}"));
-        // Without the cache it is only slower the next time.
+        // Without the cache, only the next run is slower.
         if let Some(directory) = machine.path(CACHE).parent() {
             let _ = atomic::create_directory(directory, 0o700).and_then(|()| {
                 atomic::write(&machine.path(CACHE), 0o600, |file| {
@@ -78,7 +78,7 @@ fn run(machine: &Machine, program: &str) -> Result<String, String> {
         .stdout(OwnedFd::from(writer))
         .stderr(Stdio::null());
     let child = KilledOnDrop(command.process_group(0).spawn().map_err(failed)?);
-    drop(command); // and our end of the pipe with it
+    drop(command); // closes our end of the pipe
     let mut reader = File::from(OwnedFd::from(reader)).take(OUTPUT_MAX_BYTES);
     let (mut output, until) = (Vec::new(), Instant::now() + PATIENCE);
     loop {
@@ -105,14 +105,14 @@ fn run(machine: &Machine, program: &str) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
-/// What it started is of its process group, and goes with it. Nobody waits for that: who waits for
-/// the firmware cannot even be killed. What is left of it goes with this process.
+/// Children of cctk are in its process group, and are killed with it. They are not waited for,
+/// because a process that waits for the firmware cannot be killed; the rest ends with this process.
 struct KilledOnDrop(Child);
 
 impl Drop for KilledOnDrop {
     fn drop(&mut self) {
         if let Ok(group) = i32::try_from(self.0.id()) {
-            // One that has ended was not waited for: its number is still its own.
+            // The process has not been waited for, so its number cannot have been reused.
             let _ = nix::sys::signal::killpg(
                 nix::unistd::Pid::from_raw(group),
                 nix::sys::signal::Signal::SIGKILL,

@@ -1,4 +1,4 @@
-//! The PCI devices, and which of them are set aside for a guest, from /sys/bus/pci/devices.
+//! The PCI devices, and those set aside for a guest, from /sys/bus/pci/devices.
 
 use std::fs;
 
@@ -24,7 +24,7 @@ pub fn read(machine: &Machine) -> Vec<Device> {
             address: jsonpipe::shown(&address).into_owned(),
         })
     };
-    // A machine without PCI is one without devices on it; most virtual ones are not.
+    // A machine without PCI, such as many virtual ones, has no devices.
     machine
         .names(DIRECTORY)
         .into_iter()
@@ -32,9 +32,8 @@ pub fn read(machine: &Machine) -> Vec<Device> {
         .collect()
 }
 
-/// Whether a device, or one that it hangs on, can be taken off by its user: on USB, or behind a
-/// port that the firmware calls external-facing
-/// (Documentation/ABI/testing/sysfs-devices-removable).
+/// Whether a device, or one above it, can be removed by its user: on USB, or behind a port that the
+/// firmware calls external-facing (Documentation/ABI/testing/sysfs-devices-removable).
 pub fn is_removable(machine: &Machine, directory: &str) -> bool {
     let real = |path: &str| fs::canonicalize(machine.path(path));
     let (Ok(place), Ok(root)) = (real(directory), real("/")) else {

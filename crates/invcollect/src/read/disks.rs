@@ -9,9 +9,9 @@ use crate::read::{smart, smbios};
 use crate::report::{Checks, Disk};
 
 const DIRECTORY: &str = "/sys/block";
-/// sysfs counts in 512 bytes, whatever the disk does.
+/// sysfs counts in units of 512 bytes for every disk.
 const SECTOR_BYTES: u64 = 512;
-/// What the disks of a machine in a directory say of their health.
+/// The recorded health of the disks, for a machine in a directory.
 const RECORDED: &str = "/smart.json";
 
 /// By serial number, otherwise by name.
@@ -23,13 +23,13 @@ pub fn read(machine: &Machine) -> Vec<Disk> {
             return Vec::new();
         }
     };
-    // An eMMC has small disks for booting beside the one that it is.
+    // An eMMC has small boot disks beside the main one.
     let is_part_of_card = |name: &str| {
         name.strip_prefix("mmcblk")
             .is_some_and(|rest| rest.contains(|c: char| !c.is_ascii_digit()))
     };
-    // What has no device is made of others: loop, device mapper, md, zram. Optical and floppy
-    // drives are no disks. Hidden are the paths to an NVMe disk that may have several.
+    // Disks without a device are virtual: loop, device mapper, md, zram. Optical and floppy drives
+    // do not count. The paths of a multipath NVMe disk are hidden.
     let is_disk = |name: &String| {
         !name.starts_with("sr")
             && !name.starts_with("fd")
@@ -56,14 +56,14 @@ fn disk(machine: &Machine, name: String) -> Disk {
     let is_told = verdict.is_some();
     checks.extend(verdict.unwrap_or_default());
     let faults: Vec<String> = checks.values().flatten().cloned().collect();
-    // An eMMC is soldered to the board; of the same transport, a card is put in.
+    // An eMMC is soldered to the board; a card has the same transport.
     let is_card = transport == Some("mmc") && value("device/type").as_deref() != Some("MMC");
-    // The kernel sets it for a disk at a port that is eSATA, too.
+    // The kernel also sets it for a disk on an eSATA port.
     let removable = number("removable") == Some(1)
         || transport == Some("usb")
         || is_card
         || devices::is_removable(machine, &directory);
-    // A stick is somebody's: what would tell it from others is not even read.
+    // A stick is private: the values that would identify it are not even read.
     let own = |read: &dyn Fn() -> Option<String>| if removable { None } else { read() };
     Disk {
         model: own(&|| value("device/model").or_else(|| value("device/name"))),
@@ -84,8 +84,8 @@ fn disk(machine: &Machine, name: String) -> Disk {
     }
 }
 
-/// Where it is plugged in, by what stays the same while nobody moves it: the controller, the port,
-/// the name space.
+/// Its place, by properties that stay the same while it is not moved: the controller, the port, the
+/// name space.
 fn place(machine: &Machine, directory: &str, name: &str) -> Option<String> {
     let real = fs::canonicalize(machine.path(directory)).ok()?;
     let parts: Vec<&str> = real
@@ -113,7 +113,7 @@ fn place(machine: &Machine, directory: &str, name: &str) -> Option<String> {
     (!place.is_empty()).then(|| place.join(" "))
 }
 
-/// Where it is attached, by its place in the tree of devices.
+/// Its attachment, by its place in the device tree.
 fn transport(machine: &Machine, directory: &str) -> Option<&'static str> {
     let place = fs::canonicalize(machine.path(directory)).ok()?;
     let has = |start: &str| {
@@ -124,7 +124,7 @@ fn transport(machine: &Machine, directory: &str) -> Option<&'static str> {
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         })
     };
-    // A disk on USB is on a SCSI host, too: the first that fits.
+    // A disk on USB also has a SCSI host: the first match counts.
     [
         ("usb", "usb"),
         ("nvme", "nvme"),
@@ -137,8 +137,8 @@ fn transport(machine: &Machine, directory: &str) -> Option<&'static str> {
     .find_map(|(start, transport)| has(start).then_some(transport))
 }
 
-/// What it says itself, or, for SATA and SCSI, the page of vital product data that holds it (SPC-4,
-/// 7.8.14).
+/// The serial number from the disk itself, or, for SATA and SCSI, from the page of vital product
+/// data (SPC-4, 7.8.14).
 fn serial(machine: &Machine, directory: &str) -> Option<String> {
     let page = || {
         let page = machine.bytes(format!("{directory}/device/vpd_pg80")).ok()?;
@@ -160,7 +160,7 @@ fn serial(machine: &Machine, directory: &str) -> Option<String> {
     )
 }
 
-/// What the disk says of its own health; `None`, with a reason, when it says nothing.
+/// The disk's own verdict about its health; `None`, with a reason, when there is none.
 fn own_verdict(
     machine: &Machine,
     directory: &str,
@@ -179,7 +179,7 @@ fn own_verdict(
     if !machine.is_running() {
         return recorded(machine, &key, name);
     }
-    // To open one that the kernel put to sleep would wake it up.
+    // Opening a disk that the kernel put to sleep would wake it.
     if machine
         .value(format!("{directory}/device/power/runtime_status"))
         .as_deref()
@@ -188,7 +188,7 @@ fn own_verdict(
         machine.missing(key, "it sleeps, and is left alone");
         return None;
     }
-    // The kernel waits for a disk for a minute, and longer while it resets it; this run does not.
+    // The kernel waits for a disk for a minute, and longer during a reset; this run does not.
     let device = format!("/dev/{name}");
     let answer = machine.within(PATIENCE, &key, move |machine| ask(&machine.path(device)))?;
     answer
@@ -212,11 +212,11 @@ fn recorded(machine: &Machine, key: &str, name: &str) -> Option<Checks> {
     }
 }
 
-/// What the kernel knows of it, and of the ext4 on it. A file system is known by the number of its
-/// partition: names change.
+/// The kernel's knowledge of the disk, and of the ext4 on it. The partition's number identifies a
+/// file system, because names change.
 fn kernel_checks(machine: &Machine, directory: &str, name: &str) -> Checks {
     let mut checks = Checks::new();
-    // SCSI says running, NVMe live; what is on its way there is not wrong.
+    // SCSI reports running, NVMe live; transitional states are not faults.
     if let Some(state) = machine.value(format!("{directory}/device/state")) {
         let is_bad = [
             "offline",

@@ -1,5 +1,5 @@
-//! The machine by the firmware's tables: all of them, or the part that the kernel shows to every
-//! user.
+//! The machine according to the firmware's tables: all of them, or the part that the kernel shows
+//! to every user.
 
 use envelope::identity::{is_name, is_uuid_of_one};
 
@@ -11,7 +11,7 @@ const TABLE: &str = "/sys/firmware/dmi/tables/DMI";
 const ENTRY_POINT: &str = "/sys/firmware/dmi/tables/smbios_entry_point";
 const FIELDS: &str = "/sys/class/dmi/id";
 
-/// Says what is missing, and why.
+/// Reads them, and records missing values with their reasons.
 pub fn read(machine: &Machine) -> Tables {
     let table = match machine.bytes(TABLE) {
         Ok(table) => table,
@@ -57,8 +57,7 @@ pub fn read(machine: &Machine) -> Tables {
     tables
 }
 
-/// The kernel read the tables at boot, before anything could be damaged, and keeps some of the
-/// strings.
+/// The kernel read the tables at boot, before any damage, and keeps some of the strings.
 fn fields(machine: &Machine) -> Tables {
     let field = |name: &str| machine.value(format!("{FIELDS}/{name}"));
     let serial = |name: &str| smbios::serial(&machine.bytes(format!("{FIELDS}/{name}")).ok()?);
@@ -97,7 +96,7 @@ fn fields(machine: &Machine) -> Tables {
     }
 }
 
-/// Takes what a damaged table does not have from the fields.
+/// Completes a damaged table from the fields.
 fn complete(tables: &mut Tables, fields: Tables) {
     let fill = |into: &mut Option<String>, from: Option<String>| *into = into.take().or(from);
     fill(&mut tables.firmware.vendor, fields.firmware.vendor);

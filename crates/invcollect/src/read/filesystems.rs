@@ -1,14 +1,14 @@
-//! The machine's mounts from disks and servers, and how full they are.
+//! The machine's mounts from disks and servers, and their use.
 //!
-//! Only mounts that belong to the machine are reported: those that every machine has, and those
-//! that its administrator wrote into /etc/fstab. A home, a stick or a volume of a guest carries in
-//! its path or its source who is logged in, and is not even asked.
+//! Only the machine's own mounts are reported: those that every machine has, and those in
+//! /etc/fstab. The path or the source of a home, a stick or a guest's volume would identify the
+//! user, so these are not even queried.
 //!
-//! A server that is gone makes whoever asks for its file system wait, maybe for ever. So each is
-//! asked by its own thread, and after two seconds no thread is waited for any more; it ends with
-//! the process. What a program serves (FUSE) is not asked at all: a thread that waits for an answer
-//! which the program is still to give cannot even be ended, and would keep the process with it.
-//! There the kernel says whether requests go unanswered.
+//! A query of a file system blocks while its server is gone, possibly for ever. So each query has
+//! its own thread, and after two seconds no thread is waited for; it ends with the process. File
+//! systems served by programs (FUSE) are not queried at all: a thread that waits for a program's
+//! answer cannot even be killed, and would keep the process alive. For these the kernel shows
+//! whether requests are unanswered.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::report::Filesystem;
 
 const MOUNTS: &str = "/proc/self/mountinfo";
 const FSTAB: &str = "/etc/fstab";
-/// Where a machine's own file systems are mounted. No user chooses these names.
+/// The mount points of a machine's own file systems. Users cannot choose these names.
 const OWN: &[&str] = &[
     "/",
     "/boot",
@@ -41,7 +41,7 @@ const OWN: &[&str] = &[
 ];
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 const STACK_BYTES: usize = 64 << 10;
-/// File systems that are not on a block device, and hold something all the same.
+/// File system types that store data without a block device.
 const WITHOUT_DEVICE: &[&str] = &[
     "9p",
     "afs",
@@ -62,7 +62,7 @@ const WITHOUT_DEVICE: &[&str] = &[
 /// By path.
 pub fn read(machine: &Machine) -> Vec<Filesystem> {
     let mounts = match machine.text(MOUNTS) {
-        Ok(text) => mounts(&text, &machine.text(FSTAB).unwrap_or_default()), // an image may have none
+        Ok(text) => mounts(&text, &machine.text(FSTAB).unwrap_or_default()), // it may be missing in an image
         Err(error) => {
             machine.unreadable("filesystems", MOUNTS, &error);
             return Vec::new();
@@ -77,9 +77,9 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     {
         let (sender, path) = (sender.clone(), machine.path(&mount.path));
         let ask = move || {
-            let _ = sender.send((index, Usage::of(&path))); // nobody may be listening any more
+            let _ = sender.send((index, Usage::of(&path))); // the receiver may be gone
         };
-        // One that cannot be started is one that does not answer.
+        // A thread that cannot be started counts as no answer.
         let _ = thread::Builder::new().stack_size(STACK_BYTES).spawn(ask);
     }
     drop(sender);
@@ -116,8 +116,8 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     filesystems
 }
 
-/// Begins to read what lies on one of these, under `key`; `None`, and a reason, when that file
-/// system did not answer.
+/// Starts reading from one of these file systems, under `key`; `None`, with a reason, when that
+/// file system did not answer.
 pub fn ask<T: Send + 'static>(
     machine: &Machine,
     filesystems: &[Filesystem],
@@ -137,7 +137,7 @@ pub fn ask<T: Send + 'static>(
     Some(machine.ask(PATIENCE, key, read))
 }
 
-/// Whether somebody waits for the program that serves it, by the kernel's own count
+/// Whether requests wait for the serving program, by the kernel's own count
 /// (Documentation/filesystems/fuse.rst, "waiting").
 fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
     let Some((major, minor)) = mount.device.split_once(':') else {
@@ -146,21 +146,21 @@ fn has_unanswered_requests(machine: &Machine, mount: &Mount) -> bool {
     let (Ok(major), Ok(minor)) = (major.parse::<u32>(), minor.parse::<u32>()) else {
         return false;
     };
-    // The kernel's own number of a device; its major is 0 unless the program serves what is on a
-    // disk (fuseblk).
+    // The kernel's own number of a device; the major is 0 unless the program serves a disk
+    // (fuseblk).
     let connection = u64::from(major) << 20 | u64::from(minor);
     machine
         .number(format!("/sys/fs/fuse/connections/{connection}/waiting"))
         .is_some_and(|waiting| waiting > 0)
 }
 
-/// What became of the question how full a file system is.
+/// The result of querying a file system.
 enum Reply {
-    /// The question was not put.
+    /// There was no query.
     NotAsked,
-    /// It was not put either, and others wait for theirs: the program is busy, or gone.
+    /// There was no query, and other requests are unanswered: the program is busy, or gone.
     Busy,
-    /// Nobody answered in time.
+    /// There was no answer in time.
     Late,
     /// An answer, or an error.
     Came(nix::Result<Usage>),
@@ -188,7 +188,7 @@ impl Mount {
         let read_only = [options, super_options]
             .iter()
             .any(|options| options.split(',').any(|option| option == "ro"));
-        // `user@server:/path`: who logs in there is nobody's business.
+        // `user@server:/path`: the login name is private.
         let source = unescape(source);
         let network = !source.starts_with('/') || source.starts_with("//");
         let source = match source.split_once('@') {
@@ -206,12 +206,12 @@ impl Mount {
         })
     }
 
-    /// Whether its type is that, or a sub-type of it, as `fuse.sshfs`.
+    /// Whether it has this type, or a sub-type such as `fuse.sshfs`.
     fn is(&self, kind: &str) -> bool {
         self.kind.split('.').next() == Some(kind)
     }
 
-    /// Whether a program serves it.
+    /// Whether it is served by a program.
     fn is_served(&self) -> bool {
         self.is("fuse") || self.is("fuseblk")
     }
@@ -222,7 +222,7 @@ impl Mount {
         on_device || WITHOUT_DEVICE.iter().any(|kind| self.is(kind))
     }
 
-    /// Whether it is the machine's, and not of one of its users.
+    /// Whether it belongs to the machine, not to one of its users.
     fn belongs_to_machine(&self, listed: &HashSet<String>) -> bool {
         let is_pool = self.is("zfs") && !self.source.contains('/');
         is_pool || OWN.contains(&self.path.as_str()) || listed.contains(&self.path)
@@ -264,7 +264,7 @@ impl Mount {
     }
 }
 
-/// Where /etc/fstab (fstab(5)) mounts something.
+/// The mount points in /etc/fstab (fstab(5)).
 fn listed(fstab: &str) -> HashSet<String> {
     let lines = fstab
         .lines()
@@ -274,14 +274,13 @@ fn listed(fstab: &str) -> HashSet<String> {
         .collect()
 }
 
-/// Without what would move a terminal. A line's end is part of a name, and JSON and metrics write
-/// it otherwise.
+/// Replaces terminal control characters. A newline is part of a name, and JSON and metrics escape
+/// it.
 fn plain(name: &str) -> String {
     name.replace(|c| c != '\n' && jsonpipe::is_hidden(c), "\u{fffd}")
 }
 
-/// What the machine has mounted last at each path, and each file system once, at the first of its
-/// paths.
+/// The last mount at each path, and each file system once, at the first of its paths.
 fn mounts(text: &str, fstab: &str) -> Vec<Mount> {
     let listed = listed(fstab);
     let mut mounts: Vec<Mount> = Vec::new();
@@ -320,7 +319,7 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How full it is.
+/// Its sizes.
 struct Usage {
     total: u64,
     used: u64,

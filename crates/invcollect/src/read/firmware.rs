@@ -1,8 +1,8 @@
-//! The settings of the firmware, and whether its switch saw the case opened.
+//! The settings of the firmware, including whether its switch detected that the case was opened.
 //!
-//! From /sys/class/firmware-attributes where the kernel has them. Each is read by a call into the
-//! firmware, so only those of an allowlist are; none is ever written. Without them (all three
-//! models of the thesis) Dell's cctk is asked, if it is there.
+//! From /sys/class/firmware-attributes where the kernel has them. Each read is a call into the
+//! firmware, so only those of an allowlist are read; none is ever written. Without them (all three
+//! models of the thesis), Dell's cctk is used, if it is installed.
 
 use envelope::text;
 
@@ -13,9 +13,9 @@ use crate::report::{Attribute, Chassis};
 
 const DIRECTORY: &str = "/sys/class/firmware-attributes";
 const KEY: &str = "firmware.attributes";
-/// What technicians ask for: who opened the case, does it wake up, can a guest have its devices. By
-/// Dell's names, those of Lenovo (thinklmi) and HP (hp-bioscfg), of which only letters and digits
-/// count, for each has them in its own way.
+/// The settings that technicians need: case intrusion, wake-up, and the devices of guests. The
+/// names are those of Dell, Lenovo (thinklmi) and HP (hp-bioscfg); only letters and digits count,
+/// because their spelling varies.
 const ALLOWED: &[&str] = &[
     "AcPwrRcvry",
     "AfterPowerLoss",
@@ -44,8 +44,8 @@ const INTRUSION: &str = "ChassisIntrusionStatus";
 /// The settings, by name.
 pub fn attributes(machine: &Machine) -> Vec<Attribute> {
     let drivers = machine.names(DIRECTORY);
-    // Either waits for the firmware, which waits for nobody: a call that never comes back, a cctk
-    // that cannot even be killed.
+    // Either may block on the firmware for ever: a call that never returns, a cctk that cannot be
+    // killed.
     let attributes = if drivers.is_empty() {
         machine.within(
             cctk::PATIENCE + PATIENCE,
@@ -85,7 +85,7 @@ fn of_kernel(machine: &Machine, drivers: &[String]) -> Vec<Attribute> {
     attributes
 }
 
-/// The name of the allowlist that this is.
+/// Its name in the allowlist.
 fn known(name: &str) -> Option<&'static str> {
     let plain = |name: &str| {
         name.chars()
@@ -99,8 +99,8 @@ fn known(name: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// Those of the allowlist, under the names that the kernel has for them, by name. cctk writes all
-/// in lower case.
+/// The settings of the allowlist, under the kernel's names, sorted. cctk writes all names in lower
+/// case.
 fn allowed(settings: Vec<(String, String)>) -> Vec<Attribute> {
     let named = |(name, value): (String, String)| {
         Some(Attribute {
@@ -113,9 +113,9 @@ fn allowed(settings: Vec<(String, String)>) -> Vec<Attribute> {
     attributes
 }
 
-/// Completes what the tables say of the case: whether it was opened, and who says so.
+/// Completes the tables' data on the case: whether it was opened, and the source of that.
 ///
-/// The security status of SMBIOS type 3 does not say that, whatever its name: it is about
+/// The security status of SMBIOS type 3 is not about the case, despite its name, but about
 /// locked-out keyboards.
 pub fn intrusion(machine: &Machine, attributes: &[Attribute], chassis: &mut Chassis) {
     let status = attributes

@@ -1,4 +1,4 @@
-//! The guest that runs, and when one failed last. Never whose it is.
+//! The running guest, and the last failures of guests, without their users.
 
 use std::fs;
 use std::io;
@@ -18,20 +18,20 @@ use crate::read::machine::Machine;
 use crate::report::{Guest, GuestFailure};
 
 const LOCKS: &str = "/proc/locks";
-/// The key under which it is said that the causes, or some of them, are not known.
+/// The key in `missing` for unknown causes.
 pub const FAILURES: &str = "guest_failures";
-/// How much of the event log is read for failures: about a thousand stages.
+/// The part of the event log that is searched for failures: about a thousand stages.
 const TAIL_BYTES: u64 = 512 << 10;
-/// What `/proc/PID/stat` counts in (USER_HZ, the same on every processor that a lab PC can have).
+/// The unit of `/proc/PID/stat` (USER_HZ, the same on every processor of a lab PC).
 const TICKS_PER_SECOND: u64 = 100;
 
-/// The running guest; `None` when there is none, or, with a reason, when that cannot be seen.
+/// The running guest; `None` when there is none, or, with a reason, when it cannot be determined.
 ///
-/// Who holds the lock started QEMU, and QEMU has its base open.
+/// The holder of the lock started QEMU, and QEMU has its base open.
 pub fn read(machine: &Machine) -> Option<Guest> {
     let lock = match fs::metadata(machine.path(GUEST)) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None, // none was ever started
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None, // no guest was ever started
         Err(error) => {
             machine.unreadable("guest", GUEST, &error);
             return None;
@@ -82,7 +82,7 @@ pub fn read(machine: &Machine) -> Option<Guest> {
     })
 }
 
-/// Of the path of an image, the base's name and generation.
+/// The name and generation of a base, from the path of its image.
 fn base(path: &str) -> Option<(String, u64)> {
     let path = path
         .get(path.find(BACKING)?..)?
@@ -91,10 +91,10 @@ fn base(path: &str) -> Option<(String, u64)> {
     (image_path(name, generation) == path).then(|| (name.to_owned(), generation))
 }
 
-/// When a process was started.
+/// The start time of a process.
 fn started(machine: &Machine, process: &str) -> Option<String> {
     let stat = machine.text(format!("/proc/{process}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; what follows is counted from there
+    // The name, in parentheses, may contain anything, so fields are counted from its end
     // (proc_pid_stat(5), field 22).
     let ticks: u64 = stat
         .rsplit_once(')')?
@@ -115,7 +115,8 @@ fn started(machine: &Machine, process: &str) -> Option<String> {
         .map(rfc3339)
 }
 
-/// When a guest failed last, by cause (thesis, 3.3.3). `logged` is what the event log has.
+/// The time of the last failure of a guest, by cause (thesis, 3.3.3). `logged` is from the event
+/// log.
 pub fn failures(
     machine: &Machine,
     now: SystemTime,
@@ -139,14 +140,14 @@ pub fn failures(
     failures
 }
 
-/// All that the end of the event log has.
+/// The failures at the end of the event log.
 pub fn logged_failures(machine: &Machine) -> Vec<GuestFailure> {
     match event_log::tail(&machine.path(event_log::PATH), TAIL_BYTES) {
         Ok(log) => String::from_utf8_lossy(&log)
             .lines()
             .filter_map(failure)
             .collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // nothing happened yet
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(), // the log is still empty
         Err(error) => {
             machine.unreadable(FAILURES, event_log::PATH, &error);
             Vec::new()
@@ -154,9 +155,9 @@ pub fn logged_failures(machine: &Machine) -> Vec<GuestFailure> {
     }
 }
 
-/// A stage of the event log in which QEMU failed.
+/// A failure of QEMU in a stage of the event log.
 fn failure(line: &str) -> Option<GuestFailure> {
-    // Most lines are of other stages; they need not be parsed.
+    // Most lines are of other stages, and are not parsed.
     if !line.contains("vm-passthrough") {
         return None;
     }

@@ -2,10 +2,10 @@
 
 use crate::read::machine::Machine;
 
-/// A UUID, which the installer makes.
+/// The installer writes this UUID.
 pub const ID: &str = "/persistent/inventory/uuid";
 
-/// Before somebody gives it a name, the kernel says `(none)`.
+/// The kernel reports `(none)` before a name is set.
 pub fn hostname(machine: &Machine) -> Option<String> {
     let given = machine
         .value("/proc/sys/kernel/hostname")
@@ -13,8 +13,8 @@ pub fn hostname(machine: &Machine) -> Option<String> {
     given.or_else(|| machine.value("/etc/hostname"))
 }
 
-/// The id of the machine. What the firmware says of itself is no substitute: boards are exchanged,
-/// and some say all the same.
+/// The id of the machine. The firmware's values are no substitute: boards are exchanged, and some
+/// all have the same.
 pub fn id(machine: &Machine) -> Option<String> {
     match machine.text(ID) {
         Ok(text) => match envelope::host_id(&text) {

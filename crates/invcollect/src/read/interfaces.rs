@@ -1,4 +1,4 @@
-//! The network interfaces, from /sys/class/net and what the kernel answers.
+//! The network interfaces, from /sys/class/net and the kernel's answers.
 
 use crate::read::devices;
 use crate::read::kernel::{self, Answers};
@@ -6,9 +6,9 @@ use crate::read::machine::{Machine, PATIENCE};
 use crate::report::Interface;
 
 const DIRECTORY: &str = "/sys/class/net";
-const TYPE_ETHERNET: u64 = 1; // ARPHRD_ETHER, which wireless interfaces have, too
+const TYPE_ETHERNET: u64 = 1; // ARPHRD_ETHER, also of wireless interfaces
 
-/// All but the loopback, by name.
+/// All interfaces except the loopback, by name.
 pub fn read(machine: &Machine) -> Vec<Interface> {
     let names = match machine.list(DIRECTORY) {
         Ok(names) => names,
@@ -21,7 +21,7 @@ pub fn read(machine: &Machine) -> Vec<Interface> {
         |name: &String| machine.number(format!("{DIRECTORY}/{name}/type")) == Some(TYPE_ETHERNET);
     let names: Vec<String> = names.into_iter().filter(ethernet).collect();
     let answers = kernel::ask(machine, &names);
-    // The files of an interface wait for the same lock.
+    // The files of an interface need the same lock.
     let read = move |machine: &Machine| {
         names
             .into_iter()
@@ -44,7 +44,7 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
     let mut speed = station.and_then(|station| station.speed_bits_per_second);
     let mut best = None;
     if !wireless && carrier == Some(true) {
-        // The kernel says -1 for a speed that it does not know, which is no number here.
+        // The kernel reports -1 for an unknown speed.
         speed = number("speed")
             .filter(|megabits| (1..=10_000_000).contains(megabits))
             .map(|megabits| megabits * 1_000_000);
@@ -75,12 +75,12 @@ fn interface(machine: &Machine, answers: &Answers, name: String) -> Interface {
         sent_bytes: number("statistics/tx_bytes"),
         receive_errors: number("statistics/rx_errors"),
         station: station.map(|station| station.station()),
-        // Whoever is root names it.
+        // Root chooses the name.
         name: jsonpipe::shown(&name).into_owned(),
     }
 }
 
-/// As the kernel names it, or, where that does not, by the settings that only such a one has.
+/// Its type by the kernel, otherwise by the settings that only this type has.
 fn kind(machine: &Machine, directory: &str) -> Option<&'static str> {
     let told = machine
         .text(format!("{directory}/uevent"))

@@ -1,8 +1,7 @@
-//! Questions to the running kernel, by system calls instead of files: addresses, link modes,
-//! wireless networks.
+//! Queries of the running kernel by system calls: addresses, link modes, wireless networks.
 //!
-//! Of a machine in a directory (`--root DIR`) the kernel knows nothing. The same answers may lie
-//! there in `DIR/netlink.json`.
+//! The kernel knows nothing of a machine in a directory (`--root DIR`), where `DIR/netlink.json`
+//! may hold the answers instead.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,29 +20,28 @@ const RECORDED: &str = "/netlink.json";
 const PERMANENT: &str = "interfaces[].permanent_mac";
 const BEST_SPEED: &str = "interfaces[].best_speed_bits_per_second";
 
-/// What the kernel answers.
+/// The kernel's answers.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {
     /// The addresses of each interface with the length of the prefix, in the kernel's order:
     /// `10.0.3.7/24`.
     pub addresses: HashMap<String, Vec<String>>,
-    /// The Ethernet address that each interface was made with.
+    /// The permanent Ethernet address of each interface.
     pub permanent_addresses: HashMap<String, String>,
-    /// The best speed that both ends of a link offer, in bits a second, of each interface whose
-    /// other end says so.
+    /// The best speed that both ends of a link offer, in bits per second, for each interface whose
+    /// other end reports it.
     pub best_speeds: HashMap<String, u64>,
-    /// The network of each wireless interface that is in one.
+    /// The network of each connected wireless interface.
     pub stations: HashMap<String, wireless::Answer>,
 }
 
-/// Asks the kernel about these interfaces.
+/// Queries the kernel about these interfaces.
 pub fn ask(machine: &Machine, interfaces: &[String]) -> Answers {
     if !machine.is_running() {
         return recorded(machine);
     }
-    // A driver that is stuck keeps the kernel's lock for all of them, and whoever asks waits with
-    // it.
+    // A stuck driver holds the kernel's lock for all of them, and a query would block.
     let addresses = machine.ask(PATIENCE, "interfaces[].addresses", |machine| {
         addresses()
             .map_err(|error| machine.missing("interfaces[].addresses", error))

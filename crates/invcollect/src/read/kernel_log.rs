@@ -16,14 +16,14 @@ const RECORD_BYTES: usize = 8 << 10;
 /// call.
 const CLOCK_IS_SET: Duration = Duration::from_secs(120);
 
-/// What the log says about this boot.
+/// The log's content about this boot.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Said {
-    /// What the hardware clock said when the kernel booted, in seconds since 1970.
+    /// The hardware clock when the kernel booted, in seconds since 1970.
     pub clock_at_boot: Option<u64>,
-    /// When the kernel last killed a QEMU for want of memory, in seconds since the boot.
+    /// The last time that the kernel killed a QEMU for lack of memory, in seconds since boot.
     pub qemu_killed: Option<u64>,
-    /// How far the log was read, in microseconds since the boot.
+    /// The end of the read part, in microseconds since boot.
     read_to: u64,
 }
 
@@ -39,8 +39,7 @@ pub fn read(machine: &Machine) -> io::Result<Said> {
         .open(machine.path(LOG))?;
     let mut said = Said::default();
     let mut buffer = vec![0; RECORD_BYTES];
-    // The device gives one record for each read; a file, which stands for it in a directory, gives
-    // many.
+    // The device returns one record per read; a file in its place, in a directory, returns many.
     let mut rest = String::new();
     while said.may_say_more() || killed.is_none_or(|killed| killed > 0) {
         match log.read(&mut buffer) {
@@ -54,7 +53,7 @@ pub fn read(machine: &Machine) -> io::Result<Said> {
                     .for_each(|line| said.take(line));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            // What was next has been overwritten by what came since.
+            // The next record has been overwritten by newer ones.
             Err(error)
                 if error.raw_os_error() == Some(nix::libc::EPIPE)
                     || error.kind() == ErrorKind::Interrupted => {}
@@ -65,7 +64,7 @@ pub fn read(machine: &Machine) -> io::Result<Said> {
 }
 
 impl Said {
-    /// Whether the clock may still be told: drivers of clocks are among the first.
+    /// Whether the clock may still follow: clock drivers load early.
     fn may_say_more(&self) -> bool {
         self.clock_at_boot.is_none() && self.read_to < CLOCK_IS_SET.as_micros() as u64
     }
@@ -78,8 +77,7 @@ impl Said {
         };
         let mut fields = prefix.split(',');
         let facility = fields.next().and_then(|field| field.parse::<u32>().ok());
-        // Anybody with root may write to the log; what did not come from the kernel has another
-        // facility.
+        // Root may write to the log; such records have another facility than the kernel's.
         let (Some(0..8), Some(at)) = (
             facility,
             fields.nth(1).and_then(|field| field.parse::<u64>().ok()),

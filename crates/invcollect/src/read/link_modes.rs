@@ -1,8 +1,8 @@
 //! The best speed that both ends of a link offer, from ethtool's netlink
 //! (Documentation/networking/ethtool-netlink.rst, LINKMODES_GET).
 //!
-//! A cable with a broken pair lets both ends agree on 1000 Mb/s and then run at 100: the real speed
-//! alone does not tell that it could be better.
+//! With a broken pair in the cable, both ends agree on 1000 Mb/s and then run at 100: the actual
+//! speed alone does not show that it could be better.
 
 use std::collections::HashMap;
 use std::io;
@@ -18,7 +18,7 @@ const HEADER_FLAGS: u16 = 3;
 const FLAG_COMPACT_BITSETS: u32 = 1;
 const BITSET_VALUE: u16 = 4;
 
-/// In bits a second, of each interface whose other end says what it offers.
+/// In bits per second, for each interface whose other end reports its modes.
 pub fn best_speeds(interfaces: &[String]) -> io::Result<HashMap<String, u64>> {
     let mut ethtool = Family::find("ethtool")?;
     let mut speeds = HashMap::new();
@@ -27,7 +27,7 @@ pub fn best_speeds(interfaces: &[String]) -> io::Result<HashMap<String, u64>> {
             attribute(HEADER_DEV_NAME, &[name.as_bytes(), b"\0"].concat()),
             attribute(HEADER_FLAGS, &FLAG_COMPACT_BITSETS.to_ne_bytes()),
         ];
-        // An interface that just went, or whose driver has no link modes (wireless), has no answer.
+        // An interface that just disappeared, or has no link modes (wireless), has no answer.
         let Ok(answers) = ethtool.ask(
             LINKMODES_GET,
             false,
@@ -46,7 +46,7 @@ pub fn best_speeds(interfaces: &[String]) -> io::Result<HashMap<String, u64>> {
 fn best_speed(answer: &[u8]) -> Option<u64> {
     let modes = |kind| find(find(answer, kind)?, BITSET_VALUE);
     let (ours, peer) = (modes(LINKMODES_OURS)?, modes(LINKMODES_PEER)?);
-    // Words of 32 bits in the processor's order, which here is little-endian: the same as bytes.
+    // Words of 32 bits in the processor's order, which is little-endian here: the same as bytes.
     let both = ours.iter().zip(peer).map(|(ours, peer)| ours & peer);
     let set = both.enumerate().flat_map(|(at, byte)| {
         (0..8)
@@ -58,8 +58,8 @@ fn best_speed(answer: &[u8]) -> Option<u64> {
         .map(|megabits| megabits * 1_000_000)
 }
 
-/// The speed of a link mode, by its bit (ETHTOOL_LINK_MODE_* of linux/ethtool.h); `None` for bits
-/// that are no speed.
+/// The speed of a link mode, by its bit (ETHTOOL_LINK_MODE_* of linux/ethtool.h); `None` for other
+/// bits.
 fn megabits(bit: usize) -> Option<u64> {
     Some(match bit {
         0 | 1 | 92 | 99 => 10,

@@ -1,4 +1,4 @@
-//! The machine that is read: files below its root, and what turned out not to be known.
+//! The machine being read: files below its root, and the missing values.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 
 use jsonpipe::{Common, Missing};
 
-/// More than any file of /proc and /sys that is read here has.
+/// Above the size of any file of /proc and /sys that is read here.
 const TEXT_MAX_BYTES: u64 = 4 << 20;
-/// How long something is waited for that answers at once when it is well.
+/// The time limit of reads that take no time on a healthy machine.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The machine below `--root`. Readers take from it what there is, and say what is missing.
+/// The machine below `--root`. Readers read from it, and record missing values in it.
 #[derive(Debug)]
 pub struct Machine<'a> {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     pub common: &'a Common,
     missing: RefCell<Vec<Missing>>,
 }
 
 impl<'a> Machine<'a> {
-    /// Nothing is read yet.
+    /// A machine of which nothing has been read yet.
     pub fn new(common: &'a Common) -> Machine<'a> {
         Machine {
             common,
@@ -32,13 +32,13 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Whether the machine is the one that this runs on. Of another one, the kernel of this one has
-    /// nothing to say.
+    /// Whether this process runs on the machine. The running kernel knows nothing about another
+    /// one.
     pub fn is_running(&self) -> bool {
         self.common.root == Path::new("/")
     }
 
-    /// Where a path lies below the root.
+    /// The place of a path below the root.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.common.path(path)
     }
@@ -60,26 +60,26 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// A file of one value, without the white space and NULs around it; `None` when it cannot be
-    /// read or is empty. Devices and firmware put anything there: what would not be seen, or move a
-    /// terminal, is replaced by U+FFFD.
+    /// A file with one value, without the white space and NULs around it; `None` when it cannot be
+    /// read or is empty. The content is untrusted, so invisible and terminal control characters are
+    /// replaced by U+FFFD.
     pub fn value(&self, path: impl AsRef<Path>) -> Option<String> {
         let text = self.text(path).ok()?;
         let value = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
         (!value.is_empty()).then(|| jsonpipe::shown(value).into_owned())
     }
 
-    /// A file of one number that is not negative.
+    /// A file with one non-negative number.
     pub fn number(&self, path: impl AsRef<Path>) -> Option<u64> {
         self.value(path)?.parse().ok()
     }
 
-    /// The names in a directory, sorted; none when it cannot be read.
+    /// The names in a directory, sorted; empty when it cannot be read.
     pub fn names(&self, path: impl AsRef<Path>) -> Vec<String> {
         self.list(path).unwrap_or_default()
     }
 
-    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel makes
+    /// The names in a directory, sorted. Names that are not UTF-8 are left out: the kernel has
     /// none.
     pub fn list(&self, path: impl AsRef<Path>) -> io::Result<Vec<String>> {
         let entries = fs::read_dir(self.path(path))?;
@@ -91,7 +91,7 @@ impl<'a> Machine<'a> {
         Ok(names)
     }
 
-    /// The last name of where a symbolic link points to, for people: of `device/driver` the driver.
+    /// The file name of a symbolic link's target: for `device/driver` the driver.
     pub fn linked(&self, path: impl AsRef<Path>) -> Option<String> {
         Some(
             jsonpipe::shown(fs::read_link(self.path(path)).ok()?.file_name()?.to_str()?)
@@ -99,7 +99,7 @@ impl<'a> Machine<'a> {
         )
     }
 
-    /// Says that a key of the section is absent, and why.
+    /// Records that a key of the section is absent, and why.
     pub fn missing(&self, key: impl Into<String>, reason: impl ToString) {
         self.missing.borrow_mut().push(Missing {
             key: key.into(),
@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// The same, of a file that could not be read.
+    /// The same, for a file that could not be read.
     pub fn unreadable(&self, key: impl Into<String>, path: &str, error: &io::Error) {
         let reason = match error.kind() {
             io::ErrorKind::NotFound => format!("no {path}"),
@@ -117,9 +117,9 @@ impl<'a> Machine<'a> {
         self.missing(key, reason);
     }
 
-    /// What a reader that may never come back takes from the machine: it reads in its own thread,
-    /// which is given up after a while, and ends with the process. `None`, and a reason under
-    /// `key`, when it does not come back in time.
+    /// Runs a reader that may block for ever in its own thread, which is abandoned after a while
+    /// and ends with the process. `None`, with a reason under `key`, when it does not finish in
+    /// time.
     pub fn within<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -129,7 +129,7 @@ impl<'a> Machine<'a> {
         self.ask(patience, key, read).answer(self)
     }
 
-    /// The same, begun: those that are begun together are waited for together.
+    /// Starts such a reader; readers that were started together are waited for together.
     pub fn ask<T: Send + 'static>(
         &self,
         patience: Duration,
@@ -141,7 +141,7 @@ impl<'a> Machine<'a> {
         let ask = move || {
             let machine = Machine::new(&common);
             let read = read(&machine);
-            let _ = sender.send((read, machine.missing.into_inner())); // nobody may be listening any more
+            let _ = sender.send((read, machine.missing.into_inner())); // the receiver may be gone
         };
         let started = thread::Builder::new().spawn(ask).map(drop);
         Asked {
@@ -153,7 +153,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// All that is missing, by key.
+    /// The missing values, by key.
     pub fn into_missing(self) -> Vec<Missing> {
         let mut missing = self.missing.into_inner();
         missing.sort_by(|a, b| a.key.cmp(&b.key));
@@ -161,7 +161,7 @@ impl<'a> Machine<'a> {
     }
 }
 
-/// A reader that may never come back.
+/// A reader that may never return.
 #[derive(Debug)]
 pub struct Asked<T> {
     key: String,
@@ -172,7 +172,7 @@ pub struct Asked<T> {
 }
 
 impl<T> Asked<T> {
-    /// What it read; `None`, and a reason, when it does not come back in time.
+    /// Its result; `None`, with a reason, when it does not finish in time.
     pub fn answer(self, machine: &Machine) -> Option<T> {
         let reason = match self
             .answer

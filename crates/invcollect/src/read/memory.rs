@@ -1,4 +1,4 @@
-//! The memory: what is plugged in, by the firmware's tables, and what the kernel has of it.
+//! The memory: the modules, from the firmware's tables, and the kernel's view.
 
 use crate::read::machine::Machine;
 use crate::read::smbios::Slots;
@@ -7,8 +7,8 @@ use crate::request::Expected;
 
 const MEMINFO: &str = "/proc/meminfo";
 
-/// `slots` is what the firmware's tables say, where they could be read (what is missing then was
-/// said); `expected`, what machines left the factory with, by model.
+/// `slots` is from the firmware's tables, if they could be read (otherwise the reason is recorded);
+/// `expected` is the factory memory, by model.
 pub fn read(
     machine: &Machine,
     slots: Option<Slots>,

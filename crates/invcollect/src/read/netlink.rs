@@ -1,8 +1,8 @@
-//! Netlink, as much of it as asking ethtool, nl80211 and the list of interfaces takes: requests,
+//! The part of netlink that queries of ethtool, nl80211 and the list of interfaces need: requests,
 //! dumps and attributes (RFC 3549; Documentation/userspace-api/netlink/intro.rst of the kernel).
 //!
-//! By hand, because it is less than a page, and a crate for it brings more than this tool has.
-//! Attributes that are not as they should be end the list, whatever the kernel sends.
+//! Implemented here, because it is less than a page, and a crate for it would be larger than this
+//! tool. A malformed attribute ends the list, whatever the kernel sends.
 
 use std::collections::HashMap;
 use std::io;
@@ -39,7 +39,7 @@ const IFLA_PERM_ADDRESS: u16 = 54;
 const NLA_TYPE_MASK: u16 = 0x3fff;
 const NLA_F_NESTED: u16 = 0x8000;
 
-/// A family that answers in this kernel: `ethtool`, `nl80211`.
+/// A netlink family of this kernel: `ethtool`, `nl80211`.
 #[derive(Debug)]
 pub struct Family {
     id: u16,
@@ -52,8 +52,8 @@ struct Connection {
     sequence: u32,
 }
 
-/// What the answers to a request are: of which type, and how long what stands before their
-/// attributes is.
+/// The form of the answers to a request: their type, and the length of the part before their
+/// attributes.
 #[derive(Clone, Copy)]
 struct Answers {
     kind: u16,
@@ -61,7 +61,7 @@ struct Answers {
 }
 
 impl Family {
-    /// Finds it; `NotFound` when the kernel has none of that name.
+    /// Finds a family; `NotFound` when the kernel lacks it.
     pub fn find(name: &str) -> io::Result<Family> {
         let connection = Connection::open(SockProtocol::NetlinkGeneric)?;
         let mut family = Family {
@@ -80,7 +80,7 @@ impl Family {
         Ok(family)
     }
 
-    /// The attributes of each answer to a command: one, or all that a dump has.
+    /// The attributes of each answer to a command: one, or all of a dump.
     pub fn ask(&mut self, command: u8, dump: bool, attributes: &[u8]) -> io::Result<Vec<Vec<u8>>> {
         let header = [command, 1, 0, 0];
         let answers = Answers {
@@ -93,9 +93,8 @@ impl Family {
     }
 }
 
-/// The Ethernet address that each interface was made with, by its name: `ip link` shows it as
-/// permaddr. Who changes the address of an interface does not exchange it. Interfaces that are no
-/// hardware have none.
+/// The permanent Ethernet address of each interface, by its name: `ip link` shows it as permaddr.
+/// Changing an interface's address does not replace the interface. Virtual interfaces have none.
 pub fn permanent_addresses() -> io::Result<HashMap<String, String>> {
     let answers = Answers {
         kind: RTM_NEWLINK,
@@ -139,7 +138,7 @@ impl Connection {
         })
     }
 
-    /// What stands behind the header of each answer.
+    /// The part of each answer after its header.
     fn ask(
         &mut self,
         kind: u16,
@@ -154,7 +153,7 @@ impl Connection {
         request.extend(kind.to_ne_bytes());
         request.extend((NLM_F_REQUEST | flags).to_ne_bytes());
         request.extend(self.sequence.to_ne_bytes());
-        request.extend([0; 4]); // the kernel knows who asks
+        request.extend([0; 4]); // the kernel fills in the sender
         request.extend(body);
         sendto(
             self.socket.as_raw_fd(),
@@ -173,7 +172,7 @@ impl Connection {
         }
     }
 
-    /// Takes the answers out of a datagram; true when it was the last one.
+    /// Takes the answers out of a datagram; returns true after the last one.
     fn take(
         &self,
         mut datagram: &[u8],
@@ -183,7 +182,7 @@ impl Connection {
         while let Some((message, rest)) = Message::split(datagram) {
             datagram = rest;
             if message.sequence != self.sequence {
-                continue; // of a request that was given up
+                continue; // of an abandoned request
             }
             match message.kind {
                 NLMSG_DONE => return Ok(true),
@@ -247,7 +246,7 @@ pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// An attribute of attributes.
+/// A nested attribute.
 pub fn nest(kind: u16, attributes: &[u8]) -> Vec<u8> {
     attribute(kind | NLA_F_NESTED, attributes)
 }
@@ -293,7 +292,7 @@ mod tests {
         assert_eq!((find(&attributes, 4), number(&attributes, 1)), (None, None));
     }
 
-    /// Every kernel has the family that tells of the others.
+    /// Every kernel has the family that lists the others.
     #[test]
     fn the_kernel_answers() {
         let family = Family::find("nlctrl").unwrap();
@@ -316,7 +315,7 @@ mod tests {
             Some(("eth0".into(), "00:1b:21:0a:0b:0c".into()))
         );
         assert_eq!(permanent_address(&attribute(IFLA_IFNAME, b"lo\0")), None);
-        // Every kernel has a list of them, and the loopback was never made.
+        // Every kernel has this list, and the loopback has no permanent address.
         assert!(!permanent_addresses().unwrap().contains_key("lo"));
     }
 

@@ -1,4 +1,4 @@
-//! Where the machine stands, by its addresses and the map of the campus.
+//! The machine's place, from its addresses and the map of the campus.
 
 use campus::{Campus, Net, Role};
 use jsonpipe::Exit;
@@ -23,7 +23,7 @@ pub fn map(machine: &Machine) -> Option<Campus> {
     Campus::read(machine.common).map_err(no_map).ok()
 }
 
-/// The networks of the map that an interface has an address of.
+/// The networks of the map that contain an address of an interface.
 pub fn nets<'a>(campus: &'a Campus, interface: &'a Interface) -> impl Iterator<Item = &'a Net> {
     let addresses = interface
         .addresses
@@ -34,8 +34,8 @@ pub fn nets<'a>(campus: &'a Campus, interface: &'a Interface) -> impl Iterator<I
         .map(AsRef::as_ref)
 }
 
-/// The network of the first wired address that the map knows, otherwise of a wireless one, whose
-/// room is less certain.
+/// The network of the first known wired address, otherwise of a wireless one, whose room is less
+/// certain.
 pub fn find(machine: &Machine, campus: &Campus, interfaces: &[Interface]) -> Option<Place> {
     let mut nets: Vec<_> = interfaces
         .iter()

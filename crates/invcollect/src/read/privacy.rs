@@ -1,8 +1,8 @@
 //! Leaves out the parts of a machine's network that would identify its user.
 //!
-//! An adapter on USB is as often as not somebody's telephone: its Ethernet address, which new names
-//! of interfaces spell (`enx001122334455`), its addresses and its gateway are as good as a name.
-//! And the network of a telephone bears the name of its owner.
+//! A USB adapter is often a user's telephone: its Ethernet address, which generated interface names
+//! contain (`enx001122334455`), its addresses and its gateway identify the user. The network of a
+//! telephone often carries its owner's name.
 
 use campus::Campus;
 
@@ -10,10 +10,10 @@ use crate::read::machine::Machine;
 use crate::read::place;
 use crate::report::{Interface, Route};
 
-/// Removable interfaces get a name of their own, by their order, and keep how they run; of their
-/// routes only the default one stays: that traffic goes out there is what a technician has to know.
-/// Wireless networks have a name while they are the campus's: one of an address that campus.ini
-/// knows.
+/// Removable interfaces are renamed by their order, and keep their operational data. Of their
+/// routes only the default one stays, because a technician must know that traffic leaves there.
+/// Wireless networks keep their name if they belong to the campus: campus.ini contains their
+/// address.
 pub fn keep(
     machine: &Machine,
     campus: Option<&Campus>,

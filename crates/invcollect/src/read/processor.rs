@@ -7,7 +7,7 @@ use crate::report::Processor;
 
 const CPUINFO: &str = "/proc/cpuinfo";
 
-/// All of them together.
+/// The sum of all.
 pub fn read(machine: &Machine) -> Processor {
     match machine.text(CPUINFO) {
         Ok(text) => parse(&text),

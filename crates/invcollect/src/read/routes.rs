@@ -9,7 +9,7 @@ const IPV4: &str = "/proc/net/route";
 const IPV6: &str = "/proc/net/ipv6_route";
 const UP: u64 = 0x0001;
 const REJECT: u64 = 0x0200;
-/// Of the table `local`, which IPv6 lists with the others.
+/// Set for the table `local`, which IPv6 lists with the others.
 const LOCAL: u64 = 0x8000_0000;
 
 /// IPv4 before IPv6, each in the kernel's order.
@@ -17,7 +17,7 @@ pub fn read(machine: &Machine) -> Vec<Route> {
     let read = |path: &str, parse: fn(&str) -> Option<Route>| match machine.text(path) {
         Ok(text) => text.lines().filter_map(parse).collect(),
         Err(error) => {
-            // A kernel without IPv6 is none that lacks something.
+            // A kernel may be built without IPv6, so that a missing file is no fault.
             if path == IPV4 {
                 machine.unreadable("routes", path, &error);
             }
@@ -27,8 +27,8 @@ pub fn read(machine: &Machine) -> Vec<Route> {
     [read(IPV4, ipv4), read(IPV6, ipv6)].concat()
 }
 
-/// `eth0 00000000 0100000A 0003 0 0 100 00000000 ...`: addresses in the order of the network, read
-/// as a number of this processor.
+/// `eth0 00000000 0100000A 0003 0 0 100 00000000 ...`: addresses in network order, read as a number
+/// of this processor.
 fn ipv4(line: &str) -> Option<Route> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let hex = |at: usize| u32::from_str_radix(fields.get(at)?, 16).ok();

@@ -28,7 +28,7 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
             let Some(now) = celsius("input") else {
                 continue;
             };
-            // What the chip is part of: its own number is another one after the next boot.
+            // The device of the chip: the chip's own number changes between boots.
             let part = machine
                 .linked(format!("{directory}/device"))
                 .unwrap_or_else(|| chip.clone());
@@ -44,7 +44,7 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
             });
         }
     }
-    // Two chips of a kind have sensors of the same name, and some chips label two of theirs alike.
+    // Two chips of a kind have sensors of the same name, and some chips use a label twice.
     for at in 0..3 {
         let told: Vec<_> = temperatures
             .iter()
@@ -70,8 +70,8 @@ pub fn temperatures(machine: &Machine) -> Vec<Temperature> {
     temperatures
 }
 
-/// Thousandths of a degree. A sensor that is not connected reads 0 or nonsense; no room is that
-/// cold, no running chip that hot.
+/// In thousandths of a degree. An unconnected sensor reads 0 or nonsense; no room is that cold, no
+/// running chip that hot.
 fn celsius(text: String) -> Option<f64> {
     let thousandths: i64 = text.parse().ok()?;
     (1..150_000)
@@ -79,8 +79,8 @@ fn celsius(text: String) -> Option<f64> {
         .then_some(thousandths as f64 / 1000.0)
 }
 
-/// Whether an intrusion switch remembers that the case was opened; `None` when there is no switch
-/// that a driver knows.
+/// Whether an intrusion switch recorded that the case was opened; `None` without a switch with a
+/// driver.
 pub fn intrusion(machine: &Machine) -> Option<bool> {
     let mut opened = None;
     for chip in machine.names(DIRECTORY) {

@@ -1,5 +1,5 @@
-//! The health that a disk reports: SMART's verdict of an ATA disk, the health log of an NVMe one.
-//! Both are only read.
+//! The health that a disk reports: the SMART verdict of an ATA disk, the health log of an NVMe
+//! disk. Both are read-only operations.
 
 #![allow(
     unsafe_code,
@@ -16,9 +16,9 @@ use nix::libc::{O_NONBLOCK, c_void};
 
 use crate::report::Checks;
 
-/// The kernel's own patience with an ATA disk. A shorter one is no kindness: when it is over, the
-/// kernel takes the disk for broken, and resets its link under whoever uses it. For the same reason
-/// NVMe is asked with 0, which is the kernel's own.
+/// The kernel's own limit for an ATA disk. A shorter one would be harmful: when it expires, the
+/// kernel takes the disk for broken and resets its link while it is in use. For the same reason
+/// NVMe gets 0, which selects the kernel's own.
 const SG_TIMEOUT_MS: u32 = 60_000;
 
 /// `struct nvme_passthru_cmd` of linux/nvme_ioctl.h.
@@ -85,7 +85,7 @@ fn open(device: &Path) -> io::Result<File> {
         .open(device)
 }
 
-/// What an NVMe disk says of itself (NVM Express Base Specification, SMART / Health Information log
+/// The health of an NVMe disk (NVM Express Base Specification, SMART / Health Information log
 /// page).
 pub fn nvme(device: &Path) -> io::Result<Checks> {
     let file = open(device)?;
@@ -100,7 +100,7 @@ pub fn nvme(device: &Path) -> io::Result<Checks> {
         timeout_ms: 0,
         ..NvmeCommand::default()
     };
-    // SAFETY: the structure is laid out as the kernel's; `log` is as long as it says, and outlives
+    // SAFETY: the structure is laid out as the kernel's; `log` has the given length, and outlives
     // the call, which keeps no pointer.
     let status = unsafe { nvme_admin_command(file.as_raw_fd(), &mut command) }?;
     if status != 0 {
@@ -136,12 +136,12 @@ fn nvme_checks(log: &[u8; HEALTH_LOG_BYTES]) -> Checks {
         .collect()
 }
 
-/// Whether an ATA disk says that it is about to fail (ACS-4, SMART RETURN STATUS). One that sleeps
-/// is left alone: an error.
+/// Whether an ATA disk predicts its failure (ACS-4, SMART RETURN STATUS). A sleeping disk is left
+/// alone: an error.
 pub fn ata(device: &Path) -> io::Result<Checks> {
     const CHECK_POWER_MODE: [u8; 16] =
         [0x85, 3 << 1, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xe5, 0];
-    // The signature of SMART stands in bytes 10 and 12, LBA mid and high.
+    // The SMART signature is in bytes 10 and 12, LBA mid and high.
     const SMART_RETURN_STATUS: [u8; 16] = [
         0x85,
         3 << 1,
@@ -168,13 +168,13 @@ pub fn ata(device: &Path) -> io::Result<Checks> {
     Ok(Checks::from([("smart".to_owned(), fault)]))
 }
 
-/// What CHECK POWER MODE says of a disk that does not turn (ACS-4, 7.3).
+/// The answer of CHECK POWER MODE for a disk that does not spin (ACS-4, 7.3).
 const STANDBY: u8 = 0x00;
-/// `DRIVER_SENSE`: not an error, there is sense data. Kernels before 5.14 say so.
+/// `DRIVER_SENSE`: not an error, only sense data. Set by kernels before 5.14.
 const DRIVER_SENSE: u16 = 0x08;
 const CHECK_CONDITION: u8 = 0x02;
 
-/// What an ATA disk gives back in its registers.
+/// The registers that an ATA disk returns.
 #[derive(Debug, PartialEq, Eq)]
 struct Registers {
     error: u8,
@@ -184,7 +184,7 @@ struct Registers {
     status: u8,
 }
 
-/// Sends ATA PASS-THROUGH (16), no data, the registers wanted back (SAT-4, 12.2.2).
+/// Sends ATA PASS-THROUGH (16) without data, and requests the registers (SAT-4, 12.2.2).
 fn ata_command(file: &File, command: [u8; 16]) -> io::Result<Registers> {
     let mut sense = [0u8; 32];
     let mut request = SgRequest {
@@ -211,7 +211,7 @@ fn ata_command(file: &File, command: [u8; 16]) -> io::Result<Registers> {
         duration: 0,
         info: 0,
     };
-    // SAFETY: the structure is laid out as the kernel's; command and sense are as long as it says,
+    // SAFETY: the structure is laid out as the kernel's; command and sense have the given lengths,
     // and outlive the call, which keeps no pointer.
     unsafe { sg_io(file.as_raw_fd(), &mut request) }?;
     registers(
@@ -220,7 +220,7 @@ fn ata_command(file: &File, command: [u8; 16]) -> io::Result<Registers> {
     )
 }
 
-/// The registers, in a descriptor of the sense data: the command that asks for them ends with a
+/// The registers, from a descriptor of the sense data: the command that requests them ends with a
 /// check condition.
 fn registers((host, driver, status): (u16, u16, u8), sense: &[u8; 32]) -> io::Result<Registers> {
     if host != 0 || ![0, DRIVER_SENSE].contains(&driver) || ![0, CHECK_CONDITION].contains(&status)
@@ -244,7 +244,7 @@ fn registers((host, driver, status): (u16, u16, u8), sense: &[u8; 32]) -> io::Re
 }
 
 impl Registers {
-    /// The fault, if SMART says one; an error when it says nothing.
+    /// The fault that SMART reports, if any; an error when there is no verdict.
     fn verdict(&self) -> io::Result<Option<String>> {
         const ERROR: u8 = 0x01;
         const DEVICE_FAULT: u8 = 0x20;
@@ -285,7 +285,7 @@ mod tests {
                 .map(|(word, _)| word)
         };
         let mut log = [0; HEALTH_LOG_BYTES];
-        log[0] = 0x02; // warm, which is no fault
+        log[0] = 0x02; // warm, which is not a fault
         log[5] = 99;
         assert_eq!((faults(&log).count(), nvme_checks(&log).len()), (0, 5));
         (log[0], log[5]) = (0x0c, 101);
@@ -315,7 +315,7 @@ mod tests {
         );
     }
 
-    /// A transport that failed leaves the sense data as they were, and says nothing of the disk.
+    /// A failed transport leaves the sense data unchanged, and proves nothing about the disk.
     #[test]
     fn a_command_that_failed_is_an_error() {
         let mut sense = [0; 32];

@@ -1,8 +1,8 @@
-//! The tables of the firmware (DSP0134, System Management BIOS), types 0, 1, 2, 3 and 17.
+//! The firmware's tables (DSP0134, System Management BIOS), types 0, 1, 2, 3 and 17.
 //!
-//! Firmware is full of surprises: strings that are not there, tables that end too early, sizes that
-//! are told elsewhere. Nothing here fails; what cannot be told is not told. A table that ends too
-//! early tells no memory at all, for a module that was cut off looks like one that was stolen.
+//! Firmware is unreliable: strings are missing, tables end too early, sizes are elsewhere. Nothing
+//! here fails; unknown values are absent. A table that ends too early gives no memory at all,
+//! because a module that was cut off looks like a stolen one.
 
 pub mod kinds;
 
@@ -12,7 +12,7 @@ use envelope::identity::{is_name, is_serial, is_uuid_of_one};
 
 const MIB: u64 = 1 << 20;
 
-/// What the tables say.
+/// The content of the tables.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Type 0.
@@ -23,34 +23,34 @@ pub struct Tables {
     pub board: Board,
     /// Type 3, the first one.
     pub chassis: Chassis,
-    /// Type 17; absent when there is none, or not all of the tables could be read.
+    /// Type 17; absent when there are none, or the tables could not be read completely.
     pub memory: Option<Slots>,
-    /// Why not all of them could be read.
+    /// Why they could not be read completely.
     pub damage: Option<&'static str>,
 }
 
 /// The slots for memory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Slots {
-    /// How many, empty ones included.
+    /// The number of slots, including empty ones.
     pub count: u64,
-    /// What is in them.
+    /// The modules in them.
     pub modules: Vec<Module>,
 }
 
-/// What an entry point says of the table.
+/// The content of an entry point.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EntryPoint {
     /// The version of the standard that it claims, `(major, minor)`.
     pub version: Option<(u8, u8)>,
-    /// How long the table is; since version 3 it may be shorter.
+    /// The length of the table; since version 3 it may be shorter.
     bytes: Option<usize>,
-    /// How many structures there are; until version 3.
+    /// The number of structures; until version 3.
     structures: Option<usize>,
 }
 
 impl EntryPoint {
-    /// Reads one of the three that there were: `_SM3_`, `_SM_`, and `_DMI_` before.
+    /// Reads one of its three forms: `_SM3_`, `_SM_`, and the older `_DMI_`.
     pub fn read(entry: &[u8]) -> EntryPoint {
         let field = |at: usize, length: usize| {
             let bytes = entry.get(at..at + length)?;
@@ -98,7 +98,7 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
     while !rest.is_empty() {
         let (structure, after) = match Structure::split(rest) {
             Ok(split) => split,
-            // Some are filled up behind the last structure.
+            // Some tables are padded behind the last structure.
             Err(_)
                 if entry
                     .structures
@@ -115,7 +115,7 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
         count += 1;
         let kind = structure.byte(0);
         if let Some(seen) = seen.get_mut(usize::from(kind)) {
-            // The main board and the case come first; more of them are riser cards and docks.
+            // The main board and the case come first; further ones are riser cards and docks.
             if std::mem::replace(seen, true) {
                 continue;
             }
@@ -171,8 +171,8 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
             _ => {}
         }
     }
-    // Where it ends says the last structure. A few have none; then it is as long as the entry point
-    // says, or it was cut off.
+    // The last structure marks the end. Some tables lack it; then the table must be as long as the
+    // entry point's length, otherwise it was cut off.
     let announces_more = entry.bytes.is_some_and(|bytes| bytes > table.len())
         || entry.structures.is_some_and(|all| all > count);
     if !is_ended && announces_more {
@@ -189,8 +189,8 @@ pub fn parse(entry: &EntryPoint, table: &[u8]) -> Tables {
     tables
 }
 
-/// The slot of a module by as much as tells it from the others: many a board has `DIMM 0` in each
-/// bank, and some in one.
+/// The slot of a module, as short as is unique: many boards have `DIMM 0` in each bank, and some
+/// repeat it in one.
 fn place(slots: &[(Option<String>, Option<String>)], module: &Module) -> Option<String> {
     let number = format!("slot {} of {}", module.number, slots.len());
     let Some(slot) = &module.slot else {
@@ -224,7 +224,7 @@ struct Structure<'a> {
 }
 
 impl<'a> Structure<'a> {
-    /// The first structure of a table, and what comes after it.
+    /// The first structure of a table, and the rest.
     fn split(table: &'a [u8]) -> Result<(Structure<'a>, &'a [u8]), &'static str> {
         let length = match table.get(1) {
             Some(length) if *length >= 4 => usize::from(*length),
@@ -234,7 +234,7 @@ impl<'a> Structure<'a> {
         let (formatted, behind) = table
             .split_at_checked(length)
             .ok_or("the table ends within a structure")?;
-        // Strings end with a NUL each, and all of them with one more; no string at all is two NULs.
+        // Each string ends with a NUL, and the list with one more; an empty list is two NULs.
         let end = behind
             .windows(2)
             .position(|pair| pair == [0, 0])
@@ -247,13 +247,12 @@ impl<'a> Structure<'a> {
         self.formatted.get(at).copied().unwrap_or(0)
     }
 
-    /// The bytes of a field; `None` in a structure of an older version that ends before.
+    /// The bytes of a field; `None` in a shorter structure of an older version.
     fn field<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.formatted.get(at..at + N)?.try_into().ok()
     }
 
-    /// The string whose number stands at `at`; `None` for no string, an empty one or one that is
-    /// not there.
+    /// The string whose number is at `at`; `None` for no string, an empty one or a missing one.
     fn string(&self, at: usize) -> Option<String> {
         let text: String = String::from_utf8_lossy(self.bytes(at)?)
             .chars()
@@ -271,17 +270,17 @@ impl<'a> Structure<'a> {
             .nth(number)
     }
 
-    /// The same, of a string that is to tell one thing from others of its kind.
+    /// The same, for a string that must be unique among its kind.
     fn serial(&self, at: usize) -> Option<String> {
         serial(self.bytes(at)?)
     }
 
-    /// Of a memory device: flash and other ROM, which some firmware lists, too.
+    /// For a memory device: flash and other ROM, which some firmware also lists.
     fn is_read_only_memory(&self) -> bool {
         (0x08..=0x0c).contains(&self.byte(0x12))
     }
 
-    /// Of a memory device: what is plugged in, if anything is.
+    /// For a memory device: the module in it, if any.
     fn module(&self) -> Option<Module> {
         let number = |at| self.field(at).map(u16::from_le_bytes).unwrap_or(0);
         let long = |at| self.field(at).map(u32::from_le_bytes);
@@ -318,8 +317,8 @@ impl<'a> Structure<'a> {
     }
 }
 
-/// A serial number as text; `None` for what is none. What is not UTF-8 in it is written as it is
-/// (`\xe9`), for it may be all that tells one thing from another.
+/// A serial number as text; `None` for a placeholder. Bytes that are not UTF-8 are escaped
+/// (`\xe9`), because they may be the only difference.
 pub fn serial(bytes: &[u8]) -> Option<String> {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -334,7 +333,7 @@ pub fn serial(bytes: &[u8]) -> Option<String> {
     is_serial(&shown).then(|| text.to_owned())
 }
 
-/// A UUID as text; `None` for those that many machines have.
+/// A UUID as text; `None` for values that many machines share.
 ///
 /// Since version 2.6 the first three fields are in the order of the processor's bytes (DSP0134,
 /// 7.2.1).

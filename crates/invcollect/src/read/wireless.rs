@@ -1,4 +1,4 @@
-//! The wireless networks that the machine is in, from nl80211 (linux/nl80211.h).
+//! The wireless networks of the machine, from nl80211 (linux/nl80211.h).
 
 use std::collections::HashMap;
 use std::io;
@@ -21,24 +21,24 @@ const STA_INFO_TX_BITRATE: u16 = 8;
 const RATE_INFO_BITRATE: u16 = 1;
 const RATE_INFO_BITRATE32: u16 = 5;
 
-/// What nl80211 says of an interface that is in a network.
+/// nl80211's answer for a connected interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answer {
-    /// The network's name, as many bytes as somebody who names networks likes.
+    /// The network's name, arbitrary bytes chosen by its owner.
     pub ssid: Option<String>,
     /// The access point.
     pub bssid: Option<String>,
     /// Its channel, in MHz.
     pub frequency_mhz: Option<u64>,
-    /// How well it is heard.
+    /// The signal strength.
     pub signal_dbm: Option<i64>,
-    /// What is sent at, in bits a second.
+    /// The transmit rate, in bits per second.
     pub speed_bits_per_second: Option<u64>,
 }
 
 impl Answer {
-    /// For the report.
+    /// The form of the report.
     pub fn station(&self) -> Station {
         let Answer {
             ssid,
@@ -56,7 +56,7 @@ impl Answer {
     }
 }
 
-/// The network of each interface that is in one. `NotFound` when the kernel has no wireless at all.
+/// The network of each connected interface. `NotFound` when the kernel has no wireless support.
 pub fn stations() -> io::Result<HashMap<String, Answer>> {
     let mut nl80211 = Family::find("nl80211")?;
     let mut stations = HashMap::new();
@@ -68,7 +68,7 @@ pub fn stations() -> io::Result<HashMap<String, Answer>> {
             continue;
         };
         let found = nl80211.ask(GET_STATION, true, &attribute(IFINDEX, &index.to_ne_bytes()))?;
-        // A client has one station, the access point. Without one it is in no network.
+        // A client has one station, the access point. Without one it is not connected.
         if let Some(station) = found.first() {
             stations.insert(name, answer(&interface, station));
         }
@@ -79,7 +79,7 @@ pub fn stations() -> io::Result<HashMap<String, Answer>> {
 fn answer(interface: &[u8], station: &[u8]) -> Answer {
     let info = find(station, STA_INFO).unwrap_or_default();
     let rate = find(info, STA_INFO_TX_BITRATE).and_then(|rate| {
-        // In 100 kb/s; the field of 16 bits came first, and is too small for what came later.
+        // In 100 kb/s; the older field of 16 bits is too small for newer rates.
         let short = || {
             find(rate, RATE_INFO_BITRATE)?
                 .try_into()
@@ -103,7 +103,7 @@ fn answer(interface: &[u8], station: &[u8]) -> Answer {
     }
 }
 
-/// Whoever named it sits at no terminal of ours.
+/// The name is untrusted text.
 fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     jsonpipe::shown(text.trim_end_matches('\0')).into_owned()

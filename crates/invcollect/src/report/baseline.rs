@@ -6,10 +6,10 @@ use serde::Serialize;
 /// The section `baseline`, of `accept`.
 #[derive(Debug, Serialize)]
 pub struct Baseline {
-    /// Whether the baseline is (in a dry run: would be) another one than before.
+    /// Whether the baseline changed (in a dry run: would change).
     pub changed: bool,
-    /// When it was accepted, RFC 3339.
+    /// The time of its acceptance, RFC 3339.
     pub accepted_at: String,
-    /// The changes that are accepted by it, in the order in which they were told.
+    /// The accepted changes, in the order of their reports.
     pub accepted: Vec<Change>,
 }

@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 
 use super::network::{Interface, Route};
 
-/// What this machine is.
+/// The inventory of this machine.
 #[derive(Debug, Serialize)]
 pub struct Host {
-    /// Always false: collecting changes nothing of the machine. Only what cctk said is kept, in
+    /// Always false: collecting does not change the machine. Only cctk's output is cached, in
     /// /run/labtools/cctk.
     pub changed: bool,
-    /// When, by this machine's clock, RFC 3339.
+    /// The time by this machine's clock, RFC 3339.
     pub collected_at: String,
-    /// Who it is: the content of /persistent/inventory/uuid, which survives updates and
+    /// Its identity: the content of /persistent/inventory/uuid, which survives updates and
     /// reinstallations.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its name in the network.
+    /// Its hostname.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Where it stands, by its addresses and campus.ini.
+    /// Its place, by its addresses and campus.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<Place>,
     /// The running system.
@@ -37,40 +37,40 @@ pub struct Host {
     pub firmware: Firmware,
     /// The main board (SMBIOS type 2).
     pub board: Board,
-    /// The case (SMBIOS type 3), and whether it was opened.
+    /// The case (SMBIOS type 3), including whether it was opened.
     pub chassis: Chassis,
     /// The processors, together.
     pub processor: Processor,
     /// The memory.
     pub memory: Memory,
-    /// The disks, by what stays the same: serial, otherwise name.
+    /// The disks, by serial number, otherwise by name.
     pub disks: Vec<Disk>,
-    /// What the machine itself has mounted from a disk or a server, by path; never what a user has.
+    /// The machine's own mounts from disks and servers, by path; never a user's.
     pub filesystems: Vec<Filesystem>,
-    /// The network interfaces but the loopback, by name.
+    /// The network interfaces except the loopback, by name.
     pub interfaces: Vec<Interface>,
-    /// The routes of the main table, IPv4 before IPv6, each as the kernel lists them.
+    /// The routes of the main table, IPv4 before IPv6, in the kernel's order.
     pub routes: Vec<Route>,
-    /// What the sensors say, by sensor.
+    /// The temperatures, by sensor.
     pub temperatures: Vec<Temperature>,
     /// The PCI devices, by address.
     pub devices: Vec<Device>,
-    /// The guest that runs now; absent when none does, or, with a reason in `missing`, when that
-    /// cannot be seen. Never whose it is.
+    /// The running guest; absent when there is none, or, with a reason in `missing`, when it cannot
+    /// be determined. Its user is not recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guest: Option<Guest>,
-    /// The last time that a guest failed for each cause that is known, by cause.
+    /// The last failure of a guest for each known cause, by cause.
     pub guest_failures: Vec<GuestFailure>,
     /// The bases of bases.ini with their programs, by name.
     pub bases: Vec<Base>,
-    /// What differs from the baseline, until it is accepted or gone, in the order in which it was
-    /// told.
+    /// The differences from the baseline that are neither accepted nor gone, in the order of their
+    /// reports.
     pub changes: Vec<Change>,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// Where a machine stands: a network of campus.ini.
+/// The place of a machine: a network of campus.ini.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
     /// The name of the network.
@@ -89,47 +89,47 @@ pub struct Boot {
     /// The kernel's id of this boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// When it booted, by the clock as it is now, RFC 3339.
+    /// The time of the boot by the current clock, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub booted_at: Option<String>,
-    /// How long ago.
+    /// The time since then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uptime_seconds: Option<u64>,
     /// The kernel's release.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
-    /// What the hardware clock said when the kernel booted, RFC 3339.
+    /// The hardware clock when the kernel booted, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_at_boot: Option<String>,
-    /// When the running image was built at the earliest, RFC 3339.
+    /// The earliest time when the running image was built, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_built_at: Option<String>,
-    /// Whether the hardware clock said at boot that the image was not built yet: the battery on the
-    /// board is weak (thesis, 5.4).
+    /// Whether the hardware clock at boot was earlier than the build of the image: the battery on
+    /// the board is weak (thesis, 5.4).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_before_image: Option<bool>,
 }
 
 impl Boot {
-    /// After a boot drivers still find their devices.
+    /// The time after boot in which drivers still find devices.
     const SETTLED_SECONDS: u64 = 120;
 
-    /// How long it still takes until what is not there is not there.
+    /// The time until a missing device counts as missing.
     pub fn settles_in_seconds(&self) -> u64 {
         self.uptime_seconds
             .map_or(0, |uptime| Self::SETTLED_SECONDS.saturating_sub(uptime))
     }
 }
 
-/// The host image that runs.
+/// The running host image.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Image {
     /// Its slot, `a` or `b`.
     pub slot: String,
-    /// Its version, as its manifest says.
+    /// Its version, from its manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// Its digest, as its manifest says.
+    /// Its digest, from its manifest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -143,11 +143,11 @@ pub struct System {
     /// `OptiPlex 7010`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// The serial number, which for Dell is the service tag. Tells clones and exchanged boards; who
-    /// the machine is says `host.id`.
+    /// The serial number; Dell's service tag. It identifies clones and exchanged boards; the
+    /// machine's identity is `host.id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// The UUID of the board; of the same use.
+    /// The UUID of the board, for the same purpose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
 }
@@ -155,7 +155,7 @@ pub struct System {
 /// The firmware.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Firmware {
-    /// Who made it.
+    /// Its maker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vendor: Option<String>,
     /// Its version: `A29`.
@@ -171,19 +171,19 @@ pub struct Firmware {
 /// A setting of the firmware.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attribute {
-    /// Its name, as the kernel has it, whoever tells it: `ChassisIntrusionStatus`.
+    /// Its name in the kernel's spelling, whatever the source: `ChassisIntrusionStatus`.
     pub name: String,
-    /// What it is set to.
+    /// Its value.
     pub value: String,
 }
 
 /// The main board.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Board {
-    /// Who made it.
+    /// Its maker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
-    /// What it is: `0GY6Y8`.
+    /// Its product name: `0GY6Y8`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub product: Option<String>,
     /// Its serial number.
@@ -194,32 +194,32 @@ pub struct Board {
 /// The case.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Chassis {
-    /// Who made it.
+    /// Its maker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
     /// Its kind, by the number of SMBIOS: 3 is a desktop, 6 a mini tower, 35 a mini PC.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<u8>,
-    /// The same as a word: `Mini Tower`; absent for kinds that no lab PC is of.
+    /// The kind as a word: `Mini Tower`; absent for kinds that lab PCs do not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind_name: Option<&'static str>,
     /// Its serial number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
-    /// What its owner wrote into the firmware.
+    /// The owner's tag in the firmware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asset_tag: Option<String>,
-    /// Whether it was opened, as the intrusion switch remembers it.
+    /// Whether the intrusion switch recorded that it was opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opened: Option<bool>,
-    /// Who says so: `firmware`, `hwmon` or `cctk`.
+    /// The source of that: `firmware`, `hwmon` or `cctk`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub opened_by: Option<&'static str>,
-    /// True when it was opened, and a technician accepted that; then nobody is to be called for it.
+    /// True when it was opened and a technician accepted that; it needs no alarm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<bool>,
-    /// False when models.ini says that this model has no intrusion switch: then nothing is told of
-    /// one.
+    /// False when models.ini declares that this model has no intrusion switch: then `opened` is
+    /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub intrusion_switch: Option<bool>,
 }
@@ -230,13 +230,13 @@ pub struct Processor {
     /// Their name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How many packages there are.
+    /// The number of packages.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub packages: Option<u64>,
-    /// How many cores they have together.
+    /// The number of their cores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cores: Option<u64>,
-    /// How many processors the kernel sees: with hyper-threading two a core.
+    /// The number of logical processors: with hyper-threading two per core.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u64>,
 }
@@ -244,22 +244,22 @@ pub struct Processor {
 /// The memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// What is plugged in: the sum of the modules.
+    /// The sum of the modules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub installed_bytes: Option<u64>,
-    /// What a machine of this model left the factory with, by invcollect.ini.
+    /// The factory memory of this model, from invcollect.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_bytes: Option<u64>,
-    /// What a technician accepted; absent before anybody accepted this machine.
+    /// The memory that a technician accepted; absent before the first acceptance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted_bytes: Option<u64>,
-    /// What the kernel has to give (MemTotal).
+    /// The memory that the kernel can use (MemTotal).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usable_bytes: Option<u64>,
-    /// What a new program could have (MemAvailable).
+    /// The memory available to a new program (MemAvailable).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_bytes: Option<u64>,
-    /// How many slots there are, empty ones included.
+    /// The number of slots, including empty ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slots: Option<u64>,
     /// The modules, in the order of the firmware's table (SMBIOS type 17).
@@ -269,32 +269,31 @@ pub struct Memory {
 /// A memory module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Module {
-    /// Where it is plugged in, as the board is labelled: `DIMM1`.
+    /// Its slot, as labelled on the board: `DIMM1`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// The bank of the slot, by which boards tell slots of one name apart: `P0 CHANNEL A`.
+    /// The bank of the slot, which distinguishes slots of one name: `P0 CHANNEL A`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bank: Option<String>,
-    /// Which slot that is in the firmware's table, from 1.
+    /// The number of the slot in the firmware's table, from 1.
     #[serde(skip)]
     pub number: u64,
-    /// The slot for people, by as much as tells it from the others.
+    /// The slot for messages, as short as is unique.
     #[serde(skip)]
     pub place: Option<String>,
-    /// How much it is; absent when the firmware does not know.
+    /// Its size; absent when the firmware does not know it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Its kind, by the number of SMBIOS: 24 is DDR3, 26 DDR4, 34 DDR5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<u8>,
-    /// The same as a word: `DDR4`; absent for kinds of the last century.
+    /// The kind as a word: `DDR4`; absent for outdated kinds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind_name: Option<&'static str>,
-    /// Who made it.
+    /// Its maker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer: Option<String>,
-    /// The maker's number of JEDEC, where the firmware has that instead of the name:
-    /// `80AD000080AD`.
+    /// The maker's JEDEC number, where the firmware has it instead of the name: `80AD000080AD`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub manufacturer_id: Option<String>,
     /// Its serial number.
@@ -303,23 +302,23 @@ pub struct Module {
     /// Its part number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
-    /// How fast it runs, in mega-transfers a second.
+    /// Its speed, in mega-transfers per second.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub megatransfers_per_second: Option<u64>,
 }
 
-/// What was asked about a disk, by a word that stays the same, and the fault when it has one:
-/// `smart`, `spare`, `read_only`, `backup`, `worn` (the disk's own), `state` (the kernel's),
-/// `ext4:1` (of the file system on partition 1). What was not asked is not there.
+/// The checks of a disk, each under a fixed word, with the fault if there is one: `smart`, `spare`,
+/// `read_only`, `backup`, `worn` (the disk's own), `state` (the kernel's), `ext4:1` (of the file
+/// system on partition 1). Checks that were not made are absent.
 pub type Checks = BTreeMap<String, Option<String>>;
 
 /// A disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Disk {
-    /// What the kernel calls it now: `sda`.
+    /// The kernel's current name: `sda`.
     pub name: String,
-    /// Its model; never of a removable one, which is somebody's. So are serial number and
-    /// world-wide name.
+    /// Its model; absent for a removable one, which is private, as are serial number and world-wide
+    /// name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Its serial number.
@@ -331,19 +330,19 @@ pub struct Disk {
     /// The capacity; absent where the kernel reports none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
-    /// Whether it turns.
+    /// Whether it spins.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotational: Option<bool>,
-    /// How it is attached: `sata`, `nvme`, `usb`, `virtio`, `mmc`, `scsi`.
+    /// Its attachment: `sata`, `nvme`, `usb`, `virtio`, `mmc`, `scsi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transport: Option<&'static str>,
-    /// Whether it comes and goes: on USB, a card (but not an eMMC, which is soldered), or behind a
-    /// port that the firmware or the kernel has for one outside the case (Thunderbolt, eSATA). No
-    /// events are told of it.
+    /// Whether it is removable: on USB, a card (but not an eMMC, which is soldered), or behind a
+    /// port that the firmware or the kernel marks as external (Thunderbolt, eSATA). It causes no
+    /// events.
     pub removable: bool,
     /// False when the disk, the kernel or a file system on it reports a fault; true when the disk
-    /// itself says that it is well, and no other source disagrees; otherwise absent, with the
-    /// reason in `missing`.
+    /// itself reports good health, and no other source disagrees; otherwise absent, with the reason
+    /// in `missing`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
     /// The faults, in words.
@@ -351,10 +350,10 @@ pub struct Disk {
     /// True when it has faults, and a technician accepted each of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<bool>,
-    /// What was asked, and the answers.
+    /// The checks and their results.
     #[serde(skip)]
     pub checks: Checks,
-    /// Where it is plugged in: `0000:00:1f.2 ata1`.
+    /// Its port: `0000:00:1f.2 ata1`.
     #[serde(skip)]
     pub place: Option<String>,
 }
@@ -362,21 +361,21 @@ pub struct Disk {
 /// A mounted file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Filesystem {
-    /// Where it is mounted.
+    /// The mount point.
     pub path: String,
-    /// What is mounted: `/dev/sda1`, `server:/export`, `pool/base`.
+    /// The source: `/dev/sda1`, `server:/export`, `pool/base`.
     pub source: String,
     /// Its type: `ext4`.
     pub kind: String,
-    /// Whether it can only be read.
+    /// Whether it is mounted read-only.
     pub read_only: bool,
     /// Its size; absent when it does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub total_bytes: Option<u64>,
-    /// What is in use.
+    /// The used part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
-    /// What users other than root can still have.
+    /// The part available to users other than root.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_bytes: Option<u64>,
     /// Whether it did not answer within two seconds; absent, with a reason in `missing`, when it is
@@ -385,16 +384,16 @@ pub struct Filesystem {
     pub hanging: Option<bool>,
 }
 
-/// What a sensor says.
+/// The reading of a sensor.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Temperature {
-    /// The chip and what it is at: `coretemp Package id 0`.
+    /// The chip and its place: `coretemp Package id 0`.
     pub sensor: String,
     /// Whether it is the processor's.
     pub processor: bool,
     /// Degrees.
     pub celsius: f64,
-    /// Where the hardware throttles or switches off.
+    /// The temperature at which the hardware throttles or switches off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub critical_celsius: Option<f64>,
 }
@@ -402,9 +401,9 @@ pub struct Temperature {
 /// A PCI device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Device {
-    /// Where it is plugged in: `0000:00:02.0`.
+    /// Its address: `0000:00:02.0`.
     pub address: String,
-    /// What it is, `vendor:device` in hexadecimal: `8086:0152`.
+    /// Its kind, `vendor:device` in hexadecimal: `8086:0152`.
     pub id: String,
     /// Its class in hexadecimal: `030000` is a graphics card.
     pub class: String,
@@ -413,12 +412,11 @@ pub struct Device {
     pub driver: Option<String>,
     /// Whether it is set aside for a guest (the driver is vfio-pci).
     pub passed: bool,
-    /// Whether it is behind a port for what is outside the case (Thunderbolt). No events are told
-    /// of it.
+    /// Whether it is behind an external port (Thunderbolt). It causes no events.
     pub removable: bool,
 }
 
-/// The guest that runs.
+/// The running guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Guest {
     /// The name of its base.
@@ -427,18 +425,18 @@ pub struct Guest {
     /// The generation of its base.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Since when it runs, RFC 3339.
+    /// The time of its start, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
 }
 
-/// When a guest failed last for a cause.
+/// The last failure of a guest for a cause.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GuestFailure {
-    /// `memory`: the kernel killed QEMU for want of memory. `threads`: QEMU could start no more
-    /// threads. `died`: another one (thesis, 3.3.3).
+    /// `memory`: the kernel killed QEMU for lack of memory. `threads`: QEMU could start no more
+    /// threads. `died`: another cause (thesis, 3.3.3).
     pub cause: &'static str,
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub at: String,
 }
 
@@ -447,11 +445,11 @@ pub struct GuestFailure {
 pub struct Base {
     /// Its name: `windows`.
     pub name: String,
-    /// The name for people.
+    /// Its title.
     pub title: String,
     /// The generation that new sessions start from.
     pub generation: u64,
-    /// The programs in it, as its manifest says.
+    /// Its programs, from its manifest.
     pub programs: Vec<Program>,
 }
 

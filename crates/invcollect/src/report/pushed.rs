@@ -2,31 +2,30 @@
 
 use serde::Serialize;
 
-/// What became of the reports.
+/// The outcome of a run.
 #[derive(Debug, Serialize)]
 pub struct Pushed {
     /// Whether anything was spooled, sent or refused (in a dry run: would be spooled).
     pub changed: bool,
-    /// Whose reports: `host.id`.
+    /// The sender: `host.id`.
     pub host: String,
-    /// The reports that this run made, by their sequence.
+    /// The sequence numbers of the reports that this run made.
     pub spooled: Vec<u64>,
-    /// How many the collector has now.
+    /// The number of reports that this run delivered.
     pub sent_reports: u64,
-    /// How many it refused now, or could not be read, or were damaged and are not in their log any
-    /// more; they are in /var/lib/labtools/spool/rejected. What was refused is offered again.
+    /// The number of reports that were refused, unreadable, or damaged without their log in this
+    /// run; they are in /var/lib/labtools/spool/rejected. Refused ones are offered again.
     pub rejected_reports: u64,
-    /// How many were thrown away to make room, or because they were damaged.
+    /// The number of reports dropped to make room, or because they were damaged.
     pub dropped_reports: u64,
-    /// How many wait.
+    /// The number of waiting reports.
     pub waiting_reports: u64,
-    /// How long they are together.
+    /// Their total size.
     pub waiting_bytes: u64,
-    /// Before then nothing is sent, RFC 3339.
+    /// The time before which nothing is sent, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,
-    /// Why something waits, or was refused or not spooled; several reasons are parted by a
-    /// semicolon.
+    /// Why a report waits, was refused or not spooled; several reasons are separated by semicolons.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }

@@ -109,7 +109,7 @@ fn a_damaged_snapshot_goes_for_the_next() {
         let sequence: u64 = name[..12].parse().unwrap();
         assert!(
             ended.stderr.contains(&format!(
-                "report {sequence}: it was cut off, or changed; it is thrown away"
+                "report {sequence}: it was cut off, or changed; it is dropped"
             )),
             "{ended:?}"
         );
@@ -256,7 +256,7 @@ fn push_errors_name_the_way_out() {
             "persistent/inventory/uuid",
             Some("5f0c1f5e-0000-4000-8000-000000000001"),
             78,
-            &["host.pem", "not of 5f0c1f5e-"],
+            &["host.pem", "not for 5f0c1f5e-"],
         ),
         (
             "etc/labtools/invcollect.ini",
@@ -284,7 +284,7 @@ fn push_errors_name_the_way_out() {
     );
     says(
         78,
-        &["host.pem: this host's certificate is not of its key, host.key"],
+        &["host.pem: this host's certificate does not match host.key"],
     );
 }
 

@@ -1,6 +1,6 @@
 //! Names for the numbers of SMBIOS and JEDEC.
 
-/// DSP0134, table 17; those that lab PCs have.
+/// DSP0134, table 17; those of lab PCs.
 pub fn chassis(kind: u8) -> Option<&'static str> {
     Some(match kind {
         3 => "Desktop",
@@ -37,8 +37,8 @@ pub fn memory(kind: u8) -> Option<&'static str> {
     })
 }
 
-/// Makers of memory by their number of JEDEC's JEP106, the bank from 0 and the number without its
-/// parity; those of modules for PCs.
+/// Makers of memory by their JEDEC JEP106 number, the bank from 0 and the number without its
+/// parity; those of PC modules.
 const MAKERS: &[(u8, u8, &str)] = &[
     (0, 0x18, "Toshiba"),
     (0, 0x2c, "Micron"),
@@ -61,9 +61,8 @@ const MAKERS: &[(u8, u8, &str)] = &[
     (5, 0x1b, "Crucial"),
 ];
 
-/// The maker that a number stands for, as firmware writes it: `80AD000080AD` and `AD00000000000000`
-/// are SK hynix, `859B` and `7F7F7F7F7F9B0000` Crucial. `None` for what is a name already, and for
-/// makers that are not known.
+/// The maker for a number in the spellings of firmware: `80AD000080AD` and `AD00000000000000` are
+/// SK hynix, `859B` and `7F7F7F7F7F9B0000` Crucial. `None` for names and unknown makers.
 pub fn maker(text: &str) -> Option<&'static str> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if digits.len() < 4 || digits.len() % 2 == 1 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -80,7 +79,7 @@ pub fn maker(text: &str) -> Option<&'static str> {
             .map(|(.., name)| *name)
     };
     match bytes[..] {
-        // Continued into the next bank, and so on.
+        // Continued in the next bank, and so on.
         [0x7f, ..] => {
             let bank = bytes.iter().take_while(|byte| **byte == 0x7f).count();
             named(u8::try_from(bank).ok()?, *bytes.get(bank)?)

@@ -1,4 +1,4 @@
-//! Firmware as it should not be.
+//! Tests with faulty firmware.
 
 use proptest::prelude::*;
 
@@ -85,7 +85,7 @@ fn strings_that_are_not_there_are_not_told() {
     assert_eq!(system(&body([1, 2, 0, 3]), &["Dell"]).model, None);
     assert_eq!(system(&body([255, 0, 0, 9]), &["Dell"]), System::default());
     assert_eq!(system(&[], &[]), System::default());
-    // An empty string ends them all, whatever comes behind it.
+    // An empty string ends the list, whatever follows it.
     assert_eq!(system(&body([1, 2, 0, 3]), &["", "x"]), System::default());
     let latin = structure(1, 1, &body([1, 0, 0, 0]), &["X"])
         .iter()
@@ -97,7 +97,7 @@ fn strings_that_are_not_there_are_not_told() {
     );
 }
 
-/// Two modules whose serial numbers differ in what is not UTF-8 are two.
+/// Two modules whose serial numbers differ only in bytes that are not UTF-8 are two.
 #[test]
 fn serial_numbers_keep_what_is_not_utf_8() {
     assert_eq!(serial(b" 12\xe934\0").as_deref(), Some("12\\xe934"));
@@ -147,7 +147,7 @@ fn versions_are_read_of_both_entry_points() {
     }
 }
 
-/// As from an entry point of version 2, and of 3, for these bytes.
+/// Entry points of version 2 and of version 3 for these lengths.
 fn entry_points(bytes: usize, structures: u16) -> [EntryPoint; 2] {
     let mut old = b"_SM_\0\x1f\x02\x07".to_vec();
     old.resize(0x1f, 0);
@@ -159,7 +159,7 @@ fn entry_points(bytes: usize, structures: u16) -> [EntryPoint; 2] {
     [old, new].map(|entry| EntryPoint::read(&entry))
 }
 
-/// Where each structure begins, and the end.
+/// The start of each structure, and the end.
 fn starts(table: &[u8]) -> Vec<usize> {
     let mut starts = vec![0];
     let mut rest = table;
@@ -170,7 +170,7 @@ fn starts(table: &[u8]) -> Vec<usize> {
     starts
 }
 
-/// A module that was cut off looks like one that was stolen.
+/// A module that was cut off looks like a stolen one.
 #[test]
 fn a_table_that_was_cut_between_two_structures_tells_no_memory() {
     let table = Made::optiplex().table();
@@ -188,7 +188,7 @@ fn a_table_that_was_cut_between_two_structures_tells_no_memory() {
     }
 }
 
-/// One in fifteen tables has no structure that says where it ends; the entry point does.
+/// One table in fifteen has no end structure; the entry point gives its length.
 #[test]
 fn a_whole_table_without_an_end_is_read() {
     let table = Made::optiplex().table();
@@ -207,11 +207,11 @@ fn a_whole_table_without_an_end_is_read() {
         Some(2),
         "and without an entry point"
     );
-    // Version 2 counts them: behind the last one may be anything.
+    // Version 2 counts the structures: anything may follow the last one.
     let filled = [&table[..end], &[0; 32]].concat();
     let [old, new] = entry_points(filled.len(), all as u16);
     assert_eq!((read(&old, &filled), read(&new, &filled)), (Some(2), None));
-    // Since version 3 a table may be shorter than it could be.
+    // Since version 3 a table may be shorter than its maximum.
     assert_eq!(read(&entry_points(0x1_0000, 0)[1], &table), Some(2));
 }
 
@@ -228,7 +228,7 @@ fn a_table_that_ends_too_early_tells_no_memory() {
         if cut.memory.is_some() {
             assert!(
                 ends.contains(&length),
-                "{length}: cut within a structure, and memory is told"
+                "{length}: cut within a structure, and memory is reported"
             );
         }
     }
@@ -241,7 +241,7 @@ proptest! {
         let _ = EntryPoint::read(&bytes);
     }
 
-    /// Firmware that is nearly right finds more paths than noise.
+    /// Nearly valid firmware reaches more paths than noise.
     #[test]
     fn changed_tables_are_read_or_not(changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..16)) {
         let mut table = Made::optiplex().table();

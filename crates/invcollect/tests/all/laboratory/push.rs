@@ -555,7 +555,7 @@ fn push_refuses_wrong_settings_first() {
         &certificate,
     )
     .unwrap();
-    refused(78, "certificate is not of its key");
+    refused(78, "certificate does not match host.key");
     fs::write(&certificate, own).unwrap();
     fs::write(host.path("persistent/inventory/uuid"), "../x\n").unwrap();
     refused(78, "not a UUID");
