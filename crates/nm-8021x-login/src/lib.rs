@@ -17,8 +17,11 @@ mod report;
 pub mod request;
 mod secret_agent;
 mod supplicant;
+mod voucher;
 
-use jsonpipe::{Answer, Pipe, Tool};
+use std::time::SystemTime;
+
+use jsonpipe::{Answer, Common, Document, Pipe, Tool};
 
 use request::{Arguments, Command};
 
@@ -33,5 +36,19 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     match arguments.command {
         Command::Login { dry_run } => login::login(&arguments.common, pipe, dry_run),
         Command::Logout { dry_run } => logout::logout(pipe, dry_run),
+        Command::Realms { days } => list_realms(&arguments.common, days),
+        Command::GuestVoucher(order) => voucher::write(&order),
     }
+}
+
+fn list_realms(common: &Common, days: u32) -> anyhow::Result<Answer> {
+    let listing = realms::list(common, days, SystemTime::now())?;
+    let mut document = Document::default();
+    document.set("realms", &listing)?;
+    let answer = Answer::yes(document);
+    Ok(if listing.is_good() {
+        answer
+    } else {
+        answer.but_no()
+    })
 }

@@ -113,3 +113,16 @@ impl Link {
         }
     }
 }
+
+/// The section `vouchers`.
+#[derive(Debug, Serialize)]
+pub struct Vouchers {
+    /// Whether they were made.
+    pub changed: bool,
+    /// The realm of their names.
+    pub realm: String,
+    /// When the RADIUS server begins to refuse them.
+    pub expires_at: String,
+    /// Their names. None in a dry run, which makes none.
+    pub users: Vec<String>,
+}

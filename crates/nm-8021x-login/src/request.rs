@@ -1,6 +1,8 @@
 //! Input: the command line, and the section `login`.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 use jsonpipe::Common;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -54,6 +56,50 @@ login.")]
         #[arg(long)]
         dry_run: bool,
     },
+    /// List the realms that are installed, and the ends of their CAs
+    #[command(after_help = "\
+Does not read standard input. Writes the section realms. Exit status 1: a CA
+has expired or will within the days, or a file is broken.
+
+Example:
+  nm-8021x-login realms --days 60")]
+    Realms {
+        /// Call a CA that expires within N days one that expires soon
+        #[arg(long, value_name = "N", default_value_t = 30)]
+        days: u32,
+    },
+    /// Make accounts for visitors, for the desk of the RADIUS server
+    #[command(after_help = "\
+Does not read standard input. Writes a file for FreeRADIUS and one to print,
+both with the passwords, and the section vouchers, without them.
+
+Example:
+  nm-8021x-login guest-voucher --realm uni-a.example --count 20 \\
+    --users visitors --slips slips.txt")]
+    GuestVoucher(GuestVoucher),
+}
+
+/// What the desk wants.
+#[derive(Debug, Args)]
+pub struct GuestVoucher {
+    /// The campus's own realm
+    #[arg(long, value_name = "REALM")]
+    pub realm: String,
+    /// Make N accounts
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub count: u16,
+    /// Have them expire after N hours
+    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8784))]
+    pub hours: u16,
+    /// Write the entries of FreeRADIUS's users file to FILE, a new one
+    #[arg(long, value_name = "FILE")]
+    pub users: PathBuf,
+    /// Write the slips for the visitors to FILE, a new one
+    #[arg(long, value_name = "FILE")]
+    pub slips: PathBuf,
+    /// Look at the files; write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 impl AsRef<Common> for Arguments {

@@ -12,7 +12,7 @@ mod user_name;
 
 pub use find::{Realm, find};
 pub use list::{CaState, Listing, list};
-pub use realm::{Eap, Phase2};
+pub use realm::{Eap, Phase2, is_domain_name as is_realm};
 pub use user_name::UserName;
 
 /// What NetworkManager takes for wpa_supplicant, of a password too: its

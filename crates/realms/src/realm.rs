@@ -420,7 +420,7 @@ fn is_below(realm: &str, other: &str) -> bool {
 
 /// Letters, digits, hyphens and dots as in RFC 1123; this is also what makes a realm safe as a file
 /// name.
-pub(crate) fn is_domain_name(name: &str) -> bool {
+pub fn is_domain_name(name: &str) -> bool {
     name.len() <= 253
         && name.split('.').all(|label| {
             !label.is_empty()

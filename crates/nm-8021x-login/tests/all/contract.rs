@@ -20,7 +20,7 @@ const LOGIN: Stage = Stage {
     },
 };
 
-fn realm(root: &Path, name: &str, trust: &str) {
+pub fn realm(root: &Path, name: &str, trust: &str) {
     let directory = root.join("etc/labtools/realms.d");
     fs::create_dir_all(&directory).unwrap();
     fs::write(

@@ -3,3 +3,5 @@
 
 mod contract;
 mod laboratory;
+mod realms;
+mod vouchers;

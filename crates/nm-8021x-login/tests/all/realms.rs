@@ -1,0 +1,89 @@
+//! What `realms` says of a machine.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use jsonpipe::testkit::{self, Ended, feed};
+
+fn realms(root: &Path, arguments: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nm-8021x-login"));
+    command
+        .arg("realms")
+        .arg("--root")
+        .arg(root)
+        .args(arguments);
+    feed(command, "")
+}
+
+#[test]
+fn realms_lists_what_a_login_would_use_and_what_it_could_not() {
+    let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../testdata/nm-8021x-login/realms")
+        .canonicalize()
+        .unwrap();
+    let root = case.join("in");
+    let ended = realms(&root, &[]);
+    assert_eq!((ended.status, ended.stderr.as_str()), (1, ""));
+    let listing = format!("{:#}\n", ended.section("realms"));
+    let found = tempfile::tempdir().unwrap();
+    fs::write(
+        found.path().join("realms.json"),
+        listing.replace(root.to_str().unwrap(), ""),
+    )
+    .unwrap();
+    testkit::assert_expected(&case, found.path());
+}
+
+#[test]
+fn realms_says_no_for_a_ca_that_expires_within_the_days() {
+    let root = tempfile::tempdir().unwrap();
+    let none = realms(root.path(), &[]);
+    assert_eq!(
+        (none.status, none.section("realms")["realms"].clone()),
+        (0, serde_json::json!([]))
+    );
+    crate::contract::realm(
+        root.path(),
+        "uni-a.example",
+        "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n",
+    );
+    // It is good for a hundred years.
+    for (days, status, state) in [("30", 0, "good"), ("40000", 1, "expires_soon")] {
+        let ended = realms(root.path(), &["--days", days]);
+        let listing = ended.section("realms");
+        assert_eq!(
+            (
+                ended.status,
+                &listing["realms"][0]["ca_certificates"][0]["state"]
+            ),
+            (status, &state.into())
+        );
+    }
+}
+
+#[test]
+fn realms_of_hundreds_are_listed_though_one_is_broken() {
+    let root = tempfile::tempdir().unwrap();
+    for number in 0..500 {
+        crate::contract::realm(
+            root.path(),
+            &format!("r{number}.example"),
+            "ca_cert=ca.pem\ndomain_suffix_match=radius.example.org\n",
+        );
+    }
+    let directory = root.path().join("etc/labtools/realms.d");
+    fs::write(directory.join("r7.example.ini"), [0xff]).unwrap();
+    let ended = realms(root.path(), &[]);
+    let listing = ended.section("realms");
+    assert_eq!(
+        (ended.status, listing["realms"].as_array().unwrap().len()),
+        (1, 499)
+    );
+    let broken = &listing["broken"][0];
+    assert_eq!(broken["file"], "/etc/labtools/realms.d/r7.example.ini");
+    assert!(
+        broken["error"].as_str().unwrap().ends_with("not UTF-8"),
+        "{broken}"
+    );
+}
