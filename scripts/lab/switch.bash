@@ -6,6 +6,7 @@ plug_cables() {
     local cable computer
     computer=$(pid_of computer)
     inside switch ip link set lo up
+    inside switch ip addr add 192.0.2.1/32 dev lo
     for cable in "nasa eth0 10.71.1.1" "nasb eth1 10.71.2.1"; do
         # shellcheck disable=SC2086 # three words
         set -- $cable
