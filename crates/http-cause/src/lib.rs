@@ -28,7 +28,10 @@ pub fn cause(error: &Error, patience: Duration) -> String {
         }
         _ => {}
     }
-    let said = error.to_string();
+    let said = match error {
+        Error::Io(error) => error.to_string(), // without the library's "io:" in front
+        error => error.to_string(),
+    };
     // A link to the documentation of a library is nothing that a technician could use.
     let said = said
         .split(": https://")
@@ -84,9 +87,9 @@ mod tests {
             ),
             (
                 Error::Io(io::Error::from_raw_os_error(111)),
-                "io: Connection refused (os error 111)",
+                "Connection refused (os error 111)",
             ),
-            (Error::Io(io::Error::other(other)), "io: no way"),
+            (Error::Io(io::Error::other(other)), "no way"),
             (
                 Error::Rustls(rustls::Error::InvalidCertificate(
                     rustls::CertificateError::Expired,

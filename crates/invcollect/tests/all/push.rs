@@ -170,7 +170,7 @@ fn agent_keeps_to_its_budget() {
     );
     assert_eq!(
         pushed.document()["push"]["reason"],
-        "127.0.0.1:1: io: Connection refused (os error 111)"
+        "127.0.0.1:1: Connection refused (os error 111)"
     );
     assert_ne!(
         within(&machine, 0, &["changes"]).status,
@@ -295,14 +295,14 @@ fn push_names_a_silent_collector() {
     let push = &ended.document()["push"];
     assert_eq!(
         push["reason"],
-        "127.0.0.1:1: io: Connection refused (os error 111)"
+        "127.0.0.1:1: Connection refused (os error 111)"
     );
     let snapshot = push["spooled"][0].as_u64().unwrap();
     for words in [
         format!("reports of {ID} go to https://127.0.0.1:1"),
         format!("reading the machine below {}", machine.root().display()),
         format!("report {snapshot} (snapshot): it is in the spool"),
-        "the rest waits: 127.0.0.1:1: io: Connection refused".to_owned(),
+        "the rest waits: 127.0.0.1:1: Connection refused".to_owned(),
     ] {
         assert!(ended.stderr.contains(&words), "{words}: {ended:?}");
     }

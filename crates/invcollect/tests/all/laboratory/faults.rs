@@ -629,7 +629,7 @@ fn a_full_spool_gives_up_snapshots_in_between_and_says_so() {
     );
     assert_eq!(
         ended.section("push")["reason"],
-        "the spool is full; collector.example:443: io: Connection refused (os error 111)"
+        "the spool is full; collector.example:443: Connection refused (os error 111)"
     );
     collector.mode("good");
     host.later(-4 * 3600);
