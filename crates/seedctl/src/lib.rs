@@ -1,4 +1,4 @@
-//! The swarm of a campus: room-first, controlled, reported.
+//! The swarm of a campus: building first, controlled, reported.
 //!
 //! The engine is stock aria2; the intelligence is in the tracker's introductions. On a lab machine
 //! `get` fills a new image from the old one and from the swarm, and `seed`, `status`, `wait` and
