@@ -2,13 +2,19 @@
 //!
 //! | how it stands | what is done | verdict |
 //! |---|---|---|
-//! | the trial runs | with `--healthy` it commits, with `--sick` it is rolled back | check; stay; back |
+//! | the trial runs | nothing: its checks decide | check |
+//! | the same, with `--healthy` | it commits | stay |
+//! | the same, and it cannot commit | it is rolled back | back |
+//! | the trial runs, with `--sick` | it is rolled back | back |
 //! | the trial failed: the old slot runs again | it is rolled back, so the image is rejected | stay |
 //! | the slot that runs boots next | nothing: it is not on trial; another slot may be about to be | stay |
-//! | another slot boots next, and no record says why | it is a trial whose record this root cannot read | back |
+//! | another slot boots next, and no record says why | a trial whose record this root cannot read: it is rolled back | back |
 //! | no slot, or more than one, is marked to boot next | nothing: a reboot may start none | status 78 |
-//! | anything else, with a trial on record | it may be this slot's | unsure |
+//! | anything else, with a trial on record or records that cannot be read | it may be this slot's trial: it is rolled back | unsure |
 //! | anything else | nothing | the status of `abflip status` |
+//!
+//! With the verdicts back and unsure, a rollback that fails changes neither of them: the other slot
+//! boots next in any case.
 
 use std::path::Path;
 
