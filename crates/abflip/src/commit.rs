@@ -2,42 +2,15 @@
 
 use std::path::Path;
 
-use jsonpipe::signals::{self, Deferred};
-use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe};
+use jsonpipe::{Common, Exit, ExitContext, Pipe, signals};
 
-use crate::TOOL;
+use crate::ended::{Ended, Written};
 use crate::flip;
 use crate::gpt::Tables;
 use crate::machine::{self, Machine};
-use crate::report::{Slots, State};
-use crate::status::{self, Content};
+use crate::report::State;
 use crate::trial::{self, Active, Trial};
 use crate::writes::Failure;
-
-/// The end of a trial. Signals are deferred as long as this exists.
-#[derive(Debug)]
-pub struct Ended {
-    report: Slots,
-    /// Whether every step succeeded.
-    pub done: bool,
-    /// Whether a change was made, or may have been made.
-    pub stays: bool,
-    _signals: Deferred,
-}
-
-impl Ended {
-    /// The answer: the section `slots`.
-    pub fn answer(self) -> anyhow::Result<Answer> {
-        let mut document = Document::default();
-        document.set(TOOL.section, &self.report)?;
-        let answer = if self.done {
-            Answer::yes(document)
-        } else {
-            Answer::no(document)
-        };
-        Ok(answer.staying(self.stays).holding(self))
-    }
-}
 
 /// Flips to the slot that runs on trial, so that it boots next. Does nothing if it already does.
 ///
@@ -123,8 +96,10 @@ pub fn commit(
         }
         None => {}
     }
-    let mut changed = !plan.changes.is_empty();
-    let (mut failed, mut after) = (None, None);
+    let mut written = Written {
+        changed: !plan.changes.is_empty(),
+        ..Written::default()
+    };
     if !dry_run {
         match flip::make(&machine, &plan) {
             Ok(flipped) => {
@@ -132,48 +107,28 @@ pub fn commit(
                 // trial begins.
                 for slot in [booted.other(), booted] {
                     match trial::disarm(&machine, &flipped, slot) {
-                        Ok(removed) => changed |= removed,
-                        Err(Failure::Undone(error) | Failure::Stays(error)) => failed = Some(error),
+                        Ok(removed) => written.changed |= removed,
+                        Err(Failure::Undone(error) | Failure::Stays(error)) => {
+                            written.failed = Some(error);
+                        }
                     }
                 }
                 if let Some(image) = active.image(&machine, booted) {
-                    failed = failed.or(machine
-                        .records
-                        .accept(common, disk_guid, &image.sha256)
-                        .err());
+                    let accepted = machine.records.accept(common, disk_guid, &image.sha256);
+                    written.failed = written.failed.or(accepted.err());
                 }
-                after = Some(flipped);
+                written.after = Some(flipped);
             }
             Err(Failure::Undone(error)) => return Err(error),
-            Err(Failure::Stays(error)) => failed = Some(error),
+            Err(Failure::Stays(error)) => written.failed = Some(error),
         }
     }
-    let left = after.or_else(|| {
-        failed
-            .as_ref()
-            .and_then(|_| Tables::read(&machine.disk).ok())
-    });
-    let mut report = status::report(
-        &machine,
-        left.as_ref().unwrap_or(&tables),
-        changed,
-        Content::Recorded,
-    )?;
-    if dry_run {
-        (report.next, report.trial, report.trial_state) = (Some(booted), None, None);
-    }
-    if let Some(error) = &failed {
-        pipe.warn(format_args!(
-            "{error:#}; {}",
-            trial::way_out(&machine, left.as_ref(), "commit")
-        ));
-    }
-    let stays = (changed || failed.is_some()) && !dry_run;
-    Ok(Ended {
-        report,
-        done: failed.is_none(),
-        stays,
-        _signals: ending_signals,
+    let ended = Ended::after_writes((&machine, pipe, "commit"), &tables, written, ending_signals)?;
+    Ok(match dry_run {
+        true => ended.foreseen(|slots| {
+            (slots.next, slots.trial, slots.trial_state) = (Some(booted), None, None);
+        }),
+        false => ended,
     })
 }
 
@@ -260,18 +215,12 @@ pub fn rollback(
             }
         }
     }
-    let mut report = status::report(&machine, &tables, changed, Content::Recorded)?;
-    if dry_run {
-        (report.trial, report.trial_state) = (None, None);
-    }
     if let Some(error) = &failed {
         pipe.warn(format_args!("{error:#}; run abflip rollback again"));
     }
-    let stays = (changed || failed.is_some()) && !dry_run;
-    Ok(Ended {
-        report,
-        done: failed.is_none(),
-        stays,
-        _signals: ending_signals,
+    let ended = Ended::with(&machine, &tables, changed, failed.is_none(), ending_signals)?;
+    Ok(match dry_run {
+        true => ended.foreseen(|slots| (slots.trial, slots.trial_state) = (None, None)),
+        false => ended,
     })
 }

@@ -11,9 +11,9 @@
 
 use std::path::Path;
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, sabotaged, signals};
+use jsonpipe::{Common, Exit, Pipe, sabotaged, signals};
 
-use crate::TOOL;
+use crate::ended::{Ended, Written};
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
 use crate::loader::{self, Loader};
 use crate::machine::{self, Machine};
@@ -22,7 +22,6 @@ use crate::record::Records;
 use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
-use crate::status::{self, Content};
 use crate::trial::Active;
 use crate::writes::{self, Change, Failure};
 use crate::{heal, trial};
@@ -44,7 +43,7 @@ pub fn flip(
     pipe: &Pipe,
     disk: Option<&Path>,
     options: Options,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Ended> {
     // From here on, a signal ends the process only when both tables agree again.
     let ending_signals = signals::defer()?;
     let _lock = if options.dry_run {
@@ -61,57 +60,35 @@ pub fn flip(
             machine.disk.path().display()
         ));
     }
-    let mut changed = !plan.changes.is_empty();
-    let mut failed = None;
-    let mut after = None;
+    let mut written = Written {
+        changed: !plan.changes.is_empty(),
+        ..Written::default()
+    };
     if !options.dry_run {
         for change in &plan.changes {
             pipe.note(format_args!("writing {}", change.what));
         }
         let before = machine.records.clone();
         let made = end_trial(common, &mut machine, &tables, plan.target).and_then(|was_armed| {
-            changed |= was_armed;
+            written.changed |= was_armed;
             let made = make(&machine, &plan);
             made.map_err(|failure| {
                 failure.undoing(|| resume_trial(common, &mut machine, &tables, before, was_armed))
             })
         });
         match made {
-            Ok(tables) => after = Some(tables),
+            Ok(tables) => written.after = Some(tables),
             Err(Failure::Undone(error)) => return Err(error),
-            Err(Failure::Stays(error)) => (changed, failed) = (true, Some(error)),
+            Err(Failure::Stays(error)) => {
+                (written.changed, written.failed) = (true, Some(error));
+            }
         }
     }
-    let left = after.or_else(|| {
-        failed
-            .as_ref()
-            .and_then(|_| Tables::read(&machine.disk).ok())
-    });
-    let mut report = status::report(
-        &machine,
-        left.as_ref().unwrap_or(&tables),
-        changed,
-        Content::Recorded,
-    )?;
-    if options.dry_run {
-        report.next = Some(plan.target);
-    }
-    if let Some(error) = &failed {
-        pipe.warn(format_args!(
-            "{error:#}; {}",
-            trial::way_out(&machine, left.as_ref(), "flip")
-        ));
-    }
-    let mut document = Document::default();
-    document.set(TOOL.section, &report)?;
-    let answer = if failed.is_some() {
-        Answer::no(document)
-    } else {
-        Answer::yes(document)
-    };
-    Ok(answer
-        .staying(changed && !options.dry_run)
-        .holding(ending_signals))
+    let ended = Ended::after_writes((&machine, pipe, "flip"), &tables, written, ending_signals)?;
+    Ok(match options.dry_run {
+        true => ended.foreseen(|slots| slots.next = Some(plan.target)),
+        false => ended,
+    })
 }
 
 /// Ends a trial that the flip would turn into another one: a trial that is armed, or one of the

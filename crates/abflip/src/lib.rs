@@ -13,6 +13,7 @@ mod commit;
 mod digest;
 pub mod disk;
 mod efi;
+mod ended;
 mod esp;
 mod extlinux;
 mod flip;
@@ -78,7 +79,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
                 no_repair,
                 dry_run,
             },
-        ),
+        )?
+        .answer(),
         Command::Try { again, dry_run } => try_once::try_once(
             &common,
             pipe,
