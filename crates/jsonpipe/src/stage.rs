@@ -17,6 +17,7 @@ use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, getppid};
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::event_log::EventLog;
@@ -27,6 +28,9 @@ use crate::timestamp::rfc3339;
 
 /// Of what is complained of the end is kept: a daemon may have much to say in its life.
 const ERROR_MAX_BYTES: usize = 16 << 10;
+
+/// A longer section is not in the line.
+const REPORT_MAX_BYTES: usize = 16 << 10;
 
 /// The child's way to the parent; not set in a process without one.
 static PARENT: OnceLock<Mutex<PipeWriter>> = OnceLock::new();
@@ -114,6 +118,7 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
         seconds,
         report: told
             .report
+            .filter(|section| is_for_the_log(section, status))
             .and_then(|report| RawValue::from_string(report).ok()),
         error: error.trim_end(),
     };
@@ -142,6 +147,14 @@ pub(crate) fn document_is_in() {
 /// In the child: this section was written, and delivered.
 pub(crate) fn report(section: &str) {
     tell(Word::Report, section);
+}
+
+/// The log records changes and failures. A list, such as that of every user's disks, is for its
+/// reader alone.
+fn is_for_the_log(section: &str, status: i32) -> bool {
+    let is_change =
+        || serde_json::from_str::<Value>(section).is_ok_and(|section| section["changed"] == true);
+    section.len() <= REPORT_MAX_BYTES && (status != 0 || is_change())
 }
 
 /// In the child: this line went to standard error.
@@ -277,6 +290,23 @@ mod tests {
                 (told.report.as_deref(), told.error.as_slice()),
                 (Some(r#"{"x":1}"#), "a: b\né\n".as_bytes())
             );
+        }
+    }
+
+    #[test]
+    fn stage_logs_small_sections_of_changes_and_failures() {
+        let long = format!(
+            r#"{{"changed":true,"x":"{}"}}"#,
+            "x".repeat(REPORT_MAX_BYTES)
+        );
+        for (section, status, is_logged) in [
+            (r#"{"schema":1,"changed":true}"#, 0, true),
+            (r#"{"schema":1,"changed":false}"#, 0, false),
+            (r#"{"schema":1,"changed":false}"#, 1, true),
+            (r#"{"schema":1,"bases":[{"changed":true}]}"#, 0, false),
+            (&long, 1, false),
+        ] {
+            assert_eq!(is_for_the_log(section, status), is_logged, "{section}");
         }
     }
 

@@ -285,8 +285,8 @@ impl Stage {
         }
     }
 
-    /// With `--log` a run is a line in the event log, with the section that it wrote or with its
-    /// error, and without the password. A dry run writes nothing.
+    /// With `--log` a run is a line in the event log, with the section that it wrote, of a change
+    /// or a failure, or with its error, and without the password. A dry run writes nothing.
     pub fn logs_its_run(&self) {
         for document in [
             self.document.to_owned(),
