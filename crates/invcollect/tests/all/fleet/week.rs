@@ -110,6 +110,8 @@ fn fleet_tells_a_week_of_nine_rooms() {
     .unwrap();
     let page = fs::read_to_string(page).unwrap();
     assert_one_page(&page);
+    // For scripts/dev/pictures.
+    fs::write(concat!(env!("CARGO_TARGET_TMPDIR"), "/fleet.html"), &page).unwrap();
     let main = page
         .split("<main>")
         .nth(1)
