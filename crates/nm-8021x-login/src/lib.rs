@@ -38,7 +38,18 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Logout { dry_run } => logout::logout(pipe, dry_run),
         Command::Realms { days } => list_realms(&arguments.common, days),
         Command::GuestVoucher(order) => voucher::write(&order),
+        Command::Import(options) => import(&arguments.common, pipe, &options),
     }
+}
+
+fn import(common: &Common, pipe: &Pipe, options: &request::Import) -> anyhow::Result<Answer> {
+    let wanted = realms::Import {
+        from: &options.from,
+        realm: options.realm.as_deref(),
+        into: options.into.as_deref(),
+        dry_run: options.dry_run,
+    };
+    realms::import(common, pipe, &wanted)
 }
 
 fn list_realms(common: &Common, days: u32) -> anyhow::Result<Answer> {

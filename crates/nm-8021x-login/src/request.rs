@@ -77,6 +77,33 @@ Example:
   nm-8021x-login guest-voucher --realm uni-a.example --count 20 \\
     --users visitors --slips slips.txt")]
     GuestVoucher(GuestVoucher),
+    /// Turn institutions' eap-configs into the files of realms
+    #[command(after_help = "\
+Reads eap-configs, of directories those called *.eap-config or *.xml, and puts
+REALM.ini and REALM.pem of each institution into this machine's set of realms.
+Does not read standard input. Writes the section import. Exit status 1: some
+were refused; import.refused has the reasons, and the others are installed.
+
+Example:
+  nm-8021x-login import uni-a.eap-config")]
+    Import(Import),
+}
+
+/// What to import, and where to.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// The eap-configs
+    #[arg(required = true, value_name = "FILE|DIRECTORY")]
+    pub from: Vec<PathBuf>,
+    /// Take the one file as that of REALM, whatever it says
+    #[arg(long, value_name = "REALM")]
+    pub realm: Option<String>,
+    /// Put them into DIR, which has realms, or none yet
+    #[arg(long, value_name = "DIR")]
+    pub into: Option<PathBuf>,
+    /// Do all but the switch to the next set
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// What the desk wants.

@@ -2,15 +2,24 @@
 //! Belongs here: what is about such a file: reading it, finding it by a user name, listing it,
 //! making it from another form. Not: NetworkManager, the supplicant, the network.
 
+mod authorities;
 mod bundle;
+mod description;
+mod eap_config;
 mod file;
 mod find;
 mod gate;
+mod import;
 mod list;
+mod methods;
 mod realm;
+mod report;
+mod set;
 mod user_name;
+mod xml;
 
 pub use find::{Realm, find};
+pub use import::{Import, import};
 pub use list::{CaState, Listing, list};
 pub use realm::{Eap, Phase2, is_domain_name as is_realm};
 pub use user_name::UserName;

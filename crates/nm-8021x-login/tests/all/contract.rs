@@ -69,6 +69,11 @@ fn the_examples_of_the_man_page_work() {
         "uni-a.example",
         "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n",
     );
+    fs::copy(
+        crate::import::testdata().join("in/uni-c.eap-config"),
+        directory.path().join("uni-c.eap-config"),
+    )
+    .unwrap();
     testkit::man_page_examples_work(LOGIN.binary, MAN_PAGE, directory.path());
 }
 

@@ -2,6 +2,7 @@
 //! namespaces or emulated machines.
 
 mod contract;
+mod import;
 mod laboratory;
 mod realms;
 mod vouchers;
