@@ -157,6 +157,7 @@ modules {
     require_strong = yes
   }
   files { filename = $dir/raddb/users }
+  expiration { }
   always reject { rcode = reject }
 END
     eap_module a "$1"
@@ -193,6 +194,7 @@ $(inner_methods "$1")
       ok = return
     }
     files
+    expiration
     pap
   }
   authenticate {

@@ -8,6 +8,7 @@
 mod agent;
 mod faults;
 mod logins;
+mod realms;
 
 use std::fs;
 use std::io::Write;

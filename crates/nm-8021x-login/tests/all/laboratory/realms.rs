@@ -1,0 +1,122 @@
+//! What a realm's file says, before a real network.
+
+use std::fs;
+use std::io::Write;
+use std::process::Command;
+
+use jsonpipe::testkit::feed;
+
+use super::{ALICE, BINARY, Laboratory};
+
+/// Rewrites the realm's file of Alice.
+fn rewrite(laboratory: &Laboratory, change: impl FnOnce(&str) -> String) {
+    let file = laboratory.path("labtools/realms.d/uni-a.example.ini");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(file, change(&text)).unwrap();
+}
+
+fn assert_in_and_out(laboratory: &Laboratory, user: (&str, &str)) {
+    let (status, login, stderr) = laboratory.login(user);
+    assert_eq!(
+        (status, &login["authenticated"]),
+        (0, &true.into()),
+        "{login} {stderr}"
+    );
+    assert_eq!(laboratory.port(), "authorized");
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+}
+
+fn assert_refused(laboratory: &Laboratory, user: (&str, &str), reason: &str) {
+    let (status, login, stderr) = laboratory.login(user);
+    assert_eq!(
+        (status, &login["reason"]),
+        (1, &reason.into()),
+        "{login} {stderr}"
+    );
+    laboratory.assert_closed();
+}
+
+#[test]
+fn inner_eap_logs_in_where_the_server_takes_nothing_else() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["inner-eap"]);
+    assert_refused(&laboratory, ALICE, "rejected");
+    rewrite(&laboratory, |text| {
+        text.replace("phase2=mschapv2", "phase2=eap-mschapv2")
+    });
+    assert_in_and_out(&laboratory, ALICE);
+}
+
+#[test]
+fn tls_1_3_is_used_where_the_realm_says_so() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["tls13"]);
+    assert_refused(&laboratory, ALICE, "no_agreement");
+    rewrite(&laboratory, |text| format!("{text}tls13=true\n"));
+    assert_in_and_out(&laboratory, ALICE);
+    laboratory.script("mode", &["good"]);
+    assert_in_and_out(&laboratory, ALICE);
+}
+
+#[test]
+fn a_user_who_is_not_allowed_makes_nobody_move() {
+    let laboratory = Laboratory::up();
+    rewrite(&laboratory, |text| format!("{text}deny=a*@uni-a.example\n"));
+    let moved = || {
+        let log = fs::read_to_string(laboratory.path("log/NetworkManager.log")).unwrap();
+        (
+            log.contains("labtools login"),
+            laboratory.supplicant_said("eth0"),
+        )
+    };
+    let before = moved();
+    assert_refused(&laboratory, ALICE, "not_allowed");
+    assert_eq!((before, moved()), ((false, 0), (false, 0)));
+    // Others of the realm are let in, and are heard of.
+    let carol = ("carol@uni-a.example", "tr0ub4dor");
+    assert_in_and_out(&laboratory, carol);
+    assert_eq!((moved().0, moved().1 > 0), (true, true));
+}
+
+#[test]
+fn a_voucher_logs_in_until_it_expires() {
+    let laboratory = Laboratory::up();
+    for realm in ["uni-a.example", "uni-b.example"] {
+        let (users, slips) = (
+            laboratory.path(&format!("vouchers-{realm}")),
+            laboratory.path(&format!("slips-{realm}")),
+        );
+        let mut command = Command::new(BINARY);
+        command.args(["guest-voucher", "--realm", realm, "--count", "2"]);
+        command
+            .arg("--users")
+            .arg(&users)
+            .arg("--slips")
+            .arg(&slips);
+        let ended = feed(command, "");
+        assert_eq!(ended.status, 0, "{}", ended.stderr);
+
+        // A visitor types what the slip says; of the second, the time is over.
+        let slips = fs::read_to_string(slips).unwrap();
+        let told = |label: &str| -> Vec<String> {
+            let values = slips
+                .lines()
+                .filter_map(|line| line.trim().strip_prefix(label));
+            values.map(|value| value.trim().to_owned()).collect()
+        };
+        let (names, passwords) = (told("User name"), told("Password"));
+        let entries = fs::read_to_string(users).unwrap();
+        let last = entries.rfind("Expiration := \"").unwrap();
+        let over = format!("{}Expiration := \"1700000000\"\n", &entries[..last]);
+        let mut file = fs::File::options()
+            .append(true)
+            .open(laboratory.path("raddb/users"))
+            .unwrap();
+        file.write_all(over.as_bytes()).unwrap();
+        laboratory.script("mode", &["good"]); // starts FreeRADIUS again
+
+        assert_in_and_out(&laboratory, (&names[0], &passwords[0]));
+        assert_refused(&laboratory, (&names[1], &passwords[1]), "rejected");
+    }
+}
