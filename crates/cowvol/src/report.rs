@@ -8,8 +8,7 @@ use serde::Serialize;
 pub struct Volume<'a> {
     /// The user's full name, as it came in.
     pub user: &'a str,
-    /// What stands for the user in paths: SHA3-224 of the name in lower case, in Base64Url, 38
-    /// characters.
+    /// What stands for the user in paths: SHA3-224 of the name, in Base64Url, 38 characters.
     pub token: &'a str,
     /// The name of the base.
     pub base: &'a str,

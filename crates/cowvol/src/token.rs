@@ -8,16 +8,16 @@ use sha3::{Digest, Sha3_224};
 /// 224 bits, six to a character.
 const LENGTH: usize = 38;
 
-/// SHA3-224 of the user's full name in lower case, in Base64Url without padding: 38 characters
-/// whatever the name, so that no name can build a path.
+/// SHA3-224 of the user's full name, in Base64Url without padding: 38 characters whatever the name,
+/// so that no name can build a path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Token(String);
 
 impl Token {
-    /// The token of a user. Upper and lower case are the same user, as they are to the RADIUS
-    /// servers.
+    /// The token of a user, by the name that the login made canonical: it knows whether upper and
+    /// lower case are the same user.
     pub fn of(user: &str) -> Token {
-        Token(BASE64_URL_SAFE_NO_PAD.encode(Sha3_224::digest(user.to_lowercase())))
+        Token(BASE64_URL_SAFE_NO_PAD.encode(Sha3_224::digest(user)))
     }
 
     /// The name of a directory, if it can be a token.
@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn it_is_sha3_224_in_base64url() {
         // python3:
-        // base64.urlsafe_b64encode(hashlib.sha3_224(name.lower().encode()).digest()).rstrip(b"=")
+        // base64.urlsafe_b64encode(hashlib.sha3_224(name.encode()).digest()).rstrip(b"=")
         for (user, token) in [
             (
                 "alice@uni-a.example",
@@ -57,7 +57,7 @@ mod tests {
             ),
             (
                 "ALICE@UNI-A.EXAMPLE",
-                "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w",
+                "9Tlql6ufewO9CJR5GWqIbdCfqPmgOh4qYyAZIg",
             ),
             (
                 "bob@uni-b.example",
@@ -66,10 +66,8 @@ mod tests {
             ("../../x", "VkuIG4eVRDGbjir3jPk7PJk49ncORpAwrgsuSQ"),
             (
                 "João.Ação@Uni-A.example",
-                "CNRUYH9VrAi7C1rLweS2gDYuPfNJGsKEsDvOgA",
+                "pEBMIWfHa-x5cFVUbOVm-wf9jg6v1FFSIMFXrA",
             ),
-            ("ΟΔΥΣΣΕΥΣ@x", "RxXBJyJhm4OcoXnRD2_oJQEYFY3ihnIVJXTAOw"),
-            ("İ@x", "lye1cI79kQ_7DpOmwpUUVaxcaL68qUpaW2ssTA"),
             (&"a".repeat(4096), "nM99ngAvjl-G6c73Akvi9Z_djxadrtzkDuLi4w"),
         ] {
             assert_eq!(Token::of(user).as_str(), token, "{user}");
