@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use nix::sys::resource::{Resource, setrlimit};
+use serde::Serialize;
 use zeroize::Zeroizing;
 
 use crate::document::Document;
@@ -106,6 +107,12 @@ impl Pipe {
         Document::parse(text, self.tool.section)
     }
 
+    /// Writes a line of a stream of events at once, for those who read while the work goes on; of a
+    /// subcommand whose page says that its output is one.
+    pub fn event(&self, event: &impl Serialize) -> io::Result<()> {
+        print(&(serde_json::to_string(event)? + "\n"))
+    }
+
     /// Says something on standard error, if asked to by `-v`.
     pub fn note(&self, text: impl fmt::Display) {
         if self.verbose {
@@ -147,6 +154,14 @@ impl Answer {
     /// newline. There may be none.
     pub fn events(lines: String) -> Answer {
         Answer::new(Said::Lines(lines))
+    }
+
+    /// The end of a stream of events whose reader went away, which only the status tells.
+    pub fn undelivered() -> Answer {
+        Answer {
+            exit: Exit::Io,
+            ..Answer::events(String::new())
+        }
     }
 
     fn new(said: Said) -> Answer {

@@ -3,7 +3,8 @@
 //! The engine is stock aria2; the intelligence is in the tracker's introductions. On a lab machine
 //! `get` fills a new image from the old one and from the swarm, and `seed`, `status`, `wait` and
 //! `stop` control aria2 there. On a server `track` is the crate `tracker`; `report`, `swarm`,
-//! `hosts` and `nets` are the crate `campaign`. All of them share the types of the crate `swarm`.
+//! `hosts` and `nets` are the crate `campaign`, and `ask` is the crate `fanout`. The types that the
+//! tracker and its clients share are in the crate `swarm`.
 
 mod aria2;
 mod bencode;
@@ -47,6 +48,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Stop(options) => stop::stop(common, pipe, &options),
         Command::Swarm(options) => campaign::swarm(&options),
         Command::Report(options) => campaign::report(common, pipe, &options),
+        Command::Ask(options) => fanout::ask(common, pipe, &options),
         Command::Hosts(options) => campaign::hosts(common, &options),
         Command::Nets => campaign::nets(common),
     }

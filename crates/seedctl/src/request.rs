@@ -125,6 +125,18 @@ Example:
   seedctl report --samples samples.jsonl --hosts hosts --html campaign.html \\
     < document.json > campaign.json")]
     Report(campaign::request::Report),
+    /// Run a command on many machines by ssh, at the same time
+    #[command(after_help = "\
+Does not read standard input. Prints JSON Lines: an event answer for each host as
+soon as it is known, with its state, exit status, document and last words. ssh
+reads /etc/labtools/ssh_config if that exists, and asks no questions.
+
+Example: which machines of a room answer?
+  seedctl ask --most-seconds 15 $(seedctl hosts --room 101 |
+    jq -r '.hosts.hosts[].name') -- true | jq -r '\"\\(.host) \\(.state)\"'
+
+See seedctl-ask(8) for the states.")]
+    Ask(fanout::request::Ask),
     /// List the machines of the campus, of a room, of a building
     #[command(after_help = "\
 Does not read standard input. Writes the section hosts:
