@@ -249,13 +249,16 @@ fn not_done(machine: &Known) -> Finding {
             "it is still starting",
             "its system started without ssh: its disk is full or failing",
         ],
-        State::Lost => vec!["it was switched off", "its cable"],
+        State::Lost | State::Unreachable => vec!["it was switched off", "its cable"],
         State::Hung => vec![
             "its disk is failing, or a file system of it hangs",
             "it has more to do than it can",
         ],
         State::NoLogin => no_login(machine.said.as_deref().unwrap_or_default()),
-        State::Failed => vec!["its message; distribute again once that is mended"],
+        State::Failed | State::Refused => {
+            vec!["its message; distribute again once that is mended"]
+        }
+        State::InUse => vec!["another distribution; distribute again once that has ended"],
         _ => Vec::new(),
     };
     let status = machine

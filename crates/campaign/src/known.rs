@@ -112,7 +112,9 @@ fn known(
             .unwrap_or(NOWHERE.into()),
         role: announced.map_or(Role::Lab, |announced| announced.role),
         state,
-        status: said.status.filter(|_| state == State::Failed),
+        status: said
+            .status
+            .filter(|status| state == State::Failed && *status != 0),
         said: said.last_words.filter(|_| !state.is_done()),
         seconds,
         bytes_per_second: rate,

@@ -1,35 +1,28 @@
-//! The machines' answers: a directory with up to three files a machine, `HOST.status`, `HOST.json`
-//! and `HOST.err`.
+//! The machines' answers: a directory with a file `HOST.json` for each, as `seedctl ask` saves it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
 use std::path::Path;
 
 use campus::hosts::is_host_name;
-use jsonpipe::{Document, Exit, io_error, shown};
+use fanout::{Answer, Event};
+use jsonpipe::{Exit, io_error};
 use manifest::InfoHash;
 use serde::Deserialize;
 
 use crate::report::State;
 use crate::samples::{Seconds, parse_time};
 
-/// The maximum size of a file.
-const FILE_MAX_BYTES: u64 = 16 << 20;
-
-/// The maximum length of the last words.
-const SAID_MAX_CHARS: usize = 300;
-
-/// The answers of one machine.
+/// The answer of one machine.
 #[derive(Debug, Default)]
 pub struct Said {
-    /// Its state, from `HOST.status`.
+    /// Its state; absent when the file is not an answer.
     pub state: Option<State>,
-    /// The exit status, from `HOST.status`.
+    /// The exit status of its command.
     pub status: Option<u8>,
-    /// The section `transfer` of `HOST.json`, if it is about this image.
+    /// The section `transfer` of its document, if it is about this image.
     pub transfer: Option<Transferred>,
-    /// The last line of `HOST.err`.
+    /// Its last words.
     pub last_words: Option<String>,
 }
 
@@ -70,50 +63,39 @@ pub fn read(directory: &Path, infohash: InfoHash) -> anyhow::Result<BTreeMap<Str
             format_args!("reading {}", directory.display()),
         )
     };
-    let mut machines: BTreeMap<String, Said> = BTreeMap::new();
+    let mut machines = BTreeMap::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let file_name = entry.map_err(failed)?.file_name();
-        let Some((name, ending)) = file_name.to_str().and_then(|name| name.rsplit_once('.')) else {
+        let name = file_name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".json"));
+        let Some(name) = name.filter(|name| is_host_name(name)) else {
             continue;
         };
-        if !is_host_name(name) || !matches!(ending, "status" | "json" | "err") {
-            continue;
-        }
-        let text = read_text(&directory.join(&file_name)).map_err(failed)?;
-        let said = machines.entry(name.to_owned()).or_default();
-        match ending {
-            "status" => {
-                let mut words = text.split_ascii_whitespace();
-                said.state = words.next().map(State::parse);
-                said.status = words.next().and_then(|status| status.parse().ok());
-            }
-            "json" => said.transfer = transfer(&text, infohash),
-            _ => said.last_words = last_line(&text),
-        }
+        let said = match fanout::read(&directory.join(&file_name)).map_err(failed)? {
+            None => Said::default(),
+            Some(Event::Begun(_)) => Said {
+                state: Some(State::Getting),
+                ..Said::default()
+            },
+            Some(Event::Answer(answer)) => Said {
+                state: Some(answer.state.into()),
+                status: answer.status,
+                transfer: transfer(&answer, infohash),
+                last_words: answer.said,
+            },
+        };
+        machines.insert(name.to_owned(), said);
     }
     Ok(machines)
 }
 
-fn transfer(text: &str, infohash: InfoHash) -> Option<Transferred> {
-    let document = Document::parse(text, "transfer").ok()?;
-    document
+fn transfer(answer: &Answer, infohash: InfoHash) -> Option<Transferred> {
+    answer
+        .document()?
         .read::<Transferred>("transfer")
         .ok()?
         .filter(|transfer| transfer.infohash == infohash)
-}
-
-/// Cuts off the end of a longer file, and replaces bytes that are not text.
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(FILE_MAX_BYTES)
-        .read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn last_line(text: &str) -> Option<String> {
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    Some(shown(line).chars().take(SAID_MAX_CHARS).collect())
 }
 
 #[cfg(test)]
@@ -123,48 +105,51 @@ mod tests {
     #[test]
     fn machines_are_read_and_impossible_values_refused() {
         let directory = tempfile::tempdir().unwrap();
-        let transfer = |infohash: &str, bytes: &str| {
+        let done = |infohash: &str, bytes: &str| {
             format!(
-                r#"{{"transfer":{{"schema":1,"infohash":"{infohash}","building_bytes":{bytes},"outside_bytes":2,"reused_bytes":3}}}}"#
+                r#"{{"event":"answer","host":"x","state":"done","status":0,"answer":{{"transfer":{{"schema":1,"infohash":"{infohash}","building_bytes":{bytes},"outside_bytes":2,"reused_bytes":3}}}}}}"#
             )
         };
         let ours = "07".repeat(20);
         for (name, text) in [
-            ("a.status", "done\n".to_owned()),
-            ("a.json", transfer(&ours, "1")),
-            ("b.status", "failed 65\n".into()),
-            ("b.err", "seedctl: first\nseedctl: last\u{1b}[2J\n\n".into()),
-            ("b.json", transfer(&"08".repeat(20), "1")),
-            ("c.json", transfer(&ours, "-1")),
-            ("c.status", "<b>".into()),
-            ("d.e-f.status", "no_link".into()),
+            ("a.json", done(&ours, "1")),
+            ("b.json", r#"{"event":"answer","host":"b","state":"failed","status":65,"said":"seedctl: last"}"#.into()),
+            ("c.json", done(&ours, "-1")),
+            ("d.e-f.json", r#"{"event":"answer","host":"d.e-f","state":"no_link"}"#.into()),
+            ("e.json", r#"{"event":"begun","host":"e"}"#.into()),
+            ("f.json", done(&"08".repeat(20), "1")),
+            ("g.json", r#"{"event":"answer","host":"g","state":"<b>"}"#.into()),
             (".x.json.tmp", "{".into()),
-            ("-o.status", "done".into()),
-            ("wake.txt", "done".into()),
+            ("-o.json", "{}".into()),
+            ("wake.txt", "{}".into()),
         ] {
             fs::write(directory.path().join(name), text).unwrap();
         }
         let machines = read(directory.path(), InfoHash::parse(&ours).unwrap()).unwrap();
+        let states: Vec<_> = machines
+            .iter()
+            .map(|(name, said)| (name.as_str(), said.state))
+            .collect();
         assert_eq!(
-            machines.keys().collect::<Vec<_>>(),
-            ["a", "b", "c", "d.e-f"]
+            states,
+            [
+                ("a", Some(State::Done)),
+                ("b", Some(State::Failed)),
+                ("c", Some(State::Done)),
+                ("d.e-f", Some(State::NoLink)),
+                ("e", Some(State::Getting)),
+                ("f", Some(State::Done)),
+                ("g", None),
+            ]
+        );
+        let bytes = |name: &str| Some(machines[name].transfer.as_ref()?.building_bytes);
+        assert_eq!(
+            [bytes("a"), bytes("c"), bytes("f")],
+            [Some(Some(1)), None, None]
         );
         assert_eq!(
-            machines["a"].transfer.as_ref().unwrap().building_bytes,
-            Some(1)
-        );
-        assert_eq!(
-            (machines["b"].state, machines["b"].status),
-            (Some(State::Failed), Some(65))
-        );
-        assert_eq!(
-            machines["b"].last_words.as_deref(),
-            Some("seedctl: last\u{fffd}[2J")
-        );
-        assert!(machines["b"].transfer.is_none() && machines["c"].transfer.is_none());
-        assert_eq!(
-            [machines["c"].state, machines["d.e-f"].state],
-            [Some(State::Unknown), Some(State::NoLink)]
+            (machines["b"].status, machines["b"].last_words.as_deref()),
+            (Some(65), Some("seedctl: last"))
         );
     }
 }

@@ -151,7 +151,7 @@ pub struct Machine {
     pub gateway: bool,
 }
 
-/// The state of a machine.
+/// The state of a machine: the states of an answer ([`fanout::State`]), and those without one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -163,6 +163,10 @@ pub enum State {
     Getting,
     /// The command on it failed.
     Failed,
+    /// It refuses the image, or is set up wrongly.
+    Refused,
+    /// It is fetching another generation.
+    InUse,
     /// It answered at first, but no longer.
     Lost,
     /// Its ssh answers, but the command on it has gone silent.
@@ -175,27 +179,32 @@ pub enum State {
     NoPing,
     /// It answers to ping, but not to ssh.
     NoAgent,
+    /// It does not answer to ssh.
+    Unreachable,
     /// Its result was not recorded.
     Unknown,
 }
 
-impl State {
-    /// Parses the spelling of documents and state files.
-    pub fn parse(text: &str) -> State {
-        match text {
-            "done" => State::Done,
-            "getting" => State::Getting,
-            "failed" => State::Failed,
-            "lost" => State::Lost,
-            "hung" => State::Hung,
-            "no_login" => State::NoLogin,
-            "no_link" => State::NoLink,
-            "no_ping" => State::NoPing,
-            "no_agent" => State::NoAgent,
-            _ => State::Unknown,
+impl From<fanout::State> for State {
+    fn from(state: fanout::State) -> State {
+        use fanout::State as Answered;
+        match state {
+            Answered::Done => State::Done,
+            Answered::Failed => State::Failed,
+            Answered::Refused => State::Refused,
+            Answered::InUse => State::InUse,
+            Answered::Lost => State::Lost,
+            Answered::Hung => State::Hung,
+            Answered::NoLogin => State::NoLogin,
+            Answered::Unreachable => State::Unreachable,
+            Answered::NoAgent => State::NoAgent,
+            Answered::NoPing => State::NoPing,
+            Answered::NoLink => State::NoLink,
         }
     }
+}
 
+impl State {
     /// Whether the machine has the image.
     pub fn is_done(self) -> bool {
         matches!(self, State::Done | State::Complete)
@@ -208,12 +217,14 @@ impl State {
             State::Complete => "has the image",
             State::Getting => "still getting it",
             State::Failed => "failed",
+            State::Refused => "refused it",
+            State::InUse => "fetching another generation",
             State::Lost => "lost on the way",
             State::Hung => "it hangs",
             State::NoLogin => "ssh does not let the server in",
             State::NoLink => "nothing on the wire",
             State::NoPing => "no answer to ping",
-            State::NoAgent => "no answer to ssh",
+            State::NoAgent | State::Unreachable => "no answer to ssh",
             State::Unknown => "not known",
         }
     }

@@ -221,8 +221,8 @@ fn texts_of_machines_are_text_on_the_page() {
         )
         .unwrap();
     }
-    fs::write(path("hosts/b1-h2.status"), "failed 1").unwrap();
-    fs::write(path("hosts/b1-h2.err"), "</td><script>alert(2)</script>").unwrap();
+    let said = r#"{"event":"answer","host":"b1-h2","state":"failed","status":1,"said":"</td><script>alert(2)</script>"}"#;
+    fs::write(path("hosts/b1-h2.json"), said).unwrap();
     let told = document(&report(campaign.path()));
     assert!(
         told["campaign"]["buildings"]
