@@ -1,20 +1,22 @@
 //! The system bus: calls, properties, and the events that a login waits for.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use futures_lite::StreamExt;
-use jsonpipe::{Exit, ExitContext, signals};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use jsonpipe::{Exit, ExitContext};
 use serde::Serialize;
 use zbus::connection::Builder;
 use zbus::message::Type;
-use zbus::names::BusName;
 use zbus::object_server::Interface;
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DynamicType, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+
+use crate::{network_manager, supplicant};
 
 /// A service that does not answer for this long is as good as absent.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,6 +37,9 @@ pub struct Target<'a> {
 pub enum Event {
     /// wpa_supplicant's signal `InterfaceAdded`: its object for a network interface.
     Supplicant { path: String, interface: String },
+    /// wpa_supplicant's property `State` of an interface became `associated`: it is on the link, and
+    /// waits for the switch.
+    Associated { path: String },
     /// wpa_supplicant's signal `EAP`: the step and how it went.
     Eap {
         path: String,
@@ -55,10 +60,45 @@ pub enum Event {
         state: u32,
         reason: u32,
     },
-    /// NetworkManager or the supplicant changed something; look again.
+    /// NetworkManager's or the supplicant's name on the bus has another owner, or none.
+    Owner { service: &'static str, there: bool },
+    /// The addresses of a connection changed.
+    Addresses,
+    /// NetworkManager or the supplicant changed something else; look again.
     Changed,
-    /// This process was asked to end.
+    /// This process was asked to end, or the process that watches over it ended.
     Ending,
+    /// The process that began the login has delivered its answer (true), or has ended (false).
+    Delivered(bool),
+    /// Somebody asks for the end of the session, and waits for an answer on this connection.
+    Logout(UnixStream),
+}
+
+/// The owners of the two services, as the bus tells them: a signal of anybody else is not believed,
+/// and no other process gets the password.
+#[derive(Clone, Debug, Default)]
+pub struct Owners(Arc<Mutex<HashMap<&'static str, String>>>);
+
+impl Owners {
+    /// Whether the unique name `sender` is the service's.
+    pub fn is(&self, service: &str, sender: Option<&str>) -> bool {
+        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.is_some() && owners.get(service).map(String::as_str) == sender
+    }
+
+    /// Whether the service is on the bus.
+    pub fn has(&self, service: &str) -> bool {
+        let owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.contains_key(service)
+    }
+
+    fn set(&self, service: &'static str, owner: &str) {
+        let mut owners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match owner {
+            "" => owners.remove(service),
+            owner => owners.insert(service, owner.to_owned()),
+        };
+    }
 }
 
 /// A connection to the system bus.
@@ -148,41 +188,26 @@ impl Bus {
         })
     }
 
-    /// Starts listening to two services, by their unique names, and to the signals that end this
-    /// process.
+    /// Starts listening to services, whoever owns their names then.
     ///
-    /// A signal of anybody else is not believed: on the bus, everybody may send us one.
+    /// The order of the signals is that of the bus: those of a service after it has another owner
+    /// come after [`Event::Owner`].
     pub fn listen(
         &self,
-        network_manager: &str,
-        supplicant: &str,
-        ending: &signals::Deferred,
-    ) -> anyhow::Result<Receiver<Event>> {
-        let (events, receiver) = mpsc::channel();
+        services: &'static [&'static str],
+        owners: &Owners,
+        events: Sender<Event>,
+    ) -> anyhow::Result<()> {
         let mut stream = MessageStream::from(&self.connection);
-        let rules =
-            [network_manager, supplicant].map(|sender| format!("type='signal',sender='{sender}'"));
-        let (network_manager, supplicant) = (
-            BusName::try_from(network_manager.to_owned())?,
-            BusName::try_from(supplicant.to_owned())?,
-        );
-        let from_bus = events.clone();
+        let known = owners.clone();
         thread::spawn(move || {
             zbus::block_on(async {
                 while let Some(message) = stream.next().await {
                     let Ok(message) = message else { continue };
-                    if message.message_type() != Type::Signal {
-                        continue; // the replies to our own calls pass here, too
-                    }
-                    let event = match message.header().sender() {
-                        Some(sender) if supplicant == sender.as_str() => from_supplicant(&message),
-                        Some(sender) if network_manager == sender.as_str() => {
-                            from_network_manager(&message)
-                        }
-                        _ => None,
-                    };
-                    if let Some(event) = event
-                        && from_bus.send(event).is_err()
+                    // The replies to our own calls pass here as well.
+                    if message.message_type() == Type::Signal
+                        && let Some(event) = from_bus(&message, services, &known)
+                        && events.send(event).is_err()
                     {
                         break; // nobody waits any more
                     }
@@ -191,25 +216,45 @@ impl Bus {
         });
         // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything
         // else, replies too.
-        for rule in &rules {
-            self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str())
-                .map_err(|error| failed_call(error, &format!("listening for {rule}")))?;
+        for service in services {
+            for rule in [
+                format!(
+                    "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='{service}'"
+                ),
+                format!("type='signal',sender='{service}'"),
+            ] {
+                self.call::<_, ()>(DBUS, "AddMatch", &rule.as_str())
+                    .map_err(|error| failed_call(error, &format!("listening for {rule}")))?;
+            }
+            // After the rule: an owner that comes in between is heard of.
+            if let Ok(owner) = self.call::<_, String>(DBUS, "GetNameOwner", service) {
+                owners.set(service, &owner);
+            }
         }
-        report_ending(ending, events)?;
-        Ok(receiver)
+        Ok(())
     }
 }
 
-/// Sends [`Event::Ending`] once a signal that ends this process has arrived.
-fn report_ending(ending: &signals::Deferred, events: Sender<Event>) -> anyhow::Result<()> {
-    use std::os::fd::AsFd;
-    let arrived = ending.as_fd().try_clone_to_owned()?;
-    thread::spawn(move || {
-        let mut fds = [PollFd::new(arrived.as_fd(), PollFlags::POLLIN)];
-        while poll(&mut fds, PollTimeout::NONE).is_err() {} // EINTR
-        let _ = events.send(Event::Ending); // nobody may be waiting any more
-    });
-    Ok(())
+/// What a signal means, if it is one of ours.
+fn from_bus(message: &Message, services: &[&'static str], owners: &Owners) -> Option<Event> {
+    let header = message.header();
+    let sender = header.sender().map(|sender| sender.as_str());
+    if sender == Some(DBUS.service) {
+        let (name, _, owner): (String, String, String) = message.body().deserialize().ok()?;
+        let service = services.iter().find(|service| **service == name)?;
+        owners.set(service, &owner);
+        return Some(Event::Owner {
+            service,
+            there: !owner.is_empty(),
+        });
+    }
+    if owners.is(supplicant::SERVICE, sender) {
+        return from_supplicant(message);
+    }
+    if owners.is(network_manager::SERVICE, sender) {
+        return from_network_manager(message);
+    }
+    None
 }
 
 const DBUS: Target<'_> = Target {
@@ -254,6 +299,18 @@ fn from_supplicant(message: &Message) -> Option<Event> {
                 subject,
             })
         }
+        Some("PropertiesChanged") => {
+            // Of org.freedesktop.DBus.Properties; the supplicant's own signal of this name has
+            // another form.
+            let state = body
+                .deserialize::<(String, HashMap<String, OwnedVariant>, Vec<String>)>()
+                .ok()
+                .and_then(|(_, mut changed, _)| changed.remove("State"));
+            match state.as_ref().map(<&str>::try_from) {
+                Some(Ok("associated")) => Some(Event::Associated { path }),
+                _ => Some(Event::Changed),
+            }
+        }
         _ => Some(Event::Changed),
     }
 }
@@ -261,19 +318,19 @@ fn from_supplicant(message: &Message) -> Option<Event> {
 /// NetworkManager's signals: its D-Bus reference, interface org.freedesktop.NetworkManager.Device.
 fn from_network_manager(message: &Message) -> Option<Event> {
     let header = message.header();
-    let interface = header
-        .interface()
-        .is_some_and(|interface| interface.as_str() == "org.freedesktop.NetworkManager.Device");
-    if !interface
-        || header
-            .member()
-            .is_none_or(|member| member.as_str() != "StateChanged")
+    let path = header.path()?.to_string();
+    let interface = header.interface().map(|interface| interface.as_str());
+    let member = header.member().map(|member| member.as_str());
+    if path.contains("/IP4Config/") || path.contains("/IP6Config/") {
+        return Some(Event::Addresses);
+    }
+    if interface != Some("org.freedesktop.NetworkManager.Device") || member != Some("StateChanged")
     {
         return Some(Event::Changed);
     }
     let (state, _, reason): (u32, u32, u32) = message.body().deserialize().ok()?;
     Some(Event::Device {
-        path: header.path()?.to_string(),
+        path,
         state,
         reason,
     })

@@ -7,17 +7,30 @@
 //! profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections
 //! 2.3 and 2.4.)
 
+mod attempt;
 mod bus;
+mod closing;
 mod eapol;
+mod exchange;
+mod holder;
+mod keeper;
+mod link;
 mod login;
 mod logout;
+mod memory;
 mod network_manager;
+mod order;
+mod outside;
 mod profile;
 mod report;
 pub mod request;
+mod resident;
 mod secret_agent;
+mod state;
 mod supplicant;
 mod voucher;
+mod wiping;
+mod wireless;
 
 use std::time::SystemTime;
 
@@ -34,12 +47,22 @@ pub const TOOL: Tool = Tool {
 /// Does what the arguments ask for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     match arguments.command {
-        Command::Login { dry_run } => login::login(&arguments.common, pipe, dry_run),
-        Command::Logout { dry_run } => logout::logout(pipe, dry_run),
+        Command::Login { dry_run, until_pid } => {
+            login::login(&arguments.common, pipe, dry_run, until_pid)
+        }
+        Command::Logout { dry_run } => logout::logout(&arguments.common, pipe, dry_run),
         Command::Realms { days } => list_realms(&arguments.common, days),
         Command::GuestVoucher(order) => voucher::write(&order),
         Command::Import(options) => import(&arguments.common, pipe, &options),
+        Command::Keep { until_pid } => keeper::keep(&arguments.common, pipe, until_pid).map(silent),
+        Command::Hold => holder::hold(pipe).map(silent),
     }
+}
+
+/// The end of a process that nobody reads: whether all is closed.
+fn silent(is_clean: bool) -> Answer {
+    let nothing = Answer::events(String::new());
+    if is_clean { nothing } else { nothing.but_no() }
 }
 
 fn import(common: &Common, pipe: &Pipe, options: &request::Import) -> anyhow::Result<Answer> {

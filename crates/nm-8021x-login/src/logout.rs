@@ -1,42 +1,164 @@
-//! `logout`: closes the port and removes every profile that login made.
+//! `logout`: ends the session of this machine, and closes what a session left.
 
-use jsonpipe::{Answer, Document, Pipe, signals};
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
-use crate::bus::Bus;
-use crate::report::{Link, Login};
-use crate::{TOOL, network_manager};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Pid;
 
-/// Closes every open login of this machine. A seat has one; after a crash this finds it all the
-/// same.
-pub fn logout(pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
+use crate::closing::{self, Closed};
+use crate::order::Outcome;
+use crate::report::Login;
+use crate::state::{self, Session};
+use crate::{TOOL, outside};
+
+/// A holder that has not answered by then never will.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+/// What is left of a killed session is being closed.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Closes the login of this machine. After a crash this finds it all the same.
+pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let deferred = signals::defer()?;
-    let bus = Bus::connect()?;
-    bus.owner(network_manager::SERVICE, "start NetworkManager")?;
-    let mut report = Login::default();
-    let mut kept = Vec::new();
-    for open in network_manager::open_profiles(&bus)? {
-        let closed = if dry_run {
-            Ok(())
-        } else {
-            network_manager::close(&bus, &open)
-        };
-        match closed {
-            Ok(()) => report
-                .links
-                .push(Link::closed(open.interface, Some(open.uuid))),
-            Err(why) => kept.push(why),
-        }
+    if dry_run {
+        let session = state::load(common)?;
+        return document(session.as_ref(), false).map(Answer::yes);
     }
-    for why in &kept {
+    if let Some(outcome) = ask_holder(common, pipe)? {
+        if !outcome.error.is_empty() {
+            pipe.warn(&outcome.error);
+        }
+        let Some(login) = &outcome.login else {
+            return Err(outcome.into_error());
+        };
+        let mut document = Document::default();
+        document.set(TOOL.section, login)?;
+        let answer = if outcome.status == Exit::Done as u8 {
+            Answer::yes(document)
+        } else {
+            Answer::no(document)
+        };
+        return Ok(answer.holding(deferred));
+    }
+    let lock = wait_for_lock(common, &deferred)?;
+    let (session, closed) = closing::close_remains(common)?;
+    let Closed {
+        changed,
+        kept,
+        warnings,
+        unasked,
+    } = closed;
+    if session.is_none()
+        && let Some(why) = unasked
+    {
+        return Err(why);
+    }
+    for why in kept.iter().chain(&warnings).chain(&unasked) {
         pipe.warn(format_args!("{why:#}"));
     }
-    report.changed = !report.links.is_empty();
-    let mut document = Document::default();
-    document.set(TOOL.section, &report)?;
+    if kept.is_empty() {
+        state::remove(common)?;
+    }
+    let document = document(session.as_ref(), changed)?;
     let answer = if kept.is_empty() {
         Answer::yes(document)
     } else {
         Answer::no(document)
     };
-    Ok(answer.holding(deferred))
+    Ok(answer.holding(lock).holding(deferred))
+}
+
+/// Has the holder end the session; `None` where there is none, or where it dies of it.
+fn ask_holder(common: &Common, pipe: &Pipe) -> anyhow::Result<Option<Outcome>> {
+    let path = common.path(state::SOCKET);
+    let mut stream = match UnixStream::connect(&path) {
+        Ok(stream) => stream,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(error) => {
+            return Err(io_error(
+                error,
+                Exit::of_write,
+                format_args!("asking {} for the end", path.display()),
+            ));
+        }
+    };
+    let mut answer = Vec::new();
+    let asked = stream
+        .set_read_timeout(Some(ANSWER_TIMEOUT))
+        .and_then(|()| stream.write_all(outside::LOGOUT))
+        .and_then(|()| stream.shutdown(Shutdown::Write))
+        .and_then(|()| stream.read_to_end(&mut answer));
+    if let Some(outcome) = Outcome::parse(&answer) {
+        return Ok(Some(outcome));
+    }
+    if asked.is_err()
+        && let Ok(holder) = getsockopt(&stream, PeerCredentials)
+    {
+        pipe.warn("the holder of the session does not answer, and is killed");
+        let _ = kill(Pid::from_raw(holder.pid()), Signal::SIGKILL); // its keeper closes the ports
+    }
+    Ok(None)
+}
+
+/// Waits for a keeper that closes what its holder left.
+fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Result<std::fs::File> {
+    let deadline = Instant::now() + CLOSING_TIMEOUT;
+    loop {
+        match lock::wait(common, state::LOCK, deferred) {
+            Err(error)
+                if Exit::of(&error) == Exit::TemporaryFailure
+                    && Instant::now() < deadline
+                    && !deferred.pending() => {}
+            lock => return lock,
+        }
+    }
+}
+
+/// What is said of a session that has ended.
+pub fn section(session: Option<&Session>, changed: bool) -> Login {
+    let Some(session) = session else {
+        return Login {
+            changed,
+            ..Login::default()
+        };
+    };
+    Login {
+        changed,
+        user: Some(session.user.clone()),
+        realm: Some(session.realm.clone()),
+        session: Some(session.session.clone()),
+        started_at: Some(session.started_at.clone()),
+        ended_at: session.ended_at.clone(),
+        duration_seconds: session.duration_seconds,
+        links: session.links.iter().map(state::Link::report).collect(),
+        ..Login::default()
+    }
+}
+
+/// The holder's answer to one who asked for the end.
+pub fn reply(session: &Session, changed: bool, complaints: &[&anyhow::Error]) -> Outcome {
+    let error: Vec<String> = complaints.iter().map(|why| format!("{why:#}")).collect();
+    let login = serde_json::value::to_raw_value(&section(Some(session), changed));
+    Outcome {
+        status: Exit::Done as u8,
+        error: error.join("; "),
+        login: login.ok(),
+    }
+}
+
+fn document(session: Option<&Session>, changed: bool) -> anyhow::Result<Document> {
+    let mut document = Document::default();
+    document.set(TOOL.section, &section(session, changed))?;
+    Ok(document)
 }

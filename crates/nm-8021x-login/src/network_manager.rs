@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsonpipe::{Exit, ExitContext};
+use jsonpipe::Exit;
 use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 
 use crate::bus::{Bus, Target, failed_call};
 use crate::profile::{OwnedSettings, PROFILE_ID, Settings};
 use crate::report::Reason;
-use crate::{eapol, supplicant};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "org.freedesktop.NetworkManager";
@@ -28,6 +27,10 @@ const SETTINGS: Target<'_> = Target {
 
 /// NMDeviceType: Ethernet, and veth, which is Ethernet between two network namespaces.
 const WIRED_TYPES: [u32; 2] = [1, 20];
+/// NMDeviceType: 802.11.
+const WIRELESS_TYPE: u32 = 2;
+/// NMDeviceState: ready for an activation.
+pub const DEVICE_DISCONNECTED: u32 = 30;
 /// NMDeviceState: the link is up and authenticated, addresses are being configured.
 pub const DEVICE_IP_CONFIG: u32 = 70;
 /// NMDeviceState: all is done.
@@ -58,53 +61,117 @@ fn profile(path: &str) -> Target<'_> {
     object(path, "org.freedesktop.NetworkManager.Settings.Connection")
 }
 
-/// A wired device.
-#[derive(Debug)]
+/// What a device is, and what it is to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A cable.
+    Ethernet,
+    /// A wireless network.
+    Wifi {
+        /// Its name.
+        ssid: String,
+    },
+}
+
+impl Kind {
+    /// As our documents spell it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Ethernet => "ethernet",
+            Kind::Wifi { .. } => "wifi",
+        }
+    }
+
+    /// As NetworkManager calls the setting.
+    pub fn setting(&self) -> &'static str {
+        match self {
+            Kind::Ethernet => "802-3-ethernet",
+            Kind::Wifi { .. } => "802-11-wireless",
+        }
+    }
+}
+
+/// A device to log in on.
+#[derive(Clone, Debug)]
 pub struct Device {
     /// Its object.
     pub path: String,
     /// Its network interface.
     pub interface: String,
-    /// Whether a cable with something at its end is plugged in.
-    pub carrier: bool,
+    /// What it is.
+    pub kind: Kind,
 }
 
-/// The wired device to log in on: the first by name with a carrier, otherwise the first by name.
-///
-/// Status 78 when NetworkManager manages none.
-pub fn wired_device(bus: &Bus) -> anyhow::Result<Device> {
+/// The devices that NetworkManager manages, by the name of their interface.
+#[derive(Debug, Default)]
+pub struct Devices {
+    /// Those with a cable that has something at its other end.
+    pub wired: Vec<Device>,
+    /// Those whose cable has not.
+    pub unplugged: Vec<Device>,
+    /// The objects of wireless ones, with their interfaces.
+    pub wireless: Vec<(String, String)>,
+}
+
+/// Looks for devices. Status 78 when there is none of any kind.
+pub fn devices(bus: &Bus) -> anyhow::Result<Devices> {
     let paths: Vec<OwnedObjectPath> = bus
         .call(ROOT, "GetDevices", &())
         .map_err(|error| failed_call(error, "asking NetworkManager for its devices"))?;
-    let mut devices = Vec::new();
+    let mut devices = Devices::default();
     for path in paths {
         // A device may go away while we ask.
-        if let Ok(Some(device)) = wired(bus, path.as_str()) {
-            devices.push(device);
-        }
+        let _ = sort_in(bus, path.as_str(), &mut devices);
     }
-    devices.sort_by(|a, b| (!a.carrier, &a.interface).cmp(&(!b.carrier, &b.interface)));
-    let found = devices.into_iter().next();
-    found.ok_or_else(|| {
-        Exit::Config.error("NetworkManager manages no wired device; see nmcli device")
-    })
+    let Devices {
+        wired,
+        unplugged,
+        wireless,
+    } = &mut devices;
+    if wired.is_empty() && unplugged.is_empty() && wireless.is_empty() {
+        return Err(Exit::Config
+            .error("NetworkManager manages no wired and no wireless device; see nmcli device"));
+    }
+    wired.sort_by(|a, b| a.interface.cmp(&b.interface));
+    unplugged.sort_by(|a, b| a.interface.cmp(&b.interface));
+    wireless.sort_by(|a, b| a.1.cmp(&b.1));
+    Ok(devices)
 }
 
-fn wired(bus: &Bus, path: &str) -> zbus::Result<Option<Device>> {
-    if !WIRED_TYPES.contains(&bus.property(device(path), "DeviceType")?)
-        || !bus.property::<bool>(device(path), "Managed")?
-    {
-        return Ok(None);
+fn sort_in(bus: &Bus, path: &str, devices: &mut Devices) -> zbus::Result<()> {
+    let kind: u32 = bus.property(device(path), "DeviceType")?;
+    if !bus.property::<bool>(device(path), "Managed")? {
+        return Ok(());
     }
-    let carrier = bus.property(
+    let interface: String = bus.property(device(path), "Interface")?;
+    if kind == WIRELESS_TYPE {
+        devices.wireless.push((path.to_owned(), interface));
+    } else if WIRED_TYPES.contains(&kind) {
+        let found = Device {
+            path: path.to_owned(),
+            interface,
+            kind: Kind::Ethernet,
+        };
+        if has_carrier(bus, path)? {
+            devices.wired.push(found);
+        } else {
+            devices.unplugged.push(found);
+        }
+    }
+    Ok(())
+}
+
+fn has_carrier(bus: &Bus, path: &str) -> zbus::Result<bool> {
+    bus.property(
         object(path, "org.freedesktop.NetworkManager.Device.Wired"),
         "Carrier",
-    )?;
-    Ok(Some(Device {
-        path: path.to_owned(),
-        interface: bus.property(device(path), "Interface")?,
-        carrier,
-    }))
+    )
+}
+
+/// The object of the device of an interface.
+pub fn device_of(bus: &Bus, interface: &str) -> zbus::Result<Option<String>> {
+    let path = unless_gone(bus.call::<_, OwnedObjectPath>(ROOT, "GetDeviceByIpIface", &interface))?;
+    Ok(path.map(|path| path.to_string()))
 }
 
 /// What an activation is known by.
@@ -116,10 +183,13 @@ pub struct Activation {
     pub active: String,
 }
 
-/// Adds a profile that NetworkManager forgets when it is deactivated, and activates it.
+/// Adds a profile and activates it. NetworkManager forgets the profile when it is deactivated, and
+/// deactivates it when this process leaves the bus, however that came.
 pub fn activate(bus: &Bus, settings: &Settings<'_>, on: &Device) -> anyhow::Result<Activation> {
-    let options: BTreeMap<&str, Variant<'_>> =
-        BTreeMap::from([("persist", Variant::from("volatile"))]);
+    let options: BTreeMap<&str, Variant<'_>> = BTreeMap::from([
+        ("persist", Variant::from("volatile")),
+        ("bind-activation", Variant::from("dbus-client")),
+    ]);
     let (profile, active, _): (
         OwnedObjectPath,
         OwnedObjectPath,
@@ -152,10 +222,10 @@ pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<Option<u32>> {
 }
 
 /// What it means for a login that its device stopped for this NMDeviceStateReason: why it is
-/// refused, or the status it ends with.
-pub fn stopped(reason: u32, interface: &str) -> anyhow::Result<Reason> {
-    let (exit, cause) = match reason {
-        36 | 40 => return Ok(Reason::NoCarrier), // the device is gone, or its cable
+/// refused (`None` where that is for the supplicant to say), or the status it ends with.
+pub fn stopped(reason: u32) -> Result<Option<Reason>, (Exit, &'static str)> {
+    Err(match reason {
+        36 | 40 => return Ok(Some(Reason::NoCarrier)), // the device is gone, or its cable
         7 => (
             Exit::Unavailable,
             "NetworkManager took no password from its secret agent",
@@ -176,16 +246,20 @@ pub fn stopped(reason: u32, interface: &str) -> anyhow::Result<Reason> {
             Exit::TemporaryFailure,
             "the machine went to sleep; try again",
         ),
-        38 | 39 | 60 => (
+        38 | ENDED_BY_USER | ENDED_BY_OTHER => (
             Exit::TemporaryFailure,
             "another program ended the login; try again",
         ),
         // 8 and 11, of the supplicant: no answer in NetworkManager's time. The others come after
         // the verdict.
-        _ => return Ok(Reason::Timeout),
-    };
-    Err(exit.error(format_args!("logging in on {interface}: {cause}")))
+        _ => return Ok(None),
+    })
 }
+
+/// NMDeviceStateReason: somebody asked for it.
+pub const ENDED_BY_USER: u32 = 39;
+/// NMDeviceStateReason: another profile was activated there.
+pub const ENDED_BY_OTHER: u32 = 60;
 
 /// Whether NMDeviceState is one of a device that cannot come up, 20 and below (no cable), or that
 /// has just failed.
@@ -242,6 +316,38 @@ pub fn addresses(bus: &Bus, path: &str) -> Vec<String> {
     addresses
 }
 
+/// The profile that a device carries, by its UUID, if it is none of a login.
+pub fn carried(bus: &Bus, device_path: &str) -> zbus::Result<Option<String>> {
+    let carried: OwnedObjectPath = bus.property(device(device_path), "ActiveConnection")?;
+    if carried.as_str() == "/" {
+        return Ok(None);
+    }
+    if bus.property::<String>(active(carried.as_str()), "Id")? == PROFILE_ID {
+        return Ok(None);
+    }
+    bus.property(active(carried.as_str()), "Uuid").map(Some)
+}
+
+/// Activates a profile of this machine on a device again, unless it is active there. One that is no
+/// more is not missed.
+pub fn activate_again(bus: &Bus, uuid: &str, device_path: &str) -> zbus::Result<()> {
+    if active_of(bus, uuid)?.is_some() {
+        return Ok(());
+    }
+    let profile = match bus.call::<_, OwnedObjectPath>(SETTINGS, "GetConnectionByUuid", &uuid) {
+        Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with("InvalidConnection") => {
+            return Ok(());
+        }
+        profile => profile?,
+    };
+    let _: OwnedObjectPath = bus.call(
+        ROOT,
+        "ActivateConnection",
+        &(&profile, object_path(device_path)?, object_path("/")?),
+    )?;
+    Ok(())
+}
+
 /// A profile that a login made.
 #[derive(Clone, Debug)]
 pub struct OpenProfile {
@@ -284,63 +390,39 @@ pub fn open_profiles(bus: &Bus) -> anyhow::Result<Vec<OpenProfile>> {
     Ok(profiles.into_iter().map(|(_, open)| open).collect())
 }
 
-/// Takes the profile away and closes the port. An error says what could not be done, or not be
-/// seen.
-///
-/// The order matters: first the supplicant leaves the link, so that nobody answers the switch any
-/// more, then the EAPOL-Logoff. Neither needs NetworkManager: one that ended meanwhile leaves a
-/// supplicant behind that goes on with the login.
-pub fn close(bus: &Bus, open: &OpenProfile) -> anyhow::Result<()> {
-    let interface = &open.interface;
-    let taken = take_away(bus, open);
-    if matches!(taken, Ok(Left::OtherLogin)) {
-        return Ok(()); // somebody else's port, now
-    }
-    let left = leave_link(bus, interface);
-    eapol::logoff(interface)
-        .exit(Exit::Io, || {
-            format!("sending an EAPOL-Logoff on {interface}; the port may still be open")
-        })
-        .and(left)
-        .and(taken.map(drop))
+/// Has NetworkManager deactivate an active connection, if it still is one.
+pub fn deactivate(bus: &Bus, active: &str) -> zbus::Result<()> {
+    unless_gone(bus.call::<_, ()>(ROOT, "DeactivateConnection", &object_path(active)?)).map(drop)
 }
 
-/// What is left on the interface once the profile is gone.
-enum Left {
-    Nothing,
-    OtherLogin,
-}
-
-/// Has NetworkManager give the profile up, and waits until it has.
-fn take_away(bus: &Bus, open: &OpenProfile) -> anyhow::Result<Left> {
-    let OpenProfile { uuid, interface } = open;
+/// Has NetworkManager give profiles of one interface up, and waits until it has.
+pub fn take_away(bus: &Bus, interface: &str, uuids: &[String]) -> anyhow::Result<()> {
     let failed = |error| failed_call(error, &format!("closing the login on {interface}"));
-    if let Some(active) = active_of(bus, uuid).map_err(failed)? {
-        unless_gone(bus.call::<_, ()>(
-            ROOT,
-            "DeactivateConnection",
-            &object_path(&active).map_err(failed)?,
-        ))
-        .map_err(failed)?;
+    for uuid in uuids {
+        if let Some(active) = active_of(bus, uuid).map_err(failed)? {
+            deactivate(bus, &active).map_err(failed)?;
+        }
     }
     let deadline = Instant::now() + CLOSING_TIMEOUT;
     loop {
-        let active = active_of(bus, uuid).map_err(failed)?;
-        let left = profiles(bus)
-            .map_err(failed)?
-            .into_iter()
-            .find(|(_, found)| found.uuid == *uuid);
-        match (left, active) {
-            (None, None) if carries_login(bus, interface).map_err(failed)? => {
-                return Ok(Left::OtherLogin);
-            }
-            (None, None) => return Ok(Left::Nothing),
+        let mut gone = true;
+        for uuid in uuids {
+            gone &= active_of(bus, uuid).map_err(failed)?.is_none();
+        }
+        if gone {
             // A volatile profile goes with its deactivation; one whose activation never began is
             // taken away here.
-            (Some((path, _)), None) => drop(
-                unless_gone(bus.call::<_, ()>(profile(&path), "Delete", &())).map_err(failed)?,
-            ),
-            (_, Some(_)) => {}
+            let left: Vec<_> = profiles(bus)
+                .map_err(failed)?
+                .into_iter()
+                .filter(|(_, found)| uuids.contains(&found.uuid))
+                .collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            for (path, _) in left {
+                unless_gone(bus.call::<_, ()>(profile(&path), "Delete", &())).map_err(failed)?;
+            }
         }
         if Instant::now() > deadline {
             return Err(Exit::Unavailable.error(format_args!(
@@ -351,33 +433,15 @@ fn take_away(bus: &Bus, open: &OpenProfile) -> anyhow::Result<Left> {
     }
 }
 
-/// Has the supplicant leave the link, as NetworkManager does a little later, or never when it was
-/// started anew meanwhile.
-fn leave_link(bus: &Bus, interface: &str) -> anyhow::Result<()> {
-    let deadline = Instant::now() + CLOSING_TIMEOUT;
-    // A supplicant that does not answer is on no link.
-    while let Some(path) = supplicant::find(bus, interface).ok().flatten() {
-        if Instant::now() > deadline {
-            return Err(Exit::Unavailable.error(format_args!(
-                "closing the login on {interface}: wpa_supplicant keeps the link"
-            )));
-        }
-        let _ = supplicant::leave(bus, &path); // NetworkManager may have been quicker
-    }
-    Ok(())
-}
-
 /// Whether an interface carries, or is about to carry, a connection with an 802.1X login. One
 /// without needs no supplicant, and a NetworkManager that was started anew makes one of the
 /// addresses that it finds.
-fn carries_login(bus: &Bus, interface: &str) -> zbus::Result<bool> {
-    let Some(path) =
-        unless_gone(bus.call::<_, OwnedObjectPath>(ROOT, "GetDeviceByIpIface", &interface))?
-    else {
+pub fn carries_login(bus: &Bus, interface: &str) -> zbus::Result<bool> {
+    let Some(path) = device_of(bus, interface)? else {
         return Ok(false);
     };
     let Some(carried) =
-        unless_gone(bus.property::<OwnedObjectPath>(device(path.as_str()), "ActiveConnection"))?
+        unless_gone(bus.property::<OwnedObjectPath>(device(&path), "ActiveConnection"))?
     else {
         return Ok(false);
     };

@@ -13,6 +13,8 @@ use std::path::Path;
 use realms::{Phase2, Realm};
 use zbus::{OwnedVariant, Variant};
 
+use crate::network_manager::{Device, Kind};
+
 /// The id of every profile that login makes, and by which logout knows them.
 pub const PROFILE_ID: &str = "labtools login";
 
@@ -32,17 +34,25 @@ const TLS_1_2_OR_NEWER: u32 = 0x1 | 0x2;
 /// wpa_supplicant uses 1.3 only where it is told to.
 const TLS_1_3_ENABLE: u32 = 0x100;
 
+/// NetworkManager's own: the cable carries the traffic, wireless is the spare.
+const WIRED_METRIC: i64 = 100;
+const WIRELESS_METRIC: i64 = 600;
+
+const WIRELESS_SECURITY: &str = "802-11-wireless-security";
+
 /// For NetworkManager to give up by itself, in seconds: after us, so that the reason is ours to
 /// find.
 const AUTH_TIMEOUT_SECONDS: i32 = 60;
 
-/// The profile of a login on a wired interface.
+/// The profile of a login.
 ///
 /// There is no password in it: with `persist=volatile` NetworkManager would write it below `/run`
 /// in clear text. And no `802-1x.optional`: with it a wrong password activates after a timeout.
+/// `rank` is the link's place among those of the login: traffic leaves by the lowest one.
 pub fn settings<'a>(
     uuid: &'a str,
-    interface: &'a str,
+    device: &'a Device,
+    rank: u32,
     identity: &'a str,
     realm: &'a Realm,
 ) -> Settings<'a> {
@@ -52,19 +62,28 @@ pub fn settings<'a>(
         Phase2::Mschapv2 => ("phase2-auth", "mschapv2"),
         Phase2::EapMschapv2 => ("phase2-autheap", "mschapv2"),
     };
-    let automatic = || BTreeMap::from([("method", Variant::from("auto"))]);
-    BTreeMap::from([
+    let automatic = || {
+        let metric = i64::from(rank)
+            + match device.kind {
+                Kind::Ethernet => WIRED_METRIC,
+                Kind::Wifi { .. } => WIRELESS_METRIC,
+            };
+        BTreeMap::from([
+            ("method", Variant::from("auto")),
+            ("route-metric", metric.into()),
+        ])
+    };
+    let mut settings = BTreeMap::from([
         (
             "connection",
             BTreeMap::from([
                 ("id", Variant::from(PROFILE_ID)),
                 ("uuid", uuid.into()),
-                ("type", "802-3-ethernet".into()),
-                ("interface-name", interface.into()),
+                ("type", device.kind.setting().into()),
+                ("interface-name", device.interface.as_str().into()),
                 ("autoconnect", false.into()),
             ]),
         ),
-        ("802-3-ethernet", BTreeMap::new()),
         (
             "802-1x",
             BTreeMap::from([
@@ -87,7 +106,19 @@ pub fn settings<'a>(
         ),
         ("ipv4", automatic()),
         ("ipv6", automatic()),
-    ])
+    ]);
+    let link = match &device.kind {
+        Kind::Ethernet => BTreeMap::new(),
+        Kind::Wifi { ssid } => {
+            settings.insert(
+                WIRELESS_SECURITY,
+                BTreeMap::from([("key-mgmt", "wpa-eap".into())]),
+            );
+            BTreeMap::from([("ssid", ssid.as_bytes().to_vec().into())])
+        }
+    };
+    settings.insert(device.kind.setting(), link);
+    settings
 }
 
 /// A certificate is bytes: the path as a URI with its terminating NUL.
@@ -98,24 +129,26 @@ fn certificate(path: &Path) -> Vec<u8> {
 /// What NetworkManager has otherwise than it was sent, in the settings that decide who is let in.
 /// Empty is good.
 ///
-/// `802-1x` must be the same key by key, with nothing added; of `connection` the keys that were
-/// sent.
+/// `802-1x` must be the same key by key, with nothing added; of the others the keys that were sent.
 pub fn differences(sent: &Settings<'_>, held: &OwnedSettings) -> Vec<String> {
     let mut differences = Vec::new();
     let nothing = HashMap::new();
-    for setting in ["connection", "802-1x"] {
-        let held = held.get(setting).unwrap_or(&nothing);
-        for (key, value) in &sent[setting] {
+    for (setting, keys) in sent {
+        if setting.starts_with("ip") {
+            continue; // nobody is let in by an address
+        }
+        let held = held.get(*setting).unwrap_or(&nothing);
+        for (key, value) in keys {
             // NetworkManager leaves out what has its default value, which `autoconnect=false` is
             // not.
             if held.get(*key).is_none_or(|held| **held != *value) {
                 differences.push(format!("{setting}.{key}"));
             }
         }
-        if setting == "802-1x" {
+        if *setting == "802-1x" {
             differences.extend(
                 held.keys()
-                    .filter(|key| !sent[setting].contains_key(key.as_str()))
+                    .filter(|key| !keys.contains_key(key.as_str()))
                     .map(|key| format!("{setting}.{key}")),
             );
         }
@@ -144,6 +177,14 @@ mod tests {
         }
     }
 
+    fn wired() -> Device {
+        Device {
+            path: "/1".into(),
+            interface: "eth0".into(),
+            kind: Kind::Ethernet,
+        }
+    }
+
     fn held(sent: &Settings<'_>) -> OwnedSettings {
         let own = |value: &Variant<'_>| value.try_to_owned().unwrap();
         sent.iter()
@@ -160,8 +201,8 @@ mod tests {
 
     #[test]
     fn the_password_is_not_in_the_profile_and_the_certificate_is_bytes() {
-        let realm = realm();
-        let sent = settings("u", "eth0", "alice@a.example", &realm);
+        let (realm, device) = (realm(), wired());
+        let sent = settings("u", &device, 0, "alice@a.example", &realm);
         assert!(
             !sent["802-1x"].contains_key("password") && !sent["802-1x"].contains_key("optional")
         );
@@ -174,13 +215,14 @@ mod tests {
 
     #[test]
     fn profile_has_the_methods_of_the_realm_and_no_tls_before_1_2() {
+        let device = wired();
         let methods = |phase2, tls13| {
             let realm = Realm {
                 phase2,
                 tls13,
                 ..realm()
             };
-            let sent = settings("u", "eth0", "alice@a.example", &realm);
+            let sent = settings("u", &device, 0, "alice@a.example", &realm);
             let inner = ["phase2-auth", "phase2-autheap"]
                 .map(|key| sent["802-1x"].get(key).map(|value| format!("{value:?}")));
             (
@@ -202,9 +244,33 @@ mod tests {
     }
 
     #[test]
+    fn a_wireless_profile_is_for_its_network_alone() {
+        let (realm, mut device) = (realm(), wired());
+        device.kind = Kind::Wifi {
+            ssid: "eduroam".into(),
+        };
+        let sent = settings("u", &device, 1, "alice@a.example", &realm);
+        assert_eq!(
+            sent["802-11-wireless"]["ssid"],
+            Variant::from(b"eduroam".to_vec())
+        );
+        assert_eq!(
+            sent["802-11-wireless-security"]["key-mgmt"],
+            Variant::from("wpa-eap")
+        );
+        assert_eq!(sent["ipv4"]["route-metric"], Variant::from(601i64));
+        let mut open = held(&sent);
+        open.remove("802-11-wireless-security");
+        assert_eq!(
+            differences(&sent, &open),
+            ["802-11-wireless-security.key-mgmt"]
+        );
+    }
+
+    #[test]
     fn changes_by_networkmanager_are_found() {
-        let realm = realm();
-        let sent = settings("u", "eth0", "alice@a.example", &realm);
+        let (realm, device) = (realm(), wired());
+        let sent = settings("u", &device, 0, "alice@a.example", &realm);
         assert!(differences(&sent, &held(&sent)).is_empty());
 
         let mut plain = held(&sent);

@@ -1,7 +1,6 @@
 //! Output.
 
 use jsonpipe::Missing;
-use realms::Realm;
 use serde::Serialize;
 
 /// The section `login`: the answer.
@@ -19,7 +18,7 @@ pub struct Login {
     /// How the answer was found: `8021x`. Absent when nobody was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<&'static str>,
-    /// Names this login; the UUID of its NetworkManager profile.
+    /// Names this login; the UUID of its first NetworkManager profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session: Option<String>,
     /// Whether the user is who he says, and the port open.
@@ -34,14 +33,21 @@ pub struct Login {
     /// When the login began.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// The links that are open by this login, or were closed by this logout.
+    /// When the session ended, of a logout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// How long the session was, by a clock that nobody sets and that does not stand still while
+    /// the machine sleeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u64>,
+    /// The links that were tried by this login, or that the session had.
     pub links: Vec<Link>,
     /// What of the above is not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// Why a login was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// Why a login was refused. Of several links' reasons the first in this order counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Not of the form `user@realm`.
@@ -52,66 +58,63 @@ pub enum Reason {
     NotAllowed,
     /// The network refused the name or the password; RADIUS does not say which.
     Rejected,
-    /// The server that answered is not the realm's: another CA, another name, a date that is over.
-    /// Perhaps a trap.
+    /// The server that answered is of another CA. Perhaps a trap.
     ServerNotTrusted,
+    /// The server that answered is of the realm's CA, but has another name. Perhaps a trap.
+    ServerWrongName,
+    /// The server's certificate is over, or not valid yet; or this computer's clock is wrong.
+    ServerExpired,
     /// The exchange ended before name and password were asked for: no EAP method or TLS version
     /// that both sides take.
     NoAgreement,
-    /// No cable, or the cable was pulled.
+    /// The exchange ended before a server of the realm had a word: nobody behind the switch knows
+    /// the realm.
+    RealmRejected,
+    /// The switch asked for a name, and no verdict came.
+    ServerSilent,
+    /// Nobody on the link asked for a name.
+    #[serde(rename = "no_8021x")]
+    No8021x,
+    /// No cable and no wireless network of the realm, or the cable was pulled.
     NoCarrier,
-    /// Neither the switch nor the RADIUS server gave an answer.
-    Timeout,
 }
 
 /// One link of a session.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Link {
     /// The network interface.
     pub interface: String,
-    /// `ethernet`.
-    pub kind: &'static str,
+    /// `ethernet` or `wifi`.
+    pub kind: String,
+    /// The name of the wireless network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssid: Option<String>,
     /// The UUID of its NetworkManager profile. Absent in a dry run, which makes none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
-    /// The EAP method that was used: `ttls`, `peap`.
+    /// Whether the network accepted the user on this link, of a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authenticated: Option<bool>,
+    /// Why not, where that is known already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// What the supplicant said of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The EAP method: `ttls`, `peap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eap: Option<&'static str>,
-    /// The subject of the server certificate that was accepted.
+    /// The subject of the certificate that the server showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_subject: Option<String>,
-    /// The addresses that the link got, without prefix lengths.
+    /// The addresses that the link got, without prefix lengths; of a logout all that it ever had.
     pub addresses: Vec<String>,
-    /// Whether traffic leaves by this link. Absent when it does not yet.
+    /// Whether traffic leaves by this link. Absent when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<bool>,
     /// From the activation to the supplicant's verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict_seconds: Option<f64>,
-}
-
-impl Link {
-    /// A link that nothing is known of but what it was asked.
-    pub fn tried(interface: &str, profile: Option<String>, realm: &Realm) -> Link {
-        Link {
-            eap: Some(realm.eap.name()),
-            ..Link::closed(interface.to_owned(), profile)
-        }
-    }
-
-    /// A link that a logout closed.
-    pub fn closed(interface: String, profile: Option<String>) -> Link {
-        Link {
-            interface,
-            kind: "ethernet",
-            profile,
-            eap: None,
-            server_subject: None,
-            addresses: Vec::new(),
-            primary: None,
-            verdict_seconds: None,
-        }
-    }
 }
 
 /// The section `vouchers`.

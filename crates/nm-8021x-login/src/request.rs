@@ -42,15 +42,18 @@ and nothing is left behind.
 Example:
   nm-8021x-login login < login.json | cowvol clone")]
     Login {
-        /// Print the realm and the interface; send nothing
+        /// Print the realm and the interfaces; send nothing
         #[arg(long)]
         dry_run: bool,
+        /// Log out when the process PID ends
+        #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+        until_pid: Option<i32>,
     },
-    /// Close the port and remove every profile that login made
+    /// End the session and close its ports
     #[command(after_help = "\
 Does not read standard input. Safe to repeat, and after a crash: exit status 0
-means that no profile of a login is left on this machine. Writes the section
-login.")]
+means that no port of a login is open on this machine. Writes the section login,
+with what the session had.")]
     Logout {
         /// Print what would be closed; close nothing
         #[arg(long)]
@@ -87,6 +90,16 @@ were refused; import.refused has the reasons, and the others are installed.
 Example:
   nm-8021x-login import uni-a.eap-config")]
     Import(Import),
+    /// Watch over the process that holds a session
+    #[command(hide = true)]
+    Keep {
+        /// As of login
+        #[arg(long, value_name = "PID")]
+        until_pid: Option<i32>,
+    },
+    /// Hold a session
+    #[command(hide = true)]
+    Hold,
 }
 
 /// What to import, and where to.

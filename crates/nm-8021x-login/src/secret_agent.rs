@@ -3,12 +3,15 @@
 //! Interface: org.freedesktop.NetworkManager.SecretAgent, NetworkManager's D-Bus reference.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 
 use secrecy::{ExposeSecret, SecretString};
 use zbus::message::Header;
 use zbus::{ObjectPath, OwnedVariant, Variant, fdo};
 
-use crate::bus::{Bus, Target, failed_call};
+use crate::bus::{Bus, Owners, Target, failed_call};
 use crate::network_manager;
 
 const PATH: &str = "/org/freedesktop/NetworkManager/SecretAgent";
@@ -21,11 +24,26 @@ const MANAGER: Target<'_> = Target {
 /// NM_SECRET_AGENT_GET_SECRETS_FLAG_REQUEST_NEW: what we gave before was wrong.
 const REQUEST_NEW: u32 = 2;
 
+/// What becomes of a question for the password of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It waits: another link tries the password first, so that a typing error is one failure in
+    /// the university's count, and not two. NetworkManager waits for two minutes.
+    Withheld,
+    /// It is answered.
+    Given,
+}
+
+/// For which profiles the password is given away. A profile that is not in it gets none.
+#[derive(Debug, Default)]
+struct Decisions {
+    profiles: HashMap<String, Access>,
+    waiting: Vec<Waker>,
+}
+
 struct SecretAgent {
-    /// The unique name of NetworkManager: nobody else is answered.
-    network_manager: String,
-    /// The profile whose password this is: no other is answered for.
-    uuid: String,
+    owners: Owners,
+    access: Arc<Mutex<Decisions>>,
     password: SecretString,
 }
 
@@ -47,10 +65,14 @@ impl SecretAgent {
             .and_then(|setting| setting.get("uuid"))
             .and_then(|uuid| <&str>::try_from(uuid).ok());
         let asked_by = header.sender().map(|sender| sender.as_str());
-        let ours = uuid == Some(&self.uuid)
-            && setting_name == "802-1x"
-            && asked_by == Some(&self.network_manager);
-        if !ours || flags & REQUEST_NEW != 0 {
+        let may_ask = setting_name == "802-1x"
+            && flags & REQUEST_NEW == 0
+            && self.owners.is(network_manager::SERVICE, asked_by);
+        let given = match uuid {
+            Some(uuid) if may_ask => self.decided(uuid).await,
+            _ => false,
+        };
+        if !given {
             return Err(fdo::Error::AccessDenied(
                 "no secret for this request".into(),
             ));
@@ -79,20 +101,82 @@ impl SecretAgent {
     }
 }
 
-/// Registers an agent that knows one password for one profile. It is gone with the connection that
-/// is returned.
-///
-/// NetworkManager may ask as soon as it is registered, and an answer that does not come costs the
-/// login. So the agent is there before its connection is, and has it for itself.
-pub fn register(network_manager: &str, uuid: &str, password: SecretString) -> anyhow::Result<Bus> {
-    let agent = SecretAgent {
-        network_manager: network_manager.to_owned(),
-        uuid: uuid.to_owned(),
-        password,
-    };
-    let bus = Bus::serving(PATH, agent)?;
-    // Another process that has the same id would keep this one from registering.
-    bus.call::<_, ()>(MANAGER, "Register", &format!("labtools.{uuid}"))
-        .map_err(|error| failed_call(error, "registering as NetworkManager's secret agent"))?;
-    Ok(bus)
+impl SecretAgent {
+    /// Waits until the password is no longer withheld from a profile; whether it is given.
+    async fn decided(&self, uuid: &str) -> bool {
+        poll_fn(|context| {
+            let mut access = locked(&self.access);
+            match access.profiles.get(uuid) {
+                Some(Access::Given) => Poll::Ready(true),
+                Some(Access::Withheld) => {
+                    access.waiting.push(context.waker().clone());
+                    Poll::Pending
+                }
+                None => Poll::Ready(false),
+            }
+        })
+        .await
+    }
+}
+
+fn locked(access: &Mutex<Decisions>) -> MutexGuard<'_, Decisions> {
+    access.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Our agent at NetworkManager. It is gone when this is dropped.
+#[derive(Debug)]
+pub struct Agent {
+    bus: Bus,
+    id: String,
+    access: Arc<Mutex<Decisions>>,
+}
+
+impl Agent {
+    /// An agent that knows one password, for no profile yet.
+    ///
+    /// NetworkManager may ask as soon as it is registered, and an answer that does not come costs
+    /// the login. So the agent is there before its connection is, and has it for itself.
+    pub fn new(owners: &Owners, id: &str, password: SecretString) -> anyhow::Result<Agent> {
+        let access = Arc::new(Mutex::new(Decisions::default()));
+        let agent = SecretAgent {
+            owners: owners.clone(),
+            access: Arc::clone(&access),
+            password,
+        };
+        Ok(Agent {
+            bus: Bus::serving(PATH, agent)?,
+            // Another process that has the same id would keep this one from registering.
+            id: format!("labtools.{id}"),
+            access,
+        })
+    }
+
+    /// Tells NetworkManager of it; once more after NetworkManager was started anew.
+    pub fn register(&self) -> anyhow::Result<()> {
+        self.bus
+            .call::<_, ()>(MANAGER, "Register", &self.id)
+            .map_err(|error| failed_call(error, "registering as NetworkManager's secret agent"))
+    }
+
+    /// Decides on a profile, questions that wait included.
+    pub fn set(&self, uuid: &str, decision: Access) {
+        self.change(|profiles| {
+            profiles.insert(uuid.to_owned(), decision);
+        });
+    }
+
+    /// Refuses a profile from now on.
+    pub fn forget(&self, uuid: &str) {
+        self.change(|profiles| {
+            profiles.remove(uuid);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<String, Access>)) {
+        let mut access = locked(&self.access);
+        change(&mut access.profiles);
+        let waiting = std::mem::take(&mut access.waiting);
+        drop(access);
+        waiting.into_iter().for_each(Waker::wake);
+    }
 }

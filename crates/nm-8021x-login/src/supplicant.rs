@@ -33,12 +33,24 @@ pub fn find(bus: &Bus, name: &str) -> zbus::Result<Option<String>> {
     }
 }
 
-/// Whether the supplicant is done, and by which method: `("completed", "EAP-TTLS")`.
-pub fn state(bus: &Bus, path: &str) -> zbus::Result<(String, String)> {
-    Ok((
-        bus.property(interface(path), "State")?,
-        bus.property(interface(path), "CurrentAuthMode")?,
-    ))
+/// How far the supplicant is: `associated`, `completed`.
+pub fn state(bus: &Bus, path: &str) -> zbus::Result<String> {
+    bus.property(interface(path), "State")
+}
+
+/// The EAP method that is in use, as `EAP-TTLS`.
+pub fn auth_mode(bus: &Bus, path: &str) -> zbus::Result<String> {
+    bus.property(interface(path), "CurrentAuthMode")
+}
+
+/// Has the supplicant ask the switch to begin. By itself it does so only after two seconds.
+pub fn log_on(bus: &Bus, path: &str) -> zbus::Result<()> {
+    bus.call(interface(path), "EAPLogon", &())
+}
+
+/// Has the supplicant take leave of the switch, and answer no more until it is to log on.
+pub fn log_off(bus: &Bus, path: &str) -> zbus::Result<()> {
+    bus.call(interface(path), "EAPLogoff", &())
 }
 
 /// Has the supplicant leave a link: nobody answers the switch there any more.

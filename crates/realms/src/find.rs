@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, io_error};
+use serde::{Deserialize, Serialize};
 
 use crate::realm::{Eap, Phase2, RealmFile, file_of, is_domain_name};
 use crate::user_name::UserName;
@@ -13,7 +14,7 @@ use crate::user_name::UserName;
 const UPDATED: &str = "/var/lib/labtools/realms";
 
 /// All that a login needs of a realm's file.
-#[derive(Debug)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Realm {
     /// The realm whose file it is, in lower case.
     pub realm: String,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Exit, io_error, is_hidden};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bundle::{self, CaCertificate};
 use crate::gate::{Case, Gate, Pattern};
@@ -26,7 +26,7 @@ const SSID_MAX_BYTES: usize = 32;
 const EDUROAM: &str = "eduroam";
 
 /// The EAP method; both put the password into a TLS tunnel to the realm's own server.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Eap {
     /// EAP-TTLS, RFC 5281.
@@ -54,7 +54,7 @@ impl Eap {
 }
 
 /// How the password is shown inside the tunnel.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase2 {
     /// In clear text inside the tunnel; TTLS only.

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use jsonpipe::testkit::Ended;
+use serde_json::Value;
 
 use super::{ALICE, Laboratory, told};
 
@@ -40,6 +41,12 @@ fn a_login_opens_the_port_and_a_logout_closes_it() {
     );
     assert_eq!(link["profile"], login["session"]);
     assert_eq!(laboratory.port(), "authorized");
+    let second = &login["links"][1];
+    assert_eq!(
+        (&second["interface"], &second["kind"], &second["primary"]),
+        (&"eth1".into(), &"ethernet".into(), &Value::Null),
+        "{second}"
+    );
 
     let (status, _, stderr) = laboratory.login(("bob@uni-b.example", "battery-staple"));
     assert_eq!(status, 75, "{stderr}");
@@ -109,19 +116,39 @@ fn peap_and_an_awkward_password_work() {
 #[test]
 fn a_server_of_another_ca_or_name_gets_nothing() {
     let laboratory = Laboratory::up();
-    for (mode, detail) in [
-        ("rogue", "unable to get local issuer certificate"),
-        ("wrongname", "Domain suffix mismatch"),
-        ("expired", "certificate has expired"),
+    for (mode, reason, detail) in [
+        (
+            "rogue",
+            "server_not_trusted",
+            "unable to get local issuer certificate",
+        ),
+        ("wrongname", "server_wrong_name", "Domain suffix mismatch"),
+        (
+            "expired",
+            "server_expired",
+            "certificate has expired; by this computer's clock it is 20",
+        ),
     ] {
         laboratory.script("mode", &[mode]);
         let (status, login, stderr) = laboratory.login(ALICE);
         assert_eq!(
             (status, &login["reason"]),
-            (1, &"server_not_trusted".into()),
+            (1, &reason.into()),
             "{mode}: {stderr}"
         );
-        assert_eq!(login["detail"], detail, "{mode}");
+        let said = login["detail"].as_str().unwrap();
+        assert!(said.starts_with(detail), "{mode}: {said}");
+        // A refusal shows whose certificate it was, and how long the verdict took.
+        let links = login["links"].as_array().unwrap();
+        assert_eq!(links.len(), 2, "{login}");
+        for link in links {
+            assert_eq!(link["reason"], reason, "{login}");
+            assert!(link["verdict_seconds"].is_number(), "{login}");
+        }
+        if mode != "rogue" {
+            let subject = links[0]["server_subject"].as_str().unwrap();
+            assert!(subject.starts_with("/O=uni-a/CN="), "{login}");
+        }
         laboratory.assert_closed();
     }
 }
@@ -164,16 +191,17 @@ fn a_failure_that_answers_nothing_ends_no_login() {
 fn a_verdict_counts_though_its_supplicant_has_left_the_link_when_it_is_read() {
     let laboratory = Laboratory::up();
     let login = laboratory.begin_as((ALICE.0, "wrong"), &[]);
+    laboratory.wait_for_supplicant("Associated with", 1);
+    let holder = laboratory.process("nm-8021x-holder").unwrap();
     let signal = |name: &str| {
         assert!(
             Command::new("kill")
-                .args([name, &login.id().to_string()])
+                .args([name, &holder.to_string()])
                 .status()
                 .unwrap()
                 .success()
         )
     };
-    laboratory.wait_for_supplicant("Associated with", 1);
     signal("-STOP"); // as a busy machine does, for longer
     laboratory.wait_for_supplicant("CTRL-EVENT-EAP-FAILURE", 1);
     // As NetworkManager does, but it waits for an answer of the login first.

@@ -1,0 +1,266 @@
+//! The login itself: every link that the machine has is asked at once, until one lets the user in.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use jsonpipe::{Exit, Missing, Pipe};
+
+use crate::bus::Event;
+use crate::link::{Context, Link, Phase};
+use crate::network_manager;
+use crate::report::{self, Reason};
+use crate::secret_agent::Access;
+use crate::wireless::Search;
+
+/// For a verdict. A switch that has just refused somebody ignores the port for its quiet period, so
+/// a silent port is asked again.
+const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
+/// A link that says nothing for this long keeps the password from the others no longer. A little
+/// more than the quiet period that switches should have.
+const SILENCE: Duration = Duration::from_secs(6);
+/// An address, and the route that makes the connection primary: DHCP's first three tries.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
+/// Every change is signalled; this is for the one that is not.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A login that is under way, and later the session that it began.
+pub struct Attempt {
+    /// What all links use.
+    pub context: Context,
+    /// The links that were tried, the cable first.
+    pub links: Vec<Link>,
+    /// What happens.
+    pub events: Receiver<Event>,
+    /// Who asked for the end while the login was under way, and waits for it.
+    pub waiting: Vec<UnixStream>,
+    /// Whether NetworkManager knows our agent.
+    pub is_registered: bool,
+    /// Whether the university has refused the password during the session.
+    pub is_rejected: bool,
+}
+
+/// What came of it.
+pub enum Verdict {
+    /// The user is in; what is not known yet.
+    Accepted(Vec<Missing>),
+    /// Why not.
+    Refused(Reason, Option<String>),
+}
+
+impl Attempt {
+    /// Asks the network. `record` is called with the links before each new one is activated.
+    pub fn run(
+        &mut self,
+        pipe: &Pipe,
+        mut record: impl FnMut(&[Link]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Verdict> {
+        let realm = &self.context.realm;
+        let devices = network_manager::devices(&self.context.bus)?;
+        let mut search = Search::begin(&self.context.bus, devices.wireless, &realm.ssids);
+        if realm.wired {
+            self.add(devices.wired, &mut record, pipe)?;
+        }
+        let deadline = Instant::now() + VERDICT_TIMEOUT;
+        loop {
+            let found = search.found(&self.context.bus);
+            self.add(found, &mut record, pipe)?;
+            self.look()?;
+            if self.links.iter().any(Link::is_up) {
+                self.release_all();
+                if let Some(missing) = self.wait_for_addresses()? {
+                    return Ok(Verdict::Accepted(missing));
+                }
+                continue;
+            }
+            let is_coming = |link: &Link| matches!(link.phase, Phase::Coming);
+            let is_rejected =
+                |link: &Link| matches!(link.phase, Phase::Refused((Reason::Rejected, _)));
+            let is_over = search.is_over() && !self.links.iter().any(is_coming);
+            if Instant::now() > deadline {
+                self.give_up();
+            }
+            if is_over || self.links.iter().any(is_rejected) || Instant::now() > deadline {
+                return self.refusal();
+            }
+            self.release();
+            if let Some(event) = self.next_event(deadline)? {
+                self.learn(&event);
+            }
+        }
+    }
+
+    /// Activates devices. The first of all links has the password at once, the others wait.
+    fn add(
+        &mut self,
+        devices: Vec<network_manager::Device>,
+        record: &mut impl FnMut(&[Link]) -> anyhow::Result<()>,
+        pipe: &Pipe,
+    ) -> anyhow::Result<()> {
+        let known = self.links.len();
+        for device in devices {
+            let rank = u32::try_from(self.links.len()).unwrap_or(u32::MAX);
+            self.links.push(Link::new(&self.context.bus, device, rank)?);
+        }
+        if self.links.len() == known {
+            return Ok(());
+        }
+        record(&self.links)?; // before the call: even one that times out may have been carried out
+        for link in &mut self.links[known..] {
+            let access = if link.rank == 0 {
+                Access::Given
+            } else {
+                Access::Withheld
+            };
+            link.activate(&self.context, access);
+            pipe.note(format_args!(
+                "asking the network on {} by {}",
+                link.device.interface,
+                self.context.realm.eap.auth_mode()
+            ));
+        }
+        Ok(())
+    }
+
+    fn look(&mut self) -> anyhow::Result<()> {
+        for link in &mut self.links {
+            link.ask(&self.context.bus);
+            link.look(&self.context)?;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, event: &Event) {
+        for link in &mut self.links {
+            link.learn(&self.context.bus, event);
+        }
+    }
+
+    /// Gives the password to a link once those before it have their verdict, or say nothing.
+    fn release(&self) {
+        for (number, link) in self.links.iter().enumerate().skip(1) {
+            let is_settled =
+                |link: &Link| !matches!(link.phase, Phase::Coming) || link.quiet() > SILENCE;
+            if !self.links[..number].iter().all(is_settled) {
+                break;
+            }
+            self.context.agent.set(&link.profile, Access::Given);
+        }
+    }
+
+    fn release_all(&self) {
+        for link in &self.links {
+            self.context.agent.set(&link.profile, Access::Given);
+        }
+    }
+
+    /// Waits until a link that has let the user in carries traffic; what does not come is missing.
+    /// `None` when the network has taken its word back.
+    fn wait_for_addresses(&mut self) -> anyhow::Result<Option<Vec<Missing>>> {
+        let deadline = Instant::now() + ADDRESS_TIMEOUT;
+        loop {
+            for link in &mut self.links {
+                if link.is_up() {
+                    link.look_at_addresses(&self.context.bus);
+                    link.look_again(&self.context);
+                }
+            }
+            self.look()?;
+            let proven = || self.links.iter().filter(|link| link.is_up());
+            if proven().next().is_none() {
+                return Ok(None);
+            }
+            let is_online = proven().any(|link| !link.addresses.is_empty() && link.primary);
+            if is_online || Instant::now() > deadline {
+                break;
+            }
+            if let Some(event) = self.next_event(deadline)? {
+                self.learn(&event);
+            }
+        }
+        Ok(Some(self.missing()))
+    }
+
+    /// What the links that let the user in lack.
+    fn missing(&self) -> Vec<Missing> {
+        let waited = format!("within {} seconds", ADDRESS_TIMEOUT.as_secs());
+        let mut missing = Vec::new();
+        let is_online = self.links.iter().any(|link| link.primary);
+        for (number, link) in self.links.iter().enumerate() {
+            if !link.is_up() || is_online {
+                continue;
+            }
+            if link.addresses.is_empty() {
+                missing.push(Missing {
+                    key: format!("links[{number}].addresses"),
+                    reason: format!("no address {waited}"),
+                });
+            }
+            missing.push(Missing {
+                key: format!("links[{number}].primary"),
+                reason: format!("no default route {waited}"),
+            });
+        }
+        missing
+    }
+
+    /// No verdict came.
+    fn give_up(&mut self) {
+        for link in &mut self.links {
+            if matches!(link.phase, Phase::Coming) {
+                link.phase = Phase::Refused((link.silence(), None));
+            }
+        }
+    }
+
+    /// The reason that counts, of all links. An error when every link failed on this machine.
+    fn refusal(&mut self) -> anyhow::Result<Verdict> {
+        let refusals = self.links.iter().filter_map(|link| match &link.phase {
+            Phase::Refused(refusal) => Some(refusal.clone()),
+            _ => None,
+        });
+        if let Some((reason, detail)) = refusals.min_by_key(|(reason, _)| *reason) {
+            return Ok(Verdict::Refused(reason, detail));
+        }
+        for link in &mut self.links {
+            if let Phase::Failed(error) = std::mem::replace(&mut link.phase, Phase::Down) {
+                return Err(error);
+            }
+        }
+        Ok(Verdict::Refused(Reason::NoCarrier, None))
+    }
+
+    /// The next event; `None` when it is time to look. An error when this login is to end.
+    fn next_event(&mut self, deadline: Instant) -> anyhow::Result<Option<Event>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = self.links.iter().filter_map(Link::patience).min();
+        let wait = left.min(LOOK_AGAIN).min(patience.unwrap_or(LOOK_AGAIN));
+        match self.events.recv_timeout(wait) {
+            Ok(Event::Ending | Event::Delivered(_)) => {
+                Err(Exit::TemporaryFailure.error("interrupted"))
+            }
+            Ok(Event::Owner {
+                service,
+                there: false,
+            }) => {
+                Err(Exit::Unavailable
+                    .error(format_args!("{service} ended; start it, and try again")))
+            }
+            Ok(Event::Logout(stream)) => {
+                self.waiting.push(stream);
+                Err(Exit::TemporaryFailure.error("another program ended the login; try again"))
+            }
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(Exit::Unavailable.error("listening to the system bus: it went away"))
+            }
+        }
+    }
+
+    /// What the answer says of the links.
+    pub fn report(&self) -> Vec<report::Link> {
+        let links = self.links.iter();
+        links.map(|link| link.report(&self.context.realm)).collect()
+    }
+}

@@ -1,0 +1,194 @@
+//! Closing ports: at the end of a session, and of what a session left whose processes were killed.
+//!
+//! The order matters: first NetworkManager gives the profile up, then the supplicant leaves the
+//! link, so that nobody answers the switch any more, then goes the EAPOL-Logoff, and what was there
+//! before comes back. The last steps need no NetworkManager: one that ended meanwhile leaves a
+//! supplicant behind that goes on with the login.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use jsonpipe::{Common, Exit, ExitContext, timestamp};
+
+use crate::bus::{Bus, failed_call};
+use crate::network_manager::{self, Kind};
+use crate::state::{self, Link, Session, Status};
+use crate::{eapol, supplicant};
+
+/// How long wpa_supplicant may keep a link that it was told to leave.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The services that can be spoken with.
+#[derive(Debug)]
+pub struct Services {
+    bus: Option<Bus>,
+    /// Why NetworkManager cannot.
+    absence: Option<anyhow::Error>,
+}
+
+impl Services {
+    /// Looks for them.
+    pub fn find() -> Services {
+        match Bus::connect() {
+            Ok(bus) => Services::on(bus),
+            Err(error) => Services {
+                bus: None,
+                absence: Some(error),
+            },
+        }
+    }
+
+    /// The same, on a bus that we have.
+    pub fn on(bus: Bus) -> Services {
+        let absence = bus
+            .owner(network_manager::SERVICE, "start NetworkManager")
+            .err();
+        Services {
+            bus: Some(bus),
+            absence,
+        }
+    }
+
+    fn network_manager(&self) -> Option<&Bus> {
+        self.bus.as_ref().filter(|_| self.absence.is_none())
+    }
+
+    /// Closes the port of a link. An error says what may still be open.
+    fn close(&self, link: &Link) -> anyhow::Result<()> {
+        let interface = &link.interface;
+        let mut taken = Ok(());
+        if let Some(bus) = self.network_manager() {
+            taken = self.take_away(bus, link);
+            // Another program's login is another's port.
+            if taken.is_ok() && network_manager::carries_login(bus, interface).unwrap_or(false) {
+                return Ok(());
+            }
+        }
+        let is_wired = link.kind == Kind::Ethernet.name();
+        let mut left = Ok(());
+        if is_wired || self.network_manager().is_none() {
+            left = self.leave(interface);
+        }
+        let mut sent = Ok(());
+        if is_wired {
+            sent = eapol::logoff(interface).exit(Exit::Io, || {
+                format!("sending an EAPOL-Logoff on {interface}; the port may still be open")
+            });
+        }
+        sent.and(left).and(taken)
+    }
+
+    fn take_away(&self, bus: &Bus, link: &Link) -> anyhow::Result<()> {
+        // After a restart of NetworkManager there may be two for a while.
+        let mut uuids: Vec<String> = network_manager::open_profiles(bus)?
+            .into_iter()
+            .filter(|open| open.interface == link.interface)
+            .map(|open| open.uuid)
+            .collect();
+        if !uuids.contains(&link.profile) {
+            uuids.push(link.profile.clone());
+        }
+        network_manager::take_away(bus, &link.interface, &uuids)
+    }
+
+    /// Has the supplicant leave the link, as NetworkManager does a little later, or never when it
+    /// was started anew meanwhile.
+    fn leave(&self, interface: &str) -> anyhow::Result<()> {
+        let Some(bus) = &self.bus else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + LEAVING_TIMEOUT;
+        // A supplicant that does not answer is on no link.
+        while let Some(path) = supplicant::find(bus, interface).ok().flatten() {
+            if Instant::now() > deadline {
+                return Err(Exit::Unavailable.error(format_args!(
+                    "closing the login on {interface}: wpa_supplicant keeps the link"
+                )));
+            }
+            let _ = supplicant::leave(bus, &path); // NetworkManager may have been quicker
+        }
+        Ok(())
+    }
+
+    /// Brings back the profile that was there before.
+    fn restore(&self, link: &Link) -> anyhow::Result<()> {
+        let (Some(bus), Some(uuid)) = (self.network_manager(), &link.confined) else {
+            return Ok(());
+        };
+        let restored = network_manager::device_of(bus, &link.interface).and_then(|device| {
+            device.map_or(Ok(()), |device| {
+                network_manager::activate_again(bus, uuid, &device)
+            })
+        });
+        restored.map_err(|error| {
+            failed_call(
+                error,
+                &format!("activating {uuid} on {} again", link.interface),
+            )
+        })
+    }
+}
+
+/// What a closing did.
+#[derive(Debug, Default)]
+pub struct Closed {
+    /// Whether a port may have been open, and is closed now.
+    pub changed: bool,
+    /// What may still be open, and why.
+    pub kept: Vec<anyhow::Error>,
+    /// What else a person should know.
+    pub warnings: Vec<anyhow::Error>,
+    /// Why NetworkManager was not asked. A profile that it has kept goes with the next login or
+    /// logout.
+    pub unasked: Option<anyhow::Error>,
+}
+
+/// Closes all that is open of a session.
+pub fn close(session: &mut Session, services: &Services) -> Closed {
+    let mut closed = Closed::default();
+    for link in session.links.iter_mut().filter(|link| link.open) {
+        match services.close(link) {
+            Ok(()) => {
+                link.open = false;
+                closed.changed = true;
+                closed.warnings.extend(services.restore(link).err());
+            }
+            Err(why) => closed.kept.push(why),
+        }
+    }
+    if session.status != Status::Ended {
+        session.status = Status::Ended;
+        session.ended_at = Some(timestamp::rfc3339(SystemTime::now()));
+        session.duration_seconds = state::boot_seconds()
+            .ok()
+            .map(|now| now.saturating_sub(session.started_boot_seconds));
+    }
+    closed
+}
+
+/// Closes what a session left that nobody holds any more, and profiles of logins that no session
+/// knows. The caller has the lock.
+pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed)> {
+    let services = Services::find();
+    let mut session = state::load(common)?;
+    let mut closed = Closed::default();
+    if let Some(session) = &mut session {
+        closed = close(session, &services);
+        state::save(common, session)?;
+    }
+    if let Some(bus) = services.network_manager() {
+        for open in network_manager::open_profiles(bus)? {
+            let link = Link {
+                interface: open.interface,
+                kind: Kind::Ethernet.name().into(),
+                profile: open.uuid,
+                ..Link::default()
+            };
+            match services.close(&link) {
+                Ok(()) => closed.changed = true,
+                Err(why) => closed.kept.push(why),
+            }
+        }
+    }
+    closed.unasked = services.absence;
+    Ok((session, closed))
+}

@@ -1,0 +1,283 @@
+//! The holder: the process that logs in, and then stays for as long as the session.
+//!
+//! It has the password, in locked memory, and the binding: what it activated ends when it leaves
+//! the bus, however it ends. While it stays it brings back a link that went down, and hears which
+//! addresses the session has.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::time::SystemTime;
+
+use jsonpipe::event_log::EventLog;
+use jsonpipe::{Common, Exit, ExitContext, Pipe, signals, timestamp};
+use secrecy::SecretString;
+
+use crate::attempt::{Attempt, Verdict};
+use crate::bus::{Bus, Owners};
+use crate::closing::{self, Closed, Services};
+use crate::link::{Context, Link};
+use crate::order::{Order, Outcome};
+use crate::outside::{self, Outside};
+use crate::report::Login;
+use crate::resident::{self, End};
+use crate::secret_agent::Agent;
+use crate::state::{self, Session, Status};
+use crate::{TOOL, logout, memory, network_manager, supplicant};
+
+/// The services that are listened to.
+const SERVICES: &[&str] = &[network_manager::SERVICE, supplicant::SERVICE];
+
+/// Logs in by the order on standard input, and holds the session. Standard output is the reading
+/// end of a pipe whose other end is the keeper's. False: something may be open still.
+pub fn hold(pipe: &Pipe) -> anyhow::Result<bool> {
+    let ending = signals::defer()?;
+    nix::sys::prctl::set_name(c"nm-8021x-holder")?; // that of the link by which it was started says nothing
+    memory::protect()?;
+    let mut front = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let (order, password) = Order::read(&mut front)?;
+    let common = order.common();
+    let begun = begin(&common, &order, password, &ending, &front);
+    let mut held = match begun {
+        Ok(held) => held,
+        Err(error) => {
+            let _ = Outcome::failure(&error).write(&mut front); // it has gone: nobody waits
+            return Ok(true);
+        }
+    };
+    held.run(pipe, front)
+}
+
+/// Everything that a login needs, before its first packet.
+fn begin(
+    common: &Common,
+    order: &Order,
+    password: SecretString,
+    ending: &signals::Deferred,
+    front: &UnixStream,
+) -> anyhow::Result<Held> {
+    let (sender, events) = mpsc::channel();
+    let outside = Outside {
+        ending: ending.as_fd().try_clone_to_owned()?,
+        keeper: io::stdout().as_fd().try_clone_to_owned()?,
+        front: front.try_clone()?,
+        listener: outside::bind(common)?,
+    };
+    let bus = Bus::connect()?;
+    bus.owner(network_manager::SERVICE, "start NetworkManager")?;
+    bus.start(supplicant::SERVICE); // it is only started when it is needed
+    bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
+    let owners = Owners::default();
+    bus.listen(SERVICES, &owners, sender.clone())?;
+    outside.listen(sender);
+    let (_, closed) = closing::close_remains(common)?;
+    if let Some(why) = closed.kept.into_iter().next() {
+        return Err(why);
+    }
+    let id = format!("{}.{}", std::process::id(), state::boot_seconds()?);
+    let agent = Agent::new(&owners, &id, password)?;
+    agent.register()?;
+    let session = Session {
+        schema: 1,
+        session: String::new(), // that of the first link, once there is one
+        user: order.realm.user.clone(),
+        realm: order.realm.realm.clone(),
+        status: Status::Starting,
+        started_at: order.started_at.clone(),
+        started_boot_seconds: state::boot_seconds()?,
+        ended_at: None,
+        duration_seconds: None,
+        links: Vec::new(),
+    };
+    Ok(Held {
+        common: common.clone(),
+        session,
+        attempt: Attempt {
+            context: Context {
+                bus,
+                owners,
+                agent,
+                identity: order.identity.clone(),
+                realm: order.realm.clone(),
+            },
+            links: Vec::new(),
+            events,
+            waiting: Vec::new(),
+            is_registered: true,
+            is_rejected: false,
+        },
+    })
+}
+
+/// A session, and the state file that names it.
+pub struct Held {
+    common: Common,
+    session: Session,
+    attempt: Attempt,
+}
+
+impl Held {
+    fn run(&mut self, pipe: &Pipe, mut front: UnixStream) -> anyhow::Result<bool> {
+        let (common, session) = (self.common.clone(), &mut self.session);
+        let verdict = self.attempt.run(pipe, |links| {
+            if let Some(first) = links.first() {
+                session.session.clone_from(&first.profile);
+            }
+            session.links = links.iter().map(Link::state).collect();
+            state::save(&common, session)
+        });
+        let mut login = Login {
+            user: Some(self.session.user.clone()),
+            realm: Some(self.session.realm.clone()),
+            method: Some("8021x"),
+            started_at: Some(self.session.started_at.clone()),
+            links: self.attempt.report(),
+            ..Login::default()
+        };
+        match verdict {
+            Ok(Verdict::Accepted(missing)) => {
+                login.changed = true;
+                login.authenticated = true;
+                login.session = Some(self.session.session.clone());
+                login.missing = missing;
+                self.session.status = Status::Up;
+                self.take_links();
+                self.save()?;
+                let outcome = Outcome::answer(Exit::Done, &login)?;
+                let _ = outcome.write(&mut front); // its end is an event
+                drop(front);
+                let end = self.reside();
+                Ok(self.end(end))
+            }
+            Ok(Verdict::Refused(reason, detail)) => {
+                (login.reason, login.detail) = (Some(reason), detail);
+                let outcome = Outcome::answer(Exit::No, &login);
+                Ok(self.give_up(&mut front, outcome))
+            }
+            Err(error) => Ok(self.give_up(&mut front, Err(error))),
+        }
+    }
+
+    /// Closes what a login opened that did not succeed, and says so.
+    fn give_up(&mut self, front: &mut UnixStream, outcome: anyhow::Result<Outcome>) -> bool {
+        let Closed { kept, .. } = self.close();
+        let is_clean = kept.is_empty();
+        let outcome = match (outcome, kept.into_iter().next()) {
+            (_, Some(error)) | (Err(error), None) => Outcome::failure(&error),
+            (Ok(outcome), None) => outcome,
+        };
+        self.leave(is_clean);
+        for mut stream in std::mem::take(&mut self.attempt.waiting) {
+            let _ = logout::reply(&self.session, true, &[]).write(&mut stream); // it has gone
+        }
+        let _ = outcome.write(front); // it has gone: nobody waits
+        is_clean
+    }
+
+    fn take_links(&mut self) {
+        self.session.links = self.attempt.links.iter().map(Link::state).collect();
+    }
+
+    /// Closes everything.
+    fn close(&mut self) -> Closed {
+        self.take_links();
+        let services = Services::on(self.attempt.context.bus.clone());
+        closing::close(&mut self.session, &services)
+    }
+
+    /// Stays until the session ends.
+    fn reside(&mut self) -> End {
+        loop {
+            match resident::next(&mut self.attempt) {
+                resident::Next::End(end) => return end,
+                resident::Next::Delivered => quiet(),
+                resident::Next::Changed => {
+                    self.take_links();
+                }
+                resident::Next::Rejected(interface) => {
+                    self.session.status = Status::Rejected;
+                    let _ = self.log_rejected(&interface); // the state file says it as well
+                }
+            }
+            let _ = self.save(); // the next change is another chance
+        }
+    }
+
+    /// Ends it. Whether all is closed.
+    fn end(&mut self, end: End) -> bool {
+        let Closed {
+            changed,
+            kept,
+            warnings,
+            ..
+        } = self.close();
+        let is_clean = kept.is_empty();
+        match end {
+            End::Logout(mut stream) => {
+                let complaints: Vec<_> = kept.iter().chain(&warnings).collect();
+                let reply = logout::reply(&self.session, changed, &complaints);
+                let is_told = Outcome {
+                    status: if is_clean { Exit::Done } else { Exit::No } as u8,
+                    ..reply
+                }
+                .write(&mut stream)
+                .is_ok();
+                self.leave(is_clean && is_told);
+            }
+            End::Undelivered => self.leave(is_clean),
+            // What the session had is for the next `logout` to say.
+            End::Asked => self.leave(false),
+        }
+        is_clean
+    }
+
+    /// Leaves the state file, or none.
+    fn leave(&self, is_forgotten: bool) {
+        let _ = std::fs::remove_file(self.common.path(state::SOCKET)); // the next one replaces it
+        let _ = if is_forgotten {
+            state::remove(&self.common)
+        } else {
+            self.save()
+        }; // the keeper looks at it next
+    }
+
+    fn save(&self) -> anyhow::Result<()> {
+        state::save(&self.common, &self.session)
+    }
+
+    fn log_rejected(&self, interface: &str) -> anyhow::Result<()> {
+        #[derive(serde::Serialize)]
+        struct Rejected<'a> {
+            at: String,
+            event: &'static str,
+            tool: &'static str,
+            session: &'a str,
+            interface: &'a str,
+        }
+        let line = serde_json::to_string(&Rejected {
+            at: timestamp::rfc3339(SystemTime::now()),
+            event: "rejected",
+            tool: TOOL.name,
+            session: &self.session.session,
+            interface,
+        })?;
+        EventLog::open(&self.common)?.append(&format!("{line}\n"))
+    }
+}
+
+/// The process that was called has gone: nobody is at the other end of standard error any more, and
+/// no pipe waits for its end.
+fn quiet() {
+    let silent = || -> anyhow::Result<()> {
+        let null = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .exit(Exit::Io, || "opening /dev/null")?;
+        nix::unistd::dup2_stdin(&null)?;
+        nix::unistd::dup2_stderr(&null)?;
+        Ok(())
+    };
+    let _ = silent(); // it stays as it was
+}

@@ -1,0 +1,185 @@
+//! A session that is up: what happens to its links, and what brings them back.
+
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use crate::attempt::Attempt;
+use crate::bus::Event;
+use crate::link::{Link, Phase};
+use crate::network_manager;
+use crate::report::Reason;
+
+/// For what is not signalled, while something is under way.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A link that failed is tried again after this long, then after twice as long each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How a session ends.
+pub enum End {
+    /// By a logout, that waits for an answer.
+    Logout(UnixStream),
+    /// By a signal, or because the process that it was for has ended.
+    Asked,
+    /// The answer that the user is in reached nobody.
+    Undelivered,
+}
+
+/// What happened.
+pub enum Next {
+    /// The session ends.
+    End(End),
+    /// The answer reached its reader.
+    Delivered,
+    /// What is known of the links changed.
+    Changed,
+    /// The university refuses the password, on this interface.
+    Rejected(String),
+}
+
+/// When a link that is down is tried again.
+#[derive(Debug, Default)]
+pub struct Retry {
+    at: Option<Instant>,
+    pause: Option<Duration>,
+}
+
+impl Retry {
+    fn is_due(&self) -> bool {
+        self.at.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// It failed once more.
+    fn put_off(&mut self) {
+        let pause = self
+            .pause
+            .map_or(FIRST_PAUSE, |pause| LONGEST_PAUSE.min(2 * pause));
+        (self.pause, self.at) = (Some(pause), Some(Instant::now() + pause));
+    }
+}
+
+/// Waits for what the holder has to do something about.
+pub fn next(attempt: &mut Attempt) -> Next {
+    loop {
+        let is_settled = attempt
+            .links
+            .iter()
+            .all(|link| link.is_up() || link.is_stopped);
+        let event = if is_settled {
+            attempt
+                .events
+                .recv()
+                .map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            attempt.events.recv_timeout(LOOK_AGAIN)
+        };
+        let mut addresses = false;
+        match event {
+            Ok(Event::Ending) | Err(RecvTimeoutError::Disconnected) => {
+                return Next::End(End::Asked);
+            }
+            Ok(Event::Logout(stream)) => return Next::End(End::Logout(stream)),
+            Ok(Event::Delivered(false)) => return Next::End(End::Undelivered),
+            Ok(Event::Delivered(true)) => return Next::Delivered,
+            Ok(Event::Owner { service, there }) if service == network_manager::SERVICE => {
+                restarted(attempt, there)
+            }
+            Ok(Event::Addresses) => addresses = true,
+            Ok(event) => {
+                addresses = matches!(event, Event::Device { .. });
+                for link in &mut attempt.links {
+                    link.learn(&attempt.context.bus, &event);
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some(next) = tend(attempt, addresses) {
+            return next;
+        }
+    }
+}
+
+/// NetworkManager ended, or was started anew: then it knows no agent, and what was activated is
+/// bound to nobody any more.
+fn restarted(attempt: &mut Attempt, there: bool) {
+    for link in &mut attempt.links {
+        if !link.is_stopped {
+            link.phase = Phase::Down;
+            link.is_unbound = true;
+        }
+    }
+    attempt.is_registered = false;
+    if there {
+        attempt.is_registered = attempt.context.agent.register().is_ok();
+    }
+}
+
+fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
+    let mut changed = false;
+    let mut rejected = None;
+    let context = &attempt.context;
+    if !context.owners.has(network_manager::SERVICE) {
+        return None; // until it is back
+    }
+    if !attempt.is_registered {
+        attempt.is_registered = context.agent.register().is_ok();
+    }
+    for link in &mut attempt.links {
+        link.ask(&context.bus);
+        let was_coming = matches!(link.phase, Phase::Coming);
+        let _ = link.look(context); // NetworkManager went: it comes back
+        match &link.phase {
+            Phase::Proven if was_coming => {
+                link.retry = Retry::default();
+                changed = true;
+            }
+            Phase::Refused(_) | Phase::Failed(_) if was_coming => link.retry.put_off(),
+            _ => {}
+        }
+        let refusal = link.heard.refused.take();
+        if matches!(refusal, Some((Reason::Rejected, _))) && !link.is_stopped {
+            rejected = Some(link.device.interface.clone());
+            link.stop(context);
+        }
+        if link.is_up() && link.stopped.is_some() {
+            if link.was_ended_by_another() {
+                link.is_stopped = true;
+            }
+            link.phase = Phase::Down;
+        }
+        if link.is_up() && (addresses || changed) {
+            changed |= link.look_at_addresses(&context.bus);
+        }
+    }
+    if let Some(interface) = rejected {
+        // The password is no longer good: what is up stays up, and nothing is tried with it again.
+        for link in attempt.links.iter_mut().filter(|link| !link.is_up()) {
+            link.is_stopped = true;
+        }
+        attempt.is_rejected = true;
+        return Some(Next::Rejected(interface));
+    }
+    for link in &mut attempt.links {
+        changed |= bring_back(link, &attempt.context, attempt.is_rejected);
+    }
+    changed.then_some(Next::Changed)
+}
+
+/// Activates a link that is down and can come up. Whether it did.
+fn bring_back(link: &mut Link, context: &crate::link::Context, is_rejected: bool) -> bool {
+    if link.is_up() || matches!(link.phase, Phase::Coming) || link.is_stopped {
+        return false;
+    }
+    if is_rejected {
+        link.is_stopped = true;
+        return false;
+    }
+    if !link.retry.is_due() || !link.is_ready(&context.bus) {
+        return false;
+    }
+    if link.activate_anew(context).is_err() || matches!(link.phase, Phase::Failed(_)) {
+        link.retry.put_off();
+    }
+    true
+}
