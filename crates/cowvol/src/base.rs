@@ -1,19 +1,19 @@
-//! The bases of this machine: which one is chosen, and its image.
+//! Chooses a base of this machine, and opens its image.
 
 use images::bases::{self, Entry};
 use jsonpipe::{Common, Exit};
 use manifest::{NAME_RULE, is_name};
 use qcow2::{Follow, Image};
 
-/// Opens and checks the image of a base. Status 66 when it is not there, 65 when it is not a whole
-/// base.
+/// Opens and checks the image of a base. Status 66 when it does not exist, 65 when it is not a
+/// complete base.
 pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
     let image = Image::open(&common.path(base.image_path()), Follow::Links)?;
     image.check_is_base()?;
     Ok(image)
 }
 
-/// The base that was chosen, otherwise the default one; an only base is the default.
+/// The chosen base, otherwise the default one; a single base is the default.
 pub fn choose(bases: Vec<Entry>, choice: Option<&str>) -> anyhow::Result<Entry> {
     let names = bases
         .iter()

@@ -14,10 +14,10 @@ use crate::overlay::{USERS, backing_name, parse_name};
 use crate::token::Token;
 use crate::{report, store};
 
-/// A volume that was found, and why its header could not be read.
+/// A volume, and why its header could not be read.
 type Found = (report::ListedVolume, Option<String>);
 
-/// Lists bases and volumes. A base or volume that is not right is listed with the reason, not an
+/// Lists bases and volumes. A damaged base or volume is listed with the reason, and is not an
 /// error.
 pub fn list(common: &Common) -> anyhow::Result<Answer> {
     let catalog = bases::steadily(common, |offered| read(common, offered))?;
@@ -103,7 +103,7 @@ fn list_base(
     }
 }
 
-/// What files hold on the disk; those that went away meanwhile hold nothing.
+/// The disk space of files; a file that has disappeared meanwhile has none.
 fn held_bytes(files: &[PathBuf]) -> u64 {
     files
         .iter()
@@ -112,8 +112,8 @@ fn held_bytes(files: &[PathBuf]) -> u64 {
         .sum()
 }
 
-/// All volumes, by token, base and generation. What is not a volume (`lost+found`, half-written
-/// files) is passed over.
+/// All volumes, by token, base and generation. Other entries (`lost+found`, half-written files) are
+/// skipped.
 fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     for user in store::users(common)? {
@@ -133,7 +133,7 @@ fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
     Ok(found)
 }
 
-/// `None` when it went away since its name was read.
+/// `None` when it has disappeared since its name was read.
 fn list_volume(
     entry: &DirEntry,
     token: &Token,

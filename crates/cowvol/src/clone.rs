@@ -1,4 +1,4 @@
-//! `cowvol clone`: the user's overlay is there, and the document says where.
+//! `cowvol clone`: provides the user's overlay, and reports its path.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -12,7 +12,7 @@ use crate::request::{Choice, Login};
 use crate::token::Token;
 use crate::{TOOL, base, report};
 
-/// Makes the overlay if it is missing, reuses it if it is there; in a dry run says which.
+/// Makes the overlay if it does not exist, otherwise reuses it; a dry run only reports which.
 pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section login")?;
     let login: Login = document.require("login")?;
@@ -34,7 +34,7 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
         found,
         created,
     } = if dry_run {
-        // It writes nothing, the lock's file included.
+        // A dry run writes nothing, not even the lock's file.
         bases::steadily(common, |bases| {
             prepare(
                 common,
@@ -44,11 +44,11 @@ pub fn clone(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
             )
         })?
     } else {
-        // A signal that comes from here on ends the process when the overlay is whole or was never
-        // there.
+        // From here on, a signal ends the process when the overlay is complete or absent.
         let ending_signals = signals::defer()?;
-        // Nobody may take the base away before its overlay is there, or make another the current
-        // one. Nobody waits for what comes after, least of all for whoever reads the document.
+        // While the overlay is being made, its base must not be removed, nor another generation
+        // become current. The lock is released before the rest, in particular before the document
+        // is read.
         let _lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
         prepare(
             common,
@@ -92,13 +92,13 @@ struct Cloned {
     base_image: Image,
     overlay: Overlay,
     held_bytes: u64,
-    /// It was there.
+    /// It existed.
     found: bool,
     /// It was made.
     created: Option<Created>,
 }
 
-/// Finds the overlay, and makes it if it is not there and `making` has somebody to tell.
+/// Finds the overlay, or makes it if it does not exist and `making` is given.
 fn prepare(
     common: &Common,
     token: &Token,

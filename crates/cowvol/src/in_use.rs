@@ -1,8 +1,8 @@
-//! Users of images: found by kernel locks alone.
+//! Finds the users of images, by kernel locks alone.
 //!
-//! A session holds session.lock from before its volume is made to the end, and a guest guest.lock
-//! from before its disks are opened. QEMU and its tools hold their own locks on every image that
-//! they have open, the bases below it included, whoever started them.
+//! A session holds session.lock from before its volume is made until its end, and a guest holds
+//! guest.lock from before its disks are opened. QEMU and its tools hold their own locks on every
+//! image that they have open, including the bases below it, however they were started.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -14,21 +14,21 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, O_NONBLOCK};
 use occupancy::{GUEST, SESSION};
 
-/// Nobody's session and nobody's guest is on this machine, and while this lives no guest starts.
+/// Proof that no session and no guest is running; while this exists, no guest starts.
 #[derive(Debug)]
 pub struct Quiet {
     _guest: Option<File>,
 }
 
-/// Why something is in use, in words.
+/// The reason why something is in use, in words.
 pub type Reason = String;
 
-/// Makes sure that nobody is at work. Only under the pool's lock: a session that begins after the
-/// look at its lock makes its volume under that lock, hence on a current generation.
+/// Ensures that the machine is idle. Only under the pool's lock: a session that begins after the
+/// check makes its volume under that lock, hence on a current generation.
 ///
-/// In a dry run it looks, and creates and keeps nothing.
+/// A dry run only looks, and creates and holds nothing.
 pub fn quiet(common: &Common, dry_run: bool) -> anyhow::Result<Result<Quiet, Reason>> {
-    // What is taken is dropped at once: a login must not take us for a session.
+    // The lock is released at once: a login must not mistake us for a session.
     if lock::is_held(common, SESSION)? {
         return Ok(Err("a session is running on this machine".into()));
     }
@@ -43,7 +43,7 @@ pub fn quiet(common: &Common, dry_run: bool) -> anyhow::Result<Result<Quiet, Rea
     Ok(Ok(Quiet { _guest: guest }))
 }
 
-/// Whether some program has a lock on the file, or on what it links to.
+/// Whether a program holds a lock on the file, or on the target of the link.
 pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
     let failed = |error: io::Error| {
         io_error(
@@ -58,14 +58,13 @@ pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
         .open(path)
     {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false), // a link to nothing
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false), // a dangling link
         Err(error) => return Err(failed(error)),
     };
     if !file.metadata().map_err(failed)?.is_file() {
         return Ok(false);
     }
-    // QEMU locks single bytes, each for something that it does or lets nobody else do; any of them
-    // will do.
+    // QEMU locks single bytes with different meanings; a lock on any of them counts.
     let mut any = libc::flock {
         l_type: libc::F_WRLCK as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,

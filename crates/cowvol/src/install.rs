@@ -1,6 +1,6 @@
-//! `cowvol install-base`: a new generation of a base becomes the current one.
+//! `cowvol install-base`: makes a new generation of a base the current one.
 //!
-//! Everything is checked and made durable first; the rename of bases.ini is the one step that
+//! Everything is checked and made durable first; the rename of bases.ini is the only step that
 //! changes what sessions start from.
 
 use std::fs;
@@ -18,8 +18,8 @@ use crate::report;
 use crate::request::{Image, InstallBase, Transfer};
 use crate::verify::Candidate;
 
-/// Switches over to the image that the document describes; in a dry run checks it, and says what
-/// would be done.
+/// Switches to the image that the document describes; a dry run checks it and reports the intended
+/// changes.
 pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the sections image and transfer")?;
     let image: Image = document.require("image")?;
@@ -38,7 +38,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
         default: manifest.default,
         generation: manifest.generation,
     };
-    // Before the long reading; what counts is that it still holds when the lock is held.
+    // Before the long reading; repeated once the lock is held, which decides.
     let switch_over = SwitchOver::of(common, &new, options)?;
     if sabotaged("commit-first") {
         switch_over.commit()?;
@@ -56,8 +56,8 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
         .plan(&switch_over.after)?;
     } else {
         candidate.sync()?;
-        // A signal that comes from here on ends the process when the machine has the old generation
-        // or the new one.
+        // From here on, a signal ends the process when the machine has either the old generation or
+        // the new one.
         let ending_signals = signals::defer()?;
         let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
         let switch_over = SwitchOver::of(common, &new, options)?;
@@ -75,7 +75,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
             common,
             also: switch_over.retired(&new),
         };
-        // The switch-over is done, and nothing that happens now takes it back.
+        // The switch is done, and no later failure undoes it.
         pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
             pipe.warn(format_args!(
                 "removing unused generations: {error:#}; run cowvol prune later"
@@ -100,7 +100,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
     Ok(Answer::yes(document).staying(changed && !options.dry_run))
 }
 
-/// What can be said against an image before its file is looked at.
+/// Checks an image without looking at its file.
 fn check_fits(
     common: &Common,
     manifest: &manifest::Base,
@@ -139,18 +139,18 @@ fn check_fits(
     )
 }
 
-/// What bases.ini says now, and what it is to say.
+/// The old and the new content of bases.ini.
 struct SwitchOver {
     path: PathBuf,
     before: Vec<Entry>,
     after: Vec<Entry>,
     text: String,
-    /// The generation that stops being the current one.
+    /// The generation that is replaced.
     replaced: Option<u64>,
 }
 
 impl SwitchOver {
-    /// Status 65 when a higher generation is installed and going back is not allowed.
+    /// Status 65 when a higher generation is installed and a downgrade is not allowed.
     fn of(common: &Common, new: &Entry, options: InstallBase) -> anyhow::Result<SwitchOver> {
         let path = common.path(bases::PATH);
         let text = match ini::read_text(&path) {
@@ -184,14 +184,14 @@ impl SwitchOver {
         self.before != self.after
     }
 
-    /// The generation to prune although it may be the higher one.
+    /// The generation to prune, even if it is the higher one.
     fn retired<'a>(&self, new: &'a Entry) -> Option<(&'a str, u64)> {
         self.replaced
             .map(|generation| (new.name.as_str(), generation))
     }
 
-    /// Replaces bases.ini: the switch-over. Where it is a link, what it leads to is replaced, and
-    /// it stays whose it was.
+    /// Replaces bases.ini: the switch. If it is a link, its target is replaced, and keeps its
+    /// owner.
     fn commit(&self) -> anyhow::Result<()> {
         let (path, mode, owner) =
             match fs::canonicalize(&self.path).and_then(|path| Ok((fs::metadata(&path)?, path))) {

@@ -1,13 +1,12 @@
 //! Gives each user a copy-on-write disk of a base.
 //!
 //! A lab machine keeps one base per guest system, and per user and base a small overlay that holds
-//! only what the user changed. `clone` reads who logged in and which base was chosen, makes the
-//! user's overlay if it is not there, and says where it is. `list` shows the bases and the overlays
-//! on them. The overlay is a qcow2 file that this crate writes itself: its place on the disk
-//! follows from a digest of the user's name, so no name can build a path, and it records which base
-//! it was made for, so it is never opened over another one. `install-base` makes a new generation
-//! of a base the current one, by the rename of bases.ini and nothing else, and `prune` removes the
-//! generations before it, with the overlays on them, once nothing uses them.
+//! only the user's changes. `clone` reads the user and the chosen base, makes the user's overlay if
+//! it does not exist, and reports its path. `list` shows the bases and the overlays on them. The
+//! overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
+//! user's name, so no name can build a path, and it records its base, so it is never opened over
+//! another one. `install-base` makes a new generation of a base the current one, only by the rename
+//! of bases.ini, and `prune` removes earlier generations with their overlays, once they are unused.
 
 mod base;
 mod catalog;
@@ -29,7 +28,7 @@ use jsonpipe::{Answer, Pipe, Tool};
 
 use request::{Arguments, Command};
 
-/// Who is speaking, and the section that it writes.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "cowvol",
     section: "volume",

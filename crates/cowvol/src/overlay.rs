@@ -1,4 +1,4 @@
-//! A user's overlay on a base: where it is, how it is made, and how it is known again.
+//! A user's overlay on a base: its path, its creation, and the check that it belongs to the base.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -17,13 +17,13 @@ use crate::in_use;
 use crate::standing::Standing;
 use crate::token::Token;
 
-/// Each user's directory is in here.
+/// The parent of the users' directories.
 pub const USERS: &str = "/qcow2/user";
 
-/// The images and the users' directories are below here.
+/// The parent of the images and the users' directories.
 const STORE: &str = "/qcow2";
 
-/// The base that an overlay was made for, as the overlay itself records it in a header extension.
+/// The base of an overlay, as the overlay itself records it in a header extension.
 #[derive(Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Identity {
     /// The version of this record.
@@ -34,8 +34,8 @@ pub struct Identity {
     generation: u64,
     /// The size of the disk as the guest sees it.
     virtual_bytes: u64,
-    /// The length of the base's file: another image under the same name and generation hardly ever
-    /// has the same.
+    /// The length of the base's file: another image under the same name and generation rarely has
+    /// the same.
     file_bytes: u64,
 }
 
@@ -52,7 +52,7 @@ impl Identity {
     }
 }
 
-/// The backing file's name in an overlay: relative to the overlay's directory, so that it holds
+/// The backing file's name in an overlay: relative to the overlay's directory, so that it is valid
 /// below any root.
 pub fn backing_name(base: &str, generation: u64) -> String {
     let image = image_path(base, generation);
@@ -68,7 +68,7 @@ pub fn parse_name(name: &str) -> Option<(String, u64)> {
 /// The place of one user's overlay on one base.
 #[derive(Clone, Debug)]
 pub struct Overlay {
-    /// As seen below the root.
+    /// The path below the root.
     pub path: String,
     users: PathBuf,
     directory: PathBuf,
@@ -76,7 +76,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Where the overlay of this user on this base is, or will be.
+    /// The place of this user's overlay on this base, whether it exists or not.
     pub fn of(common: &Common, token: &Token, base: &Entry) -> Overlay {
         let directory = format!("{USERS}/{token}");
         let path = format!("{directory}/{}@{}.qcow2", base.name, base.generation);
@@ -88,8 +88,8 @@ impl Overlay {
         }
     }
 
-    /// Opens it; `None` when it is not there. Status 65 when it is not an overlay of this base, as
-    /// this suite makes them.
+    /// Opens the overlay; `None` when it does not exist. Status 65 when it is not an overlay of
+    /// this base in the form of this suite.
     pub fn find(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Option<Image>> {
         let is_no_directory = fs::metadata(&self.users)
             .map_or_else(|_| self.users.is_symlink(), |found| !found.is_dir());
@@ -101,7 +101,7 @@ impl Overlay {
         }
         match fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            _ => {} // whatever else it is, opening it will tell
+            _ => {} // opening it will report anything else
         }
         let check = || -> anyhow::Result<Image> {
             self.check_directory()?;
@@ -121,7 +121,7 @@ impl Overlay {
         Ok(Some(found))
     }
 
-    /// Makes it. When that fails nothing is left of it.
+    /// Makes the overlay. On failure nothing is left of it.
     pub fn create(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Created> {
         let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
         let layout = blank_overlay(
@@ -144,7 +144,7 @@ impl Overlay {
                 }
                 file.set_len(layout.length)
             })?;
-            // Also when the directory was there: a run that was killed may have made it.
+            // Also if the directory existed: a run that was killed may have made it.
             atomic::sync_directory(&self.users)?;
             let metadata = fs::metadata(&self.file)
                 .exit(Exit::Io, || format!("looking at {}", self.file.display()))?;
@@ -161,8 +161,8 @@ impl Overlay {
         }
     }
 
-    /// Makes the user's directory, if it is not there. Not synced yet: one sync at the end makes it
-    /// durable with the file in it.
+    /// Makes the user's directory, if it does not exist. One sync at the end makes it durable
+    /// together with its file.
     fn make_directory(&self) -> anyhow::Result<Option<PathBuf>> {
         match DirBuilder::new().mode(0o700).create(&self.directory) {
             Ok(()) => Ok(Some(self.directory.clone())),
@@ -177,7 +177,7 @@ impl Overlay {
         }
     }
 
-    /// The user's directory is one, and not a link to another.
+    /// Checks that the user's directory is a directory, and not a link.
     fn check_directory(&self) -> anyhow::Result<()> {
         let directory = self.directory.display();
         let metadata = fs::symlink_metadata(&self.directory)
@@ -189,10 +189,10 @@ impl Overlay {
         }
     }
 
-    /// The relative name leads to the base: it does not where /qcow2/user is a symbolic link to
-    /// somewhere else.
+    /// Checks that the relative name leads to the base: it does not if /qcow2/user is a symbolic
+    /// link to elsewhere.
     fn check_leads_to(&self, base: &Entry, base_image: &Image) -> anyhow::Result<()> {
-        // As seen from a user's directory, `..` is where these are.
+        // `..` of a user's directory is the directory of all users.
         let name = backing_name(&base.name, base.generation);
         let path = self.users.join(name.strip_prefix("../").unwrap_or(&name));
         let base = base_image.metadata()?;
@@ -246,22 +246,22 @@ fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(
     Ok(())
 }
 
-/// What a call made, so that it can be undone.
+/// The files that a call made, for undoing.
 #[derive(Debug)]
 pub struct Created {
-    /// What it holds on the disk.
+    /// Its disk space.
     pub held_bytes: u64,
     file: PathBuf,
     directory: Option<PathBuf>,
-    /// How the file stood there when it was whole.
+    /// The identity of the complete file.
     standing: Option<Standing>,
 }
 
 impl Created {
-    /// Takes it away again because nobody was told of it. It stays where another call has handed it
-    /// out meanwhile, which changes the time of its last use, or where a program has it open.
+    /// Removes the overlay, because it was not reported. It stays if another call has handed it out
+    /// meanwhile, which changes the time of its last use, or if a program has it open.
     pub fn take_back(self, common: &Common) {
-        // Failures are ignored: the caller reports the one that led here.
+        // Failures are ignored: the caller reports the original error.
         let Ok(signals) = signals::defer() else {
             return;
         };
@@ -276,9 +276,9 @@ impl Created {
         }
     }
 
-    /// Takes away what there is of it. Only while the lock is held and nobody was told of it.
+    /// Removes what exists of it. Only while the lock is held and it was not reported.
     fn discard(self) {
-        // Failures are ignored: the caller reports the one that led here.
+        // Failures are ignored: the caller reports the original error.
         let _ = fs::remove_file(self.file);
         if let Some(directory) = self.directory {
             let _ = fs::remove_dir(directory);

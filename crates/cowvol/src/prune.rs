@@ -1,11 +1,11 @@
-//! `cowvol prune`: generations that are no longer current go, with the volumes made on them, once
-//! nothing uses them.
+//! `cowvol prune`: removes generations that are no longer current, with the volumes made on them,
+//! once they are unused.
 //!
-//! Only what stands below the current generation of a base that bases.ini names is pruned. A higher
-//! one waits to be installed, and where bases.ini does not name the base, or cannot be read, nobody
-//! knows what is no longer wanted. First the volumes go, then what describes the image, then the
-//! image: whatever ends this, no volume is left without its base and no description without its
-//! image, and the next call goes on.
+//! Only generations below the current one of a base in bases.ini are pruned. A higher one waits to
+//! be installed; and if bases.ini lacks the base or cannot be read, it is not known which
+//! generations are wanted. Volumes are removed first, then the descriptions of the image, then the
+//! image: however the run ends, no volume is left without its base and no description without its
+//! image, and the next call continues.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -24,11 +24,11 @@ use crate::overlay::USERS;
 use crate::report::{Pruned, PrunedSection, Removed, Retained};
 use crate::store::{self, Generation};
 
-/// So many names go while the lock is held once. Their files are kept open until it is not.
+/// The maximum number of names removed per holding of the lock. Their files are kept open until it
+/// is released.
 const FILES_AT_ONCE: usize = 256;
 
-/// Prunes; in a dry run says what would go. Status 1 when something should have gone and could not
-/// be removed.
+/// Prunes; a dry run reports what would be removed. Status 1 when a removal failed.
 pub fn prune(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
     let pruning = Pruning { common, also: None };
@@ -54,7 +54,7 @@ pub fn prune(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     Ok(answer.staying(changed && !dry_run).holding(ending_signals))
 }
 
-/// How the reason begins where removing failed.
+/// The beginning of the reason after a failed removal.
 const FAILED: &str = "removing it failed: ";
 
 /// One pruning.
@@ -62,21 +62,21 @@ const FAILED: &str = "removing it failed: ";
 pub struct Pruning<'a> {
     /// The machine.
     pub common: &'a Common,
-    /// A generation to prune although it may be above the current one: the one that was gone back
-    /// from.
+    /// A generation to prune even if it is above the current one: the one that a downgrade
+    /// replaced.
     pub also: Option<(&'a str, u64)>,
 }
 
-/// What one look at the store found.
+/// The result of examining the store.
 struct Found {
     to_remove: Vec<((String, u64), Generation)>,
     retained: Vec<Retained>,
-    /// While this lives no guest starts.
+    /// While this exists, no guest starts.
     quiet: Option<in_use::Quiet>,
 }
 
 impl Pruning<'_> {
-    /// What would go.
+    /// The generations that would be removed.
     pub fn plan(&self, bases: &[Entry]) -> anyhow::Result<Pruned> {
         let found = self.look(bases, true)?;
         let mut pruned = Pruned {
@@ -102,12 +102,11 @@ impl Pruning<'_> {
         Ok(pruned)
     }
 
-    /// Removes it. A generation of which something cannot be removed is retained, with the reason.
+    /// Removes them. A generation of which a part cannot be removed is retained, with the reason.
     ///
-    /// Step by step, each under the lock for as long as names take to remove; between two the names
-    /// are made durable and the room comes free, which takes longer and keeps no login waiting. An
-    /// error means that nothing was removed: what keeps a later step from being taken is a reason,
-    /// too.
+    /// Each step holds the lock only while names are removed; between steps the names are made
+    /// durable and the space is freed, which takes longer and delays no login. An error means that
+    /// nothing was removed: a failure before a later step is recorded as a reason.
     pub fn run(&self, ending_signals: &Deferred) -> anyhow::Result<Pruned> {
         let (mut removed, mut failed) = (BTreeMap::new(), BTreeMap::new());
         let mut before: Option<Found> = None;
@@ -146,8 +145,8 @@ impl Pruning<'_> {
         }
     }
 
-    /// Takes one step with each generation that is to go and has not failed; what it found before,
-    /// and the names that have gone.
+    /// Takes one step with each generation that is being removed and has not failed. Returns the
+    /// earlier findings and the removed names.
     fn step(
         &self,
         removed: &mut BTreeMap<(String, u64), Removed>,
@@ -180,7 +179,7 @@ impl Pruning<'_> {
         Ok((found, gone))
     }
 
-    /// Looks at everything that is not current. Under the lock, unless nothing is written.
+    /// Examines every generation that is not current. Under the lock, except in a dry run.
     fn look(&self, bases: &[Entry], dry_run: bool) -> anyhow::Result<Found> {
         let mut found = Found {
             to_remove: Vec::new(),
@@ -228,8 +227,8 @@ impl Pruning<'_> {
         Ok(found)
     }
 
-    /// The file that an image leads to by a link, as seen below the root where it is there. It may
-    /// be anybody's, and so it stays.
+    /// The target of a linked image, relative to the root if it is there. It may belong to
+    /// something else, so it stays.
     fn linked_path(&self, there: &Generation) -> Option<String> {
         let image = there
             .files
@@ -243,8 +242,8 @@ impl Pruning<'_> {
         Some(below.to_string_lossy().into_owned())
     }
 
-    /// Why a generation below the current one has to wait, apart from what is at work on the
-    /// machine as a whole.
+    /// Why a generation below the current one must wait, apart from activity on the machine as a
+    /// whole.
     fn reason_to_wait(
         &self,
         current: &Entry,
@@ -258,7 +257,7 @@ impl Pruning<'_> {
         }
         for path in there.all() {
             if in_use::is_locked(path)? {
-                let path = path.strip_prefix(&self.common.root).unwrap_or(path); // as seen below it
+                let path = path.strip_prefix(&self.common.root).unwrap_or(path); // relative to the root
                 return Ok(Some(format!("/{} is in use", path.display())));
             }
         }
@@ -275,7 +274,7 @@ fn retained((base, generation): (String, u64), there: &Generation, reason: Strin
     }
 }
 
-/// What came of it all. A generation is removed when nothing is left of it.
+/// The result. A generation is removed when nothing is left of it.
 fn summary(
     found: Found,
     mut removed: BTreeMap<(String, u64), Removed>,
@@ -300,17 +299,16 @@ fn summary(
     }
 }
 
-/// Names that have gone. The files hold their room until they are closed.
+/// Removed names. The files keep their space until they are closed.
 #[derive(Default)]
 struct Gone {
-    /// `None` for a link, which has no room.
+    /// `None` for a link, which has no space.
     files: Vec<Option<File>>,
     changed: BTreeSet<PathBuf>,
 }
 
 impl Gone {
-    /// Takes away the first step of what there is of a generation, or as much of it as may go at
-    /// once.
+    /// Removes the first remaining step of a generation, or as much of it as is allowed at once.
     fn take(&mut self, there: &Generation, removed: &mut Removed) -> anyhow::Result<()> {
         let Some(step) = there.steps().into_iter().find(|step| !step.is_empty()) else {
             return Ok(());
@@ -328,7 +326,7 @@ impl Gone {
                 continue;
             }
             removed.volumes += 1;
-            // A user's directory that is empty now goes, too.
+            // A user's directory that has become empty is also removed.
             if fs::remove_dir(directory).is_ok() {
                 self.changed.remove(directory);
                 self.changed.extend(directory.parent().map(Path::to_owned));
@@ -337,7 +335,7 @@ impl Gone {
         Ok(())
     }
 
-    /// Takes away a name; the room that comes free. What it links to stays.
+    /// Removes a name, and counts the space that becomes free. The target of a link stays.
     fn unlink(&mut self, path: &Path) -> anyhow::Result<u64> {
         let failed = |error| {
             io_error(
@@ -356,7 +354,7 @@ impl Gone {
         Ok(freed_bytes)
     }
 
-    /// Makes it durable, then lets the room come free.
+    /// Makes the removals durable, then frees the space.
     fn settle(self) -> anyhow::Result<()> {
         self.changed
             .iter()
@@ -364,7 +362,7 @@ impl Gone {
     }
 }
 
-/// The room that comes free when a name goes: none, while the file has another.
+/// The space that the removal of a name frees: none, while the file has another name.
 fn room(file: &fs::Metadata) -> u64 {
     if file.is_file() && file.nlink() == 1 {
         file.blocks() * 512
@@ -373,7 +371,7 @@ fn room(file: &fs::Metadata) -> u64 {
     }
 }
 
-/// A link to another place has volumes that are not of these bases.
+/// If the directory is a link, its volumes do not belong to these bases.
 fn check_users_directory(common: &Common) -> anyhow::Result<()> {
     let users = common.path(USERS);
     if fs::symlink_metadata(&users).is_ok_and(|found| found.is_symlink()) {

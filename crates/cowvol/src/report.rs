@@ -1,4 +1,4 @@
-//! Output: the sections `volume`, `catalog`, `base` and `pruned`. Paths are as seen below the root.
+//! Output: the sections `volume`, `catalog`, `base` and `pruned`. Paths are relative to the root.
 
 use jsonpipe::Missing;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use serde::Serialize;
 pub struct Volume<'a> {
     /// The user's full name, as it came in.
     pub user: &'a str,
-    /// What stands for the user in paths: SHA3-224 of the name, in Base64Url, 38 characters.
+    /// The user in paths: SHA3-224 of the name, in Base64Url, 38 characters.
     pub token: &'a str,
     /// The name of the base.
     pub base: &'a str,
@@ -16,7 +16,7 @@ pub struct Volume<'a> {
     pub ostype: &'a str,
     /// The generation of the base.
     pub generation: u64,
-    /// What does the copy on write: `qcow2`.
+    /// The copy-on-write mechanism: `qcow2`.
     pub backend: &'static str,
     /// The format of `path`: `qcow2`.
     pub format: &'static str,
@@ -26,9 +26,9 @@ pub struct Volume<'a> {
     pub backing_path: &'a str,
     /// The format of `backing_path`: `qcow2`.
     pub backing_format: &'static str,
-    /// The size of the disk as the guest sees it.
+    /// The size of the guest's disk.
     pub virtual_bytes: u64,
-    /// What the overlay holds on the disk; 0 in a dry run that would create it.
+    /// The overlay's disk space; 0 in a dry run that would create it.
     pub held_bytes: u64,
     /// Whether this call made it (in a dry run: would make it).
     pub created: bool,
@@ -36,7 +36,7 @@ pub struct Volume<'a> {
     pub changed: bool,
 }
 
-/// The section `catalog`: what is on this machine.
+/// The section `catalog`: the bases and volumes of this machine.
 #[derive(Debug, Serialize)]
 pub struct Catalog {
     /// Always false: listing changes nothing.
@@ -45,7 +45,7 @@ pub struct Catalog {
     pub bases: Vec<Base>,
     /// The volumes whose base is not in bases.ini, by token, base and generation.
     pub orphans: Vec<ListedVolume>,
-    /// What is not known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
@@ -54,11 +54,11 @@ pub struct Catalog {
 pub struct Base {
     /// Its name in paths and documents.
     pub name: String,
-    /// The name for people.
+    /// Its title.
     pub title: String,
     /// The kind of guest.
     pub ostype: String,
-    /// Whether it is taken where nothing is chosen.
+    /// Whether it is used when the user chooses none.
     pub default: bool,
     /// The generation that new sessions start from.
     pub generation: u64,
@@ -66,49 +66,49 @@ pub struct Base {
     pub format: &'static str,
     /// The base's image.
     pub path: String,
-    /// The size of the disk as the guest sees it; absent when the image is not there or not right.
+    /// The size of the guest's disk; absent when the image is missing or damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// What else the store has of it, by generation: older ones that wait to be pruned, newer ones
-    /// that wait to be installed.
+    /// Its other generations in the store: older ones waiting to be pruned, newer ones waiting to
+    /// be installed.
     pub other_generations: Vec<OtherGeneration>,
-    /// The volumes made on any generation of it, by token and generation.
+    /// The volumes on any generation of it, by token and generation.
     pub volumes: Vec<ListedVolume>,
 }
 
 /// A generation in the store that is not the current one.
 #[derive(Debug, Serialize)]
 pub struct OtherGeneration {
-    /// Which.
+    /// The generation.
     pub generation: u64,
-    /// What its image and the files beside it hold on the disk.
+    /// The disk space of its image and the files beside it.
     pub held_bytes: u64,
 }
 
 /// A user's volume, as found on the disk.
 #[derive(Debug, Serialize)]
 pub struct ListedVolume {
-    /// Whose it is.
+    /// The user's token.
     pub token: String,
-    /// The name of the base that it was made on.
+    /// The name of its base.
     pub base: String,
-    /// The generation of the base that it was made on.
+    /// The generation of its base.
     pub generation: u64,
     /// The overlay.
     pub path: String,
-    /// The image that it reads through to, by its own header; absent when that cannot be read.
+    /// The image that it reads through to, from its own header; absent when that cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backing_path: Option<String>,
-    /// What it holds on the disk.
+    /// Its disk space.
     pub held_bytes: u64,
-    /// The size of the disk as the guest sees it; absent when its header cannot be read.
+    /// The size of the guest's disk; absent when the header cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// When it was last handed out or written.
+    /// The time it was last handed out or written.
     pub last_used_at: String,
 }
 
-/// The section `base`: the image that was installed.
+/// The section `base`: the installed image.
 #[derive(Debug, Serialize)]
 pub struct Installed {
     /// Whether anything was changed (in a dry run: would be); false when this generation was the
@@ -116,62 +116,62 @@ pub struct Installed {
     pub changed: bool,
     /// The name of the base.
     pub name: String,
-    /// The generation that new sessions start from now.
+    /// The generation that new sessions now start from.
     pub generation: u64,
     /// Its image.
     pub path: String,
-    /// The generation that was current before; absent when there was none, or when it is the same.
+    /// The previous current generation; absent when there was none, or when it is the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced: Option<u64>,
-    /// What was pruned afterwards.
+    /// The result of the pruning that follows.
     #[serde(flatten)]
     pub pruned: Pruned,
 }
 
-/// What was pruned, of any base; the section `pruned` with `changed` in front.
+/// The pruned generations of all bases; the section `pruned` has `changed` in front.
 #[derive(Debug, Default, Serialize)]
 pub struct Pruned {
-    /// The generations that are gone (in a dry run: would be), by base and generation.
+    /// The removed generations (in a dry run: those that would be), by base and generation.
     pub removed: Vec<Removed>,
-    /// The generations that are there and not current, by base and generation, and why.
+    /// The retained generations that are not current, by base and generation, with reasons.
     pub retained: Vec<Retained>,
-    /// The room on the disk that this made (in a dry run: would make).
+    /// The disk space that was freed (in a dry run: would be).
     pub freed_bytes: u64,
 }
 
 impl Pruned {
-    /// Whether anything was removed, though it may not have been all of a generation.
+    /// Whether anything was removed, even if only a part of a generation.
     pub fn changed(&self) -> bool {
         !self.removed.is_empty() || self.freed_bytes > 0
     }
 }
 
-/// A generation that is gone, its users' volumes included.
+/// A removed generation, including its users' volumes.
 #[derive(Debug, Serialize)]
 pub struct Removed {
     /// The name of the base.
     pub base: String,
     /// The generation.
     pub generation: u64,
-    /// How many users' volumes went with it.
+    /// The number of users' volumes removed with it.
     pub volumes: u64,
-    /// The room on the disk that it held.
+    /// The disk space that it had.
     pub freed_bytes: u64,
-    /// Where its image was a link: the file that it led to, which stays and is nobody's now.
+    /// The target, if its image was a link; it stays and is now unused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub linked_path: Option<String>,
 }
 
-/// A generation that stays although it is not current.
+/// A retained generation that is not current.
 #[derive(Debug, Serialize)]
 pub struct Retained {
     /// The name of the base.
     pub base: String,
     /// The generation.
     pub generation: u64,
-    /// How many users' volumes are on it.
+    /// The number of users' volumes on it.
     pub volumes: u64,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
 }
 
@@ -180,7 +180,7 @@ pub struct Retained {
 pub struct PrunedSection {
     /// Whether anything was removed (in a dry run: would be).
     pub changed: bool,
-    /// What.
+    /// The result.
     #[serde(flatten)]
     pub pruned: Pruned,
 }

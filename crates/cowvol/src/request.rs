@@ -18,10 +18,10 @@ A session, in which cowvol is the second stage:
 See cowvol(8) for every field, and labtools(7) for the other tools."
 )]
 pub struct Arguments {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -32,7 +32,7 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show the bases and the volumes on them
@@ -57,7 +57,7 @@ Example:
   printf '[login]\\nuser=alice@uni-a.example\\nauthenticated=true\\n' |
     cowvol clone --dry-run")]
     Clone {
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -85,7 +85,7 @@ one of the files locked, they stay. Writes the section pruned.
 Example: show what would be removed
   cowvol prune --dry-run | jq .pruned.removed")]
     Prune {
-        /// Print what would be done, and write nothing
+        /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -94,7 +94,7 @@ Example: show what would be removed
 /// The flags of `install-base`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct InstallBase {
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
     /// Accept a generation below the current one
@@ -102,7 +102,7 @@ pub struct InstallBase {
     pub allow_downgrade: bool,
 }
 
-/// The section `image`: what `mkimg-torrent` says. Only what its signed manifest says is believed.
+/// The section `image` of `mkimg-torrent`. Only its signed manifest is trusted.
 #[derive(Debug, Deserialize)]
 pub struct Image {
     /// The exact bytes of the manifest, in Base64.
@@ -113,37 +113,36 @@ pub struct Image {
     pub torrent_file: Option<String>,
     /// The torrent of its block map; unused here.
     pub blocks_torrent_file: Option<String>,
-    /// Whether it was made by that call.
+    /// Whether that call made it.
     pub changed: Option<bool>,
 }
 
-/// The section `transfer`: where `seedctl` put the image. What it counted on the way is not read.
+/// The section `transfer`: the place where `seedctl` put the image. Its counters are not read.
 #[derive(Debug, Deserialize)]
 pub struct Transfer {
-    /// `complete`, or the image is not there.
+    /// `complete`, otherwise the image is not there.
     pub state: String,
-    /// Where the image lies, as seen below the root; may be left out, because the manifest says
-    /// where it has to.
+    /// The path of the image, relative to the root; optional, because the manifest determines it.
     pub path: Option<String>,
-    /// The infohash of its torrent; may be left out.
+    /// The infohash of its torrent; optional.
     pub infohash: Option<String>,
-    /// Its digest; may be left out, and is compared with the file in any case.
+    /// Its digest; optional, since the file is checked in any case.
     pub sha256: Option<String>,
 }
 
-/// The section `login`: who is there.
+/// The section `login`: the user.
 #[derive(Debug, Deserialize)]
 pub struct Login {
-    /// The full name with its realm, `alice@uni-a.example`; absent where a login was refused before
-    /// a name was known.
+    /// The full name with its realm, `alice@uni-a.example`; absent when the login was refused
+    /// before the name was known.
     pub user: Option<String>,
-    /// The realm, which the full name holds already.
+    /// The realm, which the full name already contains.
     pub realm: Option<String>,
-    /// Whether the user is who they say.
+    /// Whether the user was authenticated.
     pub authenticated: bool,
 }
 
-/// The section `choice`: what the user wants.
+/// The section `choice`: the user's choice.
 #[derive(Debug, Default, Deserialize)]
 pub struct Choice {
     /// The name of a base; absent for the default one.

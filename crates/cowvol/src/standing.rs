@@ -1,9 +1,9 @@
-//! A file that was checked, and whether its name still leads to it.
+//! The identity of a checked file, to verify that its name still leads to it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// What tells that a name still leads to the file that was checked, unchanged.
+/// The properties that show that a name still leads to the checked file, unchanged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Standing {
     device: u64,
@@ -13,7 +13,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What was found under the name.
+    /// The identity of the file found under the name.
     pub fn of(found: &fs::Metadata) -> Standing {
         let modified = (found.mtime(), found.mtime_nsec());
         Standing {

@@ -1,5 +1,5 @@
-//! The content of the store, by its names alone: the generations of bases, and the users' volumes
-//! on them.
+//! The content of the store, by names alone: the generations of bases, and the users' volumes on
+//! them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
@@ -13,20 +13,19 @@ use manifest::{Format, is_name};
 use crate::overlay::{USERS, parse_name};
 use crate::token::Token;
 
-/// What there is of one generation of a base. The image need not be among it.
+/// The existing files of one generation of a base. The image may be missing.
 #[derive(Clone, Debug, Default)]
 pub struct Generation {
-    /// The users' volumes made on it, and what power cuts left of some.
+    /// The users' volumes on it, including remains of power cuts.
     pub volumes: Vec<PathBuf>,
-    /// What describes its image.
+    /// The descriptions of its image.
     pub descriptions: Vec<PathBuf>,
-    /// Its image and the rest.
+    /// Its image and the other files.
     pub files: Vec<PathBuf>,
 }
 
 impl Generation {
-    /// What goes first, and what is left of it when that has gone: no volume is ever without its
-    /// base, no description without its image.
+    /// The order of removal: no volume is ever without its base, no description without its image.
     pub fn steps(&self) -> [&[PathBuf]; 3] {
         [&self.volumes, &self.descriptions, &self.files]
     }
@@ -36,14 +35,14 @@ impl Generation {
         self.steps().into_iter().flatten()
     }
 
-    /// Whether anything of it is still there.
+    /// Whether any of it still exists.
     pub fn is_there(&self) -> bool {
         self.all().any(|path| fs::symlink_metadata(path).is_ok())
     }
 }
 
-/// Everything that is there, by base and number. Hidden names, which are of files that are still
-/// being fetched, are passed over.
+/// All generations, by base and number. Hidden names, which belong to files that are still being
+/// fetched, are skipped.
 pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Generation>> {
     let mut found: BTreeMap<(String, u64), Generation> = BTreeMap::new();
     for base in entries(&common.path(BACKING))? {
@@ -61,7 +60,7 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
                 continue;
             };
             let there = found.entry((name.clone(), number)).or_default();
-            // `seedctl` and the tracker take an image for there because its descriptions are.
+            // `seedctl` and the tracker take an image for present if its descriptions are.
             let describes = matches!(ending, Ending::Manifest | Ending::Signature);
             let kind = if describes {
                 &mut there.descriptions
@@ -98,7 +97,7 @@ pub fn users(common: &Common) -> anyhow::Result<Vec<DirEntry>> {
     Ok(users)
 }
 
-/// What is in a directory; nothing when it is not there, or is none.
+/// The entries of a directory; empty when it does not exist or is not a directory.
 pub fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
     let gone = |error: &io::Error| {
         matches!(
@@ -117,8 +116,8 @@ pub fn entries(directory: &Path) -> anyhow::Result<Vec<DirEntry>> {
     }
 }
 
-/// The generation that a file in a base's directory belongs to, and what it is of it. No volume is
-/// made on a raw image.
+/// The generation of a file in a base's directory, and the kind of file. No volume is made on a raw
+/// image.
 fn parse_file_name(name: &str) -> Option<(u64, Ending)> {
     images::parse_file_name(name).filter(|(_, ending)| *ending != Ending::Image(Format::Raw))
 }

@@ -1,11 +1,11 @@
-//! The token that stands for a user in paths.
+//! The token that represents a user in paths.
 
 use std::fmt;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use sha3::{Digest, Sha3_224};
 
-/// 224 bits, six to a character.
+/// 224 bits, six per character.
 const LENGTH: usize = 38;
 
 /// SHA3-224 of the user's full name, in Base64Url without padding: 38 characters whatever the name,
@@ -20,7 +20,7 @@ impl Token {
         Token(BASE64_URL_SAFE_NO_PAD.encode(Sha3_224::digest(user)))
     }
 
-    /// The name of a directory, if it can be a token.
+    /// Parses the name of a directory, if it can be a token.
     pub fn parse(name: &str) -> Option<Token> {
         let fits = name.len() == LENGTH
             && name

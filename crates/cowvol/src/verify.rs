@@ -1,4 +1,4 @@
-//! Verifies the file of a future base: it is the one that the manifest describes, byte for byte.
+//! Verifies that the file of a future base is the one that the manifest describes, byte for byte.
 
 use std::fs::{self, TryLockError};
 use std::io;
@@ -16,20 +16,20 @@ use crate::standing::Standing;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// The file of a generation, open.
+/// The open file of a generation.
 #[derive(Debug)]
 pub struct Candidate {
     /// Where it lies.
     path: PathBuf,
     image: Image,
-    /// Where else it would be.
+    /// Its identity.
     stands: Standing,
 }
 
 impl Candidate {
-    /// Opens the file of the generation that the manifest describes, and locks it against `cowvol
-    /// prune`, to which a generation below the current one is of no use. Status 66 when it is not
-    /// there, 65 when it is not a whole base, or not as large as the manifest says.
+    /// Opens the file of the manifest's generation, and locks it against `cowvol prune`, which
+    /// would remove a generation below the current one. Status 66 when it does not exist, 65 when
+    /// it is not a complete base, or its size is not the manifest's.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
         let path = common.path(images::image_path(&manifest.name, manifest.generation));
         let image = Image::open(&path, Follow::Links)?;
@@ -71,10 +71,10 @@ impl Candidate {
         })
     }
 
-    /// Reads all of it. Status 65 when its digest is not that of the manifest.
+    /// Reads all of it. Status 65 when its digest is not the manifest's.
     ///
-    /// `seedctl` has done the same; between the two lies whatever happened on the machine since,
-    /// and after this there is no way back.
+    /// `seedctl` has done the same earlier, but the file may have changed since, and after this
+    /// there is no way back.
     pub fn check_digest(&self, manifest: &manifest::Base) -> anyhow::Result<()> {
         let digest = self.digest().map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => Exit::Data.error(format_args!(
@@ -126,7 +126,7 @@ impl Candidate {
         for ending in Ending::BESIDE {
             let beside = self.path.with_extension(ending.as_str());
             match fs::File::open(&beside).and_then(|file| file.sync_all()) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // only those who share the image need it
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // only needed to share the image
                 synced => synced.exit(Exit::Io, || failed(&beside))?,
             }
         }
@@ -140,7 +140,8 @@ impl Candidate {
         Ok(())
     }
 
-    /// What was checked is what stands there now. Status 75 when somebody exchanged or wrote it.
+    /// Checks that the name still leads to the checked file. Status 75 when it was replaced or
+    /// written to.
     pub fn check_still_there(&self) -> anyhow::Result<()> {
         match fs::metadata(&self.path) {
             Ok(found) if Standing::of(&found) == self.stands => Ok(()),

@@ -5,19 +5,19 @@ use serde::{Deserialize, Serialize};
 
 /// One line of `changes`, which is also appended to /var/log/labtools/events.jsonl.
 ///
-/// Told once: the same difference has the same `event.id` until it is accepted, or gone again.
+/// Reported once: the same difference has the same `event.id` until it is accepted, or gone again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Event {
-    /// When it was seen, RFC 3339.
+    /// The time it was seen, RFC 3339.
     #[serde(rename = "@timestamp")]
     pub timestamp: String,
-    /// What happened.
+    /// The event.
     pub event: EventDetails,
-    /// Where.
+    /// The machine.
     pub host: EventHost,
-    /// What it is about, in the words of the section `host`.
+    /// The subject, in the words of the section `host`.
     pub labtools: EventAbout,
-    /// The same for people, one line.
+    /// The text, one line.
     pub message: String,
 }
 
@@ -45,28 +45,28 @@ pub struct EventHost {
     /// The content of /persistent/inventory/uuid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// Its name in the network.
+    /// Its hostname.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct EventAbout {
-    /// Which part of the machine.
+    /// The part of the machine.
     pub part: Part,
-    /// What became of it.
+    /// The change.
     pub action: Action,
-    /// Which one, by what stays the same when it is moved: the serial of a disk or a memory module,
-    /// the interface.
+    /// The identity of the thing, which stays the same when it is moved: the serial of a disk or a
+    /// memory module, the interface.
     pub subject: String,
-    /// Which of its faults, by a word that stays the same; of a degraded disk only.
+    /// The fault, as a fixed word; only of a degraded disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// What the baseline says; absent for what was not there.
+    /// The baseline's value; absent for a new thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
-    /// What is so now; absent for what is no longer there.
+    /// The current value; absent for a missing thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -95,7 +95,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// The same as in the document.
+    /// The word in the document.
     pub fn word(self) -> &'static str {
         match self {
             Part::Chassis => "chassis",
@@ -110,24 +110,24 @@ impl Part {
     }
 }
 
-/// What became of it.
+/// A change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
-    /// It is no longer there.
+    /// It is missing.
     Removed,
-    /// It was not there before.
+    /// It is new.
     Added,
-    /// It is there, and worse: a slower link, a disk that reports faults.
+    /// It is present, but worse: a slower link, a disk that reports faults.
     Degraded,
     /// The case was opened.
     Opened,
-    /// It is another one, or another version.
+    /// It was replaced by another, or has another version.
     Replaced,
 }
 
 impl Action {
-    /// The same as in the document.
+    /// The word in the document.
     pub fn word(self) -> &'static str {
         match self {
             Action::Removed => "removed",
@@ -139,15 +139,15 @@ impl Action {
     }
 }
 
-/// A difference between the machine and its baseline, in `host.changes`: told once by `changes`,
-/// listed here until it is accepted or gone.
+/// A difference between the machine and its baseline, in `host.changes`: `changes` reports it once,
+/// and it is listed until it is accepted or gone.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Change {
     /// The `event.id` of its event.
     pub id: String,
-    /// When it was told, RFC 3339.
+    /// The time of the report, RFC 3339.
     pub told_at: String,
-    /// What it is about.
+    /// The subject.
     #[serde(flatten)]
     pub about: EventAbout,
 }

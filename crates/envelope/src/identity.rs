@@ -1,12 +1,12 @@
-//! Serial numbers and UUIDs that name one machine, distinguished from the placeholders of makers.
+//! Serial numbers and UUIDs of single machines, distinguished from makers' placeholders.
 //!
-//! A lab machine reports no others, and a server believes no others: an older release of the
-//! machine's side knows fewer of them.
+//! A lab machine reports no placeholders, and a server accepts none: an older release on the
+//! machine knows fewer of them.
 
-/// The texts that are known, and where from.
+/// The known texts, with their sources.
 const OF_MANY: &str = include_str!("of_many.txt");
-/// What makers call the field that they left as it was, with no more than the number of a slot:
-/// "OEM Chassis Serial Number", "Type2 - Board Serial Number", "A1_AssetTagNum0". Only letters and
+/// Field names that makers leave as the value, followed at most by the number of a slot: "OEM
+/// Chassis Serial Number", "Type2 - Board Serial Number", "A1_AssetTagNum0". Only letters and
 /// digits count.
 const PHRASES: &[&str] = &[
     "serialn",
@@ -19,21 +19,21 @@ const PHRASES: &[&str] = &[
     "filledby",
     "definedby",
 ];
-/// A text of nothing but these says that there is none: "NotSpecified", "No Enclosure", "(none)",
-/// "Default_String".
+/// A text of only these words means that there is no value: "NotSpecified", "No Enclosure",
+/// "(none)", "Default_String".
 const WORDS: &str = "all applicable asset available base be blank board by chassis copy default define defined dimm dummy empty \
                      enclosure eval evaluation fill filled in information insert installed invalid lot manufacturer module name nil \
                      no none not null number odm oem please present product provided reserved sample serial series set sn specified \
                      string system tag tba tbd test to undefined unknown unspecified void";
-/// More than any such text has.
+/// Longer than any such text.
 const WORDS_MAX_BYTES: usize = 64;
-/// More digits that count than anybody numbers his things with.
+/// A longer sequence of counting digits is never a real number.
 const LONG_COUNT: usize = 8;
-/// Fewer of them may be a real number.
+/// A shorter one may be a real number.
 const SHORT_COUNT: usize = 5;
 
-/// What counts of a text: some write blanks, dots or lines between the words, and some do not. What
-/// is no UTF-8 counts, or 12?345 would be 12345.
+/// The significant characters of a text: separators between words vary. Bytes that are not UTF-8
+/// are significant, otherwise 12?345 would be 12345.
 fn plain(text: &str) -> String {
     let counts = |c: &char| c.is_alphanumeric() || *c == char::REPLACEMENT_CHARACTER;
     text.chars()
@@ -42,7 +42,7 @@ fn plain(text: &str) -> String {
         .collect()
 }
 
-/// Whether the list has it, as it is: "N/A" is none, and "Na" neither.
+/// Whether the list contains it in this case: "N/A" is a placeholder, "Na" is not.
 fn is_listed(kind: &str, plain_text: &str) -> bool {
     let listed = |line: &str| {
         line.strip_prefix(kind)
@@ -52,15 +52,14 @@ fn is_listed(kind: &str, plain_text: &str) -> bool {
     OF_MANY.lines().any(listed)
 }
 
-/// Whether it is put together of the words that makers use.
+/// Whether it consists of makers' placeholder words.
 fn is_of_words(plain_text: &str) -> bool {
     let rest = |word| plain_text.strip_prefix(word);
     plain_text.len() <= WORDS_MAX_BYTES
         && (plain_text.is_empty() || WORDS.split(' ').filter_map(rest).any(is_of_words))
 }
 
-/// Whether that can be somebody's serial number: not what makers leave in when they forget to put
-/// one in.
+/// Whether this can be a serial number, not a maker's placeholder.
 pub fn is_serial(text: &str) -> bool {
     let lower = text.trim().to_ascii_lowercase();
     let plain = plain(text);
@@ -78,8 +77,8 @@ pub fn is_serial(text: &str) -> bool {
         && !is_listed("uuid", &plain)
 }
 
-/// The same of what people write themselves, an asset tag, or of a name: that may be short, and
-/// nothing but digits.
+/// The same for an owner's text, such as an asset tag, or a name, which may be short and only
+/// digits.
 pub fn is_name(text: &str) -> bool {
     let text = plain(text);
     let text = text.strip_prefix("0x").unwrap_or(&text);
@@ -87,8 +86,7 @@ pub fn is_name(text: &str) -> bool {
     let Some(first) = signs.next() else {
         return false;
     };
-    // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000; a single letter or digit is none,
-    // either.
+    // 00000000, FFFFFFFF, 0000-0000, XXXXXXXX, 0x00000000, and a single letter or digit.
     !signs.all(|c| c == first)
         && (text.bytes().filter(u8::is_ascii_digit).count() > 3
             || !PHRASES.iter().any(|phrase| text.contains(phrase)))
@@ -98,7 +96,7 @@ pub fn is_name(text: &str) -> bool {
             .is_none_or(|count| count < LONG_COUNT)
 }
 
-/// How many digits these are, if they count up or down from an end or to one, as 1234567890 and
+/// The number of digits, if they count up or down from either end or to one, as 1234567890 and
 /// 87654321 do: "SYS-9876543210", "BSN12345678901234567".
 fn count(plain_text: &str) -> Option<usize> {
     let digits = plain_text.as_bytes();
@@ -126,8 +124,8 @@ fn count(plain_text: &str) -> Option<usize> {
         .filter(|_| counted.len() >= SHORT_COUNT)
 }
 
-/// Whether a UUID can be of one machine: not all bytes the same, and not one that boards leave the
-/// factory with, in either order of bytes.
+/// Whether a UUID can be unique to a machine: not all bytes equal, and not a value that boards are
+/// shipped with, in either byte order.
 pub fn is_uuid_of_one(uuid: &str) -> bool {
     let uuid = uuid.to_ascii_lowercase();
     let digits: Vec<&[u8]> = uuid.as_bytes().split(|byte| *byte == b'-').collect();
@@ -138,7 +136,7 @@ pub fn is_uuid_of_one(uuid: &str) -> bool {
         && !is_listed("uuid", &plain(&swapped(&uuid)))
 }
 
-/// With the bytes of the first three fields in the other order; of what has other fields, nothing.
+/// Swaps the bytes of the first three fields; empty for another format.
 fn swapped(uuid: &str) -> String {
     let field = |field: &str| {
         field
@@ -159,8 +157,8 @@ fn swapped(uuid: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Those that GLPI refuses by default, with examples of its three patterns; those of fwts; and
-    /// those of real tables.
+    /// The placeholders that GLPI refuses by default, with examples of its three patterns; those of
+    /// fwts; and those of real tables.
     #[test]
     fn placeholders_are_no_serial_numbers() {
         for text in [

@@ -9,7 +9,7 @@ use ed25519_dalek::{Signer, SigningKey};
 use jsonpipe::Exit;
 use zeroize::Zeroizing;
 
-/// The private key of the host, which signs its reports and, in TLS, says who is there. Wiped when
+/// The private key of the host, which signs its reports and identifies it in TLS. Wiped when
 /// dropped, never shown.
 pub struct Key {
     pem: Zeroizing<String>,
@@ -23,8 +23,8 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as
-    /// [`secret_file::read`], and 78 when it is no such key.
+    /// Reads the key from PEM, as `openssl genpkey -algorithm ed25519` writes it. Status as for
+    /// [`secret_file::read`], and 78 when it is not such a key.
     pub fn read(path: &Path) -> anyhow::Result<Key> {
         let pem = secret_file::read(path)?;
         let key = SigningKey::from_pkcs8_pem(&pem).map_err(|_| {
@@ -36,7 +36,7 @@ impl Key {
         Ok(Key { pem, key })
     }
 
-    /// Its text, for TLS.
+    /// The key's text, for TLS.
     pub fn pem(&self) -> &str {
         &self.pem
     }

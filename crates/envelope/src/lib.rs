@@ -1,9 +1,9 @@
-//! The reports of a lab machine, in the form in which they travel and are stored at the collector.
+//! The reports of a lab machine, in the form in which they are sent and stored at the collector.
 //!
 //! **Admission rule:** a form belongs here if a lab machine writes it and a server reads it: signed
-//! reports and their seals, events, the text of the thesis's script, and the rule which numbers
-//! name a machine. The making and the sending of reports belong to invcollect; all that is
-//! concluded from them belongs to the reader.
+//! reports and their seals, events, the text of the thesis's script, and the rule for numbers that
+//! identify a machine. Making and sending reports belongs to invcollect; conclusions belong to the
+//! reader.
 
 mod event;
 pub mod identity;

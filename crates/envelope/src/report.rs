@@ -1,5 +1,4 @@
-//! A report as it lies in the spool, travels, and lies at the collector: two lines of JSON, then
-//! what is reported.
+//! A report in the spool, on the network and at the collector: two lines of JSON, then the payload.
 //!
 //! ```text
 //! {"host":"5f0c…","sequence":1790000017,"sha256":"…","signature":"…"}
@@ -7,10 +6,10 @@
 //! {"host":{…}}
 //! ```
 //!
-//! The digest is of all that stands after the first line, and the signature (ed25519, RFC 8032, in
-//! base64) is over `labtools report 1\nHOST\nSEQUENCE\nSHA256\n`: nobody can give a report another
-//! host or another place in the order. Every report repeats what is to be known of those before it,
-//! so that the newest one tells how to go on, whatever became of the others.
+//! The digest covers everything after the first line, and the signature (ed25519, RFC 8032, in
+//! base64) covers `labtools report 1\nHOST\nSEQUENCE\nSHA256\n`: a report cannot be given another
+//! host or another place in the order. Every report repeats what must be known of earlier ones, so
+//! that the newest one shows where to continue, even if the others are lost.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +20,7 @@ use sha2::{Digest, Sha256};
 
 use crate::key::Key;
 
-/// What is in a report, and so how it is sent.
+/// The kind of a report, which determines how it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -38,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it stands in names and in JSON.
+    /// The name in file names and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Snapshot => "snapshot",
@@ -49,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// From such a name.
+    /// Parses such a name.
     pub fn parse(name: &str) -> Option<Kind> {
         [
             Kind::Snapshot,
@@ -62,8 +61,7 @@ impl Kind {
         .find(|kind| kind.as_str() == name)
     }
 
-    /// Whether it says how the machine is, which a later one says again; of an event there is only
-    /// one.
+    /// Whether a later report replaces it; events are unique.
     pub fn is_snapshot(self) -> bool {
         !matches!(self, Kind::Events | Kind::Register)
     }
@@ -72,15 +70,15 @@ impl Kind {
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Seal {
-    /// Whose it is: `host.id`.
+    /// The host: `host.id`.
     pub host: String,
     /// Its place in the order. The first one of a spool is random, below 900 000 000 000, so that a
-    /// machine which was installed anew does not repeat an id, whatever its clock says; each
-    /// further one is one more.
+    /// reinstalled machine does not repeat an id, whatever its clock shows; each further one is one
+    /// more.
     pub sequence: u64,
-    /// SHA-256 of all that stands after this line, in hexadecimal.
+    /// SHA-256 of everything after this line, in hexadecimal.
     pub sha256: String,
-    /// By the host's key. Absent in what goes to servers that do not ask for it.
+    /// The signature with the host's key. Absent in reports to servers that do not need it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
 }
@@ -90,40 +88,40 @@ pub struct Seal {
 pub struct Header {
     /// 1.
     pub schema: u64,
-    /// What follows.
+    /// The kind of the payload.
     pub kind: Kind,
-    /// When it was made, by the clock of the machine, RFC 3339.
+    /// The time it was made, by the machine's clock, RFC 3339.
     pub at: String,
-    /// How many reports were thrown away since there is this spool, to make room in it.
+    /// The number of reports dropped since the spool was created, to make room in it.
     pub dropped_reports: u64,
-    /// Those that were thrown away for this one, by their sequence.
+    /// The sequence numbers of the reports dropped for this one.
     pub dropped: Vec<u64>,
-    /// How far the logs were read, by kind.
+    /// The positions up to which the logs were read, by kind.
     pub read: BTreeMap<String, Cursor>,
 }
 
-/// How far a log was read.
+/// A position in a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Cursor {
-    /// Which file: when the log is rotated, the name is another file's.
+    /// The file: after a rotation, the name belongs to another file.
     pub inode: u64,
-    /// Up to where.
+    /// The offset in the file.
     pub offset: u64,
 }
 
-/// A report that is what its seal says.
+/// A report whose digest is right.
 #[derive(Clone, Debug)]
 pub struct Opened<'a> {
     /// The first line.
     pub seal: Seal,
     /// The second line.
     pub header: Header,
-    /// What follows.
+    /// The payload.
     pub payload: &'a [u8],
 }
 
-/// What /persistent/inventory/uuid says, where it may be the name of a host: in addresses, of files
-/// and in a certificate. The error says what is wrong.
+/// The content of /persistent/inventory/uuid, if it can be a host's name in URLs, file names and a
+/// certificate. The error describes the fault.
 pub fn host_id(text: &str) -> Result<&str, &'static str> {
     let id = text.trim();
     let fits = |(at, byte): (usize, u8)| match at {
@@ -133,7 +131,7 @@ pub fn host_id(text: &str) -> Result<&str, &'static str> {
     if id.len() != 36 || !id.bytes().enumerate().all(fits) {
         return Err("not a UUID in lower case; uuidgen makes one");
     }
-    // The nil UUID (RFC 9562), and whatever else has one digit all through, is of nobody.
+    // The nil UUID (RFC 9562), and any other with one repeated digit, identifies no machine.
     let digits: Vec<u8> = id.bytes().filter(|byte| *byte != b'-').collect();
     if digits.iter().all(|digit| *digit == digits[0]) {
         return Err("a UUID of one digit, which identifies no machine; uuidgen makes one");
@@ -166,20 +164,20 @@ pub fn seal(
     Ok(report)
 }
 
-/// Reads a report, and checks its digest; the error says what is wrong. Whose signature it has is
-/// for [`Seal::is_signed_by`].
+/// Parses a report and checks its digest; the error describes the fault. Its signature is checked
+/// by [`Seal::is_signed_by`].
 pub fn open(report: &[u8]) -> Result<Opened<'_>, String> {
     let (first, rest) = line(report).ok_or("it ends within its first line")?;
     let seal: Seal =
-        serde_json::from_slice(first).map_err(|_| "its first line is none of a report")?;
+        serde_json::from_slice(first).map_err(|_| "its first line is not that of a report")?;
     if hex(&Sha256::digest(rest)) != seal.sha256 {
         return Err(
-            "it has not the digest that its first line says: it was cut off, or changed".into(),
+            "its digest is not the one in its first line: it was cut off, or changed".into(),
         );
     }
     let (second, payload) = line(rest).ok_or("it ends within its second line")?;
     let header: Header =
-        serde_json::from_slice(second).map_err(|_| "its second line is none of a report")?;
+        serde_json::from_slice(second).map_err(|_| "its second line is not that of a report")?;
     Ok(Opened {
         seal,
         header,
@@ -205,7 +203,7 @@ impl Seal {
     }
 }
 
-/// What is signed.
+/// The signed text.
 fn signed(host: &str, sequence: u64, sha256: &str) -> String {
     format!("labtools report 1\n{host}\n{sequence}\n{sha256}\n")
 }

@@ -1,7 +1,7 @@
-//! The text of the thesis's script (Figure 28): the output of eight commands, each under `----
-//! COMMAND ----`, errors among it.
+//! The text of the thesis's script (Figure 28): the output of eight commands, including errors,
+//! each under `---- COMMAND ----`.
 //!
-//! A lab machine [`write`]s it for a collector that knows nothing else, and starts none of the
+//! A lab machine [`write`]s it for a collector that accepts only this form, without starting the
 //! commands. A server [`parse`]s it, from such a machine or from the script itself.
 
 mod cctk;
@@ -100,7 +100,7 @@ mod tests {
     fn text_that_a_machine_writes_is_what_a_server_reads() {
         let written = text();
         assert_eq!(parse(&write(&written, &files())), Some(expected(&written)));
-        // Nothing known, and no file of the kernel.
+        // Without any value or kernel file.
         let nothing = Text::default();
         assert_eq!(parse(&write(&nothing, &Files::default())), Some(nothing));
     }

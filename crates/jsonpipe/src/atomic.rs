@@ -9,11 +9,11 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::exit::{Exit, ExitContext, io_error};
 
-/// Creates or replaces `path` with what `fill` writes, with the permissions `mode`.
+/// Creates or replaces `path` with the output of `fill`, with the permissions `mode`.
 ///
-/// The temporary name is `.NAME.tmp` beside it, held by a kernel lock: what a power cut left there
-/// is overwritten by the next writer, and a second writer at the same time gets status 75. When
-/// `fill` or a write fails nothing is left behind. No room is status 73, other failures as in
+/// The temporary name is `.NAME.tmp` beside it, held by a kernel lock: the next writer overwrites
+/// what a power cut left there, and a second simultaneous writer gets status 75. When `fill` or a
+/// write fails, no file is left behind. No room is status 73, other failures as in
 /// [`Exit::of_write`].
 pub fn write(
     path: &Path,
@@ -42,13 +42,13 @@ pub fn write(
     let mut file = open_locked(&temporary, mode).map_err(failed)?;
     let guard = RemoveOnDrop(&temporary);
     let write = || {
-        file.set_len(0)?; // what a power cut left
+        file.set_len(0)?; // left by a power cut
         fill(&mut file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
     write().map_err(failed)?;
-    std::mem::forget(guard); // its name is gone
+    std::mem::forget(guard); // the file has its final name
     sync_directory(directory)
 }
 
@@ -60,7 +60,7 @@ pub fn sync_directory(directory: &Path) -> anyhow::Result<()> {
 }
 
 /// Makes `directory` and its missing parents, with the permissions `mode` whatever the umask, each
-/// durable in its own parent.
+/// durable in its parent.
 pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
     use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
     if directory.is_dir() {
@@ -82,7 +82,7 @@ pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Opens the temporary file and locks it; `WouldBlock` when another writer has it.
+/// Opens the temporary file and locks it; `WouldBlock` when another writer holds the lock.
 fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
     loop {
         let file = OpenOptions::new()
@@ -94,8 +94,8 @@ fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
             .open(temporary)?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| io::Error::from(errno))?;
-        // Between our open and our lock the other writer may have renamed it: then what we hold is
-        // the published file.
+        // The other writer may have renamed it between our open and our lock: then our descriptor
+        // is of the published file.
         match fs::symlink_metadata(temporary) {
             Ok(named) if named.ino() == file.metadata()?.ino() => {
                 file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
@@ -134,7 +134,7 @@ mod tests {
         let path = dir.path().join("file");
         fs::write(
             dir.path().join(".file.tmp"),
-            "what a power cut left, longer than the new text",
+            "left by a power cut, longer than the new text",
         )
         .unwrap();
         write(&path, 0o640, |file| file.write_all(b"new")).unwrap();

@@ -1,4 +1,4 @@
-//! The document: sections in input order, each kept as the text that came in.
+//! The document: sections in input order, each kept as its original text.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -12,15 +12,15 @@ use crate::exit::{Exit, ExitContext};
 use crate::ini;
 use crate::node::{Author, Node};
 
-/// What may be in a document but never leaves its owner: (section, key). Only the section's owner
-/// may be handed it.
+/// Keys that may be in a document but never leave their owner: (section, key). Only the section's
+/// owner may receive them.
 const SECRETS: &[(&str, &str)] = &[("login", "password")];
 
-/// The version of every section as this suite writes it. Adding a key keeps it; renaming, retyping
+/// The version of every section that this suite writes. Adding a key keeps it; renaming, retyping
 /// or removing one raises it.
 const SCHEMA: u64 = 1;
 
-/// Something that a report leaves out because it is not known, and why.
+/// A key that a report leaves out because its value is not known, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Missing {
     /// The absent key, by its path within the section: `links[0].addresses`.
@@ -29,22 +29,22 @@ pub struct Missing {
     pub reason: String,
 }
 
-/// A JSON object of objects. Every section that nobody replaces leaves as the bytes that came in.
+/// A JSON object of objects. Every section that no tool replaces leaves as the bytes that came in.
 ///
 /// It may hold a password: a section is wiped from memory when it is replaced or dropped, and
 /// `Debug` shows only names.
 #[derive(Default)]
 pub struct Document {
-    /// In input order; of one that was consumed only the place.
+    /// In input order; of a consumed section only the place is kept.
     sections: Sections,
-    /// The one that was written last.
+    /// The section that was written last.
     written: Option<String>,
 }
 
 struct Section {
-    /// JSON text, as it will be printed.
+    /// The JSON text, as it will be printed.
     raw: Zeroizing<String>,
-    /// The same, parsed, without `schema`.
+    /// The parsed text, without `schema`.
     node: Node,
     schema: Option<Node>,
 }
@@ -70,8 +70,8 @@ impl fmt::Debug for Document {
 impl Document {
     /// Parses JSON (the first non-blank byte is `{`) or INI.
     ///
-    /// `owner` is the section that the reading tool owns: a secret of another owner is refused, and
-    /// a secret in INI, too. Errors have status 65 and never show a value.
+    /// `owner` is the section that the reading tool owns: secrets of other owners are refused, and
+    /// so is any secret in INI. Errors have status 65 and never show a value.
     pub fn parse(text: &str, owner: &str) -> anyhow::Result<Document> {
         let blank = text.trim_start();
         if blank.is_empty() {
@@ -124,10 +124,10 @@ impl Document {
 
     /// Reads a section as `T`; `None` when it is not there.
     ///
-    /// In a section without `schema`, which a person wrote, an unknown key is an error (65) that
-    /// names it, and a string that spells the number, the boolean or the list of words that `T`
-    /// wants is one. In a section with a `schema`, which a tool wrote, unknown keys are ignored,
-    /// every value has its type, and a schema that we do not know is the error.
+    /// In a section without `schema`, written by a person, an unknown key is an error (65) that
+    /// names it, and a string is accepted where it spells the number, the boolean or the list of
+    /// words that `T` expects. In a section with a `schema`, written by a tool, unknown keys are
+    /// ignored, every value must have its type, and an unknown schema is an error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
         let Some(found) = self.section(section) else {
             return Ok(None);
@@ -150,14 +150,14 @@ impl Document {
             .map_err(|error| Exit::Data.error(error.within(section)))
     }
 
-    /// Like [`Document::read`], for a section without which the tool cannot work.
+    /// Like [`Document::read`], for a section that the tool cannot work without.
     pub fn require<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<T> {
         self.read(section)?
             .exit(Exit::Data, || format!("{section}: missing"))
     }
 
-    /// Like [`Document::require`], and nothing of the section stays behind: for one with a secret.
-    /// Its place is kept for [`Document::set`]; until then the document is without it.
+    /// Like [`Document::require`], but removes the section, for one with a secret. Its place is
+    /// kept for [`Document::set`]; until then the document lacks it.
     pub fn consume<T: DeserializeOwned>(&mut self, section: &str) -> anyhow::Result<T> {
         let consumed = self.require(section);
         self.sections
@@ -173,8 +173,8 @@ impl Document {
         Some(&section.raw)
     }
 
-    /// Writes a section, in its place when it was there, else at the end. The `schema` is put in
-    /// front.
+    /// Writes a section, in its old place if it had one, otherwise at the end. The `schema` comes
+    /// first.
     pub fn set<T: Serialize>(&mut self, section: &str, report: &T) -> anyhow::Result<()> {
         let body = serde_json::to_string(report)?;
         let members = body.strip_prefix('{').exit(Exit::Software, || {
@@ -232,7 +232,7 @@ fn from_ini(text: &str) -> Result<Sections, String> {
         .collect())
 }
 
-/// The top level of a document, each section as raw text; a section given twice is an error.
+/// The top level of a document, each section as raw text; a duplicate section is an error.
 struct RawSections<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for RawSections<'de> {
@@ -311,7 +311,7 @@ mod tests {
         .unwrap();
         let json = r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":"true"}}"#;
         assert_eq!(ini.to_string(), json);
-        // The next tool in the pipe reads what came from INI as the first one does.
+        // The next tool in the pipe reads sections from INI as the first one does.
         for document in [ini, Document::parse(json, "volume").unwrap()] {
             assert_eq!(
                 document.read::<Volume>("volume").unwrap(),
@@ -397,8 +397,8 @@ mod tests {
 
     #[test]
     fn many_keys_and_sections_are_no_more_work_than_their_bytes() {
-        // No clock: where each is compared with all before it, this does not end before people lose
-        // patience.
+        // No time is measured: a comparison of each with all before it would just run for a very
+        // long time.
         const MANY: usize = 100_000;
         let keys = |around: fn(usize) -> String| (0..MANY).map(around).collect::<Vec<_>>();
         let json = keys(|i| format!("\"{i}\":1")).join(",");

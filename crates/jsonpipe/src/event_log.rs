@@ -11,14 +11,14 @@ use crate::atomic;
 use crate::exit::{Exit, io_error};
 use crate::process::Common;
 
-/// Where it lies.
+/// The path of the log.
 pub const PATH: &str = "/var/log/labtools/events.jsonl";
 
-/// How long another writer is waited for, as `append-record` does.
+/// The time to wait for another writer, the same as in `append-record`.
 const PATIENCE: Duration = Duration::from_secs(10);
 const BETWEEN_TRIES: Duration = Duration::from_millis(1);
 
-/// The log, open for writing. The kernel lock on it is ours until this is dropped.
+/// The log, open for writing. The kernel lock on it is held until this is dropped.
 #[derive(Debug)]
 pub struct EventLog {
     file: File,
@@ -29,8 +29,8 @@ impl EventLog {
     /// Opens the log below the root (0600, its directory 0700, made if missing) and waits for its
     /// lock.
     ///
-    /// Status 73 when there is no room for it, 75 when another writer keeps it, 77 when it is not
-    /// ours to write.
+    /// Status 73 when there is no room for it, 75 when another writer holds the lock, 77 without
+    /// permission.
     pub fn open(common: &Common) -> anyhow::Result<EventLog> {
         let path = common.path(PATH);
         atomic::create_directory(path.parent().unwrap_or(&path), 0o700)?;
@@ -44,7 +44,7 @@ impl EventLog {
         }
     }
 
-    /// The end of the log, as [`tail`] gives it.
+    /// The end of the log, as for [`tail`].
     pub fn tail(&self, bytes: u64) -> anyhow::Result<Vec<u8>> {
         tail(&self.path, bytes).map_err(|error| {
             io_error(
@@ -55,13 +55,13 @@ impl EventLog {
         })
     }
 
-    /// Adds lines, each with its newline, in one write. The end of a line that a power cut tore is
-    /// written first, so that it spoils no other; a write that fails half way is cut off again.
+    /// Adds lines, each with its newline, in one write. A line torn by a power cut is ended first,
+    /// so that it spoils no other; a partial write is cut off again.
     pub fn append(&mut self, lines: &str) -> anyhow::Result<()> {
         self.add(lines).map_err(|error| self.failed(error))
     }
 
-    /// Brings what was added to the disk.
+    /// Syncs the added lines to the disk.
     pub fn sync(&self) -> anyhow::Result<()> {
         self.file.sync_all().map_err(|error| self.failed(error))?;
         atomic::sync_directory(self.path.parent().unwrap_or(&self.path))
@@ -90,7 +90,7 @@ impl EventLog {
     }
 }
 
-/// The end of the log at `path`: at most `bytes`, with that of the rotated file in front when the
+/// The end of the log at `path`: at most `bytes`, preceded by the end of the rotated file when the
 /// log is shorter. May begin and end within a line.
 pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     let end = |path: &Path, bytes: u64| {
@@ -110,7 +110,7 @@ pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Where logrotate(8) keeps what a log was, `age` rotations ago.
+/// The name that logrotate(8) gives to a log after `age` rotations.
 pub fn rotated(path: &Path, age: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{age}"));
@@ -139,7 +139,7 @@ fn open_locked(path: &Path, patience: Duration) -> io::Result<File> {
             }
             std::thread::sleep(BETWEEN_TRIES);
         }
-        // Between our open and our lock it may have been rotated.
+        // It may have been rotated between our open and our lock.
         match std::fs::metadata(path) {
             Ok(named) if named.ino() == file.metadata()?.ino() => return Ok(file),
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

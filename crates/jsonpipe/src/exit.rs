@@ -6,27 +6,27 @@ use std::io;
 use nix::libc;
 use nix::unistd::geteuid;
 
-/// How a process ends (sysexits(3), which systemd prints by name).
+/// The exit statuses (sysexits(3), which systemd prints by name).
 ///
 /// From [`Exit::Data`] on, standard output stays empty, and nothing was changed or all was undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done, or already so (`"changed": false`).
+    /// Done, or already done (`"changed": false`).
     Done = 0,
-    /// The answer is no; the document is printed and says why.
+    /// The answer is no; the document is printed and gives the reason.
     No = 1,
     /// Bad command line.
     Usage = 2,
-    /// The document, or a file it names, is not what the page says.
+    /// The document, or a file it names, does not have the form in the man page.
     Data = 65,
-    /// A named file, device, base or image is not there.
+    /// A named file, device, base or image does not exist.
     NoInput = 66,
     /// A service or program is absent.
     Unavailable = 69,
-    /// A fault of our own, a panic included.
+    /// An internal fault, including a panic.
     Software = 70,
-    /// Cannot make room or create what was asked; nothing was destroyed for it.
+    /// No room, or the output cannot be created; nothing was destroyed for it.
     CantCreate = 73,
     /// Reading or writing failed, or the document could not be delivered.
     Io = 74,
@@ -40,7 +40,7 @@ pub enum Exit {
 
 impl Exit {
     /// An error with this status. The text follows the house style: `{gerund} {object}`, or the
-    /// object and what is wrong.
+    /// object and its fault.
     pub fn error(self, text: impl fmt::Display) -> anyhow::Error {
         anyhow::Error::new(Coded {
             exit: self,
@@ -48,8 +48,8 @@ impl Exit {
         })
     }
 
-    /// The status of an error: the outermost one that was given, otherwise 74 for a system call
-    /// that failed, otherwise 70.
+    /// The status of an error: the outermost one given, otherwise 74 for a failed system call,
+    /// otherwise 70.
     pub fn of(error: &anyhow::Error) -> Exit {
         if let Some(coded) = error.downcast_ref::<Coded>() {
             coded.exit
@@ -60,8 +60,8 @@ impl Exit {
         }
     }
 
-    /// What a failed write of something new means: no room, and a file system that is read-only, is
-    /// 73, a lock held by another 75, no permission 77, anything else 74.
+    /// The status of a failed write of a new file: 73 for no room and a read-only file system, 75
+    /// for a lock held by another process, 77 for no permission, otherwise 74.
     pub fn of_write(error: &io::Error) -> Exit {
         use io::ErrorKind::{
             FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
@@ -75,8 +75,8 @@ impl Exit {
         }
     }
 
-    /// What a failed change or removal of something that is there means: the same, but a file
-    /// system that became read-only is 74. Nothing was to be created.
+    /// The status of a failed change or removal of an existing file: the same, but 74 for a
+    /// read-only file system, because nothing was to be created.
     pub fn of_change(error: &io::Error) -> Exit {
         if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
             Exit::Io
@@ -85,8 +85,8 @@ impl Exit {
         }
     }
 
-    /// What a failed open for reading means: not there is 66, no permission is 77, anything else
-    /// 74.
+    /// The status of a failed open for reading: 66 when the file does not exist, 77 for no
+    /// permission, otherwise 74.
     pub fn of_read(error: &io::Error) -> Exit {
         match error.kind() {
             io::ErrorKind::NotFound => Exit::NoInput,
@@ -95,8 +95,8 @@ impl Exit {
         }
     }
 
-    /// What it means that the kernel does not permit it. EPERM is more than a lack of rights: an
-    /// immutable file (chattr(1)) is closed to root, too, and then it is of no use to ask for root.
+    /// The status of a refusal by the kernel. EPERM can mean more than a lack of rights: an
+    /// immutable file (chattr(1)) is closed to root as well, and asking for root does not help.
     fn of_refusal(error: &io::Error, is_root: bool) -> Exit {
         if is_root && error.raw_os_error() == Some(libc::EPERM) {
             Exit::Io
@@ -106,8 +106,8 @@ impl Exit {
     }
 }
 
-/// An I/O error in context, its status chosen by `exit_of`: [`Exit::of_read`], [`Exit::of_write`]
-/// or [`Exit::of_change`].
+/// An I/O error with its context, with the status from `exit_of`: [`Exit::of_read`],
+/// [`Exit::of_write`] or [`Exit::of_change`].
 pub fn io_error(
     error: io::Error,
     exit_of: fn(&io::Error) -> Exit,

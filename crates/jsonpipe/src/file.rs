@@ -1,4 +1,4 @@
-//! A small file, read whole, with the status of its failure.
+//! Reads a small file whole, with the status of its failure.
 
 use std::fs;
 use std::io;
@@ -6,17 +6,17 @@ use std::path::Path;
 
 use crate::exit::{Exit, io_error};
 
-/// Its bytes. Status 66 when it is not there, 77 without permission, else 74.
+/// The bytes of a file. Status 66 when it does not exist, 77 without permission, otherwise 74.
 pub fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     fs::read(path).map_err(|error| failed(path, error))
 }
 
-/// The same as text; 74 when it is none.
+/// The same as text; 74 when it is not UTF-8.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path).map_err(|error| failed(path, error))
 }
 
-/// Its bytes, or `None` when it is not there.
+/// The bytes of a file, or `None` when it does not exist.
 pub fn read_if_there(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

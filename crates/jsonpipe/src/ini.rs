@@ -1,9 +1,9 @@
-//! INI, the documents and configuration that people write: `[section]`, `key=value`, flat.
+//! INI, the form of documents and configuration that people write: `[section]`, `key=value`, flat.
 //!
-//! A comment is a whole line; a value is the rest of its line, backslashes, quotes, `#` and `;`
-//! included, without the white space around it, and always a string, which is parsed where the
-//! reader wants another type. The text is checked before rust-ini parses it, because rust-ini joins
-//! lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
+//! A comment is a whole line. A value is the rest of its line without the white space around it;
+//! backslashes, quotes, `#` and `;` belong to it. Values are strings, which are parsed where the
+//! reader expects another type. The text is checked before rust-ini parses it, because rust-ini
+//! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -54,9 +54,9 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
     Ok(sections)
 }
 
-/// Refuses what rust-ini would silently read as something else. What it is to read: the lines
-/// without comments and without the white space around them, for it takes a comment or a section
-/// that is indented for a key that the next lines belong to.
+/// Refuses lines that rust-ini would silently read as something else. Returns the text without
+/// comments and without the white space around lines, because rust-ini takes an indented comment or
+/// section for a key that the next lines belong to.
 fn clean(text: &str) -> Result<String, String> {
     let mut clean = String::new();
     if text.starts_with('\u{feff}') {
@@ -66,7 +66,7 @@ fn clean(text: &str) -> Result<String, String> {
         let number = index + 1;
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') || line.starts_with(';') {
-            clean.push('\n'); // it counts the lines
+            clean.push('\n'); // keeps the line numbers
             continue;
         }
         clean.extend([line, "\n"]);
@@ -79,8 +79,8 @@ fn clean(text: &str) -> Result<String, String> {
             ));
         }
         if line.starts_with('[') {
-            // rust-ini ends a section's name at its first bracket, and what follows is the next
-            // line to it.
+            // rust-ini ends a section's name at its first bracket, and takes the rest for the next
+            // line.
             let name = line
                 .strip_prefix('[')
                 .and_then(|rest| rest.strip_suffix(']'));
@@ -107,8 +107,8 @@ fn clean(text: &str) -> Result<String, String> {
     Ok(clean)
 }
 
-/// A configuration file, whose sections are taken out one by one. What nobody took is unknown: an
-/// error of [`Configuration::end`].
+/// A configuration file, whose sections are taken out one by one. The remaining ones are unknown:
+/// [`Configuration::end`] refuses them.
 #[derive(Debug)]
 pub struct Configuration {
     path: PathBuf,
@@ -116,7 +116,7 @@ pub struct Configuration {
 }
 
 impl Configuration {
-    /// Reads it; empty when the file is not there. Status 78 when it is not right.
+    /// Reads the file; empty when it does not exist. Status 78 when it is invalid.
     pub fn read(path: &Path) -> anyhow::Result<Configuration> {
         match Configuration::require(path) {
             Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Configuration {
@@ -127,7 +127,7 @@ impl Configuration {
         }
     }
 
-    /// The same, for a file that must be there. Status 66 when it is not.
+    /// The same, for a required file. Status 66 when it does not exist.
     pub fn require(path: &Path) -> anyhow::Result<Configuration> {
         Configuration::parse(path, &read_text(path)?)
     }
@@ -141,7 +141,7 @@ impl Configuration {
         Ok(configuration)
     }
 
-    /// Takes `[name]`; `None` when it is not there.
+    /// Takes out `[name]`; `None` when it does not exist.
     pub fn section<T: DeserializeOwned>(&mut self, name: &str) -> anyhow::Result<Option<T>> {
         let Some(at) = self
             .sections
@@ -156,7 +156,7 @@ impl Configuration {
             .map_err(|error| self.wrong(error.within(name)))
     }
 
-    /// Takes the named things of one kind, in the order of the file: `[base.windows]` is the entry
+    /// Takes out the entries of one kind, in the order of the file: `[base.windows]` is the entry
     /// `windows` of kind `base`.
     pub fn table<T: DeserializeOwned>(&mut self, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
         let name = |section: &str| {
@@ -181,7 +181,7 @@ impl Configuration {
         Ok(entries)
     }
 
-    /// Nothing is left. Status 78 when there is.
+    /// Status 78 when a section is left.
     pub fn end(self) -> anyhow::Result<()> {
         match self.sections.first() {
             None => Ok(()),
@@ -189,7 +189,7 @@ impl Configuration {
         }
     }
 
-    /// The named things of one kind, and there is nothing else.
+    /// Takes out the entries of one kind, and refuses any other section.
     fn only<T: DeserializeOwned>(mut self, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
         let entries = self.table(kind)?;
         match self.sections.first() {
@@ -205,12 +205,12 @@ impl Configuration {
     }
 }
 
-/// Nobody writes as much configuration by hand.
+/// Above any configuration written by hand.
 const FILE_MAX_BYTES: u64 = 16 << 20;
 
-/// Reads the text of a configuration file. Status 66 when it is not there, 78 when it is no text, a
-/// directory, in no directory, a device or a FIFO (which could be read without end), larger than 16
-/// MiB, or a link that leads nowhere.
+/// Reads the text of a configuration file. Status 66 when it does not exist, 78 when it is not
+/// text, a directory, below a missing directory, a device or a FIFO (which could be read without
+/// end), larger than 16 MiB, or a dangling link.
 pub fn read_text(path: &Path) -> anyhow::Result<String> {
     let wrong = |why: &str| Exit::Config.error(format_args!("reading {}: {why}", path.display()));
     match fs::metadata(path) {
@@ -235,7 +235,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// Status 66, with the way out, when a configuration file is not there.
+/// Status 66, with the way out, when a configuration file does not exist.
 pub fn require(path: &Path, way_out: &str) -> anyhow::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Exit::NoInput.error(
@@ -245,10 +245,10 @@ pub fn require(path: &Path, way_out: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Reads a configuration file of named things of one kind: `[base.windows]` is the entry `windows`
-/// of kind `base`.
+/// Reads a configuration file with entries of one kind: `[base.windows]` is the entry `windows` of
+/// kind `base`.
 ///
-/// Status 66 when the file is not there, 78 when it is not right.
+/// Status 66 when the file does not exist, 78 when it is invalid.
 pub fn read_table<T: DeserializeOwned>(
     path: &Path,
     kind: &str,
@@ -256,7 +256,7 @@ pub fn read_table<T: DeserializeOwned>(
     Configuration::require(path)?.only(kind)
 }
 
-/// The same of a text, which stands in `path` or is about to.
+/// The same for a text that is, or will be, in `path`.
 pub fn parse_table<T: DeserializeOwned>(
     path: &Path,
     text: &str,
@@ -265,9 +265,9 @@ pub fn parse_table<T: DeserializeOwned>(
     Configuration::parse(path, text)?.only(kind)
 }
 
-/// Reads a configuration file of one section; `None` when the file or the section is not there.
+/// Reads a configuration file of one section; `None` when the file or the section does not exist.
 ///
-/// Status 78 when the file is not right.
+/// Status 78 when the file is invalid.
 pub fn read_section<T: DeserializeOwned>(path: &Path, section: &str) -> anyhow::Result<Option<T>> {
     let mut file = Configuration::read(path)?;
     let found = file.section(section)?;

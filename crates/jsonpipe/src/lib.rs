@@ -1,14 +1,14 @@
-//! How the labtools talk: one document in, one document out, an exit status.
+//! The contract between the labtools: one document in, one document out, an exit status.
 //!
-//! A *document* is a JSON object of objects (or the same as INI, for people). A tool reads the
-//! sections it needs, replaces its own and passes every other one on, byte for byte. This crate is
-//! that agreement in code and nothing else; `labtools(7)` is the same for people. A tool's `main`
-//! is [`main`](fn@main); its work returns an [`Answer`] or an error that carries an [`Exit`].
+//! A *document* is a JSON object of objects (or its INI form, for people). A tool reads the
+//! sections it needs, replaces its own and passes every other one on, byte for byte. This crate
+//! contains only the code of that contract; `labtools(7)` describes it. A tool's `main` is
+//! [`main`](fn@main); its work returns an [`Answer`] or an error that carries an [`Exit`].
 //!
-//! **INI** is JSON in which every value is a string, and leaves as that. Where a person wrote it (a
-//! section without `schema`, JSON or INI, however many tools ago), a string that spells the number,
-//! the boolean or the comma-separated list that is wanted is taken for it; any other wrong type is
-//! an error. What a tool wrote has its types.
+//! **INI** stands for JSON in which every value is a string, and leaves as that JSON. In a section
+//! written by a person (without `schema`, JSON or INI, however many tools ago), a string is
+//! accepted where it spells the expected number, boolean or comma-separated list; any other wrong
+//! type is an error. In a section written by a tool, values have their types.
 //!
 //! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard
 //! input, standard output, standard error, the form of values in documents, files that must appear

@@ -1,5 +1,5 @@
-//! Kernel locks on files in /run/labtools: held by who has the file open, and gone with the
-//! process, however it ended.
+//! Kernel locks on files in /run/labtools. A lock is held by the process that has the file open,
+//! and released by the kernel when the process ends, however it ends.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
@@ -14,13 +14,13 @@ use crate::signals::Deferred;
 
 const DIRECTORY: &str = "/run/labtools";
 
-/// How long [`wait`] waits. Most of what it is for is done in milliseconds; what takes longer, as a
-/// machine with a disk that does not answer, is not worth a queue of those that wait.
+/// The limit of [`wait`]. Most holders finish in milliseconds; a longer one, such as a disk that
+/// does not answer, is not worth a queue.
 const PATIENCE: Duration = Duration::from_secs(5);
 const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
-/// Takes the lock at `path` below the root; it is ours until the file is closed. Status 75 when
-/// another process holds it, with `why`: who that is, and the way out.
+/// Takes the lock at `path` below the root, and holds it until the file is closed. Status 75 when
+/// another process holds it; `why` names the holder and the way out.
 pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
     match attempt(common, path)? {
         Some(file) => Ok(file),
@@ -28,7 +28,7 @@ pub fn take(common: &Common, path: &str, why: &str) -> anyhow::Result<File> {
     }
 }
 
-/// The same, after waiting a few seconds for the other one. A signal ends the wait at once.
+/// The same, after waiting a few seconds for the other process. A signal ends the wait at once.
 pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<File> {
     let since = Instant::now();
     let file = open(common, path)?;
@@ -45,8 +45,8 @@ pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<F
     Ok(file)
 }
 
-/// Whether another process holds it. The file is not made for that, and the lock is free again at
-/// once.
+/// Whether another process holds the lock. The file is not created for that, and the lock stays
+/// free.
 pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
     match OpenOptions::new().write(true).open(common.path(path)) {
         Ok(file) => Ok(!try_lock(common, path, &file)?),
@@ -72,7 +72,7 @@ fn open(common: &Common, path: &str) -> anyhow::Result<File> {
     file.map_err(|error| failed(common, path, error))
 }
 
-/// Whether it is ours now.
+/// Whether the lock was obtained.
 fn try_lock(common: &Common, path: &str, file: &File) -> anyhow::Result<bool> {
     match file.try_lock() {
         Ok(()) => Ok(true),
@@ -121,8 +121,8 @@ mod tests {
             format!("{error:#}").ends_with("/run/labtools/x.lock: another one has it; wait"),
             "{error:#}"
         );
-        // Closing the file alone leaves it with a child that another test has just forked, until
-        // that one's exec.
+        // A close alone leaves the lock with a child that another test has just forked, until its
+        // exec.
         ours.unlock().unwrap();
         attempt(&common, LOCK).unwrap().unwrap().unlock().unwrap();
         assert!(!is_held(&common, LOCK).unwrap());

@@ -1,9 +1,9 @@
-//! Typed reading of a section, from JSON and INI alike, with errors that name the key by its path
-//! and never show a value.
+//! Typed reading of a section, from JSON or INI, with errors that name the key by its path and
+//! never show a value.
 //!
-//! serde_json's own errors echo what they did not expect (`invalid type: integer 12345678`), and
-//! what is read here may be a password. So a section is first parsed into a [`Node`], and the error
-//! type of the second step has no place for values.
+//! serde_json's own errors repeat the unexpected value (`invalid type: integer 12345678`), which
+//! may be a password here. So a section is first parsed into a [`Node`], and the error type of the
+//! second step cannot hold values.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use serde::de::{
 use serde_json::Number;
 use zeroize::Zeroizing;
 
-/// A value whose tables keep their order and refuse a key given twice. It may be a password: it is
+/// A value whose tables keep their order and refuse a duplicate key. It may be a password, so it is
 /// wiped when dropped.
 #[derive(PartialEq)]
 pub(crate) enum Node {
@@ -28,17 +28,17 @@ pub(crate) enum Node {
     Table(Vec<(String, Node)>),
 }
 
-/// Who wrote what is read.
+/// The author of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
     /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, and a string
-    /// may spell what is wanted.
+    /// may spell another type.
     Person,
-    /// A tool, perhaps a newer one: unknown keys are ignored, and types are what they are.
+    /// A tool, perhaps a newer one: unknown keys are ignored, and types must match.
     Tool,
 }
 
-/// Where and what, without the value: `links[0].eap: expected a string`.
+/// The key and the fault, without the value: `links[0].eap: expected a string`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct ReadError {
     path: String,
@@ -79,15 +79,14 @@ impl de::Error for ReadError {
         ReadError::new(message)
     }
 
-    // The defaults of these would show the value.
+    // serde's default messages for these would show the value.
     fn invalid_type(_: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         ReadError::new(format_args!("expected {expected}"))
     }
 
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
         match unexpected {
-            // Of the types that a number is read into, only those without a zero have something
-            // against one that fits.
+            // Among the types of numbers, only the non-zero ones refuse a value of the right type.
             de::Unexpected::Unsigned(0) | de::Unexpected::Signed(0) => ReadError::new(ABOVE_ZERO),
             _ => ReadError::new(format_args!("expected {expected}")),
         }
@@ -102,7 +101,7 @@ impl de::Error for ReadError {
     }
 }
 
-/// Shows no value.
+/// Does not show a value.
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Node(..)")
@@ -135,7 +134,7 @@ impl Node {
         }
     }
 
-    /// As JSON text.
+    /// The node as JSON text.
     pub(crate) fn to_json(&self) -> String {
         match self {
             Node::Table(pairs) => {
@@ -169,7 +168,7 @@ impl Node {
         }
     }
 
-    /// Takes `key` out of a table.
+    /// Removes `key` from a table and returns it.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
         let Node::Table(pairs) = self else {
             return None;
@@ -265,7 +264,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Shows what a visitor expects.
+/// Displays a visitor's expectation.
 struct Expecting<'v, V>(&'v V);
 
 impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
@@ -276,8 +275,8 @@ impl<'de, V: Visitor<'de>> fmt::Display for Expecting<'_, V> {
 
 const ABOVE_ZERO: &str = "expected a whole number above zero";
 
-/// Whether a text that Rust takes for a number is one to everybody: no plus sign, no infinity, and
-/// no zero in front, which others take for the octal system.
+/// Whether a text that Rust accepts as a number is unambiguous: no plus sign, no infinity, and no
+/// leading zero, which others read as octal.
 fn is_plain(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     match digits {
@@ -287,7 +286,7 @@ fn is_plain(text: &str) -> bool {
     }
 }
 
-/// People write text, and INI has nothing else: where the reader wants a number, it is parsed.
+/// People write text, and INI has only text: a number is parsed where the reader expects one.
 macro_rules! parsed_from_text {
     ($($method:ident $visit:ident $type:ty, $what:literal;)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
@@ -350,8 +349,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
-    /// A list of words that a person writes may be a string, separated by commas; an empty one is
-    /// the empty list.
+    /// A person may write a list of words as a string, separated by commas; the empty string is the
+    /// empty list.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
             Node::String(text) if self.author == Author::Person => {

@@ -19,20 +19,20 @@ use crate::exit::{Exit, ExitContext};
 use crate::shown::{is_hidden, shown};
 use crate::{stage, stdout};
 
-/// No document that people or tools write comes near this; what does is an attack or an accident.
+/// Far above any real document; a longer input is an attack or an accident.
 const DOCUMENT_MAX_BYTES: u64 = 16 << 20;
 
-/// Who is speaking.
+/// The name of a tool and its section.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// The program's name, in front of every line on standard error.
+    /// The program's name, which starts every line on standard error.
     pub name: &'static str,
     /// The section that it owns.
     pub section: &'static str,
 }
 
-/// The flags that every tool has. Help lists them behind a subcommand's own; without the order it
-/// mixes the two.
+/// The flags of every tool. Help lists them after a subcommand's own; without the order it would
+/// mix the two.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Common {
     /// Report each step on standard error
@@ -57,13 +57,13 @@ pub struct Common {
 }
 
 impl Common {
-    /// Where `path`, absolute on the machine, lies below the root.
+    /// The place of `path`, absolute on the machine, below the root.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         let path = path.as_ref();
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Where the configuration file `name` lies.
+    /// The path of the configuration file `name`.
     pub fn config(&self, name: impl AsRef<Path>) -> PathBuf {
         match &self.config {
             Some(directory) => directory.join(name),
@@ -72,7 +72,7 @@ impl Common {
     }
 }
 
-/// Standard input and the tool's voice on standard error.
+/// Standard input, and messages on standard error.
 #[derive(Clone, Debug)]
 pub struct Pipe {
     tool: Tool,
@@ -82,9 +82,8 @@ pub struct Pipe {
 impl Pipe {
     /// Reads the document from standard input.
     ///
-    /// `expected` says to a person at a terminal what belongs there, e.g. `a document with the
-    /// section volume`. Status 2 at a terminal, 65 when nothing or no document is there, 74 when
-    /// reading fails.
+    /// `expected` describes the document to a person at a terminal, e.g. `a document with the
+    /// section volume`. Status 2 at a terminal, 65 without a valid document, 74 when reading fails.
     pub fn document(&self, expected: &str) -> anyhow::Result<Document> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -92,7 +91,7 @@ impl Pipe {
                 "standard input is a terminal; give {expected}, see --help"
             )));
         }
-        // Not through `Stdin`, whose buffer would keep a password.
+        // Not with `Stdin`, whose buffer would keep a password.
         let bytes = stdin
             .as_fd()
             .try_clone_to_owned()
@@ -107,37 +106,37 @@ impl Pipe {
         Document::parse(text, self.tool.section)
     }
 
-    /// Writes a line of a stream of events at once, for those who read while the work goes on; of a
-    /// subcommand whose page says that its output is one.
+    /// Writes an event of a stream at once, for readers that follow the work; only for a subcommand
+    /// whose page documents that output.
     pub fn event(&self, event: &impl Serialize) -> io::Result<()> {
         print(&(serde_json::to_string(event)? + "\n"))
     }
 
-    /// Says something on standard error, if asked to by `-v`.
+    /// Prints a message on standard error, if `-v` was given.
     pub fn note(&self, text: impl fmt::Display) {
         if self.verbose {
             complain(self.tool.name, text);
         }
     }
 
-    /// Says something on standard error that a person should know though the work goes on.
+    /// Prints a warning on standard error; the work continues.
     pub fn warn(&self, text: impl fmt::Display) {
         complain(self.tool.name, text);
     }
 }
 
-/// What a tool has to say at the end: the document, or a stream of events, and yes (0) or no (1).
+/// The result of a tool: the document, or a stream of events, and yes (0) or no (1).
 pub struct Answer {
     said: Said,
     exit: Exit,
     undo: Option<Box<dyn FnOnce()>>,
-    /// Whether something was changed that stays, whatever becomes of the document.
+    /// Whether a change persists even if the document cannot be delivered.
     stays: bool,
-    /// Dropped after the document is out: signals that waited, locks.
+    /// Dropped after the document was delivered: deferred signals, locks.
     held: Vec<Box<dyn Any>>,
 }
 
-/// What goes to standard output.
+/// The content of standard output.
 enum Said {
     Document(Document),
     /// JSON Lines, each with its newline.
@@ -145,12 +144,12 @@ enum Said {
 }
 
 impl Answer {
-    /// Done, or already so.
+    /// Done, or already done.
     pub fn yes(document: Document) -> Answer {
         Answer::new(Said::Document(document))
     }
 
-    /// Done, and this happened: JSON Lines, of a subcommand whose page says so, each with its
+    /// Done, with events: JSON Lines, for a subcommand whose page documents them, each with its
     /// newline. There may be none.
     pub fn events(lines: String) -> Answer {
         Answer::new(Said::Lines(lines))
@@ -174,12 +173,12 @@ impl Answer {
         }
     }
 
-    /// The answer is no; the document says why.
+    /// The answer is no; the document gives the reason.
     pub fn no(document: Document) -> Answer {
         Answer::yes(document).but_no()
     }
 
-    /// The same, and the answer is no.
+    /// Changes the answer to no.
     pub fn but_no(self) -> Answer {
         Answer {
             exit: Exit::No,
@@ -187,8 +186,8 @@ impl Answer {
         }
     }
 
-    /// For an effect that is known only by this document: how to undo it when the document cannot
-    /// be delivered.
+    /// For an effect that only this document records: how to undo it when the document cannot be
+    /// delivered.
     pub fn or_undo(self, undo: impl FnOnce() + 'static) -> Answer {
         Answer {
             undo: Some(Box::new(undo)),
@@ -196,8 +195,8 @@ impl Answer {
         }
     }
 
-    /// For an effect that other calls tell, too: it stays when the document cannot be delivered,
-    /// and so the status is 1 then, not 74, which says that nothing was changed.
+    /// For an effect that later calls also report: it stays when the document cannot be delivered,
+    /// and the status is then 1, because 74 would mean that nothing was changed.
     pub fn staying(self, changed: bool) -> Answer {
         Answer {
             stays: changed,
@@ -205,7 +204,7 @@ impl Answer {
         }
     }
 
-    /// Keeps a guard until the document is delivered, or the effect undone.
+    /// Keeps a guard until the document is delivered or the effect undone.
     pub fn holding(mut self, guard: impl Any) -> Answer {
         self.held.push(Box::new(guard));
         self
@@ -220,14 +219,14 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// The `main` of every tool: parses the arguments, runs the work, prints the document, ends with
-/// the right status.
+/// The `main` of every tool: parses the arguments, runs the work, prints the document, and ends
+/// with the right status.
 ///
-/// With `--log` the work is done in a child of this process, and how it ended is a line in the
+/// With `--log` a child of this process does the work, and its end is recorded as a line in the
 /// event log.
 ///
-/// A panic is status 70 and says only where: its message could hold a secret. No core is ever
-/// dumped, for the same reason.
+/// A panic is status 70 and prints only its place, because its message could contain a secret. Core
+/// dumps are disabled for the same reason.
 pub fn main<A: clap::Parser + AsRef<Common>>(
     tool: Tool,
     run: impl FnOnce(A, &Pipe) -> anyhow::Result<Answer>,
@@ -258,7 +257,7 @@ pub fn main<A: clap::Parser + AsRef<Common>>(
             tool,
             verbose: arguments.as_ref().verbose,
         };
-        // The only way to see that a panic is status 70 in every tool is to have one.
+        // Only a real panic shows that a panic is status 70 in every tool.
         #[cfg(debug_assertions)]
         assert!(
             std::env::var_os("LABTOOLS_TEST_PANIC").is_none(),
@@ -294,11 +293,11 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     {
         stage::report(report);
     }
-    drop(answer.held); // a signal that waited ends this process here
+    drop(answer.held); // a deferred signal ends this process here
     let undelivered = if answer.stays { Exit::No } else { Exit::Io };
     match written {
         Ok(()) => Ok(answer.exit),
-        // The reader went away, or never was, and knows it: only the status tells.
+        // The reader has left or never existed, and knows that: only the status reports it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(undelivered),
         Err(error) => Err(error).exit(undelivered, || match answer.stays {
             true => "the change is made and stays; writing the document to standard output",
@@ -307,7 +306,7 @@ fn deliver(answer: Answer) -> anyhow::Result<Exit> {
     }
 }
 
-/// Reads to the end; what is read is wiped when dropped. `read_to_end` would leave copies behind as
+/// Reads to the end; the bytes are wiped when dropped. `read_to_end` would leave copies behind as
 /// its buffer grows.
 fn read_wiped(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(vec![0; 1 << 16]);
@@ -333,29 +332,28 @@ fn print(text: &str) -> io::Result<()> {
     if stdout::was_closed() {
         return Err(io::ErrorKind::BrokenPipe.into());
     }
-    // Not through `Stdout`, to which a descriptor that cannot be written (`tool 1< file`) is as
-    // good as any.
+    // Not with `Stdout`, which ignores a descriptor that cannot be written (`tool 1< file`).
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     stdout.write_all(text.as_bytes())
 }
 
-/// One line, whatever the text holds: names of files, words of servers and devices, keys of
+/// Prints one line, whatever the text contains: file names, words of servers and devices, keys of
 /// documents.
 pub(crate) fn complain(name: &str, text: impl fmt::Display) {
     let line = format!("{name}: {}", shown(&text.to_string()));
-    let _ = writeln!(io::stderr(), "{line}"); // nobody left to tell
+    let _ = writeln!(io::stderr(), "{line}"); // there is no other output
     stage::complaint(&line);
 }
 
-/// What the command line says of every tool alike.
+/// The part of the command line that is common to all tools.
 struct Called {
     /// The subcommand.
     command: String,
     is_dry_run: bool,
 }
 
-/// The command line, or the status that ends the process. The parser repeats a wrong argument as it
-/// was given.
+/// The parsed command line, or the status that ends the process. The parser repeats a wrong
+/// argument as it was given.
 fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
     let mut command = A::command();
     let parsed = command
@@ -376,7 +374,7 @@ fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
             error.exit(); // help and version, on standard output
         }
         let mut text = error.to_string();
-        // Clap suggests names that look alike; of short ones it finds none.
+        // clap suggests names that look alike, but finds none for short names.
         if error.kind() == clap::error::ErrorKind::InvalidSubcommand && !text.contains("tip: ") {
             let command = A::command();
             let names: Vec<_> = command

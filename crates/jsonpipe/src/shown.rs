@@ -1,13 +1,12 @@
-//! Text of strangers, made fit to be shown.
+//! Makes untrusted text printable.
 
 use std::borrow::Cow;
 
 /// Whether a character moves the cursor, changes the direction of the text around it, or has no
-/// width: nothing that a person could see, and enough to hide or forge what a person reads.
+/// width, and could thus hide or forge what a person reads.
 ///
-/// These are the control characters, the line separators, the marks of annotations, and what
-/// Unicode names Default_Ignorable_Code_Point: that which has nothing to show (Unicode Technical
-/// Report 36, section 3).
+/// These are the control characters, the line separators, the annotation marks, and Unicode's
+/// Default_Ignorable_Code_Point (Unicode Technical Report 36, section 3).
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -19,7 +18,7 @@ pub fn is_hidden(c: char) -> bool {
         )
 }
 
-/// The text with U+FFFD in place of each hidden character, newlines included: it takes one line of
+/// The text with U+FFFD in place of each hidden character, including newlines: it fills one line of
 /// a terminal, as it is written.
 pub fn shown(text: &str) -> Cow<'_, str> {
     if text.contains(is_hidden) {

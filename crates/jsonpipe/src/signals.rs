@@ -11,19 +11,19 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::exit::{Exit, ExitContext};
 
-/// While this lives the ending signals wait. Dropping it lets them through, and the kernel ends the
-/// process by the signal: whoever waits for it sees the truth.
+/// While this exists, the ending signals are deferred. Dropping it delivers them, and the kernel
+/// ends the process by the signal, so that the parent sees the true cause.
 ///
-/// Take it before the first thread starts, so that every thread inherits the mask. Programs that
-/// are started inherit it, too (`std::process::Command` does not clear it): one that is to hear
-/// these signals needs its mask emptied between fork and exec.
+/// Create it before the first thread starts, so that every thread inherits the mask. Child programs
+/// also inherit it (`std::process::Command` does not clear it): a child that must receive these
+/// signals needs its mask cleared between fork and exec.
 #[derive(Debug)]
 pub struct Deferred {
     arrived: SignalFd,
     before: SigSet,
 }
 
-/// Makes the ending signals wait. That this fails is a fault of our own (70).
+/// Defers the ending signals. A failure is an internal fault (70).
 pub fn defer() -> anyhow::Result<Deferred> {
     block().exit(Exit::Software, || "making the ending signals wait")
 }
@@ -33,8 +33,8 @@ fn block() -> io::Result<Deferred> {
     let ignored =
         ignored(&status).ok_or_else(|| io::Error::other("no SigIgn in /proc/self/status"))?;
     let mut ending = SigSet::empty();
-    // One that the caller ignores, as nohup does, would be seen while it waits, and then not end
-    // the process.
+    // A signal that the caller ignores, as nohup does, would be seen while it is deferred, and then
+    // not end the process.
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         if ignored >> (signal as u32 - 1) & 1 == 0 {
             ending.add(signal);
@@ -42,12 +42,12 @@ fn block() -> io::Result<Deferred> {
     }
     let mut before = SigSet::empty();
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&ending), Some(&mut before))?;
-    // Not read but by `consume`: then nothing ends the process.
+    // Only `consume` reads it: otherwise nothing would end the process.
     let arrived = SignalFd::with_flags(&ending, SfdFlags::SFD_CLOEXEC)?;
     Ok(Deferred { arrived, before })
 }
 
-/// The signals that this process ignores, the first one in the lowest bit: `SigIgn` of
+/// The signals that this process ignores, the first in the lowest bit: `SigIgn` of
 /// proc_pid_status(5).
 fn ignored(status: &str) -> Option<u64> {
     let mask = status
@@ -57,7 +57,7 @@ fn ignored(status: &str) -> Option<u64> {
 }
 
 impl Deferred {
-    /// Whether one has arrived.
+    /// Whether a signal has arrived.
     pub fn pending(&self) -> bool {
         let mut fds = [PollFd::new(self.arrived.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -65,8 +65,8 @@ impl Deferred {
 }
 
 impl Deferred {
-    /// Takes one that has arrived, for a process that passes it on instead of ending by it. Waits
-    /// if none has.
+    /// Takes a signal that has arrived, for a process that passes it on instead of ending. Waits
+    /// for one if necessary.
     pub(crate) fn consume(&self) -> Option<Signal> {
         let arrived = self.arrived.read_signal().ok()??;
         Signal::try_from(i32::try_from(arrived.ssi_signo).ok()?).ok()
@@ -74,7 +74,7 @@ impl Deferred {
 }
 
 impl AsFd for Deferred {
-    /// Readable once one has arrived; for poll(2), not for reading.
+    /// Readable once a signal has arrived; for poll(2), not for reading.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.arrived.as_fd()
     }

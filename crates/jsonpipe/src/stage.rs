@@ -1,10 +1,10 @@
-//! `--log`: a line in the event log for a run of a tool, however it ended.
+//! `--log`: records a run of a tool as a line in the event log, however it ended.
 //!
-//! A process that is killed can write nothing. So the tool does its work in a child, and this
-//! process waits: it learns from the child when the document had come in, what was reported and
-//! what was complained of, sees how it ended, writes the line, and ends in the same way. It holds
-//! standard output open until then, so the next stage of a pipe begins after the line is there. It
-//! never reads standard input: a password is in the child alone.
+//! A killed process can write nothing. So a child does the work, and this process waits: it
+//! receives from the child the moment when the document had come in, the report and the error
+//! messages, sees the child's end, writes the line, and ends in the same way. It holds standard
+//! output open until then, so that the next stage of a pipe begins after the line is written. It
+//! never reads standard input: a password is only in the child.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::AsFd;
@@ -26,22 +26,22 @@ use crate::process::{Common, complain};
 use crate::signals::{self, Deferred};
 use crate::timestamp::rfc3339;
 
-/// Of what is complained of the end is kept: a daemon may have much to say in its life.
+/// The maximum length of the kept end of the messages: a daemon may write many.
 const ERROR_MAX_BYTES: usize = 16 << 10;
 
-/// A longer section is not in the line.
+/// The maximum length of a section in the line; a longer one is left out.
 const REPORT_MAX_BYTES: usize = 16 << 10;
 
-/// The child's way to the parent; not set in a process without one.
+/// The child's pipe to the parent; not set in a process without one.
 static PARENT: OnceLock<Mutex<PipeWriter>> = OnceLock::new();
 
-/// What the child tells: one byte, the length of the text in four, the text.
+/// A message of the child: one byte for the kind, the length of the text in four, the text.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Word {
-    /// The document has come in: the clock begins.
+    /// The document has come in: the time starts.
     Document = b'd',
-    /// The section that was written, as JSON.
+    /// The written section, as JSON.
     Report = b'r',
     /// A line on standard error.
     Complaint = b'c',
@@ -62,15 +62,15 @@ struct Event<'a> {
     error: &'a str,
 }
 
-/// Splits this process. `None` in the child, which goes on with the work; in the parent the status
-/// to end with, when the child has ended and the line is written. No thread may run yet.
+/// Splits this process. Returns `None` in the child, which does the work; in the parent the exit
+/// status, once the child has ended and the line is written. No thread may run yet.
 pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Result<Option<u8>> {
     let (mut reader, writer) =
         io::pipe().exit(Exit::Software, || "making a pipe for the event log")?;
     let ending = signals::defer()?;
     let parent = Pid::this();
-    // Where the caller ignores the ends of its children, so would this process, and never learn how
-    // its child ended.
+    // If the caller ignores the ends of its children, so would this process, and never see how its
+    // child ended.
     fork::heed_ends().exit(
         Exit::Software,
         || "waiting for the process that does the work",
@@ -80,7 +80,7 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
         || "starting a process for the event log",
     )?
     else {
-        // Who kills the parent means this. It may be dead already.
+        // A kill of the parent is meant for this process. The parent may be dead already.
         let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGTERM);
         if getppid() != parent {
             process::exit(128 + Signal::SIGTERM as i32);
@@ -106,7 +106,7 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
     let (status, signal) = match ended {
         WaitStatus::Signaled(_, signal, _) => (128 + signal as i32, Some(signal)),
         WaitStatus::Exited(_, status) => (status, None),
-        _ => (Exit::Software as i32, None), // a stop is not waited for
+        _ => (Exit::Software as i32, None), // stops are not reported here
     };
     let error = String::from_utf8_lossy(&told.error);
     let event = Event {
@@ -129,7 +129,7 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
     }
     if let Some(signal @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP)) = signal {
         let _ = raise(signal);
-        drop(ending); // and it ends this process, too
+        drop(ending); // the signal also ends this process
     }
     let status = if status == 0 && written.is_err() {
         Exit::CantCreate as i32
@@ -144,7 +144,7 @@ pub(crate) fn document_is_in() {
     tell(Word::Document, "");
 }
 
-/// In the child: this section was written, and delivered.
+/// In the child: this section was written and delivered.
 pub(crate) fn report(section: &str) {
     tell(Word::Report, section);
 }
@@ -168,20 +168,20 @@ fn tell(word: Word, text: &str) {
     message.extend_from_slice(&u32::try_from(text.len()).unwrap_or(0).to_le_bytes());
     message.extend_from_slice(text.as_bytes());
     let mut parent = parent.lock().unwrap_or_else(|broken| broken.into_inner());
-    let _ = parent.write_all(&message); // a parent that is gone writes no line
+    let _ = parent.write_all(&message); // without a parent there is no line
 }
 
-/// What the child has told.
+/// The messages of the child.
 struct Told {
     began: Instant,
     report: Option<String>,
     error: Vec<u8>,
-    /// What came of a message that is not whole yet.
+    /// The beginning of an incomplete message.
     rest: Vec<u8>,
 }
 
 impl Told {
-    /// Listens until the child has ended. A signal that is for this process is for the child.
+    /// Reads until the child has ended, and passes signals on to it.
     fn until_the_end(reader: &mut PipeReader, child: Pid, ending: &Deferred) -> Told {
         let mut told = Told {
             began: Instant::now(),
@@ -201,7 +201,7 @@ impl Told {
                 && from_outside
                 && let Some(signal) = ending.consume()
             {
-                let _ = kill(child, signal); // it may have had the same one, and be gone
+                let _ = kill(child, signal); // it may have received the same one and ended
             }
             if polled.is_ok() && from_child {
                 match reader.read(&mut buffer) {
@@ -243,13 +243,13 @@ mod fork {
 
     use super::{ForkResult, Pid};
 
-    /// The end of a child is kept until it is waited for.
+    /// Makes the kernel keep the end of a child until it is waited for.
     pub(super) fn heed_ends() -> nix::Result<()> {
         // SAFETY: the default disposition runs no code of this process.
         unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) }.map(|_| ())
     }
 
-    /// The child, in the parent; `None` in the child.
+    /// Returns the child in the parent, `None` in the child.
     pub(super) fn fork() -> nix::Result<Option<Pid>> {
         // SAFETY: `jsonpipe::main` calls this before the tool's work, when this process has one
         // thread: no lock is held and no other thread's work is cut off in the child, which may do

@@ -1,9 +1,8 @@
-//! Whether standard output was there when the process started (`tool >&-`). Nothing else may run
-//! code before `main`: no other `.init_array` entry, here or in a tool.
+//! Whether standard output existed when the process started (`tool >&-`). No other code may run
+//! before `main`: no other `.init_array` entry, here or in a tool.
 //!
-//! Before `main`, Rust's runtime opens /dev/null for a standard stream that is closed, and a
-//! document that is written there is delivered to nobody without an error. Only what runs before
-//! the runtime can tell.
+//! Before `main`, Rust's runtime opens /dev/null for a closed standard stream, and a document
+//! written there is lost without an error. Only code that runs before the runtime can detect that.
 
 #![allow(
     unsafe_code,
@@ -22,7 +21,7 @@ static WAS_CLOSED: AtomicBool = AtomicBool::new(false);
 #[unsafe(link_section = ".init_array")]
 static AT_START: extern "C" fn() = look;
 
-/// Uses nothing of the standard library that would need its runtime.
+/// Must not use parts of the standard library that need its runtime.
 extern "C" fn look() {
     // SAFETY: F_GETFD takes no pointer and changes nothing, whatever the descriptor is. It fails
     // only where there is none.

@@ -3,8 +3,8 @@
 //! same stopped at its system calls ([`stepped`]), a lock that is held ([`hold`]), cases as
 //! directories ([`assert_expected`]), and the checks of man pages.
 //!
-//! Belongs here: what the tests of several tools need and no tool knows. Not: a machine, a disk or
-//! a server of one tool; these are modules of its tests.
+//! Belongs here: code that the tests of several tools need and that knows no tool. Not: a machine,
+//! a disk or a server of one tool; these are modules of its tests.
 
 #![allow(
     clippy::missing_panics_doc,

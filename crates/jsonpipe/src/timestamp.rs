@@ -1,4 +1,4 @@
-//! Times as the documents have them: RFC 3339, UTC, whole seconds.
+//! Times in the form of the documents: RFC 3339, UTC, whole seconds.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

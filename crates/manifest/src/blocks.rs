@@ -1,12 +1,12 @@
-//! The block map, `GENERATION.blocks`: a digest of every 64 KiB of an image, by which a machine
-//! finds in its old image what the new one has, too, wherever it stands.
+//! The block map, `GENERATION.blocks`: a digest of every 64 KiB of an image, with which a machine
+//! finds the unchanged blocks in its old image, at any position.
 //!
-//! The file is the digests one after the other, 16 bytes each (XXH3, 128 bits, big-endian), the
-//! last one over what is left. They need not withstand an attacker: the map itself is signed, by
-//! `blocks_sha256` in the manifest, and a block that is taken wrongly fails the torrent's piece
-//! hash and is fetched. So speed decides; 64 KiB is the cluster of a qcow2 image.
+//! The file is the sequence of digests, 16 bytes each (XXH3, 128 bits, big-endian), the last one of
+//! the rest. They need not withstand an attacker: `blocks_sha256` in the manifest signs the map,
+//! and a wrongly reused block fails the torrent's piece hash and is fetched. So speed decides; 64
+//! KiB is the cluster size of a qcow2 image.
 
-/// How much a digest stands for, but for the last one.
+/// The length of a block, except the last one.
 pub const BLOCK_BYTES: usize = 64 << 10;
 
 /// The length of a digest.
@@ -17,7 +17,7 @@ pub fn digest(block: &[u8]) -> [u8; DIGEST_BYTES] {
     xxhash_rust::xxh3::xxh3_128(block).to_be_bytes()
 }
 
-/// How long the map of an image is.
+/// The length of the map of an image.
 pub fn map_bytes(image_bytes: u64) -> u64 {
     image_bytes.div_ceil(BLOCK_BYTES as u64) * DIGEST_BYTES as u64
 }

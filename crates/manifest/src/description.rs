@@ -6,15 +6,15 @@ use jsonpipe::Exit;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// The version of the manifest that this release writes and reads. Adding a key keeps it.
+/// The version of the manifest that this release writes and reads. An added key does not raise it.
 const SCHEMA: u64 = 1;
 
-/// The largest number of a manifest, and of all that is made from one. What is larger becomes
-/// another number where JSON is read into floating point, as jq does: 2^53 + 1 and 2^53 would be
-/// the same generation.
+/// The maximum of numbers in a manifest and in everything derived from it. Larger numbers change
+/// where JSON is read into floating point, as in jq: 2^53 + 1 and 2^53 would be the same
+/// generation.
 pub const NUMBER_MAX: u64 = (1 << 53) - 1;
 
-/// What is wrong with what counts up, in words: `Err` unless it is 1 to [`NUMBER_MAX`].
+/// Checks a counter: `Err`, in words, unless it is 1 to [`NUMBER_MAX`].
 pub fn check_count(number: u64, what: &str) -> Result<(), String> {
     match number {
         0 => Err(format!("0; {what} count from 1")),
@@ -25,7 +25,7 @@ pub fn check_count(number: u64, what: &str) -> Result<(), String> {
     }
 }
 
-/// What is wrong with a size, in words.
+/// Checks a size; the error is in words.
 pub(crate) fn check_bytes(bytes: u64, empty: &str) -> Result<(), String> {
     match bytes {
         0 => Err(empty.into()),
@@ -34,7 +34,7 @@ pub(crate) fn check_bytes(bytes: u64, empty: &str) -> Result<(), String> {
     }
 }
 
-/// What an image is for. It chooses the keys.
+/// The purpose of an image, which determines its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -47,7 +47,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it is written: `base`, `host`, `zfs_host`.
+    /// Its spelling: `base`, `host`, `zfs_host`.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Base => "base",
@@ -56,8 +56,8 @@ impl Kind {
         }
     }
 
-    /// The names of its keys begin with this, and a hyphen. Whoever may replace the host's root may
-    /// do so in either form.
+    /// The prefix of its keys' names, before a hyphen. A key for the host's root is valid for both
+    /// forms of it.
     pub fn keys(self) -> &'static str {
         match self {
             Kind::Base => "base",
@@ -77,7 +77,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As it is written, which is also the ending of the file's name: `qcow2`, `raw`.
+    /// Its spelling, which is also the file name's ending: `qcow2`, `raw`.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Qcow2 => "qcow2",
@@ -91,11 +91,11 @@ impl Format {
 pub struct Base {
     /// Its name in paths and documents; [`is_name`].
     pub name: String,
-    /// Its name for people: `Windows 10`.
+    /// Its title: `Windows 10`.
     pub title: String,
-    /// The kind of guest, which chooses its profile: `windows`; [`is_name`].
+    /// The kind of guest, which determines its profile: `windows`; [`is_name`].
     pub ostype: String,
-    /// Whether it is taken where nothing is chosen.
+    /// Whether it is used when the user chooses none.
     pub default: bool,
     /// Counts up from 1 with every image of this name; [`check_count`].
     pub generation: u64,
@@ -105,23 +105,23 @@ pub struct Base {
     pub size_bytes: u64,
     /// The size of the disk as the guest sees it.
     pub virtual_bytes: u64,
-    /// Of the file.
+    /// The digest of the file.
     pub sha256: Digest,
-    /// Of the block map ([`crate::blocks`]).
+    /// The digest of the block map ([`crate::blocks`]).
     pub blocks_sha256: Digest,
-    /// Of the torrent of the file.
+    /// The infohash of the file's torrent.
     pub infohash: InfoHash,
-    /// Of the torrent of the block map.
+    /// The infohash of the block map's torrent.
     pub blocks_infohash: InfoHash,
-    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    /// The PC models that it is for, as in their firmware; empty for all.
     pub models: Vec<String>,
-    /// What is installed in it.
+    /// The programs installed in it.
     pub programs: Vec<Program>,
-    /// When the image was made, RFC 3339.
+    /// The time the image was made, RFC 3339.
     pub created_at: String,
 }
 
-/// Something that is installed in an image.
+/// A program installed in an image.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Program {
     /// The program, as the description of the image names it.
@@ -130,22 +130,22 @@ pub struct Program {
     pub version: String,
 }
 
-/// What every manifest begins with.
+/// The beginning of every manifest.
 #[derive(Deserialize)]
 struct Opening {
     schema: u64,
     kind: Kind,
 }
 
-/// What a manifest can describe: an image of one kind.
+/// The content of a manifest for one kind of image.
 pub trait Description: Serialize + DeserializeOwned {
-    /// What such an image is for.
+    /// The kind.
     const KIND: Kind;
 
-    /// What the types cannot say, in words: the key and what is wrong with it.
+    /// Checks that the types cannot express; the error names the key and its fault.
     fn check(&self) -> Result<(), String>;
 
-    /// The bytes to be signed: one line of JSON. Status 65 when the description cannot be.
+    /// The bytes to sign: one line of JSON. Status 65 when the description is invalid.
     fn to_bytes(&self) -> anyhow::Result<Vec<u8>> {
         #[derive(Serialize)]
         struct Whole<'a, D> {
@@ -166,8 +166,7 @@ pub trait Description: Serialize + DeserializeOwned {
     }
 }
 
-/// Reads signed bytes, which are to be of this kind. Status 65 when they say something else, or
-/// what cannot be.
+/// Parses signed bytes of this kind. Status 65 when they are of another kind, or invalid.
 pub(crate) fn parse<D: Description>(bytes: &[u8]) -> anyhow::Result<D> {
     let wrong = |message: &str| Exit::Data.error(format_args!("reading the manifest: {message}"));
     let json = |error: serde_json::Error| wrong(&error.to_string());
@@ -198,8 +197,8 @@ impl Description for Base {
                 return Err(format!("{key}: {NAME_RULE}"));
             }
         }
-        // It becomes a line of bases.ini, whose values are one line without white space around
-        // them.
+        // The title becomes a line of bases.ini, whose values are one line without white space
+        // around them.
         if self.title.is_empty()
             || self.title.trim() != self.title
             || self.title.contains(|c: char| c.is_control())
@@ -225,12 +224,12 @@ impl Description for Base {
     }
 }
 
-/// What [`is_name`] asks for, in words.
+/// The rule of [`is_name`], in words.
 pub const NAME_RULE: &str =
     "not a name; 1 to 64 of a-z, 0-9, dot, underscore and hyphen, the first a letter or digit";
 
-/// A name goes into paths: it can be no other directory, no hidden file, and has no `@`, which ends
-/// it in a volume's name.
+/// A name is part of paths: it cannot be another directory or a hidden file, and has no `@`, which
+/// separates it in a volume's name.
 pub fn is_name(name: &str) -> bool {
     let inner =
         |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
@@ -248,12 +247,12 @@ pub type Digest = Hex<32>;
 /// The infohash of a torrent, version 1: SHA-1 of its info dictionary (BEP 3).
 pub type InfoHash = Hex<20>;
 
-/// So many bytes, written in lower-case hexadecimal.
+/// N bytes, written in lower-case hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hex<const N: usize>(pub [u8; N]);
 
 impl<const N: usize> Hex<N> {
-    /// From 2 N digits, lower case only: one value has one text.
+    /// Parses 2 N digits, lower case only, so that each value has one spelling.
     pub fn parse(text: &str) -> Option<Self> {
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),
@@ -350,7 +349,7 @@ pub(crate) mod tests {
         );
         assert_eq!(text, expected);
         assert_eq!(parse(&text).unwrap(), base());
-        // What a newer release adds is no obstacle.
+        // Keys added by a newer release are ignored.
         assert_eq!(
             parse(&text.replacen('{', r#"{"new":[1],"#, 1)).unwrap(),
             base()

@@ -4,41 +4,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::description::{Description, Digest, Kind, NAME_RULE, check_bytes, check_count, is_name};
 
-/// Many more than an image has: three, and one for each boot entry.
+/// Far above the number in an image: three, and one for each boot entry.
 const SLOT_FIELDS_MAX: usize = 64;
 
-/// A manifest of kind `host`. It is about the bytes of the root's file system; that they travel
-/// compressed is nothing to it.
+/// A manifest of kind `host`. It covers the bytes of the root's file system, independent of their
+/// compression on the way.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Host {
-    /// Its name for people and logs; [`is_name`].
+    /// Its name in logs; [`is_name`].
     pub name: String,
     /// Counts up from 1 with every image.
     pub version: u64,
     /// The length of the image.
     pub size_bytes: u64,
-    /// Of the image as it was shipped.
+    /// The digest of the shipped image.
     pub sha256: Digest,
-    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    /// The PC models that it is for, as in their firmware; empty for all.
     pub models: Vec<String>,
-    /// The only bytes that are not the same in both slots.
+    /// The only bytes that differ between slots.
     pub slot_fields: Vec<SlotField>,
-    /// When the image was made, RFC 3339.
+    /// The time the image was made, RFC 3339.
     pub created_at: String,
 }
 
-/// Bytes of an image by which it learns its slot.
+/// Bytes of an image that are set per slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SlotField {
-    /// Where they begin, from the start of the image.
+    /// Their offset in the image.
     pub offset_bytes: u64,
-    /// How many they are, which the kind says, too.
+    /// Their length, which the kind also determines.
     pub length_bytes: u64,
-    /// What they are.
+    /// Their kind.
     pub kind: SlotFieldKind,
 }
 
-/// What a slot field is.
+/// The kind of a slot field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SlotFieldKind {
@@ -46,15 +46,15 @@ pub enum SlotFieldKind {
     FilesystemUuid,
     /// The label of the file system, padded with NUL; 16 bytes, as ext4 has it.
     FilesystemLabel,
-    /// The PARTUUID behind `root=PARTUUID=` of a boot entry: 36 characters.
+    /// The PARTUUID after `root=PARTUUID=` of a boot entry: 36 characters.
     RootPartuuid,
-    /// The two sectors in which extlinux keeps what it boots once. The machine writes there;
-    /// nothing is put there with the image.
+    /// The two sectors for extlinux's boot-once label. The machine writes to them; the image sets
+    /// nothing there.
     BootOnce,
 }
 
 impl SlotFieldKind {
-    /// The length of such a field.
+    /// The length of a field of this kind.
     pub fn length_bytes(self) -> u64 {
         match self {
             SlotFieldKind::FilesystemUuid | SlotFieldKind::FilesystemLabel => 16,
@@ -79,7 +79,7 @@ impl Description for Host {
         }
         let mut fields = self.slot_fields.clone();
         fields.sort_by_key(|field| field.offset_bytes);
-        let mut free = 0; // from here on
+        let mut free = 0; // the first offset after the last field
         for SlotField {
             offset_bytes,
             length_bytes,
@@ -169,7 +169,7 @@ mod tests {
         );
         assert_eq!(text, expected);
         assert_eq!(read(&text).unwrap(), host());
-        // What a newer release adds is no obstacle.
+        // Keys added by a newer release are ignored.
         assert_eq!(
             read(&text.replacen('{', r#"{"title":"Lab","#, 1)).unwrap(),
             host()
@@ -227,7 +227,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is accepted can be patched: no field reaches into another or out of the image.
+        /// Accepted fields can be patched: they do not overlap, and lie within the image.
         #[test]
         fn fields_that_are_accepted_are_apart_and_within(
             fields in proptest::collection::vec((prop_oneof![0u64..5000, any::<u64>()], 0usize..4, prop_oneof![Just(None), any::<u64>().prop_map(Some)]), 0..6),

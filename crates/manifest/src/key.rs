@@ -1,4 +1,4 @@
-//! The keys: one signs on the server, several may be valid on the machines, each for one kind of
+//! The keys: one signs on the server; several may be valid on the machines, each for one kind of
 //! image.
 
 use std::fmt;
@@ -12,7 +12,7 @@ use jsonpipe::{Exit, ExitContext, io_error};
 
 use crate::description::Kind;
 
-/// A PEM file of a key has 113 or 119 bytes; what is much longer is none.
+/// A key's PEM file has 113 or 119 bytes; a much longer file is not a key.
 const PEM_MAX_BYTES: u64 = 4096;
 
 /// An ed25519 signature, RFC 8032.
@@ -20,14 +20,14 @@ const PEM_MAX_BYTES: u64 = 4096;
 pub struct Signature(ed25519_dalek::Signature);
 
 impl Signature {
-    /// From its 64 bytes; `None` when there are more or fewer.
+    /// Takes 64 bytes; `None` for another length.
     pub fn from_bytes(bytes: &[u8]) -> Option<Signature> {
         ed25519_dalek::Signature::from_slice(bytes)
             .ok()
             .map(Signature)
     }
 
-    /// Its 64 bytes, as they stand in a `.sig` file.
+    /// Its 64 bytes, as in a `.sig` file.
     pub fn to_bytes(self) -> [u8; 64] {
         self.0.to_bytes()
     }
@@ -37,16 +37,16 @@ impl Signature {
 #[derive(Clone, Debug)]
 pub struct Keys {
     kind: Kind,
-    /// Each with the name of its file.
+    /// Each key with the name of its file.
     keys: Vec<(String, ed25519_dalek::VerifyingKey)>,
 }
 
 impl Keys {
     /// Reads the keys for a kind, `base-*.pub` or `host-*.pub` in a directory: ed25519, PEM, as
-    /// `openssl pkey -pubout` writes it. By name.
+    /// `openssl pkey -pubout` writes it. Sorted by name.
     ///
-    /// Status 78 when there is none, or one that is not right: a machine without keys must not take
-    /// images from anybody. No directory is no key.
+    /// Status 78 when there is none, or an invalid one: a machine without keys must not accept any
+    /// image. A missing directory has no keys.
     pub fn read(directory: &Path, kind: Kind) -> anyhow::Result<Keys> {
         let failed = |error| {
             io_error(
@@ -81,19 +81,18 @@ impl Keys {
         Ok(Keys { kind, keys })
     }
 
-    /// What the keys are for.
+    /// The kind that the keys are for.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether a machine with these keys believes what this one signs.
+    /// Whether a machine with these keys accepts signatures of this one.
     pub fn accept(&self, key: &SigningKey) -> bool {
         const PROBE: &[u8] = b"is this signature believed?\n"; // no JSON, so never a manifest
         self.verify(PROBE, &key.sign(PROBE))
     }
 
-    /// Whether one of them made the signature. Weak keys and signatures that are not canonical are
-    /// refused.
+    /// Whether one of them made the signature. Weak keys and non-canonical signatures are refused.
     pub(crate) fn verify(&self, bytes: &[u8], signature: &Signature) -> bool {
         self.keys
             .iter()
@@ -132,9 +131,9 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Reads it from PEM, as `openssl genpkey -algorithm ed25519` writes it.
+    /// Reads the key from PEM, as `openssl genpkey -algorithm ed25519` writes it.
     ///
-    /// Status as [`secret_file::read`], and 78 when it is no such key.
+    /// Status as for [`secret_file::read`], and 78 when it is not such a key.
     pub fn read(path: &Path) -> anyhow::Result<SigningKey> {
         let text = secret_file::read(path)?;
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&text);
@@ -159,7 +158,7 @@ pub(crate) mod tests {
     use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
     use std::os::unix::fs::PermissionsExt;
 
-    /// Puts `NAME.pub` into a directory; the private key to it.
+    /// Writes `NAME.pub` into a directory, and returns its private key.
     pub fn write_pair(directory: &Path, name: &str, seed: u8) -> SigningKey {
         let key = ed25519_dalek::SigningKey::from_bytes(&[seed; 32]);
         let pem = key

@@ -1,11 +1,11 @@
-//! The manifest of an image, and its signature: what a machine believes about an image before it
-//! has a byte of it.
+//! The manifest of an image, and its signature: the trusted facts about an image before its first
+//! byte arrives.
 //!
-//! `mkimg-torrent` writes and signs it once, for a base or for the root of a host; every machine
-//! verifies it against the public keys in its own host image, and whatever then arrives, from
-//! whomever, is compared with it. The signature is over the file's exact bytes (ed25519, 64 raw
-//! bytes), so `openssl pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and
-//! to the keys for that purpose: a base is never taken for the root of a host.
+//! `mkimg-torrent` writes and signs it once, for a base or for the root of a host. Every machine
+//! verifies it with the public keys in its own host image, and compares all data with it, whatever
+//! the source. The signature is over the file's exact bytes (ed25519, 64 raw bytes), so `openssl
+//! pkeyutl -verify -rawin` agrees. `kind` binds a manifest to its purpose and to the keys for that
+//! purpose: a base is never accepted as the root of a host.
 //!
 //! The content of manifests and their verification belong here; nothing else does.
 
@@ -32,10 +32,10 @@ use std::path::Path;
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Exit, ExitContext, io_error};
 
-/// That of a host has some ninety bytes for each slot field, that of a base a few for each program.
+/// A host's manifest has some ninety bytes per slot field, a base's a few per program.
 const MANIFEST_MAX_BYTES: u64 = 1 << 20;
 
-/// A manifest's exact bytes and their signature, neither believed yet.
+/// A manifest's exact bytes and their signature, neither verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
     /// The bytes that were signed.
@@ -52,8 +52,8 @@ impl Signed {
         Ok(Signed { bytes, signature })
     }
 
-    /// From its two files; `signature`, unless it is given, is the manifest's name ending in
-    /// `.sig`. Status 66 when one is not there, 65 when it cannot be what it should be.
+    /// Reads the two files; by default the signature's name is the manifest's ending in `.sig`.
+    /// Status 66 when one does not exist, 65 when its length is impossible.
     pub fn read(manifest: &Path, signature: Option<&Path>) -> anyhow::Result<Signed> {
         let bytes = read_at_most(manifest, MANIFEST_MAX_BYTES)?;
         let path = signature.map_or_else(|| manifest.with_extension("sig"), Path::to_owned);
@@ -66,8 +66,8 @@ impl Signed {
         Ok(Signed { bytes, signature })
     }
 
-    /// From the section `image` of a document, where both are in Base64. Status 65 when they are
-    /// not.
+    /// Decodes the section `image` of a document, where both are in Base64. Status 65 when they are
+    /// invalid.
     pub fn from_base64(manifest: &str, signature: &str) -> anyhow::Result<Signed> {
         let decode = |key: &str, text: &str| {
             BASE64_STANDARD
@@ -88,11 +88,11 @@ impl Signed {
         )
     }
 
-    /// What it says about an image, if one of the keys for its kind signed it. Status 65 when none
-    /// did, or when what it says cannot be; 70 when the keys are for another kind than what is
-    /// asked for.
+    /// The content of the manifest, if one of the keys for its kind signed it. Status 65 when none
+    /// did, or when the content is invalid; 70 when the keys are for another kind than the
+    /// requested one.
     ///
-    /// The keys come first: nothing that is not signed is parsed.
+    /// The keys come first: unsigned bytes are never parsed.
     pub fn verify<D: Description>(&self, keys: &Keys) -> anyhow::Result<D> {
         if keys.kind() != D::KIND {
             return Err(Exit::Software.error(format_args!(

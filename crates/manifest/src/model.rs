@@ -1,10 +1,10 @@
-//! Which models of PC an image is for.
+//! Checks the PC models that an image is for.
 
 use jsonpipe::Exit;
 
-/// Refuses what is `doing`, as in `install NAME`, unless this machine is one of the models; none
-/// stands for all. `machine` is its model, or why that is not known. Status 65 when it is another
-/// one, 78 when it is not known.
+/// Refuses the action `doing`, such as `install NAME`, unless this machine is one of the models; an
+/// empty list stands for all. `machine` is its model, or why that is not known. Status 65 for
+/// another model, 78 for an unknown one.
 pub fn check_model(
     machine: Result<String, String>,
     models: &[String],

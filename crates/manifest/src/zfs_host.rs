@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::description::{Description, Digest, Kind, NAME_RULE, check_bytes, check_count, is_name};
 
-/// A manifest of kind `zfs_host`. It is about the bytes of the stream, as `zfs send` makes it.
+/// A manifest of kind `zfs_host`. It covers the bytes of the stream, as `zfs send` makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct ZfsHost {
-    /// Its name for people and logs; [`is_name`].
+    /// Its name in logs; [`is_name`].
     pub name: String,
     /// Counts up from 1 with every root.
     pub version: u64,
     /// The length of the stream.
     pub size_bytes: u64,
-    /// Of the stream.
+    /// The digest of the stream.
     pub sha256: Digest,
-    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    /// The PC models that it is for, as in their firmware; empty for all.
     pub models: Vec<String>,
-    /// When the manifest was made, RFC 3339.
+    /// The time the manifest was made, RFC 3339.
     pub created_at: String,
 }
 

@@ -1,6 +1,6 @@
-//! The words of Dell's cctk.
+//! The output format of Dell's cctk.
 
-/// `[cctk]` and a line for each setting; those that cannot be set stand behind a semicolon.
+/// `[cctk]` and a line for each setting; read-only ones come after a semicolon.
 pub fn settings(text: &str) -> Vec<(String, String)> {
     let setting = |line: &str| {
         let (name, value) = line.trim().trim_start_matches(';').split_once('=')?;
@@ -14,8 +14,8 @@ pub fn settings(text: &str) -> Vec<(String, String)> {
     text.lines().filter_map(setting).collect()
 }
 
-/// What Dell's firmware says of the switch of the case. `TripReset` is written to reset it; no tool
-/// of ours writes it.
+/// The status of the case switch in Dell's firmware. Writing `TripReset` resets it, which no tool
+/// of ours does.
 pub fn opened(status: &str) -> Option<bool> {
     let status: String = status
         .chars()

@@ -1,4 +1,4 @@
-//! The form of such a text: its headings, and what stands below them.
+//! The form of such a text: its headings and values.
 
 /// The firmware's settings, Dell's.
 pub(super) const CCTK: &str = "cctk -o /dev/stdout";
@@ -8,12 +8,12 @@ pub(super) const NET_DEV: &str = "cat /proc/net/dev";
 pub(super) const NET_WIRELESS: &str = "cat /proc/net/wireless";
 pub(super) const ADDRESSES: &str = "ip addr";
 pub(super) const ROUTES: &str = "ip route";
-/// An interface follows.
+/// Followed by an interface.
 pub(super) const ETHTOOL: &str = "ethtool ";
-/// The one interface that the script asks about.
+/// The only interface that the script queries.
 pub(super) const ETHTOOL_INTERFACE: &str = "eth0";
 
-/// What such a text says. What it does not say is absent.
+/// The values of such a text; missing ones are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Text {
     /// The firmware's settings, by name.
@@ -50,9 +50,9 @@ pub struct Filesystem {
     pub path: String,
     /// The size that df prints.
     pub total_bytes: u64,
-    /// The part in use.
+    /// The used part.
     pub used_bytes: u64,
-    /// The part that users can still take.
+    /// The part available to users.
     pub available_bytes: u64,
 }
 
@@ -96,12 +96,12 @@ pub struct Route {
     pub metric: u64,
 }
 
-/// The files that the text has as they are; absent where the kernel has none.
+/// The files that the text contains verbatim; absent where the kernel has none.
 #[derive(Clone, Debug, Default)]
 pub struct Files {
     /// /proc/meminfo
     pub meminfo: Option<String>,
-    /// /proc/net/dev, and no line of an interface that is not told.
+    /// /proc/net/dev, without the lines of interfaces that are not reported.
     pub net_dev: Option<String>,
     /// /proc/net/wireless, the same.
     pub net_wireless: Option<String>,

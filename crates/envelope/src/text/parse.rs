@@ -1,5 +1,5 @@
-//! Reads the text of a machine or of the script. A command that is not there, or that printed
-//! something else, leaves its part unknown.
+//! Parses the text of a machine or of the script. A missing command, or an unexpected output,
+//! leaves its values unknown.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,15 @@ use super::form::{
     ROUTES, Route, Text,
 };
 
-/// No command of the script prints longer lines, or knows more interfaces, file systems and routes.
+/// The maximum length of a line, and number of interfaces, file systems and routes, above any real
+/// output.
 const LINE_MAX: usize = 500;
 const LIST_MAX: usize = 64;
 
-/// `None` when not one of the headers is there.
+/// `None` without any of the headers.
 pub fn parse(text: &str) -> Option<Text> {
     let lines = text.lines().filter(|line| line.len() <= LINE_MAX);
-    // Some commands put tabs between words; nothing else that is hidden has a place here.
+    // Some commands print tabs between words; other hidden characters are removed.
     let lines: Vec<String> = lines
         .map(|line| shown(&line.replace('\t', " ")).into_owned())
         .collect();
@@ -75,8 +76,8 @@ fn setting<'a>(settings: &'a [(String, String)], name: &str) -> Option<&'a str> 
         .map(|(_, value)| value.as_str())
 }
 
-/// By the status of the switch; otherwise by its setting, which Figure 28 has for it: `tripped`, or
-/// that it is watched.
+/// From the status of the switch; otherwise from its setting, as in Figure 28: `tripped`, or that
+/// it is watched.
 fn opened(settings: &[(String, String)]) -> Option<bool> {
     let by_status = setting(settings, "ChassisIntrusionStatus").and_then(cctk::opened);
     by_status.or_else(|| match setting(settings, "chasintrusion")? {
@@ -103,8 +104,8 @@ fn memory(text: &str) -> Memory {
     }
 }
 
-/// In units of 1 KiB. A long source, and what follows it, may stand on its own line; a path may
-/// have spaces.
+/// In units of 1 KiB. A long source and the rest may be on separate lines; a path may contain
+/// spaces.
 fn df(text: &str) -> Vec<Filesystem> {
     let mut filesystems = Vec::new();
     let mut source: Option<&str> = None;
@@ -179,7 +180,7 @@ fn addresses(text: &str) -> BTreeMap<String, Interface> {
     interfaces
 }
 
-/// The first number after the colon is what was received, the ninth what was sent.
+/// The first number after the colon is the received bytes, the ninth the sent bytes.
 fn traffic(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     for line in text.lines() {
         let Some((name, numbers)) = line.split_once(':') else {
@@ -197,7 +198,7 @@ fn traffic(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     }
 }
 
-/// An interface on the list is wireless; the name of its network is not told.
+/// An interface on the list is wireless; the name of its network is not reported.
 fn wireless(text: &str, interfaces: &mut BTreeMap<String, Interface>) {
     for line in text.lines() {
         let Some((name, _)) = line.split_once(':') else {

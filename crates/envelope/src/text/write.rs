@@ -1,4 +1,4 @@
-//! A machine's text, put together from what was read of it.
+//! Writes a machine's text from its values.
 
 use std::fmt::Write;
 
@@ -134,7 +134,7 @@ fn routes(routes: &[Route]) -> String {
     text
 }
 
-/// Of eth0, as the script has it.
+/// For eth0, as the script does.
 fn ethtool(interfaces: &[Interface]) -> String {
     let Some(eth0) = interfaces
         .iter()

@@ -1,12 +1,12 @@
-//! Cases as directories: what goes in lies in one, and what comes out is compared with another.
+//! Cases as directories: one holds the input, another the expected output.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Compares what was found with the directory `expected` of a case, all files at once, so that one
-/// difference hides none. With LABTOOLS_REMAKE in the environment the files found become those
-/// expected: read the difference before you commit it.
+/// Compares the found files with the directory `expected` of a case, all files at once, so that one
+/// difference hides no other. With LABTOOLS_REMAKE in the environment the found files become the
+/// expected ones: read the difference before you commit it.
 pub fn assert_expected(case: &Path, found: &Path) {
     let expected = case.join("expected");
     if std::env::var_os("LABTOOLS_REMAKE").is_some() {
@@ -26,7 +26,7 @@ pub fn assert_expected(case: &Path, found: &Path) {
     );
 }
 
-/// Copies a directory with all that is in it.
+/// Copies a directory recursively.
 pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     let copied = Command::new("cp")

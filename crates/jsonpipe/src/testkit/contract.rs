@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::Stage;
 
-/// What a line of [`contract!`](crate::contract) can name: a stage, or several.
+/// A stage, or several, in [`contract!`](crate::contract).
 pub trait Stages {
     /// All of them.
     fn stages(&self) -> &[Stage];
@@ -28,8 +28,8 @@ impl<T: Stages> Stages for LazyLock<T> {
     }
 }
 
-/// Makes a test of each rule of the contract. A rule names the stages that it is applied to, or
-/// says why there are none; a rule that is forgotten does not compile.
+/// Makes a test of each rule of the contract. A rule names its stages, or gives the reason why
+/// there are none; a missing rule does not compile.
 ///
 /// ```text
 /// jsonpipe::contract! {

@@ -1,4 +1,4 @@
-//! A program that is run to its end, and what it left.
+//! The result of a program that ran to its end.
 
 use std::borrow::BorrowMut;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// What a run left.
+/// The result of a run.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ended {
     /// The exit status; -1 when a signal ended it.
@@ -21,7 +21,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Of a run that has ended.
+    /// Converts the output of a finished run.
     pub fn of(output: Output) -> Ended {
         Ended {
             status: output.status.code().unwrap_or(-1),
@@ -36,7 +36,7 @@ impl Ended {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The documents on standard output, one a line.
+    /// The documents on standard output, one per line.
     pub fn lines(&self) -> Vec<Value> {
         self.stdout
             .lines()
@@ -44,13 +44,13 @@ impl Ended {
             .collect()
     }
 
-    /// A section of it; null where there is no such section.
+    /// A section of the document; null where there is none.
     pub fn section(&self, name: &str) -> Value {
         self.document()[name].take()
     }
 
-    /// It ended with `status`, printed nothing, and its one line of complaint begins like this,
-    /// after the tool's name.
+    /// Asserts that it ended with `status`, printed nothing, and that its one error line begins
+    /// like this, after the tool's name.
     #[track_caller]
     pub fn refused(&self, status: i32, complaint: &str) {
         assert_eq!(
@@ -80,7 +80,7 @@ pub(super) fn feed_into(command: &mut Command, input: &str, stdout: Stdio) -> En
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    // A tool that refuses its command line reads nothing.
+    // A tool that refuses its command line does not read its input.
     let _ = child
         .stdin
         .take()
@@ -89,7 +89,7 @@ pub(super) fn feed_into(command: &mut Command, input: &str, stdout: Stdio) -> En
     Ended::of(child.wait_with_output().expect("the program ends"))
 }
 
-/// The same command with its standard output as the shell can make it and [`Command`] cannot.
+/// The same command with its standard output redirected as only the shell can.
 pub fn redirected(how: &str, command: &Command) -> Command {
     let mut bash = Command::new("bash");
     bash.args(["-c", &format!("exec \"$@\" {how}"), "bash"])

@@ -7,8 +7,8 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// Makes the file at `path` and holds its lock until the guard is dropped.
 ///
-/// The guard unlocks, which ends the lock for everybody. A file that is closed alone does not: a
-/// child that another test has just forked has the descriptor until its exec, and the lock with it.
+/// The guard unlocks, which releases the lock at once. A close alone does not: a child that another
+/// test has just forked has the descriptor until its exec, and the lock with it.
 pub fn hold(path: &Path) -> Flock<File> {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     Flock::lock(File::create(path).unwrap(), FlockArg::LockExclusive).unwrap()

@@ -1,11 +1,11 @@
-//! A man page: every flag stands on it, and its examples work.
+//! Checks of a man page: it names every flag, and its examples work.
 
 use std::path::Path;
 use std::process::Command;
 
 use super::ended::feed;
 
-/// Every long flag of the tool and of its subcommands stands on its man page.
+/// Checks that every long flag of the tool and of its subcommands is on its man page.
 pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
     for command in std::iter::once(command).chain(command.get_subcommands()) {
         for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
@@ -19,11 +19,11 @@ pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
     }
 }
 
-/// Runs the EXAMPLES of a man page in `directory` and compares what they print.
+/// Runs the EXAMPLES of a man page in `directory` and compares their output.
 ///
-/// In an mdoc literal block (`.Bd -literal`), a line `$ command` is run by bash with the tool's
+/// In an mdoc literal block (`.Bd -literal`), bash runs a line `$ command` with the tool's
 /// directory first in PATH; the lines after it, up to the next command or the end of the block, are
-/// what it prints on standard output, where `...` stands for anything.
+/// the expected standard output, where `...` matches anything.
 pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
     let examples = page
         .split(".Sh EXAMPLES")
@@ -81,7 +81,7 @@ pub fn man_page_examples_work(binary: &str, page: &str, directory: &Path) {
     assert!(examples > 0, "the page has no example that can be run");
 }
 
-/// Whether `text` is `pattern`, in which `...` stands for anything.
+/// Whether `text` matches `pattern`, in which `...` matches anything.
 fn matches_pattern(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split("...");
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else {

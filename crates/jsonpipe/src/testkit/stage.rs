@@ -11,16 +11,17 @@ use tempfile::TempDir;
 
 use super::ended::{Ended, feed, feed_into, redirected};
 
-/// A subcommand that requires a document, and what its checks need.
+/// A subcommand that requires a document, and the input of its checks.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage {
     /// `env!("CARGO_BIN_EXE_…")`.
     pub binary: &'static str,
-    /// The subcommand and what it needs to run.
+    /// The subcommand and its arguments.
     pub arguments: &'static [&'static str],
-    /// A section that it reads, present in `document` and written as a person would (no `schema`).
+    /// A section that it reads, present in `document` and written as by a person (without
+    /// `schema`).
     pub request: &'static str,
-    /// A JSON document, flat enough to be said in INI, which is answered by yes or no.
+    /// A JSON document, flat enough for INI, whose answer is yes or no.
     pub document: &'static str,
     /// Makes the machine below the root directory that `document` needs.
     pub prepare: fn(&Path),
@@ -68,7 +69,7 @@ impl Stage {
         }
     }
 
-    /// `--version` says the tool's name and version.
+    /// `--version` prints the tool's name and version.
     pub fn tells_version(&self) {
         let ended = feed(Command::new(self.binary).arg("--version"), "");
         let name = Path::new(self.binary)
@@ -83,7 +84,7 @@ impl Stage {
         );
     }
 
-    /// A flag that nobody knows is status 2 with nothing on standard output.
+    /// An unknown flag is status 2 with nothing on standard output.
     pub fn refuses_a_bad_flag(&self) {
         let root = self.machine();
         let ended = feed(
@@ -115,8 +116,8 @@ impl Stage {
         }
     }
 
-    /// An unknown key is named by its path, and its value not shown. Nothing in its name reaches a
-    /// terminal as a command.
+    /// An unknown key is named by its path, without its value. Control characters in its name do
+    /// not reach a terminal.
     pub fn names_an_unknown_key(&self) {
         let ended = self.answer(&self.with(self.request, "\u{1b}[2J\u{202e}k\n", HIDDEN));
         assert_eq!(
@@ -147,7 +148,7 @@ impl Stage {
         assert!(!ended.stderr.contains(HIDDEN), "{}", ended.stderr);
     }
 
-    /// A section that nobody here owns leaves as the bytes that came in.
+    /// A section that the tool does not own leaves as the bytes that came in.
     pub fn passes_foreign_sections_on(&self) {
         let foreign = r#""x_foreign":{"b" : 1.0, "a":[1e3,-0.0,"é\u00e9"], "n":{"n":null}}"#;
         let ended = self.answer(&self.document.replacen('{', &format!("{{{foreign},"), 1));
@@ -162,7 +163,7 @@ impl Stage {
         );
     }
 
-    /// A reader that went away, or a standard output that never was, is status 74, and silent.
+    /// A reader that has left, or a missing standard output, is status 74 without a message.
     pub fn is_silent_when_its_reader_left(&self) {
         let root = self.machine();
         let (reader, writer) = std::io::pipe().expect("a pipe");
@@ -186,8 +187,7 @@ impl Stage {
         );
     }
 
-    /// A full disk behind standard output, or one that cannot be written, is status 74, with a
-    /// reason.
+    /// A full disk behind standard output, or a read-only descriptor, is status 74, with a message.
     pub fn reports_a_full_output(&self) {
         let root = self.machine();
         let full = fs::OpenOptions::new()
@@ -219,7 +219,7 @@ impl Stage {
         );
     }
 
-    /// A document that says no is passed on as it came, with status 1.
+    /// A document with a no is passed on unchanged, with status 1.
     pub fn passes_a_no_on(&self, no: &str) {
         let ended = self.answer(no);
         assert_eq!(
@@ -228,8 +228,9 @@ impl Stage {
         );
     }
 
-    /// INI is JSON in which every value is a string: both give the same bytes. A document with
-    /// numbers and booleans gives the same answer, and what is passed on keeps its types.
+    /// INI stands for JSON in which every value is a string: both give the same bytes. A document
+    /// with numbers and booleans gives the same answer, and sections that are passed on keep their
+    /// types.
     pub fn reads_ini_as_json(&self) {
         let typed: Map<String, Value> =
             serde_json::from_str(self.document).expect("a JSON document");
@@ -263,7 +264,7 @@ impl Stage {
         self.shows_no_secret(false);
     }
 
-    /// A tool that does not own the password refuses it, and shows nothing of it.
+    /// A tool that does not own the password refuses it, and does not show it.
     pub fn refuses_the_secret(&self) {
         self.shows_no_secret(true);
     }
@@ -340,7 +341,7 @@ impl Stage {
         }
     }
 
-    /// A panic is status 70 and says only where. (Only a debug build can be made to panic.)
+    /// A panic is status 70 and prints only its place. (Only a debug build can be made to panic.)
     #[cfg(debug_assertions)]
     pub fn survives_its_own_panic(&self) {
         let root = self.machine();
@@ -362,8 +363,8 @@ impl Stage {
         command
     }
 
-    /// The binary, or the one of its name in the directory that `LABTOOLS_BIN` names: so release
-    /// builds are checked, too.
+    /// The binary, or the one of its name in the directory `LABTOOLS_BIN`, so that release builds
+    /// are checked as well.
     fn program(&self) -> PathBuf {
         let built = Path::new(self.binary);
         let name = built.file_name().expect("a binary");
@@ -388,8 +389,7 @@ impl Stage {
     }
 }
 
-/// Times are the one thing in which two equal runs may differ: the values of keys in `_at` are left
-/// out.
+/// Two equal runs may differ only in times: the values of keys in `_at` are left out.
 fn without_times(ended: Ended) -> Ended {
     let mut parts = ended.stdout.split("_at\":\"");
     let mut stdout = parts.next().unwrap_or_default().to_owned();

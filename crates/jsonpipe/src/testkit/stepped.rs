@@ -1,5 +1,4 @@
-//! A run that stands still before each of its system calls, so that it can be ended at any of them,
-//! or looked at.
+//! Stops a run before each of its system calls, so that it can be ended or inspected there.
 //!
 //! Only its first thread is stepped; other threads and the programs that it starts run freely.
 
@@ -24,14 +23,14 @@ pub struct Stepped {
 /// A system call that is about to be made.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// Which, of `libc::SYS_*`.
+    /// Its number, of `libc::SYS_*`.
     pub number: c_long,
-    /// What with.
+    /// Its arguments.
     pub arguments: [u64; 6],
 }
 
 impl Stepped {
-    /// Starts a command; it stands before its first call.
+    /// Starts a command and stops it before its first call.
     pub fn start(command: &mut Command) -> Stepped {
         let child = traced(command);
         let run = Pid::from_raw(child.id() as i32);
@@ -45,17 +44,17 @@ impl Stepped {
         )
         .expect("ptrace");
         let mut stepped = Stepped { child, run };
-        assert!(stepped.goes_on(), "it stands before its first call");
+        assert!(stepped.goes_on(), "it is stopped before its first call");
         stepped
     }
 
-    /// Makes that many system calls; false when it ended before.
+    /// Makes that many system calls; returns false when it ended earlier.
     pub fn steps(&mut self, calls: u64) -> bool {
-        // Each is two stops: out of the call, and before the next.
+        // Each call has two stops: after it, and before the next.
         (0..2 * calls).all(|_| self.goes_on())
     }
 
-    /// To the next stop at a call; false when it ended.
+    /// Runs to the next stop at a call; returns false when it ended.
     fn goes_on(&mut self) -> bool {
         let mut signal = None;
         loop {
@@ -73,10 +72,10 @@ impl Stepped {
         let stop = ptrace::syscall_info(self.run).expect("ptrace");
         assert_eq!(
             stop.op, PTRACE_SYSCALL_INFO_ENTRY,
-            "it stands before a call"
+            "it is stopped before a call"
         );
         #[allow(unsafe_code, reason = "a union of the kernel's")]
-        // SAFETY: where a call is entered, the kernel has filled this part of it.
+        // SAFETY: at the entry of a call, the kernel has filled this part of it.
         let entry = unsafe { stop.u.entry };
         Call {
             number: entry.nr as c_long,
@@ -84,12 +83,12 @@ impl Stepped {
         }
     }
 
-    /// The file of one of its descriptors; empty when it has no such descriptor.
+    /// The file of one of its descriptors; empty when the descriptor is not open.
     pub fn file(&self, descriptor: u64) -> PathBuf {
         fs::read_link(format!("/proc/{}/fd/{descriptor}", self.run)).unwrap_or_default()
     }
 
-    /// The file that the next call makes durable, if that is what it does.
+    /// The file that the next call syncs, if it is such a call.
     pub fn syncs(&self) -> Option<PathBuf> {
         let Call { number, arguments } = self.next_call();
         (number == SYS_fsync).then(|| self.file(arguments[0]))
@@ -101,7 +100,7 @@ impl Stepped {
         waitpid(self.run, None).expect("waitpid")
     }
 
-    /// The same; its output, where that is a pipe.
+    /// The same, and returns its output, where that is a pipe.
     pub fn output(self) -> Output {
         ptrace::detach(self.run, None).expect("ptrace");
         self.child.wait_with_output().expect("it ends")
@@ -115,8 +114,8 @@ impl Stepped {
     }
 }
 
-/// Runs a command, whose output is lost, and kills it before its `nth` system call, from 0, of
-/// those that `counts` takes; false when it made fewer.
+/// Runs a command, whose output is discarded, and kills it before its `nth` system call, from 0,
+/// among those that `counts` selects; returns false when it made fewer.
 pub fn killed_before(command: &mut Command, nth: u64, counts: impl Fn(c_long) -> bool) -> bool {
     let mut stepped = Stepped::start(
         command
