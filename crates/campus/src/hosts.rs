@@ -1,5 +1,4 @@
-//! The machines of the campus, hosts.ini: what they are called, how they are woken, and where they
-//! stand.
+//! The machines of the campus, hosts.ini: their names, addresses and places.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -10,22 +9,22 @@ use serde::Deserialize;
 /// `[host.NAME]` in hosts.ini: a machine of the campus.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Machine {
-    /// The Ethernet address of its wired port, by which it is woken: `00:1b:21:0a:0b:0c`.
+    /// The Ethernet address of its wired port, with which it is woken: `00:1b:21:0a:0b:0c`.
     pub mac: String,
-    /// Its address, by which it is told what to do.
+    /// Its address, at which it receives commands.
     pub address: IpAddr,
-    /// The building that it stands in.
+    /// Its building.
     pub building: String,
-    /// The room.
+    /// Its room.
     pub room: String,
-    /// What its firmware calls it: `OptiPlex 7010`.
+    /// Its model, as in its firmware: `OptiPlex 7010`.
     pub model: Option<String>,
 }
 
 /// The machines of hosts.ini, in its order.
 ///
-/// Status 66 when the file is not there, 78 when it is not right: two machines that have an address
-/// in common are one too many.
+/// Status 66 when the file does not exist, 78 when it is invalid, for example when two machines
+/// share an address.
 pub fn read(common: &Common) -> anyhow::Result<Vec<(String, Machine)>> {
     let path = common.config("hosts.ini");
     ini::require(
@@ -38,7 +37,7 @@ pub fn read(common: &Common) -> anyhow::Result<Vec<(String, Machine)>> {
     Ok(machines)
 }
 
-/// What the types cannot say.
+/// Checks that the types cannot express.
 fn check(machines: &[(String, Machine)]) -> Result<(), String> {
     let mut addresses: HashSet<IpAddr> = HashSet::new();
     let mut macs = HashSet::new();
@@ -68,7 +67,8 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
     Ok(())
 }
 
-/// A name goes into paths and to ssh: it is no option, no other directory and no hidden file.
+/// A name is part of paths and of ssh's arguments: it cannot be an option, another directory or a
+/// hidden file.
 pub fn is_host_name(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     name.len() <= 253
@@ -78,7 +78,7 @@ pub fn is_host_name(name: &str) -> bool {
         && name.bytes().next().is_some_and(alphanumeric)
 }
 
-/// Six bytes, in hexadecimal, of which the first is not odd: that would be many machines.
+/// Six bytes in hexadecimal, with an even first byte: an odd one is a group address.
 fn is_mac(mac: &str) -> bool {
     let bytes: Vec<&str> = mac.split(':').collect();
     let hex = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());

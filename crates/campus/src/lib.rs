@@ -1,16 +1,16 @@
-//! The map of the campus: which network is which room of which building (campus.ini), and which
-//! machines there are (hosts.ini).
+//! The map of the campus: the network of each room of each building (campus.ini), and the machines
+//! (hosts.ini).
 //!
-//! The tracker introduces hosts by it, and the inventory says by it where a machine stands.
+//! The tracker introduces hosts by it, and the inventory finds a machine's place with it.
 //!
-//! **Admission rule.** Belongs here: how the two files are read, and which network an address
-//! belongs to. Not: which machines are awake, what they have, or who is introduced to whom.
+//! **Admission rule.** Belongs here: reading the two files, and finding the network of an address.
+//! Not: the machines that are awake, their content, or introductions.
 //!
-//! Networks may overlap: an address belongs to the one with the longest prefix. What could be read
-//! in two ways is refused.
+//! Networks may overlap: an address belongs to the one with the longest prefix. An ambiguous file
+//! is refused.
 //!
-//! A room need not have an Ethernet to itself: where several rooms are parts of one, the key
-//! `ethernet` says so, for a broadcast, and a frame on the wire, reaches all of them or none.
+//! Several rooms may share one Ethernet: the key `ethernet` names it, because a broadcast, or a
+//! frame on the wire, reaches all of them or none.
 
 pub mod hosts;
 
@@ -22,16 +22,16 @@ use std::sync::Arc;
 use jsonpipe::{Common, Exit, ini};
 use serde::{Deserialize, Serialize};
 
-/// What a network is for (`role` of campus.ini).
+/// The role of a network (`role` of campus.ini).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// Machines that share what they have with their building.
+    /// Machines that share data with their building.
     #[default]
     Lab,
-    /// The machines that images come from.
+    /// The machines that are the source of images.
     Servers,
-    /// Machines that fetch from the servers alone, and share with nobody.
+    /// Machines that fetch only from the servers, and do not share.
     Wireless,
 }
 
@@ -40,16 +40,16 @@ pub enum Role {
 pub struct Entry {
     /// Its addresses: `10.0.3.0/24`.
     pub cidr: String,
-    /// The addresses of its Ethernet, where that holds more than this network: `10.0.0.0/16`. It
-    /// counts for all networks in it.
+    /// The addresses of its Ethernet, if that holds more than this network: `10.0.0.0/16`. Applies
+    /// to all networks in it.
     pub ethernet: Option<String>,
     /// The campus.
     pub campus: String,
-    /// The building, which stands on one campus.
+    /// The building, which is on one campus.
     pub building: String,
     /// The room.
     pub room: String,
-    /// What it is for.
+    /// Its role.
     #[serde(default)]
     pub role: Role,
 }
@@ -61,11 +61,11 @@ pub struct Net {
     pub name: String,
     /// The campus.
     pub campus: String,
-    /// The building; a building stands on one campus.
+    /// The building, which is on one campus.
     pub building: String,
     /// The room.
     pub room: String,
-    /// What it is for.
+    /// Its role.
     pub role: Role,
 }
 
@@ -74,12 +74,12 @@ pub struct Net {
 pub struct Campus {
     /// The longest prefixes first.
     nets: Vec<(Cidr, Arc<Net>)>,
-    /// Those that the key `ethernet` names; none has an address in common with another.
+    /// The networks that the key `ethernet` names; they do not overlap.
     ethernets: Vec<Cidr>,
 }
 
 impl Campus {
-    /// Reads campus.ini. Status 66 when it is not there, 78 when it is not right.
+    /// Reads campus.ini. Status 66 when it does not exist, 78 when it is invalid.
     pub fn read(common: &Common) -> anyhow::Result<Campus> {
         let path = common.config("campus.ini");
         ini::require(
@@ -91,7 +91,8 @@ impl Campus {
             .map_err(|message| Exit::Config.error(format_args!("{}: {message}", path.display())))
     }
 
-    /// From the sections of campus.ini, by name. The error names the section and the key.
+    /// Builds the map from the sections of campus.ini, by name. The error names the section and the
+    /// key.
     pub fn new(entries: Vec<(String, Entry)>) -> Result<Campus, String> {
         let mut nets: Vec<(Cidr, Arc<Net>)> = Vec::new();
         let mut ethernets: Vec<Cidr> = Vec::new();
@@ -170,8 +171,8 @@ impl Campus {
         Ok(Campus { nets, ethernets })
     }
 
-    /// The network that an address belongs to; `None` when it is not of this campus. IPv4 inside
-    /// IPv6 is IPv4.
+    /// The network of an address; `None` when it is not of this campus. IPv4 inside IPv6 counts as
+    /// IPv4.
     pub fn find(&self, address: IpAddr) -> Option<&Arc<Net>> {
         let address = address.to_canonical();
         self.nets
@@ -180,7 +181,7 @@ impl Campus {
             .map(|(_, net)| net)
     }
 
-    /// The Ethernet that an address is in: its network, or what holds that. `None` when it is not
+    /// The Ethernet of an address: its network, or the one that contains it. `None` when it is not
     /// of this campus.
     pub fn ethernet(&self, address: IpAddr) -> Option<Cidr> {
         let (net, _) = self
@@ -196,8 +197,7 @@ impl Campus {
         )
     }
 
-    /// The address by which all of its Ethernet is spoken to; `None` for one that has none, as
-    /// IPv6.
+    /// The broadcast address of its Ethernet; `None` where there is none, as in IPv6.
     pub fn broadcast(&self, address: IpAddr) -> Option<Ipv4Addr> {
         let ethernet = self.ethernet(address)?;
         let IpAddr::V4(first) = ethernet.address else {
@@ -262,7 +262,7 @@ impl Cidr {
         address.is_ipv4() == self.address.is_ipv4() && first(address, self.prefix) == self.address
     }
 
-    /// Whether all addresses of the other one are in this.
+    /// Whether it contains all addresses of the other one.
     fn holds(&self, other: Cidr) -> bool {
         self.prefix <= other.prefix && self.contains(other.address)
     }
@@ -274,12 +274,12 @@ impl fmt::Display for Cidr {
     }
 }
 
-/// How many bits an address has.
+/// The number of bits of an address.
 fn length(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The first address of the network that an address is in. A prefix of 0 leaves no bit.
+/// The first address of an address's network. A prefix of 0 leaves no bit.
 fn first(address: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match address {
@@ -386,8 +386,7 @@ mod tests {
             };
             Campus::new(nets.iter().enumerate().map(entry).collect())
         };
-        // The key of one room counts for the other; the room behind a router has an Ethernet to
-        // itself.
+        // The key of one room applies to the other; the room behind a router has its own Ethernet.
         let rooms = [
             ("10.0.1.0/25", Some("10.0.1.0/24")),
             ("10.0.1.128/25", None),

@@ -10,23 +10,23 @@ use nix::unistd::{Gid, Uid, User, getresgid, getresuid, setgroups, setresgid, se
 
 use crate::system;
 
-/// As a user or group, what setresuid(2) takes for "leave it as it is".
+/// The value that setresuid(2) takes for "no change".
 const UNCHANGED: u32 = u32::MAX;
 
-/// A user that is not root, and is in no group but its own and perhaps one more.
+/// A user that is not root, and is only in its own group and perhaps one more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The user.
     pub uid: Uid,
     /// Its own group.
     pub gid: Gid,
-    /// The group of a device that it uses.
+    /// The group of a device that it needs.
     pub group: Option<Gid>,
 }
 
 impl Identity {
-    /// A user's name, or the numbers `UID` or `UID:GID`. A user that is not there, and root, is
-    /// status 78, which names the `key` of the configuration that has it.
+    /// Parses a user's name, or the numbers `UID` or `UID:GID`. An unknown user, and root, is
+    /// status 78; the error names the configuration's `key`.
     pub fn resolve(key: &str, user: &str) -> anyhow::Result<Identity> {
         let (uid, gid) = match user.split_once(':').unwrap_or((user, user)) {
             (uid, gid) if user.starts_with(|c: char| c.is_ascii_digit()) => {
@@ -62,13 +62,13 @@ impl Identity {
         })
     }
 
-    /// Makes the calling process this user, and makes sure that it is no other and has no
-    /// capability left. For the time between fork and exec: system calls only.
+    /// Makes the calling process this user, and verifies that no other identity and no capability
+    /// is left. Runs between fork and exec: system calls only.
     pub(crate) fn assume(&self) -> io::Result<()> {
         setgroups(self.group.as_slice())?;
         setresgid(self.gid, self.gid, self.gid)?;
         setresuid(self.uid, self.uid, self.uid)?;
-        // The change of user takes them away, unless whoever started us has forbidden that
+        // The change of user drops them, unless the parent has disabled that
         // (SECBIT_NO_SETUID_FIXUP).
         system::drop_capabilities()?;
         let (uid, gid) = (getresuid()?, getresgid()?);
@@ -85,8 +85,8 @@ impl Identity {
         }
     }
 
-    /// The same user, also in the group of a device. Never root's group: that would open more than
-    /// the device.
+    /// The same user, also in the group of a device. Never root's group, which would grant more
+    /// than the device.
     pub fn with_group_of(self, device: &Metadata) -> Identity {
         Identity {
             group: Some(Gid::from_raw(device.gid())).filter(|gid| gid.as_raw() != 0),
@@ -94,7 +94,7 @@ impl Identity {
         }
     }
 
-    /// Whether it can read and write a file by the file's mode.
+    /// Whether the file's mode allows it to read and write the file.
     pub fn may_use(&self, file: &Metadata) -> bool {
         let (owner, group) = (Uid::from_raw(file.uid()), Gid::from_raw(file.gid()));
         let shift = if owner == self.uid {
@@ -108,8 +108,8 @@ impl Identity {
     }
 }
 
-/// A user's or group's number, in the one way to write it: no plus sign, and no zero in front,
-/// which others take for the octal system.
+/// The number of a user or group in its only accepted spelling: no plus sign, and no leading zero,
+/// which others read as octal.
 fn number(text: &str) -> Option<u32> {
     text.parse()
         .ok()

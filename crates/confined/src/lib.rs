@@ -1,6 +1,6 @@
-//! Starts a program as a user that can do nothing else, with nothing open but what it is handed.
-//! Belongs here: what must hold between fork and exec, whatever the program. Not: which program,
-//! how it is watched, how it ends.
+//! Starts a program as an unprivileged user, with no open files except those handed to it. Belongs
+//! here: the steps between fork and exec, whatever the program. Not: the choice of the program, its
+//! supervision, its end.
 
 mod identity;
 mod start;

@@ -1,4 +1,4 @@
-//! The start itself: everything is given up in the child, after the fork and before the program.
+//! Starts a program: the child gives up all rights after the fork and before the exec.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
@@ -14,32 +14,31 @@ use nix::unistd::{getpid, getppid, setsid};
 use crate::Identity;
 use crate::system;
 
-/// How a program is started.
+/// The conditions of a program's start.
 #[derive(Debug)]
 pub struct Start<'a> {
-    /// Whom it runs as; `None` leaves it to the caller's own user.
+    /// The user it runs as; `None` keeps the caller's user.
     pub identity: Option<Identity>,
-    /// The only descriptors that it inherits beside its standard ones, under the numbers that they
-    /// have.
+    /// The only descriptors that it inherits besides the standard ones, with unchanged numbers.
     pub hand_down: &'a [BorrowedFd<'a>],
-    /// How long it lives.
+    /// Its lifetime.
     pub life: Life,
-    /// Whether it may keep all its memory from being moved, as devices that write to it need.
+    /// Whether it may lock all its memory, which devices that write to it need.
     pub lock_memory: bool,
 }
 
-/// How long a program lives. In both cases Ctrl-C is for us alone.
+/// The lifetime of a program. In both cases it does not receive Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// Until its end or ours, whichever comes first.
+    /// Until it or we end, whichever comes first.
     WithUs,
-    /// Until its end: a session without a terminal.
+    /// Until it ends: a session without a terminal.
     Beyond,
 }
 
 impl Start<'_> {
-    /// Starts it: without an environment, in the root directory, with nothing on standard input, no
-    /// signal blocked, and no way to gain rights.
+    /// Starts the program: without an environment, in the root directory, with an empty standard
+    /// input, no blocked signal, and no way to gain rights.
     pub fn spawn(&self, mut command: Command) -> io::Result<Child> {
         command.env_clear().current_dir("/").stdin(Stdio::null());
         if self.life == Life::WithUs {
@@ -52,7 +51,7 @@ impl Start<'_> {
             ..
         } = *self;
         let parent = getpid();
-        // Our borrow of them lasts until the child has become the program, or has failed to.
+        // The borrow lasts until the child has executed the program, or has failed to.
         let hand_down: Vec<RawFd> = self.hand_down.iter().map(AsRawFd::as_raw_fd).collect();
         system::before_exec(&mut command, move || {
             if lock_memory {
@@ -64,12 +63,12 @@ impl Start<'_> {
             if let Some(identity) = identity {
                 identity.assume()?;
             }
-            // Our own signals may be waiting, and a child inherits that.
+            // Our own signals may be blocked, and a child inherits the mask.
             SigSet::empty().thread_set_mask()?;
             prctl::set_no_new_privs()?;
             if life == Life::WithUs {
-                // After the change of user, which would clear it. If our parent died before this
-                // line nobody would tell us.
+                // After the change of user, which would clear it. It does not report a parent that
+                // died before this line.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 if getppid() != parent {
                     return Err(io::Error::from_raw_os_error(libc::ESRCH));

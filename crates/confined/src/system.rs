@@ -1,5 +1,5 @@
-//! The system calls of this crate for which nix has no word, or none that is fit for the time
-//! between fork and exec.
+//! The system calls of this crate that nix lacks, or does not offer in a form usable between fork
+//! and exec.
 #![expect(unsafe_code, reason = "each call with its reason")]
 
 use std::io;
@@ -11,10 +11,10 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::unistd::Gid;
 
-/// The first number of a descriptor that a program inherits: above what a shell redirects by hand.
+/// The lowest number of a descriptor for a program: above those that a shell redirects by hand.
 const FIRST_DESCRIPTOR: RawFd = 10;
 
-/// capget(2) and capset(2), version 3: who, and 64 bits for each set.
+/// capget(2) and capset(2), version 3: the process, and 64 bits for each set.
 #[repr(C)]
 struct Header {
     version: u32,
@@ -31,7 +31,7 @@ struct Half {
 
 const VERSION_3: u32 = 0x2008_0522;
 
-/// Gives up every capability.
+/// Drops every capability.
 pub(crate) fn drop_capabilities() -> io::Result<()> {
     let (header, none) = (
         Header {
@@ -40,11 +40,11 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
         },
         [Half::default(); 2],
     );
-    // SAFETY: the kernel reads the two structures, which are as large as this version says.
+    // SAFETY: the kernel reads the two structures, whose size is that of this version.
     done(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) })
 }
 
-/// Whether there is one.
+/// Whether there is any capability.
 pub(crate) fn has_capabilities() -> io::Result<bool> {
     let (mut header, mut found) = (
         Header {
@@ -53,25 +53,25 @@ pub(crate) fn has_capabilities() -> io::Result<bool> {
         },
         [Half::default(); 2],
     );
-    // SAFETY: the kernel writes to the two structures, which are as large as this version says.
+    // SAFETY: the kernel writes to the two structures, whose size is that of this version.
     done(unsafe { libc::syscall(libc::SYS_capget, &raw mut header, found.as_mut_ptr()) })?;
     Ok(found != [Half::default(); 2])
 }
 
-/// Whether these are the supplementary groups, of which there is one at most.
+/// Whether these are the supplementary groups, at most one.
 pub(crate) fn is_in_groups(groups: &[Gid]) -> io::Result<bool> {
     let mut found = [0; 2];
-    // SAFETY: the kernel writes two groups at most, and refuses when there are more.
+    // SAFETY: the kernel writes at most two groups, and refuses when there are more.
     let count = unsafe { libc::getgroups(2, found.as_mut_ptr()) };
     done(count.into())?;
     let found = found.iter().take(count as usize);
     Ok(found.copied().eq(groups.iter().map(|group| group.as_raw())))
 }
 
-/// Closes every descriptor on exec, but the first three and these.
+/// Marks every descriptor to be closed on exec, except the first three and these.
 pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
-    // SAFETY: a system call that touches no memory; on exec it closes descriptors that nothing uses
-    // after it.
+    // SAFETY: a system call that touches no memory; on exec it closes descriptors that are unused
+    // afterwards.
     let closing = unsafe {
         libc::close_range(
             3,
@@ -81,27 +81,27 @@ pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
     };
     done(closing.into())?;
     kept.iter().try_for_each(|fd| {
-        // SAFETY: a system call that touches no memory; a number that is no descriptor is an error.
+        // SAFETY: a system call that touches no memory; an invalid number is an error.
         done(unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) }.into())
     })
 }
 
-/// Has `step` done in the child, between fork and exec.
+/// Runs `step` in the child, between fork and exec.
 ///
 /// `step` makes system calls only: it neither allocates nor takes a lock, which another thread may
-/// have held at the fork.
+/// hold at the fork.
 pub(crate) fn before_exec(
     command: &mut Command,
     step: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
 ) {
-    // SAFETY: callers keep the rule above; there is one, in start.rs.
+    // SAFETY: callers follow the rule above; the only one is in start.rs.
     unsafe { command.pre_exec(step) };
 }
 
-/// The same open file under a number that is fit to be handed down.
+/// The same open file under a number suitable for handing down.
 pub fn renumber(fd: OwnedFd) -> io::Result<OwnedFd> {
     let number = fcntl(&fd, FcntlArg::F_DUPFD_CLOEXEC(FIRST_DESCRIPTOR))?;
-    // SAFETY: the descriptor was made by the line above, and nobody else knows of it.
+    // SAFETY: the line above created the descriptor, and nothing else uses it.
     let renumbered = unsafe { OwnedFd::from_raw_fd(number) };
     debug_assert!(renumbered.as_raw_fd() >= FIRST_DESCRIPTOR);
     Ok(renumbered)

@@ -1,11 +1,11 @@
-//! extlinux's auxiliary data vector: 512 bytes, twice, at the end of ldlinux.sys, in which it finds
-//! a label to start once.
+//! extlinux's auxiliary data vector: 512 bytes, twice, at the end of ldlinux.sys, which can hold a
+//! label to start once.
 //!
-//! What is in them follows libinstaller/setadv.c of Syslinux 6.04: a magic number, a checksum,
-//! items of a tag, a length and as many bytes, another magic number. extlinux takes the first copy
-//! that is consistent, and takes the label out of both before it starts it.
+//! The content follows libinstaller/setadv.c of Syslinux 6.04: a magic number, a checksum, items of
+//! a tag, a length and as many bytes, another magic number. extlinux takes the first consistent
+//! copy, and removes the label from both before it starts it.
 
-/// How long a copy is.
+/// The length of a copy.
 pub const BYTES: usize = 512;
 const HEAD: u32 = 0x5a2d_2fa5;
 const SUM: u32 = 0xa304_1767;
@@ -20,12 +20,12 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// Whether that is a copy, of whatever content: nothing else may be written over.
+/// Whether this is a copy, with any content: anything else must not be overwritten.
 pub fn is_copy(copy: &[u8]) -> bool {
     copy.len() == BYTES && word(copy, 0) == HEAD && word(copy, TAIL_AT) == TAIL
 }
 
-/// Whether extlinux would take this copy.
+/// Whether extlinux would accept this copy.
 pub fn is_consistent(copy: &[u8]) -> bool {
     is_copy(copy)
         && (SUM_AT..TAIL_AT)
@@ -34,7 +34,7 @@ pub fn is_consistent(copy: &[u8]) -> bool {
             == SUM
 }
 
-/// The items of a consistent copy: tag and content, up to the first that is none.
+/// The items of a consistent copy: tag and content, up to the end or the first invalid one.
 fn items(copy: &[u8]) -> Vec<(u8, &[u8])> {
     let mut rest = &copy[ITEMS_AT..TAIL_AT];
     let mut items = Vec::new();
@@ -55,8 +55,8 @@ pub fn boot_once(copy: &[u8]) -> Option<&[u8]> {
         .find_map(|(tag, content)| (tag == BOOT_ONCE).then_some(content))
 }
 
-/// The copy with this label to start once, or with none, and whatever else is in it. `None` when
-/// there is no room.
+/// The copy with this label to start once, or without one; other items stay. `None` when there is
+/// no room.
 pub fn with_boot_once(copy: &[u8], label: Option<&str>) -> Option<Vec<u8>> {
     let others = items(copy).into_iter().filter(|(tag, _)| *tag != BOOT_ONCE);
     let ours = label.map(|label| (BOOT_ONCE, label.as_bytes()));
@@ -83,7 +83,7 @@ pub fn with_boot_once(copy: &[u8], label: Option<&str>) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// As extlinux --install leaves it.
+    /// The state that extlinux --install leaves.
     fn empty() -> Vec<u8> {
         let mut copy = vec![0; BYTES];
         copy[..8].copy_from_slice(&[0xa5, 0x2f, 0x2d, 0x5a, 0x67, 0x17, 0x04, 0xa3]);
@@ -99,7 +99,7 @@ mod tests {
             with_boot_once(&empty(), None).as_deref(),
             Some(&empty()[..])
         );
-        // What extlinux --once=try-b wrote, and the label of a menu beside it (tag 2).
+        // The result of extlinux --once=try-b, with the label of a menu beside it (tag 2).
         let once = with_boot_once(&empty(), Some("try-b")).unwrap();
         assert_eq!(&once[8..16], b"\x01\x05try-b\0");
         assert_eq!(
@@ -132,7 +132,7 @@ mod tests {
             torn[at] ^= 0x10;
             assert!(!is_consistent(&torn), "{at}");
         }
-        // What is torn in its middle is a copy still.
+        // A copy that is torn in its middle still counts as a copy.
         for (at, is_one) in [
             (0, false),
             (3, false),
@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(is_copy(&torn), is_one, "{at}");
         }
         assert!(!is_consistent(&once[..511]));
-        // An item that is longer than what is left is none.
+        // An item longer than the rest is invalid.
         let mut long = empty();
         long[8..10].copy_from_slice(&[1, 255]);
         long[265..267].copy_from_slice(&[1, 255]);

@@ -1,16 +1,15 @@
-//! The extlinux that is installed in a file system: whether it is whole, where its boot-once area
-//! is, and the content of that.
+//! The extlinux installed in a file system: whether it is complete, and its boot-once area.
 //!
-//! Belongs here: how the bytes that Syslinux 6.04 installs are read, because the image that is
-//! signed (`mkimg-torrent host`) and the slot that is booted (`abflip`) must agree on them. Not:
-//! disks, configuration files, and when anything is written.
+//! Belongs here: reading the bytes that Syslinux 6.04 installs, because the signed image
+//! (`mkimg-torrent host`) and the booted slot (`abflip`) must agree on them. Not: disks,
+//! configuration files, or the decision to write.
 //!
 //! An extlinux is found the way the machine finds it: gptmbr starts the file system's first sector,
 //! which points to ldlinux.sys, which points to its two boot-once sectors
-//! (libinstaller/syslxint.h). So these are the sectors that extlinux is going to read, wherever in
-//! the file system ldlinux.sys has its name, and whether that is mounted or not. FIEMAP would need
-//! a mount and the name, and shows only the layout of the file system; an extlinux that was copied
-//! there without being installed has that as well.
+//! (libinstaller/syslxint.h). So these are the sectors that extlinux will read, wherever
+//! ldlinux.sys is in the file system, mounted or not. FIEMAP would need a mount and the name, and
+//! shows only the layout of the file system, which is the same for an extlinux that was copied
+//! without being installed.
 
 pub mod adv;
 
@@ -19,31 +18,31 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Pointers are in sectors of 512 bytes, from the start of the file system, whatever the disk has.
+/// Pointers are in sectors of 512 bytes, from the start of the file system, for every disk.
 pub const SECTOR: u64 = 512;
-/// What a patch area begins with.
+/// The magic number of a patch area.
 const PATCH_MAGIC: u32 = 0x3eb2_02fe;
-/// More sectors than any ldlinux.sys has.
+/// Above the sectors of any ldlinux.sys.
 const SECTORS_MAX: u16 = 512;
-/// A directory's name is not longer.
+/// The maximum length of a directory's name.
 const DIRECTORY_MAX: usize = 256;
 
-/// An extlinux that is whole.
+/// A complete extlinux.
 #[derive(Debug)]
 pub struct Extlinux {
-    /// The sectors of the file system.
+    /// The number of sectors of the file system.
     sectors: u64,
-    /// The sectors of ldlinux.sys that are read for its checksum.
+    /// The sectors of ldlinux.sys that its checksum covers.
     loader: Range<u64>,
-    /// The sectors to which it points as its boot-once area.
+    /// The sectors of its boot-once area, as it points to them.
     area: [u64; 2],
-    /// The directory that it was installed in, as seen in the file system.
+    /// The directory in which it was installed, within the file system.
     pub directory: PathBuf,
 }
 
 impl Extlinux {
-    /// Finds the one in a file system of so many bytes, of which `read` reads a length at an
-    /// offset. `None` when gptmbr could start none, or not all of its loader lies in one piece.
+    /// Finds the extlinux in a file system of this many bytes; `read` reads a length at an offset.
+    /// `None` when gptmbr could not start it, or its loader is not contiguous.
     pub fn find(
         size_bytes: u64,
         read: impl Fn(u64, usize) -> anyhow::Result<Vec<u8>>,
@@ -88,7 +87,7 @@ impl Extlinux {
         Ok(None)
     }
 
-    /// The two sectors of its boot-once area; `None` when what it points to cannot be one.
+    /// The two sectors of its boot-once area; `None` when the pointers are invalid.
     pub fn area(&self) -> Option<[u64; 2]> {
         let is_wrong =
             |sector: &u64| *sector == 0 || *sector >= self.sectors || self.loader.contains(sector);
@@ -97,18 +96,18 @@ impl Extlinux {
     }
 }
 
-/// Whether a boot sector is one that gptmbr starts, and that begins with a jump, as those of
-/// Syslinux do: not what is left of one.
+/// Whether gptmbr would start this boot sector, and it begins with a jump, as those of Syslinux do;
+/// otherwise it may be a remnant.
 fn is_program(boot_sector: &[u8]) -> bool {
     boot_sector[0] == 0xeb && boot_sector.ends_with(&[0x55, 0xaa])
 }
 
-/// The sectors of the boot-once area, and the directory, of a loader whose patch area is at `patch`
-/// and to which the boot sector points at `pointed_from`; `None` when it is not whole, or not the
-/// one that is pointed to.
+/// The sectors of the boot-once area, and the directory, of a loader with its patch area at
+/// `patch`, to which the boot sector points at `pointed_from`; `None` when the loader is
+/// incomplete, or not the one pointed to.
 fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64; 2], PathBuf)> {
-    // Its words, the checksum among them, are the magic number together: so the loader lies in one
-    // piece, and is whole.
+    // The sum of its words, including the checksum, is the magic number: so the loader is
+    // contiguous and complete.
     let words = usize::try_from(word(loader, patch + 12)).ok()?;
     let summed = loader.get(..words.checked_mul(4)?)?;
     let sum = summed
@@ -117,7 +116,7 @@ fn pointed_to(loader: &[u8], patch: usize, pointed_from: usize) -> Option<([u64;
     let area = usize::from(half(loader, patch + 22));
     let fields = loader.get(area..area + 20)?;
     let field = |number: usize| usize::from(half(fields, 2 * number));
-    // Of two pointers to the loader, the lower half.
+    // The lower halves of two pointers to the loader.
     if sum != PATCH_MAGIC || field(7) != pointed_from {
         return None;
     }

@@ -1,15 +1,14 @@
-//! The cause why a server did not answer, in words for its technician.
+//! The reason why a server did not answer, in words for its technician.
 //!
-//! **Admission rule:** words for the errors of the HTTP client belong here. Agents and their
-//! policies (proxies, redirections, patience) belong to the tools: no two are alike.
+//! **Admission rule:** texts for the errors of the HTTP client belong here. Agents and their
+//! policies (proxies, redirections, timeouts) belong to the tools, where they differ.
 
 use std::io::ErrorKind;
 use std::time::Duration;
 
 use ureq::Error;
 
-/// The cause of an error, without words that only a programmer of the library knows, and with the
-/// way out where there is one.
+/// The cause of an error, without the library's jargon, and with the way out where there is one.
 pub fn cause(error: &Error, patience: Duration) -> String {
     match error {
         Error::Timeout(_) => {
@@ -18,7 +17,7 @@ pub fn cause(error: &Error, patience: Duration) -> String {
         Error::HostNotFound => {
             return "no such host; look at the url, and at this machine's name servers".into();
         }
-        // The system's own words, with its number.
+        // The system's own message, with its number.
         Error::Io(error) if error.raw_os_error().is_none() && is_cut(error.kind()) => {
             return "the connection was cut before the answer; look at the server's error log"
                 .into();
@@ -32,7 +31,7 @@ pub fn cause(error: &Error, patience: Duration) -> String {
         Error::Io(error) => error.to_string(), // without the library's "io:" in front
         error => error.to_string(),
     };
-    // A link to the documentation of a library is nothing that a technician could use.
+    // A link to a library's documentation is of no use to a technician.
     let said = said
         .split(": https://")
         .next()

@@ -1,5 +1,4 @@
-//! bases.ini: the bases that this machine offers, and the generation of each that new sessions
-//! start from.
+//! bases.ini: the bases of this machine, and the generation of each that new sessions start from.
 
 use std::path::Path;
 
@@ -11,42 +10,42 @@ use crate::place::image_path;
 
 pub use crate::place::BASES_INI as PATH;
 
-/// A base, as bases.ini offers it.
+/// A base in bases.ini.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Its name in paths and documents.
     pub name: String,
-    /// Its name for people.
+    /// Its title.
     pub title: String,
     /// The kind of guest.
     pub ostype: String,
-    /// Whether it is taken where nothing is chosen.
+    /// Whether it is used when the user chooses none.
     pub default: bool,
     /// The generation that new sessions start from.
     pub generation: u64,
 }
 
 impl Entry {
-    /// Its image, as seen below the root.
+    /// The path of its image, relative to the root.
     pub fn image_path(&self) -> String {
         image_path(&self.name, self.generation)
     }
 }
 
-/// `[base.NAME]`, as it is written.
+/// `[base.NAME]` in bases.ini.
 #[derive(Deserialize)]
 struct Section {
-    /// What the login screen shows: `Windows 10`.
+    /// The title on the login screen: `Windows 10`.
     name: String,
-    /// The kind of guest, which chooses its profile: `windows`.
+    /// The kind of guest, which determines its profile: `windows`.
     ostype: String,
-    /// At most one base is.
+    /// True for at most one base.
     #[serde(default)]
     default: bool,
     generation: u64,
 }
 
-/// Reads bases.ini; the bases by name. Status 66 when it is not there, 78 when it is not right.
+/// Reads bases.ini; the bases by name. Status 66 when it does not exist, 78 when it is invalid.
 pub fn read(common: &Common) -> anyhow::Result<Vec<Entry>> {
     let path = common.path(PATH);
     ini::require(
@@ -56,7 +55,7 @@ pub fn read(common: &Common) -> anyhow::Result<Vec<Entry>> {
     check(ini::read_table(&path, "base")?).map_err(|message| wrong(&path, &message))
 }
 
-/// The same; none where it is not there.
+/// The same; empty when it does not exist.
 pub fn read_if_there(common: &Common) -> anyhow::Result<Vec<Entry>> {
     match read(common) {
         Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),
@@ -64,9 +63,8 @@ pub fn read_if_there(common: &Common) -> anyhow::Result<Vec<Entry>> {
     }
 }
 
-/// Does something that changes nothing with the bases, without the lock that guards them: again
-/// where bases.ini was replaced meanwhile, so that what comes of it, an error included, is of one
-/// state of the machine.
+/// Runs a read-only action on the bases without the lock that guards them. Repeats it if bases.ini
+/// was replaced meanwhile, so that its result, or its error, is of one state of the machine.
 pub fn steadily<T>(
     common: &Common,
     mut look: impl FnMut(&[Entry]) -> anyhow::Result<T>,
@@ -82,7 +80,7 @@ pub fn steadily<T>(
     }
 }
 
-/// Parses the text of bases.ini, which stands in `path` or is about to.
+/// Parses the text of bases.ini, which is, or will be, in `path`.
 pub fn parse(path: &Path, text: &str) -> anyhow::Result<Vec<Entry>> {
     check(ini::parse_table(path, text, "base")?).map_err(|message| wrong(path, &message))
 }
@@ -91,7 +89,7 @@ fn wrong(path: &Path, message: &str) -> anyhow::Error {
     Exit::Config.error(format_args!("{}: {message}", path.display()))
 }
 
-/// What the types of bases.ini cannot say.
+/// Checks that the types of bases.ini cannot express.
 fn check(offered: Vec<(String, Section)>) -> Result<Vec<Entry>, String> {
     let mut bases: Vec<Entry> = Vec::new();
     for (
@@ -133,7 +131,7 @@ fn check(offered: Vec<(String, Section)>) -> Result<Vec<Entry>, String> {
         });
     }
     if let [only] = bases.as_mut_slice() {
-        only.default = true; // where there is nothing to choose from, it is what is taken
+        only.default = true; // a single base needs no choice
     }
     bases.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(bases)

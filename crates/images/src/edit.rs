@@ -1,5 +1,5 @@
-//! bases.ini as text: one base is put in, and everything else stays as somebody wrote it, comments
-//! included.
+//! Edits bases.ini as text: one base is added or changed, and everything else stays as it was
+//! written, including comments.
 
 use std::path::Path;
 
@@ -7,12 +7,12 @@ use jsonpipe::Exit;
 
 use crate::bases::{self, Entry};
 
-/// The text that offers `new` beside what `text` offers already, and the same bases as a list.
-/// Where `new` is the default, no other base stays it. Status 78 when `text` is not right, 65 when
-/// `new` cannot be said in it.
+/// The text with `new` added to `text`, and the same bases as a list. If `new` is the default, no
+/// other base remains it. Status 78 when `text` is invalid, 65 when `new` cannot be expressed in
+/// it.
 pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, Vec<Entry>)> {
     let mut bases = bases::parse(path, text)?;
-    // The only base is the default without saying so; it is to stay it.
+    // The only base is the default without a key, and must remain it.
     let was_alone = bases.len() == 1;
     bases.retain(|base| base.name != new.name);
     let mut written = text.to_owned();
@@ -48,9 +48,9 @@ pub fn put_in(path: &Path, text: &str, new: &Entry) -> anyhow::Result<(String, V
     }
 }
 
-/// Sets keys of the section of a base: in their lines where they have one, otherwise at the
-/// section's end, which it may have to be given. Every line keeps its end; new ones have that of
-/// the first.
+/// Sets keys in the section of a base: in their lines where they exist, otherwise at the section's
+/// end, which may need a newline first. Every line keeps its line ending; new ones have that of the
+/// first.
 fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
     let own = format!("base.{base}");
     let end = if text
@@ -100,13 +100,13 @@ fn set(text: &str, base: &str, mut keys: Vec<(&str, String)>) -> String {
         keys.into_iter()
             .map(|(key, value)| format!("{key} = {value}{end}")),
     );
-    let last = lines.len() - 1; // there is one: the section's own
+    let last = lines.len() - 1; // at least the section's own
     for line in lines
         .iter_mut()
         .take(last)
         .filter(|line| !line.ends_with('\n'))
     {
-        line.push_str(end); // the last one may have had none
+        line.push_str(end); // the last one may lack it
     }
     lines.concat()
 }

@@ -1,12 +1,11 @@
-//! Where the images of bases lie, what their files are called, and which generation of each base is
-//! offered.
+//! The places and file names of the images of bases, and the current generation of each base.
 //!
 //! `mkimg-torrent` publishes an image, `seedctl` fetches it, `cowvol` makes it the current one and
-//! prunes it, `invcollect` lists it: all of them ask here, so that they agree.
+//! prunes it, `invcollect` lists it: all of them use this crate, so that they agree.
 //!
-//! **Admission rule.** Belongs here: a path, the ending of a file's name, a generation as a number
-//! in a name, bases.ini, the lock that guards them. Not: what an image contains (`qcow2`), what a
-//! manifest says (`manifest`), and whatever reads, writes or removes an image.
+//! **Admission rule.** Belongs here: a path, a file name's ending, a generation as a number in a
+//! name, bases.ini, the lock that guards them. Not: the content of an image (`qcow2`) or of a
+//! manifest (`manifest`), and code that reads, writes or removes an image.
 
 pub mod bases;
 pub mod edit;

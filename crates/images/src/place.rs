@@ -2,16 +2,16 @@
 
 use manifest::{Format, NUMBER_MAX, is_name};
 
-/// Each base's directory is in here, and bases.ini beside them.
+/// The parent of the bases' directories and of bases.ini.
 pub const BACKING: &str = "/qcow2/backing";
 
 /// The offered bases. Its rename is the commit of every switch-over to another generation.
 pub const BASES_INI: &str = "/qcow2/backing/bases.ini";
 
-/// The lock held while images, bases.ini or users' volumes appear or go.
+/// The lock held while images, bases.ini or users' volumes are added or removed.
 pub const POOL_LOCK: &str = "/run/labtools/pool.lock";
 
-/// What a file of a generation is: the ending of its name, `GENERATION.ENDING`.
+/// The kind of a generation's file: the ending of its name, `GENERATION.ENDING`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// The image.
@@ -29,7 +29,7 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// What can lie beside an image.
+    /// The files that can be beside an image.
     pub const BESIDE: [Ending; 5] = [
         Ending::Manifest,
         Ending::Signature,
@@ -79,7 +79,7 @@ pub fn image_path(name: &str, generation: u64) -> String {
     path(name, generation, Ending::Image(Format::Qcow2))
 }
 
-/// The base, the generation and the ending in a path that [`path`] made; `None` for any other.
+/// The base, the generation and the ending in a path of [`path`]; `None` for any other.
 pub fn parse_path(path: &str) -> Option<(&str, u64, Ending)> {
     let (name, file) = path
         .strip_prefix(BACKING)?
@@ -89,15 +89,14 @@ pub fn parse_path(path: &str) -> Option<(&str, u64, Ending)> {
     is_name(name).then_some((name, generation, ending))
 }
 
-/// The generation and the ending in the name of a file that [`file_name`] made; `None` for any
-/// other.
+/// The generation and the ending in a name of [`file_name`]; `None` for any other.
 pub fn parse_file_name(name: &str) -> Option<(u64, Ending)> {
     let (generation, ending) = name.split_once('.')?;
     Some((parse_generation(generation)?, Ending::parse(ending)?))
 }
 
-/// A generation in a name, in the one way to write it: no plus sign, no zeros in front, and none
-/// that is too large for bases.ini and the manifest.
+/// A generation in a name, in its only accepted spelling: no plus sign, no leading zeros, and
+/// within the limit of bases.ini and the manifest.
 pub fn parse_generation(text: &str) -> Option<u64> {
     text.parse()
         .ok()

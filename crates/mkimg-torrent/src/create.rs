@@ -1,4 +1,5 @@
-//! `mkimg-torrent create`: an image is read once, and all that a distribution needs is beside it.
+//! `mkimg-torrent create`: reads an image once, and writes the files for its distribution beside
+//! it.
 
 use std::path::Path;
 
@@ -16,11 +17,10 @@ use crate::request::{self, Create, Programs};
 use crate::store::{self, Generation, Plan};
 use crate::{TOOL, report};
 
-/// The length of a piece of the block map. A map is small; many pieces let many hosts begin at
-/// once.
+/// The piece length of the block map. A map is small; many pieces let many hosts begin at once.
 const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
 
-/// Describes, signs and writes; in a dry run says whether there is anything to write.
+/// Describes, signs and writes; a dry run only reports whether there is anything to write.
 pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
     let request: request::Image = document.require("image")?;
@@ -58,7 +58,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     if !pieces::suit(piece_bytes, base.size_bytes) {
         return Err(Exit::Data.error(format_args!("image.piece_bytes: {}", pieces::RULE)));
     }
-    base.to_bytes()?; // what is wrong with the description is said before the image is read
+    base.to_bytes()?; // faults of the description are reported before the image is read
 
     let digests = image.digest(pipe, piece_bytes)?;
     let name = format!("{}-{}", base.name, base.generation);
@@ -97,8 +97,8 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let signed = Signed::seal(&base, &key)?;
     drop(key);
 
-    // From here on a signal waits until all is there. A dry run writes nothing, the lock's file
-    // included.
+    // From here on signals are deferred until all files exist. A dry run writes nothing, not even
+    // the lock's file.
     let ending_signals = signals::defer()?;
     let lock = if options.dry_run {
         None
@@ -127,7 +127,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     } else {
         Some(plan.carry_out()?)
     };
-    drop(lock); // whoever reads the document may take his time
+    drop(lock); // the reader of the document may be slow
 
     let (manifest, signature) = signed.to_base64();
     document.set(
@@ -149,22 +149,22 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     })
 }
 
-/// The private key, if machines believe what it signs: a wrong one, over a good signature, would
-/// end its distribution.
+/// The private key, if machines accept its signatures: a wrong one, replacing a valid signature,
+/// would end its distribution.
 fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
     let key = SigningKey::read(path)?;
     let directory = common.config("keys");
     if !Keys::read(&directory, Kind::Base)?.accept(&key) {
         let (path, directory) = (path.display(), directory.display());
         return Err(Exit::Config.error(format_args!(
-            "signing with {path}: its public half is none of base-*.pub in {directory}; machines would refuse what it signs; \
+            "signing with {path}: its public half is not in base-*.pub in {directory}; machines would refuse its signature; \
              put it there: openssl pkey -in {path} -pubout -out {directory}/base-NAME.pub"
         )));
     }
     Ok(key)
 }
 
-/// What the document says of the image; what the file says of itself is still to come.
+/// The values of the document; those of the file are added later.
 fn description(request: &request::Image, programs: Programs) -> anyhow::Result<Base> {
     let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("{key}: {what}")));
     for (key, name) in [
@@ -229,7 +229,7 @@ fn description(request: &request::Image, programs: Programs) -> anyhow::Result<B
     })
 }
 
-/// A torrent's client asks over HTTP or UDP, and nothing but an URL may come near it.
+/// A torrent client uses HTTP or UDP, so only such URLs are accepted.
 fn check_urls(key: &str, urls: &[String]) -> anyhow::Result<()> {
     let is_url = |url: &str| {
         let rest = ["http://", "https://", "udp://"]
@@ -250,7 +250,7 @@ fn check_urls(key: &str, urls: &[String]) -> anyhow::Result<()> {
     }
 }
 
-/// A time as the documents have it.
+/// A time in the form of the documents.
 pub fn utc(text: &str) -> anyhow::Result<String> {
     let time = humantime::parse_rfc3339(text).exit(
         Exit::Data,

@@ -1,13 +1,12 @@
-//! The superblock of ext2, ext3 and ext4, as far as it decides whether an image can be patched for
-//! a slot.
+//! The fields of an ext2, ext3 or ext4 superblock that decide whether an image can be patched for a
+//! slot.
 //!
-//! Places and values follow Documentation/filesystems/ext4/super.rst of Linux. The few that are
-//! needed are read by hand: a crate that reads files would refuse images for features that do not
-//! matter here.
+//! Places and values follow Documentation/filesystems/ext4/super.rst of Linux. The few fields are
+//! parsed here: a crate for files would refuse images because of irrelevant features.
 
-/// Where the superblock begins in the file system.
+/// The offset of the superblock.
 pub const OFFSET: u64 = 1024;
-/// How long it is.
+/// Its length.
 pub const BYTES: usize = 1024;
 
 const BLOCKS_COUNT_LO: usize = 0x04;
@@ -20,25 +19,25 @@ const BLOCKS_COUNT_HI: usize = 0x150;
 
 /// Blocks of 64 KiB, the largest.
 const LOG_BLOCK_SIZE_MAX: u32 = 6;
-/// The bit of a state: it was unmounted cleanly. With any other bit it has errors, or files that
-/// are to be removed yet.
+/// The state bit of a clean unmount. Any other bit means errors, or files that remain to be
+/// removed.
 const VALID_FS: u16 = 1;
 const ERROR_FS: u16 = 2;
 /// Incompatible features.
 const RECOVER: u32 = 0x4;
 const JOURNAL_DEV: u32 = 0x8;
 const IS_64BIT: u32 = 0x80;
-/// Features that are compatible for reading: checksums over the UUID and the label.
+/// Read-compatible features: checksums over the UUID and the label.
 const GDT_CSUM: u32 = 0x10;
 const METADATA_CSUM: u32 = 0x400;
 
-/// Where the UUID is in a file system.
+/// The offset of the UUID.
 pub const UUID_OFFSET: u64 = OFFSET + 0x68;
-/// Where the label is.
+/// The offset of the label.
 pub const LABEL_OFFSET: u64 = OFFSET + 0x78;
 
-/// Why the file system with this superblock, in an image of so many bytes, cannot be a slot's, in
-/// words; the way out with `image` as its name.
+/// Why the file system with this superblock, in an image of this size, cannot be a slot's, with the
+/// way out, in which `image` is the name.
 pub fn check(superblock: &[u8; BYTES], size_bytes: u64, image: &str) -> Result<(), String> {
     let half = |at: usize| u16::from_le_bytes([superblock[at], superblock[at + 1]]);
     let word = |at: usize| {
@@ -160,7 +159,7 @@ mod tests {
         ] {
             assert_eq!(check(changes, 65536).unwrap_err(), why, "{changes:?}");
         }
-        // Without the feature there is no upper half.
+        // Without the feature the upper half is not used.
         assert_eq!(
             check(
                 &[(FEATURE_INCOMPAT, &[0x42]), (BLOCKS_COUNT_HI, &[1])],

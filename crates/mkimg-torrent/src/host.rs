@@ -1,8 +1,8 @@
-//! `mkimg-torrent host` and `verify-host`: the root of a host, signed on the server and believed on
-//! a machine.
+//! `mkimg-torrent host` and `verify-host`: signs the root of a host on the server, and verifies it
+//! on a machine.
 //!
 //! `host` refuses what a machine would refuse: it reads the image as `abflip` reads the slot, and
-//! the manifest has the checks that the machines make.
+//! the manifest is checked as on the machines.
 
 use extlinux::{Extlinux, SECTOR};
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, timestamp};
@@ -16,12 +16,12 @@ use crate::request::{Host, HostKind, Root, VerifyHost};
 use crate::survey::BOOT_ENTRY;
 use crate::{TOOL, ext4, report};
 
-/// Where a stream of `zfs send` has its magic number, little-endian or big-endian by the machine
-/// that made it (zfs_ioctl.h).
+/// The offset of the magic number in a stream of `zfs send`, little-endian or big-endian by the
+/// machine that made it (zfs_ioctl.h).
 const STREAM_MAGIC_AT: u64 = 8;
 const STREAM_MAGIC: u64 = 0x2_f5ba_cbac;
 
-/// Describes a root and signs that; writes no file.
+/// Describes and signs a root; writes no file.
 pub fn host(common: &Common, pipe: &Pipe, options: &Host) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
     let root: Root = document.require("image")?;
@@ -59,7 +59,7 @@ pub fn host(common: &Common, pipe: &Pipe, options: &Host) -> anyhow::Result<Answ
     Ok(Answer::yes(document))
 }
 
-/// The root for a slot. What is wrong with it is said before all of it is read.
+/// The root for a slot. Faults are reported before all of it is read.
 fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<manifest::Host> {
     let size_bytes = image.size_bytes();
     let mut slot_fields = file_system_fields(image)?;
@@ -102,7 +102,7 @@ fn field(offset_bytes: u64, kind: SlotFieldKind) -> SlotField {
     }
 }
 
-/// The UUID and the label, if the file system lets them become others.
+/// The UUID and the label, if the file system allows changing them.
 fn file_system_fields(image: &Image) -> anyhow::Result<Vec<SlotField>> {
     let mut superblock = [0; ext4::BYTES];
     if image.size_bytes() >= ext4::OFFSET + ext4::BYTES as u64 {
@@ -116,7 +116,7 @@ fn file_system_fields(image: &Image) -> anyhow::Result<Vec<SlotField>> {
     ])
 }
 
-/// The two sectors that extlinux writes, where one is installed.
+/// extlinux's two boot-once sectors, if it is installed.
 fn boot_once(image: &Image) -> anyhow::Result<Option<SlotField>> {
     let Some(found) = Extlinux::find(image.size_bytes(), |offset, length| {
         image.read(offset, length)
@@ -165,7 +165,7 @@ fn pool_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<Z
     })
 }
 
-/// What both kinds of a root say.
+/// The fields of both kinds of roots.
 trait Described: Description {
     fn summary(&self) -> (&str, u64, u64, Digest, &[String]);
 }
@@ -214,7 +214,7 @@ fn seal<D: Described>(described: &D, key: &SigningKey) -> anyhow::Result<report:
     Ok(section(described, &Signed::seal(described, key)?))
 }
 
-/// Believes a manifest, if one of this machine's keys signed it, and if it is for this machine.
+/// Accepts a manifest if one of this machine's keys signed it, and it is for this machine.
 pub fn verify_host(common: &Common, options: &VerifyHost) -> anyhow::Result<Answer> {
     let signed = Signed::read(&options.manifest, options.signature.as_deref())?;
     let report = match options.kind {

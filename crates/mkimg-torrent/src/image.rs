@@ -1,4 +1,4 @@
-//! The image's file: a regular file that can be a base, and stays the same while it is read.
+//! The image's file: a regular file that can be a base, and does not change while it is read.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -15,7 +15,7 @@ use crate::TOOL;
 use crate::scan::{Digests, scan};
 use crate::survey::{Survey, survey};
 
-/// More than this suite distributes; the block map of it takes 256 MiB.
+/// Above the images that this suite distributes; the block map of this size takes 256 MiB.
 const MAX_BYTES: u64 = 1 << 40;
 
 /// An image that is open.
@@ -27,8 +27,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens it. Status 66 when it is not there, 65 when it is no regular file, or larger than 1
-    /// TiB.
+    /// Opens the file. Status 66 when it does not exist, 65 when it is not a regular file, or
+    /// larger than 1 TiB.
     pub fn open(path: &Path) -> anyhow::Result<Image> {
         let failed = |error| {
             io_error(
@@ -37,7 +37,7 @@ impl Image {
                 format_args!("reading {}", path.display()),
             )
         };
-        // A FIFO under this name must not make us wait.
+        // Opening a FIFO must not block.
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(O_NONBLOCK)
@@ -63,13 +63,13 @@ impl Image {
         self.before.size()
     }
 
-    /// When it was written last.
+    /// Its modification time.
     pub fn modified(&self) -> anyhow::Result<SystemTime> {
         self.before.modified().map_err(|error| self.failed(error))
     }
 
-    /// The size of the disk as the guest sees it. Status 65 when the file is not qcow2, or cannot
-    /// be a base: what the machines would refuse when it has come is refused before it goes.
+    /// The size of the guest's disk. Status 65 when the file is not qcow2, or cannot be a base:
+    /// faults that machines would find after the transfer are found before it.
     pub fn virtual_bytes(&self) -> anyhow::Result<u64> {
         if self.size_bytes() == 0 {
             return Err(self.wrong("it is empty, which is no disk"));
@@ -92,11 +92,11 @@ impl Image {
         Ok(image.header.virtual_bytes)
     }
 
-    /// Reads all of it, once, telling how far it is. Status 65 when it changes meanwhile.
+    /// Reads all of it once, with progress messages. Status 65 when it changes meanwhile.
     pub fn digest(&self, pipe: &Pipe, piece_bytes: u64) -> anyhow::Result<Digests> {
         let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
         let size = self.size_bytes();
-        // Only its name: a bar has one line.
+        // Only its name, because a bar has one line.
         let name = self.path.file_name().unwrap_or_default().display();
         let mut progress = Progress::new(TOOL);
         let show = |done| progress.show(format_args!("hashing {name}"), done, size);
@@ -112,7 +112,7 @@ impl Image {
         Ok(digests)
     }
 
-    /// Reads all of it, once, for the manifest of a host's root. Status 65 when it changes
+    /// Reads all of it once, for the manifest of a host's root. Status 65 when it changes
     /// meanwhile.
     pub fn survey(&self) -> anyhow::Result<Survey> {
         let _ = posix_fadvise(&self.file, 0, 0, PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL); // advice only
@@ -139,7 +139,7 @@ impl Image {
         &self.path
     }
 
-    /// Nobody wrote to it, and it still has its name.
+    /// Checks that it was not written to, and still has its name.
     fn check_unchanged(&self) -> anyhow::Result<()> {
         let stamp = |of: &Metadata| {
             (
@@ -179,7 +179,7 @@ impl Image {
         self.wrong("it changed while it was read; take an image that nothing writes to")
     }
 
-    /// What makes it unfit.
+    /// An error with the fault.
     pub fn wrong(&self, what: &str) -> anyhow::Error {
         Exit::Data.error(format_args!("reading {}: {what}", self.path.display()))
     }

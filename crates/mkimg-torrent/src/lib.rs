@@ -1,11 +1,10 @@
 //! Describes an image so that every machine can fetch and verify it.
 //!
-//! `create` reads an image once, as fast as the processor digests, and leaves beside it what a
-//! distribution needs: a signed manifest with its SHA-256, a torrent, and a map of its blocks with
-//! its own torrent. `verify` holds an image against such a description and names the pieces that
-//! are wrong. `host` describes and signs the root of a host; `verify-host` believes that on a
-//! machine. Nothing here touches the network: `seedctl` hands out and fetches, and believes only
-//! what the manifest says.
+//! `create` reads an image once, as fast as the processor can hash it, and writes the files for its
+//! distribution beside it: a signed manifest with its SHA-256, a torrent, and a map of its blocks
+//! with its own torrent. `verify` compares an image with such a description and lists the wrong
+//! pieces. `host` describes and signs the root of a host; `verify-host` verifies that on a machine.
+//! Nothing here uses the network: `seedctl` distributes, and trusts only the manifest.
 
 mod create;
 mod ext4;
@@ -26,7 +25,7 @@ use jsonpipe::{Answer, Pipe, Tool};
 
 use request::{Arguments, Command};
 
-/// Who is speaking, and the section that it writes.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "mkimg-torrent",
     section: "image",

@@ -1,9 +1,9 @@
-//! Torrents: files of metainfo, version 1 (BEP 3), private (BEP 27), with tiers of trackers (BEP
-//! 12). All of lava_torrent is here.
+//! Torrents: metainfo files, version 1 (BEP 3), private (BEP 27), with tiers of trackers (BEP 12).
+//! The only user of lava_torrent.
 //!
-//! Its own builder is not used: it would read the file again, on all processors, and leaves out
-//! hidden files. Nor is its reader of torrents, which takes digests that happen to be UTF-8 for
-//! text, and refuses them; only its bencode.
+//! Its builder is not used: it would read the file again, on all processors, and skips hidden
+//! files. Nor is its parser of torrents, which takes digests that happen to be UTF-8 for text, and
+//! refuses them. Only its bencode is used.
 
 use std::collections::HashMap;
 
@@ -15,11 +15,10 @@ use sha1::{Digest, Sha1};
 
 use crate::pieces::Piece;
 
-/// What a torrent is made of. The same gives the same bytes: there is no date in it, and no
-/// program's name.
+/// The content of a torrent. Equal contents give equal bytes: it has no date and no program name.
 #[derive(Clone, Copy, Debug)]
 pub struct Contents<'a> {
-    /// The name of the file, as it is offered to who fetches it.
+    /// The name of the file for clients.
     pub name: &'a str,
     /// The length of the file.
     pub size_bytes: u64,
@@ -27,16 +26,16 @@ pub struct Contents<'a> {
     pub piece_bytes: u64,
     /// Their digests.
     pub pieces: &'a [Piece],
-    /// Goes into the infohash.
+    /// A value that changes the infohash.
     pub source: Option<&'a str>,
-    /// The announce URLs, each its own tier, the first choice first.
+    /// The announce URLs, each in its own tier, the first choice first.
     pub trackers: &'a [String],
-    /// A line for people.
+    /// A comment line.
     pub comment: Option<&'a str>,
 }
 
 impl Contents<'_> {
-    /// The file, and its infohash.
+    /// The bytes of the torrent, and its infohash.
     pub fn encode(&self) -> anyhow::Result<(Vec<u8>, InfoHash)> {
         let integer = |bytes: u64| {
             i64::try_from(bytes).exit(Exit::Data, || "making the torrent: a file of 8 EiB or more")
@@ -70,14 +69,14 @@ impl Contents<'_> {
     }
 }
 
-/// A torrent of one file that somebody handed us. Whether it is the right one its infohash tells.
+/// A torrent of one file, from an untrusted source. The infohash shows whether it is the right one.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metainfo {
     /// SHA-1 of its info dictionary.
     pub infohash: InfoHash,
     /// Whether its peers come from its trackers only.
     pub private: bool,
-    /// The keys by which it names other places to fetch from, which no infohash covers.
+    /// The keys that name other sources, which no infohash covers.
     pub other_sources: Vec<&'static str>,
     /// The length of the file.
     pub size_bytes: u64,
@@ -90,14 +89,13 @@ pub struct Metainfo {
 /// Web seeds (BEP 17 and 19) and nodes of the DHT (BEP 5).
 const OTHER_SOURCES: [&str; 3] = ["httpseeds", "nodes", "url-list"];
 
-/// A torrent of ours is three levels deep and has some dozen values. What has more is not parsed:
-/// the parser goes down with it.
+/// Our torrents are three levels deep and have some dozen values. Larger ones are not parsed,
+/// because the parser is recursive.
 const MAX_DEPTH: usize = 8;
 const MAX_VALUES: usize = 10_000;
 
 impl Metainfo {
-    /// Reads a torrent. It has to be canonical bencode, so that nobody else reads something
-    /// different in it.
+    /// Parses a torrent, which must be canonical bencode, so that all parsers read the same.
     pub fn parse(bytes: &[u8]) -> Result<Metainfo, String> {
         if !is_modest(bytes) {
             return Err("not bencode, or deeper and longer than a torrent of one file".into());

@@ -1,8 +1,7 @@
-//! Metalink 4, RFC 5854: what the file is, for clients that take one, such as aria2.
+//! Metalink 4, RFC 5854: describes the file for clients that support it, such as aria2.
 //!
-//! It names the torrent as the only place to have the file from. A mirror (`url`) would be what a
-//! web seed is: every host would fetch from the server beside the swarm, and an image would cross
-//! an uplink once for each.
+//! The torrent is its only source. A mirror (`url`) would act as a web seed: every host would fetch
+//! from the server besides the swarm, and an image would cross an uplink once per host.
 
 use std::fmt::Write;
 
@@ -29,7 +28,7 @@ pub fn metalink(
     let mut xml = String::from(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metalink xmlns=\"urn:ietf:params:xml:ns:metalink\">\n",
     );
-    let mut line = |text: std::fmt::Arguments<'_>| writeln!(xml, "{text}").unwrap_or_default(); // a String takes all
+    let mut line = |text: std::fmt::Arguments<'_>| writeln!(xml, "{text}").unwrap_or_default(); // writing to a String cannot fail
     line(format_args!("  <file name=\"{}\">", escaped(file_name)));
     line(format_args!("    <identity>{}</identity>", escaped(title)));
     line(format_args!("    <version>{generation}</version>"));
@@ -50,7 +49,7 @@ pub fn metalink(
     xml
 }
 
-/// For the text of an element and of an attribute in double quotes.
+/// Escapes the text of an element and of an attribute in double quotes.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,5 +1,5 @@
-//! The pieces of a torrent, BEP 3: how long they are, and their SHA-1 digests, those of zeros known
-//! beforehand.
+//! The pieces of a torrent, BEP 3: their length, and their SHA-1 digests, with precomputed ones for
+//! zeros.
 
 use sha1::{Digest, Sha1};
 
@@ -8,24 +8,23 @@ use manifest::blocks::BLOCK_BYTES;
 /// The digest of a piece.
 pub type Piece = [u8; 20];
 
-/// A piece is at least a block of the map, and at most what a machine may have to fetch again for
-/// one wrong bit.
+/// The minimum length of a piece: a block of the map. The maximum is the amount that a machine may
+/// have to fetch again for one wrong bit.
 pub const MIN_BYTES: u64 = BLOCK_BYTES as u64;
 /// See [`MIN_BYTES`].
 pub const MAX_BYTES: u64 = 64 << 20;
 
-/// So many pieces make a torrent of 5 MiB, which still fits into a document.
+/// This many pieces make a torrent of 5 MiB, which still fits into a document.
 pub const MAX_PIECES: u64 = 1 << 18;
 
-/// What [`suit`] asks for, in words.
+/// The rule of [`suit`], in words.
 pub const RULE: &str =
     "not a power of two from 65536 to 67108864 that cuts the image into at most 262144 pieces";
 
-/// The length that the size of an image calls for: 1 MiB to 20 GiB, 2 MiB to 40 GiB, 4 MiB to 80
-/// GiB and so on.
+/// The default length by image size: 1 MiB to 20 GiB, 2 MiB to 40 GiB, 4 MiB to 80 GiB and so on.
 ///
-/// Up to 20480 pieces the torrent stays below half a MiB; a piece that takes long is handed on
-/// late, which costs at the end.
+/// With at most 20480 pieces the torrent stays below half a MiB; larger pieces are passed on later,
+/// which costs time at the end.
 pub fn length_for(image_bytes: u64) -> u64 {
     let mut length = 1 << 20;
     while length < MAX_BYTES && image_bytes.div_ceil(length) > 20480 {
@@ -41,7 +40,7 @@ pub fn suit(piece_bytes: u64, image_bytes: u64) -> bool {
         && image_bytes.div_ceil(piece_bytes) <= MAX_PIECES
 }
 
-/// So many zeros at a time are fed where there are only zeros.
+/// The zeros that are fed at a time.
 static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 /// Feeds `count` zeros to something that takes bytes.
@@ -58,15 +57,15 @@ pub(crate) fn feed_zeros(mut count: u64, mut feed: impl FnMut(&[u8])) {
 pub struct PieceHasher {
     piece_bytes: u64,
     current: Sha1,
-    /// What `current` has of its piece, below `piece_bytes`.
+    /// The bytes of the current piece, below `piece_bytes`.
     filled: u64,
     digests: Vec<Piece>,
-    /// Of a whole piece of zeros, once it was wanted.
+    /// The digest of a piece of zeros, once it is needed.
     zero_piece: Option<Piece>,
 }
 
 impl PieceHasher {
-    /// For pieces of that length, above 0.
+    /// For pieces of this length, above 0.
     pub fn new(piece_bytes: u64) -> PieceHasher {
         PieceHasher {
             piece_bytes,
@@ -77,7 +76,7 @@ impl PieceHasher {
         }
     }
 
-    /// The next bytes.
+    /// Takes the next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let room = (self.piece_bytes - self.filled).min(bytes.len() as u64);
@@ -91,7 +90,7 @@ impl PieceHasher {
         }
     }
 
-    /// The next `count` bytes are zeros. Whole pieces of them take no time.
+    /// Takes `count` zeros. Whole pieces of them take no time.
     pub fn zeros(&mut self, mut count: u64) {
         if self.filled > 0 {
             let rest = (self.piece_bytes - self.filled).min(count);
@@ -111,7 +110,7 @@ impl PieceHasher {
         feed_zeros(count % self.piece_bytes, |zeros| self.update(zeros));
     }
 
-    /// All digests; the last piece is what is left.
+    /// All digests; the last piece is the rest.
     pub fn finish(mut self) -> Vec<Piece> {
         if self.filled > 0 {
             self.end_piece();
@@ -150,7 +149,7 @@ mod tests {
         assert!(suit(1 << 16, 16 * GIB) && !suit(1 << 16, 16 * GIB + 1));
     }
 
-    /// As the definition has it.
+    /// A direct implementation of the definition.
     fn plain(bytes: &[u8], piece_bytes: usize) -> Vec<Piece> {
         bytes
             .chunks(piece_bytes)

@@ -1,9 +1,9 @@
-//! Output: the sections `image` and `verification`. Paths are as seen below the root.
+//! Output: the sections `image` and `verification`. Paths are relative to the root.
 
 use manifest::Digest;
 use serde::Serialize;
 
-/// The section `image`: all that a machine needs to fetch and verify it.
+/// The section `image`: everything that a machine needs to fetch and verify the image.
 #[derive(Debug, Serialize)]
 pub struct Image {
     /// Whether this call wrote any of the files (in a dry run: would write).
@@ -31,7 +31,7 @@ pub struct Root {
     pub version: u64,
     /// The length of the image or stream.
     pub size_bytes: u64,
-    /// Of the image or stream.
+    /// The digest of the image or stream.
     pub sha256: Digest,
     /// The manifest's exact bytes, Base64.
     pub manifest: String,
@@ -39,46 +39,46 @@ pub struct Root {
     pub signature: String,
 }
 
-/// The section `verification`: whether an image is what its description says.
+/// The section `verification`: whether an image matches its description.
 #[derive(Debug, Serialize)]
 pub struct Verification {
-    /// Always false: looking changes nothing.
+    /// Always false: verifying changes nothing.
     pub changed: bool,
-    /// Whether nothing is wrong.
+    /// Whether there are no faults.
     pub verified: bool,
-    /// The image's name; absent when the manifest is not to be believed.
+    /// The image's name; absent when the manifest is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its generation; absent when the manifest is not to be believed.
+    /// Its generation; absent when the manifest is invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// The file that was read; absent when the manifest is not to be believed, for then none was.
+    /// The file that was read; absent when the manifest is invalid, because no file was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What is wrong.
+    /// The faults.
     pub faults: Vec<Fault>,
-    /// The pieces of the torrent that the file does not have, in runs.
+    /// The pieces of the torrent that the file lacks, in runs.
     pub wrong_pieces: Vec<WrongPieces>,
 }
 
-/// Something that is wrong.
+/// A fault.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct Fault {
     /// `manifest`, `torrent_file`, `blocks_torrent_file`, `size`, `sha256`, `pieces` or `blocks`.
     pub what: &'static str,
-    /// In words.
+    /// The reason, in words.
     pub reason: String,
 }
 
-/// A run of pieces that are wrong or not there.
+/// A run of wrong or missing pieces.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub struct WrongPieces {
     /// The first, counted from 0.
     pub first: u64,
     /// The last.
     pub last: u64,
-    /// Where the run begins in the file.
+    /// The offset of the run in the file.
     pub offset_bytes: u64,
-    /// How long it is, in the file as described.
+    /// Its length in the file as described.
     pub length_bytes: u64,
 }

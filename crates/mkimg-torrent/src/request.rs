@@ -23,10 +23,10 @@ On the server, once, and then on every machine:
 See mkimg-torrent(8) for every field, and labtools(7) for the other tools."
 )]
 pub struct Arguments {
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -37,7 +37,7 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Read an image once; write its manifest, block map and torrents
@@ -108,7 +108,7 @@ pub struct Create {
     /// The address of the torrent in the Metalink
     #[arg(long, value_name = "URL", requires = "metalink")]
     pub url: Option<String>,
-    /// Print what would be done, and write nothing
+    /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -133,7 +133,7 @@ pub struct Host {
 /// `mkimg-torrent verify-host`.
 #[derive(Debug, Args)]
 pub struct VerifyHost {
-    /// What the root has to be
+    /// The manifest of the root
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
     /// Its signature; without it, that FILE ending in .sig
@@ -150,7 +150,7 @@ pub struct VerifyHost {
     pub kind: HostKind,
 }
 
-/// What a root of a host is for.
+/// The purpose of a host's root.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
@@ -165,19 +165,19 @@ pub enum HostKind {
 /// The section `image`, as a person writes it for `host`.
 #[derive(Debug, Deserialize)]
 pub struct Root {
-    /// Its name for people and logs.
+    /// Its name in logs.
     pub name: String,
-    /// Counts up with every root, from 1.
+    /// Counts up from 1 with every root.
     pub version: u64,
-    /// What it is for.
+    /// Its purpose.
     #[serde(default)]
     pub kind: HostKind,
-    /// The file, as seen below the root directory.
+    /// The path of the file, relative to the root directory.
     pub path: Option<String>,
-    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    /// The PC models that it is for, as in their firmware; empty for all.
     #[serde(default)]
     pub models: Vec<String>,
-    /// When the root was made, RFC 3339 in UTC; absent for the file's modification time.
+    /// The time the root was made, RFC 3339 in UTC; by default the file's modification time.
     pub created_at: Option<String>,
 }
 
@@ -186,32 +186,33 @@ pub struct Root {
 pub struct Image {
     /// Its name in paths and documents.
     pub name: String,
-    /// Its name for people: `Windows 10`.
+    /// Its title: `Windows 10`.
     pub title: String,
-    /// The kind of guest, which chooses its profile: `windows`.
+    /// The kind of guest, which determines its profile: `windows`.
     pub ostype: String,
-    /// Whether it is taken where nothing is chosen.
+    /// Whether it is used when the user chooses none.
     #[serde(default)]
     pub default: bool,
-    /// Counts up with every image of this name, from 1.
+    /// Counts up from 1 with every image of this name.
     pub generation: u64,
-    /// The image, as seen below the root; absent when it lies in its place in the store.
+    /// The path of the image, relative to the root; absent when it is in its place in the store.
     pub path: Option<String>,
     /// The format of the file; a raw image is refused.
     #[serde(default = "qcow2")]
     pub format: Format,
-    /// The models of PC that it is for, as their firmware calls them; empty for all.
+    /// The PC models that it is for, as in their firmware; empty for all.
     #[serde(default)]
     pub models: Vec<String>,
-    /// When the image was made, RFC 3339 in UTC; absent for the file's modification time.
+    /// The time the image was made, RFC 3339 in UTC; by default the file's modification time.
     pub created_at: Option<String>,
     /// The announce URLs, the first choice first.
     pub trackers: Vec<String>,
-    /// A line for people, in the torrents.
+    /// A comment line in the torrents.
     pub comment: Option<String>,
-    /// Goes into the infohash, so that two sources of the same image have their own swarms.
+    /// A value that changes the infohash, so that two sources of the same image have separate
+    /// swarms.
     pub source: Option<String>,
-    /// The length of a piece of the image; absent for the one that its size calls for.
+    /// The length of a piece of the image; by default it depends on the size.
     pub piece_bytes: Option<u64>,
 }
 
@@ -219,10 +220,10 @@ fn qcow2() -> Format {
     Format::Qcow2
 }
 
-/// The section `programs`: what is installed in the image, version by name.
+/// The section `programs`: the programs installed in the image, version by name.
 pub type Programs = BTreeMap<String, String>;
 
-/// The section `image`, as `create` wrote it. Nothing of it is believed yet.
+/// The section `image`, as `create` wrote it. Not verified yet.
 #[derive(Debug, Deserialize)]
 pub struct Described {
     /// The manifest's exact bytes, Base64.

@@ -1,4 +1,4 @@
-//! Where a file has data and where holes, by SEEK_DATA and SEEK_HOLE, in whole blocks.
+//! The data and the holes of a file, by SEEK_DATA and SEEK_HOLE, in whole blocks.
 
 use std::fs::File;
 use std::io;
@@ -7,21 +7,21 @@ use manifest::blocks::BLOCK_BYTES;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 
-/// Every run begins at a multiple of this and, but for the last one, ends at one.
+/// Every run begins at a multiple of this and, except the last one, ends at one.
 const BLOCK: u64 = BLOCK_BYTES as u64;
 
-/// A stretch of a file.
+/// A range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Whether it has to be read; otherwise it is zeros.
+    /// Whether it must be read; otherwise it is zeros.
     pub data: bool,
-    /// Where it begins.
+    /// Its start.
     pub start: u64,
-    /// Where it ends.
+    /// Its end.
     pub end: u64,
 }
 
-/// The runs of a file of `size` bytes. On a file system without holes all is data.
+/// The runs of a file of `size` bytes. Without support for holes everything is data.
 pub fn runs(file: &File, size: u64) -> impl Iterator<Item = io::Result<Run>> {
     let mut start = 0;
     std::iter::from_fn(move || {
@@ -57,7 +57,7 @@ fn next(file: &File, start: u64, size: u64) -> io::Result<Run> {
     })
 }
 
-/// `None` when there is nothing more of the kind.
+/// `None` when nothing more of the kind follows.
 fn seek(file: &File, from: u64, whence: Whence) -> io::Result<Option<u64>> {
     let from = i64::try_from(from).map_err(|_| io::Error::from(Errno::EFBIG))?;
     match lseek(file, from, whence) {

@@ -1,9 +1,9 @@
 //! The one pass over an image: SHA-256 of the whole, SHA-1 of every piece, XXH3 of every block.
 //!
-//! This thread reads, a second one feeds SHA-256, which cannot be divided, and a third one the two
-//! others; so two processors are busy, and what is read stays in their caches. What passes between
-//! them is a few buffers. Holes are not read: a block and a piece of zeros have known digests.
-//! SHA-256 alone has no way around them and takes every zero.
+//! This thread reads, a second one computes SHA-256, which cannot be divided, and a third one the
+//! two others; so two processors are busy, and the data stays in their caches. Few buffers are in
+//! flight. Holes are not read: blocks and pieces of zeros have known digests. Only SHA-256 must
+//! process every zero.
 
 use std::fs::File;
 use std::io;
@@ -21,12 +21,12 @@ use sha2::{Digest as _, Sha256};
 use crate::pieces::{Piece, PieceHasher, feed_zeros};
 use crate::runs::runs;
 
-/// Of a buffer: whole blocks, few enough to stay in a processor's cache.
+/// The size of a buffer: whole blocks, few enough to stay in a processor's cache.
 const BUFFER_BYTES: usize = 8 * BLOCK_BYTES;
-/// How many may wait for each of the two threads.
+/// The number of buffers that may wait for each of the two threads.
 const WAITING: usize = 8;
 
-/// What the pass finds.
+/// The results of the pass.
 #[derive(Debug)]
 pub struct Digests {
     /// SHA-256 of the file.
@@ -35,20 +35,20 @@ pub struct Digests {
     pub pieces: Vec<Piece>,
     /// Its block map.
     pub blocks: Vec<u8>,
-    /// What was read, which is what is no hole.
+    /// The bytes read, which are not in holes.
     pub read_bytes: u64,
-    /// How long SHA-256 took, and how long the two others did.
+    /// The time that SHA-256 took, and that of the two others.
     pub busy: [Duration; 2],
 }
 
-/// What comes next in the file.
+/// The next part of the file.
 #[derive(Clone)]
 enum Part {
     Data(Arc<Vec<u8>>),
     Zeros(u64),
 }
 
-/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. Calls `progress` with the bytes
 /// hashed.
 pub fn scan(
     file: &File,
@@ -75,10 +75,9 @@ pub fn scan(
     })
 }
 
-/// Sends the parts of the file, in their order, to both; what was read.
+/// Sends the parts of the file, in order, to both threads. Returns the bytes read.
 fn read(file: &File, size: u64, to: &[SyncSender<Part>; 2]) -> io::Result<u64> {
-    // One more than can wait, and the one that is worked on: by then the next one in the ring is
-    // free again.
+    // One more than can wait, and the one in work: by then the next one in the ring is free again.
     let mut ring: Vec<Arc<Vec<u8>>> = (0..WAITING + 2).map(|_| Arc::default()).collect();
     let mut turn = 0;
     let mut read_bytes = 0;
@@ -109,7 +108,7 @@ fn read(file: &File, size: u64, to: &[SyncSender<Part>; 2]) -> io::Result<u64> {
 
 fn send(to: &[SyncSender<Part>; 2], part: Part) {
     for thread in to {
-        let _ = thread.send(part.clone()); // it fails only when the thread panicked, which its join tells
+        let _ = thread.send(part.clone()); // it fails only if the thread panicked, which the join reports
     }
 }
 
@@ -167,7 +166,7 @@ fn digest_parts(
 
 fn block_of_zeros(length: u64) -> [u8; DIGEST_BYTES] {
     let mut digest = [0; DIGEST_BYTES];
-    feed_zeros(length, |zeros| digest = blocks::digest(zeros)); // at most a block, which is fed at once
+    feed_zeros(length, |zeros| digest = blocks::digest(zeros)); // at most a block, which is fed in one call
     digest
 }
 
@@ -177,7 +176,7 @@ mod tests {
     use proptest::prelude::*;
     use sha1::Sha1;
 
-    /// As the definitions have it.
+    /// A direct implementation of the definitions.
     fn plain(bytes: &[u8], piece_bytes: usize) -> (Digest, Vec<Piece>, Vec<u8>) {
         let pieces = bytes
             .chunks(piece_bytes)

@@ -1,8 +1,8 @@
-//! The files beside an image in the store, and the order in which they appear.
+//! The files beside an image in the store, and the order in which they are written.
 //!
-//! The signature comes last: without it a manifest is worth nothing, and what a kill or a power cut
-//! left before is overwritten by the next run. So at no time there is a signed manifest without the
-//! block map and the torrents that it tells of.
+//! The signature comes last: without it a manifest is invalid, and the next run overwrites what a
+//! kill or a power cut left. So at no time is there a signed manifest without its block map and
+//! torrents.
 
 use std::fs;
 use std::io::{self, Write};
@@ -13,15 +13,15 @@ use images::{Ending, POOL_LOCK};
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error, lock, signals};
 use manifest::{Base, Signed};
 
-/// Where an image is, as seen below the root.
+/// The path of an image, relative to the root.
 pub fn image_path(base: &Base) -> String {
     images::path(&base.name, base.generation, Ending::Image(base.format))
 }
 
-/// The files of a generation that are made here.
+/// The files of a generation that are written here.
 #[derive(Debug)]
 pub struct Generation<'a> {
-    /// What it is of.
+    /// The description of the image.
     pub base: &'a Base,
     /// The block map.
     pub blocks: &'a [u8],
@@ -33,7 +33,7 @@ pub struct Generation<'a> {
     pub signed: &'a Signed,
 }
 
-/// A file that is to be written.
+/// A file to write.
 #[derive(Debug)]
 struct Change<'a> {
     path: PathBuf,
@@ -42,7 +42,7 @@ struct Change<'a> {
     after: &'a [u8],
 }
 
-/// What there is to do. Nothing is written before [`Plan::carry_out`].
+/// The planned changes. Nothing is written before [`Plan::carry_out`].
 #[derive(Debug)]
 pub struct Plan<'a> {
     directory: PathBuf,
@@ -50,8 +50,8 @@ pub struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// Looks at what is there. Status 73 when this generation was published with another manifest:
-    /// machines may have it already.
+    /// Compares with the existing files. Status 73 when this generation was published with another
+    /// manifest: machines may have it already.
     pub fn new(
         common: &Common,
         of: &Generation<'a>,
@@ -87,7 +87,7 @@ impl<'a> Plan<'a> {
         Ok(plan)
     }
 
-    /// One more file, which appears before all others.
+    /// Adds a file, which is written before all others.
     pub fn add_first(&mut self, path: &Path, mode: u32, after: &'a [u8]) -> anyhow::Result<()> {
         let later = std::mem::take(&mut self.changes);
         self.add(path.to_owned(), mode, after)?;
@@ -118,12 +118,12 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// Whether there is anything to do.
+    /// Whether there is anything to write.
     pub fn changes(&self) -> bool {
         !self.changes.is_empty()
     }
 
-    /// Writes all, each file durable before the next one. When one fails, all is as it was.
+    /// Writes all files, each durable before the next one. On failure all are restored.
     pub fn carry_out(self) -> anyhow::Result<Undo> {
         let mut undo = Undo(Vec::new());
         if self.changes.is_empty() {
@@ -158,7 +158,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// How the store was before.
+/// The earlier state of the store.
 #[derive(Debug)]
 pub struct Undo(Vec<Done>);
 
@@ -172,8 +172,8 @@ struct Done {
 }
 
 impl Undo {
-    /// Puts all back, as nobody was told of it, under the lock of the store, which others had
-    /// meanwhile. Failures are ignored: the caller reports the one that led here.
+    /// Restores everything, because it was not reported, under the lock of the store, which others
+    /// may have held meanwhile. Failures are ignored: the caller reports the original error.
     pub fn take_back(self, common: &Common) {
         let Ok(signals) = signals::defer() else {
             return;
@@ -184,8 +184,8 @@ impl Undo {
         self.carry_out();
     }
 
-    /// Puts back what is still as it was written, the last one first. A failure leaves what the
-    /// next run overwrites.
+    /// Restores the files that are still as written, the last one first. After a failure, the next
+    /// run overwrites the rest.
     fn carry_out(self) {
         for Done {
             path,

@@ -1,8 +1,8 @@
-//! The one pass over the image of a host's root: its SHA-256, and where its boot entries have a
-//! PARTUUID to be replaced.
+//! The one pass over the image of a host's root: its SHA-256, and the PARTUUIDs to replace in its
+//! boot entries.
 //!
-//! It is read in pieces, so memory does not depend on the image; and a text that lies across two of
-//! them is found as well. Holes are not read: they hold no text.
+//! It is read in pieces, so memory does not depend on the image's size; a text across two pieces is
+//! also found. Holes are not read: they contain no text.
 
 use std::fs::File;
 use std::io;
@@ -15,25 +15,25 @@ use sha2::{Digest as _, Sha256};
 use crate::pieces::feed_zeros;
 use crate::runs::runs;
 
-/// What a boot entry says, in the image as it is shipped; the digits become a slot's own.
+/// The text of a boot entry in the shipped image; the digits are replaced by a slot's own.
 pub const BOOT_ENTRY: &str = "root=PARTUUID=00000000-0000-0000-0000-000000000000";
 
-/// What the pass finds.
+/// The results of the pass.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Survey {
     /// SHA-256 of the file.
     pub sha256: Digest,
-    /// Where each boot entry begins.
+    /// The offset of each boot entry.
     pub boot_entries: Vec<u64>,
 }
 
-/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. `progress` hears how many are
+/// Reads `size` bytes of a file. `UnexpectedEof` when it has fewer. Calls `progress` with the bytes
 /// read.
 pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<Survey> {
     let mut sha256 = Sha256::new();
     let finder = memchr::memmem::Finder::new(BOOT_ENTRY);
     let mut boot_entries = Vec::new();
-    // What was read last, too short for a whole text, stays in front of what is read next.
+    // The end of the last piece, shorter than the text, is kept in front of the next one.
     let keep = BOOT_ENTRY.len() - 1;
     let mut buffer = vec![0; keep + BLOCK_BYTES];
     let mut kept = 0;
@@ -81,8 +81,7 @@ mod tests {
         let (data, size) = (60 * piece, 100 * piece + 7);
         file.set_len(size).unwrap();
         file.write_all_at(&vec![b'r'; data as usize], 0).unwrap();
-        // At both ends, one behind another, across two pieces in every way, and alone between
-        // holes.
+        // At both ends, one after another, across two pieces in every way, and alone between holes.
         let mut at = vec![
             0,
             length,
@@ -95,7 +94,7 @@ mod tests {
         for at in &at {
             file.write_all_at(BOOT_ENTRY.as_bytes(), *at).unwrap();
         }
-        // Not quite one: the last digit is missing, or another.
+        // Nearly the text: the last digit is missing or different.
         file.write_all_at(&BOOT_ENTRY.as_bytes()[..49], 55 * piece - 20)
             .unwrap();
         file.write_all_at(
@@ -111,7 +110,7 @@ mod tests {
         let mut bytes = vec![0; size as usize];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(found.sha256, Hex(Sha256::digest(&bytes).into()));
-        // What is cut off is known only by its length.
+        // Only the length shows that the file was cut off.
         file.set_len(size - 1).unwrap();
         assert_eq!(
             survey(&file, size, |_| ()).unwrap_err().kind(),

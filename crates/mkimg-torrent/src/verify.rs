@@ -1,4 +1,4 @@
-//! `mkimg-torrent verify`: is an image what its description says, and if not, where.
+//! `mkimg-torrent verify`: compares an image with its description, and locates the faults.
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe};
@@ -12,7 +12,7 @@ use crate::report::{Fault, Verification, WrongPieces};
 use crate::request::{self, Described, Verify};
 use crate::store;
 
-/// Compares everything with everything; the answer is no when anything is wrong.
+/// Compares everything; the answer is no when there is a fault.
 pub fn verify(common: &Common, pipe: &Pipe, options: &Verify) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image, as create writes it")?;
     let described: Described = document.require("image").map_err(|error| {
@@ -41,7 +41,7 @@ pub fn verify(common: &Common, pipe: &Pipe, options: &Verify) -> anyhow::Result<
         wrong_pieces: Vec::new(),
     };
     match signed.verify::<Base>(&keys) {
-        // Without a manifest nothing is known, not even where the image would be.
+        // Without a manifest nothing is known, not even the path of the image.
         Err(error) => verification.fault("manifest", format!("{error:#}")),
         Ok(base) => {
             let torrent = verification.torrent("torrent_file", &torrent_file, base.infohash);
@@ -84,8 +84,7 @@ impl Verification {
         });
     }
 
-    /// A torrent, if it is the one that the manifest names; what else is wrong with it is a fault,
-    /// too.
+    /// A torrent, if it is the one that the manifest names; its other faults are also recorded.
     fn torrent(
         &mut self,
         what: &'static str,
@@ -121,7 +120,7 @@ impl Verification {
         Some(torrent)
     }
 
-    /// The file, against all digests that are to be believed.
+    /// Checks the file against all trusted digests.
     fn image(
         &mut self,
         pipe: &Pipe,
@@ -201,7 +200,7 @@ impl Verification {
     }
 }
 
-/// What of the torrent a file with these pieces does not have.
+/// The pieces of the torrent that a file with these pieces lacks.
 fn wrong_pieces(torrent: &Metainfo, found: &[Piece]) -> Vec<WrongPieces> {
     let mut runs: Vec<WrongPieces> = Vec::new();
     for (index, piece) in torrent.pieces.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! The model of this machine, as its firmware calls it, and what models.ini says of each model.
+//! The model of this machine in its firmware, and the properties of each model in models.ini.
 //!
-//! An image is for some models, a guest gets other devices by the model of its machine, and the
-//! inventory knows what a model lacks: they all compare this one string.
+//! Images are restricted to models, the model determines a guest's devices, and the inventory knows
+//! what a model lacks: they all compare this one string.
 //!
-//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values. Not: what
-//! a machine really has (`invcollect`), what a guest makes of it (`vm-passthrough`), and which
-//! models an image is for (`manifest`).
+//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values. Not: the
+//! machine's actual hardware (`invcollect`), a guest's use of it (`vm-passthrough`), and the models
+//! of an image (`manifest`).
 
 mod memory;
 mod models;
@@ -19,13 +19,13 @@ pub use memory::Memory;
 pub use models::{FILE, Model, read_all};
 pub use pci::PciAddress;
 
-/// The product name that the firmware gives (SMBIOS, system information), as the kernel shows it.
+/// The firmware's product name (SMBIOS, system information), as the kernel shows it.
 pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
 
 const NO_TEXT: &str = "the firmware's product name is no text";
 
-/// The model of this machine, or why there is none. Makers write anything there, bytes that are no
-/// text included; such a machine has no section in models.ini.
+/// The model of this machine, or why it is unknown. Makers write anything there, even bytes that
+/// are not text; such a machine has no section in models.ini.
 pub fn of_machine(common: &Common) -> Result<String, String> {
     let path = common.path(PRODUCT_NAME);
     let name = match fs::read(&path) {

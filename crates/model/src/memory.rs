@@ -18,7 +18,7 @@ impl Memory {
     }
 }
 
-/// As QEMU's `-m` takes it.
+/// The form of QEMU's `-m`.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}M", self.mebibytes)
@@ -32,8 +32,7 @@ impl TryFrom<String> for Memory {
         let parse = || {
             let number = text.strip_suffix(['M', 'G'])?;
             let factor = if text.ends_with('G') { 1024 } else { 1 };
-            // One way to write it: no sign, and no zero in front, which others take for the octal
-            // system.
+            // Only one spelling: no sign, and no leading zero, which others read as octal.
             let number = number
                 .parse::<u32>()
                 .ok()

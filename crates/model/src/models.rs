@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::memory::Memory;
 use crate::pci::PciAddress;
 
-/// Its name in the directory of the configuration.
+/// The file's name in the configuration directory.
 pub const FILE: &str = "models.ini";
 
 /// `[model.NAME]`; NAME is the product name of the firmware.
@@ -21,13 +21,13 @@ pub struct Model {
     pub memory: Option<Memory>,
     /// The guest's cores, instead of those in profiles.ini.
     pub cores: Option<NonZeroU32>,
-    /// Whether the case has an intrusion switch; false where the board has the pin for one, and
-    /// nothing on it.
+    /// Whether the case has an intrusion switch; false where the board has only an unconnected pin
+    /// for one.
     pub intrusion_switch: Option<bool>,
 }
 
-/// The models by name, in the order of the file; none where it is not there. Status 78 when it is
-/// not right.
+/// The models by name, in the order of the file; empty when it does not exist. Status 78 when it is
+/// invalid.
 pub fn read_all(common: &Common) -> anyhow::Result<Vec<(String, Model)>> {
     match ini::read_table(&common.config(FILE), "model") {
         Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Deserialize;
 
-/// Where a PCI device sits: domain, bus, slot and function.
+/// The address of a PCI device: domain, bus, slot and function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PciAddress {
@@ -16,8 +16,8 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
-    /// Its slot, which is also where the guest sees it: the firmware of graphics cards looks for
-    /// them at a fixed address.
+    /// Its slot, which is also its slot in the guest: the firmware of graphics cards expects a
+    /// fixed address.
     pub fn slot(self) -> u8 {
         self.slot
     }

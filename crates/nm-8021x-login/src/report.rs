@@ -26,7 +26,7 @@ pub struct Login {
     /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// What the supplicant said of it, in its own words. Absent where it said nothing that the
+    /// What the supplicant said of it, in its own words. Absent where it printed nothing that the
     /// reason does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,

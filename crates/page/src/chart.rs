@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::html::{Content, Element, Html, element};
 
-/// As many colours as can be told apart.
+/// The number of distinguishable colours.
 const COLOURS: usize = 9;
 
 const LEFT: f64 = 78.0;
@@ -12,29 +12,29 @@ const RIGHT: f64 = 24.0;
 const TOP: f64 = 14.0;
 const BOTTOM: f64 = 34.0;
 
-/// How wide a drawing is.
+/// The width of a drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
-    /// As wide as the page.
+    /// The width of the page.
     Page,
-    /// Half of it: two stand side by side.
+    /// Half the width of the page, for two side by side.
     Half,
 }
 
 /// Lines over the same times, with a legend.
 #[derive(Clone, Debug)]
 pub struct Lines<'a> {
-    /// Of the drawing, for those who hear the page.
+    /// The title of the drawing for screen readers.
     pub title: &'a str,
-    /// How wide it is.
+    /// The width.
     pub width: Width,
-    /// The times, rising.
+    /// The times, ascending.
     pub at: &'a [f64],
-    /// The times that the axis shows, with their labels.
+    /// The ticks of the axis, with their labels.
     pub ticks: &'a [(f64, String)],
-    /// Spells a value of the vertical axis.
+    /// Formats a value of the vertical axis.
     pub unit: fn(u64) -> String,
-    /// Whether a value holds until the next one, instead of going straight to it.
+    /// Whether a value holds until the next one, instead of a straight line between them.
     pub steps: bool,
     /// The lines, the most important first.
     pub lines: Vec<Line>,
@@ -43,9 +43,9 @@ pub struct Lines<'a> {
 /// A line.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// In the legend; a line without a name is grey, and below all others.
+    /// The name in the legend; a line without a name is grey, and below all others.
     pub name: Option<String>,
-    /// For each time a value, where there is one.
+    /// A value for each time, if there is one.
     pub values: Vec<Option<u64>>,
 }
 
@@ -121,7 +121,7 @@ impl Lines<'_> {
         )
     }
 
-    /// In whole units, each point from the one before: lines are most of a page.
+    /// In whole units, each point relative to the one before: lines are most of a page's size.
     fn trace(&self, line: &Line, x: impl Fn(f64) -> f64, y: impl Fn(f64) -> f64) -> String {
         let mut trace = String::new();
         let mut before: Option<(i64, i64)> = None;
@@ -136,7 +136,7 @@ impl Lines<'_> {
                     write!(trace, "h{}v{}", x - last_x, y - last_y)
                 }
                 Some((last_x, last_y)) => write!(trace, "l{} {}", x - last_x, y - last_y),
-                None => write!(trace, "M{x} {y}h0"), // one value alone is a dot
+                None => write!(trace, "M{x} {y}h0"), // a single value is a dot
             };
             before = Some((x, y));
         }
@@ -144,7 +144,7 @@ impl Lines<'_> {
     }
 }
 
-/// Bars with a name each. Lines stand at `mark` and at `limit`; a bar above the limit is marked.
+/// Named bars. Lines are at `mark` and at `limit`; a bar above the limit is marked.
 pub fn bars(title: &str, bars: &[(&str, f64)], mark: f64, limit: f64) -> Element {
     const ROW: f64 = 30.0;
     const WIDTH: f64 = 640.0;
@@ -174,7 +174,7 @@ pub fn bars(title: &str, bars: &[(&str, f64)], mark: f64, limit: f64) -> Element
     element("figure", described("", WIDTH, height, title, drawing)).class("bars")
 }
 
-/// A bar of 1 or less with another in it, in a cell of a table.
+/// A bar of at most 1 with another in it, in a table's cell.
 pub fn share(title: &str, whole: f64, part: f64) -> Element {
     const WIDTH: f64 = 160.0;
     let whole = rect(0.0, 0.0, WIDTH * whole, 16.0).class("on");
@@ -182,7 +182,7 @@ pub fn share(title: &str, whole: f64, part: f64) -> Element {
     described("share", WIDTH, 16.0, title, (whole, part))
 }
 
-/// How many of so many are in use in each hour of a week, from Monday on.
+/// The use in each hour of a week, from Monday on, of `of` machines.
 pub fn week(title: &str, in_use_by_hour: &[[f64; 24]], of: u64) -> Element {
     const CELL: (f64, f64) = (12.0, 14.0);
     const DAYS: [&str; 7] = ["Mo", "Tu", "We", "Th", "Fr", "Sa", "Su"];
@@ -195,7 +195,7 @@ pub fn week(title: &str, in_use_by_hour: &[[f64; 24]], of: u64) -> Element {
             let left = 30.0 + hour as f64 * CELL.0;
             let _ = write!(cells, "M{left} {top}h11v13h-11z");
             if *in_use > 0.0 {
-                // Little use can be told from none.
+                // Little use must be distinguishable from none.
                 let opacity = 0.12 + 0.88 * (in_use / of.max(1) as f64).clamp(0.0, 1.0);
                 let said = element("title", format!("{name} {hour}:00: {in_use:.1} of {of}"));
                 let cell = element("rect", said)
@@ -219,7 +219,7 @@ pub fn week(title: &str, in_use_by_hour: &[[f64; 24]], of: u64) -> Element {
     described("", width, height, title, drawing)
 }
 
-/// Times since a start as people count them, at most eight.
+/// Ticks on round durations since a start, at most eight.
 pub fn duration_ticks(span: f64) -> Vec<(f64, String)> {
     round_times(span)
         .into_iter()
@@ -255,7 +255,7 @@ fn round_ticks(highest: u64) -> Vec<u64> {
     (0..=last).map(|tick| tick.saturating_mul(step)).collect()
 }
 
-/// The class of the line of this number. After the last colour they are dashed.
+/// The class of the line with this number. Beyond the last colour lines are dashed.
 fn colour(index: usize) -> String {
     let dashed = if index >= COLOURS { " dashed" } else { "" };
     format!("line c{}{dashed}", index % COLOURS)
@@ -288,7 +288,7 @@ fn picture(class: &str, width: f64, height: f64, drawing: impl Content) -> Eleme
         .with("viewBox", format_args!("0 0 {width} {height}"))
 }
 
-/// With a title for those who hear the page.
+/// With a title for screen readers.
 fn described(class: &str, width: f64, height: f64, title: &str, drawing: impl Content) -> Element {
     picture(class, width, height, drawing)
         .with("role", "img")

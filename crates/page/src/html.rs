@@ -1,5 +1,4 @@
-//! HTML that is well formed because nothing else can be built: text is escaped, and an element is
-//! closed.
+//! Well-formed HTML by construction: text is escaped, and elements are closed.
 
 use std::fmt::{self, Display, Write};
 
@@ -10,12 +9,12 @@ use jsonpipe::is_hidden;
 pub struct Html(String);
 
 impl Html {
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds something at its end.
+    /// Appends content.
     pub fn add(&mut self, content: impl Content) {
         content.write(&mut self.0);
     }
@@ -24,27 +23,27 @@ impl Html {
         self.0
     }
 
-    /// A line break in the file, which nobody sees on the page.
+    /// A line break in the file, invisible on the page.
     pub(crate) fn end_line(&mut self) {
         self.0.push('\n');
     }
 }
 
-/// What can stand in a page: text, numbers, elements, and several of these together, as tuples and
+/// The possible content of a page: text, numbers, elements, and combinations of them as tuples and
 /// lists.
 pub trait Content {
-    /// Writes it as HTML.
+    /// Writes the content as HTML.
     fn write(self, page: &mut String);
 }
 
-/// Anything as a finished piece.
+/// Any content as a finished piece.
 pub fn html(content: impl Content) -> Html {
     let mut html = Html::default();
     html.add(content);
     html
 }
 
-/// A text as HTML: nothing in it is markup, and nothing in it is invisible.
+/// A text as HTML, without markup and without invisible characters.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {
@@ -63,7 +62,7 @@ impl Display for Escaped<'_> {
 
 impl Content for &str {
     fn write(self, page: &mut String) {
-        let _ = write!(page, "{}", Escaped(self)); // a String takes everything
+        let _ = write!(page, "{}", Escaped(self)); // writing to a String cannot fail
     }
 }
 
@@ -144,7 +143,7 @@ pub struct Element {
     content: Html,
 }
 
-/// An element with something in it; `()` for nothing.
+/// An element with content; `()` for none.
 pub fn element(name: &'static str, content: impl Content) -> Element {
     Element {
         name,
@@ -153,13 +152,13 @@ pub fn element(name: &'static str, content: impl Content) -> Element {
     }
 }
 
-/// What stands beside something in small print.
+/// An addition in small print.
 pub fn small(content: impl Content) -> (&'static str, Element) {
     (" ", element("small", content))
 }
 
 impl Element {
-    /// With an attribute.
+    /// Adds an attribute.
     pub fn with(mut self, attribute: &'static str, value: impl Display) -> Element {
         let _ = write!(
             self.attributes,
@@ -169,7 +168,7 @@ impl Element {
         self
     }
 
-    /// In a class, which style.css tells how to show.
+    /// Sets the class, whose look style.css defines.
     pub fn class(self, class: &str) -> Element {
         if class.is_empty() {
             self
@@ -187,7 +186,7 @@ impl Content for Element {
             content,
         } = self;
         let _ = match name {
-            // Shapes hold nothing, and there are thousands.
+            // Shapes are empty, and there are thousands.
             "path" | "rect" if content.is_empty() => write!(page, "<{name}{attributes}/>"),
             _ => write!(page, "<{name}{attributes}>{}</{name}>", content.0),
         };

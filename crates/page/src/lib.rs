@@ -1,10 +1,10 @@
-//! Pages for people: one file of HTML each, for a screen, light or dark, and for paper, that loads
-//! nothing and runs nothing. Belongs here: the form of a page, its style, its drawings, numbers in
-//! words. Not: what a page says.
+//! Pages for people: one HTML file each, for a screen, light or dark, and for paper, which loads
+//! and runs nothing. Belongs here: the form of a page, its style, its drawings, numbers in words.
+//! Not: the content of a page.
 //!
-//! Names come from machines and from configuration, and a machine can say anything. So a page is
-//! put together from [`Content`] alone: text, which is escaped, and [`Element`]s, which close what
-//! they open. No other crate writes an angle bracket.
+//! Names come from machines and from configuration, and are untrusted. So a page is built only from
+//! [`Content`]: text, which is escaped, and [`Element`]s, which close what they open. No other
+//! crate writes an angle bracket.
 
 pub mod chart;
 mod html;

@@ -5,7 +5,7 @@ pub fn bytes(bytes: u64) -> String {
     scaled(bytes as f64, ["B", "kB", "MB", "GB", "TB", "PB", "EB"])
 }
 
-/// A rate in bits, as networks have it: `21.6 Gbit/s`.
+/// A rate in bits, as is usual for networks: `21.6 Gbit/s`.
 pub fn bits(bytes_per_second: u64) -> String {
     scaled(
         bytes_per_second as f64 * 8.0,
@@ -37,7 +37,7 @@ fn scaled(mut value: f64, units: [&str; 7]) -> String {
     format!("{number} {}", units[unit])
 }
 
-/// How long it took, to the second where that counts: `1 min 14 s`.
+/// A duration, to the second where that matters: `1 min 14 s`.
 pub fn duration(seconds: u64) -> String {
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
         (0, 0, seconds) => format!("{seconds} s"),
@@ -48,7 +48,7 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
-/// How long, in its largest unit alone: `2 hours`.
+/// A duration in its largest unit alone: `2 hours`.
 pub fn span(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),

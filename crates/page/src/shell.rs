@@ -12,15 +12,15 @@ const STYLE: &str = include_str!("style.css");
 pub struct Page {
     /// The title of its window.
     pub title: String,
-    /// What kind of page it is, above its heading.
+    /// The kind of page, above its heading.
     pub kind: &'static str,
     /// Its heading.
     pub heading: String,
     /// The line below.
     pub lead: String,
-    /// What counts most.
+    /// The most important figures.
     pub tiles: Vec<Tile>,
-    /// Whether links to the sections stand on top.
+    /// Whether the page begins with links to the sections.
     pub has_contents: bool,
     /// Its sections.
     pub sections: Vec<Section>,
@@ -31,24 +31,24 @@ pub struct Page {
 pub struct Tile {
     /// The figure.
     pub value: String,
-    /// What it counts.
+    /// Its meaning.
     pub caption: String,
     /// How it looks.
     pub look: Look,
 }
 
-/// How a figure looks.
+/// The look of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// As any other.
+    /// Ordinary.
     Plain,
-    /// As it should be.
+    /// A good value.
     Good,
-    /// Not as it should be.
+    /// A bad value.
     Bad,
 }
 
-/// A part of a page, which a link can lead to.
+/// A part of a page that a link can lead to.
 #[derive(Clone, Debug)]
 pub struct Section {
     id: &'static str,
@@ -77,7 +77,7 @@ impl Tile {
 }
 
 impl Section {
-    /// A section; no two of a page have the same id.
+    /// A section; its id is unique on the page.
     pub fn new(id: &'static str, title: impl Into<String>, content: impl Content) -> Section {
         Section {
             id,
@@ -88,10 +88,9 @@ impl Section {
 }
 
 impl Page {
-    /// The file.
+    /// The page's file.
     pub fn write(self) -> String {
-        // Its own style and nothing else; where somebody found a way to write markup, it would
-        // load, run, send and restyle nothing.
+        // Only its own style: injected markup could not load, run, send or restyle anything.
         let style = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let title = html(&self.title).into_string();
         let mut page = format!(

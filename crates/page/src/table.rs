@@ -2,16 +2,16 @@
 
 use crate::html::{Content, Element, Html, element, html};
 
-/// A column: its title, and what its cells are.
+/// A column: its title, and the kind of its cells.
 #[derive(Clone, Copy, Debug)]
 pub enum Column {
-    /// What a row is about.
+    /// The subject of a row.
     Name(&'static str),
     /// Text.
     Text(&'static str),
-    /// Numbers, which stand below each other.
+    /// Numbers, aligned.
     Number(&'static str),
-    /// A time, which is not broken.
+    /// A time, without a line break.
     Time(&'static str),
 }
 
@@ -23,7 +23,7 @@ pub struct Cell {
     rows: usize,
 }
 
-/// A cell with something in it.
+/// A cell with content.
 pub fn cell(content: impl Content) -> Cell {
     Cell {
         content: html(content),
@@ -33,12 +33,12 @@ pub fn cell(content: impl Content) -> Cell {
 }
 
 impl Cell {
-    /// Marked, because it falls short of what it should be.
+    /// Marks a cell whose value is too low.
     pub fn short(self, short: bool) -> Cell {
         Cell { short, ..self }
     }
 
-    /// As high as so many rows; in the others it is left out.
+    /// Spans this many rows; the other rows omit the cell.
     pub fn rows(self, rows: usize) -> Cell {
         Cell { rows, ..self }
     }
@@ -55,7 +55,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// Without rows so far. Where a cell is left out of a row, it is the last.
+    /// An empty table. If a row omits a cell, it is the last.
     pub fn new(columns: impl Into<Vec<Column>>) -> Table {
         Table {
             class: "",
@@ -65,7 +65,7 @@ impl Table {
         }
     }
 
-    /// In a class of the style.
+    /// Sets a class of the style.
     pub fn class(self, class: &'static str) -> Table {
         Table { class, ..self }
     }
@@ -90,7 +90,7 @@ impl Table {
         self.row_short(false, cells);
     }
 
-    /// Adds a row, marked where it falls short of what it should be.
+    /// Adds a row, marked if its value is too low.
     pub fn row_short(&mut self, short: bool, cells: impl IntoIterator<Item = Cell>) {
         let mut row = Html::default();
         for (

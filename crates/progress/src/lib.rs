@@ -1,9 +1,8 @@
-//! How far long work is, on standard error: a bar on a terminal, a plain line every few seconds
-//! elsewhere.
+//! The progress of long work, on standard error: a bar on a terminal, otherwise a plain line every
+//! few seconds.
 //!
-//! **Admission rule.** Belongs here: how a tool shows that it works on many bytes, and how such
-//! numbers are written for people on standard error. Not: what a document reports, or what a page
-//! shows (`page`).
+//! **Admission rule.** Belongs here: showing that a tool works on many bytes, and formatting such
+//! numbers on standard error. Not: the content of a document or of a page (`page`).
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -15,7 +14,7 @@ const BETWEEN_BARS: Duration = Duration::from_millis(200);
 const BETWEEN_LINES: Duration = Duration::from_secs(5);
 const BAR: usize = 20;
 
-/// Says how far a work is, not too often, and nothing about one that is soon done.
+/// Shows the progress of work, at intervals, and not for short work.
 #[derive(Debug)]
 pub struct Progress {
     tool: &'static str,
@@ -26,7 +25,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a work that begins now.
+    /// For work that begins now.
     pub fn new(tool: Tool) -> Progress {
         let (began, terminal) = (Instant::now(), io::stderr().is_terminal());
         Progress {
@@ -38,8 +37,8 @@ impl Progress {
         }
     }
 
-    /// `doing`, as in `hashing FILE`, is so far, in bytes; how fast, and how long it will take at
-    /// that rate.
+    /// Shows `doing`, such as `hashing FILE`, with the bytes done, the rate, and the remaining
+    /// time.
     pub fn show(&mut self, doing: impl fmt::Display, done: u64, total: u64) {
         let pace = Pace {
             done,
@@ -49,7 +48,7 @@ impl Progress {
         self.show_with(doing, done, total, pace);
     }
 
-    /// The same, with something else to say than the rate.
+    /// The same, with another text in place of the rate.
     pub fn show_with(
         &mut self,
         doing: impl fmt::Display,
@@ -71,12 +70,12 @@ impl Progress {
         );
         let text = shown(&text);
         let mut stderr = io::stderr();
-        // Nobody is hurt when nobody listens.
+        // Errors are ignored: progress is not essential.
         if self.terminal {
             let full = permille as usize * BAR / 1000;
             let bar = format!("[{}{}]", "#".repeat(full), "-".repeat(BAR - full));
-            // Without wrapping: what does not fit into the line is cut, or it could not be drawn
-            // over.
+            // Without wrapping: the excess is cut off, because a wrapped line could not be
+            // overwritten.
             let _ = write!(stderr, "\r\x1b[K\x1b[?7l{bar} {text}\x1b[?7h");
             self.drawn = true;
         } else {
@@ -122,7 +121,7 @@ impl fmt::Display for Pace {
     }
 }
 
-/// Bytes for people.
+/// A size in readable form.
 #[derive(Clone, Copy, Debug)]
 pub struct Size(pub u64);
 

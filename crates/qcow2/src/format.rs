@@ -1,33 +1,31 @@
-//! The qcow2 format: the header is read, and a blank overlay laid out. Bytes in, bytes out; no
+//! The qcow2 format: parses the header, and lays out a blank overlay. Bytes in, bytes out; no
 //! files.
 //!
-//! The specification is docs/interop/qcow2.rst of QEMU. What QEMU would refuse to open is refused
-//! here, and so is what this suite never makes: encryption, external data files, internal
-//! snapshots, dirty bitmaps.
+//! The specification is docs/interop/qcow2.rst of QEMU. Images that QEMU would not open are
+//! refused, and so are features that this suite never uses: encryption, external data files,
+//! internal snapshots, dirty bitmaps.
 
 use std::ops::Range;
 
-/// The header and its extensions are looked for in so many bytes; those that QEMU writes take some
-/// 600.
+/// The limit of the header with its extensions; those that QEMU writes take some 600 bytes.
 pub const HEADER_MAX_BYTES: usize = 4096;
 
-/// The cluster size of the overlays that we write: QEMU's own default.
+/// The cluster size of our overlays: QEMU's default.
 pub const CLUSTER_BYTES: u64 = 1 << CLUSTER_BITS;
 const CLUSTER_BITS: u32 = 16;
-/// 16-bit reference counts, QEMU's default, too.
+/// 16-bit reference counts, also QEMU's default.
 const REFCOUNT_ORDER: u32 = 4;
 
 const MAGIC: [u8; 4] = *b"QFI\xfb";
 const V2_HEADER_BYTES: u32 = 72;
 const V3_HEADER_BYTES: u32 = 104;
-/// With the compression type and its padding.
+/// Including the compression type and its padding.
 const OUR_HEADER_BYTES: u32 = 112;
 
 /// QEMU's limits for the tables that it reads whole.
 const L1_MAX_BYTES: u64 = 32 << 20;
 const REFTABLE_MAX_BYTES: u64 = 8 << 20;
-/// The largest disk that an overlay of ours can have: a full L1 table, of which each entry stands
-/// for 512 MiB.
+/// The largest disk of our overlays: a full L1 table, whose entries each represent 512 MiB.
 pub const OVERLAY_MAX_BYTES: u64 = L1_MAX_BYTES / 8 * BYTES_PER_L1_ENTRY;
 const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES * (CLUSTER_BYTES / 8);
 const BACKING_NAME_MAX_BYTES: usize = 1023;
@@ -47,25 +45,24 @@ const EXT_END: u32 = 0;
 const EXT_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXT_CRYPTO: u32 = 0x0537_be77;
 const EXT_BITMAPS: u32 = 0x2385_2875;
-/// What QEMU asks for, also where the feature says that what the extension tells is no longer true.
+/// The length that QEMU requires, even where the feature bit marks the extension as outdated.
 const EXT_BITMAPS_BYTES: usize = 24;
-/// Ours: the identity of the base that an overlay was made for, as JSON. QEMU keeps extensions that
-/// it does not know.
+/// Our extension: the identity of the base of an overlay, as JSON. QEMU keeps unknown extensions.
 const EXT_IDENTITY: u32 = u32::from_be_bytes(*b"ltcv");
 
-/// Whether a file that starts like this says that it is one.
+/// Whether a file with this beginning claims to be qcow2.
 pub fn is_qcow2(start: &[u8]) -> bool {
     start.starts_with(&MAGIC)
 }
 
-/// What the first cluster of an image says.
+/// The content of an image's first cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// 2 or 3.
     pub version: u32,
     /// The size of a cluster as a power of two, 9 to 21.
     pub cluster_bits: u32,
-    /// The size of the disk as the guest sees it: above zero, in whole sectors.
+    /// The size of the guest's disk: above zero, in whole sectors.
     pub virtual_bytes: u64,
     /// The entries of the L1 table: enough for the disk.
     pub l1_entries: u64,
@@ -77,10 +74,10 @@ pub struct Header {
     pub reftable_entries: u64,
     /// The width of a reference count in bits as a power of two, 0 to 6.
     pub refcount_order: u32,
-    /// Whether nothing changes how data is read: no zstd in compressed clusters, no subclusters in
-    /// L2 entries.
+    /// Whether no feature changes the reading of data: no zstd in compressed clusters, no
+    /// subclusters in L2 entries.
     pub plain: bool,
-    /// The name of the backing file, as it stands there.
+    /// The name of the backing file, as it is recorded.
     pub backing_name: Option<String>,
     /// The format of the backing file.
     pub backing_format: Option<String>,
@@ -104,8 +101,8 @@ impl Header {
         self.reftable_offset..self.reftable_offset + self.reftable_entries * 8
     }
 
-    /// Reads the first [`HEADER_MAX_BYTES`] of an image, or all of a shorter one. The error says
-    /// what is wrong with it.
+    /// Parses the first [`HEADER_MAX_BYTES`] of an image, or all of a shorter one. The error
+    /// describes the fault.
     pub fn parse(start: &[u8]) -> Result<Header, String> {
         if !start.starts_with(&MAGIC) {
             return Err("not a qcow2 image".into());
@@ -246,8 +243,8 @@ impl Header {
         })
     }
 
-    /// Whether an image is laid out as [`blank_overlay`] does it: what QEMU keeps while it writes
-    /// to it.
+    /// Whether an image has the layout of [`blank_overlay`], which QEMU keeps while it writes to
+    /// it.
     pub fn is_laid_out_as_ours(&self) -> bool {
         self.version == 3
             && self.plain
@@ -258,13 +255,13 @@ impl Header {
     }
 }
 
-/// A table starts at a cluster, not in the first one, and has a size that QEMU reads.
+/// Checks that a table starts at a cluster other than the first, and has a size that QEMU accepts.
 fn table_fits(offset: u64, bytes: u64, cluster_bytes: u64, max_bytes: u64) -> bool {
     let past_header = offset >= cluster_bytes && offset.is_multiple_of(cluster_bytes);
     past_header && (1..=max_bytes).contains(&bytes) && offset <= i64::MAX as u64 - max_bytes
 }
 
-/// The two extensions that matter here: the backing format and ours.
+/// The two relevant extensions: the backing format and ours.
 fn extensions(
     start: &Bytes<'_>,
     mut at: usize,
@@ -291,7 +288,7 @@ fn extensions(
             EXT_BITMAPS if length != EXT_BITMAPS_BYTES => {
                 return Err(format!("a bitmaps extension of {length} bytes"));
             }
-            // QEMU reads all of them, and does not open an image of which one is not right.
+            // QEMU reads all of them, and refuses an image with an invalid one.
             EXT_BITMAPS if autoclear & BITMAPS != 0 => {
                 return Err(
                     "holds dirty bitmaps; remove them with qemu-img bitmap --remove".into(),
@@ -335,8 +332,8 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// A new overlay: what to write where, and how long the file is. The rest is holes, which read as
-/// zeros.
+/// The layout of a new overlay: the bytes to write, and the length of the file. The rest is holes,
+/// which read as zeros.
 #[derive(Debug)]
 pub struct Layout {
     /// Offset and bytes.
@@ -350,11 +347,10 @@ const REFTABLE_OFFSET: u64 = CLUSTER_BYTES;
 const REFBLOCK_OFFSET: u64 = 2 * CLUSTER_BYTES;
 const L1_OFFSET: u64 = 3 * CLUSTER_BYTES;
 
-/// Lays out an overlay in which nothing is written yet, of a disk that has `virtual_bytes`, at most
-/// [`OVERLAY_MAX_BYTES`].
+/// Lays out an empty overlay of a disk with `virtual_bytes`, at most [`OVERLAY_MAX_BYTES`].
 ///
-/// All of the L1 table is zeros: everything is read from the backing file. The header has 112
-/// bytes, then come the backing format, the identity and the backing file's name.
+/// The L1 table is all zeros: everything is read from the backing file. The header of 112 bytes is
+/// followed by the backing format, the identity and the backing file's name.
 pub fn blank_overlay(virtual_bytes: u64, backing_name: &str, identity: &[u8]) -> Layout {
     let l1_entries = virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY);
     let l1_clusters = (l1_entries * 8).div_ceil(CLUSTER_BYTES);

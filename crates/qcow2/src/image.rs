@@ -1,8 +1,8 @@
-//! A qcow2 image on the disk: its header and its tables agree with the file.
+//! A qcow2 image on the disk, and the check that its header and its tables agree with the file.
 //!
-//! Reads are bounded by the file and by QEMU's own limits, never by the claims of a header; the L2
-//! tables, which grow with the disk, are left alone, so that this takes the same short time for any
-//! base.
+//! Reads are bounded by the file and by QEMU's own limits, never by the claims of a header. The L2
+//! tables, which grow with the disk, are not read, so that the check takes the same short time for
+//! any base.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,10 +14,10 @@ use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 
 use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
 
-/// An image whose header is right and whose tables lie within the file.
+/// An image with a valid header and tables that lie within the file.
 #[derive(Debug)]
 pub struct Image {
-    /// What its first cluster says.
+    /// Its header.
     pub header: Header,
     /// The length of the file.
     pub file_bytes: u64,
@@ -25,16 +25,16 @@ pub struct Image {
     file: File,
 }
 
-/// What to do where the file's name is a symbolic link.
+/// The treatment of a file name that is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// Go where it leads: an administrator put the base on another disk.
+    /// Follow it: an administrator put the base on another disk.
     Links,
-    /// Refuse: nobody has reason to.
+    /// Refuse it.
     Nothing,
 }
 
-/// Why an image is not taken.
+/// Why an image is refused.
 enum Flaw {
     Io(io::Error),
     Content(String),
@@ -83,7 +83,7 @@ pub fn read_header(path: &Path) -> anyhow::Result<Header> {
 }
 
 fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
-    // A FIFO under this name must not make us wait.
+    // Opening a FIFO must not block.
     let flags = if follow == Follow::Nothing {
         O_NONBLOCK | O_NOFOLLOW
     } else {
@@ -108,13 +108,13 @@ fn header(file: &File, length: u64) -> Result<Header, Flaw> {
 }
 
 impl Image {
-    /// Opens an image. Status 66 when it is not there, 65 when it is not right.
+    /// Opens an image. Status 66 when it does not exist, 65 when it is invalid.
     pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
         let opened = open(path, follow).map_err(|flaw| flaw.of(path))?;
         Image::read(path, opened.0)
     }
 
-    /// The same of a regular file that is open already; `path` is its name in errors.
+    /// The same for an open regular file; `path` is its name in errors.
     pub fn read(path: &Path, file: File) -> anyhow::Result<Image> {
         let read = || -> Result<Image, Flaw> {
             let file_bytes = file.metadata()?.size();
@@ -135,14 +135,14 @@ impl Image {
         &self.file
     }
 
-    /// What stands on the disk under its name.
+    /// The metadata of the file.
     pub fn metadata(&self) -> anyhow::Result<std::fs::Metadata> {
         self.file
             .metadata()
             .map_err(|error| Flaw::Io(error).of(&self.path))
     }
 
-    /// Sets its modification time, which is when it was last used, to now.
+    /// Sets its modification time, which records its last use, to now.
     pub fn touch(&self) -> anyhow::Result<()> {
         let touched = self.file.set_modified(std::time::SystemTime::now());
         touched.map_err(|error| {
@@ -154,8 +154,8 @@ impl Image {
         })
     }
 
-    /// Refuses what cannot be under an overlay: an image with a backing file of its own, one that
-    /// is too large, or cut short.
+    /// Refuses an image that cannot be under an overlay: one with a backing file, one that is too
+    /// large, or truncated.
     pub fn check_is_base(&self) -> anyhow::Result<()> {
         let check = || -> Result<(), Flaw> {
             if self.header.backing_name.is_some() {
@@ -175,7 +175,7 @@ impl Image {
         check().map_err(|flaw| flaw.of(&self.path))
     }
 
-    /// The tables lie within the file and point into it.
+    /// Checks that the tables lie within the file and point into it.
     fn check_tables(&self) -> Result<(), Flaw> {
         let header = &self.header;
         for (name, end) in [
@@ -189,7 +189,7 @@ impl Image {
                 )));
             }
         }
-        // Bit 63 of an L1 entry says that nothing else refers to the L2 table.
+        // Bit 63 of an L1 entry means that nothing else refers to the L2 table.
         const COPIED: u64 = 1 << 63;
         self.for_each_entry(header.l1_offset, header.l1_entries, |index, entry| {
             self.check_points_to_cluster(entry & !COPIED, format_args!("L1 entry {index}"))
@@ -201,7 +201,7 @@ impl Image {
                 self.check_points_to_cluster(entry, format_args!("refcount table entry {index}"))
             },
         )?;
-        // A table in a place that is counted as free is not the table.
+        // A table in a cluster that counts as free is not the real one.
         for (name, offset) in [
             ("header", 0),
             ("L1 table", header.l1_offset),
@@ -222,7 +222,7 @@ impl Image {
         name: impl std::fmt::Display,
     ) -> Result<(), Flaw> {
         let cluster_bytes = self.header.cluster_bytes();
-        // Below 2^56 by the format: the bits above are reserved.
+        // Below 2^56 by the format: higher bits are reserved.
         if !entry.is_multiple_of(cluster_bytes) || entry >> 56 != 0 {
             return Err(Flaw::Content(format!(
                 "{name} is {entry:#x}, not a cluster"
@@ -237,7 +237,7 @@ impl Image {
         Ok(())
     }
 
-    /// No cluster behind the end of the file is in use.
+    /// Checks that no cluster after the end of the file is in use.
     fn check_reaches_its_end(&self) -> Result<(), Flaw> {
         let per_block = self.refcounts_per_block();
         // The last cluster may be written in part.
@@ -267,8 +267,8 @@ impl Image {
         };
         let first_bit = first << self.header.refcount_order;
         let first_byte = first_bit / 8;
-        // Counts of less than a byte start at its low bits: in the first byte, those below belong
-        // to clusters in the file.
+        // Counts of less than a byte start at its low bits: in the first byte, lower bits belong to
+        // clusters in the file.
         let mut mask = 0xff << (first_bit % 8);
         self.for_each_piece(
             block + first_byte,
@@ -285,7 +285,7 @@ impl Image {
         (self.header.cluster_bytes() * 8) >> self.header.refcount_order
     }
 
-    /// How often a cluster is referred to.
+    /// The reference count of a cluster.
     fn refcount(&self, cluster: u64) -> Result<u64, Flaw> {
         let (index, within) = (
             cluster / self.refcounts_per_block(),
@@ -332,8 +332,7 @@ impl Image {
         })
     }
 
-    /// Reads so many bytes, a page at a time: a table may have 32 MiB, and most of it is not worth
-    /// memory.
+    /// Reads a range, a page at a time: a table may have 32 MiB, most of which need not be kept.
     fn for_each_piece(
         &self,
         mut offset: u64,

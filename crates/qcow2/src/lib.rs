@@ -1,9 +1,9 @@
-//! qcow2 images: what is read of one, whether it can be a base, and how a blank overlay on one is
-//! laid out.
+//! qcow2 images: reads the metadata of one, checks whether it can be a base, and lays out a blank
+//! overlay on one.
 //!
-//! **Admission rule.** Belongs here: what images that may be published (`mkimg-torrent`) and
-//! installed (`cowvol`) must agree on, so that both ask here. Not: where an image lies, its
-//! digests, and when a file is made or removed.
+//! **Admission rule.** Belongs here: the rules on which publishing (`mkimg-torrent`) and installing
+//! (`cowvol`) images must agree. Not: the place of an image, its digests, or making and removing
+//! files.
 
 mod format;
 mod image;

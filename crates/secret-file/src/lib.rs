@@ -1,8 +1,8 @@
 //! Reads a file that holds a private key or a secret.
 //!
-//! **Admission rule:** the conditions that such a file meets, whatever it is for, and the read
-//! itself belong here. The meaning of its text belongs to its reader: [`read`] serves the keys that
-//! sign manifests and reports, and the secrets of servers.
+//! **Admission rule:** the conditions for such a file, whatever its purpose, and the read itself
+//! belong here. The meaning of its text belongs to its reader: [`read`] serves the keys that sign
+//! manifests and reports, and the secrets of servers.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -16,17 +16,17 @@ use zeroize::Zeroizing;
 
 /// A key or a secret has a few hundred bytes.
 const MAX_BYTES: usize = 4096;
-/// Room that is never used, so that a read of the end needs no other buffer.
+/// Spare room that is never used, so that reading the end needs no other buffer.
 const SPARE_BYTES: usize = 64;
 
 /// Reads a secret. The text is wiped from memory when dropped.
 ///
-/// The file is a regular one of root or of this user, has mode 0600 or 0400, and holds at most 4096
-/// bytes of UTF-8. Status 66 when it is not there, 78 when it is not so. A symbolic link is
-/// refused: whoever may replace it chooses the secret.
+/// The file must be a regular one of root or of this user, have mode 0600 or 0400, and hold at most
+/// 4096 bytes of UTF-8. Status 66 when it does not exist, 78 when it violates this. A symbolic link
+/// is refused: its owner could choose the secret.
 pub fn read(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let wrong = |what: &str| Exit::Config.error(format_args!("reading {}: {what}", path.display()));
-    // A FIFO without a writer is no reason to wait.
+    // Opening a FIFO without a writer must not block.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
@@ -62,7 +62,7 @@ fn unreadable(path: &Path, error: io::Error) -> anyhow::Error {
     )
 }
 
-/// The reason why others may have seen it, or could change it.
+/// Why others may have seen it, or could change it.
 fn fault(file: &Metadata, user: u32) -> Option<&'static str> {
     if !file.is_file() {
         return Some("not a regular file");

@@ -5,11 +5,10 @@ use std::time::Duration;
 use ureq::Agent;
 use ureq::http::Uri;
 
-/// The longest answer that is read: aria2 lists its peers and files in less.
+/// The maximum length of an answer: aria2's lists of peers and files are shorter.
 pub const ANSWER_MAX_BYTES: u64 = 16 << 20;
 
-/// Goes where it is told to and nowhere else: no proxy of the environment, no redirection, no call
-/// without an end.
+/// An agent without a proxy of the environment, without redirections, and with a time limit.
 pub fn agent(timeout: Duration) -> Agent {
     let config = Agent::config_builder()
         .proxy(None)
@@ -20,8 +19,8 @@ pub fn agent(timeout: Duration) -> Agent {
     config.build().new_agent()
 }
 
-/// An address as people are told it: without a name and password in it, and without its query,
-/// which may hold a key.
+/// An address in printable form: without its name and password, and without its query, which may
+/// contain a key.
 pub fn told(uri: &Uri) -> String {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let host = authority.rsplit('@').next().unwrap_or_default();

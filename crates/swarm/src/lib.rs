@@ -1,6 +1,6 @@
-//! The tracker's answers about its swarms: which host has how much of which image. Belongs here:
-//! the types that a tracker and its clients must agree on, and how they ask. Not: the policy of
-//! introductions.
+//! The tracker's answers about its swarms: the progress of each host with each image. Belongs here:
+//! the types that a tracker and its clients must agree on, and the client's requests. Not: the
+//! policy of introductions.
 
 pub mod http;
 
@@ -10,13 +10,13 @@ use campus::Role;
 use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
 
-/// The section `swarm`, which is also what the tracker answers at `/swarms`: who has how much of
-/// which image, at one moment.
+/// The section `swarm`, which is also the tracker's answer at `/swarms`: the progress of each host
+/// with each image, at one moment.
 ///
-/// It is read again, by `seedctl report` from a file of them.
+/// `seedctl report` reads a file of them.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Snapshot {
-    /// When, RFC 3339.
+    /// The time, RFC 3339.
     pub at: String,
     /// Every torrent that the tracker knows.
     pub swarms: Vec<Swarm>,
@@ -25,21 +25,21 @@ pub struct Snapshot {
 /// One torrent of [`Snapshot`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Swarm {
-    /// Which torrent.
+    /// Its infohash.
     pub infohash: InfoHash,
     /// The name of the base.
     pub name: String,
     /// Its generation.
     pub generation: u64,
-    /// Whether it is the image, or its block map.
+    /// Its content: the image or its block map.
     pub what: Content,
-    /// How long the file is.
+    /// The length of the file.
     pub size_bytes: u64,
-    /// The buildings that have a host in it, by campus and name.
+    /// The buildings with a host in it, by campus and name.
     pub buildings: Vec<SwarmBuilding>,
 }
 
-/// What a torrent carries.
+/// The content of a torrent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
@@ -52,13 +52,13 @@ pub enum Content {
 /// A building of [`Swarm`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SwarmBuilding {
-    /// The campus that it stands on.
+    /// Its campus.
     pub campus: String,
     /// The building, by its name in campus.ini.
     pub building: String,
-    /// How many of its hosts have all of it.
+    /// The number of its hosts that have all of it.
     pub complete: u64,
-    /// How many do not yet.
+    /// The number of its hosts that lack something.
     pub incomplete: u64,
     /// The hosts that may fetch from outside.
     pub gateways: Vec<IpAddr>,
@@ -69,73 +69,71 @@ pub struct SwarmBuilding {
 /// A host of [`SwarmBuilding`], as it announced itself.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct SwarmHost {
-    /// From where it announced.
+    /// The address from which it announced.
     pub address: IpAddr,
-    /// The network of campus.ini that it is in.
+    /// Its network in campus.ini.
     pub net: String,
     /// The room.
     pub room: String,
-    /// What the network is for: `lab`, `servers`, `wireless`.
+    /// The role of its network: `lab`, `servers`, `wireless`.
     pub role: Role,
-    /// What it still lacks.
+    /// The bytes that it still lacks.
     pub left_bytes: u64,
-    /// What its client received since it started; it counts from 0 again when the client is started
-    /// again.
+    /// The bytes that its client received since it started; restarts at 0 with the client.
     pub downloaded_bytes: u64,
-    /// What its client sent since it started.
+    /// The bytes that its client sent since it started.
     pub uploaded_bytes: u64,
     /// Whether it may fetch from outside.
     pub gateway: bool,
-    /// When it announced itself first, RFC 3339.
+    /// The time of its first announce, RFC 3339.
     pub first_seen_at: String,
-    /// When last.
+    /// The time of its last announce.
     pub last_seen_at: String,
-    /// When it had all of it; absent until then.
+    /// The time when it had all of it; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete_at: Option<String>,
 }
 
-/// What the tracker answers at `/building`: how far the building of the asking host is, with one
+/// The tracker's answer at `/building`: the progress of the asking host's building with one
 /// torrent.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Building {
     /// The building of the asking host, by its name in campus.ini.
     pub building: String,
-    /// What the network of the asking host is for; it is counted with the hosts of such networks.
+    /// The role of the asking host's network; it is counted with the hosts of this role.
     pub role: Role,
-    /// How many of them have all of it.
+    /// The number of them that have all of it.
     pub complete: u64,
-    /// How many do not yet.
+    /// The number of them that lack something.
     pub incomplete: u64,
     /// Whether the asking host may fetch from outside.
     pub gateway: bool,
-    /// What each gateway of the building may fetch from outside, its share of the budget; absent
-    /// for no limit.
+    /// The uplink budget of each gateway, an equal share of the building's; absent for no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uplink_bytes_per_second: Option<u64>,
-    /// How many servers have all of it.
+    /// The number of servers that have all of it.
     pub servers: u64,
-    /// How often a host that lacks something is to announce itself.
+    /// The announce interval of an incomplete host.
     pub interval_seconds: u64,
-    /// Whether the asking host is to announce itself at once, with new connections: it is to fetch
-    /// from outside, or no longer to.
+    /// Whether the asking host should announce itself at once, with new connections, because it
+    /// starts or stops being a gateway.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub announce_again: bool,
 }
 
-/// How far a host is, told between two announces.
+/// The progress of a host between two announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// Where its client listens.
+    /// The port on which its client listens.
     pub port: u16,
-    /// What it still lacks, in bytes.
+    /// The bytes that it still lacks.
     pub left: u64,
 }
 
-/// Why an announce is not accepted.
+/// Why an announce is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Refusal {
-    /// It is none.
+    /// It is not valid.
     Malformed(&'static str),
     /// It comes from a network that is not of this campus.
     Stranger,
@@ -146,7 +144,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// For people, in one line.
+    /// The reason, in one line.
     pub fn reason(self) -> &'static str {
         match self {
             Refusal::Malformed(reason) => reason,

@@ -1,7 +1,7 @@
-//! Whether KVM really works here.
+//! Tests whether KVM works here.
 //!
-//! A /dev/kvm that can be opened proves little: nested machines offer one on which no guest starts.
-//! So QEMU itself is asked to run a few bytes of firmware on it.
+//! A /dev/kvm that can be opened proves little: nested machines may offer one on which no guest
+//! starts. So QEMU itself runs a few bytes of firmware on it.
 
 use std::fs;
 use std::io::{self, Write};
@@ -20,11 +20,11 @@ use crate::child::{self, SANDBOX};
 /// A real start takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// What the firmware says, and what QEMU makes of it for its exit status.
+/// The firmware's result, which becomes QEMU's exit status.
 const PROOF: u8 = 0x2a;
 const PROOF_STATUS: i32 = (PROOF as i32) << 1 | 1;
 
-/// What runs the guest's instructions.
+/// The accelerator that runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
@@ -43,8 +43,8 @@ impl Accel {
         }
     }
 
-    /// The processor that a guest sees. Translating all the extensions of `max` costs up to twice
-    /// the time.
+    /// The guest's processor model. Translating all the extensions of `max` takes up to twice the
+    /// time.
     pub fn cpu(self) -> &'static str {
         match self {
             Accel::Kvm => "host",
@@ -53,8 +53,7 @@ impl Accel {
     }
 }
 
-/// Starts QEMU on KVM for a moment, as the user that will run the guest, and sees whether it gets
-/// anywhere.
+/// Starts QEMU on KVM for a moment, as the user that will run the guest, and checks that it runs.
 pub fn decide(
     common: &Common,
     binary: &std::path::Path,
@@ -65,7 +64,7 @@ pub fn decide(
         pipe.note("no /dev/kvm: the guest is emulated");
         return Ok(Accel::Tcg);
     };
-    // Only root can become another user; anyone may ask for a plan.
+    // Only root can become another user; any user may ask for a plan.
     let identity = geteuid().is_root().then(|| identity.with_group_of(&node));
     let firmware = firmware().exit(Exit::Io, || "making firmware to try KVM with")?;
     let argv: Vec<String> = [
@@ -107,7 +106,7 @@ pub fn decide(
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0) {
-            stderr.fill().exit(Exit::Io, || "reading what QEMU says")?;
+            stderr.fill().exit(Exit::Io, || "reading QEMU's messages")?;
         }
     }
     let status = qemu.wait().exit(Exit::Software, || "waiting for QEMU")?;
@@ -121,8 +120,7 @@ pub fn decide(
     Ok(Accel::Tcg)
 }
 
-/// The smallest firmware that QEMU takes: 64 KiB, whose last 16 bytes are where the processor
-/// begins.
+/// The smallest firmware that QEMU accepts: 64 KiB; the processor begins in its last 16 bytes.
 fn firmware() -> io::Result<OwnedFd> {
     const SIZE: usize = 64 << 10;
     let mut image = [0; SIZE];

@@ -1,7 +1,7 @@
 //! QEMU's command line.
 //!
-//! The order and the spelling are those of Figure 4 of the thesis, so that the two can be laid side
-//! by side; vm-passthrough(8) lists where and why it differs.
+//! The order and the spelling follow Figure 4 of the thesis, so that the two can be compared;
+//! vm-passthrough(8) lists the differences and their reasons.
 
 use std::os::fd::RawFd;
 
@@ -12,25 +12,25 @@ use crate::machine::Machine;
 use crate::profile::{Profile, Rtc, Settings};
 use crate::request::Volume;
 
-/// Sets of descriptors, by which QEMU knows the files that it is handed.
+/// Descriptor sets, through which QEMU accesses the files handed to it.
 const VOLUME_SET: u32 = 1;
 const BACKING_SET: u32 = 2;
 const CONSOLE_SET: u32 = 3;
 
-/// What the command line is made of.
+/// The inputs of the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Parts<'a> {
-    /// What runs the guest's instructions.
+    /// The accelerator.
     pub accel: Accel,
     /// The host.
     pub machine: &'a Machine,
     /// The guest's machine.
     pub profile: &'a Profile,
-    /// How QEMU is started.
+    /// The settings of QEMU.
     pub settings: &'a Settings,
     /// The guest's disk.
     pub volume: &'a Volume,
-    /// Under which numbers QEMU finds what it is handed.
+    /// The numbers of the descriptors handed to QEMU.
     pub descriptors: Descriptors,
 }
 
@@ -43,12 +43,12 @@ pub struct Descriptors {
     pub volume: RawFd,
     /// The base that the disk is an overlay of.
     pub backing: RawFd,
-    /// Where the first serial port goes.
+    /// The output of the first serial port.
     pub console: RawFd,
 }
 
 impl Descriptors {
-    /// What they are unless the caller leaves these numbers open.
+    /// The numbers, unless the caller already uses them.
     pub const PLANNED: Descriptors = Descriptors {
         monitor: 10,
         volume: 11,
@@ -76,10 +76,10 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.flag("-nodefaults");
     line.flag("-no-user-config");
     line.option("-sandbox", SANDBOX);
-    // The guest's first instruction waits for us, so that no event of its life is missed.
+    // The guest's first instruction waits for us, so that no event is missed.
     line.flag("-S");
-    // A guest that sleeps has nobody to wake it, and one that hibernates wakes up on another
-    // machine than it knew.
+    // A sleeping guest cannot be woken by its user, and a hibernated one would resume on another
+    // machine.
     line.option("-global", "PIIX4_PM.disable_s3=1");
     line.option("-global", "PIIX4_PM.disable_s4=1");
     line.option("-boot", "menu=off");
@@ -141,7 +141,8 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
             CONSOLE_SET,
             &console.display().to_string(),
         );
-        // Appended to, for QEMU would truncate it otherwise, and a pipe cannot be truncated.
+        // Opened for appending, because QEMU would otherwise truncate it, and a pipe cannot be
+        // truncated.
         line.option(
             "-chardev",
             format!("file,id=console,path=/dev/fdset/{CONSOLE_SET},append=on"),
@@ -153,9 +154,9 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
 
 /// The disk, by its set of descriptors.
 ///
-/// `auto-read-only=off`, because QEMU would otherwise first open the disk for reading only, and the
-/// set has no such descriptor. Where the document names a base, what the disk's own header says of
-/// it is not followed.
+/// `auto-read-only=off`, because QEMU would otherwise first open the disk read-only, and the set
+/// has no such descriptor. If the document names a base, the base in the disk's own header is
+/// ignored.
 fn drive(volume: &Volume) -> String {
     let file = if volume.is_device() {
         "file.driver=host_device,file.filename"
@@ -186,7 +187,7 @@ impl Line {
         self.0.extend([option.to_owned(), value.into()]);
     }
 
-    /// Hands over an open file; the path is there for people only.
+    /// Hands over an open file; the path is only informative.
     fn descriptor(&mut self, fd: RawFd, set: u32, path: &str) {
         let path = path.replace(',', ",,");
         self.option("-add-fd", format!("fd={fd},set={set},opaque={path}"));

@@ -1,4 +1,4 @@
-//! Starting QEMU as its own user, with nothing but what it is handed.
+//! Starts QEMU as its own user, with only the files handed to it.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,12 +11,12 @@ use crate::tail::Tail;
 /// QEMU must not start programs, gain rights or change its own priority.
 pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
-/// A running program. Dropping it kills it and waits until it is gone.
+/// A running program. Dropping it kills it and waits for its end.
 #[derive(Debug)]
 pub struct Running(Child);
 
-/// Starts QEMU by its command line. A program that is not there is status 69, one that this user
-/// may not run 78.
+/// Starts QEMU by its command line. A missing program is status 69, one that this user may not run
+/// 78.
 pub fn spawn(argv: &[String], start: &Start) -> anyhow::Result<(Running, Tail)> {
     let program = argv
         .first()
@@ -38,7 +38,7 @@ pub fn spawn(argv: &[String], start: &Start) -> anyhow::Result<(Running, Tail)> 
 }
 
 impl Running {
-    /// Waits until it has ended, and tells how.
+    /// Waits for its end, and returns its status.
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         self.0.wait()
     }
@@ -56,7 +56,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let _ = self.0.kill(); // it has ended already, or ends now
+        let _ = self.0.kill(); // it may have ended already
         let _ = self.0.wait();
     }
 }

@@ -15,7 +15,7 @@ use crate::argv::Descriptors;
 use crate::profile::Settings;
 use crate::request::Volume;
 
-/// Everything that QEMU inherits, under the numbers that its command line says.
+/// The descriptors that QEMU inherits, under the numbers in its command line.
 #[derive(Debug)]
 pub struct HandedDown {
     monitor: OwnedFd,
@@ -35,7 +35,7 @@ impl HandedDown {
         let handed = |file: OwnedFd| {
             renumber(file).exit(Exit::Software, || "numbering a descriptor for QEMU")
         };
-        // One after the other, so that the numbers are the planned ones.
+        // In this order, so that the numbers are the planned ones.
         Ok(HandedDown {
             monitor: handed(monitor.into())?,
             volume: handed(open_volume(&common.path(&volume.path), volume.is_device())?.into())?,
@@ -73,8 +73,7 @@ impl HandedDown {
     }
 }
 
-/// Opens the user's disk. Block devices have many names; an image file has one, and nobody may put
-/// a link in its place.
+/// Opens the user's disk. Block devices have many names; an image file must not be a link.
 fn open_volume(path: &Path, is_device: bool) -> anyhow::Result<File> {
     let follow = if is_device { 0 } else { libc::O_NOFOLLOW };
     open_disk(
@@ -85,13 +84,12 @@ fn open_volume(path: &Path, is_device: bool) -> anyhow::Result<File> {
     )
 }
 
-/// Opens a base. Only root puts something in its place, and that may be a link to another file
-/// system.
+/// Opens a base. Only root can replace it, and it may be a link to another file system.
 fn open_base(path: &Path) -> anyhow::Result<File> {
     open_disk(OpenOptions::new().read(true), 0, path, false)
 }
 
-/// Opens a disk; status 66 when it is not there, 65 when it is not what the document says.
+/// Opens a disk; status 66 when it does not exist, 65 when it is not of the kind in the document.
 fn open_disk(
     options: &mut OpenOptions,
     follow: c_int,
@@ -108,7 +106,7 @@ fn open_disk(
             format_args!("opening {}", path.display()),
         ),
     };
-    // A pipe would make us wait.
+    // Opening a pipe must not block.
     let file = options
         .custom_flags(follow | libc::O_NONBLOCK)
         .open(path)
@@ -121,8 +119,8 @@ fn open_disk(
     }
 }
 
-/// Opens the file for the guest's serial port anew, or a pipe whose reader is there. Status 73
-/// where there is no room for it or the file system is read-only, otherwise 78.
+/// Opens the file for the guest's serial port, or a pipe that has a reader. Status 73 without room
+/// or on a read-only file system, otherwise 78.
 fn console(path: &Path) -> anyhow::Result<File> {
     let exit_of = |error: &io::Error| match Exit::of_write(error) {
         Exit::CantCreate => Exit::CantCreate,

@@ -1,8 +1,8 @@
 //! The rule that keeps a guest away from the host's loopback.
 //!
-//! In QEMU's user network the guest's 10.0.2.2 is the host's 127.0.0.1, where services listen that
-//! trust whoever can reach them. What QEMU sends there is dropped by its user, whatever the guest
-//! or QEMU itself does.
+//! In QEMU's user network the guest's 10.0.2.2 is the host's 127.0.0.1, whose services trust every
+//! client. The rule drops QEMU's packets to it by the sending user, whatever the guest or QEMU
+//! does.
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -12,18 +12,17 @@ use jsonpipe::{Exit, io_error};
 use nix::unistd::Uid;
 use serde_json::{Value, json};
 
-/// The rule in force. Dropping it takes it away.
+/// The active rule. Dropping it removes it.
 #[derive(Debug)]
 pub struct Rule {
     in_force: bool,
 }
 
 impl Rule {
-    /// Puts the rule in force, in place of one that a killed run may have left, and makes sure that
-    /// it is.
+    /// Installs the rule, replacing one that a killed run may have left, and verifies it.
     pub fn install(uid: Uid) -> anyhow::Result<Rule> {
         const DOING: &str = "installing the firewall rule for QEMU's user";
-        // The first two lines make it not matter whether the table is there.
+        // The first two lines work whether the table exists or not.
         let script = format!(
             "table inet labtools_guest\n\
              delete table inet labtools_guest\n\
@@ -49,7 +48,7 @@ impl Rule {
         Ok(rule)
     }
 
-    /// Takes the rule away.
+    /// Removes the rule.
     pub fn remove(mut self) -> anyhow::Result<()> {
         self.in_force = false;
         nft(
@@ -64,14 +63,14 @@ impl Rule {
 impl Drop for Rule {
     fn drop(&mut self) {
         if self.in_force {
-            // The way out after another error, which is the one to report; the next run clears up
-            // what is left.
+            // Used after another error, which is the one to report; the next run removes any
+            // remains.
             let _ = nft(&["delete", "table", "inet", "labtools_guest"], "", "");
         }
     }
 }
 
-/// Whether a listing in JSON holds a chain at the output hook whose first rule is ours.
+/// Whether a listing in JSON contains a chain at the output hook whose first rule is ours.
 fn says(listing: &[u8], uid: Uid) -> bool {
     let matching = |key: &str, right: Value| json!({"match": {"op": "==", "left": {"meta": {"key": key}}, "right": right}});
     let ours = json!([matching("oif", "lo".into()), matching("skuid", uid.as_raw().into()), {"drop": null}]);
@@ -89,19 +88,18 @@ fn says(listing: &[u8], uid: Uid) -> bool {
         && first.is_some_and(|rule| rule["expr"] == ours)
 }
 
-/// Runs nft and returns what it printed.
+/// Runs nft and returns its output.
 fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> {
     let run = || -> io::Result<Output> {
         let mut command = Command::new("nft");
-        // Numbers for users, whatever their names are. Ctrl-C is for us, and must not leave half a
-        // rule.
+        // Numeric users, whatever their names are. Ctrl-C must not leave half a rule.
         command.arg("-n").args(arguments).process_group(0);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()?;
-        // One that does not read says why on its standard error.
+        // A nft that does not read its input reports the reason on standard error.
         let _ = child
             .stdin
             .take()
@@ -133,7 +131,7 @@ fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> 
 mod tests {
     use super::*;
 
-    /// As nft 1.0.6 printed it.
+    /// The output of nft 1.0.6.
     const LISTING: &str = r#"{"nftables": [{"metainfo": {"version": "1.0.6", "release_name": "Lester Gooch #5", "json_schema_version": 1}},
         {"chain": {"family": "inet", "table": "labtools_guest", "name": "output", "handle": 1, "type": "filter", "hook": "output",
          "prio": 0, "policy": "accept"}}, {"rule": {"family": "inet", "table": "labtools_guest", "chain": "output", "handle": 2,

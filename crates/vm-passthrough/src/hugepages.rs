@@ -8,14 +8,14 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
 use model::Memory;
 
-/// Where the huge pages are mounted.
+/// The mount point of the huge pages.
 pub const MOUNT: &str = "/hugepages";
 
-/// Makes sure that a guest's memory can be had: the mount is there, `accessible` says so of it, and
-/// enough pages are free.
+/// Checks that a guest's memory is available: the mount exists, `accessible` accepts it, and enough
+/// pages are free.
 ///
-/// Reserving pages is part of setting the host up, not of a session: later there may be no room for
-/// them in one piece.
+/// Pages are reserved when the host starts, not by a session: later there may not be enough
+/// contiguous memory.
 pub fn check(
     common: &Common,
     memory: Memory,

@@ -1,10 +1,10 @@
 //! Boots a user's guest on the lab machine and supervises it.
 //!
-//! `vm-passthrough` reads which disk to boot (section `volume`), builds QEMU's command line from
-//! the profile of the disk's operating system and the model of this machine, starts QEMU as a
-//! separate user that can reach neither the disks by their paths nor the host's loopback, watches
-//! it until it ends, undoes what was done, and reports how it ended (section `guest`). `plan`
-//! prints the same report without starting a guest.
+//! `vm-passthrough` reads the disk to boot (section `volume`), builds QEMU's command line from the
+//! profile of the disk's operating system and the model of this machine, starts QEMU as a separate
+//! user that can reach neither the disks by their paths nor the host's loopback, supervises it
+//! until it ends, undoes its own changes, and reports the result (section `guest`). `plan` prints
+//! the same report without starting a guest.
 
 pub mod accel;
 pub mod argv;
@@ -31,7 +31,7 @@ use profile::Configuration;
 use report::Guest;
 use request::{Action, Arguments, Login, Volume};
 
-/// How this tool introduces itself.
+/// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
     name: "vm-passthrough",
     section: "guest",
@@ -81,7 +81,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     }
 }
 
-/// All that is known before anything is touched.
+/// Everything that is determined before any change.
 struct Plan {
     volume: Volume,
     profile: profile::Profile,

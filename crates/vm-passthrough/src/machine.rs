@@ -9,10 +9,10 @@ use std::path::Path;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use model::PciAddress;
 
-/// The host, as a guest needs it.
+/// The properties of the host that a guest needs.
 #[derive(Debug)]
 pub struct Machine {
-    /// The product name of its firmware, or why there is none.
+    /// The product name in its firmware, or why it is unknown.
     pub model: Result<String, String>,
     /// The address of its network card, which the guest's card takes over.
     pub mac: Option<Mac>,
@@ -23,7 +23,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads the rest of the machine from sysfs. A device that is not there is status 66.
+    /// Reads the rest from sysfs. A missing device is status 66.
     pub fn read(
         common: &Common,
         model: Result<String, String>,
@@ -37,7 +37,7 @@ impl Machine {
                 .try_exists()
                 .exit(Exit::Io, || format!("looking for PCI device {device}"))?
             {
-                let model = model.unwrap_or_default(); // it has one, for otherwise nothing would be listed
+                let model = model.unwrap_or_default(); // without a model no device is listed
                 return Err(Exit::NoInput.error(format_args!(
                     "PCI device {device}: not there, but [model.{model}] lists it"
                 )));
@@ -56,8 +56,8 @@ impl Machine {
         })
     }
 
-    /// Makes sure that every device can be handed over: its driver is vfio-pci, and `accessible`
-    /// says so of the nodes in /dev/vfio.
+    /// Checks that every device can be handed over: its driver is vfio-pci, and `accessible`
+    /// accepts the nodes in /dev/vfio.
     pub fn check_devices(
         &self,
         common: &Common,
@@ -99,7 +99,7 @@ impl fmt::Display for Mac {
 }
 
 impl Mac {
-    /// Parses what sysfs says; `None` for what no card can have.
+    /// Parses sysfs's form; `None` for an address that no card can have.
     fn parse(text: &str) -> Option<Mac> {
         let mut bytes = [0; 6];
         let mut parts = text.trim().split(':');
@@ -150,7 +150,7 @@ fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
     }
     cards.sort();
     for card in cards {
-        // Virtual interfaces have no device; wireless ones say that they are Ethernet, too.
+        // Virtual interfaces have no device; wireless ones also have the type Ethernet.
         let is_ethernet = read_if_there(&card.join("type"))?.is_some_and(|kind| kind.trim() == "1");
         if is_ethernet && card.join("device").exists() && !card.join("phy80211").exists() {
             return Ok(read_if_there(&card.join("address"))?
@@ -165,7 +165,7 @@ fn device_path(common: &Common, device: PciAddress) -> std::path::PathBuf {
     common.path("/sys/bus/pci/devices").join(device.to_string())
 }
 
-/// The last part of what a symbolic link in sysfs points to.
+/// The file name of a symbolic link's target in sysfs.
 fn link_name(link: &Path) -> Option<String> {
     Some(
         fs::read_link(link)
@@ -176,7 +176,7 @@ fn link_name(link: &Path) -> Option<String> {
     )
 }
 
-/// A small file of sysfs, which may be absent: entries come and go with the hardware.
+/// A small file of sysfs, which may be missing: entries come and go with the hardware.
 fn read_if_there(path: &Path) -> anyhow::Result<Option<String>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),

@@ -1,7 +1,7 @@
-//! Unreserved memory: whether the host has as much as the guest will get.
+//! Ordinary memory: checks that the host has as much as the guest will get.
 //!
-//! QEMU starts in any case, for the kernel gives out what it does not have. It is the guest that is
-//! killed later, in the middle of somebody's work.
+//! QEMU always starts, because the kernel overcommits memory. The guest is killed later, during the
+//! user's work.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use jsonpipe::{Common, Exit};
 
 use model::Memory;
 
-/// Where the kernel tells, in kB (proc_meminfo(5)).
+/// The kernel's figures, in kB (proc_meminfo(5)).
 const MEMINFO: &str = "/proc/meminfo";
 
-/// Makes sure that a guest's memory can be had: status 78 when this machine never has as much, 75
-/// when it has not now. A machine that does not tell is believed to have it.
+/// Checks that a guest's memory is available: status 78 when this machine never has as much, 75
+/// when it does not have it now. A missing figure counts as enough.
 pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
     let Ok(text) = fs::read_to_string(common.path(MEMINFO)) else {
         return Ok(());
@@ -26,18 +26,18 @@ pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
     let way_out = "give the guest less, in profiles.ini or for this model in models.ini";
     if let Some(mebibytes) = is_short(field(&text, "MemTotal")) {
         return Err(Exit::Config.error(format_args!(
-            "finding memory for the guest: it is to get {memory}, and this machine has {mebibytes}M; {way_out}"
+            "finding memory for the guest: it needs {memory}, and this machine has {mebibytes}M; {way_out}"
         )));
     }
     if let Some(mebibytes) = is_short(field(&text, "MemAvailable")) {
         return Err(Exit::TemporaryFailure.error(format_args!(
-            "finding memory for the guest: it is to get {memory}, and {mebibytes}M are available; end other programs and try again, or {way_out}"
+            "finding memory for the guest: it needs {memory}, and {mebibytes}M are available; end other programs and try again, or {way_out}"
         )));
     }
     Ok(())
 }
 
-/// What a line says, in bytes.
+/// The value of a line, in bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text
         .lines()
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(exit, Exit::TemporaryFailure);
         assert!(
             message.starts_with(
-                "finding memory for the guest: it is to get 6911M, and 6910M are available; end"
+                "finding memory for the guest: it needs 6911M, and 6910M are available; end"
             ),
             "{message}"
         );
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(exit, Exit::Config);
         assert!(
             message.starts_with(
-                "finding memory for the guest: it is to get 8192M, and this machine has 7865M; give"
+                "finding memory for the guest: it needs 8192M, and this machine has 7865M; give"
             ),
             "{message}"
         );

@@ -1,5 +1,5 @@
-//! The configuration: what machine each operating system gets, and what each model of computer
-//! changes about it.
+//! The configuration: the guest's machine for each operating system, and the changes for each model
+//! of computer.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,17 +16,17 @@ use serde::de::DeserializeOwned;
 const PROFILES: &str = "profiles.ini";
 const SETTINGS: &str = "vm-passthrough.ini";
 
-/// The slots that the machine `pc` has filled itself: the host bridge and the south bridge.
+/// The slots that the machine `pc` uses itself: the host bridge and the south bridge.
 const TAKEN_SLOTS: [u8; 2] = [0, 1];
 
-/// All of the configuration that concerns one guest on one machine.
+/// The configuration for one guest on one machine.
 #[derive(Debug)]
 pub struct Configuration {
-    /// The guest's machine, with what the model changes about it.
+    /// The guest's machine, with the model's changes.
     pub profile: Profile,
     /// The devices that the guest gets.
     pub devices: Vec<PciAddress>,
-    /// How QEMU is started.
+    /// The settings of QEMU.
     pub settings: Settings,
 }
 
@@ -37,13 +37,13 @@ pub struct Profile {
     pub memory: Memory,
     /// The guest's processor cores.
     pub cores: NonZeroU32,
-    /// What the guest takes the hardware clock for.
+    /// The time in the guest's hardware clock.
     #[serde(default)]
     pub rtc: Rtc,
     /// Whether the memory comes from the huge pages of /hugepages.
     #[serde(default)]
     pub hugepages: bool,
-    /// Whether the guest's remote desktop can be reached at the management address.
+    /// Whether the guest's remote desktop is reachable at the management address.
     #[serde(default)]
     pub rdp: bool,
 }
@@ -51,16 +51,16 @@ pub struct Profile {
 /// `[qemu]` in vm-passthrough.ini.
 #[derive(Debug, Deserialize)]
 pub struct Settings {
-    /// Who QEMU runs as: a name, or numbers `UID` or `UID:GID`.
+    /// The user that QEMU runs as: a name, or numbers `UID` or `UID:GID`.
     pub user: String,
-    /// The program.
+    /// The path of QEMU.
     #[serde(default = "default_binary")]
     pub binary: PathBuf,
-    /// Where the remote desktop of guests can be reached.
+    /// The address at which guests' remote desktops are reachable.
     pub management_address: Option<Ipv4Addr>,
-    /// The file that receives what the guest writes to its first serial port.
+    /// The file for the output of the guest's first serial port.
     pub console: Option<PathBuf>,
-    /// How long a guest that is told to stop may take to shut down.
+    /// The time that a guest has to shut down once it is asked to.
     #[serde(default = "default_shutdown_seconds")]
     shutdown_seconds: u32,
 }
@@ -69,32 +69,32 @@ fn default_binary() -> PathBuf {
     "/usr/bin/qemu-system-x86_64".into()
 }
 
-/// Below the 90 seconds that systemd gives a service to stop, with room for what follows.
+/// Below the 90 seconds that systemd gives a service to stop, with a margin for the rest.
 fn default_shutdown_seconds() -> u32 {
     60
 }
 
 impl Settings {
-    /// How long a guest that is told to stop may take to shut down.
+    /// The time that a guest has to shut down once it is asked to.
     pub fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds.into())
     }
 }
 
-/// What a guest takes the hardware clock for.
+/// The time in a guest's hardware clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rtc {
     /// Universal time: everything but Windows.
     #[default]
     Utc,
-    /// The time on the wall: Windows.
+    /// Local time: Windows.
     Localtime,
 }
 
 impl Configuration {
-    /// Reads what concerns a guest with `ostype` on a machine of this `model`. Every fault is
-    /// status 78.
+    /// Reads the configuration of a guest with `ostype` on a machine of this `model`. Every fault
+    /// is status 78.
     pub fn read(
         common: &Common,
         ostype: &str,
@@ -163,7 +163,7 @@ impl Configuration {
     }
 }
 
-/// The named things in a configuration file, which need not be there.
+/// The entries of a configuration file, which may be missing.
 fn table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
     match ini::read_table(path, kind) {
         Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! QEMU's monitor: one JSON object a line, answers and events mixed.
+//! QEMU's monitor: one JSON object per line, answers and events mixed.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -6,49 +6,48 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-/// QEMU's longest answers here are a few hundred bytes. What is longer does not come from a QEMU in
-/// order.
+/// QEMU's longest answers here are a few hundred bytes; a longer line is not from a healthy QEMU.
 const LINE_MAX_BYTES: usize = 64 << 10;
 
-/// Our end of the conversation.
+/// Our end of the connection.
 #[derive(Debug)]
 pub struct Monitor {
     stream: UnixStream,
     received: Vec<u8>,
 }
 
-/// What QEMU says.
+/// A message of QEMU.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The first thing, before devices exist.
+    /// The first message, before devices exist.
     Greeting,
     /// The answer to a command.
     Done,
-    /// The answer to `query-status`: `running`, or another word of QEMU's.
+    /// The answer to `query-status`: `running`, or another word.
     Status(String),
     /// The refusal of a command.
     Refused(String),
-    /// Something happened.
+    /// An event.
     Event(Event),
 }
 
-/// The events that matter here.
+/// The relevant events.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// QEMU is about to end, because the guest wanted it or for another `reason`.
+    /// QEMU is about to end, because of the guest or for another `reason`.
     Shutdown { by_guest: bool, reason: String },
-    /// The disk could not be read or written. The guest stands still where there is no space left
-    /// for it (QEMU's `enospc`); of any other error it was told, as by a disk that is broken.
+    /// The disk could not be read or written. If there is no space left for it (QEMU's `enospc`),
+    /// the guest stands still; any other error was passed to the guest, like one of a broken disk.
     DiskFailed { stopped: bool },
-    /// The guest stands still; `query-status` tells why.
+    /// The guest stands still; `query-status` gives the reason.
     Stopped,
     /// The guest went to sleep (ACPI S3).
     Asleep,
     /// It is awake again.
     Awake,
-    /// The guest saved its memory to its disk and goes off (ACPI S4).
+    /// The guest saved its memory to its disk and switches off (ACPI S4).
     Hibernates,
-    /// The guest's system crashed and said so.
+    /// The guest's system reported a crash.
     Crashed,
     /// Any other.
     Other,
@@ -67,7 +66,7 @@ impl Monitor {
         ))
     }
 
-    /// Sends a command. That nobody is there to read it is seen when reading.
+    /// Sends a command. A missing reader is noticed when reading.
     pub fn send(&mut self, command: &str) -> io::Result<()> {
         let line = format!("{}\n", json!({ "execute": command }));
         match self.stream.write_all(line.as_bytes()) {
@@ -76,7 +75,7 @@ impl Monitor {
         }
     }
 
-    /// Takes what is there, and waits when nothing is; false when QEMU is gone.
+    /// Reads the available bytes, or waits for some; false when QEMU is gone.
     pub fn fill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
@@ -84,14 +83,14 @@ impl Monitor {
                 self.received.extend_from_slice(&chunk[..count]);
                 Ok(count > 0)
             }
-            // It ended with something of ours unread.
+            // QEMU ended before it had read all of our data.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error),
         }
     }
 
-    /// The next whole message of what was taken.
+    /// The next complete message.
     pub fn message(&mut self) -> io::Result<Option<Message>> {
         let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
             return if self.received.len() > LINE_MAX_BYTES {
@@ -160,7 +159,7 @@ fn no_qmp() -> io::Error {
 mod tests {
     use super::*;
 
-    /// What the monitor makes of lines that arrive in two pieces, split at each place in turn.
+    /// The messages in lines that arrive in two parts, split at each place in turn.
     fn messages(text: &str) -> io::Result<Vec<Message>> {
         let mut last = None;
         for split in 0..=text.len() {
@@ -184,7 +183,7 @@ mod tests {
 
     #[test]
     fn lines_are_understood_however_they_arrive() {
-        // As QEMU 7.2 and 10.0 said them.
+        // The messages of QEMU 7.2 and 10.0.
         let shutdown = r#"{"timestamp": {"seconds": 1, "microseconds": 2}, "event": "SHUTDOWN", "data": {"guest": true, "reason": "guest-shutdown"}}"#;
         let text = format!(
             "{{\"QMP\": {{}}}}\r\n{{\"return\": {{}}}}\r\n{{\"event\": \"RESUME\"}}\r\n{shutdown}\r\n{{\"error\": {{\"desc\": \"a\\nb\"}}}}\r\n"

@@ -5,42 +5,42 @@ use serde::Serialize;
 
 use crate::accel::Accel;
 
-/// How the guest was started and how it ended.
+/// The start and the end of the guest.
 #[derive(Debug, Serialize)]
 pub struct Guest {
     /// Whether a guest ran.
     pub changed: bool,
-    /// What runs the guest's instructions.
+    /// The accelerator.
     pub accel: Accel,
-    /// The machine's model, as its firmware names it.
+    /// The machine's model, from its firmware.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// QEMU's command line, the program first.
     pub argv: Vec<String>,
-    /// The PCI devices that are handed to the guest.
+    /// The PCI devices handed to the guest.
     pub devices: Vec<String>,
     /// Their IOMMU groups.
     pub groups: Vec<u32>,
-    /// The guest's life; not there in a plan.
+    /// The guest's session; absent in a plan.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
-    /// What could not be known, and why.
+    /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
 
-/// A guest's life.
+/// A guest's session.
 #[derive(Debug, Serialize)]
 pub struct Session {
-    /// When its processors began to run.
+    /// The time when its processors began to run.
     pub started_at: String,
-    /// When its QEMU was gone.
+    /// The time when its QEMU was gone.
     pub ended_at: String,
     /// How it ended.
     pub ended: Ended,
-    /// More about it, where it did not simply shut down.
+    /// Details, if it did not simply shut down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_reason: Option<String>,
-    /// Whether everything that the guest had taken is the host's again.
+    /// Whether the host has everything back that the guest had taken.
     pub handed_back: bool,
 }
 
@@ -50,8 +50,8 @@ pub struct Session {
 pub enum Ended {
     /// It shut itself down.
     Shutdown,
-    /// This program was told to stop it.
+    /// This program was asked to stop it.
     Stopped,
-    /// QEMU ended under it.
+    /// QEMU ended while it ran.
     Died,
 }

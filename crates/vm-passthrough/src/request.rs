@@ -1,8 +1,7 @@
 //! Input: the command line, and the sections `volume` and `login` of the document.
 //!
-//! Both are other tools' sections, and a person may write them with any key that those tools give
-//! them. So each key is listed here, also those that a guest has no use for: only what is no key of
-//! theirs is an unknown one.
+//! Both are other tools' sections, and a person may write them with any key of those tools. So each
+//! key is listed here, including unused ones: only other keys are unknown.
 
 use jsonpipe::{Common, Exit};
 use serde::Deserialize;
@@ -35,10 +34,10 @@ Exit status: 0 the guest shut down, 1 it died or the input says no,
 #[derive(Debug, clap::Parser)]
 #[command(name = "vm-passthrough", version, after_help = EXAMPLES)]
 pub struct Arguments {
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub action: Action,
-    /// The flags that every tool has.
+    /// The flags of every tool.
     #[command(flatten)]
     pub common: Common,
 }
@@ -60,23 +59,23 @@ impl AsRef<Common> for Arguments {
     }
 }
 
-/// A key that has its place in the section and of which nothing is read.
+/// A key of the section that is not read.
 type Unread = Option<IgnoredAny>;
 
 /// The disk to boot, as `cowvol clone` writes it.
 #[derive(Debug, Deserialize)]
 #[expect(dead_code, reason = "of another tool's section")]
 pub struct Volume {
-    /// Where the disk lies: an image file, or a block device below /dev.
+    /// The path of the disk: an image file, or a block device below /dev.
     pub path: String,
-    /// How it is laid out.
+    /// Its format.
     pub format: Format,
-    /// The operating system on it, which chooses the profile.
+    /// The operating system on it, which determines the profile.
     pub ostype: String,
-    /// The base image that the disk is an overlay of; none for a disk that stands alone.
+    /// The base image of an overlay; absent for a standalone disk.
     #[serde(default)]
     pub backing_path: Option<String>,
-    /// How the base image is laid out.
+    /// The format of the base image.
     #[serde(default)]
     pub backing_format: Option<Format>,
     user: Unread,
@@ -90,13 +89,13 @@ pub struct Volume {
     changed: Unread,
 }
 
-/// The layout of a disk image.
+/// The format of a disk image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// QEMU's copy-on-write format.
     Qcow2,
-    /// The bytes of the disk, nothing else.
+    /// The raw bytes of the disk.
     Raw,
 }
 
@@ -111,7 +110,7 @@ impl Format {
 }
 
 impl Volume {
-    /// The same, once its keys fit together.
+    /// The same, after checking that its keys fit together.
     pub fn checked(self) -> anyhow::Result<Volume> {
         let wrong =
             |key: &str, what: &str| Err(Exit::Data.error(format_args!("volume.{key}: {what}")));
@@ -136,23 +135,23 @@ impl Volume {
         self.backing_path.as_deref().zip(self.backing_format)
     }
 
-    /// Whether the disk is a block device. Its path tells, so that a plan needs no such device.
+    /// Whether the disk is a block device. The path decides, so that a plan needs no device.
     pub fn is_device(&self) -> bool {
         self.path.starts_with("/dev/")
     }
 }
 
-/// How the login went, as `nm-8021x-login` writes it.
+/// The result of the login, as `nm-8021x-login` writes it.
 #[derive(Debug, Deserialize)]
 #[expect(dead_code, reason = "of another tool's section")]
 pub struct Login {
-    /// Without a yes no guest starts.
+    /// Without true no guest starts.
     pub authenticated: bool,
-    /// The network connections that were made, the one for the guest first.
+    /// The network connections, the guest's first.
     #[serde(default)]
     pub links: Vec<Link>,
     user: Unread,
-    /// As it goes into the login, beside a password that has no place here.
+    /// A key of the login's input; the password beside it is not accepted here.
     username: Unread,
     realm: Unread,
     method: Unread,

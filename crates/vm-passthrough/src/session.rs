@@ -1,4 +1,4 @@
-//! One run: everything is checked, then taken, and at the end given back.
+//! One run: checks everything, takes the resources, and returns them at the end.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,8 @@ use crate::report::{Ended, Guest as Report, Session};
 use crate::supervise::{Guest, Outcome};
 use crate::{Plan, TOOL, accel, hugepages, memory};
 
-/// Boots the guest of `plan`, waits for its end, and reports. An error leaves nothing behind.
+/// Boots the guest of `plan`, waits for its end, and reports. After an error nothing is left
+/// behind.
 pub(crate) fn run(
     plan: &Plan,
     common: &Common,
@@ -36,10 +37,10 @@ pub(crate) fn run(
     if !geteuid().is_root() {
         return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
     }
-    // From here on a signal finds the machine in a consistent state: it waits until this is
-    // dropped, after all else.
+    // From here on signals find the machine in a consistent state: they are deferred until this is
+    // dropped, after everything else.
     let ending = signals::defer()?;
-    // cowvol prune has it for a moment while it removes volumes.
+    // cowvol prune holds it for a moment while it removes volumes.
     const HELD: &str =
         "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
@@ -102,13 +103,13 @@ pub(crate) fn run(
     } else {
         Answer::no(document)
     };
-    // The next guest may start, whoever is slow to read of this one. Then a signal that waited may
-    // end us.
+    // The next guest may start, even if the document is read slowly. Then a deferred signal may end
+    // this process.
     drop(lock);
     Ok(answer.holding(ending))
 }
 
-/// Whether QEMU's user can read and write `path`; if not, status 78 with the way out.
+/// Checks that QEMU's user can read and write `path`; if not, status 78 with the way out.
 fn accessible(identity: &Identity, path: &Path) -> anyhow::Result<()> {
     let found = fs::metadata(path).map_err(|error| {
         io_error(

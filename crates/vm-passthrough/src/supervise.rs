@@ -1,4 +1,4 @@
-//! A guest's life: from QEMU's start to its end.
+//! Supervises a guest from QEMU's start to its end.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -15,18 +15,19 @@ use crate::qmp::{Event, Message, Monitor};
 use crate::report::Ended;
 use crate::tail::Tail;
 
-/// Between QEMU's start and its first answer. Clearing gigabytes of huge pages is part of it.
+/// The limit from QEMU's start to its first answer, including the clearing of gigabytes of huge
+/// pages.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Between the order to quit and the end: the disk is flushed in it.
+/// The limit from the order to quit to the end, during which the disk is flushed.
 const QUIT_LIMIT: Duration = Duration::from_secs(10);
-/// Between the end of the monitor and that of the process.
+/// The limit from the end of the monitor to that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
-/// Between two attempts to let a guest go on whose disk has no room. One that cannot fails at once
-/// and costs nothing. Also between two presses of the power button: a guest does not feel it while
-/// it boots or wakes up, and takes the first one for less where its screen is dark.
+/// The interval between attempts to continue a guest whose disk has no room; a failed attempt costs
+/// nothing. Also the interval between presses of the power button: a guest ignores it while it
+/// boots or wakes up, and takes the first press for a wake-up while its screen is dark.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// A QEMU and the three things that tell of it.
+/// A QEMU and its three sources of events.
 #[derive(Debug)]
 pub struct Guest<'a> {
     qemu: Running,
@@ -37,14 +38,14 @@ pub struct Guest<'a> {
     stopping: bool,
 }
 
-/// How a guest ended, and more about it where it did not simply shut down.
+/// How a guest ended, with details if it did not simply shut down.
 #[derive(Debug)]
 pub struct Outcome {
     pub ended: Ended,
     pub reason: Option<String>,
 }
 
-/// Who has something to say.
+/// The source that is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
     Monitor,
@@ -52,23 +53,23 @@ enum Source {
     Stderr,
 }
 
-/// What was seen of a guest's life.
+/// The observed state of a guest.
 #[derive(Debug, Default)]
 struct Life {
     /// It sleeps.
     asleep: bool,
-    /// QEMU announced it: whether the guest wanted it, and the reason in QEMU's words.
+    /// QEMU's announcement: whether the guest asked for it, and QEMU's reason.
     shutdown: Option<(bool, String)>,
-    /// The guest did not end by itself.
+    /// Why the guest was ended from outside.
     forced: Option<String>,
 }
 
 /// The guest stands still, because there is no space left for its disk.
 #[derive(Debug)]
 struct Standstill {
-    /// When to do something about it.
+    /// The time of the next action.
     due: Instant,
-    /// It was let go on; without another failure until `due` it does.
+    /// An attempt to continue was made; it succeeded unless it fails again before `due`.
     tried: bool,
 }
 
@@ -83,10 +84,10 @@ impl Standstill {
 
 /// QEMU's reason for a shutdown after a crash of the guest's system.
 const CRASH: &str = "guest-panic";
-/// What is said when it moves again.
+/// The message when it continues.
 const GOES_ON: &str = "the guest goes on";
 
-/// The guest stands still from now on, or still does.
+/// Records that the guest stands still.
 fn no_room(standstill: &mut Option<Standstill>, pipe: &Pipe) {
     if standstill.is_none() {
         pipe.warn("the guest stands still: no space left for its disk; it goes on by itself when there is room");
@@ -94,12 +95,12 @@ fn no_room(standstill: &mut Option<Standstill>, pipe: &Pipe) {
     *standstill = Some(Standstill::now(false));
 }
 
-/// What happens next.
+/// The next event.
 enum Next {
     Said(Message),
     /// QEMU closed its monitor: it ends.
     Gone,
-    /// We are told to end.
+    /// A signal asks us to end.
     Signal,
     TimeUp,
 }
@@ -115,10 +116,9 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Waits until QEMU answers `query-status`, which is when all its devices exist, and lets the
-    /// guest run.
+    /// Waits until QEMU answers `query-status`, when all its devices exist, and starts the guest.
     ///
-    /// A QEMU that ends before is status 69, one that takes too long 75.
+    /// A QEMU that ends first is status 69, one that takes too long 75.
     pub fn start(&mut self) -> anyhow::Result<()> {
         self.start_within(START_LIMIT)
     }
@@ -165,8 +165,8 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Waits until the guest has ended. Told to end, it asks the guest to shut down, after
-    /// `patience` tells QEMU to quit, and in the end kills it.
+    /// Waits until the guest has ended. After a signal, asks the guest to shut down, after
+    /// `patience` asks QEMU to quit, and finally kills it.
     pub fn watch(mut self, patience: Duration, pipe: &Pipe) -> anyhow::Result<Outcome> {
         let mut life = Life::default();
         if let Err(error) = self.live(patience, pipe, &mut life) {
@@ -212,7 +212,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Until QEMU closes its monitor. An error means that QEMU no longer does what it is told.
+    /// Runs until QEMU closes its monitor. An error means that QEMU no longer obeys.
     fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
         let mut deadline = None;
         let mut standstill: Option<Standstill> = None;
@@ -222,7 +222,7 @@ impl<'a> Guest<'a> {
             let due = standstill.as_ref().map(|standstill| standstill.due);
             match self.next(deadline.into_iter().chain(due).chain(button).min())? {
                 Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => {
-                    // It could not end by itself if it stood still.
+                    // A guest that stands still could not have ended by itself.
                     if by_guest && standstill.take().is_some_and(|standstill| standstill.tried) {
                         pipe.warn(GOES_ON);
                     }
@@ -239,8 +239,8 @@ impl<'a> Guest<'a> {
                     }
                     disk_failed = true;
                 }
-                // QEMU tells of a disk without room before or, where it told of another failure
-                // just now, a second later.
+                // QEMU reports a disk without room before this event or, if it just reported
+                // another failure, a second later.
                 Next::Said(Message::Event(Event::Stopped)) => self.monitor.send("query-status")?,
                 Next::Said(Message::Status(status)) => match status.as_str() {
                     "io-error" if standstill.is_none() => no_room(&mut standstill, pipe),
@@ -273,10 +273,10 @@ impl<'a> Guest<'a> {
                     }
                     crashed = true;
                 }
-                // A command that is refused has no effect, and then the time runs out.
+                // A refused command has no effect; the time limit handles that.
                 Next::Said(_) => {}
                 Next::Gone => return Ok(()),
-                // It is being switched off already.
+                // It is already being switched off.
                 Next::Signal if life.forced.is_some() => {}
                 Next::Signal => {
                     pipe.note("asking the guest to shut down");
@@ -327,11 +327,11 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Waits for the end of the process, which closed its monitor or was killed, and kills one that
+    /// Waits for the end of a process that closed its monitor or was killed, and kills it if it
     /// lingers.
     fn reap(&mut self) -> anyhow::Result<ExitStatus> {
         let deadline = Instant::now() + EXIT_LIMIT;
-        // Its standard error is closed by the end of the process, after all that it had to say.
+        // The end of the process closes its standard error, after its last message.
         while let Some(fd) = self.stderr.pipe() {
             let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
             match poll(&mut fds, until(Some(deadline))) {
@@ -340,7 +340,7 @@ impl<'a> Guest<'a> {
                 Ok(_) => self
                     .stderr
                     .fill()
-                    .exit(Exit::Software, || "reading what QEMU says")?,
+                    .exit(Exit::Software, || "reading QEMU's messages")?,
             }
         }
         if self.stderr.pipe().is_some() {
@@ -349,7 +349,7 @@ impl<'a> Guest<'a> {
         self.qemu.wait().exit(Exit::Software, || "waiting for QEMU")
     }
 
-    /// Waits for the next thing to happen.
+    /// Waits for the next event.
     fn next(&mut self, deadline: Option<Instant>) -> io::Result<Next> {
         loop {
             if let Some(message) = self.monitor.message()? {
@@ -371,8 +371,7 @@ impl<'a> Guest<'a> {
                 .zip(&fds)
                 .filter(|(_, fd)| fd.any().unwrap_or(true));
             let awake: Vec<Source> = awake.map(|((source, _), _)| *source).collect();
-            // The clock and the signal come first: a guest that never stops talking must not keep
-            // us.
+            // The clock and the signal come first, so that a talkative guest cannot delay them.
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(Next::TimeUp);
             }
@@ -390,7 +389,7 @@ impl<'a> Guest<'a> {
     }
 }
 
-/// What poll(2) takes for a deadline: never early, so that nobody spins.
+/// Converts a deadline for poll(2), rounded up to avoid busy waiting.
 fn until(deadline: Option<Instant>) -> PollTimeout {
     deadline.map_or(PollTimeout::NONE, |deadline| {
         let left = deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1);

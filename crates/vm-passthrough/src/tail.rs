@@ -1,10 +1,10 @@
-//! The end of what a program said on its standard error.
+//! Keeps the end of a program's standard error.
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStderr;
 
-/// Enough for the last error and what led to it.
+/// Enough for the last error and its cause.
 const KEPT_BYTES: usize = 1024;
 
 /// Reads a program's standard error and keeps the last kilobyte.
@@ -22,12 +22,12 @@ impl Tail {
         }
     }
 
-    /// For poll(2); `None` once everyone who could write is gone.
+    /// For poll(2); `None` once all writers are gone.
     pub fn pipe(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(ChildStderr::as_fd)
     }
 
-    /// Takes what is there; waits when nothing is.
+    /// Reads the available bytes, or waits for some.
     pub fn fill(&mut self) -> io::Result<()> {
         let Some(pipe) = &mut self.pipe else {
             return Ok(());
@@ -46,8 +46,7 @@ impl Tail {
         Ok(())
     }
 
-    /// One line for an error message: what a guest could have a hand in does not reach the terminal
-    /// as it is.
+    /// One line for an error message, made printable: a guest may have influenced it.
     pub fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.kept);
         let lines: Vec<&str> = text
@@ -56,7 +55,7 @@ impl Tail {
             .filter(|line| !line.is_empty())
             .collect();
         if lines.is_empty() {
-            "it said nothing".into()
+            "it printed nothing".into()
         } else {
             lines.join("; ").replace(jsonpipe::is_hidden, "?")
         }
@@ -88,7 +87,7 @@ mod tests {
             tail_of("printf 'one\\n\\n  two\\033[2J\\342\\200\\256\\n' >&2"),
             "one; two?[2J?"
         );
-        assert_eq!(tail_of("true"), "it said nothing");
+        assert_eq!(tail_of("true"), "it printed nothing");
         let long = tail_of("printf '%05000d the end' 0 >&2");
         assert_eq!(
             (long.len(), long.ends_with("0 the end")),

@@ -180,7 +180,7 @@ fn a_key_that_machines_do_not_know_signs_nothing() {
     };
     let directory = keys.display();
     refused(&format!(
-        "signing with {key}: its public half is none of base-*.pub in {directory}; machines would refuse what it signs; \
+        "signing with {key}: its public half is not in base-*.pub in {directory}; machines would refuse its signature; \
          put it there: openssl pkey -in {key} -pubout -out {directory}/base-NAME.pub"
     ));
     let none = format!(

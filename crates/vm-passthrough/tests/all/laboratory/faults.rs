@@ -40,7 +40,7 @@ fn a_guest_that_stands_still_for_good_is_switched_off_and_named() {
         );
         assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
         let reason = format!(
-            "QEMU ended: the guest stood still for good ({status}): exit status: 0: it said nothing"
+            "QEMU ended: the guest stood still for good ({status}): exit status: 0: it printed nothing"
         );
         assert_eq!(guest["ended_reason"], reason);
         machine.is_as_before();
@@ -60,7 +60,7 @@ fn a_guest_whose_system_crashed_died() {
     assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
     assert_eq!(
         guest["ended_reason"],
-        "QEMU ended: guest-panic: exit status: 0: it said nothing"
+        "QEMU ended: guest-panic: exit status: 0: it printed nothing"
     );
     machine.is_as_before();
 }

@@ -340,7 +340,7 @@ fn a_qemu_that_is_killed_is_a_guest_that_died() {
     );
     assert_eq!(
         guest["ended_reason"],
-        "QEMU ended: signal: 9 (SIGKILL): it said nothing"
+        "QEMU ended: signal: 9 (SIGKILL): it printed nothing"
     );
     machine.is_as_before();
 }
@@ -361,7 +361,7 @@ fn a_qemu_that_dies_while_the_guest_shuts_down_is_said() {
     );
     assert_eq!(
         guest["ended_reason"],
-        "QEMU ended: signal: 9 (SIGKILL): it said nothing"
+        "QEMU ended: signal: 9 (SIGKILL): it printed nothing"
     );
     machine.is_as_before();
 }

@@ -169,7 +169,7 @@ fn missing_nft_is_69_and_nothing_starts() {
     // That mark would have been seen.
     machine.run().refused(
         69,
-        "QEMU ended before it was ready: exit status: 3: it said nothing",
+        "QEMU ended before it was ready: exit status: 3: it printed nothing",
     );
     assert!(mark.exists());
 }
@@ -254,12 +254,12 @@ fn memory_must_be_there() {
         (
             "MemTotal: 65535 kB\n",
             78,
-            "it is to get 64M, and this machine has 63M; give the guest less",
+            "it needs 64M, and this machine has 63M; give the guest less",
         ),
         (
             "MemTotal: 1048576 kB\nMemAvailable: 65535 kB\n",
             75,
-            "it is to get 64M, and 63M are available; end other programs",
+            "it needs 64M, and 63M are available; end other programs",
         ),
     ] {
         machine.write("proc/meminfo", meminfo);
