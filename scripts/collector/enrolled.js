@@ -1,7 +1,7 @@
 // Whose certificate opens the doors: that of the key with which its host is enrolled.
 //
-// What the private CA signed is valid for ten years, whether its host was expelled since or has another key by now. The fleet believes a
-// report by the enrolled key alone, so what comes by another must not be taken: the host would throw away what nobody believes.
+// A certificate of the private CA is valid for ten years, even if its host was expelled or has another key since. The fleet accepts a
+// report only by the enrolled key, so a report by another must be refused here: otherwise the host would delete it as delivered.
 import fs from 'fs';
 
 // The host's enrolled key, keys/HOST.pub, is a SubjectPublicKeyInfo (RFC 8410), which stands in a certificate of that key as it is. The
@@ -14,7 +14,7 @@ function is(r, host) {
         if (error.code === 'ENOENT') {
             return false;
         }
-        throw error; // ours, and 500 to the host, which then keeps what it has
+        throw error; // an internal fault: 500, and the host keeps its report
     }
     const key = bytes(pem);
     return key.length > 0 && bytes(r.variables.ssl_client_raw_cert || '').includes(key);

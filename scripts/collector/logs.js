@@ -1,8 +1,8 @@
 // The door for logs: a host can add lines to the indexes of the logs, and nothing else.
 //
-// Elasticsearch takes deletions, and documents of any index, by the same address as new lines; so what stands in a request is read
-// before it is handed on. And what it refuses it may refuse by line, in an answer that says 200: rsyslog and Fluent Bit then lose lines,
-// or send the same for ever. So they hear that all was taken, or nothing, and send all of it again: what is there already stays as it is.
+// Elasticsearch takes deletions, and documents of any index, by the same address as new lines; so each request is checked
+// before it is passed on. Elasticsearch may refuse single lines in an answer with status 200: rsyslog and Fluent Bit then lose lines,
+// or send the same ones for ever. So the answer to them is all or nothing, and they send all of it again: existing lines stay unchanged.
 import enrolled from '@ETC@/enrolled.js';
 
 const ACTION = /^\{"create":\{\s*"_index":\s*"labtools-logs-\d{4}-\d{2}-\d{2}"(,\s*"_id":\s*"[\w-]{1,64}")?\s*\}\}$/;
@@ -25,7 +25,7 @@ async function bulk(r) {
     // 403 of a line: the disk of the server is so full that it only reads.
     if (items === null || items.some((item) => item.status === 403 || item.status === 429 || item.status >= 500)) {
         r.error(`logs of ${r.variables.ssl_client_s_dn} are not taken now: ${reply.status}`);
-        return r.return(444); // rsyslog (8.2302) throws away what is answered by a page: measured, 345 of 600 lines
+        return r.return(444); // rsyslog (8.2302) drops lines after an answer with a page: 345 of 600, measured
     }
     items.filter((item) => item.status >= 400 && item.status !== 409).forEach((item) => {
         r.error(`a line of ${r.variables.ssl_client_s_dn} is refused for ever: ${ascii(JSON.stringify(item.error))}`);
@@ -34,7 +34,7 @@ async function bulk(r) {
     r.return(200, '{"took":0,"errors":false,"items":[]}\n');
 }
 
-// What no sender of ours makes: so deep that jq (1.6: 256) reads no page of answers with it, and log-query would tell nothing of any
+// Deeper than any sender of ours nests: jq (1.6: 256) could not read a page of answers with it, and log-query would print nothing of any
 // machine. JSON.parse goes 32 deep, and is asked only where a line could be deeper.
 function isDeep(line) {
     if (line.split('{').length + line.split('[').length < 32) {
@@ -48,12 +48,12 @@ function isDeep(line) {
     }
 }
 
-// What a machine wrote stands in it, and moves the terminal of nobody who reads the log.
+// A machine wrote this text; it must not control the terminal of a reader of the log.
 function ascii(json) {
     return (json || '').replace(/[^ -~]/g, (c) => '\\u' + ('000' + c.charCodeAt(0).toString(16)).slice(-4));
 }
 
-// What became of each line; null when it is not an answer of Elasticsearch.
+// The result of each line; null when the answer is not from Elasticsearch.
 function answers(text) {
     try {
         return JSON.parse(text).items.map((item) => item.create);

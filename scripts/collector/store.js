@@ -1,14 +1,14 @@
-// What the collector does with a report: keep it, once, under the name that its sender gave it.
+// Stores a report once, under the name that its sender gave it.
 //
-// nginx's own PUT overwrites, and nothing in its configuration compares bytes: "the same again" (204) and "something else under the
-// same id" (409) would be one answer, and a host would throw away a report that nobody has. So these few lines decide, in nginx
+// nginx's own PUT overwrites, and its configuration cannot compare bytes: "the same again" (204) and "another one under the
+// same id" (409) would be one answer, and a host would delete a report that was not stored. So these few lines decide, in nginx
 // itself (njs, Debian's libnginx-mod-http-js); no other server stands behind it.
 import fs from 'fs';
 import enrolled from '@ETC@/enrolled.js';
 
-const TEXT_HOSTS_MAX = 10000; // a campus has hundreds; whoever knows the secret cannot fill the disk with directories
+const TEXT_HOSTS_MAX = 10000; // a campus has hundreds; a client with the secret cannot fill the disk with directories
 
-// PUT /reports/HOST/SEQUENCE, /register/HOST/SEQUENCE. Who may speak for HOST says its certificate.
+// PUT /reports/HOST/SEQUENCE, /register/HOST/SEQUENCE. The certificate determines HOST.
 function put(r) {
     const v = r.variables;
     if (v.labtools_client === '' || v.labtools_client !== v.labtools_host) {
@@ -51,7 +51,7 @@ function post(r) {
     keep(r, 'text', host, report || `${v.msec.replace('.', '-')}-${v.request_id}`);
 }
 
-// 201: kept. 204: it was here. 409: something else was. The directory is synchronous (chattr +S), so what is answered is on the disk.
+// 201: kept. 204: it was here. 409: another one was. The directory is synchronous (chattr +S), so a stored report is on the disk before the answer.
 function keep(r, kind, host, name) {
     const store = r.variables.labtools_store;
     const body = r.requestBuffer;
@@ -61,8 +61,8 @@ function keep(r, kind, host, name) {
     const path = `${store}/${kind}/${host}/${name}`;
     let there = read(path);
     if (there === null) {
-        // njs has no link(2), and rename(2) overwrites: who makes this name keeps the report, and no other worker meanwhile. What a
-        // power cut leaves of it `collector expire` takes away; until then the host is told to come again.
+        // njs has no link(2), and rename(2) overwrites: the worker that creates this name stores the report, and no other meanwhile. After a
+        // power cut `collector expire` removes it; until then the host gets the answer to retry.
         const incoming = `${store}/incoming/${kind}.${host}.${name}`;
         try {
             fs.writeFileSync(incoming, body, {mode: 0o640, flag: 'wx'});
@@ -105,7 +105,7 @@ function exists(path) {
     return unlessMissing(() => { fs.accessSync(path); return true; }) !== null;
 }
 
-// null when it is not there. Any other fault is ours, and 500 to the host, which then keeps what it has.
+// null when it does not exist. Any other fault is internal: 500, and the host keeps its report.
 function unlessMissing(look) {
     try {
         return look();
