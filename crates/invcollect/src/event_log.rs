@@ -2,8 +2,7 @@
 
 use std::collections::HashSet;
 
-use jsonpipe::Common;
-use jsonpipe::event_log::EventLog;
+use jsonpipe::{Common, event_log};
 use serde::Deserialize;
 
 use crate::TOOL;
@@ -17,7 +16,7 @@ const TAIL_BYTES: u64 = 4 << 20;
 ///
 /// Status 73 when there is no room, 75 when another writer has locked the file.
 pub fn append<'a>(common: &Common, lines: &'a [(String, String)]) -> anyhow::Result<Vec<&'a str>> {
-    let mut log = EventLog::open(common)?;
+    let mut log = event_log::open(common)?;
     let tail = log.tail(TAIL_BYTES)?;
     // A line counts only if it is complete.
     let whole = tail

@@ -12,8 +12,8 @@
 //!
 //! **Admission rule:** code lives here only if *every* tool needs it *and* it is about standard
 //! input, standard output, standard error, the form of values in documents, files that must appear
-//! atomically, locks, or how a process ends and the line in the event log about that. Disk, D-Bus
-//! and HTTP code stays in its tool.
+//! atomically, files of JSON Lines, locks, or how a process ends and the line in the event log about
+//! that. Disk, D-Bus and HTTP code stays in its tool.
 
 pub mod atomic;
 mod document;
@@ -21,6 +21,7 @@ pub mod event_log;
 mod exit;
 mod file;
 pub mod ini;
+pub mod json_lines;
 pub mod lock;
 mod node;
 mod process;

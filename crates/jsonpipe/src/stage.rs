@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::event_log::EventLog;
+use crate::event_log;
 use crate::exit::{Exit, ExitContext};
 use crate::process::{Common, complain};
 use crate::signals::{self, Deferred};
@@ -123,7 +123,7 @@ pub(crate) fn watch(common: &Common, tool: &str, command: &str) -> anyhow::Resul
         error: error.trim_end(),
     };
     let written = serde_json::to_string(&event).map_err(anyhow::Error::from);
-    let written = written.and_then(|line| EventLog::open(common)?.append(&(line + "\n")));
+    let written = written.and_then(|line| event_log::open(common)?.append(&(line + "\n")));
     if let Err(error) = &written {
         complain(tool, format_args!("{error:#}"));
     }

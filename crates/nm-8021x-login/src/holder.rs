@@ -10,8 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc;
 use std::time::SystemTime;
 
-use jsonpipe::event_log::EventLog;
-use jsonpipe::{Common, Exit, ExitContext, Pipe, signals, timestamp};
+use jsonpipe::{Common, Exit, ExitContext, Pipe, event_log, signals, timestamp};
 use secrecy::SecretString;
 
 use crate::attempt::{Attempt, Verdict};
@@ -262,7 +261,7 @@ impl Held {
             session: &self.session.session,
             interface,
         })?;
-        EventLog::open(&self.common)?.append(&format!("{line}\n"))
+        event_log::open(&self.common)?.append(&format!("{line}\n"))
     }
 }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use envelope::Cursor;
-use jsonpipe::event_log::rotated;
+use jsonpipe::json_lines::rotated;
 use jsonpipe::{Exit, io_error};
 use serde_json::Value;
 

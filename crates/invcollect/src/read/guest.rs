@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use images::{BACKING, image_path, parse_path};
-use jsonpipe::event_log;
 use jsonpipe::timestamp::rfc3339;
+use jsonpipe::{event_log, json_lines};
 use nix::sys::stat::{major, minor};
 use occupancy::GUEST;
 use serde_json::Value;
@@ -142,7 +142,7 @@ pub fn failures(
 
 /// The failures at the end of the event log.
 pub fn logged_failures(machine: &Machine) -> Vec<GuestFailure> {
-    match event_log::tail(&machine.path(event_log::PATH), TAIL_BYTES) {
+    match json_lines::tail(&machine.path(event_log::PATH), TAIL_BYTES) {
         Ok(log) => String::from_utf8_lossy(&log)
             .lines()
             .filter_map(failure)
