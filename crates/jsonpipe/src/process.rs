@@ -80,6 +80,18 @@ pub struct Pipe {
 }
 
 impl Pipe {
+    /// The same for a subcommand that owns `section` instead of the tool's: a secret of the tool's
+    /// is not its own, and refused.
+    pub fn owning(&self, section: &'static str) -> Pipe {
+        Pipe {
+            tool: Tool {
+                section,
+                ..self.tool
+            },
+            ..*self
+        }
+    }
+
     /// Reads the document from standard input.
     ///
     /// `expected` describes the document to a person at a terminal, e.g. `a document with the
@@ -347,7 +359,7 @@ pub(crate) fn complain(name: &str, text: impl fmt::Display) {
 
 /// The part of the command line that is common to all tools.
 struct Called {
-    /// The subcommand.
+    /// The subcommand, with those below it.
     command: String,
     is_dry_run: bool,
 }
@@ -359,10 +371,14 @@ fn parse<A: clap::Parser>() -> Result<(A, Called), Exit> {
     let parsed = command
         .try_get_matches_from_mut(std::env::args_os())
         .and_then(|matches| {
-            let (name, below) = matches.subcommand().unwrap_or(("", &matches));
-            let is_dry_run = matches!(below.try_get_one::<bool>("dry_run"), Ok(Some(true)));
+            let (mut names, mut innermost) = (Vec::new(), &matches);
+            while let Some((name, below)) = innermost.subcommand() {
+                names.push(name);
+                innermost = below;
+            }
+            let is_dry_run = matches!(innermost.try_get_one::<bool>("dry_run"), Ok(Some(true)));
             let called = Called {
-                command: name.to_owned(),
+                command: names.join(" "),
                 is_dry_run,
             };
             let arguments =

@@ -7,15 +7,16 @@ use super::ended::feed;
 
 /// Checks that every long flag of the tool and of its subcommands is on its man page.
 pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
-    for command in std::iter::once(command).chain(command.get_subcommands()) {
-        for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
-            // mdoc writes --flag as `.Fl -flag`.
-            assert!(
-                page.contains(&format!("Fl -{flag}")),
-                "the man page of {} does not name --{flag}",
-                command.get_name()
-            );
-        }
+    for flag in command.get_arguments().filter_map(clap::Arg::get_long) {
+        // mdoc writes --flag as `.Fl -flag`.
+        assert!(
+            page.contains(&format!("Fl -{flag}")),
+            "the man page of {} does not name --{flag}",
+            command.get_name()
+        );
+    }
+    for below in command.get_subcommands() {
+        man_page_names_every_flag(below, page);
     }
 }
 

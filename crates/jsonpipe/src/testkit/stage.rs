@@ -46,8 +46,10 @@ impl Stage {
     /// `--help` of the tool and of the stage ends with 0, is 80 columns wide at most, and names the
     /// flags of every tool.
     pub fn teaches_help(&self) {
-        for arguments in [&["--help"][..], &[self.arguments[0], "--help"][..]] {
-            let ended = feed(Command::new(self.binary).args(arguments), "");
+        let flags = self.arguments.iter().position(|word| word.starts_with('-'));
+        for words in 0..=flags.unwrap_or(self.arguments.len()) {
+            let arguments = [&self.arguments[..words], &["--help"]].concat();
+            let ended = feed(Command::new(self.binary).args(&arguments), "");
             assert_eq!(
                 (ended.status, ended.stderr.as_str()),
                 (0, ""),
@@ -315,9 +317,11 @@ impl Stage {
                 (Some("stage"), name),
                 "{log}"
             );
-            assert_eq!(
-                (line["command"].as_str(), line["status"].as_i64()),
-                (Some(self.arguments[0]), Some(ended.status.into())),
+            let command = line["command"].as_str().expect("a text");
+            assert!(
+                self.arguments.join(" ").starts_with(command)
+                    && command.starts_with(self.arguments[0])
+                    && line["status"].as_i64() == Some(ended.status.into()),
                 "{log}"
             );
             assert!(
