@@ -13,4 +13,4 @@ pub mod text;
 
 pub use event::{Action, Change, Event, EventAbout, EventDetails, EventHost, Part};
 pub use key::Key;
-pub use report::{Cursor, Header, Kind, Opened, Seal, hex, host_id, open, seal};
+pub use report::{Cursor, HOST_ID, Header, Kind, Opened, Seal, hex, host_id, open, seal};

@@ -120,8 +120,11 @@ pub struct Opened<'a> {
     pub payload: &'a [u8],
 }
 
-/// The content of /persistent/inventory/uuid, if it can be a host's name in URLs, file names and a
-/// certificate. The error describes the fault.
+/// The identity of a machine: a UUID that the installer writes.
+pub const HOST_ID: &str = "/persistent/inventory/uuid";
+
+/// The content of [`HOST_ID`], if it can be a host's name in URLs, file names and a certificate. The
+/// error describes the fault.
 pub fn host_id(text: &str) -> Result<&str, &'static str> {
     let id = text.trim();
     let fits = |(at, byte): (usize, u8)| match at {

@@ -42,7 +42,13 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let filesystems = filesystems::read(&machine);
     // Everything on a disk, which may be failing or pulled out (a session's disk, for example), is
     // read in parallel with the rest.
-    let id = filesystems::ask(&machine, &filesystems, identity::ID, "id", identity::id);
+    let id = filesystems::ask(
+        &machine,
+        &filesystems,
+        envelope::HOST_ID,
+        "id",
+        identity::id,
+    );
     let image = filesystems::ask(&machine, &filesystems, boot::RECORDS, "image", boot::image);
     let known = filesystems::ask(
         &machine,

@@ -11,7 +11,6 @@ use std::net::IpAddr;
 use jsonpipe::{Exit, ExitContext};
 use serde_json::{Map, Value, json};
 
-use crate::read::identity::ID;
 use crate::report::{Disk, Host, Interface};
 
 const MIB: u64 = 1 << 20;
@@ -29,9 +28,10 @@ pub fn inventory(host: &Host) -> anyhow::Result<String> {
             .map(|missing| missing.reason.as_str());
         // The fault of the file, if it exists.
         let wrong = reason
-            .filter(|reason| reason.starts_with(ID))
+            .filter(|reason| reason.starts_with(envelope::HOST_ID))
             .map(|reason| format!(": {reason}"));
-        let wrong = wrong.unwrap_or_else(|| format!("; the installer writes {ID}"));
+        let wrong =
+            wrong.unwrap_or_else(|| format!("; the installer writes {}", envelope::HOST_ID));
         format!("making the inventory for GLPI: no id of this machine{wrong}")
     };
     let id = host.id.clone().exit(Exit::NoInput, no_id)?;

@@ -54,6 +54,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Realms { days } => list_realms(&arguments.common, days),
         Command::GuestVoucher(order) => voucher::write(&order),
         Command::Import(options) => import(&arguments.common, pipe, &options),
+        Command::Register { command } => register::run(&command, &arguments.common, pipe),
         Command::Keep { until_pid } => keeper::keep(&arguments.common, pipe, until_pid).map(silent),
         Command::Hold => holder::hold(pipe).map(silent),
     }

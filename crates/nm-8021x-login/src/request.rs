@@ -90,6 +90,14 @@ were refused; import.refused has the reasons, and the others are installed.
 Example:
   nm-8021x-login import uni-a.eap-config")]
     Import(Import),
+    /// Keep the access register: who used the network, and when
+    #[command(after_help = "\
+See nm-8021x-login(8), section REGISTER.")]
+    Register {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: register::Command,
+    },
     /// Watch over the process that holds a session
     #[command(hide = true)]
     Keep {

@@ -1,9 +1,8 @@
 //! The machine's id and its name in the network.
 
-use crate::read::machine::Machine;
+use envelope::HOST_ID;
 
-/// The installer writes this UUID.
-pub const ID: &str = "/persistent/inventory/uuid";
+use crate::read::machine::Machine;
 
 /// The kernel reports `(none)` before a name is set.
 pub fn hostname(machine: &Machine) -> Option<String> {
@@ -16,12 +15,12 @@ pub fn hostname(machine: &Machine) -> Option<String> {
 /// The id of the machine. The firmware's values are no substitute: boards are exchanged, and some
 /// all have the same.
 pub fn id(machine: &Machine) -> Option<String> {
-    match machine.text(ID) {
+    match machine.text(HOST_ID) {
         Ok(text) => match envelope::host_id(&text) {
             Ok(id) => return Some(id.to_owned()),
-            Err(reason) => machine.missing("id", format_args!("{ID}: {reason}")),
+            Err(reason) => machine.missing("id", format_args!("{HOST_ID}: {reason}")),
         },
-        Err(error) => machine.unreadable("id", ID, &error),
+        Err(error) => machine.unreadable("id", HOST_ID, &error),
     }
     None
 }

@@ -5,4 +5,5 @@ mod contract;
 mod import;
 mod laboratory;
 mod realms;
+mod register;
 mod vouchers;

@@ -1,0 +1,60 @@
+//! The access register of a lab machine: who used its network, from which addresses, and when.
+//!
+//! Brazil's Law 12.965/2014 obliges a provider to record of each connection the date and time of
+//! its start and its end, its duration and its address (article 5, VI), to keep that for a year,
+//! and to keep it confidential (article 13). A session has a line at its start and one at its end,
+//! a refused login has one. `recover` closes what a power cut or a kill left open, `find` answers
+//! who had an address at a time, and `prune` removes what is older than the law asks for.
+//!
+//! **Admission rule:** what a line of the register says, what makes one, and what is read out of
+//! the file belongs here; what happened to the user belongs to who writes the section `login`.
+
+mod backwards;
+mod find;
+mod input;
+mod line;
+mod prune;
+mod record;
+mod recover;
+mod report;
+mod request;
+mod time;
+
+use std::io;
+
+use jsonpipe::{Answer, Common, Exit, Pipe, io_error};
+
+pub use prune::moved;
+pub use request::Command;
+
+/// Where it lies.
+pub const PATH: &str = "/var/log/labtools/register/register.jsonl";
+
+/// The section that says what was done, or found.
+const SECTION: &str = "register";
+
+/// Does what the command asks for.
+pub fn run(command: &Command, common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let pipe = pipe.owning(SECTION);
+    match command {
+        Command::Start { dry_run } => record::start(common, &pipe, *dry_run),
+        Command::End {
+            how,
+            seconds,
+            dry_run,
+        } => record::end(common, &pipe, how, *seconds, *dry_run),
+        Command::Refused { dry_run } => record::refused(common, &pipe, *dry_run),
+        Command::Recover { dry_run } => recover::recover(common, *dry_run),
+        Command::Find { address, at } => find::find(common, *address, *at),
+        Command::Prune { days, dry_run } => prune::prune(common, *days, *dry_run),
+    }
+}
+
+fn unreadable(common: &Common, error: io::Error) -> anyhow::Error {
+    let path = common.path(PATH);
+    io_error(
+        error,
+        Exit::of_read,
+        format_args!("reading {}", path.display()),
+    )
+}
