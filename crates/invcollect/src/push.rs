@@ -42,7 +42,6 @@ const QUARTER: Duration = Duration::from_secs(15 * 60);
 const LONGEST_RUN: Duration = Duration::from_secs(10 * 60);
 /// Held while reports are sent.
 const LOCK: &str = "/run/labtools/push.lock";
-const REGISTER: &str = "/var/log/labtools/register/register.jsonl";
 
 /// `invcollect push`. Status 78 when invcollect.ini, a key or a certificate is invalid, 66 when one
 /// does not exist.
@@ -464,7 +463,7 @@ impl Next {
 /// The log of a kind of reports, and the filter of its lines.
 fn source(kind: Kind) -> (&'static str, fn(&[u8]) -> bool) {
     if kind == Kind::Register {
-        (REGISTER, journal::is_record)
+        (register::PATH, journal::is_record)
     } else {
         (jsonpipe::event_log::PATH, journal::is_own_event)
     }

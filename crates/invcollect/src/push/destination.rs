@@ -7,7 +7,6 @@ use envelope::Key;
 use jsonpipe::{Common, Exit, ExitContext};
 
 use super::send::{Collector, Credentials, Pem};
-use crate::read::identity::ID;
 use crate::request::{Destination, Method};
 use crate::settings::{self, Settings};
 
@@ -102,7 +101,7 @@ impl Local {
 
 /// The host's id. It is part of URLs and file names: status 78 when it is unsuitable.
 fn host(common: &Common) -> anyhow::Result<String> {
-    let path = common.path(ID);
+    let path = common.path(envelope::HOST_ID);
     must_be_there(&path, "no id of this machine; the installer writes it")?;
     let text = jsonpipe::read_text(&path)?;
     let wrong = |what| Exit::Config.error(format_args!("reading {}: {what}", path.display()));

@@ -29,7 +29,8 @@ pub struct Lines {
 /// The next lines that `wanted` accepts; empty at the end.
 ///
 /// Bytes after the last newline are still being written. A rotated log is read to its end, as
-/// `NAME.1` or older, before the newer ones. If the log at the position is gone, or there is no
+/// `NAME.1` or older, before the newer ones. In a pruned register, reading continues after the lines
+/// that were read. If the log at the position is gone, or there is no
 /// position, all existing ones are read from the oldest.
 pub fn next(log: &Path, from: Cursor, wanted: impl Fn(&[u8]) -> bool) -> anyhow::Result<Lines> {
     next_until(log, from, None, wanted)
@@ -74,6 +75,9 @@ fn next_until(
             });
         };
         let metadata = file.metadata().map_err(failed)?;
+        let followed = |cursor| follow(&file, metadata.ino(), cursor).map_err(failed);
+        from = followed(from)?;
+        let until = until.map(followed).transpose()?;
         if metadata.ino() != from.inode || metadata.len() < from.offset {
             from = Cursor {
                 inode: metadata.ino(),
@@ -90,6 +94,15 @@ fn next_until(
         };
         from = Cursor { inode, offset: 0 };
     }
+}
+
+/// The same place, if the file replaced that of the cursor: `register prune` says so in it.
+fn follow(file: &File, inode: u64, cursor: Cursor) -> io::Result<Cursor> {
+    if cursor.inode == inode {
+        return Ok(cursor);
+    }
+    let moved = register::moved(file, cursor.inode, cursor.offset)?;
+    Ok(moved.map_or(cursor, |offset| Cursor { inode, offset }))
 }
 
 /// The file to continue with, and the index of the next newer one.
@@ -271,6 +284,31 @@ mod tests {
             taken += text(&lines);
         }
         assert_eq!(taken, "b\nc\nd\ne\n");
+    }
+
+    #[test]
+    fn journal_goes_on_in_a_register_that_was_pruned() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = directory.path().join("register.jsonl");
+        append(&log, "old\nopen\na\n");
+        let old = next(&log, Cursor::default(), |_| true).unwrap();
+        append(&log, "b\n");
+        // As `nm-8021x-login register prune` does it, whose own tests have this line.
+        let inode = old.read.inode;
+        let pruned =
+            format!("{{\"event\":\"pruned\",\"offset\":9,\"inode\":{inode},\"kept_bytes\":5}}\n");
+        let new = directory.path().join("new");
+        append(&new, &format!("{pruned}open\na\nb\n"));
+        fs::rename(&new, &log).unwrap();
+        let more = next(&log, old.read, |_| true).unwrap();
+        assert_eq!(text(&more), "b\n");
+        assert_eq!(text(&next(&log, more.read, |_| true).unwrap()), "");
+        let from = Cursor { inode, offset: 9 };
+        assert_eq!(between(&log, from, old.read, |_| true).unwrap(), b"a\n");
+        // What it had not read is gone: all that is there is new.
+        let behind = Cursor { inode, offset: 4 };
+        let all = next(&log, behind, |_| true).unwrap();
+        assert_eq!(text(&all), format!("{pruned}open\na\nb\n"));
     }
 
     #[test]
