@@ -8,7 +8,11 @@
 mod agent;
 mod faults;
 mod logins;
+mod modes;
 mod realms;
+mod secrets;
+mod survival;
+mod waiting;
 
 use std::fs;
 use std::io::Write;
