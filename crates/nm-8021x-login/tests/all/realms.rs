@@ -87,3 +87,34 @@ fn realms_of_hundreds_are_listed_though_one_is_broken() {
         "{broken}"
     );
 }
+
+#[test]
+fn realms_shows_the_subject_of_a_stranger_as_one_line_of_text() {
+    let root = tempfile::tempdir().unwrap();
+    crate::contract::realm(
+        root.path(),
+        "uni-a.example",
+        "ca_cert=odd.pem\ndomain_suffix_match=radius.uni-a.example\n",
+    );
+    let directory = root.path().join("etc/labtools/realms.d");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt"])
+        .args(["ec_paramgen_curve:P-256", "-nodes", "-days", "3650"])
+        .args([
+            "-utf8",
+            "-subj",
+            "/CN=\"}]\u{1b}[31m\n\u{202e}Uni",
+            "-keyout",
+        ])
+        .args(["/dev/null", "-out", "odd.pem"])
+        .current_dir(directory)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let ended = realms(root.path(), &[]);
+    let subject = &ended.section("realms")["realms"][0]["ca_certificates"][0]["subject"];
+    assert_eq!(
+        (ended.status, subject),
+        (0, &"CN=\"}]\u{fffd}[31m\u{fffd}\u{fffd}Uni".into())
+    );
+}

@@ -15,6 +15,16 @@ fn rewrite(laboratory: &Laboratory, change: impl FnOnce(&str) -> String) {
     fs::write(file, change(&text)).unwrap();
 }
 
+/// Adds entries to the users file of FreeRADIUS, and starts it again.
+fn add_users(laboratory: &Laboratory, entries: &str) {
+    let mut file = fs::File::options()
+        .append(true)
+        .open(laboratory.path("raddb/users"))
+        .unwrap();
+    file.write_all(entries.as_bytes()).unwrap();
+    laboratory.script("mode", &["good"]);
+}
+
 fn assert_in_and_out(laboratory: &Laboratory, user: (&str, &str)) {
     let (status, login, stderr) = laboratory.login(user);
     assert_eq!(
@@ -57,6 +67,35 @@ fn tls_1_3_is_used_where_the_realm_says_so() {
     assert_in_and_out(&laboratory, ALICE);
     laboratory.script("mode", &["good"]);
     assert_in_and_out(&laboratory, ALICE);
+    laboratory.script("mode", &["tls10"]);
+    assert_refused(&laboratory, ALICE, "no_agreement");
+}
+
+#[test]
+fn a_person_of_two_realms_has_one_name_and_the_server_gets_the_typed_one() {
+    let laboratory = Laboratory::up();
+    rewrite(&laboratory, |text| {
+        format!("{text}accepts=old.example\nallow=alice@uni-a.example\n")
+    });
+    std::os::unix::fs::symlink(
+        "uni-a.example.ini",
+        laboratory.path("labtools/realms.d/old.example.ini"),
+    )
+    .unwrap();
+    // The server tells cases apart, and knows Alice by no other name in this realm.
+    let typed = ("Alice@OLD.example", "another-horse");
+    add_users(
+        &laboratory,
+        &format!("{} Cleartext-Password := \"{}\"\n", typed.0, typed.1),
+    );
+    let (status, login, stderr) = laboratory.login(typed);
+    assert_eq!(
+        (status, &login["user"], &login["realm"]),
+        (0, &"alice@uni-a.example".into(), &"uni-a.example".into()),
+        "{login} {stderr}"
+    );
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
 }
 
 #[test]
@@ -109,12 +148,7 @@ fn a_voucher_logs_in_until_it_expires() {
         let entries = fs::read_to_string(users).unwrap();
         let last = entries.rfind("Expiration := \"").unwrap();
         let over = format!("{}Expiration := \"1700000000\"\n", &entries[..last]);
-        let mut file = fs::File::options()
-            .append(true)
-            .open(laboratory.path("raddb/users"))
-            .unwrap();
-        file.write_all(over.as_bytes()).unwrap();
-        laboratory.script("mode", &["good"]); // starts FreeRADIUS again
+        add_users(&laboratory, &over);
 
         assert_in_and_out(&laboratory, (&names[0], &passwords[0]));
         assert_refused(&laboratory, (&names[1], &passwords[1]), "rejected");
