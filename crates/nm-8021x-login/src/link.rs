@@ -117,7 +117,6 @@ impl Link {
         self.heard = Heard::default();
         (self.supplicant, self.asked, self.given_up) = (None, None, None);
         (self.stopped, self.verdict_seconds, self.primary) = (None, None, false);
-        self.is_unbound = false;
         self.activated = Instant::now();
         context.agent.set(&self.profile, access);
         self.phase = match self.begin(context) {
@@ -268,6 +267,7 @@ impl Link {
             if self.heard.verdict.is_some() {
                 self.set_verdict_seconds();
                 self.phase = Phase::Proven;
+                self.is_unbound = false;
             }
         } else if self.has_given_up(context)? {
             self.why_given_up();

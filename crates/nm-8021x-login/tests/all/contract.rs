@@ -1,6 +1,7 @@
 //! The contract of the suite, and what is refused before a packet is sent.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -170,4 +171,24 @@ fn a_password_that_no_login_can_carry_is_65() {
             ended.stderr
         );
     }
+}
+
+#[test]
+fn login_needs_root() {
+    let root = tempfile::tempdir().unwrap();
+    (LOGIN.prepare)(root.path());
+    let binary = root.path().join("nm-8021x-login"); // that of the build may be where only root looks
+    fs::copy(LOGIN.binary, &binary).unwrap();
+    let open = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(root.path(), open).unwrap();
+    let mut login = std::process::Command::new("setpriv");
+    login
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(binary)
+        .args(["login", "--root"])
+        .arg(root.path());
+    let document = r#"{"login":{"username":"alice@uni-a.example","password":"x"}}"#;
+    let ended = testkit::feed(login, document);
+    assert_eq!((ended.status, ended.stdout.as_str()), (77, ""));
+    assert!(ended.stderr.contains("needs root"), "{}", ended.stderr);
 }

@@ -11,6 +11,7 @@ mod logins;
 mod modes;
 mod realms;
 mod secrets;
+mod session;
 mod survival;
 mod waiting;
 
@@ -174,6 +175,15 @@ impl Laboratory {
         let pids =
             entries.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse::<i32>().ok());
         pids.into_iter().find(is_ours)
+    }
+
+    /// Devices and their states, as NetworkManager tells them.
+    fn devices(&self) -> String {
+        let output = self
+            .on_computer(&["nmcli", "-g", "DEVICE,STATE", "device"])
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// What the switch says of the ports a and b.
