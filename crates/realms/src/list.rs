@@ -10,7 +10,7 @@ use jsonpipe::{Common, Exit, io_error, shown, timestamp};
 use serde::Serialize;
 
 use crate::bundle::CaCertificate;
-use crate::find::{Found, Places, look};
+use crate::find::{Found, Place, Places, look};
 use crate::realm::{RealmFile, file_of, is_domain_name};
 
 /// The last second that a certificate can name (RFC 5280, section 4.1.2.5).
@@ -34,6 +34,10 @@ pub struct Listed {
     pub realm: String,
     /// Its file, as seen below the root.
     pub file: PathBuf,
+    /// The installed file that it stands in for, as seen below the root: what that one says, of who
+    /// may log in, too, does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<PathBuf>,
     /// `ttls` or `peap`.
     pub eap: &'static str,
     /// `pap`, `mschapv2` or `eap-mschapv2`.
@@ -101,8 +105,8 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
         days,
         ..Listing::default()
     };
-    // By name; of one realm, only the file that counts.
-    let mut files = BTreeMap::new();
+    // By name; of one realm, the place that counts comes first.
+    let mut files: BTreeMap<String, Vec<&Place>> = BTreeMap::new();
     for place in &places.places {
         for name in names(&place.directory)? {
             let shown_name = shown(&name.to_string_lossy()).into_owned();
@@ -111,7 +115,7 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
                 .filter(|realm| is_domain_name(realm));
             match realm {
                 Some(realm) => {
-                    files.entry(realm.to_owned()).or_insert(place);
+                    files.entry(realm.to_owned()).or_default().push(place);
                 }
                 None => listing.broken.push(Broken {
                     file: place.name.join(&shown_name),
@@ -120,11 +124,16 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
             }
         }
     }
-    for (realm, place) in files {
-        let file = place.name.join(format!("{realm}.ini"));
-        let read = places.read(&place.directory, &realm);
-        match read {
-            Ok(Some(read)) => listing.realms.push(Listed::of(read, file, days, now)),
+    for (realm, found) in files {
+        let mut named = found.iter().map(|place| file_of(&place.name, &realm));
+        let (Some(place), Some(file)) = (found.first(), named.next()) else {
+            continue; // each has been found somewhere
+        };
+        match places.read(&place.directory, &realm) {
+            Ok(Some(read)) => listing.realms.push(Listed {
+                replaces: named.next(),
+                ..Listed::of(read, file, days, now)
+            }),
             Ok(None) => {} // a good link: its realm is among what another accepts
             Err(error) => listing.broken.push(Broken {
                 file,
@@ -187,6 +196,7 @@ impl Listed {
         Listed {
             realm: read.realm,
             file,
+            replaces: None,
             eap: read.eap.name(),
             phase2: read.phase2.name(),
             tls13: read.tls13,
