@@ -18,6 +18,7 @@ mod record;
 mod recover;
 mod report;
 mod request;
+mod tail;
 mod time;
 
 use std::io;
@@ -38,11 +39,7 @@ pub fn run(command: &Command, common: &Common, pipe: &Pipe) -> anyhow::Result<An
     let pipe = pipe.owning(SECTION);
     match command {
         Command::Start { dry_run } => record::start(common, &pipe, *dry_run),
-        Command::End {
-            how,
-            seconds,
-            dry_run,
-        } => record::end(common, &pipe, how, *seconds, *dry_run),
+        Command::End { how, dry_run } => record::end(common, &pipe, how, *dry_run),
         Command::Refused { dry_run } => record::refused(common, &pipe, *dry_run),
         Command::Recover { dry_run } => recover::recover(common, *dry_run),
         Command::Find { address, at } => find::find(common, *address, *at),

@@ -1,13 +1,16 @@
 //! `start`, `end`, `refused`: a document becomes a line.
 
+use std::fs::File;
+use std::io;
+
 use jsonpipe::json_lines::JsonLines;
 use jsonpipe::{Answer, Common, Document, Exit, Pipe};
 
 use crate::input::{Login, Text, addresses, base, need};
 use crate::line::{Event, Line, boot_id};
 use crate::report::Recorded;
-use crate::time::Time;
-use crate::{PATH, SECTION};
+use crate::tail::Tail;
+use crate::{PATH, SECTION, unreadable};
 
 /// A session begins.
 pub fn start(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
@@ -22,27 +25,16 @@ pub fn start(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
     record(common, document, line, dry_run)
 }
 
-/// A session has ended: as the document says, or now, after `seconds`.
-pub fn end(
-    common: &Common,
-    pipe: &Pipe,
-    how: &str,
-    seconds: Option<u64>,
-    dry_run: bool,
-) -> anyhow::Result<Answer> {
+/// A session has ended.
+pub fn end(common: &Common, pipe: &Pipe, how: &str, dry_run: bool) -> anyhow::Result<Answer> {
     let (document, login) = read(pipe)?;
     // The clock may be set while somebody is logged in, often by that login: so the duration is no
     // difference of times.
-    let (ended_at, seconds) = match seconds {
-        Some(seconds) => (Time::now(), seconds),
-        None => (
-            need(login.ended_at, "ended_at")?,
-            need(login.duration_seconds, "duration_seconds")?,
-        ),
-    };
+    let ended_at = need(login.ended_at, "ended_at")?;
+    let duration_seconds = need(login.duration_seconds, "duration_seconds")?;
     let line = Line {
         ended_at: Some(ended_at.to_string()),
-        duration_seconds: Some(seconds),
+        duration_seconds: Some(duration_seconds),
         ended: Some(how.to_owned()),
         ..of_session(Event::End, login, &document)?
     };
@@ -84,7 +76,8 @@ fn of_session(event: Event, login: Login, document: &Document) -> anyhow::Result
     })
 }
 
-/// The line is on the disk when this returns, and stays whatever becomes of the document.
+/// The line is on the disk when this returns, and stays whatever becomes of the document. An end is
+/// recorded once.
 fn record(
     common: &Common,
     mut document: Document,
@@ -92,15 +85,26 @@ fn record(
     dry_run: bool,
 ) -> anyhow::Result<Answer> {
     let line = line.on_this_machine(common);
-    if !dry_run {
-        let mut register = JsonLines::open(common.path(PATH))?;
-        register.append(&line.to_text()?)?;
-        register.sync()?;
-    }
-    let report = Recorded {
-        changed: !dry_run,
+    let mut report = Recorded {
+        changed: false,
         event: line.event,
     };
+    if !dry_run {
+        let mut register = JsonLines::open(common.path(PATH))?;
+        if !was_seen(&line, register.file()).map_err(|error| unreadable(common, error))? {
+            register.append(&line.to_text()?)?;
+            report.changed = true;
+        }
+        register.sync()?;
+    }
     document.set(SECTION, &report)?;
-    Ok(Answer::yes(document).staying(!dry_run))
+    Ok(Answer::yes(document).staying(report.changed))
+}
+
+/// Whether the register has this end already. One that `recover` found is not as good.
+fn was_seen(line: &Line, register: &File) -> io::Result<bool> {
+    let Some(session) = line.session.as_ref().filter(|_| line.event == Event::End) else {
+        return Ok(false);
+    };
+    Ok(Tail::read(register)?.ended.get(session) == Some(&true))
 }

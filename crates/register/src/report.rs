@@ -9,7 +9,7 @@ use crate::time::Time;
 /// Of `start`, `end` and `refused`.
 #[derive(Debug, Serialize)]
 pub struct Recorded {
-    /// Whether there is a line more; not in a dry run.
+    /// Whether there is a line more; not in a dry run, and not when the end was there already.
     pub changed: bool,
     /// What it is about.
     pub event: Event,

@@ -26,7 +26,8 @@ Example:
     },
     /// Record that the session on standard input has ended
     #[command(after_help = "\
-Reads the section login as nm-8021x-login logout writes it.
+Reads the section login as nm-8021x-login logout writes it. Safe to repeat: a
+session whose end was seen keeps it.
 
 Example:
   nm-8021x-login logout | nm-8021x-login register end shutdown")]
@@ -34,9 +35,6 @@ Example:
         /// How it ended: shutdown, died, failed, terminated, ...
         #[arg(value_parser = how)]
         how: String,
-        /// It lasted so long, and ends now: for a document of login
-        #[arg(long, value_name = "N")]
-        seconds: Option<u64>,
         /// Check the document; record nothing
         #[arg(long)]
         dry_run: bool,

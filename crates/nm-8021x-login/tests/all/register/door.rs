@@ -38,7 +38,6 @@ fn register_refuses_a_record_that_misses_a_field() {
             [&session[..], &["authenticated"]].concat(),
         ),
         ("end shutdown", &logout(), [&session[..], &seen].concat()),
-        ("end died --seconds 5", &started, session.to_vec()),
         (
             "refused",
             &refused,
@@ -103,7 +102,6 @@ fn register_refuses_a_command_line_that_says_nothing() {
         "end",
         "end Died!",
         "end died -5",
-        "end died --seconds -5",
         "end died 5",
         "start 5",
         "recover x",

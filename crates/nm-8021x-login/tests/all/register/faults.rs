@@ -231,3 +231,24 @@ fn register_start_that_is_killed_is_there_whole_or_not_at_all() {
         assert!(text == before || machine.lines().len() == 3, "{calls}");
     }
 }
+
+#[test]
+fn register_has_an_end_that_was_seen_once_beside_one_that_was_found() {
+    // recover, called while the session runs, is wrong about it.
+    let machine = Machine::new();
+    machine.done("start", &login("1"));
+    machine.done("recover", "");
+    let logout = login("1").replace(
+        "\"authenticated\":true",
+        "\"authenticated\":false,\"ended_at\":\"2026-11-20T09:00:00Z\",\"duration_seconds\":3600",
+    );
+    machine.done("end shutdown", &logout);
+    machine.done("end killed", &logout);
+    machine.done("recover", "");
+    assert_eq!(
+        machine.lines(),
+        ["start 1 -", "end 1 killed", "end 1 shutdown"]
+    );
+    let ended = machine.done("find --address 10.0.0.7 --at 2026-11-20T08:30:00Z", "");
+    assert_eq!(ended.section("register")["sessions"][0]["certain"], true);
+}

@@ -1,0 +1,56 @@
+//! The end of the register: what is open, and what has ended lately.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+
+use crate::backwards::Backwards;
+use crate::line::{Event, Line};
+
+/// How many closed sessions in a row are looked at, from the last one back.
+///
+/// One would do: a machine has one session at a time, and each begins with a `recover` that
+/// succeeded, so nothing in front of a closed session is open. The others are for lines that were
+/// added by hand, without that. What is read is bounded by this, and by the logins refused between
+/// these sessions, however long the register is.
+const CLOSED_IN_A_ROW: usize = 16;
+
+/// What the end of the register says.
+#[derive(Debug, Default)]
+pub struct Tail {
+    /// The start lines of sessions without an end, in the order of the register.
+    pub open: Vec<Line>,
+    /// The sessions that have one, and whether it was seen.
+    pub ended: HashMap<String, bool>,
+}
+
+impl Tail {
+    /// Reads the file from its end, as far as it takes.
+    pub fn read(file: &File) -> io::Result<Tail> {
+        let mut tail = Tail::default();
+        let mut closed_in_a_row = 0;
+        for line in Backwards::new(file)? {
+            let Some(line) = Line::parse(&line?) else {
+                continue; // torn, or of another kind
+            };
+            match (line.event, &line.session) {
+                (Event::End, Some(session)) => {
+                    *tail.ended.entry(session.clone()).or_default() |= line.ended_at.is_some();
+                }
+                (Event::Start, Some(session)) if tail.ended.contains_key(session) => {
+                    closed_in_a_row += 1;
+                    if closed_in_a_row == CLOSED_IN_A_ROW {
+                        break;
+                    }
+                }
+                (Event::Start, Some(_)) => {
+                    closed_in_a_row = 0;
+                    tail.open.push(line);
+                }
+                _ => {}
+            }
+        }
+        tail.open.reverse();
+        Ok(tail)
+    }
+}
