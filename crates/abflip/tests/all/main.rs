@@ -15,4 +15,5 @@ mod settle;
 mod status;
 mod trial;
 mod update;
+mod update_host;
 mod write;

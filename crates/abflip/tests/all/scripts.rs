@@ -28,10 +28,10 @@ pub fn tools() -> &'static Path {
 }
 
 /// A directory with programs that come first in the PATH, in which a script runs.
-struct Stand(TempDir);
+pub struct Stand(TempDir);
 
 impl Stand {
-    fn with(program: &str, text: &str) -> Stand {
+    pub fn with(program: &str, text: &str) -> Stand {
         let stand = Stand(tempfile::tempdir().unwrap());
         fs::create_dir(stand.path("bin")).unwrap();
         fs::write(stand.path("bin").join(program), text).unwrap();
@@ -43,21 +43,21 @@ impl Stand {
         stand
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn file(&self, name: &str, text: &str) {
+    pub fn file(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     /// A script, where /run, /var/log and /etc/labtools are empty but for `prepare`, and
     /// /proc/cmdline is the file `cmdline`.
-    fn run(&self, prepare: &str, script: &str, arguments: &[&str]) -> Ended {
+    pub fn run(&self, prepare: &str, script: &str, arguments: &[&str]) -> Ended {
         const ALONE: &str = "
             for directory in /run /var/log; do mount -t tmpfs tmpfs $directory; done
             mkdir /run/upper /run/work
@@ -291,196 +291,6 @@ fn stage_zfs_root_believes_the_tools_only() {
     fs::remove_file(stand.path("key.pub")).unwrap();
     stand.file("key.pub", "no key");
     refused(&stand, 78, "host-1.pub: not an ed25519 public key in PEM");
-}
-
-#[test]
-fn update_host_says_why_a_table_is_not_repaired() {
-    const ABFLIP: &str = r#"#!/bin/sh
-case $1 in
-    status) cat "$FAKE/status"; exit 1 ;;
-    repair) echo "abflip: $(cat "$FAKE/words")" >&2; [ "$(cat "$FAKE/repair")" -gt 1 ] || cat "$FAKE/status"; exit "$(cat "$FAKE/repair")" ;;
-    *) echo "$*" >>"$FAKE/called" ;;
-esac
-"#;
-    for (repair, words, status, said) in [
-        (
-            "78",
-            "refusing to repair /dev/sda: it can be another disk's",
-            78,
-            "refusing to repair /dev/sda: it can be another disk's",
-        ),
-        (
-            "74",
-            "writing /dev/sda: Input/output error",
-            74,
-            "writing /dev/sda: Input/output error",
-        ),
-        (
-            "1",
-            "",
-            78,
-            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
-        ),
-        (
-            "0",
-            "writing the header",
-            78,
-            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
-        ),
-    ] {
-        let stand = Stand::with("abflip", ABFLIP);
-        stand.file("repair", repair);
-        stand.file("words", words);
-        let faults = r#"["primary table: partitions 1 and 2 overlap", "and another"]"#;
-        stand.file(
-            "status",
-            &format!(r#"{{"slots": {{"schema": 1, "booted": "a", "next": "a", "table": {{"faults": {faults}}}}}}}"#),
-        );
-        // {"version": 8, "sha256": "00"}
-        stand.file("input", "{\"manifest\": \"eyJ2ZXJzaW9uIjogOCwgInNoYTI1NiI6ICIwMCJ9\", \"signature\": \"AA==\"}\n");
-        let ended = stand.run("", "host/update-host", &["--here"]);
-        assert_eq!(
-            (ended.status, ended.stdout.as_str()),
-            (status, ""),
-            "{repair}: {ended:?}"
-        );
-        assert_eq!(
-            ended.stderr.lines().last(),
-            Some(&*format!("update-host: {said}")),
-            "{repair}: {ended:?}"
-        );
-        assert_eq!(stand.read("called"), "");
-    }
-    let stand = Stand::with("abflip", ABFLIP);
-    for input in [
-        "x\n",
-        "{}\n",
-        "{\"manifest\": \"e30=\", \"signature\": \"AA==\"}\n",
-        "{\"manifest\": \"!\", \"signature\": \"AA==\"}\n",
-    ] {
-        stand.file("input", input);
-        let ended = stand.run("", "host/update-host", &["--here"]);
-        assert_eq!(ended.status, 65, "{input}: {ended:?}");
-        assert!(
-            ended
-                .stderr
-                .contains("update-host: reading the request: no "),
-            "{input}: {ended:?}"
-        );
-    }
-}
-
-#[test]
-fn update_host_finds_the_signature_that_abflip_finds() {
-    let stand = Stand::with("ssh", "");
-    fs::create_dir(stand.path("a.b")).unwrap();
-    for (manifest, signature) in [
-        ("a.b/lab8", "a.b/lab8.sig"),
-        ("./lab8", "./lab8.sig"),
-        ("a.b/lab8.manifest", "a.b/lab8.sig"),
-        ("lab.8.manifest", "lab.8.sig"),
-        (".lab", ".lab.sig"),
-    ] {
-        assert_eq!(
-            Path::new(manifest).with_extension("sig"),
-            Path::new(signature),
-            "as abflip has it"
-        );
-        stand.file(manifest, "");
-        let ended = stand.run(
-            "",
-            "host/update-host",
-            &["--manifest", manifest, "--from", "none", "at9-101-01"],
-        );
-        assert_eq!(
-            (ended.status, ended.stderr),
-            (66, format!("update-host: {signature}: no such file\n")),
-            "{manifest}"
-        );
-    }
-    // And does not repeat a URL that it does not take.
-    let ended = stand.run(
-        "",
-        "host/update-host",
-        &[
-            "--manifest",
-            "x",
-            "--from",
-            "http://user:SECRET@server.example/x",
-            "at9-101-01",
-        ],
-    );
-    assert!(
-        ended.status == 2 && !ended.stderr.contains("SECRET"),
-        "{ended:?}"
-    );
-}
-
-#[test]
-fn update_host_says_when_an_image_could_not_be_sent() {
-    let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
-    let stand = Stand::with(
-        "ssh",
-        &format!("#!/bin/sh\n[ ! -e reads ] || cat >/dev/null\n{answer}\n"),
-    );
-    stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
-    stand.file("lab.sig", "");
-    // More than goes into a pipe; who has it already reads none of it, which is no failure.
-    stand.file("lab.zst", &"x".repeat(1 << 20));
-    fs::create_dir(stand.path("unreadable")).unwrap();
-    for (reads, from, is_said) in [
-        (false, "lab.zst", false),
-        (true, "lab.zst", false),
-        (true, "unreadable", true),
-    ] {
-        if reads {
-            stand.file("reads", "");
-        }
-        let ended = stand.run(
-            "",
-            "host/update-host",
-            &["--manifest", "lab.manifest", "--from", from, "at9-101-01"],
-        );
-        assert_eq!(ended.status, 0, "{ended:?}");
-        let said = "update-host: at9-101-01: the image could not be sent to its end";
-        assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
-    }
-}
-
-#[test]
-fn update_host_waits_for_no_machine_that_hangs() {
-    let answer = r#"echo '{"to_version": 8, "state": "current"}'"#;
-    let stand = Stand::with(
-        "ssh",
-        &format!(
-            "#!/bin/sh\ncase $* in *at9-101-01*) exec sleep 3600 ;; esac\ncat >/dev/null\n{answer}\n"
-        ),
-    );
-    stand.file("lab.manifest", r#"{"version": 8, "sha256": "00"}"#);
-    stand.file("lab.sig", "");
-    stand.file("lab.zst", "x");
-    let options = [
-        "--seconds",
-        "0",
-        "--manifest",
-        "lab.manifest",
-        "--from",
-        "lab.zst",
-    ];
-    let ended = stand.run(
-        "",
-        "host/update-host",
-        &[&options[..], &["at9-101-01", "at9-101-02"]].concat(),
-    );
-    assert_eq!(ended.status, 1, "{ended:?}");
-    let hung = r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;
-    assert!(
-        ended.stdout.contains(hung)
-            && ended
-                .stdout
-                .contains(r#""host":"at9-101-02","to_version":8,"state":"current""#),
-        "{ended:?}"
-    );
 }
 
 /// What commit-trial does, and its status, when abflip says this, and says this again when it is
