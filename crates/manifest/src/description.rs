@@ -34,7 +34,7 @@ pub(crate) fn check_bytes(bytes: u64, empty: &str) -> Result<(), String> {
     }
 }
 
-/// The purpose of an image, which determines its keys.
+/// The purpose of an image or of a set of realms, which determines its keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -44,15 +44,18 @@ pub enum Kind {
     Host,
     /// The root of the host, for a ZFS pool; keys `host-*.pub`.
     ZfsHost,
+    /// Whom logins trust, for the institutions of a federation; keys `realms-*.pub`.
+    Realms,
 }
 
 impl Kind {
-    /// Its spelling: `base`, `host`, `zfs_host`.
+    /// Its spelling: `base`, `host`, `zfs_host`, `realms`.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Base => "base",
             Kind::Host => "host",
             Kind::ZfsHost => "zfs_host",
+            Kind::Realms => "realms",
         }
     }
 
@@ -62,6 +65,7 @@ impl Kind {
         match self {
             Kind::Base => "base",
             Kind::Host | Kind::ZfsHost => "host",
+            Kind::Realms => "realms",
         }
     }
 }
@@ -137,7 +141,7 @@ struct Opening {
     kind: Kind,
 }
 
-/// The content of a manifest for one kind of image.
+/// The content of a manifest for one kind of image, or for a set of realms.
 pub trait Description: Serialize + DeserializeOwned {
     /// The kind.
     const KIND: Kind;
@@ -154,8 +158,13 @@ pub trait Description: Serialize + DeserializeOwned {
             #[serde(flatten)]
             description: &'a D,
         }
-        self.check()
-            .map_err(|message| Exit::Data.error(format_args!("describing the image: {message}")))?;
+        let what = match Self::KIND {
+            Kind::Base | Kind::Host | Kind::ZfsHost => "image",
+            Kind::Realms => "realms",
+        };
+        self.check().map_err(|message| {
+            Exit::Data.error(format_args!("describing the {what}: {message}"))
+        })?;
         let mut bytes = serde_json::to_vec(&Whole {
             schema: SCHEMA,
             kind: Self::KIND,

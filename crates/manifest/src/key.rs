@@ -42,8 +42,8 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the keys for a kind, `base-*.pub` or `host-*.pub` in a directory: ed25519, PEM, as
-    /// `openssl pkey -pubout` writes it. Sorted by name.
+    /// Reads the keys for a kind, such as `base-*.pub`, in a directory: ed25519, PEM, as `openssl
+    /// pkey -pubout` writes it. Sorted by name.
     ///
     /// Status 78 when there is none, or an invalid one: a machine without keys must not accept any
     /// image. A missing directory has no keys.

@@ -1,5 +1,5 @@
 //! The manifest of an image, and its signature: the trusted facts about an image before its first
-//! byte arrives.
+//! byte arrives. A federation's set of realms has one as well.
 //!
 //! `mkimg-torrent` writes and signs it once, for a base or for the root of a host. Every machine
 //! verifies it with the public keys in its own host image, and compares all data with it, whatever
@@ -14,6 +14,7 @@ mod description;
 mod host;
 mod key;
 mod model;
+mod realms;
 mod zfs_host;
 
 pub use description::{
@@ -23,6 +24,7 @@ pub use description::{
 pub use host::{Host, SlotField, SlotFieldKind};
 pub use key::{Keys, Signature, SigningKey};
 pub use model::check_model;
+pub use realms::{EAP_CONFIG_MAX_BYTES, EapConfig, FILE_NAME_RULE, Realms, is_file_name};
 pub use zfs_host::ZfsHost;
 
 use std::fs::File;
