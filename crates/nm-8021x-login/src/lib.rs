@@ -57,6 +57,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Register { command } => register::run(&command, &arguments.common, pipe),
         Command::Keep { until_pid } => keeper::keep(&arguments.common, pipe, until_pid).map(silent),
         Command::Hold => holder::hold(pipe).map(silent),
+        Command::UpdateRealms { dry_run } => realms::update(&arguments.common, pipe, dry_run),
+        Command::PublishRealms(options) => publish(&arguments.common, pipe, &options),
     }
 }
 
@@ -74,6 +76,19 @@ fn import(common: &Common, pipe: &Pipe, options: &request::Import) -> anyhow::Re
         dry_run: options.dry_run,
     };
     realms::import(common, pipe, &wanted)
+}
+
+fn publish(
+    common: &Common,
+    pipe: &Pipe,
+    options: &request::PublishRealms,
+) -> anyhow::Result<Answer> {
+    let wanted = realms::Publish {
+        directory: &options.directory,
+        key: &options.key,
+        dry_run: options.dry_run,
+    };
+    realms::publish(common, pipe, &wanted)
 }
 
 fn list_realms(common: &Common, days: u32) -> anyhow::Result<Answer> {

@@ -90,6 +90,29 @@ were refused; import.refused has the reasons, and the others are installed.
 Example:
   nm-8021x-login import uni-a.eap-config")]
     Import(Import),
+    /// Fetch the federation's set of realms
+    #[command(after_help = "\
+Reads the address from [update] in nm-8021x-login.ini, and believes what one of
+the keys realms-*.pub signed. Does not read standard input. Writes the section
+update. Exit status 1: some files were refused, and their realms stay as they
+were. Whatever else fails leaves the present set.
+
+Example:
+  nm-8021x-login update-realms --log")]
+    UpdateRealms {
+        /// Do all but the switch to the next set
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Sign a directory of eap-configs, for machines to fetch
+    #[command(after_help = "\
+Writes realms.json and realms.sig into DIRECTORY, for a web server to show it.
+Does not read standard input. Writes the section publication. Exit status 1:
+some files were refused. If one of them is in the published set, that stays.
+
+Example:
+  nm-8021x-login publish-realms --key realms.key /srv/realms")]
+    PublishRealms(PublishRealms),
     /// Keep the access register: who used the network, and when
     #[command(after_help = "\
 See nm-8021x-login(8), section REGISTER.")]
@@ -108,6 +131,19 @@ See nm-8021x-login(8), section REGISTER.")]
     /// Hold a session
     #[command(hide = true)]
     Hold,
+}
+
+/// What to publish.
+#[derive(Debug, Args)]
+pub struct PublishRealms {
+    /// The directory of eap-configs
+    pub directory: PathBuf,
+    /// Sign with the private key in FILE
+    #[arg(long, value_name = "FILE")]
+    pub key: PathBuf,
+    /// Sign and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// What to import, and where to.

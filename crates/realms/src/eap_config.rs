@@ -8,6 +8,7 @@
 use std::borrow::Cow;
 
 use jiff::tz::TimeZone;
+use manifest::EAP_CONFIG_MAX_BYTES;
 use roxmltree::Node;
 
 use crate::authorities::{self, Authorities};
@@ -15,9 +16,6 @@ use crate::description::Description;
 use crate::methods;
 use crate::realm::is_domain_name;
 use crate::xml::{self, child, children, content};
-
-/// Several logos of 100 kB; what is larger is no eap-config.
-pub const MAX_BYTES: u64 = 4 << 20;
 
 /// `REALM.ini` is the name of a file, which the kernel limits to 255 bytes, and `.REALM.ini.tmp` is
 /// another one.
@@ -35,8 +33,8 @@ pub fn parse(
     realm: Option<&str>,
     now: i64,
 ) -> Result<Vec<Result<Description, String>>, String> {
-    if file.len() as u64 > MAX_BYTES {
-        return Err(format!("larger than {} MiB", MAX_BYTES >> 20));
+    if file.len() as u64 > EAP_CONFIG_MAX_BYTES {
+        return Err(format!("larger than {} MiB", EAP_CONFIG_MAX_BYTES >> 20));
     }
     let text = xml::decode(file)?;
     let tree = xml::parse(&text)?;

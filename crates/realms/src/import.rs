@@ -12,7 +12,8 @@ use crate::description::{self, Description};
 use crate::realm::{RealmFile, file_of};
 use crate::report::{Ca, Changed, Imported, Kept, Refused, Set};
 use crate::set::Next;
-use crate::{authorities, eap_config, file};
+use crate::update::MANIFEST;
+use crate::{authorities, eap_config, file, set};
 
 /// What to import, and where to.
 #[derive(Debug)]
@@ -50,6 +51,14 @@ pub fn import(common: &Common, pipe: &Pipe, options: &Import<'_>) -> anyhow::Res
         );
     }
     let next = Next::begin(common, options.into)?;
+    let from_server = next.present().map(|present| present.join(MANIFEST));
+    if options.into.is_none() && from_server.is_some_and(|path| path.exists()) {
+        return Err(Exit::Config.error(format_args!(
+            "importing into {}: it came by update-realms, which would drop it again; use --into {}",
+            common.path(set::INSTALLED).display(),
+            common.config("realms.d").display()
+        )));
+    }
     let mut filling = Filling::new(common, pipe, &next, options.into);
     filling.fill(batch)?;
     let set = filling.set;
@@ -119,7 +128,7 @@ pub fn files(operands: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
 
 /// The bytes of an eap-config.
 pub fn read(path: &Path) -> Result<Vec<u8>, String> {
-    file::read(path, eap_config::MAX_BYTES).map_err(|error| error.to_string())
+    file::read(path, manifest::EAP_CONFIG_MAX_BYTES).map_err(|error| error.to_string())
 }
 
 /// What a file says, at the present time.

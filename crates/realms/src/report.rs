@@ -110,3 +110,21 @@ pub struct Refused {
     /// Why, in words.
     pub reason: String,
 }
+
+/// The section `publication`.
+#[derive(Debug, Serialize)]
+pub struct Publication {
+    /// Whether another set is published now.
+    pub changed: bool,
+    /// Which set is; absent when none is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// The realms that the files describe.
+    pub realms: Vec<String>,
+    /// Those of the set before that are no longer described.
+    pub removed: Vec<String>,
+    /// The files of the set before that are refused now. Unless there is none, nothing is published.
+    pub lost: Vec<String>,
+    /// What was not taken.
+    pub refused: Vec<Refused>,
+}

@@ -19,42 +19,43 @@ pub fn testdata() -> PathBuf {
 }
 
 /// A machine as a directory.
-struct Machine(TempDir);
+pub struct Machine(TempDir);
 
 impl Machine {
-    fn new() -> Machine {
+    pub fn new() -> Machine {
         Machine(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, path: &str) -> PathBuf {
+    pub fn path(&self, path: &str) -> PathBuf {
         self.0.path().join(path)
     }
 
-    fn write(&self, path: &str, text: impl AsRef<[u8]>) {
+    pub fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(BINARY);
-        command.arg("import").args(arguments);
+        command.arg(subcommand).args(arguments);
         command.arg("--root").arg(self.0.path());
         command.current_dir(testdata());
         command
     }
 
-    fn import(&self, arguments: &[&str]) -> Ended {
-        Ended::of(self.command(arguments).output().unwrap())
+    pub fn import(&self, arguments: &[&str]) -> Ended {
+        Ended::of(self.command("import", arguments).output().unwrap())
     }
 
     /// The names and texts in a directory.
-    fn files(&self, directory: &str) -> Vec<(String, String)> {
+    pub fn files(&self, directory: &str) -> Vec<(String, String)> {
         let entries = fs::read_dir(self.path(directory)).unwrap();
         let mut files: Vec<_> = entries
             .map(|entry| {
                 let entry = entry.unwrap();
-                let text = fs::read_to_string(entry.path()).unwrap();
+                let text = fs::read(entry.path()).unwrap();
+                let text = String::from_utf8_lossy(&text).into_owned();
                 (entry.file_name().into_string().unwrap(), text)
             })
             .collect();
@@ -62,7 +63,7 @@ impl Machine {
         files
     }
 
-    fn names(&self, directory: &str) -> Vec<String> {
+    pub fn names(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(directory)).unwrap();
         let mut names: Vec<_> = entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -84,8 +85,8 @@ pub fn refuses(ended: &Ended, status: i32, words: &str) {
     assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
 }
 
-const SET: &str = "var/lib/labtools/realms";
-const STATE: &str = "var/lib/labtools";
+pub const SET: &str = "var/lib/labtools/realms";
+pub const STATE: &str = "var/lib/labtools";
 
 /// The files are described in testdata/realms/README.md.
 #[test]
@@ -321,7 +322,7 @@ fn a_set_that_has_no_room_changes_nothing() {
     let machine = Machine::new();
     machine.import(&["in/uni-c.eap-config"]);
     let before = machine.files(SET);
-    let command = machine.command(&["in/uni-a.eap-config"]);
+    let command = machine.command("import", &["in/uni-a.eap-config"]);
     let mut bash = Command::new("bash");
     // The kernel lets no file grow beyond 1 KiB, and says so instead of ending the process.
     bash.args([
@@ -387,7 +388,8 @@ fn killed_at_any_moment_the_set_is_whole() {
             if into.is_some() {
                 arguments = vec!["--into", path.to_str().unwrap()];
             }
-            let import = |file: &str| machine.command(&[&arguments[..], &[file]].concat());
+            let import =
+                |file: &str| machine.command("import", &[&arguments[..], &[file]].concat());
             import("in/uni-c.eap-config").output().unwrap();
             import("in/twice-1.eap-config").output().unwrap();
             let old = machine.files(directory);

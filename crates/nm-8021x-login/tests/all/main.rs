@@ -6,4 +6,5 @@ mod import;
 mod laboratory;
 mod realms;
 mod register;
+mod update;
 mod vouchers;

@@ -330,7 +330,10 @@ fn files_made_to_hurt_are_refused() {
         (billion, "a DTD"),
         (outside, "a DTD"),
         ("<a>&b;</a>", "an entity that XML does not know, at 1:4"),
-        (&" ".repeat(MAX_BYTES as usize + 1), "larger than 4 MiB"),
+        (
+            &" ".repeat(EAP_CONFIG_MAX_BYTES as usize + 1),
+            "larger than 4 MiB",
+        ),
         ("<EAPIdentityProviderList/>", "no EAPIdentityProvider"),
         ("", "not well-formed"),
         ("{}", "not well-formed"),
