@@ -139,8 +139,10 @@ impl Attempt {
     /// Gives the password to a link once those before it have their verdict, or say nothing.
     fn release(&self) {
         for (number, link) in self.links.iter().enumerate().skip(1) {
-            let is_settled =
-                |link: &Link| !matches!(link.phase, Phase::Coming) || link.quiet() > SILENCE;
+            let is_settled = |link: &Link| {
+                !matches!(link.phase, Phase::Coming)
+                    || (link.quiet() > SILENCE && !link.heard.is_in_tunnel())
+            };
             if !self.links[..number].iter().all(is_settled) {
                 break;
             }

@@ -209,9 +209,10 @@ impl Bus {
                         && let Some(event) = from_bus(&message, services, &known)
                         && events.send(event).is_err()
                     {
-                        break; // nobody waits any more
+                        return; // nobody waits any more
                     }
                 }
+                let _ = events.send(Event::Ending); // there is no bus any more
             });
         });
         // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything

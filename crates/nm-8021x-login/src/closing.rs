@@ -171,9 +171,15 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
     let services = Services::find();
     let mut session = state::load(common)?;
     let mut closed = Closed::default();
-    if let Some(session) = &mut session {
-        closed = close(session, &services);
-        state::save(common, session)?;
+    if let Some(left) = &mut session {
+        let was_up = left.status != Status::Starting;
+        closed = close(left, &services);
+        if was_up || !closed.kept.is_empty() {
+            state::save(common, left)?;
+        } else {
+            state::remove(common)?; // nobody was in
+            session = None;
+        }
     }
     if let Some(bus) = services.network_manager() {
         for open in network_manager::open_profiles(bus)? {

@@ -52,6 +52,13 @@ impl Heard {
         self.exchange.is_some()
     }
 
+    /// Whether the server may have the password, and its verdict is due.
+    pub fn is_in_tunnel(&self) -> bool {
+        self.exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.trusted)
+    }
+
     /// The switch is asked to begin again.
     pub fn asking_again(&mut self) {
         self.asked_again = self.turned_away;

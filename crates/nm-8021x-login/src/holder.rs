@@ -36,6 +36,7 @@ pub fn hold(pipe: &Pipe) -> anyhow::Result<bool> {
     memory::protect()?;
     let mut front = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let (order, password) = Order::read(&mut front)?;
+    memory::release_code();
     let common = order.common();
     let begun = begin(&common, &order, password, &ending, &front);
     let mut held = match begun {
@@ -190,7 +191,10 @@ impl Held {
         loop {
             match resident::next(&mut self.attempt) {
                 resident::Next::End(end) => return end,
-                resident::Next::Delivered => quiet(),
+                resident::Next::Delivered => {
+                    quiet();
+                    memory::release_code();
+                }
                 resident::Next::Changed => {
                     self.take_links();
                 }

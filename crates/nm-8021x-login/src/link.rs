@@ -169,6 +169,9 @@ impl Link {
         }
         let ours = |path: &str| self.supplicant.as_deref() == Some(path);
         match event {
+            Event::Owner { service, .. } if *service == supplicant::SERVICE => {
+                self.supplicant = None // another one gives the same names anew
+            }
             Event::Supplicant { path, interface } if *interface == self.device.interface => {
                 self.supplicant = Some(path.clone())
             }
@@ -357,19 +360,21 @@ impl Link {
         )
     }
 
-    /// Whether its device can be activated. After a restart of NetworkManager it has another
-    /// object.
+    /// Whether its device can be activated: it is free, or NetworkManager has put another profile
+    /// there when the cable came back. After a restart of NetworkManager it has another object, and
+    /// what was found active there has to be taken over first.
     pub fn is_ready(&mut self, bus: &Bus) -> bool {
         let Ok(Some(path)) = network_manager::device_of(bus, &self.device.interface) else {
             return false;
         };
         let state = network_manager::device_state(bus, &path).ok().flatten();
         self.device.path = path;
-        match state {
-            Some(network_manager::DEVICE_DISCONNECTED) => true,
-            Some(network_manager::DEVICE_ACTIVATED) => self.is_unbound,
-            _ => false,
-        }
+        let is_free = state == Some(network_manager::DEVICE_DISCONNECTED);
+        let is_in_use = state.is_some_and(|state| {
+            (network_manager::DEVICE_PREPARE..=network_manager::DEVICE_ACTIVATED).contains(&state)
+        });
+        let is_settled = state == Some(network_manager::DEVICE_ACTIVATED) || !self.is_unbound;
+        is_free || (is_in_use && is_settled)
     }
 
     /// Reads its addresses again. Whether there is a new one.

@@ -12,6 +12,8 @@ use crate::report::Reason;
 
 /// For what is not signalled, while something is under way.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// The same, while a link waits for its cable.
+const LOOK_AT_CABLE: Duration = Duration::from_secs(10);
 /// A link that failed is tried again after this long, then after twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -47,7 +49,12 @@ pub struct Retry {
 
 impl Retry {
     fn is_due(&self) -> bool {
-        self.at.is_none_or(|at| at <= Instant::now())
+        self.left().is_zero()
+    }
+
+    fn left(&self) -> Duration {
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        self.at.map_or(Duration::ZERO, left)
     }
 
     /// It failed once more.
@@ -62,17 +69,12 @@ impl Retry {
 /// Waits for what the holder has to do something about.
 pub fn next(attempt: &mut Attempt) -> Next {
     loop {
-        let is_settled = attempt
-            .links
-            .iter()
-            .all(|link| link.is_up() || link.is_stopped);
-        let event = if is_settled {
-            attempt
+        let event = match patience(attempt) {
+            None => attempt
                 .events
                 .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            attempt.events.recv_timeout(LOOK_AGAIN)
+                .map_err(|_| RecvTimeoutError::Disconnected),
+            Some(wait) => attempt.events.recv_timeout(wait),
         };
         let mut addresses = false;
         match event {
@@ -98,6 +100,23 @@ pub fn next(attempt: &mut Attempt) -> Next {
             return next;
         }
     }
+}
+
+/// How long to wait for an event; for ever, when every link is up or stays down.
+fn patience(attempt: &Attempt) -> Option<Duration> {
+    let of_link = |link: &Link| match link.phase {
+        _ if link.is_stopped || link.is_up() => None,
+        Phase::Coming => Some(link.patience().unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)),
+        _ if link.retry.is_due() && !link.is_unbound => Some(LOOK_AT_CABLE),
+        _ => Some(link.retry.left().max(LOOK_AGAIN)),
+    };
+    let registering = (!attempt.is_registered).then_some(LOOK_AGAIN);
+    attempt
+        .links
+        .iter()
+        .filter_map(of_link)
+        .chain(registering)
+        .min()
 }
 
 /// NetworkManager ended, or was started anew: then it knows no agent, and what was activated is

@@ -110,7 +110,11 @@ pub fn load(common: &Common) -> anyhow::Result<Option<Session>> {
     };
     let session = serde_json::from_slice(&bytes);
     Ok(Some(session.exit(Exit::Software, || {
-        format!("reading {}", path(common).display())
+        let path = path(common);
+        format!(
+            "reading {}; a restart of the machine closes what it names",
+            path.display()
+        )
     })?))
 }
 

@@ -239,6 +239,15 @@ fn connection_from_before_comes_back() {
     let (status, login, stderr) = laboratory.login(ALICE);
     assert_eq!(status, 0, "{login} {stderr}");
     assert!(!is_back());
+    // NetworkManager activates it when the cable comes back, before the session does.
+    laboratory.script("mode", &["unplug", "a"]);
+    wait_until("the cable to be out", || {
+        laboratory.devices().contains("eth0:unavailable")
+    });
+    laboratory.script("mode", &["plug", "a"]);
+    wait_until("the session to come back", || {
+        laboratory.is_open("a") && !is_back() && laboratory.devices().contains("eth0:connected")
+    });
     assert_eq!(laboratory.logout().0, 0);
     wait_until("the connection after a logout", is_back);
 
