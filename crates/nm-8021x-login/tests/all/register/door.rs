@@ -150,7 +150,14 @@ fn register_is_for_root_alone() {
 
     // Somebody else, who comes as far as the directory.
     let tool = machine.path().join("nm-8021x-login");
-    fs::copy(env!("CARGO_BIN_EXE_nm-8021x-login"), &tool).unwrap();
+    // Not by this process: another test's child could have it open for writing still.
+    let copied = Command::new("cp")
+        .args([
+            env!("CARGO_BIN_EXE_nm-8021x-login").as_ref(),
+            tool.as_path(),
+        ])
+        .status();
+    assert!(copied.unwrap().success());
     for directory in ["", "var", "var/log", "var/log/labtools"] {
         let path = machine.path().join(directory);
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

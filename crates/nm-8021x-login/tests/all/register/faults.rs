@@ -89,7 +89,7 @@ fn register_has_the_old_or_the_new_lines_wherever_a_prune_is_killed() {
         let killed = killed_before(&mut machine.command("prune"), nth, |_| true);
         assert!(
             machine.text() == all || machine.text().ends_with(&(long_ago(start("1")) + &young)),
-            "{nth}"
+            "neither the old nor the new lines, killed before call {nth}"
         );
         machine.done("prune", "");
         let expected = ["pruned - -", "start 1 -", "end 1 shutdown", "start 2 -"];
@@ -123,7 +123,7 @@ fn register_has_the_start_on_the_disk_before_it_ends() {
     for path in [register.as_path(), register.parent().unwrap()] {
         assert!(
             synced.iter().any(|synced| synced == path),
-            "{}: {synced:?}",
+            "{}: not synced: {synced:?}",
             path.display()
         );
     }
