@@ -63,13 +63,15 @@ impl Conversation {
         if first.state != State::Done {
             return Some(first);
         }
+        // While it waits it keeps the document as text, which is small.
+        let text = serde_json::to_string(&first.answer).ok();
         begun(Begun {
             host: host.to_owned(),
-            answer: first.answer.clone(),
+            answer: first.answer,
         });
         let last = self.result(host, wait, stopped).await?;
         Some(Answer {
-            begun: first.answer,
+            begun: text.and_then(|text| serde_json::from_str(&text).ok()?),
             ..last
         })
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use std::{env, fs};
@@ -22,8 +22,12 @@ use crate::report::{Answer, Event, State};
 use crate::request::Ask;
 use crate::ssh::{Bounds, Ssh};
 
-/// The machines that begin at the same time: the handshake of a connection costs processor time.
+/// The machines that run COMMAND at the same time without `--at-once`: the handshake of a connection
+/// costs processor time, and sending costs bandwidth.
 const BEGINNING_MAX: usize = 64;
+
+/// The temporary name of `HOST.json` has 10 bytes more, and a file name at most 255.
+const NAME_MAX_BYTES: usize = 240;
 
 /// The open files: three pipes and a process for each of some thousand machines.
 const FILES_MAX: u64 = 1 << 16;
@@ -47,6 +51,7 @@ pub fn ask(common: &Common, pipe: &Pipe, options: &Ask) -> anyhow::Result<jsonpi
         pipe: pipe.clone(),
         directory: options.save.clone(),
         kept: RefCell::default(),
+        stop: watch::Sender::new(false),
     });
     let all = everyone(options, conversation, &record, &signals);
     LocalSet::new().block_on(&runtime, all)?;
@@ -101,11 +106,25 @@ fn check(options: &Ask) -> anyhow::Result<()> {
             return Err(Exit::Usage.error(format_args!("{host}: named twice")));
         }
     }
-    for path in options.send.iter().chain(&options.save) {
-        fs::metadata(path)
-            .map_err(|error| io_error(error, Exit::of_read, format_args!("{}", path.display())))?;
+    for path in &options.send {
+        let kind = metadata(path)?.file_type();
+        if kind.is_dir() {
+            return Err(Exit::NoInput.error(format_args!("{}: a directory", path.display())));
+        }
+        // Several readers of a pipe would have a part each.
+        if !kind.is_file() && options.hosts.len() > 1 {
+            return Err(Exit::Usage.error(format_args!(
+                "{}: not a regular file; only one machine can read it",
+                path.display()
+            )));
+        }
+        if kind.is_file() {
+            File::open(path).map_err(|error| cannot_read(error, path))?;
+        }
     }
-    if let Some(directory) = options.save.as_ref().filter(|path| !path.is_dir()) {
+    if let Some(directory) = &options.save
+        && !metadata(directory)?.is_dir()
+    {
         return Err(Exit::NoInput.error(format_args!("{}: not a directory", directory.display())));
     }
     let path = env::var_os("PATH").unwrap_or_default();
@@ -115,9 +134,17 @@ fn check(options: &Ask) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn metadata(path: &Path) -> anyhow::Result<fs::Metadata> {
+    fs::metadata(path).map_err(|error| cannot_read(error, path))
+}
+
+fn cannot_read(error: io::Error, path: &Path) -> anyhow::Error {
+    io_error(error, Exit::of_read, format_args!("{}", path.display()))
+}
+
 /// The name is an argument of ssh and part of a path: it is no option, and no other directory.
 fn is_machine(host: &str) -> bool {
-    host.len() <= 250
+    host.len() <= NAME_MAX_BYTES
         && host.starts_with(|c: char| c.is_ascii_alphanumeric())
         && host
             .bytes()
@@ -132,11 +159,11 @@ async fn everyone(
     record: &Rc<Record>,
     signals: &Deferred,
 ) -> anyhow::Result<()> {
-    let beginning = Rc::new(Semaphore::new(BEGINNING_MAX));
-    let places = options.at_once.map_or(Semaphore::MAX_PERMITS, usize::from);
-    let places = Rc::new(Semaphore::new(places));
-    let (stop, stopped) = watch::channel(false);
-    let stop = Rc::new(stop);
+    let at_once = |otherwise| {
+        let machines = options.at_once.map_or(otherwise, usize::from);
+        Rc::new(Semaphore::new(machines))
+    };
+    let (beginning, places) = (at_once(BEGINNING_MAX), at_once(Semaphore::MAX_PERMITS));
     let mut machines = JoinSet::new();
     for host in options.hosts.clone() {
         let (conversation, beginning, places) = (
@@ -144,7 +171,7 @@ async fn everyone(
             Rc::clone(&beginning),
             Rc::clone(&places),
         );
-        let (record, stop, mut stopped) = (Rc::clone(record), Rc::clone(&stop), stopped.clone());
+        let (record, mut stopped) = (Rc::clone(record), record.stop.subscribe());
         machines.spawn_local(async move {
             let _place = places.acquire().await;
             let begun = |begun: crate::Begun| {
@@ -157,9 +184,6 @@ async fn everyone(
             if let Some(answer) = answer {
                 record.answered(answer);
             }
-            if record.kept.borrow().undelivered.is_some() {
-                let _ = stop.send(true);
-            }
         });
     }
     // Readable once a signal has arrived. It is not a pipe, which does not matter: it is never read.
@@ -168,9 +192,10 @@ async fn everyone(
         .try_clone_to_owned()
         .and_then(Receiver::from_owned_fd_unchecked)
         .exit(Exit::Software, || "watching signals")?;
+    let stop = record.stop.clone();
     let watching = tokio::task::spawn_local(async move {
         if arrived.readable().await.is_ok() {
-            let _ = stop.send(true);
+            stop.send_replace(true);
         }
     });
     while machines.join_next().await.is_some() {}
@@ -183,6 +208,8 @@ struct Record {
     pipe: Pipe,
     directory: Option<PathBuf>,
     kept: RefCell<Kept>,
+    /// True ends every conversation.
+    stop: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -208,6 +235,7 @@ impl Record {
         }
         if let Err(error) = self.pipe.event(event) {
             self.kept.borrow_mut().undelivered.get_or_insert(error);
+            self.stop.send_replace(true);
         }
     }
 

@@ -21,7 +21,14 @@ pub fn judge(host: &str, command: &str, ended: &Ended, expected: Option<&Object>
             .is_some_and(|answer| contains_all(answer, expected))
     });
     let words = last_words(&ended.stderr, 1);
+    let unsent = ended
+        .unsent
+        .as_deref()
+        .map(|why| last_words(why.as_bytes(), 1));
     let (state, status, said) = match &ended.how {
+        How::Status(status) if *status != OF_SSH && unsent.is_some() => {
+            (State::Failed, Some(*status), unsent.unwrap_or_default())
+        }
         How::Status(0) if is_expected => (State::Done, Some(0), String::new()),
         How::Status(0) => {
             let said = match words.as_str() {
@@ -66,10 +73,13 @@ fn of_ssh(words: &str) -> State {
         "Host key verification failed",
         "Permission denied",
         "Too many authentication failures",
+        "Unable to negotiate",
     ]) {
         State::NoLogin
     } else if has(&["connect to host", "Could not resolve", "banner exchange"]) {
         State::Unreachable
+    } else if has(&["bad configuration options", "Bad owner or permissions"]) {
+        State::Failed // of this server
     } else {
         State::Lost
     }
@@ -134,6 +144,7 @@ mod tests {
             how,
             stdout: stdout.into(),
             stderr: stderr.into(),
+            unsent: None,
         };
         let expected = serde_json::from_str(r#"{"base":{"generation":7}}"#).unwrap();
         judge("a", "get", &ended, Some(&expected))
@@ -175,6 +186,14 @@ mod tests {
                 State::NoLogin,
             ),
             ("root@a: Permission denied (publickey).", State::NoLogin),
+            (
+                "Unable to negotiate with a port 22: no matching host key type found. Their offer: ssh-rsa",
+                State::NoLogin,
+            ),
+            (
+                "/c/ssh_config: terminating, 1 bad configuration options",
+                State::Failed,
+            ),
             ("Timeout, server a not responding.", State::Lost),
             ("", State::Lost),
         ] {

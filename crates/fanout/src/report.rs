@@ -11,8 +11,8 @@ use serde_json::{Map, Value};
 /// The document of a machine, its text fit to be shown.
 pub type Object = Map<String, Value>;
 
-/// The maximum size of a file: an answer of 16 MiB, with escapes.
-const FILE_MAX_BYTES: u64 = 64 << 20;
+/// The maximum size of a file: two answers of 1 MiB, of which numbers can become four times as long.
+const FILE_MAX_BYTES: u64 = 10 << 20;
 
 /// A line of `seedctl ask`. With `--save`, the last one about a machine is its `HOST.json`.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -61,7 +61,7 @@ pub struct Answer {
 pub enum State {
     /// Its last command ended with 0, and the answer is the expected one.
     Done,
-    /// The command failed, or the answer is not the expected one.
+    /// The command failed, the answer is not the expected one, or the fault is of this server.
     Failed,
     /// It refuses, by status 65 or 78.
     Refused,

@@ -18,8 +18,11 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::system;
 
-/// The maximum of standard output, and of standard error.
-const SAID_MAX_BYTES: usize = 16 << 20;
+/// The maximum of standard output. As a tree, a document takes a hundred times the memory of its text.
+const STDOUT_MAX_BYTES: usize = 1 << 20;
+
+/// The maximum of standard error: the messages of a day.
+const STDERR_MAX_BYTES: usize = 16 << 20;
 
 /// The end of standard error that is kept.
 const STDERR_KEPT_BYTES: usize = 4096;
@@ -57,6 +60,8 @@ pub struct Ended {
     pub stdout: Vec<u8>,
     /// The end of its standard error, which is also that of ssh.
     pub stderr: Vec<u8>,
+    /// Why its standard input was not all that was meant for it.
+    pub unsent: Option<String>,
 }
 
 /// The ways in which a command ends.
@@ -99,6 +104,7 @@ impl Ssh {
                     how: How::NotStarted(format!("starting ssh: {error}")),
                     stdout: Vec::new(),
                     stderr: Vec::new(),
+                    unsent: None,
                 });
             }
         };
@@ -144,11 +150,11 @@ impl Ssh {
                     // ssh, as a connection for later ones, holds them.
                     drain::<ChildStdout>(stdout.as_ref(), |bytes| {
                         said.extend_from_slice(bytes);
-                        said.len() <= SAID_MAX_BYTES
+                        said.len() <= STDOUT_MAX_BYTES
                     });
                     drain::<ChildStderr>(stderr.as_ref(), |bytes| {
                         complaints.add(bytes);
-                        complaints.length <= SAID_MAX_BYTES
+                        complaints.length <= STDERR_MAX_BYTES
                     });
                     break How::Status(ended.map_or(255, status_of));
                 }
@@ -165,16 +171,20 @@ impl Ssh {
                     return None;
                 }
             }
-            if said.len().max(complaints.length) > SAID_MAX_BYTES {
-                break How::Hung("it said more than 16 MiB".into());
+            if said.len() > STDOUT_MAX_BYTES {
+                break How::Hung("it printed more than 1 MiB".into());
+            }
+            if complaints.length > STDERR_MAX_BYTES {
+                break How::Hung("it printed more than 16 MiB of errors".into());
             }
         };
         end_both(&mut feeder, &mut child).await;
-        said.truncate(SAID_MAX_BYTES);
+        said.truncate(STDOUT_MAX_BYTES);
         Some(Ended {
             how,
             stdout: said,
             stderr: complaints.bytes,
+            unsent: feeder.and_then(failure),
         })
     }
 
@@ -194,7 +204,8 @@ impl Ssh {
             cat.arg("--")
                 .args(&self.send)
                 .stdin(Stdio::null())
-                .stdout(Stdio::piped());
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped());
             let mut cat = spawn(cat)?;
             if let Some(stdout) = cat.stdout.take() {
                 input = stdout.try_into()?;
@@ -206,7 +217,9 @@ impl Ssh {
             ssh.arg("-F").arg(config);
         }
         let connect = (bounds.most.as_secs() / 5).clamp(1, 10);
-        ssh.args(["-oBatchMode=yes", "-oStrictHostKeyChecking=yes"])
+        // Its messages tell its faults apart, so that a LogLevel in its configuration must not hide them.
+        ssh.args(["-T", "-oLogLevel=INFO"])
+            .args(["-oBatchMode=yes", "-oStrictHostKeyChecking=yes"])
             .args(["-oServerAliveInterval=15", "-oServerAliveCountMax=4"])
             .arg(format!("-oConnectTimeout={connect}"))
             .args(["--", host])
@@ -262,6 +275,22 @@ async fn end_both(feeder: &mut Option<Child>, child: &mut Child) {
             }
         }
     }
+}
+
+/// The complaint of a cat that has ended; `None` if it wrote everything, or was ended by a signal
+/// because the command did not read that far.
+fn failure(mut cat: Child) -> Option<String> {
+    let status = cat.try_wait().ok()??;
+    status.code().filter(|code| *code != 0)?;
+    let mut complaint = Tail::default();
+    drain::<ChildStderr>(cat.stderr.as_ref(), |bytes| {
+        complaint.add(bytes);
+        true
+    });
+    Some(format!(
+        "sending: {}",
+        String::from_utf8_lossy(&complaint.bytes)
+    ))
 }
 
 /// The end of a stream.

@@ -1,5 +1,5 @@
 //! The steps in a child between fork and exec.
-#![expect(unsafe_code, reason = "std has no safe word for it")]
+#![expect(unsafe_code, reason = "std has no safe function for it")]
 
 use std::io;
 use std::os::unix::process::CommandExt;

@@ -2,7 +2,7 @@
 //! made to show, against a stand-in: a script with the name ssh, which does what the host's name says.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -29,9 +29,17 @@ case $host in
     answers*) printf '{"host":"%s","sent":"%s"}' "$host" "$(cat)" ;;
     half) printf '{"host":"ha' ;;
     nothing) ;;
+    first) case $command in *settled) exec sleep infinity ;; esac ;;
+    second)
+        case $command in *settled) exec sleep infinity ;; esac
+        until [ -e "$0.go" ]; do sleep 0.05; done
+        ;;
     silent) exec sleep infinity ;;
+    together*) until [ "$(wc -l <"$0.groups")" -ge 65 ]; do sleep 0.05; done ;;
+    reads) head -c 1 >"$0.read"; exec sleep infinity ;;
     chatty) while echo . >&2; do sleep 0.05; done ;;
     flood) exec cat /dev/zero ;;
+    swears) exec cat /dev/zero >&2 ;;
     background) sleep infinity & echo $! >"$0.background"; echo '{}' ;;
     reboots)
         case $command in *settled) ;; *) echo '{"state":"rebooting"}'; exit ;; esac
@@ -149,7 +157,7 @@ fn ask_by_the_real_ssh() {
             "Host off\nHostName 127.0.0.1\nPort 1\n\
              Host denied\nIdentityFile {at}/other_key\nHost good unknown reinstalled\nIdentityFile {at}/user_key\n\
              Host good denied unknown reinstalled\nProxyCommand /usr/sbin/sshd -i -f {at}/sshd_config\n\
-             Host *\nIdentitiesOnly yes\nUserKnownHostsFile {at}/known_hosts\nGlobalKnownHostsFile /dev/null\n"
+             Host *\nLogLevel QUIET\nIdentitiesOnly yes\nUserKnownHostsFile {at}/known_hosts\nGlobalKnownHostsFile /dev/null\n"
         ),
     )
     .unwrap();
@@ -187,10 +195,10 @@ fn ask_by_the_real_ssh() {
             json!({"event": "answer", "host": "good", "state": "failed", "status": 73, "said": "no room"})
         ]
     );
-    let hung = server.ask(&["--most-seconds", "5", "good", "--", "sleep infinity"]);
+    let hung = server.ask(&["--quiet-seconds", "3", "good", "--", "sleep infinity"]);
     assert_eq!(
         answers(&hung)[0]["said"],
-        "sleep infinity: not at its end after 5 seconds"
+        "sleep infinity: nothing was heard for 3 seconds"
     );
 }
 
@@ -206,14 +214,15 @@ fn a_machine_has_its_bounds_and_delays_no_other() {
         "--send",
         &paths[1],
         "--most-seconds",
-        "4",
+        "8",
         "--quiet-seconds",
-        "2",
+        "5",
         "--expect",
         "{}",
         "silent",
         "chatty",
         "flood",
+        "swears",
         "half",
         "nothing",
         "answers",
@@ -233,17 +242,19 @@ fn a_machine_has_its_bounds_and_delays_no_other() {
             "full failed",
             "half failed",
             "nothing failed",
-            "silent hung"
+            "silent hung",
+            "swears hung"
         ]
     );
     let all = answers(&ended);
     assert_eq!(all[0]["answer"], json!({"host": "answers", "sent": "12"}));
     for (which, said) in [
-        (2, "work hard: not at its end after 4 seconds"),
-        (3, "work hard: it said more than 16 MiB"),
+        (2, "work hard: not at its end after 8 seconds"),
+        (3, "work hard: it printed more than 1 MiB"),
         (4, "PATH=$PATH:/usr/lib/labtools; work hard"),
         (5, "work hard: its answer is not the expected one"),
-        (7, "work hard: nothing was heard for 2 seconds"),
+        (7, "work hard: nothing was heard for 5 seconds"),
+        (8, "work hard: it printed more than 16 MiB of errors"),
     ] {
         assert_eq!(all[which]["said"], said);
     }
@@ -332,15 +343,21 @@ fn machines_take_turns() {
 }
 
 #[test]
+fn more_machines_than_usual_run_together_if_asked_for() {
+    let server = Server::with_stand_in();
+    let hosts: Vec<_> = (0..65).map(|n| format!("together-{n}")).collect();
+    let mut arguments = vec!["--at-once", "65"];
+    arguments.extend(hosts.iter().map(String::as_str));
+    let ended = server.ask(&[&arguments[..], &["--", "x"]].concat());
+    assert_eq!(ended.status, 0, "{ended:?}");
+}
+
+#[test]
 fn a_signal_ends_every_ssh_first() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let server = Server::with_stand_in();
-        let fifo = server.file("fifo");
-        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let path = fifo.display().to_string();
-        // Nobody writes to the FIFO: what feeds the second machine hangs.
         let mut child = server
-            .command(&["--send", &path, "full", "silent", "answers", "--", "x"])
+            .command(&["full", "silent", "chatty", "--", "x"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -352,8 +369,34 @@ fn a_signal_ends_every_ssh_first() {
         let ended = Ended::of(child.wait_with_output().unwrap());
         assert_eq!(ended.signal, Some(signal as i32), "{ended:?}");
         assert_eq!(server.left(), [""; 0], "no ssh is left");
-        assert!(!is_open(&fifo), "what fed them is gone");
     }
+}
+
+#[test]
+fn a_signal_ends_the_sending_of_a_fifo() {
+    let server = Server::with_stand_in();
+    let (fifo, has_read) = (server.file("fifo"), server.file("bin/ssh.read"));
+    for path in [&fifo, &has_read] {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let path = fifo.display().to_string();
+    let mut child = server
+        .command(&["--send", &path, "reads", "--", "x"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It stays open, and no more is written: its reader hangs.
+    let mut writer = fs::OpenOptions::new().write(true).open(&fifo).unwrap();
+    writer.write_all(b"1").unwrap();
+    assert_eq!(fs::read_to_string(&has_read).unwrap(), "1");
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGTERM,
+    )
+    .unwrap();
+    assert!(!child.wait().unwrap().success());
+    assert_eq!(server.left(), [""; 0], "no ssh is left");
+    assert!(!is_open(&fifo), "the process that sent it is gone");
 }
 
 #[test]
@@ -371,6 +414,36 @@ fn a_reader_that_left_ends_it() {
 }
 
 #[test]
+fn a_reader_that_left_after_the_first_line_ends_it() {
+    let server = Server::with_stand_in();
+    let mut child = server
+        .command(&["--wait", "settled", "first", "second", "--", "begin"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.contains("\"begun\",\"host\":\"first\""), "{line}");
+    drop(stdout);
+    fs::write(server.file("bin/ssh.go"), "").unwrap(); // now the second begins
+    let ended = child.wait().unwrap();
+    assert_eq!(ended.code(), Some(74));
+    assert_eq!(server.left(), [""; 0], "no ssh is left");
+}
+
+#[test]
+fn a_file_that_is_not_all_sent_is_a_failure() {
+    let server = Server::with_stand_in();
+    // Its first byte is not readable, although it can be opened.
+    let ended = server.ask(&["--send", "/proc/self/mem", "answers", "nothing", "--", "x"]);
+    assert_eq!(states(&ended), ["answers failed", "nothing failed"]);
+    let said = answers(&ended)[0]["said"].as_str().unwrap().to_owned();
+    assert!(said.starts_with("sending: cat: /proc/self/mem: "), "{said}");
+    assert_eq!(ended.stderr, "");
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused_before_anybody_is() {
     let server = Server::with_stand_in();
     for (arguments, status, complaint) in [
@@ -382,7 +455,18 @@ fn what_cannot_be_asked_is_refused_before_anybody_is() {
             "--expect: not an object of JSON",
         ),
         (&["--send", "/nowhere", "a", "--", "x"], 66, "/nowhere: "),
+        (&["--send", "/", "a", "--", "x"], 66, "/: a directory"),
+        (
+            &["--send", "/dev/null", "a", "b", "--", "x"],
+            2,
+            "/dev/null: not a regular file; only one machine can read it",
+        ),
         (&["--save", "/nowhere", "a", "--", "x"], 66, "/nowhere: "),
+        (
+            &["--save", "/dev/null", "a", "--", "x"],
+            66,
+            "/dev/null: not a directory",
+        ),
     ] {
         server.ask(arguments).refused(status, complaint);
     }
