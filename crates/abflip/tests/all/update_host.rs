@@ -32,13 +32,13 @@ esac
             "1",
             "",
             78,
-            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
+            "its partition table needs a person: primary table: partitions 1 and 2 overlap; and another",
         ),
         (
             "0",
             "writing the header",
             78,
-            "its partition table needs somebody: primary table: partitions 1 and 2 overlap; and another",
+            "its partition table needs a person: primary table: partitions 1 and 2 overlap; and another",
         ),
     ] {
         let stand = Stand::with("abflip", ABFLIP);
@@ -218,7 +218,7 @@ esac
             r#"{"event":"update","host":"liar","to_version":2,"state":"current"}"#,
             "version 2: current: liar",
         ),
-        ("two", 1, "its answer is none", "version 2: failed: two"),
+        ("two", 1, "it printed no answer, or several", "version 2: failed: two"),
         (
             "evil",
             1,
