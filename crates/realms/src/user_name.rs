@@ -20,8 +20,8 @@ impl UserName {
         self.identity.split('@').next().unwrap_or_default()
     }
 
-    /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible,
-    /// and room for it in RADIUS.
+    /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible, no
+    /// Windows domain in front, and room for it in RADIUS.
     pub fn parse(name: &str) -> Option<UserName> {
         let (local, realm) = name.split_once('@')?;
         // With a character that shows nothing one name can be made to look like another.
@@ -31,6 +31,9 @@ impl UserName {
         if local.is_empty()
             || realm.is_empty()
             || realm.contains('@')
+            // RFC 7542 has none in a name. Servers of Active Directory take DOMAIN\alice for alice,
+            // who would be two people here, and only one of them at the gate.
+            || local.contains('\\')
             || !visible
             || name.len() > USER_NAME_MAX_BYTES
         {
@@ -69,6 +72,7 @@ mod tests {
             "a\0@c",
             "a@c\n",
             "../../x",
+            r"UNI\alice@uni-a.example",
             "a\u{200b}@c",
             "a\u{202e}@c",
             "a\u{3164}@c",
