@@ -7,11 +7,9 @@ use std::path::{Path, PathBuf};
 use jsonpipe::{Common, Exit, io_error};
 use serde::{Deserialize, Serialize};
 
-use crate::realm::{Eap, Phase2, RealmFile, file_of, is_domain_name};
+use crate::realm::{Eap, Phase2, RealmFile, file_of, is_domain_name, site_keys};
+use crate::set;
 use crate::user_name::UserName;
-
-/// The set that an update brought. It is a symbolic link, which a rename switches.
-const UPDATED: &str = "/var/lib/labtools/realms";
 
 /// All that a login needs of a realm's file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -75,11 +73,10 @@ pub struct Place {
     pub directory: PathBuf,
 }
 
-/// The directories of realms' files that are there: what an update brought comes before what the
-/// machine was installed with.
+/// The directories of realms' files that are there.
 #[derive(Debug)]
 pub struct Places {
-    /// In this order; the first that has a realm counts for it.
+    /// What an update brought, then what the machine was installed with.
     pub places: Vec<Place>,
     root: PathBuf,
 }
@@ -102,7 +99,7 @@ impl Places {
         };
         let mut places = Vec::new();
         for (name, path) in [
-            (PathBuf::from(UPDATED), common.path(UPDATED)),
+            (set::INSTALLED.into(), common.path(set::INSTALLED)),
             (installed, common.config("realms.d")),
         ] {
             match fs::canonicalize(&path) {
@@ -120,6 +117,18 @@ impl Places {
         })
     }
 
+    /// The places by how much they count for a realm: what an update brought comes before what the
+    /// machine was installed with. But an update knows nothing of who may log in here, so a file of
+    /// the site that says it comes first.
+    pub fn for_realm(&self, realm: &str) -> Vec<&Place> {
+        let mut places: Vec<&Place> = self.places.iter().collect();
+        places.sort_by_key(|place| {
+            let is_of_the_site = place.name != Path::new(set::INSTALLED);
+            !(is_of_the_site && site_keys(&file_of(&place.directory, realm)).is_some())
+        });
+        places
+    }
+
     /// The file that is for the users of a realm.
     pub fn locate(&self, realm: &str) -> anyhow::Result<Option<RealmFile>> {
         if !is_domain_name(realm) {
@@ -127,7 +136,7 @@ impl Places {
         }
         let mut candidate = realm;
         loop {
-            for Place { directory, .. } in &self.places {
+            for Place { directory, .. } in self.for_realm(candidate) {
                 match look(directory, candidate)? {
                     None => {}
                     Some(Found::File) => {
@@ -151,7 +160,7 @@ impl Places {
     /// The file that a link leads to, which must accept the realm that the link is called by.
     fn follow(&self, directory: &Path, realm: &str, target: &str) -> anyhow::Result<RealmFile> {
         let link = file_of(directory, realm);
-        for Place { directory, .. } in &self.places {
+        for Place { directory, .. } in self.for_realm(target) {
             if let Some(found) = look(directory, target)? {
                 let file = match found {
                     Found::File => RealmFile::read(directory, target, &self.root)?,
@@ -313,6 +322,42 @@ mod tests {
         }
         let outer = machine.find("a@X.uni-a.example").unwrap().unwrap();
         assert_eq!(outer.anonymous_identity, "anonymous@x.uni-a.example");
+    }
+
+    #[test]
+    fn an_updated_set_opens_no_gate_of_the_site() {
+        for gate in [
+            "allow=bob@uni-a.example",
+            "deny=a*@uni-a.example",
+            "group=bobs",
+        ] {
+            let machine = Machine::new().with(SETS, "uni-a.example", "").with(
+                INSTALLED,
+                "uni-a.example",
+                gate,
+            );
+            fs::write(
+                machine.root.path().join(INSTALLED).join("bobs"),
+                "bob@uni-a.example\n",
+            )
+            .unwrap();
+            for (typed, admitted) in [("bob@uni-a.example", true), ("alice@uni-a.example", false)] {
+                let found = machine.find(typed).unwrap().unwrap();
+                assert_eq!(found.admitted, admitted, "{gate}: {typed}");
+            }
+        }
+        let torn = Machine::new().with(SETS, "uni-a.example", "");
+        fs::write(torn.path(INSTALLED, "uni-a.example"), "[realm.uni-a.exa").unwrap();
+        assert!(torn.refusal("alice@uni-a.example").contains(INSTALLED));
+        let accepting = Machine::new()
+            .with(SETS, "uni-a.example", "")
+            .with(SETS, "old.example", "")
+            .with(INSTALLED, "uni-a.example", "accepts=old.example")
+            .link("old.example", "uni-a.example.ini");
+        assert_eq!(
+            accepting.leads("a@old.example"),
+            to("uni-a.example", "a@uni-a.example")
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error};
 
 use crate::bundle::{self, CaCertificate};
-use crate::description::{self, Description};
-use crate::realm::{RealmFile, file_of};
+use crate::description::Description;
+use crate::realm::{RealmFile, file_of, site_keys};
 use crate::report::{Ca, Changed, Imported, Kept, Refused, Set};
 use crate::set::Next;
 use crate::update::MANIFEST;
@@ -336,21 +336,4 @@ impl Ca {
 /// The names of a realm's two files.
 pub fn names(realm: &str) -> [String; 2] {
     [format!("{realm}.ini"), format!("{realm}.pem")]
-}
-
-/// Why a file of a realm is not replaced: it says what no institution does, as who may log in.
-fn site_keys(path: &Path) -> Option<String> {
-    if !path.exists() {
-        return None;
-    }
-    let entries = match jsonpipe::ini::read_table::<BTreeMap<String, String>>(path, "realm") {
-        Ok(entries) => entries,
-        Err(error) => return Some(format!("{error:#}")),
-    };
-    let keys: Vec<String> = entries
-        .into_iter()
-        .flat_map(|(_, entry)| entry.into_keys())
-        .filter(|key| !description::KEYS.contains(&key.as_str()))
-        .collect();
-    (!keys.is_empty()).then(|| format!("it has keys of this site: {}", keys.join(", ")))
 }

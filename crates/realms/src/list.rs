@@ -34,8 +34,8 @@ pub struct Listed {
     pub realm: String,
     /// Its file, as seen below the root.
     pub file: PathBuf,
-    /// The installed file that it stands in for, as seen below the root: what that one says, of who
-    /// may log in, too, does not count.
+    /// The file of another place that it stands in for, as seen below the root: nothing that that
+    /// one says counts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<PathBuf>,
     /// `ttls` or `peap`.
@@ -105,7 +105,7 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
         days,
         ..Listing::default()
     };
-    // By name; of one realm, the place that counts comes first.
+    // By name.
     let mut files: BTreeMap<String, Vec<&Place>> = BTreeMap::new();
     for place in &places.places {
         for name in names(&place.directory)? {
@@ -124,7 +124,10 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
             }
         }
     }
-    for (realm, found) in files {
+    for (realm, mut found) in files {
+        if found.len() > 1 {
+            found = places.for_realm(&realm);
+        }
         let mut named = found.iter().map(|place| file_of(&place.name, &realm));
         let (Some(place), Some(file)) = (found.first(), named.next()) else {
             continue; // each has been found somewhere

@@ -4,15 +4,16 @@ mod entry;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::Exit;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::CaCertificate;
-use crate::file;
 use crate::gate::{Case, Gate};
 use crate::user_name::UserName;
+use crate::{description, file};
 use entry::{Entry, Wrong, unreadable};
 
 /// What a person or an import writes has some lines, and the list of a large group is in a file of
@@ -158,6 +159,24 @@ impl RealmFile {
         };
         format!("{local}@{realm}")
     }
+}
+
+/// Why a file of a realm is the site's, which no import and no update replaces: it says what no
+/// institution does, as who may log in. A file that cannot be read may say it.
+pub fn site_keys(path: &Path) -> Option<String> {
+    if !path.exists() {
+        return None;
+    }
+    let entries = match jsonpipe::ini::read_table::<BTreeMap<String, String>>(path, "realm") {
+        Ok(entries) => entries,
+        Err(error) => return Some(format!("{error:#}")),
+    };
+    let keys: Vec<String> = entries
+        .into_iter()
+        .flat_map(|(_, entry)| entry.into_keys())
+        .filter(|key| !description::KEYS.contains(&key.as_str()))
+        .collect();
+    (!keys.is_empty()).then(|| format!("it has keys of this site: {}", keys.join(", ")))
 }
 
 /// Where the file of a realm lies in a directory.
