@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use jsonpipe::{Common, Exit, atomic, io_error};
+use jsonpipe::{Common, Exit, atomic, io_error, sabotaged};
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::unistd::syncfs;
 
@@ -179,6 +179,9 @@ impl Next {
         let named = parent.join(&name);
         let temporary = parent.join(format!(".{}.link", self::name(link)));
         let switch = || {
+            if sabotaged("unlink-first") {
+                let _ = fs::remove_file(link); // of the first set there is none
+            }
             fs::rename(&self.staging, &named)?;
             File::open(parent)?.sync_all()?;
             match fs::remove_file(&temporary) {
