@@ -21,6 +21,8 @@ const VERDICT_TIMEOUT: Duration = Duration::from_secs(40);
 const SILENCE: Duration = Duration::from_secs(6);
 /// An address, and the route that makes the connection primary: DHCP's first three tries.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
+/// More events than a login has; there may be no end of those of others.
+const BURST: usize = 1000;
 /// Every change is signalled; this is for the one that is not.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -84,9 +86,7 @@ impl Attempt {
                 return self.refusal();
             }
             self.release();
-            if let Some(event) = self.next_event(deadline)? {
-                self.learn(&event);
-            }
+            self.hear(deadline)?;
         }
     }
 
@@ -126,6 +126,20 @@ impl Attempt {
         for link in &mut self.links {
             link.ask(&self.context.bus);
             link.look(&self.context)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for an event, and learns what else was said meanwhile: a slow machine would otherwise
+    /// ask the switch again amid an exchange that it has not heard of yet.
+    fn hear(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        let mut until = deadline;
+        for _ in 0..BURST {
+            let Some(event) = self.next_event(until)? else {
+                break;
+            };
+            self.learn(&event);
+            until = Instant::now(); // no more waiting
         }
         Ok(())
     }
