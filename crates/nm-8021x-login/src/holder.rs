@@ -191,10 +191,7 @@ impl Held {
         loop {
             match resident::next(&mut self.attempt) {
                 resident::Next::End(end) => return end,
-                resident::Next::Delivered => {
-                    quiet();
-                    memory::release_code();
-                }
+                resident::Next::Delivered => quiet(),
                 resident::Next::Changed => {
                     self.take_links();
                 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use jsonpipe::{Common, Exit, ExitContext, Pipe, lock, signals};
+use jsonpipe::{Common, Exit, ExitContext, lock, signals};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -20,7 +20,7 @@ use crate::{TOOL, closing, state};
 
 /// Starts the holder, with the order on standard input, which is not read here, and waits for its
 /// end. False: something may be open still.
-pub fn keep(common: &Common, pipe: &Pipe, until: Option<i32>) -> anyhow::Result<bool> {
+pub fn keep(common: &Common, until: Option<i32>) -> anyhow::Result<bool> {
     close_inherited()?;
     setsid()?;
     nix::sys::prctl::set_name(c"nm-8021x-keeper")?; // that of the link by which it was started says nothing
@@ -35,7 +35,6 @@ pub fn keep(common: &Common, pipe: &Pipe, until: Option<i32>) -> anyhow::Result<
             return Ok(true);
         }
     };
-    let _ = pipe;
     silence()?;
     let status = wait(&mut holder, session, &ending)?;
     if status.success() {

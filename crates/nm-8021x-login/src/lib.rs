@@ -1,11 +1,12 @@
 //! Logs a user in over 802.1X through NetworkManager, proves it, and closes the port at logout.
 //!
-//! `login` turns a name and a password into a NetworkManager profile of the name's realm, hands the
-//! password over only when NetworkManager's secret agent call asks for it, and believes nothing but
-//! the supplicant: "authenticated" means that the device is past its link stage, that the
-//! supplicant is `completed`, and that it used the EAP method of the realm. `logout` takes the
-//! profile away and sends an EAPOL-Logoff, so that the switch closes the port. (Thesis, sections
-//! 2.3 and 2.4.)
+//! `login` turns a name and a password into a NetworkManager profile for each link, of the name's
+//! realm, hands the password over only when NetworkManager's secret agent call asks for it, and
+//! believes nothing but the supplicant: "authenticated" means that the device is past its link
+//! stage, that the supplicant is `completed`, and that it used the EAP method of the realm. Three
+//! processes do it: the one that is called ([`login`]), the [`holder`] of the session, and the
+//! [`keeper`] above that. `logout` has the holder take the profiles away and send an EAPOL-Logoff,
+//! so that the switch closes the port. (Thesis, sections 2.3 and 2.4.)
 
 mod attempt;
 mod bus;
@@ -55,7 +56,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::GuestVoucher(order) => voucher::write(&order),
         Command::Import(options) => import(&arguments.common, pipe, &options),
         Command::Register { command } => register::run(&command, &arguments.common, pipe),
-        Command::Keep { until_pid } => keeper::keep(&arguments.common, pipe, until_pid).map(silent),
+        Command::Keep { until_pid } => keeper::keep(&arguments.common, until_pid).map(silent),
         Command::Hold => holder::hold(pipe).map(silent),
         Command::UpdateRealms { dry_run } => realms::update(&arguments.common, pipe, dry_run),
         Command::PublishRealms(options) => publish(&arguments.common, pipe, &options),

@@ -1,12 +1,13 @@
 //! A session that is up: what happens to its links, and what brings them back.
 
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::attempt::Attempt;
 use crate::bus::Event;
-use crate::link::{Link, Phase};
+use crate::link::{Context, Link, Phase};
+use crate::memory;
 use crate::network_manager;
 use crate::report::Reason;
 
@@ -14,6 +15,8 @@ use crate::report::Reason;
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The same, while a link waits for its cable.
 const LOOK_AT_CABLE: Duration = Duration::from_secs(10);
+/// Nothing happens for so long: the session is at rest.
+const IDLE: Duration = Duration::from_secs(2);
 /// A link that failed is tried again after this long, then after twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -70,10 +73,7 @@ impl Retry {
 pub fn next(attempt: &mut Attempt) -> Next {
     loop {
         let event = match patience(attempt) {
-            None => attempt
-                .events
-                .recv()
-                .map_err(|_| RecvTimeoutError::Disconnected),
+            None => rest(&attempt.events),
             Some(wait) => attempt.events.recv_timeout(wait),
         };
         let mut addresses = false;
@@ -99,6 +99,17 @@ pub fn next(attempt: &mut Attempt) -> Next {
         if let Some(next) = tend(attempt, addresses) {
             return next;
         }
+    }
+}
+
+/// Waits for an event that may take hours, and uses little memory meanwhile.
+fn rest(events: &Receiver<Event>) -> Result<Event, RecvTimeoutError> {
+    match events.recv_timeout(IDLE) {
+        Err(RecvTimeoutError::Timeout) => {
+            memory::release_code();
+            events.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        }
+        event => event,
     }
 }
 
@@ -186,7 +197,7 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
 }
 
 /// Activates a link that is down and can come up. Whether it did.
-fn bring_back(link: &mut Link, context: &crate::link::Context, is_rejected: bool) -> bool {
+fn bring_back(link: &mut Link, context: &Context, is_rejected: bool) -> bool {
     if link.is_up() || matches!(link.phase, Phase::Coming) || link.is_stopped {
         return false;
     }
