@@ -87,6 +87,13 @@ pub fn next(attempt: &mut Attempt) -> Next {
             Ok(Event::Owner { service, there }) if service == network_manager::SERVICE => {
                 restarted(attempt, there)
             }
+            // A supplicant that is back may be asked at once.
+            Ok(event @ Event::Owner { there: true, .. }) => {
+                for link in &mut attempt.links {
+                    link.learn(&attempt.context.bus, &event);
+                    link.retry = Retry::default();
+                }
+            }
             Ok(Event::Addresses) => addresses = true,
             Ok(event) => {
                 addresses = matches!(event, Event::Device { .. });
