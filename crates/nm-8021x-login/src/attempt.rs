@@ -51,7 +51,8 @@ pub enum Verdict {
 }
 
 impl Attempt {
-    /// Asks the network. `record` is called with the links before each new one is activated.
+    /// Asks the network. `record` is called with the links before each new one is activated, and
+    /// when one has let the user in.
     pub fn run(
         &mut self,
         pipe: &Pipe,
@@ -69,6 +70,7 @@ impl Attempt {
             self.add(found, &mut record, pipe)?;
             self.look()?;
             if self.links.iter().any(Link::is_up) {
+                record(&self.links)?; // from now on there is a session, even if we are killed
                 self.release_all();
                 if let Some(missing) = self.wait_for_addresses()? {
                     return Ok(Verdict::Accepted(missing));

@@ -80,7 +80,7 @@ fn begin(
     agent.register()?;
     let session = Session {
         schema: 1,
-        session: String::new(), // that of the first link, once there is one
+        session: None,
         user: order.realm.user.clone(),
         realm: order.realm.realm.clone(),
         status: Status::Starting,
@@ -121,8 +121,8 @@ impl Held {
     fn run(&mut self, pipe: &Pipe, mut front: UnixStream) -> anyhow::Result<bool> {
         let (common, session) = (self.common.clone(), &mut self.session);
         let verdict = self.attempt.run(pipe, |links| {
-            if let Some(first) = links.first() {
-                session.session.clone_from(&first.profile);
+            if let Some(first) = links.first().filter(|_| links.iter().any(Link::is_up)) {
+                session.session = Some(first.profile.clone());
             }
             session.links = links.iter().map(Link::state).collect();
             state::save(&common, session)
@@ -139,7 +139,7 @@ impl Held {
             Ok(Verdict::Accepted(missing)) => {
                 login.changed = true;
                 login.authenticated = true;
-                login.session = Some(self.session.session.clone());
+                login.session.clone_from(&self.session.session);
                 login.missing = missing;
                 self.session.status = Status::Up;
                 self.take_links();
@@ -161,15 +161,16 @@ impl Held {
 
     /// Closes what a login opened that did not succeed, and says so.
     fn give_up(&mut self, front: &mut UnixStream, outcome: anyhow::Result<Outcome>) -> bool {
-        let Closed { kept, .. } = self.close();
-        let is_clean = kept.is_empty();
-        let outcome = match (outcome, kept.into_iter().next()) {
-            (_, Some(error)) | (Err(error), None) => Outcome::failure(&error),
+        let closed = self.close();
+        let is_clean = closed.kept.is_empty();
+        let outcome = match (outcome, closed.kept.first()) {
+            (_, Some(error)) => Outcome::failure(error),
+            (Err(error), None) => Outcome::failure(&error),
             (Ok(outcome), None) => outcome,
         };
         self.leave(is_clean);
         for mut stream in std::mem::take(&mut self.attempt.waiting) {
-            let _ = logout::reply(&self.session, true, &[]).write(&mut stream); // it has gone
+            let _ = logout::reply(&self.session, &closed).write(&mut stream); // it has gone
         }
         let _ = outcome.write(front); // it has gone: nobody waits
         is_clean
@@ -206,23 +207,12 @@ impl Held {
 
     /// Ends it. Whether all is closed.
     fn end(&mut self, end: End) -> bool {
-        let Closed {
-            changed,
-            kept,
-            warnings,
-            ..
-        } = self.close();
-        let is_clean = kept.is_empty();
+        let closed = self.close();
+        let is_clean = closed.kept.is_empty();
         match end {
             End::Logout(mut stream) => {
-                let complaints: Vec<_> = kept.iter().chain(&warnings).collect();
-                let reply = logout::reply(&self.session, changed, &complaints);
-                let is_told = Outcome {
-                    status: if is_clean { Exit::Done } else { Exit::No } as u8,
-                    ..reply
-                }
-                .write(&mut stream)
-                .is_ok();
+                let reply = logout::reply(&self.session, &closed);
+                let is_told = reply.write(&mut stream).is_ok();
                 self.leave(is_clean && is_told);
             }
             End::Undelivered => self.leave(is_clean),
@@ -252,14 +242,14 @@ impl Held {
             at: String,
             event: &'static str,
             tool: &'static str,
-            session: &'a str,
+            session: Option<&'a str>,
             interface: &'a str,
         }
         let line = serde_json::to_string(&Rejected {
             at: timestamp::rfc3339(SystemTime::now()),
             event: "rejected",
             tool: TOOL.name,
-            session: &self.session.session,
+            session: self.session.session.as_deref(),
             interface,
         })?;
         event_log::open(&self.common)?.append(&format!("{line}\n"))

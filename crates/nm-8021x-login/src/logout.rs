@@ -102,9 +102,9 @@ fn ask_holder(common: &Common, pipe: &Pipe) -> anyhow::Result<Option<Outcome>> {
     if let Some(outcome) = Outcome::parse(&answer) {
         return Ok(Some(outcome));
     }
-    if asked.is_err()
-        && let Ok(holder) = getsockopt(&stream, PeerCredentials)
-    {
+    // A connection that is still open is to a process that lives: its number is no other's by now.
+    let is_silent = asked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+    if is_silent && let Ok(holder) = getsockopt(&stream, PeerCredentials) {
         pipe.warn("the holder of the session does not answer, and is killed");
         let _ = kill(Pid::from_raw(holder.pid()), Signal::SIGKILL); // its keeper closes the ports
     }
@@ -137,7 +137,7 @@ pub fn section(session: Option<&Session>, changed: bool) -> Login {
         changed,
         user: Some(session.user.clone()),
         realm: Some(session.realm.clone()),
-        session: Some(session.session.clone()),
+        session: session.session.clone(),
         started_at: Some(session.started_at.clone()),
         ended_at: session.ended_at.clone(),
         duration_seconds: session.duration_seconds,
@@ -146,12 +146,18 @@ pub fn section(session: Option<&Session>, changed: bool) -> Login {
     }
 }
 
-/// The holder's answer to one who asked for the end.
-pub fn reply(session: &Session, changed: bool, complaints: &[&anyhow::Error]) -> Outcome {
-    let error: Vec<String> = complaints.iter().map(|why| format!("{why:#}")).collect();
-    let login = serde_json::value::to_raw_value(&section(Some(session), changed));
+/// The holder's answer to one who asked for the end: no, where something may still be open.
+pub fn reply(session: &Session, closed: &Closed) -> Outcome {
+    let complaints = closed.kept.iter().chain(&closed.warnings);
+    let error: Vec<String> = complaints.map(|why| format!("{why:#}")).collect();
+    let login = serde_json::value::to_raw_value(&section(Some(session), closed.changed));
+    let exit = if closed.kept.is_empty() {
+        Exit::Done
+    } else {
+        Exit::No
+    };
     Outcome {
-        status: Exit::Done as u8,
+        status: exit as u8,
         error: error.join("; "),
         login: login.ok(),
     }

@@ -39,8 +39,9 @@ pub enum Status {
 pub struct Session {
     /// 1.
     pub schema: u32,
-    /// Its name.
-    pub session: String,
+    /// Its name, once the network has let the user in: before that there is nothing to register.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
     /// Whose it is.
     pub user: String,
     /// The user's realm.

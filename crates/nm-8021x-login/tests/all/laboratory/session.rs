@@ -86,7 +86,8 @@ fn whatever_is_killed_leaves_no_profile_and_no_open_port() {
             (0, &false.into(), &ALICE.0.into()),
             "the session is told of once, though it ended without a logout: {name}"
         );
-        assert!(login["ended_at"].is_string() && login["links"][1]["addresses"].is_array());
+        assert!(login["session"].is_string() && login["ended_at"].is_string());
+        assert!(login["links"][1]["addresses"].is_array());
         assert_eq!(laboratory.logout().1["user"], Value::Null);
     }
     // Nobody stays: NetworkManager takes the profile away, and the port waits for the next call.
@@ -136,7 +137,9 @@ fn whatever_is_killed_leaves_no_profile_and_no_open_port() {
             laboratory.profiles().is_empty()
         });
         laboratory.signal("hostapd-a", "-CONT");
-        assert_eq!(laboratory.logout().0, 0);
+        let (status, login, stderr) = laboratory.logout();
+        assert_eq!(status, 0, "{stderr}");
+        assert_eq!(login["session"], Value::Null, "nobody was let in: {login}");
         laboratory.assert_closed();
     }
 }
