@@ -4,14 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-/// What is read at once, at least.
+/// The smallest read.
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// The lines, without their newlines. Only as much of the file is read as is asked for.
 #[derive(Debug)]
 pub struct Backwards<'a> {
     file: &'a File,
-    /// What was read and not yet given, from this offset on.
+    /// Bytes that were read and not yet returned; they begin at the offset `from`.
     read: Vec<u8>,
     from: u64,
 }

@@ -35,7 +35,7 @@ pub fn find(common: &Common, address: IpAddr, at: Time) -> anyhow::Result<Answer
     })
 }
 
-/// What the register says of an address.
+/// The lines of the register about an address.
 #[derive(Default)]
 struct Read {
     /// The last word on each session that had it: its end, where there is one. In the order of the
@@ -121,8 +121,8 @@ fn had(line: Line, at: Time, now: Time) -> Option<Had> {
     let ended_before = time(&line.ended_before);
     let (certain, possible, reason) = match (ended_at, ended_before) {
         (Some(end), _) => {
-            // Two readings of the start. The clock of the end is the better one, but the start was
-            // what others saw.
+            // The start by each of two clocks. The clock at the end is the better one, but
+            // started_at is in other logs.
             let counted = line
                 .duration_seconds
                 .map_or(started_at, |seconds| end.before(seconds));

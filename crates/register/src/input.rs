@@ -1,4 +1,4 @@
-//! What the lines are made of: the section `login`, as a login or a logout wrote it.
+//! Input: the section `login`, written by a login or a logout.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::time::Time;
 
-/// The section. What a line must say is asked for by [`need`]; the rest may be absent.
+/// The section. [`need`] asks for the values that a line requires; the others may be absent.
 #[derive(Debug, Deserialize)]
 pub struct Login {
     pub authenticated: Option<bool>,

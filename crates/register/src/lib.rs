@@ -3,11 +3,11 @@
 //! Brazil's Law 12.965/2014 obliges a provider to record of each connection the date and time of
 //! its start and its end, its duration and its address (article 5, VI), to keep that for a year,
 //! and to keep it confidential (article 13). A session has a line at its start and one at its end,
-//! a refused login has one. `recover` closes what a power cut or a kill left open, `find` answers
-//! who had an address at a time, and `prune` removes what is older than the law asks for.
+//! a refused login has one. `recover` closes sessions left open by a power cut or a kill, `find`
+//! answers who had an address at a time, and `prune` removes lines older than the law asks for.
 //!
-//! **Admission rule:** what a line of the register says, what makes one, and what is read out of
-//! the file belongs here; what happened to the user belongs to who writes the section `login`.
+//! **Admission rule:** the format of a line, its making, and every reading of the file belong here.
+//! The facts of a session belong to the writer of the section `login`.
 
 mod backwards;
 mod find;
@@ -31,10 +31,10 @@ pub use request::Command;
 /// Where it lies.
 pub const PATH: &str = "/var/log/labtools/register/register.jsonl";
 
-/// The section that says what was done, or found.
+/// The section of the report.
 const SECTION: &str = "register";
 
-/// Does what the command asks for.
+/// Runs a command.
 pub fn run(command: &Command, common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     let pipe = pipe.owning(SECTION);
     match command {

@@ -6,7 +6,7 @@ use std::fs;
 
 use crate::time::Time;
 
-/// What a line is about.
+/// The kind of a line.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
@@ -25,7 +25,7 @@ pub enum Event {
 /// Times are text here: a line of another release, or of a clock gone wrong, is still a line.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Line {
-    /// What it is about.
+    /// Its kind.
     pub event: Event,
     /// Names the session, in its start and its end.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ pub struct Line {
     /// Of an end that was not: when it was found. Of removed lines: their sessions had ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_before: Option<String>,
-    /// Of an end that was seen, by a clock that nobody sets.
+    /// Of an end that was seen, by a clock that cannot be set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<u64>,
     /// How.
@@ -72,7 +72,7 @@ pub struct Line {
     /// When a login was refused, or lines were removed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Of removed lines: what follows the kept ones had this offset...
+    /// Of removed lines: the lines behind the kept ones had this offset...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
     /// ... in the file of this inode.
@@ -81,7 +81,7 @@ pub struct Line {
     /// The length of the kept ones, which follow this line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept_bytes: Option<u64>,
-    /// What of the above is not known, and why.
+    /// The keys that are not known, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing: Vec<Missing>,
 }
@@ -96,7 +96,7 @@ pub struct Missing {
 }
 
 impl Line {
-    /// With nothing but what it is about.
+    /// With its kind alone.
     pub fn new(event: Event) -> Line {
         Line {
             event,
@@ -122,7 +122,7 @@ impl Line {
         }
     }
 
-    /// Reads one; `None` of what a power cut tore, and of events that this release does not know.
+    /// Reads one; `None` of a line torn by a power cut, and of an event unknown to this release.
     pub fn parse(bytes: &[u8]) -> Option<Line> {
         serde_json::from_slice(bytes).ok()
     }
@@ -139,7 +139,7 @@ impl Line {
             Event::End if self.ended_at.is_some() => &self.ended_at,
             Event::End => &self.ended_before,
             Event::Refused => &self.at,
-            Event::Pruned => return None, // what it stands in front of is older
+            Event::Pruned => return None, // the lines behind it are older
         };
         Time::parse(time.as_deref()?).ok()
     }

@@ -1,4 +1,4 @@
-//! `prune`: removes what is older than the law asks to keep.
+//! `prune`: removes lines older than the law asks to keep.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -75,9 +75,9 @@ fn answer(report: &Pruned) -> anyhow::Result<Answer> {
     Ok(Answer::yes(document).staying(report.changed))
 }
 
-/// Where a reader goes on who had read the register up to `offset` in the file of `inode`: the
-/// first line of a register that was pruned says how its offsets follow from those of the file that
-/// it replaced. `None` when this file did not replace that one, or what was read last is gone.
+/// The offset in this file that continues `offset` in the file of `inode`, which it replaced: the
+/// first line of a pruned register maps the old offsets to the new. `None` when this file did not
+/// replace that one, or the line at `offset` is gone.
 pub fn moved(file: &File, inode: u64, offset: u64) -> io::Result<Option<u64>> {
     let (mut file, mut first) = (BufReader::new(file), Vec::new());
     file.seek(SeekFrom::Start(0))?;

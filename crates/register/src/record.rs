@@ -28,7 +28,7 @@ pub fn start(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answ
 /// A session has ended.
 pub fn end(common: &Common, pipe: &Pipe, how: &str, dry_run: bool) -> anyhow::Result<Answer> {
     let (document, login) = read(pipe)?;
-    // The clock may be set while somebody is logged in, often by that login: so the duration is no
+    // The clock may be set during a session, often because of its login: so the duration is no
     // difference of times.
     let ended_at = need(login.ended_at, "ended_at")?;
     let duration_seconds = need(login.duration_seconds, "duration_seconds")?;

@@ -1,4 +1,4 @@
-//! `recover`: closes what a power cut or a kill left open.
+//! `recover`: closes sessions left open by a power cut or a kill.
 
 use jsonpipe::json_lines::JsonLines;
 use jsonpipe::{Answer, Common, Document};
@@ -9,10 +9,10 @@ use crate::tail::Tail;
 use crate::time::Time;
 use crate::{PATH, SECTION, unreadable};
 
-/// When a session really ended nobody knows: the line says how long it may have been.
+/// The true end of such a session is not known: its line has the latest possible time.
 pub fn recover(common: &Common, dry_run: bool) -> anyhow::Result<Answer> {
     let Some(mut register) = JsonLines::open_if_there(common.path(PATH))? else {
-        return answer(Vec::new(), false); // nobody was ever here
+        return answer(Vec::new(), false); // no session yet
     };
     let Tail { open, .. } =
         Tail::read(register.file()).map_err(|error| unreadable(common, error))?;
@@ -42,7 +42,7 @@ fn answer(open: Vec<Line>, changed: bool) -> anyhow::Result<Answer> {
     Ok(Answer::yes(document).staying(changed))
 }
 
-/// What one boot started, another cannot find running.
+/// A session does not outlive its boot.
 fn how_it_ended(start: &Line) -> &'static str {
     if start.boot_id.is_some() && start.boot_id == boot_id() {
         "killed"

@@ -1,4 +1,4 @@
-//! The section `register`: what was done, or found.
+//! The section `register`, by subcommand.
 
 use jsonpipe::Missing;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::time::Time;
 pub struct Recorded {
     /// Whether there is a line more; not in a dry run, and not when the end was there already.
     pub changed: bool,
-    /// What it is about.
+    /// The kind of the line.
     pub event: Event,
 }
 
@@ -38,7 +38,7 @@ pub struct Closed {
 pub struct Pruned {
     /// Whether lines were removed; not in a dry run.
     pub changed: bool,
-    /// What ended before this goes.
+    /// Sessions that ended before this time are removed.
     pub before: Time,
     /// How many lines went.
     pub removed_lines: u64,
@@ -55,7 +55,7 @@ pub struct Found {
     pub at: Time,
     /// The sessions that had it then, or may have.
     pub sessions: Vec<Had>,
-    /// What is not known, and why.
+    /// Gaps of the answer, and why.
     pub missing: Vec<Missing>,
 }
 
@@ -84,7 +84,7 @@ pub struct Had {
     /// When it was found to have ended, otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_before: Option<Time>,
-    /// How long it was, by a clock that nobody sets.
+    /// Its length, by a clock that cannot be set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<u64>,
     /// How it ended.

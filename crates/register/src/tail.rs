@@ -1,4 +1,4 @@
-//! The end of the register: what is open, and what has ended lately.
+//! The end of the register: open sessions, and those that have ended lately.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -11,11 +11,11 @@ use crate::line::{Event, Line};
 ///
 /// One would do: a machine has one session at a time, and each begins with a `recover` that
 /// succeeded, so nothing in front of a closed session is open. The others are for lines that were
-/// added by hand, without that. What is read is bounded by this, and by the logins refused between
-/// these sessions, however long the register is.
+/// added by hand, without that. This and the logins refused between these sessions bound the part
+/// that is read, however long the register is.
 const CLOSED_IN_A_ROW: usize = 16;
 
-/// What the end of the register says.
+/// The sessions at the end of the register.
 #[derive(Debug, Default)]
 pub struct Tail {
     /// The start lines of sessions without an end, in the order of the register.
