@@ -37,10 +37,8 @@ pub struct Entry {
     subrealms: bool,
     ssids: Option<Vec<String>>,
     wired: Option<bool>,
-    #[serde(default)]
-    allow: Vec<String>,
-    #[serde(default)]
-    deny: Vec<String>,
+    allow: Option<Vec<String>>,
+    deny: Option<Vec<String>>,
     group: Option<String>,
     #[serde(default)]
     case: Case,
@@ -106,11 +104,11 @@ impl Entry {
                 "wired: false, and ssids is empty: no network is left",
             ));
         }
-        for text in &self.deny {
+        for text in &patterns("deny", self.deny)? {
             pattern(&file, text).map_err(|why| wrong(format!("deny: {text}: {why}")))?;
             file.gate.deny.push(Pattern::new(&text.to_lowercase()));
         }
-        for text in &self.allow {
+        for text in &patterns("allow", self.allow)? {
             let pattern = pattern(&file, text);
             file.gate
                 .allow
@@ -217,6 +215,16 @@ fn accepts(realm: &str, names: Vec<String>) -> Result<Vec<String>, Wrong> {
     }
 }
 
+/// The patterns of a gate. A gate without one would be open to all.
+fn patterns(key: &str, texts: Option<Vec<String>>) -> Result<Vec<String>, Wrong> {
+    match texts {
+        Some(texts) if texts.is_empty() => Err(wrong(format!(
+            "{key}: empty; leave it out, and it keeps no user out"
+        ))),
+        texts => Ok(texts.unwrap_or_default()),
+    }
+}
+
 /// A pattern that can match somebody: one that cannot would keep out, or let in, other people than
 /// its author thinks.
 fn pattern(file: &RealmFile, text: &str) -> Result<Pattern, String> {
@@ -232,7 +240,10 @@ fn pattern(file: &RealmFile, text: &str) -> Result<Pattern, String> {
         return Err(format!("{realm} is accepted as {}; name that", file.realm));
     }
     if !realm.contains(['*', '?']) && !file.covers(&realm) {
-        return Err(format!("{realm} is not a realm of this file"));
+        return Err(format!(
+            "{realm} is not a realm of this file; for the realms below {}, add subrealms=true",
+            file.realm
+        ));
     }
     Ok(Pattern::new(&match file.case {
         Case::Fold => text.to_lowercase(),

@@ -141,6 +141,8 @@ fn a_key_that_cannot_be_meant_so_is_refused() {
         ("accepts=../b", "accepts: ../b: not another realm"),
         ("deny=eve", "deny: eve: not of the form NAME@REALM"),
         ("deny=@a.example", "not of the form NAME@REALM"),
+        ("allow=", "realm.a.example.allow: empty; leave it out"),
+        ("deny=", "realm.a.example.deny: empty; leave it out"),
         ("allow=*", "for all: *@a.example"),
         (
             "allow=*@b.example",
