@@ -63,6 +63,7 @@ pub fn login(
         let wired = network_manager::devices(&bus)?.wired;
         report.links = wired
             .into_iter()
+            .filter(|_| realm.wired)
             .map(|device| Link {
                 interface: device.interface,
                 kind: device.kind.name().into(),

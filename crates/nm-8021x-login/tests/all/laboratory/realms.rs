@@ -6,7 +6,7 @@ use std::process::Command;
 
 use jsonpipe::testkit::feed;
 
-use super::{ALICE, BINARY, Laboratory};
+use super::{ALICE, BINARY, Laboratory, credentials, told};
 
 /// Rewrites the realm's file of Alice.
 fn rewrite(laboratory: &Laboratory, change: impl FnOnce(&str) -> String) {
@@ -116,6 +116,22 @@ fn a_user_who_is_not_allowed_makes_nobody_move() {
     let carol = ("carol@uni-a.example", "tr0ub4dor");
     assert_in_and_out(&laboratory, carol);
     assert_eq!((moved().0, moved().1 > 0), (true, true));
+}
+
+#[test]
+fn a_realm_that_wired_ports_do_not_take_is_asked_on_none() {
+    let laboratory = Laboratory::up();
+    let planned = || {
+        let mut command = laboratory.login_command();
+        command.arg("--dry-run");
+        let (status, login, stderr) = told(feed(command, &credentials(ALICE.0, ALICE.1)));
+        assert_eq!(status, 0, "{login} {stderr}");
+        login["links"].as_array().unwrap().len()
+    };
+    assert_eq!(planned(), 2);
+    rewrite(&laboratory, |text| format!("{text}wired=false\n"));
+    assert_eq!(planned(), 0);
+    assert_refused(&laboratory, ALICE, "no_carrier");
 }
 
 #[test]
