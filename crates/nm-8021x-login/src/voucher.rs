@@ -168,7 +168,7 @@ impl Target<'_> {
     fn of(path: &Path) -> anyhow::Result<Target<'_>> {
         let about = match fs::metadata(path) {
             Ok(about) => about,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Target::New(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Target::new(path),
             Err(error) => return Err(failed(path, error)),
         };
         let kind = about.file_type();
@@ -193,6 +193,20 @@ impl Target<'_> {
         let open = File::options().append(true).open(path);
         open.map(|file| Target::Open(path, file))
             .map_err(|error| failed(path, error))
+    }
+
+    /// A file that can be made: its directory is there.
+    fn new(path: &Path) -> anyhow::Result<Target<'_>> {
+        match path.parent() {
+            Some(directory) if directory != Path::new("") && !directory.is_dir() => {
+                Err(Exit::CantCreate.error(format_args!(
+                    "writing {}: no directory {}; make it first",
+                    path.display(),
+                    directory.display()
+                )))
+            }
+            _ => Ok(Target::New(path)),
+        }
     }
 
     fn write(&self, text: &str) -> anyhow::Result<()> {

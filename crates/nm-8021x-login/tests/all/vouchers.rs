@@ -137,7 +137,7 @@ fn vouchers_that_cannot_all_be_written_are_not_there_at_all() {
         directory.path(),
         &["--users", "none/users", "--slips", "slips"],
     );
-    ended.refused(74, "writing none/users");
+    ended.refused(73, "writing none/users: no directory none; make it first");
     assert!(is_empty(directory.path()));
     let ended = vouchers(
         directory.path(),
