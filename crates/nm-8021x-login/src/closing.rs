@@ -142,7 +142,7 @@ pub struct Closed {
     pub unasked: Option<anyhow::Error>,
 }
 
-/// Closes all that is open of a session.
+/// Closes all that is open of a session. It has ended when nothing is.
 pub fn close(session: &mut Session, services: &Services) -> Closed {
     let mut closed = Closed::default();
     for link in session.links.iter_mut().filter(|link| link.open) {
@@ -155,7 +155,7 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
             Err(why) => closed.kept.push(why),
         }
     }
-    if session.status != Status::Ended {
+    if closed.kept.is_empty() && session.status != Status::Ended {
         session.status = Status::Ended;
         session.ended_at = Some(timestamp::rfc3339(SystemTime::now()));
         session.duration_seconds = state::boot_seconds()
@@ -197,4 +197,47 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
     }
     closed.unasked = services.absence;
     Ok((session, closed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without a bus: the frame alone can fail.
+    fn closed(interface: &str) -> (Session, Closed) {
+        let mut session = Session {
+            schema: 1,
+            session: Some("5c".into()),
+            user: "alice@uni-a.example".into(),
+            realm: "uni-a.example".into(),
+            status: Status::Up,
+            started_at: "2026-11-20T08:00:00Z".into(),
+            started_boot_seconds: 0,
+            ended_at: None,
+            duration_seconds: None,
+            links: vec![Link {
+                interface: interface.into(),
+                kind: Kind::Ethernet.name().into(),
+                open: true,
+                ..Link::default()
+            }],
+        };
+        let services = Services {
+            bus: None,
+            absence: None,
+        };
+        let closed = close(&mut session, &services);
+        (session, closed)
+    }
+
+    #[test]
+    fn a_session_whose_port_may_be_open_has_not_ended() {
+        let (session, gone) = closed("nosuchlink");
+        assert!(gone.kept.is_empty() && session.ended_at.is_some());
+        assert_eq!(session.status, Status::Ended);
+        let (session, kept) = closed("no\0name"); // which the kernel is not even asked for
+        assert_eq!(kept.kept.len(), 1);
+        assert_eq!(session.status, Status::Up);
+        assert!(session.ended_at.is_none() && session.duration_seconds.is_none());
+    }
 }
