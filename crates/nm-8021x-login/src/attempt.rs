@@ -22,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// An address, and the route that makes the connection primary: DHCP's first three tries.
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
 /// More events than a login has; there may be no end of those of others.
-const BURST: usize = 1000;
+pub const BURST: usize = 1000;
 /// Every change is signalled; this is for the one that is not.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -192,9 +192,7 @@ impl Attempt {
             if is_online || Instant::now() > deadline {
                 break;
             }
-            if let Some(event) = self.next_event(deadline)? {
-                self.learn(&event);
-            }
+            self.hear(deadline)?;
         }
         Ok(Some(self.missing()))
     }

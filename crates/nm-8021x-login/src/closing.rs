@@ -172,7 +172,7 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
     let mut session = state::load(common)?;
     let mut closed = Closed::default();
     if let Some(left) = &mut session {
-        let was_up = left.status != Status::Starting;
+        let was_up = left.session.is_some();
         closed = close(left, &services);
         if was_up || !closed.kept.is_empty() {
             state::save(common, left)?;

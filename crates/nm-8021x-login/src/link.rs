@@ -65,6 +65,8 @@ pub struct Link {
     pub heard: Heard,
     /// The NMDeviceStateReason for which the device stopped, while it has.
     pub stopped: Option<u32>,
+    /// The same, since the network let the user in, though something may be active there again.
+    pub fell: Option<u32>,
     /// All addresses that it ever had.
     pub addresses: Vec<String>,
     /// Whether traffic leaves by it.
@@ -97,6 +99,7 @@ impl Link {
             phase: Phase::Down,
             heard: Heard::default(),
             stopped: None,
+            fell: None,
             addresses: Vec::new(),
             primary: false,
             is_stopped: false,
@@ -200,6 +203,7 @@ impl Link {
                 } else {
                     self.stopped.or(Some(*reason))
                 };
+                self.fell = self.fell.or(self.stopped);
             }
             _ => {}
         }
@@ -270,7 +274,7 @@ impl Link {
             if self.heard.verdict.is_some() {
                 self.set_verdict_seconds();
                 self.phase = Phase::Proven;
-                self.is_unbound = false;
+                (self.is_unbound, self.fell) = (false, None);
             }
         } else if self.has_given_up(context)? {
             self.why_given_up();
@@ -355,7 +359,7 @@ impl Link {
     /// Whether another program ended it.
     pub fn was_ended_by_another(&self) -> bool {
         matches!(
-            self.stopped,
+            self.fell,
             Some(network_manager::ENDED_BY_USER | network_manager::ENDED_BY_OTHER)
         )
     }

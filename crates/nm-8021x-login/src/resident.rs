@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, BURST};
 use crate::bus::Event;
 use crate::link::{Context, Link, Phase};
 use crate::memory;
@@ -72,41 +72,51 @@ impl Retry {
 /// Waits for what the holder has to do something about.
 pub fn next(attempt: &mut Attempt) -> Next {
     loop {
-        let event = match patience(attempt) {
+        let mut event = match patience(attempt) {
             None => rest(&attempt.events),
             Some(wait) => attempt.events.recv_timeout(wait),
         };
         let mut addresses = false;
-        match event {
-            Ok(Event::Ending) | Err(RecvTimeoutError::Disconnected) => {
-                return Next::End(End::Asked);
-            }
-            Ok(Event::Logout(stream)) => return Next::End(End::Logout(stream)),
-            Ok(Event::Delivered(false)) => return Next::End(End::Undelivered),
-            Ok(Event::Delivered(true)) => return Next::Delivered,
-            Ok(Event::Owner { service, there }) if service == network_manager::SERVICE => {
-                restarted(attempt, there)
-            }
-            // A supplicant that is back may be asked at once.
-            Ok(event @ Event::Owner { there: true, .. }) => {
-                for link in &mut attempt.links {
-                    link.learn(&attempt.context.bus, &event);
-                    link.retry = Retry::default();
+        for _ in 0..BURST {
+            match event {
+                Ok(event) => {
+                    addresses |= matches!(event, Event::Addresses | Event::Device { .. });
+                    if let Some(next) = hear(attempt, event) {
+                        return next;
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return Next::End(End::Asked),
             }
-            Ok(Event::Addresses) => addresses = true,
-            Ok(event) => {
-                addresses = matches!(event, Event::Device { .. });
-                for link in &mut attempt.links {
-                    link.learn(&attempt.context.bus, &event);
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
+            event = attempt.events.recv_timeout(Duration::ZERO); // what else was said meanwhile
         }
         if let Some(next) = tend(attempt, addresses) {
             return next;
         }
     }
+}
+
+fn hear(attempt: &mut Attempt, event: Event) -> Option<Next> {
+    match event {
+        Event::Ending => return Some(Next::End(End::Asked)),
+        Event::Logout(stream) => return Some(Next::End(End::Logout(stream))),
+        Event::Delivered(false) => return Some(Next::End(End::Undelivered)),
+        Event::Delivered(true) => return Some(Next::Delivered),
+        Event::Owner { service, there } if service == network_manager::SERVICE => {
+            restarted(attempt, there)
+        }
+        event => {
+            // A supplicant that is back may be asked at once.
+            let is_back = matches!(event, Event::Owner { there: true, .. });
+            for link in &mut attempt.links {
+                link.learn(&attempt.context.bus, &event);
+                if is_back {
+                    link.retry = Retry::default();
+                }
+            }
+        }
+    }
+    None
 }
 
 /// Waits for an event that may take hours, and uses little memory meanwhile.
@@ -179,7 +189,7 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
             rejected = Some(link.device.interface.clone());
             link.stop(context);
         }
-        if link.is_up() && link.stopped.is_some() {
+        if link.is_up() && link.fell.is_some() {
             if link.was_ended_by_another() {
                 link.is_stopped = true;
             }
