@@ -48,6 +48,11 @@ impl Services {
         }
     }
 
+    /// Why NetworkManager cannot be spoken with, if it cannot.
+    pub fn absence(self) -> Option<anyhow::Error> {
+        self.absence
+    }
+
     fn network_manager(&self) -> Option<&Bus> {
         self.bus.as_ref().filter(|_| self.absence.is_none())
     }
@@ -142,6 +147,13 @@ pub struct Closed {
     pub unasked: Option<anyhow::Error>,
 }
 
+impl Closed {
+    /// All that a person should read of it.
+    pub fn complaints(&self) -> impl Iterator<Item = &anyhow::Error> {
+        self.kept.iter().chain(&self.warnings).chain(&self.unasked)
+    }
+}
+
 /// Closes all that is open of a session. It has ended when nothing is.
 pub fn close(session: &mut Session, services: &Services) -> Closed {
     let mut closed = Closed::default();
@@ -166,37 +178,55 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
 }
 
 /// Closes what a session left that nobody holds any more, and profiles of logins that no session
-/// knows. The caller has the lock.
+/// knows. Where the state file cannot be read, that is every cable. The caller has the lock.
 pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed)> {
     let services = Services::find();
-    let mut session = state::load(common)?;
     let mut closed = Closed::default();
+    let (mut session, unread) = match state::load(common) {
+        Ok(session) => (session, None),
+        Err(why) => (None, Some(why)),
+    };
     if let Some(left) = &mut session {
         let was_up = left.session.is_some();
         closed = close(left, &services);
         if was_up || !closed.kept.is_empty() {
-            state::save(common, left)?;
+            // Where there is no room, the next one closes it once more.
+            closed.warnings.extend(state::save(common, left).err());
         } else {
             state::remove(common)?; // nobody was in
             session = None;
         }
     }
     if let Some(bus) = services.network_manager() {
-        for open in network_manager::open_profiles(bus)? {
-            let link = Link {
-                interface: open.interface,
-                kind: Kind::Ethernet.name().into(),
-                profile: open.uuid,
-                ..Link::default()
-            };
+        let profiles = network_manager::open_profiles(bus)?;
+        let mut links: Vec<Link> = profiles
+            .into_iter()
+            .map(|open| cable(open.interface, open.uuid))
+            .collect();
+        if unread.is_some() {
+            let wired = network_manager::devices(bus)?.wired.into_iter();
+            links.extend(wired.map(|device| cable(device.interface, String::new())));
+        }
+        for link in links {
             match services.close(&link) {
                 Ok(()) => closed.changed = true,
                 Err(why) => closed.kept.push(why),
             }
         }
     }
-    closed.unasked = services.absence;
+    closed.warnings.extend(unread);
+    closed.unasked = services.absence();
     Ok((session, closed))
+}
+
+/// A cable of which nothing else is known.
+fn cable(interface: String, profile: String) -> Link {
+    Link {
+        interface,
+        kind: Kind::Ethernet.name().into(),
+        profile,
+        ..Link::default()
+    }
 }
 
 #[cfg(test)]

@@ -33,12 +33,13 @@ const SERVICES: &[&str] = &[network_manager::SERVICE, supplicant::SERVICE];
 pub fn hold(pipe: &Pipe) -> anyhow::Result<bool> {
     let ending = signals::defer()?;
     nix::sys::prctl::set_name(c"nm-8021x-holder")?; // that of the link by which it was started says nothing
-    memory::protect()?;
     let mut front = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let (order, password) = Order::read(&mut front)?;
-    memory::release_code();
-    let common = order.common();
-    let begun = begin(&common, &order, password, &ending, &front);
+    let begun = memory::protect()
+        .and_then(|()| Order::read(&mut front))
+        .and_then(|(order, password)| {
+            memory::release_code();
+            begin(&order, password, &ending, &front)
+        });
     let mut held = match begun {
         Ok(held) => held,
         Err(error) => {
@@ -51,12 +52,12 @@ pub fn hold(pipe: &Pipe) -> anyhow::Result<bool> {
 
 /// Everything that a login needs, before its first packet.
 fn begin(
-    common: &Common,
     order: &Order,
     password: SecretString,
     ending: &signals::Deferred,
     front: &UnixStream,
 ) -> anyhow::Result<Held> {
+    let common = &order.common();
     let (sender, events) = mpsc::channel();
     let outside = Outside {
         ending: ending.as_fd().try_clone_to_owned()?,
@@ -79,7 +80,7 @@ fn begin(
     let agent = Agent::new(&owners, &id, password)?;
     agent.register()?;
     let session = Session {
-        schema: 1,
+        schema: state::SCHEMA,
         session: None,
         user: order.realm.user.clone(),
         realm: order.realm.realm.clone(),
@@ -143,7 +144,9 @@ impl Held {
                 login.missing = missing;
                 self.session.status = Status::Up;
                 self.take_links();
-                self.save()?;
+                if let Err(error) = self.save() {
+                    return Ok(self.give_up(&mut front, Err(error)));
+                }
                 let outcome = Outcome::answer(Exit::Done, &login)?;
                 let _ = outcome.write(&mut front); // its end is an event
                 drop(front);
@@ -184,7 +187,9 @@ impl Held {
     fn close(&mut self) -> Closed {
         self.take_links();
         let services = Services::on(self.attempt.context.bus.clone());
-        closing::close(&mut self.session, &services)
+        let mut closed = closing::close(&mut self.session, &services);
+        closed.unasked = services.absence();
+        closed
     }
 
     /// Stays until the session ends.

@@ -186,6 +186,8 @@ fn wait(holder: &mut UnixStream, deferred: &signals::Deferred) -> anyhow::Result
             Ok(0) => break,
             Ok(read) => said.extend(&bytes[..read]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // It ended before it had read all that it was sent.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(error).exit(Exit::Io, || "waiting for the login"),
         }
         if said.last() == Some(&b'\n') && !is_called_off {

@@ -29,6 +29,10 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
         return document(session.as_ref(), false).map(Answer::yes);
     }
     if let Some(outcome) = ask_holder(common, pipe)? {
+        // It has closed everything, and ends: after us the next login may begin.
+        if let Err(why) = wait_for_lock(common, &deferred) {
+            pipe.warn(format_args!("{why:#}"));
+        }
         if !outcome.error.is_empty() {
             pipe.warn(&outcome.error);
         }
@@ -46,25 +50,19 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     }
     let lock = wait_for_lock(common, &deferred)?;
     let (session, closed) = closing::close_remains(common)?;
-    let Closed {
-        changed,
-        kept,
-        warnings,
-        unasked,
-    } = closed;
     if session.is_none()
-        && let Some(why) = unasked
+        && let Some(why) = closed.unasked
     {
         return Err(why);
     }
-    for why in kept.iter().chain(&warnings).chain(&unasked) {
+    for why in closed.complaints() {
         pipe.warn(format_args!("{why:#}"));
     }
-    if kept.is_empty() {
+    if closed.kept.is_empty() {
         state::remove(common)?;
     }
-    let document = document(session.as_ref(), changed)?;
-    let answer = if kept.is_empty() {
+    let document = document(session.as_ref(), closed.changed)?;
+    let answer = if closed.kept.is_empty() {
         Answer::yes(document)
     } else {
         Answer::no(document)
@@ -148,8 +146,7 @@ pub fn section(session: Option<&Session>, changed: bool) -> Login {
 
 /// The holder's answer to one who asked for the end: no, where something may still be open.
 pub fn reply(session: &Session, closed: &Closed) -> Outcome {
-    let complaints = closed.kept.iter().chain(&closed.warnings);
-    let error: Vec<String> = complaints.map(|why| format!("{why:#}")).collect();
+    let error: Vec<String> = closed.complaints().map(|why| format!("{why:#}")).collect();
     let login = serde_json::value::to_raw_value(&section(Some(session), closed.changed));
     let exit = if closed.kept.is_empty() {
         Exit::Done

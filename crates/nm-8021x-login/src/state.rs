@@ -4,11 +4,13 @@
 //! `login.json` names its links, so that they can be closed when all its processes were killed.
 //! `login.sock` is the way to the process that holds it. None of them has a secret.
 
-use std::fs;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,11 @@ pub const LOCK: &str = "/run/labtools/login.lock";
 /// Where the holder listens.
 pub const SOCKET: &str = "/run/labtools/login.sock";
 const STATE: &str = "/run/labtools/login.json";
+
+/// Of the state file.
+pub const SCHEMA: u32 = 1;
+/// Far above every address that a session can have had.
+const MAX_BYTES: u64 = 1 << 20;
 
 /// How far a session is.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -37,7 +44,7 @@ pub enum Status {
 /// A session.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Session {
-    /// 1.
+    /// [`SCHEMA`].
     pub schema: u32,
     /// Its name, once the network has let the user in: before that there is nothing to register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,19 +111,35 @@ pub fn boot_seconds() -> anyhow::Result<u64> {
     Ok(now.tv_sec().cast_unsigned())
 }
 
-/// The session that began here last, if it was not logged out.
+/// The session that began here last, if it was not logged out. An error when the file is not one
+/// that [`save`] wrote.
 pub fn load(common: &Common) -> anyhow::Result<Option<Session>> {
-    let Some(bytes) = jsonpipe::read_if_there(&path(common))? else {
-        return Ok(None);
+    let path = path(common);
+    let session = match read(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        read => read.and_then(|bytes| Ok(serde_json::from_slice::<Session>(&bytes)?)),
     };
-    let session = serde_json::from_slice(&bytes);
-    Ok(Some(session.exit(Exit::Software, || {
-        let path = path(common);
-        format!(
-            "reading {}; a restart of the machine closes what it names",
-            path.display()
-        )
-    })?))
+    let session = session.and_then(|session| match session.schema {
+        SCHEMA => Ok(session),
+        schema => Err(io::Error::other(format!("schema {schema} is unknown"))),
+    });
+    session
+        .map(Some)
+        .exit(Exit::Io, || format!("reading {}", path.display()))
+}
+
+/// Neither waits for a pipe's writer nor follows a link.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Writes it.
