@@ -50,6 +50,11 @@ pub enum Verdict {
     Refused(Reason, Option<String>),
 }
 
+/// Whether the others need not wait for a link: it has its verdict, or says nothing.
+pub fn is_settled(link: &Link) -> bool {
+    !matches!(link.phase, Phase::Coming) || (link.quiet() > SILENCE && !link.heard.is_in_tunnel())
+}
+
 impl Attempt {
     /// Asks the network. `record` is called with the links before each new one is activated, and
     /// when one has let the user in.
@@ -155,10 +160,6 @@ impl Attempt {
     /// Gives the password to a link once those before it have their verdict, or say nothing.
     fn release(&self) {
         for (number, link) in self.links.iter().enumerate().skip(1) {
-            let is_settled = |link: &Link| {
-                !matches!(link.phase, Phase::Coming)
-                    || (link.quiet() > SILENCE && !link.heard.is_in_tunnel())
-            };
             if !self.links[..number].iter().all(is_settled) {
                 break;
             }

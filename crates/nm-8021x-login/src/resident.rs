@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use crate::attempt::{Attempt, BURST};
+use crate::attempt::{Attempt, BURST, is_settled};
 use crate::bus::Event;
 use crate::link::{Context, Link, Phase};
 use crate::memory;
@@ -77,7 +77,7 @@ pub fn next(attempt: &mut Attempt) -> Next {
             Some(wait) => attempt.events.recv_timeout(wait),
         };
         let mut addresses = false;
-        for _ in 0..BURST {
+        for left in (0..BURST).rev() {
             match event {
                 Ok(event) => {
                     addresses |= matches!(event, Event::Addresses | Event::Device { .. });
@@ -87,6 +87,9 @@ pub fn next(attempt: &mut Attempt) -> Next {
                 }
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return Next::End(End::Asked),
+            }
+            if left == 0 {
+                break; // the next one waits: it may be a logout
             }
             event = attempt.events.recv_timeout(Duration::ZERO); // what else was said meanwhile
         }
@@ -164,7 +167,7 @@ fn restarted(attempt: &mut Attempt, there: bool) {
 
 fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
     let mut changed = false;
-    let mut rejected = None;
+    let mut rejected: Option<String> = None;
     let context = &attempt.context;
     if !context.owners.has(network_manager::SERVICE) {
         return None; // until it is back
@@ -185,7 +188,7 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
             _ => {}
         }
         let refusal = link.heard.refused.take();
-        if matches!(refusal, Some((Reason::Rejected, _))) && !link.is_stopped {
+        if matches!(refusal, Some((Reason::Rejected, _))) {
             rejected = Some(link.device.interface.clone());
             link.stop(context);
         }
@@ -202,13 +205,20 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
     if let Some(interface) = rejected {
         // The password is no longer good: what is up stays up, and nothing is tried with it again.
         for link in attempt.links.iter_mut().filter(|link| !link.is_up()) {
+            if matches!(link.phase, Phase::Coming) {
+                link.stop(context);
+            }
             link.is_stopped = true;
         }
         attempt.is_rejected = true;
         return Some(Next::Rejected(interface));
     }
-    for link in &mut attempt.links {
-        changed |= bring_back(link, &attempt.context, attempt.is_rejected);
+    for number in 0..attempt.links.len() {
+        // One after the other: a password that was changed is refused once, not on every link.
+        if attempt.links.iter().all(is_settled) {
+            let link = &mut attempt.links[number];
+            changed |= bring_back(link, &attempt.context, attempt.is_rejected);
+        }
     }
     changed.then_some(Next::Changed)
 }
