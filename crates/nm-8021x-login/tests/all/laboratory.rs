@@ -10,6 +10,7 @@ mod faults;
 mod logins;
 mod modes;
 mod realms;
+mod remains;
 mod secrets;
 mod session;
 mod survival;

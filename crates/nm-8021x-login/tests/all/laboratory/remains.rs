@@ -1,0 +1,127 @@
+//! What a seat gets over: a state file that nobody wrote, no room for one, memory that cannot be
+//! locked, and a password that is no longer good on all links at once.
+
+use jsonpipe::testkit::feed;
+use serde_json::Value;
+
+use super::waiting::wait_until;
+use super::{ALICE, Laboratory, credentials, told};
+
+impl Laboratory {
+    fn shell(&self, script: &str) {
+        assert!(self.succeeds(&["sh", "-ec", script]), "{script}");
+    }
+
+    /// Logs Alice in on both links, and kills both processes of her session.
+    fn abandon_a_session(&self) {
+        self.log_in_on_both();
+        // The keeper first: it would close the ports of a holder that was killed.
+        let pids = ["nm-8021x-keeper", "nm-8021x-holder"].map(|name| self.process(name).unwrap());
+        self.shell(&format!("kill -9 {} {}", pids[0], pids[1]));
+        wait_until("the end of the profiles", || self.profiles().is_empty());
+    }
+
+    fn log_in_on_both(&self) {
+        let (status, login, stderr) = self.login(ALICE);
+        assert_eq!(status, 0, "{login} {stderr}");
+        wait_until("both links", || self.is_open("a") && self.is_open("b"));
+    }
+}
+
+#[test]
+fn a_state_file_that_nobody_wrote_closes_every_cable() {
+    let laboratory = Laboratory::up();
+    for (number, foreign) in [
+        "printf '{\"schema\":1,\"sess' > login.json",
+        "printf '{\"schema\":2}' > login.json",
+        "ln -s /etc/shadow login.json",
+        "mkfifo login.json",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        laboratory.abandon_a_session();
+        laboratory.shell(&format!(
+            "cd /run/labtools && rm login.json && {foreign} && test -e login.json"
+        ));
+        let (status, section, stderr) = if number % 2 == 0 {
+            laboratory.logout()
+        } else {
+            laboratory.login((ALICE.0, "wrong"))
+        };
+        assert_eq!(status, i32::from(number % 2 == 1), "{foreign}: {stderr}");
+        assert_eq!(section["authenticated"], false, "{foreign}");
+        if number % 2 == 0 {
+            assert!(stderr.contains("/run/labtools/login.json"), "{stderr}");
+        }
+        laboratory.assert_closed();
+        assert_eq!(laboratory.logout().2, "", "it is gone: {foreign}");
+    }
+}
+
+#[test]
+fn without_room_nobody_gets_in_and_everybody_gets_out() {
+    let laboratory = Laboratory::up();
+    laboratory.shell(
+        "mkdir -m 700 /run/labtools; mount -t tmpfs -o size=64k,mode=0700 small /run/labtools",
+    );
+    let fill = "dd if=/dev/zero of=/run/labtools/full bs=4k 2>/dev/null || true";
+    laboratory.abandon_a_session();
+    laboratory.shell(fill);
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, login), (73, Value::Null), "{stderr}");
+    laboratory.assert_closed();
+    laboratory.shell("rm /run/labtools/full");
+    laboratory.abandon_a_session();
+    laboratory.shell(fill);
+    let (status, section, stderr) = laboratory.logout();
+    assert_eq!((status, &section["changed"]), (0, &true.into()), "{stderr}");
+    assert_eq!(section["user"], ALICE.0);
+    laboratory.assert_closed();
+    laboratory.shell("rm /run/labtools/full; umount /run/labtools");
+}
+
+#[test]
+fn memory_that_cannot_be_locked_ends_the_login() {
+    let laboratory = Laboratory::up();
+    let configuration = laboratory.path("labtools");
+    let login = laboratory.on_computer(&[
+        "setpriv",
+        "--bounding-set=-ipc_lock",
+        "--inh-caps=-ipc_lock",
+        "prlimit",
+        "--memlock=0",
+        super::BINARY,
+        "login",
+        "--config",
+        configuration.to_str().unwrap(),
+    ]);
+    let (status, login, stderr) = told(feed(login, &credentials(ALICE.0, ALICE.1)));
+    assert_eq!((status, login), (77, Value::Null), "{stderr}");
+    assert!(stderr.contains("locking the password"), "{stderr}");
+    laboratory.assert_closed();
+}
+
+#[test]
+fn a_changed_password_is_one_strike_though_both_links_were_down() {
+    let laboratory = Laboratory::up();
+    laboratory.log_in_on_both();
+    laboratory.script("user", &[ALICE.0, "another-one"]);
+    laboratory.script("mode", &["unplug", "ab"]);
+    let is_down = "! nmcli -g DEVICE,STATE device | grep -q '^eth.:connected'";
+    wait_until("both links to be down", || {
+        laboratory.succeeds(&["sh", "-c", is_down])
+    });
+    laboratory.script("mode", &["plug", "ab"]);
+    wait_until("the refusal", || {
+        laboratory.succeeds(&["grep", "-q", "\"rejected\"", "/run/labtools/login.json"])
+    });
+    wait_until("the end of the profiles", || {
+        laboratory.profiles().is_empty()
+    });
+    assert_eq!(laboratory.verdicts("Login incorrect"), 1);
+    let (status, section, stderr) = laboratory.logout();
+    assert_eq!((status, stderr.as_str()), (0, ""), "{section}");
+    laboratory.assert_closed();
+    assert_eq!(laboratory.verdicts("Login incorrect"), 1);
+}
