@@ -32,6 +32,8 @@ pub struct Attempt {
     pub context: Context,
     /// The links that were tried, the cable first.
     pub links: Vec<Link>,
+    /// For wireless networks; the cable may be up before one is found.
+    pub search: Search,
     /// What happens.
     pub events: Receiver<Event>,
     /// Who asked for the end while the login was under way, and waits for it.
@@ -65,13 +67,13 @@ impl Attempt {
     ) -> anyhow::Result<Verdict> {
         let realm = &self.context.realm;
         let devices = network_manager::devices(&self.context.bus)?;
-        let mut search = Search::begin(&self.context.bus, devices.wireless, &realm.ssids);
+        self.search = Search::begin(&self.context.bus, devices.wireless, &realm.ssids);
         if realm.wired {
             self.add(devices.wired, &mut record, pipe)?;
         }
         let deadline = Instant::now() + VERDICT_TIMEOUT;
         loop {
-            let found = search.found(&self.context.bus);
+            let found = self.search.found(&self.context.bus);
             self.add(found, &mut record, pipe)?;
             self.look()?;
             if self.links.iter().any(Link::is_up) {
@@ -85,7 +87,7 @@ impl Attempt {
             let is_coming = |link: &Link| matches!(link.phase, Phase::Coming);
             let is_rejected =
                 |link: &Link| matches!(link.phase, Phase::Refused((Reason::Rejected, _)));
-            let is_over = search.is_over() && !self.links.iter().any(is_coming);
+            let is_over = self.search.is_over() && !self.links.iter().any(is_coming);
             if Instant::now() > deadline {
                 self.give_up();
             }

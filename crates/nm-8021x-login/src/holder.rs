@@ -23,6 +23,7 @@ use crate::report::Login;
 use crate::resident::{self, End};
 use crate::secret_agent::Agent;
 use crate::state::{self, Session, Status};
+use crate::wireless::Search;
 use crate::{TOOL, logout, memory, network_manager, supplicant};
 
 /// The services that are listened to.
@@ -103,6 +104,7 @@ fn begin(
                 realm: order.realm.clone(),
             },
             links: Vec::new(),
+            search: Search::none(),
             events,
             waiting: Vec::new(),
             is_registered: true,

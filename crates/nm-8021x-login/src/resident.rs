@@ -141,12 +141,13 @@ fn patience(attempt: &Attempt) -> Option<Duration> {
         _ if link.retry.is_due() && !link.is_unbound => Some(LOOK_AT_CABLE),
         _ => Some(link.retry.left().max(LOOK_AGAIN)),
     };
-    let registering = (!attempt.is_registered).then_some(LOOK_AGAIN);
+    let is_waiting = !attempt.is_registered || !attempt.search.is_over();
+    let looking = is_waiting.then_some(LOOK_AGAIN);
     attempt
         .links
         .iter()
         .filter_map(of_link)
-        .chain(registering)
+        .chain(looking)
         .min()
 }
 
@@ -212,6 +213,12 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
         }
         attempt.is_rejected = true;
         return Some(Next::Rejected(interface));
+    }
+    for device in attempt.search.found(&attempt.context.bus) {
+        let rank = u32::try_from(attempt.links.len()).unwrap_or(u32::MAX);
+        attempt
+            .links
+            .extend(Link::new(&attempt.context.bus, device, rank));
     }
     for number in 0..attempt.links.len() {
         // One after the other: a password that was changed is refused once, not on every link.

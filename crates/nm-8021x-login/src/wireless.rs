@@ -32,6 +32,16 @@ pub struct Search {
 }
 
 impl Search {
+    /// One that finds nothing.
+    pub fn none() -> Search {
+        Search {
+            devices: Vec::new(),
+            ssids: Vec::new(),
+            until: Instant::now(),
+            looked: None,
+        }
+    }
+
     /// Begins one, and asks for a new list where the old one is old.
     pub fn begin(bus: &Bus, devices: Vec<(String, String)>, ssids: &[String]) -> Search {
         let devices = if ssids.is_empty() {
