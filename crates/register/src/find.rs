@@ -24,7 +24,7 @@ pub fn find(common: &Common, address: IpAddr, at: Time) -> anyhow::Result<Answer
         sessions: read
             .with_address
             .into_iter()
-            .filter_map(|line| had(line, at, now))
+            .filter_map(|line| had(line, address, at, now))
             .collect(),
     };
     let mut document = Document::default();
@@ -107,14 +107,16 @@ fn read(path: &Path, address: IpAddr) -> io::Result<Read> {
 }
 
 fn has(line: &Line, address: IpAddr) -> bool {
-    let addresses = line.addresses.iter().flatten();
-    addresses
-        .into_iter()
-        .any(|text| text.parse() == Ok(address))
+    addresses(line).any(|had| had == address)
+}
+
+fn addresses(line: &Line) -> impl Iterator<Item = IpAddr> {
+    let texts = line.addresses.iter().flatten();
+    texts.filter_map(|text| text.parse().ok())
 }
 
 /// The session, if it ran at the time or may have.
-fn had(line: Line, at: Time, now: Time) -> Option<Had> {
+fn had(line: Line, address: IpAddr, at: Time, now: Time) -> Option<Had> {
     let time = |text: &Option<String>| Time::parse(text.as_deref()?).ok();
     let started_at = time(&line.started_at)?;
     let ended_at = time(&line.ended_at);
@@ -145,7 +147,17 @@ fn had(line: Line, at: Time, now: Time) -> Option<Had> {
         ),
     };
     let within = |(from, until): (Time, Time)| from <= at && at <= until;
-    let certain = within(certain);
+    // Of several addresses the lines do not have the times.
+    let of_family = addresses(&line)
+        .filter(|had| had.is_ipv4() == address.is_ipv4())
+        .count();
+    let doubt = if !within(certain) {
+        Some(reason)
+    } else if of_family > 1 {
+        Some("it had other addresses of this family; when it had each is not recorded")
+    } else {
+        None
+    };
     within(possible).then_some(Had {
         session: line.session?,
         user: line.user,
@@ -157,7 +169,7 @@ fn had(line: Line, at: Time, now: Time) -> Option<Had> {
         ended_before,
         duration_seconds: line.duration_seconds,
         ended: line.ended,
-        certain,
-        reason: (!certain).then_some(reason),
+        certain: doubt.is_none(),
+        reason: doubt,
     })
 }

@@ -76,8 +76,8 @@ fn of_session(event: Event, login: Login, document: &Document) -> anyhow::Result
     })
 }
 
-/// The line is on the disk when this returns, and stays whatever becomes of the document. An end is
-/// recorded once.
+/// The line is on the disk when this returns, and stays whatever becomes of the document. A start
+/// and an end are recorded once.
 fn record(
     common: &Common,
     mut document: Document,
@@ -91,7 +91,7 @@ fn record(
     };
     if !dry_run {
         let mut register = JsonLines::open(common.path(PATH))?;
-        if !was_seen(&line, register.file()).map_err(|error| unreadable(common, error))? {
+        if !is_recorded(&line, register.file()).map_err(|error| unreadable(common, error))? {
             register.append(&line.to_text()?)?;
             report.changed = true;
         }
@@ -103,10 +103,15 @@ fn record(
     Ok(Answer::yes(document).staying(report.changed))
 }
 
-/// Whether the register has this end already. One that `recover` found is not as good.
-fn was_seen(line: &Line, register: &File) -> io::Result<bool> {
-    let Some(session) = line.session.as_ref().filter(|_| line.event == Event::End) else {
-        return Ok(false);
+/// Whether the register has this start or end already. An end that `recover` found is not as good as
+/// one that was seen.
+fn is_recorded(line: &Line, register: &File) -> io::Result<bool> {
+    let Some(session) = &line.session else {
+        return Ok(false); // refused: there was none
     };
-    Ok(Tail::read(register)?.ended.get(session) == Some(&true))
+    let tail = Tail::read(register)?;
+    Ok(match line.event {
+        Event::Start => tail.started.contains(session),
+        _ => tail.ended.get(session) == Some(&true),
+    })
 }

@@ -9,7 +9,8 @@ use crate::time::Time;
 /// Of `start`, `end` and `refused`.
 #[derive(Debug, Serialize)]
 pub struct Recorded {
-    /// Whether there is a line more; not in a dry run, and not when the end was there already.
+    /// Whether there is a line more; not in a dry run, and not when the start or the end was there
+    /// already.
     pub changed: bool,
     /// The kind of the line.
     pub event: Event,
@@ -90,7 +91,7 @@ pub struct Had {
     /// How it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended: Option<String>,
-    /// Whether it certainly ran at the time.
+    /// Whether it certainly ran at the time, and had this address then.
     pub certain: bool,
     /// Why that is not certain.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,8 +14,8 @@ const LEGAL_MINIMUM_DAYS: u32 = 365;
 pub enum Command {
     /// Record that the session of the login on standard input begins
     #[command(after_help = "\
-The line is on the disk before this ends. A login that was refused is passed on,
-and not recorded: exit status 1.
+The line is on the disk before this ends. Safe to repeat. A login that was
+refused is passed on, and not recorded: exit status 1.
 
 Example:
   nm-8021x-login login < login.json | nm-8021x-login register start")]

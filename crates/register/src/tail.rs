@@ -1,6 +1,6 @@
 //! The end of the register: open sessions, and those that have ended lately.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
 
@@ -20,7 +20,9 @@ const CLOSED_IN_A_ROW: usize = 16;
 pub struct Tail {
     /// The start lines of sessions without an end, in the order of the register.
     pub open: Vec<Line>,
-    /// The sessions that have one, and whether it was seen.
+    /// The sessions that have a start.
+    pub started: HashSet<String>,
+    /// The sessions that have an end, and whether it was seen.
     pub ended: HashMap<String, bool>,
 }
 
@@ -33,6 +35,9 @@ impl Tail {
             let Some(line) = Line::parse(&line?) else {
                 continue; // torn, or of another kind
             };
+            if let (Event::Start, Some(session)) = (line.event, &line.session) {
+                tail.started.insert(session.clone());
+            }
             match (line.event, &line.session) {
                 (Event::End, Some(session)) => {
                     *tail.ended.entry(session.clone()).or_default() |= line.ended_at.is_some();
