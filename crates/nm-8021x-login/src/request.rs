@@ -61,8 +61,8 @@ with what the session had.")]
     },
     /// List the realms that are installed, and the ends of their CAs
     #[command(after_help = "\
-Does not read standard input. Writes the section realms. Exit status 1: a CA
-has expired or will within the days, or a file is broken.
+Does not read standard input. Writes the section realms. Exit status 1: there is
+no realm, a CA has expired or will within the days, or a file is broken.
 
 Example:
   nm-8021x-login realms --days 60")]

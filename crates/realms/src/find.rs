@@ -5,6 +5,7 @@ mod tests;
 
 use std::fs;
 use std::io;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, io_error};
@@ -44,7 +45,8 @@ pub struct Realm {
 /// Finds the realm of a user name; `None` when no file is for it.
 ///
 /// Of the files for the name's realm and those above it the one with the longest name counts, and
-/// it must say that it is for realms below it. Status 78 when that file is wrong.
+/// it must say that it is for realms below it. But a file of the site that has a gate counts for all
+/// of its realms, whatever longer name an update brings. Status 78 when that file is wrong.
 pub fn find(common: &Common, name: &UserName) -> anyhow::Result<Option<Realm>> {
     let Some(file) = Places::of(common)?.locate(&name.realm)? else {
         return Ok(None);
@@ -74,6 +76,12 @@ pub struct Place {
     pub name: PathBuf,
     /// Where it really is: a set that is switched meanwhile does not mix with the next.
     pub directory: PathBuf,
+}
+
+impl Place {
+    fn is_of_the_site(&self) -> bool {
+        self.name != Path::new(set::INSTALLED)
+    }
 }
 
 /// The directories of realms' files that are there.
@@ -126,8 +134,7 @@ impl Places {
     pub fn for_realm(&self, realm: &str) -> Vec<&Place> {
         let mut places: Vec<&Place> = self.places.iter().collect();
         places.sort_by_key(|place| {
-            let is_of_the_site = place.name != Path::new(set::INSTALLED);
-            !(is_of_the_site && site_keys(&file_of(&place.directory, realm)).is_some())
+            !(place.is_of_the_site() && site_keys(&file_of(&place.directory, realm)).is_some())
         });
         places
     }
@@ -137,8 +144,10 @@ impl Places {
         if !is_domain_name(realm) {
             return Ok(None);
         }
-        let mut candidate = realm;
-        loop {
+        if let Some(gate) = self.gate_of_the_site(realm)? {
+            return Ok(Some(gate));
+        }
+        for candidate in upwards(realm) {
             for Place { directory, .. } in self.for_realm(candidate) {
                 match look(directory, candidate)? {
                     None => {}
@@ -153,11 +162,28 @@ impl Places {
                     }
                 }
             }
-            match candidate.split_once('.') {
-                Some((_, above)) => candidate = above,
-                None => return Ok(None),
+        }
+        Ok(None)
+    }
+
+    /// The site's file that is for a realm, by the names of the site's files alone, if it has a key
+    /// of the site. An update that brings a longer name leads nobody around it.
+    fn gate_of_the_site(&self, realm: &str) -> anyhow::Result<Option<RealmFile>> {
+        let Some(Place { directory, .. }) = self.places.iter().find(|place| place.is_of_the_site())
+        else {
+            return Ok(None);
+        };
+        for candidate in upwards(realm) {
+            if let Some(found) = look(directory, candidate)? {
+                let has_gate = site_keys(&file_of(directory, candidate)).is_some();
+                if !has_gate || matches!(found, Found::Link(_)) {
+                    return Ok(None);
+                }
+                let file = RealmFile::read(directory, candidate, &self.root)?;
+                return Ok(file.covers(realm).then_some(file));
             }
         }
+        Ok(None)
     }
 
     /// The file that a link leads to, which must accept the realm that the link is called by.
@@ -183,6 +209,11 @@ impl Places {
             link.display()
         )))
     }
+}
+
+/// A realm, and those above it, in turn.
+fn upwards(realm: &str) -> impl Iterator<Item = &str> {
+    iter::successors(Some(realm), |below| Some(below.split_once('.')?.1))
 }
 
 /// Looks for a realm's file in a directory. Opens nothing.

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Whether upper and lower case make two people.
-#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Case {
     /// No: the canonical name is in lower case.
@@ -22,8 +22,17 @@ pub struct Gate {
     pub allow: Vec<Pattern>,
     /// None of them may match, in whatever case: the network may not tell cases apart.
     pub deny: Vec<Pattern>,
-    /// The canonical names of those who may log in; `None` when the file names no group.
-    pub group: Option<HashSet<String>>,
+    /// Those who may log in; `None` when the file names no group.
+    pub group: Option<Group>,
+}
+
+/// The users of a group's file.
+#[derive(Debug)]
+pub struct Group {
+    /// The file, as the realm's file names it.
+    pub file: String,
+    /// Their canonical names.
+    pub members: HashSet<String>,
 }
 
 impl Gate {
@@ -33,7 +42,8 @@ impl Gate {
         let denied = self.deny.iter().any(|pattern| pattern.matches(&lower));
         let allowed =
             self.allow.is_empty() || self.allow.iter().any(|pattern| pattern.matches(user));
-        let member = self.group.as_ref().is_none_or(|group| group.contains(user));
+        let group = self.group.as_ref();
+        let member = group.is_none_or(|group| group.members.contains(user));
         !denied && allowed && member
     }
 }
@@ -46,6 +56,11 @@ impl Pattern {
     /// A pattern of this text.
     pub fn new(text: &str) -> Pattern {
         Pattern(text.chars().collect())
+    }
+
+    /// Its text.
+    pub fn text(&self) -> String {
+        self.0.iter().collect()
     }
 
     /// Whether the whole text fits.
@@ -118,7 +133,10 @@ mod tests {
         let gate = |allow: &[&str], deny: &[&str], group: Option<&str>| Gate {
             allow: patterns(allow),
             deny: patterns(deny),
-            group: group.map(|name| HashSet::from([name.to_owned()])),
+            group: group.map(|name| Group {
+                file: "group".into(),
+                members: HashSet::from([name.to_owned()]),
+            }),
         };
         assert!(Gate::default().admits("a@x"));
         assert!(gate(&["a*@x", "b@x"], &[], None).admits("b@x"));

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::bundle::CaCertificate;
 use crate::find::{Found, Place, Places, look};
+use crate::gate::{Case, Pattern};
 use crate::realm::{RealmFile, file_of, is_domain_name};
 
 /// The last second that a certificate can name (RFC 5280, section 4.1.2.5).
@@ -34,10 +35,10 @@ pub struct Listed {
     pub realm: String,
     /// Its file, as seen below the root.
     pub file: PathBuf,
-    /// The file of another place that it stands in for, as seen below the root: nothing that that
-    /// one says counts.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<PathBuf>,
+    /// The files of another place that it stands in for, as seen below the root: nothing that they
+    /// say counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<PathBuf>,
     /// `ttls` or `peap`.
     pub eap: &'static str,
     /// `pap`, `mschapv2` or `eap-mschapv2`.
@@ -52,6 +53,15 @@ pub struct Listed {
     pub ssids: Vec<String>,
     /// Whether wired ports take its users.
     pub wired: bool,
+    /// Whether upper and lower case make two people.
+    pub case: Case,
+    /// The patterns of users who may log in; empty for all.
+    pub allow: Vec<String>,
+    /// The patterns of users who may not.
+    pub deny: Vec<String>,
+    /// The file of those who may log in, as the realm's file names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The names of its servers.
     pub server_names: Vec<String>,
     /// Its CAs.
@@ -91,10 +101,13 @@ pub struct Broken {
 }
 
 impl Listing {
-    /// Whether every file can be used, and every CA is good for the days that were asked for.
+    /// Whether there is a realm, every file can be used, and every CA is good for the days that
+    /// were asked for.
     pub fn is_good(&self) -> bool {
         let mut certificates = self.realms.iter().flat_map(|realm| &realm.ca_certificates);
-        self.broken.is_empty() && certificates.all(|ca| ca.state == CaState::Good)
+        !self.realms.is_empty()
+            && self.broken.is_empty()
+            && certificates.all(|ca| ca.state == CaState::Good)
     }
 }
 
@@ -124,6 +137,7 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
             }
         }
     }
+    let mut replaced = Vec::new();
     for (realm, mut found) in files {
         if found.len() > 1 {
             found = places.for_realm(&realm);
@@ -133,8 +147,10 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
             continue; // each has been found somewhere
         };
         match places.read(&place.directory, &realm) {
+            // The gate of a realm above it, in a file of the site.
+            Ok(Some(read)) if read.realm != realm => replaced.push((read.realm, file)),
             Ok(Some(read)) => listing.realms.push(Listed {
-                replaces: named.next(),
+                replaces: named.collect(),
                 ..Listed::of(read, file, days, now)
             }),
             Ok(None) => {} // a good link: its realm is among what another accepts
@@ -142,6 +158,11 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
                 file,
                 error: shown(&format!("{error:#}")).into_owned(),
             }),
+        }
+    }
+    for (by, file) in replaced {
+        if let Some(listed) = listing.realms.iter_mut().find(|listed| listed.realm == by) {
+            listed.replaces.push(file);
         }
     }
     Ok(listing)
@@ -171,14 +192,17 @@ fn names(directory: &Path) -> anyhow::Result<Vec<std::ffi::OsString>> {
 }
 
 impl Places {
-    /// The file of a realm, with what it accepts leading to it; `None` when it is a link that is
-    /// good.
+    /// The file that a login to a realm reads, with what it accepts leading to it; `None` when it is
+    /// a link that is good.
     fn read(&self, directory: &Path, realm: &str) -> anyhow::Result<Option<RealmFile>> {
         let file = self.locate(realm)?;
         if let Some(Found::Link(_)) = look(directory, realm)? {
             return Ok(None);
         }
         let Some(file) = file else { return Ok(None) };
+        if file.realm != realm {
+            return Ok(Some(file));
+        }
         for accepted in &file.accepts {
             let leads_here = self
                 .locate(accepted)
@@ -199,7 +223,7 @@ impl Listed {
         Listed {
             realm: read.realm,
             file,
-            replaces: None,
+            replaces: Vec::new(),
             eap: read.eap.name(),
             phase2: read.phase2.name(),
             tls13: read.tls13,
@@ -207,6 +231,10 @@ impl Listed {
             accepts: read.accepts,
             ssids: read.ssids,
             wired: read.wired,
+            case: read.case,
+            allow: read.gate.allow.iter().map(Pattern::text).collect(),
+            deny: read.gate.deny.iter().map(Pattern::text).collect(),
+            group: read.gate.group.map(|group| group.file),
             server_names: read.server_names,
             ca_certificates: read
                 .ca_certificates

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use jsonpipe::testkit::{self, Ended, feed};
+use serde_json::json;
 
 fn realms(root: &Path, arguments: &[&str]) -> Ended {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nm-8021x-login"));
@@ -36,12 +37,12 @@ fn realms_lists_what_a_login_would_use_and_what_it_could_not() {
 }
 
 #[test]
-fn realms_says_no_for_a_ca_that_expires_within_the_days() {
+fn realms_says_no_without_a_realm_and_for_a_ca_that_expires_within_the_days() {
     let root = tempfile::tempdir().unwrap();
     let none = realms(root.path(), &[]);
     assert_eq!(
         (none.status, none.section("realms")["realms"].clone()),
-        (0, serde_json::json!([]))
+        (1, json!([]))
     );
     crate::contract::realm(
         root.path(),
@@ -60,6 +61,47 @@ fn realms_says_no_for_a_ca_that_expires_within_the_days() {
             (status, &state.into())
         );
     }
+}
+
+#[test]
+fn realms_shows_the_gate_and_whose_file_it_replaces() {
+    let root = tempfile::tempdir().unwrap();
+    let trust = "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n";
+    crate::contract::realm(root.path(), "cs.uni-a.example", trust);
+    let site = root.path().join("etc/labtools/realms.d");
+    let set = root.path().join("var/lib/labtools/realms");
+    fs::create_dir_all(set.parent().unwrap()).unwrap();
+    fs::rename(&site, &set).unwrap();
+    let gate = "subrealms=true\ncase=keep\nallow=A*@uni-a.example,*@cs.uni-a.example\ndeny=Eve@uni-a.example\ngroup=staff\n";
+    crate::contract::realm(root.path(), "uni-a.example", &format!("{trust}{gate}"));
+    fs::write(site.join("staff"), "Alice@uni-a.example\n").unwrap();
+    let ended = realms(root.path(), &[]);
+    let listing = ended.section("realms");
+    assert_eq!((ended.status, &listing["broken"]), (0, &json!([])));
+    let [listed] = &listing["realms"].as_array().unwrap()[..] else {
+        panic!("{listing}");
+    };
+    for (key, value) in [
+        ("case", json!("keep")),
+        ("allow", json!(["A*@uni-a.example", "*@cs.uni-a.example"])),
+        ("deny", json!(["eve@uni-a.example"])),
+        ("group", json!("staff")),
+        (
+            "replaces",
+            json!(["/var/lib/labtools/realms/cs.uni-a.example.ini"]),
+        ),
+    ] {
+        assert_eq!(listed[key], value, "{key}");
+    }
+    // An export that failed.
+    fs::write(site.join("staff"), "# staff\n\n").unwrap();
+    let ended = realms(root.path(), &[]);
+    let error = ended.section("realms")["broken"][0]["error"].to_string();
+    assert_eq!(ended.status, 1);
+    assert!(
+        error.contains("staff, the group of uni-a.example: no user name in it"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -145,6 +145,42 @@ fn an_updated_set_opens_no_gate_of_the_site() {
 }
 
 #[test]
+fn an_updated_set_leads_nobody_around_a_gate_of_the_site() {
+    let machine = Machine::new()
+        .with(
+            INSTALLED,
+            "uni-a.example",
+            "subrealms=true\nallow=bob@cs.uni-a.example",
+        )
+        .with(SETS, "cs.uni-a.example", "")
+        .with(INSTALLED, "uni-b.example", "allow=bob@uni-b.example")
+        .with(INSTALLED, "law.uni-a.example", "")
+        .with(SETS, "law.uni-a.example", "tls13=true")
+        .with(SETS, "cs.uni-b.example", "");
+    for (typed, realm, admitted) in [
+        ("bob@cs.uni-a.example", "uni-a.example", true),
+        ("alice@cs.uni-a.example", "uni-a.example", false),
+        // The site itself says that these have a file, or that the gate is not for them.
+        ("alice@law.uni-a.example", "law.uni-a.example", true),
+        ("alice@cs.uni-b.example", "cs.uni-b.example", true),
+    ] {
+        let found = machine.find(typed).unwrap().unwrap();
+        assert_eq!(
+            (found.realm.as_str(), found.admitted),
+            (realm, admitted),
+            "{typed}"
+        );
+    }
+    assert!(machine.find("a@law.uni-a.example").unwrap().unwrap().tls13);
+    fs::write(machine.path(INSTALLED, "uni-a.example"), "[realm.uni-a.exa").unwrap();
+    assert!(
+        machine
+            .refusal("alice@cs.uni-a.example")
+            .contains(INSTALLED)
+    );
+}
+
+#[test]
 fn an_updated_set_comes_before_what_was_installed() {
     let machine = Machine::new()
         .with(INSTALLED, "uni-a.example", "")

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{Eap, Phase2, RealmFile, is_domain_name};
 use crate::bundle::{self, CaCertificate};
-use crate::gate::{Case, Gate, Pattern};
+use crate::gate::{Case, Gate, Group, Pattern};
 use crate::user_name::{USER_NAME_MAX_BYTES, UserName};
 use crate::{VALUE_MAX_BYTES, file};
 
@@ -114,8 +114,12 @@ impl Entry {
                 .allow
                 .push(pattern.map_err(|why| wrong(format!("allow: {text}: {why}")))?);
         }
-        if let Some(group) = &self.group {
-            file.gate.group = Some(members(&file, &named(group)).map_err(Wrong::File)?);
+        if let Some(group) = self.group {
+            let members = members(&file, &named(&group)).map_err(Wrong::File)?;
+            file.gate.group = Some(Group {
+                file: group,
+                members,
+            });
         }
         Ok(file)
     }
@@ -251,7 +255,7 @@ fn pattern(file: &RealmFile, text: &str) -> Result<Pattern, String> {
     }))
 }
 
-/// The canonical names in a group's file.
+/// The canonical names in a group's file. None would be an export that failed.
 fn members(file: &RealmFile, path: &Path) -> anyhow::Result<HashSet<String>> {
     let what = format!("{}, the group of {}", path.display(), file.realm);
     let text =
@@ -271,6 +275,11 @@ fn members(file: &RealmFile, path: &Path) -> anyhow::Result<HashSet<String>> {
                 )));
             }
         };
+    }
+    if members.is_empty() {
+        return Err(Exit::Config.error(format_args!(
+            "reading {what}: no user name in it; to keep all users out, use deny"
+        )));
     }
     Ok(members)
 }
