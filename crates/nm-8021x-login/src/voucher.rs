@@ -3,11 +3,12 @@
 //! The server stays the only gate: a lab machine knows of a voucher no more than of any other
 //! account, and the server refuses it when its time is over.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -40,7 +41,7 @@ pub fn write(order: &GuestVoucher) -> anyhow::Result<Answer> {
     if !realms::is_realm(&realm) {
         return Err(Exit::Usage.error(format_args!("--realm {realm}: not a domain name")));
     }
-    if order.users == order.slips {
+    if is_one_file(&order.users, &order.slips) {
         return Err(Exit::Usage.error("--users and --slips: one file"));
     }
     let expires_at = SystemTime::now() + Duration::from_secs(u64::from(order.hours) * 3600);
@@ -154,6 +155,25 @@ fn slips_of(
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// Whether two paths lead to one file, or to one that is not there yet.
+fn is_one_file(one: &Path, other: &Path) -> bool {
+    match (fs::metadata(one), fs::metadata(other)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        (Err(_), Err(_)) => place(one) == place(other),
+        _ => false,
+    }
+}
+
+/// The directory as it really is, and the name in it.
+fn place(path: &Path) -> (PathBuf, Option<&OsStr>) {
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    (real, path.file_name())
 }
 
 /// Where one of the two texts goes.

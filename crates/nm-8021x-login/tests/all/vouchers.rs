@@ -145,8 +145,17 @@ fn vouchers_that_cannot_all_be_written_are_not_there_at_all() {
     );
     ended.refused(73, "writing /dev/full");
     assert!(is_empty(directory.path()));
-    let ended = vouchers(directory.path(), &["--users", "one", "--slips", "one"]);
+    let whole = directory.path().join("one");
+    for slips in ["one", "./one", whole.to_str().unwrap()] {
+        let ended = vouchers(directory.path(), &["--users", "one", "--slips", slips]);
+        ended.refused(2, "--users and --slips: one file");
+    }
+    let ended = bash(
+        directory.path(),
+        r#""$0" "$@" --users /dev/fd/3 --slips /dev/fd/4 3>>both 4>>both; status=$?; rm both; exit $status"#,
+    );
     ended.refused(2, "--users and --slips: one file");
+    assert!(is_empty(directory.path()));
     let ended = vouchers(
         directory.path(),
         &["--users", "u", "--slips", "s", "--realm", "a/b"],
