@@ -23,6 +23,9 @@ const CLOSING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Closes the login of this machine. After a crash this finds it all the same.
 pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Exit::NoPermission.error("logging out: needs root"));
+    }
     let deferred = signals::defer()?;
     if dry_run {
         let session = state::load(common)?;

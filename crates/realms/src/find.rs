@@ -104,14 +104,10 @@ pub enum Found {
 impl Places {
     /// Those of a machine.
     pub fn of(common: &Common) -> anyhow::Result<Places> {
-        let installed = match &common.config {
-            Some(directory) => directory.join("realms.d"),
-            None => "/etc/labtools/realms.d".into(),
-        };
         let mut places = Vec::new();
         for (name, path) in [
             (set::INSTALLED.into(), common.path(set::INSTALLED)),
-            (installed, common.config("realms.d")),
+            (site(common), common.config("realms.d")),
         ] {
             match fs::canonicalize(&path) {
                 Ok(directory) => places.push(Place { name, directory }),
@@ -124,8 +120,16 @@ impl Places {
         }
         Ok(Places {
             places,
-            root: common.root.clone(),
+            root: fs::canonicalize(&common.root).unwrap_or_else(|_| common.root.clone()),
         })
+    }
+
+    /// A text with its paths as seen below the root.
+    pub fn seen_below_the_root(&self, text: &str) -> String {
+        if self.root == Path::new("/") {
+            return text.to_owned();
+        }
+        text.replace(&format!("{}/", self.root.display()), "/")
     }
 
     /// The places by how much they count for a realm: what an update brought comes before what the
@@ -208,6 +212,14 @@ impl Places {
             "{}: a link to {target}.ini, which is no file",
             link.display()
         )))
+    }
+}
+
+/// The directory of the site's files, as seen below the root.
+pub fn site(common: &Common) -> PathBuf {
+    match &common.config {
+        Some(directory) => directory.join("realms.d"),
+        None => "/etc/labtools/realms.d".into(),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::realm::{RealmFile, file_of, site_keys};
 use crate::report::{Ca, Changed, Imported, Kept, Refused, Set};
 use crate::set::Next;
 use crate::update::MANIFEST;
-use crate::{authorities, eap_config, file, set};
+use crate::{authorities, eap_config, file, find, set};
 
 /// What to import, and where to.
 #[derive(Debug)]
@@ -208,6 +208,8 @@ pub struct Filling<'a> {
     next: &'a Next,
     /// The files of the site, of which one may be about a realm, too.
     site: PathBuf,
+    /// The same as a document names it: one that is given as given, otherwise as seen below the root.
+    site_name: PathBuf,
     /// What became of it.
     pub set: Set,
 }
@@ -225,6 +227,7 @@ impl<'a> Filling<'a> {
             pipe,
             next,
             site: into.map_or_else(|| common.config("realms.d"), Path::to_owned),
+            site_name: into.map_or_else(|| find::site(common), Path::to_owned),
             set: Set::default(),
         }
     }
@@ -248,10 +251,11 @@ impl<'a> Filling<'a> {
             return false;
         };
         self.pipe.note(format_args!("{realm}: {reason}"));
+        let file = file_of(&self.site_name, realm).display().to_string();
         self.set.kept.push(Kept {
             realm: realm.to_owned(),
-            file: path.display().to_string(),
-            reason,
+            reason: reason.replace(&path.display().to_string(), &file),
+            file,
         });
         true
     }

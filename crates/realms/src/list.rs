@@ -156,7 +156,7 @@ pub fn list(common: &Common, days: u32, now: SystemTime) -> anyhow::Result<Listi
             Ok(None) => {} // a good link: its realm is among what another accepts
             Err(error) => listing.broken.push(Broken {
                 file,
-                error: shown(&format!("{error:#}")).into_owned(),
+                error: shown(&places.seen_below_the_root(&format!("{error:#}"))).into_owned(),
             }),
         }
     }

@@ -68,6 +68,12 @@ impl Next {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             found => Some(found.map_err(|error| failed(error, "finding", &path))?),
         };
+        if present.as_ref().is_some_and(|present| !present.is_dir()) {
+            return Err(Exit::CantCreate.error(format_args!(
+                "replacing {}: it is a file; name a directory of realms, or a new one",
+                path.display()
+            )));
+        }
         // What a power cut left.
         let staging = parent.join(format!(".{}.new", name.to_string_lossy()));
         remove(&staging)?;

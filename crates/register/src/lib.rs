@@ -37,14 +37,20 @@ const SECTION: &str = "register";
 /// Runs a command.
 pub fn run(command: &Command, common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     let pipe = pipe.owning(SECTION);
-    match command {
+    let answer = match command {
         Command::Start { dry_run } => record::start(common, &pipe, *dry_run),
         Command::End { how, dry_run } => record::end(common, &pipe, how, *dry_run),
         Command::Refused { dry_run } => record::refused(common, &pipe, *dry_run),
         Command::Recover { dry_run } => recover::recover(common, *dry_run),
         Command::Find { address, at } => find::find(common, *address, *at),
         Command::Prune { days, dry_run } => prune::prune(common, *days, *dry_run),
-    }
+    };
+    answer.map_err(|error| match Exit::of(&error) {
+        Exit::NoPermission => {
+            Exit::NoPermission.error(format_args!("{error:#}; the register needs root"))
+        }
+        _ => error,
+    })
 }
 
 fn unreadable(common: &Common, error: io::Error) -> anyhow::Error {

@@ -63,7 +63,7 @@ Example:
     --at 2026-11-20T05:30:00-03:00")]
     Find {
         /// An address, IPv4 or IPv6
-        #[arg(long, value_name = "A")]
+        #[arg(long, value_name = "A", value_parser = address)]
         address: IpAddr,
         /// A time in RFC 3339, with its offset from UTC
         #[arg(long, value_name = "TIME", value_parser = Time::parse)]
@@ -92,6 +92,11 @@ fn how(text: &str) -> Result<String, &'static str> {
     is_word
         .then(|| text.to_owned())
         .ok_or("a word is wanted, as shutdown, died, terminated, failed")
+}
+
+fn address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "an address is wanted, as 10.0.0.7 or 2001:db8::7")
 }
 
 fn days(text: &str) -> Result<u32, String> {

@@ -174,21 +174,27 @@ fn a_password_that_no_login_can_carry_is_65() {
 }
 
 #[test]
-fn login_needs_root() {
+fn login_and_logout_need_root() {
     let root = tempfile::tempdir().unwrap();
     (LOGIN.prepare)(root.path());
     let binary = root.path().join("nm-8021x-login"); // that of the build may be where only root looks
     fs::copy(LOGIN.binary, &binary).unwrap();
     let open = fs::Permissions::from_mode(0o755);
     fs::set_permissions(root.path(), open).unwrap();
-    let mut login = std::process::Command::new("setpriv");
-    login
-        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .arg(binary)
-        .args(["login", "--root"])
-        .arg(root.path());
     let document = r#"{"login":{"username":"alice@uni-a.example","password":"x"}}"#;
-    let ended = testkit::feed(login, document);
-    assert_eq!((ended.status, ended.stdout.as_str()), (77, ""));
-    assert!(ended.stderr.contains("needs root"), "{}", ended.stderr);
+    for (words, input, complaint) in [
+        (&["login"][..], document, "logging in: needs root"),
+        (&["logout"], "", "logging out: needs root"),
+        (&["logout", "--dry-run"], "", "logging out: needs root"),
+    ] {
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(&binary)
+            .args(words)
+            .arg("--root")
+            .arg(root.path());
+        let ended = testkit::feed(command, input);
+        ended.refused(77, complaint);
+    }
 }

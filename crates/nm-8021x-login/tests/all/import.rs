@@ -217,11 +217,13 @@ fn a_file_with_keys_of_the_site_is_kept() {
         (
             ended.status,
             section["kept"][0]["realm"].as_str(),
+            section["kept"][0]["file"].as_str(),
             section["kept"][0]["reason"].as_str()
         ),
         (
             0,
             Some("uni-a.example"),
+            Some("/etc/labtools/realms.d/uni-a.example.ini"),
             Some("it has keys of this site: allow")
         ),
         "{ended:?}"
@@ -235,6 +237,19 @@ fn a_file_with_keys_of_the_site_is_kept() {
     assert_eq!(ended.section("import")["kept"][0]["realm"], "uni-a.example");
     let kept = fs::read_to_string(directory.join("uni-a.example.ini")).unwrap();
     assert_eq!(kept, own);
+
+    // What is torn may be a gate.
+    machine.write("etc/labtools/realms.d/uni-a.example.ini", "[realm");
+    let ended = machine.import(&["in/uni-a.eap-config"]);
+    let kept = &ended.section("import")["kept"][0];
+    let reason = kept["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("/etc/labtools/realms.d/uni-a.example.ini"),
+        "{reason}"
+    );
+    machine
+        .import(&["--into", "in/uni-a.eap-config", "in/uni-c.eap-config"])
+        .refused(73, "replacing ");
 }
 
 #[test]

@@ -124,8 +124,9 @@ fn realms_of_hundreds_are_listed_though_one_is_broken() {
     );
     let broken = &listing["broken"][0];
     assert_eq!(broken["file"], "/etc/labtools/realms.d/r7.example.ini");
+    let error = broken["error"].as_str().unwrap();
     assert!(
-        broken["error"].as_str().unwrap().ends_with("not UTF-8"),
+        error.ends_with(" /etc/labtools/realms.d/r7.example.ini: not UTF-8"),
         "{broken}"
     );
 }

@@ -119,6 +119,13 @@ fn register_refuses_a_command_line_that_says_nothing() {
         assert_eq!((ended.status, ended.stdout.as_str()), (2, ""), "{words}");
         assert!(!ended.stderr.contains('\u{1b}'), "{words}");
     }
+    let ended = machine.run("find --address x --at 2026-11-20T08:00:00Z", "");
+    assert!(
+        ended
+            .stderr
+            .contains("--address <A>': an address is wanted, as 10.0.0.7"),
+        "{ended:?}"
+    );
     assert!(!machine.path().join("var").exists(), "nothing was recorded");
 }
 
@@ -178,6 +185,7 @@ fn register_is_for_root_alone() {
             .gid(65534);
         let ended = feed(command, &login("5d"));
         assert_eq!((ended.status, ended.stdout.as_str()), (77, ""), "{ended:?}");
+        assert!(ended.stderr.contains("needs root"), "{ended:?}");
     }
     assert_eq!(machine.text(), before);
 }
