@@ -19,14 +19,15 @@ use crate::order::Outcome;
 use crate::{TOOL, closing, state};
 
 /// Starts the holder, with the order on standard input, which is not read here, and waits for its
-/// end. False: something may be open still.
-pub fn keep(common: &Common, until: Option<i32>) -> anyhow::Result<bool> {
+/// end. If it is bound, standard output is a pidfd of the process that the session is for.
+/// False: something may be open still.
+pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     close_inherited()?;
     setsid()?;
     nix::sys::prctl::set_name(c"nm-8021x-keeper")?; // that of the link by which it was started says nothing
     std::env::set_current_dir("/")?;
     let ending = signals::defer()?;
-    let started = start(common, until);
+    let started = start(common, is_bound);
     let (mut holder, session, _lock, _pipe) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -47,13 +48,15 @@ pub fn keep(common: &Common, until: Option<i32>) -> anyhow::Result<bool> {
 
 type Started = (Child, Option<OwnedFd>, fs::File, io::PipeWriter);
 
-fn start(common: &Common, until: Option<i32>) -> anyhow::Result<Started> {
+fn start(common: &Common, is_bound: bool) -> anyhow::Result<Started> {
     let why =
         "a user is logged in, or another login is under way; close it first: nm-8021x-login logout";
     let lock = lock::take(common, state::LOCK, why)?;
     // The holder has it as well: it is free when both have ended.
     fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
-    let session = until.map(pidfd).transpose()?;
+    let session = is_bound
+        .then(|| io::stdout().as_fd().try_clone_to_owned())
+        .transpose()?;
     let (reader, writer) = io::pipe()?;
     let mut command = Command::new("/proc/self/exe");
     command.arg0(TOOL.name).arg("hold").stdin(Stdio::inherit());
@@ -68,7 +71,8 @@ fn start(common: &Common, until: Option<i32>) -> anyhow::Result<Started> {
     Ok((holder, session, lock, writer))
 }
 
-fn pidfd(pid: i32) -> anyhow::Result<OwnedFd> {
+/// Means this process, and no later one with its number. Status 66 when there is none.
+pub fn pidfd(pid: i32) -> anyhow::Result<OwnedFd> {
     let doing = || format!("watching process {pid}, for which the session is");
     let pid = rustix::process::Pid::from_raw(pid).exit(Exit::Usage, doing)?;
     pidfd_open(pid, PidfdFlags::empty())

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use crate::bus::Bus;
 use crate::order::{Order, Outcome};
 use crate::report::{Link, Login, Reason};
 use crate::request::Credentials;
-use crate::{TOOL, network_manager, outside};
+use crate::{TOOL, keeper, network_manager, outside};
 
 /// Answers the login of the document on standard input.
 pub fn login(
@@ -32,6 +32,8 @@ pub fn login(
     // The password is in our memory for a moment: no core holds it, and only who may trace every
     // process can read it through /proc.
     nix::sys::prctl::set_dumpable(false)?;
+    // The number may be another process's later.
+    let until = until.map(keeper::pidfd).transpose()?;
     let mut document = pipe.document("a document with the section login (username, password)")?;
     let Credentials { username, password } = document.consume(TOOL.section)?;
     check(&password)?;
@@ -141,7 +143,7 @@ fn refuse(mut document: Document, report: Login, reason: Reason) -> anyhow::Resu
 }
 
 /// Starts the keeper, which starts the holder. The socket is the way to the holder alone.
-fn start(common: &Common, until: Option<i32>) -> anyhow::Result<(UnixStream, Child)> {
+fn start(common: &Common, until: Option<OwnedFd>) -> anyhow::Result<(UnixStream, Child)> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command
@@ -149,13 +151,13 @@ fn start(common: &Common, until: Option<i32>) -> anyhow::Result<(UnixStream, Chi
         .arg("keep")
         .arg("--root")
         .arg(std::path::absolute(&common.root)?)
-        .stdin(std::os::fd::OwnedFd::from(theirs))
+        .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null());
     if common.verbose {
         command.arg("--verbose");
     }
-    if let Some(pid) = until {
-        command.args(["--until-pid", &pid.to_string()]);
+    if let Some(pidfd) = until {
+        command.arg("--until-pid").stdout(pidfd);
     }
     let keeper = command.spawn().exit(
         Exit::TemporaryFailure,

@@ -124,9 +124,9 @@ See nm-8021x-login(8), section REGISTER.")]
     /// Watch over the process that holds a session
     #[command(hide = true)]
     Keep {
-        /// As of login
-        #[arg(long, value_name = "PID")]
-        until_pid: Option<i32>,
+        /// As of login; standard output is the pidfd of that process
+        #[arg(long)]
+        until_pid: bool,
     },
     /// Hold a session
     #[command(hide = true)]

@@ -198,3 +198,54 @@ fn login_and_logout_need_root() {
         ended.refused(77, complaint);
     }
 }
+
+/// Its arguments, on a machine without a system bus.
+fn without_a_bus(root: &Path, arguments: &[&str], name: &str) -> testkit::Ended {
+    let mut login = std::process::Command::new(LOGIN.binary);
+    login
+        .arg("login")
+        .args(arguments)
+        .arg("--root")
+        .arg(root)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
+    let document = format!(r#"{{"login":{{"username":"{name}","password":"x"}}}}"#);
+    testkit::feed(login, &document)
+}
+
+#[test]
+fn a_dry_run_needs_the_bus_only_for_a_user_who_may_log_in() {
+    let root = tempfile::tempdir().unwrap();
+    let trust = "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n";
+    realm(
+        root.path(),
+        "uni-a.example",
+        &format!("{trust}deny=eve@uni-a.example\n"),
+    );
+    for (name, reason) in [
+        ("eve@uni-a.example", "not_allowed"),
+        ("eve@uni-b.example", "unknown_realm"),
+    ] {
+        let ended = without_a_bus(root.path(), &["--dry-run"], name);
+        assert_eq!(ended.status, 1, "{ended:?}");
+        assert_eq!(ended.section("login")["reason"], reason);
+    }
+    let ended = without_a_bus(root.path(), &["--dry-run"], "alice@uni-a.example");
+    assert_eq!((ended.status, ended.stdout.as_str()), (69, ""), "{ended:?}");
+}
+
+#[test]
+fn a_login_is_bound_to_a_process_that_is_there() {
+    let root = tempfile::tempdir().unwrap();
+    (LOGIN.prepare)(root.path());
+    let ours = std::process::id().to_string();
+    let none = i32::MAX.to_string(); // the kernel gives no such number
+    for (pid, status, message) in [
+        (&none, 66, "watching process"),
+        (&ours, 69, "connecting to the system bus"),
+        // The keeper of the one before has ended.
+        (&ours, 69, "connecting to the system bus"),
+    ] {
+        let until = ["--until-pid", pid];
+        without_a_bus(root.path(), &until, "alice@uni-a.example").refused(status, message);
+    }
+}
