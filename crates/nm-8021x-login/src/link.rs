@@ -222,10 +222,7 @@ impl Link {
 
     /// Asks a switch that does not begin once more.
     pub fn ask(&mut self, bus: &Bus) {
-        if !matches!(self.phase, Phase::Coming)
-            || self.device.kind != Kind::Ethernet
-            || self.heard.in_exchange()
-        {
+        if !self.is_asking() {
             return;
         }
         let Some(asked) = self.asked else {
@@ -248,9 +245,17 @@ impl Link {
         self.heard.asking_again();
     }
 
-    /// How long to wait at most before [`Link::ask`] has something to do.
+    /// Whether the switch has to begin: an exchange that is under way would break off.
+    fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Coming)
+            && self.device.kind == Kind::Ethernet
+            && !self.heard.in_exchange()
+    }
+
+    /// How long to wait at most before [`Link::ask`] has something to do. A server may be silent in
+    /// an exchange for long: then there is nothing to do.
     pub fn patience(&self) -> Option<Duration> {
-        let asked = self.asked.filter(|_| matches!(self.phase, Phase::Coming))?;
+        let asked = self.asked.filter(|_| self.is_asking())?;
         Some(ASK_AGAIN.saturating_sub(asked.elapsed()))
     }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use jsonpipe::testkit::{Ended, feed};
 use serde_json::Value;
@@ -76,17 +77,35 @@ fn a_login_that_somebody_else_ends_is_75_and_one_whose_supplicant_dies_is_69() {
     laboratory.assert_closed();
 }
 
+/// The time that a process has had of the processor, in hundredths of a second. (proc_pid_stat(5))
+fn processor_ticks(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<_> = stat.rsplit(") ").next()?.split(' ').collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
 #[test]
 fn a_server_that_does_not_answer_is_silent() {
     let laboratory = Laboratory::up();
     laboratory.script("mode", &["radius-down"]);
-    let (status, login, stderr) = laboratory.login(ALICE);
+    let mut login = laboratory.begin(&[]);
+    let mut ticks = 0;
+    while login.try_wait().unwrap().is_none() {
+        let of_holder = laboratory.process("nm-8021x-holder");
+        ticks = of_holder.and_then(processor_ticks).unwrap_or(ticks);
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    let (status, login, stderr) = told(Ended::of(login.wait_with_output().unwrap()));
     assert_eq!(
         (status, &login["reason"]),
         (1, &"server_silent".into()),
         "{stderr}"
     );
     laboratory.assert_closed();
+    assert!(
+        ticks < 300,
+        "waiting for the server took {ticks} ticks of the processor's time"
+    );
 }
 
 #[test]
