@@ -21,7 +21,7 @@ impl UserName {
     }
 
     /// `None` unless there is exactly one `@`, something on both sides of it, nothing invisible, no
-    /// Windows domain in front, and room for it in RADIUS.
+    /// character with another spelling, no Windows domain in front, and room for it in RADIUS.
     pub fn parse(name: &str) -> Option<UserName> {
         let (local, realm) = name.split_once('@')?;
         // With a character that shows nothing one name can be made to look like another.
@@ -35,6 +35,7 @@ impl UserName {
             // who would be two people here, and only one of them at the gate.
             || local.contains('\\')
             || !visible
+            || !is_one_spelling(name)
             || name.len() > USER_NAME_MAX_BYTES
         {
             return None;
@@ -45,6 +46,12 @@ impl UserName {
             realm: realm.to_lowercase(),
         })
     }
+}
+
+/// Whether no character has another spelling that a server may take for the same one, as full-width
+/// letters have (NFKC, Unicode Standard Annex 15). Two spellings would make two people of one.
+pub fn is_one_spelling(text: &str) -> bool {
+    unicode_normalization::is_nfkc(text)
 }
 
 #[cfg(test)]
@@ -77,8 +84,15 @@ mod tests {
             "a\u{202e}@c",
             "a\u{3164}@c",
             "\u{34f}a@c",
+            "\u{ff41}lice@c",
+            "\u{212a}arl@c",
+            "\u{fb01}n@c",
+            "jo\u{308}rg@c",
+            "alice\u{ff20}c",
+            "alice@\u{ff43}",
         ] {
             assert_eq!(UserName::parse(bad), None, "{bad:?}");
         }
+        assert!(UserName::parse("j\u{f6}rg@c").is_some());
     }
 }

@@ -85,6 +85,7 @@ fn a_name_that_cannot_log_in_is_refused_with_its_reason() {
         ("alice@", "bad_user_name"),
         ("a@b@uni-a.example", "bad_user_name"),
         ("../../x", "bad_user_name"),
+        ("\u{ff41}lice@uni-a.example", "bad_user_name"),
         ("alice@nowhere.example", "unknown_realm"),
         ("alice@../realms.d/uni-a.example", "unknown_realm"),
     ] {

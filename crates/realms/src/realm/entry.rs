@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{Eap, Phase2, RealmFile, is_domain_name};
 use crate::bundle::{self, CaCertificate};
 use crate::gate::{Case, Gate, Group, Pattern};
-use crate::user_name::{USER_NAME_MAX_BYTES, UserName};
+use crate::user_name::{USER_NAME_MAX_BYTES, UserName, is_one_spelling};
 use crate::{VALUE_MAX_BYTES, file};
 
 /// All CAs that a browser knows are 200 KiB; the names of half a million people are 16 MiB.
@@ -236,7 +236,7 @@ fn pattern(file: &RealmFile, text: &str) -> Result<Pattern, String> {
         .split_once('@')
         .filter(|(local, realm)| !local.is_empty() && !realm.is_empty() && !realm.contains('@'))
         .ok_or_else(|| format!("not of the form NAME@REALM; for all: *@{}", file.realm))?;
-    if text.contains(|c: char| c.is_whitespace() || is_hidden(c)) {
+    if text.contains(|c: char| c.is_whitespace() || is_hidden(c)) || !is_one_spelling(text) {
         return Err("a character that no user name has".into());
     }
     let realm = realm.to_lowercase();

@@ -157,6 +157,7 @@ fn a_key_that_cannot_be_meant_so_is_refused() {
             "old.example is accepted as a.example; name that",
         ),
         ("deny=e\u{200b}ve@a.example", "no user name has"),
+        ("deny=\u{ff45}ve@a.example", "no user name has"),
         ("group=none", "none, the group of a.example: no such file"),
         ("group=pipe", "pipe, the group of a.example: not a regular"),
         ("group=huge", "huge, the group of a.example: larger than"),
