@@ -3,13 +3,12 @@
 //! Images are restricted to models, the model determines a guest's devices, and the inventory knows
 //! what a model lacks: they all compare this one string.
 //!
-//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values. Not: the
+//! **Admission rule.** Belongs here: the string, models.ini, and the types of its values but for the PCI bus (`pci`). Not: the
 //! machine's actual hardware (`invcollect`), a guest's use of it (`vm-passthrough`), and the models
 //! of an image (`manifest`).
 
 mod memory;
 mod models;
-mod pci;
 
 use std::{fs, io};
 
@@ -17,7 +16,6 @@ use jsonpipe::{Common, is_hidden};
 
 pub use memory::Memory;
 pub use models::{FILE, Model, read_all};
-pub use pci::PciAddress;
 
 /// The firmware's product name (SMBIOS, system information), as the kernel shows it.
 pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";

@@ -6,7 +6,7 @@ use jsonpipe::{Common, Exit, ini};
 use serde::Deserialize;
 
 use crate::memory::Memory;
-use crate::pci::PciAddress;
+use pci::PciAddress;
 
 /// The file's name in the configuration directory.
 pub const FILE: &str = "models.ini";

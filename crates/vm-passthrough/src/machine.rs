@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 
 use jsonpipe::{Common, Exit, ExitContext, io_error};
-use model::PciAddress;
+use pci::PciAddress;
 
 /// The properties of the host that a guest needs.
 #[derive(Debug)]

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonpipe::{Common, Exit, ini};
-use model::{Memory, Model, PciAddress};
+use model::{Memory, Model};
+use pci::PciAddress;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 

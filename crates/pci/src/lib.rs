@@ -1,0 +1,14 @@
+//! The PCI devices of a machine: their addresses, ids, drivers and IOMMU groups, as the kernel's
+//! sysfs shows them.
+//!
+//! **Admission rule.** Belongs here: what is read below /sys/bus/pci, and its types. Not: changes
+//! of a driver (`handover`), the reasons why a device cannot be handed over (`blockers`), and what a
+//! model of computer should have (`model`).
+
+mod address;
+mod device;
+mod id;
+
+pub use address::PciAddress;
+pub use device::{Device, all, device, members, path};
+pub use id::Id;
