@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use jsonpipe::testkit::{self, Stage};
+use nm_8021x_login::request::Arguments;
 
 const LOGIN: Stage = Stage {
     binary: env!("CARGO_BIN_EXE_nm-8021x-login"),
@@ -43,6 +44,8 @@ const WITHOUT_PASSWORD: Stage = Stage {
 };
 
 const MAN_PAGE: &str = include_str!("../../../../man/nm-8021x-login.8");
+const REALMS_PAGE: &str = include_str!("../../../../man/nm-8021x-login-realms.8");
+const REGISTER_PAGE: &str = include_str!("../../../../man/nm-8021x-login-register.8");
 
 jsonpipe::contract! {
     teaches_help: [LOGIN],
@@ -59,23 +62,38 @@ jsonpipe::contract! {
     keeps_the_secret: [LOGIN],
     refuses_the_secret: "the password is its own",
     survives_its_own_panic: [LOGIN],
-    names_every_flag_on_its_page: (nm_8021x_login::request::Arguments::command(), MAN_PAGE),
+    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE].concat()),
+}
+
+/// `--days` of `realms` is not that of `register prune`.
+#[test]
+fn the_page_of_each_subcommand_names_its_flags() {
+    let command = Arguments::command();
+    let visible = command
+        .get_subcommands()
+        .filter(|subcommand| !subcommand.is_hide_set());
+    for subcommand in visible {
+        let page = match subcommand.get_name() {
+            "login" | "logout" => MAN_PAGE,
+            "register" => REGISTER_PAGE,
+            _ => REALMS_PAGE,
+        };
+        testkit::man_page_names_every_flag(subcommand, page);
+    }
 }
 
 #[test]
-fn the_examples_of_the_man_page_work() {
-    let directory = tempfile::tempdir().unwrap();
-    realm(
-        directory.path(),
-        "uni-a.example",
-        "ca_cert=ca.pem\ndomain_suffix_match=radius.uni-a.example\n",
-    );
-    fs::copy(
-        crate::import::testdata().join("in/uni-c.eap-config"),
-        directory.path().join("uni-c.eap-config"),
-    )
-    .unwrap();
-    testkit::man_page_examples_work(LOGIN.binary, MAN_PAGE, directory.path());
+fn the_examples_of_the_man_pages_work() {
+    for page in [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE] {
+        let directory = tempfile::tempdir().unwrap();
+        (LOGIN.prepare)(directory.path());
+        fs::copy(
+            crate::import::testdata().join("in/uni-c.eap-config"),
+            directory.path().join("uni-c.eap-config"),
+        )
+        .unwrap();
+        testkit::man_page_examples_work(LOGIN.binary, page, directory.path());
+    }
 }
 
 #[test]
