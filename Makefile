@@ -29,6 +29,7 @@ install-tools:
 	$(PROGRAM) $(DESTDIR)/usr/bin $(TOOLS:%=$(BIN)/%)
 	$(FILE) $(DESTDIR)/usr/share/man/man7 man/*.7
 	$(FILE) $(DESTDIR)/usr/share/man/man8 man/*.8
+	$(FILE) $(etc) scripts/host/etc/models.ini
 	install -D -m 644 scripts/dev/completions.bash $(completions)/abflip
 	for tool in $(filter-out abflip,$(TOOLS)); do ln -sf abflip $(completions)/$$tool; done
 
@@ -40,11 +41,11 @@ install-host:
 	install -D -m 755 scripts/host/network-changed $(DESTDIR)/etc/NetworkManager/dispatcher.d/no-wait.d/90-labtools
 	ln -sf no-wait.d/90-labtools $(DESTDIR)/etc/NetworkManager/dispatcher.d/90-labtools
 	install -D -m 644 scripts/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/labtools-host.conf
-	$(FILE) $(etc) scripts/host/etc/*
+	$(FILE) $(etc) $(filter-out %/models.ini,$(wildcard scripts/host/etc/*))
 	$(DIRECTORY) 755 $(etc)/keys $(etc)/realms.d $(etc)/health.d
 	$(DIRECTORY) 755 $(DESTDIR)/var/lib/labtools $(DESTDIR)/qcow2/backing
 	$(DIRECTORY) 700 $(DESTDIR)/var/log/labtools $(DESTDIR)/qcow2/user
-	$(FILE) $(doc)/labtools-host/examples testdata/vm-passthrough/config/models.ini testdata/vm-passthrough/config/profiles.ini
+	$(FILE) $(doc)/labtools-host/examples testdata/vm-passthrough/config/profiles.ini
 	$(FILE) $(doc)/labtools-host/examples/logs scripts/host/logs/*
 
 install-server:

@@ -75,7 +75,7 @@ impl Roster {
             model
                 .devices
                 .iter()
-                .map(ToString::to_string)
+                .map(|listed| listed.address.to_string())
                 .collect::<Vec<_>>()
         };
         let devices = model::read_all(common)?

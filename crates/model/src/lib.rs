@@ -1,12 +1,14 @@
 //! The model of this machine in its firmware, and the properties of each model in models.ini.
 //!
 //! Images are restricted to models, the model determines a guest's devices, and the inventory knows
-//! what a model lacks: they all compare this one string.
+//! what a model lacks: they all compare this one string, and read this one table.
 //!
 //! **Admission rule.** Belongs here: the string, models.ini, and the types of its values but for the PCI bus (`pci`). Not: the
 //! machine's actual hardware (`invcollect`), a guest's use of it (`vm-passthrough`), and the models
 //! of an image (`manifest`).
 
+mod bios;
+mod listed;
 mod memory;
 mod models;
 
@@ -14,8 +16,10 @@ use std::{fs, io};
 
 use jsonpipe::{Common, is_hidden};
 
+pub use bios::Bios;
+pub use listed::Listed;
 pub use memory::Memory;
-pub use models::{FILE, Model, read_all};
+pub use models::{FILE, Model, read, read_all};
 
 /// The firmware's product name (SMBIOS, system information), as the kernel shows it.
 pub const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
@@ -43,9 +47,14 @@ pub fn of_machine(common: &Common) -> Result<String, String> {
     };
     match name.as_str() {
         "" => Err("the firmware names no product".into()),
-        _ if name.contains(is_hidden) => Err(NO_TEXT.into()),
-        _ => Ok(name),
+        _ if is_plain(&name) => Ok(name),
+        _ => Err(NO_TEXT.into()),
     }
+}
+
+/// Whether a text is one line that people can see and compare.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.trim() == text && !text.contains(is_hidden)
 }
 
 #[cfg(test)]

@@ -116,9 +116,10 @@ impl Configuration {
             cores,
             ..
         } = match model {
-            Some(model) => find(model::read_all(common)?, model).unwrap_or_default(),
+            Some(model) => model::read(common, model)?.unwrap_or_default(),
             None => Model::default(),
         };
+        let devices: Vec<PciAddress> = devices.iter().map(|listed| listed.address).collect();
         profile.memory = memory.unwrap_or(profile.memory);
         profile.cores = cores.unwrap_or(profile.cores);
         let mut slots = HashSet::from(TAKEN_SLOTS);

@@ -15,7 +15,7 @@ pub fn campus() -> Store {
     let mut store = Store::new();
     store.write_config(
         "models.ini",
-        "[model.OptiPlex 7010]\ndevices=00:02.0\nmemory=6910M\n",
+        "[model.OptiPlex 7010]\ndevices=00:02.0 8086:0152\nmemory=6910M\n",
     );
     store.write_config(
         "invcollect.ini",

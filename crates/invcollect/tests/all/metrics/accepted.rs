@@ -160,7 +160,7 @@ fn a_model_without_a_switch_was_never_opened() {
     assert_eq!(values(&machine, &[opened]), [Some(1.0)]);
     machine.write(
         "etc/labtools/models.ini",
-        "[model.OptiPlex 7010]\ndevices=00:02.0\nintrusion_switch=false\n",
+        "[model.OptiPlex 7010]\ndevices=00:02.0 8086:0152\nintrusion_switch=false\n",
     );
     machine.run(&["changes"]);
     assert_eq!(

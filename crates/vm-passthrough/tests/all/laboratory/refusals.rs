@@ -199,7 +199,10 @@ fn starting_a_guest_needs_root() {
 /// A machine with one device to hand over, whose driver is `driver`.
 fn with_a_device(driver: &str) -> Machine {
     let machine = Machine::any();
-    machine.write("etc/labtools/models.ini", "[model.Test]\ndevices=00:02.0\n");
+    machine.write(
+        "etc/labtools/models.ini",
+        "[model.Test]\ndevices=00:02.0 8086:0152\n",
+    );
     machine.write("sys/class/dmi/id/product_name", "Test\n");
     let device = "sys/bus/pci/devices/0000:00:02.0";
     machine.write(&format!("{device}/vendor"), "0x8086\n");
