@@ -1,0 +1,228 @@
+//! Huge pages for the guest's memory: reserved before a guest, and given back after it. Pages that
+//! the host has reserved itself stay reserved.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jsonpipe::{Common, Exit, ExitContext};
+use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
+use serde::{Deserialize, Serialize};
+
+use crate::fragmentation;
+use crate::sysfs::{self, Fault};
+
+/// The mount point of the huge pages. Its page size is the guest's.
+pub const MOUNT: &str = "/hugepages";
+
+const SIZES: &str = "/sys/kernel/mm/hugepages";
+const MEMINFO: &str = "/proc/meminfo";
+const COMPACT: &str = "/proc/sys/vm/compact_memory";
+/// The kernel compacts memory and moves other programs' pages meanwhile.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The huge pages of a guest.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HugePages {
+    /// The size of a page.
+    pub page_bytes: u64,
+    /// The pages that the guest needs.
+    pub asked: u64,
+    /// The pages that were free or could be reserved.
+    pub got: u64,
+    /// The share of the free memory that was too fragmented for a page of this size, 0 to 1, before
+    /// the reservation; absent where the kernel does not show it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragmentation_before: Option<f64>,
+    /// The same after everything was given back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragmentation_after: Option<f64>,
+}
+
+/// The pages that the guest needs beyond those that are free.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Reservation {
+    page_bytes: u64,
+    /// `nr_hugepages` before.
+    before: u64,
+    /// `nr_hugepages` with the guest's.
+    with_guest: u64,
+}
+
+/// The need of a guest, compared with what is free.
+#[derive(Debug)]
+pub(crate) struct Need {
+    pub pages: HugePages,
+    /// Absent when enough pages are free.
+    pub reservation: Option<Reservation>,
+}
+
+/// The size of the pages of the mount. Status 78 when there is none.
+pub(crate) fn page_bytes(common: &Common) -> anyhow::Result<u64> {
+    let mount = common.path(MOUNT);
+    match statfs(&mount) {
+        Ok(found) if found.filesystem_type() == HUGETLBFS_MAGIC => Ok(found.block_size() as u64),
+        _ => Err(Exit::Config.error(format_args!(
+            "{}: not a mounted hugetlbfs; mount one there, or set hugepages=false in the profile",
+            mount.display()
+        ))),
+    }
+}
+
+/// The pages for `bytes` of memory, where `reserve` bytes stay the host's. Nothing is changed. More
+/// than the machine has is status 78, more than is available now 75.
+pub(crate) fn need(
+    common: &Common,
+    page_bytes: u64,
+    bytes: u64,
+    reserve: u64,
+) -> anyhow::Result<Need> {
+    let directory = directory(common, page_bytes);
+    let count = |name: &str| {
+        let path = directory.join(name);
+        let text = jsonpipe::read_text(&path)?;
+        let parsed = text.trim().parse::<u64>();
+        parsed.exit(Exit::Io, || format!("reading {}", path.display()))
+    };
+    let asked = bytes.div_ceil(page_bytes.max(1));
+    let free = count("free_hugepages")?.saturating_sub(count("resv_hugepages")?);
+    let before = count("nr_hugepages")?;
+    let missing = asked.saturating_sub(free);
+    let pages = HugePages {
+        page_bytes,
+        asked,
+        got: asked - missing,
+        fragmentation_before: fragmentation::index(common, page_bytes),
+        fragmentation_after: None,
+    };
+    if missing == 0 {
+        return Ok(Need {
+            pages,
+            reservation: None,
+        });
+    }
+    let meminfo = jsonpipe::read_text(&common.path(MEMINFO))?;
+    let needed = missing.saturating_mul(page_bytes).saturating_add(reserve);
+    for (name, exit, has) in [
+        ("MemTotal", Exit::Config, "this machine has"),
+        ("MemAvailable", Exit::TemporaryFailure, "available are"),
+    ] {
+        let found =
+            kilobytes(&meminfo, name).exit(Exit::Io, || format!("reading {name} in {MEMINFO}"))?;
+        if found.saturating_mul(1024) < needed {
+            return Err(exit.error(format_args!(
+                "reserving huge pages: {missing} of {} MiB and {} MiB for the host are needed, and {has} {} MiB; {}",
+                page_bytes >> 20,
+                reserve >> 20,
+                found >> 10,
+                match exit {
+                    Exit::Config => "give the guest less, in profiles.ini or for this model in models.ini",
+                    _ => "end other programs and try again",
+                }
+            )));
+        }
+    }
+    Ok(Need {
+        pages,
+        reservation: Some(Reservation {
+            page_bytes,
+            before,
+            with_guest: before + missing,
+        }),
+    })
+}
+
+impl Reservation {
+    pub(crate) fn is_valid(&self) -> bool {
+        self.page_bytes.is_power_of_two() && self.before <= self.with_guest
+    }
+
+    /// Reserves the pages. Where memory is too fragmented, it is compacted once; if that does not
+    /// help, status 75.
+    pub(crate) fn take(&self, common: &Common) -> anyhow::Result<()> {
+        let wanted = self.with_guest;
+        let mut got = self.set(common, wanted)?;
+        if got < wanted {
+            let path = common.path(COMPACT);
+            sysfs::write(&path, "1", LIMIT).map_err(|fault| failed(&fault, "compacting memory"))?;
+            got = self.set(common, wanted)?;
+        }
+        if got >= wanted {
+            return Ok(());
+        }
+        let index = fragmentation::index(common, self.page_bytes);
+        Err(Exit::TemporaryFailure.error(format_args!(
+            "reserving huge pages: the kernel found {} of {} of {} MiB, after compacting memory{}; memory is fragmented: restart the machine, or reserve them when it starts, with vm.nr_hugepages",
+            got.saturating_sub(self.before),
+            wanted - self.before,
+            self.page_bytes >> 20,
+            index.map_or_else(String::new, |index| format!(" (fragmentation {index:.3})")),
+        )))
+    }
+
+    /// Gives the pages back, but not those that the host has reserved, before or since.
+    pub(crate) fn give_back(&self, common: &Common) -> anyhow::Result<()> {
+        let now = self.number(common)?;
+        let wanted = self.without_guest(now);
+        if now == wanted || self.set(common, wanted)? == wanted {
+            return Ok(());
+        }
+        Err(Exit::Io.error("giving huge pages back: the kernel keeps them; a program uses them"))
+    }
+
+    /// How their number differs from that before, if it does.
+    pub(crate) fn difference(&self, common: &Common) -> Option<String> {
+        match self.number(common) {
+            Ok(now) if now == self.without_guest(now) => None,
+            Ok(now) => Some(format!("huge pages: {now} instead of {}", self.before)),
+            Err(error) => Some(format!("huge pages: {error:#}")),
+        }
+    }
+
+    fn without_guest(&self, now: u64) -> u64 {
+        let added = self.with_guest - self.before;
+        now.min(self.before.max(now.saturating_sub(added)))
+    }
+
+    pub(crate) fn page_bytes(&self) -> u64 {
+        self.page_bytes
+    }
+
+    /// Writes `nr_hugepages`, and returns what the kernel made of it.
+    fn set(&self, common: &Common, number: u64) -> anyhow::Result<u64> {
+        let path = directory(common, self.page_bytes).join("nr_hugepages");
+        sysfs::write(&path, &number.to_string(), LIMIT)
+            .map_err(|fault| failed(&fault, format_args!("writing {}", path.display())))?;
+        self.number(common)
+    }
+
+    fn number(&self, common: &Common) -> anyhow::Result<u64> {
+        let path = directory(common, self.page_bytes).join("nr_hugepages");
+        let text = jsonpipe::read_text(&path)?;
+        text.trim()
+            .parse()
+            .exit(Exit::Io, || format!("reading {}", path.display()))
+    }
+}
+
+fn directory(common: &Common, page_bytes: u64) -> PathBuf {
+    common
+        .path(SIZES)
+        .join(format!("hugepages-{}kB", page_bytes >> 10))
+}
+
+/// A line of proc_meminfo(5).
+fn kilobytes(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+fn failed(fault: &Fault, object: impl std::fmt::Display) -> anyhow::Error {
+    let exit = match fault {
+        Fault::Hangs => Exit::TemporaryFailure,
+        Fault::Refused(error) => Exit::of_change(error),
+    };
+    exit.error(format_args!("{object}: {fault}"))
+}
