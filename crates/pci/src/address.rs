@@ -16,10 +16,20 @@ pub struct PciAddress {
 }
 
 impl PciAddress {
+    /// Its bus: 0 for what is part of the processor or the chipset.
+    pub fn bus(self) -> u8 {
+        self.bus
+    }
+
     /// Its slot, which is also its slot in the guest: the firmware of graphics cards expects a
     /// fixed address.
     pub fn slot(self) -> u8 {
         self.slot
+    }
+
+    /// Whether it is 0000:00:02.0, where Intel's processors have their graphics.
+    pub fn is_integrated_graphics(self) -> bool {
+        (self.domain, self.bus, self.slot, self.function) == (0, 0, 2, 0)
     }
 }
 

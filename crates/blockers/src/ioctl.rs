@@ -1,0 +1,109 @@
+//! The questions that only an ioctl answers: whether a VFIO group is viable, and what KVM gives its
+//! guests. None of them changes anything.
+#![allow(unsafe_code, reason = "ioctls without a safe wrapper")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::libc::{self, c_int};
+
+/// `struct vfio_group_status` (linux/vfio.h).
+#[repr(C)]
+struct GroupStatus {
+    argsz: u32,
+    flags: u32,
+}
+
+const GROUP_VIABLE: u32 = 1;
+
+/// `struct kvm_msrs` with one entry (linux/kvm.h).
+#[repr(C)]
+struct Register {
+    count: u32,
+    pad: u32,
+    index: u32,
+    reserved: u32,
+    data: u64,
+}
+
+nix::ioctl_readwrite_bad!(
+    vfio_group_get_status,
+    nix::request_code_none!(b';', 103),
+    GroupStatus
+);
+nix::ioctl_write_int_bad!(kvm_create_vm, nix::request_code_none!(0xae, 0x01));
+nix::ioctl_write_int_bad!(kvm_create_vcpu, nix::request_code_none!(0xae, 0x41));
+// The size in the number is that of the head, without the entries.
+nix::ioctl_readwrite_bad!(
+    kvm_get_msrs,
+    nix::request_code_readwrite!(0xae, 0x88, 8),
+    Register
+);
+
+/// Opens a device node; a node that is not a device is an error.
+fn open(node: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(node)
+}
+
+/// Whether every member of the VFIO group at `node` is safe with a guest. The group is closed again.
+pub(crate) fn is_viable(node: &Path) -> io::Result<bool> {
+    let group = open(node)?;
+    let mut status = GroupStatus {
+        argsz: size_of::<GroupStatus>() as u32,
+        flags: 0,
+    };
+    // SAFETY: the descriptor is open, and the structure is the one that the kernel expects, with
+    // its size in it.
+    unsafe { vfio_group_get_status(group.as_raw_fd(), &mut status) }?;
+    Ok(status.flags & GROUP_VIABLE != 0)
+}
+
+/// A virtual machine with one processor, which never runs.
+#[derive(Debug)]
+pub(crate) struct Processor {
+    processor: OwnedFd,
+    /// The kernel keeps the machine while its processor is open; this states it.
+    _machine: OwnedFd,
+}
+
+impl Processor {
+    /// Makes the machine on the KVM at `node`.
+    pub fn new(node: &Path) -> io::Result<Processor> {
+        let kvm = open(node)?;
+        let create = |fd: BorrowedFd, request: unsafe fn(c_int, c_int) -> nix::Result<c_int>| {
+            // SAFETY: the descriptor is open, and the argument is a number: the machine's type, the
+            // processor's number.
+            let made = unsafe { request(fd.as_raw_fd(), 0) }?;
+            // SAFETY: the kernel has just opened this descriptor for us alone.
+            Ok::<_, io::Error>(unsafe { OwnedFd::from_raw_fd(made) })
+        };
+        let machine = create(kvm.as_fd(), kvm_create_vm)?;
+        let processor = create(machine.as_fd(), kvm_create_vcpu)?;
+        Ok(Processor {
+            processor,
+            _machine: machine,
+        })
+    }
+
+    /// The value of a model-specific register, or `None` when KVM has none for guests.
+    pub fn register(&self, index: u32) -> Option<u64> {
+        let mut register = Register {
+            count: 1,
+            pad: 0,
+            index,
+            reserved: 0,
+            data: 0,
+        };
+        // SAFETY: the descriptor is a processor's, and the structure holds as many entries as its
+        // count says.
+        let read = unsafe { kvm_get_msrs(self.processor.as_raw_fd(), &mut register) };
+        matches!(read, Ok(1)).then_some(register.data)
+    }
+}

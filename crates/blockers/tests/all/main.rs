@@ -1,0 +1,9 @@
+//! Each obstacle on a machine that is a directory: it is found there, and nothing else is. The
+//! numbers of the emulated machines, where the kernel itself shows these obstacles, are in
+//! scripts/lab/test-passthrough.
+
+mod devices;
+mod machine;
+mod platform;
+mod reading;
+mod uses;
