@@ -8,6 +8,7 @@
 
 pub mod accel;
 pub mod argv;
+mod check;
 mod child;
 mod disks;
 mod firewall;
@@ -39,6 +40,11 @@ pub const TOOL: Tool = Tool {
 
 /// Reads the document, then plans or runs the guest.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let is_plan = match arguments.action {
+        Action::Check => return check::run(&arguments.common, pipe),
+        Action::Plan => true,
+        Action::Run => false,
+    };
     let mut document =
         pipe.document("a document with the section volume, as cowvol clone writes it")?;
     let login = document.read::<Login>("login")?;
@@ -68,17 +74,15 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         machine,
         identity,
     };
-    match arguments.action {
-        Action::Plan => {
-            let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
-            document.set(
-                TOOL.section,
-                &plan.report(accel, argv::Descriptors::PLANNED),
-            )?;
-            Ok(Answer::yes(document))
-        }
-        Action::Run => session::run(&plan, common, pipe, document),
+    if !is_plan {
+        return session::run(&plan, common, pipe, document);
     }
+    let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
+    document.set(
+        TOOL.section,
+        &plan.report(accel, argv::Descriptors::PLANNED),
+    )?;
+    Ok(Answer::yes(document))
 }
 
 /// Everything that is determined before any change.

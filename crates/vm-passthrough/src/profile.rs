@@ -134,12 +134,7 @@ impl Configuration {
         }
 
         let path = common.config(SETTINGS);
-        let Some(settings) = ini::read_section::<Settings>(&path, "qemu")? else {
-            return Err(wrong(
-                &path,
-                "qemu.user: missing; name the user that QEMU runs as",
-            ));
-        };
+        let settings = settings(common)?;
         match settings.management_address {
             Some(address) if address.is_unspecified() => {
                 return Err(wrong(
@@ -163,6 +158,45 @@ impl Configuration {
             settings,
         })
     }
+}
+
+/// The configuration for any guest on one machine.
+#[derive(Debug)]
+pub struct Every {
+    /// The profiles by operating system, with the model's changes.
+    pub profiles: Vec<(String, Profile)>,
+    /// The section of the machine's model.
+    pub model: Option<Model>,
+    /// The settings of QEMU.
+    pub settings: Settings,
+}
+
+impl Every {
+    /// Reads the configuration of all guests on a machine of this `model`. Every fault is status
+    /// 78.
+    pub fn read(common: &Common, model: Option<&str>) -> anyhow::Result<Every> {
+        let model = model
+            .map(|model| model::read(common, model))
+            .transpose()?
+            .flatten();
+        let mut profiles: Vec<(String, Profile)> = table(&common.config(PROFILES), "profile")?;
+        if let Some(memory) = model.as_ref().and_then(|model| model.memory) {
+            for (_, profile) in &mut profiles {
+                profile.memory = memory;
+            }
+        }
+        Ok(Every {
+            profiles,
+            model,
+            settings: settings(common)?,
+        })
+    }
+}
+
+fn settings(common: &Common) -> anyhow::Result<Settings> {
+    let path = common.config(SETTINGS);
+    ini::read_section(&path, "qemu")?
+        .ok_or_else(|| wrong(&path, "qemu.user: missing; name the user that QEMU runs as"))
 }
 
 /// The entries of a configuration file, which may be missing.

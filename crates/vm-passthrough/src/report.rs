@@ -1,5 +1,6 @@
 //! Output: the section `guest` of the document.
 
+use blockers::Findings;
 use jsonpipe::Missing;
 use serde::Serialize;
 
@@ -26,6 +27,19 @@ pub struct Guest {
     pub session: Option<Session>,
     /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
+}
+
+/// The result of `check`.
+#[derive(Debug, Serialize)]
+pub struct Check {
+    /// False: it only reads.
+    pub changed: bool,
+    /// The machine's model, from its firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The obstacles to a hand-over, and the warnings.
+    #[serde(flatten)]
+    pub findings: Findings,
 }
 
 /// A guest's session.

@@ -20,13 +20,17 @@ Examples:
         print QEMU's command line; nothing is started
   cowvol clone < login.json | vm-passthrough run
         boot the guest, wait until it ends, and report how it ended
+  vm-passthrough check
+        print all that prevents the hand-over of the devices, with the way
+        out of each; reads no document, and changes nothing
 
 Configuration (in /etc/labtools, see vm-passthrough(8)):
   vm-passthrough.ini  QEMU's user, program and addresses  [qemu]
   profiles.ini        a machine for each ostype           [profile.windows]
   models.ini          the devices to hand over            [model.OptiPlex 7010]
 
-Exit status: 0 the guest shut down, 1 it died or the input says no,
+Exit status: 0 the guest shut down, 1 it died, the input says no, or
+check found something that prevents the hand-over,
 65 bad document, 66 a disk or device is not there, 69 no QEMU or nft,
 75 another guest runs, 77 not root, 78 wrong configuration";
 
@@ -51,6 +55,9 @@ pub enum Action {
     /// Boot the guest, wait until it ends, and report how it ended
     #[command(after_help = EXAMPLES)]
     Run,
+    /// Print everything that prevents the hand-over of the devices
+    #[command(after_help = EXAMPLES)]
+    Check,
 }
 
 impl AsRef<Common> for Arguments {

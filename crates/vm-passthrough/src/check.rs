@@ -1,0 +1,69 @@
+//! `check`: everything that is against a hand-over on this machine.
+
+use std::path::Path;
+
+use blockers::{Guest, Wish};
+use confined::Identity;
+use jsonpipe::{Answer, Common, Document, Pipe};
+
+use crate::accel::{self, Accel};
+use crate::profile::Every;
+use crate::report::Check;
+use crate::{TOOL, hugepages};
+
+/// The nodes of ZFS volumes; only a machine with volumes has them.
+const ZFS_VOLUMES: &str = "/dev/zvol";
+
+/// Looks for obstacles to any guest of this machine, and changes nothing.
+pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let name = model::of_machine(common);
+    let Every {
+        profiles,
+        model,
+        settings,
+    } = Every::read(common, name.as_deref().ok())?;
+    let identity = Identity::resolve("qemu.user", &settings.user)?;
+    let accel = accel::decide(common, &settings.binary, &identity, pipe)?;
+    let zfs = common.path(ZFS_VOLUMES).is_dir();
+    let guests: Vec<Guest> = profiles
+        .iter()
+        .map(|(ostype, profile)| Guest {
+            profile: ostype,
+            memory_bytes: profile.memory.bytes(),
+            hugepages: profile.hugepages.then_some(Path::new(hugepages::MOUNT)),
+            zfs,
+        })
+        .collect();
+    let findings = blockers::find(
+        common,
+        &Wish {
+            name: name.as_deref().map_err(String::as_str),
+            model: model.as_ref(),
+            guests: &guests,
+            reserve_bytes: 0,
+            kvm_fault: (accel == Accel::Tcg).then_some("no guest starts on it"),
+            is_locked: false,
+        },
+    )?;
+    for blocker in &findings.blockers {
+        pipe.warn(blocker);
+    }
+    for warning in &findings.warnings {
+        pipe.note(warning);
+    }
+    let is_free = findings.blockers.is_empty();
+    let mut document = Document::default();
+    document.set(
+        TOOL.section,
+        &Check {
+            changed: false,
+            model: name.ok(),
+            findings,
+        },
+    )?;
+    Ok(if is_free {
+        Answer::yes(document)
+    } else {
+        Answer::no(document)
+    })
+}
