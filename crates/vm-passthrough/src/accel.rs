@@ -1,7 +1,7 @@
 //! Tests whether KVM works here.
 //!
-//! A /dev/kvm that can be opened proves little: nested machines may offer one on which no guest
-//! starts. So QEMU itself runs a few bytes of firmware on it.
+//! A /dev/kvm that can be opened proves little: nested machines may offer one on which no kernel
+//! starts. So QEMU itself runs a firmware on it that does what a kernel does.
 
 use std::fs;
 use std::io::{self, Write};
@@ -16,13 +16,13 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::child::{self, SANDBOX};
+use crate::firmware;
 
-/// A real start takes a tenth of a second.
+/// A real start takes a fifth of a second.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The firmware's result, which becomes QEMU's exit status.
-const PROOF: u8 = 0x2a;
-const PROOF_STATUS: i32 = (PROOF as i32) << 1 | 1;
+/// QEMU's message when KVM fails; then QEMU waits for a debugger.
+const FAILED: &str = "KVM internal error";
 
 /// The accelerator that runs the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -66,7 +66,8 @@ pub fn decide(
     };
     // Only root can become another user; any user may ask for a plan.
     let identity = geteuid().is_root().then(|| identity.with_group_of(&node));
-    let firmware = firmware().exit(Exit::Io, || "making firmware to try KVM with")?;
+    let firmware =
+        in_memory(&firmware::image()).exit(Exit::Io, || "making firmware to try KVM with")?;
     let argv: Vec<String> = [
         &*binary.to_string_lossy(),
         "-accel",
@@ -101,16 +102,22 @@ pub fn decide(
     while let Some(fd) = stderr.pipe() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            pipe.note("/dev/kvm does not work: a guest on it hangs; the guest is emulated");
+            pipe.note(
+                "/dev/kvm does not work: a guest on it is slow or hangs; the guest is emulated",
+            );
             return Ok(Accel::Tcg);
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0) {
             stderr.fill().exit(Exit::Io, || "reading QEMU's messages")?;
         }
+        if stderr.text().contains(FAILED) {
+            pipe.note("/dev/kvm does not work: it cannot start a kernel; the guest is emulated");
+            return Ok(Accel::Tcg);
+        }
     }
     let status = qemu.wait().exit(Exit::Software, || "waiting for QEMU")?;
-    if status.code() == Some(PROOF_STATUS) {
+    if status.code() == Some(firmware::PROOF_STATUS) {
         return Ok(Accel::Kvm);
     }
     pipe.note(format_args!(
@@ -120,16 +127,9 @@ pub fn decide(
     Ok(Accel::Tcg)
 }
 
-/// The smallest firmware that QEMU accepts: 64 KiB; the processor begins in its last 16 bytes.
-fn firmware() -> io::Result<OwnedFd> {
-    const SIZE: usize = 64 << 10;
-    let mut image = [0; SIZE];
-    image[SIZE - 16..][..5].copy_from_slice(&[
-        0xb0, PROOF, // mov al, PROOF
-        0xe6, 0xf4, // out 0xf4, al: QEMU ends
-        0xf4, // hlt
-    ]);
+/// The firmware as a file that QEMU inherits.
+fn in_memory(image: &[u8]) -> io::Result<OwnedFd> {
     let file = fs::File::from(memfd_create(c"firmware", MFdFlags::MFD_CLOEXEC)?);
-    (&file).write_all(&image)?;
+    (&file).write_all(image)?;
     renumber(file.into())
 }

@@ -12,6 +12,7 @@ mod check;
 mod child;
 mod disks;
 mod firewall;
+pub mod firmware;
 mod hugepages;
 pub mod machine;
 mod memory;

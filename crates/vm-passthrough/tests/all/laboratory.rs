@@ -6,6 +6,7 @@
 
 mod boot;
 mod faults;
+mod firmware;
 mod guest;
 mod machine;
 mod refusals;
