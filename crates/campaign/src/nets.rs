@@ -15,6 +15,7 @@ pub fn nets(common: &Common) -> anyhow::Result<Answer> {
             building,
             room,
             role,
+            segment: _,
         } = net.clone();
         Net {
             name,

@@ -16,7 +16,7 @@ pub mod hosts;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use jsonpipe::{Common, Exit, ini};
@@ -52,6 +52,9 @@ pub struct Entry {
     /// Its role.
     #[serde(default)]
     pub role: Role,
+    /// The multicast group and the port of the segment that connects the guests of the room:
+    /// `239.192.1.1:5010`.
+    pub segment: Option<String>,
 }
 
 /// A network of the campus.
@@ -67,6 +70,8 @@ pub struct Net {
     pub room: String,
     /// Its role.
     pub role: Role,
+    /// The multicast group and the port of the segment that connects the guests of the room.
+    pub segment: Option<SocketAddrV4>,
 }
 
 /// All networks.
@@ -106,6 +111,7 @@ impl Campus {
                 building,
                 room,
                 role,
+                segment,
             },
         ) in entries
         {
@@ -153,6 +159,19 @@ impl Campus {
                     ethernets.push(ethernet);
                 }
             }
+            let segment = segment.as_deref().map(group).transpose();
+            let segment = segment.map_err(|message| format!("net.{name}.segment: {message}"))?;
+            let shared = nets.iter().find(|(_, other)| {
+                segment.is_some()
+                    && other.segment == segment
+                    && (&other.building, &other.room) != (&building, &room)
+            });
+            if let Some((_, other)) = shared {
+                return Err(format!(
+                    "net.{name}.segment: the room of {} has the same; give each room its own",
+                    other.name
+                ));
+            }
             nets.push((
                 cidr,
                 Arc::new(Net {
@@ -161,6 +180,7 @@ impl Campus {
                     building,
                     room,
                     role,
+                    segment,
                 }),
             ));
         }
@@ -274,6 +294,14 @@ impl fmt::Display for Cidr {
     }
 }
 
+/// The multicast group and the port of a segment. RFC 2365 leaves 239.0.0.0/8 to each site.
+fn group(text: &str) -> Result<SocketAddrV4, &'static str> {
+    text.parse::<SocketAddrV4>()
+        .ok()
+        .filter(|group| group.ip().octets()[0] == 239 && group.port() != 0)
+        .ok_or("not GROUP:PORT with a group of 239.0.0.0/8, as 239.192.1.1:5010")
+}
+
 /// The number of bits of an address.
 fn length(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
@@ -311,6 +339,7 @@ mod tests {
                     building,
                     room,
                     role: *role,
+                    segment: None,
                 },
             )
         };
@@ -381,6 +410,7 @@ mod tests {
                         building,
                         room,
                         role: Role::Lab,
+                        segment: None,
                     },
                 )
             };
@@ -459,6 +489,49 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_is_one_rooms() {
+        let campus = |nets: &[(&str, &str)]| {
+            let entry = |(index, (room, segment)): (usize, &(&str, &str))| {
+                let [campus, building, room] = ["campus", "at9", room].map(str::to_owned);
+                let entry = Entry {
+                    cidr: format!("10.0.{index}.0/24"),
+                    ethernet: None,
+                    campus,
+                    building,
+                    room,
+                    role: Role::Lab,
+                    segment: Some((*segment).to_owned()),
+                };
+                (format!("n{index}"), entry)
+            };
+            Campus::new(nets.iter().enumerate().map(entry).collect())
+        };
+        let one = "239.192.1.1:5010";
+        let both = campus(&[("101", one), ("101", one), ("102", "239.192.1.2:5010")]).unwrap();
+        let segment = |address: &str| both.find(address.parse().unwrap()).unwrap().segment;
+        assert_eq!(segment("10.0.1.7"), Some(one.parse().unwrap()));
+        assert_ne!(segment("10.0.2.7"), segment("10.0.1.7"));
+        assert_eq!(
+            campus(&[("101", one), ("102", one)]).unwrap_err(),
+            "net.n1.segment: the room of n0 has the same; give each room its own"
+        );
+        for text in [
+            "",
+            "239.192.1.1",
+            "224.0.0.1:5010",
+            "239.192.1.1:0",
+            "10.0.0.1:5010",
+            "[ff05::1]:5010",
+        ] {
+            assert_eq!(
+                campus(&[("101", text)]).unwrap_err(),
+                "net.n0.segment: not GROUP:PORT with a group of 239.0.0.0/8, as 239.192.1.1:5010",
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn ambiguous_nets_are_refused() {
         let error = |cidr: &str| {
             campus(&[
@@ -523,6 +596,7 @@ mod tests {
                     building,
                     room,
                     role: Role::Lab,
+                    segment: None,
                 },
             )
         };

@@ -276,6 +276,7 @@ mod tests {
                     building,
                     room,
                     role: *role,
+                    segment: None,
                 },
             )
         };

@@ -45,6 +45,7 @@ fn campus(nets: &[(&str, &str, &str, Role)]) -> Result<Campus, String> {
                 building,
                 room,
                 role: *role,
+                segment: None,
             },
         )
     };
