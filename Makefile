@@ -45,7 +45,6 @@ install-host:
 	$(DIRECTORY) 755 $(etc)/keys $(etc)/realms.d $(etc)/health.d
 	$(DIRECTORY) 755 $(DESTDIR)/var/lib/labtools $(DESTDIR)/qcow2/backing
 	$(DIRECTORY) 700 $(DESTDIR)/var/log/labtools $(DESTDIR)/qcow2/user
-	$(FILE) $(doc)/labtools-host/examples testdata/vm-passthrough/config/profiles.ini
 	$(FILE) $(doc)/labtools-host/examples/logs scripts/host/logs/*
 
 install-server:

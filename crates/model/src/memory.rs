@@ -12,6 +12,11 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// This many MiB.
+    pub const fn of_mebibytes(mebibytes: u32) -> Memory {
+        Memory { mebibytes }
+    }
+
     /// The same in bytes.
     pub fn bytes(self) -> u64 {
         u64::from(self.mebibytes) << 20

@@ -15,8 +15,9 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use crate::child::{self, SANDBOX};
+use crate::child;
 use crate::firmware;
+use crate::qemu::SANDBOX;
 
 /// A real start takes a fifth of a second.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use jsonpipe::{Answer, Common, Document, Pipe};
 use crate::accel::{self, Accel};
 use crate::profile::Every;
 use crate::report::Check;
-use crate::{TOOL, hugepages};
+use crate::{TOOL, hugepages, memory};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
@@ -25,11 +25,14 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     let identity = Identity::resolve("qemu.user", &settings.user)?;
     let accel = accel::decide(common, &settings.binary, &identity, pipe)?;
     let zfs = common.path(ZFS_VOLUMES).is_dir();
+    let reserve = settings.host_memory(zfs);
     let guests: Vec<Guest> = profiles
         .iter()
         .map(|(ostype, profile)| Guest {
             profile: ostype,
-            memory_bytes: profile.memory.bytes(),
+            memory_bytes: memory::of_guest(common, profile.memory, reserve)
+                .unwrap_or(memory::least(profile.memory))
+                .bytes(),
             hugepages: profile.hugepages.then_some(Path::new(hugepages::MOUNT)),
             zfs,
         })
@@ -40,7 +43,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             name: name.as_deref().map_err(String::as_str),
             model: model.as_ref(),
             guests: &guests,
-            reserve_bytes: 0,
+            reserve_bytes: reserve.bytes(),
             kvm_fault: (accel == Accel::Tcg).then_some("no guest starts on it"),
             is_locked: false,
         },

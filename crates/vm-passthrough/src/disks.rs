@@ -11,9 +11,9 @@ use confined::renumber;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use nix::libc::{self, c_int};
 
-use crate::argv::Descriptors;
 use crate::profile::Settings;
 use crate::request::Volume;
+use crate::virtualizer::Descriptors;
 
 /// The descriptors that QEMU inherits, under the numbers in its command line.
 #[derive(Debug)]

@@ -7,7 +7,6 @@
 //! the same report without starting a guest.
 
 pub mod accel;
-pub mod argv;
 mod check;
 mod child;
 mod disks;
@@ -15,23 +14,30 @@ mod firewall;
 pub mod firmware;
 mod hugepages;
 pub mod machine;
-mod memory;
+pub mod memory;
 pub mod profile;
-mod qmp;
+pub mod qemu;
 mod report;
 pub mod request;
+pub mod segment;
 mod session;
 mod supervise;
 mod tail;
+pub mod virtualizer;
 
 use confined::Identity;
-use jsonpipe::{Answer, Missing, Pipe, Tool};
+use jsonpipe::{Answer, Exit, Missing, Pipe, Tool};
+use model::Memory;
+use nix::unistd::geteuid;
 
 use accel::Accel;
 use machine::Machine;
 use profile::Configuration;
+use qemu::{Qemu, Version};
 use report::Guest;
 use request::{Action, Arguments, Login, Volume};
+use segment::Segment;
+use virtualizer::{Descriptors, Parts, Virtualizer};
 
 /// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
@@ -62,27 +68,47 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings,
     } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
+    let segment = profile
+        .segment
+        .then(|| Segment::of_room(common, login.as_ref()))
+        .transpose()?;
     let machine = Machine::read(
         common,
         model,
         devices,
-        login.and_then(Login::interface).as_deref(),
+        login.as_ref().and_then(Login::interface),
     )?;
+    if segment.is_some() && machine.mac.is_none() {
+        return Err(Exit::Config.error(
+            "connecting the guest to the room's network segment: this machine has no network card whose address tells its guest from the others",
+        ));
+    }
+    let memory = memory::of_guest(
+        common,
+        profile.memory,
+        settings.host_memory(volume.is_device()),
+    )?;
+    let virtualizer = Qemu {
+        version: machine
+            .integrated_graphics
+            .map(|_| Version::read(&settings.binary, geteuid().is_root().then_some(identity)))
+            .transpose()?,
+    };
     let plan = Plan {
         volume,
         profile,
+        memory,
         settings,
         machine,
+        segment,
         identity,
+        virtualizer: Box::new(virtualizer),
     };
     if !is_plan {
         return session::run(&plan, common, pipe, document);
     }
     let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
-    document.set(
-        TOOL.section,
-        &plan.report(accel, argv::Descriptors::PLANNED),
-    )?;
+    document.set(TOOL.section, &plan.report(accel, Descriptors::PLANNED))?;
     Ok(Answer::yes(document))
 }
 
@@ -90,20 +116,17 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
 struct Plan {
     volume: Volume,
     profile: profile::Profile,
+    memory: Memory,
     settings: profile::Settings,
     machine: Machine,
+    segment: Option<Segment>,
     identity: Identity,
+    virtualizer: Box<dyn Virtualizer>,
 }
 
 impl Plan {
-    fn report(&self, accel: Accel, descriptors: argv::Descriptors) -> Guest {
-        let Plan {
-            volume,
-            profile,
-            settings,
-            machine,
-            ..
-        } = self;
+    fn report(&self, accel: Accel, descriptors: Descriptors) -> Guest {
+        let machine = &self.machine;
         let missing = machine.model.as_ref().err().map(|reason| Missing {
             key: "model".into(),
             reason: reason.clone(),
@@ -112,12 +135,14 @@ impl Plan {
             changed: false,
             accel,
             model: machine.model.clone().ok(),
-            argv: argv::build(&argv::Parts {
+            argv: self.virtualizer.command_line(&Parts {
                 accel,
                 machine,
-                profile,
-                settings,
-                volume,
+                profile: &self.profile,
+                memory: self.memory,
+                settings: &self.settings,
+                volume: &self.volume,
+                segment: self.segment.as_ref(),
                 descriptors,
             }),
             devices: machine.devices.iter().map(ToString::to_string).collect(),

@@ -7,7 +7,8 @@ use std::io;
 use std::path::Path;
 
 use jsonpipe::{Common, Exit, ExitContext, io_error};
-use pci::PciAddress;
+use pci::{Device, PciAddress};
+use serde::Deserialize;
 
 /// The properties of the host that a guest needs.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub struct Machine {
     pub mac: Option<Mac>,
     /// The devices that the guest gets; all of them exist.
     pub devices: Vec<PciAddress>,
+    /// The one among them that is the processor's graphics.
+    pub integrated_graphics: Option<PciAddress>,
     /// Their IOMMU groups, in ascending order.
     pub groups: Vec<u32>,
 }
@@ -31,20 +34,18 @@ impl Machine {
         interface: Option<&str>,
     ) -> anyhow::Result<Machine> {
         let mut groups = Vec::new();
-        for device in &devices {
-            let path = device_path(common, *device);
-            if !path
-                .try_exists()
-                .exit(Exit::Io, || format!("looking for PCI device {device}"))?
-            {
+        let mut integrated_graphics = None;
+        for address in &devices {
+            let Some(device) = pci::device(common, *address)? else {
                 let model = model.unwrap_or_default(); // without a model no device is listed
                 return Err(Exit::NoInput.error(format_args!(
-                    "PCI device {device}: not there, but [model.{model}] lists it"
+                    "PCI device {address}: not there, but [model.{model}] lists it"
                 )));
+            };
+            groups.extend(device.group);
+            if is_integrated_graphics(&device) {
+                integrated_graphics = Some(*address);
             }
-            groups.extend(
-                link_name(&path.join("iommu_group")).and_then(|name| name.parse::<u32>().ok()),
-            );
         }
         groups.sort_unstable();
         groups.dedup();
@@ -52,6 +53,7 @@ impl Machine {
             model,
             mac: mac(&common.path("/sys/class/net"), interface)?,
             devices,
+            integrated_graphics,
             groups,
         })
     }
@@ -87,6 +89,12 @@ impl Machine {
     }
 }
 
+/// Intel's graphics has its fixed place on the bus; a card has another.
+fn is_integrated_graphics(device: &Device) -> bool {
+    const INTEL: u16 = 0x8086;
+    device.id.vendor == INTEL && device.is_display() && device.address.is_integrated_graphics()
+}
+
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mac([u8; 6]);
@@ -98,7 +106,39 @@ impl fmt::Display for Mac {
     }
 }
 
+/// The address of the guest's network card (`mac` of a profile).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MacSource {
+    /// The host's, as software licences expect it.
+    #[default]
+    Host,
+    /// One derived from it, the same on every start.
+    Derived,
+}
+
 impl Mac {
+    /// That of the guest's card.
+    pub fn of_guest(self, source: MacSource) -> Mac {
+        match source {
+            MacSource::Host => self,
+            MacSource::Derived => self.locally_administered(0x2),
+        }
+    }
+
+    /// That of the guest's card on the room's network segment, where it differs from all others.
+    pub fn on_segment(self) -> Mac {
+        self.locally_administered(0x6)
+    }
+
+    /// The same with another low half of the first byte: 2, 6, a or e mean an address that no maker
+    /// assigns (IEEE 802, U/L bit).
+    fn locally_administered(self, half: u8) -> Mac {
+        let Mac([first, rest @ ..]) = self;
+        let [a, b, c, d, e] = rest;
+        Mac([first & 0xf0 | half, a, b, c, d, e])
+    }
+
     /// Parses sysfs's form; `None` for an address that no card can have.
     fn parse(text: &str) -> Option<Mac> {
         let mut bytes = [0; 6];
@@ -198,10 +238,14 @@ mod tests {
 
     #[test]
     fn only_an_address_that_a_card_can_have_is_taken_over() {
+        let mac = Mac::parse("74:86:7A:fd:de:36\n").unwrap();
+        assert_eq!(mac.to_string(), "74:86:7a:fd:de:36");
+        assert_eq!(mac.of_guest(MacSource::Host), mac);
         assert_eq!(
-            Mac::parse("74:86:7A:fd:de:36\n").unwrap().to_string(),
-            "74:86:7a:fd:de:36"
+            mac.of_guest(MacSource::Derived).to_string(),
+            "72:86:7a:fd:de:36"
         );
+        assert_eq!(mac.on_segment().to_string(), "76:86:7a:fd:de:36");
         for text in [
             "",
             "00:00:00:00:00:00",

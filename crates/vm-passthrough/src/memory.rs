@@ -1,7 +1,7 @@
-//! Ordinary memory: checks that the host has as much as the guest will get.
+//! The guest's memory: as much as the host can spare.
 //!
 //! QEMU always starts, because the kernel overcommits memory. The guest is killed later, during the
-//! user's work.
+//! user's work. So the amount is computed, and checked before the start.
 
 use std::fs;
 
@@ -12,29 +12,63 @@ use model::Memory;
 /// The kernel's figures, in kB (proc_meminfo(5)).
 const MEMINFO: &str = "/proc/meminfo";
 
-/// Checks that a guest's memory is available: status 78 when this machine never has as much, 75
-/// when it does not have it now. A missing figure counts as enough.
-pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
-    let Ok(text) = fs::read_to_string(common.path(MEMINFO)) else {
-        return Ok(());
+/// The smallest guest that the thesis measured. A machine of 4 GB has less to give.
+const SMALLEST: Memory = Memory::of_mebibytes(3354);
+
+/// The memory of a guest: the machine's usable memory less `reserve` for the host, at most
+/// `bound`; in whole huge pages of 2 MiB, unless it is `bound`.
+///
+/// Status 78 when that leaves a guest without `bound` less than the smallest that was measured, or
+/// one with `bound` nothing. Without a figure of the kernel it is `bound`.
+pub fn of_guest(common: &Common, bound: Option<Memory>, reserve: Memory) -> anyhow::Result<Memory> {
+    let usable = fs::read_to_string(common.path(MEMINFO))
+        .ok()
+        .and_then(|text| field(&text, "MemTotal"));
+    let Some(usable) = usable else {
+        return bound.ok_or_else(|| {
+            Exit::Config.error(format_args!(
+                "finding memory for the guest: {MEMINFO} has no MemTotal; set memory in profiles.ini"
+            ))
+        });
     };
-    let is_short = |bytes: Option<u64>| {
-        bytes
-            .filter(|bytes| *bytes < memory.bytes())
-            .map(|bytes| bytes >> 20)
-    };
-    let way_out = "give the guest less, in profiles.ini or for this model in models.ini";
-    if let Some(mebibytes) = is_short(field(&text, "MemTotal")) {
+    let least = least(bound);
+    let spared = usable.saturating_sub(reserve.bytes());
+    if spared < least.bytes() {
         return Err(Exit::Config.error(format_args!(
-            "finding memory for the guest: it needs {memory}, and this machine has {mebibytes}M; {way_out}"
+            "finding memory for the guest: of this machine's {}M, {reserve} are the host's, and {}M remain; a guest needs {least}: add memory, or set less host_memory in vm-passthrough.ini",
+            usable >> 20,
+            spared >> 20
         )));
     }
-    if let Some(mebibytes) = is_short(field(&text, "MemAvailable")) {
-        return Err(Exit::TemporaryFailure.error(format_args!(
-            "finding memory for the guest: it needs {memory}, and {mebibytes}M are available; end other programs and try again, or {way_out}"
-        )));
+    Ok(match bound {
+        Some(bound) if bound.bytes() <= spared => bound,
+        _ => Memory::of_mebibytes(u32::try_from(spared >> 20).unwrap_or(u32::MAX) & !1),
+    })
+}
+
+/// The memory without which a guest is refused.
+pub fn least(bound: Option<Memory>) -> Memory {
+    match bound {
+        Some(bound) if bound.bytes() < SMALLEST.bytes() => bound,
+        _ => SMALLEST,
     }
-    Ok(())
+}
+
+/// Checks that the memory of a guest is available: status 75 when the machine does not have it now.
+/// A missing figure counts as enough.
+pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
+    let available = fs::read_to_string(common.path(MEMINFO))
+        .ok()
+        .and_then(|text| field(&text, "MemAvailable"));
+    match available {
+        Some(available) if available < memory.bytes() => {
+            Err(Exit::TemporaryFailure.error(format_args!(
+                "finding memory for the guest: it needs {memory}, and {}M are available; end other programs and try again, or set more host_memory in vm-passthrough.ini",
+                available >> 20
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The value of a line, in bytes.
@@ -54,8 +88,8 @@ fn field(text: &str, name: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn memory_that_the_machine_never_has_is_78_and_that_it_has_not_now_75() {
+    /// A machine with this text in its /proc/meminfo.
+    fn machine(meminfo: &str) -> (tempfile::TempDir, Common) {
         let root = tempfile::tempdir().unwrap();
         let common = Common {
             verbose: false,
@@ -63,35 +97,84 @@ mod tests {
             root: root.path().to_owned(),
             config: None,
         };
-        let check = |memory: &str| {
-            check(&common, Memory::try_from(memory.to_owned()).unwrap())
-                .map_err(|error| (Exit::of(&error), error.to_string()))
-        };
-        assert_eq!(check("6910M"), Ok(()), "nothing is known");
         fs::create_dir(root.path().join("proc")).unwrap();
-        fs::write(
-            root.path().join("proc/meminfo"),
-            "MemTotal:        8054740 kB\nMemFree:  1 kB\nMemAvailable:    7075840 kB\n",
-        )
-        .unwrap();
-        assert_eq!(check("6910M"), Ok(()), "exactly as much");
-        let (exit, message) = check("6911M").unwrap_err();
-        assert_eq!(exit, Exit::TemporaryFailure);
+        fs::write(root.path().join("proc/meminfo"), meminfo).unwrap();
+        (root, common)
+    }
+
+    fn memory(text: &str) -> Memory {
+        Memory::try_from(text.to_owned()).unwrap()
+    }
+
+    /// The memory of a guest on a machine with `usable` MiB, or the message of status 78.
+    fn guest(usable: u64, bound: Option<&str>, reserve: &str) -> Result<String, String> {
+        let (_root, common) = machine(&format!("MemTotal: {} kB\n", usable * 1024));
+        of_guest(&common, bound.map(memory), memory(reserve))
+            .map(|memory| memory.to_string())
+            .map_err(|error| {
+                assert_eq!(Exit::of(&error), Exit::Config);
+                error.to_string()
+            })
+    }
+
+    #[test]
+    fn the_splits_of_the_thesis_come_out() {
+        for (host, expected) in [
+            ("768M", "6682M"),
+            ("1024M", "6426M"),
+            ("2048M", "5402M"),
+            ("3072M", "4378M"),
+            ("4096M", "3354M"),
+        ] {
+            assert_eq!(guest(7450, None, host).unwrap(), expected);
+        }
+        // Its Figure 4.
+        assert_eq!(guest(7450, Some("6910M"), "540M").unwrap(), "6910M");
+    }
+
+    #[test]
+    fn a_bound_is_an_upper_bound() {
+        assert_eq!(guest(7450, Some("64M"), "1G").unwrap(), "64M");
+        assert_eq!(guest(7451, Some("8G"), "1G").unwrap(), "6426M");
+    }
+
+    #[test]
+    fn a_machine_with_4_gb_is_refused_with_the_numbers() {
+        let message = guest(3800, None, "1G").unwrap_err();
+        assert!(
+            message.starts_with(
+                "finding memory for the guest: of this machine's 3800M, 1024M are the host's, and 2776M remain; a guest needs 3354M"
+            ),
+            "{message}"
+        );
+        assert!(guest(1100, Some("100M"), "1G").is_err());
+        assert!(guest(100, Some("100M"), "1G").is_err());
+    }
+
+    #[test]
+    fn memory_without_a_figure_is_the_bound() {
+        let (_root, common) = machine("MemTotal: many\n");
+        let reserve = memory("1G");
+        let bound = Some(memory("2G"));
+        assert_eq!(of_guest(&common, bound, reserve).unwrap(), memory("2G"));
+        let error = of_guest(&common, None, reserve).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Config);
+    }
+
+    #[test]
+    fn memory_that_the_machine_has_not_now_is_75() {
+        let (_root, common) = machine("MemFree:  1 kB\nMemAvailable:    7075840 kB\n");
+        check(&common, memory("6910M")).unwrap();
+        let error = check(&common, memory("6911M")).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
+        let message = error.to_string();
         assert!(
             message.starts_with(
                 "finding memory for the guest: it needs 6911M, and 6910M are available; end"
             ),
             "{message}"
         );
-        let (exit, message) = check("8G").unwrap_err();
-        assert_eq!(exit, Exit::Config);
-        assert!(
-            message.starts_with(
-                "finding memory for the guest: it needs 8192M, and this machine has 7865M; give"
-            ),
-            "{message}"
-        );
-        fs::write(root.path().join("proc/meminfo"), "MemTotal: many\n").unwrap();
-        assert_eq!(check("8G"), Ok(()));
+        let (_root, common) = machine("MemTotal: many\n");
+        check(&common, memory("8G")).unwrap();
     }
 }

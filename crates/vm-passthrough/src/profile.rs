@@ -14,6 +14,8 @@ use pci::PciAddress;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::machine::MacSource;
+
 const PROFILES: &str = "profiles.ini";
 const SETTINGS: &str = "vm-passthrough.ini";
 
@@ -34,19 +36,28 @@ pub struct Configuration {
 /// `[profile.OSTYPE]` in profiles.ini.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Profile {
-    /// The guest's memory.
-    pub memory: Memory,
+    /// The most memory that the guest gets; without it, all that the host can spare.
+    pub memory: Option<Memory>,
     /// The guest's processor cores.
     pub cores: NonZeroU32,
     /// The time in the guest's hardware clock.
     #[serde(default)]
     pub rtc: Rtc,
+    /// Whether the guest uses Hyper-V's interfaces: Windows.
+    #[serde(default)]
+    pub hyperv: bool,
     /// Whether the memory comes from the huge pages of /hugepages.
     #[serde(default)]
     pub hugepages: bool,
     /// Whether the guest's remote desktop is reachable at the management address.
     #[serde(default)]
     pub rdp: bool,
+    /// The address of the guest's network card.
+    #[serde(default)]
+    pub mac: MacSource,
+    /// Whether the guest has a second network card, on the room's isolated segment.
+    #[serde(default)]
+    pub segment: bool,
 }
 
 /// `[qemu]` in vm-passthrough.ini.
@@ -57,6 +68,8 @@ pub struct Settings {
     /// The path of QEMU.
     #[serde(default = "default_binary")]
     pub binary: PathBuf,
+    /// The memory that stays the host's.
+    host_memory: Option<Memory>,
     /// The address at which guests' remote desktops are reachable.
     pub management_address: Option<Ipv4Addr>,
     /// The file for the output of the guest's first serial port.
@@ -76,6 +89,12 @@ fn default_shutdown_seconds() -> u32 {
 }
 
 impl Settings {
+    /// The memory that stays the host's. The thesis's host with ZFS lost its guests below 2048 MiB.
+    pub fn host_memory(&self, zfs: bool) -> Memory {
+        let default = if zfs { 2048 } else { 1024 };
+        self.host_memory.unwrap_or(Memory::of_mebibytes(default))
+    }
+
     /// The time that a guest has to shut down once it is asked to.
     pub fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds.into())
@@ -120,7 +139,7 @@ impl Configuration {
             None => Model::default(),
         };
         let devices: Vec<PciAddress> = devices.iter().map(|listed| listed.address).collect();
-        profile.memory = memory.unwrap_or(profile.memory);
+        profile.memory = memory.or(profile.memory);
         profile.cores = cores.unwrap_or(profile.cores);
         let mut slots = HashSet::from(TAKEN_SLOTS);
         if let Some(device) = devices.iter().find(|device| !slots.insert(device.slot())) {
@@ -182,7 +201,7 @@ impl Every {
         let mut profiles: Vec<(String, Profile)> = table(&common.config(PROFILES), "profile")?;
         if let Some(memory) = model.as_ref().and_then(|model| model.memory) {
             for (_, profile) in &mut profiles {
-                profile.memory = memory;
+                profile.memory = Some(memory);
             }
         }
         Ok(Every {

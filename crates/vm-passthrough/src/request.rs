@@ -3,6 +3,8 @@
 //! Both are other tools' sections, and a person may write them with any key of those tools. So each
 //! key is listed here, including unused ones: only other keys are unknown.
 
+use std::net::IpAddr;
+
 use jsonpipe::{Common, Exit};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -12,7 +14,7 @@ Reads from the document on standard input:
   [volume]  path, format and ostype of the disk; backing_path and
             backing_format of the base that it grows on
   [login]   if it is there: authenticated, and links[0].interface, whose
-            MAC address the guest gets
+            MAC address the guest gets, and whose address names its room
 and writes [guest]: how the guest started and how it ended.
 
 Examples:
@@ -175,19 +177,26 @@ pub struct Login {
 pub struct Link {
     /// The network interface, `eno1`.
     pub interface: String,
+    /// Its addresses.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     kind: Unread,
     profile: Unread,
     eap: Unread,
     server_subject: Unread,
-    addresses: Unread,
     primary: Unread,
     verdict_seconds: Unread,
 }
 
 impl Login {
     /// The interface whose MAC address the guest gets.
-    pub(crate) fn interface(self) -> Option<String> {
-        self.links.into_iter().next().map(|link| link.interface)
+    pub(crate) fn interface(&self) -> Option<&str> {
+        Some(&self.links.first()?.interface)
+    }
+
+    /// The addresses of that interface.
+    pub(crate) fn addresses(&self) -> &[IpAddr] {
+        self.links.first().map_or(&[], |link| &link.addresses)
     }
 }
 

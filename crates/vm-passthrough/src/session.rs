@@ -1,6 +1,7 @@
 //! One run: checks everything, takes the resources, and returns them at the end.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -14,7 +15,6 @@ use crate::accel::Accel;
 use crate::child;
 use crate::disks::HandedDown;
 use crate::firewall::Rule;
-use crate::qmp::Monitor;
 use crate::report::{Ended, Guest as Report, Session};
 use crate::supervise::{Guest, Outcome};
 use crate::{Plan, TOOL, accel, hugepages, memory};
@@ -30,9 +30,12 @@ pub(crate) fn run(
     let Plan {
         volume,
         profile,
+        memory,
         settings,
         machine,
         identity,
+        virtualizer,
+        ..
     } = plan;
     if !geteuid().is_root() {
         return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
@@ -46,12 +49,12 @@ pub(crate) fn run(
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
     machine.check_devices(common, |node| accessible(identity, node))?;
     if profile.hugepages {
-        hugepages::check(common, profile.memory, |mount| accessible(identity, mount))?;
+        hugepages::check(common, *memory, |mount| accessible(identity, mount))?;
     } else {
-        memory::check(common, profile.memory)?;
+        memory::check(common, *memory)?;
     }
-    let (monitor, theirs) =
-        Monitor::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
+    let (ours, theirs) =
+        UnixStream::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
     let handed_down = HandedDown::open(common, volume, settings, theirs)?;
 
     let accel = accel::decide(common, &settings.binary, identity, pipe)?;
@@ -72,8 +75,8 @@ pub(crate) fn run(
     let (qemu, stderr) = child::spawn(&report.argv, &start)?;
     drop(handed_down); // QEMU's locks on the disks must end with QEMU
     pipe.note(format_args!("QEMU is process {}", qemu.id()));
-    let mut guest = Guest::new(qemu, monitor, stderr, &ending);
-    guest.start()?;
+    let mut guest = Guest::new(qemu, virtualizer.control(ours), stderr, &ending);
+    guest.start(virtualizer.as_ref())?;
     let started_at = timestamp::rfc3339(SystemTime::now());
     pipe.note("the guest runs");
     let Outcome { ended, reason } = guest.watch(settings.shutdown(), pipe)?;

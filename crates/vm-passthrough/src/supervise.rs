@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::child::Running;
-use crate::qmp::{Event, Message, Monitor};
 use crate::report::Ended;
 use crate::tail::Tail;
+use crate::virtualizer::{Control, Event, Message, Order, Shutdown, Status, Virtualizer};
 
 /// The limit from QEMU's start to its first answer, including the clearing of gigabytes of huge
 /// pages.
@@ -27,11 +27,11 @@ const EXIT_LIMIT: Duration = Duration::from_secs(5);
 /// boots or wakes up, and takes the first press for a wake-up while its screen is dark.
 const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 
-/// A QEMU and its three sources of events.
+/// A guest's program and its three sources of events.
 #[derive(Debug)]
 pub struct Guest<'a> {
     qemu: Running,
-    monitor: Monitor,
+    monitor: Box<dyn Control>,
     stderr: Tail,
     ending: &'a Deferred,
     /// The signal was seen; it stays pending until we end by it.
@@ -58,8 +58,8 @@ enum Source {
 struct Life {
     /// It sleeps.
     asleep: bool,
-    /// QEMU's announcement: whether the guest asked for it, and QEMU's reason.
-    shutdown: Option<(bool, String)>,
+    /// The announcement of the end.
+    shutdown: Option<Shutdown>,
     /// Why the guest was ended from outside.
     forced: Option<String>,
 }
@@ -82,8 +82,6 @@ impl Standstill {
     }
 }
 
-/// QEMU's reason for a shutdown after a crash of the guest's system.
-const CRASH: &str = "guest-panic";
 /// The message when it continues.
 const GOES_ON: &str = "the guest goes on";
 
@@ -106,7 +104,12 @@ enum Next {
 }
 
 impl<'a> Guest<'a> {
-    pub fn new(qemu: Running, monitor: Monitor, stderr: Tail, ending: &'a Deferred) -> Guest<'a> {
+    pub fn new(
+        qemu: Running,
+        monitor: Box<dyn Control>,
+        stderr: Tail,
+        ending: &'a Deferred,
+    ) -> Guest<'a> {
         Guest {
             qemu,
             monitor,
@@ -116,49 +119,82 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Waits until QEMU answers `query-status`, when all its devices exist, and starts the guest.
+    /// Waits until QEMU reports the guest's status, when all its devices exist, and starts the
+    /// guest.
     ///
-    /// A QEMU that ends first is status 69, one that takes too long 75.
-    pub fn start(&mut self) -> anyhow::Result<()> {
-        self.start_within(START_LIMIT)
+    /// A QEMU that ends first is status 69, one that takes too long 75, and one whose messages are
+    /// a refusal 78.
+    pub fn start(&mut self, virtualizer: &dyn Virtualizer) -> anyhow::Result<()> {
+        self.start_within(START_LIMIT, virtualizer)
     }
 
-    fn start_within(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let deadline = Some(Instant::now() + limit);
-        for command in ["qmp_capabilities", "query-status", "cont"] {
-            self.monitor
-                .send(command)
-                .exit(Exit::Unavailable, || format!("telling QEMU to {command}"))?;
-            loop {
-                match self
-                    .next(deadline)
-                    .exit(Exit::Unavailable, || "starting the guest")?
-                {
-                    Next::Said(Message::Done | Message::Status(_)) => break,
-                    Next::Said(Message::Refused(why)) => {
-                        return Err(Exit::Unavailable.error(format_args!(
-                            "starting the guest: QEMU refuses {command}: {why}"
-                        )));
-                    }
-                    Next::Said(Message::Greeting | Message::Event(_)) => {}
-                    Next::Gone => {
-                        let status = self.reap()?;
-                        let said = self.stderr.text();
-                        return Err(Exit::Unavailable.error(format_args!(
-                            "QEMU ended before it was ready: {status}: {said}"
-                        )));
-                    }
-                    Next::Signal => {
-                        return Err(Exit::TemporaryFailure
-                            .error("starting the guest: ended by a signal before it was ready"));
-                    }
-                    Next::TimeUp => {
-                        let said = self.stderr.text();
-                        return Err(Exit::TemporaryFailure.error(format_args!(
-                            "starting the guest: QEMU is not ready after {} s: {said}",
-                            limit.as_secs()
-                        )));
-                    }
+    fn start_within(
+        &mut self,
+        limit: Duration,
+        virtualizer: &dyn Virtualizer,
+    ) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        self.obey(Order::Greet, deadline, limit)?;
+        self.obey(Order::Status, deadline, limit)?;
+        // The devices exist, and all that was to be said about them is in the pipe.
+        self.drain()
+            .exit(Exit::Software, || "reading QEMU's messages")?;
+        if let Some(words) = virtualizer.refusal(&self.stderr.all()) {
+            return Err(Exit::Config.error(format_args!(
+                "handing the integrated graphics over: {}; it would show no picture",
+                words.replace(jsonpipe::is_hidden, "?")
+            )));
+        }
+        self.obey(Order::Run, deadline, limit)
+    }
+
+    /// Sends an order and waits until it is done.
+    fn obey(&mut self, order: Order, deadline: Instant, limit: Duration) -> anyhow::Result<()> {
+        self.monitor
+            .send(order)
+            .exit(Exit::Unavailable, || "starting the guest")?;
+        loop {
+            match self
+                .next(Some(deadline))
+                .exit(Exit::Unavailable, || "starting the guest")?
+            {
+                Next::Said(Message::Done | Message::Status(_)) => return Ok(()),
+                Next::Said(Message::Refused(why)) => {
+                    return Err(Exit::Unavailable
+                        .error(format_args!("starting the guest: QEMU refuses: {why}")));
+                }
+                Next::Said(Message::Greeting | Message::Event(_)) => {}
+                Next::Gone => {
+                    let status = self.reap()?;
+                    let said = self.stderr.text();
+                    return Err(Exit::Unavailable.error(format_args!(
+                        "QEMU ended before it was ready: {status}: {said}"
+                    )));
+                }
+                Next::Signal => {
+                    return Err(Exit::TemporaryFailure
+                        .error("starting the guest: ended by a signal before it was ready"));
+                }
+                Next::TimeUp => {
+                    let said = self.stderr.text();
+                    return Err(Exit::TemporaryFailure.error(format_args!(
+                        "starting the guest: QEMU is not ready after {} s: {said}",
+                        limit.as_secs()
+                    )));
+                }
+            }
+        }
+    }
+
+    /// Reads what has been printed so far.
+    fn drain(&mut self) -> io::Result<()> {
+        while let Some(fd) = self.stderr.pipe() {
+            match poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], PollTimeout::ZERO) {
+                Err(Errno::EINTR) => {}
+                Ok(0) => return Ok(()),
+                ready => {
+                    ready?;
+                    self.stderr.fill()?;
                 }
             }
         }
@@ -177,10 +213,7 @@ impl<'a> Guest<'a> {
         let Life {
             shutdown, forced, ..
         } = life;
-        let well = status.success()
-            && shutdown
-                .as_ref()
-                .is_some_and(|(by_guest, reason)| *by_guest && reason != CRASH);
+        let well = status.success() && shutdown.as_ref().is_some_and(|shutdown| shutdown.well);
         Ok(match forced {
             _ if well => Outcome {
                 ended: if self.stopping {
@@ -196,7 +229,7 @@ impl<'a> Guest<'a> {
             },
             forced => {
                 let cause = forced
-                    .or(shutdown.map(|(_, reason)| reason))
+                    .or(shutdown.map(|shutdown| shutdown.reason))
                     .map(|cause| format!("{cause}: "))
                     .unwrap_or_default();
                 let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
@@ -221,12 +254,14 @@ impl<'a> Guest<'a> {
         loop {
             let due = standstill.as_ref().map(|standstill| standstill.due);
             match self.next(deadline.into_iter().chain(due).chain(button).min())? {
-                Next::Said(Message::Event(Event::Shutdown { by_guest, reason })) => {
+                Next::Said(Message::Event(Event::Shutdown(shutdown))) => {
                     // A guest that stands still could not have ended by itself.
-                    if by_guest && standstill.take().is_some_and(|standstill| standstill.tried) {
+                    if shutdown.by_guest
+                        && standstill.take().is_some_and(|standstill| standstill.tried)
+                    {
                         pipe.warn(GOES_ON);
                     }
-                    life.shutdown = Some((by_guest, reason));
+                    life.shutdown = Some(shutdown);
                 }
                 Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => {
                     no_room(&mut standstill, pipe)
@@ -241,27 +276,26 @@ impl<'a> Guest<'a> {
                 }
                 // QEMU reports a disk without room before this event or, if it just reported
                 // another failure, a second later.
-                Next::Said(Message::Event(Event::Stopped)) => self.monitor.send("query-status")?,
-                Next::Said(Message::Status(status)) => match status.as_str() {
-                    "io-error" if standstill.is_none() => no_room(&mut standstill, pipe),
-                    "io-error" | "running" | "suspended" | "shutdown" => {}
-                    _ if life.forced.is_none() => {
+                Next::Said(Message::Event(Event::Stopped)) => self.monitor.send(Order::Status)?,
+                Next::Said(Message::Status(status)) => match status {
+                    Status::NoRoom if standstill.is_none() => no_room(&mut standstill, pipe),
+                    Status::Broken(status) if life.forced.is_none() => {
                         pipe.warn(format_args!(
                             "the guest stands still for good ({status}) and is switched off"
                         ));
                         life.forced = Some(format!("the guest stood still for good ({status})"));
                         button = None;
-                        self.monitor.send("quit")?;
+                        self.monitor.send(Order::Quit)?;
                         deadline = Some(Instant::now() + QUIT_LIMIT);
                     }
-                    _ => {}
+                    Status::NoRoom | Status::Well | Status::Broken(_) => {}
                 },
                 Next::Said(Message::Event(Event::Asleep)) => {
                     if !slept {
                         pipe.warn("the guest went to sleep and was woken, because the user cannot; switch sleep off in it");
                     }
                     (life.asleep, slept) = (true, true);
-                    self.monitor.send("system_wakeup")?;
+                    self.monitor.send(Order::Wake)?;
                 }
                 Next::Said(Message::Event(Event::Awake)) => life.asleep = false,
                 Next::Said(Message::Event(Event::Hibernates)) => {
@@ -281,21 +315,21 @@ impl<'a> Guest<'a> {
                 Next::Signal => {
                     pipe.note("asking the guest to shut down");
                     if life.asleep {
-                        self.monitor.send("system_wakeup")?;
+                        self.monitor.send(Order::Wake)?;
                     }
-                    self.monitor.send("system_powerdown")?;
+                    self.monitor.send(Order::PressPowerButton)?;
                     deadline = Some(Instant::now() + patience);
                     button = Some(Instant::now() + RETRY_INTERVAL);
                 }
                 Next::TimeUp if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
                     let now = Instant::now();
                     if let Some(due) = button.as_mut().filter(|due| **due <= now) {
-                        self.monitor.send("system_powerdown")?;
+                        self.monitor.send(Order::PressPowerButton)?;
                         *due = now + RETRY_INTERVAL;
                     }
                     match standstill.take_if(|standstill| standstill.due <= now) {
                         Some(Standstill { tried: false, .. }) => {
-                            self.monitor.send("cont")?;
+                            self.monitor.send(Order::Run)?;
                             standstill = Some(Standstill::now(true));
                         }
                         Some(_) => pipe.warn(GOES_ON),
@@ -313,7 +347,7 @@ impl<'a> Guest<'a> {
                         patience.as_secs()
                     ));
                     button = None;
-                    self.monitor.send("quit")?;
+                    self.monitor.send(Order::Quit)?;
                     deadline = Some(Instant::now() + QUIT_LIMIT);
                 }
                 Next::TimeUp => {
@@ -401,6 +435,7 @@ fn until(deadline: Option<Instant>) -> PollTimeout {
 mod tests {
     use super::*;
     use crate::child;
+    use crate::qemu::Qemu;
     use confined::{Life, Start};
 
     #[test]
@@ -414,10 +449,14 @@ mod tests {
         };
         let (qemu, stderr) = child::spawn(&argv, &start).unwrap();
         let id = qemu.id();
-        let (monitor, theirs) = Monitor::pair().unwrap();
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let virtualizer = Qemu { version: None };
+        let monitor = virtualizer.control(ours);
         let ending = jsonpipe::signals::defer().unwrap();
         let mut guest = Guest::new(qemu, monitor, stderr, &ending);
-        let error = guest.start_within(Duration::from_secs(1)).unwrap_err();
+        let error = guest
+            .start_within(Duration::from_secs(1), &virtualizer)
+            .unwrap_err();
         let message = "starting the guest: QEMU is not ready after 1 s: no huge page";
         assert_eq!(
             (Exit::of(&error), error.to_string().as_str()),

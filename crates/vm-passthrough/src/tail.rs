@@ -1,13 +1,16 @@
 //! Keeps the end of a program's standard error.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::ChildStderr;
 
+/// Far more than a program prints until it is ready.
+const KEPT_BYTES: usize = 16 << 10;
 /// Enough for the last error and its cause.
-const KEPT_BYTES: usize = 1024;
+const SHOWN_BYTES: usize = 1024;
 
-/// Reads a program's standard error and keeps the last kilobyte.
+/// Reads a program's standard error and keeps its end.
 #[derive(Debug)]
 pub struct Tail {
     pipe: Option<ChildStderr>,
@@ -46,9 +49,16 @@ impl Tail {
         Ok(())
     }
 
-    /// One line for an error message, made printable: a guest may have influenced it.
+    /// All that is kept, as it was printed.
+    pub fn all(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.kept)
+    }
+
+    /// The last kilobyte as one line for an error message, made printable: a guest may have
+    /// influenced it.
     pub fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.kept);
+        let shown = self.kept.len().saturating_sub(SHOWN_BYTES);
+        let text = String::from_utf8_lossy(&self.kept[shown..]);
         let lines: Vec<&str> = text
             .lines()
             .map(str::trim)
@@ -91,7 +101,7 @@ mod tests {
         let long = tail_of("printf '%05000d the end' 0 >&2");
         assert_eq!(
             (long.len(), long.ends_with("0 the end")),
-            (KEPT_BYTES, true)
+            (SHOWN_BYTES, true)
         );
     }
 }

@@ -17,6 +17,8 @@ const PLAN: Stage = Stage {
     request: "volume",
     document: r#"{"volume":{"path":"/images/disk.qcow2","format":"qcow2","ostype":"linux"},"x":{"n":1}}"#,
     prepare: |root| {
+        fs::create_dir_all(root.join("proc")).unwrap();
+        fs::write(root.join("proc/meminfo"), "MemTotal: 7628800 kB\n").unwrap();
         let config = root.join("etc/labtools");
         fs::create_dir_all(&config).unwrap();
         for entry in fs::read_dir(Path::new(TESTDATA).join("config")).unwrap() {

@@ -248,6 +248,51 @@ fn qemu_is_confined_while_the_guest_runs() {
     assert!(reaches_loopback(QEMU_USER, "127.0.0.1") && reaches_loopback(QEMU_USER, "::1"));
 }
 
+/// The segment's frames go to the room's group, on the interface that logged in.
+#[test]
+fn a_guest_on_the_rooms_segment_is_in_its_group() {
+    let mut machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    for arguments in [
+        &[
+            "link", "add", "eth0", "type", "veth", "peer", "name", "switch",
+        ][..],
+        &["addr", "add", "192.0.2.7/24", "dev", "eth0"],
+        &["link", "set", "switch", "up"],
+        &["link", "set", "eth0", "up"],
+    ] {
+        succeed("ip", arguments);
+    }
+    machine.write("sys/class/net/eth0/address", "74:86:7a:fd:de:36\n");
+    machine.write(
+        "etc/labtools/profiles.ini",
+        "[profile.linux]\nmemory=64M\ncores=1\nsegment=true\n",
+    );
+    machine.document["login"] = json!({"schema": 1, "authenticated": true,
+        "links": [{"interface": "eth0", "addresses": ["2001:db8::7", "192.0.2.7"]}]});
+    let campus = "[net.lab]\ncidr=192.0.2.0/24\ncampus=c\nbuilding=b\nroom=101\n";
+    machine.write("etc/labtools/campus.ini", campus);
+    machine.run().refused(
+        78,
+        "finding the room's network segment: campus.ini has no segment for 192.0.2.7",
+    );
+
+    machine.write(
+        "etc/labtools/campus.ini",
+        &format!("{campus}segment=239.192.1.1:5010\n"),
+    );
+    let mut session = machine.start();
+    session.is_up(1);
+    let groups = succeed("ip", &["maddress", "show", "dev", "eth0"]);
+    assert!(groups.contains("inet  239.192.1.1"), "{groups}");
+    let sockets = succeed("ss", &["--udp", "--listening", "--numeric", "--processes"]);
+    assert!(sockets.contains("239.192.1.1:5010"), "{sockets}");
+    session.signal(Signal::SIGTERM);
+    assert_eq!(session.end().section("guest")["ended"], "stopped");
+    let groups = succeed("ip", &["maddress", "show", "dev", "eth0"]);
+    assert!(!groups.contains("239.192.1.1"), "{groups}");
+    machine.is_as_before();
+}
+
 #[test]
 fn a_guest_that_reboots_goes_on() {
     let mut machine = Machine::new(then::REBOOT);

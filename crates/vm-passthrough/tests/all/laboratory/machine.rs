@@ -216,7 +216,7 @@ impl Session {
 
     /// The QEMU that the tool has started.
     pub fn qemu(&self) -> Pid {
-        let parent = format!("PPid:\t{}", self.tool.id());
+        let parent = format!("PPid:\t{}\n", self.tool.id());
         let is_child = |pid: &i32| {
             fs::read_to_string(format!("/proc/{pid}/status"))
                 .is_ok_and(|status| status.contains(&parent))

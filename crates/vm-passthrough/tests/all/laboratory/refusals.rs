@@ -150,6 +150,45 @@ fn a_qemu_that_dies_after_its_greeting_is_69() {
     machine.is_as_before();
 }
 
+/// The real QEMU does so where the host's firmware leaves the graphics without a ROM; no emulated
+/// machine has such graphics.
+#[test]
+fn graphics_without_legacy_mode_are_78() {
+    let mut machine = Machine::any();
+    machine.fake_qemu(concat!(
+        "for word; do case $word in socket,id=monitor,fd=*) monitor=${word##*=} ;; esac; done\n",
+        "printf '{\"QMP\": {}}\\r\\n{\"return\": {}}\\r\\n' >&\"$monitor\"\n",
+        "echo 'qemu-system-x86_64: IGD device 0000:00:02.0 has no ROM, legacy mode disabled' >&2\n",
+        "printf '{\"return\": {\"status\": \"prelaunch\"}}\\r\\n' >&\"$monitor\"\n",
+        "exec sleep 600",
+    ));
+    machine.run().refused(
+        78,
+        "handing the integrated graphics over: qemu-system-x86_64: IGD device 0000:00:02.0 has no ROM, legacy mode disabled",
+    );
+    machine.is_as_before();
+}
+
+#[test]
+fn a_qemu_of_unknown_version_gets_no_graphics() {
+    for (version, message) in [
+        (
+            "QEMU emulator version next",
+            "-version does not print QEMU's",
+        ),
+        (
+            "QEMU emulator version 7.1.0",
+            "QEMU 7.1 is too old; install 7.2",
+        ),
+    ] {
+        let mut machine = with_a_device("vfio-pci");
+        machine.fake_qemu(&format!("echo '{version}'"));
+        let ended = machine.run();
+        assert_eq!(ended.status, 78, "{}", ended.stderr);
+        assert!(ended.stderr.contains(message), "{}", ended.stderr);
+    }
+}
+
 #[test]
 fn missing_nft_is_69_and_nothing_starts() {
     let mut machine = Machine::any();
@@ -205,7 +244,13 @@ fn with_a_device(driver: &str) -> Machine {
     );
     machine.write("sys/class/dmi/id/product_name", "Test\n");
     let device = "sys/bus/pci/devices/0000:00:02.0";
-    machine.write(&format!("{device}/vendor"), "0x8086\n");
+    for (name, text) in [
+        ("vendor", "0x8086\n"),
+        ("device", "0x0152\n"),
+        ("class", "0x030000\n"),
+    ] {
+        machine.write(&format!("{device}/{name}"), text);
+    }
     symlink(
         Path::new("../../drivers").join(driver),
         machine.path(device).join("driver"),
@@ -255,14 +300,14 @@ fn memory_must_be_there() {
     let machine = Machine::any();
     for (meminfo, status, message) in [
         (
-            "MemTotal: 65535 kB\n",
-            78,
-            "it needs 64M, and this machine has 63M; give the guest less",
-        ),
-        (
-            "MemTotal: 1048576 kB\nMemAvailable: 65535 kB\n",
+            "MemTotal: 1114112 kB\nMemAvailable: 65535 kB\n",
             75,
             "it needs 64M, and 63M are available; end other programs",
+        ),
+        (
+            "MemTotal: 1114111 kB\n",
+            78,
+            "of this machine's 1087M, 1024M are the host's, and 63M remain; a guest needs 64M: add memory",
         ),
     ] {
         machine.write("proc/meminfo", meminfo);
@@ -273,7 +318,7 @@ fn memory_must_be_there() {
     }
     machine.write(
         "proc/meminfo",
-        "MemTotal: 1048576 kB\nMemAvailable: 65536 kB\n",
+        "MemTotal: 1114112 kB\nMemAvailable: 65536 kB\n",
     );
     assert_eq!(machine.run().section("guest")["ended"], "shutdown");
 }

@@ -6,6 +6,8 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
+use crate::virtualizer::{Control, Event, Message, Order, Shutdown, Status};
+
 /// QEMU's longest answers here are a few hundred bytes; a longer line is not from a healthy QEMU.
 const LINE_MAX_BYTES: usize = 64 << 10;
 
@@ -16,67 +18,25 @@ pub struct Monitor {
     received: Vec<u8>,
 }
 
-/// A message of QEMU.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Message {
-    /// The first message, before devices exist.
-    Greeting,
-    /// The answer to a command.
-    Done,
-    /// The answer to `query-status`: `running`, or another word.
-    Status(String),
-    /// The refusal of a command.
-    Refused(String),
-    /// An event.
-    Event(Event),
-}
-
-/// The relevant events.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// QEMU is about to end, because of the guest or for another `reason`.
-    Shutdown { by_guest: bool, reason: String },
-    /// The disk could not be read or written. If there is no space left for it (QEMU's `enospc`),
-    /// the guest stands still; any other error was passed to the guest, like one of a broken disk.
-    DiskFailed { stopped: bool },
-    /// The guest stands still; `query-status` gives the reason.
-    Stopped,
-    /// The guest went to sleep (ACPI S3).
-    Asleep,
-    /// It is awake again.
-    Awake,
-    /// The guest saved its memory to its disk and switches off (ACPI S4).
-    Hibernates,
-    /// The guest's system reported a crash.
-    Crashed,
-    /// Any other.
-    Other,
-}
-
 impl Monitor {
-    /// Both ends: ours, and the one for QEMU.
-    pub fn pair() -> io::Result<(Monitor, UnixStream)> {
-        let (stream, theirs) = UnixStream::pair()?;
-        Ok((
-            Monitor {
-                stream,
-                received: Vec::new(),
-            },
-            theirs,
-        ))
+    pub fn new(stream: UnixStream) -> Monitor {
+        Monitor {
+            stream,
+            received: Vec::new(),
+        }
     }
+}
 
-    /// Sends a command. A missing reader is noticed when reading.
-    pub fn send(&mut self, command: &str) -> io::Result<()> {
-        let line = format!("{}\n", json!({ "execute": command }));
+impl Control for Monitor {
+    fn send(&mut self, order: Order) -> io::Result<()> {
+        let line = format!("{}\n", json!({ "execute": command(order) }));
         match self.stream.write_all(line.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             written => written,
         }
     }
 
-    /// Reads the available bytes, or waits for some; false when QEMU is gone.
-    pub fn fill(&mut self) -> io::Result<bool> {
+    fn fill(&mut self) -> io::Result<bool> {
         let mut chunk = [0; 4096];
         match self.stream.read(&mut chunk) {
             Ok(count) => {
@@ -90,8 +50,7 @@ impl Monitor {
         }
     }
 
-    /// The next complete message.
-    pub fn message(&mut self) -> io::Result<Option<Message>> {
+    fn message(&mut self) -> io::Result<Option<Message>> {
         let Some(end) = self.received.iter().position(|byte| *byte == b'\n') else {
             return if self.received.len() > LINE_MAX_BYTES {
                 Err(no_qmp())
@@ -111,6 +70,17 @@ impl AsFd for Monitor {
     }
 }
 
+fn command(order: Order) -> &'static str {
+    match order {
+        Order::Greet => "qmp_capabilities",
+        Order::Status => "query-status",
+        Order::Run => "cont",
+        Order::Wake => "system_wakeup",
+        Order::PressPowerButton => "system_powerdown",
+        Order::Quit => "quit",
+    }
+}
+
 fn understand(line: &Value) -> Option<Message> {
     let text = |value: &Value| {
         value
@@ -122,7 +92,11 @@ fn understand(line: &Value) -> Option<Message> {
         Some(Message::Greeting)
     } else if let Some(answer) = line.get("return") {
         Some(if answer["status"].is_string() {
-            Message::Status(text(&answer["status"]))
+            Message::Status(match text(&answer["status"]).as_str() {
+                "io-error" => Status::NoRoom,
+                "running" | "suspended" | "shutdown" => Status::Well,
+                word => Status::Broken(word.to_owned()),
+            })
         } else {
             Message::Done
         })
@@ -131,10 +105,11 @@ fn understand(line: &Value) -> Option<Message> {
     } else {
         let data = &line["data"];
         Some(Message::Event(match line.get("event")?.as_str()? {
-            "SHUTDOWN" => Event::Shutdown {
+            "SHUTDOWN" => Event::Shutdown(Shutdown {
+                well: data["guest"] == true && data["reason"] != "guest-panic",
                 by_guest: data["guest"] == true,
                 reason: text(&data["reason"]),
-            },
+            }),
             "BLOCK_IO_ERROR" => Event::DiskFailed {
                 stopped: data["action"] == "stop",
             },
@@ -159,11 +134,16 @@ fn no_qmp() -> io::Error {
 mod tests {
     use super::*;
 
+    fn pair() -> io::Result<(Monitor, UnixStream)> {
+        let (ours, theirs) = UnixStream::pair()?;
+        Ok((Monitor::new(ours), theirs))
+    }
+
     /// The messages in lines that arrive in two parts, split at each place in turn.
     fn messages(text: &str) -> io::Result<Vec<Message>> {
         let mut last = None;
         for split in 0..=text.len() {
-            let (mut monitor, mut theirs) = Monitor::pair()?;
+            let (mut monitor, mut theirs) = pair()?;
             let mut messages = Vec::new();
             for piece in [&text[..split], &text[split..]]
                 .into_iter()
@@ -192,10 +172,11 @@ mod tests {
             Message::Greeting,
             Message::Done,
             Message::Event(Event::Other),
-            Message::Event(Event::Shutdown {
+            Message::Event(Event::Shutdown(Shutdown {
+                well: true,
                 by_guest: true,
                 reason: "guest-shutdown".into(),
-            }),
+            })),
             Message::Refused("a?b".into()),
         ];
         assert_eq!(messages(&text).unwrap(), expected);
@@ -211,7 +192,12 @@ mod tests {
         let status = r#"{"return": {"status": "io-error", "running": false}}"#;
         assert_eq!(
             messages(&format!("{status}\n")).unwrap(),
-            [Message::Status("io-error".into())]
+            [Message::Status(Status::NoRoom)]
+        );
+        let broken = r#"{"return": {"status": "internal-error", "running": false}}"#;
+        assert_eq!(
+            messages(&format!("{broken}\n")).unwrap(),
+            [Message::Status(Status::Broken("internal-error".into()))]
         );
     }
 
@@ -220,7 +206,7 @@ mod tests {
         for text in ["\n", "x\n", "{}\n", "[]\n", "{\"event\":1}\n"] {
             assert!(messages(text).is_err(), "{text:?}");
         }
-        let (mut monitor, mut theirs) = Monitor::pair().unwrap();
+        let (mut monitor, mut theirs) = pair().unwrap();
         theirs
             .write_all(&vec![b' '; LINE_MAX_BYTES + 4096])
             .unwrap();

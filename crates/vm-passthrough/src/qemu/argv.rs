@@ -5,72 +5,49 @@
 
 use std::os::fd::RawFd;
 
+use super::Version;
+use super::slots;
 use crate::accel::Accel;
-use crate::child::SANDBOX;
 use crate::hugepages;
-use crate::machine::Machine;
-use crate::profile::{Profile, Rtc, Settings};
+use crate::machine::Mac;
+use crate::profile::{Profile, Rtc};
 use crate::request::Volume;
+use crate::segment::{self, Segment};
+use crate::virtualizer::Parts;
+
+/// QEMU must not start programs, gain rights or change its own priority.
+pub const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
 /// Descriptor sets, through which QEMU accesses the files handed to it.
 const VOLUME_SET: u32 = 1;
 const BACKING_SET: u32 = 2;
 const CONSOLE_SET: u32 = 3;
 
-/// The inputs of the command line.
-#[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
-    /// The accelerator.
-    pub accel: Accel,
-    /// The host.
-    pub machine: &'a Machine,
-    /// The guest's machine.
-    pub profile: &'a Profile,
-    /// The settings of QEMU.
-    pub settings: &'a Settings,
-    /// The guest's disk.
-    pub volume: &'a Volume,
-    /// The numbers of the descriptors handed to QEMU.
-    pub descriptors: Descriptors,
-}
+/// The enlightenments that KVM itself implements (QEMU's docs/system/i386/hyperv.rst): those that
+/// Windows uses without Hyper-V of its own, each with those it requires.
+const HYPERV: &str = ",hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-vpindex,hv-runtime,hv-synic,hv-time,\
+    hv-stimer,hv-frequencies,hv-tlbflush,hv-ipi";
 
-/// The numbers of the descriptors that QEMU inherits.
-#[derive(Clone, Copy, Debug)]
-pub struct Descriptors {
-    /// Its monitor.
-    pub monitor: RawFd,
-    /// The disk.
-    pub volume: RawFd,
-    /// The base that the disk is an overlay of.
-    pub backing: RawFd,
-    /// The output of the first serial port.
-    pub console: RawFd,
-}
-
-impl Descriptors {
-    /// The numbers, unless the caller already uses them.
-    pub const PLANNED: Descriptors = Descriptors {
-        monitor: 10,
-        volume: 11,
-        backing: 12,
-        console: 13,
-    };
-}
+/// The size of stolen memory that an older QEMU shows to the guest, in units of 32 MiB. Without it
+/// the guest's graphics has none.
+const STOLEN_MEMORY: u32 = 2;
 
 /// The command line, the program first.
-pub fn build(parts: &Parts<'_>) -> Vec<String> {
+pub fn build(parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
     let Parts {
         accel,
         machine,
         profile,
+        memory,
         settings,
         volume,
+        segment,
         descriptors,
     } = *parts;
     let mut line = Line(vec![settings.binary.display().to_string()]);
 
     line.option("-accel", accel.name());
-    line.option("-cpu", accel.cpu());
+    line.option("-cpu", cpu(accel, profile));
     line.option("-smp", format!("cores={}", profile.cores));
     line.option("-machine", "pc");
     line.flag("-nodefaults");
@@ -87,13 +64,17 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
         line.option("--mem-path", hugepages::MOUNT);
         line.flag("--mem-prealloc");
     }
-    line.option("-m", profile.memory.to_string());
+    line.option("-m", memory.to_string());
 
-    for device in &machine.devices {
-        let slot = device.slot();
+    for (device, slot) in slots::place(&machine.devices, machine.integrated_graphics.is_some()) {
+        let graphics = if machine.integrated_graphics == Some(device) {
+            legacy_mode(version)
+        } else {
+            String::new()
+        };
         line.option(
             "-device",
-            format!("vfio-pci-nohotplug,host={device},bus=pci.0,addr=0x{slot:02x}"),
+            format!("vfio-pci-nohotplug,host={device},bus=pci.0,addr=0x{slot:02x}{graphics}"),
         );
     }
     if machine.devices.is_empty() {
@@ -110,7 +91,9 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     if let Some((path, _)) = volume.backing() {
         line.descriptor(descriptors.backing, BACKING_SET, path);
     }
-    line.option("-device", "virtio-scsi-pci,id=scsi");
+    // The disk's work is done beside the loop that also serves the monitor and the network.
+    line.option("-object", "iothread,id=io_sys");
+    line.option("-device", "virtio-scsi-pci,id=scsi,iothread=io_sys");
     line.option("-drive", drive(volume));
     line.option("-device", "scsi-hd,drive=hd_sys");
 
@@ -119,10 +102,30 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
         format!("hostfwd=tcp:{address}:3389-:3389,")
     });
     line.option("-netdev", format!("user,{forward}id=net_sys"));
-    let mac = machine
-        .mac
-        .map_or_else(String::new, |mac| format!(",mac={mac}"));
-    line.option("-device", format!("virtio-net-pci,netdev=net_sys{mac}"));
+    line.option(
+        "-device",
+        format!(
+            "virtio-net-pci,netdev=net_sys{}",
+            address(machine.mac.map(|mac| mac.of_guest(profile.mac)))
+        ),
+    );
+    if let Some(Segment { group, local }) = segment {
+        let (host, port) = (group.ip(), group.port());
+        line.option(
+            "-netdev",
+            format!(
+                "dgram,id=net_room,remote.type=inet,remote.host={host},remote.port={port},local.type=inet,local.host={local},local.port={port}"
+            ),
+        );
+        line.option(
+            "-device",
+            format!(
+                "virtio-net-pci,netdev=net_room,host_mtu={}{}",
+                segment::MTU,
+                address(machine.mac.map(Mac::on_segment))
+            ),
+        );
+    }
     let base = match profile.rtc {
         Rtc::Utc => "utc",
         Rtc::Localtime => "localtime",
@@ -152,7 +155,34 @@ pub fn build(parts: &Parts<'_>) -> Vec<String> {
     line.0
 }
 
+/// The guest's processor. Hyper-V's interfaces are KVM's.
+fn cpu(accel: Accel, profile: &Profile) -> String {
+    let hyperv = match accel {
+        Accel::Kvm if profile.hyperv => HYPERV,
+        _ => "",
+    };
+    format!("{}{hyperv}", accel.cpu())
+}
+
+/// The options for integrated graphics, whose legacy mode QEMU 7.2 chooses by the slot.
+fn legacy_mode(version: Option<Version>) -> String {
+    match version {
+        Some(version) if version < Version::STOLEN_MEMORY_OF_THE_HOST => {
+            format!(",x-igd-gms={STOLEN_MEMORY:#x}")
+        }
+        _ => ",x-igd-legacy-mode=on".into(),
+    }
+}
+
+/// The address of a network card, or QEMU's own.
+fn address(mac: Option<Mac>) -> String {
+    mac.map_or_else(String::new, |mac| format!(",mac={mac}"))
+}
+
 /// The disk, by its set of descriptors.
+///
+/// The host's cache takes the guest's writes, and its flushes reach the disk. The guest's TRIM does
+/// not: it would give back the space that the volume holds for the user.
 ///
 /// `auto-read-only=off`, because QEMU would otherwise first open the disk read-only, and the set
 /// has no such descriptor. If the document names a base, the base in the disk's own header is
@@ -165,7 +195,7 @@ fn drive(volume: &Volume) -> String {
     };
     let format = volume.format.driver();
     let mut drive = format!(
-        "if=none,id=hd_sys,{file}=/dev/fdset/{VOLUME_SET},format={format},auto-read-only=off"
+        "if=none,id=hd_sys,{file}=/dev/fdset/{VOLUME_SET},format={format},cache=writeback,discard=ignore,auto-read-only=off"
     );
     if let Some((_, format)) = volume.backing() {
         let driver = format.driver();
