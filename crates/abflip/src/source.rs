@@ -1,12 +1,12 @@
 //! The source of an image: a file, a pipe or a server; raw, or compressed with zstd.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 use std::time::Duration;
 
 use jsonpipe::{Exit, ExitContext, io_error};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 
 /// The magic number of a zstd frame (RFC 8878, section 3.1.1).
 const ZSTD: [u8; 4] = 0xfd2f_b528_u32.to_le_bytes();
@@ -139,10 +139,11 @@ fn public_words(text: &str) -> String {
 fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Send>> {
     let tls = TlsConfig::builder();
     let tls = match ca_cert {
-        Some(path) => tls.root_certs(certificates(path)?),
+        Some(path) => tls.root_certs(http_client::root_certs(path)?),
         None => tls,
     };
-    // The server may not choose another protocol, nor keep us waiting.
+    // The server may name another address, but no other protocol, and not keep us waiting: what
+    // arrives is believed for its signature.
     let agent = ureq::Agent::config_builder()
         .tls_config(tls.build())
         .https_only(true)
@@ -179,26 +180,6 @@ fn fetch(url: &str, ca_cert: Option<&Path>) -> anyhow::Result<Box<dyn Read + Sen
         )));
     }
     Ok(Box::new(response.into_body().into_reader()))
-}
-
-/// The certificates in a PEM file. Status 78 when it has none.
-fn certificates(path: &Path) -> anyhow::Result<RootCerts> {
-    let reading = || format!("reading the CA's certificate in {}", path.display());
-    let pem = fs::read(path).exit(Exit::Config, reading)?;
-    let items = ureq::tls::parse_pem(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .exit(Exit::Config, reading)?;
-    let certificates: Vec<Certificate<'static>> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(Exit::Config.error(format_args!("{}: there is none", reading())));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use jsonpipe::{Answer, Document, Exit, ExitContext};
-use swarm::{Snapshot, http};
+use swarm::{ANSWER_MAX_BYTES, Snapshot};
 use ureq::http::Uri;
 
 use crate::request::Swarm;
@@ -18,26 +18,23 @@ pub fn swarm(options: &Swarm) -> anyhow::Result<Answer> {
     let uri: Uri = url.parse().map_err(|_| {
         Exit::Usage.error("--tracker: not an address like http://server.example:6969")
     })?;
-    let told = http::told(&uri);
-    let mut answer = http::agent(PATIENCE)
+    let address = http_client::public(&uri);
+    let mut answer = http_client::agent(PATIENCE)
         .get(uri)
         .call()
-        .exit(Exit::Unavailable, || format!("asking {told}"))?;
+        .exit(Exit::Unavailable, || format!("asking {address}"))?;
     if !answer.status().is_success() {
-        let said = match answer.status().as_u16() {
+        let reason = match answer.status().as_u16() {
             403 => "it answers only requests from networks with role=servers; ask from a server"
                 .to_owned(),
             status => format!("http status: {status}"),
         };
-        return Err(Exit::Unavailable.error(format_args!("asking {told}: {said}")));
+        return Err(Exit::Unavailable.error(format_args!("asking {address}: {reason}")));
     }
-    let reader = answer
-        .body_mut()
-        .with_config()
-        .limit(http::ANSWER_MAX_BYTES);
+    let reader = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
     let snapshot: Snapshot = reader
         .read_json()
-        .exit(Exit::Data, || format!("reading the answer of {told}"))?;
+        .exit(Exit::Data, || format!("reading the answer of {address}"))?;
     let mut document = Document::default();
     document.set("swarm", &snapshot)?;
     Ok(Answer::yes(document))

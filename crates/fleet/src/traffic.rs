@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use http_cause::cause;
+use http_client::cause;
 use jsonpipe::{Exit, shown};
 use serde::Deserialize;
 use ureq::Agent;
@@ -282,15 +282,8 @@ impl Prometheus {
                 Exit::Usage.error("--prometheus: an address with ? or #; it ends with a path")
             );
         }
-        // No proxy of the environment, no redirection, and a time limit.
-        let config = Agent::config_builder()
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE));
         Ok(Prometheus {
-            agent: config.build().new_agent(),
+            agent: http_client::agent(PATIENCE),
             url: format!("{}/api/v1/query_range", url.trim_end_matches('/')),
         })
     }

@@ -1,16 +1,15 @@
 //! The server that the set of a federation is on.
 
 use std::io::Read;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use http_cause::cause;
+use http_client::cause;
 use jsonpipe::ini::Configuration;
-use jsonpipe::{Common, Exit, ExitContext};
+use jsonpipe::{Common, Exit};
 use serde::Deserialize;
 use ureq::Agent;
 use ureq::http::{StatusCode, Uri};
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::TlsConfig;
 
 /// The configuration, below the configuration directory.
 const FILE: &str = "nm-8021x-login.ini";
@@ -67,19 +66,16 @@ impl Server {
         let tls = TlsConfig::builder();
         let tls = match &update.ca_cert {
             None => tls,
-            Some(ca_cert) => tls.root_certs(certificates(&match ca_cert.strip_prefix('/') {
-                Some(_) => common.path(ca_cert),
-                None => common.config(ca_cert),
-            })?),
+            Some(ca_cert) => {
+                tls.root_certs(http_client::root_certs(&match ca_cert.strip_prefix('/') {
+                    Some(_) => common.path(ca_cert),
+                    None => common.config(ca_cert),
+                })?)
+            }
         };
-        // A redirection would lead to where nobody has configured; no proxy of the environment.
-        let agent = Agent::config_builder()
+        let agent = http_client::config()
             .tls_config(tls.build())
             .https_only(true)
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
             .user_agent(concat!("nm-8021x-login/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
@@ -143,26 +139,6 @@ impl Server {
         }
         Ok(bytes)
     }
-}
-
-/// The certificates in a file, in PEM. Status 78 when there is none.
-fn certificates(path: &Path) -> anyhow::Result<RootCerts> {
-    let reading = || format!("reading {}, the CA of the server", path.display());
-    let pem = jsonpipe::read(path).exit(Exit::Config, reading)?;
-    let items = parse_pem(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .exit(Exit::Config, reading)?;
-    let certificates: Vec<Certificate<'static>> = items
-        .into_iter()
-        .filter_map(|item| match item {
-            PemItem::Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect();
-    if certificates.is_empty() {
-        return Err(Exit::Config.error(format_args!("{}: no certificate in PEM", reading())));
-    }
-    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 #[cfg(test)]

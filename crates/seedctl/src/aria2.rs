@@ -14,7 +14,6 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use swarm::http;
 use ureq::Agent;
 use ureq::http::Uri;
 
@@ -26,6 +25,9 @@ pub const SECRET: &str = "/run/labtools/aria2.secret";
 /// aria2 answers at once, unless the machine is very busy. It delays the answer to a wrong secret
 /// on purpose.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The maximum length of an answer: aria2's lists of peers and files are shorter.
+const ANSWER_MAX_BYTES: u64 = 16 << 20;
 
 /// The maximum time until a removed torrent has closed its files.
 const REMOVAL: Duration = Duration::from_secs(30);
@@ -185,7 +187,7 @@ impl Rpc {
     /// For the aria2 at this port of loopback.
     pub fn new(port: u16, secret: SecretString) -> Rpc {
         Rpc {
-            agent: http::agent(TIMEOUT),
+            agent: http_client::agent(TIMEOUT),
             url: format!("http://127.0.0.1:{port}/jsonrpc"),
             secret,
         }
@@ -374,10 +376,7 @@ impl Rpc {
             .post(&self.url)
             .send_json(call)
             .exit(Exit::Unavailable, failed)?;
-        let body = response
-            .body_mut()
-            .with_config()
-            .limit(http::ANSWER_MAX_BYTES);
+        let body = response.body_mut().with_config().limit(ANSWER_MAX_BYTES);
         let answer: Answer<T> = body.read_json().exit(Exit::Unavailable, failed)?;
         match answer {
             Answer { result: Some(result), .. } => Ok(Ok(result)),

@@ -9,7 +9,6 @@ use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use progress::{Progress, Size};
-use swarm::http;
 
 use crate::TOOL;
 use crate::aria2::{Download, Rpc, State, Trust};
@@ -123,7 +122,7 @@ impl Fetch<'_> {
             };
             let waiting = format!(
                 "waiting for the tracker {}",
-                http::told(&torrent.trackers[0])
+                http_client::public(&torrent.trackers[0])
             );
             if since.elapsed() > self.patience {
                 return Err(error).exit(Exit::TemporaryFailure, || waiting);

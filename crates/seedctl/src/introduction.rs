@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jsonpipe::Exit;
 use manifest::InfoHash;
-use swarm::{Building, Progress, Refusal, http};
+use swarm::{ANSWER_MAX_BYTES, Building, Progress, Refusal};
 use ureq::http::{StatusCode, Uri};
 
 /// The tracker answers in a millisecond, but a building's uplink may be full.
@@ -102,7 +102,7 @@ pub fn ask(
             Ok(building) => return Ok(Reached { own, building }),
             Err(refusal) => {
                 failed = Failure::Refused(Refused {
-                    tracker: http::told(tracker),
+                    tracker: http_client::public(tracker),
                     own: own.to_canonical(),
                     refusal,
                 })
@@ -139,14 +139,11 @@ fn building(
     if let Some(Progress { port, left }) = progress {
         url += &format!("&port={port}&left={left}");
     }
-    let Ok(mut response) = http::agent(TIMEOUT).get(&url).call() else {
+    let Ok(mut response) = http_client::agent(TIMEOUT).get(&url).call() else {
         return Ok(None);
     };
     let status = response.status();
-    let body = response
-        .body_mut()
-        .with_config()
-        .limit(http::ANSWER_MAX_BYTES);
+    let body = response.body_mut().with_config().limit(ANSWER_MAX_BYTES);
     if status.is_success() {
         return Ok(body.read_json().ok());
     }

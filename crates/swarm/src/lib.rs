@@ -1,14 +1,15 @@
 //! The tracker's answers about its swarms: the progress of each host with each image. Belongs here:
-//! the types that a tracker and its clients must agree on, and the client's requests. Not: the
+//! the types that a tracker and its clients must agree on. Not: the
 //! policy of introductions.
-
-pub mod http;
 
 use std::net::IpAddr;
 
 use campus::Role;
 use manifest::InfoHash;
 use serde::{Deserialize, Serialize};
+
+/// The maximum length of an answer that a client reads.
+pub const ANSWER_MAX_BYTES: u64 = 16 << 20;
 
 /// The section `swarm`, which is also the tracker's answer at `/swarms`: the progress of each host
 /// with each image, at one moment.

@@ -1,18 +1,18 @@
 //! Sends over HTTPS, only to the collector.
 
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use envelope::{Kind, Opened};
-use http_cause::cause;
+use http_client::{cause, certificates};
 use jsonpipe::{Exit, ExitContext};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::Agent;
 use ureq::http::{Response, StatusCode, Uri};
-use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem};
+use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig};
 use zeroize::Zeroizing;
 
 /// A report of a few KiB takes less on any line; a server that answers slowly cannot delay us
@@ -145,15 +145,9 @@ impl Collector {
                 "reading the collector's secret: not one line of letters, digits and signs",
             ));
         }
-        // No redirection, which would hand the secret and the report to another host; no proxy of
-        // the environment; a time limit.
-        let agent = Agent::config_builder()
+        let agent = http_client::config()
             .tls_config(tls.build())
             .https_only(true)
-            .proxy(None)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
             .timeout_global(Some(DEADLINE))
             .user_agent(concat!("invcollect/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -233,20 +227,6 @@ fn hint(status: StatusCode) -> &'static str {
         }
         StatusCode::UNAUTHORIZED => ": the secret is wrong",
         _ => "",
-    }
-}
-
-fn certificates(pem: &[u8]) -> anyhow::Result<Vec<Certificate<'static>>> {
-    let mut found = Vec::new();
-    for item in parse_pem(pem) {
-        if let PemItem::Certificate(certificate) = item? {
-            found.push(certificate);
-        }
-    }
-    if found.is_empty() {
-        Err(io::Error::other("no certificate in PEM").into())
-    } else {
-        Ok(found)
     }
 }
 

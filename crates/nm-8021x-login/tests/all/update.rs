@@ -381,7 +381,7 @@ fn a_machine_without_an_address_or_a_key_says_what_it_lacks() {
         ("[other]\n", "[other]: unknown section"),
         (
             "[update]\nurl=https://noc.example/\nca_cert=none.pem\n",
-            "none.pem, the CA of the server",
+            "none.pem: No such file",
         ),
         (
             "[update]\nurl=https://noc.example/\nca_cert=keys/realms-1.pub\n",

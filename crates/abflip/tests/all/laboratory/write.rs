@@ -707,7 +707,7 @@ fn it_comes_from_a_server_that_our_own_ca_vouches_for() {
             &whole,
             &["--ca-cert", "/dev/null"],
             78,
-            "reading the CA's certificate in /dev/null: there is none",
+            "reading the CA's certificate in /dev/null: no certificate in PEM",
         ),
         (&other_name, &trust, 69, "not valid for name"),
         (&missing, &trust, 66, "not found on the server"),

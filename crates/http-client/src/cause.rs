@@ -1,7 +1,4 @@
 //! The reason why a server did not answer, in words for its technician.
-//!
-//! **Admission rule:** texts for the errors of the HTTP client belong here. Agents and their
-//! policies (proxies, redirections, timeouts) belong to the tools, where they differ.
 
 use std::io::ErrorKind;
 use std::time::Duration;
