@@ -34,22 +34,63 @@ pub struct Identity {
     generation: u64,
     /// The size of the disk as the guest sees it.
     virtual_bytes: u64,
-    /// The length of the base's file: another image under the same name and generation rarely has
-    /// the same.
+    /// The length of the base's file.
     file_bytes: u64,
+    /// The SHA-256 of the header and the tables of the base, in hexadecimal.
+    tables_sha256: String,
+    /// The modification time of the base's file, in seconds and nanoseconds: a write to the base
+    /// need not change its tables.
+    modified: (i64, i64),
 }
 
 impl Identity {
-    fn of(base: &Entry, image: &Image) -> Identity {
-        let (virtual_bytes, file_bytes) = (image.header.virtual_bytes, image.file_bytes);
-        Identity {
-            schema: 1,
+    fn of(base: &Entry, image: &Image) -> anyhow::Result<Identity> {
+        let metadata = image.metadata()?;
+        Ok(Identity {
+            schema: 2,
             name: base.name.clone(),
             generation: base.generation,
-            virtual_bytes,
-            file_bytes,
-        }
+            virtual_bytes: image.header.virtual_bytes,
+            file_bytes: image.file_bytes,
+            tables_sha256: manifest::Hex(image.tables_digest()?).to_string(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        })
     }
+
+    /// Compares the recorded base with the present one. The error describes the difference.
+    fn check_is(&self, present: &Identity) -> Result<(), String> {
+        let of = |identity: &Identity| {
+            let (name, generation) = (&identity.name, identity.generation);
+            format!("{name}@{generation}")
+        };
+        let unlike =
+            |differs: String| Err(format!("it was made for another {}: {differs}", of(self)));
+        if of(self) != of(present)
+            || (self.virtual_bytes, self.file_bytes) != (present.virtual_bytes, present.file_bytes)
+        {
+            return unlike(format!(
+                "for a disk of {} bytes in a file of {}, but the base has {} in {}; put the old base back",
+                self.virtual_bytes, self.file_bytes, present.virtual_bytes, present.file_bytes
+            ));
+        }
+        if self.tables_sha256 != present.tables_sha256 {
+            return unlike("its header or tables have changed; put the old base back".into());
+        }
+        if self.modified != present.modified {
+            let (seconds, nanoseconds) = self.modified;
+            return unlike(format!(
+                "its file was written or copied since; put the old base back, or if this is the old one, its time: \
+                 touch -d @{seconds}.{nanoseconds:09}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What every version of the record has.
+#[derive(Deserialize)]
+struct Version {
+    schema: u64,
 }
 
 /// The backing file's name in an overlay: relative to the overlay's directory, so that it is valid
@@ -106,7 +147,8 @@ impl Overlay {
         let check = || -> anyhow::Result<Image> {
             self.check_directory()?;
             let image = Image::open(&self.file, Follow::Nothing)?;
-            check_is_overlay(&image, base, base_image).map_err(|message| {
+            let expected = Identity::of(base, base_image)?;
+            check_is_overlay(&image, base, &expected).map_err(|message| {
                 Exit::Data.error(format_args!("reading {}: {message}", self.file.display()))
             })?;
             Ok(image)
@@ -123,7 +165,7 @@ impl Overlay {
 
     /// Makes the overlay. On failure nothing is left of it.
     pub fn create(&self, base: &Entry, base_image: &Image) -> anyhow::Result<Created> {
-        let identity = serde_json::to_vec(&Identity::of(base, base_image))?;
+        let identity = serde_json::to_vec(&Identity::of(base, base_image)?)?;
         let layout = blank_overlay(
             base_image.header.virtual_bytes,
             &backing_name(&base.name, base.generation),
@@ -206,7 +248,7 @@ impl Overlay {
     }
 }
 
-fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(), String> {
+fn check_is_overlay(image: &Image, base: &Entry, expected: &Identity) -> Result<(), String> {
     let header = &image.header;
     if header.backing_name.as_deref() != Some(&backing_name(&base.name, base.generation))
         || header.backing_format.as_deref() != Some("qcow2")
@@ -217,23 +259,14 @@ fn check_is_overlay(image: &Image, base: &Entry, base_image: &Image) -> Result<(
         .identity
         .as_deref()
         .ok_or("it does not record which base it was made for")?;
-    let recorded: Identity =
+    let Version { schema } =
         serde_json::from_slice(recorded).map_err(|_| "its record of the base cannot be read")?;
-    let expected = Identity::of(base, base_image);
-    if recorded.schema != expected.schema {
+    if schema != expected.schema {
         return Err("its record of the base is not one that this release knows".into());
     }
-    if recorded != expected {
-        return Err(format!(
-            "it was made for another {}@{}: for a disk of {} bytes in a file of {}, but the base has {} in {}; put the old base back",
-            recorded.name,
-            recorded.generation,
-            recorded.virtual_bytes,
-            recorded.file_bytes,
-            expected.virtual_bytes,
-            expected.file_bytes,
-        ));
-    }
+    let recorded: Identity =
+        serde_json::from_slice(recorded).map_err(|_| "its record of the base cannot be read")?;
+    recorded.check_is(expected)?;
     if header.virtual_bytes != expected.virtual_bytes {
         return Err(format!(
             "its disk has {} bytes, that of the base {}",

@@ -27,7 +27,10 @@ const L1_MAX_BYTES: u64 = 32 << 20;
 const REFTABLE_MAX_BYTES: u64 = 8 << 20;
 /// The largest disk of our overlays: a full L1 table, whose entries each represent 512 MiB.
 pub const OVERLAY_MAX_BYTES: u64 = L1_MAX_BYTES / 8 * BYTES_PER_L1_ENTRY;
-const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES * (CLUSTER_BYTES / 8);
+/// The part of the disk that one L2 table maps.
+pub const BYTES_PER_L1_ENTRY: u64 = CLUSTER_BYTES * (CLUSTER_BYTES / 8);
+/// The clusters that one refcount block counts.
+pub const REFCOUNTS_PER_BLOCK: u64 = (CLUSTER_BYTES * 8) >> REFCOUNT_ORDER;
 const BACKING_NAME_MAX_BYTES: usize = 1023;
 
 // Incompatible features.

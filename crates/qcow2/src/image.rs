@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jsonpipe::{Exit, io_error};
 use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
+use sha2::{Digest, Sha256};
 
 use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
 
@@ -140,6 +141,25 @@ impl Image {
         self.file
             .metadata()
             .map_err(|error| Flaw::Io(error).of(&self.path))
+    }
+
+    /// The SHA-256 of what leads to its data: the header with its extensions, the L1 table and the
+    /// refcount table. An image that was converted again, or grew, has another. A write to clusters
+    /// that it has already changes only the modification time.
+    pub fn tables_digest(&self) -> anyhow::Result<[u8; 32]> {
+        let mut hash = Sha256::new();
+        let mut digest = |offset: u64, bytes: u64| {
+            self.for_each_piece(offset, bytes, |piece| {
+                hash.update(piece);
+                Ok(())
+            })
+        };
+        let (l1, reftable) = (self.header.l1(), self.header.reftable());
+        digest(0, self.file_bytes.min(HEADER_MAX_BYTES as u64))
+            .and_then(|()| digest(l1.start, l1.end - l1.start))
+            .and_then(|()| digest(reftable.start, reftable.end - reftable.start))
+            .map_err(|flaw| flaw.of(&self.path))?;
+        Ok(hash.finalize().into())
     }
 
     /// Sets its modification time, which records its last use, to now.

@@ -1,5 +1,5 @@
-//! qcow2 images: reads the metadata of one, checks whether it can be a base, and lays out a blank
-//! overlay on one.
+//! qcow2 images: reads the metadata of one, checks whether it can be a base, lays out a blank overlay
+//! on one, and calculates the room that an overlay can come to need.
 //!
 //! **Admission rule.** Belongs here: the rules on which publishing (`mkimg-torrent`) and installing
 //! (`cowvol`) images must agree. Not: the place of an image, its digests, or making and removing
@@ -7,6 +7,8 @@
 
 mod format;
 mod image;
+mod need;
 
 pub use format::{CLUSTER_BYTES, Header, Layout, blank_overlay, is_qcow2};
 pub use image::{Follow, Image, read_header};
+pub use need::{full_bytes, need_bytes};

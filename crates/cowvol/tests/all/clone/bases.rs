@@ -1,7 +1,8 @@
 //! Which images and volumes `cowvol clone` takes, and where they may lie.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -131,11 +132,21 @@ fn qemu_agrees_about_what_the_overlay_is() {
 fn the_record_in_the_overlay_is_what_the_man_page_says() {
     let machine = Machine::new();
     machine.volume(ALICE, None);
-    let file_bytes = fs::metadata(base_path(machine.root(), "windows", 7))
-        .unwrap()
-        .len();
+    let base = base_path(machine.root(), "windows", 7);
+    let (bytes, metadata) = (fs::read(&base).unwrap(), fs::metadata(&base).unwrap());
+    let number = |at: usize| u64::from_be_bytes(bytes[at..at + 8].try_into().unwrap()) as usize;
+    let (l1, reftable) = (number(40), number(48));
+    let tables = [
+        &bytes[..4096],
+        &bytes[l1..l1 + 2 * 8],
+        &bytes[reftable..reftable + 65536],
+    ];
     let record = format!(
-        r#"{{"schema":1,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{file_bytes}}}"#
+        r#"{{"schema":2,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{},"tables_sha256":"{}","modified":[{},{}]}}"#,
+        metadata.len(),
+        sha256sum(&tables.concat()),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
     );
     let header = fs::read(machine.home(ALICE).join("windows@7.qcow2")).unwrap();
     let at = header
@@ -147,6 +158,13 @@ fn the_record_in_the_overlay_is_what_the_man_page_says() {
         std::str::from_utf8(&header[at + 8..at + 8 + length]),
         Ok(record.as_str())
     );
+}
+
+fn sha256sum(bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    let output = Command::new("sha256sum").arg(file.path()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()[..64].to_owned()
 }
 
 #[test]
@@ -164,6 +182,12 @@ fn qemu_keeps_our_record_when_it_writes_the_header_anew() {
     ]);
     assert!(header() != before);
     assert!(header().windows(4).any(|magic| magic == b"ltcv"));
+    assert_eq!(machine.volume(ALICE, None)["created"], false);
+    let backing = "../../backing/windows/7.qcow2";
+    let rebase = ["rebase", "-u", "-F", "qcow2", "-b", backing];
+    qemu_img(&[&rebase[..], &[overlay.to_str().unwrap()]].concat());
+    qemu_io(&overlay, &["write -q -P 0x77 1M 64k"]);
+    assert_eq!(faults(&overlay), None);
     assert_eq!(machine.volume(ALICE, None)["created"], false);
 }
 
@@ -314,6 +338,30 @@ fn a_volume_of_another_base_is_not_handed_out() {
         "it was made for another windows@7: for a disk of 1073741824 bytes in a file of {base_bytes}, but the base has 1073741824 in \
          {other_bytes}; put the old base back"
     ));
+    // Of the same length, with other tables.
+    fs::copy(&kept, &base).unwrap();
+    qemu_img(&["amend", "-o", "lazy_refcounts=on", base.to_str().unwrap()]);
+    assert_eq!(fs::metadata(&base).unwrap().len(), base_bytes);
+    refused(
+        "it was made for another windows@7: its header or tables have changed; put the old base back",
+    );
+    // With the same tables, written in place by a program that was given the base.
+    fs::copy(&kept, &base).unwrap();
+    qemu_io(&base, &["write -q -P 0x99 0 64k"]);
+    let found = fs::metadata(&kept).unwrap();
+    let time = format!("{}.{:09}", found.mtime(), found.mtime_nsec());
+    refused(&format!(
+        "it was made for another windows@7: its file was written or copied since; put the old base back, or if this is the old one, \
+         its time: touch -d @{time}"
+    ));
+    // The way out that the message names.
+    fs::copy(&kept, &base).unwrap();
+    let touched = Command::new("touch")
+        .args(["-d", &format!("@{time}")])
+        .arg(&base)
+        .status();
+    assert!(touched.unwrap().success());
+    assert_eq!(machine.volume(ALICE, None)["created"], false);
     fs::rename(&kept, &base).unwrap();
 
     let linux = "../../backing/linux/3.qcow2";
