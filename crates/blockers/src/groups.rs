@@ -16,9 +16,6 @@ use crate::sysfs::Taken;
 /// themselves (`driver_managed_dma` in Linux).
 const HARMLESS: [&str; 3] = ["vfio-pci", "pci-stub", "pcieport"];
 
-/// The node of a group.
-pub(crate) const NODES: &str = "/dev/vfio";
-
 pub(crate) fn find(
     common: &Common,
     taken: &Taken,
@@ -106,6 +103,11 @@ fn sibling(taken: &Taken, member: &Device, group: u32, findings: &mut Findings) 
         .filter(|device| device.group == Some(group))
         .map(|device| device.address.to_string())
         .collect();
+    let way_out = if member.is_storage_or_network() {
+        "the host needs it: remove the others from the model's devices"
+    } else {
+        "if the host can do without it during a session, add it to the model's parked devices; otherwise remove the others from the model's devices"
+    };
     findings.block(
         Finding::new(
             Kind::GroupSibling,
@@ -113,7 +115,7 @@ fn sibling(taken: &Taken, member: &Device, group: u32, findings: &mut Findings) 
                 "bound to {driver}, in IOMMU group {group} with {}, and not listed",
                 with.join(", ")
             ),
-            "if the host can do without it during a session, add it to the model's parked devices; if it is storage or network in use, remove the others from the model's devices",
+            way_out,
         )
         .device(member.address)
         .driver(driver),
@@ -132,7 +134,7 @@ fn viable(
     if !is_locked && lock::is_held(common, occupancy::GUEST)? {
         return Ok(());
     }
-    let node = common.path(NODES).join(group.to_string());
+    let node = common.path(pci::group_node(common, group).path);
     let Some(member) = members.first() else {
         return Ok(());
     };

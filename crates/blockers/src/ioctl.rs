@@ -19,6 +19,10 @@ struct GroupStatus {
 
 const GROUP_VIABLE: u32 = 1;
 
+/// KVM_CAP_X86_DISABLE_EXITS, and its bit KVM_X86_DISABLE_EXITS_APERFMPERF (Linux 6.17).
+const DISABLE_EXITS: c_int = 143;
+const EXITS_APERF_MPERF: c_int = 1 << 4;
+
 /// `struct kvm_msrs` with one entry (linux/kvm.h).
 #[repr(C)]
 struct Register {
@@ -36,6 +40,7 @@ nix::ioctl_readwrite_bad!(
 );
 nix::ioctl_write_int_bad!(kvm_create_vm, nix::request_code_none!(0xae, 0x01));
 nix::ioctl_write_int_bad!(kvm_create_vcpu, nix::request_code_none!(0xae, 0x41));
+nix::ioctl_write_int_bad!(kvm_check_extension, nix::request_code_none!(0xae, 0x03));
 // The size in the number is that of the head, without the entries.
 nix::ioctl_readwrite_bad!(
     kvm_get_msrs,
@@ -68,6 +73,7 @@ pub(crate) fn is_viable(node: &Path) -> io::Result<bool> {
 /// A virtual machine with one processor, which never runs.
 #[derive(Debug)]
 pub(crate) struct Processor {
+    kvm: File,
     processor: OwnedFd,
     /// The kernel keeps the machine while its processor is open; this states it.
     _machine: OwnedFd,
@@ -87,9 +93,17 @@ impl Processor {
         let machine = create(kvm.as_fd(), kvm_create_vm)?;
         let processor = create(machine.as_fd(), kvm_create_vcpu)?;
         Ok(Processor {
+            kvm,
             processor,
             _machine: machine,
         })
+    }
+
+    /// Whether KVM can show guests the values of APERF and MPERF that the host reads.
+    pub fn offers_frequency(&self) -> bool {
+        // SAFETY: the descriptor is KVM's, and the argument is the number of a capability.
+        let offer = unsafe { kvm_check_extension(self.kvm.as_raw_fd(), DISABLE_EXITS) };
+        offer.is_ok_and(|bits| bits & EXITS_APERF_MPERF != 0)
     }
 
     /// The value of a model-specific register, or `None` when KVM has none for guests.

@@ -2,7 +2,6 @@
 //! divide by. None of this prevents a hand-over.
 
 use jsonpipe::Common;
-use nix::unistd::geteuid;
 use pci::Device;
 
 use crate::Wish;
@@ -21,20 +20,16 @@ const REGISTERS: [(&str, u32, u64); 3] = [
 
 pub(crate) fn find(common: &Common, wish: &Wish, taken: &Taken, findings: &mut Findings) {
     let node = common.path(NODE);
-    let emulated = "the guest is emulated, which is many times slower";
-    if !node.exists() {
-        findings.warn(Finding::new(
-            Kind::KvmMissing,
-            format_args!("no {NODE}: {emulated}"),
-            "switch on virtualization (VT-x or AMD-V) in the firmware's setup, and load the module kvm_intel or kvm_amd",
-        ));
-        return;
-    }
+    let way_out = if node.exists() {
+        "look at the kernel's messages; on a virtual machine, switch on nested virtualization"
+    } else {
+        "switch on virtualization (VT-x or AMD-V) in the firmware's setup, and load the module kvm_intel or kvm_amd"
+    };
     if let Some(fault) = wish.kvm_fault {
         findings.warn(Finding::new(
             Kind::KvmMissing,
-            format_args!("{NODE} does not work: {fault}; {emulated}"),
-            "look at the kernel's messages; on a virtual machine, switch on nested virtualization",
+            format_args!("{fault}: the guest is emulated, which is many times slower"),
+            way_out,
         ));
         return;
     }
@@ -43,11 +38,6 @@ pub(crate) fn find(common: &Common, wish: &Wish, taken: &Taken, findings: &mut F
     }
     match Processor::new(&node) {
         Ok(processor) => registers(&processor, findings),
-        Err(error) if geteuid().is_root() => findings.warn(Finding::new(
-            Kind::KvmMissing,
-            format_args!("{NODE} makes no virtual machine: {error}; {emulated}"),
-            "look at the kernel's messages",
-        )),
         Err(error) => findings.warn(Finding::new(
             Kind::NotLookedAt,
             format_args!("the registers that KVM gives guests are unknown: {error}"),
@@ -65,14 +55,20 @@ fn registers(processor: &Processor, findings: &mut Findings) {
             Some(_) => None,
         })
         .collect();
-    if !wrong.is_empty() {
-        findings.warn(Finding::new(
-            Kind::KvmRegisters,
-            format_args!(
-                "in guests {}, and the graphics driver of Windows divides by them in full screen",
-                wrong.join(", ")
-            ),
-            "change KVM as vm-passthrough(8) describes; QEMU has no option for it",
-        ));
+    if wrong.is_empty() {
+        return;
     }
+    let offer = if processor.offers_frequency() {
+        "this kernel can show guests APERF and MPERF (KVM_X86_DISABLE_EXITS_APERFMPERF), but QEMU does not ask for it"
+    } else {
+        "neither this kernel nor QEMU has an option for it"
+    };
+    findings.warn(Finding::new(
+        Kind::KvmRegisters,
+        format_args!(
+            "in guests {}, and the graphics driver of Windows divides by them in full screen",
+            wrong.join(", ")
+        ),
+        format_args!("change KVM as vm-passthrough(8) describes; {offer}"),
+    ));
 }

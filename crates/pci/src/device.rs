@@ -36,6 +36,11 @@ impl Device {
         self.class >> 16 == 0x06
     }
 
+    /// Whether it is a storage controller or a network card.
+    pub fn is_storage_or_network(&self) -> bool {
+        matches!(self.class >> 16, 0x01 | 0x02)
+    }
+
     /// Whether it is a graphics card.
     pub fn is_display(&self) -> bool {
         self.class >> 16 == 0x03

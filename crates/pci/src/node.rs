@@ -94,8 +94,15 @@ pub fn holders(common: &Common, nodes: &[Node]) -> Vec<Holder> {
 
 impl Node {
     /// Whether a link in /proc/PID/fd leads to it. Its number decides, whatever name it was opened
-    /// by; its name does where the link's target is not there, as in a recorded tree.
+    /// by; its name does where the link's target is not there, as in a recorded tree. Only links to
+    /// /dev are followed: another may lead to a server that does not answer.
     fn is_open_as(&self, fd: &Path) -> bool {
+        let Ok(target) = fs::read_link(fd) else {
+            return false;
+        };
+        if !target.starts_with("/dev") {
+            return false;
+        }
         let is_same = |found: Metadata| {
             let kind = found.file_type();
             let is_kind = if self.is_block {
@@ -105,7 +112,7 @@ impl Node {
             };
             is_kind && Some(found.rdev()) == self.number
         };
-        fs::metadata(fd).is_ok_and(is_same) || fs::read_link(fd).is_ok_and(|to| to == self.path)
+        target == self.path || fs::metadata(fd).is_ok_and(is_same)
     }
 }
 

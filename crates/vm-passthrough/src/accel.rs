@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use confined::{Identity, Life, Start, renumber};
@@ -54,16 +55,31 @@ impl Accel {
     }
 }
 
-/// Starts QEMU on KVM for a moment, as the user that will run the guest, and checks that it runs.
+/// The accelerator of a guest.
 pub fn decide(
     common: &Common,
-    binary: &std::path::Path,
+    binary: &Path,
     identity: &Identity,
     pipe: &Pipe,
 ) -> anyhow::Result<Accel> {
+    Ok(match try_kvm(common, binary, identity)? {
+        Ok(()) => Accel::Kvm,
+        Err(fault) => {
+            pipe.note(format_args!("{fault}; the guest is emulated"));
+            Accel::Tcg
+        }
+    })
+}
+
+/// Starts QEMU on KVM for a moment, as the user that will run the guest, and checks that it runs;
+/// the inner error is the fault.
+pub(crate) fn try_kvm(
+    common: &Common,
+    binary: &Path,
+    identity: &Identity,
+) -> anyhow::Result<Result<(), String>> {
     let Ok(node) = fs::metadata(common.path("/dev/kvm")) else {
-        pipe.note("no /dev/kvm: the guest is emulated");
-        return Ok(Accel::Tcg);
+        return Ok(Err("no /dev/kvm".into()));
     };
     // Only root can become another user; any user may ask for a plan.
     let identity = geteuid().is_root().then(|| identity.with_group_of(&node));
@@ -103,29 +119,28 @@ pub fn decide(
     while let Some(fd) = stderr.pipe() {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            pipe.note(
-                "/dev/kvm does not work: a guest on it is slow or hangs; the guest is emulated",
-            );
-            return Ok(Accel::Tcg);
+            return Ok(Err(
+                "/dev/kvm does not work: a guest on it is slow or hangs".into(),
+            ));
         }
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout).is_ok_and(|ready| ready > 0) {
             stderr.fill().exit(Exit::Io, || "reading QEMU's messages")?;
         }
         if stderr.text().contains(FAILED) {
-            pipe.note("/dev/kvm does not work: it cannot start a kernel; the guest is emulated");
-            return Ok(Accel::Tcg);
+            return Ok(Err(
+                "/dev/kvm does not work: it cannot start a kernel".into()
+            ));
         }
     }
     let status = qemu.wait().exit(Exit::Software, || "waiting for QEMU")?;
     if status.code() == Some(firmware::PROOF_STATUS) {
-        return Ok(Accel::Kvm);
+        return Ok(Ok(()));
     }
-    pipe.note(format_args!(
-        "/dev/kvm does not work: {status}: {}; the guest is emulated",
+    Ok(Err(format!(
+        "/dev/kvm does not work: {status}: {}",
         stderr.text()
-    ));
-    Ok(Accel::Tcg)
+    )))
 }
 
 /// The firmware as a file that QEMU inherits.

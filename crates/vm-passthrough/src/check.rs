@@ -6,10 +6,9 @@ use blockers::{Guest, Wish};
 use confined::Identity;
 use jsonpipe::{Answer, Common, Document, Pipe};
 
-use crate::accel::{self, Accel};
 use crate::profile::Every;
 use crate::report::Check;
-use crate::{TOOL, hugepages, memory};
+use crate::{TOOL, accel, hugepages, memory};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
@@ -23,7 +22,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings,
     } = Every::read(common, name.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
-    let accel = accel::decide(common, &settings.binary, &identity, pipe)?;
+    let kvm = accel::try_kvm(common, &settings.binary, &identity)?;
     let zfs = common.path(ZFS_VOLUMES).is_dir();
     let reserve = settings.host_memory(zfs);
     let guests: Vec<Guest> = profiles
@@ -44,7 +43,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             model: model.as_ref(),
             guests: &guests,
             reserve_bytes: reserve.bytes(),
-            kvm_fault: (accel == Accel::Tcg).then_some("no guest starts on it"),
+            kvm_fault: kvm.as_ref().err().map(String::as_str),
             is_locked: false,
         },
     )?;

@@ -42,7 +42,7 @@ impl Machine {
             reserve_bytes: 768 << 20,
             hugepages: false,
             zfs: false,
-            kvm_fault: None,
+            kvm_fault: Some("no /dev/kvm"),
         };
         machine.pci(GRAPHICS, "8086:0152", "030000", Some("i915"), Some(1));
         machine.pci(USB, "8086:1e31", "0c0330", Some("xhci_hcd"), Some(3));
@@ -156,6 +156,17 @@ impl Machine {
         self.link(
             format!("../../..{directory}"),
             &format!("/sys/class/{class}/{name}"),
+        );
+    }
+
+    /// A node of a device, with its number.
+    pub fn node(&self, address: &str, class: &str, name: &str, node: &str, number: &str) {
+        let uevent = format!("MAJOR=1\nDEVNAME={node}\n");
+        self.entry(
+            address,
+            class,
+            name,
+            &[("dev", number), ("uevent", &uevent)],
         );
     }
 

@@ -3,6 +3,7 @@
 //! scripts/lab/test-passthrough.
 
 mod devices;
+mod hardware;
 mod machine;
 mod platform;
 mod reading;

@@ -239,7 +239,6 @@ fn huge_pages_need_the_kernel_and_a_mount() {
 #[test]
 fn kvm_that_does_not_work_is_a_warning() {
     let mut machine = Machine::new();
-    machine.file("/dev/kvm", "");
     machine.kvm_fault = Some("a guest on it \u{1b}hangs");
     let found = machine.find();
     assert_eq!(found.blockers, []);

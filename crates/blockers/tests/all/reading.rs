@@ -14,7 +14,7 @@ fn the_tree_is_the_same_after_the_check() {
     machine.zfs = true;
     machine.entry(USB, "block", "sdb", &[("dev", "8:16\n")]);
     machine.entry(USB, "net", "enx0", &[]);
-    machine.entry(AUDIO, "sound", "controlC0", &[("dev", "1:5\n")]);
+    machine.node(AUDIO, "sound", "controlC0", "snd/controlC0", "1:5\n");
     machine.process(4711, "pulseaudio", "/dev/zero");
     machine.file("/run/labtools/guest.lock", "");
     machine.file("/dev/vfio/3", "");

@@ -195,16 +195,8 @@ fn open_nodes_are_blockers_with_the_process() {
         (USB, "video4linux", "video0", "video0"),
     ] {
         let machine = Machine::new();
-        // /dev/zero is 1:5, /dev/null 1:3.
-        machine.entry(
-            address,
-            class,
-            name,
-            &[
-                ("dev", "1:5\n"),
-                ("uevent", &format!("MAJOR=1\nDEVNAME={node}\n")),
-            ],
-        );
+        machine.node(address, class, name, node, "1:5\n");
+        // /dev/null is 1:3, /dev/zero 1:5.
         machine.process(4711, "pulse\u{1b}audio", "/dev/null");
         assert_eq!(machine.kinds(), [], "{class}: another node is open");
         machine.process(4712, "pulse\u{1b}audio", "/dev/zero");
@@ -223,9 +215,26 @@ fn open_nodes_are_blockers_with_the_process() {
 }
 
 #[test]
+fn open_nodes_of_each_device_are_named_for_one_process() {
+    let machine = Machine::new();
+    machine.node(AUDIO, "sound", "controlC0", "snd/controlC0", "1:5\n");
+    machine.node(GRAPHICS, "drm", "card0", "dri/card0", "1:5\n");
+    machine.process(4711, "Xorg", "/dev/zero");
+    assert_eq!(machine.kinds(), [Kind::NodeOpen; 2]);
+}
+
+#[test]
+fn open_nodes_that_keep_no_driver_do_not_count() {
+    let machine = Machine::new();
+    machine.node(USB, "input", "event3", "input/event3", "1:5\n");
+    machine.process(4711, "systemd-logind", "/dev/zero");
+    assert_eq!(machine.kinds(), []);
+}
+
+#[test]
 fn open_nodes_of_this_process_do_not_count() {
     let machine = Machine::new();
-    machine.entry(AUDIO, "sound", "controlC0", &[("dev", "1:5\n")]);
+    machine.node(AUDIO, "sound", "controlC0", "snd/controlC0", "1:5\n");
     machine.process(std::process::id(), "check", "/dev/zero");
     assert_eq!(machine.kinds(), []);
 }
@@ -233,8 +242,7 @@ fn open_nodes_of_this_process_do_not_count() {
 #[test]
 fn a_group_that_a_process_has_open_is_a_blocker() {
     let machine = Machine::new();
-    machine.file("/sys/class/vfio/3/dev", "1:5\n");
-    machine.process(4711, "qemu-system-x86", "/dev/zero");
+    machine.process(4711, "qemu-system-x86", "/dev/vfio/3");
     let found = machine.blocker();
     assert_eq!((found.kind, found.pid), (Kind::GroupInUse, Some(4711)));
     assert_eq!(found.device.unwrap().to_string(), USB);
