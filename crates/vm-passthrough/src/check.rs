@@ -5,8 +5,11 @@ use std::path::Path;
 use blockers::{Guest, Wish};
 use confined::Identity;
 use jsonpipe::{Answer, Common, Document, Pipe};
+use model::Model;
+use nix::unistd::geteuid;
 
 use crate::profile::Every;
+use crate::qemu::{self, Needs};
 use crate::report::Check;
 use crate::{TOOL, accel, hugepages, memory};
 
@@ -22,7 +25,13 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings,
     } = Every::read(common, name.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
-    let kvm = accel::try_kvm(common, &settings.binary, &identity)?;
+    let needs = needs(model.as_ref());
+    let as_user = geteuid().is_root().then_some(identity);
+    let qemu = qemu::obstacle(&settings.binary, as_user, needs);
+    let kvm = match qemu {
+        None => accel::try_kvm(common, &settings.binary, &identity)?,
+        Some(_) => Err("KVM was not tried, for want of QEMU".into()),
+    };
     let zfs = common.path(ZFS_VOLUMES).is_dir();
     let reserve = settings.host_memory(zfs);
     let guests: Vec<Guest> = profiles
@@ -36,7 +45,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             zfs,
         })
         .collect();
-    let findings = blockers::find(
+    let mut findings = blockers::find(
         common,
         &Wish {
             name: name.as_deref().map_err(String::as_str),
@@ -47,6 +56,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             is_locked: false,
         },
     )?;
+    findings.blockers.extend(qemu);
     for blocker in &findings.blockers {
         pipe.warn(blocker);
     }
@@ -68,4 +78,18 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     } else {
         Answer::no(document)
     })
+}
+
+fn needs(model: Option<&Model>) -> Needs {
+    let devices = model.map_or(&[][..], |model| &model.devices);
+    if devices
+        .iter()
+        .any(|listed| listed.address.is_integrated_graphics())
+    {
+        Needs::Graphics
+    } else if devices.is_empty() {
+        Needs::Nothing
+    } else {
+        Needs::Devices
+    }
 }

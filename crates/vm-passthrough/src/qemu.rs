@@ -1,6 +1,7 @@
 //! QEMU: its command line, its monitor, and its messages.
 
 mod argv;
+mod fitness;
 mod qmp;
 mod slots;
 mod version;
@@ -10,6 +11,7 @@ use std::os::unix::net::UnixStream;
 use crate::virtualizer::{Control, Parts, Virtualizer};
 
 pub use argv::SANDBOX;
+pub use fitness::{Needs, obstacle};
 pub use version::Version;
 
 /// QEMU, of a version that is known where its options depend on it.

@@ -9,7 +9,7 @@ use jsonpipe::Exit;
 use crate::child;
 
 /// QEMU answers in a fiftieth of a second; a slow disk takes longer.
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A version, such as 7.2. Versions compare by their numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

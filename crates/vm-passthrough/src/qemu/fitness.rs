@@ -1,0 +1,128 @@
+//! Whether the QEMU of this machine can take over devices.
+
+use std::path::Path;
+
+use blockers::{Finding, Kind};
+use confined::Identity;
+use jsonpipe::Exit;
+
+use super::version::{LIMIT, Version};
+use crate::child;
+
+/// The device that stands for a device of the host.
+const DEVICE: &str = "vfio-pci-nohotplug";
+const INSTALL: &str = "install Debian's package qemu-system-x86, of Debian 12 or newer";
+
+/// What the machine's guests get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Emulated devices only.
+    Nothing,
+    /// Devices of the host.
+    Devices,
+    /// Devices of the host, the integrated graphics among them.
+    Graphics,
+}
+
+/// The obstacle, if QEMU is not there, is too old, or lacks a device or a property.
+pub fn obstacle(binary: &Path, identity: Option<Identity>, needs: Needs) -> Option<Finding> {
+    let version = match Version::read(binary, identity) {
+        Ok(version) => version,
+        Err(error) => {
+            let kind = match Exit::of(&error) {
+                Exit::Config => Kind::QemuOld,
+                _ => Kind::QemuMissing,
+            };
+            let way_out = format!("{INSTALL}, or set qemu.binary in vm-passthrough.ini");
+            let finding = Finding::new(kind, format_args!("{error:#}"), way_out);
+            return Some(finding.setting("qemu.binary"));
+        }
+    };
+    let property = match needs {
+        Needs::Nothing => return None,
+        Needs::Devices => "host",
+        Needs::Graphics if version >= Version::STOLEN_MEMORY_OF_THE_HOST => "x-igd-legacy-mode",
+        Needs::Graphics => "x-igd-gms",
+    };
+    let argv = [
+        binary.display().to_string(),
+        "-device".into(),
+        format!("{DEVICE},help"),
+    ];
+    // Without the device, QEMU has no help for it.
+    let help = child::output(&argv, identity, LIMIT).unwrap_or_default();
+    lacks(&help, property).then(|| {
+        let Version { major, minor } = version;
+        let what =
+            format!("QEMU {major}.{minor} has no device {DEVICE} with the property {property}");
+        Finding::new(Kind::QemuLacks, what, INSTALL).setting("qemu.binary")
+    })
+}
+
+/// Whether a device's help, which has `  x-igd-gms=<uint32> - ...` on a line, lacks a property.
+fn lacks(help: &str, property: &str) -> bool {
+    !help
+        .lines()
+        .any(|line| line.trim_start().split('=').next() == Some(property))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    const HELP: &str = "vfio-pci-nohotplug options:\n  host=<str>             - Host PCI address\n  x-igd-gms=<uint32>     -  (default: 0)\n";
+
+    /// A program that speaks like QEMU: one without these devices is nowhere to be had.
+    fn kind(version: &str, help: &str, needs: Needs) -> Option<Kind> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("qemu");
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = -version ] && printf '%s\\n' '{version}' || printf '%s' '{help}'\n"
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        Some(obstacle(&path, None, needs)?.kind)
+    }
+
+    #[test]
+    fn qemu_of_this_machine_fits_all_needs() {
+        let binary = Path::new("/usr/bin/qemu-system-x86_64");
+        for needs in [Needs::Nothing, Needs::Devices, Needs::Graphics] {
+            assert_eq!(obstacle(binary, None, needs), None);
+        }
+    }
+
+    #[test]
+    fn qemu_that_is_not_there_is_an_obstacle() {
+        let found = obstacle(Path::new("/nowhere/qemu"), None, Needs::Nothing).unwrap();
+        assert_eq!(found.kind, Kind::QemuMissing);
+        assert_eq!(found.setting.as_deref(), Some("qemu.binary"));
+    }
+
+    #[test]
+    fn qemu_that_is_too_old_or_unknown_is_an_obstacle() {
+        for version in ["QEMU emulator version 5.2.0 (Debian)", "qemu"] {
+            assert_eq!(kind(version, HELP, Needs::Nothing), Some(Kind::QemuOld));
+        }
+    }
+
+    #[test]
+    fn qemu_needs_the_properties_of_its_version() {
+        let (old, new) = (
+            "QEMU emulator version 7.2.22",
+            "QEMU emulator version 10.0.2",
+        );
+        for (version, help, needs, expected) in [
+            (old, HELP, Needs::Graphics, None),
+            (new, HELP, Needs::Graphics, Some(Kind::QemuLacks)),
+            (new, HELP, Needs::Devices, None),
+            (old, "", Needs::Devices, Some(Kind::QemuLacks)),
+            (old, "", Needs::Nothing, None),
+        ] {
+            assert_eq!(kind(version, help, needs), expected, "{version} {needs:?}");
+        }
+    }
+}
