@@ -5,17 +5,21 @@
 //! the order of elements, and what else there is, says nothing. What a file says of one person (a
 //! name, a password, a certificate for the client) is never looked at.
 
+pub mod authorities;
+pub mod description;
+mod methods;
+mod xml;
+
 use std::borrow::Cow;
 
 use jiff::tz::TimeZone;
 use manifest::EAP_CONFIG_MAX_BYTES;
 use roxmltree::Node;
 
-use crate::authorities::{self, Authorities};
-use crate::description::Description;
-use crate::methods;
 use crate::realm::is_domain_name;
-use crate::xml::{self, child, children, content};
+use authorities::Authorities;
+use description::Description;
+use xml::{child, children, content};
 
 /// `REALM.ini` is the name of a file, which the kernel limits to 255 bytes, and `.REALM.ini.tmp` is
 /// another one.

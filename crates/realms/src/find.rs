@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use jsonpipe::{Common, Exit, io_error};
 use serde::{Deserialize, Serialize};
 
+use crate::realm::user_name::UserName;
 use crate::realm::{Eap, Phase2, RealmFile, file_of, is_domain_name, site_keys};
 use crate::set;
-use crate::user_name::UserName;
 
 /// All that a login needs of a realm's file.
 #[derive(Clone, Debug, Deserialize, Serialize)]

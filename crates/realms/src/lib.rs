@@ -3,32 +3,20 @@
 //! making it from an eap-config, and fetching or publishing a set of them. Not: NetworkManager, the
 //! supplicant, a login.
 
-mod authorities;
-mod bundle;
-mod description;
 mod eap_config;
 mod file;
 mod find;
-mod gate;
-mod import;
 mod list;
-mod methods;
-mod publish;
 mod realm;
-mod report;
-mod server;
 mod set;
-mod update;
-mod user_name;
-mod xml;
 
 pub use find::{Realm, find};
-pub use import::{Import, import};
 pub use list::{CaState, Listing, list};
-pub use publish::{Publish, publish};
+pub use realm::user_name::UserName;
 pub use realm::{Eap, Phase2, is_domain_name as is_realm};
-pub use update::update;
-pub use user_name::UserName;
+pub use set::import::{Import, import};
+pub use set::publish::{Publish, publish};
+pub use set::update::update;
 
 /// What NetworkManager takes for wpa_supplicant, of a password too: its
 /// src/core/supplicant/nm-supplicant-settings-verify.c. It refuses more when the profile is active,

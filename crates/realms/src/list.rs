@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jsonpipe::{Common, Exit, io_error, shown, timestamp};
 use serde::Serialize;
 
-use crate::bundle::CaCertificate;
 use crate::find::{Found, Place, Places, look};
-use crate::gate::{Case, Pattern};
+use crate::realm::bundle::CaCertificate;
+use crate::realm::gate::{Case, Pattern};
 use crate::realm::{RealmFile, file_of, is_domain_name};
 
 /// The last second that a certificate can name (RFC 5280, section 4.1.2.5).

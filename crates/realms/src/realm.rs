@@ -1,8 +1,11 @@
 //! `REALM.ini`: whom to trust for the names of one realm, how they log in, and who of them may.
 
+pub mod bundle;
 mod entry;
+pub mod gate;
 #[cfg(test)]
 mod tests;
+pub mod user_name;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,11 +13,12 @@ use std::path::{Path, PathBuf};
 use jsonpipe::Exit;
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::CaCertificate;
-use crate::gate::{Case, Gate};
-use crate::user_name::UserName;
-use crate::{description, file};
+use crate::eap_config::description;
+use crate::file;
+use bundle::CaCertificate;
 use entry::{Entry, Wrong, unreadable};
+use gate::{Case, Gate};
+use user_name::UserName;
 
 /// What a person or an import writes has some lines, and the list of a large group is in a file of
 /// its own.

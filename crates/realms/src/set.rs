@@ -3,6 +3,12 @@
 //! The next set is made beside the present one and is durable before it takes its place by one
 //! rename. Whatever fails until then leaves the present one as it is.
 
+pub mod import;
+pub mod publish;
+mod report;
+mod server;
+pub mod update;
+
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};

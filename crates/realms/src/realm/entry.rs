@@ -8,9 +8,9 @@ use jsonpipe::{Exit, io_error, is_hidden};
 use serde::Deserialize;
 
 use super::{Eap, Phase2, RealmFile, is_domain_name};
-use crate::bundle::{self, CaCertificate};
-use crate::gate::{Case, Gate, Group, Pattern};
-use crate::user_name::{USER_NAME_MAX_BYTES, UserName, is_one_spelling};
+use crate::realm::bundle::{self, CaCertificate};
+use crate::realm::gate::{Case, Gate, Group, Pattern};
+use crate::realm::user_name::{USER_NAME_MAX_BYTES, UserName, is_one_spelling};
 use crate::{VALUE_MAX_BYTES, file};
 
 /// All CAs that a browser knows are 200 KiB; the names of half a million people are 16 MiB.

@@ -12,11 +12,11 @@ use jsonpipe::{Answer, Common, Exit, Pipe, io_error};
 use manifest::{EapConfig, Hex, Keys, Kind, Realms, Signature, Signed};
 use sha2::{Digest, Sha256};
 
-use crate::import::{Batch, Filling, answer, names, parse};
 use crate::realm::RealmFile;
-use crate::report::Refused;
-use crate::server::Server;
 use crate::set::Next;
+use crate::set::import::{Batch, Filling, answer, names, parse};
+use crate::set::report::Refused;
+use crate::set::server::Server;
 
 /// The manifest of the set, on the server and in a set that came from there.
 pub const MANIFEST: &str = "realms.json";

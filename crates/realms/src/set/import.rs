@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error};
 
-use crate::bundle::{self, CaCertificate};
-use crate::description::Description;
+use crate::eap_config::authorities;
+use crate::eap_config::description::Description;
+use crate::realm::bundle::{self, CaCertificate};
 use crate::realm::{RealmFile, file_of, site_keys};
-use crate::report::{Ca, Changed, Imported, Kept, Refused, Set};
 use crate::set::Next;
-use crate::update::MANIFEST;
-use crate::{authorities, eap_config, file, find, set};
+use crate::set::report::{Ca, Changed, Imported, Kept, Refused, Set};
+use crate::set::update::MANIFEST;
+use crate::{eap_config, file, find, set};
 
 /// What to import, and where to.
 #[derive(Debug)]

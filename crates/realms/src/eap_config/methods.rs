@@ -2,8 +2,8 @@
 
 use roxmltree::Node;
 
+use crate::eap_config::xml::{child, children, content};
 use crate::realm::{Eap, Phase2};
-use crate::xml::{child, children, content};
 
 /// The first method that a login can use. Institutions list them in their order of preference.
 pub fn choose<'a, 'i>(provider: Node<'a, 'i>) -> Result<(Node<'a, 'i>, Eap, Phase2), String> {

@@ -5,7 +5,7 @@ use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeCo
 use roxmltree::Node;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::xml::content;
+use crate::eap_config::xml::content;
 
 /// Base64 as files have it: some lack the padding.
 const BASE64: GeneralPurpose = GeneralPurpose::new(

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
 
     /// See testdata/README.md.
-    const CA: &str = include_str!("../../../testdata/nm-8021x-login/ca.pem");
+    const CA: &str = include_str!("../../../../testdata/nm-8021x-login/ca.pem");
 
     fn der() -> Vec<u8> {
         BASE64_STANDARD
