@@ -112,7 +112,7 @@ fn sibling(taken: &Taken, member: &Device, group: u32, findings: &mut Findings) 
         Finding::new(
             Kind::GroupSibling,
             format_args!(
-                "bound to {driver}, in IOMMU group {group} with {}, and not listed",
+                "the host uses it (driver {driver}), and it is in IOMMU group {group} with {}, which the guest gets",
                 with.join(", ")
             ),
             way_out,

@@ -69,6 +69,6 @@ fn registers(processor: &Processor, findings: &mut Findings) {
             "in guests {}, and the graphics driver of Windows divides by them in full screen",
             wrong.join(", ")
         ),
-        format_args!("change KVM as vm-passthrough(8) describes; {offer}"),
+        format_args!("change KVM as vm-passthrough-qemu(8) describes; {offer}"),
     ));
 }

@@ -38,7 +38,7 @@ fn a_sibling_that_is_not_listed_is_a_blocker() {
     assert_eq!(found.driver.as_deref(), Some("e1000e"));
     assert_eq!(
         found.what,
-        "bound to e1000e, in IOMMU group 8 with 0000:00:1f.3, and not listed"
+        "the host uses it (driver e1000e), and it is in IOMMU group 8 with 0000:00:1f.3, which the guest gets"
     );
 }
 

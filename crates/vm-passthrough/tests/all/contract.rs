@@ -7,6 +7,7 @@ use clap::CommandFactory;
 use jsonpipe::testkit::{Stage, man_page_examples_work};
 use vm_passthrough::request::Arguments;
 
+const CHECK_PAGE: &str = include_str!("../../../../man/vm-passthrough-check.8");
 const PAGE: &str = include_str!("../../../../man/vm-passthrough.8");
 const TESTDATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/vm-passthrough");
 
@@ -28,16 +29,29 @@ const PLAN: Stage = Stage {
     },
 };
 
+/// A check reads no document: what is handed in is left alone.
+const CHECK: Stage = Stage {
+    arguments: &["check"],
+    request: "",
+    document: "{}",
+    prepare: |root| {
+        let config = root.join("etc/labtools");
+        fs::create_dir_all(&config).unwrap();
+        fs::write(config.join("vm-passthrough.ini"), "[qemu]\nuser=64055\n").unwrap();
+    },
+    ..PLAN
+};
+
 jsonpipe::contract! {
-    teaches_help: [PLAN],
+    teaches_help: [PLAN, CHECK],
     tells_version: [PLAN],
-    refuses_a_bad_flag: [PLAN],
-    logs_its_run: [PLAN],
+    refuses_a_bad_flag: [PLAN, CHECK],
+    logs_its_run: [PLAN, CHECK],
     needs_a_document: [PLAN],
     names_an_unknown_key: [PLAN],
     passes_foreign_sections_on: [PLAN],
-    is_silent_when_its_reader_left: [PLAN],
-    reports_a_full_output: [PLAN],
+    is_silent_when_its_reader_left: [PLAN, CHECK],
+    reports_a_full_output: [PLAN, CHECK],
     passes_a_no_on: [
         PLAN => r#"{"login":{"schema":1,"authenticated":false,"reason":"wrong_password"}}"#,
         // Also when there is a disk: it is not this user's.
@@ -52,5 +66,7 @@ jsonpipe::contract! {
 
 #[test]
 fn man_page_examples_print_what_it_says() {
-    man_page_examples_work(PLAN.binary, PAGE, Path::new(TESTDATA));
+    for page in [PAGE, CHECK_PAGE] {
+        man_page_examples_work(PLAN.binary, page, Path::new(TESTDATA));
+    }
 }

@@ -1,0 +1,204 @@
+//! `check` on machines that are directories, and on the real one, of which it only reads.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use jsonpipe::testkit::Ended;
+use serde_json::json;
+use tempfile::TempDir;
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vm-passthrough")
+}
+
+/// A check, with a standard input that nobody writes to: reading it would never end.
+fn check(root: &Path, arguments: &[&str]) -> Ended {
+    let (stdin, _writer) = std::io::pipe().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
+        .arg("check")
+        .args(arguments)
+        .arg("--root")
+        .arg(root)
+        .arg("--config")
+        .arg(testdata().join("config"))
+        .stdin(Stdio::from(stdin))
+        .output()
+        .unwrap();
+    Ended::of(output)
+}
+
+#[test]
+fn check_finds_nothing_on_the_models_as_they_are_delivered() {
+    for model in ["7010", "9020", "7040"] {
+        let root = testdata().join(format!("optiplex-{model}/machine"));
+        let ended = check(&root, &[]);
+        assert_eq!((ended.status, &*ended.stderr), (0, ""), "{model}");
+        let guest = ended.section("guest");
+        assert_eq!(guest["model"], json!(format!("OptiPlex {model}")));
+        assert_eq!(
+            (&guest["schema"], &guest["changed"]),
+            (&json!(1), &json!(false))
+        );
+        assert_eq!(guest["blockers"], json!([]), "{model}");
+    }
+}
+
+#[test]
+fn check_names_a_blocker_on_both_outputs() {
+    let ended = check(&testdata().join("network-in-group"), &[]);
+    assert_eq!(ended.status, 1);
+    let blocker = &ended.section("guest")["blockers"][0];
+    assert_eq!(blocker["kind"], "group_sibling");
+    assert_eq!(blocker["device"], "0000:00:1f.6");
+    assert_eq!(blocker["driver"], "e1000e");
+    let (what, way_out) = (&blocker["what"], &blocker["way_out"]);
+    let line = format!(
+        "vm-passthrough: PCI device 0000:00:1f.6: {}; {}\n",
+        what.as_str().unwrap(),
+        way_out.as_str().unwrap()
+    );
+    assert_eq!(ended.stderr, line);
+}
+
+#[test]
+fn check_prints_warnings_only_with_v() {
+    let root = testdata().join("optiplex-7040/machine");
+    let ended = check(&root, &["-v"]);
+    assert!(
+        ended
+            .stderr
+            .starts_with("vm-passthrough: no /dev/kvm: the guest is emulated"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[test]
+fn check_names_a_qemu_that_is_not_there() {
+    let config = tempfile::tempdir().unwrap();
+    fs::write(
+        config.path().join("vm-passthrough.ini"),
+        "[qemu]\nuser=64055\nbinary=/nowhere/qemu\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
+        .args(["check", "--root", "/nowhere", "--config"])
+        .arg(config.path())
+        .output()
+        .unwrap();
+    let ended = Ended::of(output);
+    assert_eq!(ended.status, 1);
+    let guest = ended.section("guest");
+    assert_eq!(guest["blockers"][0]["kind"], "qemu_missing");
+    assert_eq!(guest["blockers"][0]["setting"], "qemu.binary");
+}
+
+/// The tables of this machine, under a name that models.ini lists with all its devices.
+fn this_machine() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let class = root.path().join("sys/class");
+    fs::create_dir_all(class.join("dmi/id")).unwrap();
+    fs::write(class.join("dmi/id/product_name"), "This\n").unwrap();
+    for directory in [
+        "proc",
+        "dev",
+        "lib",
+        "sys/bus",
+        "sys/kernel",
+        "sys/module",
+        "sys/firmware",
+    ] {
+        symlink(Path::new("/").join(directory), root.path().join(directory)).unwrap();
+    }
+    for entry in fs::read_dir("/sys/class").unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name() != "dmi" {
+            symlink(entry.path(), class.join(entry.file_name())).unwrap();
+        }
+    }
+    let common = jsonpipe::Common {
+        verbose: false,
+        log: false,
+        root: "/".into(),
+        config: None,
+    };
+    let devices: Vec<String> = pci::all(&common)
+        .unwrap()
+        .iter()
+        .map(|device| format!("{} {}", device.address, device.id))
+        .collect();
+    let config = root.path().join("etc/labtools");
+    fs::create_dir_all(&config).unwrap();
+    fs::write(
+        config.join("models.ini"),
+        format!("[model.This]\ndevices={}\n", devices.join(",")),
+    )
+    .unwrap();
+    fs::write(config.join("vm-passthrough.ini"), "[qemu]\nuser=64055\n").unwrap();
+    root
+}
+
+/// The system calls of a check: nothing of sysfs is opened for writing, no file is made, and no
+/// program starts but QEMU.
+#[test]
+fn check_only_reads_the_real_machine() {
+    let root = this_machine();
+    let output = tempfile::tempdir().unwrap();
+    let trace = output.path().join("trace");
+    let traced = Command::new("strace")
+        .args(["-f", "-qq", "-e", "trace=%file,execve", "-o"])
+        .arg(&trace)
+        .args([env!("CARGO_BIN_EXE_vm-passthrough"), "check", "--root"])
+        .arg(root.path())
+        .output()
+        .expect("strace, from Debian's package");
+    assert!(matches!(traced.status.code(), Some(0 | 1)), "{traced:?}");
+    let trace = fs::read_to_string(trace).unwrap();
+    for path in ["/proc/meminfo", "/sys/class/iommu", "/sys/class/block"] {
+        assert!(trace.contains(path), "{path} is not looked at");
+    }
+    const CHANGES: [&str; 9] = [
+        "O_CREAT", "O_TRUNC", "mkdir", "mknod", "unlink", "rename", "link(", "chmod", "chown",
+    ];
+    for line in trace.lines() {
+        let opens = line.contains("O_WRONLY") || line.contains("O_RDWR");
+        assert!(!(opens && line.contains("/sys/")), "{line}");
+        let is_qemu = line.contains("qemu"); // it writes its own files
+        let changes = CHANGES.iter().any(|word| line.contains(word)) && !line.contains("readlink");
+        assert!(is_qemu || !changes, "{line}");
+        if line.contains("execve(") {
+            assert!(is_qemu || line.contains("vm-passthrough"), "{line}");
+        }
+    }
+}
+
+/// Every word is on the page, so that people and scripts can look it up.
+#[test]
+fn check_has_every_kind_on_its_page() {
+    let page = include_str!("../../../../man/vm-passthrough-check.8");
+    let source = include_str!("../../../blockers/src/finding.rs");
+    let kinds = source.split("pub enum Kind {").nth(1).unwrap();
+    let kinds = kinds.split('}').next().unwrap();
+    let mut count = 0;
+    for kind in kinds
+        .lines()
+        .filter_map(|line| line.trim().strip_suffix(','))
+    {
+        let mut word = String::new();
+        for c in kind.chars() {
+            if c.is_uppercase() && !word.is_empty() {
+                word.push('_');
+            }
+            word.push(c.to_ascii_lowercase());
+        }
+        let is_there = page.lines().any(|line| {
+            line.strip_prefix(".It Va ")
+                .is_some_and(|words| words.split(" , ").any(|other| other == word))
+        });
+        assert!(is_there, "{word}");
+        count += 1;
+    }
+    assert!(count > 30, "{count}");
+}
