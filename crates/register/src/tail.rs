@@ -7,13 +7,13 @@ use std::io;
 use crate::backwards::Backwards;
 use crate::line::{Event, Line};
 
-/// How many closed sessions in a row are looked at, from the last one back.
+/// How many closed sessions and refused logins in a row are looked at, from the last one back.
 ///
-/// One would do: a machine has one session at a time, and each begins with a `recover` that
-/// succeeded, so nothing in front of a closed session is open. The others are for lines that were
-/// added by hand, without that. This and the logins refused between these sessions bound the part
-/// that is read, however long the register is.
-const CLOSED_IN_A_ROW: usize = 16;
+/// One would do: a machine has one session at a time, and each login begins with a `recover` that
+/// succeeded, so nothing in front of a closed session or a refused login is open. The others are
+/// for lines that were added by hand, without that. This bounds the part that is read, however long
+/// the register is.
+const OVER_IN_A_ROW: usize = 16;
 
 /// The sessions at the end of the register.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Tail {
     /// Reads the file from its end, as far as it takes.
     pub fn read(file: &File) -> io::Result<Tail> {
         let mut tail = Tail::default();
-        let mut closed_in_a_row = 0;
+        let mut over_in_a_row = 0;
         for line in Backwards::new(file)? {
             let Some(line) = Line::parse(&line?) else {
                 continue; // torn, or of another kind
@@ -43,16 +43,17 @@ impl Tail {
                     *tail.ended.entry(session.clone()).or_default() |= line.ended_at.is_some();
                 }
                 (Event::Start, Some(session)) if tail.ended.contains_key(session) => {
-                    closed_in_a_row += 1;
-                    if closed_in_a_row == CLOSED_IN_A_ROW {
-                        break;
-                    }
+                    over_in_a_row += 1;
                 }
                 (Event::Start, Some(_)) => {
-                    closed_in_a_row = 0;
+                    over_in_a_row = 0;
                     tail.open.push(line);
                 }
+                (Event::Refused, _) => over_in_a_row += 1,
                 _ => {}
+            }
+            if over_in_a_row == OVER_IN_A_ROW {
+                break;
             }
         }
         tail.open.reverse();

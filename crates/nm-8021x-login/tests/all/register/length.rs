@@ -7,18 +7,29 @@ use super::{Machine, end, start};
 
 #[test]
 fn register_recovers_from_its_end_however_long_it_is() {
-    // More than anybody could read: a hole, and at its end the lines of some sessions.
+    recovers_behind_a_hole(|n| start(&n.to_string()) + &end(&n.to_string()));
+}
+
+#[test]
+fn register_recovers_from_its_end_however_many_logins_were_refused() {
+    recovers_behind_a_hole(|_| {
+        r#"{"event":"refused","machine":"lab-1","reason":"rejected","at":"2026-11-20T08:00:00Z"}"#
+            .to_owned()
+            + "\n"
+    });
+}
+
+/// More than anybody could read: a hole, and at its end twenty times these lines.
+fn recovers_behind_a_hole(lines: impl Fn(u32) -> String) {
     let machine = Machine::with("");
     let mut register = OpenOptions::new()
         .write(true)
         .open(machine.register())
         .unwrap();
     register.seek(SeekFrom::Start(1 << 40)).unwrap();
-    let sessions: String = (0..20)
-        .map(|n| start(&n.to_string()) + &end(&n.to_string()))
-        .collect();
+    let lines: String = (0..20).map(lines).collect();
     register
-        .write_all(format!("\n{sessions}{}", start("open")).as_bytes())
+        .write_all(format!("\n{lines}{}", start("open")).as_bytes())
         .unwrap();
     let ended = machine.done("recover", "");
     let closed = &ended.section("register")["closed"];
