@@ -142,7 +142,8 @@ hostapd_says() { # hostapd_says PORT REQUEST...
 }
 
 # A switch forgets the computer when the link goes, and asks who is there when it comes back. hostapd's wired driver does
-# not look at the link, so it is told, and starts anew.
+# not look at the link, so it is told, and starts anew: before the link is up, or the old one would begin an exchange, and
+# take the verdict with it.
 unplug() { # unplug PORT
     local station
     inside switch ip link set "nas$1" down
@@ -151,9 +152,12 @@ unplug() { # unplug PORT
 plug() { # plug PORT
     local link=eth0
     [ "$1" = a ] || link=eth1
-    inside switch ip link set "nas$1" up
-    is_up "hostapd-$1" || return 0
+    if ! is_up "hostapd-$1"; then
+        inside switch ip link set "nas$1" up
+        return
+    fi
     stop_port "$1"
+    inside switch ip link set "nas$1" up
     start_port "$1"
     port_ready "$1"
     hostapd_says "$1" new_sta "$(inside computer cat /sys/class/net/$link/address)" >/dev/null
