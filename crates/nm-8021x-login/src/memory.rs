@@ -10,13 +10,12 @@ use jsonpipe::{Exit, ExitContext};
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, MmapAdvise, madvise, mlockall, munlock};
 use nix::sys::prctl;
-use nix::sys::resource::{Resource, setrlimit};
 
-/// No core holds it, only who may trace every process reads it through /proc, and it never gets
-/// into swap. Pages are locked as they are touched, so the size stays what is used.
+/// Only who may trace every process reads it through /proc, no core holds it (`jsonpipe` forbids
+/// those of every tool), and it never gets into swap. Pages are locked as they are touched, so the
+/// size stays what is used.
 pub fn protect() -> anyhow::Result<()> {
     prctl::set_dumpable(false)?;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
         .exit(Exit::NoPermission, || "locking the password in memory")
@@ -52,6 +51,7 @@ fn code(line: &str) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
 
     #[test]
     fn code_is_what_is_only_read_and_executed_from_a_file() {
@@ -68,9 +68,35 @@ mod tests {
         }
     }
 
+    /// How much of this process's code is in memory, in bytes: `Rss` of proc_pid_smaps(5).
+    fn code_in_memory() -> u64 {
+        let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+        let (mut is_code, mut bytes) = (false, 0);
+        for line in smaps.lines() {
+            if let Some(kib) = line.strip_prefix("Rss:").filter(|_| is_code) {
+                bytes += 1024 * kib.trim_end_matches("kB").trim().parse::<u64>().unwrap();
+            } else if line
+                .split_whitespace()
+                .next()
+                .is_some_and(|word| word.contains('-'))
+            {
+                is_code = code(line).is_some();
+            }
+        }
+        bytes
+    }
+
     #[test]
-    fn code_that_was_given_back_still_runs() {
+    fn code_that_was_given_back_is_not_in_memory_and_still_runs() {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let memory = fs::File::open("/proc/self/mem").unwrap();
+        for (start, length) in maps.lines().filter_map(code) {
+            let mut all = vec![0; length]; // brings every page into memory
+            memory.read_exact_at(&mut all, start as u64).unwrap();
+        }
+        let before = code_in_memory();
         release_code();
-        assert_eq!(code(""), None);
+        let after = code_in_memory();
+        assert!(after + (1 << 20) < before, "{after} of {before}");
     }
 }

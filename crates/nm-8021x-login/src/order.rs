@@ -140,25 +140,13 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use realms::{Eap, Phase2};
+    use crate::profile;
 
     #[test]
     fn order_arrives_with_its_password_however_it_is_cut() {
         let order = Order {
             identity: "Alice@a.example".into(),
-            realm: Realm {
-                realm: "a.example".into(),
-                user: "alice@a.example".into(),
-                admitted: true,
-                tls13: false,
-                ssids: vec!["eduroam".into()],
-                wired: true,
-                eap: Eap::Ttls,
-                phase2: Phase2::Pap,
-                anonymous_identity: "anonymous@a.example".into(),
-                ca_cert: "/etc/ca.pem".into(),
-                domain_suffix_match: "radius.a.example".into(),
-            },
+            realm: profile::tests::realm(),
             started_at: "2026-11-29T00:00:00Z".into(),
             root: "/".into(),
         };

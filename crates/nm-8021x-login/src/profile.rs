@@ -157,11 +157,12 @@ pub fn differences(sent: &Settings<'_>, held: &OwnedSettings) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
     use realms::Eap;
 
-    fn realm() -> Realm {
+    /// A realm, for tests.
+    pub fn realm() -> Realm {
         Realm {
             realm: "a.example".into(),
             user: "alice@a.example".into(),
