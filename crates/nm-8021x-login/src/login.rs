@@ -13,14 +13,14 @@ use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, signals, timestamp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use realms::{UserName, VALUE_MAX_BYTES};
+use realms::{Realm, UserName, VALUE_MAX_BYTES};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::bus::Bus;
 use crate::order::{Order, Outcome};
 use crate::report::{Link, Login, Reason};
 use crate::request::Credentials;
-use crate::{TOOL, keeper, network_manager, outside};
+use crate::{TOOL, keeper, network_manager, outside, wireless};
 
 /// Answers the login of the document on standard input.
 pub fn login(
@@ -60,19 +60,7 @@ pub fn login(
     }
     if dry_run {
         report.method = Some("8021x");
-        let bus = Bus::connect()?;
-        bus.owner(network_manager::SERVICE, "start NetworkManager")?;
-        let wired = network_manager::devices(&bus)?.wired;
-        report.links = wired
-            .into_iter()
-            .filter(|_| realm.wired)
-            .map(|device| Link {
-                interface: device.interface,
-                kind: device.kind.name().into(),
-                eap: Some(realm.eap.name()),
-                ..Link::default()
-            })
-            .collect();
+        report.links = planned(&realm)?;
         document.set(TOOL.section, &report)?;
         return Ok(Answer::yes(document));
     }
@@ -113,6 +101,31 @@ pub fn login(
         .or_undo(undo)
         .holding(delivery)
         .holding(deferred))
+}
+
+/// The links that a login would try: cables that are plugged in, and every wireless device, with
+/// the network that it sees already.
+fn planned(realm: &Realm) -> anyhow::Result<Vec<Link>> {
+    let bus = Bus::connect()?;
+    bus.owner(network_manager::SERVICE, "start NetworkManager")?;
+    let devices = network_manager::devices(&bus)?;
+    let link = |interface, kind: &str, ssid| Link {
+        interface,
+        kind: kind.into(),
+        ssid,
+        eap: Some(realm.eap.name()),
+        ..Link::default()
+    };
+    let wired = devices.wired.into_iter().filter(|_| realm.wired);
+    let wired = wired.map(|device| link(device.interface, device.kind.name(), None));
+    let wireless = devices.wireless.into_iter();
+    let wireless = wireless
+        .filter(|_| !realm.ssids.is_empty())
+        .map(|(path, interface)| {
+            let ssid = wireless::in_reach(&bus, &path, &realm.ssids);
+            link(interface, network_manager::WIFI, ssid)
+        });
+    Ok(wired.chain(wireless).collect())
 }
 
 fn check(password: &SecretString) -> anyhow::Result<()> {

@@ -73,12 +73,15 @@ pub enum Kind {
     },
 }
 
+/// The name of a wireless link in our documents.
+pub const WIFI: &str = "wifi";
+
 impl Kind {
     /// As our documents spell it.
     pub fn name(&self) -> &'static str {
         match self {
             Kind::Ethernet => "ethernet",
-            Kind::Wifi { .. } => "wifi",
+            Kind::Wifi { .. } => WIFI,
         }
     }
 

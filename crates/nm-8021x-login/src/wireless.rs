@@ -80,20 +80,26 @@ impl Search {
         self.looked = Some(Instant::now());
         let mut found = Vec::new();
         self.devices.retain(|(path, interface)| {
-            let air = networks(bus, path).unwrap_or_default();
-            let best = self
-                .ssids
-                .iter()
-                .find(|ssid| air.contains(&ssid.as_bytes().to_vec()));
+            let best = in_reach(bus, path, &self.ssids);
+            let is_found = best.is_some();
             found.extend(best.map(|ssid| Device {
                 path: path.clone(),
                 interface: interface.clone(),
-                kind: Kind::Wifi { ssid: ssid.clone() },
+                kind: Kind::Wifi { ssid },
             }));
-            best.is_none()
+            !is_found
         });
         found
     }
+}
+
+/// The best of these networks that a device sees now, without a search for more.
+pub fn in_reach(bus: &Bus, path: &str, ssids: &[String]) -> Option<String> {
+    let air = networks(bus, path).unwrap_or_default();
+    let best = ssids
+        .iter()
+        .find(|ssid| air.contains(&ssid.as_bytes().to_vec()));
+    best.cloned()
 }
 
 fn wireless(path: &str) -> Target<'_> {
