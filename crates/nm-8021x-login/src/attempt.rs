@@ -42,6 +42,17 @@ pub struct Attempt {
     pub is_registered: bool,
     /// Whether the university has refused the password during the session.
     pub is_rejected: bool,
+    /// What a session has heard of, and not looked at yet.
+    pub news: News,
+}
+
+/// What may have changed.
+#[derive(Debug, Default)]
+pub struct News {
+    /// The addresses of a link.
+    pub addresses: bool,
+    /// The cables of this machine.
+    pub cables: bool,
 }
 
 /// What came of it.
@@ -255,9 +266,8 @@ impl Attempt {
         let patience = self.links.iter().filter_map(Link::patience).min();
         let wait = left.min(LOOK_AGAIN).min(patience.unwrap_or(LOOK_AGAIN));
         match self.events.recv_timeout(wait) {
-            Ok(Event::Ending | Event::Delivered(_)) => {
-                Err(Exit::TemporaryFailure.error("interrupted"))
-            }
+            Ok(Event::Ending(why)) => Err(Exit::TemporaryFailure.error(why)),
+            Ok(Event::Delivered(_)) => Err(Exit::TemporaryFailure.error("interrupted")),
             Ok(Event::Owner {
                 service,
                 there: false,

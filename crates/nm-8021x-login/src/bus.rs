@@ -66,8 +66,8 @@ pub enum Event {
     Addresses,
     /// NetworkManager or the supplicant changed something else; look again.
     Changed,
-    /// This process was asked to end, or the process that watches over it ended.
-    Ending,
+    /// This process is to end, and why.
+    Ending(&'static str),
     /// The process that began the login has delivered its answer (true), or has ended (false).
     Delivered(bool),
     /// Somebody asks for the end of the session, and waits for an answer on this connection.
@@ -212,7 +212,7 @@ impl Bus {
                         return; // nobody waits any more
                     }
                 }
-                let _ = events.send(Event::Ending); // there is no bus any more
+                let _ = events.send(Event::Ending("the system bus ended")); // nobody may be waiting any more
             });
         });
         // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything

@@ -13,7 +13,7 @@ use std::time::SystemTime;
 use jsonpipe::{Common, Exit, ExitContext, Pipe, event_log, signals, timestamp};
 use secrecy::SecretString;
 
-use crate::attempt::{Attempt, Verdict};
+use crate::attempt::{Attempt, News, Verdict};
 use crate::bus::{Bus, Owners};
 use crate::closing::{self, Closed, Services};
 use crate::link::{Context, Link};
@@ -62,9 +62,9 @@ fn begin(
     let (sender, events) = mpsc::channel();
     let outside = Outside {
         ending: ending.as_fd().try_clone_to_owned()?,
-        keeper: io::stdout().as_fd().try_clone_to_owned()?,
+        keeper: io::stdout().as_fd().try_clone_to_owned()?.into(),
         front: front.try_clone()?,
-        listener: outside::bind(common)?,
+        door: outside::bind(common)?,
     };
     let bus = Bus::connect()?;
     bus.owner(network_manager::SERVICE, "start NetworkManager")?;
@@ -109,6 +109,11 @@ fn begin(
             waiting: Vec::new(),
             is_registered: true,
             is_rejected: false,
+            // One that was plugged in during the login is also looked for.
+            news: News {
+                cables: true,
+                ..News::default()
+            },
         },
     })
 }
@@ -173,7 +178,8 @@ impl Held {
             (Err(error), None) => Outcome::failure(&error),
             (Ok(outcome), None) => outcome,
         };
-        self.leave(is_clean);
+        // Of a user who was in, the register wants to know: the next `logout` says it.
+        self.leave(is_clean && self.session.session.is_none());
         for mut stream in std::mem::take(&mut self.attempt.waiting) {
             let _ = logout::reply(&self.session, &closed).write(&mut stream); // it has gone
         }
@@ -217,12 +223,11 @@ impl Held {
         let closed = self.close();
         let is_clean = closed.kept.is_empty();
         match end {
+            // Who asked removes it, once its own answer has arrived.
             End::Logout(mut stream) => {
-                let reply = logout::reply(&self.session, &closed);
-                let is_told = reply.write(&mut stream).is_ok();
-                self.leave(is_clean && is_told);
+                self.leave(false);
+                let _ = logout::reply(&self.session, &closed).write(&mut stream);
             }
-            End::Undelivered => self.leave(is_clean),
             // What the session had is for the next `logout` to say.
             End::Asked => self.leave(false),
         }

@@ -2,7 +2,7 @@
 //! process ends that the session is for, and closes the ports when the holder was killed.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -16,6 +16,7 @@ use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::order::Outcome;
+use crate::outside::SEAT_ENDED;
 use crate::{TOOL, closing, state};
 
 /// Starts the holder, with the order on standard input, which is not read here, and waits for its
@@ -28,7 +29,7 @@ pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     std::env::set_current_dir("/")?;
     let ending = signals::defer()?;
     let started = start(common, is_bound);
-    let (mut holder, session, _lock, _pipe) = match started {
+    let (mut holder, session, _lock, pipe) = match started {
         Ok(started) => started,
         Err(error) => {
             let mut front = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
@@ -37,7 +38,7 @@ pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
         }
     };
     silence()?;
-    let status = wait(&mut holder, session, &ending)?;
+    let status = wait(&mut holder, session, &ending, pipe)?;
     if status.success() {
         return Ok(true);
     }
@@ -85,6 +86,7 @@ fn wait(
     holder: &mut Child,
     session: Option<OwnedFd>,
     ending: &signals::Deferred,
+    mut pipe: io::PipeWriter,
 ) -> anyhow::Result<std::process::ExitStatus> {
     let holder_pid = Pid::from_raw(holder.id().cast_signed());
     let pidfd = pidfd(holder_pid.as_raw())?;
@@ -108,6 +110,10 @@ fn wait(
                 .exit(Exit::Software, || "waiting for the holder");
         }
         is_asked = true;
+        if fds.get(2).is_some_and(|fd| fd.any().unwrap_or(false)) {
+            let _ = pipe.write_all(SEAT_ENDED); // it has ended by itself
+            continue;
+        }
         let _ = kill(holder_pid, Signal::SIGTERM); // it is ours until it is waited for
     }
 }

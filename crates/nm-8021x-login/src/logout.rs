@@ -1,8 +1,11 @@
 //! `logout`: ends the session of this machine, and closes what a session left.
 
+use std::cell::Cell;
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals};
@@ -33,7 +36,8 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     }
     if let Some(outcome) = ask_holder(common, pipe)? {
         // It has closed everything, and ends: after us the next login may begin.
-        if let Err(why) = wait_for_lock(common, &deferred) {
+        let lock = wait_for_lock(common, &deferred);
+        if let Err(why) = &lock {
             pipe.warn(format_args!("{why:#}"));
         }
         if !outcome.error.is_empty() {
@@ -44,11 +48,8 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
         };
         let mut document = Document::default();
         document.set(TOOL.section, login)?;
-        let answer = if outcome.status == Exit::Done as u8 {
-            Answer::yes(document)
-        } else {
-            Answer::no(document)
-        };
+        let is_closed = outcome.status == Exit::Done as u8;
+        let answer = answer(common, document, is_closed, lock.ok()).staying(true);
         return Ok(answer.holding(deferred));
     }
     let lock = wait_for_lock(common, &deferred)?;
@@ -61,16 +62,45 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     for why in closed.complaints() {
         pipe.warn(format_args!("{why:#}"));
     }
-    if closed.kept.is_empty() {
-        state::remove(common)?;
-    }
     let document = document(session.as_ref(), closed.changed)?;
-    let answer = if closed.kept.is_empty() {
-        Answer::yes(document)
-    } else {
-        Answer::no(document)
+    let answer = answer(common, document, closed.kept.is_empty(), Some(lock));
+    Ok(answer.staying(closed.changed).holding(deferred))
+}
+
+/// Whether all is closed. Then the session is forgotten, but only once the document has arrived:
+/// the access register has no other source.
+fn answer(common: &Common, document: Document, is_closed: bool, lock: Option<File>) -> Answer {
+    if !is_closed {
+        return Answer::no(document).holding(lock);
+    }
+    // Without the lock another login may have begun, and the file be its own.
+    let forgetting = lock.map(|lock| Forgetting {
+        common: common.clone(),
+        is_delivered: Rc::new(Cell::new(true)),
+        _lock: lock,
+    });
+    let is_delivered = forgetting.as_ref().map(|it| Rc::clone(&it.is_delivered));
+    let keep = move || {
+        if let Some(is_delivered) = is_delivered {
+            is_delivered.set(false);
+        }
     };
-    Ok(answer.holding(lock).holding(deferred))
+    Answer::yes(document).or_undo(keep).holding(forgetting)
+}
+
+/// Removes the state file when it is dropped, unless the document did not arrive.
+struct Forgetting {
+    common: Common,
+    is_delivered: Rc<Cell<bool>>,
+    _lock: File,
+}
+
+impl Drop for Forgetting {
+    fn drop(&mut self) {
+        if self.is_delivered.get() && !std::thread::panicking() {
+            let _ = state::remove(&self.common); // then the next logout says it once more
+        }
+    }
 }
 
 /// Has the holder end the session; `None` where there is none, or where it dies of it.
@@ -113,7 +143,7 @@ fn ask_holder(common: &Common, pipe: &Pipe) -> anyhow::Result<Option<Outcome>> {
 }
 
 /// Waits for a keeper that closes what its holder left.
-fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Result<std::fs::File> {
+fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Result<File> {
     let deadline = Instant::now() + CLOSING_TIMEOUT;
     loop {
         match lock::wait(common, state::LOCK, deferred) {

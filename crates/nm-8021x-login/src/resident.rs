@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::attempt::{Attempt, BURST, is_settled};
 use crate::bus::Event;
-use crate::link::{Context, Link, Phase};
+use crate::link::{Link, Phase};
 use crate::memory;
 use crate::network_manager;
 use crate::report::Reason;
@@ -25,10 +25,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub enum End {
     /// By a logout, that waits for an answer.
     Logout(UnixStream),
-    /// By a signal, or because the process that it was for has ended.
+    /// By a signal, because a process has ended, or because the answer that the user is in reached
+    /// nobody.
     Asked,
-    /// The answer that the user is in reached nobody.
-    Undelivered,
 }
 
 /// What happened.
@@ -72,15 +71,16 @@ impl Retry {
 /// Waits for what the holder has to do something about.
 pub fn next(attempt: &mut Attempt) -> Next {
     loop {
+        if let Some(next) = tend(attempt) {
+            return next;
+        }
         let mut event = match patience(attempt) {
             None => rest(&attempt.events),
             Some(wait) => attempt.events.recv_timeout(wait),
         };
-        let mut addresses = false;
         for left in (0..BURST).rev() {
             match event {
                 Ok(event) => {
-                    addresses |= matches!(event, Event::Addresses | Event::Device { .. });
                     if let Some(next) = hear(attempt, event) {
                         return next;
                     }
@@ -93,17 +93,17 @@ pub fn next(attempt: &mut Attempt) -> Next {
             }
             event = attempt.events.recv_timeout(Duration::ZERO); // what else was said meanwhile
         }
-        if let Some(next) = tend(attempt, addresses) {
-            return next;
-        }
     }
 }
 
 fn hear(attempt: &mut Attempt, event: Event) -> Option<Next> {
+    attempt.news.addresses |= matches!(event, Event::Addresses | Event::Device { .. });
+    attempt.news.cables |= matches!(&event, Event::Device { path, state, .. }
+        if *state >= network_manager::DEVICE_DISCONNECTED
+            && attempt.links.iter().all(|link| link.device.path != *path));
     match event {
-        Event::Ending => return Some(Next::End(End::Asked)),
+        Event::Ending(_) | Event::Delivered(false) => return Some(Next::End(End::Asked)),
         Event::Logout(stream) => return Some(Next::End(End::Logout(stream))),
-        Event::Delivered(false) => return Some(Next::End(End::Undelivered)),
         Event::Delivered(true) => return Some(Next::Delivered),
         Event::Owner { service, there } if service == network_manager::SERVICE => {
             restarted(attempt, there)
@@ -166,13 +166,14 @@ fn restarted(attempt: &mut Attempt, there: bool) {
     }
 }
 
-fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
+fn tend(attempt: &mut Attempt) -> Option<Next> {
     let mut changed = false;
     let mut rejected: Option<String> = None;
     let context = &attempt.context;
     if !context.owners.has(network_manager::SERVICE) {
         return None; // until it is back
     }
+    let addresses = std::mem::take(&mut attempt.news.addresses);
     if !attempt.is_registered {
         attempt.is_registered = context.agent.register().is_ok();
     }
@@ -214,34 +215,62 @@ fn tend(attempt: &mut Attempt, addresses: bool) -> Option<Next> {
         attempt.is_rejected = true;
         return Some(Next::Rejected(interface));
     }
-    for device in attempt.search.found(&attempt.context.bus) {
-        let rank = u32::try_from(attempt.links.len()).unwrap_or(u32::MAX);
-        attempt
-            .links
-            .extend(Link::new(&attempt.context.bus, device, rank));
+    if take_in(attempt) {
+        return Some(Next::Changed); // on record before it is activated
     }
     for number in 0..attempt.links.len() {
-        // One after the other: a password that was changed is refused once, not on every link.
-        if attempt.links.iter().all(is_settled) {
-            let link = &mut attempt.links[number];
-            changed |= bring_back(link, &attempt.context, attempt.is_rejected);
-        }
+        changed |= bring_back(attempt, number);
     }
     changed.then_some(Next::Changed)
 }
 
+/// Adds the links that the session did not have yet: a wireless network that is found later, a
+/// cable that is plugged in for the first time. Whether there are any.
+fn take_in(attempt: &mut Attempt) -> bool {
+    let bus = &attempt.context.bus;
+    let mut devices = attempt.search.found(bus);
+    if std::mem::take(&mut attempt.news.cables) && attempt.context.realm.wired {
+        devices.extend(network_manager::devices(bus).unwrap_or_default().wired); // none, perhaps
+    }
+    let known = attempt.links.len();
+    for device in devices {
+        let is_new = |link: &Link| link.device.interface != device.interface;
+        if attempt.links.iter().all(is_new) {
+            let rank = u32::try_from(attempt.links.len()).unwrap_or(u32::MAX);
+            attempt.links.extend(Link::new(bus, device, rank));
+        }
+    }
+    attempt.links.len() > known
+}
+
 /// Activates a link that is down and can come up. Whether it did.
-fn bring_back(link: &mut Link, context: &Context, is_rejected: bool) -> bool {
+///
+/// One after the other: a password that was changed is refused once, not on every link. So one that
+/// says nothing is taken down before the next is tried: it could begin to speak meanwhile.
+fn bring_back(attempt: &mut Attempt, number: usize) -> bool {
+    let context = &attempt.context;
+    let link = &mut attempt.links[number];
     if link.is_up() || matches!(link.phase, Phase::Coming) || link.is_stopped {
         return false;
     }
-    if is_rejected {
+    if attempt.is_rejected {
         link.is_stopped = true;
         return false;
     }
     if !link.retry.is_due() || !link.is_ready(&context.bus) {
         return false;
     }
+    if !attempt.links.iter().all(is_settled) {
+        return false;
+    }
+    for silent in &mut attempt.links {
+        if matches!(silent.phase, Phase::Coming) {
+            silent.stop(context);
+            silent.phase = Phase::Down;
+            silent.retry.put_off();
+        }
+    }
+    let link = &mut attempt.links[number];
     if link.activate_anew(context).is_err() || matches!(link.phase, Phase::Failed(_)) {
         link.retry.put_off();
     }

@@ -142,19 +142,35 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes it.
+/// Writes it, whatever was there or was deleted.
 pub fn save(common: &Common, session: &Session) -> anyhow::Result<()> {
+    let path = path(common);
+    if let Some(directory) = path.parent() {
+        atomic::create_directory(directory, 0o700)?;
+    }
+    if path.is_dir() {
+        remove(common)?;
+    }
     let text = serde_json::to_vec(session)?;
-    atomic::write(&path(common), 0o600, |file| file.write_all(&text))
+    atomic::write(&path, 0o600, |file| file.write_all(&text))
 }
 
 /// Forgets it.
 pub fn remove(common: &Common) -> anyhow::Result<()> {
-    match fs::remove_file(path(common)) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).exit(Exit::Io, || format!("removing {}", path(common).display()))
-        }
-        _ => Ok(()),
+    let path = path(common);
+    clear(&path).exit(Exit::Io, || format!("removing {}", path.display()))
+}
+
+/// Removes what is at one of our places, a directory included: it is a leftover, or nobody's.
+pub fn clear(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -13,6 +13,7 @@ mod realms;
 mod remains;
 mod secrets;
 mod session;
+mod strikes;
 mod survival;
 mod waiting;
 

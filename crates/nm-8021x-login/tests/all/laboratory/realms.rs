@@ -99,6 +99,19 @@ fn a_person_of_two_realms_has_one_name_and_the_server_gets_the_typed_one() {
 }
 
 #[test]
+fn a_realm_below_another_logs_in_with_the_file_of_that_one() {
+    let laboratory = Laboratory::up();
+    let user = ("carl@cs.uni-a.example", "below-horse");
+    assert_refused(&laboratory, user, "unknown_realm");
+    rewrite(&laboratory, |text| format!("{text}subrealms=true\n"));
+    let entry = format!("{} Cleartext-Password := \"{}\"\n", user.0, user.1);
+    add_users(&laboratory, &entry);
+    assert_in_and_out(&laboratory, user);
+    assert_refused(&laboratory, ("carl@cs.uni-a.example", "x"), "rejected");
+    assert_refused(&laboratory, ("carl@csuni-a.example", "x"), "unknown_realm");
+}
+
+#[test]
 fn a_user_who_is_not_allowed_makes_nobody_move() {
     let laboratory = Laboratory::up();
     rewrite(&laboratory, |text| format!("{text}deny=a*@uni-a.example\n"));

@@ -1,5 +1,5 @@
-//! What a seat gets over: a state file that nobody wrote, no room for one, or memory that cannot
-//! be locked.
+//! What a seat gets over: a state file that nobody wrote, no room for one, a directory that was
+//! deleted, or memory that cannot be locked.
 
 use jsonpipe::testkit::feed;
 use serde_json::Value;
@@ -36,6 +36,8 @@ fn a_state_file_that_nobody_wrote_closes_every_cable() {
         "printf '{\"schema\":2}' > login.json",
         "ln -s /etc/shadow login.json",
         "mkfifo login.json",
+        "mkdir -p login.json/x",
+        "rm login.sock; mkdir -p login.json/x login.sock/x",
     ]
     .into_iter()
     .enumerate()
@@ -79,6 +81,21 @@ fn without_room_nobody_gets_in_and_everybody_gets_out() {
     assert_eq!(section["user"], ALICE.0);
     laboratory.assert_closed();
     laboratory.shell("rm /run/labtools/full; umount /run/labtools");
+}
+
+#[test]
+fn a_session_whose_directory_is_deleted_ends_and_is_told_of() {
+    let laboratory = Laboratory::up();
+    laboratory.log_in_on_both();
+    laboratory.shell("rm -r /run/labtools");
+    wait_until("the end of the session", || {
+        laboratory.process("nm-8021x-holder").is_none()
+            && laboratory.process("nm-8021x-keeper").is_none()
+    });
+    laboratory.assert_closed();
+    let (status, section, stderr) = laboratory.logout();
+    assert_eq!((status, &section["user"]), (0, &ALICE.0.into()), "{stderr}");
+    assert!(section["ended_at"].is_string(), "{section}");
 }
 
 #[test]

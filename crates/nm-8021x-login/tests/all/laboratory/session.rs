@@ -217,6 +217,96 @@ fn session_ends_with_the_process_that_it_is_for() {
 }
 
 #[test]
+fn login_whose_process_ends_meanwhile_names_it() {
+    let laboratory = Laboratory::up();
+    laboratory.script("mode", &["radius-down"]);
+    let mut seat = Command::new("sleep").arg("infinity").spawn().unwrap();
+    let login = laboratory.begin(&["--until-pid", &seat.id().to_string()]);
+    laboratory.wait_for_supplicant("Associated with", 1);
+    seat.kill().unwrap();
+    seat.wait().unwrap();
+    let ended = Ended::of(login.wait_with_output().unwrap());
+    assert_eq!((ended.status, ended.stdout.as_str()), (75, ""));
+    assert!(ended.stderr.contains("--until-pid"), "{}", ended.stderr);
+    laboratory.assert_closed();
+}
+
+#[test]
+fn logout_that_cannot_be_told_is_told_by_the_next_one() {
+    let laboratory = Laboratory::up();
+    laboratory.both_up();
+    for number in 1..=2 {
+        let full = fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = laboratory
+            .on_computer(&[super::BINARY, "logout"])
+            .stdout(full)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        // The first one closed the ports, and that stays; the second had nothing to do.
+        let status = if number == 1 { 1 } else { 74 };
+        assert_eq!(output.status.code(), Some(status), "{number}: {stderr}");
+        assert!(stderr.contains("standard output"), "{stderr}");
+        laboratory.assert_closed();
+    }
+    let (status, login, stderr) = laboratory.logout();
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(
+        (&login["user"], &login["changed"]),
+        (&ALICE.0.into(), &false.into())
+    );
+    assert!(login["session"].is_string() && login["ended_at"].is_string());
+    assert!(login["links"][0]["addresses"][0].is_string(), "{login}");
+    assert_eq!(laboratory.logout().1["user"], Value::Null);
+}
+
+#[test]
+fn login_that_is_ended_after_the_network_let_the_user_in_is_told_by_the_next_logout() {
+    let laboratory = Laboratory::up();
+    for server in ["udhcpd-nasa", "udhcpd-nasb", "radvd"] {
+        laboratory.kill(server); // so that it waits for addresses
+    }
+    let login = laboratory.begin(&[]);
+    wait_until("the state", || laboratory.state()["session"].is_string());
+    let pid = nix::unistd::Pid::from_raw(login.id().cast_signed());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let output = login.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+    laboratory.assert_closed();
+    let (status, login, stderr) = laboratory.logout();
+    assert_eq!((status, &login["user"]), (0, &ALICE.0.into()), "{stderr}");
+    for key in ["session", "started_at", "ended_at"] {
+        assert!(login[key].is_string(), "the register wants {key}: {login}");
+    }
+    assert_eq!(laboratory.logout().1["user"], Value::Null);
+}
+
+#[test]
+fn cable_that_is_plugged_in_for_the_first_time_joins_the_session() {
+    let laboratory = Laboratory::up();
+    laboratory.use_one_cable();
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!(status, 0, "{login} {stderr}");
+    assert_eq!(login["links"].as_array().unwrap().len(), 1);
+    laboratory.script("mode", &["plug", "b"]);
+    wait_until("the new link", || {
+        laboratory.ports() == ["authorized", "authorized"]
+    });
+    wait_until("its address", || {
+        let state = laboratory.state();
+        let address = state["links"][1]["addresses"][0].as_str();
+        address.is_some_and(|address| !address.is_empty())
+    });
+    let (status, logout, stderr) = laboratory.logout();
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(
+        (&logout["session"], &logout["links"][1]["interface"]),
+        (&login["session"], &"eth1".into())
+    );
+    laboratory.assert_closed();
+}
+
+#[test]
 fn connection_from_before_comes_back() {
     let laboratory = Laboratory::up();
     let nmcli = |arguments: &[&str]| {
