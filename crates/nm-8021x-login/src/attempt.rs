@@ -1,17 +1,24 @@
 //! The login itself: every link that the machine has is asked at once, until one lets the user in.
+//!
+//! It says what an answer of the network means. It knows the network, and nothing of the processes
+//! that hold a session; they call it.
+
+mod exchange;
+pub mod link;
+pub mod retry;
 
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use jsonpipe::{Exit, Missing, Pipe};
+use link::{Context, Link, Phase};
 
-use crate::bus::Event;
-use crate::link::{Context, Link, Phase};
-use crate::network_manager;
+use crate::network::bus;
+use crate::network::network_manager;
+use crate::network::secret_agent::Access;
+use crate::network::wireless::Search;
 use crate::report::{self, Reason};
-use crate::secret_agent::Access;
-use crate::wireless::Search;
 
 /// For a verdict. A switch that has just refused somebody ignores the port for its quiet period, so
 /// a silent port is asked again.
@@ -25,6 +32,19 @@ const ADDRESS_TIMEOUT: Duration = Duration::from_secs(15);
 pub const BURST: usize = 1000;
 /// Every change is signalled; this is for the one that is not.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Something that happened while we wait.
+#[derive(Debug)]
+pub enum Event {
+    /// On the bus.
+    Bus(bus::Event),
+    /// This process is to end, and why.
+    Ending(&'static str),
+    /// The process that began the login has delivered its answer (true), or has ended (false).
+    Delivered(bool),
+    /// Somebody asks for the end of the session, and waits for an answer on this connection.
+    Logout(UnixStream),
+}
 
 /// A login that is under way, and later the session that it began.
 pub struct Attempt {
@@ -164,7 +184,7 @@ impl Attempt {
         Ok(())
     }
 
-    fn learn(&mut self, event: &Event) {
+    fn learn(&mut self, event: &bus::Event) {
         for link in &mut self.links {
             link.learn(&self.context.bus, event);
         }
@@ -261,17 +281,17 @@ impl Attempt {
     }
 
     /// The next event; `None` when it is time to look. An error when this login is to end.
-    fn next_event(&mut self, deadline: Instant) -> anyhow::Result<Option<Event>> {
+    fn next_event(&mut self, deadline: Instant) -> anyhow::Result<Option<bus::Event>> {
         let left = deadline.saturating_duration_since(Instant::now());
         let patience = self.links.iter().filter_map(Link::patience).min();
         let wait = left.min(LOOK_AGAIN).min(patience.unwrap_or(LOOK_AGAIN));
         match self.events.recv_timeout(wait) {
             Ok(Event::Ending(why)) => Err(Exit::TemporaryFailure.error(why)),
             Ok(Event::Delivered(_)) => Err(Exit::TemporaryFailure.error("interrupted")),
-            Ok(Event::Owner {
+            Ok(Event::Bus(bus::Event::Owner {
                 service,
                 there: false,
-            }) => {
+            })) => {
                 Err(Exit::Unavailable
                     .error(format_args!("{service} ended; start it, and try again")))
             }
@@ -279,11 +299,11 @@ impl Attempt {
                 self.waiting.push(stream);
                 Err(Exit::TemporaryFailure.error("another program ended the login; try again"))
             }
-            Ok(event) => Ok(Some(event)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => {
+            Ok(Event::Bus(bus::Event::Closed)) | Err(RecvTimeoutError::Disconnected) => {
                 Err(Exit::Unavailable.error("listening to the system bus: it went away"))
             }
+            Ok(Event::Bus(event)) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
         }
     }
 

@@ -4,40 +4,28 @@
 //! realm, hands the password over only when NetworkManager's secret agent call asks for it, and
 //! believes nothing but the supplicant: "authenticated" means that the device is past its link
 //! stage, that the supplicant is `completed`, and that it used the EAP method of the realm. Three
-//! processes do it: the one that is called ([`login`]), the [`holder`] of the session, and the
-//! [`keeper`] above that. `logout` has the holder take the profiles away and send an EAPOL-Logoff,
+//! processes do it: the one that is called ([`login`]), the holder of the [`session`], and the
+//! keeper above that. `logout` has the holder take the profiles away and send an EAPOL-Logoff,
 //! so that the switch closes the port. (Thesis, sections 2.3 and 2.4.)
+//!
+//! Each module knows those below it: `session` the [`attempt`], and that the [`network`].
 
 mod attempt;
-mod bus;
-mod closing;
-mod eapol;
-mod exchange;
-mod holder;
-mod keeper;
-mod link;
+mod clock;
 mod login;
 mod logout;
-mod memory;
-mod network_manager;
-mod order;
-mod outside;
-mod profile;
+mod network;
 mod report;
 pub mod request;
-mod resident;
-mod secret_agent;
-mod state;
-mod supplicant;
+mod session;
 mod voucher;
-mod wiping;
-mod wireless;
 
 use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, Pipe, Tool};
 
 use request::{Arguments, Command};
+use session::{holder, keeper};
 
 /// This tool and its section.
 pub const TOOL: Tool = Tool {

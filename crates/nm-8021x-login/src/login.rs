@@ -16,11 +16,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use realms::{Realm, UserName, VALUE_MAX_BYTES};
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::bus::Bus;
-use crate::order::{Order, Outcome};
+use crate::TOOL;
+use crate::network::bus::Bus;
+use crate::network::{network_manager, wireless};
 use crate::report::{Link, Login, Reason};
 use crate::request::Credentials;
-use crate::{TOOL, keeper, network_manager, outside, wireless};
+use crate::session::order::{Order, Outcome};
+use crate::session::{keeper, outside};
 
 /// Answers the login of the document on standard input.
 pub fn login(

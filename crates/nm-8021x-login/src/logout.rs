@@ -13,11 +13,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
 
-use crate::closing::{self, Closed};
-use crate::order::Outcome;
+use crate::TOOL;
 use crate::report::Login;
-use crate::state::{self, Session};
-use crate::{TOOL, outside};
+use crate::session::closing;
+use crate::session::order::Outcome;
+use crate::session::outside;
+use crate::session::state::{self, Session};
 
 /// A holder that has not answered by then never will.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
@@ -156,45 +157,13 @@ fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Resul
     }
 }
 
-/// What is said of a session that has ended.
-pub fn section(session: Option<&Session>, changed: bool) -> Login {
-    let Some(session) = session else {
-        return Login {
-            changed,
-            ..Login::default()
-        };
-    };
-    Login {
-        changed,
-        user: Some(session.user.clone()),
-        realm: Some(session.realm.clone()),
-        session: session.session.clone(),
-        started_at: Some(session.started_at.clone()),
-        ended_at: session.ended_at.clone(),
-        duration_seconds: session.duration_seconds,
-        links: session.links.iter().map(state::Link::report).collect(),
-        ..Login::default()
-    }
-}
-
-/// The holder's answer to one who asked for the end: no, where something may still be open.
-pub fn reply(session: &Session, closed: &Closed) -> Outcome {
-    let error: Vec<String> = closed.complaints().map(|why| format!("{why:#}")).collect();
-    let login = serde_json::value::to_raw_value(&section(Some(session), closed.changed));
-    let exit = if closed.kept.is_empty() {
-        Exit::Done
-    } else {
-        Exit::No
-    };
-    Outcome {
-        status: exit as u8,
-        error: error.join("; "),
-        login: login.ok(),
-    }
-}
-
 fn document(session: Option<&Session>, changed: bool) -> anyhow::Result<Document> {
     let mut document = Document::default();
-    document.set(TOOL.section, &section(session, changed))?;
+    let nobody = || Login {
+        changed,
+        ..Login::default()
+    };
+    let login = session.map_or_else(nobody, |session| session.report(changed));
+    document.set(TOOL.section, &login)?;
     Ok(document)
 }

@@ -15,9 +15,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use crate::order::Outcome;
-use crate::outside::SEAT_ENDED;
-use crate::{TOOL, closing, state};
+use super::order::Outcome;
+use super::outside::SEAT_ENDED;
+use super::{closing, state};
+use crate::TOOL;
 
 /// Starts the holder, with the order on standard input, which is not read here, and waits for its
 /// end. If it is bound, standard output is a pidfd of the process that the session is for.

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jsonpipe::{Common, Exit, ExitContext, timestamp};
 
-use crate::bus::{Bus, failed_call};
-use crate::network_manager::{self, Kind};
-use crate::state::{self, Link, Session, Status};
-use crate::{eapol, supplicant};
+use super::state::{self, Link, Session, Status};
+use crate::clock;
+use crate::network::bus::{Bus, failed_call};
+use crate::network::network_manager::{self, Kind};
+use crate::network::{eapol, supplicant};
 
 /// How long wpa_supplicant may keep a link that it was told to leave.
 const LEAVING_TIMEOUT: Duration = Duration::from_secs(8);
@@ -170,7 +171,7 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
     if closed.kept.is_empty() && session.status != Status::Ended {
         session.status = Status::Ended;
         session.ended_at = Some(timestamp::rfc3339(SystemTime::now()));
-        session.duration_seconds = state::boot_seconds()
+        session.duration_seconds = clock::boot_seconds()
             .ok()
             .map(|now| now.saturating_sub(session.started_boot_seconds));
     }

@@ -11,10 +11,9 @@ use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use crate::report;
+use crate::{attempt, report};
 
 /// Two logins at once would close each other's port.
 pub const LOCK: &str = "/run/labtools/login.lock";
@@ -90,9 +89,41 @@ pub struct Link {
     pub confined: Option<String>,
 }
 
+impl From<&attempt::link::Link> for Link {
+    /// One that may be open.
+    fn from(link: &attempt::link::Link) -> Link {
+        Link {
+            interface: link.device.interface.clone(),
+            kind: link.device.kind.name().to_owned(),
+            ssid: link.ssid(),
+            profile: link.profile.clone(),
+            open: true,
+            addresses: link.addresses.clone(),
+            confined: link.confined.clone(),
+        }
+    }
+}
+
+impl Session {
+    /// What a logout says of it.
+    pub fn report(&self, changed: bool) -> report::Login {
+        report::Login {
+            changed,
+            user: Some(self.user.clone()),
+            realm: Some(self.realm.clone()),
+            session: self.session.clone(),
+            started_at: Some(self.started_at.clone()),
+            ended_at: self.ended_at.clone(),
+            duration_seconds: self.duration_seconds,
+            links: self.links.iter().map(Link::report).collect(),
+            ..report::Login::default()
+        }
+    }
+}
+
 impl Link {
     /// What a logout says of it.
-    pub fn report(&self) -> report::Link {
+    fn report(&self) -> report::Link {
         report::Link {
             interface: self.interface.clone(),
             kind: self.kind.clone(),
@@ -102,13 +133,6 @@ impl Link {
             ..report::Link::default()
         }
     }
-}
-
-/// Seconds since the machine was started, those in which it slept included.
-pub fn boot_seconds() -> anyhow::Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .exit(Exit::Software, || "reading the clock since the boot")?;
-    Ok(now.tv_sec().cast_unsigned())
 }
 
 /// The session that began here last, if it was not logged out. An error when the file is not one

@@ -15,8 +15,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, umask};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
-use crate::bus::Event;
-use crate::state;
+use super::state;
+use crate::attempt::Event;
 
 /// What the process that was called says once its answer is delivered.
 pub const DELIVERED: &[u8] = b"y";

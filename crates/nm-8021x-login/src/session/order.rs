@@ -140,7 +140,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::profile;
+    use crate::network::profile;
 
     #[test]
     fn order_arrives_with_its_password_however_it_is_cut() {

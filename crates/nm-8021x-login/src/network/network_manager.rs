@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use jsonpipe::Exit;
 use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 
-use crate::bus::{Bus, Target, failed_call};
-use crate::profile::{OwnedSettings, PROFILE_ID, Settings};
-use crate::report::Reason;
+use super::bus::{Bus, Target, failed_call};
+use super::profile::{OwnedSettings, PROFILE_ID, Settings};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "org.freedesktop.NetworkManager";
@@ -222,41 +221,6 @@ pub fn settings(bus: &Bus, path: &str) -> zbus::Result<OwnedSettings> {
 /// NMDeviceState of a device; `None` when it is gone.
 pub fn device_state(bus: &Bus, path: &str) -> zbus::Result<Option<u32>> {
     unless_gone(bus.property(device(path), "State"))
-}
-
-/// What it means for a login that its device stopped for this NMDeviceStateReason: why it is
-/// refused (`None` where that is for the supplicant to say), or the status it ends with.
-pub fn stopped(reason: u32) -> Result<Option<Reason>, (Exit, &'static str)> {
-    Err(match reason {
-        36 | 40 => return Ok(Some(Reason::NoCarrier)), // the device is gone, or its cable
-        7 => (
-            Exit::Unavailable,
-            "NetworkManager took no password from its secret agent",
-        ),
-        9 => (
-            Exit::Unavailable,
-            "wpa_supplicant did not take the profile; its log says why",
-        ),
-        10 => (
-            Exit::Unavailable,
-            "wpa_supplicant ended; start it, and try again",
-        ),
-        3 => (
-            Exit::TemporaryFailure,
-            "NetworkManager no longer manages the device; see nmcli device",
-        ),
-        37 => (
-            Exit::TemporaryFailure,
-            "the machine went to sleep; try again",
-        ),
-        38 | ENDED_BY_USER | ENDED_BY_OTHER => (
-            Exit::TemporaryFailure,
-            "another program ended the login; try again",
-        ),
-        // 8 and 11, of the supplicant: no answer in NetworkManager's time. The others come after
-        // the verdict.
-        _ => return Ok(None),
-    })
 }
 
 /// NMDeviceStateReason: somebody asked for it.

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use zbus::{OwnedObjectPath, OwnedVariant, Variant};
 
-use crate::bus::{Bus, Target};
-use crate::network_manager::{self, Device, Kind};
-use crate::state;
+use super::bus::{Bus, Target};
+use super::network_manager::{self, Device, Kind};
+use crate::clock;
 
 /// A list of networks that is older than this is asked for anew.
 const OLD_SECONDS: i64 = 30;
@@ -115,7 +115,7 @@ fn wireless(path: &str) -> Target<'_> {
 fn is_old(bus: &Bus, path: &str) -> bool {
     let (Ok(scanned), Ok(now)) = (
         bus.property::<i64>(wireless(path), "LastScan"),
-        state::boot_seconds(),
+        clock::boot_seconds(),
     ) else {
         return true;
     };

@@ -2,13 +2,14 @@
 
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::attempt::{Attempt, BURST, is_settled};
-use crate::bus::Event;
-use crate::link::{Link, Phase};
-use crate::memory;
-use crate::network_manager;
+use super::memory;
+use crate::attempt::link::{Link, Phase};
+use crate::attempt::retry::Retry;
+use crate::attempt::{Attempt, BURST, Event, is_settled};
+use crate::network::bus;
+use crate::network::network_manager;
 use crate::report::Reason;
 
 /// For what is not signalled, while something is under way.
@@ -17,9 +18,6 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const LOOK_AT_CABLE: Duration = Duration::from_secs(10);
 /// Nothing happens for so long: the session is at rest.
 const IDLE: Duration = Duration::from_secs(2);
-/// A link that failed is tried again after this long, then after twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a session ends.
 pub enum End {
@@ -40,32 +38,6 @@ pub enum Next {
     Changed,
     /// The university refuses the password, on this interface.
     Rejected(String),
-}
-
-/// When a link that is down is tried again.
-#[derive(Debug, Default)]
-pub struct Retry {
-    at: Option<Instant>,
-    pause: Option<Duration>,
-}
-
-impl Retry {
-    fn is_due(&self) -> bool {
-        self.left().is_zero()
-    }
-
-    fn left(&self) -> Duration {
-        let left = |at: Instant| at.saturating_duration_since(Instant::now());
-        self.at.map_or(Duration::ZERO, left)
-    }
-
-    /// It failed once more.
-    fn put_off(&mut self) {
-        let pause = self
-            .pause
-            .map_or(FIRST_PAUSE, |pause| LONGEST_PAUSE.min(2 * pause));
-        (self.pause, self.at) = (Some(pause), Some(Instant::now() + pause));
-    }
 }
 
 /// Waits for what the holder has to do something about.
@@ -97,29 +69,37 @@ pub fn next(attempt: &mut Attempt) -> Next {
 }
 
 fn hear(attempt: &mut Attempt, event: Event) -> Option<Next> {
-    attempt.news.addresses |= matches!(event, Event::Addresses | Event::Device { .. });
-    attempt.news.cables |= matches!(&event, Event::Device { path, state, .. }
-        if *state >= network_manager::DEVICE_DISCONNECTED
-            && attempt.links.iter().all(|link| link.device.path != *path));
     match event {
         Event::Ending(_) | Event::Delivered(false) => return Some(Next::End(End::Asked)),
         Event::Logout(stream) => return Some(Next::End(End::Logout(stream))),
         Event::Delivered(true) => return Some(Next::Delivered),
-        Event::Owner { service, there } if service == network_manager::SERVICE => {
-            restarted(attempt, there)
-        }
-        event => {
-            // A supplicant that is back may be asked at once.
-            let is_back = matches!(event, Event::Owner { there: true, .. });
-            for link in &mut attempt.links {
-                link.learn(&attempt.context.bus, &event);
-                if is_back {
-                    link.retry = Retry::default();
-                }
-            }
-        }
+        Event::Bus(bus::Event::Closed) => return Some(Next::End(End::Asked)),
+        Event::Bus(event) => learn(attempt, &event),
     }
     None
+}
+
+fn learn(attempt: &mut Attempt, event: &bus::Event) {
+    match event {
+        bus::Event::Addresses => attempt.news.addresses = true,
+        bus::Event::Device { path, state, .. } => {
+            attempt.news.addresses = true;
+            attempt.news.cables |= *state >= network_manager::DEVICE_DISCONNECTED
+                && attempt.links.iter().all(|link| link.device.path != *path);
+        }
+        bus::Event::Owner { service, there } if *service == network_manager::SERVICE => {
+            return restarted(attempt, *there);
+        }
+        _ => {}
+    }
+    // A supplicant that is back may be asked at once.
+    let is_back = matches!(event, bus::Event::Owner { there: true, .. });
+    for link in &mut attempt.links {
+        link.learn(&attempt.context.bus, event);
+        if is_back {
+            link.retry = Retry::default();
+        }
+    }
 }
 
 /// Waits for an event that may take hours, and uses little memory meanwhile.

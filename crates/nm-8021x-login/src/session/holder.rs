@@ -13,18 +13,20 @@ use std::time::SystemTime;
 use jsonpipe::{Common, Exit, ExitContext, Pipe, event_log, signals, timestamp};
 use secrecy::SecretString;
 
-use crate::attempt::{Attempt, News, Verdict};
-use crate::bus::{Bus, Owners};
-use crate::closing::{self, Closed, Services};
-use crate::link::{Context, Link};
-use crate::order::{Order, Outcome};
-use crate::outside::{self, Outside};
+use super::closing::{self, Closed, Services};
+use super::memory;
+use super::order::{Order, Outcome};
+use super::outside::{self, Outside};
+use super::resident::{self, End};
+use super::state::{self, Session, Status};
+use crate::attempt::link::{Context, Link};
+use crate::attempt::{Attempt, Event, News, Verdict};
+use crate::network::bus::{Bus, Owners};
+use crate::network::secret_agent::Agent;
+use crate::network::wireless::Search;
+use crate::network::{network_manager, supplicant};
 use crate::report::Login;
-use crate::resident::{self, End};
-use crate::secret_agent::Agent;
-use crate::state::{self, Session, Status};
-use crate::wireless::Search;
-use crate::{TOOL, logout, memory, network_manager, supplicant};
+use crate::{TOOL, clock};
 
 /// The services that are listened to.
 const SERVICES: &[&str] = &[network_manager::SERVICE, supplicant::SERVICE];
@@ -71,13 +73,16 @@ fn begin(
     bus.start(supplicant::SERVICE); // it is only started when it is needed
     bus.owner(supplicant::SERVICE, "start wpa_supplicant")?;
     let owners = Owners::default();
-    bus.listen(SERVICES, &owners, sender.clone())?;
+    let hearing = sender.clone();
+    bus.listen(SERVICES, &owners, move |event| {
+        hearing.send(Event::Bus(event)).is_ok()
+    })?;
     outside.listen(sender);
     let (_, closed) = closing::close_remains(common)?;
     if let Some(why) = closed.kept.into_iter().next() {
         return Err(why);
     }
-    let id = format!("{}.{}", std::process::id(), state::boot_seconds()?);
+    let id = format!("{}.{}", std::process::id(), clock::boot_seconds()?);
     let agent = Agent::new(&owners, &id, password)?;
     agent.register()?;
     let session = Session {
@@ -87,7 +92,7 @@ fn begin(
         realm: order.realm.realm.clone(),
         status: Status::Starting,
         started_at: order.started_at.clone(),
-        started_boot_seconds: state::boot_seconds()?,
+        started_boot_seconds: clock::boot_seconds()?,
         ended_at: None,
         duration_seconds: None,
         links: Vec::new(),
@@ -132,7 +137,7 @@ impl Held {
             if let Some(first) = links.first().filter(|_| links.iter().any(Link::is_up)) {
                 session.session = Some(first.profile.clone());
             }
-            session.links = links.iter().map(Link::state).collect();
+            session.links = links.iter().map(state::Link::from).collect();
             state::save(&common, session)
         });
         let mut login = Login {
@@ -181,14 +186,14 @@ impl Held {
         // Of a user who was in, the register wants to know: the next `logout` says it.
         self.leave(is_clean && self.session.session.is_none());
         for mut stream in std::mem::take(&mut self.attempt.waiting) {
-            let _ = logout::reply(&self.session, &closed).write(&mut stream); // it has gone
+            let _ = reply(&self.session, &closed).write(&mut stream); // it has gone
         }
         let _ = outcome.write(front); // it has gone: nobody waits
         is_clean
     }
 
     fn take_links(&mut self) {
-        self.session.links = self.attempt.links.iter().map(Link::state).collect();
+        self.session.links = self.attempt.links.iter().map(state::Link::from).collect();
     }
 
     /// Closes everything.
@@ -226,7 +231,7 @@ impl Held {
             // Who asked removes it, once its own answer has arrived.
             End::Logout(mut stream) => {
                 self.leave(false);
-                let _ = logout::reply(&self.session, &closed).write(&mut stream);
+                let _ = reply(&self.session, &closed).write(&mut stream);
             }
             // What the session had is for the next `logout` to say.
             End::Asked => self.leave(false),
@@ -265,6 +270,22 @@ impl Held {
             interface,
         })?;
         event_log::open(&self.common)?.append(&format!("{line}\n"))
+    }
+}
+
+/// The answer to one who asked for the end: no, where something may still be open.
+fn reply(session: &Session, closed: &Closed) -> Outcome {
+    let error: Vec<String> = closed.complaints().map(|why| format!("{why:#}")).collect();
+    let login = serde_json::value::to_raw_value(&session.report(closed.changed));
+    let exit = if closed.kept.is_empty() {
+        Exit::Done
+    } else {
+        Exit::No
+    };
+    Outcome {
+        status: exit as u8,
+        error: error.join("; "),
+        login: login.ok(),
     }
 }
 

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use jsonpipe::{Exit, ExitContext};
 use realms::Realm;
 
-use crate::bus::{Bus, Event, Owners, failed_call};
-use crate::exchange::{Heard, Refusal};
-use crate::network_manager::{self, Activation, Device, Kind};
+use super::exchange::{self, Heard, Refusal};
+use super::retry::Retry;
+use crate::network::bus::{Bus, Event, Owners, failed_call};
+use crate::network::network_manager::{self, Activation, Device, Kind};
+use crate::network::secret_agent::{Access, Agent};
+use crate::network::{eapol, profile, supplicant};
 use crate::report::{self, Reason};
-use crate::resident::Retry;
-use crate::secret_agent::{Access, Agent};
-use crate::{eapol, profile, state, supplicant};
 
 /// A switch that has just refused somebody ignores the port for its quiet period. It is asked again
 /// by a frame of our own: asked this often, wpa_supplicant would give up for a minute.
@@ -85,7 +85,8 @@ pub struct Link {
     asked: Option<Instant>,
     given_up: Option<Instant>,
     verdict_seconds: Option<f64>,
-    confined: Option<String>,
+    /// The UUID of the profile that its device carried before, and comes back.
+    pub confined: Option<String>,
 }
 
 impl Link {
@@ -332,7 +333,7 @@ impl Link {
         if self.stopped.is_none() && since.elapsed() < REASON_TIMEOUT {
             return;
         }
-        self.phase = match network_manager::stopped(self.stopped.unwrap_or_default()) {
+        self.phase = match exchange::stopped(self.stopped.unwrap_or_default()) {
             Ok(reason) => Phase::Refused((reason.unwrap_or(self.silence()), None)),
             Err((exit, cause)) => Phase::Failed(exit.error(format_args!(
                 "logging in on {}: {cause}",
@@ -413,19 +414,6 @@ impl Link {
         }
     }
 
-    /// What the state file says of it.
-    pub fn state(&self) -> state::Link {
-        state::Link {
-            interface: self.device.interface.clone(),
-            kind: self.device.kind.name().to_owned(),
-            ssid: self.ssid(),
-            profile: self.profile.clone(),
-            open: true,
-            addresses: self.addresses.clone(),
-            confined: self.confined.clone(),
-        }
-    }
-
     /// What the answer says of it.
     pub fn report(&self, realm: &Realm) -> report::Link {
         let (reason, detail) = match &self.phase {
@@ -448,7 +436,8 @@ impl Link {
         }
     }
 
-    fn ssid(&self) -> Option<String> {
+    /// The name of the wireless network.
+    pub fn ssid(&self) -> Option<String> {
         match &self.device.kind {
             Kind::Wifi { ssid } => Some(ssid.clone()),
             Kind::Ethernet => None,

@@ -11,8 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use zbus::message::Header;
 use zbus::{ObjectPath, OwnedVariant, Variant, fdo};
 
-use crate::bus::{Bus, Owners, Target, failed_call};
-use crate::network_manager;
+use super::bus::{Bus, Owners, Target, failed_call};
+use super::network_manager;
 
 const PATH: &str = "/org/freedesktop/NetworkManager/SecretAgent";
 const MANAGER: Target<'_> = Target {

@@ -1,8 +1,7 @@
 //! The system bus: calls, properties, and the events that a login waits for.
 
 use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use zbus::object_server::Interface;
 use zbus::wire::DynamicDeserialize;
 use zbus::{Connection, DynamicType, Message, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use crate::{network_manager, supplicant};
+use super::{network_manager, supplicant};
 
 /// A service that does not answer for this long is as good as absent.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -32,7 +31,7 @@ pub struct Target<'a> {
     pub interface: &'a str,
 }
 
-/// Something that happened while we wait.
+/// Something that happened on the bus.
 #[derive(Debug)]
 pub enum Event {
     /// wpa_supplicant's signal `InterfaceAdded`: its object for a network interface.
@@ -66,12 +65,8 @@ pub enum Event {
     Addresses,
     /// NetworkManager or the supplicant changed something else; look again.
     Changed,
-    /// This process is to end, and why.
-    Ending(&'static str),
-    /// The process that began the login has delivered its answer (true), or has ended (false).
-    Delivered(bool),
-    /// Somebody asks for the end of the session, and waits for an answer on this connection.
-    Logout(UnixStream),
+    /// There is no bus any more.
+    Closed,
 }
 
 /// The owners of the two services, as the bus tells them: a signal of anybody else is not believed,
@@ -188,7 +183,8 @@ impl Bus {
         })
     }
 
-    /// Starts listening to services, whoever owns their names then.
+    /// Starts listening to services, whoever owns their names then, until `hear` says that nobody
+    /// waits for an event any more.
     ///
     /// The order of the signals is that of the bus: those of a service after it has another owner
     /// come after [`Event::Owner`].
@@ -196,7 +192,7 @@ impl Bus {
         &self,
         services: &'static [&'static str],
         owners: &Owners,
-        events: Sender<Event>,
+        hear: impl Fn(Event) -> bool + Send + 'static,
     ) -> anyhow::Result<()> {
         let mut stream = MessageStream::from(&self.connection);
         let known = owners.clone();
@@ -207,12 +203,12 @@ impl Bus {
                     // The replies to our own calls pass here as well.
                     if message.message_type() == Type::Signal
                         && let Some(event) = from_bus(&message, services, &known)
-                        && events.send(event).is_err()
+                        && !hear(event)
                     {
-                        return; // nobody waits any more
+                        return;
                     }
                 }
-                let _ = events.send(Event::Ending("the system bus ended")); // nobody may be waiting any more
+                hear(Event::Closed);
             });
         });
         // Now that somebody empties the stream's queue: a full one keeps zbus from reading anything

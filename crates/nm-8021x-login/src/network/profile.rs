@@ -13,7 +13,7 @@ use std::path::Path;
 use realms::{Phase2, Realm};
 use zbus::{OwnedVariant, Variant};
 
-use crate::network_manager::{Device, Kind};
+use super::network_manager::{Device, Kind};
 
 /// The id of every profile that login makes, and by which logout knows them.
 pub const PROFILE_ID: &str = "labtools login";

@@ -1,12 +1,13 @@
-//! What the supplicant tells of an EAP exchange, and why it says a login failed.
+//! What the supplicant tells of an EAP exchange, and why it or NetworkManager says a login failed.
 //!
 //! The supplicant's signal `EAP` has a status and a parameter (wpa_supplicant's src/eap_peer); each
 //! cause leaves another row of them. nm-8021x-login(8) has the table of all reasons.
 
 use std::time::{Instant, SystemTime};
 
-use jsonpipe::timestamp;
+use jsonpipe::{Exit, timestamp};
 
+use crate::network::network_manager;
 use crate::report::Reason;
 
 /// A refusal, and what the supplicant said of it beyond the reason.
@@ -129,6 +130,41 @@ fn distrust(why: String) -> Refusal {
         return (Reason::ServerWrongName, Some(why));
     }
     (Reason::ServerNotTrusted, Some(why))
+}
+
+/// What it means for a login that its device stopped for this NMDeviceStateReason: why it is
+/// refused (`None` where that is for the supplicant to say), or the status it ends with.
+pub fn stopped(reason: u32) -> Result<Option<Reason>, (Exit, &'static str)> {
+    Err(match reason {
+        36 | 40 => return Ok(Some(Reason::NoCarrier)), // the device is gone, or its cable
+        7 => (
+            Exit::Unavailable,
+            "NetworkManager took no password from its secret agent",
+        ),
+        9 => (
+            Exit::Unavailable,
+            "wpa_supplicant did not take the profile; its log says why",
+        ),
+        10 => (
+            Exit::Unavailable,
+            "wpa_supplicant ended; start it, and try again",
+        ),
+        3 => (
+            Exit::TemporaryFailure,
+            "NetworkManager no longer manages the device; see nmcli device",
+        ),
+        37 => (
+            Exit::TemporaryFailure,
+            "the machine went to sleep; try again",
+        ),
+        38 | network_manager::ENDED_BY_USER | network_manager::ENDED_BY_OTHER => (
+            Exit::TemporaryFailure,
+            "another program ended the login; try again",
+        ),
+        // 8 and 11, of the supplicant: no answer in NetworkManager's time. The others come after
+        // the verdict.
+        _ => return Ok(None),
+    })
 }
 
 #[cfg(test)]

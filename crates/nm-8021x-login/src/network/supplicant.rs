@@ -2,7 +2,7 @@
 
 use zbus::OwnedObjectPath;
 
-use crate::bus::{Bus, Target};
+use super::bus::{Bus, Target};
 
 /// The service's name on the bus.
 pub const SERVICE: &str = "fi.w1.wpa_supplicant1";
