@@ -4,12 +4,13 @@
 //! Images are restricted to models, the model determines a guest's devices, and the inventory knows
 //! what a model lacks: they all compare this one string, and read this one table.
 //!
-//! **Admission rule.** Belongs here: the string, models.ini, the types of its values but for the PCI bus (`pci`), and the
-//! comparison of a machine with its entry. Not: the inventory of a machine (`invcollect`), a guest's
-//! use of it (`vm-passthrough`), what a difference prevents (`blockers`), and the models of an image
-//! (`manifest`).
+//! **Admission rule.** Belongs here: the string, models.ini, the types of its values but for the PCI
+//! bus (`pci`), the comparison of a machine with its entry, and a new entry made from a machine.
+//! Not: the inventory of a machine (`invcollect`), a guest's use of it (`vm-passthrough`), what a
+//! difference prevents (`blockers`), and the models of an image (`manifest`).
 
 mod bios;
+mod entry;
 mod firmware;
 mod hardware;
 mod listed;
@@ -17,6 +18,7 @@ mod memory;
 mod models;
 
 pub use bios::Bios;
+pub use entry::Entry;
 pub use firmware::{PRODUCT_NAME, of_machine};
 pub use hardware::{Amount, Difference, Hardware, differences};
 pub use listed::Listed;

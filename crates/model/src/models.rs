@@ -62,7 +62,7 @@ pub fn read(common: &Common, name: &str) -> anyhow::Result<Option<Model>> {
 }
 
 /// Status 78 when no machine can have this name, or when the section lists a device twice.
-fn check(path: &Path, name: &str, model: &Model) -> anyhow::Result<()> {
+pub(crate) fn check(path: &Path, name: &str, model: &Model) -> anyhow::Result<()> {
     let wrong = |key: fmt::Arguments, what: fmt::Arguments| {
         Err(Exit::Config.error(format_args!(
             "{}: model.{}{key}: {what}",

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::Common;
-use model::{Amount, Difference, Hardware, Model};
+use model::{Amount, Difference, Entry, Hardware, Model};
 use pci::Id;
 
 fn machine(root: PathBuf) -> Common {
@@ -16,10 +16,15 @@ fn machine(root: PathBuf) -> Common {
     }
 }
 
+/// The directory that a recorded machine is.
+fn root_of(name: &str) -> PathBuf {
+    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vm-passthrough");
+    testdata.join(name).join("machine")
+}
+
 /// A recorded machine of this model, and its entry.
 fn recorded(name: &str) -> (Hardware, Model) {
-    let testdata = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/vm-passthrough");
-    let common = machine(testdata.join(name).join("machine"));
+    let common = machine(root_of(name));
     let name = model::of_machine(&common).unwrap();
     let entry = model::read(&common, &name).unwrap().unwrap();
     assert_eq!(model::differences(&common, &entry).unwrap(), [], "{name}");
@@ -260,4 +265,34 @@ fn what_a_machine_does_not_tell_is_unknown_and_no_guess() {
             ("processor", "/proc/cpuinfo: model name: no text".into()),
         ]
     );
+}
+
+/// An entry that is probed on a recorded machine has the devices of the shipped one.
+#[test]
+fn a_probed_entry_agrees_with_the_shipped_one() {
+    for name in ["optiplex-7010", "optiplex-9020", "optiplex-7040"] {
+        let common = machine(root_of(name));
+        let entry = Entry::of_machine(&common).unwrap();
+        assert_eq!(
+            Hardware::read(&common).unwrap().differences(&entry.model),
+            []
+        );
+        let shipped = model::read(&common, &entry.name).unwrap().unwrap();
+        for (probed, shipped) in [
+            (&entry.model.devices, &shipped.devices),
+            (&entry.model.parked, &shipped.parked),
+        ] {
+            let mut shipped = shipped.clone();
+            shipped.sort_by_key(|listed| listed.address);
+            assert_eq!(probed.len(), shipped.len(), "{name}");
+            for (probed, shipped) in probed.iter().zip(&shipped) {
+                assert_eq!(probed.address, shipped.address, "{name}");
+                assert!(shipped.ids.contains(&probed.ids[0]), "{name}");
+            }
+        }
+        assert_eq!(entry.model.memory_installed, shipped.memory_installed);
+        assert_eq!(entry.model.processor, shipped.processor);
+        assert_eq!(entry.model.bios, shipped.bios);
+        assert!(entry.missing.is_empty());
+    }
 }

@@ -15,6 +15,7 @@ pub mod firmware;
 mod hugepages;
 pub mod machine;
 pub mod memory;
+mod probe;
 pub mod profile;
 pub mod qemu;
 mod report;
@@ -47,7 +48,8 @@ pub const TOOL: Tool = Tool {
 
 /// Reads the document, then plans or runs the guest.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
-    let is_plan = match arguments.action {
+    let is_plan = match &arguments.action {
+        Action::Probe { to } => return probe::run(to, &arguments.common, pipe),
         Action::Check => return check::run(&arguments.common, pipe),
         Action::Plan => true,
         Action::Run => false,

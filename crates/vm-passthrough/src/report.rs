@@ -42,6 +42,21 @@ pub struct Check {
     pub findings: Findings,
 }
 
+/// The result of `probe`.
+#[derive(Debug, Serialize)]
+pub struct Probe {
+    /// Whether the entry was written.
+    pub changed: bool,
+    /// The machine's model, from its firmware.
+    pub model: String,
+    /// The PCI devices that guests would get.
+    pub devices: Vec<String>,
+    /// The members of their groups that would be without a driver.
+    pub parked: Vec<String>,
+    /// The keys of the entry that are not known, and why.
+    pub missing: Vec<Missing>,
+}
+
 /// A guest's session.
 #[derive(Debug, Serialize)]
 pub struct Session {

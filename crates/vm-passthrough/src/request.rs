@@ -4,6 +4,7 @@
 //! key is listed here, including unused ones: only other keys are unknown.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use jsonpipe::{Common, Exit};
 use serde::Deserialize;
@@ -49,7 +50,7 @@ pub struct Arguments {
 }
 
 /// The subcommands.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Action {
     /// Print how the guest would start, and start nothing
     #[command(after_help = EXAMPLES)]
@@ -60,6 +61,13 @@ pub enum Action {
     /// Print everything that prevents the hand-over of the devices
     #[command(after_help = EXAMPLES)]
     Check,
+    /// Write an entry of models.ini for this machine
+    #[command(after_help = EXAMPLES)]
+    Probe {
+        /// Write it to FILE, a new one
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
 }
 
 impl AsRef<Common> for Arguments {

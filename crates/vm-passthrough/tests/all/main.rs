@@ -6,3 +6,4 @@ mod check;
 mod contract;
 mod laboratory;
 mod plan;
+mod probe;
