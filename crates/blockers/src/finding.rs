@@ -6,6 +6,10 @@ use jsonpipe::shown;
 use pci::PciAddress;
 use serde::Serialize;
 
+/// The way out where the host needs the device.
+pub(crate) const NEEDED: &str =
+    "the host needs it: remove the device from the model's devices and parked devices";
+
 /// The cause of a finding. The order here is the order of the findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]

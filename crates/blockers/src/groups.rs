@@ -131,13 +131,19 @@ fn viable(
     is_locked: bool,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    if !is_locked && lock::is_held(common, occupancy::GUEST)? {
-        return Ok(());
-    }
-    let node = common.path(pci::group_node(common, group).path);
     let Some(member) = members.first() else {
         return Ok(());
     };
+    let is_named = findings.blockers.iter().any(|found| {
+        found.kind == Kind::GroupInUse
+            && members
+                .iter()
+                .any(|member| found.device == Some(member.address))
+    });
+    if is_named || !is_locked && lock::is_held(common, occupancy::GUEST)? {
+        return Ok(());
+    }
+    let node = common.path(pci::group_node(common, group).path);
     match crate::ioctl::is_viable(&node) {
         Ok(false) => findings.block(
             Finding::new(

@@ -2,9 +2,9 @@
 //! divide by. None of this prevents a hand-over.
 
 use jsonpipe::Common;
+use nix::unistd::geteuid;
 use pci::Device;
 
-use crate::Wish;
 use crate::finding::{Finding, Findings, Kind};
 use crate::ioctl::Processor;
 use crate::sysfs::Taken;
@@ -18,19 +18,10 @@ const REGISTERS: [(&str, u32, u64); 3] = [
     ("PLATFORM_INFO", 0xce, 0xff00),
 ];
 
-pub(crate) fn find(common: &Common, wish: &Wish, taken: &Taken, findings: &mut Findings) {
+pub(crate) fn find(common: &Common, kvm: Result<(), &str>, taken: &Taken, findings: &mut Findings) {
     let node = common.path(NODE);
-    let way_out = if node.exists() {
-        "look at the kernel's messages; on a virtual machine, switch on nested virtualization"
-    } else {
-        "switch on virtualization (VT-x or AMD-V) in the firmware's setup, and load the module kvm_intel or kvm_amd"
-    };
-    if let Some(fault) = wish.kvm_fault {
-        findings.warn(Finding::new(
-            Kind::KvmMissing,
-            format_args!("{fault}: the guest is emulated, which is many times slower"),
-            way_out,
-        ));
+    if let Err(fault) = kvm {
+        findings.warn(kvm_fault(fault, node.exists()));
         return;
     }
     if !taken.devices.iter().any(Device::is_display) {
@@ -44,6 +35,26 @@ pub(crate) fn find(common: &Common, wish: &Wish, taken: &Taken, findings: &mut F
             "run the check as root",
         )),
     }
+}
+
+fn kvm_fault(fault: &str, exists: bool) -> Finding {
+    if exists && !geteuid().is_root() {
+        return Finding::new(
+            Kind::NotLookedAt,
+            format_args!("KVM was not tried as the user of QEMU: {fault}"),
+            "run the check as root",
+        );
+    }
+    let way_out = if exists {
+        "look at the kernel's messages; on a virtual machine, switch on nested virtualization"
+    } else {
+        "switch on virtualization (VT-x or AMD-V) in the firmware's setup, and load the module kvm_intel or kvm_amd"
+    };
+    Finding::new(
+        Kind::KvmMissing,
+        format_args!("{fault}: the guest is emulated, which is many times slower"),
+        way_out,
+    )
 }
 
 fn registers(processor: &Processor, findings: &mut Findings) {

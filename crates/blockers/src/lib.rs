@@ -39,8 +39,8 @@ pub struct Wish<'a> {
     pub guests: &'a [Guest<'a>],
     /// The bytes of memory that the host keeps.
     pub reserve_bytes: u64,
-    /// Why KVM does not work, if it was tried and does not.
-    pub kvm_fault: Option<&'a str>,
+    /// Whether KVM works, or its fault; `None` where nobody asks.
+    pub kvm: Option<Result<(), &'a str>>,
     /// Whether the caller holds the guest lock.
     pub is_locked: bool,
 }
@@ -67,13 +67,15 @@ pub fn find(common: &Common, wish: &Wish) -> anyhow::Result<Findings> {
     if !taken.devices.is_empty() {
         platform::find(common, &taken, &mut findings)?;
         graphics::find(&taken, &mut findings);
+        nodes::find(common, &taken, &mut findings);
         groups::find(common, &taken, wish.is_locked, &mut findings)?;
         storage::find(common, &taken, &mut findings)?;
         network::find(common, &taken, &mut findings)?;
-        nodes::find(common, &taken, &mut findings);
     }
     memory::find(common, wish, &mut findings)?;
-    kvm::find(common, wish, &taken, &mut findings);
+    if let Some(kvm) = wish.kvm {
+        kvm::find(common, kvm, &taken, &mut findings);
+    }
     findings.sort();
     Ok(findings)
 }

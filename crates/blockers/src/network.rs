@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use jsonpipe::Common;
 
-use crate::finding::{Finding, Findings, Kind};
+use crate::finding::{Finding, Findings, Kind, NEEDED};
 use crate::mounts;
 use crate::sysfs::{Taken, names, text};
 
@@ -50,8 +50,10 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
                 findings.block(
                     Finding::new(
                         Kind::DefaultRoute,
-                        format_args!("the host's route \"{shown}\" goes through its network interface {name}"),
-                        "remove the device from the model's devices and parked devices: the host needs its network",
+                        format_args!(
+                            "the host's route \"{shown}\" goes through its network interface {name}"
+                        ),
+                        NEEDED,
                     )
                     .device(interface.device)
                     .route(shown),
@@ -63,7 +65,7 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
                 Finding::new(
                     Kind::NetworkRoot,
                     format_args!("the host's root file system {source} comes over the network, perhaps through its interface {name}"),
-                    "remove the device from the model's devices and parked devices: the host needs its network",
+                    NEEDED,
                 )
                 .device(interface.device)
                 .mount("/"),

@@ -10,7 +10,7 @@ use nix::sys::stat::{major, minor};
 use nix::unistd::geteuid;
 use pci::PciAddress;
 
-use crate::finding::{Finding, Findings, Kind};
+use crate::finding::{Finding, Findings, Kind, NEEDED};
 use crate::mounts::{self, Mount};
 use crate::sysfs::{Taken, names, text, unescaped, value};
 
@@ -101,11 +101,18 @@ fn mounted(
             || mount.source == node;
         if is_on {
             let point = &mount.point;
+            let way_out = if point == "/" {
+                NEEDED.into()
+            } else {
+                format!(
+                    "unmount {point} (umount), or, if the host needs it, remove the device from the model's devices"
+                )
+            };
             findings.block(
                 Finding::new(
                     Kind::Mounted,
                     format_args!("{point} is mounted from its disk {path}"),
-                    format_args!("unmount {point} (umount), or, if the host needs it, remove the device from the model's devices"),
+                    way_out,
                 )
                 .device(device)
                 .mount(point),

@@ -52,7 +52,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             model: model.as_ref(),
             guests: &guests,
             reserve_bytes: reserve.bytes(),
-            kvm_fault: kvm.as_ref().err().map(String::as_str),
+            kvm: Some(kvm.as_ref().copied().map_err(String::as_str)),
             is_locked: false,
         },
     )?;
