@@ -17,7 +17,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::conversation::{Conversation, Wait};
+use crate::job::{Job, Wait};
 use crate::report::{Answer, Event, State};
 use crate::request::Ask;
 use crate::ssh::{Bounds, Ssh};
@@ -35,7 +35,7 @@ const FILES_MAX: u64 = 1 << 16;
 /// `seedctl ask`: status 1 when a machine is not done, or its answer could not be saved; 66 when a
 /// file to send or the directory does not exist, 69 without ssh.
 pub fn ask(common: &Common, pipe: &Pipe, options: &Ask) -> anyhow::Result<jsonpipe::Answer> {
-    let conversation = Rc::new(conversation(common, options)?);
+    let job = Rc::new(job(common, options)?);
     check(options)?;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)
         .exit(Exit::Software, || "asking for the limit of open files")?;
@@ -53,7 +53,7 @@ pub fn ask(common: &Common, pipe: &Pipe, options: &Ask) -> anyhow::Result<jsonpi
         kept: RefCell::default(),
         stop: watch::Sender::new(false),
     });
-    let all = everyone(options, conversation, &record, &signals);
+    let all = ask_all(options, job, &record, &signals);
     LocalSet::new().block_on(&runtime, all)?;
 
     let kept = record.kept.take();
@@ -70,14 +70,14 @@ pub fn ask(common: &Common, pipe: &Pipe, options: &Ask) -> anyhow::Result<jsonpi
     }
 }
 
-fn conversation(common: &Common, options: &Ask) -> anyhow::Result<Conversation> {
+fn job(common: &Common, options: &Ask) -> anyhow::Result<Job> {
     let quiet = options.quiet_seconds.map(Duration::from_secs);
     let bounds = |seconds| Bounds {
         most: Duration::from_secs(seconds),
         quiet,
     };
     let expected = options.expect.as_deref().map(serde_json::from_str);
-    Ok(Conversation {
+    Ok(Job {
         ssh: Ssh {
             config: Some(common.config("ssh_config")).filter(|path| path.exists()),
             send: options.send.clone(),
@@ -153,9 +153,9 @@ fn is_machine(host: &str) -> bool {
 
 /// Asks all machines. Ends when all have answered; or when a signal has arrived or the reader went
 /// away, and every ssh has ended.
-async fn everyone(
+async fn ask_all(
     options: &Ask,
-    conversation: Rc<Conversation>,
+    job: Rc<Job>,
     record: &Rc<Record>,
     signals: &Deferred,
 ) -> anyhow::Result<()> {
@@ -166,11 +166,7 @@ async fn everyone(
     let (beginning, places) = (at_once(BEGINNING_MAX), at_once(Semaphore::MAX_PERMITS));
     let mut machines = JoinSet::new();
     for host in options.hosts.clone() {
-        let (conversation, beginning, places) = (
-            Rc::clone(&conversation),
-            Rc::clone(&beginning),
-            Rc::clone(&places),
-        );
+        let (job, beginning, places) = (Rc::clone(&job), Rc::clone(&beginning), Rc::clone(&places));
         let (record, mut stopped) = (Rc::clone(record), record.stop.subscribe());
         machines.spawn_local(async move {
             let _place = places.acquire().await;
@@ -178,9 +174,7 @@ async fn everyone(
                 let host = begun.host.clone();
                 record.write(&host, &Event::Begun(begun));
             };
-            let answer = conversation
-                .with(&host, &beginning, &mut stopped, begun)
-                .await;
+            let answer = job.with(&host, &beginning, &mut stopped, begun).await;
             if let Some(answer) = answer {
                 record.answered(answer);
             }
@@ -208,7 +202,7 @@ struct Record {
     pipe: Pipe,
     directory: Option<PathBuf>,
     kept: RefCell<Kept>,
-    /// True ends every conversation.
+    /// True ends every job.
     stop: watch::Sender<bool>,
 }
 

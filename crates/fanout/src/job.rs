@@ -1,4 +1,4 @@
-//! The conversation with one machine: COMMAND, and where there is one the command that waits for its
+//! The job of each machine: COMMAND, and where there is one the command that waits for its
 //! result.
 
 use std::time::Duration;
@@ -6,16 +6,16 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
-use crate::judgement::judge;
+use crate::outcome::answer_of;
 use crate::report::{Answer, Begun, Object, State};
 use crate::ssh::{Bounds, Ssh};
 
 /// The time before a machine is asked again.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// The conversation that every machine gets.
+/// The job that every machine gets.
 #[derive(Debug)]
-pub struct Conversation {
+pub struct Job {
     /// The connection.
     pub ssh: Ssh,
     /// Its first command.
@@ -28,7 +28,7 @@ pub struct Conversation {
     pub expected: Option<Object>,
 }
 
-/// The second half of a conversation.
+/// The second half of a job.
 #[derive(Debug)]
 pub struct Wait {
     /// The command.
@@ -39,7 +39,7 @@ pub struct Wait {
     pub again: bool,
 }
 
-impl Conversation {
+impl Job {
     /// Asks one machine. `beginning` limits the machines that begin at the same time, and `begun` is
     /// called between the two commands. `None` when `stopped` becomes true.
     pub async fn with(
@@ -57,9 +57,9 @@ impl Conversation {
             .await?;
         drop(turn);
         let Some(wait) = &self.wait else {
-            return Some(judge(host, &self.command, &ended, expected));
+            return Some(answer_of(host, &self.command, &ended, expected));
         };
-        let first = judge(host, &self.command, &ended, None);
+        let first = answer_of(host, &self.command, &ended, None);
         if first.state != State::Done {
             return Some(first);
         }
@@ -92,7 +92,7 @@ impl Conversation {
                 .ssh
                 .run(host, &wait.command, false, bounds, stopped)
                 .await?;
-            let answer = judge(host, &wait.command, &ended, self.expected.as_ref());
+            let answer = answer_of(host, &wait.command, &ended, self.expected.as_ref());
             if !wait.again || answer.state == State::Done {
                 return Some(answer);
             }

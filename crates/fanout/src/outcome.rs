@@ -13,7 +13,7 @@ const OF_SSH: u8 = 255;
 const SAID_MAX_CHARS: usize = 300;
 
 /// The answer of `host` when `command` has ended like this.
-pub fn judge(host: &str, command: &str, ended: &Ended, expected: Option<&Object>) -> Answer {
+pub fn answer_of(host: &str, command: &str, ended: &Ended, expected: Option<&Object>) -> Answer {
     let answer = object(&ended.stdout);
     let is_expected = expected.is_none_or(|expected| {
         answer
@@ -147,7 +147,7 @@ mod tests {
             unsent: None,
         };
         let expected = serde_json::from_str(r#"{"base":{"generation":7}}"#).unwrap();
-        judge("a", "get", &ended, Some(&expected))
+        answer_of("a", "get", &ended, Some(&expected))
     }
 
     #[test]
