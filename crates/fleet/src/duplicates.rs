@@ -15,8 +15,8 @@ pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
             .filter_map(|known| Some((known.machine.id.as_deref()?, known)))
     };
     for (id, known) in with_id() {
-        let boards = &known.told.boards;
-        let kind = match (known.told.is_two, boards.len()) {
+        let boards = &known.summary.boards;
+        let kind = match (known.summary.is_two, boards.len()) {
             (true, _) => DuplicateKind::OneIdTwoMachines,
             (false, 0..=1) => continue,
             (false, _) => DuplicateKind::BoardExchanged,
@@ -29,7 +29,9 @@ pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
             boards,
         });
     }
-    for (board, owners) in history::shared(with_id().map(|(id, known)| (id, &*known.told.boards))) {
+    for (board, owners) in
+        history::shared(with_id().map(|(id, known)| (id, &*known.summary.boards)))
+    {
         // Consecutive, not simultaneous: one had gone when the other came.
         let mut times: Vec<_> = owners
             .iter()
@@ -63,11 +65,11 @@ pub fn duplicates(machines: &[Known]) -> Vec<Duplicate> {
         names.entry(&known.machine.name).or_default().push(id);
     }
     for (name, ids) in names.into_iter().filter(|(_, ids)| ids.len() > 1) {
-        let told = found.iter().any(|duplicate: &Duplicate| {
+        let is_listed = found.iter().any(|duplicate: &Duplicate| {
             ids.iter()
                 .all(|id| duplicate.ids.iter().any(|known| known == id))
         });
-        if !told {
+        if !is_listed {
             let ids = ids.into_iter().map(str::to_owned).collect();
             found.push(Duplicate {
                 kind: DuplicateKind::OneNameTwoIds,

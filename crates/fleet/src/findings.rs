@@ -330,7 +330,7 @@ fn links(
     snapshot: &Snapshot,
     usual_speed: Option<u64>,
 ) -> Vec<(What, String, &'static [&'static str])> {
-    let told = |interface: &Interface| {
+    let is_reported = |interface: &Interface| {
         snapshot.changes.iter().any(|change| {
             change.about.part == Part::Link && interface.is_subject(&change.about.subject)
         })
@@ -341,7 +341,7 @@ fn links(
         .iter()
         .filter(|interface| interface.is_wired() && interface.carrier == Some(true))
     {
-        if interface.accepted || told(interface) {
+        if interface.accepted || is_reported(interface) {
             continue;
         }
         let best = interface.best_speed_bits_per_second.or(usual_speed);

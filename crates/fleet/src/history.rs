@@ -79,7 +79,7 @@ pub struct Board {
 
 /// The history of a period.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Summary {
     /// The times when it was on, ascending, within the period.
     pub on: Vec<(Seconds, Seconds)>,
     /// The times when guests ran.
@@ -226,7 +226,7 @@ impl History {
     }
 
     /// The history of a period.
-    pub fn told(self, since: Seconds, until: Seconds) -> Told {
+    pub fn summary(self, since: Seconds, until: Seconds) -> Summary {
         // The least delayed report had no delay, so its difference is the clock's.
         let late = self.late.iter().min().copied();
         let clock_ahead = late
@@ -257,7 +257,7 @@ impl History {
             .guests
             .values()
             .filter_map(|guest| time::clip(later((0, guest.length), start(guest)), since, until));
-        Told {
+        Summary {
             used: time::common(&time::join(used.collect()), &on),
             on,
             clock_ahead: clock_ahead.filter(|ahead| ahead.abs() > 60),
@@ -392,19 +392,19 @@ mod tests {
                 ahead,
                 late.min(2),
             );
-            let told = history.told(90 * DAY, 110 * DAY);
+            let summary = history.summary(90 * DAY, 110 * DAY);
             let late = if ahead == 0 { 0 } else { 2 };
             assert_eq!(
-                told.on,
+                summary.on,
                 [
                     (100 * DAY + late, 100 * DAY + 7200 + late),
                     (102 * DAY + late, 102 * DAY + 3600 + late)
                 ],
                 "{ahead}"
             );
-            assert_eq!(time::length(&told.used), 7200 - 1800 + 1800, "{ahead}");
-            assert_eq!(told.clock_ahead, expected, "{ahead}");
-            assert!(!told.is_two);
+            assert_eq!(time::length(&summary.used), 7200 - 1800 + 1800, "{ahead}");
+            assert_eq!(summary.clock_ahead, expected, "{ahead}");
+            assert!(!summary.is_two);
         }
     }
 
@@ -448,12 +448,12 @@ mod tests {
         for at in [900, 1800, 2700] {
             report(&mut history, DAY, DAY + at, DAY + at, DAY + 300, false);
         }
-        assert_eq!(history.told(0, 3 * DAY).on, [(DAY, DAY + 2700)]);
+        assert_eq!(history.summary(0, 3 * DAY).on, [(DAY, DAY + 2700)]);
     }
 
     #[test]
     fn a_machine_that_sleeps_is_not_on_nor_in_use() {
-        let told = |dropped| {
+        let summary = |dropped| {
             let mut history = History::default();
             for (index, at) in [900, 1800, 40_000, 40_900].into_iter().enumerate() {
                 report(
@@ -465,21 +465,21 @@ mod tests {
                     dropped && index == 2,
                 );
             }
-            let told = history.told(0, 3 * DAY);
-            (told.on, told.used)
+            let summary = history.summary(0, 3 * DAY);
+            (summary.on, summary.used)
         };
         let asleep = vec![(DAY, DAY + 1800), (DAY + 40_000, DAY + 40_900)];
-        assert_eq!(told(false), (asleep.clone(), asleep));
+        assert_eq!(summary(false), (asleep.clone(), asleep));
         // The dropped reports were made while it was on.
         let awake = vec![(DAY, DAY + 40_900)];
-        assert_eq!(told(true), (awake.clone(), awake));
+        assert_eq!(summary(true), (awake.clone(), awake));
     }
 
     #[test]
     fn a_period_cuts() {
         let mut history = History::default();
         boot(&mut history, "b", "u", 0, 10 * DAY, 0, 0);
-        assert_eq!(history.told(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
+        assert_eq!(history.summary(2 * DAY, 3 * DAY).on, [(2 * DAY, 3 * DAY)]);
     }
 
     /// An older invcollect reports a serial number that a newer one knows to be shared: it
@@ -511,8 +511,8 @@ mod tests {
                 let from = 900 * index as Seconds;
                 boot(&mut history, id, board, from, from, 0, 1);
             }
-            let told = history.told(0, DAY);
-            (told.is_two, told.boards.len())
+            let summary = history.summary(0, DAY);
+            (summary.is_two, summary.boards.len())
         };
         assert_eq!(
             one(&[("b1", "u1"), ("b1", "u1"), ("b2", "u2"), ("b3", "u2")]),
@@ -537,7 +537,7 @@ mod tests {
         for at in [0, 900, 1800, 6000, 6900] {
             history.add_text(at, Some("7XK2L42".into()));
         }
-        assert_eq!(history.told(0, DAY).on, [(0, 1800), (6000, 6900)]);
+        assert_eq!(history.summary(0, DAY).on, [(0, 1800), (6000, 6900)]);
     }
 
     #[test]
@@ -574,7 +574,7 @@ mod tests {
                 .iter()
                 .all(|board| board.system.serial.is_none())
         );
-        assert!(history.told(0, DAY).is_two);
+        assert!(history.summary(0, DAY).is_two);
     }
 
     #[test]
@@ -609,6 +609,6 @@ mod tests {
                 false,
             );
         }
-        history.told(0, DAY);
+        history.summary(0, DAY);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use campus::hosts;
 
-use crate::history::Told;
+use crate::history::Summary;
 use crate::report::{Machine, Reason};
 use crate::reported::{Interface, Snapshot};
 use crate::roster::Roster;
@@ -23,7 +23,7 @@ pub struct Period {
 #[derive(Debug, Default)]
 pub struct Known {
     pub machine: Machine,
-    pub told: Told,
+    pub summary: Summary,
     pub snapshot: Snapshot,
     pub disk_grown_bytes: i64,
     pub expected_memory_bytes: Option<u64>,
@@ -83,7 +83,7 @@ fn one(
     period: Period,
 ) -> Known {
     let snapshot = std::mem::take(&mut heard.newest);
-    let told = std::mem::take(&mut heard.history).told(period.since, period.until);
+    let summary = std::mem::take(&mut heard.history).summary(period.since, period.until);
     let mut machine = machine(&snapshot, listed);
     if !heard.id.is_empty() {
         machine.name = if machine.name.is_empty() {
@@ -107,9 +107,9 @@ fn one(
         .last
         .map(|last| u64::try_from(period.until - last).unwrap_or(0));
     machine.reports = heard.sum.reports;
-    machine.on_seconds = time::length(&told.on);
-    machine.use_seconds = time::length(&told.used);
-    machine.clock_ahead_seconds = told.clock_ahead;
+    machine.on_seconds = time::length(&summary.on);
+    machine.use_seconds = time::length(&summary.used);
+    machine.clock_ahead_seconds = summary.clock_ahead;
     let grown = heard
         .disk_used_at_first
         .zip(machine.disk_used_bytes)
@@ -121,7 +121,7 @@ fn one(
         expected_memory_bytes: roster.memory_bytes(machine.model.as_deref(), &snapshot),
         rejected: std::mem::take(&mut heard.rejected),
         machine,
-        told,
+        summary,
         snapshot,
         heard,
     }

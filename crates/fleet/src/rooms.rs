@@ -90,7 +90,7 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
     let mut rooms: BTreeMap<(&str, &str), (Room, [f64; WEEK_HOURS])> = BTreeMap::new();
     for Known {
         machine,
-        told,
+        summary,
         disk_grown_bytes,
         ..
     } in machines
@@ -109,8 +109,8 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
         room.campus = room.campus.take().or_else(|| machine.campus.clone());
         room.machines += 1;
         room.heard += u64::from(machine.reports > 0);
-        room.on_seconds += length(&told.on);
-        room.use_seconds += length(&told.used);
+        room.on_seconds += length(&summary.on);
+        room.use_seconds += length(&summary.used);
         room.disk_bytes = room
             .disk_bytes
             .saturating_add(machine.disk_bytes.unwrap_or(0));
@@ -118,7 +118,8 @@ pub fn rooms(machines: &[Known], week: &Week) -> Vec<Room> {
             .disk_used_bytes
             .saturating_add(machine.disk_used_bytes.unwrap_or(0));
         room.disk_grown_bytes = room.disk_grown_bytes.saturating_add(*disk_grown_bytes);
-        told.used
+        summary
+            .used
             .iter()
             .for_each(|interval| week.add(used, *interval));
     }
@@ -187,7 +188,7 @@ fn windows(quiet: &[bool]) -> Vec<Quiet> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Told;
+    use crate::history::Summary;
     use crate::report::Machine;
     use crate::time;
 
@@ -202,9 +203,9 @@ mod tests {
         };
         Known {
             machine,
-            told: Told {
+            summary: Summary {
                 used,
-                ..Told::default()
+                ..Summary::default()
             },
             ..Known::default()
         }

@@ -44,13 +44,13 @@ impl Swarm {
         policy: &Policy,
         net: &Arc<Net>,
         address: IpAddr,
-        said: &Announce,
+        announce: &Announce,
     ) -> Result<Answer, Full> {
         self.sweep(now);
         self.announces += 1;
-        let key = SocketAddr::new(address, said.port);
+        let key = SocketAddr::new(address, announce.port);
         let place = Place::of(net);
-        if said.event == Event::Stopped {
+        if announce.event == Event::Stopped {
             if self
                 .remove(key)
                 .is_some_and(|peer| peer.elected_at.is_some() && peer.net.role == Role::Lab)
@@ -69,29 +69,29 @@ impl Swarm {
         // the building come first.
         let known = self.peers.get(&key);
         let was_there = known.is_none_or(|peer| matches!(peer.order, Order::Resumed(_)));
-        let resumed = now < policy.settling() && was_there && said.event != Event::Started;
+        let resumed = now < policy.settling() && was_there && announce.event != Event::Started;
         if !self.peers.contains_key(&key) {
             self.make_room(address)?;
-            self.insert(now, net, key, said, resumed);
+            self.insert(now, net, key, announce, resumed);
         }
-        self.update(now, key, said);
+        self.update(now, key, announce);
         // A regular announce is no beginning: a client that learns no peers keeps those it knows.
         if let Some(peer) = self
             .peers
             .get_mut(&key)
-            .filter(|_| said.event == Event::Started)
+            .filter(|_| announce.event == Event::Started)
         {
             peer.lets_go = false;
         }
         self.judge(now, &place, key);
         let gateway = self.elect(now, policy, &place, key, resumed);
         self.note_pace(now, key);
-        let mut peers = self.introduce(policy, &place, key, gateway, said.event);
-        peers.truncate(said.wanted);
+        let mut peers = self.introduce(policy, &place, key, gateway, announce.event);
+        peers.truncate(announce.wanted);
         let (complete, incomplete) = self.counts(&place);
         let interval = match place {
             Place::Servers => policy.interval,
-            Place::Wireless if said.left > 0 => policy.interval,
+            Place::Wireless if announce.left > 0 => policy.interval,
             Place::Building(_) if incomplete > 0 => policy.interval,
             _ => policy.idle_interval(),
         };

@@ -264,11 +264,11 @@ impl Swarm {
         now: Duration,
         net: &Arc<Net>,
         key: SocketAddr,
-        said: &Announce,
+        announce: &Announce,
         resumed: bool,
     ) {
         self.arrivals += 1;
-        let left = said.left.min(self.size_bytes);
+        let left = announce.left.min(self.size_bytes);
         let order = if resumed {
             Order::Resumed(left)
         } else {
@@ -285,7 +285,7 @@ impl Swarm {
             downloaded,
             uploaded,
             ..
-        } = *said;
+        } = *announce;
         let net = Arc::clone(net);
         let (first_seen, last_seen, moved_at, expires_at) = (now, now, now, now);
         let (complete_at, elected_at) = (None, None);
@@ -311,11 +311,11 @@ impl Swarm {
         self.peers.insert(key, peer);
     }
 
-    pub fn update(&mut self, now: Duration, key: SocketAddr, said: &Announce) {
+    pub fn update(&mut self, now: Duration, key: SocketAddr, announce: &Announce) {
         let Some(peer) = self.peers.get_mut(&key) else {
             return;
         };
-        let left = said.left.min(self.size_bytes);
+        let left = announce.left.min(self.size_bytes);
         if let Some(members) = self.places.get_mut(&Place::of(&peer.net)) {
             *members.count(peer.left) -= 1;
             *members.count(left) += 1;
@@ -333,14 +333,15 @@ impl Swarm {
             .or_default();
         traffic.downloaded = traffic
             .downloaded
-            .saturating_add(more(said.downloaded, peer.downloaded));
+            .saturating_add(more(announce.downloaded, peer.downloaded));
         traffic.uploaded = traffic
             .uploaded
-            .saturating_add(more(said.uploaded, peer.uploaded));
-        (peer.downloaded, peer.uploaded, peer.last_seen) = (said.downloaded, said.uploaded, now);
+            .saturating_add(more(announce.uploaded, peer.uploaded));
+        (peer.downloaded, peer.uploaded, peer.last_seen) =
+            (announce.downloaded, announce.uploaded, now);
         peer.get_on(now, left);
         // The bytes that it has when it begins were on its disk.
-        if said.event == Event::Started {
+        if announce.event == Event::Started {
             peer.pace = Pace::new(now, left);
         }
     }

@@ -130,32 +130,34 @@ impl Port {
     }
 
     async fn announce(&self, address: IpAddr, query: &str) -> Vec<u8> {
-        let said = Announce::parse(query);
-        if let Ok(said) = &said {
-            self.look_for_news(address, said.infohash).await;
+        let announce = Announce::parse(query);
+        if let Ok(announce) = &announce {
+            self.look_for_news(address, announce.infohash).await;
         }
         let started = std::time::Instant::now();
         let mut tracker = self.tracker.borrow_mut();
-        let answered = said
-            .map_err(Refusal::Malformed)
-            .and_then(|said| tracker.announce(address, &said).map(|told| (said, told)));
+        let answered = announce.map_err(Refusal::Malformed).and_then(|announce| {
+            tracker
+                .announce(address, &announce)
+                .map(|body| (announce, body))
+        });
         tracker
             .counters
             .count(answered.as_ref().err().copied(), started.elapsed());
         match answered {
-            Ok((said, told)) => {
+            Ok((announce, body)) => {
                 let Announce {
                     infohash,
                     port,
                     left,
                     event,
                     ..
-                } = said;
+                } = announce;
                 self.pipe.note(format_args!(
                     "{address} port {port} {}, {left} bytes left of {infohash}",
                     event.as_str()
                 ));
-                told
+                body
             }
             Err(refusal) => {
                 self.pipe

@@ -98,20 +98,20 @@ impl Tracker {
     }
 
     /// Answers an announce, bencoded; the address is that of the socket.
-    pub fn announce(&mut self, address: IpAddr, said: &Announce) -> Result<Vec<u8>, Refusal> {
+    pub fn announce(&mut self, address: IpAddr, announce: &Announce) -> Result<Vec<u8>, Refusal> {
         let now = self.now();
         let net = self.campus.find(address).ok_or(Refusal::Stranger)?;
         let torrent = self
             .whitelist
             .torrents()
-            .get(&said.infohash)
+            .get(&announce.infohash)
             .ok_or(Refusal::UnknownTorrent)?;
         let swarm = self
             .swarms
-            .entry(said.infohash)
+            .entry(announce.infohash)
             .or_insert_with(|| Swarm::new(torrent.size_bytes));
         let answer = swarm
-            .announce(now, &self.policy, net, address, said)
+            .announce(now, &self.policy, net, address, announce)
             .map_err(|Full| Refusal::Full)?;
         Ok(answer.encode())
     }

@@ -135,9 +135,9 @@ fn window(quiet: &Quiet) -> String {
 /// The changes.
 pub fn events(fleet: &Fleet, zone: &TimeZone) -> Section {
     let section = |content: Html| Section::new("changes", "Changes", content);
-    let mut told: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
     let shown = fleet.events.iter().filter(|event| {
-        let count = told
+        let count = counts
             .entry((&event.building, &event.room, &event.host))
             .or_default();
         *count += 1;
