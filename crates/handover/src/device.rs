@@ -165,7 +165,7 @@ fn override_path(common: &Common, device: PciAddress) -> PathBuf {
 
 fn override_of(common: &Common, device: PciAddress) -> Result<Option<String>, Fault> {
     let value = sysfs::read(&override_path(common, device), LIMIT)?;
-    Ok(Some(value).filter(|value| value != NONE))
+    Ok(Some(value).filter(|value| value != NONE && !value.is_empty()))
 }
 
 /// Sets the override, or removes it by an empty line, and verifies it.

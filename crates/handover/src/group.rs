@@ -30,7 +30,13 @@ pub(crate) fn take(common: &Common, group: u32, owner: Owner) -> anyhow::Result<
     let path = path(common, group);
     let object = || format!("opening IOMMU group {group}");
     let opened = OpenOptions::new().read(true).write(true).open(&path);
-    let node = opened.exit(Exit::TemporaryFailure, object)?;
+    let node = opened.map_err(|error| {
+        let holders = pci::holders(common, &[pci::group_node(common, group)]);
+        let holder = holders
+            .first()
+            .map_or_else(String::new, |holder| format!(": {holder}; end that"));
+        Exit::TemporaryFailure.error(format_args!("{}: {error}{holder}", object()))
+    })?;
     if !system::is_viable(&node).exit(Exit::Io, object)? {
         let bound = pci::members(common, group)?
             .into_iter()

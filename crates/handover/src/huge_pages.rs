@@ -57,8 +57,8 @@ pub(crate) struct Need {
     pub reservation: Option<Reservation>,
 }
 
-/// The size of the pages of the mount. Status 78 when there is none.
-pub(crate) fn page_bytes(common: &Common) -> anyhow::Result<u64> {
+/// The size in bytes of the pages at [`MOUNT`]. Status 78 when no huge pages are mounted there.
+pub fn page_bytes(common: &Common) -> anyhow::Result<u64> {
     let mount = common.path(MOUNT);
     match statfs(&mount) {
         Ok(found) if found.filesystem_type() == HUGETLBFS_MAGIC => Ok(found.block_size() as u64),
@@ -160,11 +160,9 @@ impl Reservation {
         )))
     }
 
-    /// Gives the pages back, but not those that the host has reserved, before or since.
+    /// Gives the pages back, but not those that the host had before.
     pub(crate) fn give_back(&self, common: &Common) -> anyhow::Result<()> {
-        let now = self.number(common)?;
-        let wanted = self.without_guest(now);
-        if now == wanted || self.set(common, wanted)? == wanted {
+        if self.number(common)? <= self.before || self.set(common, self.before)? <= self.before {
             return Ok(());
         }
         Err(Exit::Io.error("giving huge pages back: the kernel keeps them; a program uses them"))
@@ -173,15 +171,10 @@ impl Reservation {
     /// How their number differs from that before, if it does.
     pub(crate) fn difference(&self, common: &Common) -> Option<String> {
         match self.number(common) {
-            Ok(now) if now == self.without_guest(now) => None,
+            Ok(now) if now <= self.before => None,
             Ok(now) => Some(format!("huge pages: {now} instead of {}", self.before)),
             Err(error) => Some(format!("huge pages: {error:#}")),
         }
-    }
-
-    fn without_guest(&self, now: u64) -> u64 {
-        let added = self.with_guest - self.before;
-        now.min(self.before.max(now.saturating_sub(added)))
     }
 
     pub(crate) fn page_bytes(&self) -> u64 {

@@ -22,7 +22,7 @@ mod take;
 
 use serde::{Deserialize, Serialize};
 
-pub use huge_pages::{HugePages, MOUNT};
+pub use huge_pages::{HugePages, MOUNT, page_bytes};
 pub use journal::PATH as JOURNAL;
 pub use returned::{Returned, ReturnedDevice, restore};
 pub use step::Step;

@@ -1,5 +1,6 @@
 //! The kernel's modules for VFIO.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jsonpipe::{Common, Exit, ExitContext};
@@ -22,6 +23,15 @@ pub(crate) fn load(common: &Common) -> anyhow::Result<()> {
     if is_there() {
         return Ok(());
     }
+    let failed = |why: &str| {
+        Exit::Config.error(format_args!(
+            "loading the modules {VFIO} and {TYPE1}: {why}; install the modules of the running kernel"
+        ))
+    };
+    const ABSENT: &str = "they are not there";
+    if common.root != Path::new("/") {
+        return Err(failed(ABSENT)); // modprobe would load this machine's
+    }
     let output = Command::new("modprobe")
         .args(["-a", VFIO, TYPE1])
         .stdin(Stdio::null())
@@ -36,13 +46,6 @@ pub(crate) fn load(common: &Common) -> anyhow::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim();
-    Err(Exit::Config.error(format_args!(
-        "loading the modules {VFIO} and {TYPE1}: {}; install the modules of the running kernel",
-        if said.is_empty() {
-            "they are not there"
-        } else {
-            said
-        }
-    )))
+    let said = said.trim().replace('\n', "; ");
+    Err(failed(if said.is_empty() { ABSENT } else { &said }))
 }

@@ -43,7 +43,12 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Refused(error) => error.fmt(f),
-            Fault::Hangs => write!(f, "no answer from the driver"),
+            Fault::Hangs => {
+                write!(
+                    f,
+                    "no answer: the driver waits for a program that has it open"
+                )
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use pci::PciAddress;
 use serde::Serialize;
 
 use crate::console::Console;
-use crate::huge_pages::{self, HugePages, Need};
+use crate::huge_pages::{self, HugePages, Reservation};
 use crate::journal::Journal;
 use crate::returned::{self, Returned};
 use crate::step::{Step, Steps};
@@ -18,7 +18,7 @@ use crate::{Owner, device, group, module};
 pub struct Wanted {
     /// The devices, in the order in which they are taken.
     pub devices: Vec<PciAddress>,
-    /// Members of their groups that lose their driver meanwhile.
+    /// Devices that lose their driver meanwhile, where they are members of the same groups.
     pub parked: Vec<PciAddress>,
     /// QEMU's user, who gets the nodes of the groups.
     pub owner: Owner,
@@ -104,12 +104,11 @@ impl Handover {
         if !wanted.devices.is_empty() {
             steps.run("modules", None, || module::load(common))?;
         }
-        let journal = journal(common, wanted, &groups, need.as_ref())?;
-        let (mut pages, is_short) = match need {
-            Some(need) => (Some(need.pages), need.reservation.is_some()),
-            None => (None, false),
+        let (mut pages, reservation) = match need {
+            Some(need) => (Some(need.pages), need.reservation),
+            None => (None, None),
         };
-        if wanted.devices.is_empty() && !is_short {
+        if wanted.devices.is_empty() && reservation.is_none() {
             return Ok(Handover {
                 common: common.clone(),
                 journal: None,
@@ -120,6 +119,7 @@ impl Handover {
                 },
             });
         }
+        let journal = journal(common, wanted, &groups, reservation)?;
         journal.write(common)?;
         if let Err(error) = act(common, &journal, wanted.owner, &mut steps, note) {
             let returned = Some(returned::give_back(common, &journal));
@@ -182,7 +182,7 @@ fn journal(
     common: &Common,
     wanted: &Wanted,
     groups: &[u32],
-    need: Option<&Need>,
+    huge_pages: Option<Reservation>,
 ) -> anyhow::Result<Journal> {
     let before = |devices: &[PciAddress]| -> anyhow::Result<Vec<_>> {
         devices
@@ -196,7 +196,14 @@ fn journal(
     }
     let mut journal = Journal::new(common)?;
     journal.devices = before(&wanted.devices)?;
-    journal.parked = before(&wanted.parked)?;
+    let mut parked = Vec::new();
+    for address in &wanted.parked {
+        let group = pci::device(common, *address)?.and_then(|found| found.group);
+        if group.is_some_and(|group| groups.contains(&group)) {
+            parked.push(*address);
+        }
+    }
+    journal.parked = before(&parked)?;
     journal.groups = groups
         .iter()
         .map(|group| group::before(common, *group))
@@ -204,7 +211,7 @@ fn journal(
     if has_display {
         journal.console = Console::read(common);
     }
-    journal.huge_pages = need.and_then(|need| need.reservation.clone());
+    journal.huge_pages = huge_pages;
     Ok(journal)
 }
 

@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 use crate::profile::Every;
 use crate::qemu::{self, Needs};
 use crate::report::Check;
-use crate::{TOOL, accel, hugepages, memory};
+use crate::{TOOL, accel, memory};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
@@ -41,7 +41,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             memory_bytes: memory::of_guest(common, profile.memory, reserve)
                 .unwrap_or(memory::least(profile.memory))
                 .bytes(),
-            hugepages: profile.hugepages.then_some(Path::new(hugepages::MOUNT)),
+            hugepages: profile.hugepages.then_some(Path::new(handover::MOUNT)),
             zfs,
         })
         .collect();

@@ -12,7 +12,6 @@ mod child;
 mod disks;
 mod firewall;
 pub mod firmware;
-mod hugepages;
 pub mod machine;
 pub mod memory;
 mod probe;
@@ -20,6 +19,7 @@ pub mod profile;
 pub mod qemu;
 mod report;
 pub mod request;
+mod restore;
 pub mod segment;
 mod session;
 mod supervise;
@@ -33,6 +33,7 @@ use nix::unistd::geteuid;
 
 use accel::Accel;
 use machine::Machine;
+use pci::PciAddress;
 use profile::Configuration;
 use qemu::{Qemu, Version};
 use report::Guest;
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let is_plan = match &arguments.action {
         Action::Probe { to } => return probe::run(to, &arguments.common, pipe),
         Action::Check => return check::run(&arguments.common, pipe),
+        Action::Restore => return restore::run(&arguments.common, pipe),
         Action::Plan => true,
         Action::Run => false,
     };
@@ -67,6 +69,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let Configuration {
         profile,
         devices,
+        parked,
         settings,
     } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
     let identity = Identity::resolve("qemu.user", &settings.user)?;
@@ -103,6 +106,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings,
         machine,
         segment,
+        parked,
         identity,
         virtualizer: Box::new(virtualizer),
     };
@@ -122,6 +126,7 @@ struct Plan {
     settings: profile::Settings,
     machine: Machine,
     segment: Option<Segment>,
+    parked: Vec<PciAddress>,
     identity: Identity,
     virtualizer: Box<dyn Virtualizer>,
 }
@@ -150,6 +155,8 @@ impl Plan {
             devices: machine.devices.iter().map(ToString::to_string).collect(),
             groups: machine.groups.clone(),
             session: None,
+            ended_reason: None,
+            handed_back: None,
             missing: missing.into_iter().collect(),
         }
     }

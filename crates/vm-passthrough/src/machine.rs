@@ -57,36 +57,6 @@ impl Machine {
             groups,
         })
     }
-
-    /// Checks that every device can be handed over: its driver is vfio-pci, and `accessible`
-    /// accepts the nodes in /dev/vfio.
-    pub fn check_devices(
-        &self,
-        common: &Common,
-        accessible: impl Fn(&Path) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        for device in &self.devices {
-            let path = device_path(common, *device);
-            let driver = link_name(&path.join("driver"));
-            if driver.as_deref() != Some("vfio-pci") {
-                let driver = driver.unwrap_or_else(|| "no driver".into());
-                return Err(Exit::Config.error(format_args!(
-                    "PCI device {device}: bound to {driver}; bind it to vfio-pci before the session (driver_override, then drivers_probe)"
-                )));
-            }
-            let Some(group) = link_name(&path.join("iommu_group")) else {
-                return Err(Exit::Config.error(format_args!(
-                    "PCI device {device}: in no IOMMU group; switch on VT-d or AMD-Vi in the firmware and intel_iommu=on in the kernel"
-                )));
-            };
-            accessible(&common.path("/dev/vfio").join(group))?;
-        }
-        if self.devices.is_empty() {
-            Ok(())
-        } else {
-            accessible(&common.path("/dev/vfio/vfio"))
-        }
-    }
 }
 
 /// Intel's graphics has its fixed place on the bus; a card has another.
@@ -199,21 +169,6 @@ fn mac(class: &Path, interface: Option<&str>) -> anyhow::Result<Option<Mac>> {
         }
     }
     Ok(None)
-}
-
-fn device_path(common: &Common, device: PciAddress) -> std::path::PathBuf {
-    common.path("/sys/bus/pci/devices").join(device.to_string())
-}
-
-/// The file name of a symbolic link's target in sysfs.
-fn link_name(link: &Path) -> Option<String> {
-    Some(
-        fs::read_link(link)
-            .ok()?
-            .file_name()?
-            .to_string_lossy()
-            .into_owned(),
-    )
 }
 
 /// A small file of sysfs, which may be missing: entries come and go with the hardware.

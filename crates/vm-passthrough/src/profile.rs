@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonpipe::{Common, Exit, ini};
-use model::{Memory, Model};
+use model::{Listed, Memory, Model};
 use pci::PciAddress;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -29,6 +29,8 @@ pub struct Configuration {
     pub profile: Profile,
     /// The devices that the guest gets.
     pub devices: Vec<PciAddress>,
+    /// The members of their groups that may lose their driver meanwhile.
+    pub parked: Vec<PciAddress>,
     /// The settings of QEMU.
     pub settings: Settings,
 }
@@ -131,6 +133,7 @@ impl Configuration {
         let path = common.config(model::FILE);
         let Model {
             devices,
+            parked,
             memory,
             cores,
             ..
@@ -138,7 +141,9 @@ impl Configuration {
             Some(model) => model::read(common, model)?.unwrap_or_default(),
             None => Model::default(),
         };
-        let devices: Vec<PciAddress> = devices.iter().map(|listed| listed.address).collect();
+        let addresses = |list: &[Listed]| list.iter().map(|listed| listed.address).collect();
+        let devices: Vec<PciAddress> = addresses(&devices);
+        let parked = addresses(&parked);
         profile.memory = memory.or(profile.memory);
         profile.cores = cores.unwrap_or(profile.cores);
         let mut slots = HashSet::from(TAKEN_SLOTS);
@@ -174,6 +179,7 @@ impl Configuration {
         Ok(Configuration {
             profile,
             devices,
+            parked,
             settings,
         })
     }

@@ -1,6 +1,7 @@
 //! Output: the section `guest` of the document.
 
 use blockers::Findings;
+use handover::{HugePages, Returned, ReturnedDevice, Step, Taken};
 use jsonpipe::Missing;
 use serde::Serialize;
 
@@ -25,6 +26,13 @@ pub struct Guest {
     /// The guest's session; absent in a plan.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub session: Option<Session>,
+    /// Why it did not start although devices were taken for it, or how it ended if it did not simply
+    /// shut down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_reason: Option<String>,
+    /// The hand-over; absent in a plan.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub handed_back: Option<HandedBack>,
     /// The keys that are not known, and why.
     pub missing: Vec<Missing>,
 }
@@ -66,11 +74,54 @@ pub struct Session {
     pub ended_at: String,
     /// How it ended.
     pub ended: Ended,
-    /// Details, if it did not simply shut down.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ended_reason: Option<String>,
-    /// Whether the host has everything back that the guest had taken.
+}
+
+/// The parts of the host that a guest had, after they were given back.
+#[derive(Debug, Serialize)]
+pub struct HandedBack {
+    /// Whether the host has everything back that the guest had taken, verified.
     pub handed_back: bool,
+    /// The devices that were taken, with their drivers before and now.
+    pub returned: Vec<ReturnedDevice>,
+    /// What the host does not have back, and why.
+    pub left: Vec<String>,
+    /// The huge pages; absent when the memory does not come from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub huge_pages: Option<HugePages>,
+    /// The steps of taking and giving back.
+    pub steps: Vec<Step>,
+}
+
+impl HandedBack {
+    /// The report on what was `taken`, if this process took it, and then `returned`.
+    pub(crate) fn new(taken: Option<Taken>, returned: Returned) -> HandedBack {
+        let Taken {
+            mut huge_pages,
+            mut steps,
+            ..
+        } = taken.unwrap_or_default();
+        if let Some(pages) = &mut huge_pages {
+            pages.fragmentation_after = returned.fragmentation;
+        }
+        steps.extend(returned.steps);
+        HandedBack {
+            handed_back: returned.whole,
+            returned: returned.devices,
+            left: returned.left,
+            huge_pages,
+            steps,
+        }
+    }
+}
+
+/// The result of `restore`.
+#[derive(Debug, Serialize)]
+pub struct Restored {
+    /// Whether a killed run had left something.
+    pub changed: bool,
+    /// What it had left.
+    #[serde(flatten)]
+    pub handed_back: HandedBack,
 }
 
 /// How a guest ended.

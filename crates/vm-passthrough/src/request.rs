@@ -26,6 +26,9 @@ Examples:
   vm-passthrough check
         print all that prevents the hand-over of the devices, with the way
         out of each; reads no document, and changes nothing
+  vm-passthrough restore
+        give back the devices of a guest whose run was killed; reads no
+        document, and changes nothing if there was none
 
 Configuration (in /etc/labtools, see vm-passthrough(8)):
   vm-passthrough.ini  QEMU's user, program and addresses  [qemu]
@@ -33,7 +36,8 @@ Configuration (in /etc/labtools, see vm-passthrough(8)):
   models.ini          the devices to hand over            [model.OptiPlex 7010]
 
 Exit status: 0 the guest shut down, 1 it died, the input says no, or
-check found something that prevents the hand-over,
+check found something that prevents the hand-over; or the host does
+not have everything back,
 65 bad document, 66 a disk or device is not there, 69 no QEMU or nft,
 75 another guest runs, 77 not root, 78 wrong configuration";
 
@@ -68,6 +72,9 @@ pub enum Action {
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
+    /// Give back what a guest has whose run was killed
+    #[command(after_help = EXAMPLES)]
+    Restore,
 }
 
 impl AsRef<Common> for Arguments {

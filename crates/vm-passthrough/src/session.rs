@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use confined::{Identity, Life, Start};
+use handover::{Failed, Handover, Owner, Wanted};
+use jsonpipe::signals::Deferred;
 use jsonpipe::{
     Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp,
 };
@@ -15,9 +17,12 @@ use crate::accel::Accel;
 use crate::child;
 use crate::disks::HandedDown;
 use crate::firewall::Rule;
-use crate::report::{Ended, Guest as Report, Session};
+use crate::report::{Ended, Guest as Report, HandedBack, Session};
 use crate::supervise::{Guest, Outcome};
-use crate::{Plan, TOOL, accel, hugepages, memory};
+use crate::{Plan, TOOL, accel, memory, restore};
+
+/// The memory that stays available to the host's programs when huge pages are reserved.
+const RESERVE_BYTES: u64 = 256 << 20;
 
 /// Boots the guest of `plan`, waits for its end, and reports. After an error nothing is left
 /// behind.
@@ -34,7 +39,6 @@ pub(crate) fn run(
         settings,
         machine,
         identity,
-        virtualizer,
         ..
     } = plan;
     if !geteuid().is_root() {
@@ -47,9 +51,10 @@ pub(crate) fn run(
     const HELD: &str =
         "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
-    machine.check_devices(common, |node| accessible(identity, node))?;
+    restore::before_run(common, pipe)?;
     if profile.hugepages {
-        hugepages::check(common, *memory, |mount| accessible(identity, mount))?;
+        handover::page_bytes(common)?;
+        accessible(identity, &common.path(handover::MOUNT))?;
     } else {
         memory::check(common, *memory)?;
     }
@@ -65,43 +70,71 @@ pub(crate) fn run(
         ),
         Accel::Tcg => *identity,
     };
-    let rule = Rule::install(identity.uid)?;
-    let start = Start {
-        identity: Some(identity),
-        hand_down: &handed_down.all(),
-        life: Life::WithUs,
-        lock_memory: !machine.devices.is_empty(),
+    let wanted = Wanted {
+        devices: machine.devices.clone(),
+        parked: plan.parked.clone(),
+        owner: Owner {
+            uid: identity.uid.as_raw(),
+            gid: identity.gid.as_raw(),
+        },
+        memory: profile.hugepages.then(|| memory.bytes()),
+        reserve: RESERVE_BYTES,
     };
-    let (qemu, stderr) = child::spawn(&report.argv, &start)?;
-    drop(handed_down); // QEMU's locks on the disks must end with QEMU
-    pipe.note(format_args!("QEMU is process {}", qemu.id()));
-    let mut guest = Guest::new(qemu, virtualizer.control(ours), stderr, &ending);
-    guest.start(virtualizer.as_ref())?;
-    let started_at = timestamp::rfc3339(SystemTime::now());
-    pipe.note("the guest runs");
-    let Outcome { ended, reason } = guest.watch(settings.shutdown(), pipe)?;
-    let ended_at = timestamp::rfc3339(SystemTime::now());
-    let removed = rule
-        .remove()
-        .inspect_err(|error| pipe.warn(format_args!("{error:#}")));
-
-    let handed_back = removed.is_ok();
-    let session = Session {
-        started_at,
-        ended_at,
-        ended,
-        ended_reason: reason,
-        handed_back,
+    let (taken, lived, returned) =
+        match Handover::take(common, &wanted, &mut |step| pipe.note(step)) {
+            Ok(handover) => {
+                let lived = live(
+                    plan,
+                    &report.argv,
+                    identity,
+                    handed_down,
+                    ours,
+                    &ending,
+                    pipe,
+                );
+                let taken = handover.taken().clone();
+                (Some(taken), lived, handover.give_back())
+            }
+            Err(Failed { error, returned }) => (None, Err(error), returned.unwrap_or_default()),
+        };
+    let mut handed_back = HandedBack::new(taken, returned);
+    let (session, reason) = match lived {
+        Ok(Lived {
+            session,
+            reason,
+            rule,
+        }) => {
+            if let Err(error) = rule {
+                handed_back.handed_back = false;
+                handed_back.left.push(format!("{error:#}"));
+            }
+            (Some(session), reason)
+        }
+        // Nothing is left of it.
+        Err(error) if handed_back.handed_back => return Err(error),
+        Err(error) => {
+            pipe.warn(format_args!("{error:#}"));
+            (None, Some(format!("{error:#}")))
+        }
     };
+    for left in &handed_back.left {
+        pipe.warn(left);
+    }
+    let well = session
+        .as_ref()
+        .is_some_and(|session| session.ended != Ended::Died)
+        && handed_back.handed_back;
     document.set(
         TOOL.section,
         &Report {
             changed: true,
-            session: Some(session),
+            session,
+            ended_reason: reason,
+            handed_back: Some(handed_back),
             ..report
         },
     )?;
-    let answer = if ended != Ended::Died && handed_back {
+    let answer = if well {
         Answer::yes(document)
     } else {
         Answer::no(document)
@@ -110,6 +143,50 @@ pub(crate) fn run(
     // this process.
     drop(lock);
     Ok(answer.holding(ending))
+}
+
+/// A guest that ran.
+struct Lived {
+    session: Session,
+    reason: Option<String>,
+    /// Whether the firewall rule could be removed.
+    rule: anyhow::Result<()>,
+}
+
+/// Starts QEMU and waits for its end. After an error it is gone.
+fn live(
+    plan: &Plan,
+    argv: &[String],
+    identity: Identity,
+    handed_down: HandedDown,
+    ours: UnixStream,
+    ending: &Deferred,
+    pipe: &Pipe,
+) -> anyhow::Result<Lived> {
+    let rule = Rule::install(identity.uid)?;
+    let start = Start {
+        identity: Some(identity),
+        hand_down: &handed_down.all(),
+        life: Life::WithUs,
+        lock_memory: !plan.machine.devices.is_empty(),
+    };
+    let (qemu, stderr) = child::spawn(argv, &start)?;
+    drop(handed_down); // QEMU's locks on the disks must end with QEMU
+    pipe.note(format_args!("QEMU is process {}", qemu.id()));
+    let mut guest = Guest::new(qemu, plan.virtualizer.control(ours), stderr, ending);
+    guest.start(plan.virtualizer.as_ref())?;
+    let started_at = timestamp::rfc3339(SystemTime::now());
+    pipe.note("the guest runs");
+    let Outcome { ended, reason } = guest.watch(plan.settings.shutdown(), pipe)?;
+    Ok(Lived {
+        session: Session {
+            started_at,
+            ended_at: timestamp::rfc3339(SystemTime::now()),
+            ended,
+        },
+        reason,
+        rule: rule.remove(),
+    })
 }
 
 /// Checks that QEMU's user can read and write `path`; if not, status 78 with the way out.

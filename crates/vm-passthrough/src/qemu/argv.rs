@@ -8,7 +8,6 @@ use std::os::fd::RawFd;
 use super::Version;
 use super::slots;
 use crate::accel::Accel;
-use crate::hugepages;
 use crate::machine::Mac;
 use crate::profile::{Profile, Rtc};
 use crate::request::Volume;
@@ -61,7 +60,7 @@ pub fn build(parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
     line.option("-global", "PIIX4_PM.disable_s4=1");
     line.option("-boot", "menu=off");
     if profile.hugepages {
-        line.option("--mem-path", hugepages::MOUNT);
+        line.option("--mem-path", handover::MOUNT);
         line.flag("--mem-prealloc");
     }
     line.option("-m", memory.to_string());

@@ -50,6 +50,7 @@ fn command_line(name: &str, disk: &str, version: Version, adapt: impl Fn(&mut Pr
         mut profile,
         devices,
         settings,
+        ..
     } = Configuration::read(&common, &volume.ostype, model.as_deref().ok()).unwrap();
     adapt(&mut profile);
     let machine = Machine::read(&common, model, devices, None).unwrap();

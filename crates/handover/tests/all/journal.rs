@@ -1,0 +1,200 @@
+//! The journal, as a killed run leaves it, as a power cut may leave it, and as nobody should.
+
+use std::fs;
+
+use handover::{Handover, Owner, Wanted, restore};
+use jsonpipe::Exit;
+use serde_json::{Value, json};
+
+use crate::tree::{DEVICE, Tree};
+
+/// The journal of a guest that got the audio device.
+fn journal() -> Value {
+    json!({"schema": 1, "boot_id": "this-boot",
+        "devices": [{"device": "0000:00:1b.0", "driver": "snd_hda_intel", "driver_override": null}],
+        "parked": [], "groups": [], "console": {"consoles": [], "framebuffers": []}, "huge_pages": null})
+}
+
+fn refused(tree: &Tree) -> String {
+    let error = restore(&tree.common).unwrap_err();
+    assert_eq!(Exit::of(&error), Exit::Config);
+    assert!(tree.has_journal(), "it stays, for whoever looks into it");
+    format!("{error:#}")
+}
+
+#[test]
+fn restore_without_a_journal_has_nothing_to_do() {
+    assert_eq!(restore(&Tree::new().common).unwrap(), None);
+}
+
+#[test]
+fn restore_of_an_untouched_machine_changes_nothing() {
+    let tree = Tree::new();
+    tree.journal(&journal().to_string());
+    let returned = restore(&tree.common).unwrap().unwrap();
+    assert!(returned.whole, "{returned:?}");
+    assert_eq!(tree.read(&format!("{DEVICE}/driver_override")), "(null)\n");
+    assert_eq!(tree.read("sys/bus/pci/drivers/snd_hda_intel/bind"), "");
+    assert!(!tree.has_journal());
+    assert_eq!(restore(&tree.common).unwrap(), None, "once is enough");
+}
+
+#[test]
+fn restore_gives_back_the_override_that_was_there() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["devices"][0]["driver_override"] = "snd_hda_intel".into();
+    tree.journal(&journal.to_string());
+    tree.write(&format!("{DEVICE}/driver_override"), "vfio-pci\n");
+    assert!(restore(&tree.common).unwrap().unwrap().whole);
+    let found = tree.read(&format!("{DEVICE}/driver_override"));
+    assert_eq!(found, "snd_hda_intel\n");
+}
+
+#[test]
+fn restore_names_a_device_that_does_not_come_back_and_keeps_the_journal() {
+    let tree = Tree::new();
+    tree.journal(&journal().to_string());
+    fs::remove_file(tree.path(&format!("{DEVICE}/driver"))).unwrap();
+    let returned = restore(&tree.common).unwrap().unwrap();
+    assert!(!returned.whole);
+    assert_eq!(
+        returned.left,
+        ["0000:00:1b.0: no driver instead of snd_hda_intel"]
+    );
+    assert_eq!(returned.devices[0].before.as_deref(), Some("snd_hda_intel"));
+    assert_eq!(returned.devices[0].now, None);
+    let written = tree.read("sys/bus/pci/drivers/snd_hda_intel/bind");
+    assert_eq!(written, "0000:00:1b.0\n", "the kernel was asked");
+    assert!(tree.has_journal());
+
+    tree.bind("snd_hda_intel"); // as the kernel would have done
+    assert!(restore(&tree.common).unwrap().unwrap().whole);
+    assert!(!tree.has_journal());
+}
+
+#[test]
+fn restore_does_not_write_to_a_driver_that_does_not_exist() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["devices"][0]["driver"] = "absent".into();
+    tree.journal(&journal.to_string());
+    fs::remove_file(tree.path(&format!("{DEVICE}/driver"))).unwrap();
+    let left = restore(&tree.common).unwrap().unwrap().left;
+    let reason = "binding 0000:00:1b.0 to absent: there is no such driver; load its module";
+    assert_eq!(left[1], reason);
+}
+
+#[test]
+fn a_journal_of_another_boot_is_removed_and_not_followed() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["boot_id"] = "another-boot".into();
+    journal["devices"][0]["driver"] = "../../evil".into();
+    journal["schema"] = 9.into();
+    tree.journal(&journal.to_string());
+    tree.write(&format!("{DEVICE}/driver_override"), "nouveau\n");
+    assert_eq!(restore(&tree.common).unwrap(), None);
+    assert!(!tree.has_journal());
+    assert_eq!(tree.read(&format!("{DEVICE}/driver_override")), "nouveau\n");
+}
+
+#[test]
+fn a_journal_that_cannot_be_followed_is_refused() {
+    let tree = Tree::new();
+    let whole = journal().to_string();
+    for torn in ["", "{", "[]", &whole[..whole.len() / 2], "\u{0}"] {
+        tree.journal(torn);
+        let error = refused(&tree);
+        assert!(
+            error.contains("guest.journal: not a journal; restart"),
+            "{error}"
+        );
+    }
+    let mut other = journal();
+    other["schema"] = 2.into();
+    tree.journal(&other.to_string());
+    let error = refused(&tree);
+    assert!(error.contains("written by another version"), "{error}");
+
+    for (pointer, value) in [
+        ("/devices/0/device", json!("../../../etc")),
+        ("/devices/0/driver", json!("../../../etc")),
+        ("/devices/0/driver", json!("..")),
+        ("/devices/0/driver", json!("")),
+        ("/devices/0/driver_override", json!("a\nb")),
+        ("/devices/0/extra", json!(1)),
+        ("/console/consoles", json!(["../vtcon1"])),
+        (
+            "/console/framebuffers",
+            json!([{"driver": "efi-framebuffer", "device": "e1000e.0"}]),
+        ),
+        (
+            "/console/framebuffers",
+            json!([{"driver": "../pci", "device": "../pci.0"}]),
+        ),
+        (
+            "/huge_pages",
+            json!({"page_bytes": 3, "before": 0, "with_guest": 1}),
+        ),
+        (
+            "/huge_pages",
+            json!({"page_bytes": 2097152, "before": 2, "with_guest": 1}),
+        ),
+    ] {
+        let mut hostile = journal();
+        match hostile.pointer_mut(pointer) {
+            Some(place) => *place = value,
+            None => hostile["devices"][0]["extra"] = value,
+        }
+        tree.journal(&hostile.to_string());
+        refused(&tree);
+    }
+}
+
+#[test]
+fn a_guest_does_not_start_before_the_last_one_is_given_back() {
+    let tree = Tree::new();
+    tree.journal("");
+    let failed = Handover::take(&tree.common, &audio(), &mut |_| {}).unwrap_err();
+    assert_eq!(Exit::of(&failed.error), Exit::TemporaryFailure);
+    assert!(failed.returned.is_none());
+}
+
+#[test]
+fn a_step_that_fails_undoes_those_before() {
+    let tree = Tree::new();
+    // This driver keeps its device.
+    tree.write("sys/bus/pci/drivers/snd_hda_intel/unbind", "");
+    let failed = Handover::take(&tree.common, &audio(), &mut |_| {}).unwrap_err();
+    assert_eq!(
+        failed.error.to_string(),
+        "unbinding 0000:00:1b.0 from snd_hda_intel: it is still bound"
+    );
+    let returned = failed.returned.unwrap();
+    assert!(returned.whole, "{returned:?}");
+    assert_eq!(tree.read(&format!("{DEVICE}/driver_override")), "\n");
+    assert!(!tree.has_journal());
+}
+
+#[test]
+fn nothing_wanted_is_nothing_done() {
+    let tree = Tree::new();
+    let wanted = Wanted {
+        devices: Vec::new(),
+        ..audio()
+    };
+    let handover = Handover::take(&tree.common, &wanted, &mut |step| panic!("{step}")).unwrap();
+    assert!(!tree.has_journal() && handover.taken().steps.is_empty());
+    assert!(handover.give_back().whole);
+}
+
+fn audio() -> Wanted {
+    Wanted {
+        devices: vec!["00:1b.0".parse().unwrap()],
+        parked: Vec::new(),
+        owner: Owner { uid: 1, gid: 1 },
+        memory: None,
+        reserve: 0,
+    }
+}
