@@ -56,14 +56,21 @@ fn a_changed_password_is_one_strike_though_a_service_was_killed() {
 #[test]
 fn a_changed_password_is_one_strike_though_the_first_switch_was_silent_for_long() {
     let laboratory = session_with_a_changed_password();
+    laboratory.use_one_cable();
     laboratory.signal("hostapd-a", "-STOP");
     laboratory.kill("wpa_supplicant");
+    let (on_link, gone) = ("eth0: Associated with", "eth0: CTRL-EVENT-DISCONNECTED");
     let trusted = "eth1: CTRL-EVENT-EAP-PEER-CERT depth=0";
-    let before = laboratory.supplicant_said(trusted);
+    let said = |words| laboratory.supplicant_said(words);
+    let before = (said(on_link), said(trusted));
     laboratory.script("revive", &["wpa_supplicant"]);
-    // The other link is tried now. Its verdict takes RADIUS a second, and this switch, which has
-    // what the computer sent meanwhile, needs less.
-    laboratory.wait_for_supplicant(trusted, before + 1);
+    laboratory.wait_for_supplicant(on_link, before.0 + 1);
+    let still_there = said(gone);
+    laboratory.script("mode", &["plug", "b"]);
+    laboratory.wait_for_supplicant(trusted, before.1 + 1);
+    // The other link is tried now, and its verdict takes RADIUS a second. The first switch, which
+    // has what the computer sent meanwhile, needs less.
+    assert!(said(gone) > still_there, "both have the password");
     laboratory.signal("hostapd-a", "-CONT");
     assert_one_strike(&laboratory);
 }
