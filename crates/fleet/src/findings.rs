@@ -12,6 +12,7 @@ use crate::reported::{Interface, Snapshot};
 use crate::roster::Roster;
 use crate::time::{self, Seconds};
 use crate::traffic::Slow;
+use crate::unfit::of_model;
 
 /// Machines are switched off at night and on weekends, but not for three days during the term.
 const SILENT: Seconds = 3 * 86400;
@@ -21,8 +22,6 @@ const FULL_PERCENT: u64 = 90;
 const FAILED_DAYS: Seconds = 86400;
 /// The maximum number of changes listed singly; more mean another machine, or a broken one.
 const CHANGES_MAX: usize = 16;
-/// PCI class of graphics cards.
-const DISPLAY: &str = "03";
 /// The three causes of a slow link (thesis, 5.4).
 const SLOW_LINK: [&str; 3] = [
     "a damaged cable",
@@ -51,7 +50,8 @@ impl What {
             | What::SlowReceive
             | What::WirelessOnly
             | What::WeakBattery
-            | What::UnfitDevices => true,
+            | What::UnfitDevices
+            | What::OldBios => true,
             What::Duplicate
             | What::UnbelievedReports
             | What::ClockSkewed
@@ -77,6 +77,7 @@ impl What {
             What::WirelessOnly => "on wireless only",
             What::WeakBattery => "weak battery",
             What::UnfitDevices => "unfit devices",
+            What::OldBios => "old BIOS",
             What::Duplicate => "duplicate",
             What::UnbelievedReports => "reports rejected",
             What::ClockSkewed => "clock wrong",
@@ -100,7 +101,7 @@ impl What {
                 "Check its power and network cables, and whether it stopped in POST."
             }
             What::MemoryMissing => {
-                "Check the slots, and add the missing module. If the model never had it, correct invcollect.ini."
+                "Check the slots, and add the missing module. If the model never had it, correct models.ini."
             }
             What::DiskFaulty => "Replace its cable, then the disk.",
             What::SlowLink | What::SlowReceive => TRY_CABLE,
@@ -112,6 +113,9 @@ impl What {
             }
             What::UnfitDevices => {
                 "Remove the card, or replace the machine; if the model is like that, correct models.ini."
+            }
+            What::OldBios => {
+                "Update the BIOS. If guests run with this one on each such machine, correct bios in models.ini."
             }
             What::Duplicate => {
                 "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer used."
@@ -228,7 +232,7 @@ pub fn of_machine(
     };
     add_all(hardware(snapshot));
     add_all(links(snapshot, usual_speed));
-    add_all(devices(snapshot, machine.model.as_deref(), roster));
+    add_all(of_model(snapshot, machine.model.as_deref(), roster));
     add_all(running(snapshot, period));
     if let Some((has, expected)) = snapshot.memory.installed_bytes.zip(known.expected_memory_bytes)
         && has < expected
@@ -393,49 +397,6 @@ fn links(
                 SLOW_LINK[2],
             ],
         ));
-    }
-    found
-}
-
-/// Missing devices of the guests, and graphics cards that are not handed to guests (thesis, 5.4: an
-/// external one did not fit).
-fn devices(
-    snapshot: &Snapshot,
-    model: Option<&str>,
-    roster: &Roster,
-) -> Vec<(What, String, &'static [&'static str])> {
-    let Some((model, wanted)) = model.and_then(|model| Some((model, roster.devices.get(model)?)))
-    else {
-        return Vec::new();
-    };
-    if snapshot.devices.is_empty() {
-        return Vec::new(); // not reported
-    }
-    let mut found: Vec<(What, String, &[&str])> = Vec::new();
-    for address in wanted {
-        if !snapshot
-            .devices
-            .iter()
-            .any(|device| device.address == *address)
-        {
-            let seen = format!("no PCI device at {address}, which [model.{model}] hands to guests");
-            found.push((
-                What::UnfitDevices,
-                seen,
-                &["switched off in the firmware", "a card that was taken out"],
-            ));
-        }
-    }
-    for device in snapshot
-        .devices
-        .iter()
-        .filter(|device| device.class.starts_with(DISPLAY) && !wanted.contains(&device.address))
-    {
-        let seen = format!(
-            "graphics card {} at {}, which [model.{model}] does not hand to guests",
-            device.id, device.address
-        );
-        found.push((What::UnfitDevices, seen, &["a card that was added"]));
     }
     found
 }

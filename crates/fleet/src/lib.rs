@@ -18,6 +18,7 @@ mod store;
 mod text;
 mod time;
 mod traffic;
+mod unfit;
 mod versions;
 
 use std::collections::BTreeMap;
@@ -56,21 +57,15 @@ struct Woken {
     likely: Vec<String>,
 }
 
-/// Reads the reports, and answers with the section `fleet`. `memory_bytes` is the factory memory of
-/// each model.
+/// Reads the reports, and answers with the section `fleet`.
 ///
 /// Status 66 when the store or a named file does not exist, 65 when a named file is invalid, 78
 /// when a configuration file is invalid. A Prometheus that does not answer is listed in `missing`:
 /// the rest does not need it.
-pub fn fleet(
-    common: &Common,
-    pipe: &Pipe,
-    options: &Options,
-    memory_bytes: BTreeMap<String, u64>,
-) -> anyhow::Result<Answer> {
+pub fn fleet(common: &Common, pipe: &Pipe, options: &Options) -> anyhow::Result<Answer> {
     let period = period(options, SystemTime::now())?;
     let mut missing = Vec::new();
-    let roster = Roster::read(common, options, memory_bytes, &mut missing)?;
+    let roster = Roster::read(common, options, &mut missing)?;
     let wake = options.wake.as_deref().map(wake).transpose()?;
     let store = store::list(&options.store, &common.config("collector/keys"))?;
     let heard = read(&store.sources, period)?;

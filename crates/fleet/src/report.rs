@@ -108,6 +108,8 @@ pub enum What {
     WeakBattery,
     /// Its PCI devices do not fit its model's list.
     UnfitDevices,
+    /// Its BIOS is older than the tested ones.
+    OldBios,
     /// Two machines claim the same identity.
     Duplicate,
     /// Its reports were rejected.

@@ -76,6 +76,8 @@ pub struct Snapshot {
     #[serde(deserialize_with = "known")]
     pub system: System,
     #[serde(deserialize_with = "known")]
+    pub firmware: Firmware,
+    #[serde(deserialize_with = "known")]
     pub chassis: Chassis,
     #[serde(deserialize_with = "known")]
     pub memory: Memory,
@@ -107,6 +109,13 @@ pub struct Place {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Image {
     pub version: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Firmware {
+    #[serde(deserialize_with = "text")]
+    pub version: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use campus::hosts;
 use jsonpipe::{Common, Exit, Missing};
 use manifest::{Base, Keys, Kind, Signed};
-use model::Model;
+use model::{Memory, Model};
 
 use crate::reported::Snapshot;
 use crate::request::Options;
@@ -17,10 +17,8 @@ pub struct Roster {
     pub machines: Vec<(String, hosts::Machine)>,
     by_mac: HashMap<String, usize>,
     by_name: HashMap<String, usize>,
-    /// The PCI addresses of the guests' devices, by model; only models that have some.
-    pub devices: BTreeMap<String, Vec<String>>,
-    /// The factory memory, by model.
-    memory_bytes: BTreeMap<String, u64>,
+    /// The hardware of the models, by name.
+    pub models: BTreeMap<String, Model>,
     /// The versions that the manifests prescribe.
     pub images: Vec<Expected>,
 }
@@ -41,7 +39,6 @@ impl Roster {
     pub fn read(
         common: &Common,
         options: &Options,
-        memory_bytes: BTreeMap<String, u64>,
         missing: &mut Vec<Missing>,
     ) -> anyhow::Result<Roster> {
         let mut lacks = |key: &str, reason: &str| {
@@ -70,25 +67,11 @@ impl Roster {
             .enumerate()
             .map(|(index, (name, _))| (name.clone(), index))
             .collect();
-        // The spelling of sysfs.
-        let addresses = |model: Model| {
-            model
-                .devices
-                .iter()
-                .map(|listed| listed.address.to_string())
-                .collect::<Vec<_>>()
-        };
-        let devices = model::read_all(common)?
-            .into_iter()
-            .map(|(name, model)| (name, addresses(model)));
         Ok(Roster {
             machines,
             by_mac,
             by_name,
-            devices: devices
-                .filter(|(_, addresses)| !addresses.is_empty())
-                .collect(),
-            memory_bytes,
+            models: model::read_all(common)?.into_iter().collect(),
             images: options
                 .manifest
                 .iter()
@@ -121,8 +104,8 @@ impl Roster {
     /// The factory memory of this model.
     pub fn memory_bytes(&self, model: Option<&str>, snapshot: &Snapshot) -> Option<u64> {
         model
-            .and_then(|model| self.memory_bytes.get(model))
-            .copied()
+            .and_then(|model| self.models.get(model)?.memory_installed)
+            .map(Memory::bytes)
             .or(snapshot.memory.expected_bytes)
     }
 }

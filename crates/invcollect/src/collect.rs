@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::SystemTime;
 
 use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
+use model::{Memory, Model};
 
 use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::read::{
@@ -80,15 +81,15 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let mut firmware = tables.firmware;
     let mut chassis = tables.chassis;
     firmware.attributes = firmware::attributes(&machine);
-    if has_switch(&machine, tables.system.model.as_deref()) {
+    let model = listed_model(&machine, tables.system.model.as_deref());
+    if has_switch(&machine, &model) {
         firmware::intrusion(&machine, &firmware.attributes, &mut chassis);
     } else {
         chassis.intrusion_switch = Some(false);
     }
-    let settings = Settings::read(&common.config(settings::FILE)).unwrap_or_else(|error| {
+    if let Err(error) = Settings::read(&common.config(settings::FILE)) {
         machine.missing("configuration", format_args!("{error:#}"));
-        Settings::default()
-    });
+    }
     let mut interfaces = interfaces::read(&machine);
     let mut routes = routes::read(&machine);
     let campus = place::map(&machine);
@@ -108,8 +109,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         memory: memory::read(
             &machine,
             tables.memory,
-            tables.system.model.as_deref(),
-            &settings.expected,
+            model.memory_installed.map(Memory::bytes),
         ),
         system: tables.system,
         firmware,
@@ -137,16 +137,21 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     host
 }
 
-/// Whether the case may have an intrusion switch. On many boards without one the pin floats.
-fn has_switch(machine: &Machine, model: Option<&str>) -> bool {
+/// What models.ini says of this model; nothing if it does not list it.
+fn listed_model(machine: &Machine, name: Option<&str>) -> Model {
     let models = model::read_all(machine.common).unwrap_or_else(|error| {
         machine.missing("configuration", format_args!("{error:#}"));
         Vec::new()
     });
-    let says = models
+    models
         .into_iter()
-        .find(|(name, _)| Some(name.as_str()) == model)
-        .and_then(|(_, model)| model.intrusion_switch);
+        .find_map(|(listed, model)| (Some(listed.as_str()) == name).then_some(model))
+        .unwrap_or_default()
+}
+
+/// Whether the case may have an intrusion switch. On many boards without one the pin floats.
+fn has_switch(machine: &Machine, model: &Model) -> bool {
+    let says = model.intrusion_switch;
     if says == Some(false) {
         machine.missing(
             "chassis.opened",

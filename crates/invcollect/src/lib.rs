@@ -26,7 +26,6 @@ use jsonpipe::{Answer, Exit, Pipe, Tool};
 
 use nix::unistd::geteuid;
 use request::{Arguments, Command};
-use settings::Settings;
 
 /// The name of the tool, and the section that it writes.
 pub const TOOL: Tool = Tool {
@@ -54,10 +53,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Accept { dry_run } => changes::accept(common, pipe, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
-        Command::Fleet(options) => {
-            let settings = Settings::read(&common.config(settings::FILE))?;
-            fleet::fleet(common, pipe, &options, settings.memory_bytes())
-        }
+        Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     };
     answer.map_err(|error| match Exit::of(&error) {
         Exit::NoPermission if needs_root && !geteuid().is_root() => {

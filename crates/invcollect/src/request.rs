@@ -167,10 +167,3 @@ pub struct Collect {
     #[arg(long, value_name = "FILE")]
     pub glpi: Option<PathBuf>,
 }
-
-/// `[expected.MODEL]` in invcollect.ini: the factory state of that model.
-#[derive(Debug, Deserialize)]
-pub struct Expected {
-    /// Its memory, in MiB.
-    pub memory_mib: u64,
-}

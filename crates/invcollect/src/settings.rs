@@ -1,13 +1,12 @@
 //! invcollect.ini.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use jsonpipe::Exit;
 use jsonpipe::ini::Configuration;
 use ureq::http::Uri;
 
-use crate::request::{Destination, Expected, Method};
+use crate::request::{Destination, Method};
 
 /// The file below the configuration directory.
 pub const FILE: &str = "invcollect.ini";
@@ -17,8 +16,6 @@ const SPOOL_MIN_BYTES: u64 = 1 << 20;
 /// The content of the file.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// The factory state, by model.
-    pub expected: Vec<(String, Expected)>,
     /// The destination of reports.
     pub push: Option<Destination>,
 }
@@ -28,7 +25,6 @@ impl Settings {
     pub fn read(path: &Path) -> anyhow::Result<Settings> {
         let mut file = Configuration::read(path)?;
         let settings = Settings {
-            expected: file.table("expected")?,
             push: file.section("push")?,
         };
         file.end()?;
@@ -38,15 +34,6 @@ impl Settings {
             }
             _ => Ok(settings),
         }
-    }
-
-    /// The factory memory, by model.
-    pub fn memory_bytes(&self) -> BTreeMap<String, u64> {
-        let bytes = |expected: &Expected| expected.memory_mib.saturating_mul(1 << 20);
-        self.expected
-            .iter()
-            .map(|(model, expected)| (model.clone(), bytes(expected)))
-            .collect()
     }
 }
 

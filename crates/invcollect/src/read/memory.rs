@@ -3,18 +3,12 @@
 use crate::read::machine::Machine;
 use crate::read::smbios::Slots;
 use crate::report::Memory;
-use crate::request::Expected;
 
 const MEMINFO: &str = "/proc/meminfo";
 
 /// `slots` is from the firmware's tables, if they could be read (otherwise the reason is recorded);
-/// `expected` is the factory memory, by model.
-pub fn read(
-    machine: &Machine,
-    slots: Option<Slots>,
-    model: Option<&str>,
-    expected: &[(String, Expected)],
-) -> Memory {
+/// `expected_bytes` is the factory memory of the model.
+pub fn read(machine: &Machine, slots: Option<Slots>, expected_bytes: Option<u64>) -> Memory {
     let text = machine.text(MEMINFO).unwrap_or_else(|error| {
         machine.unreadable("memory.usable_bytes", MEMINFO, &error);
         String::new()
@@ -44,12 +38,9 @@ pub fn read(
             "the firmware does not know the size of every module",
         );
     }
-    let expected = expected
-        .iter()
-        .find(|(name, _)| Some(name.as_str()) == model);
     Memory {
         installed_bytes: installed,
-        expected_bytes: expected.map(|(_, expected)| expected.memory_mib.saturating_mul(1 << 20)),
+        expected_bytes,
         accepted_bytes: None,
         usable_bytes: kib("MemTotal"),
         available_bytes: kib("MemAvailable"),

@@ -247,7 +247,7 @@ pub struct Memory {
     /// The sum of the modules.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub installed_bytes: Option<u64>,
-    /// The factory memory of this model, from invcollect.ini.
+    /// The factory memory of this model, from models.ini.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_bytes: Option<u64>,
     /// The memory that a technician accepted; absent before the first acceptance.

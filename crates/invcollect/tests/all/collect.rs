@@ -269,8 +269,8 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
     let machine = Machine::optiplex();
     machine.write("etc/labtools/campus.ini", "[net.x]\ncidr=nowhere\n");
     machine.write(
-        "etc/labtools/invcollect.ini",
-        "[expected.OptiPlex 7010]\nmemory=8\n",
+        "etc/labtools/models.ini",
+        "[model.OptiPlex 7010]\nmemory_installed=8\n",
     );
     let host = machine.host();
     assert_eq!(
@@ -282,8 +282,9 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
         machine
             .reason("configuration")
             .unwrap()
-            .contains("expected.OptiPlex 7010.memory: unknown key")
+            .contains("model.OptiPlex 7010.memory_installed: expected an amount of memory")
     );
+    machine.remove("etc/labtools/models.ini");
     // Whether or not it is needed.
     machine.remove("sys/firmware/dmi");
     machine.write(

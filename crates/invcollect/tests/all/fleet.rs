@@ -6,6 +6,7 @@ mod identity;
 mod page;
 mod traffic;
 mod trust;
+mod unfit;
 mod week;
 
 use std::fs;

@@ -15,11 +15,7 @@ pub fn campus() -> Store {
     let mut store = Store::new();
     store.write_config(
         "models.ini",
-        "[model.OptiPlex 7010]\ndevices=00:02.0 8086:0152\nmemory=6910M\n",
-    );
-    store.write_config(
-        "invcollect.ini",
-        "[expected.OptiPlex 7010]\nmemory_mib=8192\n",
+        "[model.OptiPlex 7010]\ndevices=00:02.0 8086:0152\nmemory_installed=8G\nbios=A16\nmemory=6910M\n",
     );
     for (building, room) in ["at1", "at2", "at3"]
         .into_iter()
@@ -68,6 +64,7 @@ fn trouble(machine: &mut Machine) {
                 .unwrap()
                 .push(json!({"address": "0000:01:00.0", "id": "10de:1c82", "class": "030000"}));
         }),
+        "at1-r2-h3" => machine.week(MONDAY, |host| host["firmware"]["version"] = "A07".into()),
         "at1-r3-h1" => machine.week(MONDAY, |host| host["boot"]["clock_before_image"] = true.into()),
         "at2-r1-h1" => machine.week(MONDAY, |host| {
             host["image"]["version"] = 11.into();
