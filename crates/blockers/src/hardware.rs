@@ -25,7 +25,7 @@ fn unknown_model(wish: &Wish, findings: &mut Findings) {
     findings.warn(Finding::new(
         Kind::ModelUnknown,
         format_args!("{cause}: the guest gets emulated devices"),
-        "add a section for the model to models.ini, as vm-passthrough(8) describes",
+        "add its section to models.ini; vm-passthrough probe writes one",
     ));
 }
 

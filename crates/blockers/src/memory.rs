@@ -1,6 +1,9 @@
 //! Memory for the guest and the host.
 
+use std::path::Path;
+
 use jsonpipe::Common;
+use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
 use crate::finding::{Finding, Findings, Kind};
 use crate::mounts;
@@ -66,18 +69,17 @@ fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> any
         let Some(mount) = guest.hugepages else {
             continue;
         };
+        if is_huge(common, mount)? {
+            continue;
+        }
         let setting = format!("profile.{}.hugepages", guest.profile);
-        let is_mounted = mounts::read(common)?
-            .iter()
-            .rfind(|found| std::path::Path::new(&found.point) == mount)
-            .is_some_and(|found| found.kind == "hugetlbfs");
         let finding = if names(&common.path(PAGE_SIZES))?.is_empty() {
             Finding::new(
                 Kind::HugePages,
                 "the kernel has no huge pages",
                 format_args!("set {setting}=false, or boot a kernel with CONFIG_HUGETLBFS"),
             )
-        } else if !is_mounted {
+        } else {
             let mount = mount.display();
             Finding::new(
                 Kind::HugePages,
@@ -85,12 +87,21 @@ fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> any
                 format_args!("mount one there (mount -t hugetlbfs none {mount}, and in /etc/fstab), or set {setting}=false"),
             )
             .mount(mount)
-        } else {
-            continue;
         };
         findings.block(finding.setting(setting));
     }
     Ok(())
+}
+
+/// Whether a hugetlbfs is mounted there. In a recorded tree only the table of mounts shows it.
+fn is_huge(common: &Common, mount: &Path) -> anyhow::Result<bool> {
+    let is_there =
+        statfs(&common.path(mount)).is_ok_and(|found| found.filesystem_type() == HUGETLBFS_MAGIC);
+    let is_listed = mounts::read(common)?
+        .iter()
+        .rfind(|found| Path::new(&found.point) == mount)
+        .is_some_and(|found| found.kind == "hugetlbfs");
+    Ok(is_there || is_listed)
 }
 
 fn mebibytes(bytes: u64) -> String {
