@@ -4,14 +4,14 @@ use std::path::Path;
 
 use blockers::{Guest, Wish};
 use confined::Identity;
-use jsonpipe::{Answer, Common, Document, Pipe};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe};
 use model::Model;
 use nix::unistd::geteuid;
 
 use crate::profile::Every;
 use crate::qemu::{self, Needs};
 use crate::report::Check;
-use crate::{TOOL, accel, memory};
+use crate::{Plan, TOOL, accel, memory};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
@@ -78,6 +78,66 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     } else {
         Answer::no(document)
     })
+}
+
+/// Refuses a guest of which something prevents the start, with all of it in one message: status
+/// 78. The caller holds the guest lock; nothing is changed.
+pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
+    let Plan {
+        volume,
+        profile,
+        memory,
+        settings,
+        machine,
+        identity,
+        ..
+    } = plan;
+    let name = machine.model.as_deref().map_err(String::as_str);
+    let model = match name {
+        Ok(name) => model::read(common, name)?,
+        Err(_) => None,
+    };
+    let zfs = volume.is_device();
+    let guest = Guest {
+        profile: &volume.ostype,
+        memory_bytes: memory.bytes(),
+        hugepages: profile.hugepages.then_some(Path::new(handover::MOUNT)),
+        zfs,
+    };
+    let mut blockers = blockers::find(
+        common,
+        &Wish {
+            name,
+            model: model.as_ref(),
+            guests: &[guest],
+            reserve_bytes: settings.host_memory(zfs).bytes(),
+            kvm: None,
+            is_locked: true,
+        },
+    )?
+    .blockers;
+    let needs = needs(model.as_ref());
+    if needs != Needs::Nothing {
+        blockers.extend(qemu::obstacle(&settings.binary, Some(*identity), needs));
+    }
+    match &blockers[..] {
+        [] => Ok(()),
+        [blocker] => {
+            Err(Exit::Config.error(format_args!("refusing to start the guest: {blocker}")))
+        }
+        several => {
+            let numbered: Vec<String> = several
+                .iter()
+                .zip(1..)
+                .map(|(blocker, number)| format!("({number}) {blocker}"))
+                .collect();
+            Err(Exit::Config.error(format_args!(
+                "refusing to start the guest, for {} reasons: {}",
+                several.len(),
+                numbered.join(" ")
+            )))
+        }
+    }
 }
 
 fn needs(model: Option<&Model>) -> Needs {

@@ -19,7 +19,7 @@ use crate::disks::HandedDown;
 use crate::firewall::Rule;
 use crate::report::{Ended, Guest as Report, HandedBack, Session};
 use crate::supervise::{Guest, Outcome};
-use crate::{Plan, TOOL, accel, memory, restore};
+use crate::{Plan, TOOL, accel, check, memory, restore};
 
 /// The memory that stays available to the host's programs when huge pages are reserved.
 const RESERVE_BYTES: u64 = 256 << 20;
@@ -51,6 +51,7 @@ pub(crate) fn run(
     const HELD: &str =
         "another guest runs, or old volumes are being removed; try again when that has ended";
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
+    check::before_run(common, plan)?;
     restore::before_run(common, pipe)?;
     if profile.hugepages {
         handover::page_bytes(common)?;

@@ -263,10 +263,24 @@ fn with_a_device(driver: &str) -> Machine {
 fn a_device_that_cannot_be_taken_is_refused_and_nothing_changes() {
     let device = "sys/bus/pci/devices/0000:00:02.0";
     let machine = with_a_device("i915");
-    machine.run().refused(
+    machine
+        .run()
+        .refused(78, "refusing to start the guest: no IOMMU: ");
+    machine.write("sys/class/iommu/dmar0/intel-iommu/cap", "0\n");
+    machine.write("proc/interrupts", "0: 8 IO-APIC 2-edge timer\n");
+    let ended = machine.run();
+    ended.refused(
         78,
-        "PCI device 0000:00:02.0: in no IOMMU group; switch on VT-d",
+        "refusing to start the guest, for 2 reasons: (1) interrupt remapping is off",
     );
+    assert!(
+        ended
+            .stderr
+            .contains(" (2) PCI device 0000:00:02.0: the kernel leaves"),
+        "{}",
+        ended.stderr
+    );
+    machine.write("proc/interrupts", "0: 8 IR-IO-APIC 2-edge timer\n");
     symlink(
         "../../../../kernel/iommu_groups/7",
         machine.path(device).join("iommu_group"),
