@@ -7,3 +7,4 @@ mod contract;
 mod laboratory;
 mod plan;
 mod probe;
+mod restore;

@@ -1,0 +1,120 @@
+//! `restore` on machines that are directories. Real devices come back in the emulated machines of
+//! scripts/lab.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use jsonpipe::testkit::Ended;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::json;
+use tempfile::TempDir;
+
+const JOURNAL: &str = "run/labtools/guest.journal";
+const LOCK: &str = "run/labtools/guest.lock";
+
+/// A machine whose last guest was killed after its huge pages were reserved: 30, with 10 before.
+fn machine() -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let pages = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+    let journal = json!({"schema": 1, "boot_id": "this-boot", "devices": [], "parked": [], "groups": [],
+        "console": {"consoles": [], "framebuffers": []},
+        "huge_pages": {"page_bytes": 2 << 20, "before": 10, "with_guest": 30}});
+    for (name, text) in [
+        ("proc/sys/kernel/random/boot_id", "this-boot\n"),
+        (pages, "30\n"),
+        (JOURNAL, &journal.to_string()),
+    ] {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+/// With a standard input that nobody writes to: reading it would never end.
+fn command(root: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
+    command.arg("restore").arg("--root").arg(root);
+    command
+}
+
+fn restore(root: &Path) -> Ended {
+    let (stdin, _writer) = std::io::pipe().unwrap();
+    let output = command(root).stdin(Stdio::from(stdin)).output();
+    Ended::of(output.unwrap())
+}
+
+#[test]
+fn restore_on_a_machine_without_a_guest_is_silent_and_makes_no_file() {
+    let root = tempfile::tempdir().unwrap();
+    let ended = restore(root.path());
+    assert_eq!((ended.status, &*ended.stderr), (0, ""));
+    let guest = ended.section("guest");
+    assert_eq!(
+        (&guest["schema"], &guest["changed"]),
+        (&json!(1), &json!(false))
+    );
+    assert_eq!(guest["handed_back"], json!(true));
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn restore_after_a_kill_gives_back_once() {
+    let root = machine();
+    for changed in [true, false] {
+        let ended = restore(root.path());
+        assert_eq!((ended.status, &*ended.stderr), (0, ""));
+        let guest = ended.section("guest");
+        assert_eq!(guest["changed"], json!(changed));
+        assert_eq!(
+            (&guest["handed_back"], &guest["left"]),
+            (&json!(true), &json!([]))
+        );
+        let pages = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+        assert_eq!(fs::read_to_string(root.path().join(pages)).unwrap(), "10\n");
+    }
+    assert!(!root.path().join(JOURNAL).exists());
+}
+
+#[test]
+fn restore_while_a_guest_runs_is_75() {
+    let root = machine();
+    let lock = File::create(root.path().join(LOCK)).unwrap();
+    let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let ended = restore(root.path());
+    let path = root.path().join(LOCK);
+    let why = "a guest runs, or old volumes are being removed";
+    ended.refused(75, &format!("locking {}: {why}", path.display()));
+    assert!(root.path().join(JOURNAL).exists());
+    drop(lock);
+    assert_eq!(restore(root.path()).status, 0);
+}
+
+#[test]
+fn restore_does_not_follow_a_journal_that_is_none() {
+    let root = machine();
+    fs::write(root.path().join(JOURNAL), "{\"schema\":1").unwrap();
+    let ended = restore(root.path());
+    let journal = root.path().join(JOURNAL);
+    let why = "not a journal; restart the machine";
+    ended.refused(78, &format!("reading {}: {why}", journal.display()));
+}
+
+#[test]
+fn restore_stays_although_its_reader_left() {
+    let root = machine();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = command(root.path())
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .status()
+        .unwrap();
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "74 would mean that nothing was changed"
+    );
+    assert!(!root.path().join(JOURNAL).exists());
+}
