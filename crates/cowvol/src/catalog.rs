@@ -1,5 +1,6 @@
 //! `cowvol list`: the bases and the volumes on them, as they are on the disk.
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,24 +10,26 @@ use images::bases::{self, Entry};
 use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
 use qcow2::read_header;
 
-use crate::base;
-use crate::overlay::{USERS, backing_name, parse_name};
+use crate::backend::VolumeId;
+use crate::backend::qcow2::overlay::{USERS, backing_name, parse_name, state_of};
+use crate::backend::qcow2::{in_use, store};
 use crate::token::Token;
-use crate::{report, store};
+use crate::{base, promise, report};
 
 /// A volume, and why its header could not be read.
 type Found = (report::ListedVolume, Option<String>);
 
 /// Lists bases and volumes. A damaged base or volume is listed with the reason, and is not an
-/// error.
-pub fn list(common: &Common) -> anyhow::Result<Answer> {
-    let catalog = bases::steadily(common, |offered| read(common, offered))?;
+/// error. With `user`, only the volumes of that user are listed.
+pub fn list(common: &Common, user: Option<&str>) -> anyhow::Result<Answer> {
+    let token = user.map(Token::of);
+    let catalog = bases::steadily(common, |offered| read(common, offered, token.as_ref()))?;
     let mut document = Document::default();
     document.set("catalog", &catalog)?;
     Ok(Answer::yes(document))
 }
 
-fn read(common: &Common, offered: &[Entry]) -> anyhow::Result<report::Catalog> {
+fn read(common: &Common, offered: &[Entry], of: Option<&Token>) -> anyhow::Result<report::Catalog> {
     let mut missing = Vec::new();
     let mut bases: Vec<report::Base> = offered
         .iter()
@@ -46,7 +49,7 @@ fn read(common: &Common, offered: &[Entry]) -> anyhow::Result<report::Catalog> {
         }
     }
     let mut orphans = Vec::new();
-    for (volume, flaw) in volumes(common)? {
+    for (volume, flaw) in volumes(common, of)? {
         let (list, place) = match bases
             .iter_mut()
             .enumerate()
@@ -113,18 +116,27 @@ fn held_bytes(files: &[PathBuf]) -> u64 {
 }
 
 /// All volumes, by token, base and generation. Other entries (`lost+found`, half-written files) are
-/// skipped.
-fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
+/// skipped. With `of`, only those of one user.
+fn volumes(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Found>> {
+    let promised = promise::all(common)?;
     let mut found = Vec::new();
     for user in store::users(common)? {
         let Some(token) = user.file_name().to_str().and_then(Token::parse) else {
             continue;
         };
+        if of.is_some_and(|of| *of != token) {
+            continue;
+        }
         for entry in store::entries(&user.path())? {
             let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else {
                 continue;
             };
-            found.extend(list_volume(&entry, &token, base, generation)?);
+            let id = VolumeId {
+                token: token.clone(),
+                base,
+                generation,
+            };
+            found.extend(list_volume(&entry, id, &promised)?);
         }
     }
     found.sort_by(|(a, _), (b, _)| {
@@ -136,10 +148,15 @@ fn volumes(common: &Common) -> anyhow::Result<Vec<Found>> {
 /// `None` when it has disappeared since its name was read.
 fn list_volume(
     entry: &DirEntry,
-    token: &Token,
-    base: String,
-    generation: u64,
+    id: VolumeId,
+    promised: &BTreeSet<VolumeId>,
 ) -> anyhow::Result<Option<Found>> {
+    let in_use = promised.contains(&id);
+    let VolumeId {
+        token,
+        base,
+        generation,
+    } = id;
     let path = entry.path();
     let metadata = match entry.metadata() {
         Ok(metadata) => metadata,
@@ -155,6 +172,7 @@ fn list_volume(
     let modified = metadata
         .modified()
         .map_err(|error| io_error(error, Exit::of_read, path.display()))?;
+    let state = state_of(&metadata);
     let (header, flaw) = match read_header(&path) {
         Ok(header) if header.backing_name.as_deref() == Some(&backing_name(&base, generation)) => {
             (Some(header), None)
@@ -168,7 +186,9 @@ fn list_volume(
         backing_path: header
             .as_ref()
             .map(|_| images::image_path(&base, generation)),
-        held_bytes: metadata.blocks() * 512,
+        held_bytes: state.held_bytes,
+        reserved_bytes: state.reserved_bytes,
+        in_use: in_use || (metadata.is_file() && in_use::is_locked(&path)?),
         virtual_bytes: header.map(|header| header.virtual_bytes),
         last_used_at: timestamp::rfc3339(modified),
         base,

@@ -2,23 +2,29 @@
 //!
 //! A lab machine keeps one base per guest system, and per user and base a small overlay that holds
 //! only the user's changes. `clone` reads the user and the chosen base, makes the user's overlay if
-//! it does not exist, and reports its path. `list` shows the bases and the overlays on them. The
+//! it does not exist, holds the whole room that it can come to need, and reports its path; where the
+//! disk is full, it evicts volumes of others that nothing uses. `release` gives the room back after
+//! the session, and `discard` removes the volumes of one user. `list` shows the bases and the overlays on them. The
 //! overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
 //! user's name, so no name can build a path, and it records its base, so it is never opened over
 //! another one. `install-base` makes a new generation of a base the current one, only by the rename
 //! of bases.ini, and `prune` removes earlier generations with their overlays, once they are unused.
 
+mod backend;
 mod base;
 mod catalog;
 mod clone;
-mod in_use;
+mod discard;
+mod event;
+mod evict;
 mod install;
-mod overlay;
+mod promise;
 mod prune;
+mod release;
 pub mod report;
 pub mod request;
+mod settings;
 mod standing;
-mod store;
 mod token;
 mod verify;
 
@@ -26,6 +32,7 @@ pub use token::Token;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
+use backend::qcow2::Qcow2;
 use request::{Arguments, Command};
 
 /// The name of the tool, and the section that it writes.
@@ -36,10 +43,16 @@ pub const TOOL: Tool = Tool {
 
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
+    let common = &arguments.common;
+    let backend = Qcow2 {
+        common: common.clone(),
+    };
     match arguments.command {
-        Command::List => catalog::list(&arguments.common),
-        Command::Clone { dry_run } => clone::clone(&arguments.common, pipe, dry_run),
-        Command::InstallBase(options) => install::install(&arguments.common, pipe, options),
-        Command::Prune { dry_run } => prune::prune(&arguments.common, dry_run),
+        Command::List { user } => catalog::list(common, user.as_deref()),
+        Command::Clone { dry_run } => clone::clone(common, &backend, pipe, dry_run),
+        Command::Release { dry_run } => release::release(common, &backend, dry_run),
+        Command::Discard(options) => discard::discard(common, &backend, pipe, &options),
+        Command::InstallBase(options) => install::install(common, pipe, options),
+        Command::Prune { dry_run } => prune::prune(common, dry_run),
     }
 }

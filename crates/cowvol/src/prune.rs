@@ -18,11 +18,11 @@ use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Document, Exit, atomic, io_error, lock, signals};
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
+use crate::backend::qcow2::in_use;
+use crate::backend::qcow2::overlay::USERS;
+use crate::backend::qcow2::store::{self, Generation};
 use crate::base;
-use crate::in_use;
-use crate::overlay::USERS;
 use crate::report::{Pruned, PrunedSection, Removed, Retained};
-use crate::store::{self, Generation};
 
 /// The maximum number of names removed per holding of the lock. Their files are kept open until it
 /// is released.

@@ -1,7 +1,13 @@
-//! Output: the sections `volume`, `catalog`, `base` and `pruned`. Paths are relative to the root.
+//! Output: the sections `volume`, `released`, `discarded`, `catalog`, `base` and `pruned`. Paths are
+//! relative to the root.
 
-use jsonpipe::Missing;
+use std::fmt;
+use std::time::SystemTime;
+
+use jsonpipe::{Missing, timestamp};
 use serde::Serialize;
+
+use crate::backend::VolumeId;
 
 /// The section `volume`: the user's disk.
 #[derive(Debug, Serialize)]
@@ -28,12 +34,126 @@ pub struct Volume<'a> {
     pub backing_format: &'static str,
     /// The size of the guest's disk.
     pub virtual_bytes: u64,
-    /// The overlay's disk space; 0 in a dry run that would create it.
+    /// The whole room that the volume can come to need, or what is configured in its place.
+    pub room_bytes: u64,
+    /// Whether that room is held for it.
+    pub reserved: bool,
+    /// The volume's disk space, with what is held for it; 0 in a dry run that would create it.
     pub held_bytes: u64,
+    /// What went so that it has its room (in a dry run: would go), in that order.
+    pub evicted: &'a [Evicted],
     /// Whether this call made it (in a dry run: would make it).
     pub created: bool,
-    /// The same: finding a volume changes nothing.
+    /// Whether this call made it or evicted something: finding a volume changes nothing.
     pub changed: bool,
+}
+
+/// What goes of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gone {
+    /// All of it.
+    Volume,
+    /// The room that was held for it, and nothing that is in it.
+    Reservation,
+    /// What a power cut left of a volume that was being made.
+    Remains,
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Gone::Volume => "removing the volume",
+            Gone::Reservation => "giving back the room of",
+            Gone::Remains => "removing the remains of",
+        })
+    }
+}
+
+/// A volume that goes, or a part of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Evicted {
+    /// What goes.
+    pub what: Gone,
+    /// The user's token.
+    pub token: String,
+    /// The name of its base.
+    pub base: String,
+    /// The generation of its base.
+    pub generation: u64,
+    /// The time of its last login; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_login_at: Option<String>,
+    /// The room that becomes free.
+    pub freed_bytes: u64,
+}
+
+impl Evicted {
+    /// Of the volume `id`.
+    pub fn of(
+        what: Gone,
+        id: &VolumeId,
+        freed_bytes: u64,
+        last_login: Option<SystemTime>,
+    ) -> Evicted {
+        Evicted {
+            what,
+            token: id.token.to_string(),
+            base: id.base.clone(),
+            generation: id.generation,
+            last_login_at: last_login.map(timestamp::rfc3339),
+            freed_bytes,
+        }
+    }
+}
+
+/// The section `released`.
+#[derive(Debug, Default, Serialize)]
+pub struct Released {
+    /// Whether any room was given back (in a dry run: would be).
+    pub changed: bool,
+    /// The volumes that gave their room back, by token, base and generation.
+    pub volumes: Vec<ReleasedVolume>,
+    /// Those that keep it, because a program has them open.
+    pub in_use: Vec<ReleasedVolume>,
+}
+
+/// A volume for which room was held.
+#[derive(Debug, Serialize)]
+pub struct ReleasedVolume {
+    /// The user's token.
+    pub token: String,
+    /// The name of its base.
+    pub base: String,
+    /// The generation of its base.
+    pub generation: u64,
+    /// The room that became free.
+    pub freed_bytes: u64,
+}
+
+impl ReleasedVolume {
+    /// Of the volume `id`.
+    pub fn of(id: &VolumeId, freed_bytes: u64) -> ReleasedVolume {
+        ReleasedVolume {
+            token: id.token.to_string(),
+            base: id.base.clone(),
+            generation: id.generation,
+            freed_bytes,
+        }
+    }
+}
+
+/// The section `discarded`.
+#[derive(Debug, Serialize)]
+pub struct Discarded<'a> {
+    /// Whether anything was removed (in a dry run: would be).
+    pub changed: bool,
+    /// The user's full name, as it was given.
+    pub user: &'a str,
+    /// The user's token.
+    pub token: &'a str,
+    /// The removed volumes, by base and generation.
+    pub volumes: &'a [Evicted],
 }
 
 /// The section `catalog`: the bases and volumes of this machine.
@@ -99,8 +219,12 @@ pub struct ListedVolume {
     /// The image that it reads through to, from its own header; absent when that cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backing_path: Option<String>,
-    /// Its disk space.
+    /// Its disk space, with what is held for it.
     pub held_bytes: u64,
+    /// The part of it that is held and not written yet.
+    pub reserved_bytes: u64,
+    /// Whether a program has it open, or it is promised to a session that has not ended.
+    pub in_use: bool,
     /// The size of the guest's disk; absent when the header cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,

@@ -43,15 +43,22 @@ under orphans the volumes whose base is not in bases.ini.
 
 Example: the room that each volume takes on the disk
   cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'", bases::PATH))]
-    List,
+    List {
+        /// Show only the volumes of the user with this full name
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
     /// Make the user's volume of a base, or find it
     #[command(after_help = "\
 Reads a document (JSON or INI) on standard input:
   login.user           the user's full name, alice@uni-a.example
   login.authenticated  true; if false, the document is passed on (status 1)
   choice.base          which base; without it, the default of bases.ini
+The whole room that the disk can come to need is held for it. If it is not free,
+volumes of others that nothing uses go, the least recently used first; if that
+is not enough, nothing goes (status 73).
 Writes the same document with the section volume: the path of the disk, its
-base, and whether it was created now.
+base, whether it was created now, and what was evicted for it.
 
 Example:
   printf '[login]\\nuser=alice@uni-a.example\\nauthenticated=true\\n' |
@@ -61,6 +68,29 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
+    /// Give back the room held for volumes, after a session
+    #[command(after_help = "\
+Does not read standard input. Every volume that no program has open gives back
+the room that clone held for it; what is in it stays, and so does its last
+login. login-session runs it before and after each session. Writes the section
+released.
+
+Example: show what is held for sessions that have ended
+  cowvol release --dry-run | jq .released.volumes")]
+    Release {
+        /// Print the intended changes, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove the volumes of one user, who then starts afresh
+    #[command(after_help = "\
+Does not read standard input. The user's files on this machine go with the
+volumes. If a program has one of them open, nothing is removed (status 75).
+Writes the section discarded.
+
+Example: for a user whose guest no longer starts
+  cowvol discard --user alice@uni-a.example --base windows")]
+    Discard(Discard),
     /// Switch over to a new generation of a base
     #[command(after_help = format!("\
 Reads a document (JSON or INI) on standard input:
@@ -100,6 +130,20 @@ pub struct InstallBase {
     /// Accept a generation below the current one
     #[arg(long)]
     pub allow_downgrade: bool,
+}
+
+/// The flags of `discard`.
+#[derive(Clone, Debug, Args)]
+pub struct Discard {
+    /// The user's full name, as in login.user
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// Only the volumes on this base
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Print the intended changes, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// The section `image` of `mkimg-torrent`. Only its signed manifest is trusted.

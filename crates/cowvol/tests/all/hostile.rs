@@ -71,7 +71,7 @@ fn any_change_of_an_overlays_header_is_refused_or_harmless() {
     let overlay = machine.home(ALICE).join("windows@7.qcow2");
     qemu_io(
         &overlay,
-        &["write -q -P 0x77 0 1M", "write -q -P 0x77 700M 1M"],
+        &["write -q -P 0x77 0 1M", "write -q -P 0x77 28M 1M"],
     );
     let header = fs::read(&overlay).unwrap()[..4096]
         .iter()

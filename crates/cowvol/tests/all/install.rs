@@ -246,7 +246,7 @@ fn install_refuses_images_unlike_the_manifest() {
             ..good.clone()
         }),
         data(&format!(
-            "{image}: its disk has 2147483648 bytes, the manifest says 512"
+            "{image}: its disk has 50331648 bytes, the manifest says 512"
         ))
     );
     let raw = Base {
@@ -524,7 +524,7 @@ fn an_image_that_is_exchanged_while_it_is_checked_is_refused() {
         assert!(install.steps(1));
     }
     fs::remove_file(base_path(machine.root(), "windows", 8)).unwrap();
-    make_base(machine.root(), "windows", 8, &["2G"]);
+    make_base(machine.root(), "windows", 8, &["48M"]);
     assert!(matches!(
         install.end_by(Signal::SIGCONT),
         WaitStatus::Exited(_, 75)

@@ -24,7 +24,8 @@ fn listed(
         "token": token, "base": base, "generation": generation,
         "path": format!("/qcow2/user/{token}/{base}@{generation}.qcow2"),
         "backing_path": format!("/qcow2/backing/{base}/{generation}.qcow2"),
-        "held_bytes": held_bytes, "virtual_bytes": virtual_bytes, "last_used_at": "2001-09-09T01:46:40Z",
+        "held_bytes": held_bytes, "reserved_bytes": held_bytes.as_u64().unwrap() - 4 * 65536, "in_use": true,
+        "virtual_bytes": virtual_bytes, "last_used_at": "2001-09-09T01:46:40Z",
     })
 }
 
@@ -39,12 +40,12 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         machine.root(),
         "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=8\n[base.debian]\nname=Debian\nostype=linux\ngeneration=1\n",
     );
-    make_base(machine.root(), "windows", 8, &["2G"]);
+    make_base(machine.root(), "windows", 8, &["48M"]);
     let held_by_7 = fs::metadata(base_path(machine.root(), "windows", 7))
         .unwrap()
         .blocks()
         * 512;
-    machine.volume(BOB, Some("windows"));
+    let held_on_8 = machine.volume(BOB, Some("windows"))["held_bytes"].take();
     // What is not a volume.
     fs::create_dir(machine.users().join("lost+found")).unwrap();
     fs::write(
@@ -77,12 +78,12 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
             },
             {
                 "name": "windows", "title": "Windows 10", "ostype": "windows", "default": false, "generation": 8,
-                "format": "qcow2", "path": "/qcow2/backing/windows/8.qcow2", "virtual_bytes": 2u64 << 30,
+                "format": "qcow2", "path": "/qcow2/backing/windows/8.qcow2", "virtual_bytes": 48u64 << 20,
                 "other_generations": [{"generation": 7, "held_bytes": held_by_7}],
                 "volumes": [
-                    listed(BOBS, "windows", 7, 1 << 30, &held),
-                    listed(BOBS, "windows", 8, 2 << 30, &held),
-                    listed(ALICES, "windows", 7, 1 << 30, &held),
+                    listed(BOBS, "windows", 7, 32 << 20, &held),
+                    listed(BOBS, "windows", 8, 48 << 20, &held_on_8),
+                    listed(ALICES, "windows", 7, 32 << 20, &held),
                 ],
             },
         ],
@@ -98,6 +99,16 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
     let before = tree(machine.root());
     assert_eq!(machine.list(), expected);
     assert_eq!(machine.list(), expected);
+    let alices = machine.run(&["list", "--user", ALICE]);
+    let alices: Value = serde_json::from_str(&alices.stdout).unwrap();
+    let windows = &alices["catalog"]["bases"][1];
+    assert_eq!(
+        (&windows["volumes"], &alices["catalog"]["orphans"]),
+        (
+            &json!([listed(ALICES, "windows", 7, 32 << 20, &held)]),
+            &json!([])
+        )
+    );
     assert_eq!(tree(machine.root()), before);
 }
 

@@ -3,9 +3,12 @@
 
 mod clone;
 mod contract;
+mod evict;
 mod hostile;
 mod install;
+mod laboratory;
 mod list;
 mod log;
 mod machine;
 mod prune;
+mod release;

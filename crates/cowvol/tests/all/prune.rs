@@ -156,7 +156,7 @@ fn a_disk_that_anything_has_locked_keeps_its_generation() {
 }
 
 /// It answers a command when it has the image open.
-fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
+pub fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
     let mut qemu = Command::new("qemu-io")
         .args(flags)
         .args(["-f", "qcow2"])
@@ -170,11 +170,12 @@ fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
     BufReader::new(qemu.stdout.as_mut().unwrap())
         .read_line(&mut answer)
         .unwrap();
-    assert!(answer.contains("GiB"), "{answer}");
+    assert!(answer.contains("MiB"), "{answer}");
     qemu
 }
 
-fn end(mut qemu: Child) {
+/// Ends it.
+pub fn end(mut qemu: Child) {
     drop(qemu.stdin.take());
     assert!(qemu.wait().unwrap().success());
 }
@@ -182,7 +183,7 @@ fn end(mut qemu: Child) {
 #[test]
 fn only_what_is_below_the_current_generation_of_a_base_that_is_named() {
     let machine = after_a_switch_over();
-    make_base(machine.root(), "windows", 9, &["2G"]);
+    make_base(machine.root(), "windows", 9, &["48M"]);
     fs::write(
         machine.root().join("qcow2/backing/windows/.10.qcow2"),
         "on its way",

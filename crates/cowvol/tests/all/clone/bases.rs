@@ -70,6 +70,7 @@ fn a_disk_of_5_tib_takes_a_longer_table() {
         machine.root(),
         "[base.big]\nname=Big\nostype=linux\ngeneration=1\n",
     );
+    machine.reserves(0); // no disk has that room
     make_base(machine.root(), "big", 1, &["5T"]);
     let volume = machine.volume(ALICE, None);
     assert_eq!(volume["virtual_bytes"], 5u64 << 40);
@@ -105,7 +106,7 @@ fn qemu_agrees_about_what_the_overlay_is() {
         ),
         (
             &json!("qcow2"),
-            &json!(1 << 30),
+            &json!(32 << 20),
             &json!(65536),
             &json!(false)
         )
@@ -138,11 +139,11 @@ fn the_record_in_the_overlay_is_what_the_man_page_says() {
     let (l1, reftable) = (number(40), number(48));
     let tables = [
         &bytes[..4096],
-        &bytes[l1..l1 + 2 * 8],
+        &bytes[l1..l1 + 8],
         &bytes[reftable..reftable + 65536],
     ];
     let record = format!(
-        r#"{{"schema":2,"name":"windows","generation":7,"virtual_bytes":1073741824,"file_bytes":{},"tables_sha256":"{}","modified":[{},{}]}}"#,
+        r#"{{"schema":2,"name":"windows","generation":7,"virtual_bytes":33554432,"file_bytes":{},"tables_sha256":"{}","modified":[{},{}]}}"#,
         metadata.len(),
         sha256sum(&tables.concat()),
         metadata.mtime(),
@@ -228,7 +229,7 @@ fn bases_that_are_not_there_or_not_right() {
     fs::write(&base, &good[..100]).unwrap();
     reading("its header ends after 100 bytes");
     fs::write(&base, &good[..65536]).unwrap();
-    reading("truncated: its L1 table ends at 196624, the file at 65536");
+    reading("truncated: its L1 table ends at 196616, the file at 65536");
 
     let other = base_path(machine.root(), "linux", 3);
     fs::remove_file(&base).unwrap();
@@ -236,7 +237,7 @@ fn bases_that_are_not_there_or_not_right() {
         machine.root(),
         "windows",
         7,
-        &["-b", other.to_str().unwrap(), "-F", "qcow2", "1G"],
+        &["-b", other.to_str().unwrap(), "-F", "qcow2", "32M"],
     );
     reading("it has a backing file itself; flatten it with qemu-img convert -O qcow2");
     let raw = machine.root().join("raw");
@@ -244,7 +245,7 @@ fn bases_that_are_not_there_or_not_right() {
         machine.root(),
         "windows",
         7,
-        &["-o", &format!("data_file={}", raw.display()), "1G"],
+        &["-o", &format!("data_file={}", raw.display()), "32M"],
     );
     reading("keeps its data in another file");
     make_base(
@@ -332,10 +333,10 @@ fn a_volume_of_another_base_is_not_handed_out() {
     let base_bytes = fs::metadata(&base).unwrap().len();
     let kept = machine.root().join("kept");
     fs::rename(&base, &kept).unwrap();
-    make_base(machine.root(), "windows", 7, &["1G"]);
+    make_base(machine.root(), "windows", 7, &["32M"]);
     let other_bytes = fs::metadata(&base).unwrap().len();
     refused(&format!(
-        "it was made for another windows@7: for a disk of 1073741824 bytes in a file of {base_bytes}, but the base has 1073741824 in \
+        "it was made for another windows@7: for a disk of 33554432 bytes in a file of {base_bytes}, but the base has 33554432 in \
          {other_bytes}; put the old base back"
     ));
     // Of the same length, with other tables.
@@ -391,7 +392,7 @@ fn a_volume_of_another_base_is_not_handed_out() {
     fs::write(&overlay, "").unwrap();
     refused("not a qcow2 image");
     fs::write(&overlay, &good[..good.len() / 2]).unwrap();
-    refused("truncated: its L1 table ends at 196624, the file at 131072");
+    refused("truncated: its L1 table ends at 196616, the file at 131072");
     fs::remove_file(&overlay).unwrap();
     symlink(&base, &overlay).unwrap();
     refused("a symbolic link, not a regular file");
@@ -432,7 +433,7 @@ fn a_base_may_be_a_link_to_another_disk() {
     ]);
     assert_eq!(
         machine.list()["catalog"]["bases"][1]["virtual_bytes"],
-        1 << 30
+        32 << 20
     );
     fs::remove_file(elsewhere).unwrap();
     assert_eq!(machine.refusal(ALICE, None).0, 66);

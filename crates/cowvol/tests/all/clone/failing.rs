@@ -79,6 +79,7 @@ fn a_full_disk_leaves_nothing_half_made() {
         exit "$status"
     "#;
     let machine = Machine::new();
+    machine.reserves(0); // so that the write fails
     fs::create_dir(machine.users()).unwrap();
     for (size, home, left, message) in [
         ("size=8k", "new", "", "writing"),
@@ -211,7 +212,7 @@ fn waits_for_the_lock(child: u32) {
 #[test]
 fn a_switch_over_before_the_lock_is_had_counts() {
     let machine = Machine::new();
-    make_base(machine.root(), "windows", 8, &["2G"]);
+    make_base(machine.root(), "windows", 8, &["48M"]);
     let held = machine.hold("pool.lock");
     let mut child = machine
         .command(&["clone"])
@@ -317,6 +318,7 @@ fn a_signal_at_any_moment_leaves_a_whole_volume_or_none() {
             );
         }
         waited += usize::from(at_work && overlay.exists());
+        let _ = fs::remove_dir_all(home); // its room is not needed any more
     }
     assert!(waited > 5, "{waited} signals came while a volume was made");
 }
@@ -354,6 +356,7 @@ fn a_kill_at_any_moment_leaves_a_whole_volume_or_none() {
             (tree(&home), faults(&overlay)),
             (vec!["windows@7.qcow2".into()], None)
         );
+        fs::remove_dir_all(home).unwrap(); // its room is not needed any more
     }
     assert!(
         before > 5 && at_work > 5 && after > 5,

@@ -1,6 +1,7 @@
 //! A machine in a directory, with bases that qemu-img makes, and qemu-img and qemu-io as the judges
 //! of what cowvol made.
 
+pub mod disk;
 pub mod signed;
 
 use std::fs::{self, File};
@@ -39,13 +40,13 @@ ostype = linux
 generation = 3
 ";
 
-/// `windows@7`, of 1 GiB with some data in it, and `linux@3`, empty.
+/// `windows@7`, of 32 MiB with some data in it, and `linux@3`, empty.
 pub fn two_bases(root: &Path) {
     write_bases_ini(root, BASES_INI);
-    make_base(root, "windows", 7, &["1G"]);
+    make_base(root, "windows", 7, &["32M"]);
     qemu_io(
         &base_path(root, "windows", 7),
-        &["write -q -P 0x55 0 3M", "write -q -P 0xaa 512M 1M"],
+        &["write -q -P 0x55 0 3M", "write -q -P 0xaa 16M 1M"],
     );
     make_base(root, "linux", 3, &["64M"]);
 }
@@ -133,8 +134,8 @@ impl Machine {
         }
     }
 
-    /// Another machine, the same in everything. In memory: tests that need hundreds would wait for
-    /// the disk at every sync.
+    /// Another machine, the same in everything, except that it holds no room. In memory: tests that
+    /// need hundreds would wait for the disk at every sync.
     pub fn copy(&self) -> Machine {
         let machine = Machine {
             directory: tempfile::tempdir_in("/dev/shm").unwrap(),
@@ -148,7 +149,19 @@ impl Machine {
                 .unwrap()
                 .success()
         );
+        machine.reserves(0);
         machine
+    }
+
+    /// Configures that so many bytes have to be free, and that no room is held.
+    pub fn reserves(&self, bytes: u64) {
+        let directory = self.root().join("etc/labtools");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(
+            directory.join("cowvol.ini"),
+            format!("[room]\nreserve = {bytes}\n"),
+        )
+        .unwrap();
     }
 
     pub fn root(&self) -> &Path {

@@ -85,7 +85,7 @@ pub fn trust(root: &Path) {
 
 /// An image of the next generation, not yet installed, with the files that come with it.
 pub fn new_windows(root: &Path, generation: u64) {
-    make_base(root, "windows", generation, &["2G"]);
+    make_base(root, "windows", generation, &["48M"]);
     let image = base_path(root, "windows", generation);
     qemu_io(
         &image,

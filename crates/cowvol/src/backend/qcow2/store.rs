@@ -10,7 +10,7 @@ use images::{BACKING, Ending};
 use jsonpipe::{Common, Exit, io_error};
 use manifest::{Format, is_name};
 
-use crate::overlay::{USERS, parse_name};
+use super::overlay::{USERS, parse_name};
 use crate::token::Token;
 
 /// The existing files of one generation of a base. The image may be missing.
@@ -74,16 +74,18 @@ pub fn generations(common: &Common) -> anyhow::Result<BTreeMap<(String, u64), Ge
         for file in entries(&user.path())? {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            let half_made = name
-                .strip_prefix('.')
-                .and_then(|name| name.strip_suffix(".tmp"));
-            let Some(of) = parse_name(half_made.unwrap_or(name)) else {
+            let Some(of) = parse_name(half_made(name).unwrap_or(name)) else {
                 continue;
             };
             found.entry(of).or_default().volumes.push(file.path());
         }
     }
     Ok(found)
+}
+
+/// The name that a file would have had, if this is the name of one that a power cut left half made.
+pub fn half_made(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".tmp")
 }
 
 /// The directories of users.

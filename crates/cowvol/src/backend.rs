@@ -1,0 +1,180 @@
+//! The seam between policy (whose volume gets its room, and what goes for it) and the mechanism that
+//! keeps the volumes.
+
+pub mod qcow2;
+
+use std::fmt;
+use std::time::SystemTime;
+
+use images::bases::Entry;
+use images::parse_generation;
+use manifest::is_name;
+
+use crate::token::Token;
+
+/// A user's volume on a generation of a base.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct VolumeId {
+    /// The user.
+    pub token: Token,
+    /// The name of the base.
+    pub base: String,
+    /// The generation of the base.
+    pub generation: u64,
+}
+
+impl VolumeId {
+    /// The volume of a user on the current generation of a base.
+    pub fn of(token: &Token, base: &Entry) -> VolumeId {
+        VolumeId {
+            token: token.clone(),
+            base: base.name.clone(),
+            generation: base.generation,
+        }
+    }
+
+    /// Reads what [`Display`](fmt::Display) writes; `None` for anything else.
+    pub fn parse(text: &str) -> Option<VolumeId> {
+        let (token, of) = text.split_once('.')?;
+        let (base, generation) = of.split_once('@')?;
+        Some(VolumeId {
+            token: Token::parse(token)?,
+            base: is_name(base).then(|| base.to_owned())?,
+            generation: parse_generation(generation)?,
+        })
+    }
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}@{}", self.token, self.base, self.generation)
+    }
+}
+
+/// The state of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The room that it takes on the disk, its reservation included.
+    pub held_bytes: u64,
+    /// The part of it that is reserved, and not written yet.
+    pub reserved_bytes: u64,
+    /// The room that its removal would free.
+    pub freeable_bytes: u64,
+    /// The time of the last login, or of the last write after it; `None` when it is not known.
+    pub last_login: Option<SystemTime>,
+}
+
+/// What is stored under a name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Item {
+    /// The volume.
+    pub id: VolumeId,
+    /// Whether it is only what a power cut left of a volume that was being made.
+    pub is_remains: bool,
+}
+
+impl Item {
+    /// A whole volume.
+    pub fn whole(id: VolumeId) -> Item {
+        Item {
+            id,
+            is_remains: false,
+        }
+    }
+}
+
+/// Something that the store holds, and its state.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// What it is.
+    pub item: Item,
+    /// Its state.
+    pub state: State,
+}
+
+/// The disk of a volume, as it is handed to the guest. Paths are relative to the root.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// The name of the mechanism.
+    pub backend: &'static str,
+    /// The format of `path`.
+    pub format: &'static str,
+    /// The volume.
+    pub path: String,
+    /// The image that it reads through to.
+    pub backing_path: String,
+    /// The format of `backing_path`.
+    pub backing_format: &'static str,
+}
+
+/// A copy-on-write mechanism. All that changes something is called under the pool's lock.
+///
+/// Status 73 when there is no room, 78 when the mechanism cannot promise room on this machine, others
+/// as in [`Exit`](jsonpipe::Exit).
+pub trait Backend {
+    /// An opened and checked base.
+    type Base;
+    /// A volume that nothing uses, and that nothing can open while this exists.
+    type Held;
+
+    /// Opens and checks the image of a base.
+    fn open_base(&self, entry: &Entry) -> anyhow::Result<Self::Base>;
+    /// The size of the disk of a base.
+    fn virtual_bytes(&self, base: &Self::Base) -> u64;
+    /// The whole room that a volume on it can come to need.
+    fn whole_bytes(&self, base: &Self::Base) -> u64;
+    /// The disk of a volume.
+    fn disk_of(&self, id: &VolumeId) -> Disk;
+    /// The room that is free for volumes.
+    fn free_bytes(&self) -> anyhow::Result<u64>;
+    /// Refuses (78) a machine on which room cannot be held.
+    fn check_can_reserve(&self) -> anyhow::Result<()>;
+
+    /// Finds and checks a volume; `None` when it does not exist.
+    fn find(&self, id: &VolumeId, base: &Self::Base) -> anyhow::Result<Option<State>>;
+    /// The state of a volume, unchecked; `None` when it does not exist.
+    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>>;
+    /// Makes a volume, and holds `reserve` bytes for it in all. On failure nothing is left of it.
+    fn create(
+        &self,
+        id: &VolumeId,
+        base: &Self::Base,
+        reserve: Option<u64>,
+    ) -> anyhow::Result<State>;
+    /// Holds that many bytes in all for an existing volume, or what it held before on failure.
+    fn reserve(&self, id: &VolumeId, bytes: u64) -> anyhow::Result<()>;
+    /// Sets the time of the last login; the state afterwards.
+    fn touch(&self, id: &VolumeId, login: SystemTime) -> anyhow::Result<State>;
+
+    /// Everything that is stored, in no order.
+    fn volumes(&self) -> anyhow::Result<Vec<Stored>>;
+    /// Whether a program uses something, without keeping any from it.
+    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool>;
+    /// Keeps programs from opening something; `None` when one uses it or it is gone.
+    fn hold(&self, item: &Item) -> anyhow::Result<Option<Self::Held>>;
+    /// Gives back what is reserved for a volume; its last login stays. The room that became free.
+    fn release(&self, held: &Self::Held) -> anyhow::Result<u64>;
+    /// Removes it, and frees its room at once. The room that became free.
+    fn remove(&self, held: Self::Held) -> anyhow::Result<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_has_one_name() {
+        let token = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
+        let name = format!("{token}.debian-12.2@7");
+        assert_eq!(VolumeId::parse(&name).unwrap().to_string(), name);
+        for name in [
+            format!("{token}.debian@07"),
+            format!("{token}.Debian@7"),
+            format!("{token}@7"),
+            "x.debian@7".into(),
+            String::new(),
+        ] {
+            assert_eq!(VolumeId::parse(&name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Volumes as qcow2 overlays, each a file, on ext4, xfs or another file system that can hold room for
+//! a file.
+
+mod identity;
+pub mod in_use;
+pub mod overlay;
+mod room;
+pub mod store;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use images::bases::Entry;
+use jsonpipe::{Common, Exit, io_error};
+use qcow2::{Image, need_bytes};
+
+use self::in_use::Locked;
+use self::overlay::{Overlay, STORE, USERS, parse_name, state_of};
+use crate::backend::{Backend, Disk, Item, State, Stored, VolumeId};
+use crate::base;
+use crate::token::Token;
+
+/// The images and overlays of a machine.
+#[derive(Clone, Debug)]
+pub struct Qcow2 {
+    /// The machine.
+    pub common: Common,
+}
+
+/// A base with its open image.
+#[derive(Debug)]
+pub struct Base {
+    entry: Entry,
+    image: Image,
+}
+
+impl Qcow2 {
+    fn overlay(&self, id: &VolumeId) -> Overlay {
+        Overlay::of(&self.common, id)
+    }
+
+    fn path(&self, item: &Item) -> PathBuf {
+        let overlay = self.common.path(self.overlay(&item.id).path);
+        match (item.is_remains, overlay.file_name()) {
+            (true, Some(name)) => {
+                overlay.with_file_name(format!(".{}.tmp", name.to_string_lossy()))
+            }
+            _ => overlay,
+        }
+    }
+
+    /// The directory of all users, or before the first volume the one that it will be made in.
+    fn disk(&self) -> PathBuf {
+        let users = self.common.path(USERS);
+        if users.is_dir() {
+            users
+        } else {
+            self.common.path(STORE)
+        }
+    }
+}
+
+impl Backend for Qcow2 {
+    type Base = Base;
+    type Held = Locked;
+
+    fn open_base(&self, entry: &Entry) -> anyhow::Result<Base> {
+        let image = base::open(&self.common, entry)?;
+        Ok(Base {
+            entry: entry.clone(),
+            image,
+        })
+    }
+
+    fn virtual_bytes(&self, base: &Base) -> u64 {
+        base.image.header.virtual_bytes
+    }
+
+    fn whole_bytes(&self, base: &Base) -> u64 {
+        need_bytes(self.virtual_bytes(base))
+    }
+
+    fn disk_of(&self, id: &VolumeId) -> Disk {
+        Disk {
+            backend: "qcow2",
+            format: "qcow2",
+            path: self.overlay(id).path,
+            backing_path: images::image_path(&id.base, id.generation),
+            backing_format: "qcow2",
+        }
+    }
+
+    fn free_bytes(&self) -> anyhow::Result<u64> {
+        room::free_bytes(&self.disk())
+    }
+
+    fn check_can_reserve(&self) -> anyhow::Result<()> {
+        room::check_can_hold(&self.disk())
+    }
+
+    fn find(&self, id: &VolumeId, base: &Base) -> anyhow::Result<Option<State>> {
+        match self.overlay(id).find(&base.entry, &base.image)? {
+            Some(image) => Ok(Some(state_of(&image.metadata()?))),
+            None => Ok(None),
+        }
+    }
+
+    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>> {
+        let path = self.common.path(self.overlay(id).path);
+        Ok(look_at(&path)?.as_ref().map(state_of))
+    }
+
+    fn create(&self, id: &VolumeId, base: &Base, reserve: Option<u64>) -> anyhow::Result<State> {
+        self.overlay(id).create(&base.entry, &base.image, reserve)
+    }
+
+    fn reserve(&self, id: &VolumeId, bytes: u64) -> anyhow::Result<()> {
+        self.overlay(id).reserve(bytes, || {
+            // A failure is ignored: the caller reports the original error.
+            if let Ok(Some(held)) = self.hold(&Item::whole(id.clone())) {
+                let _ = self.release(&held);
+            }
+        })
+    }
+
+    fn touch(&self, id: &VolumeId, login: SystemTime) -> anyhow::Result<State> {
+        self.overlay(id).touch(login)
+    }
+
+    fn volumes(&self) -> anyhow::Result<Vec<Stored>> {
+        let mut stored = Vec::new();
+        for user in store::users(&self.common)? {
+            let Some(token) = user.file_name().to_str().and_then(Token::parse) else {
+                continue;
+            };
+            for file in store::entries(&user.path())? {
+                let name = file.file_name();
+                let Some(name) = name.to_str() else { continue };
+                let half_made = store::half_made(name);
+                let Some((base, generation)) = parse_name(half_made.unwrap_or(name)) else {
+                    continue;
+                };
+                let Some(found) = look_at(&file.path())?.filter(fs::Metadata::is_file) else {
+                    continue;
+                };
+                stored.push(Stored {
+                    item: Item {
+                        id: VolumeId {
+                            token: token.clone(),
+                            base,
+                            generation,
+                        },
+                        is_remains: half_made.is_some(),
+                    },
+                    state: state_of(&found),
+                });
+            }
+        }
+        Ok(stored)
+    }
+
+    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
+        in_use::is_locked(&self.path(item))
+    }
+
+    fn hold(&self, item: &Item) -> anyhow::Result<Option<Locked>> {
+        in_use::lock_out(&self.path(item))
+    }
+
+    fn release(&self, held: &Locked) -> anyhow::Result<u64> {
+        let give_back = || -> io::Result<u64> {
+            let before = held.file().metadata()?;
+            room::give_back(held.file())?;
+            held.file().set_modified(before.modified()?)?; // the last login stays
+            let after = held.file().metadata()?;
+            Ok(state_of(&before)
+                .held_bytes
+                .saturating_sub(state_of(&after).held_bytes))
+        };
+        give_back().map_err(|error| {
+            io_error(
+                error,
+                Exit::of_change,
+                format_args!("giving back the room of {}", held.path().display()),
+            )
+        })
+    }
+
+    fn remove(&self, held: Locked) -> anyhow::Result<u64> {
+        let metadata = held.file().metadata();
+        let freed_bytes = metadata.map_or(0, |found| state_of(&found).freeable_bytes);
+        let directory = held.path().parent().map(Path::to_owned);
+        held.remove()?;
+        // A user's directory that has become empty also goes; another one stays.
+        let _ = directory.map(fs::remove_dir);
+        Ok(freed_bytes)
+    }
+}
+
+fn look_at(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io_error(
+            error,
+            Exit::of_read,
+            format_args!("looking at {}", path.display()),
+        )),
+    }
+}

@@ -1,0 +1,172 @@
+//! Finds the users of images, by kernel locks alone.
+//!
+//! A session holds session.lock from before its volume is made until its end, and a guest holds
+//! guest.lock from before its disks are opened. QEMU and its tools hold their own locks on every
+//! image that they have open, including the bases below it, however they were started.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jsonpipe::{Common, Exit, io_error, lock, sabotaged};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{self, O_NOFOLLOW, O_NONBLOCK};
+use occupancy::{GUEST, SESSION};
+
+/// Proof that no session and no guest is running; while this exists, no guest starts.
+#[derive(Debug)]
+pub struct Quiet {
+    _guest: Option<File>,
+}
+
+/// The reason why something is in use, in words.
+pub type Reason = String;
+
+/// Ensures that the machine is idle. Only under the pool's lock: a session that begins after the
+/// check makes its volume under that lock, hence on a current generation.
+///
+/// A dry run only looks, and creates and holds nothing.
+pub fn quiet(common: &Common, dry_run: bool) -> anyhow::Result<Result<Quiet, Reason>> {
+    // The lock is released at once: a login must not mistake us for a session.
+    if lock::is_held(common, SESSION)? {
+        return Ok(Err("a session is running on this machine".into()));
+    }
+    let guest = if dry_run {
+        None
+    } else {
+        lock::attempt(common, GUEST)?
+    };
+    if guest.is_none() && (!dry_run || lock::is_held(common, GUEST)?) {
+        return Ok(Err("a guest is running on this machine".into()));
+    }
+    Ok(Ok(Quiet { _guest: guest }))
+}
+
+/// The bytes that QEMU locks: what it does with an image, from 100, and what it lets others do, from
+/// 200.
+const QEMU_LOCKS: (i64, i64) = (100, 200);
+
+/// A file that no other program can open as an image.
+#[derive(Debug)]
+pub struct Locked {
+    file: File,
+    path: PathBuf,
+}
+
+/// Locks a file against QEMU, and others that lock images; `None` when one of them has it open, or
+/// nothing is there.
+pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
+    let failed = |error: io::Error| {
+        io_error(
+            error,
+            Exit::of_change,
+            format_args!("locking {}", path.display()),
+        )
+    };
+    let file = match OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(O_NONBLOCK | O_NOFOLLOW)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    if !sabotaged("evict-unlocked") {
+        let (start, length) = QEMU_LOCKS;
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&write_lock(start, length))) {
+            Ok(_) => {}
+            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        }
+    }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    }
+    // It may have been replaced between our open and our lock.
+    match fs::symlink_metadata(path) {
+        Ok(named) if named.ino() == file.metadata().map_err(failed)?.ino() => {}
+        _ => return Ok(None),
+    }
+    let path = path.to_owned();
+    Ok(Some(Locked { file, path }))
+}
+
+impl Locked {
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file, for reading and writing.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Removes its name, then frees its room, which the close alone would do later on some file
+    /// systems. However that ends, the file is complete or absent: the kernel's journal keeps the
+    /// order of the two.
+    pub fn remove(self) -> anyhow::Result<()> {
+        let removed =
+            fs::remove_file(&self.path).and_then(|()| match self.file.metadata()?.nlink() {
+                0 => self.file.set_len(0),
+                _ => Ok(()), // its content belongs to another name
+            });
+        removed.map_err(|error| {
+            io_error(
+                error,
+                Exit::of_change,
+                format_args!("removing {}", self.path.display()),
+            )
+        })
+    }
+}
+
+fn write_lock(start: i64, length: i64) -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: start,
+        l_len: length,
+        l_pid: 0,
+    }
+}
+
+/// Whether a program holds a lock on the file, or on the target of the link.
+pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
+    let failed = |error: io::Error| {
+        io_error(
+            error,
+            Exit::of_read,
+            format_args!("looking for locks on {}", path.display()),
+        )
+    };
+    let file = match OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)
+    {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false), // a dangling link
+        Err(error) => return Err(failed(error)),
+    };
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Ok(false);
+    }
+    // QEMU locks single bytes with different meanings; a lock on any of them counts.
+    let mut any = write_lock(0, 0);
+    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut any)).map_err(|errno| failed(errno.into()))?;
+    if any.l_type != libc::F_UNLCK as libc::c_short {
+        return Ok(true);
+    }
+    match file.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}

@@ -1,0 +1,207 @@
+//! Makes room for a volume: plans what goes, then does it.
+//!
+//! Only under the pool's lock, so that one login at a time plans and acts. A kill between two
+//! victims leaves each complete or absent, and the next run plans anew.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use images::bases::Entry;
+use jsonpipe::{Common, Exit, ExitContext, Pipe};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use room::{Candidate, Kind, Plan, Short, What};
+
+use crate::backend::{Backend, Item, State, Stored, VolumeId};
+use crate::report::{Evicted, Gone};
+use crate::{event, promise};
+
+/// What is done for a volume that needs room.
+#[derive(Debug)]
+pub struct Eviction<'a> {
+    /// The machine.
+    pub common: &'a Common,
+    /// Its bases, which tell the generations that are replaced.
+    pub bases: &'a [Entry],
+    /// The volume. None of its user's goes.
+    pub for_whom: &'a VolumeId,
+    /// The room that it needs.
+    pub need_bytes: u64,
+}
+
+impl Eviction<'_> {
+    /// Makes room, if there is none. Status 73, with nothing removed, if that is impossible.
+    pub fn make_room<B: Backend>(&self, backend: &B, pipe: &Pipe) -> anyhow::Result<Vec<Evicted>> {
+        if room::is_enough(self.need_bytes, backend.free_bytes()?) {
+            return Ok(Vec::new());
+        }
+        let stored = self.stored(backend)?;
+        let mut opened = BTreeSet::new();
+        let (plan, held) = loop {
+            let plan = self.plan(backend, &stored, &opened)?;
+            match hold_all(backend, &plan)? {
+                Ok(held) => break (plan, held),
+                // A program opened it since the plan looked; nothing has gone yet.
+                Err(item) => opened.insert(item),
+            };
+        };
+        let evicted: Vec<Evicted> = plan
+            .steps
+            .iter()
+            .map(|step| {
+                evicted(
+                    step.what,
+                    &step.id,
+                    step.freed_bytes,
+                    state_in(&stored, &step.id),
+                )
+            })
+            .collect();
+        event::log(self.common, pipe, "evict", Some(self.for_whom), &evicted);
+        for ((step, held), done) in plan.steps.iter().zip(held).zip(&evicted) {
+            pipe.note(format_args!(
+                "{} {}: {} bytes",
+                done.what, step.id.id, done.freed_bytes
+            ));
+            match step.what {
+                What::Release => backend.release(&held).map(drop),
+                What::Discard => backend.remove(held).map(drop),
+            }?;
+        }
+        Ok(evicted)
+    }
+
+    /// What [`make_room`](Eviction::make_room) would do.
+    pub fn would_go<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Evicted>> {
+        if room::is_enough(self.need_bytes, backend.free_bytes()?) {
+            return Ok(Vec::new());
+        }
+        let stored = self.stored(backend)?;
+        let plan = self.plan(backend, &stored, &BTreeSet::new())?;
+        let steps = plan.steps.iter();
+        Ok(steps
+            .map(|step| {
+                evicted(
+                    step.what,
+                    &step.id,
+                    step.freed_bytes,
+                    state_in(&stored, &step.id),
+                )
+            })
+            .collect())
+    }
+
+    /// Everything of others whose session has ended, and all remains, also of this user: they are no
+    /// volume.
+    fn stored<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Stored>> {
+        let promised = promise::all(self.common)?;
+        let mut stored = backend.volumes()?;
+        stored.retain(|Stored { item, .. }| {
+            let is_of_another = item.id.token != self.for_whom.token;
+            item.is_remains || (is_of_another && !promised.contains(&item.id))
+        });
+        stored.sort_by(|a, b| a.item.cmp(&b.item));
+        Ok(stored)
+    }
+
+    fn plan<B: Backend>(
+        &self,
+        backend: &B,
+        stored: &[Stored],
+        opened: &BTreeSet<Item>,
+    ) -> anyhow::Result<Plan<Item>> {
+        let candidates = stored
+            .iter()
+            .filter(|stored| !opened.contains(&stored.item))
+            .map(|stored| self.candidate(stored))
+            .collect();
+        let now = seconds(SystemTime::now()).unwrap_or(0);
+        let free_bytes = backend.free_bytes()?;
+        room::plan(self.need_bytes, free_bytes, candidates, now, |item| {
+            backend.is_in_use(item).map(|is_in_use| !is_in_use)
+        })?
+        .map_err(|short| self.refusal(short))
+    }
+
+    fn candidate(&self, Stored { item, state }: &Stored) -> Candidate<Item> {
+        let is_retired = self
+            .bases
+            .iter()
+            .any(|base| base.name == item.id.base && base.generation > item.id.generation);
+        Candidate {
+            id: item.clone(),
+            kind: match (item.is_remains, is_retired) {
+                (true, _) => Kind::Remains,
+                (false, true) => Kind::Retired,
+                (false, false) => Kind::Current,
+            },
+            held_bytes: state.freeable_bytes,
+            stale_bytes: state.reserved_bytes,
+            last_login: state.last_login.and_then(seconds),
+        }
+    }
+
+    fn refusal(&self, short: Short) -> anyhow::Error {
+        let VolumeId {
+            base, generation, ..
+        } = self.for_whom;
+        let Short {
+            need_bytes,
+            free_bytes,
+            freeable_bytes,
+        } = short;
+        Exit::CantCreate.error(format_args!(
+            "making room for {base}@{generation}: it needs more than is free: {need_bytes} bytes of {free_bytes}, and {freeable_bytes} \
+             from all that can go; nothing was removed; enlarge the disk for volumes, or take a smaller base"
+        ))
+    }
+}
+
+/// Keeps programs from opening what goes; or the first that one has opened.
+fn hold_all<B: Backend>(
+    backend: &B,
+    plan: &Plan<Item>,
+) -> anyhow::Result<Result<Vec<B::Held>, Item>> {
+    // Each is an open file, and there may be thousands.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).exit(Exit::Software, || "getrlimit")?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).exit(Exit::Software, || "setrlimit")?;
+    }
+    let mut all = Vec::with_capacity(plan.steps.len());
+    for step in &plan.steps {
+        match backend.hold(&step.id).context("nothing was removed")? {
+            Some(held) => all.push(held),
+            None => return Ok(Err(step.id.clone())),
+        }
+    }
+    Ok(Ok(all))
+}
+
+fn state_in<'a>(stored: &'a [Stored], item: &Item) -> Option<&'a State> {
+    let found = stored.binary_search_by(|stored| stored.item.cmp(item));
+    found.ok().map(|at| &stored[at].state)
+}
+
+fn evicted(what: What, item: &Item, freed_bytes: u64, state: Option<&State>) -> Evicted {
+    let what = match (what, item.is_remains) {
+        (What::Release, _) => Gone::Reservation,
+        (What::Discard, true) => Gone::Remains,
+        (What::Discard, false) => Gone::Volume,
+    };
+    Evicted::of(
+        what,
+        &item.id,
+        freed_bytes,
+        state.and_then(|state| state.last_login),
+    )
+}
+
+/// Seconds since 1970, also before.
+fn seconds(time: SystemTime) -> Option<i64> {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).ok(),
+        Err(before) => i64::try_from(before.duration().as_secs())
+            .ok()
+            .map(|before| -before),
+    }
+}

@@ -1,0 +1,246 @@
+//! `cowvol clone` on a disk that has no room left: what goes, what stays, and that the promised room
+//! is there.
+
+use std::fs::{self, File, FileTimes};
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jsonpipe::testkit::feed;
+use nix::libc::SYS_unlink;
+use nix::sys::wait::WaitStatus;
+use serde_json::{Value, json};
+
+use crate::machine::{Machine, faults, qemu_io, request, tree, volume};
+use crate::prune::{end, open_in_qemu};
+
+const USERS: [&str; 3] = ["u1@uni-a.example", "u2@uni-a.example", "u3@uni-a.example"];
+const NEW: &str = "new@uni-a.example";
+
+pub fn overlay(machine: &Machine, user: &str) -> PathBuf {
+    machine.home(user).join("windows@7.qcow2")
+}
+
+/// Makes a volume with so many MiB in it, last used so many days ago; its session has ended.
+pub fn used_volume(machine: &Machine, user: &str, days: u64, mib: u64) {
+    machine.volume(user, Some("windows"));
+    qemu_io(
+        &overlay(machine, user),
+        &[&format!("write -q -P 0x77 0 {mib}M")],
+    );
+    assert_eq!(machine.run(&["release"]).status, 0);
+    last_used(
+        machine,
+        user,
+        SystemTime::now() - Duration::from_secs(days * 86400),
+    );
+}
+
+fn last_used(machine: &Machine, user: &str, time: SystemTime) {
+    let file = File::open(overlay(machine, user)).unwrap();
+    file.set_times(FileTimes::new().set_modified(time)).unwrap();
+}
+
+/// A disk on which the volumes of three users leave no room for another one; u2's is the oldest.
+fn full_machine(kind: &str, mib: u64) -> Machine {
+    let machine = Machine::on_a_disk(kind, mib);
+    machine.leave_room(100); // a volume needs 34
+    for (user, days) in USERS.into_iter().zip([2, 3, 1]) {
+        used_volume(&machine, user, days, 30);
+    }
+    machine
+}
+
+fn events(machine: &Machine) -> Vec<Value> {
+    let log = machine.root().join("var/log/labtools/events.jsonl");
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines = text.lines();
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// The login that evicts u2's volume, and then has all the room that it was promised.
+pub fn a_login_evicts_the_oldest_and_has_its_room(kind: &str, mib: u64) {
+    let machine = full_machine(kind, mib);
+    let before = tree(&machine.users());
+    let mut dry = machine.command(&["clone", "--dry-run"]);
+    let would = volume(&feed(&mut dry, &request(NEW, None)));
+    assert_eq!((tree(&machine.users()), events(&machine)), (before, vec![]));
+
+    let new = machine.volume(NEW, None);
+    assert_eq!(new["evicted"], would["evicted"]);
+    let [gone] = new["evicted"].as_array().unwrap().as_slice() else {
+        panic!("{new}")
+    };
+    assert_eq!(
+        (&gone["what"], &gone["base"], &gone["generation"]),
+        (&json!("volume"), &json!("windows"), &json!(7))
+    );
+    assert!(gone["freed_bytes"].as_u64() > Some(30 << 20), "{gone}");
+    assert_eq!(
+        (&new["changed"], &new["reserved"]),
+        (&json!(true), &json!(true))
+    );
+    let there = USERS.map(|user| overlay(&machine, user).exists());
+    assert_eq!(there, [true, false, true]);
+    assert!(!machine.home(USERS[1]).exists());
+
+    let [event] = &events(&machine)[..] else {
+        panic!("one event")
+    };
+    assert_eq!(
+        (
+            &event["event"],
+            &event["tool"],
+            &event["for"],
+            &event["token"]
+        ),
+        (
+            &json!("evict"),
+            &json!("cowvol"),
+            &new["token"],
+            &gone["token"]
+        )
+    );
+
+    // Nothing else has any room, and the guest fills its disk.
+    let _filler = machine.fill_the_disk();
+    let file = overlay(&machine, NEW);
+    qemu_io(
+        &file,
+        &["write -q -P 0x11 0 32M", "flush", "read -q -P 0x11 0 32M"],
+    );
+    assert_eq!(faults(&file), None);
+    qemu_io(&overlay(&machine, USERS[0]), &["read -q -P 0x77 0 30M"]);
+}
+
+#[test]
+fn a_login_evicts_the_oldest_volume_and_has_its_room() {
+    a_login_evicts_the_oldest_and_has_its_room("ext4", 160);
+}
+
+#[test]
+fn reservations_of_ended_sessions_go_before_volumes() {
+    let machine = Machine::on_a_disk("ext4", 160);
+    machine.leave_room(95);
+    for user in &USERS[..2] {
+        machine.volume(user, Some("windows"));
+    }
+    // Their sessions may still begin: the room is theirs.
+    let (status, error) = machine.refusal(NEW, None);
+    assert!(
+        status == 73 && error.contains("and 0 from all that can go"),
+        "{error}"
+    );
+    // A power cut ends them.
+    fs::remove_dir_all(machine.root().join("run")).unwrap();
+    let new = machine.volume(NEW, None);
+    assert_eq!(new["evicted"][0]["what"], "reservation");
+    assert_eq!(new["evicted"].as_array().unwrap().len(), 1);
+    assert!(
+        USERS[..2]
+            .iter()
+            .all(|user| overlay(&machine, user).exists())
+    );
+}
+
+#[test]
+fn remains_of_a_power_cut_go_first() {
+    let machine = Machine::on_a_disk("ext4", 160);
+    machine.leave_room(100);
+    used_volume(&machine, USERS[0], 1, 30);
+    let remains = machine.home(USERS[0]).join(".linux@3.qcow2.tmp");
+    fs::write(&remains, vec![1; 40 << 20]).unwrap();
+    let new = machine.volume(NEW, None);
+    assert_eq!(new["evicted"][0]["what"], "remains");
+    assert_eq!(new["evicted"].as_array().unwrap().len(), 1);
+    assert!(!remains.exists() && overlay(&machine, USERS[0]).exists());
+}
+
+#[test]
+fn a_login_that_cannot_have_room_removes_nothing() {
+    let machine = full_machine("ext4", 160);
+    let open: Vec<_> = USERS
+        .map(|user| open_in_qemu(&[], &overlay(&machine, user)))
+        .into();
+    let before = tree(&machine.users());
+    let (status, error) = machine.refusal(NEW, None);
+    assert_eq!((status, tree(&machine.users())), (73, before), "{error}");
+    assert!(error.contains("nothing was removed"), "{error}");
+    for (user, qemu) in USERS.into_iter().zip(open) {
+        end(qemu);
+        assert_eq!(faults(&overlay(&machine, user)), None);
+    }
+    assert_eq!(events(&machine), [Value::Null; 0]);
+    // His own volume is no victim, whatever its age and its base.
+    last_used(&machine, USERS[0], UNIX_EPOCH);
+    machine.volume(USERS[0], Some("windows"));
+    assert!(overlay(&machine, USERS[0]).exists());
+}
+
+#[test]
+fn of_two_logins_one_has_the_room_that_is_left() {
+    let machine = Machine::on_a_disk("ext4", 160);
+    machine.leave_room(40);
+    let statuses = thread::scope(|scope| {
+        let others = USERS.map(|user| {
+            let machine = &machine;
+            scope.spawn(move || machine.clone(user, Some("windows")).status)
+        });
+        others.map(|other| other.join().unwrap())
+    });
+    assert_eq!(
+        statuses.iter().filter(|status| **status == 0).count(),
+        1,
+        "{statuses:?}"
+    );
+    assert!(
+        statuses.iter().all(|status| [0, 73].contains(status)),
+        "{statuses:?}"
+    );
+}
+
+/// QEMU opens the victim after it was chosen and before it goes.
+#[test]
+fn a_program_does_not_get_a_volume_that_is_going() {
+    let machine = full_machine("ext4", 160);
+    let victim = overlay(&machine, USERS[1]);
+    let mut clone = machine.stepped(&["clone"], &request(NEW, None));
+    while clone.next_call().number != SYS_unlink {
+        assert!(clone.steps(1), "it removed nothing");
+    }
+    assert!(victim.exists());
+    let opened = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", "length"])
+        .arg(&victim)
+        .output()
+        .unwrap();
+    assert!(
+        !opened.status.success(),
+        "QEMU opened a volume that was going"
+    );
+    assert!(matches!(clone.end(), WaitStatus::Exited(_, 0)));
+    assert!(!victim.exists());
+}
+
+#[test]
+fn a_file_system_that_cannot_promise_room_is_named() {
+    let machine = Machine::on_a_disk("tmpfs", 120);
+    let (status, error) = machine.refusal(NEW, None);
+    assert_eq!(status, 78);
+    assert!(
+        error.contains("tmpfs cannot promise it") && error.contains("reserve="),
+        "{error}"
+    );
+    assert_eq!(machine.left(), [""; 0]);
+    machine.reserves(10 << 20);
+    let new = machine.volume(NEW, None);
+    assert_eq!(
+        (&new["room_bytes"], &new["reserved"]),
+        (&json!(10 << 20), &json!(false))
+    );
+    machine.reserves(500 << 20);
+    assert_eq!(machine.refusal(NEW, None).0, 73);
+}

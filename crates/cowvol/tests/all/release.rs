@@ -1,0 +1,154 @@
+//! `cowvol release` and `discard`: the end of a session, and of a user's volumes.
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, UNIX_EPOCH};
+
+use jsonpipe::testkit::{feed, redirected};
+use serde_json::{Value, json};
+
+use crate::evict::overlay;
+use crate::machine::{ALICE, BOB, Machine, faults, qemu_io, request};
+use crate::prune::{end, open_in_qemu};
+
+/// The section of a subcommand that must succeed.
+fn section(machine: &Machine, arguments: &[&str], name: &str) -> Value {
+    let ended = machine.run(arguments);
+    assert_eq!((ended.status, ended.stderr.as_str()), (0, ""), "{ended:?}");
+    serde_json::from_str::<Value>(&ended.stdout).unwrap()[name].take()
+}
+
+fn held(machine: &Machine, user: &str) -> u64 {
+    fs::metadata(overlay(machine, user)).unwrap().blocks() * 512
+}
+
+#[test]
+fn release_gives_the_room_back_and_keeps_the_files_and_the_last_login() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    let file = overlay(&machine, ALICE);
+    qemu_io(&file, &["write -q -P 0x77 1M 1M"]);
+    let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let times = FileTimes::new().set_modified(long_ago);
+    File::open(&file).unwrap().set_times(times).unwrap();
+    assert!(held(&machine, ALICE) > 32 << 20);
+
+    let would = section(&machine, &["release", "--dry-run"], "released");
+    assert!(held(&machine, ALICE) > 32 << 20);
+    let released = section(&machine, &["release"], "released");
+    assert_eq!(
+        would["volumes"][0]["token"],
+        released["volumes"][0]["token"]
+    );
+    assert!(
+        released["volumes"][0]["freed_bytes"].as_u64() > Some(29 << 20),
+        "{released}"
+    );
+    assert!(held(&machine, ALICE) < 3 << 20);
+    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), long_ago);
+    assert_eq!(faults(&file), None);
+    qemu_io(&file, &["read -q -P 0x77 1M 1M"]);
+    let again = section(&machine, &["release"], "released");
+    assert_eq!(
+        again,
+        json!({"schema": 1, "changed": false, "volumes": [], "in_use": []})
+    );
+    let listed = &machine.list()["catalog"]["bases"][1]["volumes"][0];
+    assert_eq!(
+        (&listed["reserved_bytes"], &listed["in_use"]),
+        (&json!(0), &json!(false))
+    );
+
+    machine.volume(ALICE, Some("windows"));
+    assert!(
+        held(&machine, ALICE) > 32 << 20,
+        "the next login holds it again"
+    );
+}
+
+#[test]
+fn release_leaves_an_open_volume_its_room() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    let qemu = open_in_qemu(&[], &overlay(&machine, ALICE));
+    let released = section(&machine, &["release"], "released");
+    assert_eq!(
+        (&released["changed"], &released["volumes"]),
+        (&json!(false), &json!([]))
+    );
+    assert_eq!(released["in_use"].as_array().unwrap().len(), 1);
+    assert!(held(&machine, ALICE) > 32 << 20);
+    end(qemu);
+    assert_eq!(section(&machine, &["release"], "released")["changed"], true);
+}
+
+#[test]
+fn a_login_that_nobody_heard_of_gives_the_room_and_the_last_login_back() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    section(&machine, &["release"], "released");
+    let file = overlay(&machine, ALICE);
+    let before = fs::metadata(&file).unwrap();
+    let command = machine.command(&["clone"]);
+    let ended = feed(
+        &mut redirected(">/dev/full", &command),
+        &request(ALICE, None),
+    );
+    assert_eq!(ended.status, 74, "{ended:?}");
+    let after = fs::metadata(&file).unwrap();
+    assert_eq!(
+        (after.blocks(), after.modified().unwrap()),
+        (before.blocks(), before.modified().unwrap())
+    );
+    assert_eq!(
+        section(&machine, &["release"], "released")["changed"],
+        false
+    );
+}
+
+#[test]
+fn discard_removes_the_volumes_of_one_user() {
+    let machine = Machine::new();
+    for base in ["windows", "linux"] {
+        machine.volume(ALICE, Some(base));
+        machine.volume(BOB, Some(base));
+    }
+    let qemu = open_in_qemu(&[], &overlay(&machine, ALICE));
+    let ended = machine.run(&["discard", "--user", ALICE]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
+    assert_eq!(machine.left().len(), 6);
+    end(qemu);
+
+    let arguments = ["discard", "--user", ALICE, "--base", "windows"];
+    let would = section(
+        &machine,
+        &[&arguments[..], &["--dry-run"]].concat(),
+        "discarded",
+    );
+    assert!(overlay(&machine, ALICE).exists());
+    let discarded = section(&machine, &arguments, "discarded");
+    assert_eq!(would, discarded);
+    assert_eq!(
+        (
+            &discarded["user"],
+            &discarded["volumes"][0]["base"],
+            &discarded["volumes"][0]["what"]
+        ),
+        (&json!(ALICE), &json!("windows"), &json!("volume"))
+    );
+    assert!(!overlay(&machine, ALICE).exists() && machine.home(ALICE).exists());
+    section(&machine, &["discard", "--user", ALICE], "discarded");
+    assert!(!machine.home(ALICE).exists() && overlay(&machine, BOB).exists());
+    let nothing = section(&machine, &["discard", "--user", ALICE], "discarded");
+    assert_eq!(
+        (&nothing["changed"], &nothing["volumes"]),
+        (&json!(false), &json!([]))
+    );
+    let log = fs::read_to_string(machine.root().join("var/log/labtools/events.jsonl")).unwrap();
+    assert_eq!(
+        log.lines()
+            .filter(|line| line.contains(r#""event":"discard""#))
+            .count(),
+        2
+    );
+}
