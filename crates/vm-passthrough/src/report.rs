@@ -70,6 +70,11 @@ pub struct Probe {
 pub struct Session {
     /// The time when its processors began to run.
     pub started_at: String,
+    /// The seconds from the start of its QEMU, of which huge pages take most.
+    pub start_seconds: f64,
+    /// The seconds from the start of the host's kernel; absent when it does not count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot_to_ready_seconds: Option<f64>,
     /// The time when its QEMU was gone.
     pub ended_at: String,
     /// How it ended.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use confined::{Identity, Life, Start};
 use handover::{Failed, Handover, Owner, Wanted};
@@ -11,6 +11,7 @@ use jsonpipe::signals::Deferred;
 use jsonpipe::{
     Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp,
 };
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
 use crate::accel::Accel;
@@ -165,6 +166,7 @@ fn live(
     pipe: &Pipe,
 ) -> anyhow::Result<Lived> {
     let rule = Rule::install(identity.uid)?;
+    let since = Instant::now();
     let start = Start {
         identity: Some(identity),
         hand_down: &handed_down.all(),
@@ -177,17 +179,33 @@ fn live(
     let mut guest = Guest::new(qemu, plan.virtualizer.control(ours), stderr, ending);
     guest.start(plan.virtualizer.as_ref())?;
     let started_at = timestamp::rfc3339(SystemTime::now());
+    let start_seconds = rounded(since.elapsed());
+    let boot_to_ready_seconds = since_boot().map(rounded);
     pipe.note("the guest runs");
     let Outcome { ended, reason } = guest.watch(plan.settings.shutdown(), pipe)?;
     Ok(Lived {
         session: Session {
             started_at,
+            start_seconds,
+            boot_to_ready_seconds,
             ended_at: timestamp::rfc3339(SystemTime::now()),
             ended,
         },
         reason,
         rule: rule.remove(),
     })
+}
+
+/// The time since the kernel of this machine started, suspension included.
+fn since_boot() -> Option<Duration> {
+    clock_gettime(ClockId::CLOCK_BOOTTIME)
+        .map(Duration::from)
+        .ok()
+}
+
+/// Milliseconds are precise enough.
+fn rounded(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1000.0).round() / 1000.0
 }
 
 /// Checks that QEMU's user can read and write `path`; if not, status 78 with the way out.

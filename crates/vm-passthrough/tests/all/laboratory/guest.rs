@@ -64,6 +64,11 @@ fn a_guest_boots_writes_to_its_own_disk_and_shuts_down() {
         (&json!("tcg"), None)
     );
     assert!(guest["started_at"].as_str().unwrap() <= guest["ended_at"].as_str().unwrap());
+    let seconds = |key: &str| guest[key].as_f64().unwrap();
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(seconds("start_seconds") > 0.0);
+    assert!((seconds("start_seconds")..uptime + 1.0).contains(&seconds("boot_to_ready_seconds")));
 
     assert_eq!(fs::read(machine.path("base.qcow2")).unwrap(), base);
     let [overlay, raw] =
