@@ -20,12 +20,8 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) {
     for device in taken.all() {
         let nodes = keeping(common, device);
         for holder in holders(common, &nodes) {
-            let way_out = format!(
-                "end it (systemctl stop its service, or kill {})",
-                holder.pid
-            );
             findings.block(
-                Finding::new(Kind::NodeOpen, &holder, way_out)
+                Finding::new(Kind::NodeOpen, &holder, way_out(&holder))
                     .device(device.address)
                     .pid(holder.pid),
             );
@@ -58,6 +54,17 @@ fn keeping(common: &Common, device: &Device) -> Vec<Node> {
     let mut nodes = pci::nodes(common, device.address);
     nodes.retain(|node| is_keeping(&node.path));
     nodes
+}
+
+fn way_out(holder: &Holder) -> String {
+    // logind has them open for graphical sessions, and systemd keeps them for its restart.
+    if holder.pid == 1 || holder.program == "systemd-logind" {
+        return "end the graphical session or the greeter for which systemd has it open (loginctl, systemctl stop display-manager)".into();
+    }
+    format!(
+        "end it (systemctl stop its service, or kill {})",
+        holder.pid
+    )
 }
 
 /// The other processes that have one of the nodes open.

@@ -10,7 +10,10 @@ use crate::sysfs::{Taken, names, text, value};
 /// One entry for each IOMMU that the kernel uses: dmar0, ivhd0.
 const IOMMUS: &str = "/sys/class/iommu";
 /// The firmware's descriptions of the IOMMUs of Intel and AMD; without one it hides them.
-const DESCRIPTIONS: [(&str, &str); 2] = [("DMAR", "intel_iommu=on"), ("IVRS", "amd_iommu=on")];
+const INTEL: &str = "DMAR";
+const AMD: &str = "IVRS";
+/// The parameters that keep the kernel from AMD's, which it uses otherwise.
+const AMD_OFF: [(&str, &str); 2] = [("amd_iommu", "off"), ("iommu", "off")];
 const TABLES: &str = "/sys/firmware/acpi/tables";
 const COMMAND_LINE: &str = "/proc/cmdline";
 const INTERRUPTS: &str = "/proc/interrupts";
@@ -54,22 +57,47 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
 
 fn iommu_absent(common: &Common, findings: &mut Findings) -> anyhow::Result<()> {
     let tables = names(&common.path(TABLES))?;
-    let described = DESCRIPTIONS
-        .iter()
-        .find(|(table, _)| tables.iter().any(|name| name == table));
-    findings.block(match described {
-        Some((table, setting)) => Finding::new(
+    let described = |table: &str| tables.iter().any(|name| name == table);
+    let unused = |table: &str, way_out: &str| {
+        Finding::new(
             Kind::IommuAbsent,
-            format_args!("the firmware describes an IOMMU (table {table}), but the kernel does not use it"),
-            format_args!("add {setting} to the kernel's command line, without iommu=off, and reboot"),
+            format_args!(
+                "the firmware describes an IOMMU (table {table}), but the kernel does not use it"
+            ),
+            way_out,
         )
-        .setting(setting),
-        None => Finding::new(
+    };
+    let finding = if described(INTEL) {
+        const SETTING: &str = "intel_iommu=on";
+        let way_out =
+            format!("add {SETTING} to the kernel's command line, without iommu=off, and reboot");
+        unused(INTEL, &way_out).setting(SETTING)
+    } else if described(AMD) {
+        let mut off = None;
+        for (name, value) in AMD_OFF {
+            if off.is_none() && parameter(common, name)?.as_deref() == Some(value) {
+                off = Some(format!("{name}={value}"));
+            }
+        }
+        match off {
+            Some(setting) => {
+                let way_out =
+                    format!("remove {setting} from the kernel's command line, and reboot");
+                unused(AMD, &way_out).setting(setting)
+            }
+            None => unused(
+                AMD,
+                "look at the kernel's messages (dmesg | grep AMD-Vi), and update the BIOS",
+            ),
+        }
+    } else {
+        Finding::new(
             Kind::IommuAbsent,
             "no IOMMU: the processor or the board has none, or the firmware hides it",
             "switch on VT-d (Intel) or AMD-Vi, also called IOMMU, in the firmware's setup, and reboot",
-        ),
-    });
+        )
+    };
+    findings.block(finding);
     Ok(())
 }
 

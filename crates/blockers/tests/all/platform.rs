@@ -30,15 +30,22 @@ fn iommu_that_the_firmware_hides_is_a_blocker() {
 
 #[test]
 fn iommu_that_the_kernel_does_not_use_is_a_blocker_with_its_parameter() {
-    for (table, setting) in [("DMAR", "intel_iommu=on"), ("IVRS", "amd_iommu=on")] {
+    // Linux uses AMD's unless it is told not to: it knows no amd_iommu=on.
+    for (table, command_line, setting) in [
+        ("DMAR", "quiet", Some("intel_iommu=on")),
+        ("IVRS", "amd_iommu=off", Some("amd_iommu=off")),
+        ("IVRS", "iommu=off quiet", Some("iommu=off")),
+        ("IVRS", "quiet", None),
+    ] {
         let machine = Machine::new();
         fs::remove_dir_all(machine.path("/sys/class/iommu")).unwrap();
         machine.file(&format!("/sys/firmware/acpi/tables/{table}"), "");
+        machine.file("/proc/cmdline", &format!("{command_line}\n"));
         // Without an IOMMU there are no groups; that is one fault, not four.
         machine.pci(USB, "8086:1e31", "0c0330", Some("xhci_hcd"), None);
         let found = machine.blocker();
         assert_eq!(found.kind, Kind::IommuAbsent);
-        assert_eq!(found.setting.as_deref(), Some(setting));
+        assert_eq!(found.setting.as_deref(), setting, "{command_line}");
     }
 }
 

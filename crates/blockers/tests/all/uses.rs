@@ -224,6 +224,22 @@ fn open_nodes_of_each_device_are_named_for_one_process() {
 }
 
 #[test]
+fn open_nodes_of_a_graphical_session_are_not_to_be_freed_by_a_kill_of_systemd() {
+    for (pid, program) in [(1, "systemd"), (411, "systemd-logind")] {
+        let machine = Machine::new();
+        machine.node(GRAPHICS, "drm", "card0", "dri/card0", "1:5\n");
+        machine.process(pid, program, "/dev/zero");
+        let found = machine.blocker();
+        assert_eq!((found.kind, found.pid), (Kind::NodeOpen, Some(pid)));
+        assert!(
+            found.way_out.starts_with("end the graphical session"),
+            "{found:?}"
+        );
+        assert!(!found.way_out.contains("kill"), "{found:?}");
+    }
+}
+
+#[test]
 fn open_nodes_that_keep_no_driver_do_not_count() {
     let machine = Machine::new();
     machine.node(USB, "input", "event3", "input/event3", "1:5\n");
