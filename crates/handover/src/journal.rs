@@ -15,7 +15,7 @@ use crate::huge_pages::Reservation;
 use crate::{Owner, kill_point};
 
 /// Its path.
-pub const PATH: &str = "/run/labtools/guest.journal";
+const PATH: &str = "/run/labtools/guest.journal";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SCHEMA: u32 = 1;
@@ -76,9 +76,18 @@ impl Journal {
         })
     }
 
-    /// Whether there is one, whatever it holds.
-    pub(crate) fn is_there(common: &Common) -> bool {
-        common.path(PATH).symlink_metadata().is_ok()
+    /// Whether there is one, whatever it holds. Status 77 for a user who may not look.
+    pub(crate) fn is_there(common: &Common) -> anyhow::Result<bool> {
+        let path = common.path(PATH);
+        match path.symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(io_error(
+                error,
+                Exit::of_read,
+                format_args!("looking at {}", path.display()),
+            )),
+        }
     }
 
     /// The journal of this boot; `None` when there is none. One of another boot is removed: every

@@ -23,8 +23,7 @@ mod take;
 use serde::{Deserialize, Serialize};
 
 pub use huge_pages::{HugePages, MOUNT, page_bytes};
-pub use journal::PATH as JOURNAL;
-pub use returned::{Returned, ReturnedDevice, restore};
+pub use returned::{Returned, ReturnedDevice, is_taken, restore};
 pub use step::Step;
 pub use take::{Failed, Handover, Taken, Wanted};
 

@@ -60,6 +60,12 @@ pub fn restore(common: &Common) -> anyhow::Result<Option<Returned>> {
     Ok(journal.map(|journal| give_back(common, &journal)))
 }
 
+/// Whether a run that was killed, or one that still runs, has taken something. Status 77 for a user
+/// who may not look.
+pub fn is_taken(common: &Common) -> anyhow::Result<bool> {
+    Journal::is_there(common)
+}
+
 /// Gives everything back in reverse, whatever fails, and removes the journal if all is as it was.
 pub(crate) fn give_back(common: &Common, journal: &Journal) -> Returned {
     let mut steps = Steps::default();

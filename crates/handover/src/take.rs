@@ -87,7 +87,7 @@ impl Handover {
         wanted: &Wanted,
         note: &mut dyn FnMut(&str),
     ) -> Result<Handover, Failed> {
-        if Journal::is_there(common) {
+        if Journal::is_there(common)? {
             return Err(Exit::TemporaryFailure
                 .error("taking the devices: the last guest's were not given back; run vm-passthrough restore")
                 .into());

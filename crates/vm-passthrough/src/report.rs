@@ -10,7 +10,7 @@ use crate::accel::Accel;
 /// The start and the end of the guest.
 #[derive(Debug, Serialize)]
 pub struct Guest {
-    /// Whether a guest ran.
+    /// Whether a guest ran, or the host does not have back what was taken for one.
     pub changed: bool,
     /// The accelerator.
     pub accel: Accel,

@@ -10,7 +10,7 @@ const HELD: &str = "a guest runs, or old volumes are being removed; try again wh
 
 /// The subcommand. Without a journal it takes no lock and changes nothing.
 pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
-    if !common.path(handover::JOURNAL).exists() {
+    if !handover::is_taken(common)? {
         return answer(None, pipe);
     }
     let ending = signals::defer()?;

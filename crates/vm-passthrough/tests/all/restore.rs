@@ -118,3 +118,15 @@ fn restore_stays_although_its_reader_left() {
     );
     assert!(!root.path().join(JOURNAL).exists());
 }
+
+/// A user without rights, and here even root, cannot look: that is no proof that nothing was taken.
+#[test]
+fn restore_that_cannot_look_for_the_journal_does_not_say_that_all_is_back() {
+    let root = machine();
+    let directory = root.path().join("run/labtools");
+    fs::remove_dir_all(&directory).unwrap();
+    std::os::unix::fs::symlink("labtools", &directory).unwrap(); // a loop
+    let ended = restore(root.path());
+    assert!(ended.status > 64, "{}", ended.status);
+    assert_eq!(ended.stdout, "");
+}
