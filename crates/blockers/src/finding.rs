@@ -72,6 +72,10 @@ pub enum Kind {
     ZfsMemory,
     /// The huge pages cannot be had.
     HugePages,
+    /// The guest has no slot for the device.
+    SlotTaken,
+    /// QEMU's user is not there, or is root.
+    QemuUser,
     /// QEMU is not there, or does not answer.
     QemuMissing,
     /// QEMU is older than 7.2.

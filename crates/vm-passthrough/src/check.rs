@@ -2,19 +2,26 @@
 
 use std::path::Path;
 
-use blockers::{Guest, Wish};
+use blockers::{Finding, Guest, Kind, Wish};
 use confined::Identity;
 use jsonpipe::{Answer, Common, Document, Exit, Pipe};
 use model::Model;
-use nix::unistd::geteuid;
+use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::profile::Every;
 use crate::qemu::{self, Needs};
 use crate::report::Check;
-use crate::{Plan, TOOL, accel, memory};
+use crate::{Plan, TOOL, accel, memory, profile};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
+
+/// Debian's user nobody.
+const NOBODY: Identity = Identity {
+    uid: Uid::from_raw(65534),
+    gid: Gid::from_raw(65534),
+    group: None,
+};
 
 /// Looks for obstacles to any guest of this machine, and changes nothing.
 pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
@@ -24,13 +31,16 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
         model,
         settings,
     } = Every::read(common, name.as_deref().ok())?;
-    let identity = Identity::resolve("qemu.user", &settings.user)?;
+    let user = settings.identity();
+    // Without the user, QEMU can be asked as any that is not root.
+    let identity = user.as_ref().copied().unwrap_or(NOBODY);
     let needs = needs(model.as_ref());
     let as_user = geteuid().is_root().then_some(identity);
     let qemu = qemu::obstacle(&settings.binary, as_user, needs);
-    let kvm = match qemu {
-        None => accel::try_kvm(common, &settings.binary, &identity)?,
-        Some(_) => Err("KVM was not tried, for want of QEMU".into()),
+    let kvm = match (&user, &qemu) {
+        (Ok(_), None) => accel::try_kvm(common, &settings.binary, &identity)?,
+        (Err(_), _) => Err("KVM was not tried, for want of QEMU's user".into()),
+        (_, Some(_)) => Err("KVM was not tried, for want of QEMU".into()),
     };
     let zfs = common.path(ZFS_VOLUMES).is_dir();
     let reserve = settings.host_memory(zfs);
@@ -56,6 +66,8 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             is_locked: false,
         },
     )?;
+    findings.blockers.extend(no_slot(model.as_ref()));
+    findings.blockers.extend(user.err().map(no_user));
     findings.blockers.extend(qemu);
     for blocker in &findings.blockers {
         pipe.warn(blocker);
@@ -138,6 +150,24 @@ pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
             )))
         }
     }
+}
+
+/// The obstacle of a device for which the guest has no slot.
+fn no_slot(model: Option<&Model>) -> Option<Finding> {
+    let devices: Vec<_> = model?.devices.iter().map(|listed| listed.address).collect();
+    let device = profile::without_slot(&devices)?;
+    let what = format!("the guest's slot {:02x} is taken already", device.slot());
+    let way_out = "a guest has one device for each slot, and uses slots 00 and 01 itself: remove the device from the model's devices";
+    Some(Finding::new(Kind::SlotTaken, what, way_out).device(device))
+}
+
+/// The obstacle of a user that QEMU cannot run as.
+fn no_user(error: anyhow::Error) -> Finding {
+    let error = error.to_string();
+    let (what, way_out) = error
+        .split_once("; ")
+        .unwrap_or((&error, "name QEMU's own user in vm-passthrough.ini"));
+    Finding::new(Kind::QemuUser, what, way_out).setting(profile::USER)
 }
 
 fn needs(model: Option<&Model>) -> Needs {

@@ -72,7 +72,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         parked,
         settings,
     } = Configuration::read(common, &volume.ostype, model.as_deref().ok())?;
-    let identity = Identity::resolve("qemu.user", &settings.user)?;
+    let identity = settings.identity()?;
     let segment = profile
         .segment
         .then(|| Segment::of_room(common, login.as_ref()))

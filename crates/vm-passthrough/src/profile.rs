@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use confined::Identity;
 use jsonpipe::{Common, Exit, ini};
 use model::{Listed, Memory, Model};
 use pci::PciAddress;
@@ -18,6 +19,9 @@ use crate::machine::MacSource;
 
 const PROFILES: &str = "profiles.ini";
 const SETTINGS: &str = "vm-passthrough.ini";
+
+/// The key of QEMU's user.
+pub const USER: &str = "qemu.user";
 
 /// The slots that the machine `pc` uses itself: the host bridge and the south bridge.
 const TAKEN_SLOTS: [u8; 2] = [0, 1];
@@ -66,7 +70,7 @@ pub struct Profile {
 #[derive(Debug, Deserialize)]
 pub struct Settings {
     /// The user that QEMU runs as: a name, or numbers `UID` or `UID:GID`.
-    pub user: String,
+    user: String,
     /// The path of QEMU.
     #[serde(default = "default_binary")]
     pub binary: PathBuf,
@@ -95,6 +99,11 @@ impl Settings {
     pub fn host_memory(&self, zfs: bool) -> Memory {
         let default = if zfs { 2048 } else { 1024 };
         self.host_memory.unwrap_or(Memory::of_mebibytes(default))
+    }
+
+    /// The user that QEMU runs as. One that is not there, and root, is status 78.
+    pub fn identity(&self) -> anyhow::Result<Identity> {
+        Identity::resolve(USER, &self.user)
     }
 
     /// The time that a guest has to shut down once it is asked to.
@@ -130,7 +139,6 @@ impl Configuration {
             ));
         };
 
-        let path = common.config(model::FILE);
         let Model {
             devices,
             parked,
@@ -146,10 +154,9 @@ impl Configuration {
         let parked = addresses(&parked);
         profile.memory = memory.or(profile.memory);
         profile.cores = cores.unwrap_or(profile.cores);
-        let mut slots = HashSet::from(TAKEN_SLOTS);
-        if let Some(device) = devices.iter().find(|device| !slots.insert(device.slot())) {
+        if let Some(device) = without_slot(&devices) {
             return Err(wrong(
-                &path,
+                &common.config(model::FILE),
                 format_args!(
                     "devices: {device}: the guest's slot {:02x} is taken already",
                     device.slot()
@@ -218,10 +225,21 @@ impl Every {
     }
 }
 
+/// The first device whose slot in the guest another one has, or the machine itself.
+pub fn without_slot(devices: &[PciAddress]) -> Option<PciAddress> {
+    let mut slots = HashSet::from(TAKEN_SLOTS);
+    let mut devices = devices.iter().copied();
+    devices.find(|device| !slots.insert(device.slot()))
+}
+
 fn settings(common: &Common) -> anyhow::Result<Settings> {
     let path = common.config(SETTINGS);
-    ini::read_section(&path, "qemu")?
-        .ok_or_else(|| wrong(&path, "qemu.user: missing; name the user that QEMU runs as"))
+    ini::read_section(&path, "qemu")?.ok_or_else(|| {
+        wrong(
+            &path,
+            format_args!("{USER}: missing; name the user that QEMU runs as"),
+        )
+    })
 }
 
 /// The entries of a configuration file, which may be missing.

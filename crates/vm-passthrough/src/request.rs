@@ -10,40 +10,31 @@ use jsonpipe::{Common, Exit};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-const EXAMPLES: &str = "\
-Reads from the document on standard input:
-  [volume]  path, format and ostype of the disk; backing_path and
-            backing_format of the base that it grows on
-  [login]   if it is there: authenticated, and links[0].interface, whose
-            MAC address the guest gets, and whose address names its room
-and writes [guest]: how the guest started and how it ended.
-
+/// Boot a user's guest and report how it ended
+#[derive(Debug, clap::Parser)]
+#[command(
+    name = "vm-passthrough",
+    version,
+    after_help = "\
 Examples:
+  vm-passthrough check
+        print all that prevents the hand-over of this machine's devices
   cowvol clone < login.json | vm-passthrough plan
-        print QEMU's command line; nothing is started
+        print QEMU's command line, and start nothing
   cowvol clone < login.json | vm-passthrough run
         boot the guest, wait until it ends, and report how it ended
-  vm-passthrough check
-        print all that prevents the hand-over of the devices, with the way
-        out of each; reads no document, and changes nothing
   vm-passthrough restore
-        give back the devices of a guest whose run was killed; reads no
-        document, and changes nothing if there was none
+        give back the devices of a guest whose run was killed
+
+Each subcommand has its own --help.
 
 Configuration (in /etc/labtools, see vm-passthrough(8)):
   vm-passthrough.ini  QEMU's user, program and addresses  [qemu]
   profiles.ini        a machine for each ostype           [profile.windows]
   models.ini          the devices to hand over            [model.OptiPlex 7010]
 
-Exit status: 0 the guest shut down, 1 it died, the input says no, or
-check found something that prevents the hand-over; or the host does
-not have everything back,
-65 bad document, 66 a disk or device is not there, 69 no QEMU or nft,
-75 another guest runs, 77 not root, 78 wrong configuration";
-
-/// Boot a user's guest and report how it ended
-#[derive(Debug, clap::Parser)]
-#[command(name = "vm-passthrough", version, after_help = EXAMPLES)]
+Exit status: 0 done, 1 no; the --help of each subcommand has its own"
+)]
 pub struct Arguments {
     /// The subcommand.
     #[command(subcommand)]
@@ -57,25 +48,96 @@ pub struct Arguments {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Action {
     /// Print how the guest would start, and start nothing
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = format!("{INPUT}\
+and writes [guest]: QEMU's command line, the devices and their IOMMU groups.
+It needs no root.
+
+Examples:
+  cowvol clone < login.json | vm-passthrough plan
+  vm-passthrough plan < disk.ini
+        a disk described by hand: [volume] with path, format and ostype
+
+Exit status: 0 printed, 1 the login was refused, 65 bad document, 66 a listed
+device is not there, 69 QEMU is not there, 78 wrong configuration, or the
+machine has too little memory"))]
     Plan,
     /// Boot the guest, wait until it ends, and report how it ended
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = format!("{INPUT}\
+and writes [guest]: how the guest started, how it ended, and whether the host
+has everything back (handed_back).
+
+Example:
+  cowvol clone < login.json | vm-passthrough run
+
+A signal shuts the guest down. If the run itself is killed, vm-passthrough
+restore gives the devices back.
+
+Exit status: 0 the guest shut down, 1 the login was refused, the guest died, or
+the host does not have everything back, 65 bad document, 66 a disk or device is
+not there, 69 no QEMU or nft, 75 another guest runs, or too little memory now,
+77 not root, 78 something prevents the hand-over (vm-passthrough check names
+it), or wrong configuration"))]
     Run,
     /// Print everything that prevents the hand-over of the devices
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = "\
+Reads no document, and changes nothing. Writes [guest] with the lists blockers
+and warnings; each entry has its cause (what) and the way out (way_out).
+vm-passthrough-check(8) has all kinds.
+
+Examples:
+  vm-passthrough check
+        one line for each blocker on standard error
+  vm-passthrough check -v
+        and for each warning
+  vm-passthrough check 2>/dev/null | jq -r '.guest.blockers[].kind'
+
+As root it also sees the open files of other users, and asks KVM and the IOMMU
+groups.
+
+Exit status: 0 no blocker, 1 a blocker, 74 a table of the kernel cannot be
+read, 78 wrong configuration")]
     Check,
     /// Write an entry of models.ini for this machine
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = "\
+Reads no document. Writes a section of models.ini to a new file, for a
+technician to review, and [guest]: the model, its devices and parked devices,
+and what is missing. It needs no root.
+
+Example:
+  vm-passthrough probe --to new.ini
+        compare it with a second machine of the model, then add it to
+        /etc/labtools/models.ini
+
+Exit status: 0 written, 73 the file exists or cannot be made, 74 the machine
+cannot be read")]
     Probe {
         /// Write it to FILE, a new one
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
     /// Give back what a guest has whose run was killed
-    #[command(after_help = EXAMPLES)]
+    #[command(after_help = "\
+Reads no document. Gives back the devices, the console and the huge pages by
+the journal of the killed run, and writes [guest]: the drivers before and now
+(returned), and what the host does not have back (left). Without a journal it
+changes nothing. It can be called as often as you like.
+
+Example:
+  vm-passthrough restore
+
+Exit status: 0 the host has everything, 1 something is left, 75 a guest runs,
+78 the journal cannot be followed")]
     Restore,
 }
+
+/// The input of a plan and of a run.
+const INPUT: &str = "\
+Reads from the document on standard input:
+  [volume]  path, format and ostype of the disk; backing_path and
+            backing_format of the base that it grows on
+  [login]   if it is there: authenticated, and links[0].interface, whose
+            MAC address the guest gets, and whose address names its room
+";
 
 impl AsRef<Common> for Arguments {
     fn as_ref(&self) -> &Common {

@@ -95,6 +95,61 @@ fn check_names_a_qemu_that_is_not_there() {
     assert_eq!(guest["blockers"][0]["setting"], "qemu.binary");
 }
 
+/// A check of the 7040 with another configuration.
+fn check_configured(files: &[(&str, &str)]) -> Ended {
+    let config = tempfile::tempdir().unwrap();
+    for name in ["models.ini", "profiles.ini", "vm-passthrough.ini"] {
+        fs::copy(
+            testdata().join("config").join(name),
+            config.path().join(name),
+        )
+        .unwrap();
+    }
+    for (name, text) in files {
+        fs::write(config.path().join(name), text).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
+        .args(["check", "--root"])
+        .arg(testdata().join("network-in-group"))
+        .arg("--config")
+        .arg(config.path())
+        .output()
+        .unwrap();
+    Ended::of(output)
+}
+
+fn kinds(ended: &Ended) -> Vec<String> {
+    let guest = ended.section("guest");
+    let blockers = guest["blockers"].as_array().unwrap().iter();
+    blockers
+        .map(|blocker| blocker["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn check_names_a_user_of_qemu_that_is_not_there_with_all_other_blockers() {
+    for user in ["no-such-user", "root"] {
+        let settings = format!("[qemu]\nuser={user}\n");
+        let ended = check_configured(&[("vm-passthrough.ini", &settings)]);
+        assert_eq!(ended.status, 1);
+        assert_eq!(kinds(&ended), ["group_sibling", "qemu_user"]);
+        let blocker = &ended.section("guest")["blockers"][1];
+        assert_eq!(blocker["setting"], "qemu.user");
+        assert!(!blocker["way_out"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn check_names_two_devices_of_one_slot() {
+    let models = "[model.OptiPlex 7040]\ndevices=00:1f.3 8086:a170, 00:1f.6 8086:15b7\n";
+    let ended = check_configured(&[("models.ini", models)]);
+    assert!(
+        kinds(&ended).contains(&"slot_taken".to_owned()),
+        "{}",
+        ended.stderr
+    );
+}
+
 /// The tables of this machine, under a name that models.ini lists with all its devices.
 fn this_machine() -> TempDir {
     let root = tempfile::tempdir().unwrap();
