@@ -1,14 +1,13 @@
 //! `logout`: ends the session of this machine, and closes what a session left.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals};
+use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, signals};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Pid;
@@ -16,6 +15,7 @@ use nix::unistd::Pid;
 use crate::TOOL;
 use crate::report::Login;
 use crate::session::closing;
+use crate::session::lock::Lock;
 use crate::session::order::Outcome;
 use crate::session::outside;
 use crate::session::state::{self, Session};
@@ -50,7 +50,8 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
         let mut document = Document::default();
         document.set(TOOL.section, login)?;
         let is_closed = outcome.status == Exit::Done as u8;
-        let answer = answer(common, document, is_closed, lock.ok()).staying(true);
+        let answer =
+            answer(common, document, is_closed, lock.ok(), outcome.session()).staying(true);
         return Ok(answer.holding(deferred));
     }
     let lock = wait_for_lock(common, &deferred)?;
@@ -64,19 +65,27 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
         pipe.warn(format_args!("{why:#}"));
     }
     let document = document(session.as_ref(), closed.changed)?;
-    let answer = answer(common, document, closed.kept.is_empty(), Some(lock));
+    let name = session.and_then(|session| session.session);
+    let answer = answer(common, document, closed.kept.is_empty(), Some(lock), name);
     Ok(answer.staying(closed.changed).holding(deferred))
 }
 
 /// Whether all is closed. Then the session is forgotten, but only once the document has arrived:
 /// the access register has no other source.
-fn answer(common: &Common, document: Document, is_closed: bool, lock: Option<File>) -> Answer {
+fn answer(
+    common: &Common,
+    document: Document,
+    is_closed: bool,
+    lock: Option<Lock>,
+    session: Option<String>,
+) -> Answer {
     if !is_closed {
         return Answer::no(document).holding(lock);
     }
     // Without the lock another login may have begun, and the file be its own.
     let forgetting = lock.map(|lock| Forgetting {
         common: common.clone(),
+        session,
         is_delivered: Rc::new(Cell::new(true)),
         _lock: lock,
     });
@@ -89,16 +98,23 @@ fn answer(common: &Common, document: Document, is_closed: bool, lock: Option<Fil
     Answer::yes(document).or_undo(keep).holding(forgetting)
 }
 
-/// Removes the state file when it is dropped, unless the document did not arrive.
+/// Removes the state file when it is dropped, unless the document did not arrive, or the file is of
+/// a session that began and ended after the one in the document.
 struct Forgetting {
     common: Common,
+    session: Option<String>,
     is_delivered: Rc<Cell<bool>>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Drop for Forgetting {
     fn drop(&mut self) {
-        if self.is_delivered.get() && !std::thread::panicking() {
+        if !self.is_delivered.get() || std::thread::panicking() {
+            return;
+        }
+        // A file that cannot be read is of no session.
+        let left = state::load(&self.common).ok().flatten();
+        if left.is_none_or(|left| left.session == self.session) {
             let _ = state::remove(&self.common); // then the next logout says it once more
         }
     }
@@ -135,8 +151,12 @@ fn ask_holder(common: &Common, pipe: &Pipe) -> anyhow::Result<Option<Outcome>> {
         return Ok(Some(outcome));
     }
     // A connection that is still open is to a process that lives: its number is no other's by now.
+    // It is 0 for one of another namespace, and to kill that would kill our own process group.
     let is_silent = asked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-    if is_silent && let Ok(holder) = getsockopt(&stream, PeerCredentials) {
+    if is_silent
+        && let Ok(holder) = getsockopt(&stream, PeerCredentials)
+        && holder.pid() > 0
+    {
         pipe.warn("the holder of the session does not answer, and is killed");
         let _ = kill(Pid::from_raw(holder.pid()), Signal::SIGKILL); // its keeper closes the ports
     }
@@ -144,10 +164,10 @@ fn ask_holder(common: &Common, pipe: &Pipe) -> anyhow::Result<Option<Outcome>> {
 }
 
 /// Waits for a keeper that closes what its holder left.
-fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Result<File> {
+fn wait_for_lock(common: &Common, deferred: &signals::Deferred) -> anyhow::Result<Lock> {
     let deadline = Instant::now() + CLOSING_TIMEOUT;
     loop {
-        match lock::wait(common, state::LOCK, deferred) {
+        match Lock::wait(common, deferred) {
             Err(error)
                 if Exit::of(&error) == Exit::TemporaryFailure
                     && Instant::now() < deadline
@@ -166,4 +186,38 @@ fn document(session: Option<&Session>, changed: bool) -> anyhow::Result<Document
     let login = session.map_or_else(nobody, |session| session.report(changed));
     document.set(TOOL.section, &login)?;
     Ok(document)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logout_forgets_only_the_session_in_its_document() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
+        let deferred = signals::defer().unwrap();
+        for (printed, stays) in [("5c", false), ("of another login", true)] {
+            let left = serde_json::json!({
+                "schema": state::SCHEMA, "session": "5c", "user": "alice@uni-a.example",
+                "realm": "uni-a.example", "status": "ended", "links": [],
+                "started_at": "2026-11-20T08:00:00Z", "started_boot_seconds": 0,
+            });
+            let left: Session = serde_json::from_value(left).unwrap();
+            let lock = Lock::wait(&common, &deferred).unwrap();
+            state::save(&common, &left).unwrap();
+            drop(Forgetting {
+                common: common.clone(),
+                session: Some(printed.into()),
+                is_delivered: Rc::new(Cell::new(true)),
+                _lock: lock,
+            });
+            assert_eq!(state::load(&common).unwrap().is_some(), stays, "{printed}");
+        }
+    }
 }

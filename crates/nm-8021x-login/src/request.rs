@@ -115,7 +115,7 @@ Example:
     PublishRealms(PublishRealms),
     /// Keep the access register: who used the network, and when
     #[command(after_help = "\
-See nm-8021x-login(8), section REGISTER.")]
+See nm-8021x-login-register(8).")]
     Register {
         /// What to do with it.
         #[command(subcommand)]

@@ -6,6 +6,7 @@
 pub mod closing;
 pub mod holder;
 pub mod keeper;
+pub mod lock;
 mod memory;
 pub mod order;
 pub mod outside;

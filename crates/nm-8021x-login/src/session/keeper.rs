@@ -8,13 +8,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 
-use jsonpipe::{Common, Exit, ExitContext, lock, signals};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use jsonpipe::{Common, Exit, ExitContext, signals};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use super::lock::Lock;
 use super::order::Outcome;
 use super::outside::SEAT_ENDED;
 use super::{closing, state};
@@ -29,7 +29,7 @@ pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     nix::sys::prctl::set_name(c"nm-8021x-keeper")?; // that of the link by which it was started says nothing
     std::env::set_current_dir("/")?;
     let ending = signals::defer()?;
-    let started = start(common, is_bound);
+    let started = start(common, is_bound, &ending);
     let (mut holder, session, _lock, pipe) = match started {
         Ok(started) => started,
         Err(error) => {
@@ -48,14 +48,11 @@ pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     Ok(closed.kept.is_empty())
 }
 
-type Started = (Child, Option<OwnedFd>, fs::File, io::PipeWriter);
+type Started = (Child, Option<OwnedFd>, Lock, io::PipeWriter);
 
-fn start(common: &Common, is_bound: bool) -> anyhow::Result<Started> {
-    let why =
-        "a user is logged in, or another login is under way; close it first: nm-8021x-login logout";
-    let lock = lock::take(common, state::LOCK, why)?;
-    // The holder has it as well: it is free when both have ended.
-    fcntl(&lock, FcntlArg::F_SETFD(FdFlag::empty()))?;
+fn start(common: &Common, is_bound: bool, ending: &signals::Deferred) -> anyhow::Result<Started> {
+    let lock = Lock::take(common, ending)?;
+    lock.bequeath()?; // it is free when the holder has ended as well
     let session = is_bound
         .then(|| io::stdout().as_fd().try_clone_to_owned())
         .transpose()?;

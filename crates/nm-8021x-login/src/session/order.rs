@@ -120,6 +120,16 @@ impl Outcome {
         serde_json::from_slice(line).ok()
     }
 
+    /// The name of the session in its answer.
+    pub fn session(&self) -> Option<String> {
+        #[derive(Deserialize)]
+        struct Named {
+            session: Option<String>,
+        }
+        let named = serde_json::from_str::<Named>(self.login.as_ref()?.get());
+        named.ok()?.session
+    }
+
     /// The error that it tells of.
     pub fn into_error(self) -> anyhow::Error {
         const EXITS: [Exit; 8] = [

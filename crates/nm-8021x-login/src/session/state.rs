@@ -1,8 +1,7 @@
 //! /run/labtools/login.*: what is known of the session of this machine by whoever did not begin it.
 //!
-//! `login.lock` is held by a session, from before its first packet until its ports are closed.
 //! `login.json` names its links, so that they can be closed when all its processes were killed.
-//! `login.sock` is the way to the process that holds it. None of them has a secret.
+//! `login.sock` is the way to the process that holds it. Neither has a secret.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,8 +14,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{attempt, report};
 
-/// Two logins at once would close each other's port.
-pub const LOCK: &str = "/run/labtools/login.lock";
 /// Where the holder listens.
 pub const SOCKET: &str = "/run/labtools/login.sock";
 const STATE: &str = "/run/labtools/login.json";

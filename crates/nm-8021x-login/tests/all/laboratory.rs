@@ -28,6 +28,7 @@ use tempfile::TempDir;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_nm-8021x-login");
 const ALICE: (&str, &str) = ("alice@uni-a.example", "correct-horse");
+const CAROL: (&str, &str) = ("carol@uni-a.example", "tr0ub4dor");
 
 /// A laboratory of its own for each test; it is taken down when dropped.
 struct Laboratory {

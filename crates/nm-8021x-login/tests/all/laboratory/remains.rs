@@ -1,11 +1,14 @@
 //! What a seat gets over: a state file that nobody wrote, no room for one, a directory that was
 //! deleted, or memory that cannot be locked.
 
-use jsonpipe::testkit::feed;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use jsonpipe::testkit::{Ended, feed};
 use serde_json::Value;
 
 use super::waiting::wait_until;
-use super::{ALICE, Laboratory, credentials, told};
+use super::{ALICE, CAROL, Laboratory, credentials, told};
 
 impl Laboratory {
     fn shell(&self, script: &str) {
@@ -96,6 +99,69 @@ fn a_session_whose_directory_is_deleted_ends_and_is_told_of() {
     let (status, section, stderr) = laboratory.logout();
     assert_eq!((status, &section["user"]), (0, &ALICE.0.into()), "{stderr}");
     assert!(section["ended_at"].is_string(), "{section}");
+}
+
+#[test]
+fn a_login_waits_for_a_session_whose_directory_was_deleted() {
+    let laboratory = Laboratory::up();
+    laboratory.log_in_on_both();
+    let pids = ["nm-8021x-keeper", "nm-8021x-holder"].map(|name| laboratory.process(name).unwrap());
+    let signal = |signal| laboratory.shell(&format!("kill -{signal} {} {}", pids[0], pids[1]));
+    signal("STOP"); // so that it closes its ports as late as can be
+    laboratory.shell("rm -r /run/labtools");
+    let (status, login, stderr) = laboratory.login(CAROL);
+    assert_eq!((status, login), (75, Value::Null), "{stderr}");
+    assert!(stderr.contains("the session before"), "{stderr}");
+    laboratory.shell("test ! -e /run/labtools/login.json; rm -r /run/labtools");
+
+    let login = laboratory.begin_as(CAROL, &[]);
+    wait_until("the next login", || {
+        laboratory.succeeds(&["test", "-e", "/run/labtools/login.lock"])
+    });
+    signal("CONT");
+    let (status, login, stderr) = told(Ended::of(login.wait_with_output().unwrap()));
+    assert_eq!((status, stderr.as_str()), (0, ""), "{login}");
+    wait_until("both links", || {
+        laboratory.is_open("a") && laboratory.is_open("b")
+    });
+    let (status, section, stderr) = laboratory.logout();
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(
+        [&section["user"], &section["session"], &section["changed"]],
+        [&CAROL.0.into(), &login["session"], &true.into()]
+    );
+    laboratory.assert_closed();
+}
+
+#[test]
+fn another_user_cannot_keep_people_from_logging_in_by_the_name_of_the_session() {
+    let laboratory = Laboratory::up();
+    let program = r#"use Socket;
+        socket(S, AF_UNIX, SOCK_STREAM, 0) && bind(S, pack_sockaddr_un("\0labtools/nm-8021x-login"))
+            && listen(S, 1) || die $!;
+        $| = 1; print "taken\n"; sleep;"#;
+    let as_nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    let mut other = laboratory
+        .on_computer(&[&as_nobody[..], &["perl", "-e", program]].concat())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = String::new();
+    BufReader::new(other.stdout.take().unwrap())
+        .read_line(&mut word)
+        .unwrap();
+    assert_eq!(word, "taken\n");
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!((status, stderr.as_str()), (0, ""), "{login}");
+    assert_eq!(laboratory.logout().0, 0);
+    laboratory.assert_closed();
+    laboratory.shell(&format!("kill {}", other.id()));
+    other.wait().unwrap();
 }
 
 #[test]
