@@ -24,7 +24,9 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
     }
     let mounts = mounts::read(common)?;
     let swaps = text(&common.path(SWAPS))?.unwrap_or_default();
-    for disk in &disks {
+    let mut named: Vec<&str> = Vec::new();
+    // Partitions come before their disk, which the kernel claims with them.
+    for disk in disks.iter().rev() {
         let before = findings.blockers.len();
         for name in with_holders(common, &disk.name)? {
             if name != disk.name {
@@ -33,8 +35,14 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
             mounted(common, disk.device, &name, &mounts, findings);
             swap(common, disk.device, &name, &swaps, findings);
         }
-        if findings.blockers.len() == before {
+        let directory = common.path(BLOCK).join(&disk.name);
+        let is_named = findings.blockers.len() > before
+            || named.iter().any(|name| directory.join(name).exists());
+        if !is_named {
             in_use(common, disk.device, &disk.name, findings);
+        }
+        if findings.blockers.len() > before {
+            named.push(&disk.name);
         }
     }
     Ok(())

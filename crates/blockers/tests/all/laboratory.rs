@@ -57,6 +57,33 @@ fn a_disk_that_is_claimed_is_a_blocker() {
     assert_eq!(machine.kinds(), []);
 }
 
+/// With a partition, the kernel claims its disk: that is one fact.
+#[test]
+fn a_disk_with_a_mounted_partition_is_one_blocker() {
+    let machine = Machine::new();
+    let image = machine.path("/image");
+    fs::write(&image, [0; 4096]).unwrap();
+    let disk = Loop::new(&image);
+    let name = disk.0.strip_prefix("/dev/").unwrap();
+    let number = fs::read_to_string(format!("/sys/class/block/{name}/dev")).unwrap();
+    machine.entry(USB, "block", name, &[("dev", &number)]);
+    machine.link("/dev", "/dev");
+    let _claim = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_EXCL)
+        .open(&disk.0)
+        .unwrap();
+    assert_eq!(machine.kinds(), [Kind::DiskInUse]);
+    let partition = format!("{name}p1");
+    machine.entry(USB, "block", &partition, &[("dev", "8:17\n")]);
+    fs::create_dir(machine.path(&format!("/sys/class/block/{name}/{partition}"))).unwrap();
+    machine.file(
+        "/proc/self/mountinfo",
+        &format!("40 22 8:17 / /media rw - vfat /dev/{partition} rw\n"),
+    );
+    assert_eq!(machine.kinds(), [Kind::Mounted]);
+}
+
 /// No kernel of Debian shows guests these registers, so that this kernel's answer is the warning.
 #[test]
 fn registers_that_kvm_does_not_show_are_a_warning() {
