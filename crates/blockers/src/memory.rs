@@ -7,23 +7,24 @@ use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
 use crate::finding::{Finding, Findings, Kind};
 use crate::mounts;
-use crate::sysfs::{names, text};
+use crate::sysfs::names;
 use crate::{Guest, Wish};
 
-const MEMINFO: &str = "/proc/meminfo";
 const PAGE_SIZES: &str = "/sys/kernel/mm/hugepages";
 /// With less, guests on ZFS volumes were killed, or ended for want of a thread.
 const ZFS_HOST_BYTES: u64 = 2048 << 20;
 
 pub(crate) fn find(common: &Common, wish: &Wish, findings: &mut Findings) -> anyhow::Result<()> {
-    let total = text(&common.path(MEMINFO))?.as_deref().and_then(total);
-    let Some(total) = total else {
-        findings.warn(Finding::new(
-            Kind::NotLookedAt,
-            format_args!("the memory of this machine is unknown: {MEMINFO} has no MemTotal"),
-            "mount /proc",
-        ));
-        return Ok(());
+    let total = match meminfo::total(common) {
+        Ok(total) => total,
+        Err(reason) => {
+            findings.warn(Finding::new(
+                Kind::NotLookedAt,
+                format_args!("the memory of this machine is unknown: {reason}"),
+                "mount /proc",
+            ));
+            return Ok(());
+        }
     };
     for guest in wish.guests {
         let setting = guest.setting();
@@ -106,13 +107,4 @@ fn is_huge(common: &Common, mount: &Path) -> anyhow::Result<bool> {
 
 fn mebibytes(bytes: u64) -> String {
     format!("{}M", bytes >> 20)
-}
-
-/// The line `MemTotal:  8054740 kB`, in bytes.
-fn total(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    kilobytes.checked_mul(1024)
 }

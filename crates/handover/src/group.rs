@@ -83,5 +83,5 @@ fn set(common: &Common, group: u32, owner: Owner) -> anyhow::Result<()> {
 }
 
 fn path(common: &Common, group: u32) -> PathBuf {
-    common.path("/dev/vfio").join(group.to_string())
+    common.path(pci::group_node(common, group).path)
 }

@@ -15,7 +15,6 @@ use crate::sysfs::{self, Fault};
 pub const MOUNT: &str = "/hugepages";
 
 const SIZES: &str = "/sys/kernel/mm/hugepages";
-const MEMINFO: &str = "/proc/meminfo";
 const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// The kernel compacts memory and moves other programs' pages meanwhile.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -101,20 +100,23 @@ pub(crate) fn need(
             reservation: None,
         });
     }
-    let meminfo = jsonpipe::read_text(&common.path(MEMINFO))?;
     let needed = missing.saturating_mul(page_bytes).saturating_add(reserve);
-    for (name, exit, has) in [
-        ("MemTotal", Exit::Config, "this machine has"),
-        ("MemAvailable", Exit::TemporaryFailure, "available are"),
+    for (found, exit, has) in [
+        (meminfo::total(common), Exit::Config, "this machine has"),
+        (
+            meminfo::available(common),
+            Exit::TemporaryFailure,
+            "available are",
+        ),
     ] {
-        let found =
-            kilobytes(&meminfo, name).exit(Exit::Io, || format!("reading {name} in {MEMINFO}"))?;
-        if found.saturating_mul(1024) < needed {
+        let found = found
+            .map_err(|reason| Exit::Io.error(format_args!("reserving huge pages: {reason}")))?;
+        if found < needed {
             return Err(exit.error(format_args!(
                 "reserving huge pages: {missing} of {} MiB and {} MiB for the host are needed, and {has} {} MiB; {}",
                 page_bytes >> 20,
                 reserve >> 20,
-                found >> 10,
+                found >> 20,
                 match exit {
                     Exit::Config => "give the guest less, in profiles.ini or for this model in models.ini",
                     _ => "end other programs and try again",
@@ -202,14 +204,6 @@ fn directory(common: &Common, page_bytes: u64) -> PathBuf {
     common
         .path(SIZES)
         .join(format!("hugepages-{}kB", page_bytes >> 10))
-}
-
-/// A line of proc_meminfo(5).
-fn kilobytes(meminfo: &str, name: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 fn failed(fault: &Fault, object: impl std::fmt::Display) -> anyhow::Error {

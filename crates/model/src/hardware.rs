@@ -12,7 +12,6 @@ use crate::listed::Listed;
 use crate::memory::Memory;
 use crate::models::Model;
 
-const MEMORY: &str = "/proc/meminfo";
 const PROCESSOR: &str = "/proc/cpuinfo";
 
 /// The part of the memory that a firmware can keep for itself and the graphics.
@@ -119,12 +118,6 @@ impl Hardware {
                 .map(|value| value.trim().to_owned())
                 .ok_or_else(|| format!("{path}: no {key}"))
         };
-        let memory = line(MEMORY, "MemTotal").and_then(|text| {
-            text.strip_suffix(" kB")
-                .and_then(|kib| kib.parse::<u64>().ok()?.checked_mul(1 << 10))
-                .map(Amount::Usable)
-                .ok_or_else(|| format!("{MEMORY}: MemTotal: no number"))
-        });
         let processor = line(PROCESSOR, "model name").and_then(|name| {
             if crate::is_plain(&name) {
                 Ok(name)
@@ -134,7 +127,7 @@ impl Hardware {
         });
         Ok(Hardware {
             devices: pci::all(common)?,
-            memory,
+            memory: meminfo::total(common).map(Amount::Usable),
             bios: firmware::bios(common),
             processor,
         })

@@ -3,14 +3,9 @@
 //! QEMU always starts, because the kernel overcommits memory. The guest is killed later, during the
 //! user's work. So the amount is computed, and checked before the start.
 
-use std::fs;
-
 use jsonpipe::{Common, Exit};
 
 use model::Memory;
-
-/// The kernel's figures, in kB (proc_meminfo(5)).
-const MEMINFO: &str = "/proc/meminfo";
 
 /// The smallest guest that the thesis measured. A machine of 4 GB has less to give.
 const SMALLEST: Memory = Memory::of_mebibytes(3354);
@@ -21,15 +16,15 @@ const SMALLEST: Memory = Memory::of_mebibytes(3354);
 /// Status 78 when that leaves a guest without `bound` less than the smallest that was measured, or
 /// one with `bound` nothing. Without a figure of the kernel it is `bound`.
 pub fn of_guest(common: &Common, bound: Option<Memory>, reserve: Memory) -> anyhow::Result<Memory> {
-    let usable = fs::read_to_string(common.path(MEMINFO))
-        .ok()
-        .and_then(|text| field(&text, "MemTotal"));
-    let Some(usable) = usable else {
-        return bound.ok_or_else(|| {
-            Exit::Config.error(format_args!(
-                "finding memory for the guest: {MEMINFO} has no MemTotal; set memory in profiles.ini"
-            ))
-        });
+    let usable = match meminfo::total(common) {
+        Ok(usable) => usable,
+        Err(reason) => {
+            return bound.ok_or_else(|| {
+                Exit::Config.error(format_args!(
+                    "finding memory for the guest: {reason}; set memory in profiles.ini"
+                ))
+            });
+        }
     };
     let least = least(bound);
     let spared = usable.saturating_sub(reserve.bytes());
@@ -57,11 +52,8 @@ pub fn least(bound: Option<Memory>) -> Memory {
 /// Checks that the memory of a guest is available: status 75 when the machine does not have it now.
 /// A missing figure counts as enough.
 pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
-    let available = fs::read_to_string(common.path(MEMINFO))
-        .ok()
-        .and_then(|text| field(&text, "MemAvailable"));
-    match available {
-        Some(available) if available < memory.bytes() => {
+    match meminfo::available(common) {
+        Ok(available) if available < memory.bytes() => {
             Err(Exit::TemporaryFailure.error(format_args!(
                 "finding memory for the guest: it needs {memory}, and {}M are available; end other programs and try again, or set more host_memory in vm-passthrough.ini",
                 available >> 20
@@ -71,21 +63,10 @@ pub fn check(common: &Common, memory: Memory) -> anyhow::Result<()> {
     }
 }
 
-/// The value of a line, in bytes.
-fn field(text: &str, name: &str) -> Option<u64> {
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-    line.trim()
-        .strip_suffix(" kB")?
-        .trim()
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(1024)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     /// A machine with this text in its /proc/meminfo.
