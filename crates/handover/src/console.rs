@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use jsonpipe::{Common, Exit};
 use serde::{Deserialize, Serialize};
@@ -15,6 +17,8 @@ const CONSOLES: &str = "/sys/class/vtconsole";
 const PLATFORM_DRIVERS: &str = "/sys/bus/platform/drivers";
 /// The drivers of the firmware's framebuffer.
 const FIRMWARE_DRIVERS: [&str; 3] = ["efi-framebuffer", "simple-framebuffer", "vesa-framebuffer"];
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// The parts of the console on the graphics card.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +95,12 @@ impl Console {
             }
         }
         for console in &self.consoles {
+            // Some graphics drivers bring up their framebuffer after they have the card. The console
+            // is there from then on, and the kernel puts it on the screen itself.
+            let deadline = Instant::now() + LIMIT;
+            while !common.path(CONSOLES).join(console).exists() && Instant::now() < deadline {
+                sleep(BETWEEN_LOOKS);
+            }
             if !is_on(common, console) {
                 bind_console(common, console, "1")?;
             }

@@ -108,10 +108,12 @@ fn befores(journal: &Journal) -> impl DoubleEndedIterator<Item = &Before> {
 
 fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Error> {
     let mut results = Vec::new();
-    results.push(steps.run("groups", None, || {
-        let mut groups = journal.groups.iter();
-        groups.try_for_each(|before| group::give_back(common, before))
-    }));
+    if !journal.groups.is_empty() {
+        results.push(steps.run("groups", None, || {
+            let mut groups = journal.groups.iter();
+            groups.try_for_each(|before| group::give_back(common, before))
+        }));
+    }
     for before in befores(journal).rev() {
         results.push(steps.run("give_back", Some(before.device), || {
             device::give_back(common, before)

@@ -242,11 +242,10 @@ fn act(
     }
     if !journal.groups.is_empty() {
         note("giving the groups to QEMU's user");
+        steps.run("groups", None, || {
+            let mut groups = journal.groups.iter();
+            groups.try_for_each(|before| group::take(common, before.group, owner))
+        })?;
     }
-    steps.run("groups", None, || {
-        journal
-            .groups
-            .iter()
-            .try_for_each(|before| group::take(common, before.group, owner))
-    })
+    Ok(())
 }
