@@ -8,7 +8,14 @@ use qcow2::{Follow, Image};
 /// Opens and checks the image of a base. Status 66 when it does not exist, 65 when it is not a
 /// complete base.
 pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
-    let image = Image::open(&common.path(base.image_path()), Follow::Links)?;
+    let path = common.path(base.image_path());
+    let image = Image::open(&path, Follow::Links).map_err(|error| match Exit::of(&error) {
+        Exit::NoInput => Exit::NoInput.error(format_args!(
+            "{error:#}; put the image there, or mend generation in {}",
+            bases::PATH
+        )),
+        _ => error,
+    })?;
     image.check_is_base()?;
     Ok(image)
 }

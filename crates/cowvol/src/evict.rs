@@ -151,8 +151,9 @@ impl Eviction<'_> {
             freeable_bytes,
         } = short;
         Exit::CantCreate.error(format_args!(
-            "making room for {base}@{generation}: it needs more than is free: {need_bytes} bytes of {free_bytes}, and {freeable_bytes} \
-             from all that can go; nothing was removed; enlarge the disk for volumes, or take a smaller base"
+            "making room for {base}@{generation}: {need_bytes} bytes are missing, {free_bytes} are free, and unused volumes have \
+             {freeable_bytes}; nothing was removed; give back the room of ended sessions (cowvol release), enlarge the disk for volumes, \
+             or take a smaller base"
         ))
     }
 }

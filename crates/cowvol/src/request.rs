@@ -37,9 +37,9 @@ impl AsRef<Common> for Arguments {
 pub enum Command {
     /// Show the bases and the volumes on them
     #[command(after_help = format!("\
-Does not read standard input. Writes the section catalog:
-the bases of {}, each with the volumes made on it, and
-under orphans the volumes whose base is not in bases.ini.
+Does not read standard input. Writes the section catalog: the bases of
+{}, each with the volumes made on it, and under
+orphans the volumes whose base is not in bases.ini.
 
 Example: the room that each volume takes on the disk
   cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'", bases::PATH))]
@@ -107,10 +107,10 @@ Example:
     InstallBase(InstallBase),
     /// Remove old unused generations, with their volumes
     #[command(after_help = "\
-Does not read standard input. Removes the generations below
-the current one of every base in bases.ini, and the users' volumes that were
-made on them. While a session or a guest is on the machine, or a program has
-one of the files locked, they stay. Writes the section pruned.
+Does not read standard input. Removes the generations below the current one of
+every base in bases.ini, and the users' volumes that were made on them. While a
+session or a guest runs on the machine, or a program has one of the files
+locked, they stay. Writes the section pruned.
 
 Example: show what would be removed
   cowvol prune --dry-run | jq .pruned.removed")]

@@ -131,6 +131,11 @@ impl Image {
         read().map_err(|flaw| flaw.of(path))
     }
 
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file, for reading.
     pub fn file(&self) -> &File {
         &self.file

@@ -131,7 +131,7 @@ fn reservations_of_ended_sessions_go_before_volumes() {
     // Their sessions may still begin: the room is theirs.
     let (status, error) = machine.refusal(NEW, None);
     assert!(
-        status == 73 && error.contains("and 0 from all that can go"),
+        status == 73 && error.contains("and unused volumes have 0; nothing was removed; "),
         "{error}"
     );
     // A power cut ends them.

@@ -91,7 +91,7 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         "missing": [{
             "key": "bases[0].virtual_bytes",
             "reason": format!(
-                "reading {}: No such file or directory (os error 2)",
+                "reading {}: No such file or directory (os error 2); put the image there, or mend generation in /qcow2/backing/bases.ini",
                 base_path(machine.root(), "debian", 1).display()
             ),
         }],

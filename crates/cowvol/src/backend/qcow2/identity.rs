@@ -1,6 +1,7 @@
 //! The identity of the base of an overlay.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
 use images::bases::Entry;
 use qcow2::Image;
@@ -26,6 +27,9 @@ pub struct Identity {
     /// The modification time of the base's file, in seconds and nanoseconds: a write to the base
     /// need not change its tables.
     modified: (i64, i64),
+    /// The base's file, for messages; it is not recorded.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl Identity {
@@ -40,6 +44,7 @@ impl Identity {
             file_bytes: image.file_bytes,
             tables_sha256: manifest::Hex(image.tables_digest()?).to_string(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            file: image.path().to_owned(),
         })
     }
 
@@ -66,7 +71,8 @@ impl Identity {
             let (seconds, nanoseconds) = self.modified;
             return unlike(format!(
                 "its file was written or copied since; put the old base back, or if this is the old one, its time: \
-                 touch -d @{seconds}.{nanoseconds:09}"
+                 touch -d @{seconds}.{nanoseconds:09} {}",
+                present.file.display()
             ));
         }
         Ok(())

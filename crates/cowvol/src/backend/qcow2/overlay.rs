@@ -86,7 +86,7 @@ impl Overlay {
         };
         let found = check().with_context(|| {
             format!(
-                "reusing the volume of {}@{} (to start afresh, move it away; its files go with it)",
+                "reusing the volume of {}@{} (cowvol discard removes it, with the user's files)",
                 base.name, base.generation
             )
         })?;

@@ -214,7 +214,8 @@ fn bases_that_are_not_there_or_not_right() {
     fs::remove_file(&base).unwrap();
     refused(
         66,
-        "reading /qcow2/backing/windows/7.qcow2: No such file or directory (os error 2)",
+        "reading /qcow2/backing/windows/7.qcow2: No such file or directory (os error 2); put the image there, or mend generation in \
+         /qcow2/backing/bases.ini",
     );
     fs::create_dir(&base).unwrap();
     reading("not a regular file");
@@ -320,7 +321,7 @@ fn a_volume_of_another_base_is_not_handed_out() {
         let (status, error) = machine.refusal(ALICE, None);
         assert_eq!(status, 65, "{error}");
         let start = format!(
-            "cowvol: reusing the volume of windows@7 (to start afresh, move it away; its files go with it): \
+            "cowvol: reusing the volume of windows@7 (cowvol discard removes it, with the user's files): \
              reading /qcow2/user/{ALICES_TOKEN}/windows@7.qcow2: "
         );
         assert_eq!(
@@ -352,8 +353,8 @@ fn a_volume_of_another_base_is_not_handed_out() {
     let found = fs::metadata(&kept).unwrap();
     let time = format!("{}.{:09}", found.mtime(), found.mtime_nsec());
     refused(&format!(
-        "it was made for another windows@7: its file was written or copied since; put the old base back, or if this is the old one, \
-         its time: touch -d @{time}"
+        "it was made for another windows@7: its file was written or copied since; put the old base back, or if this is \
+         the old one, its time: touch -d @{time} /qcow2/backing/windows/7.qcow2"
     ));
     // The way out that the message names.
     fs::copy(&kept, &base).unwrap();
