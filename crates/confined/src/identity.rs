@@ -40,7 +40,9 @@ impl Identity {
                 let found = User::from_name(user)
                     .exit(Exit::Config, || format!("looking up the user {user}"))?;
                 let found = found.exit(Exit::Config, || {
-                    format!("{key}: no user {user}; add one with useradd --system --user-group")
+                    format!(
+                        "{key}: no user {user}; add one with systemd-sysusers if it is the package's, or with useradd --system --user-group {user}"
+                    )
                 })?;
                 (found.uid, found.gid)
             }

@@ -37,11 +37,10 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     let needs = needs(model.as_ref());
     let as_user = geteuid().is_root().then_some(identity);
     let qemu = qemu::obstacle(&settings.binary, as_user, needs);
-    let kvm = match (&user, &qemu) {
-        (Ok(_), None) => accel::try_kvm(common, &settings.binary, &identity)?,
-        (Err(_), _) => Err("KVM was not tried, for want of QEMU's user".into()),
-        (_, Some(_)) => Err("KVM was not tried, for want of QEMU".into()),
-    };
+    let can_try = user.is_ok() && qemu.is_none();
+    let kvm = can_try
+        .then(|| accel::try_kvm(common, &settings.binary, &identity))
+        .transpose()?;
     let zfs = common.path(ZFS_VOLUMES).is_dir();
     let reserve = settings.host_memory(zfs);
     let guests: Vec<Guest> = profiles
@@ -62,10 +61,19 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
             model: model.as_ref(),
             guests: &guests,
             reserve_bytes: reserve.bytes(),
-            kvm: Some(kvm.as_ref().copied().map_err(String::as_str)),
+            kvm: kvm
+                .as_ref()
+                .map(|kvm| kvm.as_ref().copied().map_err(String::as_str)),
             is_locked: false,
         },
     )?;
+    if !can_try {
+        findings.warnings.push(Finding::new(
+            Kind::NotLookedAt,
+            "KVM was not tried, because QEMU or its user is not there",
+            "remove that blocker, and check again",
+        ));
+    }
     findings.blockers.extend(no_slot(model.as_ref()));
     findings.blockers.extend(user.err().map(no_user));
     findings.blockers.extend(qemu);

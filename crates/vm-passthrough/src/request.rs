@@ -24,13 +24,13 @@ Examples:
   cowvol clone < login.json | vm-passthrough run
         boot the guest, wait until it ends, and report how it ended
   vm-passthrough restore
-        give back the devices of a guest whose run was killed
+        give back the devices after a run was killed
 
 Each subcommand has its own --help.
 
 Configuration (in /etc/labtools, see vm-passthrough(8)):
   vm-passthrough.ini  QEMU's user, program and addresses  [qemu]
-  profiles.ini        a machine for each ostype           [profile.windows]
+  profiles.ini        the guest of each ostype            [profile.windows]
   models.ini          the devices to hand over            [model.OptiPlex 7010]
 
 Exit status: 0 done, 1 no; the --help of each subcommand has its own"
@@ -109,13 +109,13 @@ Example:
         /etc/labtools/models.ini
 
 Exit status: 0 written, 73 the file exists or cannot be made, 74 the machine
-cannot be read")]
+cannot be read, 78 the firmware names no model, or models.ini cannot have it")]
     Probe {
         /// Write it to FILE, a new one
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
-    /// Give back what a guest has whose run was killed
+    /// Give back what a killed run took for its guest
     #[command(after_help = "\
 Reads no document. Gives back the devices, the console and the huge pages by
 the journal of the killed run, and writes [guest]: the drivers before and now

@@ -133,6 +133,8 @@ fn check_names_a_user_of_qemu_that_is_not_there_with_all_other_blockers() {
         let ended = check_configured(&[("vm-passthrough.ini", &settings)]);
         assert_eq!(ended.status, 1);
         assert_eq!(kinds(&ended), ["group_sibling", "qemu_user"]);
+        let warnings = &ended.section("guest")["warnings"];
+        assert_eq!(warnings[0]["kind"], "not_looked_at", "{warnings}");
         let blocker = &ended.section("guest")["blockers"][1];
         assert_eq!(blocker["setting"], "qemu.user");
         assert!(!blocker["way_out"].as_str().unwrap().is_empty());
