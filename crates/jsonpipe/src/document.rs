@@ -102,7 +102,7 @@ impl Document {
             }
             if *section != owner {
                 return Err(Exit::Data.error(format_args!(
-                    "{section}.{key}: a secret that this tool must not be handed"
+                    "{section}.{key}: a secret, which this tool must not get; leave it out"
                 )));
             }
             if !is_json {

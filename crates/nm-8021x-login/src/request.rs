@@ -59,7 +59,7 @@ with what the session had.")]
         #[arg(long)]
         dry_run: bool,
     },
-    /// List the realms that are installed, and the ends of their CAs
+    /// List the realms that are installed, and when their CAs expire
     #[command(after_help = "\
 Does not read standard input. Writes the section realms. Exit status 1: there is
 no realm, a CA has expired or will within the days, or a file is broken.
@@ -67,7 +67,7 @@ no realm, a CA has expired or will within the days, or a file is broken.
 Example:
   nm-8021x-login realms --days 60")]
     Realms {
-        /// Call a CA that expires within N days one that expires soon
+        /// Report a CA that expires within N days
         #[arg(long, value_name = "N", default_value_t = 30)]
         days: u32,
     },
@@ -82,8 +82,8 @@ Example:
     GuestVoucher(GuestVoucher),
     /// Turn institutions' eap-configs into the files of realms
     #[command(after_help = "\
-Reads eap-configs, of directories those called *.eap-config or *.xml, and puts
-REALM.ini and REALM.pem of each institution into this machine's set of realms.
+Reads each FILE, and in each DIRECTORY the files *.eap-config and *.xml. Adds
+REALM.ini and REALM.pem of each institution to this machine's set of realms.
 Does not read standard input. Writes the section import. Exit status 1: some
 were refused; import.refused has the reasons, and the others are installed.
 
@@ -95,7 +95,7 @@ Example:
 Reads the address from [update] in nm-8021x-login.ini, and believes what one of
 the keys realms-*.pub signed. Does not read standard input. Writes the section
 update. Exit status 1: some files were refused, and their realms stay as they
-were. Whatever else fails leaves the present set.
+were. If anything else fails, the present set stays.
 
 Example:
   nm-8021x-login update-realms --log")]
@@ -108,7 +108,8 @@ Example:
     #[command(after_help = "\
 Writes realms.json and realms.sig into DIRECTORY, for a web server to show it.
 Does not read standard input. Writes the section publication. Exit status 1:
-some files were refused. If one of them is in the published set, that stays.
+some files were refused. If one of them is in the published set, nothing is
+published: mend or remove it.
 
 Example:
   nm-8021x-login publish-realms --key realms.key /srv/realms")]
@@ -141,7 +142,7 @@ pub struct PublishRealms {
     /// Sign with the private key in FILE
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// Sign and write nothing
+    /// Do all, but write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -152,10 +153,10 @@ pub struct Import {
     /// The eap-configs
     #[arg(required = true, value_name = "FILE|DIRECTORY")]
     pub from: Vec<PathBuf>,
-    /// Take the one file as that of REALM, whatever it says
+    /// Install the one file for REALM, whatever realm it names
     #[arg(long, value_name = "REALM")]
     pub realm: Option<String>,
-    /// Put them into DIR, which has realms, or none yet
+    /// Put the realms into DIR, not into this machine's set
     #[arg(long, value_name = "DIR")]
     pub into: Option<PathBuf>,
     /// Do all but the switch to the next set

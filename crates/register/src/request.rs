@@ -40,6 +40,12 @@ Example:
         dry_run: bool,
     },
     /// Record that the login on standard input was refused
+    #[command(after_help = "\
+Reads the section login as nm-8021x-login login writes it.
+
+Example:
+  nm-8021x-login login < login.json > answer.json ||
+    nm-8021x-login register refused < answer.json")]
     Refused {
         /// Check the document; record nothing
         #[arg(long)]
@@ -47,8 +53,8 @@ Example:
     },
     /// Close the sessions that a power cut or a kill left open
     #[command(after_help = "\
-Does not read standard input. For when no session runs: at boot, and before the
-next login.")]
+Does not read standard input. Run it while no session runs: at boot, and before
+the next login.")]
     Recover {
         /// Print what would be closed; close nothing
         #[arg(long)]
@@ -56,7 +62,7 @@ next login.")]
     },
     /// Find who had an address at a time
     #[command(after_help = "\
-Does not read standard input. Exit status 1: nobody.
+Does not read standard input. Exit status 1: no session had the address.
 
 Example:
   nm-8021x-login register find --address 10.0.0.7 \\
@@ -71,8 +77,8 @@ Example:
     },
     /// Remove what is older than the law asks to keep
     #[command(after_help = "\
-Does not read standard input. Removes whole sessions; one whose end is young
-stays whole.")]
+Does not read standard input. Removes whole sessions; a session that
+ended within the last N days stays whole.")]
     Prune {
         /// Keep the last N days, at least 365
         #[arg(long, value_name = "N", default_value_t = LEGAL_MINIMUM_DAYS, value_parser = days)]
@@ -91,12 +97,12 @@ fn how(text: &str) -> Result<String, &'static str> {
             .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     is_word
         .then(|| text.to_owned())
-        .ok_or("a word is wanted, as shutdown, died, terminated, failed")
+        .ok_or("a word is wanted, such as shutdown, died, terminated, failed")
 }
 
 fn address(text: &str) -> Result<IpAddr, &'static str> {
     text.parse()
-        .map_err(|_| "an address is wanted, as 10.0.0.7 or 2001:db8::7")
+        .map_err(|_| "an address is wanted, such as 10.0.0.7 or 2001:db8::7")
 }
 
 fn days(text: &str) -> Result<u32, String> {

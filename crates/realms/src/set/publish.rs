@@ -20,7 +20,7 @@ pub struct Publish<'a> {
     pub directory: &'a Path,
     /// The private key.
     pub key: &'a Path,
-    /// Sign and write nothing.
+    /// Do all, but write nothing.
     pub dry_run: bool,
 }
 

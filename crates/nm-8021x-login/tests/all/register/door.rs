@@ -123,7 +123,7 @@ fn register_refuses_a_command_line_that_says_nothing() {
     assert!(
         ended
             .stderr
-            .contains("--address <A>': an address is wanted, as 10.0.0.7"),
+            .contains("--address <A>': an address is wanted, such as 10.0.0.7"),
         "{ended:?}"
     );
     assert!(!machine.path().join("var").exists(), "nothing was recorded");
