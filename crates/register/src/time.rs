@@ -13,9 +13,9 @@ pub struct Time(Timestamp);
 impl Time {
     /// The error does not show the text.
     pub fn parse(text: &str) -> Result<Time, &'static str> {
-        text.parse()
-            .map(Time)
-            .map_err(|_| "a time is wanted, such as 2026-11-20T08:00:00Z or 2026-11-20T05:00:00-03:00")
+        text.parse().map(Time).map_err(
+            |_| "a time is wanted, such as 2026-11-20T08:00:00Z or 2026-11-20T05:00:00-03:00",
+        )
     }
 
     /// The clock of this machine, in whole seconds.
