@@ -32,7 +32,11 @@ pub(crate) fn find(common: &Common, kvm: Result<(), &str>, taken: &Taken, findin
         Err(error) => findings.warn(Finding::new(
             Kind::NotLookedAt,
             format_args!("the registers that KVM gives guests are unknown: {error}"),
-            "run the check as root",
+            if geteuid().is_root() {
+                "look at the kernel's messages"
+            } else {
+                "run the check as root"
+            },
         )),
     }
 }

@@ -83,6 +83,9 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         devices,
         login.as_ref().and_then(Login::interface),
     )?;
+    if is_plan {
+        machine.complete()?; // run names it among all that prevents the guest
+    }
     if segment.is_some() && machine.mac.is_none() {
         return Err(Exit::Config.error(
             "connecting the guest to the room's network segment: this machine has no network card whose address tells its guest from the others",

@@ -17,8 +17,10 @@ pub struct Machine {
     pub model: Result<String, String>,
     /// The address of its network card, which the guest's card takes over.
     pub mac: Option<Mac>,
-    /// The devices that the guest gets; all of them exist.
+    /// The devices that the model lists for the guest.
     pub devices: Vec<PciAddress>,
+    /// Those of them that are not there.
+    pub absent: Vec<PciAddress>,
     /// The one among them that is the processor's graphics.
     pub integrated_graphics: Option<PciAddress>,
     /// Their IOMMU groups, in ascending order.
@@ -26,7 +28,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads the rest from sysfs. A missing device is status 66.
+    /// Reads the rest from sysfs.
     pub fn read(
         common: &Common,
         model: Result<String, String>,
@@ -34,13 +36,12 @@ impl Machine {
         interface: Option<&str>,
     ) -> anyhow::Result<Machine> {
         let mut groups = Vec::new();
+        let mut absent = Vec::new();
         let mut integrated_graphics = None;
         for address in &devices {
             let Some(device) = pci::device(common, *address)? else {
-                let model = model.unwrap_or_default(); // without a model no device is listed
-                return Err(Exit::NoInput.error(format_args!(
-                    "PCI device {address}: not there, but [model.{model}] lists it"
-                )));
+                absent.push(*address);
+                continue;
             };
             groups.extend(device.group);
             if is_integrated_graphics(&device) {
@@ -53,9 +54,21 @@ impl Machine {
             model,
             mac: mac(&common.path("/sys/class/net"), interface)?,
             devices,
+            absent,
             integrated_graphics,
             groups,
         })
+    }
+
+    /// Checks that all devices are there; status 66 names the first that is not.
+    pub fn complete(&self) -> anyhow::Result<()> {
+        let Some(address) = self.absent.first() else {
+            return Ok(());
+        };
+        let model = self.model.as_deref().unwrap_or_default(); // without one no device is listed
+        Err(Exit::NoInput.error(format_args!(
+            "PCI device {address}: not there, but [model.{model}] lists it"
+        )))
     }
 }
 

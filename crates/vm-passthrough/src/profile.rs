@@ -101,6 +101,12 @@ impl Settings {
         self.host_memory.unwrap_or(Memory::of_mebibytes(default))
     }
 
+    /// The bytes of the host's memory that must be free when huge pages are reserved: a quarter.
+    /// Its programs use the rest already.
+    pub fn free_memory_bytes(&self, zfs: bool) -> u64 {
+        self.host_memory(zfs).bytes() / 4
+    }
+
     /// The user that QEMU runs as. One that is not there, and root, is status 78.
     pub fn identity(&self) -> anyhow::Result<Identity> {
         Identity::resolve(USER, &self.user)

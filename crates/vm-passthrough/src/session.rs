@@ -22,9 +22,6 @@ use crate::report::{Ended, Guest as Report, HandedBack, Session};
 use crate::supervise::{Guest, Outcome};
 use crate::{Plan, TOOL, accel, check, memory, restore};
 
-/// The memory that stays available to the host's programs when huge pages are reserved.
-const RESERVE_BYTES: u64 = 256 << 20;
-
 /// Boots the guest of `plan`, waits for its end, and reports. After an error nothing is left
 /// behind.
 pub(crate) fn run(
@@ -80,7 +77,7 @@ pub(crate) fn run(
             gid: identity.gid.as_raw(),
         },
         memory: profile.hugepages.then(|| memory.bytes()),
-        reserve: RESERVE_BYTES,
+        reserve: settings.free_memory_bytes(volume.is_device()),
     };
     let (taken, lived, returned) =
         match Handover::take(common, &wanted, &mut |step| pipe.note(step)) {

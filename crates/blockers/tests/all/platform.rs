@@ -3,6 +3,7 @@
 use std::fs;
 
 use blockers::Kind;
+use nix::unistd::geteuid;
 
 use crate::machine::{AUDIO, GRAPHICS, Machine, TOTAL_BYTES, USB};
 
@@ -257,6 +258,20 @@ fn kvm_that_does_not_work_is_a_warning() {
         warning.what.contains("a guest on it \u{fffd}hangs"),
         "{warning:?}"
     );
+}
+
+#[test]
+fn kvm_that_cannot_be_asked_has_a_way_out_for_this_user() {
+    let mut machine = Machine::new();
+    machine.kvm_fault = None;
+    machine.file("/dev/kvm", ""); // a file answers no ioctl
+    let found = machine.find();
+    let [warning] = &found.warnings[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(warning.kind, Kind::NotLookedAt);
+    let as_root = warning.way_out == "run the check as root";
+    assert_ne!(as_root, geteuid().is_root(), "{warning:?}");
 }
 
 #[test]

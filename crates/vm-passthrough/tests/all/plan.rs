@@ -433,6 +433,34 @@ fn a_wrong_configuration_is_78_and_says_where() {
 }
 
 #[test]
+fn a_quarter_of_the_hosts_memory_is_free_when_huge_pages_are_reserved() {
+    for (setting, bytes) in [
+        ("", [256 << 20, 512 << 20]),
+        ("host_memory = 540M", [135 << 20; 2]),
+    ] {
+        let config = tempfile::tempdir().unwrap();
+        write(
+            config.path(),
+            "profiles.ini",
+            "[profile.linux]\ncores = 1\n",
+        );
+        let text = format!("[qemu]\nuser = 64055\n{setting}\n");
+        write(config.path(), "vm-passthrough.ini", &text);
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: "/".into(),
+            config: Some(config.path().to_owned()),
+        };
+        let settings = Configuration::read(&common, "linux", None)
+            .unwrap()
+            .settings;
+        let free = [false, true].map(|zfs| settings.free_memory_bytes(zfs));
+        assert_eq!(free, bytes, "{setting}");
+    }
+}
+
+#[test]
 fn memory_that_the_host_needs_is_78_with_the_numbers() {
     let root = machine_with(&[(
         "vm-passthrough.ini",

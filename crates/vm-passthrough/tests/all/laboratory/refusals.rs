@@ -307,6 +307,28 @@ fn a_device_that_cannot_be_taken_is_refused_and_nothing_changes() {
 }
 
 #[test]
+fn a_device_that_is_not_there_is_one_of_all_blockers() {
+    let machine = with_a_device("i915");
+    machine.write(
+        "etc/labtools/models.ini",
+        "[model.Test]\ndevices=00:02.0 8086:0152, 00:14.0 8086:1e31\n",
+    );
+    let ended = machine.run();
+    ended.refused(
+        78,
+        "refusing to start the guest, for 2 reasons: (1) no IOMMU: ",
+    );
+    assert!(
+        ended
+            .stderr
+            .contains(" (2) PCI device 0000:00:14.0: models.ini lists 8086:1e31 here"),
+        "{}",
+        ended.stderr
+    );
+    machine.is_as_before();
+}
+
+#[test]
 fn memory_must_be_there() {
     let machine = Machine::any();
     for (meminfo, status, message) in [
