@@ -13,7 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::realm::user_name::UserName;
 use crate::realm::{Eap, Phase2, RealmFile, file_of, is_domain_name, site_keys};
-use crate::set;
+
+/// The set that overrides `realms.d`: a symbolic link to one of `realms-N` beside it.
+///
+/// A session's supplicant reads the CA again, by the path that it was given at login. So the set
+/// before the present one stays.
+pub const INSTALLED: &str = "/var/lib/labtools/realms";
 
 /// All that a login needs of a realm's file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -80,7 +85,7 @@ pub struct Place {
 
 impl Place {
     fn is_of_the_site(&self) -> bool {
-        self.name != Path::new(set::INSTALLED)
+        self.name != Path::new(INSTALLED)
     }
 }
 
@@ -106,7 +111,7 @@ impl Places {
     pub fn of(common: &Common) -> anyhow::Result<Places> {
         let mut places = Vec::new();
         for (name, path) in [
-            (set::INSTALLED.into(), common.path(set::INSTALLED)),
+            (INSTALLED.into(), common.path(INSTALLED)),
             (site(common), common.config("realms.d")),
         ] {
             match fs::canonicalize(&path) {

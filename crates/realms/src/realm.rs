@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use jsonpipe::Exit;
 use serde::{Deserialize, Serialize};
 
-use crate::eap_config::description;
 use crate::file;
 use bundle::CaCertificate;
 use entry::{Entry, Wrong, unreadable};
@@ -165,6 +164,17 @@ impl RealmFile {
     }
 }
 
+/// The keys of a realm's file that come from the institution. The others are the site's.
+const OF_THE_INSTITUTION: [&str; 7] = [
+    "eap",
+    "phase2",
+    "ca_cert",
+    "domain_suffix_match",
+    "anonymous_identity",
+    "subrealms",
+    "ssids",
+];
+
 /// Why a file of a realm is the site's, which no import and no update replaces: it says what no
 /// institution does, as who may log in. A file that cannot be read may say it.
 pub fn site_keys(path: &Path) -> Option<String> {
@@ -178,7 +188,7 @@ pub fn site_keys(path: &Path) -> Option<String> {
     let keys: Vec<String> = entries
         .into_iter()
         .flat_map(|(_, entry)| entry.into_keys())
-        .filter(|key| !description::KEYS.contains(&key.as_str()))
+        .filter(|key| !OF_THE_INSTITUTION.contains(&key.as_str()))
         .collect();
     (!keys.is_empty()).then(|| format!("it has keys of this site: {}", keys.join(", ")))
 }

@@ -18,11 +18,10 @@ use jsonpipe::{Common, Exit, atomic, io_error, sabotaged};
 use nix::fcntl::{AT_FDCWD, Flock, FlockArg, RenameFlags, renameat2};
 use nix::unistd::syncfs;
 
-/// The set that overrides `realms.d`: a symbolic link to one of `realms-N` beside it.
-///
-/// A session's supplicant reads the CA again, by the path that it was given at login. So the set
-/// before the present one stays.
-pub const INSTALLED: &str = "/var/lib/labtools/realms";
+use crate::find;
+
+/// The manifest of the set, on the server and in a set that came from there.
+pub const MANIFEST: &str = "realms.json";
 
 /// Everybody may read who is trusted.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -55,7 +54,7 @@ impl Next {
     pub fn begin(common: &Common, into: Option<&Path>) -> anyhow::Result<Next> {
         let (place, path) = match into {
             None => {
-                let link = common.path(INSTALLED);
+                let link = common.path(find::INSTALLED);
                 if let Some(parent) = link.parent() {
                     atomic::create_directory(parent, DIRECTORY_MODE)?;
                 }

@@ -6,17 +6,6 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 
 use crate::realm::{Eap, Phase2};
 
-/// The keys of a realm's file that come from the institution. The others are the site's.
-pub const KEYS: [&str; 7] = [
-    "eap",
-    "phase2",
-    "ca_cert",
-    "domain_suffix_match",
-    "anonymous_identity",
-    "subrealms",
-    "ssids",
-];
-
 /// What an institution says of one realm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 /// See testdata/README.md.
 const CERTIFICATE: &str = include_str!("../../../../testdata/nm-8021x-login/ca.pem");
-const INSTALLED: &str = "etc/labtools/realms.d";
+const SITE: &str = "etc/labtools/realms.d";
 const SETS: &str = "var/lib/labtools/sets/7";
 
 #[derive(Parser)]
@@ -25,7 +25,7 @@ struct Machine {
 impl Machine {
     fn new() -> Machine {
         let root = tempfile::tempdir().unwrap();
-        for place in [INSTALLED, SETS] {
+        for place in [SITE, SETS] {
             fs::create_dir_all(root.path().join(place)).unwrap();
             fs::write(root.path().join(place).join("ca.pem"), CERTIFICATE).unwrap();
         }
@@ -47,7 +47,7 @@ impl Machine {
     }
 
     fn link(self, realm: &str, target: &str) -> Machine {
-        symlink(target, self.path(INSTALLED, realm)).unwrap();
+        symlink(target, self.path(SITE, realm)).unwrap();
         self
     }
 
@@ -75,10 +75,10 @@ fn to(realm: &str, user: &str) -> Option<(String, String)> {
 #[test]
 fn the_longest_suffix_of_whole_labels_counts() {
     let machine = Machine::new()
-        .with(INSTALLED, "uni-a.example", "subrealms=true")
-        .with(INSTALLED, "med.uni-a.example", "")
-        .with(INSTALLED, "law.uni-a.example", "subrealms=true")
-        .with(INSTALLED, "uni-b.example", "");
+        .with(SITE, "uni-a.example", "subrealms=true")
+        .with(SITE, "med.uni-a.example", "")
+        .with(SITE, "law.uni-a.example", "subrealms=true")
+        .with(SITE, "uni-b.example", "");
     for (typed, expected) in [
         ("A@Uni-A.example", to("uni-a.example", "a@uni-a.example")),
         (
@@ -119,9 +119,9 @@ fn an_updated_set_opens_no_gate_of_the_site() {
         let machine =
             Machine::new()
                 .with(SETS, "uni-a.example", "")
-                .with(INSTALLED, "uni-a.example", gate);
+                .with(SITE, "uni-a.example", gate);
         fs::write(
-            machine.root.path().join(INSTALLED).join("bobs"),
+            machine.root.path().join(SITE).join("bobs"),
             "bob@uni-a.example\n",
         )
         .unwrap();
@@ -131,12 +131,12 @@ fn an_updated_set_opens_no_gate_of_the_site() {
         }
     }
     let torn = Machine::new().with(SETS, "uni-a.example", "");
-    fs::write(torn.path(INSTALLED, "uni-a.example"), "[realm.uni-a.exa").unwrap();
-    assert!(torn.refusal("alice@uni-a.example").contains(INSTALLED));
+    fs::write(torn.path(SITE, "uni-a.example"), "[realm.uni-a.exa").unwrap();
+    assert!(torn.refusal("alice@uni-a.example").contains(SITE));
     let accepting = Machine::new()
         .with(SETS, "uni-a.example", "")
         .with(SETS, "old.example", "")
-        .with(INSTALLED, "uni-a.example", "accepts=old.example")
+        .with(SITE, "uni-a.example", "accepts=old.example")
         .link("old.example", "uni-a.example.ini");
     assert_eq!(
         accepting.leads("a@old.example"),
@@ -148,13 +148,13 @@ fn an_updated_set_opens_no_gate_of_the_site() {
 fn an_updated_set_leads_nobody_around_a_gate_of_the_site() {
     let machine = Machine::new()
         .with(
-            INSTALLED,
+            SITE,
             "uni-a.example",
             "subrealms=true\nallow=bob@cs.uni-a.example",
         )
         .with(SETS, "cs.uni-a.example", "")
-        .with(INSTALLED, "uni-b.example", "allow=bob@uni-b.example")
-        .with(INSTALLED, "law.uni-a.example", "")
+        .with(SITE, "uni-b.example", "allow=bob@uni-b.example")
+        .with(SITE, "law.uni-a.example", "")
         .with(SETS, "law.uni-a.example", "tls13=true")
         .with(SETS, "cs.uni-b.example", "");
     for (typed, realm, admitted) in [
@@ -172,20 +172,16 @@ fn an_updated_set_leads_nobody_around_a_gate_of_the_site() {
         );
     }
     assert!(machine.find("a@law.uni-a.example").unwrap().unwrap().tls13);
-    fs::write(machine.path(INSTALLED, "uni-a.example"), "[realm.uni-a.exa").unwrap();
-    assert!(
-        machine
-            .refusal("alice@cs.uni-a.example")
-            .contains(INSTALLED)
-    );
+    fs::write(machine.path(SITE, "uni-a.example"), "[realm.uni-a.exa").unwrap();
+    assert!(machine.refusal("alice@cs.uni-a.example").contains(SITE));
 }
 
 #[test]
 fn an_updated_set_comes_before_what_was_installed() {
     let machine = Machine::new()
-        .with(INSTALLED, "uni-a.example", "")
+        .with(SITE, "uni-a.example", "")
         .with(SETS, "uni-a.example", "tls13=true")
-        .with(INSTALLED, "sub.uni-b.example", "")
+        .with(SITE, "sub.uni-b.example", "")
         .with(SETS, "uni-b.example", "subrealms=true");
     assert!(machine.find("a@uni-a.example").unwrap().unwrap().tls13);
     // The longest name, wherever it is.
@@ -199,7 +195,7 @@ fn an_updated_set_comes_before_what_was_installed() {
 fn an_accepted_realm_leads_by_a_link_to_the_same_people() {
     let machine = Machine::new()
         .with(
-            INSTALLED,
+            SITE,
             "uni-a.example",
             "accepts=old.example,stud.uni-a.example\ndeny=eve@uni-a.example",
         )
@@ -238,7 +234,7 @@ fn an_accepted_realm_leads_by_a_link_to_the_same_people() {
 #[test]
 fn what_is_no_file_of_a_realm_is_refused_by_its_name() {
     let machine = Machine::new();
-    let path = machine.path(INSTALLED, "a.example");
+    let path = machine.path(SITE, "a.example");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
     assert!(
         machine
@@ -266,9 +262,9 @@ fn a_lookup_reads_no_other_file() {
     let mut machine = Machine::new();
     for number in 0..5000 {
         // A read of it would be an error.
-        fs::write(machine.path(INSTALLED, &format!("r{number}.example")), "[").unwrap();
+        fs::write(machine.path(SITE, &format!("r{number}.example")), "[").unwrap();
     }
-    machine = machine.with(INSTALLED, "uni-a.example", "");
+    machine = machine.with(SITE, "uni-a.example", "");
     assert!(machine.find("a@uni-a.example").unwrap().is_some());
     assert!(machine.find("a@r.example").unwrap().is_none());
     assert!(
@@ -299,7 +295,7 @@ proptest! {
         let mut machine = Machine::new();
         for (name, subrealms) in &files {
             // A server's name needs a dot, which each of these has.
-            machine = machine.with(INSTALLED, name, &format!("subrealms={subrealms}"));
+            machine = machine.with(SITE, name, &format!("subrealms={subrealms}"));
         }
         let labels = |name: &str| name.split('.').map(str::to_owned).collect::<Vec<_>>();
         let expected = files

@@ -11,10 +11,9 @@ use crate::eap_config::authorities;
 use crate::eap_config::description::Description;
 use crate::realm::bundle::{self, CaCertificate};
 use crate::realm::{RealmFile, file_of, site_keys};
-use crate::set::Next;
 use crate::set::report::{Ca, Changed, Imported, Kept, Refused, Set};
-use crate::set::update::MANIFEST;
-use crate::{eap_config, file, find, set};
+use crate::set::{MANIFEST, Next};
+use crate::{eap_config, file, find};
 
 /// What to import, and where to.
 #[derive(Debug)]
@@ -56,7 +55,7 @@ pub fn import(common: &Common, pipe: &Pipe, options: &Import<'_>) -> anyhow::Res
     if options.into.is_none() && from_server.is_some_and(|path| path.exists()) {
         return Err(Exit::Config.error(format_args!(
             "importing into {}: it came by update-realms, which would drop it again; use --into {}",
-            common.path(set::INSTALLED).display(),
+            common.path(find::INSTALLED).display(),
             common.config("realms.d").display()
         )));
     }

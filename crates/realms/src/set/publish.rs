@@ -8,10 +8,10 @@ use std::time::SystemTime;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, atomic, timestamp};
 use manifest::{EapConfig, Keys, Kind, Realms, Signature, Signed, SigningKey};
 
-use crate::set::Next;
 use crate::set::import::{Batch, Filling, files, parse, read};
 use crate::set::report::{Imported, Publication, Refused, Set};
-use crate::set::update::{MANIFEST, SIGNATURE, digest};
+use crate::set::update::{SIGNATURE, digest};
+use crate::set::{MANIFEST, Next};
 
 /// What to publish.
 #[derive(Debug)]

@@ -13,14 +13,12 @@ use manifest::{EapConfig, Hex, Keys, Kind, Realms, Signature, Signed};
 use sha2::{Digest, Sha256};
 
 use crate::realm::RealmFile;
-use crate::set::Next;
 use crate::set::import::{Batch, Filling, answer, names, parse};
 use crate::set::report::Refused;
 use crate::set::server::Server;
+use crate::set::{MANIFEST, Next};
 
-/// The manifest of the set, on the server and in a set that came from there.
-pub const MANIFEST: &str = "realms.json";
-/// Its signature.
+/// The signature of the manifest.
 pub const SIGNATURE: &str = "realms.sig";
 
 /// Of ten thousand institutions, each with some two hundred bytes, it is a quarter of that.
