@@ -28,6 +28,8 @@ const ANSWER_MAX_BYTES: u64 = 64 << 20;
 /// More cannot be distinguished; a machine can invent interfaces.
 const LINES_MAX: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The way out where the server wants a client's certificate.
+const REFUSED: &str = "it asks for a client's certificate, and invcollect has none; name a Prometheus that needs none";
 
 /// The maximum rate, above that of all machines of a campus together. A counter can contain
 /// anything, and one such line would flatten all others.
@@ -310,7 +312,11 @@ impl Prometheus {
             .query("end", end);
         let answer = request.query("step", grid.step.to_string()).call();
         let mut answer = answer.map_err(|error| {
-            Exit::Unavailable.error(format_args!("{}: {}", asking(), cause(&error, PATIENCE)))
+            Exit::Unavailable.error(format_args!(
+                "{}: {}",
+                asking(),
+                cause(&error, PATIENCE, REFUSED)
+            ))
         })?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(ANSWER_MAX_BYTES);
@@ -326,7 +332,7 @@ impl Prometheus {
                 return Err(Exit::Unavailable.error(format_args!(
                     "{}: {}",
                     asking(),
-                    cause(&error, PATIENCE)
+                    cause(&error, PATIENCE, REFUSED)
                 )));
             }
         };

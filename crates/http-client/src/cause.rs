@@ -6,7 +6,10 @@ use std::time::Duration;
 use ureq::Error;
 
 /// The cause of an error, without the library's jargon, and with the way out where there is one.
-pub fn cause(error: &Error, patience: Duration) -> String {
+///
+/// `refused` is the caller's way out where the server does not take the client's certificate, or
+/// misses one.
+pub fn cause(error: &Error, patience: Duration, refused: &str) -> String {
     match error {
         Error::Timeout(_) => {
             return format!("timeout: no answer within {} seconds", patience.as_secs());
@@ -34,9 +37,10 @@ pub fn cause(error: &Error, patience: Duration) -> String {
         .next()
         .unwrap_or_default()
         .to_owned();
-    let hint = if said.contains("received fatal alert") && said.contains("ertificate") {
-        ": it does not take this machine's certificate; collector enroll makes a new one"
-    } else if ["Expired", "expired", "NotValidYet", "not valid yet"]
+    if said.contains("received fatal alert") && said.contains("ertificate") {
+        return format!("{said}: {refused}");
+    }
+    let hint = if ["Expired", "expired", "NotValidYet", "not valid yet"]
         .iter()
         .any(|word| said.contains(word))
     {
@@ -96,10 +100,11 @@ mod tests {
                 Error::Rustls(rustls::Error::AlertReceived(
                     rustls::AlertDescription::CertificateExpired,
                 )),
-                "rustls: received fatal alert: CertificateExpired: it does not take this machine's certificate; collector enroll makes a new one",
+                "rustls: received fatal alert: CertificateExpired: make a new one",
             ),
         ] {
-            assert_eq!(cause(&error, Duration::from_secs(30)), expected);
+            let patience = Duration::from_secs(30);
+            assert_eq!(cause(&error, patience, "make a new one"), expected);
         }
     }
 }

@@ -19,6 +19,10 @@ use zeroize::Zeroizing;
 /// longer.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// The way out where the collector does not take this machine's certificate.
+const REFUSED: &str =
+    "it does not take this machine's certificate; collector enroll makes a new one";
+
 /// The outcome of sending a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -166,7 +170,7 @@ impl Collector {
         let server = self.url.parse::<Uri>().ok();
         let host = server.as_ref().and_then(Uri::host).unwrap_or_default();
         let port = server.as_ref().and_then(Uri::port_u16).unwrap_or(443);
-        let mut reason = format!("{host}:{port}: {}", cause(error, DEADLINE));
+        let mut reason = format!("{host}:{port}: {}", cause(error, DEADLINE, REFUSED));
         if reason.contains("UnknownIssuer") {
             reason += &format!(
                 ": its certificate is not signed by one of {}",

@@ -308,6 +308,17 @@ fn a_server_that_fails_changes_nothing() {
         69,
         "Connection refused",
     );
+    // One that takes only clients with a certificate.
+    let server = Real::start_with(
+        &federation.certificates,
+        federation.directory.path(),
+        &["-Verify", "1"],
+    );
+    refuses(
+        &federation.update_from(server.address, &[]),
+        69,
+        "it asks for a client's certificate, and update-realms has none",
+    );
     assert_eq!(federation.state(), before);
 
     let dry = Real::start(&federation.certificates, federation.directory.path());

@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// For all of them.
 const LONGEST_UPDATE: Duration = Duration::from_secs(15 * 60);
 
+/// The way out where the server wants a client's certificate.
+const REFUSED: &str = "it asks for a client's certificate, and update-realms has none; let the server give the set to everybody";
+
 /// `[update]` of nm-8021x-login.ini.
 #[derive(Debug, Deserialize)]
 struct Update {
@@ -107,7 +110,8 @@ impl Server {
                 ureq::Error::Timeout(_) => Exit::TemporaryFailure,
                 _ => Exit::Unavailable,
             };
-            exit.error(format_args!("fetching {url}: {}", cause(&error, patience)))
+            let cause = cause(&error, patience, REFUSED);
+            exit.error(format_args!("fetching {url}: {cause}"))
         };
         let request = self.agent.get(&url).header("accept-encoding", "identity");
         let request = request.config().timeout_global(Some(patience)).build();

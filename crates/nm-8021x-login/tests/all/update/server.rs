@@ -43,11 +43,17 @@ pub struct Real {
 
 impl Real {
     pub fn start(certificates: &Certificates, directory: &Path) -> Real {
+        Real::start_with(certificates, directory, &[])
+    }
+
+    /// With more options of s_server.
+    pub fn start_with(certificates: &Certificates, directory: &Path, options: &[&str]) -> Real {
         let mut child = Command::new("openssl")
             .args(["s_server", "-WWW", "-accept", "127.0.0.1:0", "-cert"])
             .arg(certificates.path("server.pem"))
             .arg("-key")
             .arg(certificates.path("server.key"))
+            .args(options)
             .current_dir(directory)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
