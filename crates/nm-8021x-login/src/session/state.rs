@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Common, Exit, ExitContext, atomic};
-use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{IFNAMSIZ, O_NOFOLLOW, O_NONBLOCK};
 use serde::{Deserialize, Serialize};
 
 use crate::{attempt, report};
@@ -119,6 +119,18 @@ impl Session {
 }
 
 impl Link {
+    /// Whether the kernel can have such an interface (its `dev_valid_name`), and NetworkManager such
+    /// profiles. With any other name every closing of the link would fail.
+    fn is_possible(&self) -> bool {
+        let name = &self.interface;
+        let is_foreign = |c: char| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control();
+        let uuids = [Some(&self.profile), self.confined.as_ref()];
+        !matches!(name.as_str(), "" | "." | "..")
+            && name.len() < IFNAMSIZ
+            && !name.contains(is_foreign)
+            && !uuids.iter().flatten().any(|uuid| uuid.contains('\0'))
+    }
+
     /// What a logout says of it.
     fn report(&self) -> report::Link {
         report::Link {
@@ -141,6 +153,9 @@ pub fn load(common: &Common) -> anyhow::Result<Option<Session>> {
         read => read.and_then(|bytes| Ok(serde_json::from_slice::<Session>(&bytes)?)),
     };
     let session = session.and_then(|session| match session.schema {
+        SCHEMA if !session.links.iter().all(Link::is_possible) => {
+            Err(io::Error::other("a link has an impossible name"))
+        }
         SCHEMA => Ok(session),
         schema => Err(io::Error::other(format!("schema {schema} is unknown"))),
     });
@@ -197,4 +212,62 @@ pub fn clear(path: &Path) -> io::Result<()> {
 
 fn path(common: &Common) -> PathBuf {
     common.path(STATE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_with_an_impossible_link_is_unreadable() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
+        let load_with = |change: fn(&mut Link)| {
+            let mut link = Link {
+                interface: "enp0s31f6.1234".into(),
+                profile: "5c8d1e1c-0d3a-4d0b-8f0e-0d6c6f6b7a01".into(),
+                ..Link::default()
+            };
+            change(&mut link);
+            let session = Session {
+                schema: SCHEMA,
+                session: None,
+                user: "alice@uni-a.example".into(),
+                realm: "uni-a.example".into(),
+                status: Status::Up,
+                started_at: "2026-11-20T08:00:00Z".into(),
+                started_boot_seconds: 0,
+                ended_at: None,
+                duration_seconds: None,
+                links: vec![link],
+            };
+            save(&common, &session).unwrap();
+            load(&common)
+        };
+        assert!(load_with(|_| ()).unwrap().is_some());
+        let changes: [fn(&mut Link); 8] = [
+            |link| link.interface = "no\0name".into(),
+            |link| link.interface = String::new(),
+            |link| link.interface = "..".into(),
+            |link| link.interface = "a/b".into(),
+            |link| link.interface = "a b".into(),
+            |link| link.interface = "sixteen-bytes-is".into(),
+            |link| link.profile = "\0".into(),
+            |link| link.confined = Some("\0".into()),
+        ];
+        for change in changes {
+            let error = load_with(change).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::Io);
+            let message = format!("{error:#}");
+            assert!(
+                message.ends_with("a link has an impossible name"),
+                "{message}"
+            );
+        }
+    }
 }

@@ -41,6 +41,8 @@ fn a_state_file_that_nobody_wrote_closes_every_cable() {
         "mkfifo login.json",
         "mkdir -p login.json/x",
         "rm login.sock; mkdir -p login.json/x login.sock/x",
+        r#"printf '{"schema":1,"user":"u","realm":"r","status":"up","started_at":"t","started_boot_seconds":0,"links":[{"interface":"no\\u0000name","kind":"ethernet","profile":"p","open":true,"addresses":[]}]}' > login.json"#,
+        r#"printf '{"schema":1,"user":"u","realm":"r","status":"up","started_at":"t","started_boot_seconds":0,"links":[{"interface":"eth0","kind":"ethernet","profile":"\\u0000","open":true,"addresses":[]}]}' > login.json"#,
     ]
     .into_iter()
     .enumerate()
