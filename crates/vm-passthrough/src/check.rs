@@ -9,9 +9,10 @@ use model::Model;
 use nix::unistd::{Gid, Uid, geteuid};
 
 use crate::profile::Every;
-use crate::qemu::{self, Needs};
+use crate::qemu::Qemu;
 use crate::report::Check;
-use crate::{Plan, TOOL, accel, memory, profile};
+use crate::virtualizer::{Needs, Virtualizer};
+use crate::{Plan, TOOL, memory, profile};
 
 /// The nodes of ZFS volumes; only a machine with volumes has them.
 const ZFS_VOLUMES: &str = "/dev/zvol";
@@ -32,14 +33,18 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings,
     } = Every::read(common, name.as_deref().ok())?;
     let user = settings.identity();
-    // Without the user, QEMU can be asked as any that is not root.
+    // Without the user, it can be asked as any that is not root.
     let identity = user.as_ref().copied().unwrap_or(NOBODY);
     let needs = needs(model.as_ref());
     let as_user = geteuid().is_root().then_some(identity);
-    let qemu = qemu::obstacle(&settings.binary, as_user, needs);
-    let can_try = user.is_ok() && qemu.is_none();
+    let virtualizer = Qemu {
+        binary: settings.binary.clone(),
+        version: None,
+    };
+    let unfit = virtualizer.obstacle(as_user, needs);
+    let can_try = user.is_ok() && unfit.is_none();
     let kvm = can_try
-        .then(|| accel::try_kvm(common, &settings.binary, &identity))
+        .then(|| virtualizer.try_kvm(common, &identity))
         .transpose()?;
     let zfs = common.path(ZFS_VOLUMES).is_dir();
     let reserve = settings.host_memory(zfs);
@@ -70,13 +75,16 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     if !can_try {
         findings.warnings.push(Finding::new(
             Kind::NotLookedAt,
-            "KVM was not tried, because QEMU or its user is not there",
+            format_args!(
+                "KVM was not tried, because {} or its user is not there",
+                virtualizer.name()
+            ),
             "remove that blocker, and check again",
         ));
     }
     findings.blockers.extend(no_slot(model.as_ref()));
     findings.blockers.extend(user.err().map(no_user));
-    findings.blockers.extend(qemu);
+    findings.blockers.extend(unfit);
     for blocker in &findings.blockers {
         pipe.warn(blocker);
     }
@@ -110,6 +118,7 @@ pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
         settings,
         machine,
         identity,
+        virtualizer,
         ..
     } = plan;
     let name = machine.model.as_deref().map_err(String::as_str);
@@ -138,7 +147,7 @@ pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
     .blockers;
     let needs = needs(model.as_ref());
     if needs != Needs::Nothing {
-        blockers.extend(qemu::obstacle(&settings.binary, Some(*identity), needs));
+        blockers.extend(virtualizer.obstacle(Some(*identity), needs));
     }
     match &blockers[..] {
         [] => Ok(()),

@@ -1,4 +1,4 @@
-//! Starts QEMU as its own user, with only the files handed to it.
+//! Starts the virtualizer as its own user, with only the files handed to it.
 
 use std::io::{self, Read};
 use std::os::fd::AsFd;
@@ -6,7 +6,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use confined::{Identity, Life, Start};
-use jsonpipe::{Exit, ExitContext, io_error};
+use jsonpipe::{Exit, ExitContext};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -16,7 +16,7 @@ use crate::tail::Tail;
 #[derive(Debug)]
 pub struct Running(Child);
 
-/// Starts QEMU by its command line. A missing program is status 69, one that this user may not run
+/// Starts it by its command line. A missing program is status 69, one that this user may not run
 /// 78.
 pub fn spawn(argv: &[String], start: &Start) -> anyhow::Result<(Running, Tail)> {
     let mut child = spawn_with(argv, start, Stdio::null(), Stdio::piped())?;
@@ -83,11 +83,18 @@ fn spawn_with(
     let mut command = Command::new(program);
     command.args(&argv[1..]).stdout(stdout).stderr(stderr);
     start.spawn(command).map_err(|error| {
-        let exit_of = |error: &io::Error| match error.kind() {
-            io::ErrorKind::NotFound => Exit::Unavailable,
-            _ => Exit::Config,
+        let (exit, way_out) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                Exit::Unavailable,
+                "; install it, or set its path in vm-passthrough.ini",
+            ),
+            io::ErrorKind::PermissionDenied => (
+                Exit::Config,
+                "; let its user run it, or set another path in vm-passthrough.ini",
+            ),
+            _ => (Exit::Config, ""),
         };
-        io_error(error, exit_of, format_args!("starting {program}"))
+        exit.error(format_args!("starting {program}: {error}{way_out}"))
     })
 }
 

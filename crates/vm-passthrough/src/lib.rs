@@ -11,7 +11,6 @@ mod check;
 mod child;
 mod disks;
 mod firewall;
-pub mod firmware;
 pub mod machine;
 pub mod memory;
 mod probe;
@@ -97,6 +96,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         settings.host_memory(volume.is_device()),
     )?;
     let virtualizer = Qemu {
+        binary: settings.binary.clone(),
         version: machine
             .integrated_graphics
             .map(|_| Version::read(&settings.binary, geteuid().is_root().then_some(identity)))
@@ -116,7 +116,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     if !is_plan {
         return session::run(&plan, common, pipe, document);
     }
-    let accel = accel::decide(common, &plan.settings.binary, &plan.identity, pipe)?;
+    let accel = accel::decide(common, plan.virtualizer.as_ref(), &plan.identity, pipe)?;
     document.set(TOOL.section, &plan.report(accel, Descriptors::PLANNED))?;
     Ok(Answer::yes(document))
 }

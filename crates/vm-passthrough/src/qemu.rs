@@ -1,29 +1,48 @@
-//! QEMU: its command line, its monitor, and its messages.
+//! QEMU: its command line, its monitor, its messages, and whether it is fit for a guest.
 
 mod argv;
+pub mod firmware;
 mod fitness;
+mod kvm;
 mod qmp;
 mod slots;
 mod version;
 
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 
-use crate::virtualizer::{Control, Parts, Virtualizer};
+use blockers::Finding;
+use confined::Identity;
+use jsonpipe::Common;
 
-pub use argv::SANDBOX;
-pub use fitness::{Needs, obstacle};
+use crate::virtualizer::{Control, Needs, Parts, Virtualizer};
+
 pub use version::Version;
 
 /// QEMU, of a version that is known where its options depend on it.
 #[derive(Debug)]
 pub struct Qemu {
+    /// Its path.
+    pub binary: PathBuf,
     /// Its version; needed where the integrated graphics is handed over.
     pub version: Option<Version>,
 }
 
 impl Virtualizer for Qemu {
+    fn name(&self) -> &'static str {
+        "QEMU"
+    }
+
+    fn obstacle(&self, identity: Option<Identity>, needs: Needs) -> Option<Finding> {
+        fitness::obstacle(&self.binary, identity, needs)
+    }
+
+    fn try_kvm(&self, common: &Common, identity: &Identity) -> anyhow::Result<Result<(), String>> {
+        kvm::try_kvm(common, &self.binary, identity)
+    }
+
     fn command_line(&self, guest: &Parts<'_>) -> Vec<String> {
-        argv::build(guest, self.version)
+        argv::build(&self.binary, guest, self.version)
     }
 
     fn control(&self, stream: UnixStream) -> Box<dyn Control> {
@@ -51,7 +70,10 @@ mod tests {
 
     #[test]
     fn legacy_mode_that_is_disabled_is_a_refusal() {
-        let qemu = Qemu { version: None };
+        let qemu = Qemu {
+            binary: "/nowhere/qemu".into(),
+            version: None,
+        };
         for message in [
             "IGD device 0000:00:02.0 has no ROM, legacy mode disabled",
             "IGD device 0000:00:02.0 does not support OpRegion access,legacy mode disabled",

@@ -58,10 +58,10 @@ pub(crate) fn run(
         memory::check(common, *memory)?;
     }
     let (ours, theirs) =
-        UnixStream::pair().exit(Exit::Software, || "making a socket for QEMU's monitor")?;
+        UnixStream::pair().exit(Exit::Software, || "making a socket for the guest's monitor")?;
     let handed_down = HandedDown::open(common, volume, settings, theirs)?;
 
-    let accel = accel::decide(common, &settings.binary, identity, pipe)?;
+    let accel = accel::decide(common, plan.virtualizer.as_ref(), identity, pipe)?;
     let report = plan.report(accel, handed_down.descriptors());
     let identity = match accel {
         Accel::Kvm => identity.with_group_of(
@@ -152,7 +152,7 @@ struct Lived {
     rule: anyhow::Result<()>,
 }
 
-/// Starts QEMU and waits for its end. After an error it is gone.
+/// Starts the virtualizer and waits for its end. After an error it is gone.
 fn live(
     plan: &Plan,
     argv: &[String],
@@ -170,11 +170,16 @@ fn live(
         life: Life::WithUs,
         lock_memory: !plan.machine.devices.is_empty(),
     };
-    let (qemu, stderr) = child::spawn(argv, &start)?;
-    drop(handed_down); // QEMU's locks on the disks must end with QEMU
-    pipe.note(format_args!("QEMU is process {}", qemu.id()));
-    let mut guest = Guest::new(qemu, plan.virtualizer.control(ours), stderr, ending);
-    guest.start(plan.virtualizer.as_ref())?;
+    let virtualizer = plan.virtualizer.as_ref();
+    let (program, stderr) = child::spawn(argv, &start)?;
+    drop(handed_down); // the program's locks on the disks must end with it
+    pipe.note(format_args!(
+        "{} is process {}",
+        virtualizer.name(),
+        program.id()
+    ));
+    let mut guest = Guest::new(program, virtualizer, ours, stderr, ending);
+    guest.start()?;
     let started_at = timestamp::rfc3339(SystemTime::now());
     let start_seconds = rounded(since.elapsed());
     let boot_to_ready_seconds = since_boot().map(rounded);

@@ -1,7 +1,8 @@
-//! Supervises a guest from QEMU's start to its end.
+//! Supervises a guest from the start of its program to its end.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use crate::report::Ended;
 use crate::tail::Tail;
 use crate::virtualizer::{Control, Event, Message, Order, Shutdown, Status, Virtualizer};
 
-/// The limit from QEMU's start to its first answer, including the clearing of gigabytes of huge
+/// The limit from the program's start to its first answer, including the clearing of gigabytes of huge
 /// pages.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// The limit from the order to quit to the end, during which the disk is flushed.
@@ -30,7 +31,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(3);
 /// A guest's program and its three sources of events.
 #[derive(Debug)]
 pub struct Guest<'a> {
-    qemu: Running,
+    program: Running,
+    virtualizer: &'a dyn Virtualizer,
     monitor: Box<dyn Control>,
     stderr: Tail,
     ending: &'a Deferred,
@@ -96,7 +98,7 @@ fn no_room(standstill: &mut Option<Standstill>, pipe: &Pipe) {
 /// The next event.
 enum Next {
     Said(Message),
-    /// QEMU closed its monitor: it ends.
+    /// The program closed its monitor: it ends.
     Gone,
     /// A signal asks us to end.
     Signal,
@@ -105,41 +107,40 @@ enum Next {
 
 impl<'a> Guest<'a> {
     pub fn new(
-        qemu: Running,
-        monitor: Box<dyn Control>,
+        program: Running,
+        virtualizer: &'a dyn Virtualizer,
+        monitor: UnixStream,
         stderr: Tail,
         ending: &'a Deferred,
     ) -> Guest<'a> {
         Guest {
-            qemu,
-            monitor,
+            program,
+            virtualizer,
+            monitor: virtualizer.control(monitor),
             stderr,
             ending,
             stopping: false,
         }
     }
 
-    /// Waits until QEMU reports the guest's status, when all its devices exist, and starts the
+    /// Waits until the program reports the guest's status, when all its devices exist, and starts the
     /// guest.
     ///
-    /// A QEMU that ends first is status 69, one that takes too long 75, and one whose messages are
+    /// A program that ends first is status 69, one that takes too long 75, and one whose messages are
     /// a refusal 78.
-    pub fn start(&mut self, virtualizer: &dyn Virtualizer) -> anyhow::Result<()> {
-        self.start_within(START_LIMIT, virtualizer)
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        self.start_within(START_LIMIT)
     }
 
-    fn start_within(
-        &mut self,
-        limit: Duration,
-        virtualizer: &dyn Virtualizer,
-    ) -> anyhow::Result<()> {
+    fn start_within(&mut self, limit: Duration) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         self.obey(Order::Greet, deadline, limit)?;
         self.obey(Order::Status, deadline, limit)?;
         // The devices exist, and all that was to be said about them is in the pipe.
-        self.drain()
-            .exit(Exit::Software, || "reading QEMU's messages")?;
-        if let Some(words) = virtualizer.refusal(&self.stderr.all()) {
+        self.drain().exit(Exit::Software, || {
+            format!("reading {}'s messages", self.virtualizer.name())
+        })?;
+        if let Some(words) = self.virtualizer.refusal(&self.stderr.all()) {
             return Err(Exit::Config.error(format_args!(
                 "handing the integrated graphics over: {}; it would show no picture",
                 words.replace(jsonpipe::is_hidden, "?")
@@ -160,15 +161,18 @@ impl<'a> Guest<'a> {
             {
                 Next::Said(Message::Done | Message::Status(_)) => return Ok(()),
                 Next::Said(Message::Refused(why)) => {
-                    return Err(Exit::Unavailable
-                        .error(format_args!("starting the guest: QEMU refuses: {why}")));
+                    return Err(Exit::Unavailable.error(format_args!(
+                        "starting the guest: {} refuses: {why}",
+                        self.virtualizer.name()
+                    )));
                 }
                 Next::Said(Message::Greeting | Message::Event(_)) => {}
                 Next::Gone => {
                     let status = self.reap()?;
                     let said = self.stderr.text();
                     return Err(Exit::Unavailable.error(format_args!(
-                        "QEMU ended before it was ready: {status}: {said}"
+                        "{} ended before it was ready: {status}: {said}",
+                        self.virtualizer.name()
                     )));
                 }
                 Next::Signal => {
@@ -178,7 +182,8 @@ impl<'a> Guest<'a> {
                 Next::TimeUp => {
                     let said = self.stderr.text();
                     return Err(Exit::TemporaryFailure.error(format_args!(
-                        "starting the guest: QEMU is not ready after {} s: {said}",
+                        "starting the guest: {} is not ready after {} s: {said}",
+                        self.virtualizer.name(),
                         limit.as_secs()
                     )));
                 }
@@ -202,12 +207,14 @@ impl<'a> Guest<'a> {
     }
 
     /// Waits until the guest has ended. After a signal, asks the guest to shut down, after
-    /// `patience` asks QEMU to quit, and finally kills it.
+    /// `patience` asks the program to quit, and finally kills it.
     pub fn watch(mut self, patience: Duration, pipe: &Pipe) -> anyhow::Result<Outcome> {
         let mut life = Life::default();
         if let Err(error) = self.live(patience, pipe, &mut life) {
             life.forced = Some(error.to_string());
-            self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
+            self.program.kill().exit(Exit::Software, || {
+                format!("killing {}", self.virtualizer.name())
+            })?;
         }
         let status = self.reap()?;
         let Life {
@@ -232,7 +239,11 @@ impl<'a> Guest<'a> {
                     .or(shutdown.map(|shutdown| shutdown.reason))
                     .map(|cause| format!("{cause}: "))
                     .unwrap_or_default();
-                let reason = format!("QEMU ended: {cause}{status}: {}", self.stderr.text());
+                let reason = format!(
+                    "{} ended: {cause}{status}: {}",
+                    self.virtualizer.name(),
+                    self.stderr.text()
+                );
                 Outcome {
                     ended: if self.stopping {
                         Ended::Stopped
@@ -245,7 +256,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Runs until QEMU closes its monitor. An error means that QEMU no longer obeys.
+    /// Runs until the program closes its monitor. An error means that it no longer obeys.
     fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
         let mut deadline = None;
         let mut standstill: Option<Standstill> = None;
@@ -274,7 +285,7 @@ impl<'a> Guest<'a> {
                     }
                     disk_failed = true;
                 }
-                // QEMU reports a disk without room before this event or, if it just reported
+                // It reports a disk without room before this event or, if it just reported
                 // another failure, a second later.
                 Next::Said(Message::Event(Event::Stopped)) => self.monitor.send(Order::Status)?,
                 Next::Said(Message::Status(status)) => match status {
@@ -352,7 +363,8 @@ impl<'a> Guest<'a> {
                 }
                 Next::TimeUp => {
                     let what = format!(
-                        "QEMU did not quit within {} s and was killed",
+                        "{} did not quit within {} s and was killed",
+                        self.virtualizer.name(),
                         QUIT_LIMIT.as_secs()
                     );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, what));
@@ -371,16 +383,19 @@ impl<'a> Guest<'a> {
             match poll(&mut fds, until(Some(deadline))) {
                 Err(Errno::EINTR) => {}
                 Ok(0) | Err(_) => break,
-                Ok(_) => self
-                    .stderr
-                    .fill()
-                    .exit(Exit::Software, || "reading QEMU's messages")?,
+                Ok(_) => self.stderr.fill().exit(Exit::Software, || {
+                    format!("reading {}'s messages", self.virtualizer.name())
+                })?,
             }
         }
         if self.stderr.pipe().is_some() {
-            self.qemu.kill().exit(Exit::Software, || "killing QEMU")?;
+            self.program.kill().exit(Exit::Software, || {
+                format!("killing {}", self.virtualizer.name())
+            })?;
         }
-        self.qemu.wait().exit(Exit::Software, || "waiting for QEMU")
+        self.program.wait().exit(Exit::Software, || {
+            format!("waiting for {}", self.virtualizer.name())
+        })
     }
 
     /// Waits for the next event.
@@ -447,16 +462,16 @@ mod tests {
             life: Life::WithUs,
             lock_memory: false,
         };
-        let (qemu, stderr) = child::spawn(&argv, &start).unwrap();
-        let id = qemu.id();
-        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
-        let virtualizer = Qemu { version: None };
-        let monitor = virtualizer.control(ours);
+        let (program, stderr) = child::spawn(&argv, &start).unwrap();
+        let id = program.id();
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let virtualizer = Qemu {
+            binary: "/bin/sh".into(),
+            version: None,
+        };
         let ending = jsonpipe::signals::defer().unwrap();
-        let mut guest = Guest::new(qemu, monitor, stderr, &ending);
-        let error = guest
-            .start_within(Duration::from_secs(1), &virtualizer)
-            .unwrap_err();
+        let mut guest = Guest::new(program, &virtualizer, ours, stderr, &ending);
+        let error = guest.start_within(Duration::from_secs(1)).unwrap_err();
         let message = "starting the guest: QEMU is not ready after 1 s: no huge page";
         assert_eq!(
             (Exit::of(&error), error.to_string().as_str()),

@@ -8,6 +8,9 @@ use std::io;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+use blockers::Finding;
+use confined::Identity;
+use jsonpipe::Common;
 use model::Memory;
 
 use crate::accel::Accel;
@@ -18,6 +21,17 @@ use crate::segment::Segment;
 
 /// A program that runs a guest.
 pub trait Virtualizer: Debug {
+    /// Its name, for messages.
+    fn name(&self) -> &'static str;
+
+    /// The obstacle to guests with these needs, if it is not there, is too old, or lacks something.
+    /// It is asked as the user `identity`.
+    fn obstacle(&self, identity: Option<Identity>, needs: Needs) -> Option<Finding>;
+
+    /// Checks that it can run a guest on KVM, as the user that will run it; the inner error is the
+    /// fault.
+    fn try_kvm(&self, common: &Common, identity: &Identity) -> anyhow::Result<Result<(), String>>;
+
     /// Its command line for a guest, the program first.
     fn command_line(&self, guest: &Parts<'_>) -> Vec<String>;
 
@@ -27,6 +41,17 @@ pub trait Virtualizer: Debug {
     /// The messages, if any, by which it admits that the guest's graphics would not work although
     /// it went on.
     fn refusal<'a>(&self, messages: &'a str) -> Option<&'a str>;
+}
+
+/// What the machine's guests get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Emulated devices only.
+    Nothing,
+    /// Devices of the host.
+    Devices,
+    /// Devices of the host, the integrated graphics among them.
+    Graphics,
 }
 
 /// The connection to a running guest. Orders are sent without waiting for their effect.

@@ -4,6 +4,7 @@
 //! vm-passthrough(8) lists the differences and their reasons.
 
 use std::os::fd::RawFd;
+use std::path::Path;
 
 use super::Version;
 use super::slots;
@@ -32,7 +33,7 @@ const HYPERV: &str = ",hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-vpindex,hv-run
 const STOLEN_MEMORY: u32 = 2;
 
 /// The command line, the program first.
-pub fn build(parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
+pub fn build(binary: &Path, parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
     let Parts {
         accel,
         machine,
@@ -43,9 +44,9 @@ pub fn build(parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
         segment,
         descriptors,
     } = *parts;
-    let mut line = Line(vec![settings.binary.display().to_string()]);
+    let mut line = Line(vec![binary.display().to_string()]);
 
-    line.option("-accel", accel.name());
+    line.option("-accel", accelerator(accel));
     line.option("-cpu", cpu(accel, profile));
     line.option("-smp", format!("cores={}", profile.cores));
     line.option("-machine", "pc");
@@ -154,13 +155,30 @@ pub fn build(parts: &Parts<'_>, version: Option<Version>) -> Vec<String> {
     line.0
 }
 
+/// QEMU's name of an accelerator.
+pub fn accelerator(accel: Accel) -> &'static str {
+    match accel {
+        Accel::Kvm => "kvm",
+        Accel::Tcg => "tcg",
+    }
+}
+
+/// The guest's processor model. Translating all the extensions of `max` takes up to twice the
+/// time.
+pub fn processor(accel: Accel) -> &'static str {
+    match accel {
+        Accel::Kvm => "host",
+        Accel::Tcg => "qemu64",
+    }
+}
+
 /// The guest's processor. Hyper-V's interfaces are KVM's.
 fn cpu(accel: Accel, profile: &Profile) -> String {
     let hyperv = match accel {
         Accel::Kvm if profile.hyperv => HYPERV,
         _ => "",
     };
-    format!("{}{hyperv}", accel.cpu())
+    format!("{}{hyperv}", processor(accel))
 }
 
 /// The options for integrated graphics, whose legacy mode QEMU 7.2 chooses by the slot.

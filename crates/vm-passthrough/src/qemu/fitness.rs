@@ -8,21 +8,11 @@ use jsonpipe::Exit;
 
 use super::version::{LIMIT, Version};
 use crate::child;
+use crate::virtualizer::Needs;
 
 /// The device that stands for a device of the host.
 const DEVICE: &str = "vfio-pci-nohotplug";
 const INSTALL: &str = "install Debian's package qemu-system-x86, of Debian 12 or newer";
-
-/// What the machine's guests get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Needs {
-    /// Emulated devices only.
-    Nothing,
-    /// Devices of the host.
-    Devices,
-    /// Devices of the host, the integrated graphics among them.
-    Graphics,
-}
 
 /// The obstacle, if QEMU is not there, is too old, or lacks a device or a property.
 pub fn obstacle(binary: &Path, identity: Option<Identity>, needs: Needs) -> Option<Finding> {
@@ -34,7 +24,9 @@ pub fn obstacle(binary: &Path, identity: Option<Identity>, needs: Needs) -> Opti
                 _ => Kind::QemuMissing,
             };
             let way_out = format!("{INSTALL}, or set qemu.binary in vm-passthrough.ini");
-            let finding = Finding::new(kind, format_args!("{error:#}"), way_out);
+            let error = format!("{error:#}");
+            let what = error.split("; ").next().unwrap_or(&error); // without its own way out
+            let finding = Finding::new(kind, what, way_out);
             return Some(finding.setting("qemu.binary"));
         }
     };
@@ -99,6 +91,7 @@ mod tests {
     fn qemu_that_is_not_there_is_an_obstacle() {
         let found = obstacle(Path::new("/nowhere/qemu"), None, Needs::Nothing).unwrap();
         assert_eq!(found.kind, Kind::QemuMissing);
+        assert!(found.what.ends_with("(os error 2)"), "one way out: {found}");
         assert_eq!(found.setting.as_deref(), Some("qemu.binary"));
     }
 

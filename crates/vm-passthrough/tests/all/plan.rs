@@ -70,6 +70,7 @@ fn command_line(name: &str, disk: &str, version: Version, adapt: impl Fn(&mut Pr
         descriptors: Descriptors::PLANNED,
     };
     let qemu = Qemu {
+        binary: settings.binary.clone(),
         version: Some(version),
     };
     let mut lines = String::new();

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use vm_passthrough::firmware::{PROOF_STATUS, image};
+use vm_passthrough::qemu::firmware::{PROOF_STATUS, image};
 
 use super::QEMU;
 

@@ -128,9 +128,10 @@ fn a_broken_disk_is_what_qemu_says() {
 fn missing_qemu_is_69() {
     let mut machine = Machine::any();
     machine.settings += "binary=/nonexistent/qemu\n";
-    machine
-        .run()
-        .refused(69, "starting /nonexistent/qemu: No such file or directory");
+    machine.run().refused(
+        69,
+        "starting /nonexistent/qemu: No such file or directory (os error 2); install it, or set its path in vm-passthrough.ini",
+    );
     machine.is_as_before();
 }
 
