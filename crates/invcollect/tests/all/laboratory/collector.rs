@@ -20,7 +20,7 @@ pub const H1: &str = "5f0c1f5e-0000-4000-8000-000000000001";
 /// Another.
 pub const H2: &str = "5f0c1f5e-0000-4000-8000-000000000002";
 
-/// It is taken down when dropped.
+/// It is taken down when dropped, or when the tests are killed.
 pub struct Collector {
     directory: TempDir,
 }
@@ -33,7 +33,7 @@ impl Collector {
                 .tempdir()
                 .unwrap(),
         };
-        collector.script("up", &[]);
+        collector.script("up", &["--until-pid", &std::process::id().to_string()]);
         collector
     }
 

@@ -2,8 +2,9 @@
 //! hook.
 
 use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,6 +24,45 @@ fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         );
         sleep(Duration::from_millis(50));
     }
+}
+
+/// `cargo test` that is killed takes its collectors down, and they hold none of its locks.
+#[test]
+fn a_collector_goes_down_with_its_process_and_has_none_of_its_files() {
+    let directory = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("labtools-").tempdir().unwrap()
+    };
+    let (collector, other) = (directory(), directory());
+    let lock = other.path().join("lock");
+    let mut caller = Daemon(
+        Command::new("sh")
+            .args(["-c", r#"exec 8>"$2"; flock 8; "$0" up "$1" --until-pid $$ && echo up && exec sleep infinity"#])
+            .arg(script("lab/collector"))
+            .args([collector.path(), &lock])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let stdout = caller.0.stdout.take().unwrap();
+    let is_up = |line: io::Result<String>| line.unwrap() == "up";
+    assert!(BufReader::new(stdout).lines().any(is_up));
+    let pid = fs::read_to_string(collector.path().join("pid/namespace")).unwrap();
+    let holder = Path::new("/proc").join(pid.trim());
+    assert!(holder.exists());
+    drop(caller);
+    let free = Command::new("flock")
+        .arg("-n")
+        .arg(&lock)
+        .arg("true")
+        .status();
+    assert!(
+        free.unwrap().success(),
+        "a program of the collector has the lock"
+    );
+    wait_until("the collector goes down", || {
+        !holder.exists() && !collector.path().join("root").exists()
+    });
 }
 
 /// An invcollect for a machine in a directory, which notes that it was called.
