@@ -37,7 +37,7 @@ pub(crate) fn find(common: &Common, wish: &Wish, findings: &mut Findings) -> any
                         "the guest of [profile.{}] gets {} and the host keeps {}, but this machine has {}",
                         guest.profile, mebibytes(needed), mebibytes(reserve), mebibytes(total)
                     ),
-                    format_args!("add memory to the machine, or give the guest less by {setting} or by memory of this model"),
+                    format_args!("add memory to the machine, or lower {setting}, memory of this model, or host_memory in vm-passthrough.ini"),
                 )
                 .setting(&setting),
             );
