@@ -77,7 +77,8 @@ pub(crate) fn unbind(common: &Common, device: PciAddress) -> anyhow::Result<()> 
     }
 }
 
-/// Makes override and driver as they were, where they differ.
+/// Makes override and driver as they were, where they differ. Takes the device from vfio-pci only:
+/// no guest gave it to another driver, and the host uses it.
 pub(crate) fn give_back(common: &Common, before: &Before) -> anyhow::Result<()> {
     let device = before.device;
     let wanted = before.driver_override.as_deref();
@@ -93,10 +94,15 @@ pub(crate) fn give_back(common: &Common, before: &Before) -> anyhow::Result<()> 
             format_args!("resetting driver_override of {device}"),
         )
     })?;
-    if driver(common, device) == before.driver {
-        return Ok(());
+    match driver(common, device) {
+        now if now == before.driver => return Ok(()),
+        Some(now) if now != VFIO => {
+            return Err(Exit::TemporaryFailure.error(format_args!(
+                "giving {device} back: {now} has it since, and the host may use it; unbind it or restart the machine"
+            )));
+        }
+        _ => unbind(common, device)?,
     }
-    unbind(common, device)?;
     let Some(driver) = &before.driver else {
         return Ok(());
     };

@@ -4,9 +4,13 @@
 //! either no journal and nothing changed, or one that says what to restore; a restore compares it
 //! with the machine's state and changes only the difference.
 
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use jsonpipe::{Common, Exit, atomic, io_error, is_hidden};
+use nix::libc;
 use pci::PciAddress;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +23,8 @@ const PATH: &str = "/run/labtools/guest.journal";
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const SCHEMA: u32 = 1;
+/// Far above any real journal.
+const LENGTH_MAX_BYTES: u64 = 1 << 20;
 const WAY_OUT: &str = "restart the machine, which gives every device back to its driver";
 
 /// The state before a guest.
@@ -100,8 +106,16 @@ impl Journal {
                 path.display()
             ))
         };
-        let Some(bytes) = jsonpipe::read_if_there(&path)? else {
-            return Ok(None);
+        let bytes = match bytes(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_not_ours(&error) => return Err(wrong("not a journal")),
+            bytes => bytes.map_err(|error| {
+                io_error(
+                    error,
+                    Exit::of_read,
+                    format_args!("reading {}", path.display()),
+                )
+            })?,
         };
         let head: Head = serde_json::from_slice(&bytes).map_err(|_| wrong("not a journal"))?;
         if head.boot_id != boot_id(common)? {
@@ -142,6 +156,26 @@ impl Journal {
         kill_point();
         Ok(())
     }
+}
+
+/// The start of a regular file. Opening a pipe must not block, for signals are deferred.
+fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LENGTH_MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Whether there is something other than a regular file.
+fn is_not_ours(error: &io::Error) -> bool {
+    let is_link_or_socket = matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENXIO));
+    is_link_or_socket || error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Removes it: everything is as it was.

@@ -1,9 +1,13 @@
 //! The journal, as a killed run leaves it, as a power cut may leave it, and as nobody should.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use handover::{Handover, Owner, Wanted, restore};
 use jsonpipe::Exit;
+use nix::sys::stat::Mode;
 use serde_json::{Value, json};
 
 use crate::tree::{DEVICE, Tree};
@@ -150,6 +154,58 @@ fn a_journal_that_cannot_be_followed_is_refused() {
         tree.journal(&hostile.to_string());
         refused(&tree);
     }
+}
+
+#[test]
+fn a_journal_that_is_no_file_is_refused_and_does_not_block() {
+    let tree = Tree::new();
+    let path = tree.path("run/labtools/guest.journal");
+    tree.journal("");
+    fs::write(path.with_file_name("elsewhere"), journal().to_string()).unwrap();
+    for make in [
+        |path: &Path| nix::unistd::mkfifo(path, Mode::S_IRWXU).unwrap(),
+        |path: &Path| symlink("/dev/zero", path).unwrap(),
+        |path: &Path| symlink("elsewhere", path).unwrap(),
+        |path: &Path| drop(UnixListener::bind(path).unwrap()),
+    ] {
+        fs::remove_file(&path).unwrap();
+        make(&path);
+        let error = restore(&tree.common).unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::Config);
+        let error = error.to_string();
+        assert!(
+            error.contains("guest.journal: not a journal; restart"),
+            "{error}"
+        );
+    }
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    refused(&tree);
+    fs::remove_dir(&path).unwrap();
+    // Longer than any journal.
+    let long = fs::File::create(&path).unwrap();
+    long.set_len(1 << 40).unwrap();
+    refused(&tree);
+}
+
+/// Whatever the journal says: the driver of the root disk keeps it.
+#[test]
+fn restore_takes_no_device_from_a_driver_of_the_host() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["devices"][0]["driver"] = Value::Null;
+    tree.journal(&journal.to_string());
+    tree.write("sys/bus/pci/drivers/snd_hda_intel/unbind", "");
+    let returned = restore(&tree.common).unwrap().unwrap();
+    assert_eq!(
+        returned.left,
+        [
+            "0000:00:1b.0: snd_hda_intel instead of no driver",
+            "giving 0000:00:1b.0 back: snd_hda_intel has it since, and the host may use it; unbind it or restart the machine"
+        ]
+    );
+    assert_eq!(tree.read("sys/bus/pci/drivers/snd_hda_intel/unbind"), "");
+    assert!(tree.has_journal());
 }
 
 #[test]
