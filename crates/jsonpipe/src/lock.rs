@@ -3,9 +3,13 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::sockopt::PeerCredentials;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 
 use crate::atomic;
 use crate::exit::{Exit, io_error};
@@ -61,6 +65,17 @@ pub fn attempt(common: &Common, path: &str) -> anyhow::Result<Option<File>> {
     Ok(try_lock(common, path, &file)?.then_some(file))
 }
 
+/// A connection to the process that listens at an abstract socket's `name`, and whether it is our
+/// user's. Such a name is a lock that cannot be deleted, in one network namespace; but every user's
+/// processes may take it. The connection breaks when the last process that has the socket ends.
+pub fn reach(name: &[u8]) -> nix::Result<(OwnedFd, bool)> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
+    let owner = getsockopt(&stream, PeerCredentials)?.uid();
+    Ok((stream, owner == nix::unistd::geteuid().as_raw()))
+}
+
 fn open(common: &Common, path: &str) -> anyhow::Result<File> {
     atomic::create_directory(&common.path(DIRECTORY), 0o700)?;
     let file = OpenOptions::new()
@@ -68,6 +83,7 @@ fn open(common: &Common, path: &str) -> anyhow::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
+        .custom_flags(nix::libc::O_NONBLOCK) // opening a pipe must not block
         .open(common.path(path));
     file.map_err(|error| failed(common, path, error))
 }
@@ -101,6 +117,20 @@ mod tests {
     use super::*;
 
     const LOCK: &str = "/run/labtools/x.lock";
+
+    #[test]
+    fn a_lock_that_is_a_pipe_is_an_error_and_does_not_block() {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
+        atomic::create_directory(&common.path(DIRECTORY), 0o700).unwrap();
+        nix::unistd::mkfifo(&common.path(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(Exit::of(&take(&common, LOCK, "x").unwrap_err()), Exit::Io);
+    }
 
     #[test]
     fn lock_is_held_until_it_is_unlocked() {

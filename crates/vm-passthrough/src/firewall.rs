@@ -5,12 +5,35 @@
 //! does.
 
 use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
-use jsonpipe::{Exit, io_error};
+use jsonpipe::{Exit, ExitContext, io_error, lock};
 use nix::unistd::Uid;
 use serde_json::{Value, json};
+
+/// The abstract socket of the tool whose guest has the rule.
+const NAME: &[u8] = b"labtools/vm-passthrough";
+
+/// Proof that no other guest runs in this network namespace, which has one rule. Unlike the guest's
+/// lock it has no file: /run/labtools can be deleted while a guest runs. Status 75 when one runs.
+/// `None` where another user's process has the name and must not keep guests from starting.
+pub fn alone() -> anyhow::Result<Option<UnixListener>> {
+    const DOING: &str = "looking for another guest of this network";
+    let bound =
+        SocketAddr::from_abstract_name(NAME).and_then(|name| UnixListener::bind_addr(&name));
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => match lock::reach(NAME) {
+            Ok((_, true)) => Err(Exit::TemporaryFailure.error(format_args!(
+                "{DOING}: one runs, whose lock was deleted or has another root; try again when it has ended"
+            ))),
+            _ => Ok(None),
+        },
+        bound => bound.map(Some).exit(Exit::Io, || DOING),
+    }
+}
 
 /// The active rule. Dropping it removes it.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use nix::unistd::geteuid;
 use crate::accel::Accel;
 use crate::child;
 use crate::disks::HandedDown;
-use crate::firewall::Rule;
+use crate::firewall::{self, Rule};
 use crate::report::{Ended, Guest as Report, HandedBack, Session};
 use crate::supervise::{Guest, Outcome};
 use crate::{Plan, TOOL, accel, check, memory, restore};
@@ -48,7 +48,10 @@ pub(crate) fn run(
     // cowvol prune holds it for a moment while it removes volumes.
     const HELD: &str =
         "another guest runs, or old volumes are being removed; try again when that has ended";
-    let lock = lock::take(common, occupancy::GUEST, HELD)?;
+    let lock = (
+        lock::take(common, occupancy::GUEST, HELD)?,
+        firewall::alone()?,
+    );
     check::before_run(common, plan)?;
     restore::before_run(common, pipe)?;
     if profile.hugepages {

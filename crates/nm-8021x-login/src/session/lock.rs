@@ -9,7 +9,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::thread::sleep;
@@ -19,10 +19,6 @@ use jsonpipe::{Common, Exit, ExitContext, lock, signals::Deferred};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket,
-    sockopt::PeerCredentials,
-};
 
 const FILE: &str = "/run/labtools/login.lock";
 const NAME: &[u8] = b"labtools/nm-8021x-login";
@@ -82,7 +78,7 @@ fn name(
             bound => return bound.map(Some).exit(Exit::Io, doing),
         }
         let is_late = Instant::now() >= deadline || signals.pending();
-        match reach(name) {
+        match lock::reach(name) {
             Ok((_, false)) => return Ok(None),
             Ok((session, true)) if !is_late => wait_for_end(&session, deadline, signals),
             Ok((_, true)) => {
@@ -96,16 +92,6 @@ fn name(
             Err(_) => return Ok(None),
         }
     }
-}
-
-/// A connection to who has a name, and whether that is a process of our user. Whoever lets nobody
-/// connect is not waited for.
-fn reach(name: &[u8]) -> nix::Result<(OwnedFd, bool)> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    connect(stream.as_raw_fd(), &UnixAddr::new_abstract(name)?)?;
-    let owner = getsockopt(&stream, PeerCredentials)?.uid();
-    Ok((stream, owner == nix::unistd::geteuid().as_raw()))
 }
 
 /// Nobody accepts the connection: it breaks when the last process of the session ends.

@@ -231,6 +231,23 @@ fn a_rule_that_somebody_took_away_is_noticed_at_the_end() {
     machine.is_as_before();
 }
 
+/// Otherwise the second guest would take the rule of the first with it.
+#[test]
+fn second_guest_is_refused_although_the_lock_was_deleted() {
+    let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
+    let mut session = machine.start();
+    session.is_up(1);
+    fs::remove_dir_all(machine.path("run/labtools")).unwrap();
+    machine.run().refused(
+        75,
+        "looking for another guest of this network: one runs, whose lock was deleted",
+    );
+    assert_eq!(ruleset().matches("drop").count(), 1);
+    session.signal(Signal::SIGTERM);
+    assert_eq!(session.end().section("guest")["ended"], "stopped");
+    machine.is_as_before();
+}
+
 #[test]
 fn second_guest_is_refused() {
     let machine = Machine::new(then::WAIT_FOR_THE_BUTTON);
