@@ -73,10 +73,10 @@ A signal shuts the guest down. If the run itself is killed, vm-passthrough
 restore gives the devices back.
 
 Exit status: 0 the guest shut down, 1 the login was refused, the guest died, or
-the host does not have everything back, 65 bad document, 66 a disk or device is
-not there, 69 no QEMU or nft, 75 another guest runs, or too little memory now,
-77 not root, 78 something prevents the hand-over (vm-passthrough check names
-it), or wrong configuration"))]
+the host does not have everything back, 65 bad document, 66 a disk is not there,
+69 no QEMU or nft, 75 another guest runs, or too little memory now, 77 not root,
+78 something prevents the hand-over (vm-passthrough check names it), or wrong
+configuration"))]
     Run,
     /// Print everything that prevents the hand-over of the devices
     #[command(after_help = "\
