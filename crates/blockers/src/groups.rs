@@ -14,7 +14,7 @@ use crate::sysfs::Taken;
 
 /// The drivers beside which a group is viable: those of VFIO and the two that do no transfers
 /// themselves (`driver_managed_dma` in Linux).
-const HARMLESS: [&str; 3] = ["vfio-pci", "pci-stub", "pcieport"];
+const HARMLESS: [&str; 3] = [pci::VFIO, "pci-stub", "pcieport"];
 
 pub(crate) fn find(
     common: &Common,
@@ -143,8 +143,7 @@ fn viable(
     if is_named || !is_locked && lock::is_held(common, occupancy::GUEST)? {
         return Ok(());
     }
-    let node = common.path(pci::group_node(common, group).path);
-    match crate::ioctl::is_viable(&node) {
+    match pci::is_viable(common, group) {
         Ok(false) => findings.block(
             Finding::new(
                 Kind::GroupNotViable,

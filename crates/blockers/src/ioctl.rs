@@ -1,5 +1,4 @@
-//! The questions that only an ioctl answers: whether a VFIO group is viable, and what KVM gives its
-//! guests. None of them changes anything.
+//! The properties that KVM gives its guests, which only ioctls answer. None of them changes anything.
 #![allow(unsafe_code, reason = "ioctls without a safe wrapper")]
 
 use std::fs::{File, OpenOptions};
@@ -9,15 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::libc::{self, c_int};
-
-/// `struct vfio_group_status` (linux/vfio.h).
-#[repr(C)]
-struct GroupStatus {
-    argsz: u32,
-    flags: u32,
-}
-
-const GROUP_VIABLE: u32 = 1;
 
 /// KVM_CAP_X86_DISABLE_EXITS, and its bit KVM_X86_DISABLE_EXITS_APERFMPERF (Linux 6.17).
 const DISABLE_EXITS: c_int = 143;
@@ -33,11 +23,6 @@ struct Register {
     data: u64,
 }
 
-nix::ioctl_readwrite_bad!(
-    vfio_group_get_status,
-    nix::request_code_none!(b';', 103),
-    GroupStatus
-);
 nix::ioctl_write_int_bad!(kvm_create_vm, nix::request_code_none!(0xae, 0x01));
 nix::ioctl_write_int_bad!(kvm_create_vcpu, nix::request_code_none!(0xae, 0x41));
 nix::ioctl_write_int_bad!(kvm_check_extension, nix::request_code_none!(0xae, 0x03));
@@ -55,19 +40,6 @@ fn open(node: &Path) -> io::Result<File> {
         .write(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(node)
-}
-
-/// Whether every member of the VFIO group at `node` is safe with a guest. The group is closed again.
-pub(crate) fn is_viable(node: &Path) -> io::Result<bool> {
-    let group = open(node)?;
-    let mut status = GroupStatus {
-        argsz: size_of::<GroupStatus>() as u32,
-        flags: 0,
-    };
-    // SAFETY: the descriptor is open, and the structure is the one that the kernel expects, with
-    // its size in it.
-    unsafe { vfio_group_get_status(group.as_raw_fd(), &mut status) }?;
-    Ok(status.flags & GROUP_VIABLE != 0)
 }
 
 /// A virtual machine with one processor, which never runs.

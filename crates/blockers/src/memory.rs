@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use jsonpipe::Common;
-use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
 use crate::finding::{Finding, Findings, Kind};
 use crate::mounts;
@@ -96,8 +95,7 @@ fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> any
 
 /// Whether a hugetlbfs is mounted there. In a recorded tree only the table of mounts shows it.
 fn is_huge(common: &Common, mount: &Path) -> anyhow::Result<bool> {
-    let is_there =
-        statfs(&common.path(mount)).is_ok_and(|found| found.filesystem_type() == HUGETLBFS_MAGIC);
+    let is_there = meminfo::huge_page_bytes(common, mount).is_some();
     let is_listed = mounts::read(common)?
         .iter()
         .rfind(|found| Path::new(&found.point) == mount)

@@ -22,7 +22,7 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 /// controllers (arch/x86/kernel/apic, drivers/iommu/irq_remapping.c).
 const REMAPPED: &str = "IR-";
 /// The modules that a hand-over loads.
-const MODULES: [&str; 2] = ["vfio-pci", "vfio_iommu_type1"];
+const MODULES: [&str; 2] = [pci::VFIO, "vfio_iommu_type1"];
 
 /// A parameter of the kernel's command line.
 pub(crate) fn parameter(common: &Common, name: &str) -> anyhow::Result<Option<String>> {
@@ -48,7 +48,7 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
     if taken
         .devices
         .iter()
-        .any(|device| device.driver.as_deref() != Some("vfio-pci"))
+        .any(|device| device.driver.as_deref() != Some(pci::VFIO))
     {
         modules(common, findings)?;
     }

@@ -3,13 +3,10 @@
 use std::path::PathBuf;
 
 use jsonpipe::{Common, Exit};
-use pci::{Node, PciAddress};
+use pci::{Node, PciAddress, VFIO};
 
 use crate::journal::{Before, is_name};
 use crate::sysfs::{self, Fault, LIMIT};
-
-/// The driver that gives devices to guests.
-pub(crate) const VFIO: &str = "vfio-pci";
 
 const DRIVERS: &str = "/sys/bus/pci/drivers";
 const PROBE: &str = "/sys/bus/pci/drivers_probe";

@@ -1,11 +1,10 @@
 //! Huge pages for the guest's memory: reserved before a guest, and given back after it. Pages that
 //! the host has reserved itself stay reserved.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jsonpipe::{Common, Exit, ExitContext};
-use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 
 use crate::fragmentation;
@@ -58,14 +57,12 @@ pub(crate) struct Need {
 
 /// The size in bytes of the pages at [`MOUNT`]. Status 78 when no huge pages are mounted there.
 pub fn page_bytes(common: &Common) -> anyhow::Result<u64> {
-    let mount = common.path(MOUNT);
-    match statfs(&mount) {
-        Ok(found) if found.filesystem_type() == HUGETLBFS_MAGIC => Ok(found.block_size() as u64),
-        _ => Err(Exit::Config.error(format_args!(
+    meminfo::huge_page_bytes(common, Path::new(MOUNT)).exit(Exit::Config, || {
+        format!(
             "{}: not a mounted hugetlbfs; mount one there, or set hugepages=false in the profile",
-            mount.display()
-        ))),
-    }
+            common.path(MOUNT).display()
+        )
+    })
 }
 
 /// The pages for `bytes` of memory, where `reserve` bytes stay the host's. Nothing is changed. More

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jsonpipe::{Common, Exit, ExitContext};
-
-use crate::device::VFIO;
+use pci::VFIO;
 
 const TYPE1: &str = "vfio_iommu_type1";
 

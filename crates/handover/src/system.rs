@@ -1,8 +1,6 @@
-//! The system calls of this crate that nix lacks: a child without an exec, and the state of a VFIO
-//! group.
+//! A child without an exec.
 #![expect(unsafe_code, reason = "each call with its reason")]
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -39,32 +37,5 @@ fn close_all_but(kept: BorrowedFd) {
     for (first, last) in below.into_iter().chain([(kept + 1, libc::c_uint::MAX)]) {
         // SAFETY: a system call that touches no memory; the child uses none of these descriptors.
         unsafe { libc::close_range(first, last, 0) };
-    }
-}
-
-/// `VFIO_GROUP_GET_STATUS` of linux/vfio.h.
-const GROUP_GET_STATUS: libc::Ioctl = 0x3b67;
-/// `VFIO_GROUP_FLAGS_VIABLE`.
-const VIABLE: u32 = 1;
-
-/// `struct vfio_group_status`.
-#[repr(C)]
-struct Status {
-    argsz: u32,
-    flags: u32,
-}
-
-/// Whether every device of the group is bound to vfio or to no driver.
-pub(crate) fn is_viable(group: &File) -> io::Result<bool> {
-    let mut status = Status {
-        argsz: size_of::<Status>() as u32,
-        flags: 0,
-    };
-    // SAFETY: the kernel writes to the structure, whose size is in it.
-    let result = unsafe { libc::ioctl(group.as_raw_fd(), GROUP_GET_STATUS, &raw mut status) };
-    if result < 0 {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(status.flags & VIABLE != 0)
     }
 }

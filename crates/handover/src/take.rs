@@ -237,7 +237,7 @@ fn act(
     }
     for before in &journal.devices {
         let device = before.device;
-        note(&format!("binding {device} to {}", device::VFIO));
+        note(&format!("binding {device} to {}", pci::VFIO));
         steps.run("bind", Some(device), || device::take(common, before))?;
     }
     if !journal.groups.is_empty() {

@@ -4,8 +4,10 @@
 //! all figures (`invcollect`), nor a decision.
 
 use std::fs;
+use std::path::Path;
 
 use jsonpipe::Common;
+use nix::sys::statfs::{HUGETLBFS_MAGIC, statfs};
 
 const PATH: &str = "/proc/meminfo";
 
@@ -19,6 +21,12 @@ pub fn total(common: &Common) -> Result<u64, String> {
 /// [`total`].
 pub fn available(common: &Common) -> Result<u64, String> {
     bytes(common, "MemAvailable")
+}
+
+/// The size in bytes of the huge pages that are mounted at `mount`; `None` where no hugetlbfs is.
+pub fn huge_page_bytes(common: &Common, mount: &Path) -> Option<u64> {
+    let found = statfs(&common.path(mount)).ok()?;
+    (found.filesystem_type() == HUGETLBFS_MAGIC).then(|| found.block_size() as u64)
 }
 
 /// The line `MemTotal:        8054740 kB`.

@@ -18,7 +18,7 @@ pub fn read(machine: &Machine) -> Vec<Device> {
         Some(Device {
             id: format!("{}:{}", hex("vendor")?, hex("device")?),
             class: hex("class")?,
-            passed: driver.as_deref() == Some("vfio-pci"),
+            passed: driver.as_deref() == Some(pci::VFIO),
             removable: is_removable(machine, &format!("{DIRECTORY}/{address}")),
             driver,
             address: jsonpipe::shown(&address).into_owned(),
