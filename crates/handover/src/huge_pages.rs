@@ -139,12 +139,27 @@ impl Reservation {
     /// Reserves the pages. Where memory is too fragmented, it is compacted once; if that does not
     /// help, status 75.
     pub(crate) fn take(&self, common: &Common) -> anyhow::Result<()> {
+        let set = || self.set(common, self.with_guest);
+        let compact = || {
+            sysfs::write(&common.path(COMPACT), "1", LIMIT)
+                .map_err(|fault| failed(&fault, "compacting memory"))
+        };
+        self.reserve(common, set, compact)
+    }
+
+    /// The same with this way to set `nr_hugepages`, which returns what became of it, and to compact
+    /// memory.
+    fn reserve(
+        &self,
+        common: &Common,
+        mut set: impl FnMut() -> anyhow::Result<u64>,
+        compact: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let wanted = self.with_guest;
-        let mut got = self.set(common, wanted)?;
+        let mut got = set()?;
         if got < wanted {
-            let path = common.path(COMPACT);
-            sysfs::write(&path, "1", LIMIT).map_err(|fault| failed(&fault, "compacting memory"))?;
-            got = self.set(common, wanted)?;
+            compact()?;
+            got = set()?;
         }
         if got >= wanted {
             return Ok(());
@@ -209,4 +224,69 @@ fn failed(fault: &Fault, object: impl std::fmt::Display) -> anyhow::Error {
         Fault::Refused(error) => Exit::of_change(error),
     };
     exit.error(format_args!("{object}: {fault}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const GUEST: Reservation = Reservation {
+        page_bytes: 2 << 20,
+        before: 10,
+        with_guest: 40,
+    };
+
+    /// A reservation, and how often memory was compacted. The kernel is a fake, whose memory is
+    /// fragmented: it makes of `nr_hugepages` the next of `answers`.
+    fn reserve(answers: &[u64]) -> (anyhow::Result<()>, u32) {
+        let root = tempfile::tempdir().unwrap();
+        let common = Common {
+            verbose: false,
+            log: false,
+            root: root.path().to_owned(),
+            config: None,
+        };
+        fs::create_dir(root.path().join("proc")).unwrap();
+        let half = "Node 0, zone Normal 1024 0 0 0 0 0 0 0 0 0 1\n";
+        fs::write(root.path().join("proc/buddyinfo"), half).unwrap();
+        let mut left = answers.iter();
+        let mut compacted = 0;
+        let result = GUEST.reserve(
+            &common,
+            || Ok(*left.next().expect("no more attempts")),
+            || {
+                compacted += 1;
+                Ok(())
+            },
+        );
+        assert_eq!(left.next(), None, "fewer attempts");
+        (result, compacted)
+    }
+
+    #[test]
+    fn memory_that_is_not_fragmented_is_not_compacted() {
+        let (result, compacted) = reserve(&[40]);
+        result.unwrap();
+        assert_eq!(compacted, 0);
+    }
+
+    #[test]
+    fn fragmented_memory_is_compacted_once() {
+        let (result, compacted) = reserve(&[25, 40]);
+        result.unwrap();
+        assert_eq!(compacted, 1);
+    }
+
+    #[test]
+    fn memory_that_stays_fragmented_is_75_with_the_numbers() {
+        let (result, compacted) = reserve(&[15, 25]);
+        let error = result.unwrap_err();
+        assert_eq!(Exit::of(&error), Exit::TemporaryFailure);
+        let message = error.to_string();
+        let start = "reserving huge pages: the kernel found 15 of 30 of 2 MiB, after compacting memory (fragmentation 0.500); memory is fragmented: restart";
+        assert!(message.starts_with(start), "{message}");
+        assert_eq!(compacted, 1);
+    }
 }
