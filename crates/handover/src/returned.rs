@@ -109,21 +109,21 @@ fn befores(journal: &Journal) -> impl DoubleEndedIterator<Item = &Before> {
 fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Error> {
     let mut results = Vec::new();
     if !journal.groups.is_empty() {
-        results.push(steps.run("groups", None, || {
+        results.push(steps.run("groups_back", None, || {
             let mut groups = journal.groups.iter();
             groups.try_for_each(|before| group::give_back(common, before))
         }));
     }
     for before in befores(journal).rev() {
-        results.push(steps.run("give_back", Some(before.device), || {
+        results.push(steps.run("device_back", Some(before.device), || {
             device::give_back(common, before)
         }));
     }
     if !journal.console.is_empty() {
-        results.push(steps.run("console", None, || journal.console.give_back(common)));
+        results.push(steps.run("console_back", None, || journal.console.give_back(common)));
     }
     if let Some(pages) = &journal.huge_pages {
-        results.push(steps.run("huge_pages", None, || pages.give_back(common)));
+        results.push(steps.run("huge_pages_back", None, || pages.give_back(common)));
     }
     results.into_iter().filter_map(Result::err).collect()
 }

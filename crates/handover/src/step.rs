@@ -10,7 +10,8 @@ use serde::Serialize;
 /// One step and its time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Step {
-    /// The step: `modules`, `huge_pages`, `console`, `park`, `bind`, `groups`, `give_back`.
+    /// The step: `modules`, `huge_pages`, `console`, `park`, `bind` and `groups` take, in this order;
+    /// `groups_back`, `device_back`, `console_back` and `huge_pages_back` give back.
     pub step: &'static str,
     /// The device, in the steps of one.
     #[serde(skip_serializing_if = "Option::is_none")]
