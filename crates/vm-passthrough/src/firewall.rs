@@ -11,8 +11,12 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use jsonpipe::{Exit, ExitContext, io_error, lock};
-use nix::unistd::Uid;
+use nix::unistd::{Uid, geteuid};
 use serde_json::{Value, json};
+
+/// The table that holds the rule, and nothing else.
+const TABLE: [&str; 2] = ["inet", "labtools_guest"];
+const REMOVING: &str = "removing the firewall rule for QEMU's user";
 
 /// The abstract socket of the tool whose guest has the rule.
 const NAME: &[u8] = b"labtools/vm-passthrough";
@@ -45,11 +49,12 @@ impl Rule {
     /// Installs the rule, replacing one that a killed run may have left, and verifies it.
     pub fn install(uid: Uid) -> anyhow::Result<Rule> {
         const DOING: &str = "installing the firewall rule for QEMU's user";
+        let table = TABLE.join(" ");
         // The first two lines work whether the table exists or not.
         let script = format!(
-            "table inet labtools_guest\n\
-             delete table inet labtools_guest\n\
-             table inet labtools_guest {{\n\
+            "table {table}\n\
+             delete table {table}\n\
+             table {table} {{\n\
              chain output {{\n\
              type filter hook output priority filter; policy accept;\n\
              oif lo meta skuid {uid} drop\n\
@@ -59,7 +64,7 @@ impl Rule {
         nft(&["-f", "-"], &script, DOING)?;
         let rule = Rule { in_force: true };
         let listing = nft(
-            &["-j", "list", "chain", "inet", "labtools_guest", "output"],
+            &["-j", "list", "chain", TABLE[0], TABLE[1], "output"],
             "",
             DOING,
         )?;
@@ -74,23 +79,56 @@ impl Rule {
     /// Removes the rule.
     pub fn remove(mut self) -> anyhow::Result<()> {
         self.in_force = false;
-        nft(
-            &["delete", "table", "inet", "labtools_guest"],
-            "",
-            "removing the firewall rule for QEMU's user",
-        )
-        .map(drop)
+        delete()
     }
 }
 
 impl Drop for Rule {
     fn drop(&mut self) {
         if self.in_force {
-            // Used after another error, which is the one to report; the next run removes any
-            // remains.
-            let _ = nft(&["delete", "table", "inet", "labtools_guest"], "", "");
+            // Used after another error, which is the one to report; `restore` and the next run
+            // remove any remains.
+            let _ = delete();
         }
     }
+}
+
+/// Whether there is a rule, which a run that was killed may have left. Status 77 without root. On a
+/// machine without nft no guest has started, and there is none.
+pub fn is_left() -> anyhow::Result<bool> {
+    const DOING: &str = "looking for the firewall rule of the last guest";
+    if !geteuid().is_root() {
+        return Err(Exit::NoPermission.error(format_args!("{DOING}: needs root")));
+    }
+    match nft(&["-j", "list", "tables"], "", DOING) {
+        Ok(listing) => has_table(&listing).exit(Exit::Software, || DOING),
+        Err(error) if Exit::of(&error) == Exit::Unavailable => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes the rule of a run that was killed, and returns whether there was one. The caller holds
+/// the guest's lock.
+pub fn remove_left() -> anyhow::Result<bool> {
+    let is_left = is_left()?;
+    if is_left {
+        delete()?;
+    }
+    Ok(is_left)
+}
+
+fn delete() -> anyhow::Result<()> {
+    nft(&["delete", "table", TABLE[0], TABLE[1]], "", REMOVING).map(drop)
+}
+
+/// Whether a listing of tables in JSON has ours.
+fn has_table(listing: &[u8]) -> serde_json::Result<bool> {
+    let listing: Value = serde_json::from_slice(listing)?;
+    let mut objects = listing["nftables"].as_array().into_iter().flatten();
+    Ok(objects.any(|object| {
+        let table = &object["table"];
+        table["family"] == TABLE[0] && table["name"] == TABLE[1]
+    }))
 }
 
 /// Whether a listing in JSON contains a chain at the output hook whose first rule is ours.

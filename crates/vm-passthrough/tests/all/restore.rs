@@ -32,17 +32,31 @@ fn machine() -> TempDir {
     root
 }
 
-/// With a standard input that nobody writes to: reading it would never end.
+/// As root of a network namespace, which has a firewall that only this command knows.
 fn command(root: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
-    command.arg("restore").arg("--root").arg(root);
+    after("true", root)
+}
+
+/// The same, after a shell has done something there.
+fn after(first: &str, root: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--map-root-user", "--net", "sh", "-c"])
+        .arg(format!("{first} && exec \"$0\" restore --root \"$1\""))
+        .arg(env!("CARGO_BIN_EXE_vm-passthrough"))
+        .arg(root);
     command
 }
 
-fn restore(root: &Path) -> Ended {
+/// With a standard input that nobody writes to: reading it would never end.
+fn ended(mut command: Command) -> Ended {
     let (stdin, _writer) = std::io::pipe().unwrap();
-    let output = command(root).stdin(Stdio::from(stdin)).output();
+    let output = command.stdin(Stdio::from(stdin)).output();
     Ended::of(output.unwrap())
+}
+
+fn restore(root: &Path) -> Ended {
+    ended(command(root))
 }
 
 #[test]
@@ -74,6 +88,56 @@ fn restore_after_a_kill_gives_back_once() {
         let pages = "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
         assert_eq!(fs::read_to_string(root.path().join(pages)).unwrap(), "10\n");
     }
+    assert!(!root.path().join(JOURNAL).exists());
+}
+
+const TABLE: &str = "nft add table inet labtools_guest";
+
+#[test]
+fn restore_removes_the_firewall_rule_with_and_without_a_journal() {
+    for root in [machine(), tempfile::tempdir().unwrap()] {
+        let root = root.path();
+        let both = format!(
+            "{TABLE} && nft add table ip labtools_guest && \"$0\" restore --root \"$1\" >\"$1/first\" && nft list tables >&2"
+        );
+        let second = ended(after(&both, root));
+        assert_eq!(
+            (second.status, &*second.stderr),
+            (0, "table ip labtools_guest\n"),
+            "the tables of others stay"
+        );
+        let first = fs::read_to_string(root.join("first")).unwrap();
+        assert!(
+            first.contains(r#""changed":true,"handed_back":true"#),
+            "{first}"
+        );
+        assert_eq!(second.section("guest")["changed"], json!(false));
+    }
+}
+
+#[test]
+fn restore_while_a_guest_without_devices_runs_leaves_its_firewall_rule() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("run/labtools")).unwrap();
+    let lock = File::create(root.path().join(LOCK)).unwrap();
+    let _lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).unwrap();
+    let ended = ended(after(TABLE, root.path()));
+    let path = root.path().join(LOCK);
+    let why = "a guest runs, or old volumes are being removed";
+    ended.refused(75, &format!("locking {}: {why}", path.display()));
+}
+
+/// A fake: a nft that cannot look.
+#[test]
+fn restore_that_cannot_look_at_the_firewall_gives_the_rest_back_and_says_so() {
+    let root = machine();
+    let nft = "mkdir \"$1/bin\" && printf '#!/bin/sh\\necho broken >&2; exit 1\\n' >\"$1/bin/nft\" && chmod +x \"$1/bin/nft\" && export PATH=\"$1/bin:$PATH\"";
+    let ended = ended(after(nft, root.path()));
+    assert_eq!(ended.status, 1);
+    let guest = ended.section("guest");
+    assert_eq!(guest["handed_back"], json!(false));
+    let left = guest["left"].to_string();
+    assert!(left.contains("broken"), "{left}");
     assert!(!root.path().join(JOURNAL).exists());
 }
 
