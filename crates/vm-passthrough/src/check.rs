@@ -109,7 +109,7 @@ pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
 }
 
 /// Refuses a guest of which something prevents the start, with all of it in one message: status
-/// 78. The caller holds the guest lock; nothing is changed.
+/// 78, or 75 if it passes by itself. The caller holds the guest lock; nothing is changed.
 pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
     let Plan {
         volume,
@@ -149,24 +149,35 @@ pub(crate) fn before_run(common: &Common, plan: &Plan) -> anyhow::Result<()> {
     if needs != Needs::Nothing {
         blockers.extend(virtualizer.obstacle(Some(*identity), needs));
     }
-    match &blockers[..] {
-        [] => Ok(()),
-        [blocker] => {
-            Err(Exit::Config.error(format_args!("refusing to start the guest: {blocker}")))
-        }
-        several => {
-            let numbered: Vec<String> = several
-                .iter()
-                .zip(1..)
-                .map(|(blocker, number)| format!("({number}) {blocker}"))
-                .collect();
-            Err(Exit::Config.error(format_args!(
-                "refusing to start the guest, for {} reasons: {}",
-                several.len(),
-                numbered.join(" ")
-            )))
-        }
+    if blockers.is_empty() {
+        Ok(())
+    } else {
+        Err(refusal(&blockers))
     }
+}
+
+/// All obstacles in one message. The status is 78; or 75 if only the last guest's QEMU, which may
+/// just be ending, has its devices.
+fn refusal(blockers: &[Finding]) -> anyhow::Error {
+    let passes = |blocker: &Finding| blocker.kind == Kind::GroupInUse;
+    let exit = if blockers.iter().all(passes) {
+        Exit::TemporaryFailure
+    } else {
+        Exit::Config
+    };
+    if let [blocker] = blockers {
+        return exit.error(format_args!("refusing to start the guest: {blocker}"));
+    }
+    let numbered: Vec<String> = blockers
+        .iter()
+        .zip(1..)
+        .map(|(blocker, number)| format!("({number}) {blocker}"))
+        .collect();
+    exit.error(format_args!(
+        "refusing to start the guest, for {} reasons: {}",
+        blockers.len(),
+        numbered.join(" ")
+    ))
 }
 
 /// The obstacle of a device for which the guest has no slot.
@@ -198,5 +209,36 @@ fn needs(model: Option<&Model>) -> Needs {
         Needs::Nothing
     } else {
         Needs::Devices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_75_if_only_another_process_has_a_group() {
+        let in_use = Finding::new(Kind::GroupInUse, "in use", "wait");
+        let swap = Finding::new(Kind::Swap, "swap", "swapoff");
+        for (blockers, exit, message) in [
+            (
+                vec![in_use.clone()],
+                Exit::TemporaryFailure,
+                ": in use; wait",
+            ),
+            (vec![swap.clone()], Exit::Config, ": swap; swapoff"),
+            (
+                vec![in_use, swap],
+                Exit::Config,
+                ", for 2 reasons: (1) in use; wait (2) swap; swapoff",
+            ),
+        ] {
+            let error = refusal(&blockers);
+            assert_eq!(Exit::of(&error), exit);
+            assert_eq!(
+                error.to_string(),
+                format!("refusing to start the guest{message}")
+            );
+        }
     }
 }

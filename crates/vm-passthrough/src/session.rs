@@ -52,8 +52,9 @@ pub(crate) fn run(
         lock::take(common, occupancy::GUEST, HELD)?,
         firewall::alone()?,
     );
-    check::before_run(common, plan)?;
+    // First, for a guest that is refused must not leave the last one's devices where they are.
     restore::before_run(common, pipe)?;
+    check::before_run(common, plan)?;
     if profile.hugepages {
         handover::page_bytes(common)?;
         accessible(identity, &common.path(handover::MOUNT))?;
