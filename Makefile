@@ -35,7 +35,7 @@ install-tools:
 
 install-host:
 	$(PROGRAM) $(lib) $(filter-out %/network-changed,$(call scripts,host))
-	$(FILE) $(DESTDIR)$(unitdir) scripts/host/*.service scripts/host/*.timer
+	$(FILE) $(DESTDIR)$(unitdir) scripts/host/*.service scripts/host/*.timer scripts/host/*.mount
 	install -D -m 644 scripts/host/labtools-inventory.cron $(DESTDIR)/etc/cron.d/labtools-inventory
 	install -D -m 644 scripts/host/labtools.logrotate $(DESTDIR)/etc/logrotate.d/labtools
 	install -D -m 755 scripts/host/network-changed $(DESTDIR)/etc/NetworkManager/dispatcher.d/no-wait.d/90-labtools
@@ -43,7 +43,7 @@ install-host:
 	install -D -m 644 scripts/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/labtools-host.conf
 	$(FILE) $(etc) $(filter-out %/models.ini,$(wildcard scripts/host/etc/*))
 	$(DIRECTORY) 755 $(etc)/keys $(etc)/realms.d $(etc)/health.d
-	$(DIRECTORY) 755 $(DESTDIR)/var/lib/labtools $(DESTDIR)/qcow2/backing
+	$(DIRECTORY) 755 $(DESTDIR)/var/lib/labtools $(DESTDIR)/qcow2/backing $(DESTDIR)/hugepages
 	$(DIRECTORY) 700 $(DESTDIR)/var/log/labtools $(DESTDIR)/qcow2/user
 	$(FILE) $(doc)/labtools-host/examples/logs scripts/host/logs/*
 
