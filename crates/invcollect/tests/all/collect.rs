@@ -326,7 +326,7 @@ fn collect_starts_no_process() {
     );
     let clones = trace
         .lines()
-        .filter(|line| line.contains("clone") && !line.contains("resumed"));
+        .filter(|line| line.contains(" clone(") || line.contains(" clone3("));
     assert!(
         clones.clone().count() > 0 && clones.clone().all(|line| line.contains("CLONE_THREAD")),
         "{trace}"
