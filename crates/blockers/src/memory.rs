@@ -84,7 +84,7 @@ fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> any
             Finding::new(
                 Kind::HugePages,
                 format_args!("no hugetlbfs is mounted at {mount}"),
-                format_args!("mount one there (mount -t hugetlbfs none {mount}, and in /etc/fstab), or set {setting}=false"),
+                format_args!("enable hugepages.mount of the package labtools-host, or mount one there (mount -t hugetlbfs none {mount}), or set {setting}=false"),
             )
             .mount(mount)
         };
