@@ -3,14 +3,26 @@
 
 pub mod qcow2;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
 
 use images::bases::Entry;
 use images::parse_generation;
+use jsonpipe::Exit;
 use manifest::is_name;
 
 use crate::token::Token;
+use crate::unlinked::Unlinked;
+
+/// A generation of a base.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GenerationId {
+    /// The name of the base.
+    pub base: String,
+    /// Its number.
+    pub generation: u64,
+}
 
 /// A user's volume on a generation of a base.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +42,14 @@ impl VolumeId {
             token: token.clone(),
             base: base.name.clone(),
             generation: base.generation,
+        }
+    }
+
+    /// The generation that it was made on.
+    pub fn made_on(&self) -> GenerationId {
+        GenerationId {
+            base: self.base.clone(),
+            generation: self.generation,
         }
     }
 
@@ -90,6 +110,19 @@ pub struct Stored {
     pub item: Item,
     /// Its state.
     pub state: State,
+}
+
+/// A volume as people see it in a list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The volume.
+    pub id: VolumeId,
+    /// Its state.
+    pub state: State,
+    /// The size of its disk, or the reason why it is not known.
+    pub virtual_bytes: Result<u64, String>,
+    /// Whether a program has it open.
+    pub is_open: bool,
 }
 
 /// The disk of a volume, as it is handed to the guest. Paths are relative to the root.
@@ -156,6 +189,43 @@ pub trait Backend {
     fn release(&self, held: &Self::Held) -> anyhow::Result<u64>;
     /// Removes it, and frees its room at once. The room that became free.
     fn remove(&self, held: Self::Held) -> anyhow::Result<u64>;
+
+    /// The volumes, of one user or of all, in no order. Damaged ones are among them.
+    fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>>;
+    /// Everything that has the name of a volume or of its remains, whatever it is, in no order.
+    fn names(&self) -> anyhow::Result<Vec<Item>> {
+        let stored = self.volumes()?;
+        Ok(stored.into_iter().map(|stored| stored.item).collect())
+    }
+    /// How many names at most are removed while the pool's lock is held.
+    const NAMES_AT_ONCE: usize;
+    /// Removes the name of something that nothing uses, and leaves it to `unlinked` to free its room.
+    /// The room that becomes free.
+    fn unlink(&self, item: &Item, _unlinked: &mut Unlinked) -> anyhow::Result<u64> {
+        match self.hold(item)? {
+            Some(held) => self.remove(held),
+            None => Err(in_use(&self.disk_of(&item.id).path)),
+        }
+    }
+
+    /// The origins of volumes that the mechanism keeps besides the published images, and the room of
+    /// each. There are none where volumes read the published image itself.
+    fn origins(&self) -> anyhow::Result<BTreeMap<GenerationId, u64>> {
+        Ok(BTreeMap::new())
+    }
+    /// The path of a generation's origin, if a program uses it.
+    fn used_origin(&self, _id: &GenerationId) -> anyhow::Result<Option<String>> {
+        Ok(None)
+    }
+    /// Removes a generation's origin, on which there is no volume. The room that became free.
+    fn remove_origin(&self, _id: &GenerationId) -> anyhow::Result<u64> {
+        Ok(0)
+    }
+}
+
+/// The refusal (75) to remove something that a program has opened meanwhile.
+pub fn in_use(path: &str) -> anyhow::Error {
+    Exit::TemporaryFailure.error(format_args!("removing {path}: a program has opened it"))
 }
 
 #[cfg(test)]

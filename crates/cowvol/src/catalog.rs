@@ -1,64 +1,57 @@
 //! `cowvol list`: the bases and the volumes on them, as they are on the disk.
 
-use std::collections::BTreeSet;
-use std::fs::{self, DirEntry};
-use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 use images::bases::{self, Entry};
-use jsonpipe::{Answer, Common, Document, Exit, Missing, io_error, timestamp};
-use qcow2::read_header;
+use jsonpipe::{Answer, Common, Document, Missing, timestamp};
 
-use crate::backend::VolumeId;
-use crate::backend::qcow2::overlay::{USERS, backing_name, parse_name, state_of};
-use crate::backend::qcow2::{in_use, store};
+use crate::backend::{Backend, GenerationId, Listed};
 use crate::token::Token;
-use crate::{base, promise, report};
-
-/// A volume, and why its header could not be read.
-type Found = (report::ListedVolume, Option<String>);
+use crate::{promise, published, report};
 
 /// Lists bases and volumes. A damaged base or volume is listed with the reason, and is not an
 /// error. With `user`, only the volumes of that user are listed.
-pub fn list(common: &Common, user: Option<&str>) -> anyhow::Result<Answer> {
+pub fn list<B: Backend>(
+    common: &Common,
+    backend: &B,
+    user: Option<&str>,
+) -> anyhow::Result<Answer> {
     let token = user.map(Token::of);
-    let catalog = bases::steadily(common, |offered| read(common, offered, token.as_ref()))?;
+    let catalog = bases::steadily(common, |offered| {
+        read(common, backend, offered, token.as_ref())
+    })?;
     let mut document = Document::default();
     document.set("catalog", &catalog)?;
     Ok(Answer::yes(document))
 }
 
-fn read(common: &Common, offered: &[Entry], of: Option<&Token>) -> anyhow::Result<report::Catalog> {
+fn read<B: Backend>(
+    common: &Common,
+    backend: &B,
+    offered: &[Entry],
+    of: Option<&Token>,
+) -> anyhow::Result<report::Catalog> {
     let mut missing = Vec::new();
     let mut bases: Vec<report::Base> = offered
         .iter()
         .enumerate()
-        .map(|(index, base)| list_base(common, base, index, &mut missing))
+        .map(|(index, base)| list_base(backend, base, index, &mut missing))
         .collect();
-    for ((name, generation), found) in store::generations(common)? {
-        let base = bases
-            .iter_mut()
-            .find(|base| base.name == name && base.generation != generation);
-        let files = [found.descriptions, found.files].concat();
-        if let Some(base) = base.filter(|_| !files.is_empty()) {
-            base.other_generations.push(report::OtherGeneration {
-                generation,
-                held_bytes: held_bytes(&files),
-            });
-        }
-    }
+    list_other_generations(common, backend, &mut bases)?;
+    let promised = promise::all(common)?;
     let mut orphans = Vec::new();
-    for (volume, flaw) in volumes(common, of)? {
+    let mut listed = backend.list(of)?;
+    listed.sort_by(|a, b| a.id.cmp(&b.id));
+    for volume in listed {
         let (list, place) = match bases
             .iter_mut()
             .enumerate()
-            .find(|(_, base)| base.name == volume.base)
+            .find(|(_, base)| base.name == volume.id.base)
         {
             Some((index, base)) => (&mut base.volumes, format!("bases[{index}].volumes")),
             None => (&mut orphans, "orphans".to_owned()),
         };
-        if let Some(reason) = flaw {
+        if let Err(reason) = &volume.virtual_bytes {
             for key in ["backing_path", "virtual_bytes"] {
                 missing.push(Missing {
                     key: format!("{place}[{}].{key}", list.len()),
@@ -66,7 +59,8 @@ fn read(common: &Common, offered: &[Entry], of: Option<&Token>) -> anyhow::Resul
                 });
             }
         }
-        list.push(volume);
+        let is_promised = promised.contains(&volume.id);
+        list.push(list_volume(backend, volume, is_promised));
     }
     Ok(report::Catalog {
         changed: false,
@@ -76,14 +70,14 @@ fn read(common: &Common, offered: &[Entry], of: Option<&Token>) -> anyhow::Resul
     })
 }
 
-fn list_base(
-    common: &Common,
+fn list_base<B: Backend>(
+    backend: &B,
     base: &Entry,
     index: usize,
     missing: &mut Vec<Missing>,
 ) -> report::Base {
-    let virtual_bytes = match base::open(common, base) {
-        Ok(image) => Some(image.header.virtual_bytes),
+    let virtual_bytes = match backend.open_base(base) {
+        Ok(opened) => Some(backend.virtual_bytes(&opened)),
         Err(error) => {
             missing.push(Missing {
                 key: format!("bases[{index}].virtual_bytes"),
@@ -106,93 +100,45 @@ fn list_base(
     }
 }
 
-/// The disk space of files; a file that has disappeared meanwhile has none.
-fn held_bytes(files: &[PathBuf]) -> u64 {
-    files
-        .iter()
-        .filter_map(|path| fs::symlink_metadata(path).ok())
-        .map(|metadata| metadata.blocks() * 512)
-        .sum()
-}
-
-/// All volumes, by token, base and generation. Other entries (`lost+found`, half-written files) are
-/// skipped. With `of`, only those of one user.
-fn volumes(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Found>> {
-    let promised = promise::all(common)?;
-    let mut found = Vec::new();
-    for user in store::users(common)? {
-        let Some(token) = user.file_name().to_str().and_then(Token::parse) else {
-            continue;
-        };
-        if of.is_some_and(|of| *of != token) {
-            continue;
-        }
-        for entry in store::entries(&user.path())? {
-            let Some((base, generation)) = entry.file_name().to_str().and_then(parse_name) else {
-                continue;
-            };
-            let id = VolumeId {
-                token: token.clone(),
-                base,
+/// Lists the images that are stored besides the current ones.
+fn list_other_generations<B: Backend>(
+    common: &Common,
+    backend: &B,
+    bases: &mut [report::Base],
+) -> anyhow::Result<()> {
+    let files = published::all(common)?.into_iter();
+    let mut held: BTreeMap<GenerationId, u64> =
+        files.map(|(id, files)| (id, files.held_bytes())).collect();
+    for (id, bytes) in backend.origins()? {
+        *held.entry(id).or_default() += bytes;
+    }
+    for (GenerationId { base, generation }, held_bytes) in held {
+        let of = bases
+            .iter_mut()
+            .find(|of| of.name == base && of.generation != generation);
+        if let Some(of) = of {
+            of.other_generations.push(report::OtherGeneration {
                 generation,
-            };
-            found.extend(list_volume(&entry, id, &promised)?);
+                held_bytes,
+            });
         }
     }
-    found.sort_by(|(a, _), (b, _)| {
-        (&a.token, &a.base, a.generation).cmp(&(&b.token, &b.base, b.generation))
-    });
-    Ok(found)
+    Ok(())
 }
 
-/// `None` when it has disappeared since its name was read.
-fn list_volume(
-    entry: &DirEntry,
-    id: VolumeId,
-    promised: &BTreeSet<VolumeId>,
-) -> anyhow::Result<Option<Found>> {
-    let in_use = promised.contains(&id);
-    let VolumeId {
-        token,
-        base,
-        generation,
-    } = id;
-    let path = entry.path();
-    let metadata = match entry.metadata() {
-        Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => {
-            return Err(io_error(
-                error,
-                Exit::of_read,
-                format_args!("looking at {}", path.display()),
-            ));
-        }
-    };
-    let modified = metadata
-        .modified()
-        .map_err(|error| io_error(error, Exit::of_read, path.display()))?;
-    let state = state_of(&metadata);
-    let (header, flaw) = match read_header(&path) {
-        Ok(header) if header.backing_name.as_deref() == Some(&backing_name(&base, generation)) => {
-            (Some(header), None)
-        }
-        Ok(_) => (None, Some("its backing file is not its base".to_owned())),
-        Err(error) => (None, Some(format!("{error:#}"))),
-    };
-    let volume = report::ListedVolume {
-        token: token.to_string(),
-        path: format!("{USERS}/{token}/{base}@{generation}.qcow2"),
-        backing_path: header
-            .as_ref()
-            .map(|_| images::image_path(&base, generation)),
-        held_bytes: state.held_bytes,
-        reserved_bytes: state.reserved_bytes,
-        in_use: in_use || (metadata.is_file() && in_use::is_locked(&path)?),
-        virtual_bytes: header.map(|header| header.virtual_bytes),
-        last_used_at: timestamp::rfc3339(modified),
-        base,
-        generation,
-    };
-    Ok(Some((volume, flaw)))
+fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> report::ListedVolume {
+    let disk = backend.disk_of(&volume.id);
+    let virtual_bytes = volume.virtual_bytes.ok();
+    report::ListedVolume {
+        token: volume.id.token.to_string(),
+        base: volume.id.base,
+        generation: volume.id.generation,
+        path: disk.path,
+        backing_path: virtual_bytes.map(|_| disk.backing_path),
+        held_bytes: volume.state.held_bytes,
+        reserved_bytes: volume.state.reserved_bytes,
+        in_use: is_promised || volume.is_open,
+        virtual_bytes,
+        last_used_at: timestamp::rfc3339(volume.state.last_login.unwrap_or(std::time::UNIX_EPOCH)),
+    }
 }

@@ -13,6 +13,7 @@ use images::{POOL_LOCK, edit, image_path};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, sabotaged, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
+use crate::backend::Backend;
 use crate::prune::Pruning;
 use crate::report;
 use crate::request::{Image, InstallBase, Transfer};
@@ -20,7 +21,12 @@ use crate::verify::Candidate;
 
 /// Switches to the image that the document describes; a dry run checks it and reports the intended
 /// changes.
-pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Result<Answer> {
+pub fn install<B: Backend>(
+    common: &Common,
+    backend: &B,
+    pipe: &Pipe,
+    options: InstallBase,
+) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the sections image and transfer")?;
     let image: Image = document.require("image")?;
     let transfer: Transfer = document.require("transfer")?;
@@ -51,6 +57,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
         (replaced, committed) = (switch_over.replaced, switch_over.changes());
         pruned = Pruning {
             common,
+            backend,
             also: switch_over.retired(&new),
         }
         .plan(&switch_over.after)?;
@@ -73,6 +80,7 @@ pub fn install(common: &Common, pipe: &Pipe, options: InstallBase) -> anyhow::Re
         drop(lock);
         let pruning = Pruning {
             common,
+            backend,
             also: switch_over.retired(&new),
         };
         // The switch is done, and no later failure undoes it.

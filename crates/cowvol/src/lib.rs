@@ -14,18 +14,22 @@ mod backend;
 mod base;
 mod catalog;
 mod clone;
+mod directory;
 mod discard;
 mod event;
 mod evict;
 mod install;
 mod promise;
 mod prune;
+mod published;
+mod quiet;
 mod release;
 pub mod report;
 pub mod request;
 mod settings;
 mod standing;
 mod token;
+mod unlinked;
 mod verify;
 
 pub use token::Token;
@@ -48,11 +52,11 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         common: common.clone(),
     };
     match arguments.command {
-        Command::List { user } => catalog::list(common, user.as_deref()),
+        Command::List { user } => catalog::list(common, &backend, user.as_deref()),
         Command::Clone { dry_run } => clone::clone(common, &backend, pipe, dry_run),
         Command::Release { dry_run } => release::release(common, &backend, dry_run),
         Command::Discard(options) => discard::discard(common, &backend, pipe, &options),
-        Command::InstallBase(options) => install::install(common, pipe, options),
-        Command::Prune { dry_run } => prune::prune(common, dry_run),
+        Command::InstallBase(options) => install::install(common, &backend, pipe, options),
+        Command::Prune { dry_run } => prune::prune(common, &backend, dry_run),
     }
 }

@@ -74,16 +74,19 @@ impl Flaw {
     }
 }
 
-/// Reads only the header of an image.
-pub fn read_header(path: &Path) -> anyhow::Result<Header> {
-    let read = || -> Result<Header, Flaw> {
-        let (file, length) = open(path, Follow::Nothing)?;
-        header(&file, length)
-    };
-    read().map_err(|flaw| flaw.of(path))
+/// Opens a regular file for reading. Status 66 when it does not exist, 65 when it is something else.
+pub fn open(path: &Path, follow: Follow) -> anyhow::Result<File> {
+    let opened = open_regular(path, follow).map_err(|flaw| flaw.of(path))?;
+    Ok(opened.0)
 }
 
-fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
+/// Reads only the header of an image; `path` is its name in errors.
+pub fn read_header(path: &Path, file: &File) -> anyhow::Result<Header> {
+    let read = || header(file, file.metadata()?.size());
+    read().map_err(|flaw: Flaw| flaw.of(path))
+}
+
+fn open_regular(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
     // Opening a FIFO must not block.
     let flags = if follow == Follow::Nothing {
         O_NONBLOCK | O_NOFOLLOW
@@ -111,7 +114,7 @@ fn header(file: &File, length: u64) -> Result<Header, Flaw> {
 impl Image {
     /// Opens an image. Status 66 when it does not exist, 65 when it is invalid.
     pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
-        let opened = open(path, follow).map_err(|flaw| flaw.of(path))?;
+        let opened = open_regular(path, follow).map_err(|flaw| flaw.of(path))?;
         Image::read(path, opened.0)
     }
 

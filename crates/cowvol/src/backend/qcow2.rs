@@ -3,9 +3,10 @@
 
 mod identity;
 pub mod in_use;
+mod listing;
+mod names;
 pub mod overlay;
 mod room;
-pub mod store;
 
 use std::fs;
 use std::io;
@@ -17,10 +18,11 @@ use jsonpipe::{Common, Exit, io_error};
 use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
-use self::overlay::{Overlay, STORE, USERS, parse_name, state_of};
-use crate::backend::{Backend, Disk, Item, State, Stored, VolumeId};
+use self::overlay::{Overlay, STORE, USERS, state_of};
+use crate::backend::{Backend, Disk, Item, Listed, State, Stored, VolumeId};
 use crate::base;
 use crate::token::Token;
+use crate::unlinked::Unlinked;
 
 /// The images and overlays of a machine.
 #[derive(Clone, Debug)]
@@ -131,31 +133,10 @@ impl Backend for Qcow2 {
 
     fn volumes(&self) -> anyhow::Result<Vec<Stored>> {
         let mut stored = Vec::new();
-        for user in store::users(&self.common)? {
-            let Some(token) = user.file_name().to_str().and_then(Token::parse) else {
-                continue;
-            };
-            for file in store::entries(&user.path())? {
-                let name = file.file_name();
-                let Some(name) = name.to_str() else { continue };
-                let half_made = store::half_made(name);
-                let Some((base, generation)) = parse_name(half_made.unwrap_or(name)) else {
-                    continue;
-                };
-                let Some(found) = look_at(&file.path())?.filter(fs::Metadata::is_file) else {
-                    continue;
-                };
-                stored.push(Stored {
-                    item: Item {
-                        id: VolumeId {
-                            token: token.clone(),
-                            base,
-                            generation,
-                        },
-                        is_remains: half_made.is_some(),
-                    },
-                    state: state_of(&found),
-                });
+        for (item, path) in names::items(&self.common)? {
+            if let Some(found) = look_at(&path)?.filter(fs::Metadata::is_file) {
+                let state = state_of(&found);
+                stored.push(Stored { item, state });
             }
         }
         Ok(stored)
@@ -197,6 +178,28 @@ impl Backend for Qcow2 {
         let _ = directory.map(fs::remove_dir);
         Ok(freed_bytes)
     }
+
+    fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
+        listing::list(&self.common, of)
+    }
+
+    fn names(&self) -> anyhow::Result<Vec<Item>> {
+        check_users_directory(&self.common)?;
+        let items = names::items(&self.common)?.into_iter();
+        Ok(items.map(|(item, _)| item).collect())
+    }
+
+    /// Their files are kept open until the lock is released.
+    const NAMES_AT_ONCE: usize = 256;
+
+    fn unlink(&self, item: &Item, unlinked: &mut Unlinked) -> anyhow::Result<u64> {
+        let path = self.path(item);
+        let freed_bytes = unlinked.unlink(&path)?;
+        if let Some(directory) = path.parent() {
+            unlinked.remove_if_empty(directory);
+        }
+        Ok(freed_bytes)
+    }
 }
 
 fn look_at(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {
@@ -209,4 +212,16 @@ fn look_at(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {
             format_args!("looking at {}", path.display()),
         )),
     }
+}
+
+/// If the directory is a link, its volumes do not belong to these bases.
+fn check_users_directory(common: &Common) -> anyhow::Result<()> {
+    let users = common.path(USERS);
+    if fs::symlink_metadata(&users).is_ok_and(|found| found.is_symlink()) {
+        let users = users.display();
+        return Err(Exit::Config.error(format_args!(
+            "{users}: mount the disk for volumes there instead of linking to it"
+        )));
+    }
+    Ok(())
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use jsonpipe::testkit::stepped::Call;
+use nix::libc::{F_OFD_SETLK, SYS_fcntl};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
@@ -376,6 +378,29 @@ fn ended_at_any_moment(signal: Signal, expected: Range<usize>) {
         machine = untouched.copy();
     }
     assert!(expected.contains(&seen.len()), "{signal}: {seen:#?}");
+}
+
+#[test]
+fn a_volume_that_a_program_opens_while_prune_runs_stays() {
+    let machine = after_a_switch_over();
+    let mut prune = machine.stepped(&["prune"], "");
+    let opened = loop {
+        let Call { number, arguments } = prune.next_call();
+        if number == SYS_fcntl && arguments[1] == F_OFD_SETLK as u64 {
+            break prune.file(arguments[0]);
+        }
+        assert!(prune.steps(1), "it ended without a lock");
+    };
+    assert!(opened.ends_with("windows@7.qcow2"), "{opened:?}");
+    let qemu = open_in_qemu(&[], &opened);
+    let WaitStatus::Exited(_, status) = prune.end() else {
+        panic!("it ended by a signal")
+    };
+    assert_eq!((status, opened.exists()), (1, true));
+    assert!(base_path(machine.root(), "windows", 7).exists());
+    end(qemu);
+    machine.pruned(&[]);
+    assert!(!opened.exists());
 }
 
 #[test]

@@ -1,48 +1,17 @@
 //! Finds the users of images, by kernel locks alone.
 //!
-//! A session holds session.lock from before its volume is made until its end, and a guest holds
-//! guest.lock from before its disks are opened. QEMU and its tools hold their own locks on every
-//! image that they have open, including the bases below it, however they were started.
+//! QEMU and its tools hold their own locks on every image that they have open, including the bases
+//! below it, however they were started.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use jsonpipe::{Common, Exit, io_error, lock, sabotaged};
+use jsonpipe::{Exit, io_error, sabotaged};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc::{self, O_NOFOLLOW, O_NONBLOCK};
-use occupancy::{GUEST, SESSION};
-
-/// Proof that no session and no guest is running; while this exists, no guest starts.
-#[derive(Debug)]
-pub struct Quiet {
-    _guest: Option<File>,
-}
-
-/// The reason why something is in use, in words.
-pub type Reason = String;
-
-/// Ensures that the machine is idle. Only under the pool's lock: a session that begins after the
-/// check makes its volume under that lock, hence on a current generation.
-///
-/// A dry run only looks, and creates and holds nothing.
-pub fn quiet(common: &Common, dry_run: bool) -> anyhow::Result<Result<Quiet, Reason>> {
-    // The lock is released at once: a login must not mistake us for a session.
-    if lock::is_held(common, SESSION)? {
-        return Ok(Err("a session is running on this machine".into()));
-    }
-    let guest = if dry_run {
-        None
-    } else {
-        lock::attempt(common, GUEST)?
-    };
-    if guest.is_none() && (!dry_run || lock::is_held(common, GUEST)?) {
-        return Ok(Err("a guest is running on this machine".into()));
-    }
-    Ok(Ok(Quiet { _guest: guest }))
-}
 
 /// The bytes that QEMU locks: what it does with an image, from 100, and what it lets others do, from
 /// 200.
@@ -108,6 +77,11 @@ impl Locked {
         &self.file
     }
 
+    /// The file, locked until it is closed.
+    pub fn into_file(self) -> File {
+        self.file
+    }
+
     /// Removes its name, then frees its room, which the close alone would do later on some file
     /// systems. However that ends, the file is complete or absent: the kernel's journal keeps the
     /// order of the two.
@@ -158,15 +132,20 @@ pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Ok(false);
     }
+    is_open(&file).map_err(failed)
+}
+
+/// Whether another program holds a lock on an open file, which must not be locked here.
+pub fn is_open(file: &File) -> io::Result<bool> {
     // QEMU locks single bytes with different meanings; a lock on any of them counts.
     let mut any = write_lock(0, 0);
-    fcntl(&file, FcntlArg::F_OFD_GETLK(&mut any)).map_err(|errno| failed(errno.into()))?;
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut any))?;
     if any.l_type != libc::F_UNLCK as libc::c_short {
         return Ok(true);
     }
     match file.try_lock() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }

@@ -1,0 +1,48 @@
+//! The names of users' volumes, and of what a power cut left of one.
+
+use std::path::PathBuf;
+
+use jsonpipe::Common;
+
+use super::overlay::{USERS, parse_name};
+use crate::backend::{Item, VolumeId};
+use crate::directory::entries;
+use crate::token::Token;
+
+/// The users' directories, in no order. Other names are skipped.
+pub fn users(common: &Common) -> anyhow::Result<Vec<(Token, PathBuf)>> {
+    let users = entries(&common.path(USERS))?.into_iter();
+    Ok(users
+        .filter_map(|user| Some((Token::parse(user.file_name().to_str()?)?, user.path())))
+        .collect())
+}
+
+/// Everything that has the name of a volume or of its remains, with its path, in no order.
+pub fn items(common: &Common) -> anyhow::Result<Vec<(Item, PathBuf)>> {
+    let mut items = Vec::new();
+    for (token, directory) in users(common)? {
+        for file in entries(&directory)? {
+            let name = file.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let half_made = half_made(name);
+            let Some((base, generation)) = parse_name(half_made.unwrap_or(name)) else {
+                continue;
+            };
+            let item = Item {
+                id: VolumeId {
+                    token: token.clone(),
+                    base,
+                    generation,
+                },
+                is_remains: half_made.is_some(),
+            };
+            items.push((item, file.path()));
+        }
+    }
+    Ok(items)
+}
+
+/// The name that a file would have had, if this is the name of one that a power cut left half made.
+fn half_made(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".tmp")
+}
