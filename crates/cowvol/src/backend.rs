@@ -179,8 +179,8 @@ pub trait Backend {
     /// Sets the time of the last login; the state afterwards.
     fn touch(&self, id: &VolumeId, login: SystemTime) -> anyhow::Result<State>;
 
-    /// Everything that is stored, in no order.
-    fn volumes(&self) -> anyhow::Result<Vec<Stored>>;
+    /// Everything that is stored, of all users or of one, in no order.
+    fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>>;
     /// Whether a program uses something, without keeping any from it.
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool>;
     /// Keeps programs from opening something; `None` when one uses it or it is gone.
@@ -194,7 +194,7 @@ pub trait Backend {
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>>;
     /// Everything that has the name of a volume or of its remains, whatever it is, in no order.
     fn names(&self) -> anyhow::Result<Vec<Item>> {
-        let stored = self.volumes()?;
+        let stored = self.volumes(None)?;
         Ok(stored.into_iter().map(|stored| stored.item).collect())
     }
     /// How many names at most are removed while the pool's lock is held.

@@ -4,11 +4,12 @@ use std::time::SystemTime;
 
 use images::POOL_LOCK;
 use images::bases::{self, Entry};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals};
+use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, sabotaged, signals};
 use room::need_bytes;
 
 use crate::backend::{Backend, Item, State, VolumeId};
 use crate::evict::Eviction;
+use crate::replace::{Replaced, Replacing};
 use crate::report::Evicted;
 use crate::request::{Choice, Login};
 use crate::settings::{self, Room};
@@ -78,12 +79,13 @@ where
             reserved: done.reserved,
             held_bytes: done.now.map_or(0, |state| state.held_bytes),
             evicted: &done.evicted,
+            replaced: &done.replaced,
             created: done.before.is_none(),
-            changed: done.before.is_none() || !done.evicted.is_empty(),
+            changed: done.before.is_none() || done.has_removed(),
         },
     )?;
-    // What was evicted is gone, whoever hears of it.
-    let stays = !dry_run && !done.evicted.is_empty();
+    // What was removed is gone, whoever hears of it.
+    let stays = !dry_run && done.has_removed();
     let answer = Answer::yes(document).staying(stays);
     let (common, backend) = (common.clone(), backend.clone());
     Ok(match dry_run {
@@ -114,10 +116,17 @@ struct Done {
     room_bytes: u64,
     reserved: bool,
     evicted: Vec<Evicted>,
+    replaced: Vec<Evicted>,
     /// `None` when it did not exist.
     before: Option<State>,
     /// `None` when it does not exist, in a dry run.
     now: Option<State>,
+}
+
+impl Done {
+    fn has_removed(&self) -> bool {
+        !self.evicted.is_empty() || !self.replaced.is_empty()
+    }
 }
 
 impl<B: Backend> Cloning<'_, B> {
@@ -140,28 +149,32 @@ impl<B: Backend> Cloning<'_, B> {
         Ok(found)
     }
 
-    fn eviction(&self, found: Option<State>) -> Eviction<'_> {
+    fn eviction(&self, found: Option<State>, replaced: &Replaced) -> Eviction<'_> {
         Eviction {
             common: self.common,
             bases: &self.bases,
             for_whom: &self.id,
             need_bytes: need_bytes(self.room_bytes(), found.map_or(0, |state| state.held_bytes)),
+            own_bytes: replaced.freed_bytes(),
         }
     }
 
     fn would_do(self) -> anyhow::Result<Done> {
         let found = self.find()?;
-        let evicted = self.eviction(found).would_go(self.backend)?;
-        Ok(self.done(evicted, found, found))
+        let replaced = Replaced::find(self.common, self.backend, &self.id)?;
+        let evicted = self.eviction(found, &replaced).would_go(self.backend)?;
+        Ok(self.done(evicted, replaced.report(), found, found))
     }
 
     fn run(self) -> anyhow::Result<Done> {
         let found = self.find()?;
-        let evicted = self.eviction(found).make_room(self.backend, self.pipe)?;
+        let replacing = Replaced::find(self.common, self.backend, &self.id)?.hold(self.backend)?;
+        let eviction = self.eviction(found, replacing.replaced());
+        let evicted = eviction.make_room(self.backend, self.pipe)?;
         // Before it is there: a volume that has no promise can be taken away.
         let promised = promise::make(self.common, &self.id)?;
-        match self.provide(found) {
-            Ok(now) => Ok(self.done(evicted, found, Some(now))),
+        match self.provide(found, replacing) {
+            Ok((now, replaced)) => Ok(self.done(evicted, replaced, found, Some(now))),
             Err(error) => {
                 if promised {
                     let _ = promise::withdraw(self.common, &self.id); // the first error is the one to report
@@ -174,25 +187,46 @@ impl<B: Backend> Cloning<'_, B> {
         }
     }
 
-    /// Makes the volume, or reserves what an existing one needs.
-    fn provide(&self, found: Option<State>) -> anyhow::Result<State> {
+    /// Makes the volume, removes those that it replaces, and reserves its room. In this order: cut
+    /// anywhere, the user has a complete volume, and the next login continues.
+    fn provide(
+        &self,
+        found: Option<State>,
+        replacing: Replacing<B::Held>,
+    ) -> anyhow::Result<(State, Vec<Evicted>)> {
         let reserve = self.reserves().then(|| self.room_bytes());
-        match found {
-            None => {
-                let disk = self.backend.disk_of(&self.id);
-                self.pipe.note(format_args!("making {}", disk.path));
-                self.backend.create(&self.id, &self.base, reserve)
-            }
-            Some(state) => {
-                if let Some(bytes) = reserve.filter(|bytes| *bytes > state.held_bytes) {
-                    self.backend.reserve(&self.id, bytes)?;
-                }
-                self.backend.touch(&self.id, SystemTime::now())
-            }
+        if found.is_none() && replacing.is_empty() {
+            return Ok((self.create(reserve)?, Vec::new()));
         }
+        // The room may be that of the volumes to replace, so it is reserved after them.
+        let make = || found.map_or_else(|| self.create(None), Ok);
+        let remove = || replacing.remove(self.common, self.backend, self.pipe, &self.id);
+        let (state, replaced) = if sabotaged("replace-first") {
+            let replaced = remove()?;
+            (make()?, replaced)
+        } else {
+            (make()?, remove()?)
+        };
+        if let Some(bytes) = reserve.filter(|bytes| *bytes > state.held_bytes) {
+            self.backend.reserve(&self.id, bytes)?;
+        }
+        let now = self.backend.touch(&self.id, SystemTime::now())?;
+        Ok((now, replaced))
     }
 
-    fn done(self, evicted: Vec<Evicted>, before: Option<State>, now: Option<State>) -> Done {
+    fn create(&self, reserve: Option<u64>) -> anyhow::Result<State> {
+        let disk = self.backend.disk_of(&self.id);
+        self.pipe.note(format_args!("making {}", disk.path));
+        self.backend.create(&self.id, &self.base, reserve)
+    }
+
+    fn done(
+        self,
+        evicted: Vec<Evicted>,
+        replaced: Vec<Evicted>,
+        before: Option<State>,
+        now: Option<State>,
+    ) -> Done {
         Done {
             virtual_bytes: self.backend.virtual_bytes(&self.base),
             room_bytes: self.room_bytes(),
@@ -200,6 +234,7 @@ impl<B: Backend> Cloning<'_, B> {
             id: self.id,
             entry: self.entry,
             evicted,
+            replaced,
             before,
             now,
         }

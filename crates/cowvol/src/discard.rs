@@ -22,13 +22,10 @@ pub fn discard<B: Backend>(
         true => None,
         false => Some(lock::wait(common, POOL_LOCK, &ending_signals)?),
     };
-    let mut stored = backend.volumes()?;
+    let mut stored = backend.volumes(Some(&token))?;
     stored.retain(|Stored { item, .. }| {
-        let of_base = options
-            .base
-            .as_ref()
-            .is_none_or(|base| *base == item.id.base);
-        item.id.token == token && of_base
+        let base = options.base.as_ref();
+        base.is_none_or(|base| *base == item.id.base)
     });
     stored.sort_by(|a, b| a.item.cmp(&b.item));
     let mut held = Vec::new();

@@ -23,16 +23,18 @@ pub struct Eviction<'a> {
     pub common: &'a Common,
     /// Its bases, which tell the generations that are replaced.
     pub bases: &'a [Entry],
-    /// The volume. None of its user's goes.
+    /// The volume. None of its user's goes but those in `own_bytes`.
     pub for_whom: &'a VolumeId,
     /// The room that it needs.
     pub need_bytes: u64,
+    /// The part of it that volumes of the user have, which are held and go for it.
+    pub own_bytes: u64,
 }
 
 impl Eviction<'_> {
     /// Makes room, if there is none. Status 73, with nothing removed, if that is impossible.
     pub fn make_room<B: Backend>(&self, backend: &B, pipe: &Pipe) -> anyhow::Result<Vec<Evicted>> {
-        if room::is_enough(self.need_bytes, backend.free_bytes()?) {
+        if room::is_enough(self.need_bytes, self.free_bytes(backend)?) {
             return Ok(Vec::new());
         }
         let stored = self.stored(backend)?;
@@ -73,7 +75,7 @@ impl Eviction<'_> {
 
     /// What [`make_room`](Eviction::make_room) would do.
     pub fn would_go<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Evicted>> {
-        if room::is_enough(self.need_bytes, backend.free_bytes()?) {
+        if room::is_enough(self.need_bytes, self.free_bytes(backend)?) {
             return Ok(Vec::new());
         }
         let stored = self.stored(backend)?;
@@ -91,11 +93,15 @@ impl Eviction<'_> {
             .collect())
     }
 
+    fn free_bytes<B: Backend>(&self, backend: &B) -> anyhow::Result<u64> {
+        Ok(backend.free_bytes()?.saturating_add(self.own_bytes))
+    }
+
     /// Everything of others whose session has ended, and all remains, also of this user: they are no
     /// volume.
     fn stored<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Stored>> {
         let promised = promise::all(self.common)?;
-        let mut stored = backend.volumes()?;
+        let mut stored = backend.volumes(None)?;
         stored.retain(|Stored { item, .. }| {
             let is_of_another = item.id.token != self.for_whom.token;
             item.is_remains || (is_of_another && !promised.contains(&item.id))
@@ -116,7 +122,7 @@ impl Eviction<'_> {
             .map(|stored| self.candidate(stored))
             .collect();
         let now = seconds(SystemTime::now()).unwrap_or(0);
-        let free_bytes = backend.free_bytes()?;
+        let free_bytes = self.free_bytes(backend)?;
         room::plan(self.need_bytes, free_bytes, candidates, now, |item| {
             backend.is_in_use(item).map(|is_in_use| !is_in_use)
         })?

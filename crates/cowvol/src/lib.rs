@@ -24,6 +24,7 @@ mod prune;
 mod published;
 mod quiet;
 mod release;
+mod replace;
 pub mod report;
 pub mod request;
 mod settings;

@@ -88,7 +88,7 @@ impl<B: Backend> Pruning<'_, B> {
             return Ok(pruned);
         }
         let mut volumes: BTreeMap<GenerationId, u64> = BTreeMap::new();
-        for stored in self.backend.volumes()? {
+        for stored in self.backend.volumes(None)? {
             *volumes.entry(stored.item.id.made_on()).or_default() += stored.state.freeable_bytes;
         }
         for (id, there) in found.to_remove {

@@ -73,7 +73,7 @@ fn would_give_back<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<R
 /// The volumes that are promised, or for which room is held.
 fn reserved<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<BTreeSet<VolumeId>> {
     let mut reserved = promise::all(common)?;
-    for stored in backend.volumes()? {
+    for stored in backend.volumes(None)? {
         if stored.state.reserved_bytes > 0 && !stored.item.is_remains {
             reserved.insert(stored.item.id);
         }

@@ -42,9 +42,12 @@ pub struct Volume<'a> {
     pub held_bytes: u64,
     /// What went so that it has its room (in a dry run: would go), in that order.
     pub evicted: &'a [Evicted],
+    /// The user's volumes on earlier generations of the base that went (in a dry run: would go) for
+    /// it, by generation.
+    pub replaced: &'a [Evicted],
     /// Whether this call made it (in a dry run: would make it).
     pub created: bool,
-    /// Whether this call made it or evicted something: finding a volume changes nothing.
+    /// Whether this call made it or removed something: finding a volume changes nothing.
     pub changed: bool,
 }
 

@@ -131,9 +131,9 @@ impl Backend for Qcow2 {
         self.overlay(id).touch(login)
     }
 
-    fn volumes(&self) -> anyhow::Result<Vec<Stored>> {
+    fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>> {
         let mut stored = Vec::new();
-        for (item, path) in names::items(&self.common)? {
+        for (item, path) in names::items(&self.common, of)? {
             if let Some(found) = look_at(&path)?.filter(fs::Metadata::is_file) {
                 let state = state_of(&found);
                 stored.push(Stored { item, state });
@@ -185,7 +185,7 @@ impl Backend for Qcow2 {
 
     fn names(&self) -> anyhow::Result<Vec<Item>> {
         check_users_directory(&self.common)?;
-        let items = names::items(&self.common)?.into_iter();
+        let items = names::items(&self.common, None)?.into_iter();
         Ok(items.map(|(item, _)| item).collect())
     }
 

@@ -52,7 +52,7 @@ fn full_machine(kind: &str, mib: u64) -> Machine {
     machine
 }
 
-fn events(machine: &Machine) -> Vec<Value> {
+pub fn events(machine: &Machine) -> Vec<Value> {
     let log = machine.root().join("var/log/labtools/events.jsonl");
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines = text.lines();

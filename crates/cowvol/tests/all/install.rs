@@ -426,7 +426,7 @@ fn going_back_is_possible_where_it_is_asked_for() {
     machine.volume(ALICE, None);
     let session = machine.hold("session.lock");
     machine.installed(&eight, &[]);
-    machine.volume(ALICE, None);
+    machine.volume(BOB, None);
     drop(session);
     assert_eq!(machine.install(&document(&seven), &[]).status, 65);
     let back = machine.installed(&seven, &["--allow-downgrade"]);

@@ -32,6 +32,14 @@ fn listed(
 #[test]
 fn bases_with_their_volumes_and_the_volumes_without_a_base() {
     let machine = Machine::new();
+    let offered = machine.bases_ini();
+    make_base(machine.root(), "windows", 8, &["48M"]);
+    write_bases_ini(
+        machine.root(),
+        &offered.replace("generation = 7", "generation = 8"),
+    );
+    let held_on_8 = machine.volume(BOB, Some("windows"))["held_bytes"].take();
+    write_bases_ini(machine.root(), &offered);
     machine.volume(ALICE, Some("windows"));
     let held = machine.volume(BOB, Some("windows"))["held_bytes"].take();
     let linux_held = machine.volume(BOB, Some("linux"))["held_bytes"].take();
@@ -40,12 +48,10 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         machine.root(),
         "[base.windows]\nname=Windows 10\nostype=windows\ngeneration=8\n[base.debian]\nname=Debian\nostype=linux\ngeneration=1\n",
     );
-    make_base(machine.root(), "windows", 8, &["48M"]);
     let held_by_7 = fs::metadata(base_path(machine.root(), "windows", 7))
         .unwrap()
         .blocks()
         * 512;
-    let held_on_8 = machine.volume(BOB, Some("windows"))["held_bytes"].take();
     // What is not a volume.
     fs::create_dir(machine.users().join("lost+found")).unwrap();
     fs::write(

@@ -12,3 +12,4 @@ mod log;
 mod machine;
 mod prune;
 mod release;
+mod replace;

@@ -15,10 +15,7 @@ use crate::token::Token;
 /// are skipped.
 pub fn list(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
     let mut found = Vec::new();
-    for (token, directory) in names::users(common)? {
-        if of.is_some_and(|of| *of != token) {
-            continue;
-        }
+    for (token, directory) in names::users(common, of)? {
         for file in entries(&directory)? {
             let Some((base, generation)) = file.file_name().to_str().and_then(parse_name) else {
                 continue;

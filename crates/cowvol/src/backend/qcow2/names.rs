@@ -9,18 +9,24 @@ use crate::backend::{Item, VolumeId};
 use crate::directory::entries;
 use crate::token::Token;
 
-/// The users' directories, in no order. Other names are skipped.
-pub fn users(common: &Common) -> anyhow::Result<Vec<(Token, PathBuf)>> {
-    let users = entries(&common.path(USERS))?.into_iter();
+/// The users' directories, or the one of a user, which may not exist, in no order. Other names are
+/// skipped.
+pub fn users(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Token, PathBuf)>> {
+    let directory = common.path(USERS);
+    if let Some(token) = of {
+        return Ok(vec![(token.clone(), directory.join(token.as_str()))]);
+    }
+    let users = entries(&directory)?.into_iter();
     Ok(users
         .filter_map(|user| Some((Token::parse(user.file_name().to_str()?)?, user.path())))
         .collect())
 }
 
-/// Everything that has the name of a volume or of its remains, with its path, in no order.
-pub fn items(common: &Common) -> anyhow::Result<Vec<(Item, PathBuf)>> {
+/// Everything that has the name of a volume or of its remains, of all users or of one, with its path,
+/// in no order.
+pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, PathBuf)>> {
     let mut items = Vec::new();
-    for (token, directory) in users(common)? {
+    for (token, directory) in users(common, of)? {
         for file in entries(&directory)? {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -39,10 +40,13 @@ impl Machine {
     pub fn leave_room(&self, mib: u64) {
         let found = statvfs(&self.users()).unwrap();
         let free = found.blocks_available() * found.fragment_size();
-        let taken = i64::try_from(free.checked_sub(mib << 20).expect("a larger disk")).unwrap();
-        let ballast = File::create(self.users().join("ballast")).unwrap();
-        fallocate(&ballast, FallocateFlags::empty(), 0, taken).unwrap();
-        ballast.sync_all().unwrap();
+        let taken = free.checked_sub(mib << 20).expect("a larger disk");
+        take(&self.users().join("ballast"), taken);
+    }
+
+    /// Takes so many MiB more.
+    pub fn take_room(&self, mib: u64) {
+        take(&self.users().join("more"), mib << 20);
     }
 
     /// Writes until the disk for volumes is full; returns the file that holds all its room.
@@ -57,6 +61,13 @@ impl Machine {
         }
         filler
     }
+}
+
+fn take(path: &Path, bytes: u64) {
+    let ballast = File::create(path).unwrap();
+    let bytes = i64::try_from(bytes).unwrap();
+    fallocate(&ballast, FallocateFlags::empty(), 0, bytes).unwrap();
+    ballast.sync_all().unwrap();
 }
 
 fn succeed(program: &str, arguments: &[&str]) {
