@@ -14,6 +14,7 @@ mod ioctl;
 mod kvm;
 mod memory;
 mod mounts;
+mod netlink;
 mod network;
 mod nodes;
 mod platform;

@@ -3,16 +3,20 @@
 use std::collections::HashSet;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
-use jsonpipe::Common;
+use jsonpipe::{Common, Exit, ExitContext};
 
 use crate::finding::{Finding, Findings, Kind, NEEDED};
 use crate::mounts;
+use crate::netlink;
 use crate::sysfs::{Taken, names, text};
 
 const INTERFACES: &str = "/sys/class/net";
 const IPV4: &str = "/proc/net/route";
 const IPV6: &str = "/proc/net/ipv6_route";
+/// RT_TABLE_MAIN of rtnetlink(7), which ip(8) does not write.
+const MAIN_TABLE: u32 = 254;
 const UP: u32 = 0x0001;
 const REJECT: u32 = 0x0200;
 /// The types of file systems whose data comes over the network.
@@ -32,11 +36,7 @@ pub(crate) fn find(common: &Common, taken: &Taken, findings: &mut Findings) -> a
     if interfaces.is_empty() {
         return Ok(());
     }
-    let mut routes = default_routes(&text(&common.path(IPV4))?.unwrap_or_default(), ipv4);
-    routes.extend(default_routes(
-        &text(&common.path(IPV6))?.unwrap_or_default(),
-        ipv6,
-    ));
+    let routes = routes(common)?;
     let root = network_root(common)?;
     for interface in &interfaces {
         let name = &interface.name;
@@ -92,12 +92,40 @@ fn with_uppers(common: &Common, name: &str) -> anyhow::Result<HashSet<String>> {
     Ok(found)
 }
 
+/// The default routes of all tables; those of the main one where a tree stands for a machine.
+fn routes(common: &Common) -> anyhow::Result<Vec<Route>> {
+    if common.root == Path::new("/") {
+        return netlink::default_routes().exit(Exit::Io, || "reading the kernel's routes");
+    }
+    let mut routes = default_routes(&text(&common.path(IPV4))?.unwrap_or_default(), ipv4);
+    routes.extend(default_routes(
+        &text(&common.path(IPV6))?.unwrap_or_default(),
+        ipv6,
+    ));
+    Ok(routes)
+}
+
 /// A default route.
 #[derive(Debug, PartialEq, Eq)]
-struct Route {
-    interface: String,
+pub(crate) struct Route {
+    /// Its interface.
+    pub interface: String,
     /// As ip(8) writes it.
-    shown: String,
+    pub shown: String,
+}
+
+impl Route {
+    pub fn new(interface: String, gateway: Option<String>, table: u32) -> Route {
+        let via = gateway.map_or(String::new(), |gateway| format!(" via {gateway}"));
+        let table = match table {
+            MAIN_TABLE => String::new(),
+            table => format!(" table {table}"),
+        };
+        Route {
+            shown: format!("default{via} dev {interface}{table}"),
+            interface,
+        }
+    }
 }
 
 fn default_routes(table: &str, parse: fn(&[&str]) -> Option<Route>) -> Vec<Route> {
@@ -115,11 +143,8 @@ fn ipv4(fields: &[&str]) -> Option<Route> {
         return None;
     }
     let gateway = Ipv4Addr::from(gateway.to_ne_bytes());
-    Some(route(
-        fields[0],
-        gateway.is_unspecified(),
-        &gateway.to_string(),
-    ))
+    let gateway = (!gateway.is_unspecified()).then(|| gateway.to_string());
+    Some(Route::new(fields[0].to_owned(), gateway, MAIN_TABLE))
 }
 
 /// `DESTINATION PREFIX SOURCE PREFIX GATEWAY METRIC REFERENCES USE FLAGS INTERFACE`.
@@ -132,22 +157,8 @@ fn ipv6(fields: &[&str]) -> Option<Route> {
         return None;
     }
     let gateway = Ipv6Addr::from(address(4)?);
-    Some(route(
-        interface,
-        gateway.is_unspecified(),
-        &gateway.to_string(),
-    ))
-}
-
-fn route(interface: &str, is_direct: bool, gateway: &str) -> Route {
-    Route {
-        interface: interface.to_owned(),
-        shown: if is_direct {
-            format!("default dev {interface}")
-        } else {
-            format!("default via {gateway} dev {interface}")
-        },
-    }
+    let gateway = (!gateway.is_unspecified()).then(|| gateway.to_string());
+    Some(Route::new(interface.to_owned(), gateway, MAIN_TABLE))
 }
 
 /// The source of the root file system, if it comes over the network.
