@@ -29,7 +29,10 @@ impl Entry {
     pub fn of_machine(common: &Common) -> anyhow::Result<Entry> {
         let way_out = "no section can describe this machine";
         let name = crate::of_machine(common).map_err(|why| {
-            Exit::Config.error(format_args!("naming the model: {why}; {way_out}"))
+            Exit::Config.error(format_args!(
+                "naming the model by {}: {why}; {way_out}",
+                crate::PRODUCT_NAME
+            ))
         })?;
         if name.contains(['[', ']']) {
             return Err(Exit::Config.error(format_args!(
