@@ -40,7 +40,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
             login::login(&arguments.common, pipe, dry_run, until_pid)
         }
         Command::Logout { dry_run } => logout::logout(&arguments.common, pipe, dry_run),
-        Command::Realms { days } => list_realms(&arguments.common, days),
+        Command::Realms { days } => list_realms(&arguments.common, pipe, days),
         Command::GuestVoucher(order) => voucher::write(&order),
         Command::Import(options) => import(&arguments.common, pipe, &options),
         Command::Register { command } => register::run(&command, &arguments.common, pipe),
@@ -80,8 +80,11 @@ fn publish(
     realms::publish(common, pipe, &wanted)
 }
 
-fn list_realms(common: &Common, days: u32) -> anyhow::Result<Answer> {
+fn list_realms(common: &Common, pipe: &Pipe, days: u32) -> anyhow::Result<Answer> {
     let listing = realms::list(common, days, SystemTime::now())?;
+    if listing.realms.is_empty() {
+        pipe.warn("no realm is installed; write realms.d/REALM.ini, or import one, see nm-8021x-login-realms(8)");
+    }
     let mut document = Document::default();
     document.set("realms", &listing)?;
     let answer = Answer::yes(document);

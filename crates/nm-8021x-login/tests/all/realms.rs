@@ -44,6 +44,8 @@ fn realms_says_no_without_a_realm_and_for_a_ca_that_expires_within_the_days() {
         (none.status, none.section("realms")["realms"].clone()),
         (1, json!([]))
     );
+    let message = "nm-8021x-login: no realm is installed; ";
+    assert!(none.stderr.starts_with(message), "{}", none.stderr);
     crate::contract::realm(
         root.path(),
         "uni-a.example",
