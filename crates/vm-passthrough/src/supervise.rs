@@ -1,5 +1,7 @@
 //! Supervises a guest from the start of its program to its end.
 
+mod course;
+
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -14,20 +16,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::child::Running;
 use crate::report::Ended;
 use crate::tail::Tail;
-use crate::virtualizer::{Control, Event, Message, Order, Shutdown, Status, Virtualizer};
+use crate::virtualizer::{Control, Message, Order, Virtualizer};
+
+use course::{Course, End};
 
 /// The limit from the program's start to its first answer, including the clearing of gigabytes of huge
 /// pages.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// The limit from the order to quit to the end, during which the disk is flushed.
-const QUIT_LIMIT: Duration = Duration::from_secs(10);
 /// The limit from the end of the monitor to that of the process.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
-/// The interval between attempts to continue a guest whose disk has no room; a failed attempt costs
-/// nothing. Also the interval between presses of the power button: a guest ignores it while it
-/// boots or wakes up, and takes the first press for a wake-up while its screen is dark.
-const RETRY_INTERVAL: Duration = Duration::from_secs(3);
-
 /// A guest's program and its three sources of events.
 #[derive(Debug)]
 pub struct Guest<'a> {
@@ -53,46 +50,6 @@ enum Source {
     Monitor,
     Ending,
     Stderr,
-}
-
-/// The observed state of a guest.
-#[derive(Debug, Default)]
-struct Life {
-    /// It sleeps.
-    asleep: bool,
-    /// The announcement of the end.
-    shutdown: Option<Shutdown>,
-    /// Why the guest was ended from outside.
-    forced: Option<String>,
-}
-
-/// The guest stands still, because there is no space left for its disk.
-#[derive(Debug)]
-struct Standstill {
-    /// The time of the next action.
-    due: Instant,
-    /// An attempt to continue was made; it succeeded unless it fails again before `due`.
-    tried: bool,
-}
-
-impl Standstill {
-    fn now(tried: bool) -> Standstill {
-        Standstill {
-            due: Instant::now() + RETRY_INTERVAL,
-            tried,
-        }
-    }
-}
-
-/// The message when it continues.
-const GOES_ON: &str = "the guest goes on";
-
-/// Records that the guest stands still.
-fn no_room(standstill: &mut Option<Standstill>, pipe: &Pipe) {
-    if standstill.is_none() {
-        pipe.warn("the guest stands still: no space left for its disk; it goes on by itself when there is room");
-    }
-    *standstill = Some(Standstill::now(false));
 }
 
 /// The next event.
@@ -209,17 +166,19 @@ impl<'a> Guest<'a> {
     /// Waits until the guest has ended. After a signal, asks the guest to shut down, after
     /// `patience` asks the program to quit, and finally kills it.
     pub fn watch(mut self, patience: Duration, pipe: &Pipe) -> anyhow::Result<Outcome> {
-        let mut life = Life::default();
-        if let Err(error) = self.live(patience, pipe, &mut life) {
-            life.forced = Some(error.to_string());
+        let mut course = Course::new(&mut self, patience, pipe);
+        let followed = course.follow();
+        let End {
+            shutdown,
+            mut forced,
+        } = course.end();
+        if let Err(error) = followed {
+            forced = Some(error.to_string());
             self.program.kill().exit(Exit::Software, || {
                 format!("killing {}", self.virtualizer.name())
             })?;
         }
         let status = self.reap()?;
-        let Life {
-            shutdown, forced, ..
-        } = life;
         let well = status.success() && shutdown.as_ref().is_some_and(|shutdown| shutdown.well);
         Ok(match forced {
             _ if well => Outcome {
@@ -254,123 +213,6 @@ impl<'a> Guest<'a> {
                 }
             }
         })
-    }
-
-    /// Runs until the program closes its monitor. An error means that it no longer obeys.
-    fn live(&mut self, patience: Duration, pipe: &Pipe, life: &mut Life) -> io::Result<()> {
-        let mut deadline = None;
-        let mut standstill: Option<Standstill> = None;
-        let mut button: Option<Instant> = None;
-        let (mut disk_failed, mut slept, mut crashed) = (false, false, false);
-        loop {
-            let due = standstill.as_ref().map(|standstill| standstill.due);
-            match self.next(deadline.into_iter().chain(due).chain(button).min())? {
-                Next::Said(Message::Event(Event::Shutdown(shutdown))) => {
-                    // A guest that stands still could not have ended by itself.
-                    if shutdown.by_guest
-                        && standstill.take().is_some_and(|standstill| standstill.tried)
-                    {
-                        pipe.warn(GOES_ON);
-                    }
-                    life.shutdown = Some(shutdown);
-                }
-                Next::Said(Message::Event(Event::DiskFailed { stopped: true })) => {
-                    no_room(&mut standstill, pipe)
-                }
-                Next::Said(Message::Event(Event::DiskFailed { stopped: false })) => {
-                    if !disk_failed {
-                        pipe.warn(
-                            "the guest's disk could not be read or written, and the guest received the error; see the kernel's log",
-                        );
-                    }
-                    disk_failed = true;
-                }
-                // It reports a disk without room before this event or, if it just reported
-                // another failure, a second later.
-                Next::Said(Message::Event(Event::Stopped)) => self.monitor.send(Order::Status)?,
-                Next::Said(Message::Status(status)) => match status {
-                    Status::NoRoom if standstill.is_none() => no_room(&mut standstill, pipe),
-                    Status::Broken(status) if life.forced.is_none() => {
-                        pipe.warn(format_args!(
-                            "the guest stands still for good ({status}) and is switched off"
-                        ));
-                        life.forced = Some(format!("the guest stood still for good ({status})"));
-                        button = None;
-                        self.monitor.send(Order::Quit)?;
-                        deadline = Some(Instant::now() + QUIT_LIMIT);
-                    }
-                    Status::NoRoom | Status::Well | Status::Broken(_) => {}
-                },
-                Next::Said(Message::Event(Event::Asleep)) => {
-                    if !slept {
-                        pipe.warn("the guest went to sleep and was woken, because the user cannot; switch sleep off in it");
-                    }
-                    (life.asleep, slept) = (true, true);
-                    self.monitor.send(Order::Wake)?;
-                }
-                Next::Said(Message::Event(Event::Awake)) => life.asleep = false,
-                Next::Said(Message::Event(Event::Hibernates)) => {
-                    pipe.warn("the guest went into hibernation, and its next start goes on there; switch hibernation off in it");
-                }
-                Next::Said(Message::Event(Event::Crashed)) => {
-                    if !crashed {
-                        pipe.warn("the guest's system crashed");
-                    }
-                    crashed = true;
-                }
-                // A refused command has no effect; the time limit handles that.
-                Next::Said(_) => {}
-                Next::Gone => return Ok(()),
-                // It is already being switched off.
-                Next::Signal if life.forced.is_some() => {}
-                Next::Signal => {
-                    pipe.note("asking the guest to shut down");
-                    if life.asleep {
-                        self.monitor.send(Order::Wake)?;
-                    }
-                    self.monitor.send(Order::PressPowerButton)?;
-                    deadline = Some(Instant::now() + patience);
-                    button = Some(Instant::now() + RETRY_INTERVAL);
-                }
-                Next::TimeUp if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
-                    let now = Instant::now();
-                    if let Some(due) = button.as_mut().filter(|due| **due <= now) {
-                        self.monitor.send(Order::PressPowerButton)?;
-                        *due = now + RETRY_INTERVAL;
-                    }
-                    match standstill.take_if(|standstill| standstill.due <= now) {
-                        Some(Standstill { tried: false, .. }) => {
-                            self.monitor.send(Order::Run)?;
-                            standstill = Some(Standstill::now(true));
-                        }
-                        Some(_) => pipe.warn(GOES_ON),
-                        None => {}
-                    }
-                }
-                Next::TimeUp if life.forced.is_none() => {
-                    let why = if standstill.take().is_some() {
-                        ": it stood still: no space was left for its disk"
-                    } else {
-                        ""
-                    };
-                    life.forced = Some(format!(
-                        "it did not shut down within {} s{why}",
-                        patience.as_secs()
-                    ));
-                    button = None;
-                    self.monitor.send(Order::Quit)?;
-                    deadline = Some(Instant::now() + QUIT_LIMIT);
-                }
-                Next::TimeUp => {
-                    let what = format!(
-                        "{} did not quit within {} s and was killed",
-                        self.virtualizer.name(),
-                        QUIT_LIMIT.as_secs()
-                    );
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, what));
-                }
-            }
-        }
     }
 
     /// Waits for the end of a process that closed its monitor or was killed, and kills it if it
