@@ -70,8 +70,16 @@ pub enum Kind {
     MemoryShort,
     /// The guest of a ZFS volume leaves the host too little memory.
     ZfsMemory,
+    /// The memory is unknown, and the profile bounds no guest's.
+    MemoryUnknown,
     /// The huge pages cannot be had.
     HugePages,
+    /// There is no profile for the guest.
+    ProfileMissing,
+    /// The address for remote desktops is missing, or is all addresses.
+    ManagementAddress,
+    /// The room has no network segment.
+    SegmentMissing,
     /// The guest has no slot for the device.
     SlotTaken,
     /// QEMU's user is not there, or is root.
@@ -82,6 +90,8 @@ pub enum Kind {
     QemuOld,
     /// QEMU lacks a device or a property.
     QemuLacks,
+    /// The program of the firewall is not there.
+    NftMissing,
     /// KVM is not there, or does not work.
     KvmMissing,
     /// KVM does not give guests the registers that their graphics drivers divide by.

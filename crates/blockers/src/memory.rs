@@ -14,17 +14,18 @@ const PAGE_SIZES: &str = "/sys/kernel/mm/hugepages";
 const ZFS_HOST_BYTES: u64 = 2048 << 20;
 
 pub(crate) fn find(common: &Common, wish: &Wish, findings: &mut Findings) -> anyhow::Result<()> {
-    let total = match meminfo::total(common) {
-        Ok(total) => total,
-        Err(reason) => {
-            findings.warn(Finding::new(
-                Kind::NotLookedAt,
-                format_args!("the memory of this machine is unknown: {reason}"),
-                "mount /proc",
-            ));
-            return Ok(());
-        }
-    };
+    match meminfo::total(common) {
+        Ok(total) => amount(total, wish, findings),
+        Err(reason) => findings.warn(Finding::new(
+            Kind::NotLookedAt,
+            format_args!("the memory of this machine is unknown: {reason}"),
+            "mount /proc",
+        )),
+    }
+    huge_pages(common, wish, findings)
+}
+
+fn amount(total: u64, wish: &Wish, findings: &mut Findings) {
     for guest in wish.guests {
         let setting = guest.setting();
         let (needed, reserve) = (guest.memory_bytes, wish.reserve_bytes);
@@ -55,7 +56,6 @@ pub(crate) fn find(common: &Common, wish: &Wish, findings: &mut Findings) -> any
             );
         }
     }
-    huge_pages(common, wish.guests, findings)
 }
 
 impl Guest<'_> {
@@ -64,12 +64,17 @@ impl Guest<'_> {
     }
 }
 
-fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> anyhow::Result<()> {
-    for guest in guests {
+fn huge_pages(common: &Common, wish: &Wish, findings: &mut Findings) -> anyhow::Result<()> {
+    for guest in wish.guests {
         let Some(mount) = guest.hugepages else {
             continue;
         };
-        if is_huge(common, mount)? {
+        if meminfo::huge_page_bytes(common, mount).is_some() {
+            continue;
+        }
+        // The table alone shows it where a tree stands for a machine; a guest needs the pages.
+        if !wish.is_locked && is_listed(common, mount)? {
+            findings.warn(only_listed(common, mount));
             continue;
         }
         let setting = format!("profile.{}.hugepages", guest.profile);
@@ -93,14 +98,30 @@ fn huge_pages(common: &Common, guests: &[Guest], findings: &mut Findings) -> any
     Ok(())
 }
 
-/// Whether a hugetlbfs is mounted there. In a recorded tree only the table of mounts shows it.
-fn is_huge(common: &Common, mount: &Path) -> anyhow::Result<bool> {
-    let is_there = meminfo::huge_page_bytes(common, mount).is_some();
-    let is_listed = mounts::read(common)?
+/// Whether the table of mounts has a hugetlbfs there.
+fn is_listed(common: &Common, mount: &Path) -> anyhow::Result<bool> {
+    let mounts = mounts::read(common)?;
+    let seen = mounts
         .iter()
-        .rfind(|found| Path::new(&found.point) == mount)
-        .is_some_and(|found| found.kind == "hugetlbfs");
-    Ok(is_there || is_listed)
+        .rfind(|found| Path::new(&found.point) == mount);
+    Ok(seen.is_some_and(|found| found.kind == "hugetlbfs"))
+}
+
+fn only_listed(common: &Common, mount: &Path) -> Finding {
+    let directory = common.path(mount);
+    Finding::new(
+        Kind::NotLookedAt,
+        format_args!(
+            "the table of mounts has huge pages at {}, but at {} there are none",
+            mount.display(),
+            directory.display()
+        ),
+        format_args!(
+            "before a guest runs in this directory, mount them there (mount -t hugetlbfs none {})",
+            directory.display()
+        ),
+    )
+    .mount(mount.display())
 }
 
 fn mebibytes(bytes: u64) -> String {

@@ -4,19 +4,26 @@
 //! client. The rule drops QEMU's packets to it by the sending user, whatever the guest or QEMU
 //! does.
 
+use std::env;
+use std::fs;
 use std::io::{self, Write};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-use jsonpipe::{Exit, ExitContext, io_error, lock};
+use jsonpipe::{Exit, ExitContext, lock};
 use nix::unistd::{Uid, geteuid};
 use serde_json::{Value, json};
 
 /// The table that holds the rule, and nothing else.
 const TABLE: [&str; 2] = ["inet", "labtools_guest"];
 const REMOVING: &str = "removing the firewall rule for QEMU's user";
+
+/// The places of root's programs. The PATH of a user who became root by su(1) lacks them.
+const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// The abstract socket of the tool whose guest has the rule.
 const NAME: &[u8] = b"labtools/vm-passthrough";
@@ -149,10 +156,26 @@ fn says(listing: &[u8], uid: Uid) -> bool {
         && first.is_some_and(|rule| rule["expr"] == ours)
 }
 
+/// The path of nft, in PATH or among root's programs. Status 69 when it is not there.
+pub fn program() -> anyhow::Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let directories = env::split_paths(&path).chain(SBIN.map(PathBuf::from));
+    let mut programs = directories
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join("nft"));
+    let found = programs.find(|program| {
+        fs::metadata(program)
+            .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    });
+    found.exit(Exit::Unavailable, || "no program nft; install nftables")
+}
+
 /// Runs nft and returns its output.
 fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> {
+    let program =
+        program().map_err(|error| Exit::of(&error).error(format_args!("{doing}: {error:#}")))?;
     let run = || -> io::Result<Output> {
-        let mut command = Command::new("nft");
+        let mut command = Command::new(&program);
         // Numeric users, whatever their names are. Ctrl-C must not leave half a rule.
         command.arg("-n").args(arguments).process_group(0);
         let mut child = command
@@ -167,15 +190,8 @@ fn nft(arguments: &[&str], input: &str, doing: &str) -> anyhow::Result<Vec<u8>> 
             .map(|mut stdin| stdin.write_all(input.as_bytes()));
         child.wait_with_output()
     };
-    let output = run().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            Exit::Unavailable.error(format_args!("{doing}: no program nft; install nftables"))
-        }
-        _ => io_error(
-            error,
-            |_| Exit::Software,
-            format_args!("{doing}: starting nft"),
-        ),
+    let output = run().exit(Exit::Software, || {
+        format!("{doing}: starting {}", program.display())
     })?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);

@@ -9,11 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use confined::Identity;
-use jsonpipe::{Common, Exit, ini};
+use jsonpipe::{Common, Exit, ExitContext, ini};
 use model::{Listed, Memory, Model};
 use pci::PciAddress;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use crate::machine::MacSource;
 
@@ -22,21 +21,30 @@ const SETTINGS: &str = "vm-passthrough.ini";
 
 /// The key of QEMU's user.
 pub const USER: &str = "qemu.user";
+/// The key of the address for remote desktops.
+pub const ADDRESS: &str = "qemu.management_address";
 
 /// The slots that the machine `pc` uses itself: the host bridge and the south bridge.
 const TAKEN_SLOTS: [u8; 2] = [0, 1];
 
-/// The configuration for one guest on one machine.
+/// The configuration for the guests of one machine.
 #[derive(Debug)]
 pub struct Configuration {
-    /// The guest's machine, with the model's changes.
-    pub profile: Profile,
-    /// The devices that the guest gets.
-    pub devices: Vec<PciAddress>,
-    /// The members of their groups that may lose their driver meanwhile.
-    pub parked: Vec<PciAddress>,
+    /// The guests' machines by operating system, with the model's changes.
+    pub profiles: Vec<(String, Profile)>,
+    /// The section of the machine's model.
+    pub model: Option<Model>,
     /// The settings of QEMU.
     pub settings: Settings,
+    /// The paths of the files, for messages.
+    files: Files,
+}
+
+#[derive(Debug)]
+struct Files {
+    profiles: PathBuf,
+    models: PathBuf,
+    settings: PathBuf,
 }
 
 /// `[profile.OSTYPE]` in profiles.ini.
@@ -130,136 +138,117 @@ pub enum Rtc {
 }
 
 impl Configuration {
-    /// Reads the configuration of a guest with `ostype` on a machine of this `model`. Every fault
-    /// is status 78.
-    pub fn read(
-        common: &Common,
-        ostype: &str,
-        model: Option<&str>,
-    ) -> anyhow::Result<Configuration> {
-        let path = common.config(PROFILES);
-        let Some(mut profile) = find::<Profile>(table(&path, "profile")?, ostype) else {
-            return Err(wrong(
-                &path,
-                format_args!("no section [profile.{ostype}]; add one for this operating system"),
-            ));
+    /// Reads the configuration of all guests on a machine of this `model`. Status 78 where a file
+    /// is wrong.
+    pub fn read(common: &Common, model: Option<&str>) -> anyhow::Result<Configuration> {
+        let files = Files {
+            profiles: common.config(PROFILES),
+            models: common.config(model::FILE),
+            settings: common.config(SETTINGS),
         };
-
-        let Model {
-            devices,
-            parked,
-            memory,
-            cores,
-            ..
-        } = match model {
-            Some(model) => model::read(common, model)?.unwrap_or_default(),
-            None => Model::default(),
-        };
-        let addresses = |list: &[Listed]| list.iter().map(|listed| listed.address).collect();
-        let devices: Vec<PciAddress> = addresses(&devices);
-        let parked = addresses(&parked);
-        profile.memory = memory.or(profile.memory);
-        profile.cores = cores.unwrap_or(profile.cores);
-        if let Some(device) = without_slot(&devices) {
-            return Err(wrong(
-                &common.config(model::FILE),
-                format_args!(
-                    "devices: {device}: the guest's slot {:02x} is taken already",
-                    device.slot()
-                ),
-            ));
-        }
-
-        let path = common.config(SETTINGS);
-        let settings = settings(common)?;
-        match settings.management_address {
-            Some(address) if address.is_unspecified() => {
-                return Err(wrong(
-                    &path,
-                    "qemu.management_address: refusing all addresses; name one of this machine's",
-                ));
-            }
-            None if profile.rdp => {
-                return Err(wrong(
-                    &path,
-                    format_args!(
-                        "qemu.management_address: missing, and [profile.{ostype}] has rdp=true"
-                    ),
-                ));
-            }
-            _ => {}
-        }
-        Ok(Configuration {
-            profile,
-            devices,
-            parked,
-            settings,
-        })
-    }
-}
-
-/// The configuration for any guest on one machine.
-#[derive(Debug)]
-pub struct Every {
-    /// The profiles by operating system, with the model's changes.
-    pub profiles: Vec<(String, Profile)>,
-    /// The section of the machine's model.
-    pub model: Option<Model>,
-    /// The settings of QEMU.
-    pub settings: Settings,
-}
-
-impl Every {
-    /// Reads the configuration of all guests on a machine of this `model`. Every fault is status
-    /// 78.
-    pub fn read(common: &Common, model: Option<&str>) -> anyhow::Result<Every> {
         let model = model
             .map(|model| model::read(common, model))
             .transpose()?
             .flatten();
-        let mut profiles: Vec<(String, Profile)> = table(&common.config(PROFILES), "profile")?;
-        if let Some(memory) = model.as_ref().and_then(|model| model.memory) {
+        let mut profiles = profiles(&files.profiles)?;
+        if let Some(model) = &model {
             for (_, profile) in &mut profiles {
-                profile.memory = Some(memory);
+                profile.memory = model.memory.or(profile.memory);
+                profile.cores = model.cores.unwrap_or(profile.cores);
             }
         }
-        Ok(Every {
+        Ok(Configuration {
             profiles,
             model,
-            settings: settings(common)?,
+            settings: settings(&files.settings)?,
+            files,
         })
     }
-}
 
-/// The first device whose slot in the guest another one has, or the machine itself.
-pub fn without_slot(devices: &[PciAddress]) -> Option<PciAddress> {
-    let mut slots = HashSet::from(TAKEN_SLOTS);
-    let mut devices = devices.iter().copied();
-    devices.find(|device| !slots.insert(device.slot()))
-}
+    /// The guest's machine for `ostype`. Status 78 without one.
+    pub fn profile(&self, ostype: &str) -> anyhow::Result<&Profile> {
+        let mut profiles = self.profiles.iter();
+        let found = profiles.find_map(|(name, profile)| (name == ostype).then_some(profile));
+        found.exit(Exit::Config, || {
+            let path = self.files.profiles.display();
+            if self.files.profiles.exists() {
+                format!("{path}: no section [profile.{ostype}]; add one for this operating system, see vm-passthrough(8)")
+            } else {
+                format!("reading {path}: no such file; write it, with a section [profile.{ostype}], see vm-passthrough(8)")
+            }
+        })
+    }
 
-fn settings(common: &Common) -> anyhow::Result<Settings> {
-    let path = common.config(SETTINGS);
-    ini::read_section(&path, "qemu")?.ok_or_else(|| {
-        wrong(
-            &path,
-            format_args!("{USER}: missing; name the user that QEMU runs as"),
-        )
-    })
-}
+    /// The devices that the guest gets.
+    pub fn devices(&self) -> Vec<PciAddress> {
+        let model = self.model.as_ref();
+        addresses(model.map_or(&[], |model| &model.devices))
+    }
 
-/// The entries of a configuration file, which may be missing.
-fn table<T: DeserializeOwned>(path: &Path, kind: &str) -> anyhow::Result<Vec<(String, T)>> {
-    match ini::read_table(path, kind) {
-        Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),
-        table => table,
+    /// The members of their groups that may lose their driver meanwhile.
+    pub fn parked(&self) -> Vec<PciAddress> {
+        let model = self.model.as_ref();
+        addresses(model.map_or(&[], |model| &model.parked))
+    }
+
+    /// Checks that each device has its slot in the guest; status 78 names the first that has not.
+    pub fn check_slots(&self) -> anyhow::Result<()> {
+        let mut slots = HashSet::from(TAKEN_SLOTS);
+        let mut devices = self.devices().into_iter();
+        let Some(device) = devices.find(|device| !slots.insert(device.slot())) else {
+            return Ok(());
+        };
+        Err(wrong(
+            &self.files.models,
+            format_args!(
+                "devices: {device}: the guest's slot {:02x} is taken already; a guest has one device for each slot, and uses slots 00 and 01 itself: remove the device from the model's devices",
+                device.slot()
+            ),
+        ))
+    }
+
+    /// Checks the address of the remote desktop, which `profile` of `ostype` may need; status 78.
+    pub fn check_address(&self, ostype: &str, profile: &Profile) -> anyhow::Result<()> {
+        let what = match self.settings.management_address {
+            Some(address) if address.is_unspecified() => {
+                "refusing all addresses; name one of this machine's".into()
+            }
+            None if profile.rdp => {
+                format!(
+                    "missing, and [profile.{ostype}] has rdp=true; name this machine's address for remote desktops, or set rdp=false"
+                )
+            }
+            _ => return Ok(()),
+        };
+        Err(wrong(
+            &self.files.settings,
+            format_args!("{ADDRESS}: {what}"),
+        ))
     }
 }
 
-fn find<T>(table: Vec<(String, T)>, name: &str) -> Option<T> {
-    table
-        .into_iter()
-        .find_map(|(found, entry)| (found == name).then_some(entry))
+fn addresses(list: &[Listed]) -> Vec<PciAddress> {
+    list.iter().map(|listed| listed.address).collect()
+}
+
+/// The profiles; none where the file is not there. A wrong one keeps all guests from starting, so
+/// that it is found before its first guest.
+fn profiles(path: &Path) -> anyhow::Result<Vec<(String, Profile)>> {
+    match ini::read_table(path, "profile") {
+        Err(error) if Exit::of(&error) == Exit::NoInput => Ok(Vec::new()),
+        Err(error) if Exit::of(&error) == Exit::Config => Err(Exit::Config.error(format_args!(
+            "{error:#}; correct it, see vm-passthrough(8): guests start only where all profiles are right"
+        ))),
+        profiles => profiles,
+    }
+}
+
+fn settings(path: &Path) -> anyhow::Result<Settings> {
+    const WAY_OUT: &str =
+        "name the user that QEMU runs as there, in [qemu]; vm-passthrough(8) has an example";
+    ini::require(path, WAY_OUT).map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
+    ini::read_section(path, "qemu")?
+        .ok_or_else(|| wrong(path, format_args!("{USER}: missing; {WAY_OUT}")))
 }
 
 fn wrong(path: &Path, what: impl fmt::Display) -> anyhow::Error {

@@ -2,15 +2,12 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use confined::{Identity, Life, Start};
 use handover::{Failed, Handover, Owner, Wanted};
 use jsonpipe::signals::Deferred;
-use jsonpipe::{
-    Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals, timestamp,
-};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::geteuid;
 
@@ -18,27 +15,18 @@ use crate::accel::Accel;
 use crate::child;
 use crate::disks::HandedDown;
 use crate::firewall::{self, Rule};
+use crate::plan::{Plan, Request};
 use crate::report::{Ended, Guest as Report, HandedBack, Session};
 use crate::supervise::{Guest, Outcome};
-use crate::{Plan, TOOL, accel, check, memory, restore};
+use crate::{TOOL, accel, memory, obstacles, restore};
 
-/// Boots the guest of `plan`, waits for its end, and reports. After an error nothing is left
-/// behind.
+/// Boots the guest of the request, waits for its end, and reports. After an error nothing is left behind.
 pub(crate) fn run(
-    plan: &Plan,
+    request: Request,
     common: &Common,
     pipe: &Pipe,
     mut document: Document,
 ) -> anyhow::Result<Answer> {
-    let Plan {
-        volume,
-        profile,
-        memory,
-        settings,
-        machine,
-        identity,
-        ..
-    } = plan;
     if !geteuid().is_root() {
         return Err(Exit::NoPermission.error("starting a guest needs root; plan does not"));
     }
@@ -54,11 +42,18 @@ pub(crate) fn run(
     );
     // First, for a guest that is refused must not leave the last one's devices where they are.
     restore::before_run(common, pipe)?;
-    check::before_run(common, plan)?;
-    if profile.hugepages {
-        handover::page_bytes(common)?;
-        accessible(identity, &common.path(handover::MOUNT))?;
-    } else {
+    obstacles::before_run(common, &request)?;
+    let plan = Plan::new(common, request)?;
+    let Plan {
+        volume,
+        profile,
+        memory,
+        settings,
+        machine,
+        identity,
+        ..
+    } = &plan;
+    if !profile.hugepages {
         memory::check(common, *memory)?;
     }
     let (ours, theirs) =
@@ -87,7 +82,7 @@ pub(crate) fn run(
         match Handover::take(common, &wanted, &mut |step| pipe.note(step)) {
             Ok(handover) => {
                 let lived = live(
-                    plan,
+                    &plan,
                     &report.argv,
                     identity,
                     handed_down,
@@ -212,23 +207,4 @@ fn since_boot() -> Option<Duration> {
 /// Milliseconds are precise enough.
 fn rounded(time: Duration) -> f64 {
     (time.as_secs_f64() * 1000.0).round() / 1000.0
-}
-
-/// Checks that QEMU's user can read and write `path`; if not, status 78 with the way out.
-fn accessible(identity: &Identity, path: &Path) -> anyhow::Result<()> {
-    let found = fs::metadata(path).map_err(|error| {
-        io_error(
-            error,
-            |_| Exit::Config,
-            format_args!("looking at {}", path.display()),
-        )
-    })?;
-    if identity.may_use(&found) {
-        return Ok(());
-    }
-    let uid = identity.uid;
-    Err(Exit::Config.error(format_args!(
-        "{}: QEMU's user cannot use it; give it to user {uid} when the host starts",
-        path.display()
-    )))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use jsonpipe::testkit::Ended;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn testdata() -> PathBuf {
@@ -83,6 +83,11 @@ fn check_names_a_qemu_that_is_not_there() {
         "[qemu]\nuser=64055\nbinary=/nowhere/qemu\n",
     )
     .unwrap();
+    fs::write(
+        config.path().join("profiles.ini"),
+        "[profile.linux]\ncores=1\nmemory=64M\n",
+    )
+    .unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
         .args(["check", "--root", "/nowhere", "--config"])
         .arg(config.path())
@@ -95,8 +100,8 @@ fn check_names_a_qemu_that_is_not_there() {
     assert_eq!(guest["blockers"][0]["setting"], "qemu.binary");
 }
 
-/// A check of the 7040 with another configuration.
-fn check_configured(files: &[(&str, &str)]) -> Ended {
+/// A check of a machine with another configuration.
+fn check_configured(machine: &str, files: &[(&str, &str)]) -> Ended {
     let config = tempfile::tempdir().unwrap();
     for name in ["models.ini", "profiles.ini", "vm-passthrough.ini"] {
         fs::copy(
@@ -110,7 +115,7 @@ fn check_configured(files: &[(&str, &str)]) -> Ended {
     }
     let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
         .args(["check", "--root"])
-        .arg(testdata().join("network-in-group"))
+        .arg(testdata().join(machine))
         .arg("--config")
         .arg(config.path())
         .output()
@@ -130,7 +135,7 @@ fn kinds(ended: &Ended) -> Vec<String> {
 fn check_names_a_user_of_qemu_that_is_not_there_with_all_other_blockers() {
     for user in ["no-such-user", "root"] {
         let settings = format!("[qemu]\nuser={user}\n");
-        let ended = check_configured(&[("vm-passthrough.ini", &settings)]);
+        let ended = check_configured("network-in-group", &[("vm-passthrough.ini", &settings)]);
         assert_eq!(ended.status, 1);
         assert_eq!(kinds(&ended), ["group_sibling", "qemu_user"]);
         let warnings = &ended.section("guest")["warnings"];
@@ -144,12 +149,87 @@ fn check_names_a_user_of_qemu_that_is_not_there_with_all_other_blockers() {
 #[test]
 fn check_names_two_devices_of_one_slot() {
     let models = "[model.OptiPlex 7040]\ndevices=00:1f.3 8086:a170, 00:1f.6 8086:15b7\n";
-    let ended = check_configured(&[("models.ini", models)]);
+    let ended = check_configured("network-in-group", &[("models.ini", models)]);
     assert!(
         kinds(&ended).contains(&"slot_taken".to_owned()),
         "{}",
         ended.stderr
     );
+}
+
+/// What keeps only some guests from starting is named for each of them.
+#[test]
+fn check_names_what_a_profile_lacks() {
+    let plain = "[profile.linux]\ncores=1\n";
+    let campus = "[net.lab]\ncidr=192.0.2.0/24\ncampus=c\nbuilding=b\nroom=101\n";
+    for (profiles, campus, kind, what) in [
+        ("", None, "profile_missing", "no section [profile.OSTYPE]"),
+        (
+            "[profile.linux]\ncores=1\nrdp=true\n",
+            None,
+            "management_address",
+            "[profile.linux] has rdp=true",
+        ),
+        (
+            "[profile.linux]\ncores=1\nsegment=true\n",
+            None,
+            "segment_missing",
+            "campus.ini: no such file",
+        ),
+        (
+            "[profile.linux]\ncores=1\nsegment=true\n",
+            Some("[net.lab]\ncidr=many\n"),
+            "segment_missing",
+            "net.lab.campus: missing",
+        ),
+        (plain, None, "", ""),
+        (
+            "[profile.linux]\ncores=1\nsegment=true\n",
+            Some(campus),
+            "",
+            "",
+        ),
+    ] {
+        let mut files = vec![
+            ("profiles.ini", profiles),
+            ("vm-passthrough.ini", "[qemu]\nuser=64055\n"),
+        ];
+        files.extend(campus.map(|text| ("campus.ini", text)));
+        let ended = check_configured("optiplex-7040/machine", &files);
+        let guest = ended.section("guest");
+        let found: Vec<_> = guest["blockers"].as_array().unwrap().clone();
+        if kind.is_empty() {
+            assert_eq!(found, [] as [Value; 0], "{profiles}");
+            let is_open = guest["warnings"]
+                .to_string()
+                .contains("no address in a room");
+            assert_eq!(is_open, campus.is_some(), "{guest}");
+            continue;
+        }
+        assert_eq!(found[0]["kind"], kind, "{profiles}");
+        let text = found[0]["what"].as_str().unwrap();
+        assert!(text.contains(what), "{text}");
+        assert_ne!(found[0]["way_out"], "");
+    }
+}
+
+#[test]
+fn check_names_memory_that_is_unknown() {
+    let config = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(config.path().join(name), text).unwrap();
+    write("vm-passthrough.ini", "[qemu]\nuser=64055\n");
+    for (memory, kinds_found) in [("", &["memory_unknown"][..]), ("memory=64M\n", &[])] {
+        write(
+            "profiles.ini",
+            &format!("[profile.linux]\ncores=1\n{memory}"),
+        );
+        let output = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"))
+            .args(["check", "--root", "/nowhere", "--config"])
+            .arg(config.path())
+            .output()
+            .unwrap();
+        assert_eq!(kinds(&Ended::of(output)), kinds_found, "{memory}");
+    }
 }
 
 /// The tables of this machine, under a name that models.ini lists with all its devices.

@@ -38,6 +38,8 @@ const CHECK: Stage = Stage {
         let config = root.join("etc/labtools");
         fs::create_dir_all(&config).unwrap();
         fs::write(config.join("vm-passthrough.ini"), "[qemu]\nuser=64055\n").unwrap();
+        let profile = "[profile.linux]\ncores=1\nmemory=64M\n";
+        fs::write(config.join("profiles.ini"), profile).unwrap();
     },
     ..PLAN
 };

@@ -278,7 +278,7 @@ fn a_guest_on_the_rooms_segment_is_in_its_group() {
     machine.write("etc/labtools/campus.ini", campus);
     machine.run().refused(
         78,
-        "finding the room's network segment: campus.ini has no segment for 192.0.2.7",
+        "refusing to start the guest: finding the room's network segment: campus.ini has no segment for 192.0.2.7",
     );
 
     machine.write(

@@ -137,8 +137,7 @@ impl Machine {
     /// Puts the disk on a file system that has no room left, for this test alone; removing `filler`
     /// makes room.
     pub fn fill_the_disk(&mut self) {
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-        succeed("mount", &["--make-rprivate", "/"]);
+        own_mounts();
         fs::create_dir(self.path("full")).unwrap();
         succeed(
             "mount",
@@ -160,8 +159,15 @@ impl Machine {
         self.document["volume"]["path"] = "/full/overlay.qcow2".into();
     }
 
-    /// A program in QEMU's place, for faults that the real one cannot be made to show.
+    /// A program in QEMU's place, for faults that the real one cannot be made to show. It has the
+    /// version of Debian 12.
     pub fn fake_qemu(&mut self, script: &str) {
+        const VERSION: &str = "[ \"$1\" = -version ] && exec echo 'QEMU emulator version 7.2.22'";
+        self.fake_program(&format!("{VERSION}\n{script}"));
+    }
+
+    /// The same, without a version.
+    pub fn fake_program(&mut self, script: &str) {
         // QEMU's user must be able to reach it, which it cannot in our directory's stead.
         fs::set_permissions(self.root.path(), fs::Permissions::from_mode(0o755)).unwrap();
         self.write("qemu", &format!("#!/bin/bash\n{script}\n"));
@@ -307,6 +313,12 @@ pub fn succeed(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Mounts of this test are its own, and end with its thread.
+pub fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+    succeed("mount", &["--make-rprivate", "/"]);
 }
 
 pub fn ruleset() -> String {

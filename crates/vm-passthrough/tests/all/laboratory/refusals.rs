@@ -5,13 +5,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::machine::{Machine, succeed};
-use super::{OTHER_USER, QEMU};
+use super::machine::{Machine, own_mounts, succeed};
+use super::{OTHER_USER, QEMU, QEMU_USER};
 
 #[test]
 fn a_missing_disk_is_66() {
@@ -44,8 +43,7 @@ fn an_immutable_disk_is_no_lack_of_rights() {
 #[test]
 fn a_console_that_cannot_be_made_is_73() {
     let mut machine = Machine::any();
-    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
-    succeed("mount", &["--make-rprivate", "/"]);
+    own_mounts();
     fs::create_dir(machine.path("closed")).unwrap();
     succeed(
         "mount",
@@ -130,7 +128,7 @@ fn missing_qemu_is_69() {
     machine.settings += "binary=/nonexistent/qemu\n";
     machine.run().refused(
         69,
-        "starting /nonexistent/qemu: No such file or directory (os error 2); install it, or set its path in vm-passthrough.ini",
+        "refusing to start the guest: starting /nonexistent/qemu: No such file or directory (os error 2); install Debian's package qemu-system-x86",
     );
     machine.is_as_before();
 }
@@ -171,7 +169,7 @@ fn graphics_without_legacy_mode_are_78() {
 }
 
 #[test]
-fn a_qemu_of_unknown_version_gets_no_graphics() {
+fn a_qemu_of_unknown_version_is_one_of_all_blockers() {
     for (version, message) in [
         (
             "QEMU emulator version next",
@@ -179,13 +177,16 @@ fn a_qemu_of_unknown_version_gets_no_graphics() {
         ),
         (
             "QEMU emulator version 7.1.0",
-            "QEMU 7.1 is too old; install 7.2",
+            "QEMU 7.1 is too old; install Debian's package",
         ),
     ] {
         let mut machine = with_a_device("vfio-pci");
-        machine.fake_qemu(&format!("echo '{version}'"));
+        machine.fake_program(&format!("echo '{version}'"));
         let ended = machine.run();
-        assert_eq!(ended.status, 78, "{}", ended.stderr);
+        ended.refused(
+            78,
+            "refusing to start the guest, for 2 reasons: (1) no IOMMU: ",
+        );
         assert!(ended.stderr.contains(message), "{}", ended.stderr);
     }
 }
@@ -197,14 +198,25 @@ fn missing_nft_is_69_and_nothing_starts() {
     machine.fake_qemu(&format!("> {}; exit 3", mark.display()));
     fs::create_dir(mark.parent().unwrap()).unwrap();
     fs::set_permissions(mark.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+    own_mounts();
+    succeed("mount", &["-t", "tmpfs", "tmpfs", "/usr/sbin"]); // Debian's place of nft
+    let ended = machine.run();
+    succeed("umount", &["/usr/sbin"]);
+    ended.refused(
+        69,
+        "refusing to start the guest: no program nft; install nftables",
+    );
+    assert!(!mark.exists());
+    machine.is_as_before();
+
+    // It is found without a PATH to it, as after su(1).
     let mut command = machine.command("run");
     command.env("PATH", "/nonexistent");
     machine.start_by(command).end().refused(
         69,
-        "installing the firewall rule for QEMU's user: no program nft; install nftables",
+        "QEMU ended before it was ready: exit status: 3: it printed nothing",
     );
-    assert!(!mark.exists());
-    machine.is_as_before();
+    fs::remove_file(&mark).unwrap();
 
     // That mark would have been seen.
     machine.run().refused(
@@ -336,18 +348,16 @@ fn memory_must_be_there() {
         (
             "MemTotal: 1114112 kB\nMemAvailable: 65535 kB\n",
             75,
-            "it needs 64M, and 63M are available; end other programs",
+            "finding memory for the guest: it needs 64M, and 63M are available; end other programs",
         ),
         (
             "MemTotal: 1114111 kB\n",
             78,
-            "of this machine's 1087M, 1024M are the host's, and 63M remain; a guest needs 64M: add memory",
+            "refusing to start the guest: the guest of [profile.linux] gets 64M and the host keeps 1024M, but this machine has 1087M; add memory",
         ),
     ] {
         machine.write("proc/meminfo", meminfo);
-        machine
-            .run()
-            .refused(status, &format!("finding memory for the guest: {message}"));
+        machine.run().refused(status, message);
         machine.is_as_before();
     }
     machine.write(
@@ -364,15 +374,96 @@ fn huge_pages_must_be_there() {
         "etc/labtools/profiles.ini",
         "[profile.linux]\nmemory=64M\ncores=1\nhugepages=true\n",
     );
-    let mount = machine.path("hugepages");
-    fs::create_dir(&mount).unwrap();
     machine.run().refused(
         78,
-        &format!(
-            "{}: not a mounted hugetlbfs; mount one there",
-            mount.display()
-        ),
+        "refusing to start the guest: the kernel has no huge pages; ",
     );
+
+    machine.write(
+        "sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages",
+        "0\n",
+    );
+    machine.run().refused(
+        78,
+        "refusing to start the guest: no hugetlbfs is mounted at /hugepages; ",
+    );
+
+    // A table that describes another machine is enough for a check, which says so.
+    machine.write(
+        "proc/self/mountinfo",
+        "30 22 0:40 / /hugepages rw - hugetlbfs none rw\n",
+    );
+    machine.run().refused(
+        78,
+        "refusing to start the guest: no hugetlbfs is mounted at /hugepages; ",
+    );
+    let checked = check(&machine);
+    assert_eq!(checked["blockers"], json!([]));
+    assert!(
+        checked["warnings"].to_string().contains("there are none"),
+        "{checked}"
+    );
+
+    own_mounts();
+    let mount = machine.path("hugepages");
+    fs::create_dir(&mount).unwrap();
+    let at = mount.to_str().unwrap();
+    succeed("mount", &["-t", "hugetlbfs", "-o", "mode=700", "none", at]);
+    let message = format!("QEMU's user, {QEMU_USER}, cannot write to /hugepages");
+    machine
+        .run()
+        .refused(78, &format!("refusing to start the guest: {message}; "));
+    let checked = check(&machine);
+    assert_eq!(checked["blockers"][0]["kind"], "huge_pages");
+    assert_eq!(checked["blockers"][0]["what"], json!(message));
+    succeed("umount", &[at]);
+    machine.is_as_before();
+}
+
+/// A check of the same machine.
+fn check(machine: &Machine) -> Value {
+    let ended = machine.start_by(machine.command("check")).end();
+    ended.section("guest")
+}
+
+#[test]
+fn all_that_is_wrong_is_named_at_once() {
+    let mut machine = with_a_device("i915");
+    machine.settings = "user=no-such-user\nbinary=/nonexistent/qemu\nhost_memory=999G\n".into();
+    machine.write(
+        "etc/labtools/profiles.ini",
+        "[profile.linux]\ncores=1\nhugepages=true\nrdp=true\n",
+    );
+    machine.write("proc/meminfo", "MemTotal: 8054740 kB\n");
+    machine.write("sys/class/iommu/dmar0/intel-iommu/cap", "0\n");
+    let ended = machine.run();
+    assert_eq!((ended.status, &*ended.stdout), (78, ""));
+    let checked = check(&machine);
+    let blockers = checked["blockers"].as_array().unwrap();
+    let kinds: Vec<&str> = blockers
+        .iter()
+        .map(|blocker| blocker["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "intel_iommu_not_on",
+            "memory_short",
+            "huge_pages",
+            "management_address",
+            "qemu_user",
+            "qemu_missing"
+        ]
+    );
+    for (blocker, number) in blockers.iter().zip(1..) {
+        let [what, way_out] = ["what", "way_out"].map(|key| blocker[key].as_str().unwrap());
+        let text = format!("{what}; {way_out}");
+        assert!(
+            ended.stderr.contains(&text),
+            "({number}) {text}: {}",
+            ended.stderr
+        );
+    }
     machine.is_as_before();
 }
 
