@@ -90,7 +90,11 @@ impl Machine {
             "etc/labtools/vm-passthrough.ini",
             &format!("[qemu]\n{}", self.settings),
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
+        // Background jobs of a script ignore SIGINT, and with them this test and its children.
+        let mut command = Command::new("/usr/bin/env");
+        command
+            .arg("--default-signal=HUP,INT,TERM")
+            .arg(env!("CARGO_BIN_EXE_vm-passthrough"));
         command.arg(verb).arg("--root").arg(self.root.path());
         command
     }
