@@ -89,7 +89,7 @@ fn huge_pages(common: &Common, wish: &Wish, findings: &mut Findings) -> anyhow::
             Finding::new(
                 Kind::HugePages,
                 format_args!("no hugetlbfs is mounted at {mount}"),
-                format_args!("enable hugepages.mount of the package labtools-host, or mount one there (mount -t hugetlbfs none {mount}), or set {setting}=false"),
+                format_args!("enable hugepages.mount of the package labtools-host, or mount one there (mount -t hugetlbfs -o gid=labtools-qemu,mode=0770 none {mount}), or set {setting}=false"),
             )
             .mount(mount)
         };
