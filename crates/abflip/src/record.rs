@@ -358,12 +358,7 @@ mod tests {
     #[test]
     fn a_trial_ends_by_being_accepted_or_rejected() {
         let directory = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: directory.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(directory.path());
         let disk = Uuid::from_u128(1);
         let image = |version: u64| Image {
             version,

@@ -224,7 +224,6 @@ mod tests {
     use super::*;
     use crate::disk::Access;
     use crate::gpt::Place;
-    use jsonpipe::Common;
     use proptest::prelude::*;
     use std::fs;
 
@@ -281,7 +280,7 @@ mod tests {
             let path = directory.path().join("disk");
             let (start, room) = (4096, image.len().next_multiple_of(ALIGNMENT) + (1 << 20));
             fs::write(&path, vec![0xff; start + room + 4096]).unwrap();
-            let common = Common { verbose: false, log: false, root: directory.path().to_owned(), config: None };
+            let common = jsonpipe::testkit::common(directory.path());
             let place = Place { number: 1, start_bytes: start as u64, size_bytes: room as u64 };
             let disk = Disk::open(&path, Access::Read).unwrap();
             let target = Target::open(&common, &disk, place, Access::Write).unwrap();

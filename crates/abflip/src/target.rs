@@ -279,12 +279,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
         fs::write(&path, vec![7; 64 << 10]).unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: directory.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(directory.path());
         let disk = Disk::open(&path, Access::Write).unwrap();
         let place = Place {
             number: 1,

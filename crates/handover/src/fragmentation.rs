@@ -34,12 +34,7 @@ mod tests {
     #[test]
     fn the_index_is_the_share_of_free_memory_in_small_blocks() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let index = |text: &str| {
             fs::create_dir_all(root.path().join("proc")).unwrap();
             fs::write(root.path().join("proc/buddyinfo"), text).unwrap();

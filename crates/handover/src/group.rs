@@ -113,12 +113,7 @@ mod tests {
     #[test]
     fn a_group_without_a_node_is_named() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let error = take(&common, 7, ROOT).unwrap_err();
         assert_eq!(Exit::of(&error), Exit::NoInput);
         let message = error.to_string();

@@ -56,7 +56,7 @@ pub(crate) struct Need {
 }
 
 /// The size in bytes of the pages at [`MOUNT`]. Status 78 when no huge pages are mounted there.
-pub fn page_bytes(common: &Common) -> anyhow::Result<u64> {
+pub(crate) fn page_bytes(common: &Common) -> anyhow::Result<u64> {
     meminfo::huge_page_bytes(common, Path::new(MOUNT)).exit(Exit::Config, || {
         format!(
             "{}: not a mounted hugetlbfs; mount one there, or set hugepages=false in the profile",
@@ -242,12 +242,7 @@ mod tests {
     /// fragmented: it makes of `nr_hugepages` the next of `answers`.
     fn reserve(answers: &[u64]) -> (anyhow::Result<()>, u32) {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         fs::create_dir(root.path().join("proc")).unwrap();
         let half = "Node 0, zone Normal 1024 0 0 0 0 0 0 0 0 0 1\n";
         fs::write(root.path().join("proc/buddyinfo"), half).unwrap();

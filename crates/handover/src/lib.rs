@@ -22,7 +22,7 @@ mod take;
 
 use serde::{Deserialize, Serialize};
 
-pub use huge_pages::{HugePages, MOUNT, page_bytes};
+pub use huge_pages::{HugePages, MOUNT};
 pub use returned::{Returned, ReturnedDevice, is_taken, restore};
 pub use step::Step;
 pub use take::{Failed, Handover, Taken, Wanted};

@@ -207,12 +207,7 @@ mod tests {
     #[test]
     fn a_look_without_the_lock_is_of_one_state() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let offer = |generation: u64| {
             let text = format!("[base.a]\nname=A\nostype=x\ngeneration={generation}\n");
             std::fs::write(common.path(PATH), text).unwrap();

@@ -1,7 +1,8 @@
 //! The kit of the tools' tests: the checks of the contract that every tool applies to itself
 //! ([`contract!`](crate::contract), [`Stage`]), a program run to its end ([`feed`], [`Ended`]), the
-//! same stopped at its system calls ([`stepped`]), a lock that is held ([`hold`]), cases as
-//! directories ([`assert_expected`]), and the checks of man pages.
+//! same stopped at its system calls ([`stepped`]), a machine that is a
+//! directory ([`common`]), a lock that is held ([`hold`]), cases as directories
+//! ([`assert_expected`]), and the checks of man pages.
 //!
 //! Belongs here: code that the tests of several tools need and that knows no tool. Not: a machine,
 //! a disk or a server of one tool; these are modules of its tests.
@@ -12,6 +13,7 @@
 )]
 
 mod cases;
+mod common;
 mod contract;
 mod ended;
 mod hold;
@@ -20,6 +22,7 @@ mod stage;
 pub mod stepped;
 
 pub use cases::{assert_expected, copy};
+pub use common::common;
 pub use contract::Stages;
 pub use ended::{Ended, feed, redirected};
 pub use hold::hold;

@@ -51,12 +51,7 @@ mod tests {
     #[test]
     fn a_figure_is_read_or_the_reason_given() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let reason = total(&common).unwrap_err();
         assert!(
             reason.starts_with("/proc/meminfo: No such file"),

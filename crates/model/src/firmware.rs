@@ -61,12 +61,7 @@ mod tests {
     #[test]
     fn a_model_is_text_without_hidden_characters() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         assert_eq!(
             of_machine(&common),
             Err("the firmware names no product".into())
@@ -89,12 +84,7 @@ mod tests {
     #[test]
     fn the_version_of_the_bios_is_read_as_strictly() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         assert_eq!(
             bios(&common),
             Err("the firmware names no version of its BIOS".into())

@@ -119,10 +119,8 @@ mod tests {
         let path = directory.path().join(FILE);
         fs::write(&path, text).unwrap();
         let common = Common {
-            verbose: false,
-            log: false,
-            root: "/".into(),
             config: Some(directory.path().to_owned()),
+            ..jsonpipe::testkit::common("/")
         };
         read_all(&common).map_err(|error| {
             assert_eq!(Exit::of(&error), Exit::Config, "{error:#}");

@@ -9,10 +9,8 @@ use pci::Id;
 
 fn machine(root: PathBuf) -> Common {
     Common {
-        verbose: false,
-        log: false,
-        root,
         config: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/host/etc")),
+        ..jsonpipe::testkit::common(root)
     }
 }
 

@@ -195,12 +195,7 @@ mod tests {
     #[test]
     fn logout_forgets_only_the_session_in_its_document() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let deferred = signals::defer().unwrap();
         for (printed, stays) in [("5c", false), ("of another login", true)] {
             let left = serde_json::json!({

@@ -158,12 +158,7 @@ mod tests {
     use super::*;
 
     fn machine(root: &Path) -> Common {
-        Common {
-            verbose: false,
-            log: false,
-            root: root.to_owned(),
-            config: None,
-        }
+        jsonpipe::testkit::common(root)
     }
 
     #[test]

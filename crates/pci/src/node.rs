@@ -163,12 +163,7 @@ mod tests {
     use super::*;
 
     fn machine(root: &Path) -> Common {
-        Common {
-            verbose: false,
-            log: false,
-            root: root.to_owned(),
-            config: None,
-        }
+        jsonpipe::testkit::common(root)
     }
 
     fn audio(common: &Common, number: &str) -> Vec<Node> {

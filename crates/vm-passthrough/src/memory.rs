@@ -72,12 +72,7 @@ mod tests {
     /// A machine with this text in its /proc/meminfo.
     fn machine(meminfo: &str) -> (tempfile::TempDir, Common) {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         fs::create_dir(root.path().join("proc")).unwrap();
         fs::write(root.path().join("proc/meminfo"), meminfo).unwrap();
         (root, common)

@@ -72,12 +72,7 @@ impl Machine {
     }
 
     pub fn common(&self) -> Common {
-        Common {
-            verbose: false,
-            log: false,
-            root: self.root.path().to_owned(),
-            config: None,
-        }
+        jsonpipe::testkit::common(self.root.path())
     }
 
     pub fn path(&self, path: &str) -> PathBuf {

@@ -19,12 +19,7 @@ impl Tree {
     pub fn new() -> Tree {
         let root = tempfile::tempdir().unwrap();
         let tree = Tree {
-            common: Common {
-                verbose: false,
-                log: false,
-                root: root.path().to_owned(),
-                config: None,
-            },
+            common: jsonpipe::testkit::common(root.path()),
             root,
         };
         tree.write("proc/sys/kernel/random/boot_id", "this-boot\n");

@@ -69,12 +69,7 @@ impl Order {
 
     /// The flags of this process that the work needs.
     pub fn common(&self) -> Common {
-        Common {
-            verbose: false,
-            log: false,
-            root: self.root.clone(),
-            config: None,
-        }
+        jsonpipe::testkit::common(&self.root)
     }
 }
 

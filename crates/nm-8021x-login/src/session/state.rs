@@ -221,12 +221,7 @@ mod tests {
     #[test]
     fn state_with_an_impossible_link_is_unreadable() {
         let root = tempfile::tempdir().unwrap();
-        let common = Common {
-            verbose: false,
-            log: false,
-            root: root.path().to_owned(),
-            config: None,
-        };
+        let common = jsonpipe::testkit::common(root.path());
         let load_with = |change: fn(&mut Link)| {
             let mut link = Link {
                 interface: "enp0s31f6.1234".into(),

@@ -24,10 +24,8 @@ const NEW: Version = Version {
 /// line, as people write them.
 fn command_line(name: &str, disk: &str, version: Version, adapt: impl Fn(&mut Profile)) -> String {
     let common = Common {
-        verbose: false,
-        log: false,
-        root: testdata().join(name).join("machine"),
         config: Some(testdata().join("config")),
+        ..jsonpipe::testkit::common(testdata().join(name).join("machine"))
     };
     let text = fs::read_to_string(testdata().join(disk).with_extension("json")).unwrap();
     let volume: Volume = Document::parse(&text, "guest")

@@ -255,12 +255,7 @@ fn this_machine() -> TempDir {
             symlink(entry.path(), class.join(entry.file_name())).unwrap();
         }
     }
-    let common = jsonpipe::Common {
-        verbose: false,
-        log: false,
-        root: "/".into(),
-        config: None,
-    };
+    let common = jsonpipe::testkit::common("/");
     let devices: Vec<String> = pci::all(&common)
         .unwrap()
         .iter()

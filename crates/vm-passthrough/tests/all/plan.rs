@@ -270,10 +270,8 @@ fn a_quarter_of_the_hosts_memory_is_free_when_huge_pages_are_reserved() {
         let text = format!("[qemu]\nuser = 64055\n{setting}\n");
         write(config.path(), "vm-passthrough.ini", &text);
         let common = Common {
-            verbose: false,
-            log: false,
-            root: "/".into(),
             config: Some(config.path().to_owned()),
+            ..jsonpipe::testkit::common("/")
         };
         let settings = Configuration::read(&common, None).unwrap().settings;
         let free = [false, true].map(|zfs| settings.free_memory_bytes(zfs));

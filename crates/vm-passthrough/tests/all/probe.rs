@@ -39,10 +39,8 @@ fn probed(root: &Path) -> (Value, String, String) {
     assert_eq!(output.status.code(), Some(0), "{stderr}");
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let common = Common {
-        verbose: false,
-        log: false,
-        root: root.to_owned(),
         config: Some(directory.path().to_owned()),
+        ..jsonpipe::testkit::common(root)
     };
     let models = model::read_all(&common).unwrap();
     let [(name, entry)] = &models[..] else {
