@@ -1,6 +1,6 @@
 //! The kit of the tools' tests: the checks of the contract that every tool applies to itself
 //! ([`contract!`](crate::contract), [`Stage`]), a program run to its end ([`feed`], [`Ended`]), the
-//! same stopped at its system calls ([`stepped`]), a machine that is a
+//! same recorded ([`traced`]) or stopped ([`stepped`]) at its system calls, a machine that is a
 //! directory ([`common`]), a lock that is held ([`hold`]), cases as directories
 //! ([`assert_expected`]), and the checks of man pages.
 //!
@@ -20,6 +20,7 @@ mod hold;
 mod page;
 mod stage;
 pub mod stepped;
+mod traced;
 
 pub use cases::{assert_expected, copy};
 pub use common::common;
@@ -28,3 +29,4 @@ pub use ended::{Ended, feed, redirected};
 pub use hold::hold;
 pub use page::{man_page_examples_work, man_page_names_every_flag};
 pub use stage::Stage;
+pub use traced::traced;

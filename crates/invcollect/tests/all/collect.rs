@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cases::case;
 use crate::machine::{BINARY, Machine};
-use jsonpipe::testkit::assert_expected;
+use jsonpipe::testkit::{assert_expected, traced};
 
 /// What only this run knows.
 fn without_measured(mut host: Value) -> Value {
@@ -309,16 +309,10 @@ fn a_broken_configuration_keeps_no_machine_from_reporting() {
 #[test]
 fn collect_starts_no_process() {
     let machine = Machine::optiplex();
-    let trace = machine.path("trace");
-    let arguments = ["-f", "-qq", "-e", "trace=process,write", "-o"];
-    let output = Command::new("strace")
-        .args(arguments)
-        .arg(&trace)
-        .args([BINARY, "collect", "--root"])
-        .arg(machine.root())
-        .output();
-    assert!(output.unwrap().status.success());
-    let trace = fs::read_to_string(trace).unwrap();
+    let mut command = Command::new(BINARY);
+    command.args(["collect", "--root"]).arg(machine.root());
+    let (ended, trace) = traced("process,write", &command);
+    assert_eq!(ended.status, 0, "{ended:?}");
     assert_eq!(trace.matches("execve(").count(), 1, "its own");
     assert!(
         !trace.contains("vfork(") && !trace.contains(" fork("),

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, traced};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -277,17 +277,10 @@ fn this_machine() -> TempDir {
 #[test]
 fn check_only_reads_the_real_machine() {
     let root = this_machine();
-    let output = tempfile::tempdir().unwrap();
-    let trace = output.path().join("trace");
-    let traced = Command::new("strace")
-        .args(["-f", "-qq", "-e", "trace=%file,execve", "-o"])
-        .arg(&trace)
-        .args([env!("CARGO_BIN_EXE_vm-passthrough"), "check", "--root"])
-        .arg(root.path())
-        .output()
-        .expect("strace, from Debian's package");
-    assert!(matches!(traced.status.code(), Some(0 | 1)), "{traced:?}");
-    let trace = fs::read_to_string(trace).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vm-passthrough"));
+    command.args(["check", "--root"]).arg(root.path());
+    let (ended, trace) = traced("%file,execve", &command);
+    assert!([0, 1].contains(&ended.status), "{ended:?}");
     for path in ["/proc/meminfo", "/sys/class/iommu", "/sys/class/block"] {
         assert!(trace.contains(path), "{path} is not looked at");
     }
