@@ -1,7 +1,9 @@
 //! The seam between policy (whose volume gets its room, and what goes for it) and the mechanism that
 //! keeps the volumes.
 
+mod ofd;
 pub mod qcow2;
+pub mod zfs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +14,7 @@ use images::parse_generation;
 use jsonpipe::Exit;
 use manifest::is_name;
 
+use crate::report::Layout;
 use crate::token::Token;
 use crate::unlinked::Unlinked;
 
@@ -134,10 +137,17 @@ pub struct Disk {
     pub format: &'static str,
     /// The volume.
     pub path: String,
-    /// The image that it reads through to.
-    pub backing_path: String,
-    /// The format of `backing_path`.
-    pub backing_format: &'static str,
+    /// The image that the guest's disk is opened with; `None` where the volume is the whole disk.
+    pub backing: Option<Backing>,
+}
+
+/// The image that a volume reads through to.
+#[derive(Clone, Debug)]
+pub struct Backing {
+    /// Its path, relative to the root.
+    pub path: String,
+    /// Its format.
+    pub format: &'static str,
 }
 
 /// A copy-on-write mechanism. All that changes something is called under the pool's lock.
@@ -150,6 +160,9 @@ pub trait Backend {
     /// A volume that nothing uses, and that nothing can open while this exists.
     type Held;
 
+    /// Makes what the volumes and `bases` need and is missing (a dry run does not), and finds what is
+    /// not as it has to be.
+    fn lay_out(&self, bases: &[Entry], dry_run: bool) -> anyhow::Result<Layout>;
     /// Opens and checks the image of a base.
     fn open_base(&self, entry: &Entry) -> anyhow::Result<Self::Base>;
     /// The size of the disk of a base.

@@ -134,7 +134,10 @@ fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> re
         base: volume.id.base,
         generation: volume.id.generation,
         path: disk.path,
-        backing_path: virtual_bytes.map(|_| disk.backing_path),
+        backing_path: disk
+            .backing
+            .filter(|_| virtual_bytes.is_some())
+            .map(|of| of.path),
         held_bytes: volume.state.held_bytes,
         reserved_bytes: volume.state.reserved_bytes,
         in_use: is_promised || volume.is_open,

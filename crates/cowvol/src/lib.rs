@@ -19,6 +19,7 @@ mod discard;
 mod event;
 mod evict;
 mod install;
+mod layout;
 mod promise;
 mod prune;
 mod published;
@@ -37,7 +38,9 @@ pub use token::Token;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
+use backend::Backend;
 use backend::qcow2::Qcow2;
+use backend::zfs::Zfs;
 use request::{Arguments, Command};
 
 /// The name of the tool, and the section that it writes.
@@ -49,15 +52,27 @@ pub const TOOL: Tool = Tool {
 /// Does what the command line asks for.
 pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let common = &arguments.common;
-    let backend = Qcow2 {
-        common: common.clone(),
-    };
+    match settings::read(common)?.zfs {
+        Some(settings) => run_on(&Zfs::new(common, &settings), arguments, pipe),
+        None => {
+            let common = common.clone();
+            run_on(&Qcow2 { common }, arguments, pipe)
+        }
+    }
+}
+
+fn run_on<B>(backend: &B, arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer>
+where
+    B: Backend + Clone + 'static,
+{
+    let common = &arguments.common;
     match arguments.command {
-        Command::List { user } => catalog::list(common, &backend, user.as_deref()),
-        Command::Clone { dry_run } => clone::clone(common, &backend, pipe, dry_run),
-        Command::Release { dry_run } => release::release(common, &backend, dry_run),
-        Command::Discard(options) => discard::discard(common, &backend, pipe, &options),
-        Command::InstallBase(options) => install::install(common, &backend, pipe, options),
-        Command::Prune { dry_run } => prune::prune(common, &backend, dry_run),
+        Command::List { user } => catalog::list(common, backend, user.as_deref()),
+        Command::Clone { dry_run } => clone::clone(common, backend, pipe, dry_run),
+        Command::Release { dry_run } => release::release(common, backend, dry_run),
+        Command::Discard(options) => discard::discard(common, backend, pipe, &options),
+        Command::Layout { dry_run } => layout::layout(common, backend, dry_run),
+        Command::InstallBase(options) => install::install(common, backend, pipe, options),
+        Command::Prune { dry_run } => prune::prune(common, backend, dry_run),
     }
 }

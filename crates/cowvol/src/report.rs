@@ -1,4 +1,4 @@
-//! Output: the sections `volume`, `released`, `discarded`, `catalog`, `base` and `pruned`. Paths are
+//! Output: the sections `volume`, `released`, `discarded`, `layout`, `catalog`, `base` and `pruned`. Paths are
 //! relative to the root.
 
 use std::fmt;
@@ -22,16 +22,18 @@ pub struct Volume<'a> {
     pub ostype: &'a str,
     /// The generation of the base.
     pub generation: u64,
-    /// The copy-on-write mechanism: `qcow2`.
+    /// The copy-on-write mechanism: `qcow2` or `zfs`.
     pub backend: &'static str,
-    /// The format of `path`: `qcow2`.
+    /// The format of `path`: `qcow2` or `raw`.
     pub format: &'static str,
-    /// The user's overlay.
+    /// The user's overlay, or the device of the volume.
     pub path: &'a str,
-    /// The base's image, which the overlay reads through to.
-    pub backing_path: &'a str,
+    /// The base's image, which an overlay reads through to; absent for a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_path: Option<&'a str>,
     /// The format of `backing_path`: `qcow2`.
-    pub backing_format: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backing_format: Option<&'static str>,
     /// The size of the guest's disk.
     pub virtual_bytes: u64,
     /// The whole room that the volume can come to need, or what is configured in its place.
@@ -142,6 +144,36 @@ impl ReleasedVolume {
             base: id.base.clone(),
             generation: id.generation,
             freed_bytes,
+        }
+    }
+}
+
+/// The section `layout`.
+#[derive(Debug, Default, Serialize)]
+pub struct Layout {
+    /// Whether any dataset was made (in a dry run: would be).
+    pub changed: bool,
+    /// The datasets that were made.
+    pub made: Vec<String>,
+    /// What is not as it has to be, by dataset.
+    pub wrong: Vec<Wrong>,
+}
+
+/// A dataset that is not as it has to be.
+#[derive(Debug, Serialize)]
+pub struct Wrong {
+    /// Its name.
+    pub dataset: String,
+    /// What is wrong, and the way out.
+    pub reason: String,
+}
+
+impl Wrong {
+    /// Of a dataset.
+    pub fn of(dataset: &str, reason: String) -> Wrong {
+        Wrong {
+            dataset: dataset.to_owned(),
+            reason,
         }
     }
 }

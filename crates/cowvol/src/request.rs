@@ -105,6 +105,22 @@ prune. Writes the same document with the section base.
 Example:
   seedctl get < windows.json | cowvol install-base"))]
     InstallBase(InstallBase),
+    /// Make the datasets for bases and volumes on ZFS, and check them
+    #[command(after_help = "\
+Does not read standard input. Needs the section [zfs] in cowvol.ini. Makes the
+datasets POOL/base and POOL/user if they do not exist, and checks them and all
+below: mount points, checksums, and that each base has its snapshot, is
+read-only, and has the properties that bases.ini gives it. Prints the section
+layout, which names each thing that is wrong, with the command that mends it
+(status 1). It changes nothing that exists.
+
+Example: show the commands
+  cowvol layout | jq -r '.layout.wrong[] | \"\\(.dataset): \\(.reason)\"'")]
+    Layout {
+        /// Print the intended changes, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove old unused generations, with their volumes
     #[command(after_help = "\
 Does not read standard input. Removes the generations below the current one of

@@ -19,10 +19,11 @@ use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
 use self::overlay::{Overlay, STORE, USERS, state_of};
-use crate::backend::{Backend, Disk, Item, Listed, State, Stored, VolumeId};
-use crate::base;
+use crate::backend::{Backend, Backing, Disk, Item, Listed, State, Stored, VolumeId};
+use crate::report::Layout;
 use crate::token::Token;
 use crate::unlinked::Unlinked;
+use crate::{base, settings};
 
 /// The images and overlays of a machine.
 #[derive(Clone, Debug)]
@@ -68,6 +69,13 @@ impl Backend for Qcow2 {
     type Base = Base;
     type Held = Locked;
 
+    fn lay_out(&self, _: &[Entry], _: bool) -> anyhow::Result<Layout> {
+        Err(Exit::Config.error(format_args!(
+            "{}: no section [zfs]; the directories for qcow2 volumes are made when they are needed",
+            self.common.config(settings::FILE).display()
+        )))
+    }
+
     fn open_base(&self, entry: &Entry) -> anyhow::Result<Base> {
         let image = base::open(&self.common, entry)?;
         Ok(Base {
@@ -89,8 +97,10 @@ impl Backend for Qcow2 {
             backend: "qcow2",
             format: "qcow2",
             path: self.overlay(id).path,
-            backing_path: images::image_path(&id.base, id.generation),
-            backing_format: "qcow2",
+            backing: Some(Backing {
+                path: images::image_path(&id.base, id.generation),
+                format: "qcow2",
+            }),
         }
     }
 

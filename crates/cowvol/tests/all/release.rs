@@ -1,15 +1,13 @@
 //! `cowvol release` and `discard`: the end of a session, and of a user's volumes.
 
-use std::fs::{self, File, FileTimes};
-use std::os::unix::fs::MetadataExt;
+use std::fs;
 use std::time::{Duration, UNIX_EPOCH};
 
 use jsonpipe::testkit::{feed, redirected};
 use serde_json::{Value, json};
 
-use crate::evict::overlay;
-use crate::machine::{ALICE, BOB, Machine, faults, qemu_io, request};
-use crate::prune::{end, open_in_qemu};
+use crate::machine::{ALICE, BOB, Machine, request};
+use crate::prune::end;
 
 /// The section of a subcommand that must succeed.
 fn section(machine: &Machine, arguments: &[&str], name: &str) -> Value {
@@ -19,18 +17,17 @@ fn section(machine: &Machine, arguments: &[&str], name: &str) -> Value {
 }
 
 fn held(machine: &Machine, user: &str) -> u64 {
-    fs::metadata(overlay(machine, user)).unwrap().blocks() * 512
+    machine.held_bytes(user, "windows")
 }
 
 #[test]
 fn release_gives_the_room_back_and_keeps_the_files_and_the_last_login() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
-    let file = overlay(&machine, ALICE);
-    qemu_io(&file, &["write -q -P 0x77 1M 1M"]);
+    let disk = machine.disk(ALICE, "windows");
+    disk.io(&["write -q -P 0x77 1M 1M"]);
     let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000_000);
-    let times = FileTimes::new().set_modified(long_ago);
-    File::open(&file).unwrap().set_times(times).unwrap();
+    machine.set_last_login(ALICE, "windows", long_ago);
     assert!(held(&machine, ALICE) > 32 << 20);
 
     let would = section(&machine, &["release", "--dry-run"], "released");
@@ -45,9 +42,9 @@ fn release_gives_the_room_back_and_keeps_the_files_and_the_last_login() {
         "{released}"
     );
     assert!(held(&machine, ALICE) < 3 << 20);
-    assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), long_ago);
-    assert_eq!(faults(&file), None);
-    qemu_io(&file, &["read -q -P 0x77 1M 1M"]);
+    assert_eq!(machine.last_login(ALICE, "windows"), long_ago);
+    assert_eq!(disk.faults(), None);
+    disk.io(&["read -q -P 0x77 1M 1M"]);
     let again = section(&machine, &["release"], "released");
     assert_eq!(
         again,
@@ -70,7 +67,7 @@ fn release_gives_the_room_back_and_keeps_the_files_and_the_last_login() {
 fn release_leaves_an_open_volume_its_room() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
-    let qemu = open_in_qemu(&[], &overlay(&machine, ALICE));
+    let qemu = machine.disk(ALICE, "windows").open();
     let released = section(&machine, &["release"], "released");
     assert_eq!(
         (&released["changed"], &released["volumes"]),
@@ -87,19 +84,15 @@ fn a_login_that_nobody_heard_of_gives_the_room_and_the_last_login_back() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
     section(&machine, &["release"], "released");
-    let file = overlay(&machine, ALICE);
-    let before = fs::metadata(&file).unwrap();
+    let now = || (held(&machine, ALICE), machine.last_login(ALICE, "windows"));
+    let before = now();
     let command = machine.command(&["clone"]);
     let ended = feed(
         &mut redirected(">/dev/full", &command),
         &request(ALICE, None),
     );
     assert_eq!(ended.status, 74, "{ended:?}");
-    let after = fs::metadata(&file).unwrap();
-    assert_eq!(
-        (after.blocks(), after.modified().unwrap()),
-        (before.blocks(), before.modified().unwrap())
-    );
+    assert_eq!(now(), before);
     assert_eq!(
         section(&machine, &["release"], "released")["changed"],
         false
@@ -113,7 +106,7 @@ fn discard_removes_the_volumes_of_one_user() {
         machine.volume(ALICE, Some(base));
         machine.volume(BOB, Some(base));
     }
-    let qemu = open_in_qemu(&[], &overlay(&machine, ALICE));
+    let qemu = machine.disk(ALICE, "windows").open();
     let ended = machine.run(&["discard", "--user", ALICE]);
     assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
     assert_eq!(machine.left().len(), 6);
@@ -125,7 +118,7 @@ fn discard_removes_the_volumes_of_one_user() {
         &[&arguments[..], &["--dry-run"]].concat(),
         "discarded",
     );
-    assert!(overlay(&machine, ALICE).exists());
+    assert!(machine.has(ALICE, "windows"));
     let discarded = section(&machine, &arguments, "discarded");
     assert_eq!(would, discarded);
     assert_eq!(
@@ -136,9 +129,9 @@ fn discard_removes_the_volumes_of_one_user() {
         ),
         (&json!(ALICE), &json!("windows"), &json!("volume"))
     );
-    assert!(!overlay(&machine, ALICE).exists() && machine.home(ALICE).exists());
+    assert!(!machine.has(ALICE, "windows") && machine.has_home(ALICE));
     section(&machine, &["discard", "--user", ALICE], "discarded");
-    assert!(!machine.home(ALICE).exists() && overlay(&machine, BOB).exists());
+    assert!(!machine.has_home(ALICE) && machine.has(BOB, "windows"));
     let nothing = section(&machine, &["discard", "--user", ALICE], "discarded");
     assert_eq!(
         (&nothing["changed"], &nothing["volumes"]),

@@ -9,13 +9,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Exit, io_error, sabotaged};
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc::{self, O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
-/// The bytes that QEMU locks: what it does with an image, from 100, and what it lets others do, from
-/// 200.
-const QEMU_LOCKS: (i64, i64) = (100, 200);
+use crate::backend::ofd;
 
 /// A file that no other program can open as an image.
 #[derive(Debug)]
@@ -44,13 +40,8 @@ pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    if !sabotaged("evict-unlocked") {
-        let (start, length) = QEMU_LOCKS;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&write_lock(start, length))) {
-            Ok(_) => {}
-            Err(Errno::EAGAIN | Errno::EACCES) => return Ok(None),
-            Err(errno) => return Err(failed(errno.into())),
-        }
+    if !sabotaged("evict-unlocked") && !ofd::take(&file, ofd::EXCLUSIVE).map_err(failed)? {
+        return Ok(None);
     }
     match file.try_lock() {
         Ok(()) => {}
@@ -101,16 +92,6 @@ impl Locked {
     }
 }
 
-fn write_lock(start: i64, length: i64) -> libc::flock {
-    libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: start,
-        l_len: length,
-        l_pid: 0,
-    }
-}
-
 /// Whether a program holds a lock on the file, or on the target of the link.
 pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
     let failed = |error: io::Error| {
@@ -137,10 +118,7 @@ pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
 
 /// Whether another program holds a lock on an open file, which must not be locked here.
 pub fn is_open(file: &File) -> io::Result<bool> {
-    // QEMU locks single bytes with different meanings; a lock on any of them counts.
-    let mut any = write_lock(0, 0);
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut any))?;
-    if any.l_type != libc::F_UNLCK as libc::c_short {
+    if ofd::is_taken(file)? {
         return Ok(true);
     }
     match file.try_lock() {

@@ -14,10 +14,14 @@ use super::Machine;
 impl Machine {
     /// Puts the volumes on a disk of so many MiB, with the file system `kind`, for this test alone:
     /// its thread leaves the others' mounts, and when it ends nothing is left of them.
+    /// On ZFS it is the pool's disk.
     pub fn on_a_disk(kind: &str, mib: u64) -> Machine {
+        let machine = Machine::new();
+        if machine.pool.is_some() {
+            return machine;
+        }
         unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace; this test needs root");
         succeed("mount", &["--make-rprivate", "/"]);
-        let machine = Machine::new();
         fs::create_dir(machine.users()).unwrap();
         let users = machine.users();
         let users = users.to_str().unwrap();
@@ -38,6 +42,11 @@ impl Machine {
 
     /// Takes all room but so many MiB.
     pub fn leave_room(&self, mib: u64) {
+        if let Some(pool) = &self.pool {
+            let taken = pool.free_bytes().checked_sub(mib << 20);
+            pool.take("ballast", Some(taken.expect("a larger disk")));
+            return;
+        }
         let found = statvfs(&self.users()).unwrap();
         let free = found.blocks_available() * found.fragment_size();
         let taken = free.checked_sub(mib << 20).expect("a larger disk");
@@ -46,11 +55,19 @@ impl Machine {
 
     /// Takes so many MiB more.
     pub fn take_room(&self, mib: u64) {
+        if let Some(pool) = &self.pool {
+            pool.take("more", Some(mib << 20));
+            return;
+        }
         take(&self.users().join("more"), mib << 20);
     }
 
-    /// Writes until the disk for volumes is full; returns the file that holds all its room.
-    pub fn fill_the_disk(&self) -> File {
+    /// Takes all room that the disk for volumes has; returns the file that holds it, if it is one.
+    pub fn fill_the_disk(&self) -> Option<File> {
+        if let Some(pool) = &self.pool {
+            pool.take("filler", None);
+            return None;
+        }
         let mut filler = File::create(self.users().join("filler")).unwrap();
         for piece in [vec![1; 1 << 20], vec![1; 4096]] {
             while filler
@@ -59,7 +76,7 @@ impl Machine {
                 .is_ok()
             {}
         }
-        filler
+        Some(filler)
     }
 }
 
@@ -70,7 +87,8 @@ fn take(path: &Path, bytes: u64) {
     ballast.sync_all().unwrap();
 }
 
-fn succeed(program: &str, arguments: &[&str]) {
+/// Runs a program, which must succeed; its standard output.
+pub fn succeed(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -79,4 +97,5 @@ fn succeed(program: &str, arguments: &[&str]) {
         output.status.success(),
         "{program} {arguments:?}: {output:?}"
     );
+    String::from_utf8(output.stdout).unwrap()
 }

@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod signed;
+pub mod store;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,8 @@ use nix::fcntl::Flock;
 use nix::libc::SYS_pread64;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::store::Pool;
 
 pub const ALICE: &str = "alice@uni-a.example";
 pub const BOB: &str = "bob@uni-b.example";
@@ -51,6 +54,11 @@ pub fn two_bases(root: &Path) {
     make_base(root, "linux", 3, &["64M"]);
 }
 
+/// The current generation of a base of [`two_bases`].
+fn generation_of(base: &str) -> u64 {
+    if base == "windows" { 7 } else { 3 }
+}
+
 pub fn write_bases_ini(root: &Path, text: &str) {
     fs::create_dir_all(root.join("qcow2/backing")).unwrap();
     fs::write(root.join("qcow2/backing/bases.ini"), text).unwrap();
@@ -85,7 +93,11 @@ pub fn qemu_img(arguments: &[&str]) -> String {
 
 /// Runs commands of qemu-io on an image, which must succeed.
 pub fn qemu_io(image: &Path, commands: &[&str]) {
-    let mut arguments = vec!["-f", "qcow2"];
+    qemu_io_as("qcow2", image, commands);
+}
+
+fn qemu_io_as(format: &str, image: &Path, commands: &[&str]) {
+    let mut arguments = vec!["-f", format];
     for command in commands {
         arguments.extend(["-c", command]);
     }
@@ -117,6 +129,8 @@ fn judge(program: &str, arguments: &[&str]) -> Output {
 }
 
 pub struct Machine {
+    /// Before the directory: it goes first.
+    pool: Option<Pool>,
     directory: TempDir,
 }
 
@@ -124,13 +138,22 @@ impl Machine {
     /// With the two bases.
     pub fn new() -> Machine {
         let machine = Machine::bare();
-        two_bases(machine.root());
+        match &machine.pool {
+            None => two_bases(machine.root()),
+            Some(pool) => {
+                machine.configure("");
+                assert_eq!(machine.run(&["layout"]).status, 0);
+                machine.two_bases_on(pool);
+            }
+        }
         machine
     }
 
     pub fn bare() -> Machine {
+        let directory = tempfile::tempdir().unwrap();
         Machine {
-            directory: tempfile::tempdir().unwrap(),
+            pool: Pool::of(directory.path()),
+            directory,
         }
     }
 
@@ -138,6 +161,7 @@ impl Machine {
     /// need hundreds would wait for the disk at every sync.
     pub fn copy(&self) -> Machine {
         let machine = Machine {
+            pool: None,
             directory: tempfile::tempdir_in("/dev/shm").unwrap(),
         };
         let from = format!("{}/.", self.root().display());
@@ -155,13 +179,15 @@ impl Machine {
 
     /// Configures that so many bytes have to be free, and that no room is held.
     pub fn reserves(&self, bytes: u64) {
+        self.configure(&format!("[room]\nreserve = {bytes}\n"));
+    }
+
+    /// Writes cowvol.ini, with the section of the back end.
+    pub fn configure(&self, sections: &str) {
         let directory = self.root().join("etc/labtools");
         fs::create_dir_all(&directory).unwrap();
-        fs::write(
-            directory.join("cowvol.ini"),
-            format!("[room]\nreserve = {bytes}\n"),
-        )
-        .unwrap();
+        let of_pool = self.pool.as_ref().map(Pool::section).unwrap_or_default();
+        fs::write(directory.join("cowvol.ini"), sections.to_owned() + &of_pool).unwrap();
     }
 
     pub fn root(&self) -> &Path {
@@ -239,9 +265,12 @@ impl Machine {
         self.users().join(Token::of(user).as_str())
     }
 
-    /// Everything below /qcow2/user, sorted.
+    /// Everything in the place for volumes, sorted.
     pub fn left(&self) -> Vec<String> {
-        tree(&self.users())
+        match &self.pool {
+            Some(pool) => pool.left(),
+            None => tree(&self.users()),
+        }
     }
 }
 

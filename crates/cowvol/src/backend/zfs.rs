@@ -1,0 +1,407 @@
+//! Volumes as clones of ZFS volumes, each a block device.
+//!
+//! A reservation (`refreservation`) holds the room of a volume. A volume is made, reserved or removed
+//! by one call of zfs(8), which is complete or does nothing. A program that has a volume open keeps
+//! ZFS from removing it, also between our look at its locks and the removal.
+
+mod layout;
+mod names;
+mod node;
+mod origin;
+mod program;
+mod properties;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::time::{Duration, Instant, SystemTime};
+
+use images::bases::Entry;
+use jsonpipe::{Common, Exit, ExitContext, sabotaged};
+
+use self::names::Names;
+use self::node::Changes;
+use self::origin::Base;
+use self::program::{Cause, Refusal, zfs, zpool};
+use self::properties::Properties;
+use crate::backend::{Backend, Disk, GenerationId, Item, Listed, State, Stored, VolumeId};
+use crate::token::Token;
+use crate::{report, settings};
+
+/// The property with the time of a volume's last login, after the prefix.
+const LAST_LOGIN: &str = "lastlogin";
+
+/// How long a removal waits for programs that have a volume open without a lock, as udev does for
+/// some milliseconds.
+const BUSY_MAX: Duration = Duration::from_secs(5);
+
+/// The bases and volumes of a pool.
+#[derive(Clone, Debug)]
+pub struct Zfs {
+    common: Common,
+    names: Names,
+    /// The beginning of the names of our properties.
+    prefix: String,
+}
+
+/// A volume that QEMU cannot open.
+#[derive(Debug)]
+pub struct Held {
+    /// Its dataset may be renamed meanwhile, when another generation pushes it aside.
+    id: VolumeId,
+    _locked: File,
+}
+
+/// A user's volume.
+#[derive(Clone, Debug)]
+struct Volume {
+    id: VolumeId,
+    dataset: String,
+    origin: String,
+    virtual_bytes: u64,
+    state: State,
+}
+
+impl Zfs {
+    /// The volumes that the configuration names.
+    pub fn new(common: &Common, settings: &settings::Zfs) -> Zfs {
+        Zfs {
+            common: common.clone(),
+            names: Names {
+                pool: settings.pool.clone(),
+            },
+            prefix: settings.prefix.clone(),
+        }
+    }
+
+    /// The name of a property of ours.
+    fn label(&self, name: &str) -> String {
+        format!("{}:{name}", self.prefix)
+    }
+
+    /// The last login, as it is set.
+    fn login_at(&self, time: SystemTime) -> String {
+        format!("{}={}", self.label(LAST_LOGIN), properties::time(time))
+    }
+
+    /// The volumes of one user or of all.
+    fn volumes_of(&self, token: Option<&Token>) -> anyhow::Result<Vec<Volume>> {
+        let dataset = token.map_or_else(|| self.names.users(), |token| self.names.user(token));
+        let wanted = [
+            "used",
+            "usedbyrefreservation",
+            "volsize",
+            "origin",
+            &self.label(LAST_LOGIN),
+        ];
+        let found = properties::get(&dataset, &["-r", "-t", "volume"], &wanted)?;
+        let found = found.unwrap_or_default();
+        let volumes = found
+            .into_iter()
+            .filter_map(|(dataset, of)| self.volume(dataset, &of));
+        Ok(volumes.collect())
+    }
+
+    fn volume(&self, dataset: String, properties: &Properties) -> Option<Volume> {
+        let origin = properties.text("origin")?;
+        let held_bytes = properties.bytes("used");
+        Some(Volume {
+            id: self.names.id_of(&dataset, origin)?,
+            origin: origin.to_owned(),
+            virtual_bytes: properties.bytes("volsize"),
+            state: State {
+                held_bytes,
+                reserved_bytes: properties.bytes("usedbyrefreservation"),
+                freeable_bytes: held_bytes,
+                last_login: properties.local_time(&self.label(LAST_LOGIN)),
+            },
+            dataset,
+        })
+    }
+
+    fn look_up(&self, id: &VolumeId) -> anyhow::Result<Option<Volume>> {
+        let volumes = self.volumes_of(Some(&id.token))?;
+        Ok(volumes.into_iter().find(|volume| volume.id == *id))
+    }
+
+    fn require(&self, id: &VolumeId) -> anyhow::Result<Volume> {
+        self.look_up(id)?.exit(Exit::NoInput, || {
+            format!("{}: the volume has gone", self.names.volume(id))
+        })
+    }
+
+    /// Does what needs room. The room of what was just removed may not be free yet: then it waits for
+    /// it, and tries once more.
+    fn with_room(
+        &self,
+        doing: impl fmt::Display,
+        act: impl Fn() -> anyhow::Result<Result<String, Refusal>>,
+    ) -> anyhow::Result<()> {
+        let first = act()?;
+        let refused = match first {
+            Err(refusal) if refusal.cause() == Cause::Full => {
+                let pool = self.names.whole_pool();
+                zpool(&["wait", "-t", "free", pool])?.map_err(|wait| wait.error(&doing))?;
+                act()?
+            }
+            other => other,
+        };
+        refused.map(drop).map_err(|refusal| refusal.error(doing))
+    }
+
+    /// Moves a volume of another generation out of the way; its former and its new name.
+    fn push_aside(&self, id: &VolumeId) -> anyhow::Result<Option<(String, String)>> {
+        let name = self.names.volume(id);
+        let Some(found) = properties::get(&name, &["-t", "volume"], &["origin"])? else {
+            return Ok(None);
+        };
+        let origin = found.get(&name).and_then(|of| of.text("origin"));
+        let other = origin.and_then(|origin| self.names.id_of(&name, origin));
+        let other = other.exit(Exit::Data, || {
+            format!(
+                "{name}: not a clone of a base in {}; rename it with zfs rename, or remove it",
+                self.names.bases()
+            )
+        })?;
+        let aside = self.names.aside(&other);
+        self.rename(&name, &aside)?;
+        Ok(Some((name, aside)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> anyhow::Result<()> {
+        let renamed = zfs(&["rename", from, to])?;
+        renamed
+            .map(drop)
+            .map_err(|refusal| refusal.error(format_args!("renaming {from}")))
+    }
+
+    fn clone_base(
+        &self,
+        id: &VolumeId,
+        base: &Base,
+        reserve: Option<u64>,
+    ) -> anyhow::Result<State> {
+        let dataset = self.names.volume(id);
+        let reserve = reserve.filter(|_| !sabotaged("skip-reservation"));
+        let reservation = format!("refreservation={}", or_none(reserve));
+        let login = self.login_at(SystemTime::now());
+        let options = ["clone", "-p", "-o", &reservation, "-o", &login];
+        let arguments = [&options[..], &[&base.origin.snapshot, &dataset]].concat();
+        self.with_room(format_args!("making {dataset}"), || zfs(&arguments))?;
+        node::wait(&self.common, &dataset)
+            .and_then(|()| self.require(id))
+            .map(|made| made.state)
+            .inspect_err(|_| {
+                let _ = self.destroy(&dataset); // the caller reports the original error
+            })
+    }
+
+    /// Removes a volume with its snapshots. A program that has it open without a lock may be udev, so
+    /// this waits for closes. Status 75 when it stays open.
+    fn destroy(&self, dataset: &str) -> anyhow::Result<()> {
+        let doing = || format!("removing {dataset}");
+        let closings = Changes::closings(&self.common, dataset);
+        let until = Instant::now() + BUSY_MAX;
+        loop {
+            match zfs(&["destroy", "-r", dataset])? {
+                Ok(_) => break,
+                Err(refusal) if refusal.cause() != Cause::Busy => {
+                    return Err(refusal.error(doing()));
+                }
+                Err(refusal) => {
+                    let changes = closings
+                        .as_ref()
+                        .is_ok_and(|closings| closings.wait(until).unwrap_or(false));
+                    if !changes || node::is_locked(&self.common, dataset)? {
+                        return Err(refusal.error(doing()));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn set(&self, dataset: &str, property: &str) -> anyhow::Result<()> {
+        self.with_room(format_args!("setting {property} of {dataset}"), || {
+            zfs(&["set", property, dataset])
+        })
+    }
+}
+
+impl Backend for Zfs {
+    type Base = Base;
+    type Held = Held;
+
+    fn open_base(&self, entry: &Entry) -> anyhow::Result<Base> {
+        Base::open(self, entry)
+    }
+
+    fn lay_out(&self, bases: &[Entry], dry_run: bool) -> anyhow::Result<report::Layout> {
+        layout::lay_out(self, bases, dry_run)
+    }
+
+    fn virtual_bytes(&self, base: &Base) -> u64 {
+        base.origin.virtual_bytes
+    }
+
+    fn whole_bytes(&self, base: &Base) -> u64 {
+        base.whole_bytes
+    }
+
+    fn disk_of(&self, id: &VolumeId) -> Disk {
+        Disk {
+            backend: "zfs",
+            format: "raw",
+            path: node::path_of(&self.names.volume(id)),
+            backing: None,
+        }
+    }
+
+    fn free_bytes(&self) -> anyhow::Result<u64> {
+        let users = self.names.users();
+        let found = properties::get(&users, &[], &["available"])?;
+        let found = found.exit(Exit::Config, || {
+            format!("{users}: no such dataset; cowvol layout makes it")
+        })?;
+        let available = found.get(&users).map_or(0, |of| of.bytes("available"));
+        let pool = self.names.whole_pool();
+        let doing = || format!("looking for room in {pool}");
+        let freeing = zpool(&["get", "-Hpo", "value", "freeing", pool])?
+            .map_err(|refusal| refusal.error(doing()))?;
+        let freeing: u64 = freeing.trim().parse().exit(Exit::Software, doing)?;
+        Ok(available.saturating_add(freeing))
+    }
+
+    fn check_can_reserve(&self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
+    fn find(&self, id: &VolumeId, base: &Base) -> anyhow::Result<Option<State>> {
+        let Some(found) = self.look_up(id)? else {
+            return Ok(None);
+        };
+        let wrong = if found.origin != base.origin.snapshot {
+            format!(
+                "it was made for {}, and not for {}",
+                found.origin, base.origin.snapshot
+            )
+        } else if found.virtual_bytes != base.origin.virtual_bytes {
+            format!(
+                "its disk has {} bytes, that of the base {}",
+                found.virtual_bytes, base.origin.virtual_bytes
+            )
+        } else {
+            return Ok(Some(found.state));
+        };
+        Err(Exit::Data.error(format_args!(
+            "reusing {} (cowvol discard removes it, with the user's files): {wrong}",
+            found.dataset
+        )))
+    }
+
+    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>> {
+        Ok(self.look_up(id)?.map(|volume| volume.state))
+    }
+
+    fn create(&self, id: &VolumeId, base: &Base, reserve: Option<u64>) -> anyhow::Result<State> {
+        let aside = self.push_aside(id)?;
+        self.clone_base(id, base, reserve).inspect_err(|_| {
+            if let Some((name, aside)) = aside {
+                let _ = self.rename(&aside, &name); // the caller reports the original error
+            }
+            // Unless it has volumes.
+            let _ = zfs(&["destroy", &self.names.user(&id.token)]);
+        })
+    }
+
+    fn reserve(&self, id: &VolumeId, bytes: u64) -> anyhow::Result<()> {
+        let dataset = self.require(id)?.dataset;
+        self.set(&dataset, &format!("refreservation={bytes}"))
+    }
+
+    fn touch(&self, id: &VolumeId, login: SystemTime) -> anyhow::Result<State> {
+        let dataset = self.require(id)?.dataset;
+        self.set(&dataset, &self.login_at(login))?;
+        self.require(id).map(|volume| volume.state)
+    }
+
+    fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>> {
+        let volumes = self.volumes_of(of)?;
+        let stored = volumes.into_iter().map(|Volume { id, state, .. }| Stored {
+            item: Item::whole(id),
+            state,
+        });
+        Ok(stored.collect())
+    }
+
+    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
+        match self.look_up(&item.id)? {
+            Some(volume) => node::is_locked(&self.common, &volume.dataset),
+            None => Ok(false),
+        }
+    }
+
+    fn hold(&self, item: &Item) -> anyhow::Result<Option<Held>> {
+        let Some(volume) = self.look_up(&item.id)? else {
+            return Ok(None);
+        };
+        let locked = node::lock_out(&self.common, &volume.dataset)?;
+        Ok(locked.map(|locked| Held {
+            id: volume.id,
+            _locked: locked,
+        }))
+    }
+
+    fn release(&self, held: &Held) -> anyhow::Result<u64> {
+        let volume = self.require(&held.id)?;
+        self.set(&volume.dataset, "refreservation=none")?;
+        Ok(volume.state.reserved_bytes)
+    }
+
+    fn remove(&self, held: Held) -> anyhow::Result<u64> {
+        let volume = self.require(&held.id)?;
+        drop(held); // ZFS removes no open volume; from here on its own refusal protects it
+        self.destroy(&volume.dataset)?;
+        // A user's dataset that has become empty also goes; another one stays.
+        let _ = zfs(&["destroy", &self.names.user(&volume.id.token)]);
+        Ok(volume.state.freeable_bytes)
+    }
+
+    fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
+        let volumes = self.volumes_of(of)?;
+        let listed = volumes.into_iter().map(|volume| {
+            Ok(Listed {
+                is_open: node::is_locked(&self.common, &volume.dataset)?,
+                id: volume.id,
+                state: volume.state,
+                virtual_bytes: Ok(volume.virtual_bytes),
+            })
+        });
+        listed.collect()
+    }
+
+    /// Each is a call of ZFS, which waits for the disk.
+    const NAMES_AT_ONCE: usize = 16;
+
+    fn origins(&self) -> anyhow::Result<BTreeMap<GenerationId, u64>> {
+        let origins = origin::all(self)?.into_iter();
+        Ok(origins.map(|of| (of.id, of.held_bytes)).collect())
+    }
+
+    fn used_origin(&self, id: &GenerationId) -> anyhow::Result<Option<String>> {
+        origin::used(self, id)
+    }
+
+    fn remove_origin(&self, id: &GenerationId) -> anyhow::Result<u64> {
+        let mut freed_bytes = 0;
+        for origin in origin::all(self)?.iter().filter(|origin| origin.id == *id) {
+            self.destroy(&origin.dataset)?;
+            freed_bytes += origin.held_bytes;
+        }
+        Ok(freed_bytes)
+    }
+}
+
+fn or_none(bytes: Option<u64>) -> String {
+    bytes.map_or_else(|| "none".into(), |bytes| bytes.to_string())
+}

@@ -1,0 +1,134 @@
+//! The names of datasets.
+//!
+//! | dataset | holds |
+//! |---|---|
+//! | `POOL/base/NAME` | a base; its snapshot `@GENERATION` is the origin of volumes |
+//! | `POOL/base/NAME:GENERATION` | the same, of a generation that is not, or not yet, under the plain name |
+//! | `POOL/user/TOKEN/NAME` | a volume; its origin has its generation |
+//! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another generation has pushed aside |
+//!
+//! A name of a base may contain a dot, and no colon.
+
+use images::parse_generation;
+use manifest::is_name;
+
+use crate::backend::{GenerationId, VolumeId};
+use crate::token::Token;
+
+/// The datasets below one pool, or one dataset in a pool.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The pool or dataset.
+    pub pool: String,
+}
+
+impl Names {
+    /// The pool itself.
+    pub fn whole_pool(&self) -> &str {
+        self.pool.split('/').next().unwrap_or(&self.pool)
+    }
+
+    /// The parent of the bases.
+    pub fn bases(&self) -> String {
+        format!("{}/base", self.pool)
+    }
+
+    /// The parent of the users' datasets.
+    pub fn users(&self) -> String {
+        format!("{}/user", self.pool)
+    }
+
+    /// The parent of a user's volumes.
+    pub fn user(&self, token: &Token) -> String {
+        format!("{}/{token}", self.users())
+    }
+
+    /// A user's volume on any generation of a base.
+    pub fn volume(&self, id: &VolumeId) -> String {
+        format!("{}/{}", self.user(&id.token), id.base)
+    }
+
+    /// The name of a volume that another generation has pushed aside.
+    pub fn aside(&self, id: &VolumeId) -> String {
+        format!("{}:{}", self.volume(id), id.generation)
+    }
+
+    /// The base and generation of the snapshot of a base.
+    pub fn base_of(&self, snapshot: &str) -> Option<GenerationId> {
+        let (dataset, generation) = snapshot.split_once('@')?;
+        let generation = parse_generation(generation)?;
+        let name = dataset.strip_prefix(&self.bases())?.strip_prefix('/')?;
+        let name = name_without(name, generation)?;
+        Some(GenerationId {
+            base: name.to_owned(),
+            generation,
+        })
+    }
+
+    /// The volume of that name, with that origin.
+    pub fn id_of(&self, dataset: &str, origin: &str) -> Option<VolumeId> {
+        let GenerationId { base, generation } = self.base_of(origin)?;
+        let (token, name) = dataset
+            .strip_prefix(&self.users())?
+            .strip_prefix('/')?
+            .split_once('/')?;
+        Some(VolumeId {
+            token: Token::parse(token)?,
+            base: (name_without(name, generation)? == base).then_some(base)?,
+            generation,
+        })
+    }
+}
+
+/// The name of the base in `NAME` or `NAME:GENERATION`.
+fn name_without(name: &str, generation: u64) -> Option<&str> {
+    let base = match name.split_once(':') {
+        Some((base, aside)) => (parse_generation(aside)? == generation).then_some(base)?,
+        None => name,
+    };
+    is_name(base).then_some(base)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
+
+    #[test]
+    fn a_volume_is_known_by_its_name_and_its_origin() {
+        let names = Names {
+            pool: "tank/labs".into(),
+        };
+        let of = |name: &str, origin: &str| {
+            let dataset = format!("tank/labs/user/{TOKEN}/{name}");
+            names.id_of(&dataset, origin).map(|id| id.to_string())
+        };
+        let expected = Some(format!("{TOKEN}.debian-12.2@7"));
+        for (name, origin) in [
+            ("debian-12.2", "tank/labs/base/debian-12.2@7"),
+            ("debian-12.2", "tank/labs/base/debian-12.2:7@7"),
+            ("debian-12.2:7", "tank/labs/base/debian-12.2:7@7"),
+            ("debian-12.2:7", "tank/labs/base/debian-12.2@7"),
+        ] {
+            assert_eq!(of(name, origin), expected, "{name} {origin}");
+            let id = VolumeId::parse(expected.as_ref().unwrap()).unwrap();
+            let dataset = format!("tank/labs/user/{TOKEN}/{name}");
+            assert!([names.volume(&id), names.aside(&id)].contains(&dataset));
+        }
+        for (name, origin) in [
+            ("debian-12.2", "-"),
+            ("debian-12.2", "tank/labs/base/debian@7"),
+            ("debian-12.2", "tank/base/debian-12.2@7"),
+            ("debian-12.2:8", "tank/labs/base/debian-12.2@7"),
+            ("debian-12.2", "tank/labs/base/debian-12.2:8@7"),
+            ("debian-12.2", "tank/labs/base/debian-12.2@yesterday"),
+            ("debian-12.2", "tank/labs/base/debian-12.2@07"),
+            ("x/debian-12.2", "tank/labs/base/debian-12.2@7"),
+            ("", "tank/labs/base/@7"),
+        ] {
+            assert_eq!(of(name, origin), None, "{name} {origin}");
+        }
+        assert_eq!(names.whole_pool(), "tank");
+    }
+}

@@ -1,0 +1,110 @@
+//! The snapshots of bases, which are the origins of volumes.
+
+use images::bases::{self, Entry};
+use jsonpipe::{Exit, ExitContext};
+
+use super::program::zfs;
+use super::{Zfs, node, properties};
+use crate::backend::GenerationId;
+
+/// The snapshot of a base.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The generation.
+    pub id: GenerationId,
+    /// The volume.
+    pub dataset: String,
+    /// Its snapshot.
+    pub snapshot: String,
+    /// The room that the volume takes.
+    pub held_bytes: u64,
+    /// The size of its disk.
+    pub virtual_bytes: u64,
+    /// The size of its blocks.
+    block_bytes: u64,
+}
+
+/// An origin, and the whole room that a volume on it can come to need.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// The origin.
+    pub origin: Origin,
+    /// The room.
+    pub whole_bytes: u64,
+}
+
+impl Base {
+    /// The base that bases.ini offers. Status 66 when it has no snapshot.
+    pub fn open(of: &Zfs, entry: &Entry) -> anyhow::Result<Base> {
+        let id = GenerationId {
+            base: entry.name.clone(),
+            generation: entry.generation,
+        };
+        let origins = all(of)?;
+        let found = origins.into_iter().find(|origin| origin.id == id);
+        let origin = found.exit(Exit::NoInput, || {
+            format!(
+                "{}/{}@{}: no such snapshot; cowvol install-base makes it, or mend generation in {}",
+                of.names.bases(),
+                id.base,
+                id.generation,
+                bases::PATH
+            )
+        })?;
+        Ok(Base {
+            whole_bytes: whole_bytes(of, &origin)?,
+            origin,
+        })
+    }
+}
+
+/// All of them, by name. Status 78 when there is no place for them.
+pub fn all(of: &Zfs) -> anyhow::Result<Vec<Origin>> {
+    let bases = of.names.bases();
+    let wanted = ["used", "volsize", "volblocksize"];
+    let found = properties::get(&bases, &["-r", "-t", "volume,snapshot"], &wanted)?;
+    let found = found.exit(Exit::Config, || {
+        format!("{bases}: no such dataset; cowvol layout makes it")
+    })?;
+    let origins = found.keys().filter_map(|snapshot| {
+        let id = of.names.base_of(snapshot)?;
+        let (dataset, _) = snapshot.split_once('@')?;
+        let volume = found.get(dataset)?;
+        Some(Origin {
+            id,
+            dataset: dataset.to_owned(),
+            snapshot: snapshot.clone(),
+            held_bytes: volume.bytes("used"),
+            virtual_bytes: found.get(snapshot)?.bytes("volsize"),
+            block_bytes: volume.bytes("volblocksize"),
+        })
+    });
+    Ok(origins.collect())
+}
+
+/// The device of a generation's volume, if a program has it open.
+pub fn used(of: &Zfs, id: &GenerationId) -> anyhow::Result<Option<String>> {
+    for origin in all(of)?.iter().filter(|origin| origin.id == *id) {
+        if node::is_locked(&of.common, &origin.dataset)? {
+            return Ok(Some(node::path_of(&origin.dataset)));
+        }
+    }
+    Ok(None)
+}
+
+/// The room that ZFS reserves for a volume with `refreservation=auto`; it depends on the pool's disks,
+/// so ZFS itself computes it.
+fn whole_bytes(of: &Zfs, origin: &Origin) -> anyhow::Result<u64> {
+    let dataset = format!("{}/room", of.names.users());
+    let size = origin.virtual_bytes.to_string();
+    let block = origin.block_bytes.to_string();
+    let arguments = ["create", "-nP", "-V", &size, "-b", &block, &dataset];
+    let doing = || format!("computing the room of a volume of {size} bytes");
+    let said = zfs(&arguments)?.map_err(|refusal| refusal.error(doing()))?;
+    let number = said
+        .lines()
+        .find_map(|line| line.strip_prefix("property\trefreservation\t"));
+    number
+        .and_then(|number| number.parse().ok())
+        .exit(Exit::Software, doing)
+}
