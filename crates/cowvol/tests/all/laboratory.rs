@@ -29,6 +29,18 @@ fn xfs_a_login_evicts_the_oldest_volume_and_has_its_room() {
 }
 
 #[test]
+fn xfs_a_volume_needs_only_the_room_that_it_lacks() {
+    let machine = Machine::on_a_disk("xfs", 300);
+    used_volume(&machine, "u1@uni-a.example", 1, 30);
+    machine.leave_room(10);
+    let volume = machine.volume("u1@uni-a.example", Some("windows"));
+    assert!(
+        volume["held_bytes"].as_u64() >= volume["room_bytes"].as_u64(),
+        "{volume}"
+    );
+}
+
+#[test]
 fn evict_killed_at_any_change_leaves_each_volume_whole_or_absent() {
     let machine = Machine::on_a_disk("ext4", 160);
     machine.leave_room(85);

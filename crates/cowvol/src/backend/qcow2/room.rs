@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 
 use jsonpipe::{Exit, io_error};
+use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::sys::statfs::{FsType, statfs};
 use nix::sys::statvfs::statvfs;
+use qcow2::CLUSTER_BYTES;
 
 use crate::settings;
 
@@ -56,13 +58,22 @@ fn looking(error: io::Error, directory: &Path) -> anyhow::Error {
 /// Holds that many bytes in all for a file, whose length stays. From offset 0, since the clusters
 /// that an overlay has not written yet are holes.
 pub fn hold(file: &File, bytes: u64) -> io::Result<()> {
-    let length = i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    Ok(fallocate(
-        file,
-        FallocateFlags::FALLOC_FL_KEEP_SIZE,
-        0,
-        length,
-    )?)
+    i64::try_from(bytes).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    hold_range(file, 0, bytes)
+}
+
+/// XFS wants as much free as the whole range is long, also where the file has it already. So a range
+/// for which there is no room is tried by halves, down to a cluster.
+fn hold_range(file: &File, start: u64, bytes: u64) -> io::Result<()> {
+    let keep_size = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match fallocate(file, keep_size, start as i64, bytes as i64) {
+        Err(Errno::ENOSPC) if bytes > CLUSTER_BYTES => {
+            let half = (bytes / 2).next_multiple_of(CLUSTER_BYTES);
+            hold_range(file, start, half)?;
+            hold_range(file, start + half, bytes - half)
+        }
+        held => Ok(held?),
+    }
 }
 
 /// Gives back what is held beyond the end of the file. No program may have it open: one that makes it
