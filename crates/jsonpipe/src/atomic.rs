@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::exit::{Exit, ExitContext, io_error};
+use crate::sabotaged;
 
 /// Creates or replaces `path` with the output of `fill`, with the permissions `mode`.
 ///
@@ -44,7 +45,9 @@ pub fn write(
     let write = || {
         file.set_len(0)?; // left by a power cut
         fill(&mut file)?;
-        file.sync_all()?;
+        if !sabotaged("skip-fsync") {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)
     };
     write().map_err(failed)?;

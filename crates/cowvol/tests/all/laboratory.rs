@@ -1,5 +1,7 @@
 //! Volumes on real file systems, and the kills of an eviction.
 
+mod cuts;
+
 use std::collections::BTreeSet;
 use std::fs;
 

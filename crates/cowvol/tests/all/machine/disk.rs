@@ -20,8 +20,7 @@ impl Machine {
         if machine.pool.is_some() {
             return machine;
         }
-        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace; this test needs root");
-        succeed("mount", &["--make-rprivate", "/"]);
+        own_mounts();
         fs::create_dir(machine.users()).unwrap();
         let users = machine.users();
         let users = users.to_str().unwrap();
@@ -85,6 +84,12 @@ fn take(path: &Path, bytes: u64) {
     let bytes = i64::try_from(bytes).unwrap();
     fallocate(&ballast, FallocateFlags::empty(), 0, bytes).unwrap();
     ballast.sync_all().unwrap();
+}
+
+/// Leaves the mounts of other threads: what this one mounts is gone when it ends.
+pub fn own_mounts() {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace; this test needs root");
+    succeed("mount", &["--make-rprivate", "/"]);
 }
 
 /// Runs a program, which must succeed; its standard output.

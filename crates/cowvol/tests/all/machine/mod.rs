@@ -2,6 +2,8 @@
 //! of what cowvol made.
 
 pub mod disk;
+pub mod guest;
+pub mod logged;
 pub mod signed;
 pub mod store;
 
