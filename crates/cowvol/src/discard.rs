@@ -61,6 +61,15 @@ pub fn discard<B: Backend>(
     }
     drop(lock);
     let changed = !volumes.is_empty();
+    if !changed {
+        let of_base = options.base.as_ref();
+        let on_base = of_base.map_or(String::new(), |base| format!(" on {base}"));
+        pipe.warn(format_args!(
+            "discarding the volumes of {}{on_base}: there is none on this machine; a name is written as in login.user, \
+             with its realm, and upper and lower case count",
+            options.user
+        ));
+    }
     let mut document = Document::default();
     document.set(
         "discarded",

@@ -18,6 +18,7 @@ mod directory;
 mod discard;
 mod event;
 mod evict;
+mod idle;
 mod install;
 mod layout;
 mod promise;
@@ -73,6 +74,6 @@ where
         Command::Discard(options) => discard::discard(common, backend, pipe, &options),
         Command::Layout { dry_run } => layout::layout(common, backend, dry_run),
         Command::InstallBase(options) => install::install(common, backend, pipe, options),
-        Command::Prune { dry_run } => prune::prune(common, backend, dry_run),
+        Command::Prune { dry_run } => prune::prune(common, backend, pipe, dry_run),
     }
 }

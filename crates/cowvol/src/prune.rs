@@ -1,5 +1,5 @@
 //! `cowvol prune`: removes generations that are no longer current, with the volumes made on them,
-//! once they are unused.
+//! once they are unused; and volumes that have been idle for too long.
 //!
 //! Only generations below the current one of a base in bases.ini are pruned. A higher one waits to
 //! be installed; and if bases.ini lacks the base or cannot be read, it is not known which
@@ -11,21 +11,30 @@ mod examine;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use images::POOL_LOCK;
 use images::bases::{self, Entry};
 use jsonpipe::signals::Deferred;
-use jsonpipe::{Answer, Common, Document, lock, signals};
+use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
 
 use self::examine::{Found, retained};
 use self::stored::Generation;
 use crate::backend::{Backend, GenerationId};
-use crate::report::{Pruned, PrunedSection, Removed};
+use crate::idle::Sweep;
+use crate::report::{Idle, Pruned, PrunedSection, Removed};
+use crate::settings;
 use crate::unlinked::Unlinked;
 
 /// Prunes; a dry run reports what would be removed. Status 1 when a removal failed.
-pub fn prune<B: Backend>(common: &Common, backend: &B, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn prune<B: Backend>(
+    common: &Common,
+    backend: &B,
+    pipe: &Pipe,
+    dry_run: bool,
+) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
+    let idle_days = settings::read(common)?.room.idle_days;
     let pruning = Pruning {
         common,
         backend,
@@ -38,13 +47,26 @@ pub fn prune<B: Backend>(common: &Common, backend: &B, dry_run: bool) -> anyhow:
     } else {
         pruning.run(&ending_signals)?
     };
-    let failed = pruned
-        .retained
-        .iter()
-        .any(|retained| retained.reason.starts_with(FAILED));
+    let sweep = idle_days.map(|days| Sweep {
+        common,
+        backend,
+        days,
+        now: SystemTime::now(),
+    });
+    let idle = match sweep {
+        None => Idle::default(),
+        Some(sweep) if dry_run => sweep.plan()?,
+        Some(sweep) => sweep.run(pipe, &ending_signals),
+    };
+    let failed = idle.failed
+        || pruned
+            .retained
+            .iter()
+            .any(|retained| retained.reason.starts_with(FAILED));
     let mut document = Document::default();
-    let changed = pruned.changed();
-    document.set("pruned", &PrunedSection { changed, pruned })?;
+    let section = PrunedSection::of(pruned, idle);
+    let changed = section.changed;
+    document.set("pruned", &section)?;
     let answer = if failed {
         Answer::no(document)
     } else {

@@ -334,12 +334,44 @@ pub struct Retained {
     pub reason: String,
 }
 
+/// The volumes that have been idle for longer than is configured.
+#[derive(Debug, Default)]
+pub struct Idle {
+    /// Those that went (in a dry run: would go), the least recently used first.
+    pub volumes: Vec<Evicted>,
+    /// Why the others, if there are any, stay; `None` when all idle ones went that nothing uses.
+    pub stopped: Option<String>,
+    /// Whether that is a failure.
+    pub failed: bool,
+}
+
 /// The section `pruned`.
 #[derive(Debug, Serialize)]
 pub struct PrunedSection {
     /// Whether anything was removed (in a dry run: would be).
     pub changed: bool,
-    /// The result.
+    /// The generations.
     #[serde(flatten)]
     pub pruned: Pruned,
+    /// The volumes that were idle, the least recently used first.
+    pub idle: Vec<Evicted>,
+    /// Why there may be more of them; absent when there are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postponed: Option<String>,
+}
+
+impl PrunedSection {
+    /// Of both kinds of removals; `freed_bytes` is their sum.
+    pub fn of(pruned: Pruned, idle: Idle) -> PrunedSection {
+        let of_idle: u64 = idle.volumes.iter().map(|gone| gone.freed_bytes).sum();
+        PrunedSection {
+            changed: pruned.changed() || !idle.volumes.is_empty(),
+            pruned: Pruned {
+                freed_bytes: pruned.freed_bytes + of_idle,
+                ..pruned
+            },
+            idle: idle.volumes,
+            postponed: idle.stopped,
+        }
+    }
 }

@@ -121,12 +121,13 @@ Example: show the commands
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove old unused generations, with their volumes
+    /// Remove unused old generations, and idle volumes
     #[command(after_help = "\
 Does not read standard input. Removes the generations below the current one of
 every base in bases.ini, and the users' volumes that were made on them. While a
 session or a guest runs on the machine, or a program has one of the files
-locked, they stay. Writes the section pruned.
+locked, they stay. With idle_days in cowvol.ini, also removes the volumes that
+no user came back to for that time. Writes the section pruned.
 
 Example: show what would be removed
   cowvol prune --dry-run | jq .pruned.removed")]

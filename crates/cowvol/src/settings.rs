@@ -1,4 +1,6 @@
-//! /etc/labtools/cowvol.ini: where the volumes are, and how room is promised.
+//! /etc/labtools/cowvol.ini: where the volumes are, how room is promised, and how long volumes are kept.
+
+use std::num::NonZeroU32;
 
 use jsonpipe::ini::Configuration;
 use jsonpipe::{Common, Exit};
@@ -22,6 +24,8 @@ pub struct Room {
     /// The bytes that have to be free for a volume, in place of the whole room that its disk can come
     /// to need. They are looked for and not held, which every file system can do.
     pub reserve: Option<u64>,
+    /// Volumes that no user has come back to for so many days go with `cowvol prune`.
+    pub idle_days: Option<NonZeroU32>,
 }
 
 /// `[zfs]`: bases and volumes are ZFS volumes.

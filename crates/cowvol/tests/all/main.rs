@@ -5,6 +5,7 @@ mod clone;
 mod contract;
 mod evict;
 mod hostile;
+mod idle;
 mod install;
 mod laboratory;
 mod list;

@@ -76,7 +76,7 @@ fn goes(machine: &Machine) {
     assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
     assert_eq!(
         machine.pruned(&[]),
-        json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0})
+        json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0, "idle": []})
     );
 }
 
