@@ -1,5 +1,6 @@
 //! The document: sections in input order, each kept as its original text.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -16,8 +17,8 @@ use crate::node::{Author, Node};
 /// owner may receive them.
 const SECRETS: &[(&str, &str)] = &[("login", "password")];
 
-/// The version of every section that this suite writes. Adding a key keeps it; renaming, retyping
-/// or removing one raises it.
+/// The version of the sections that this suite writes, unless they say otherwise. Adding a key keeps
+/// it; renaming, retyping or removing one raises it.
 const SCHEMA: u64 = 1;
 
 /// A key that a report leaves out because its value is not known, and the reason.
@@ -44,18 +45,47 @@ pub struct Document {
 struct Section {
     /// The JSON text, as it will be printed.
     raw: Zeroizing<String>,
-    /// The parsed text, without `schema`.
+    /// What it says. Of a section that this process wrote, only once it is read: a long list would
+    /// take as long to parse as to make.
+    parsed: OnceCell<Parsed>,
+}
+
+struct Parsed {
+    /// The text, without `schema`.
     node: Node,
     schema: Option<Node>,
 }
 
-impl Section {
-    fn new(raw: String, mut node: Node) -> Section {
-        Section {
-            raw: Zeroizing::new(raw),
+impl Parsed {
+    fn of(mut node: Node) -> Parsed {
+        Parsed {
             schema: node.take("schema"),
             node,
         }
+    }
+}
+
+impl Section {
+    fn new(raw: String, node: Node) -> Section {
+        Section {
+            raw: Zeroizing::new(raw),
+            parsed: Parsed::of(node).into(),
+        }
+    }
+
+    fn written(raw: String) -> Section {
+        Section {
+            raw: Zeroizing::new(raw),
+            parsed: OnceCell::new(),
+        }
+    }
+
+    fn parsed(&self) -> anyhow::Result<&Parsed> {
+        if let Some(parsed) = self.parsed.get() {
+            return Ok(parsed);
+        }
+        let node = Node::from_json(&self.raw).map_err(|message| Exit::Software.error(message))?;
+        Ok(self.parsed.get_or_init(|| Parsed::of(node)))
     }
 }
 
@@ -96,7 +126,8 @@ impl Document {
         for (section, key) in SECRETS {
             if document
                 .section(section)
-                .is_none_or(|found| found.node.get(key).is_none())
+                .and_then(|found| found.parsed.get()?.node.get(key))
+                .is_none()
             {
                 continue;
             }
@@ -132,6 +163,7 @@ impl Document {
         let Some(found) = self.section(section) else {
             return Ok(None);
         };
+        let found = found.parsed()?;
         let read = match &found.schema {
             None => found.node.read(Author::Person),
             Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
@@ -176,14 +208,23 @@ impl Document {
     /// Writes a section, in its old place if it had one, otherwise at the end. The `schema` comes
     /// first.
     pub fn set<T: Serialize>(&mut self, section: &str, report: &T) -> anyhow::Result<()> {
+        self.set_with_schema(section, SCHEMA, report)
+    }
+
+    /// The same for a section of which a key was renamed, retyped or removed. No tool of this release
+    /// reads such a section.
+    pub fn set_with_schema<T: Serialize>(
+        &mut self,
+        section: &str,
+        schema: u64,
+        report: &T,
+    ) -> anyhow::Result<()> {
         let body = serde_json::to_string(report)?;
         let members = body.strip_prefix('{').exit(Exit::Software, || {
             format!("{section}: the report is not an object")
         })?;
         let comma = if members == "}" { "" } else { "," };
-        let raw = format!("{{\"schema\":{SCHEMA}{comma}{members}");
-        let node = Node::from_json(&raw).map_err(|message| Exit::Software.error(message))?;
-        let written = Section::new(raw, node);
+        let written = Section::written(format!("{{\"schema\":{schema}{comma}{members}"));
         match self.sections.iter_mut().find(|(name, _)| name == section) {
             Some((_, old)) => *old = Some(written),
             None => self.sections.push((section.to_owned(), Some(written))),
