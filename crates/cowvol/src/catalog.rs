@@ -3,25 +3,34 @@
 use std::collections::BTreeMap;
 
 use images::bases::{self, Entry};
-use jsonpipe::{Answer, Common, Document, Missing, timestamp};
+use jsonpipe::{Answer, Common, Document, Missing, Pipe, timestamp};
 
 use crate::backend::{Backend, GenerationId, Listed};
 use crate::token::Token;
 use crate::{promise, published, report};
+
+/// The version of the section: 2 since a volume's `last_used_at` is `last_login_at`, as in `evicted`.
+const SCHEMA: u64 = 2;
 
 /// Lists bases and volumes. A damaged base or volume is listed with the reason, and is not an
 /// error. With `user`, only the volumes of that user are listed.
 pub fn list<B: Backend>(
     common: &Common,
     backend: &B,
+    pipe: &Pipe,
     user: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let token = user.map(Token::of);
     let catalog = bases::steadily(common, |offered| {
         read(common, backend, offered, token.as_ref())
     })?;
+    if let Some(user) = user.filter(|_| catalog.is_without_volumes()) {
+        pipe.warn(format_args!(
+            "{user} has no volume on this machine; the name is the full one, as in login.user"
+        ));
+    }
     let mut document = Document::default();
-    document.set("catalog", &catalog)?;
+    document.set_with_schema("catalog", SCHEMA, &catalog)?;
     Ok(Answer::yes(document))
 }
 
@@ -142,6 +151,6 @@ fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> re
         reserved_bytes: volume.state.reserved_bytes,
         in_use: is_promised || volume.is_open,
         virtual_bytes,
-        last_used_at: timestamp::rfc3339(volume.state.last_login.unwrap_or(std::time::UNIX_EPOCH)),
+        last_login_at: volume.state.last_login.map(timestamp::rfc3339),
     }
 }

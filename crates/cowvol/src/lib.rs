@@ -68,7 +68,7 @@ where
 {
     let common = &arguments.common;
     match arguments.command {
-        Command::List { user } => catalog::list(common, backend, user.as_deref()),
+        Command::List { user } => catalog::list(common, backend, pipe, user.as_deref()),
         Command::Clone { dry_run } => clone::clone(common, backend, pipe, dry_run),
         Command::Release { dry_run } => release::release(common, backend, dry_run),
         Command::Discard(options) => discard::discard(common, backend, pipe, &options),

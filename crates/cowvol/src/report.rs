@@ -204,6 +204,13 @@ pub struct Catalog {
     pub missing: Vec<Missing>,
 }
 
+impl Catalog {
+    /// Whether no volume is listed.
+    pub fn is_without_volumes(&self) -> bool {
+        self.orphans.is_empty() && self.bases.iter().all(|base| base.volumes.is_empty())
+    }
+}
+
 /// A base and the volumes on it.
 #[derive(Debug, Serialize)]
 pub struct Base {
@@ -263,8 +270,9 @@ pub struct ListedVolume {
     /// The size of the guest's disk; absent when the header cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
-    /// The time it was last handed out or written.
-    pub last_used_at: String,
+    /// The time of its last login, or of the last write after it; absent when it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_login_at: Option<String>,
 }
 
 /// The section `base`: the installed image.

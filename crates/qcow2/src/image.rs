@@ -74,19 +74,18 @@ impl Flaw {
     }
 }
 
-/// Opens a regular file for reading. Status 66 when it does not exist, 65 when it is something else.
-pub fn open(path: &Path, follow: Follow) -> anyhow::Result<File> {
-    let opened = open_regular(path, follow).map_err(|flaw| flaw.of(path))?;
-    Ok(opened.0)
+/// Reads only the header of an image.
+pub fn read_header(path: &Path) -> anyhow::Result<Header> {
+    let (file, length) = open(path, Follow::Nothing).map_err(|flaw| flaw.of(path))?;
+    header_of(path, &file, length)
 }
 
-/// Reads only the header of an image; `path` is its name in errors.
-pub fn read_header(path: &Path, file: &File) -> anyhow::Result<Header> {
-    let read = || header(file, file.metadata()?.size());
-    read().map_err(|flaw: Flaw| flaw.of(path))
+/// The same for an open file of that length; `path` is its name in errors.
+pub fn header_of(path: &Path, file: &File, length: u64) -> anyhow::Result<Header> {
+    header(file, length).map_err(|flaw| flaw.of(path))
 }
 
-fn open_regular(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
+fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
     // Opening a FIFO must not block.
     let flags = if follow == Follow::Nothing {
         O_NONBLOCK | O_NOFOLLOW
@@ -114,8 +113,8 @@ fn header(file: &File, length: u64) -> Result<Header, Flaw> {
 impl Image {
     /// Opens an image. Status 66 when it does not exist, 65 when it is invalid.
     pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
-        let opened = open_regular(path, follow).map_err(|flaw| flaw.of(path))?;
-        Image::read(path, opened.0)
+        let (file, _) = open(path, follow).map_err(|flaw| flaw.of(path))?;
+        Image::read(path, file)
     }
 
     /// The same for an open regular file; `path` is its name in errors.

@@ -10,5 +10,5 @@ mod image;
 mod need;
 
 pub use format::{CLUSTER_BYTES, Header, Layout, blank_overlay, is_qcow2};
-pub use image::{Follow, Image, open, read_header};
+pub use image::{Follow, Image, header_of, read_header};
 pub use need::{full_bytes, need_bytes};

@@ -18,7 +18,7 @@ use jsonpipe::{Common, Exit, io_error};
 use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
-use self::overlay::{Overlay, STORE, USERS, state_of};
+use self::overlay::{Overlay, STORE, USERS, path_of, state_of};
 use crate::backend::{Backend, Backing, Disk, Item, Listed, State, Stored, VolumeId};
 use crate::report::Layout;
 use crate::token::Token;
@@ -96,7 +96,7 @@ impl Backend for Qcow2 {
         Disk {
             backend: "qcow2",
             format: "qcow2",
-            path: self.overlay(id).path,
+            path: path_of(id),
             backing: Some(Backing {
                 path: images::image_path(&id.base, id.generation),
                 format: "qcow2",

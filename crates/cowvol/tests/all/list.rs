@@ -25,7 +25,7 @@ fn listed(
         "path": format!("/qcow2/user/{token}/{base}@{generation}.qcow2"),
         "backing_path": format!("/qcow2/backing/{base}/{generation}.qcow2"),
         "held_bytes": held_bytes, "reserved_bytes": held_bytes.as_u64().unwrap() - 4 * 65536, "in_use": true,
-        "virtual_bytes": virtual_bytes, "last_used_at": "2001-09-09T01:46:40Z",
+        "virtual_bytes": virtual_bytes, "last_login_at": "2001-09-09T01:46:40Z",
     })
 }
 
@@ -75,7 +75,7 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
     }
 
     let expected = json!({"catalog": {
-        "schema": 1,
+        "schema": 2,
         "changed": false,
         "bases": [
             {
@@ -116,6 +116,24 @@ fn bases_with_their_volumes_and_the_volumes_without_a_base() {
         )
     );
     assert_eq!(tree(machine.root()), before);
+}
+
+#[test]
+fn list_says_that_a_user_has_no_volume() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    assert_eq!(machine.run(&["list", "--user", ALICE]).stderr, "");
+    let ended = machine.run(&["list", "--user", "alice"]);
+    assert_eq!(
+        (ended.status, ended.stderr.as_str()),
+        (
+            0,
+            "cowvol: alice has no volume on this machine; the name is the full one, as in login.user\n"
+        )
+    );
+    let catalog: Value = serde_json::from_str(&ended.stdout).unwrap();
+    assert_eq!(catalog["catalog"]["bases"][1]["volumes"], json!([]));
+    assert_eq!(machine.run(&["list"]).stderr, "");
 }
 
 #[test]

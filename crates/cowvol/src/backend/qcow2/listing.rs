@@ -1,23 +1,74 @@
 //! The users' overlays for a list: each is opened once, for its header and its locks.
+//!
+//! A list of ten thousand is nearly all system calls, so they are as few as possible: names are read
+//! by getdents(2) into one buffer, files are opened relative to their directory, and the processors
+//! share the users.
 
-use std::path::Path;
+use std::fs::{File, Metadata};
+use std::io;
+use std::num::NonZero;
+use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::thread;
 
 use jsonpipe::{Common, Exit, io_error};
-use qcow2::{Follow, Header};
+use qcow2::Header;
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 
 use super::overlay::{backing_name, parse_name, state_of};
 use super::{in_use, look_at, names};
 use crate::backend::{Listed, VolumeId};
-use crate::directory::entries;
 use crate::token::Token;
+
+/// Some two hundred names at once.
+const NAMES_BYTES: usize = 16 << 10;
 
 /// The overlays of one user or of all, in no order. Other entries (`lost+found`, half-written files)
 /// are skipped.
 pub fn list(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
-    let mut found = Vec::new();
-    for (token, directory) in names::users(common, of)? {
-        for file in entries(&directory)? {
-            let Some((base, generation)) = file.file_name().to_str().and_then(parse_name) else {
+    let users = names::users(common, of)?;
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = users.len().div_ceil(processors).max(1);
+    thread::scope(|scope| {
+        let shares: Vec<_> = users
+            .chunks(share)
+            .map(|share| scope.spawn(|| list_share(share)))
+            .collect();
+        let mut all = Vec::new();
+        for share in shares {
+            let found = share.join().unwrap_or_else(|panic| resume_unwind(panic));
+            all.extend(found?);
+        }
+        Ok(all)
+    })
+}
+
+fn list_share(users: &[(Token, PathBuf)]) -> anyhow::Result<Vec<Listed>> {
+    let mut found = Vec::with_capacity(users.len());
+    let mut names = Vec::with_capacity(NAMES_BYTES);
+    for (token, path) in users {
+        let failed = |error: rustix::io::Errno| {
+            io_error(
+                error.into(),
+                Exit::of_read,
+                format_args!("reading {}", path.display()),
+            )
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match openat(CWD, path, flags, Mode::empty()) {
+            Ok(directory) => directory,
+            // It is gone, or a file has its name.
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut entries = RawDir::new(&directory, names.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(failed)?;
+            let Some(name) = entry.file_name().to_str().ok() else {
+                continue;
+            };
+            let Some((base, generation)) = parse_name(name) else {
                 continue;
             };
             let id = VolumeId {
@@ -25,14 +76,20 @@ pub fn list(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> 
                 base,
                 generation,
             };
-            found.extend(look(&file.path(), id)?);
+            found.extend(look(&directory, path, name, id)?);
         }
     }
     Ok(found)
 }
 
 /// `None` when it has disappeared since its name was read.
-fn look(path: &Path, id: VolumeId) -> anyhow::Result<Option<Listed>> {
+fn look(
+    directory: &OwnedFd,
+    path: &Path,
+    name: &str,
+    id: VolumeId,
+) -> anyhow::Result<Option<Listed>> {
+    let path = path.join(name);
     let failed = |error| {
         io_error(
             error,
@@ -40,15 +97,15 @@ fn look(path: &Path, id: VolumeId) -> anyhow::Result<Option<Listed>> {
             format_args!("looking at {}", path.display()),
         )
     };
-    let (metadata, is_open, header) = match qcow2::open(path, Follow::Nothing) {
-        Ok(file) => (
-            file.metadata().map_err(failed)?,
-            in_use::is_open(&file).map_err(failed)?,
-            qcow2::read_header(path, &file),
-        ),
-        // A link, or something else that is no file; or it is gone.
-        Err(error) => match look_at(path)? {
-            Some(found) => (found, false, Err(error)),
+    let (metadata, is_open, header) = match open(directory, name) {
+        Ok((file, metadata)) if metadata.is_file() => {
+            let is_open = in_use::is_open(&file).map_err(failed)?;
+            let header = qcow2::header_of(&path, &file, metadata.len());
+            (metadata, is_open, header)
+        }
+        // A link, a FIFO, or something else that is no file; or it is gone.
+        _ => match look_at(&path)? {
+            Some(found) => (found, false, qcow2::read_header(&path)),
             None => return Ok(None),
         },
     };
@@ -66,4 +123,12 @@ fn look(path: &Path, id: VolumeId) -> anyhow::Result<Option<Listed>> {
         is_open,
         id,
     }))
+}
+
+fn open(directory: &OwnedFd, name: &str) -> io::Result<(File, Metadata)> {
+    // Opening a FIFO must not block.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(openat(directory, name, flags, Mode::empty())?);
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
 }

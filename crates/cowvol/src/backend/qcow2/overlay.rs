@@ -37,6 +37,16 @@ pub fn parse_name(name: &str) -> Option<(String, u64)> {
     is_name(base).then_some((base.to_owned(), parse_generation(generation)?))
 }
 
+/// The path of a user's overlay, below the root.
+pub fn path_of(id: &VolumeId) -> String {
+    let VolumeId {
+        token,
+        base,
+        generation,
+    } = id;
+    format!("{USERS}/{token}/{base}@{generation}.qcow2")
+}
+
 /// The place of one user's overlay on one base.
 #[derive(Clone, Debug)]
 pub struct Overlay {
@@ -51,7 +61,7 @@ impl Overlay {
     /// The place of this user's overlay on this base, whether it exists or not.
     pub fn of(common: &Common, id: &VolumeId) -> Overlay {
         let directory = format!("{USERS}/{}", id.token);
-        let path = format!("{directory}/{}@{}.qcow2", id.base, id.generation);
+        let path = path_of(id);
         Overlay {
             users: common.path(USERS),
             directory: common.path(directory),
