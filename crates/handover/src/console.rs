@@ -21,7 +21,7 @@ const FIRMWARE_DRIVERS: [&str; 3] = ["efi-framebuffer", "simple-framebuffer", "v
 const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 
 /// The parts of the console on the graphics card.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Console {
     /// The console drivers that draw on a framebuffer, `vtcon1`.
@@ -30,7 +30,7 @@ pub(crate) struct Console {
     framebuffers: Vec<Framebuffer>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Framebuffer {
     driver: String,
@@ -76,6 +76,20 @@ impl Console {
         self.consoles.is_empty() && self.framebuffers.is_empty()
     }
 
+    /// Adds the parts of `later` that it does not have.
+    pub(crate) fn extend(&mut self, later: &Console) {
+        for console in &later.consoles {
+            if !self.consoles.contains(console) {
+                self.consoles.push(console.clone());
+            }
+        }
+        for framebuffer in &later.framebuffers {
+            if !self.framebuffers.contains(framebuffer) {
+                self.framebuffers.push(framebuffer.clone());
+            }
+        }
+    }
+
     /// Takes it off the graphics card.
     pub(crate) fn take(&self, common: &Common) -> anyhow::Result<()> {
         for console in &self.consoles {
@@ -87,8 +101,9 @@ impl Console {
         Ok(())
     }
 
-    /// Puts it back, where it is not. The driver of the card must be there again.
-    pub(crate) fn give_back(&self, common: &Common) -> anyhow::Result<()> {
+    /// Puts it back, where it is not. The driver of the card must be there again, and has until
+    /// `patience` is over to bring up its framebuffer.
+    pub(crate) fn give_back(&self, common: &Common, patience: Duration) -> anyhow::Result<()> {
         for framebuffer in &self.framebuffers {
             if !framebuffer.is_bound(common) {
                 framebuffer.write(common, "bind")?;
@@ -97,7 +112,7 @@ impl Console {
         for console in &self.consoles {
             // Some graphics drivers bring up their framebuffer after they have the card. The console
             // is there from then on, and the kernel puts it on the screen itself.
-            let deadline = Instant::now() + LIMIT;
+            let deadline = Instant::now() + patience;
             while !common.path(CONSOLES).join(console).exists() && Instant::now() < deadline {
                 sleep(BETWEEN_LOOKS);
             }

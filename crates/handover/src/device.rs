@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use jsonpipe::{Common, Exit};
+use jsonpipe::{Common, Exit, ExitContext};
 use pci::{Node, PciAddress, VFIO};
 
 use crate::journal::{Before, is_name};
@@ -30,10 +30,10 @@ pub(crate) fn before(common: &Common, device: PciAddress) -> anyhow::Result<Befo
     })
 }
 
-/// Gives the device to vfio-pci. One that has it already stays as it is.
-pub(crate) fn take(common: &Common, before: &Before) -> anyhow::Result<()> {
-    let device = before.device;
-    if before.driver.as_deref() == Some(VFIO) {
+/// Gives the device, which is in the state `now`, to vfio-pci. One that has it stays as it is.
+pub(crate) fn take(common: &Common, now: &Before) -> anyhow::Result<()> {
+    let device = now.device;
+    if now.driver.as_deref() == Some(VFIO) {
         return Ok(());
     }
     set_override(common, device, Some(VFIO))
@@ -75,9 +75,12 @@ pub(crate) fn unbind(common: &Common, device: PciAddress) -> anyhow::Result<()> 
 }
 
 /// Makes override and driver as they were, where they differ. Takes the device from vfio-pci only:
-/// no guest gave it to another driver, and the host uses it.
+/// no guest gave it to another driver, and the host uses it. A device that is not there has neither.
 pub(crate) fn give_back(common: &Common, before: &Before) -> anyhow::Result<()> {
     let device = before.device;
+    if !is_there(common, device) {
+        return Ok(());
+    }
     let wanted = before.driver_override.as_deref();
     let set = || -> Result<(), Fault> {
         if override_of(common, device)?.as_deref() != wanted {
@@ -115,9 +118,36 @@ pub(crate) fn give_back(common: &Common, before: &Before) -> anyhow::Result<()> 
         .map_err(|fault| failed(&fault, object))
 }
 
+/// Whether vfio-pci has the device by its override.
+pub(crate) fn is_overridden(common: &Common, device: PciAddress) -> bool {
+    let overridden = || override_of(common, device).ok().flatten();
+    driver(common, device).as_deref() == Some(VFIO) && overridden().as_deref() == Some(VFIO)
+}
+
+/// Gives the device to the driver that the kernel chooses, and returns that.
+pub(crate) fn release(common: &Common, device: PciAddress) -> anyhow::Result<String> {
+    set_override(common, device, None).map_err(|fault| {
+        failed(
+            &fault,
+            format_args!("resetting driver_override of {device}"),
+        )
+    })?;
+    unbind(common, device)?;
+    sysfs::write(&common.path(PROBE), &device.to_string(), LIMIT)
+        .map_err(|fault| failed(&fault, format_args!("probing {device}")))?;
+    driver(common, device).exit(Exit::Config, || {
+        format!("probing {device}: the kernel found no driver; load its module, then write {device} to {PROBE}")
+    })
+}
+
 /// How the device differs from its state before, if it does.
 pub(crate) fn difference(common: &Common, before: &Before) -> Option<String> {
     let device = before.device;
+    if !is_there(common, device) {
+        return Some(format!(
+            "{device}: not there any more; echo 1 >/sys/bus/pci/rescan, then run vm-passthrough restore"
+        ));
+    }
     let shown = |driver: Option<String>| driver.unwrap_or_else(|| "no driver".into());
     let now = driver(common, device);
     if now != before.driver {
@@ -132,6 +162,10 @@ pub(crate) fn difference(common: &Common, before: &Before) -> Option<String> {
         )),
         Err(fault) => Some(format!("{device}: reading driver_override: {fault}")),
     }
+}
+
+fn is_there(common: &Common, device: PciAddress) -> bool {
+    pci::path(common, device).exists()
 }
 
 /// The node of the group of a device that vfio-pci has.

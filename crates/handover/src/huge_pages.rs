@@ -1,5 +1,5 @@
 //! Huge pages for the guest's memory: reserved before a guest, and given back after it. Pages that
-//! the host has reserved itself stay reserved.
+//! the host has reserved itself, before or meanwhile, stay reserved.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use crate::sysfs::{self, Fault};
 pub const MOUNT: &str = "/hugepages";
 
 const SIZES: &str = "/sys/kernel/mm/hugepages";
+const NUMBER: &str = "nr_hugepages";
 const COMPACT: &str = "/proc/sys/vm/compact_memory";
 /// The kernel compacts memory and moves other programs' pages meanwhile.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -41,9 +42,9 @@ pub struct HugePages {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Reservation {
     page_bytes: u64,
-    /// `nr_hugepages` before.
+    /// The reserved pages before.
     before: u64,
-    /// `nr_hugepages` with the guest's.
+    /// The reserved pages with the guest's.
     with_guest: u64,
 }
 
@@ -73,16 +74,9 @@ pub(crate) fn need(
     bytes: u64,
     reserve: u64,
 ) -> anyhow::Result<Need> {
-    let directory = directory(common, page_bytes);
-    let count = |name: &str| {
-        let path = directory.join(name);
-        let text = jsonpipe::read_text(&path)?;
-        let parsed = text.trim().parse::<u64>();
-        parsed.exit(Exit::Io, || format!("reading {}", path.display()))
-    };
+    let count = |name| count(common, page_bytes, name);
     let asked = bytes.div_ceil(page_bytes.max(1));
     let free = count("free_hugepages")?.saturating_sub(count("resv_hugepages")?);
-    let before = count("nr_hugepages")?;
     let missing = asked.saturating_sub(free);
     let pages = HugePages {
         page_bytes,
@@ -125,8 +119,9 @@ pub(crate) fn need(
         pages,
         reservation: Some(Reservation {
             page_bytes,
-            before,
-            with_guest: before + missing,
+            before: reserved(common, page_bytes)?,
+            // The kernel first reserves those that programs have beyond the reserved ones.
+            with_guest: count(NUMBER)? + missing,
         }),
     })
 }
@@ -174,42 +169,64 @@ impl Reservation {
         )))
     }
 
-    /// Gives the pages back, but not those that the host had before.
+    /// Gives the pages back, but neither those that the host had before nor those that a program has
+    /// reserved since.
     pub(crate) fn give_back(&self, common: &Common) -> anyhow::Result<()> {
-        if self.number(common)? <= self.before || self.set(common, self.before)? <= self.before {
+        let now = reserved(common, self.page_bytes)?;
+        let wanted = now.saturating_sub(self.added()).max(self.before);
+        if now <= wanted {
             return Ok(());
         }
-        Err(Exit::Io.error("giving huge pages back: the kernel keeps them; a program uses them"))
+        let found = self.set(common, wanted)?;
+        if found <= wanted {
+            return Ok(());
+        }
+        Err(Exit::Io.error(format_args!(
+            "giving huge pages back: {found} are reserved instead of {wanted}"
+        )))
     }
 
-    /// How their number differs from that before, if it does.
-    pub(crate) fn difference(&self, common: &Common) -> Option<String> {
-        match self.number(common) {
-            Ok(now) if now <= self.before => None,
-            Ok(now) => Some(format!("huge pages: {now} instead of {}", self.before)),
-            Err(error) => Some(format!("huge pages: {error:#}")),
+    /// This reservation, which was not given back, and a `later` one. Its pages stay reserved if a
+    /// hugetlbfs of another page size was mounted since.
+    pub(crate) fn and(self, later: &Reservation) -> Reservation {
+        if self.page_bytes != later.page_bytes {
+            return later.clone();
         }
+        Reservation {
+            with_guest: self.with_guest + later.added(),
+            ..self
+        }
+    }
+
+    fn added(&self) -> u64 {
+        self.with_guest - self.before
     }
 
     pub(crate) fn page_bytes(&self) -> u64 {
         self.page_bytes
     }
 
-    /// Writes `nr_hugepages`, and returns what the kernel made of it.
+    /// Sets the reserved pages, and returns what the kernel made of it.
     fn set(&self, common: &Common, number: u64) -> anyhow::Result<u64> {
-        let path = directory(common, self.page_bytes).join("nr_hugepages");
+        let path = directory(common, self.page_bytes).join(NUMBER);
         sysfs::write(&path, &number.to_string(), LIMIT)
             .map_err(|fault| failed(&fault, format_args!("writing {}", path.display())))?;
-        self.number(common)
+        reserved(common, self.page_bytes)
     }
+}
 
-    fn number(&self, common: &Common) -> anyhow::Result<u64> {
-        let path = directory(common, self.page_bytes).join("nr_hugepages");
-        let text = jsonpipe::read_text(&path)?;
-        text.trim()
-            .parse()
-            .exit(Exit::Io, || format!("reading {}", path.display()))
-    }
+/// The reserved pages. `nr_hugepages` also counts those that are the kernel's again as soon as their
+/// programs end; but a write to it sets the reserved ones.
+fn reserved(common: &Common, page_bytes: u64) -> anyhow::Result<u64> {
+    let surplus = count(common, page_bytes, "surplus_hugepages")?;
+    Ok(count(common, page_bytes, NUMBER)?.saturating_sub(surplus))
+}
+
+fn count(common: &Common, page_bytes: u64, name: &str) -> anyhow::Result<u64> {
+    let path = directory(common, page_bytes).join(name);
+    let text = jsonpipe::read_text(&path)?;
+    let parsed = text.trim().parse();
+    parsed.exit(Exit::Io, || format!("reading {}", path.display()))
 }
 
 fn directory(common: &Common, page_bytes: u64) -> PathBuf {

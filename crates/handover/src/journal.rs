@@ -1,8 +1,9 @@
 //! The journal: the state of everything before the first change, on the disk before that change.
 //!
-//! It is written once and removed once everything is as it was. So a kill at any instant leaves
-//! either no journal and nothing changed, or one that says what to restore; a restore compares it
-//! with the machine's state and changes only the difference.
+//! It is written before a guest and removed once everything is as it was; where something stays as
+//! the guest had it, the journal shrinks to that. So a kill at any instant leaves either no journal
+//! and nothing changed, or one that says what to restore; a restore compares it with the machine's
+//! state and changes only the difference.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
@@ -28,7 +29,7 @@ const LENGTH_MAX_BYTES: u64 = 1 << 20;
 const WAY_OUT: &str = "restart the machine, which gives every device back to its driver";
 
 /// The state before a guest.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Journal {
     schema: u32,
@@ -82,6 +83,32 @@ impl Journal {
         })
     }
 
+    /// This state, and `later` for all that it does not have. A device that was not given back keeps
+    /// the driver that it had before the first of the guests.
+    pub(crate) fn and(mut self, later: &Journal) -> Journal {
+        let is_known = |before: &&Before| !self.befores().any(|old| old.device == before.device);
+        let devices: Vec<_> = later.devices.iter().filter(is_known).cloned().collect();
+        let parked: Vec<_> = later.parked.iter().filter(is_known).cloned().collect();
+        self.devices.extend(devices);
+        self.parked.extend(parked);
+        for group in &later.groups {
+            if !self.groups.iter().any(|old| old.group == group.group) {
+                self.groups.push(group.clone());
+            }
+        }
+        self.console.extend(&later.console);
+        self.huge_pages = match (self.huge_pages, &later.huge_pages) {
+            (Some(old), Some(later)) => Some(old.and(later)),
+            (old, later) => old.or_else(|| later.clone()),
+        };
+        self
+    }
+
+    /// The devices: first those that are parked, which come back last.
+    pub(crate) fn befores(&self) -> impl DoubleEndedIterator<Item = &Before> {
+        self.parked.iter().chain(&self.devices)
+    }
+
     /// Whether there is one, whatever it holds. Status 77 for a user who may not look.
     pub(crate) fn is_there(common: &Common) -> anyhow::Result<bool> {
         let path = common.path(PATH);
@@ -99,6 +126,15 @@ impl Journal {
     /// The journal of this boot; `None` when there is none. One of another boot is removed: every
     /// device came up with its driver. Status 78 when it cannot be followed.
     pub(crate) fn read(common: &Common) -> anyhow::Result<Option<Journal>> {
+        let found = Journal::look(common)?;
+        if found.is_none() && Journal::is_there(common)? {
+            remove(common)?;
+        }
+        Ok(found)
+    }
+
+    /// The same, and nothing is changed.
+    pub(crate) fn look(common: &Common) -> anyhow::Result<Option<Journal>> {
         let path = common.path(PATH);
         let wrong = |what: &str| {
             Exit::Config.error(format_args!(
@@ -119,7 +155,6 @@ impl Journal {
         };
         let head: Head = serde_json::from_slice(&bytes).map_err(|_| wrong("not a journal"))?;
         if head.boot_id != boot_id(common)? {
-            remove(common)?;
             return Ok(None);
         }
         if head.schema != SCHEMA {
@@ -136,8 +171,7 @@ impl Journal {
 
     /// Names become parts of paths, and values lines of sysfs.
     fn is_valid(&self) -> bool {
-        let mut befores = self.devices.iter().chain(&self.parked);
-        befores.all(|before| {
+        self.befores().all(|before| {
             before.driver.as_deref().is_none_or(is_name)
                 && before.driver_override.as_deref().is_none_or(is_line)
         }) && self.console.is_valid()

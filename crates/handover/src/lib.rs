@@ -13,6 +13,7 @@ mod fragmentation;
 mod group;
 mod huge_pages;
 mod journal;
+mod left;
 mod module;
 mod returned;
 mod step;
@@ -23,6 +24,7 @@ mod take;
 use serde::{Deserialize, Serialize};
 
 pub use huge_pages::{HugePages, MOUNT};
+pub use left::{Reclaimed, differences, reclaimed, release, strays};
 pub use returned::{Returned, ReturnedDevice, is_taken, restore};
 pub use step::Step;
 pub use take::{Failed, Handover, Taken, Wanted};

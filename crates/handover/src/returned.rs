@@ -1,12 +1,16 @@
 //! Giving everything back, and the proof.
 
+use std::time::Duration;
+
 use jsonpipe::Common;
 use pci::PciAddress;
 use serde::Serialize;
 
+use crate::console::Console;
 use crate::fragmentation;
-use crate::journal::{self, Before, Journal};
+use crate::journal::{self, Journal};
 use crate::step::{Step, Steps};
+use crate::sysfs::LIMIT;
 use crate::{device, group};
 
 /// What a guest had of the host, after it was given back.
@@ -70,29 +74,37 @@ pub fn is_taken(common: &Common) -> anyhow::Result<bool> {
 pub(crate) fn give_back(common: &Common, journal: &Journal) -> Returned {
     let mut steps = Steps::default();
     let mut errors = Vec::new();
+    let mut pages = Ok(());
     if !jsonpipe::sabotaged("skip-restore") {
         errors = act(common, journal, &mut steps);
-    }
-    let mut left = differences(common, journal);
-    let mut whole = left.is_empty();
-    if whole {
-        if let Err(error) = journal::remove(common) {
-            whole = false;
-            left.push(format!("{error:#}"));
+        if let Some(reservation) = &journal.huge_pages {
+            pages = steps.run("huge_pages_back", None, || reservation.give_back(common));
         }
+    }
+    let (mut rest, mut left) = rest(common, journal);
+    if let Err(error) = pages {
+        left.push(format!("{error:#}"));
+    } else {
+        rest.huge_pages = None;
+    }
+    let kept = if left.is_empty() {
+        journal::remove(common)
     } else {
         // The reasons after the facts.
         left.extend(errors.iter().map(|error| format!("{error:#}")));
-    }
+        rest.write(common)
+    };
+    left.extend(kept.err().map(|error| format!("{error:#}")));
     Returned {
-        devices: befores(journal)
+        devices: journal
+            .befores()
             .map(|before| ReturnedDevice {
                 device: before.device,
                 before: before.driver.clone(),
                 now: device::driver(common, before.device),
             })
             .collect(),
-        whole,
+        whole: left.is_empty(),
         left,
         fragmentation: journal
             .huge_pages
@@ -102,10 +114,7 @@ pub(crate) fn give_back(common: &Common, journal: &Journal) -> Returned {
     }
 }
 
-fn befores(journal: &Journal) -> impl DoubleEndedIterator<Item = &Before> {
-    journal.parked.iter().chain(&journal.devices)
-}
-
+/// Gives back everything except the huge pages.
 fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Error> {
     let mut results = Vec::new();
     if !journal.groups.is_empty() {
@@ -114,28 +123,40 @@ fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Err
             groups.try_for_each(|before| group::give_back(common, before))
         }));
     }
-    for before in befores(journal).rev() {
+    for before in journal.befores().rev() {
         results.push(steps.run("device_back", Some(before.device), || {
             device::give_back(common, before)
         }));
     }
     if !journal.console.is_empty() {
-        results.push(steps.run("console_back", None, || journal.console.give_back(common)));
-    }
-    if let Some(pages) = &journal.huge_pages {
-        results.push(steps.run("huge_pages_back", None, || pages.give_back(common)));
+        // A driver that is not back brings up no framebuffer.
+        let is_back = results.iter().all(Result::is_ok);
+        let patience = if is_back { LIMIT } else { Duration::ZERO };
+        results.push(steps.run("console_back", None, || {
+            journal.console.give_back(common, patience)
+        }));
     }
     results.into_iter().filter_map(Result::err).collect()
 }
 
-fn differences(common: &Common, journal: &Journal) -> Vec<String> {
-    let devices = befores(journal).filter_map(|before| device::difference(common, before));
-    let groups = journal.groups.iter();
-    let console = journal.console.difference(common);
-    let pages = journal.huge_pages.as_ref();
-    devices
-        .chain(groups.filter_map(|before| group::difference(common, before)))
-        .chain(console)
-        .chain(pages.and_then(|pages| pages.difference(common)))
-        .collect()
+/// The part that is not as it was, and how it differs. Huge pages, which do not show whose they are,
+/// are in it unseen.
+pub(crate) fn rest(common: &Common, journal: &Journal) -> (Journal, Vec<String>) {
+    let mut rest = journal.clone();
+    let mut left = Vec::new();
+    let mut differs = |difference: Option<String>| {
+        let is_some = difference.is_some();
+        left.extend(difference);
+        is_some
+    };
+    rest.parked
+        .retain(|before| differs(device::difference(common, before)));
+    rest.devices
+        .retain(|before| differs(device::difference(common, before)));
+    rest.groups
+        .retain(|before| differs(group::difference(common, before)));
+    if !differs(rest.console.difference(common)) {
+        rest.console = Console::default();
+    }
+    (rest, left)
 }

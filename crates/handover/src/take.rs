@@ -11,7 +11,7 @@ use crate::huge_pages::{self, HugePages, Reservation};
 use crate::journal::Journal;
 use crate::returned::{self, Returned};
 use crate::step::{Step, Steps};
-use crate::{Owner, device, group, module};
+use crate::{Owner, device, group, left, module};
 
 /// What a guest is to get.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,15 +81,19 @@ impl Handover {
     /// After a failure at any step everything is given back. Status 66 for a device that is not
     /// there, 78 without an IOMMU, without the modules, without a mount of huge pages, or for a
     /// group that is not viable, 75 for a driver that does not answer, for too little or too
-    /// fragmented memory, and for a journal that a killed run left: [`crate::restore`] comes first.
+    /// fragmented memory, and for a device that a driver of the host has got back without a restore
+    /// ([`crate::reclaimed`]). [`crate::restore`] comes first; parts that it could not give back are
+    /// given back after this guest.
     pub fn take(
         common: &Common,
         wanted: &Wanted,
         note: &mut dyn FnMut(&str),
     ) -> Result<Handover, Failed> {
-        if Journal::is_there(common)? {
+        let left = Journal::read(common)?;
+        let all = [&wanted.devices[..], &wanted.parked].concat();
+        if let Some(reclaimed) = left::reclaimed(common, &all)?.first() {
             return Err(Exit::TemporaryFailure
-                .error("taking the devices: the last guest's were not given back; run vm-passthrough restore")
+                .error(format_args!("taking the devices: {reclaimed}"))
                 .into());
         }
         let mut steps = Steps::default();
@@ -119,9 +123,10 @@ impl Handover {
                 },
             });
         }
-        let journal = journal(common, wanted, &groups, reservation)?;
+        let now = journal(common, wanted, &groups, reservation)?;
+        let journal = left.map_or_else(|| now.clone(), |left| left.and(&now));
         journal.write(common)?;
-        if let Err(error) = act(common, &journal, wanted.owner, &mut steps, note) {
+        if let Err(error) = act(common, &now, wanted.owner, &mut steps, note) {
             let returned = Some(returned::give_back(common, &journal));
             return Err(Failed { error, returned });
         }
@@ -215,35 +220,36 @@ fn journal(
     Ok(journal)
 }
 
+/// Takes what `now` is the state of.
 fn act(
     common: &Common,
-    journal: &Journal,
+    now: &Journal,
     owner: Owner,
     steps: &mut Steps,
     note: &mut dyn FnMut(&str),
 ) -> anyhow::Result<()> {
-    if let Some(pages) = &journal.huge_pages {
+    if let Some(pages) = &now.huge_pages {
         note("reserving huge pages");
         steps.run("huge_pages", None, || pages.take(common))?;
     }
-    if !journal.console.is_empty() {
+    if !now.console.is_empty() {
         note("taking the console off the graphics card");
-        steps.run("console", None, || journal.console.take(common))?;
+        steps.run("console", None, || now.console.take(common))?;
     }
-    for before in &journal.parked {
+    for before in &now.parked {
         let device = before.device;
         note(&format!("parking {device}"));
         steps.run("park", Some(device), || device::unbind(common, device))?;
     }
-    for before in &journal.devices {
+    for before in &now.devices {
         let device = before.device;
         note(&format!("binding {device} to {}", pci::VFIO));
         steps.run("bind", Some(device), || device::take(common, before))?;
     }
-    if !journal.groups.is_empty() {
+    if !now.groups.is_empty() {
         note("giving the groups to QEMU's user");
         steps.run("groups", None, || {
-            let mut groups = journal.groups.iter();
+            let mut groups = now.groups.iter();
             groups.try_for_each(|before| group::take(common, before.group, owner))
         })?;
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use handover::{Handover, Owner, Wanted, restore};
+use handover::{Handover, Owner, Wanted, differences, restore};
 use jsonpipe::Exit;
 use nix::sys::stat::Mode;
 use serde_json::{Value, json};
@@ -209,12 +209,113 @@ fn restore_takes_no_device_from_a_driver_of_the_host() {
 }
 
 #[test]
-fn a_guest_does_not_start_before_the_last_one_is_given_back() {
+fn restore_names_the_way_out_for_a_device_that_is_not_there_any_more() {
+    let tree = Tree::new();
+    for driver in [json!("snd_hda_intel"), Value::Null] {
+        let mut journal = journal();
+        journal["devices"][0]["driver"] = driver;
+        journal["devices"][0]["device"] = "0000:00:1f.3".into();
+        tree.journal(&journal.to_string());
+        assert_eq!(
+            restore(&tree.common).unwrap().unwrap().left,
+            [
+                "0000:00:1f.3: not there any more; echo 1 >/sys/bus/pci/rescan, then run vm-passthrough restore"
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_journal_shrinks_to_what_was_not_given_back() {
+    let tree = Tree::new();
+    let mut both = journal();
+    let other = json!({"device": "0000:00:1f.3", "driver": "absent", "driver_override": null});
+    both["parked"] = json!([other]);
+    tree.journal(&both.to_string());
+    assert_eq!(restore(&tree.common).unwrap().unwrap().devices.len(), 2);
+    let rest = restore(&tree.common).unwrap().unwrap();
+    assert_eq!(rest.devices.len(), 1);
+    assert_eq!(rest.devices[0].device.to_string(), "0000:00:1f.3");
+}
+
+#[test]
+fn a_guest_does_not_start_beside_a_journal_that_cannot_be_followed() {
     let tree = Tree::new();
     tree.journal("");
     let failed = Handover::take(&tree.common, &audio(), &mut |_| {}).unwrap_err();
-    assert_eq!(Exit::of(&failed.error), Exit::TemporaryFailure);
+    assert_eq!(Exit::of(&failed.error), Exit::Config);
     assert!(failed.returned.is_none());
+}
+
+/// No file of a tree binds a driver, so that the guest fails; but its journal was written before.
+#[test]
+fn a_guest_after_one_that_was_not_given_back_keeps_the_first_drivers() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["parked"] =
+        json!([{"device": "0000:00:1f.3", "driver": "i801_smbus", "driver_override": null}]);
+    tree.journal(&journal.to_string());
+    tree.bind("vfio-pci");
+    tree.write("sys/bus/pci/drivers/vfio-pci/unbind", "");
+    let failed = Handover::take(&tree.common, &audio(), &mut |_| {}).unwrap_err();
+    assert_eq!(Exit::of(&failed.error), Exit::NoInput, "no node of a group");
+    let devices = failed.returned.unwrap().devices;
+    let before: Vec<_> = devices
+        .iter()
+        .map(|returned| {
+            let before = returned.before.as_deref();
+            (returned.device.to_string(), before.unwrap_or_default())
+        })
+        .collect();
+    assert_eq!(
+        before,
+        [
+            ("0000:00:1f.3".to_owned(), "i801_smbus"),
+            ("0000:00:1b.0".to_owned(), "snd_hda_intel")
+        ]
+    );
+    let written: Value = serde_json::from_str(&tree.read("run/labtools/guest.journal")).unwrap();
+    assert_eq!(written["devices"], journal["devices"]);
+    assert_eq!(written["parked"], journal["parked"]);
+}
+
+/// The host may use it in a way that is not visible.
+#[test]
+fn a_guest_gets_no_device_that_the_host_has_got_back_without_a_restore() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["devices"][0]["driver"] = Value::Null;
+    tree.journal(&journal.to_string());
+    let failed = Handover::take(&tree.common, &audio(), &mut |_| {}).unwrap_err();
+    assert_eq!(Exit::of(&failed.error), Exit::TemporaryFailure);
+    assert_eq!(
+        failed.error.to_string(),
+        "taking the devices: 0000:00:1b.0: snd_hda_intel has it, and it was not given back: before the last guest no driver had it; unbind it and run vm-passthrough restore, or restart the machine"
+    );
+    assert!(failed.returned.is_none());
+    assert_eq!(tree.read(&format!("{DEVICE}/driver_override")), "(null)\n");
+    let mut other = audio();
+    other.devices.clear();
+    Handover::take(&tree.common, &other, &mut |_| {}).expect("this guest needs no device");
+    assert!(tree.has_journal());
+}
+
+#[test]
+fn differences_are_found_without_a_change() {
+    let tree = Tree::new();
+    assert_eq!(differences(&tree.common).unwrap(), None);
+    tree.journal(&journal().to_string());
+    assert_eq!(differences(&tree.common).unwrap(), Some(Vec::new()));
+    tree.bind("vfio-pci");
+    assert_eq!(
+        differences(&tree.common).unwrap().unwrap(),
+        ["0000:00:1b.0: vfio-pci instead of snd_hda_intel"]
+    );
+    let mut old = journal();
+    old["boot_id"] = "another-boot".into();
+    tree.journal(&old.to_string());
+    assert_eq!(differences(&tree.common).unwrap(), None);
+    assert!(tree.has_journal());
 }
 
 #[test]
