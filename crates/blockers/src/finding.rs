@@ -48,6 +48,12 @@ pub enum Kind {
     GroupNotViable,
     /// A process has the group open.
     GroupInUse,
+    /// A guest's run was killed, or has not given everything back.
+    NotGivenBack,
+    /// The device was not given back, and a driver of the host has it since.
+    Reclaimed,
+    /// vfio-pci has the device, and no guest and no journal says why.
+    Stray,
     /// The integrated graphics is older than Sandy Bridge.
     GraphicsOld,
     /// The integrated graphics is not at 00:02.0.

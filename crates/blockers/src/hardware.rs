@@ -36,7 +36,7 @@ fn differences(common: &Common, model: &Model, findings: &mut Findings) -> anyho
                 Finding::new(
                     Kind::DeviceMissing,
                     format_args!("models.ini lists {} here, but there is no device", either(&listed.ids)),
-                    "switch it on in the firmware's setup, or, where the model lacks it, remove it from the model's devices",
+                    "switch it on in the firmware's setup; if it was there since the boot, echo 1 >/sys/bus/pci/rescan; where the model lacks it, remove it from the model's devices",
                 )
                 .device(listed.address),
             ),

@@ -46,6 +46,11 @@ pub fn alone() -> anyhow::Result<Option<UnixListener>> {
     }
 }
 
+/// Whether a guest runs in this network namespace.
+pub fn has_guest() -> bool {
+    matches!(lock::reach(NAME), Ok((_, true)))
+}
+
 /// The active rule. Dropping it removes it.
 #[derive(Debug)]
 pub struct Rule {

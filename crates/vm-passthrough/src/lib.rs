@@ -11,6 +11,7 @@ mod check;
 mod child;
 mod disks;
 mod firewall;
+mod left;
 pub mod machine;
 pub mod memory;
 mod obstacles;
@@ -44,7 +45,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let is_run = match &arguments.action {
         Action::Probe { to } => return probe::run(to, &arguments.common, pipe),
         Action::Check => return check::run(&arguments.common, pipe),
-        Action::Restore => return restore::run(&arguments.common, pipe),
+        Action::Restore { devices } => return restore::run(&arguments.common, devices, pipe),
         Action::Plan => false,
         Action::Run => true,
     };

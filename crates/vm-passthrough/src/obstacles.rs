@@ -17,7 +17,7 @@ use crate::profile::{self, Configuration, Profile};
 use crate::qemu::Qemu;
 use crate::segment::{self, Segment};
 use crate::virtualizer::{Needs, Virtualizer};
-use crate::{firewall, memory};
+use crate::{firewall, left, memory};
 
 /// Debian's user nobody.
 const NOBODY: Identity = Identity {
@@ -61,10 +61,11 @@ pub(crate) fn before_run(common: &Common, request: &Request) -> anyhow::Result<(
 }
 
 /// All obstacles in one message. The status is 78; or 75 if only the last guest's QEMU, which may
-/// just be ending, has its devices; or 69 if only programs are not there.
+/// just be ending, has its devices, or they were not given back; or 69 if only programs are not
+/// there.
 fn refusal(blockers: &[Finding]) -> anyhow::Error {
     let all = |kinds: &[Kind]| blockers.iter().all(|found| kinds.contains(&found.kind));
-    let exit = if all(&[Kind::GroupInUse]) {
+    let exit = if all(&[Kind::GroupInUse, Kind::Reclaimed]) {
         Exit::TemporaryFailure
     } else if all(&[Kind::QemuMissing, Kind::NftMissing]) {
         Exit::Unavailable
@@ -158,6 +159,7 @@ pub(crate) fn find(common: &Common, scope: &Scope) -> anyhow::Result<Findings> {
     if let Err(error) = firewall::program() {
         findings.block(of_error(Kind::NftMissing, &error));
     }
+    left::find(common, model, scope.ostype.is_some(), &mut findings)?;
     findings.sort();
     Ok(findings)
 }
@@ -256,7 +258,7 @@ fn huge_pages(
 }
 
 /// The finding that an error describes: `CAUSE; WAY OUT`.
-fn of_error(kind: Kind, error: &anyhow::Error) -> Finding {
+pub(crate) fn of_error(kind: Kind, error: &anyhow::Error) -> Finding {
     let error = format!("{error:#}");
     let (what, way_out) = error
         .split_once("; ")
@@ -286,6 +288,7 @@ mod tests {
     #[test]
     fn a_refusal_has_the_status_of_all_its_reasons() {
         let in_use = Finding::new(Kind::GroupInUse, "in use", "wait");
+        let reclaimed = Finding::new(Kind::Reclaimed, "reclaimed", "unbind it");
         let nft = Finding::new(Kind::NftMissing, "nft", "install it");
         let swap = Finding::new(Kind::Swap, "swap", "swapoff");
         for (blockers, exit, message) in [
@@ -293,6 +296,11 @@ mod tests {
                 vec![in_use.clone()],
                 Exit::TemporaryFailure,
                 ": in use; wait",
+            ),
+            (
+                vec![in_use.clone(), reclaimed],
+                Exit::TemporaryFailure,
+                ", for 2 reasons: (1) in use; wait (2) reclaimed; unbind it",
             ),
             (vec![swap.clone()], Exit::Config, ": swap; swapoff"),
             (vec![nft.clone()], Exit::Unavailable, ": nft; install it"),

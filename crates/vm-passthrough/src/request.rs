@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use jsonpipe::{Common, Exit};
+use pci::PciAddress;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -120,14 +121,22 @@ cannot be read, 78 the firmware names no model, or models.ini cannot have it")]
 Reads no document. Gives back the devices, the console and the huge pages by
 the journal of the killed run, and writes [guest]: the drivers before and now
 (returned), and what the host does not have back (left). Without a journal it
-changes nothing. It can be called as often as you like.
+changes nothing, and names devices that vfio-pci has for no known reason. It can
+be called as often as you like.
 
-Example:
+Examples:
   vm-passthrough restore
+  vm-passthrough restore 00:1b.0
+        also give this device, which was named, to the driver that the kernel
+        chooses: where /run/labtools was deleted before the run was killed
 
 Exit status: 0 the host has everything, 1 something is left, 75 a guest runs,
 78 the journal cannot be followed")]
-    Restore,
+    Restore {
+        /// Also give this device from vfio-pci to the driver that the kernel chooses
+        #[arg(value_name = "DEVICE")]
+        devices: Vec<PciAddress>,
+    },
 }
 
 /// The input of a plan and of a run.

@@ -1,41 +1,79 @@
 //! `restore`: gives back what a guest has left whose run was killed.
 
 use handover::Returned;
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, signals};
+use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
+use pci::PciAddress;
 
 use crate::report::{HandedBack, Restored};
-use crate::{TOOL, firewall};
+use crate::{TOOL, firewall, left};
+
+/// The way out, for messages.
+pub(crate) const COMMAND: &str = "vm-passthrough restore";
 
 const HELD: &str = "a guest runs, or old volumes are being removed; try again when that has ended";
 
-/// The subcommand. Where no run has left anything it takes no lock and changes nothing.
-pub(crate) fn run(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
-    if !handover::is_taken(common)? && !firewall::is_left()? {
+/// The subcommand, which also releases the `named` devices from vfio-pci. Where no run has left
+/// anything, and none is named, it takes no lock and changes nothing.
+pub(crate) fn run(common: &Common, named: &[PciAddress], pipe: &Pipe) -> anyhow::Result<Answer> {
+    if named.is_empty() && !handover::is_taken(common)? && !firewall::is_left()? {
+        name_strays(common, pipe);
         return answer(None, pipe);
     }
     let ending = signals::defer()?;
     let lock = lock::take(common, occupancy::GUEST, HELD)?;
     let alone = firewall::alone()?;
-    let returned = give_back(common)?;
+    let returned = release(common, named, give_back(common)?);
+    if !handover::is_taken(common)? {
+        name_strays(common, pipe);
+    }
     drop(alone);
     drop(lock);
     Ok(answer(returned, pipe)?.holding(ending))
 }
 
-/// The same before a run, which holds the lock. Status 75 when something stays as the last guest
-/// had it.
+/// The same before a run, which holds the lock. It warns of parts that stay as the last guest had
+/// them; the hand-over refuses a guest that needs one of these and cannot have it.
 pub(crate) fn before_run(common: &Common, pipe: &Pipe) -> anyhow::Result<()> {
     let Some(returned) = give_back(common)? else {
         return Ok(());
     };
     if returned.whole {
         pipe.warn("the last guest's run was killed; everything was given back");
-        return Ok(());
     }
-    Err(Exit::TemporaryFailure.error(format_args!(
-        "giving the last guest's devices back: {}",
-        returned.left.join("; ")
-    )))
+    for left in &returned.left {
+        pipe.warn(format_args!("left by the last guest's run: {left}"));
+    }
+    Ok(())
+}
+
+/// Releases the devices that a person has named, after the journal was followed.
+fn release(
+    common: &Common,
+    named: &[PciAddress],
+    mut returned: Option<Returned>,
+) -> Option<Returned> {
+    for device in named {
+        match handover::release(common, *device) {
+            Ok(None) => {}
+            Ok(Some(device)) => returned.get_or_insert_default().devices.push(device),
+            Err(error) => {
+                let returned = returned.get_or_insert_default();
+                returned.whole = false;
+                returned.left.push(format!("{error:#}"));
+            }
+        }
+    }
+    returned
+}
+
+/// Warns of devices that vfio-pci has for no known reason. A configuration that cannot be read must
+/// not keep a machine from getting its devices back: then none is listed.
+fn name_strays(common: &Common, pipe: &Pipe) {
+    let name = model::of_machine(common).ok();
+    let model = name.and_then(|name| model::read(common, &name).ok().flatten());
+    for device in handover::strays(common, &left::listed(model.as_ref())) {
+        pipe.warn(left::stray(device));
+    }
 }
 
 /// Removes the firewall rule, and gives back what the journal names; `None` when there was neither.

@@ -131,6 +131,106 @@ fn kinds(ended: &Ended) -> Vec<String> {
         .collect()
 }
 
+/// The entry of this kind in a list.
+fn entry(ended: &Ended, list: &str, kind: &str) -> Option<Value> {
+    let guest = ended.section("guest");
+    let mut entries = guest[list].as_array().unwrap().iter();
+    entries.find(|entry| entry["kind"] == kind).cloned()
+}
+
+/// A 7040 whose audio has `driver`, with this journal. Its network is its own: no guest of another
+/// test runs there. QEMU, which cannot change its user there, is not what this looks at.
+fn check_left(driver: &str, journal: Option<&str>) -> (TempDir, Ended) {
+    let root = tempfile::tempdir().unwrap();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .arg(testdata().join("optiplex-7040/machine/."))
+        .arg(root.path())
+        .status();
+    assert!(copied.unwrap().success());
+    let write = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("proc/sys/kernel/random/boot_id", "this-boot\n");
+    if let Some(journal) = journal {
+        write("run/labtools/guest.journal", journal);
+    }
+    let device = root.path().join("sys/bus/pci/devices/0000:00:1f.3");
+    let link = device.join("driver");
+    let _ = fs::remove_file(&link);
+    symlink(format!("../../drivers/{driver}"), link).unwrap();
+    write(
+        "sys/bus/pci/devices/0000:00:1f.3/driver_override",
+        "vfio-pci\n",
+    );
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--net"])
+        .arg(env!("CARGO_BIN_EXE_vm-passthrough"))
+        .args(["check", "--root"])
+        .arg(root.path())
+        .arg("--config")
+        .arg(testdata().join("config"))
+        .output();
+    (root, Ended::of(output.unwrap()))
+}
+
+fn journal(driver: &str) -> String {
+    json!({"schema": 1, "boot_id": "this-boot",
+        "devices": [{"device": "0000:00:1f.3", "driver": driver, "driver_override": null}],
+        "parked": [], "groups": [], "console": {"consoles": [], "framebuffers": []}, "huge_pages": null})
+    .to_string()
+}
+
+#[test]
+fn check_after_a_killed_run_warns_and_leaves_the_journal() {
+    let (root, ended) = check_left("vfio-pci", Some(&journal("snd_hda_intel")));
+    assert_eq!(entry(&ended, "blockers", "not_given_back"), None);
+    let warning = entry(&ended, "warnings", "not_given_back").unwrap();
+    assert_eq!(
+        warning["what"],
+        "a run was killed, or could not give everything back: 0000:00:1f.3: vfio-pci instead of snd_hda_intel"
+    );
+    let way_out = warning["way_out"].as_str().unwrap();
+    assert!(
+        way_out.starts_with("run vm-passthrough restore"),
+        "{way_out}"
+    );
+    assert!(root.path().join("run/labtools/guest.journal").exists());
+}
+
+#[test]
+fn check_names_a_device_that_the_host_got_back_without_a_restore() {
+    let (_root, ended) = check_left("snd_hda_intel", Some(&journal("snd_soc_skl")));
+    assert_eq!(ended.status, 1);
+    let blocker = entry(&ended, "blockers", "reclaimed").unwrap();
+    assert_eq!(blocker["device"], "0000:00:1f.3");
+    assert_eq!(blocker["driver"], "snd_hda_intel");
+}
+
+#[test]
+fn check_names_a_journal_that_cannot_be_followed() {
+    let (_root, ended) = check_left("snd_hda_intel", Some("{"));
+    assert_eq!(ended.status, 1);
+    let blocker = entry(&ended, "blockers", "not_given_back").unwrap();
+    let way_out = blocker["way_out"].as_str().unwrap();
+    assert!(way_out.starts_with("restart the machine"), "{way_out}");
+}
+
+#[test]
+fn check_warns_of_a_device_on_vfio_without_a_guest_and_a_journal() {
+    let (_root, ended) = check_left("vfio-pci", None);
+    let warning = entry(&ended, "warnings", "stray").unwrap();
+    let way_out = warning["way_out"].as_str().unwrap();
+    assert!(
+        way_out.contains("vm-passthrough restore 0000:00:1f.3"),
+        "{way_out}"
+    );
+    let (_root, ended) = check_left("snd_hda_intel", None);
+    assert_eq!(entry(&ended, "warnings", "stray"), None);
+}
+
 #[test]
 fn check_names_a_user_of_qemu_that_is_not_there_with_all_other_blockers() {
     for user in ["no-such-user", "root"] {

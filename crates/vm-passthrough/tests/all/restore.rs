@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 const JOURNAL: &str = "run/labtools/guest.journal";
+const SURPLUS: &str = "sys/kernel/mm/hugepages/hugepages-2048kB/surplus_hugepages";
 const LOCK: &str = "run/labtools/guest.lock";
 
 /// A machine whose last guest was killed after its huge pages were reserved: 30, with 10 before.
@@ -23,6 +24,7 @@ fn machine() -> TempDir {
     for (name, text) in [
         ("proc/sys/kernel/random/boot_id", "this-boot\n"),
         (pages, "30\n"),
+        (SURPLUS, "0\n"),
         (JOURNAL, &journal.to_string()),
     ] {
         let path = root.path().join(name);
@@ -42,7 +44,7 @@ fn after(first: &str, root: &Path) -> Command {
     let mut command = Command::new("unshare");
     command
         .args(["--map-root-user", "--net", "sh", "-c"])
-        .arg(format!("{first} && exec \"$0\" restore --root \"$1\""))
+        .arg(format!("{first} && exec \"$0\" restore --root \"$@\""))
         .arg(env!("CARGO_BIN_EXE_vm-passthrough"))
         .arg(root);
     command
@@ -163,6 +165,51 @@ fn restore_does_not_follow_a_journal_that_is_none() {
     let journal = root.path().join(JOURNAL);
     let why = "not a journal; restart the machine";
     ended.refused(78, &format!("reading {}: {why}", journal.display()));
+}
+
+/// A fake: a device of a tree, which no write binds to another driver.
+#[test]
+fn restore_of_a_named_device_asks_the_kernel_and_says_what_is_left() {
+    let root = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = root.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("proc/sys/kernel/random/boot_id", "this-boot\n");
+    write("sys/bus/pci/drivers_probe", "");
+    write("sys/bus/pci/drivers/vfio-pci/unbind", "");
+    let device = "sys/bus/pci/devices/0000:00:1b.0";
+    for (name, text) in [
+        ("vendor", "0x8086\n"),
+        ("device", "0x1e20\n"),
+        ("class", "0x040300\n"),
+        ("driver_override", "(null)\n"),
+    ] {
+        write(&format!("{device}/{name}"), text);
+    }
+    let link = root.path().join(device).join("driver");
+    std::os::unix::fs::symlink("../../drivers/vfio-pci", link).unwrap();
+    let restore = |named: &str| {
+        let mut command = command(root.path());
+        command.arg(named);
+        let ended = ended(command);
+        assert_eq!(ended.status, 1, "{}", ended.stderr);
+        let guest = ended.section("guest");
+        assert_eq!(guest["handed_back"], json!(false));
+        guest["left"].to_string()
+    };
+    let left = restore("00:1b.0");
+    assert!(
+        left.contains("does not have it by its driver_override"),
+        "{left}"
+    );
+    assert!(restore("00:1f.3").contains("0000:00:1f.3: not there"));
+    write(&format!("{device}/driver_override"), "vfio-pci\n");
+    let left = restore("00:1b.0");
+    assert!(left.contains("unbinding 0000:00:1b.0"), "{left}");
+    let written = fs::read_to_string(root.path().join(device).join("driver_override"));
+    assert_eq!(written.unwrap(), "\n");
 }
 
 #[test]
