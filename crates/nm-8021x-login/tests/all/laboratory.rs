@@ -30,7 +30,8 @@ const BINARY: &str = env!("CARGO_BIN_EXE_nm-8021x-login");
 const ALICE: (&str, &str) = ("alice@uni-a.example", "correct-horse");
 const CAROL: (&str, &str) = ("carol@uni-a.example", "tr0ub4dor");
 
-/// A laboratory of its own for each test; it is taken down when dropped.
+/// A laboratory of its own for each test; it is taken down when dropped, and when the test is
+/// killed.
 struct Laboratory {
     directory: TempDir,
 }
@@ -43,7 +44,7 @@ impl Laboratory {
                 .tempdir()
                 .unwrap(),
         };
-        laboratory.script("up", &[]);
+        laboratory.script("up", &["--until-pid", &std::process::id().to_string()]);
         laboratory
     }
 

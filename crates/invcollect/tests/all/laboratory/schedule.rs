@@ -162,7 +162,7 @@ impl Network {
                 .tempdir()
                 .unwrap(),
         };
-        network.script("up", &[]);
+        network.script("up", &["--until-pid", &std::process::id().to_string()]);
         network.script("mode", &["plain"]);
         network
     }
