@@ -102,8 +102,9 @@ pub(crate) fn find(common: &Common, scope: &Scope) -> anyhow::Result<Findings> {
     };
     let as_user = geteuid().is_root().then_some(identity);
     let unfit = virtualizer.obstacle(as_user, needs(model));
-    let can_try = scope.ostype.is_none() && user.is_ok() && unfit.is_none();
-    let kvm = can_try
+    let is_check = scope.ostype.is_none();
+    let can_try = user.is_ok() && unfit.is_none();
+    let kvm = (is_check && can_try)
         .then(|| virtualizer.try_kvm(common, &identity))
         .transpose()?;
     let guests = guests(scope);
@@ -129,10 +130,10 @@ pub(crate) fn find(common: &Common, scope: &Scope) -> anyhow::Result<Findings> {
             kvm: kvm
                 .as_ref()
                 .map(|kvm| kvm.as_ref().copied().map_err(String::as_str)),
-            is_locked: scope.ostype.is_some(),
+            is_locked: !is_check,
         },
     )?;
-    if !can_try {
+    if is_check && !can_try {
         findings.warn(Finding::new(
             Kind::NotLookedAt,
             format_args!(

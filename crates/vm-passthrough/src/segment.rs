@@ -70,7 +70,7 @@ pub fn local_address(login: Option<&Login>) -> anyhow::Result<Ipv4Addr> {
         IpAddr::V6(_) => None,
     });
     addresses.next().exit(Exit::Data, || {
-        format!("{DOING}: login.links[0].addresses has no IPv4 address")
+        format!("{DOING}: login.links[0].addresses has no IPv4 address; log in by nm-8021x-login, or {OFF}")
     })
 }
 

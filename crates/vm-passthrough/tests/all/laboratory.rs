@@ -8,8 +8,11 @@ mod boot;
 mod faults;
 mod firmware;
 mod guest;
+mod kvm;
 mod machine;
+mod obstacles;
 mod refusals;
+mod sleep;
 
 /// The user that QEMU runs as, and another; neither needs to exist.
 const QEMU_USER: &str = "64055";
