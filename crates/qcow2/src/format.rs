@@ -1,11 +1,13 @@
-//! The qcow2 format: parses the header, and lays out a blank overlay. Bytes in, bytes out; no
-//! files.
+//! The qcow2 format: parses the header, and lays out a blank overlay.
 //!
 //! The specification is docs/interop/qcow2.rst of QEMU. Images that QEMU would not open are
 //! refused, and so are features that this suite never uses: encryption, external data files,
 //! internal snapshots, dirty bitmaps.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 /// The limit of the header with its extensions; those that QEMU writes take some 600 bytes.
 pub const HEADER_MAX_BYTES: usize = 4096;
@@ -345,10 +347,20 @@ pub struct Layout {
     pub length: u64,
 }
 
+impl Layout {
+    /// Writes it to an empty file.
+    pub fn write_to(&self, file: &File) -> io::Result<()> {
+        for (offset, bytes) in &self.pieces {
+            file.write_all_at(bytes, *offset)?;
+        }
+        file.set_len(self.length)
+    }
+}
+
 // One cluster each for header, refcount table and refcount block; then the L1 table.
-const REFTABLE_OFFSET: u64 = CLUSTER_BYTES;
-const REFBLOCK_OFFSET: u64 = 2 * CLUSTER_BYTES;
-const L1_OFFSET: u64 = 3 * CLUSTER_BYTES;
+pub const REFTABLE_OFFSET: u64 = CLUSTER_BYTES;
+pub const REFBLOCK_OFFSET: u64 = 2 * CLUSTER_BYTES;
+pub const L1_OFFSET: u64 = 3 * CLUSTER_BYTES;
 
 /// Lays out an empty overlay of a disk with `virtual_bytes`, at most [`OVERLAY_MAX_BYTES`].
 ///
