@@ -27,6 +27,7 @@ help:
 
 install-tools:
 	$(PROGRAM) $(DESTDIR)/usr/bin $(TOOLS:%=$(BIN)/%)
+	$(FILE) $(DESTDIR)/usr/share/man/man5 man/*.5
 	$(FILE) $(DESTDIR)/usr/share/man/man7 man/*.7
 	$(FILE) $(DESTDIR)/usr/share/man/man8 man/*.8
 	$(FILE) $(etc) scripts/host/etc/models.ini

@@ -20,8 +20,9 @@ pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
     Ok(image)
 }
 
-/// The chosen base, otherwise the default one; a single base is the default.
-pub fn choose(bases: Vec<Entry>, choice: Option<&str>) -> anyhow::Result<Entry> {
+/// The chosen base, otherwise the default one; a single base is the default. `key` names the choice
+/// in errors.
+pub fn choose(bases: Vec<Entry>, choice: Option<&str>, key: &str) -> anyhow::Result<Entry> {
     let names = bases
         .iter()
         .map(|base| base.name.as_str())
@@ -31,21 +32,19 @@ pub fn choose(bases: Vec<Entry>, choice: Option<&str>) -> anyhow::Result<Entry> 
         return Err(Exit::NoInput.error(format_args!("{}: offers no base", bases::PATH)));
     }
     match choice {
-        Some(name) if !is_name(name) => {
-            Err(Exit::Data.error(format_args!("choice.base: {NAME_RULE}")))
-        }
+        Some(name) if !is_name(name) => Err(Exit::Data.error(format_args!("{key}: {NAME_RULE}"))),
         Some(name) => bases
             .into_iter()
             .find(|base| base.name == name)
             .ok_or_else(|| {
                 Exit::NoInput.error(format_args!(
-                    "choice.base: {name} is not in {}; choose one of {names}",
+                    "{key}: {name} is not in {}; choose one of {names}",
                     bases::PATH
                 ))
             }),
         None => bases.into_iter().find(|base| base.default).ok_or_else(|| {
             Exit::Data.error(format_args!(
-                "choice.base: missing, and no base is the default; choose one of {names}"
+                "{key}: missing, and no base is the default; choose one of {names}"
             ))
         }),
     }
@@ -69,7 +68,7 @@ mod tests {
     }
 
     fn chosen(of: &[(&str, bool)], choice: Option<&str>) -> Result<String, (Exit, String)> {
-        choose(bases(of), choice)
+        choose(bases(of), choice, "choice.base")
             .map(|base| base.name)
             .map_err(|error| (Exit::of(&error), error.to_string()))
     }

@@ -35,7 +35,7 @@ where
     )?;
     let token = Token::of(&user);
     let cloning = |bases: Vec<Entry>| -> anyhow::Result<Cloning<B>> {
-        let entry = base::choose(bases.clone(), choice.base.as_deref())?;
+        let entry = base::choose(bases.clone(), choice.base.as_deref(), "choice.base")?;
         Ok(Cloning {
             common,
             backend,

@@ -1,4 +1,4 @@
-//! Lines in the event log about volumes that go.
+//! Lines in the event log about volumes that go or come.
 
 use std::time::SystemTime;
 
@@ -7,10 +7,9 @@ use serde::Serialize;
 
 use crate::TOOL;
 use crate::backend::VolumeId;
-use crate::report::Evicted;
 
 #[derive(Serialize)]
-struct Line<'a> {
+struct Line<'a, T> {
     at: String,
     event: &'static str,
     tool: &'static str,
@@ -18,18 +17,18 @@ struct Line<'a> {
     #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
     for_whom: Option<&'a str>,
     #[serde(flatten)]
-    volume: &'a Evicted,
+    volume: &'a T,
 }
 
-/// Writes a line for each, before they go: none goes without a line, and after a kill in between the
-/// next run may write another one. A log that cannot be written is a warning: it may be on the disk
+/// Writes a line for each, before they go or come: none does without a line, and after a kill in
+/// between the next run may write another one. A log that cannot be written is a warning: it may be on the disk
 /// that is full.
-pub fn log(
+pub fn log<T: Serialize>(
     common: &Common,
     pipe: &Pipe,
     event: &'static str,
     for_whom: Option<&VolumeId>,
-    volumes: &[Evicted],
+    volumes: &[T],
 ) {
     let write = || -> anyhow::Result<()> {
         let at = timestamp::rfc3339(SystemTime::now());
@@ -53,7 +52,7 @@ pub fn log(
     }
     if let Err(error) = write() {
         pipe.warn(format_args!(
-            "{error:#}; the volumes are removed without an event"
+            "{error:#}; the {event} goes on without an event"
         ));
     }
 }

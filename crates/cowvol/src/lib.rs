@@ -4,14 +4,15 @@
 //! only the user's changes. `clone` reads the user and the chosen base, makes the user's overlay if
 //! it does not exist, holds the whole room that it can come to need, and reports its path; where the
 //! disk is full, it evicts volumes of others that nothing uses. `release` gives the room back after
-//! the session, and `discard` removes the volumes of one user. `list` shows the bases and the overlays on them. The
-//! overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
+//! the session, and `discard` removes the volumes of one user. `export` and `import` carry a volume
+//! to another machine. `list` shows the bases and the overlays on them. The overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
 //! user's name, so no name can build a path, and it records its base, so it is never opened over
 //! another one. `install-base` makes a new generation of a base the current one, only by the rename
 //! of bases.ini, and `prune` removes earlier generations with their overlays, once they are unused.
 
 mod backend;
 mod base;
+mod carry;
 mod catalog;
 mod clone;
 mod directory;
@@ -39,9 +40,9 @@ pub use token::Token;
 
 use jsonpipe::{Answer, Pipe, Tool};
 
-use backend::Backend;
 use backend::qcow2::Qcow2;
 use backend::zfs::Zfs;
+use carry::Carrier;
 use request::{Arguments, Command};
 
 /// The name of the tool, and the section that it writes.
@@ -64,7 +65,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
 
 fn run_on<B>(backend: &B, arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer>
 where
-    B: Backend + Clone + 'static,
+    B: Carrier + Clone + 'static,
 {
     let common = &arguments.common;
     match arguments.command {
@@ -72,6 +73,8 @@ where
         Command::Clone { dry_run } => clone::clone(common, backend, pipe, dry_run),
         Command::Release { dry_run } => release::release(common, backend, dry_run),
         Command::Discard(options) => discard::discard(common, backend, pipe, &options),
+        Command::Export(options) => carry::export::export(common, backend, pipe, &options),
+        Command::Import(options) => carry::import::import(common, backend, pipe, &options),
         Command::Layout { dry_run } => layout::layout(common, backend, dry_run),
         Command::InstallBase(options) => install::install(common, backend, pipe, options),
         Command::Prune { dry_run } => prune::prune(common, backend, pipe, dry_run),

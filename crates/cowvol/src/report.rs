@@ -1,5 +1,5 @@
-//! Output: the sections `volume`, `released`, `discarded`, `layout`, `catalog`, `base` and `pruned`. Paths are
-//! relative to the root.
+//! Output: the sections `volume`, `released`, `discarded`, `exported`, `imported`, `layout`, `catalog`,
+//! `base` and `pruned`. Paths are relative to the root.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -8,6 +8,7 @@ use jsonpipe::{Missing, timestamp};
 use serde::Serialize;
 
 use crate::backend::VolumeId;
+use crate::carry::stream;
 
 /// The section `volume`: the user's disk.
 #[derive(Debug, Serialize)]
@@ -189,6 +190,75 @@ pub struct Discarded<'a> {
     pub token: &'a str,
     /// The removed volumes, by base and generation.
     pub volumes: &'a [Evicted],
+}
+
+/// A volume that a stream carries.
+#[derive(Clone, Debug, Serialize)]
+pub struct Carried {
+    /// The user's token.
+    pub token: String,
+    /// The name of its base.
+    pub base: String,
+    /// The generation of its base.
+    pub generation: u64,
+    /// The size of the guest's disk.
+    pub virtual_bytes: u64,
+    /// The part of the disk whose data is in the stream.
+    pub data_bytes: u64,
+    /// The part of the disk that reads as zeros by the stream.
+    pub zero_bytes: u64,
+    /// The length of the stream.
+    pub stream_bytes: u64,
+    /// The digest at its end, in hexadecimal: of all before it.
+    pub sha256: String,
+}
+
+impl Carried {
+    /// Of the volume `id`.
+    pub fn of(id: &VolumeId, virtual_bytes: u64, carried: &stream::Carried) -> Carried {
+        Carried {
+            token: id.token.to_string(),
+            base: id.base.clone(),
+            generation: id.generation,
+            virtual_bytes,
+            data_bytes: carried.data_bytes,
+            zero_bytes: carried.zero_bytes,
+            stream_bytes: carried.stream_bytes,
+            sha256: manifest::Hex(carried.sha256).to_string(),
+        }
+    }
+}
+
+/// The section `exported`.
+#[derive(Debug, Serialize)]
+pub struct Exported<'a> {
+    /// Always true: a stream was written (in a dry run: would be).
+    pub changed: bool,
+    /// The user's full name, as it was given.
+    pub user: &'a str,
+    /// The volume.
+    #[serde(flatten)]
+    pub carried: &'a Carried,
+}
+
+/// The section `imported`.
+#[derive(Debug, Serialize)]
+pub struct Imported<'a> {
+    /// Always true: a volume was made (in a dry run: would be).
+    pub changed: bool,
+    /// The user's full name, as it was given.
+    pub user: &'a str,
+    /// The volume.
+    #[serde(flatten)]
+    pub carried: &'a Carried,
+    /// Whether the whole room that it can come to need is held for it.
+    pub reserved: bool,
+    /// Its disk space, with what is held for it; 0 in a dry run.
+    pub held_bytes: u64,
+    /// What went so that it has its room (in a dry run: would go), in that order.
+    pub evicted: &'a [Evicted],
+    /// The user's volume whose place it took (in a dry run: would take), if there was one.
+    pub replaced: &'a [Evicted],
 }
 
 /// The section `catalog`: the bases and volumes of this machine.

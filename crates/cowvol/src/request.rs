@@ -1,5 +1,7 @@
 //! Input: the command line and the sections of the document.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use images::{BACKING, bases};
 use jsonpipe::Common;
@@ -91,6 +93,29 @@ Writes the section discarded.
 Example: for a user whose guest no longer starts
   cowvol discard --user alice@uni-a.example --base windows")]
     Discard(Discard),
+    /// Write a user's volume as a stream, for another machine
+    #[command(after_help = "\
+Does not read standard input. The stream holds what the volume changes of its
+base, a digest at its end, and the base's identity, with which import compares
+the base of the other machine. It goes to a new file, a FIFO or /dev/fd/N. While
+it is written, no program can open the volume. If one has it open, or a session
+has it, nothing is written (status 75). Writes the section exported.
+
+Example: straight to another machine
+  cowvol export --user alice@uni-a.example --to /dev/fd/3 3> >(
+    ssh pc-12 cowvol import --user alice@uni-a.example --from /dev/fd/0)")]
+    Export(Export),
+    /// Make a user's volume of a stream that export wrote
+    #[command(after_help = "\
+Does not read standard input, unless FILE is /dev/fd/0. The volume gets its whole
+room first, as by clone, and its name last, when all of the stream is there and
+its digest is right. The base has to be the one that the stream was made on, in
+the same generation. A volume that the user has already stays, unless --replace
+is given. Writes the section imported.
+
+Example: read the whole stream, and print what would be done
+  cowvol import --user alice@uni-a.example --from alice.volume --dry-run")]
+    Import(Import),
     /// Switch over to a new generation of a base
     #[command(after_help = format!("\
 Reads a document (JSON or INI) on standard input:
@@ -159,6 +184,40 @@ pub struct Discard {
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
     /// Print the intended changes, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The flags of `export`.
+#[derive(Clone, Debug, Args)]
+pub struct Export {
+    /// The user's full name, as in login.user
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// The volume on this base; without it, the default of bases.ini
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// Write the stream to FILE, which is new, a FIFO or /dev/fd/N
+    #[arg(long, value_name = "FILE")]
+    pub to: PathBuf,
+    /// Print the size of the stream, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// The flags of `import`.
+#[derive(Clone, Debug, Args)]
+pub struct Import {
+    /// The user's full name; the stream has to be of the same user
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// Read the stream from FILE, which may be a FIFO or /dev/fd/N
+    #[arg(long, value_name = "FILE")]
+    pub from: PathBuf,
+    /// Replace the volume that the user has, with the files in it
+    #[arg(long)]
+    pub replace: bool,
+    /// Read the whole stream, print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

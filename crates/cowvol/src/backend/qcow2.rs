@@ -1,6 +1,7 @@
 //! Volumes as qcow2 overlays, each a file, on ext4, xfs or another file system that can hold room for
 //! a file.
 
+mod carry;
 mod identity;
 pub mod in_use;
 mod listing;

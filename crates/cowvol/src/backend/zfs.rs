@@ -4,6 +4,7 @@
 //! by one call of zfs(8), which is complete or does nothing. A program that has a volume open keeps
 //! ZFS from removing it, also between our look at its locks and the removal.
 
+mod carry;
 mod layout;
 mod names;
 mod node;

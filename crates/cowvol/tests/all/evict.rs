@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::machine::{Machine, request, volume};
 use crate::prune::end;
 
-const USERS: [&str; 3] = ["u1@uni-a.example", "u2@uni-a.example", "u3@uni-a.example"];
+pub const USERS: [&str; 3] = ["u1@uni-a.example", "u2@uni-a.example", "u3@uni-a.example"];
 const NEW: &str = "new@uni-a.example";
 
 pub fn overlay(machine: &Machine, user: &str) -> PathBuf {
@@ -33,7 +33,7 @@ pub fn used_volume(machine: &Machine, user: &str, days: u64, mib: u64) {
 }
 
 /// A disk on which the volumes of three users leave no room for another one; u2's is the oldest.
-fn full_machine(kind: &str, mib: u64) -> Machine {
+pub fn full_machine(kind: &str, mib: u64) -> Machine {
     let machine = Machine::on_a_disk(kind, mib);
     machine.leave_room(100); // a volume needs 34
     for (user, days) in USERS.into_iter().zip([2, 3, 1]) {

@@ -5,14 +5,19 @@ mod cuts;
 use std::collections::BTreeSet;
 use std::fs;
 
+use jsonpipe::testkit::stepped::killed_before;
 use nix::libc::{
-    SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_rename, SYS_unlink, SYS_utimensat,
-    c_long,
+    SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_mkdir, SYS_pwrite64, SYS_rename,
+    SYS_rmdir, SYS_unlink, SYS_utimensat, SYS_write, c_long,
 };
 use nix::sys::signal::Signal;
 
-use crate::evict::{a_login_evicts_the_oldest_and_has_its_room, overlay, used_volume};
-use crate::machine::{Machine, faults, request};
+use crate::carry::{another, export, import, importing, same_disk, stream, used_machine};
+use crate::evict::{
+    USERS, a_login_evicts_the_oldest_and_has_its_room, full_machine, overlay, used_volume,
+};
+use crate::machine::{ALICE, Machine, base_path, faults, qemu_io, request};
+use crate::prune::{end, open_in_qemu};
 
 /// The calls that change a file, and those that lock one.
 const CHANGES: [c_long; 7] = [
@@ -102,4 +107,153 @@ fn evict_killed_at_any_change_leaves_each_volume_whole_or_absent() {
         states.contains(&vec![false, false, true, true]),
         "{states:?}"
     );
+}
+
+/// What an export or an import does to files.
+fn changes_a_file(call: c_long) -> bool {
+    const MORE: [c_long; 4] = [SYS_mkdir, SYS_pwrite64, SYS_rmdir, SYS_write];
+    CHANGES.contains(&call) || MORE.contains(&call)
+}
+
+#[test]
+fn import_killed_at_any_change_leaves_the_old_volume_or_the_new_one() {
+    let here = used_machine();
+    let file = stream(&here);
+    for replaces in [false, true] {
+        let there = another(&here);
+        let theirs = overlay(&there, ALICE);
+        let mut states = BTreeSet::new();
+        for nth in 0.. {
+            if replaces {
+                used_volume(&there, ALICE, 3, 1);
+            }
+            let before = fs::read(&theirs).ok();
+            let mut command = there.command(&[&importing(&file)[..], &["--replace"]].concat());
+            let killed = killed_before(&mut command, nth, changes_a_file);
+            let after = fs::read(&theirs).ok();
+            let is_new = after != before;
+            if is_new {
+                assert_eq!(faults(&theirs), None, "{nth}");
+                same_disk(&overlay(&here, ALICE), &theirs);
+            }
+            states.insert((
+                is_new,
+                there.left().iter().any(|name| name.ends_with(".tmp")),
+            ));
+            // The next run clears up.
+            let again = import(&there, &file, &["--replace"]);
+            assert_eq!(again.status, 0, "{nth}: {again:?}");
+            assert_eq!(there.left().len(), 2, "{nth}: {:?}", there.left());
+            same_disk(&overlay(&here, ALICE), &theirs);
+            if !killed {
+                break;
+            }
+            assert_eq!(there.run(&["discard", "--user", ALICE]).status, 0);
+        }
+        let expected = [(false, false), (false, true), (true, false)];
+        assert_eq!(states, BTreeSet::from(expected), "replaces: {replaces}");
+    }
+}
+
+#[test]
+fn export_killed_at_any_change_leaves_a_whole_stream_or_none() {
+    let here = used_machine();
+    let whole = fs::read(stream(&here)).unwrap();
+    let file = here.root().join("again");
+    let mut states = BTreeSet::new();
+    for nth in 0.. {
+        let arguments = ["export", "--user", ALICE, "--to", file.to_str().unwrap()];
+        let killed = killed_before(&mut here.command(&arguments), nth, changes_a_file);
+        states.insert(file.exists());
+        if file.exists() {
+            assert!(fs::read(&file).unwrap() == whole, "{nth}");
+            fs::remove_file(&file).unwrap();
+        }
+        if !killed {
+            break;
+        }
+    }
+    assert_eq!(states, BTreeSet::from([false, true]));
+    assert_eq!(export(&here, &file, &[]).status, 0);
+    assert!(fs::read(&file).unwrap() == whole && !here.root().join(".again.tmp").exists());
+}
+
+/// A full disk whose base is that of `here`.
+fn full(here: &Machine) -> Machine {
+    let there = full_machine("ext4", 160);
+    let image = base_path(there.root(), "windows", 7);
+    assert_eq!(
+        fs::read(&image).unwrap(),
+        fs::read(base_path(here.root(), "windows", 7)).unwrap(),
+        "qemu-img makes the same base every time"
+    );
+    there
+}
+
+#[test]
+fn import_evicts_for_a_whole_stream_and_never_for_a_damaged_file() {
+    let here = used_machine();
+    let file = stream(&here);
+    let there = full(&here);
+    let are_there = |there: &Machine| USERS.map(|user| overlay(there, user).exists());
+    let damaged = here.root().join("damaged");
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&damaged, &bytes).unwrap();
+    let ended = import(&there, &damaged, &[]);
+    assert_eq!(
+        (ended.status, are_there(&there)),
+        (65, [true; 3]),
+        "{ended:?}"
+    );
+
+    let would = import(&there, &file, &["--dry-run"]);
+    assert_eq!(are_there(&there), [true; 3]);
+    assert!(
+        would.stdout.contains(r#""evicted":[{"what":"volume""#),
+        "{would:?}"
+    );
+    let ended = import(&there, &file, &[]);
+    assert_eq!(
+        (ended.status, are_there(&there)),
+        (0, [true, false, true]),
+        "{ended:?}"
+    );
+    same_disk(&overlay(&here, ALICE), &overlay(&there, ALICE));
+
+    // Nothing else has any room, and the guest fills its disk.
+    let _filler = there.fill_the_disk();
+    qemu_io(
+        &overlay(&there, ALICE),
+        &["write -q -P 0x77 0 32M", "flush"],
+    );
+    assert_eq!(faults(&overlay(&there, ALICE)), None);
+}
+
+#[test]
+fn import_without_room_removes_nothing() {
+    let here = used_machine();
+    let file = stream(&here);
+    let there = full(&here);
+    let in_use = USERS.map(|user| open_in_qemu(&[], &overlay(&there, user)));
+    let before = there.left();
+    let ended = import(&there, &file, &[]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (73, ""), "{ended:?}");
+    assert!(ended.stderr.contains("nothing was removed"), "{ended:?}");
+    assert_eq!(there.left(), before);
+
+    in_use.into_iter().for_each(end);
+
+    // Where no room is held, the disk may become full while it is filled.
+    there.reserves(0);
+    drop(there.fill_the_disk());
+    let before = there.left();
+    let ended = import(&there, &file, &[]);
+    assert_eq!((ended.status, ended.stdout.as_str()), (73, ""), "{ended:?}");
+    assert!(
+        ended.stderr.contains("No space left on device"),
+        "{ended:?}"
+    );
+    assert_eq!(there.left(), before);
 }

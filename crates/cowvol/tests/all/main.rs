@@ -1,6 +1,7 @@
 //! The tests of the binary: one program, so that it links once. Those in `laboratory` bring up
 //! namespaces or emulated machines.
 
+mod carry;
 mod clone;
 mod contract;
 mod evict;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use images::{BACKING, image_path, parse_generation};
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use manifest::is_name;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use qcow2::{Follow, Image, blank_overlay};
+use qcow2::{Follow, Image, Layout, blank_overlay};
 
 use super::identity::{Identity, check_is_overlay};
 use super::room;
@@ -88,10 +88,7 @@ impl Overlay {
         let check = || -> anyhow::Result<Image> {
             self.check_directory()?;
             let image = Image::open(&self.file, Follow::Nothing)?;
-            let expected = Identity::of(base, base_image)?;
-            check_is_overlay(&image, base, &expected).map_err(|message| {
-                Exit::Data.error(format_args!("reading {}: {message}", self.file.display()))
-            })?;
+            check_is_on(&image, base, base_image)?;
             Ok(image)
         };
         let found = check().with_context(|| {
@@ -111,6 +108,18 @@ impl Overlay {
         base_image: &Image,
         reserve: Option<u64>,
     ) -> anyhow::Result<State> {
+        self.create_filled(base, base_image, reserve, |_, _| Ok(()))
+    }
+
+    /// The same, and lets `fill` fill it while it has no name yet. It replaces the overlay that had
+    /// the name; until then, and on failure, that one stays.
+    pub fn create_filled(
+        &self,
+        base: &Entry,
+        base_image: &Image,
+        reserve: Option<u64>,
+        fill: impl FnOnce(&File, &Layout) -> anyhow::Result<()>,
+    ) -> anyhow::Result<State> {
         let identity = serde_json::to_vec(&Identity::of(base, base_image)?)?;
         let layout = blank_overlay(
             base_image.header.virtual_bytes,
@@ -120,15 +129,18 @@ impl Overlay {
         atomic::create_directory(&self.users, 0o700)?;
         self.check_leads_to(base, base_image)?;
         let made_directory = self.make_directory()?;
+        let replaces = fs::symlink_metadata(&self.file).is_ok();
         let write = || -> anyhow::Result<State> {
+            let mut unfilled = None;
             atomic::write(&self.file, 0o600, |file| {
-                for (offset, bytes) in &layout.pieces {
-                    file.write_all_at(bytes, *offset)?;
-                }
-                file.set_len(layout.length)?;
-                reserve.map_or(Ok(()), |bytes| room::hold(file, bytes))
+                layout.write_to(file)?;
+                reserve.map_or(Ok(()), |bytes| room::hold(file, bytes))?;
+                fill(file, &layout).map_err(|error| {
+                    unfilled = Some(error);
+                    io::Error::other("it was not filled")
+                })
             })
-            .map_err(|error| self.explain(error))?;
+            .map_err(|error| unfilled.unwrap_or_else(|| self.explain(error)))?;
             // Also if the directory existed: a run that was killed may have made it.
             atomic::sync_directory(&self.users)?;
             let metadata = fs::metadata(&self.file)
@@ -137,7 +149,9 @@ impl Overlay {
         };
         write().inspect_err(|_| {
             // Failures are ignored: the caller reports the original error.
-            let _ = fs::remove_file(&self.file);
+            if !replaces {
+                let _ = fs::remove_file(&self.file);
+            }
             if made_directory {
                 let _ = fs::remove_dir(&self.directory);
             }
@@ -244,6 +258,17 @@ impl Overlay {
             ))),
         }
     }
+}
+
+/// Checks that an image is an overlay of this base. Status 65 when it is not.
+pub fn check_is_on(image: &Image, base: &Entry, base_image: &Image) -> anyhow::Result<()> {
+    let expected = Identity::of(base, base_image)?;
+    check_is_overlay(image, base, &expected).map_err(|message| {
+        Exit::Data.error(format_args!(
+            "reading {}: {message}",
+            image.path().display()
+        ))
+    })
 }
 
 /// The state of an overlay's file.

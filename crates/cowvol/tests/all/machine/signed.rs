@@ -130,9 +130,19 @@ pub fn document(base: &Base) -> Value {
     document_by("base-1", base)
 }
 
-pub fn document_by(key: &str, base: &Base) -> Value {
+/// A manifest and its signature by the key that machines know, as they lie beside an image.
+pub fn sealed(base: &Base) -> (Vec<u8>, Vec<u8>) {
+    let sealed = seal("base-1", base);
+    (sealed.bytes, sealed.signature.to_bytes().to_vec())
+}
+
+fn seal(key: &str, base: &Base) -> Signed {
     let key = SigningKey::read(&KEYS.path().join(key)).unwrap();
-    let (manifest, signature) = Signed::seal(base, &key).unwrap().to_base64();
+    Signed::seal(base, &key).unwrap()
+}
+
+pub fn document_by(key: &str, base: &Base) -> Value {
+    let (manifest, signature) = seal(key, base).to_base64();
     json!({
         "image": {"manifest": manifest, "signature": signature},
         "transfer": {"state": "complete", "path": format!("/qcow2/backing/{}/{}.qcow2", base.name, base.generation)},
