@@ -90,7 +90,7 @@ pub enum Kind {
     SlotTaken,
     /// QEMU's user is not there, or is root.
     QemuUser,
-    /// QEMU is not there, or does not answer.
+    /// QEMU is not there, does not answer, or its user may not run it.
     QemuMissing,
     /// QEMU is older than 7.2.
     QemuOld,

@@ -6,7 +6,7 @@ use blockers::{Finding, Kind};
 use confined::Identity;
 use jsonpipe::Exit;
 
-use super::version::{LIMIT, Version};
+use super::version::{self, LIMIT, Version};
 use crate::child;
 use crate::virtualizer::Needs;
 
@@ -16,19 +16,13 @@ const INSTALL: &str = "install Debian's package qemu-system-x86, of Debian 12 or
 
 /// The obstacle, if QEMU is not there, is too old, or lacks a device or a property.
 pub fn obstacle(binary: &Path, identity: Option<Identity>, needs: Needs) -> Option<Finding> {
-    let version = match Version::read(binary, identity) {
+    let printed = match version::ask(binary, identity) {
+        Ok(printed) => printed,
+        Err(error) => return Some(unfit(Kind::QemuMissing, &error)),
+    };
+    let version = match Version::of(binary, &printed) {
         Ok(version) => version,
-        Err(error) => {
-            let kind = match Exit::of(&error) {
-                Exit::Config => Kind::QemuOld,
-                _ => Kind::QemuMissing,
-            };
-            let way_out = format!("{INSTALL}, or set qemu.binary in vm-passthrough.ini");
-            let error = format!("{error:#}");
-            let what = error.split("; ").next().unwrap_or(&error); // without its own way out
-            let finding = Finding::new(kind, what, way_out);
-            return Some(finding.setting("qemu.binary"));
-        }
+        Err(error) => return Some(unfit(Kind::QemuOld, &error)),
     };
     let property = match needs {
         Needs::Nothing => return None,
@@ -49,6 +43,16 @@ pub fn obstacle(binary: &Path, identity: Option<Identity>, needs: Needs) -> Opti
             format!("QEMU {major}.{minor} has no device {DEVICE} with the property {property}");
         Finding::new(Kind::QemuLacks, what, INSTALL).setting("qemu.binary")
     })
+}
+
+/// The obstacle that an error describes. One that the user may not run has its own way out.
+fn unfit(kind: Kind, error: &anyhow::Error) -> Finding {
+    let install = format!("{INSTALL}, or set qemu.binary in vm-passthrough.ini");
+    let text = format!("{error:#}");
+    let (what, own) = text.split_once("; ").unwrap_or((&text, &install));
+    let is_denied = kind == Kind::QemuMissing && Exit::of(error) == Exit::Config;
+    let way_out = if is_denied { own } else { &install };
+    Finding::new(kind, what, way_out).setting("qemu.binary")
 }
 
 /// Whether a device's help, which has `  x-igd-gms=<uint32> - ...` on a line, lacks a property.
@@ -93,6 +97,14 @@ mod tests {
         assert_eq!(found.kind, Kind::QemuMissing);
         assert!(found.what.ends_with("(os error 2)"), "one way out: {found}");
         assert_eq!(found.setting.as_deref(), Some("qemu.binary"));
+    }
+
+    #[test]
+    fn qemu_that_its_user_may_not_run_is_an_obstacle() {
+        let file = tempfile::NamedTempFile::new().unwrap(); // of mode 0600
+        let found = obstacle(file.path(), None, Needs::Nothing).unwrap();
+        assert_eq!(found.kind, Kind::QemuMissing);
+        assert!(found.way_out.starts_with("let its user run it"), "{found}");
     }
 
     #[test]

@@ -34,9 +34,12 @@ impl Version {
     /// Asks the program, as the user that will run the guest. A missing program is status 69, an
     /// unknown or too old version 78.
     pub fn read(binary: &Path, identity: Option<Identity>) -> anyhow::Result<Version> {
-        let argv = [binary.display().to_string(), "-version".into()];
-        let printed = child::output(&argv, identity, LIMIT)?;
-        let Some(version) = Version::parse(&printed) else {
+        Version::of(binary, &ask(binary, identity)?)
+    }
+
+    /// The version in the answer of [`ask`]. Status 78 when it is unknown or too old.
+    pub(super) fn of(binary: &Path, printed: &str) -> anyhow::Result<Version> {
+        let Some(version) = Version::parse(printed) else {
             return Err(Exit::Config.error(format_args!(
                 "reading the version of {}: -version does not print QEMU's; set qemu.binary in vm-passthrough.ini",
                 binary.display()
@@ -65,6 +68,13 @@ impl Version {
             minor: numbers.next()??,
         })
     }
+}
+
+/// Asks the program for its version. Status 69 when it is missing, 78 when the user may not run it,
+/// 75 when it does not answer.
+pub(super) fn ask(binary: &Path, identity: Option<Identity>) -> anyhow::Result<String> {
+    let argv = [binary.display().to_string(), "-version".into()];
+    child::output(&argv, identity, LIMIT)
 }
 
 #[cfg(test)]
