@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -43,6 +43,7 @@ pub fn write(
     let mut file = open_locked(&temporary, mode).map_err(failed)?;
     let guard = RemoveOnDrop(&temporary);
     let write = || {
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.set_len(0)?; // left by a power cut
         fill(&mut file)?;
         if !sabotaged("skip-fsync") {
@@ -65,7 +66,7 @@ pub fn sync_directory(directory: &Path) -> anyhow::Result<()> {
 /// Makes `directory` and its missing parents, with the permissions `mode` whatever the umask, each
 /// durable in its parent.
 pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    use std::os::unix::fs::DirBuilderExt;
     if directory.is_dir() {
         return Ok(());
     }
@@ -101,7 +102,6 @@ fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
         // is of the published file.
         match fs::symlink_metadata(temporary) {
             Ok(named) if named.ino() == file.metadata()?.ino() => {
-                file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
                 return Ok(file);
             }
             Ok(_) => {}
