@@ -7,7 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use nix::libc::{PTRACE_SYSCALL_INFO_ENTRY, SYS_fsync, c_long};
+use nix::errno::Errno;
+use nix::libc::{PTRACE_SYSCALL_INFO_ENTRY, SYS_fsync, c_long, user_regs_struct};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -92,6 +93,29 @@ impl Stepped {
     pub fn syncs(&self) -> Option<PathBuf> {
         let Call { number, arguments } = self.next_call();
         (number == SYS_fsync).then(|| self.file(arguments[0]))
+    }
+
+    /// Makes the next call fail with an error instead of doing anything; returns false when the run
+    /// ended.
+    pub fn fails(&mut self, error: Errno) -> bool {
+        self.change_registers(|registers| registers.orig_rax = u64::MAX); // the number of no call
+        assert!(self.goes_on(), "a call that is not made comes back");
+        self.change_registers(|registers| registers.rax = -i64::from(error as i32) as u64);
+        self.goes_on()
+    }
+
+    /// Makes the next call, which writes, write only the first half of its bytes; returns false when
+    /// the run ended.
+    pub fn writes_half(&mut self) -> bool {
+        self.change_registers(|registers| registers.rdx /= 2);
+        self.steps(1)
+    }
+
+    /// As the kernel names them for x86-64.
+    fn change_registers(&self, change: impl FnOnce(&mut user_regs_struct)) {
+        let mut registers = ptrace::getregs(self.run).expect("ptrace");
+        change(&mut registers);
+        ptrace::setregs(self.run, registers).expect("ptrace");
     }
 
     /// Lets it run to its end.
