@@ -1,6 +1,8 @@
 //! Volumes on real file systems, and the kills of an eviction.
 
 mod cuts;
+mod faults;
+mod verbs;
 
 use std::collections::BTreeSet;
 use std::fs;

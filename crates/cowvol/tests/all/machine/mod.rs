@@ -162,9 +162,16 @@ impl Machine {
     /// Another machine, the same in everything, except that it holds no room. In memory: tests that
     /// need hundreds would wait for the disk at every sync.
     pub fn copy(&self) -> Machine {
+        let machine = self.copy_in(Path::new("/dev/shm"));
+        machine.reserves(0);
+        machine
+    }
+
+    /// The same in a directory, and as it is.
+    pub fn copy_in(&self, directory: &Path) -> Machine {
         let machine = Machine {
             pool: None,
-            directory: tempfile::tempdir_in("/dev/shm").unwrap(),
+            directory: tempfile::tempdir_in(directory).unwrap(),
         };
         let from = format!("{}/.", self.root().display());
         assert!(
@@ -175,7 +182,6 @@ impl Machine {
                 .unwrap()
                 .success()
         );
-        machine.reserves(0);
         machine
     }
 

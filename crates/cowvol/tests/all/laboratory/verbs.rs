@@ -1,0 +1,138 @@
+//! The subcommands that change the store, each with a machine on which it has something to do: the faults of
+//! all are tested alike.
+
+use nix::libc::{
+    F_OFD_SETLK, O_CREAT, SYS_chmod, SYS_fallocate, SYS_fchmod, SYS_fchmodat, SYS_fchown,
+    SYS_fcntl, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_linkat, SYS_mkdir, SYS_openat,
+    SYS_pwrite64, SYS_rename, SYS_renameat2, SYS_rmdir, SYS_symlinkat, SYS_unlink, SYS_unlinkat,
+    SYS_utimensat, SYS_write, c_long,
+};
+
+use jsonpipe::testkit::stepped::{Call, Stepped};
+
+use crate::evict::used_volume;
+use crate::machine::signed::{describe, document};
+use crate::machine::{ALICE, BOB, Machine, request, write_bases_ini};
+
+/// A run of a subcommand.
+pub struct Verb {
+    pub name: &'static str,
+    /// Makes a machine that has windows@7, linux@3 and an uninstalled windows@8 ready for the run.
+    pub prepare: fn(&Machine),
+    pub arguments: &'static [&'static str],
+    /// Its standard input.
+    pub input: fn(&Machine) -> String,
+}
+
+const fn verb(
+    name: &'static str,
+    arguments: &'static [&'static str],
+    input: fn(&Machine) -> String,
+    prepare: fn(&Machine),
+) -> Verb {
+    Verb {
+        name,
+        prepare,
+        arguments,
+        input,
+    }
+}
+
+pub const VERBS: [Verb; 8] = [
+    verb("first login", &["clone"], alice, |_| {}),
+    verb("login", &["clone"], alice, alice_was_there),
+    verb("login that evicts", &["clone"], alice, |machine| {
+        used_volume(machine, BOB, 1, 10);
+        machine.leave_room(30); // alice needs 34
+    }),
+    verb("login that replaces", &["clone"], alice, |machine| {
+        alice_was_there(machine);
+        switch_over(machine);
+    }),
+    verb("release", &["release"], nothing, two_logins),
+    verb(
+        "discard",
+        &["discard", "--user", ALICE],
+        nothing,
+        |machine| {
+            two_logins(machine);
+            machine.volume(ALICE, Some("linux"));
+        },
+    ),
+    verb("install-base", &["install-base"], windows_8, two_logins),
+    verb("prune", &["prune"], nothing, |machine| {
+        two_logins(machine);
+        switch_over(machine);
+    }),
+];
+
+fn alice(_: &Machine) -> String {
+    request(ALICE, Some("windows"))
+}
+
+fn nothing(_: &Machine) -> String {
+    String::new()
+}
+
+fn windows_8(machine: &Machine) -> String {
+    document(&describe(machine.root(), "windows", 8)).to_string()
+}
+
+fn alice_was_there(machine: &Machine) {
+    used_volume(machine, ALICE, 1, 1);
+}
+
+fn two_logins(machine: &Machine) {
+    for user in [ALICE, BOB] {
+        machine.volume(user, Some("windows"));
+    }
+}
+
+fn switch_over(machine: &Machine) {
+    let text = machine
+        .bases_ini()
+        .replace("generation = 7", "generation = 8");
+    write_bases_ini(machine.root(), &text);
+}
+
+/// Whether the next call writes to a file.
+pub fn writes(run: &Stepped) -> bool {
+    let Call { number, arguments } = run.next_call();
+    [SYS_write, SYS_pwrite64].contains(&number) && run.file(arguments[0]).is_file()
+}
+
+/// Whether it takes room.
+pub fn needs_room(run: &Stepped) -> bool {
+    let Call { number, arguments } = run.next_call();
+    let creates = number == SYS_openat && arguments[2] & O_CREAT as u64 != 0;
+    creates || writes(run) || [SYS_fallocate, SYS_mkdir, SYS_rename].contains(&number)
+}
+
+/// The calls that change or sync something, and take no room.
+const OTHERS: [c_long; 13] = [
+    SYS_chmod,
+    SYS_fchmod,
+    SYS_fchmodat,
+    SYS_fchown,
+    SYS_fsync,
+    SYS_ftruncate,
+    SYS_linkat,
+    SYS_renameat2,
+    SYS_rmdir,
+    SYS_symlinkat,
+    SYS_unlink,
+    SYS_unlinkat,
+    SYS_utimensat,
+];
+
+/// Whether it changes or syncs a file or a directory.
+pub fn changes(run: &Stepped) -> bool {
+    needs_room(run) || OTHERS.contains(&run.next_call().number)
+}
+
+/// Whether it does that, or locks a file.
+pub fn changes_or_locks(run: &Stepped) -> bool {
+    let Call { number, arguments } = run.next_call();
+    let locks = number == SYS_fcntl && arguments[1] == F_OFD_SETLK as u64;
+    locks || number == SYS_flock || changes(run)
+}
