@@ -5,7 +5,7 @@ use handover::Reclaimed;
 use jsonpipe::{Common, Exit, lock};
 use model::Model;
 use nix::unistd::geteuid;
-use pci::PciAddress;
+use pci::{PciAddress, VFIO};
 
 use crate::firewall;
 use crate::obstacles::of_error;
@@ -55,7 +55,7 @@ pub(crate) fn find(
 /// A run gives it back itself, so that it is no obstacle.
 fn not_given_back(differences: &[String]) -> Finding {
     let cause = "a run was killed, or could not give everything back";
-    let way_out = format!("run {}; the next session also does so", COMMAND);
+    let way_out = format!("run {COMMAND}; the next session also does so");
     if differences.is_empty() {
         Finding::new(Kind::NotGivenBack, cause, way_out)
     } else {
@@ -67,17 +67,13 @@ fn not_given_back(differences: &[String]) -> Finding {
 /// A device that vfio-pci has, where nothing shows why. Guests get it all the same.
 pub(crate) fn stray(device: PciAddress) -> Finding {
     let what = format!(
-        "{} has it, but no guest runs and no journal is there: an administrator gave it to {0}, or a run was killed and {} deleted",
-        pci::VFIO,
-        "/run/labtools"
+        "{VFIO} has it, but no guest runs and there is no journal: an administrator gave it to {VFIO}, or a run was killed after /run/labtools was deleted"
     );
-    let way_out = format!(
-        "if the host should have it, run {} {device}, or restart the machine",
-        COMMAND
-    );
+    let way_out =
+        format!("if the host should have it, run {COMMAND} {device}, or restart the machine");
     Finding::new(Kind::Stray, what, way_out)
         .device(device)
-        .driver(pci::VFIO)
+        .driver(VFIO)
 }
 
 /// The obstacles of devices that were not given back, and that the host has got back otherwise.

@@ -121,14 +121,14 @@ cannot be read, 78 the firmware names no model, or models.ini cannot have it")]
 Reads no document. Gives back the devices, the console and the huge pages by
 the journal of the killed run, and writes [guest]: the drivers before and now
 (returned), and what the host does not have back (left). Without a journal it
-changes nothing, and names devices that vfio-pci has for no known reason. It can
-be called as often as you like.
+changes nothing, and names the devices that vfio-pci has for no known reason.
+It can be called as often as you like.
 
 Examples:
   vm-passthrough restore
   vm-passthrough restore 00:1b.0
-        also give this device, which was named, to the driver that the kernel
-        chooses: where /run/labtools was deleted before the run was killed
+        also give this device to the driver that the kernel chooses, after
+        /run/labtools was deleted and the run killed
 
 Exit status: 0 the host has everything, 1 something is left, 75 a guest runs,
 78 the journal cannot be followed")]
