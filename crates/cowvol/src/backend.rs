@@ -7,11 +7,13 @@ pub mod zfs;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use images::bases::Entry;
 use images::parse_generation;
 use jsonpipe::Exit;
+use jsonpipe::signals::Deferred;
 use manifest::is_name;
 
 use crate::report::Layout;
@@ -141,6 +143,19 @@ pub struct Disk {
     pub backing: Option<Backing>,
 }
 
+/// A published image, which was compared with its manifest.
+#[derive(Debug)]
+pub struct Published<'a> {
+    /// The base, and the generation that the image has.
+    pub base: &'a Entry,
+    /// The file, in the format qcow2.
+    pub path: &'a Path,
+    /// The size of its disk.
+    pub virtual_bytes: u64,
+    /// The SHA-256 of the file, in hexadecimal.
+    pub sha256: String,
+}
+
 /// The image that a volume reads through to.
 #[derive(Clone, Debug)]
 pub struct Backing {
@@ -225,6 +240,19 @@ pub trait Backend {
     /// each. There are none where volumes read the published image itself.
     fn origins(&self) -> anyhow::Result<BTreeMap<GenerationId, u64>> {
         Ok(BTreeMap::new())
+    }
+    /// Makes the origin of a generation, durable and complete, or on failure nothing. Whether it did:
+    /// it may be there already. Not under the pool's lock, as it takes long; a signal ends it.
+    fn make_origin(
+        &self,
+        _published: &Published<'_>,
+        _ending_signals: &Deferred,
+    ) -> anyhow::Result<bool> {
+        Ok(false)
+    }
+    /// After a switch-over, gives the origins the names and labels that people see.
+    fn name_origins(&self, _bases: &[Entry]) -> anyhow::Result<()> {
+        Ok(())
     }
     /// The path of a generation's origin, if a program uses it.
     fn used_origin(&self, _id: &GenerationId) -> anyhow::Result<Option<String>> {

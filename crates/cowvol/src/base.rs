@@ -1,8 +1,9 @@
 //! Chooses a base of this machine, and opens its image.
 
+use images::Ending;
 use images::bases::{self, Entry};
 use jsonpipe::{Common, Exit};
-use manifest::{NAME_RULE, is_name};
+use manifest::{Keys, Kind, NAME_RULE, Signed, is_name};
 use qcow2::{Follow, Image};
 
 /// Opens and checks the image of a base. Status 66 when it does not exist, 65 when it is not a
@@ -18,6 +19,29 @@ pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
     })?;
     image.check_is_base()?;
     Ok(image)
+}
+
+/// What the manifest beside the image says, if one of this machine's keys signed it. An administrator
+/// may have put the base there without one, or a key was retired.
+pub fn signed_manifest(common: &Common, base: &Entry) -> Option<manifest::Base> {
+    let keys = Keys::read(&common.config("keys"), Kind::Base).ok()?;
+    let path = common.path(images::path(&base.name, base.generation, Ending::Manifest));
+    let manifest: manifest::Base = Signed::read(&path, None).ok()?.verify(&keys).ok()?;
+    let is_of_it = (&manifest.name, manifest.generation) == (&base.name, base.generation);
+    is_of_it.then_some(manifest)
+}
+
+/// Refuses (65) a base whose manifest does not list this machine's model. `cowvol install-base` does
+/// that as well, but the disk may have come from another machine.
+pub fn check_model(common: &Common, base: &Entry) -> anyhow::Result<()> {
+    match signed_manifest(common, base) {
+        Some(manifest) => manifest::check_model(
+            model::of_machine(common),
+            &manifest.models,
+            &format!("start {}", base.name),
+        ),
+        None => Ok(()),
+    }
 }
 
 /// The chosen base, otherwise the default one; a single base is the default. `key` names the choice

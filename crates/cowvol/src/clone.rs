@@ -36,6 +36,7 @@ where
     let token = Token::of(&user);
     let cloning = |bases: Vec<Entry>| -> anyhow::Result<Cloning<B>> {
         let entry = base::choose(bases.clone(), choice.base.as_deref(), "choice.base")?;
+        base::check_model(common, &entry)?;
         Ok(Cloning {
             common,
             backend,

@@ -53,6 +53,7 @@ pub fn install<B: Backend>(
     candidate.check_digest(&manifest)?;
 
     let (replaced, committed, pruned);
+    let mut made = false;
     if options.dry_run {
         (replaced, committed) = (switch_over.replaced, switch_over.changes());
         pruned = Pruning {
@@ -66,6 +67,7 @@ pub fn install<B: Backend>(
         // From here on, a signal ends the process when the machine has either the old generation or
         // the new one.
         let ending_signals = signals::defer()?;
+        made = backend.make_origin(&candidate.published(&new, &manifest), &ending_signals)?;
         let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
         let switch_over = SwitchOver::of(common, &new, options)?;
         candidate.check_still_there()?;
@@ -77,13 +79,16 @@ pub fn install<B: Backend>(
             ));
         }
         (replaced, committed) = (switch_over.replaced, switch_over.changes());
+        // The switch is done, and no later failure undoes it.
+        if let Err(error) = backend.name_origins(&switch_over.after) {
+            pipe.warn(format_args!("{error:#}; run cowvol install-base again"));
+        }
         drop(lock);
         let pruning = Pruning {
             common,
             backend,
             also: switch_over.retired(&new),
         };
-        // The switch is done, and no later failure undoes it.
         pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
             pipe.warn(format_args!(
                 "removing unused generations: {error:#}; run cowvol prune later"
@@ -92,7 +97,7 @@ pub fn install<B: Backend>(
         });
         drop(ending_signals);
     }
-    let changed = committed || pruned.changed();
+    let changed = made || committed || pruned.changed();
     let path = image_path(&new.name, new.generation);
     document.set(
         "base",

@@ -6,12 +6,14 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use images::Ending;
+use images::bases::Entry;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
 use progress::Progress;
 use qcow2::{Follow, Image};
 use sha2::{Digest, Sha256};
 
 use crate::TOOL;
+use crate::backend::Published;
 use crate::standing::Standing;
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -28,25 +30,22 @@ pub struct Candidate {
 
 impl Candidate {
     /// Opens the file of the manifest's generation, and locks it against `cowvol prune`, which
-    /// would remove a generation below the current one. Status 66 when it does not exist, 65 when
+    /// would remove a generation below the current one, and against another run. Status 66 when it does not exist, 65 when
     /// it is not a complete base, or its size is not the manifest's.
     pub fn open(common: &Common, manifest: &manifest::Base) -> anyhow::Result<Candidate> {
         let path = common.path(images::image_path(&manifest.name, manifest.generation));
         let image = Image::open(&path, Follow::Links)?;
-        image
-            .file()
-            .try_lock_shared()
-            .map_err(|error| match error {
-                TryLockError::WouldBlock => Exit::TemporaryFailure.error(format_args!(
-                    "locking {}: another process holds it; try again when that has ended",
-                    path.display()
-                )),
-                TryLockError::Error(error) => io_error(
-                    error,
-                    Exit::of_read,
-                    format_args!("locking {}", path.display()),
-                ),
-            })?;
+        image.file().try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Exit::TemporaryFailure.error(format_args!(
+                "locking {}: another process holds it; try again when that has ended",
+                path.display()
+            )),
+            TryLockError::Error(error) => io_error(
+                error,
+                Exit::of_read,
+                format_args!("locking {}", path.display()),
+            ),
+        })?;
         image.check_is_base()?;
         for (what, found, expected) in [
             ("it", image.file_bytes, manifest.size_bytes),
@@ -113,6 +112,16 @@ impl Candidate {
             progress.show(&doing, offset, self.image.file_bytes);
         }
         Ok(hash.finalize().into())
+    }
+
+    /// What a back end needs of it, once its digest is checked.
+    pub fn published<'a>(&'a self, base: &'a Entry, manifest: &manifest::Base) -> Published<'a> {
+        Published {
+            base,
+            path: &self.path,
+            virtual_bytes: manifest.virtual_bytes,
+            sha256: manifest.sha256.to_string(),
+        }
     }
 
     /// Makes it durable, with the files beside it and the names of all of them.

@@ -5,12 +5,14 @@
 //! ZFS from removing it, also between our look at its locks and the removal.
 
 mod carry;
+mod convert;
 mod layout;
 mod names;
 mod node;
 mod origin;
 mod program;
 mod properties;
+mod qemu_img;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +20,7 @@ use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
 
 use images::bases::Entry;
+use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, sabotaged};
 
 use self::names::Names;
@@ -25,7 +28,9 @@ use self::node::Changes;
 use self::origin::Base;
 use self::program::{Cause, Refusal, zfs, zpool};
 use self::properties::Properties;
-use crate::backend::{Backend, Disk, GenerationId, Item, Listed, State, Stored, VolumeId};
+use crate::backend::{
+    Backend, Disk, GenerationId, Item, Listed, Published, State, Stored, VolumeId,
+};
 use crate::token::Token;
 use crate::{report, settings};
 
@@ -78,6 +83,16 @@ impl Zfs {
     /// The name of a property of ours.
     fn label(&self, name: &str) -> String {
         format!("{}:{name}", self.prefix)
+    }
+
+    /// The properties of a base, which are as in bases.ini.
+    fn labels(&self, entry: &Entry) -> [(String, String); 3] {
+        [
+            ("name", entry.title.clone()),
+            ("ostype", entry.ostype.clone()),
+            ("default", entry.default.to_string()),
+        ]
+        .map(|(name, value)| (self.label(name), value))
     }
 
     /// The last login, as it is set.
@@ -385,8 +400,28 @@ impl Backend for Zfs {
     const NAMES_AT_ONCE: usize = 16;
 
     fn origins(&self) -> anyhow::Result<BTreeMap<GenerationId, u64>> {
-        let origins = origin::all(self)?.into_iter();
-        Ok(origins.map(|of| (of.id, of.held_bytes)).collect())
+        let mut origins: BTreeMap<GenerationId, u64> = BTreeMap::new();
+        let whole = origin::all(self)?.into_iter();
+        let half_made = origin::half_made(self)?.into_iter();
+        for (id, bytes) in whole
+            .map(|of| (of.id, of.held_bytes))
+            .chain(half_made.map(|of| (of.id, of.held_bytes)))
+        {
+            *origins.entry(id).or_default() += bytes;
+        }
+        Ok(origins)
+    }
+
+    fn make_origin(
+        &self,
+        published: &Published<'_>,
+        ending_signals: &Deferred,
+    ) -> anyhow::Result<bool> {
+        convert::make(self, published, ending_signals)
+    }
+
+    fn name_origins(&self, bases: &[Entry]) -> anyhow::Result<()> {
+        convert::name(self, bases)
     }
 
     fn used_origin(&self, id: &GenerationId) -> anyhow::Result<Option<String>> {
@@ -395,9 +430,25 @@ impl Backend for Zfs {
 
     fn remove_origin(&self, id: &GenerationId) -> anyhow::Result<u64> {
         let mut freed_bytes = 0;
-        for origin in origin::all(self)?.iter().filter(|origin| origin.id == *id) {
-            self.destroy(&origin.dataset)?;
-            freed_bytes += origin.held_bytes;
+        for left in origin::half_made(self)?
+            .iter()
+            .filter(|left| left.id == *id)
+        {
+            self.destroy(&left.dataset)?;
+            freed_bytes += left.held_bytes;
+        }
+        let origins = origin::all(self)?;
+        for origin in origins.iter().filter(|origin| origin.id == *id) {
+            // A base may have been received into the volume of the one before.
+            let is_shared = origins
+                .iter()
+                .any(|other| other.dataset == origin.dataset && other.id != *id);
+            if is_shared {
+                self.destroy(&origin.snapshot)?;
+            } else {
+                self.destroy(&origin.dataset)?;
+                freed_bytes += origin.held_bytes;
+            }
         }
         Ok(freed_bytes)
     }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
-use crate::machine::signed::{describe, document, document_by, new_windows};
+use crate::machine::signed::{describe, document, document_by, new_windows, publish, trust};
 use crate::machine::{
     self, ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree,
     write_bases_ini,
@@ -384,6 +384,37 @@ fn an_image_for_other_models_is_refused() {
     );
     fs::write(dmi.join("product_name"), "OptiPlex 7010 \n").unwrap();
     machine.installed(&for_models, &[]);
+}
+
+#[test]
+fn a_base_on_another_model_is_not_started() {
+    let machine = Machine::new();
+    trust(machine.root());
+    let for_models = Base {
+        models: vec!["OptiPlex 7010".into()],
+        ..describe(machine.root(), "windows", 7)
+    };
+    publish(machine.root(), &for_models);
+    assert_eq!(machine.refusal(ALICE, None).0, 78, "the model is not known");
+    let dmi = machine.root().join("sys/class/dmi/id");
+    fs::create_dir_all(&dmi).unwrap();
+    fs::write(dmi.join("product_name"), "Precision T1700\n").unwrap();
+    let (status, error) = machine.refusal(ALICE, None);
+    assert_eq!(
+        (status, error.as_str()),
+        (
+            65,
+            "cowvol: refusing to start windows: this machine is a Precision T1700, the image is for OptiPlex 7010\n"
+        )
+    );
+    assert_eq!(machine.left(), [""; 0]);
+    fs::write(dmi.join("product_name"), "OptiPlex 7010\n").unwrap();
+    machine.volume(ALICE, None);
+    // Nobody signed this one, so what it says counts for nothing.
+    fs::write(dmi.join("product_name"), "Precision T1700\n").unwrap();
+    let image = base_path(machine.root(), "windows", 7);
+    fs::write(image.with_extension("sig"), [0; 64]).unwrap();
+    machine.volume(ALICE, None);
 }
 
 #[test]

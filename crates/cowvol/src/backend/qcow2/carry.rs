@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use images::Ending;
-use images::bases::Entry;
-use jsonpipe::{Common, Exit, io_error};
-use manifest::{Hex, Keys, Kind, Signed};
+use jsonpipe::{Exit, io_error};
+use manifest::Hex;
 use qcow2::{Extent, Fill, Image};
 
 use super::in_use::Locked;
 use super::overlay::check_is_on;
 use super::{Base, Qcow2};
 use crate::backend::{State, VolumeId};
+use crate::base::signed_manifest;
 use crate::carry::{Carrier, Content, Filling, Origin, Visit};
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -24,7 +23,8 @@ impl Carrier for Qcow2 {
             virtual_bytes: base.image.header.virtual_bytes,
             file_bytes: base.image.file_bytes,
             tables_sha256: Hex(base.image.tables_digest()?).to_string(),
-            sha256: signed_digest(&self.common, &base.entry),
+            sha256: signed_manifest(&self.common, &base.entry)
+                .map(|manifest| manifest.sha256.to_string()),
         })
     }
 
@@ -80,15 +80,6 @@ impl Carrier for Qcow2 {
             })
         })
     }
-}
-
-/// The digest in the manifest of an image, if there is one and this machine's keys signed it.
-fn signed_digest(common: &Common, base: &Entry) -> Option<String> {
-    let keys = Keys::read(&common.config("keys"), Kind::Base).ok()?;
-    let path = common.path(images::path(&base.name, base.generation, Ending::Manifest));
-    let manifest: manifest::Base = Signed::read(&path, None).ok()?.verify(&keys).ok()?;
-    let is_of_it = (&manifest.name, manifest.generation) == (&base.name, base.generation);
-    is_of_it.then(|| manifest.sha256.to_string())
 }
 
 /// An overlay that is being filled.

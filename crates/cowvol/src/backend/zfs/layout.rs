@@ -92,6 +92,11 @@ fn check_bases(of: &Zfs, found: &Datasets, bases: &[Entry], wrong: &mut Vec<Wron
             wrong.push(Wrong::of(dataset, "not a base, which is a volume".into()));
             continue;
         }
+        if of.names.half_made_of(dataset).is_some() {
+            let left = "an interrupted cowvol install-base left it; the next one, or cowvol prune, removes it";
+            wrong.push(Wrong::of(dataset, left.into()));
+            continue;
+        }
         let of_it = format!("{dataset}@");
         let mut snapshots = found.keys().filter(|name| name.starts_with(&of_it));
         if !snapshots.any(|snapshot| of.names.base_of(snapshot).is_some()) {
@@ -131,13 +136,8 @@ fn check_labels(
     entry: &Entry,
     wrong: &mut Vec<Wrong>,
 ) {
-    for (label, expected) in [
-        ("name", entry.title.as_str()),
-        ("ostype", &entry.ostype),
-        ("default", if entry.default { "true" } else { "false" }),
-    ] {
-        let label = of.label(label);
-        if found.and_then(|found| found.local(&label)) != Some(expected) {
+    for (label, expected) in of.labels(entry) {
+        if found.and_then(|found| found.local(&label)) != Some(expected.as_str()) {
             wrong.push(Wrong::of(
                 dataset,
                 format!("{label} is not as in bases.ini; zfs set {label}='{expected}' {dataset}"),

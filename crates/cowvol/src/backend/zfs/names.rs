@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `POOL/base/NAME` | a base; its snapshot `@GENERATION` is the origin of volumes |
 //! | `POOL/base/NAME:GENERATION` | the same, of a generation that is not, or not yet, under the plain name |
+//! | `POOL/base/NAME:GENERATION:tmp` | one that is being made |
 //! | `POOL/user/TOKEN/NAME` | a volume; its origin has its generation |
 //! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another generation has pushed aside |
 //!
@@ -14,6 +15,9 @@ use manifest::is_name;
 
 use crate::backend::{GenerationId, VolumeId};
 use crate::token::Token;
+
+/// The end of the name of a base that is being made.
+const HALF_MADE: &str = ":tmp";
 
 /// The datasets below one pool, or one dataset in a pool.
 #[derive(Clone, Debug)]
@@ -31,6 +35,31 @@ impl Names {
     /// The parent of the bases.
     pub fn bases(&self) -> String {
         format!("{}/base", self.pool)
+    }
+
+    /// A base, with its current generation.
+    pub fn base(&self, name: &str) -> String {
+        format!("{}/{name}", self.bases())
+    }
+
+    /// A generation of a base that is not, or not yet, under the base's name.
+    pub fn generation(&self, id: &GenerationId) -> String {
+        format!("{}:{}", self.base(&id.base), id.generation)
+    }
+
+    /// A generation of a base that is being made.
+    pub fn half_made(&self, id: &GenerationId) -> String {
+        format!("{}{HALF_MADE}", self.generation(id))
+    }
+
+    /// The generation that is being made under that name.
+    pub fn half_made_of(&self, dataset: &str) -> Option<GenerationId> {
+        let name = dataset.strip_prefix(&self.bases())?.strip_prefix('/')?;
+        let (base, generation) = name.strip_suffix(HALF_MADE)?.split_once(':')?;
+        Some(GenerationId {
+            base: is_name(base).then(|| base.to_owned())?,
+            generation: parse_generation(generation)?,
+        })
     }
 
     /// The parent of the users' datasets.
@@ -130,5 +159,26 @@ mod tests {
             assert_eq!(of(name, origin), None, "{name} {origin}");
         }
         assert_eq!(names.whole_pool(), "tank");
+    }
+
+    #[test]
+    fn a_base_that_is_being_made_is_no_base() {
+        let names = Names {
+            pool: "tank".into(),
+        };
+        let id = GenerationId {
+            base: "debian-12.2".into(),
+            generation: 8,
+        };
+        let half_made = names.half_made(&id);
+        assert_eq!(half_made, "tank/base/debian-12.2:8:tmp");
+        assert_eq!(names.half_made_of(&half_made), Some(id.clone()));
+        assert_eq!(names.base_of(&format!("{half_made}@8")), None);
+        let whole = names.generation(&id);
+        assert_eq!(names.half_made_of(&whole), None);
+        assert_eq!(names.base_of(&format!("{whole}@8")), Some(id));
+        for name in ["debian:tmp", "debian:08:tmp", "a/b:8:tmp", ":8:tmp"] {
+            assert_eq!(names.half_made_of(&format!("tank/base/{name}")), None);
+        }
     }
 }

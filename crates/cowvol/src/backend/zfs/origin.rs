@@ -82,11 +82,38 @@ pub fn all(of: &Zfs) -> anyhow::Result<Vec<Origin>> {
     Ok(origins.collect())
 }
 
+/// A volume that an interrupted run left, or that is being made.
+#[derive(Clone, Debug)]
+pub struct HalfMade {
+    /// The generation.
+    pub id: GenerationId,
+    /// The volume.
+    pub dataset: String,
+    /// The room that it takes.
+    pub held_bytes: u64,
+}
+
+/// All of them, by name.
+pub fn half_made(of: &Zfs) -> anyhow::Result<Vec<HalfMade>> {
+    let found = properties::get(&of.names.bases(), &["-r", "-t", "volume"], &["used"])?;
+    let found = found.unwrap_or_default().into_iter();
+    let half_made = found.filter_map(|(dataset, properties)| {
+        Some(HalfMade {
+            id: of.names.half_made_of(&dataset)?,
+            held_bytes: properties.bytes("used"),
+            dataset,
+        })
+    });
+    Ok(half_made.collect())
+}
+
 /// The device of a generation's volume, if a program has it open.
 pub fn used(of: &Zfs, id: &GenerationId) -> anyhow::Result<Option<String>> {
-    for origin in all(of)?.iter().filter(|origin| origin.id == *id) {
-        if node::is_locked(&of.common, &origin.dataset)? {
-            return Ok(Some(node::path_of(&origin.dataset)));
+    let whole = all(of)?.into_iter().map(|of| (of.id, of.dataset));
+    let half_made = half_made(of)?.into_iter().map(|of| (of.id, of.dataset));
+    for (_, dataset) in whole.chain(half_made).filter(|(found, _)| found == id) {
+        if node::is_locked(&of.common, &dataset)? {
+            return Ok(Some(node::path_of(&dataset)));
         }
     }
     Ok(None)

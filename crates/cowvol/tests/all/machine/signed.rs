@@ -130,6 +130,14 @@ pub fn document(base: &Base) -> Value {
     document_by("base-1", base)
 }
 
+/// Puts the manifest beside the image, signed by the key that machines know.
+pub fn publish(root: &Path, base: &Base) {
+    let (manifest, signature) = sealed(base);
+    let image = base_path(root, &base.name, base.generation);
+    fs::write(image.with_extension("manifest"), manifest).unwrap();
+    fs::write(image.with_extension("sig"), signature).unwrap();
+}
+
 /// A manifest and its signature by the key that machines know, as they lie beside an image.
 pub fn sealed(base: &Base) -> (Vec<u8>, Vec<u8>) {
     let sealed = seal("base-1", base);
