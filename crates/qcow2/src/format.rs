@@ -1,8 +1,8 @@
 //! The qcow2 format: parses the header, and lays out a blank overlay.
 //!
 //! The specification is docs/interop/qcow2.rst of QEMU. Images that QEMU would not open are
-//! refused, and so are features that this suite never uses: encryption, external data files,
-//! internal snapshots, dirty bitmaps.
+//! refused, and so are features that this suite never uses: encryption, external data files, more than
+//! one internal snapshot, dirty bitmaps.
 
 use std::fs::File;
 use std::io;
@@ -79,6 +79,8 @@ pub struct Header {
     pub reftable_entries: u64,
     /// The width of a reference count in bits as a power of two, 0 to 6.
     pub refcount_order: u32,
+    /// Where the snapshot table starts, of one snapshot; `None` without one.
+    pub snapshots_offset: Option<u64>,
     /// Whether no feature changes the reading of data: no zstd in compressed clusters, no
     /// subclusters in L2 entries.
     pub plain: bool,
@@ -152,12 +154,6 @@ impl Header {
         if unknown != 0 {
             return Err(format!("unknown incompatible features {unknown:#x}"));
         }
-        if start.u32(60)? != 0 {
-            return Err("holds internal snapshots".into());
-        }
-        if start.u64(64)? != 0 {
-            return Err("a snapshot table but no snapshot".into());
-        }
         if refcount_order > 6 {
             return Err(format!("refcount_order is {refcount_order}, not 0 to 6"));
         }
@@ -207,6 +203,13 @@ impl Header {
             return Err("the L1 table and the refcount table overlap".into());
         }
 
+        let snapshots_offset = match (start.u32(60)?, start.u64(64)?) {
+            (0, 0) => None,
+            (0, _) => return Err("a snapshot table but no snapshot".into()),
+            (1, offset) if table_fits(offset, 1, cluster_bytes, 1) => Some(offset),
+            _ => return Err("holds internal snapshots".into()),
+        };
+
         let (name_offset, name_bytes) = (start.u64(8)?, start.u32(16)? as usize);
         let backing_name = match name_offset {
             0 => None,
@@ -241,6 +244,7 @@ impl Header {
             reftable_offset,
             reftable_entries: reftable_bytes / 8,
             refcount_order,
+            snapshots_offset,
             plain: !zstd && !extended_l2,
             backing_name,
             backing_format,
@@ -249,19 +253,23 @@ impl Header {
     }
 
     /// Whether an image has the layout of [`blank_overlay`], which QEMU keeps while it writes to
-    /// it.
+    /// it. Its tables move when it gets a restore point.
     pub fn is_laid_out_as_ours(&self) -> bool {
         self.version == 3
             && self.plain
             && self.cluster_bits == CLUSTER_BITS
             && self.refcount_order == REFCOUNT_ORDER
-            && self.l1_offset == L1_OFFSET
             && self.l1_entries == self.virtual_bytes.div_ceil(BYTES_PER_L1_ENTRY)
+    }
+
+    /// Whether its L1 table is where [`blank_overlay`] puts it: it never had a restore point.
+    pub fn is_as_created(&self) -> bool {
+        self.l1_offset == L1_OFFSET
     }
 }
 
 /// Checks that a table starts at a cluster other than the first, and has a size that QEMU accepts.
-fn table_fits(offset: u64, bytes: u64, cluster_bytes: u64, max_bytes: u64) -> bool {
+pub(crate) fn table_fits(offset: u64, bytes: u64, cluster_bytes: u64, max_bytes: u64) -> bool {
     let past_header = offset >= cluster_bytes && offset.is_multiple_of(cluster_bytes);
     past_header && (1..=max_bytes).contains(&bytes) && offset <= i64::MAX as u64 - max_bytes
 }
@@ -448,6 +456,7 @@ mod tests {
                 reftable_offset: 0x10000,
                 reftable_entries: 8192,
                 refcount_order: 4,
+                snapshots_offset: None,
                 plain: true,
                 backing_name: Some("../../backing/windows/7.qcow2".into()),
                 backing_format: Some("qcow2".into()),

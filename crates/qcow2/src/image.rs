@@ -14,6 +14,14 @@ use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
 use sha2::{Digest, Sha256};
 
 use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
+use crate::point::{Point, RECORD_BYTES};
+
+/// In an entry of a table: nothing else refers to the cluster.
+pub const COPIED: u64 = 1 << 63;
+/// In an L2 entry: where the cluster lies.
+pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
+/// In an L2 entry: the cluster reads as zeros, whatever is there.
+pub const ZEROS: u64 = 1;
 
 /// An image with a valid header and tables that lie within the file.
 #[derive(Debug)]
@@ -22,6 +30,8 @@ pub struct Image {
     pub header: Header,
     /// The length of the file.
     pub file_bytes: u64,
+    /// Its restore point, if it has one.
+    pub point: Option<Point>,
     path: PathBuf,
     file: File,
 }
@@ -110,6 +120,23 @@ fn header(file: &File, length: u64) -> Result<Header, Flaw> {
     Ok(Header::parse(start)?)
 }
 
+fn point(file: &File, header: &Header) -> Result<Option<Point>, Flaw> {
+    let Some(offset) = header.snapshots_offset else {
+        return Ok(None);
+    };
+    let mut record = [0; RECORD_BYTES];
+    file.read_exact_at(&mut record, offset)?;
+    Ok(Some(Point::parse(&record, header)?))
+}
+
+/// Reads a table of 8-byte entries.
+pub(crate) fn read_table(file: &File, offset: u64, entries: u64) -> io::Result<Vec<u64>> {
+    let mut bytes = vec![0; entries as usize * 8];
+    file.read_exact_at(&mut bytes, offset)?;
+    let entries = bytes.as_chunks().0.iter();
+    Ok(entries.map(|entry| u64::from_be_bytes(*entry)).collect())
+}
+
 impl Image {
     /// Opens an image. Status 66 when it does not exist, 65 when it is invalid.
     pub fn open(path: &Path, follow: Follow) -> anyhow::Result<Image> {
@@ -121,8 +148,10 @@ impl Image {
     pub fn read(path: &Path, file: File) -> anyhow::Result<Image> {
         let read = || -> Result<Image, Flaw> {
             let file_bytes = file.metadata()?.size();
+            let header = header(&file, file_bytes)?;
             let image = Image {
-                header: header(&file, file_bytes)?,
+                point: point(&file, &header)?,
+                header,
                 file_bytes,
                 path: path.to_owned(),
                 file,
@@ -141,6 +170,11 @@ impl Image {
     /// The file, for reading.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// A table of 8-byte entries.
+    pub(crate) fn table(&self, offset: u64, entries: u64) -> anyhow::Result<Vec<u64>> {
+        read_table(&self.file, offset, entries).map_err(|error| Flaw::from(error).of(&self.path))
     }
 
     /// The metadata of the file.
@@ -191,6 +225,9 @@ impl Image {
                         .into(),
                 ));
             }
+            if self.point.is_some() {
+                return Err(Flaw::Content("holds internal snapshots".into()));
+            }
             if self.header.virtual_bytes > OVERLAY_MAX_BYTES {
                 let bytes = self.header.virtual_bytes;
                 return Err(Flaw::Content(format!(
@@ -205,9 +242,11 @@ impl Image {
     /// Checks that the tables lie within the file and point into it.
     fn check_tables(&self) -> Result<(), Flaw> {
         let header = &self.header;
+        let point_end = self.point.map_or(0, |point| point.l1(header).end);
         for (name, end) in [
             ("L1 table", header.l1().end),
             ("refcount table", header.reftable().end),
+            ("restore point", point_end),
         ] {
             if end > self.file_bytes {
                 return Err(Flaw::Content(format!(
@@ -216,11 +255,15 @@ impl Image {
                 )));
             }
         }
-        // Bit 63 of an L1 entry means that nothing else refers to the L2 table.
-        const COPIED: u64 = 1 << 63;
         self.for_each_entry(header.l1_offset, header.l1_entries, |index, entry| {
             self.check_points_to_cluster(entry & !COPIED, format_args!("L1 entry {index}"))
         })?;
+        if let Some(point) = self.point {
+            self.for_each_entry(point.l1_offset, header.l1_entries, |index, entry| {
+                let name = format_args!("L1 entry {index} of its restore point");
+                self.check_points_to_cluster(entry & !COPIED, name)
+            })?;
+        }
         self.for_each_entry(
             header.reftable_offset,
             header.reftable_entries,
@@ -233,6 +276,11 @@ impl Image {
             ("header", 0),
             ("L1 table", header.l1_offset),
             ("refcount table", header.reftable_offset),
+            ("snapshot table", header.snapshots_offset.unwrap_or(0)),
+            (
+                "restore point",
+                self.point.map_or(0, |point| point.l1_offset),
+            ),
         ] {
             if self.refcount(offset >> header.cluster_bits)? == 0 {
                 return Err(Flaw::Content(format!(

@@ -26,8 +26,20 @@ pub fn full_bytes(virtual_bytes: u64) -> u64 {
 /// disk, for clusters that a killed QEMU leaves allocated and unused, and for the file system's own
 /// records, which take about a 5000th when every cluster is an extent.
 pub fn need_bytes(virtual_bytes: u64) -> u64 {
-    let slack = (1 << 20) + virtual_bytes.div_ceil(1024).next_multiple_of(CLUSTER_BYTES);
-    full_bytes(virtual_bytes) + slack
+    full_bytes(virtual_bytes) + slack_bytes(virtual_bytes)
+}
+
+/// The room to reserve for an overlay that can come to so many clusters without its refcount blocks,
+/// with the same slack.
+pub fn room_bytes(clusters: u64) -> u64 {
+    let blocks = clusters.div_ceil(REFCOUNTS_PER_BLOCK) + 1;
+    let table = (blocks * 8).div_ceil(CLUSTER_BYTES);
+    let bytes = (clusters + blocks + table) * CLUSTER_BYTES;
+    bytes + slack_bytes(bytes)
+}
+
+fn slack_bytes(bytes: u64) -> u64 {
+    (1 << 20) + bytes.div_ceil(1024).next_multiple_of(CLUSTER_BYTES)
 }
 
 #[cfg(test)]
