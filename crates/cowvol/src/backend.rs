@@ -38,7 +38,12 @@ pub struct VolumeId {
     pub base: String,
     /// The generation of the base.
     pub generation: u64,
+    /// Whether it ends with its session, as for an exam: then it is not the user's volume.
+    pub is_ephemeral: bool,
 }
+
+/// The end of the name of an ephemeral volume.
+const EPHEMERAL: &str = ".ephemeral";
 
 impl VolumeId {
     /// The volume of a user on the current generation of a base.
@@ -47,6 +52,7 @@ impl VolumeId {
             token: token.clone(),
             base: base.name.clone(),
             generation: base.generation,
+            is_ephemeral: false,
         }
     }
 
@@ -61,18 +67,23 @@ impl VolumeId {
     /// Reads what [`Display`](fmt::Display) writes; `None` for anything else.
     pub fn parse(text: &str) -> Option<VolumeId> {
         let (token, of) = text.split_once('.')?;
-        let (base, generation) = of.split_once('@')?;
+        let (base, of) = of.split_once('@')?;
+        let generation = of.strip_suffix(EPHEMERAL);
+        let is_ephemeral = generation.is_some();
+        let generation = generation.unwrap_or(of);
         Some(VolumeId {
             token: Token::parse(token)?,
             base: is_name(base).then(|| base.to_owned())?,
             generation: parse_generation(generation)?,
+            is_ephemeral,
         })
     }
 }
 
 impl fmt::Display for VolumeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}@{}", self.token, self.base, self.generation)
+        let end = if self.is_ephemeral { EPHEMERAL } else { "" };
+        write!(f, "{}.{}@{}{end}", self.token, self.base, self.generation)
     }
 }
 
@@ -117,6 +128,24 @@ pub struct Stored {
     pub state: State,
 }
 
+/// The content that a volume gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// What it has.
+    Present,
+    /// What its restore point has.
+    Point,
+}
+
+/// What becomes of a volume and its restore point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it contains afterwards.
+    pub content: Content,
+    /// The time of its restore point, which then contains the same; `None` when it has none.
+    pub point: Option<SystemTime>,
+}
+
 /// A volume as people see it in a list.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -126,6 +155,8 @@ pub struct Listed {
     pub state: State,
     /// The size of its disk, or the reason why it is not known.
     pub virtual_bytes: Result<u64, String>,
+    /// When its restore point was taken, if it has one.
+    pub point: Option<SystemTime>,
     /// Whether a program has it open.
     pub is_open: bool,
 }
@@ -207,8 +238,25 @@ pub trait Backend {
     /// Sets the time of the last login; the state afterwards.
     fn touch(&self, id: &VolumeId, login: SystemTime) -> anyhow::Result<State>;
 
-    /// Everything that is stored, of all users or of one, in no order.
+    /// When the restore point of a volume was taken; `None` when it has none.
+    fn point(&self, id: &VolumeId) -> anyhow::Result<Option<SystemTime>>;
+    /// The room that a volume can come to need besides that of a new one, as it is or after a change:
+    /// with a restore point, all that the guest wrote before can be written again. Status 73 when no
+    /// change of this kind is possible.
+    fn more_bytes(&self, id: &VolumeId, change: Option<&Change>) -> anyhow::Result<u64>;
+    /// Changes the content and the restore point of a volume, both or neither. Its last login stays.
+    fn change(&self, held: &Self::Held, change: &Change) -> anyhow::Result<()>;
+    /// Puts a new volume in the place of another, whose room becomes free; that of the new one is not
+    /// held yet. After a cut in between, the old one or the new one is there, or none, and the next login
+    /// makes it.
+    fn renew(&self, held: Self::Held, id: &VolumeId, base: &Self::Base) -> anyhow::Result<State>;
+
+    /// Everything that is stored, of all users or of one, in no order. Ephemeral volumes are among
+    /// those of all.
     fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>>;
+    /// The ephemeral volumes, in no order, and what a power cut left of them. It takes as long as there
+    /// are many of these.
+    fn ephemerals(&self) -> anyhow::Result<Vec<Stored>>;
     /// Whether a program uses something, without keeping any from it.
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool>;
     /// Keeps programs from opening something; `None` when one uses it or it is gone.
@@ -276,10 +324,14 @@ mod tests {
     #[test]
     fn a_volume_has_one_name() {
         let token = "T36T7_9pSGo3VWMdGbk9-qTCynRXmZCZlGbo-w";
-        let name = format!("{token}.debian-12.2@7");
-        assert_eq!(VolumeId::parse(&name).unwrap().to_string(), name);
+        for (end, is_ephemeral) in [("", false), (".ephemeral", true)] {
+            let name = format!("{token}.debian-12.2@7{end}");
+            let id = VolumeId::parse(&name).unwrap();
+            assert_eq!((id.to_string(), id.is_ephemeral), (name, is_ephemeral));
+        }
         for name in [
             format!("{token}.debian@07"),
+            format!("{token}.debian@7.ephemeral.ephemeral"),
             format!("{token}.Debian@7"),
             format!("{token}@7"),
             "x.debian@7".into(),

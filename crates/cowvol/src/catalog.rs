@@ -142,6 +142,7 @@ fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> re
         token: volume.id.token.to_string(),
         base: volume.id.base,
         generation: volume.id.generation,
+        ephemeral: volume.id.is_ephemeral,
         path: disk.path,
         backing_path: disk
             .backing
@@ -151,6 +152,7 @@ fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> re
         reserved_bytes: volume.state.reserved_bytes,
         in_use: is_promised || volume.is_open,
         virtual_bytes,
+        restore_point_at: volume.point.map(timestamp::rfc3339),
         last_login_at: volume.state.last_login.map(timestamp::rfc3339),
     }
 }

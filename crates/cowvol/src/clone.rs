@@ -1,24 +1,26 @@
 //! `cowvol clone`: provides the user's volume with its room, and reports its path.
 
-use std::time::SystemTime;
+mod cloning;
 
 use images::POOL_LOCK;
 use images::bases::{self, Entry};
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, sabotaged, signals};
-use room::need_bytes;
+use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, lock, signals, timestamp};
 
+use self::cloning::Cloning;
 use crate::backend::{Backend, Item, State, VolumeId};
-use crate::evict::Eviction;
-use crate::replace::{Replaced, Replacing};
-use crate::report::Evicted;
 use crate::request::{Choice, Login};
-use crate::settings::{self, Room};
 use crate::token::Token;
-use crate::{TOOL, base, promise, report};
+use crate::{TOOL, base, promise, report, settings};
 
 /// Makes the volume if it does not exist, otherwise reuses it; a dry run only reports what it would
 /// do.
-pub fn clone<B>(common: &Common, backend: &B, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer>
+pub fn clone<B>(
+    common: &Common,
+    backend: &B,
+    pipe: &Pipe,
+    ephemeral: bool,
+    dry_run: bool,
+) -> anyhow::Result<Answer>
 where
     B: Backend + Clone + 'static,
 {
@@ -34,6 +36,10 @@ where
         || "login.user: missing or empty, though login.authenticated is true",
     )?;
     let token = Token::of(&user);
+    let ephemeral = ephemeral || choice.ephemeral;
+    if ephemeral && choice.restore.is_some() {
+        return Err(Exit::Data.error("choice.restore: an ephemeral volume has no earlier content"));
+    }
     let cloning = |bases: Vec<Entry>| -> anyhow::Result<Cloning<B>> {
         let entry = base::choose(bases.clone(), choice.base.as_deref(), "choice.base")?;
         base::check_model(common, &entry)?;
@@ -42,7 +48,11 @@ where
             backend,
             pipe,
             room: settings::read(common)?.room,
-            id: VolumeId::of(&token, &entry),
+            id: VolumeId {
+                is_ephemeral: ephemeral,
+                ..VolumeId::of(&token, &entry)
+            },
+            restore: choice.restore,
             base: backend.open_base(&entry)?,
             entry,
             bases,
@@ -81,12 +91,22 @@ where
             held_bytes: done.now.map_or(0, |state| state.held_bytes),
             evicted: &done.evicted,
             replaced: &done.replaced,
+            ephemeral,
+            restored: done.restored,
+            restore_point_at: done.point.as_ref().ok().copied().map(timestamp::rfc3339),
+            missing: done
+                .point
+                .as_ref()
+                .err()
+                .map(|reason| missing(reason))
+                .into_iter()
+                .collect(),
             created: done.before.is_none(),
-            changed: done.before.is_none() || done.has_removed(),
+            changed: done.before.is_none() || done.stays(),
         },
     )?;
-    // What was removed is gone, whoever hears of it.
-    let stays = !dry_run && done.has_removed();
+    // What was removed or changed stays so, whoever hears of it.
+    let stays = !dry_run && done.stays();
     let answer = Answer::yes(document).staying(stays);
     let (common, backend) = (common.clone(), backend.clone());
     Ok(match dry_run {
@@ -97,148 +117,10 @@ where
     })
 }
 
-/// A volume that a user is to have.
-struct Cloning<'a, B: Backend> {
-    common: &'a Common,
-    backend: &'a B,
-    pipe: &'a Pipe,
-    room: Room,
-    id: VolumeId,
-    base: B::Base,
-    entry: Entry,
-    bases: Vec<Entry>,
-}
-
-/// The result.
-struct Done {
-    id: VolumeId,
-    entry: Entry,
-    virtual_bytes: u64,
-    room_bytes: u64,
-    reserved: bool,
-    evicted: Vec<Evicted>,
-    replaced: Vec<Evicted>,
-    /// `None` when it did not exist.
-    before: Option<State>,
-    /// `None` when it does not exist, in a dry run.
-    now: Option<State>,
-}
-
-impl Done {
-    fn has_removed(&self) -> bool {
-        !self.evicted.is_empty() || !self.replaced.is_empty()
-    }
-}
-
-impl<B: Backend> Cloning<'_, B> {
-    /// The whole room that the volume has, or that has to be free in its place.
-    fn room_bytes(&self) -> u64 {
-        let whole = || self.backend.whole_bytes(&self.base);
-        self.room.reserve.unwrap_or_else(whole)
-    }
-
-    /// Whether the room is held.
-    fn reserves(&self) -> bool {
-        self.room.reserve.is_none()
-    }
-
-    fn find(&self) -> anyhow::Result<Option<State>> {
-        let found = self.backend.find(&self.id, &self.base)?;
-        if self.reserves() {
-            self.backend.check_can_reserve()?;
-        }
-        Ok(found)
-    }
-
-    fn eviction(&self, found: Option<State>, replaced: &Replaced) -> Eviction<'_> {
-        Eviction {
-            common: self.common,
-            bases: &self.bases,
-            for_whom: &self.id,
-            need_bytes: need_bytes(self.room_bytes(), found.map_or(0, |state| state.held_bytes)),
-            own_bytes: replaced.freed_bytes(),
-        }
-    }
-
-    fn would_do(self) -> anyhow::Result<Done> {
-        let found = self.find()?;
-        let replaced = Replaced::find(self.common, self.backend, &self.id)?;
-        let evicted = self.eviction(found, &replaced).would_go(self.backend)?;
-        Ok(self.done(evicted, replaced.report(), found, found))
-    }
-
-    fn run(self) -> anyhow::Result<Done> {
-        let found = self.find()?;
-        let replacing = Replaced::find(self.common, self.backend, &self.id)?.hold(self.backend)?;
-        let eviction = self.eviction(found, replacing.replaced());
-        let evicted = eviction.make_room(self.backend, self.pipe)?;
-        // Before it is there: a volume that has no promise can be taken away.
-        let promised = promise::make(self.common, &self.id)?;
-        match self.provide(found, replacing) {
-            Ok((now, replaced)) => Ok(self.done(evicted, replaced, found, Some(now))),
-            Err(error) => {
-                if promised {
-                    let _ = promise::withdraw(self.common, &self.id); // the first error is the one to report
-                }
-                Err(match evicted.len() {
-                    0 => error,
-                    gone => error.context(format!("after {gone} volumes were evicted for it")),
-                })
-            }
-        }
-    }
-
-    /// Makes the volume, removes those that it replaces, and reserves its room. In this order: cut
-    /// anywhere, the user has a complete volume, and the next login continues.
-    fn provide(
-        &self,
-        found: Option<State>,
-        replacing: Replacing<B::Held>,
-    ) -> anyhow::Result<(State, Vec<Evicted>)> {
-        let reserve = self.reserves().then(|| self.room_bytes());
-        if found.is_none() && replacing.is_empty() {
-            return Ok((self.create(reserve)?, Vec::new()));
-        }
-        // The room may be that of the volumes to replace, so it is reserved after them.
-        let make = || found.map_or_else(|| self.create(None), Ok);
-        let remove = || replacing.remove(self.common, self.backend, self.pipe, &self.id);
-        let (state, replaced) = if sabotaged("replace-first") {
-            let replaced = remove()?;
-            (make()?, replaced)
-        } else {
-            (make()?, remove()?)
-        };
-        if let Some(bytes) = reserve.filter(|bytes| *bytes > state.held_bytes) {
-            self.backend.reserve(&self.id, bytes)?;
-        }
-        let now = self.backend.touch(&self.id, SystemTime::now())?;
-        Ok((now, replaced))
-    }
-
-    fn create(&self, reserve: Option<u64>) -> anyhow::Result<State> {
-        let disk = self.backend.disk_of(&self.id);
-        self.pipe.note(format_args!("making {}", disk.path));
-        self.backend.create(&self.id, &self.base, reserve)
-    }
-
-    fn done(
-        self,
-        evicted: Vec<Evicted>,
-        replaced: Vec<Evicted>,
-        before: Option<State>,
-        now: Option<State>,
-    ) -> Done {
-        Done {
-            virtual_bytes: self.backend.virtual_bytes(&self.base),
-            room_bytes: self.room_bytes(),
-            reserved: self.reserves(),
-            id: self.id,
-            entry: self.entry,
-            evicted,
-            replaced,
-            before,
-            now,
-        }
+fn missing(reason: &str) -> Missing {
+    Missing {
+        key: "restore_point_at".into(),
+        reason: reason.to_owned(),
     }
 }
 

@@ -97,13 +97,16 @@ impl Eviction<'_> {
         Ok(backend.free_bytes()?.saturating_add(self.own_bytes))
     }
 
-    /// Everything of others whose session has ended, and all remains, also of this user: they are no
-    /// volume.
+    /// Everything of others whose session has ended, and all remains and ephemeral volumes, also of this
+    /// user: they are none of a user's.
     fn stored<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Stored>> {
         let promised = promise::all(self.common)?;
         let mut stored = backend.volumes(None)?;
         stored.retain(|Stored { item, .. }| {
-            let is_of_another = item.id.token != self.for_whom.token;
+            let is_of_another = match item.id.is_ephemeral {
+                true => item.id != *self.for_whom,
+                false => item.id.token != self.for_whom.token,
+            };
             item.is_remains || (is_of_another && !promised.contains(&item.id))
         });
         stored.sort_by(|a, b| a.item.cmp(&b.item));
@@ -136,13 +139,17 @@ impl Eviction<'_> {
             .any(|base| base.name == item.id.base && base.generation > item.id.generation);
         Candidate {
             id: item.clone(),
-            kind: match (item.is_remains, is_retired) {
+            kind: match (item.is_remains || item.id.is_ephemeral, is_retired) {
                 (true, _) => Kind::Remains,
                 (false, true) => Kind::Retired,
                 (false, false) => Kind::Current,
             },
             held_bytes: state.freeable_bytes,
-            stale_bytes: state.reserved_bytes,
+            // An ephemeral volume goes as a whole.
+            stale_bytes: match item.id.is_ephemeral {
+                true => 0,
+                false => state.reserved_bytes,
+            },
             last_login: state.last_login.and_then(seconds),
         }
     }
@@ -190,10 +197,11 @@ fn state_in<'a>(stored: &'a [Stored], item: &Item) -> Option<&'a State> {
 }
 
 fn evicted(what: What, item: &Item, freed_bytes: u64, state: Option<&State>) -> Evicted {
-    let what = match (what, item.is_remains) {
-        (What::Release, _) => Gone::Reservation,
-        (What::Discard, true) => Gone::Remains,
-        (What::Discard, false) => Gone::Volume,
+    let what = match what {
+        What::Release => Gone::Reservation,
+        What::Discard if item.is_remains => Gone::Remains,
+        What::Discard if item.id.is_ephemeral => Gone::Ephemeral,
+        What::Discard => Gone::Volume,
     };
     Evicted::of(
         what,

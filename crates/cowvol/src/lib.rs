@@ -4,8 +4,9 @@
 //! only the user's changes. `clone` reads the user and the chosen base, makes the user's overlay if
 //! it does not exist, holds the whole room that it can come to need, and reports its path; where the
 //! disk is full, it evicts volumes of others that nothing uses. `release` gives the room back after
-//! the session, and `discard` removes the volumes of one user. `export` and `import` carry a volume
-//! to another machine. `list` shows the bases and the overlays on them. The overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
+//! the session, `discard` removes the volumes of one user, and `restore` gives one an earlier content.
+//! `export` and `import` carry a volume to another machine. `list` shows the bases and the overlays on
+//! them. The overlay is a qcow2 file that this crate writes itself: its path is made from a digest of the
 //! user's name, so no name can build a path, and it records its base, so it is never opened over
 //! another one. `install-base` makes a new generation of a base the current one, only by the rename
 //! of bases.ini, and `prune` removes earlier generations with their overlays, once they are unused.
@@ -17,11 +18,13 @@ mod catalog;
 mod clone;
 mod directory;
 mod discard;
+mod ephemeral;
 mod event;
 mod evict;
 mod idle;
 mod install;
 mod layout;
+mod points;
 mod promise;
 mod prune;
 mod published;
@@ -30,6 +33,7 @@ mod release;
 mod replace;
 pub mod report;
 pub mod request;
+mod restore;
 mod settings;
 mod standing;
 mod token;
@@ -70,9 +74,12 @@ where
     let common = &arguments.common;
     match arguments.command {
         Command::List { user } => catalog::list(common, backend, pipe, user.as_deref()),
-        Command::Clone { dry_run } => clone::clone(common, backend, pipe, dry_run),
+        Command::Clone { ephemeral, dry_run } => {
+            clone::clone(common, backend, pipe, ephemeral, dry_run)
+        }
         Command::Release { dry_run } => release::release(common, backend, dry_run),
         Command::Discard(options) => discard::discard(common, backend, pipe, &options),
+        Command::Restore(options) => restore::restore(common, backend, pipe, &options),
         Command::Export(options) => carry::export::export(common, backend, pipe, &options),
         Command::Import(options) => carry::import::import(common, backend, pipe, &options),
         Command::Layout { dry_run } => layout::layout(common, backend, dry_run),

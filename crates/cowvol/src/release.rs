@@ -1,4 +1,5 @@
-//! `cowvol release`: after a session, gives back the room that was reserved for its volume.
+//! `cowvol release`: after a session, gives back the room that was reserved for its volume, and removes
+//! an ephemeral one.
 
 use std::collections::BTreeSet;
 
@@ -39,7 +40,10 @@ fn give_back<B: Backend>(
             None if is_there => released.in_use.push(ReleasedVolume::of(&id, 0)),
             None => drop(promise::withdraw(common, &id)?), // it was removed
             Some(held) => {
-                let freed_bytes = backend.release(&held)?;
+                let freed_bytes = match id.is_ephemeral {
+                    true => backend.remove(held)?,
+                    false => backend.release(&held)?,
+                };
                 if promise::withdraw(common, &id)? || freed_bytes > 0 {
                     released.volumes.push(ReleasedVolume::of(&id, freed_bytes));
                 }
@@ -56,7 +60,11 @@ fn would_give_back<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<R
         let Some(state) = backend.state(&id)? else {
             continue;
         };
-        let volume = ReleasedVolume::of(&id, state.reserved_bytes);
+        let freed_bytes = match id.is_ephemeral {
+            true => state.freeable_bytes,
+            false => state.reserved_bytes,
+        };
+        let volume = ReleasedVolume::of(&id, freed_bytes);
         if backend.is_in_use(&Item::whole(id))? {
             released.in_use.push(ReleasedVolume {
                 freed_bytes: 0,
@@ -70,11 +78,12 @@ fn would_give_back<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<R
     Ok(released)
 }
 
-/// The volumes that are promised, or for which room is held.
+/// The volumes that are promised, or for which room is held, and the ephemeral ones.
 fn reserved<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<BTreeSet<VolumeId>> {
     let mut reserved = promise::all(common)?;
     for stored in backend.volumes(None)? {
-        if stored.state.reserved_bytes > 0 && !stored.item.is_remains {
+        let gives = stored.state.reserved_bytes > 0 || stored.item.id.is_ephemeral;
+        if gives && !stored.item.is_remains {
             reserved.insert(stored.item.id);
         }
     }

@@ -21,6 +21,11 @@ pub struct Replacing<H> {
 }
 
 impl Replaced {
+    /// None: an ephemeral volume replaces nothing.
+    pub fn none() -> Replaced {
+        Replaced { stored: Vec::new() }
+    }
+
     /// Finds them. Status 75 when one is in use.
     pub fn find<B: Backend>(
         common: &Common,
@@ -109,11 +114,12 @@ impl<H> Replacing<H> {
     }
 }
 
-const SESSION_NOT_ENDED: &str =
+pub const SESSION_NOT_ENDED: &str =
     "its session has not ended; end it, or if it was killed, run cowvol release";
-const PROGRAM_HAS_IT: &str = "a program has it open; end that session first";
+pub const PROGRAM_HAS_IT: &str = "a program has it open; end that session first";
 
-fn in_use<B: Backend>(backend: &B, id: &VolumeId, why: &str) -> anyhow::Error {
+/// The refusal (75) to put another volume in the place of one that is in use.
+pub fn in_use<B: Backend>(backend: &B, id: &VolumeId, why: &str) -> anyhow::Error {
     let path = backend.disk_of(id).path;
     Exit::TemporaryFailure.error(format_args!("replacing {path}: {why}; nothing was changed"))
 }

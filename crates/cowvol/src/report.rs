@@ -1,5 +1,5 @@
-//! Output: the sections `volume`, `released`, `discarded`, `exported`, `imported`, `layout`, `catalog`,
-//! `base` and `pruned`. Paths are relative to the root.
+//! Output: the sections `volume`, `released`, `discarded`, `restored`, `exported`, `imported`, `layout`,
+//! `catalog`, `base` and `pruned`. Paths are relative to the root.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::backend::VolumeId;
 use crate::carry::stream;
+use crate::request::RestoreTo;
 
 /// The section `volume`: the user's disk.
 #[derive(Debug, Serialize)]
@@ -48,6 +49,16 @@ pub struct Volume<'a> {
     /// The user's volumes on earlier generations of the base that went (in a dry run: would go) for
     /// it, by generation.
     pub replaced: &'a [Evicted],
+    /// Whether it ends with the session, and is not the user's volume.
+    pub ephemeral: bool,
+    /// What the user had it restored to (in a dry run: would).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restored: Option<RestoreTo>,
+    /// When its restore point was taken; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point_at: Option<String>,
+    /// The keys that are not there, and why.
+    pub missing: Vec<Missing>,
     /// Whether this call made it (in a dry run: would make it).
     pub created: bool,
     /// Whether this call made it or removed something: finding a volume changes nothing.
@@ -64,6 +75,12 @@ pub enum Gone {
     Reservation,
     /// What a power cut left of a volume that was being made.
     Remains,
+    /// What was written since its restore point was taken.
+    Writes,
+    /// The restore point of the volume of the user who logs in; its content stays.
+    RestorePoint,
+    /// An ephemeral volume whose session has ended.
+    Ephemeral,
 }
 
 impl fmt::Display for Gone {
@@ -72,12 +89,15 @@ impl fmt::Display for Gone {
             Gone::Volume => "removing the volume",
             Gone::Reservation => "giving back the room of",
             Gone::Remains => "removing the remains of",
+            Gone::Writes => "restoring",
+            Gone::RestorePoint => "removing the restore point of",
+            Gone::Ephemeral => "removing the ephemeral volume",
         })
     }
 }
 
 /// A volume that goes, or a part of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Evicted {
     /// What goes.
     pub what: Gone,
@@ -133,6 +153,8 @@ pub struct ReleasedVolume {
     pub base: String,
     /// The generation of its base.
     pub generation: u64,
+    /// Whether it was an ephemeral one, which is gone.
+    pub ephemeral: bool,
     /// The room that became free.
     pub freed_bytes: u64,
 }
@@ -144,6 +166,7 @@ impl ReleasedVolume {
             token: id.token.to_string(),
             base: id.base.clone(),
             generation: id.generation,
+            ephemeral: id.is_ephemeral,
             freed_bytes,
         }
     }
@@ -190,6 +213,26 @@ pub struct Discarded<'a> {
     pub token: &'a str,
     /// The removed volumes, by base and generation.
     pub volumes: &'a [Evicted],
+}
+
+/// The section `restored`.
+#[derive(Debug, Serialize)]
+pub struct Restored<'a> {
+    /// Always true.
+    pub changed: bool,
+    /// The user's full name, as it was given.
+    pub user: &'a str,
+    /// The user's token.
+    pub token: &'a str,
+    /// The name of the base.
+    pub base: &'a str,
+    /// The generation of the base.
+    pub generation: u64,
+    /// What the volume contains now (in a dry run: would).
+    pub to: RestoreTo,
+    /// When the restore point was taken; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point_at: Option<String>,
 }
 
 /// A volume that a stream carries.
@@ -326,6 +369,8 @@ pub struct ListedVolume {
     pub base: String,
     /// The generation of its base.
     pub generation: u64,
+    /// Whether it ends with its session.
+    pub ephemeral: bool,
     /// The overlay.
     pub path: String,
     /// The image that it reads through to, from its own header; absent when that cannot be read.
@@ -340,6 +385,9 @@ pub struct ListedVolume {
     /// The size of the guest's disk; absent when the header cannot be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub virtual_bytes: Option<u64>,
+    /// When its restore point was taken; absent when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_point_at: Option<String>,
     /// The time of its last login, or of the last write after it; absent when it is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_login_at: Option<String>,

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{BACKING, bases};
 use jsonpipe::Common;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The command line.
 #[derive(Debug, Parser)]
@@ -56,6 +56,8 @@ Reads a document (JSON or INI) on standard input:
   login.user           the user's full name, alice@uni-a.example
   login.authenticated  true; if false, the document is passed on (status 1)
   choice.base          which base; without it, the default of bases.ini
+  choice.restore       yesterday or clean: restore the volume first
+  choice.ephemeral     true: as with --ephemeral
 The whole room that the disk can come to need is held for it. If it is not free,
 volumes of others that nothing uses go, the least recently used first; if that
 is not enough, nothing goes (status 73).
@@ -66,6 +68,9 @@ Example:
   printf '[login]\\nuser=alice@uni-a.example\\nauthenticated=true\\n' |
     cowvol clone --dry-run")]
     Clone {
+        /// Make a volume for this session alone, as for an exam
+        #[arg(long)]
+        ephemeral: bool,
         /// Print the intended changes, and write nothing
         #[arg(long)]
         dry_run: bool,
@@ -74,7 +79,7 @@ Example:
     #[command(after_help = "\
 Does not read standard input. Every volume that no program has open gives back
 the room that clone held for it; what is in it stays, and so does its last
-login. login-session runs it before and after each session. Writes the section
+login. An ephemeral volume goes. login-session runs it before and after each session. Writes the section
 released.
 
 Example: show what is held for sessions that have ended
@@ -93,6 +98,17 @@ Writes the section discarded.
 Example: for a user whose guest no longer starts
   cowvol discard --user alice@uni-a.example --base windows")]
     Discard(Discard),
+    /// Give a user's volume an earlier content
+    #[command(after_help = "\
+Does not read standard input. With yesterday, the user's volume contains again
+what it did before the first session of the day, when clone took its restore
+point; with clean, what its base contains: the user's files on this machine go.
+If a program has it open, or its session has not ended, nothing is done (status
+75); without a restore point, it is status 66. Writes the section restored.
+
+Example: for a user whose guest no longer starts
+  cowvol restore --user alice@uni-a.example --base windows --to yesterday")]
+    Restore(Restore),
     /// Write a user's volume as a stream, for another machine
     #[command(after_help = "\
 Does not read standard input. The stream holds what the volume changes of its
@@ -188,6 +204,23 @@ pub struct Discard {
     pub dry_run: bool,
 }
 
+/// The flags of `restore`.
+#[derive(Clone, Debug, Args)]
+pub struct Restore {
+    /// The user's full name, as in login.user
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// The base; without it, the default of bases.ini
+    #[arg(long, value_name = "BASE")]
+    pub base: Option<String>,
+    /// What the volume is to contain
+    #[arg(long, value_name = "CONTENT")]
+    pub to: RestoreTo,
+    /// Print the intended changes, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// The flags of `export`.
 #[derive(Clone, Debug, Args)]
 pub struct Export {
@@ -220,6 +253,16 @@ pub struct Import {
     /// Read the whole stream, print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// An earlier content of a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestoreTo {
+    /// That of its restore point
+    Yesterday,
+    /// That of its base
+    Clean,
 }
 
 /// The section `image` of `mkimg-torrent`. Only its signed manifest is trusted.
@@ -267,4 +310,9 @@ pub struct Login {
 pub struct Choice {
     /// The name of a base; absent for the default one.
     pub base: Option<String>,
+    /// What the user's volume is to contain, if it is not what the last session left.
+    pub restore: Option<RestoreTo>,
+    /// Whether the session is to have a volume that ends with it.
+    #[serde(default)]
+    pub ephemeral: bool,
 }

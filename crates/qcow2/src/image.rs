@@ -95,6 +95,11 @@ pub fn header_of(path: &Path, file: &File, length: u64) -> anyhow::Result<Header
     header(file, length).map_err(|flaw| flaw.of(path))
 }
 
+/// Reads the restore point of an image with this header, if it has one.
+pub fn read_point(path: &Path, file: &File, of: &Header) -> anyhow::Result<Option<Point>> {
+    point(file, of).map_err(|flaw| flaw.of(path))
+}
+
 fn open(path: &Path, follow: Follow) -> Result<(File, u64), Flaw> {
     // Opening a FIFO must not block.
     let flags = if follow == Follow::Nothing {
@@ -125,7 +130,11 @@ fn point(file: &File, header: &Header) -> Result<Option<Point>, Flaw> {
         return Ok(None);
     };
     let mut record = [0; RECORD_BYTES];
-    file.read_exact_at(&mut record, offset)?;
+    file.read_exact_at(&mut record, offset)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => Flaw::Content("holds internal snapshots".into()),
+            _ => Flaw::Io(error),
+        })?;
     Ok(Some(Point::parse(&record, header)?))
 }
 

@@ -18,7 +18,7 @@ mod rewrite;
 pub use change::Extent;
 pub use fill::Fill;
 pub use format::{CLUSTER_BYTES, Header, Layout, blank_overlay, is_qcow2};
-pub use image::{Follow, Image, header_of, read_header};
+pub use image::{Follow, Image, header_of, read_header, read_point};
 pub use need::{full_bytes, need_bytes};
 pub use point::Point;
 pub use rewrite::{Content, Rewrite};

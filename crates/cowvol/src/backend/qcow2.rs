@@ -7,6 +7,7 @@ pub mod in_use;
 mod listing;
 mod names;
 pub mod overlay;
+mod points;
 mod room;
 
 use std::fs;
@@ -20,7 +21,7 @@ use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
 use self::overlay::{Overlay, STORE, USERS, path_of, state_of};
-use crate::backend::{Backend, Backing, Disk, Item, Listed, State, Stored, VolumeId};
+use crate::backend::{Backend, Backing, Change, Disk, Item, Listed, State, Stored, VolumeId};
 use crate::report::Layout;
 use crate::token::Token;
 use crate::unlinked::Unlinked;
@@ -142,15 +143,30 @@ impl Backend for Qcow2 {
         self.overlay(id).touch(login)
     }
 
+    fn point(&self, id: &VolumeId) -> anyhow::Result<Option<SystemTime>> {
+        points::taken(&self.common.path(self.overlay(id).path))
+    }
+
+    fn more_bytes(&self, id: &VolumeId, change: Option<&Change>) -> anyhow::Result<u64> {
+        points::more_bytes(&self.common.path(self.overlay(id).path), change)
+    }
+
+    fn change(&self, held: &Locked, change: &Change) -> anyhow::Result<()> {
+        points::change(held, change)
+    }
+
+    fn renew(&self, held: Locked, id: &VolumeId, base: &Base) -> anyhow::Result<State> {
+        let state = self.create(id, base, None)?;
+        held.free();
+        Ok(state)
+    }
+
     fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>> {
-        let mut stored = Vec::new();
-        for (item, path) in names::items(&self.common, of)? {
-            if let Some(found) = look_at(&path)?.filter(fs::Metadata::is_file) {
-                let state = state_of(&found);
-                stored.push(Stored { item, state });
-            }
-        }
-        Ok(stored)
+        stored(names::items(&self.common, of)?)
+    }
+
+    fn ephemerals(&self) -> anyhow::Result<Vec<Stored>> {
+        stored(names::ephemerals(&self.common)?)
     }
 
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
@@ -211,6 +227,18 @@ impl Backend for Qcow2 {
         }
         Ok(freed_bytes)
     }
+}
+
+/// Those of the names that are files, with their state.
+fn stored(names: Vec<(Item, PathBuf)>) -> anyhow::Result<Vec<Stored>> {
+    let mut stored = Vec::new();
+    for (item, path) in names {
+        if let Some(found) = look_at(&path)?.filter(fs::Metadata::is_file) {
+            let state = state_of(&found);
+            stored.push(Stored { item, state });
+        }
+    }
+    Ok(stored)
 }
 
 fn look_at(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {

@@ -10,6 +10,7 @@ mod layout;
 mod names;
 mod node;
 mod origin;
+mod points;
 mod program;
 mod properties;
 mod qemu_img;
@@ -29,7 +30,7 @@ use self::origin::Base;
 use self::program::{Cause, Refusal, zfs, zpool};
 use self::properties::Properties;
 use crate::backend::{
-    Backend, Disk, GenerationId, Item, Listed, Published, State, Stored, VolumeId,
+    Backend, Change, Disk, GenerationId, Item, Listed, Published, State, Stored, VolumeId,
 };
 use crate::token::Token;
 use crate::{report, settings};
@@ -103,6 +104,10 @@ impl Zfs {
     /// The volumes of one user or of all.
     fn volumes_of(&self, token: Option<&Token>) -> anyhow::Result<Vec<Volume>> {
         let dataset = token.map_or_else(|| self.names.users(), |token| self.names.user(token));
+        self.volumes_below(&dataset)
+    }
+
+    fn volumes_below(&self, dataset: &str) -> anyhow::Result<Vec<Volume>> {
         let wanted = [
             "used",
             "usedbyrefreservation",
@@ -110,7 +115,7 @@ impl Zfs {
             "origin",
             &self.label(LAST_LOGIN),
         ];
-        let found = properties::get(&dataset, &["-r", "-t", "volume"], &wanted)?;
+        let found = properties::get(dataset, &["-r", "-t", "volume"], &wanted)?;
         let found = found.unwrap_or_default();
         let volumes = found
             .into_iter()
@@ -136,7 +141,7 @@ impl Zfs {
     }
 
     fn look_up(&self, id: &VolumeId) -> anyhow::Result<Option<Volume>> {
-        let volumes = self.volumes_of(Some(&id.token))?;
+        let volumes = self.volumes_below(&self.names.parent(id))?;
         Ok(volumes.into_iter().find(|volume| volume.id == *id))
     }
 
@@ -326,12 +331,14 @@ impl Backend for Zfs {
                 let _ = self.rename(&aside, &name); // the caller reports the original error
             }
             // Unless it has volumes.
-            let _ = zfs(&["destroy", &self.names.user(&id.token)]);
+            let _ = zfs(&["destroy", &self.names.parent(id)]);
         })
     }
 
     fn reserve(&self, id: &VolumeId, bytes: u64) -> anyhow::Result<()> {
         let dataset = self.require(id)?.dataset;
+        // ZFS reserves for the disk alone; the restore point has its room already.
+        let bytes = bytes.saturating_sub(points::more_bytes(self, &dataset, None)?);
         self.set(&dataset, &format!("refreservation={bytes}"))
     }
 
@@ -341,13 +348,30 @@ impl Backend for Zfs {
         self.require(id).map(|volume| volume.state)
     }
 
+    fn point(&self, id: &VolumeId) -> anyhow::Result<Option<SystemTime>> {
+        let dataset = self.require(id)?.dataset;
+        Ok(points::taken(self, &dataset)?.remove(&dataset))
+    }
+
+    fn more_bytes(&self, id: &VolumeId, change: Option<&Change>) -> anyhow::Result<u64> {
+        points::more_bytes(self, &self.require(id)?.dataset, change)
+    }
+
+    fn change(&self, held: &Held, change: &Change) -> anyhow::Result<()> {
+        points::change(self, &self.require(&held.id)?.dataset, change)
+    }
+
+    fn renew(&self, held: Held, id: &VolumeId, base: &Base) -> anyhow::Result<State> {
+        self.remove(held)?;
+        self.clone_base(id, base, None)
+    }
+
     fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>> {
-        let volumes = self.volumes_of(of)?;
-        let stored = volumes.into_iter().map(|Volume { id, state, .. }| Stored {
-            item: Item::whole(id),
-            state,
-        });
-        Ok(stored.collect())
+        Ok(stored(self.volumes_of(of)?))
+    }
+
+    fn ephemerals(&self) -> anyhow::Result<Vec<Stored>> {
+        Ok(stored(self.volumes_below(&self.names.ephemerals())?))
     }
 
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
@@ -379,14 +403,17 @@ impl Backend for Zfs {
         drop(held); // ZFS removes no open volume; from here on its own refusal protects it
         self.destroy(&volume.dataset)?;
         // A user's dataset that has become empty also goes; another one stays.
-        let _ = zfs(&["destroy", &self.names.user(&volume.id.token)]);
+        let _ = zfs(&["destroy", &self.names.parent(&volume.id)]);
         Ok(volume.state.freeable_bytes)
     }
 
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
         let volumes = self.volumes_of(of)?;
+        let parent = of.map_or_else(|| self.names.users(), |token| self.names.user(token));
+        let mut points = points::taken(self, &parent)?;
         let listed = volumes.into_iter().map(|volume| {
             Ok(Listed {
+                point: points.remove(&volume.dataset),
                 is_open: node::is_locked(&self.common, &volume.dataset)?,
                 id: volume.id,
                 state: volume.state,
@@ -452,6 +479,16 @@ impl Backend for Zfs {
         }
         Ok(freed_bytes)
     }
+}
+
+fn stored(volumes: Vec<Volume>) -> Vec<Stored> {
+    let volumes = volumes.into_iter();
+    volumes
+        .map(|Volume { id, state, .. }| Stored {
+            item: Item::whole(id),
+            state,
+        })
+        .collect()
 }
 
 fn or_none(bytes: Option<u64>) -> String {

@@ -33,7 +33,9 @@ fn the_first_login_creates_and_the_second_reuses() {
             "backend": "qcow2", "format": "qcow2", "path": path,
             "backing_path": "/qcow2/backing/windows/7.qcow2", "backing_format": "qcow2",
             "virtual_bytes": 32 << 20, "room_bytes": ROOM_BYTES, "reserved": true, "held_bytes": first["held_bytes"],
-            "evicted": [], "replaced": [], "created": true, "changed": true,
+            "evicted": [], "replaced": [], "ephemeral": false,
+            "missing": [{"key": "restore_point_at", "reason": "the volume is new"}],
+            "created": true, "changed": true,
         })
     );
     // Perhaps with a block in which the file system lists the pieces.

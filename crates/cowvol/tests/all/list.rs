@@ -24,7 +24,7 @@ fn listed(
         "token": token, "base": base, "generation": generation,
         "path": format!("/qcow2/user/{token}/{base}@{generation}.qcow2"),
         "backing_path": format!("/qcow2/backing/{base}/{generation}.qcow2"),
-        "held_bytes": held_bytes, "reserved_bytes": held_bytes.as_u64().unwrap() - 4 * 65536, "in_use": true,
+        "held_bytes": held_bytes, "reserved_bytes": held_bytes.as_u64().unwrap() - 4 * 65536, "in_use": true, "ephemeral": false,
         "virtual_bytes": virtual_bytes, "last_login_at": "2001-09-09T01:46:40Z",
     })
 }

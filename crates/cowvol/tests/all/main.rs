@@ -4,6 +4,7 @@
 mod carry;
 mod clone;
 mod contract;
+mod ephemeral;
 mod evict;
 mod hostile;
 mod idle;
@@ -15,3 +16,4 @@ mod machine;
 mod prune;
 mod release;
 mod replace;
+mod restore;

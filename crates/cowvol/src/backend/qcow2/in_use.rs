@@ -73,6 +73,13 @@ impl Locked {
         self.file
     }
 
+    /// Frees its room, once another file has its name.
+    pub fn free(self) {
+        if self.file.metadata().is_ok_and(|found| found.nlink() == 0) {
+            let _ = self.file.set_len(0); // the close does the same, later on some file systems
+        }
+    }
+
     /// Removes its name, then frees its room, which the close alone would do later on some file
     /// systems. However that ends, the file is complete or absent: the kernel's journal keeps the
     /// order of the two.

@@ -4,6 +4,7 @@
 //! by getdents(2) into one buffer, files are opened relative to their directory, and the processors
 //! share the users.
 
+use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::io;
 use std::num::NonZero;
@@ -15,10 +16,11 @@ use std::thread;
 use jsonpipe::{Common, Exit, io_error};
 use qcow2::Header;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::io::Errno;
 
-use super::overlay::{backing_name, parse_name, state_of};
+use super::overlay::{EPHEMERAL, backing_name, parse_name, state_of};
 use super::{in_use, look_at, names};
-use crate::backend::{Listed, VolumeId};
+use crate::backend::{Item, Listed, VolumeId};
 use crate::token::Token;
 
 /// Some two hundred names at once.
@@ -40,31 +42,38 @@ pub fn list(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> 
             let found = share.join().unwrap_or_else(|panic| resume_unwind(panic));
             all.extend(found?);
         }
+        if of.is_none() {
+            all.extend(list_ephemerals(common)?);
+        }
         Ok(all)
     })
+}
+
+fn list_ephemerals(common: &Common) -> anyhow::Result<Vec<Listed>> {
+    let path = common.path(EPHEMERAL);
+    let Some(directory) = open_directory(&path)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for (Item { id, is_remains }, file) in names::ephemerals(common)? {
+        let name = file.file_name().and_then(OsStr::to_str);
+        if let Some(name) = name.filter(|_| !is_remains) {
+            found.extend(look(&directory, &path, name, id)?);
+        }
+    }
+    Ok(found)
 }
 
 fn list_share(users: &[(Token, PathBuf)]) -> anyhow::Result<Vec<Listed>> {
     let mut found = Vec::with_capacity(users.len());
     let mut names = Vec::with_capacity(NAMES_BYTES);
     for (token, path) in users {
-        let failed = |error: rustix::io::Errno| {
-            io_error(
-                error.into(),
-                Exit::of_read,
-                format_args!("reading {}", path.display()),
-            )
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = match openat(CWD, path, flags, Mode::empty()) {
-            Ok(directory) => directory,
-            // It is gone, or a file has its name.
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => continue,
-            Err(error) => return Err(failed(error)),
+        let Some(directory) = open_directory(path)? else {
+            continue;
         };
         let mut entries = RawDir::new(&directory, names.spare_capacity_mut());
         while let Some(entry) = entries.next() {
-            let entry = entry.map_err(failed)?;
+            let entry = entry.map_err(|error| reading(path, error))?;
             let Some(name) = entry.file_name().to_str().ok() else {
                 continue;
             };
@@ -75,11 +84,30 @@ fn list_share(users: &[(Token, PathBuf)]) -> anyhow::Result<Vec<Listed>> {
                 token: token.clone(),
                 base,
                 generation,
+                is_ephemeral: false,
             };
             found.extend(look(&directory, path, name, id)?);
         }
     }
     Ok(found)
+}
+
+/// `None` when it is gone, or a file has its name.
+fn open_directory(path: &Path) -> anyhow::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match openat(CWD, path, flags, Mode::empty()) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+        Err(error) => Err(reading(path, error)),
+    }
+}
+
+fn reading(path: &Path, error: Errno) -> anyhow::Error {
+    io_error(
+        error.into(),
+        Exit::of_read,
+        format_args!("reading {}", path.display()),
+    )
 }
 
 /// `None` when it has disappeared since its name was read.
@@ -97,29 +125,41 @@ fn look(
             format_args!("looking at {}", path.display()),
         )
     };
-    let (metadata, is_open, header) = match open(directory, name) {
+    let (metadata, is_open, read) = match open(directory, name) {
         Ok((file, metadata)) if metadata.is_file() => {
             let is_open = in_use::is_open(&file).map_err(failed)?;
-            let header = qcow2::header_of(&path, &file, metadata.len());
-            (metadata, is_open, header)
+            let read = || -> anyhow::Result<_> {
+                let header = qcow2::header_of(&path, &file, metadata.len())?;
+                let point = qcow2::read_point(&path, &file, &header)?;
+                Ok((header, point))
+            };
+            let read = read();
+            (metadata, is_open, read)
         }
         // A link, a FIFO, or something else that is no file; or it is gone.
         _ => match look_at(&path)? {
-            Some(found) => (found, false, qcow2::read_header(&path)),
+            Some(found) => (
+                found,
+                false,
+                qcow2::read_header(&path).map(|header| (header, None)),
+            ),
             None => return Ok(None),
         },
     };
     let is_on_its_base = |header: &Header| {
         header.backing_name.as_deref() == Some(&backing_name(&id.base, id.generation))
     };
-    let virtual_bytes = match header {
-        Ok(header) if is_on_its_base(&header) => Ok(header.virtual_bytes),
-        Ok(_) => Err("its backing file is not its base".to_owned()),
-        Err(error) => Err(format!("{error:#}")),
+    let (virtual_bytes, point) = match read {
+        Ok((header, point)) if is_on_its_base(&header) => {
+            (Ok(header.virtual_bytes), point.map(|point| point.taken))
+        }
+        Ok(_) => (Err("its backing file is not its base".to_owned()), None),
+        Err(error) => (Err(format!("{error:#}")), None),
     };
     Ok(Some(Listed {
         state: state_of(&metadata),
         virtual_bytes,
+        point,
         is_open,
         id,
     }))

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jsonpipe::Common;
 
-use super::overlay::{USERS, parse_name};
+use super::overlay::{EPHEMERAL, USERS, parse_name};
 use crate::backend::{Item, VolumeId};
 use crate::directory::entries;
 use crate::token::Token;
@@ -22,8 +22,8 @@ pub fn users(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Token, 
         .collect())
 }
 
-/// Everything that has the name of a volume or of its remains, of all users or of one, with its path,
-/// in no order.
+/// Everything that has the name of a volume or of its remains, with its path, in no order: of one user,
+/// or of all and the ephemeral ones.
 pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, PathBuf)>> {
     let mut items = Vec::new();
     for (token, directory) in users(common, of)? {
@@ -39,13 +39,34 @@ pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, P
                     token: token.clone(),
                     base,
                     generation,
+                    is_ephemeral: false,
                 },
                 is_remains: half_made.is_some(),
             };
             items.push((item, file.path()));
         }
     }
+    if of.is_none() {
+        items.extend(ephemerals(common)?);
+    }
     Ok(items)
+}
+
+/// The same of ephemeral volumes alone.
+pub fn ephemerals(common: &Common) -> anyhow::Result<Vec<(Item, PathBuf)>> {
+    let files = entries(&common.path(EPHEMERAL))?.into_iter();
+    let items = files.filter_map(|file| {
+        let name = file.file_name();
+        let name = name.to_str()?;
+        let half_made = half_made(name);
+        let id = half_made.unwrap_or(name).strip_suffix(".qcow2")?;
+        let item = Item {
+            id: VolumeId::parse(id).filter(|id| id.is_ephemeral)?,
+            is_remains: half_made.is_some(),
+        };
+        Some((item, file.path()))
+    });
+    Ok(items.collect())
 }
 
 /// The name that a file would have had, if this is the name of one that a power cut left half made.

@@ -21,6 +21,9 @@ use crate::backend::{State, VolumeId};
 /// The parent of the users' directories.
 pub const USERS: &str = "/qcow2/user";
 
+/// The directory of ephemeral volumes, as deep as that of a user, whose names include the user's.
+pub const EPHEMERAL: &str = "/qcow2/user/ephemeral";
+
 /// The parent of the images and the users' directories.
 pub const STORE: &str = "/qcow2";
 
@@ -43,8 +46,12 @@ pub fn path_of(id: &VolumeId) -> String {
         token,
         base,
         generation,
+        is_ephemeral,
     } = id;
-    format!("{USERS}/{token}/{base}@{generation}.qcow2")
+    match is_ephemeral {
+        true => format!("{EPHEMERAL}/{id}.qcow2"),
+        false => format!("{USERS}/{token}/{base}@{generation}.qcow2"),
+    }
 }
 
 /// The place of one user's overlay on one base.
@@ -60,7 +67,10 @@ pub struct Overlay {
 impl Overlay {
     /// The place of this user's overlay on this base, whether it exists or not.
     pub fn of(common: &Common, id: &VolumeId) -> Overlay {
-        let directory = format!("{USERS}/{}", id.token);
+        let directory = match id.is_ephemeral {
+            true => EPHEMERAL.to_owned(),
+            false => format!("{USERS}/{}", id.token),
+        };
         let path = path_of(id);
         Overlay {
             users: common.path(USERS),

@@ -5,6 +5,7 @@ use jsonpipe::{Exit, ExitContext};
 use manifest::is_name;
 
 use super::Zfs;
+use super::names::EPHEMERAL;
 use super::program::zfs;
 use super::properties::{self, Datasets, Properties};
 use crate::backend::GenerationId;
@@ -154,7 +155,7 @@ fn check_users(of: &Zfs, found: &Datasets, wrong: &mut Vec<Wrong>) {
         };
         let is_right = match properties.text("type") {
             Some("snapshot") => true,
-            Some("filesystem") => Token::parse(name).is_some(),
+            Some("filesystem") => Token::parse(name).is_some() || name == EPHEMERAL,
             _ => properties
                 .text("origin")
                 .is_some_and(|origin| of.names.id_of(dataset, origin).is_some()),

@@ -7,6 +7,7 @@
 //! | `POOL/base/NAME:GENERATION:tmp` | one that is being made |
 //! | `POOL/user/TOKEN/NAME` | a volume; its origin has its generation |
 //! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another generation has pushed aside |
+//! | `POOL/user/ephemeral/TOKEN.NAME` | an ephemeral volume, which may be pushed aside in the same way |
 //!
 //! A name of a base may contain a dot, and no colon.
 
@@ -25,6 +26,9 @@ pub struct Names {
     /// The pool or dataset.
     pub pool: String,
 }
+
+/// The name of the parent of ephemeral volumes, which no token is.
+pub const EPHEMERAL: &str = "ephemeral";
 
 impl Names {
     /// The pool itself.
@@ -72,9 +76,26 @@ impl Names {
         format!("{}/{token}", self.users())
     }
 
+    /// The parent of ephemeral volumes.
+    pub fn ephemerals(&self) -> String {
+        format!("{}/{EPHEMERAL}", self.users())
+    }
+
+    /// The parent of a volume.
+    pub fn parent(&self, id: &VolumeId) -> String {
+        match id.is_ephemeral {
+            true => self.ephemerals(),
+            false => self.user(&id.token),
+        }
+    }
+
     /// A user's volume on any generation of a base.
     pub fn volume(&self, id: &VolumeId) -> String {
-        format!("{}/{}", self.user(&id.token), id.base)
+        let parent = self.parent(id);
+        match id.is_ephemeral {
+            true => format!("{parent}/{}.{}", id.token, id.base),
+            false => format!("{parent}/{}", id.base),
+        }
     }
 
     /// The name of a volume that another generation has pushed aside.
@@ -97,14 +118,20 @@ impl Names {
     /// The volume of that name, with that origin.
     pub fn id_of(&self, dataset: &str, origin: &str) -> Option<VolumeId> {
         let GenerationId { base, generation } = self.base_of(origin)?;
-        let (token, name) = dataset
+        let (parent, name) = dataset
             .strip_prefix(&self.users())?
             .strip_prefix('/')?
             .split_once('/')?;
+        let is_ephemeral = parent == EPHEMERAL;
+        let (token, name) = match is_ephemeral {
+            true => name.split_once('.')?,
+            false => (parent, name),
+        };
         Some(VolumeId {
             token: Token::parse(token)?,
             base: (name_without(name, generation)? == base).then_some(base)?,
             generation,
+            is_ephemeral,
         })
     }
 }
@@ -144,6 +171,13 @@ mod tests {
             let id = VolumeId::parse(expected.as_ref().unwrap()).unwrap();
             let dataset = format!("tank/labs/user/{TOKEN}/{name}");
             assert!([names.volume(&id), names.aside(&id)].contains(&dataset));
+            let dataset = format!("tank/labs/user/ephemeral/{TOKEN}.{name}");
+            let ephemeral = names.id_of(&dataset, origin).unwrap();
+            assert_eq!(
+                Some(ephemeral.to_string()),
+                expected.clone().map(|id| id + ".ephemeral")
+            );
+            assert!([names.volume(&ephemeral), names.aside(&ephemeral)].contains(&dataset));
         }
         for (name, origin) in [
             ("debian-12.2", "-"),

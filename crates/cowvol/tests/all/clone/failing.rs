@@ -139,7 +139,7 @@ fn a_volume_that_cannot_be_written_is_no_lack_of_room_and_none_of_rights() {
             "needs root; {ended:?}"
         );
         assert!(
-            ended.stderr.contains("setting the time of ") && ended.stderr.contains(cause),
+            ended.stderr.contains("locking ") && ended.stderr.contains(cause),
             "{ended:?}"
         );
     }

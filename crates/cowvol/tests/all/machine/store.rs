@@ -1,11 +1,11 @@
 //! The back end of the machine of a test: qcow2 files, or ZFS volumes where a pool is given.
 
-use std::fs::{self, File, FileTimes};
+use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use cowvol::Token;
 
@@ -209,6 +209,37 @@ impl Machine {
         } else {
             let file = File::open(self.overlay(user, base)).unwrap();
             file.set_times(FileTimes::new().set_modified(time)).unwrap();
+        }
+    }
+
+    /// Sets the time of the restore point, if the volume has one.
+    pub fn set_restore_point(&self, user: &str, base: &str, time: SystemTime) {
+        if self.pool.is_some() {
+            let snapshot = format!("{}@yesterday", self.dataset(user, base));
+            if exists(&snapshot) {
+                let time = humantime::format_rfc3339_nanos(time);
+                let property = format!("{PREFIX}:taken={time}");
+                succeed("zfs", &["set", &property, &snapshot]);
+            }
+            return;
+        }
+        let login = self.last_login(user, base);
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .open(self.overlay(user, base))
+            .unwrap();
+        // In the snapshot table, which the header leads to.
+        let mut table = [0; 8];
+        file.read_exact_at(&mut table, 64).unwrap();
+        let table = u64::from_be_bytes(table);
+        if table != 0 {
+            let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+            let seconds = u32::try_from(seconds).unwrap().to_be_bytes();
+            file.write_all_at(&seconds, table + 16).unwrap();
+            file.set_times(FileTimes::new().set_modified(login))
+                .unwrap();
         }
     }
 

@@ -1,0 +1,120 @@
+//! Restore points in qcow2 files: kills, and snapshots that are none of ours.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use nix::libc::{SYS_exit_group, SYS_ftruncate, SYS_pwrite64, SYS_rename};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{a_day_passes, broken_machine, end_session, log_in, login};
+use crate::evict::overlay;
+use crate::machine::{ALICE, CLONE, Machine, faults, qemu_img, volume};
+
+/// Killed before every call that changes something: the volume is whole, with one of the two contents,
+/// and the next login works.
+#[test]
+fn a_kill_at_any_change_leaves_a_whole_volume() {
+    let machine = broken_machine();
+    let copy = machine.root().join("copy.qcow2");
+    fs::copy(overlay(&machine, ALICE), &copy).unwrap();
+    for (arguments, input) in [
+        (
+            &["restore", "--user", ALICE, "--to", "yesterday"][..],
+            String::new(),
+        ),
+        (
+            &["restore", "--user", ALICE, "--to", "clean"],
+            String::new(),
+        ),
+        (&["clone"], login("yesterday")),
+        (&["clone"], login("clean")),
+        (&["clone"], login("")),
+    ] {
+        let mut kills = 0;
+        for nth in 0.. {
+            fs::copy(&copy, overlay(&machine, ALICE)).unwrap();
+            if input == login("") {
+                a_day_passes(&machine);
+            }
+            let _ = fs::remove_dir_all(machine.root().join("run"));
+            if !killed_at_change(&machine, arguments, &input, nth) {
+                break;
+            }
+            kills += 1;
+            let file = overlay(&machine, ALICE);
+            assert_eq!(faults(&file), None, "{arguments:?} {input}: change {nth}");
+            let content = [0x11u8, 0x22, 0x55].map(|pattern| has(&file, pattern));
+            assert!(
+                content.contains(&true),
+                "{arguments:?} {input}: change {nth}"
+            );
+            let _ = fs::remove_dir_all(machine.root().join("run"));
+            log_in(&machine, "");
+            end_session(&machine);
+        }
+        assert!(kills >= 4, "{arguments:?} {input}: {kills} changes");
+    }
+}
+
+fn has(file: &Path, pattern: u8) -> bool {
+    let read = format!("read -P {pattern:#x} 1M 1M");
+    let output = Command::new("qemu-io")
+        .args(["-f", "qcow2", "-c", &read])
+        .arg(file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    said.contains("read 1048576/1048576") && !said.contains("Pattern verification failed")
+}
+
+/// Kills a run before its call number `nth` that changes the volume; whether there was one.
+fn killed_at_change(machine: &Machine, arguments: &[&str], input: &str, nth: usize) -> bool {
+    let mut run = machine.stepped(arguments, input);
+    let mut changes = 0;
+    loop {
+        let number = run.next_call().number;
+        if number == SYS_exit_group {
+            run.end();
+            return false;
+        }
+        if [SYS_pwrite64, SYS_ftruncate, SYS_rename].contains(&number) {
+            if changes == nth {
+                run.end_by(Signal::SIGKILL);
+                return true;
+            }
+            changes += 1;
+        }
+        assert!(run.steps(1), "it ended without exit_group");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_no_restore_point_is_refused() {
+    let machine = broken_machine();
+    let file = overlay(&machine, ALICE);
+    let good = fs::read(&file).unwrap();
+    let path = file.to_str().unwrap();
+    for (change, message) in [
+        (
+            &["snapshot", "-c", "another", path][..],
+            "holds internal snapshots",
+        ),
+        (&["snapshot", "-d", "yesterday", path], ""),
+    ] {
+        fs::write(&file, &good).unwrap();
+        qemu_img(change);
+        assert_eq!(faults(&file), None);
+        let ended = CLONE.run(machine.root(), &login(""));
+        match message {
+            // qemu-img knows how to remove it, and the volume is one without.
+            "" => assert_eq!(volume(&ended)["restore_point_at"], Value::Null),
+            _ => assert!(
+                ended.status == 65 && ended.stderr.contains(message),
+                "{ended:?}"
+            ),
+        }
+        end_session(&machine);
+    }
+}
