@@ -56,6 +56,14 @@ pub fn two_bases(root: &Path) {
     make_base(root, "linux", 3, &["64M"]);
 }
 
+/// The title, the ostype, and whether it is the default, of a base of [`two_bases`].
+fn labels_of(base: &str) -> (&'static str, &'static str, &'static str) {
+    match base {
+        "windows" => ("Windows 10", "windows", "true"),
+        _ => ("Debian 12", "linux", "false"),
+    }
+}
+
 /// The current generation of a base of [`two_bases`].
 fn generation_of(base: &str) -> u64 {
     if base == "windows" { 7 } else { 3 }

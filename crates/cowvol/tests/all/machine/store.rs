@@ -15,6 +15,9 @@ use super::{Machine, faults, write_bases_ini};
 /// The name of a pool on which each test makes its own datasets. `scripts/lab/test-zfs-volumes` sets it.
 const POOL: &str = "COWVOL_TEST_POOL";
 
+/// The room of the pool that no volume is promised, for the records of ZFS.
+const HEADROOM_BYTES: u64 = 64 << 20;
+
 /// The prefix of properties in the tests, that of the thesis.
 const PREFIX: &str = "br.ufscar";
 
@@ -50,6 +53,13 @@ impl Pool {
         .io(commands);
         succeed("zfs", &["snapshot", &format!("{dataset}@{generation}")]);
         succeed("zfs", &["set", "readonly=on", &dataset]);
+        let (title, ostype, default) = super::labels_of(name);
+        for (label, value) in [("name", title), ("ostype", ostype), ("default", default)] {
+            succeed(
+                "zfs",
+                &["set", &format!("{PREFIX}:{label}={value}"), &dataset],
+            );
+        }
     }
 
     /// Holds bytes, or all that are free.
@@ -74,9 +84,13 @@ impl Pool {
         names
     }
 
+    /// The room that is free for volumes.
     pub fn free_bytes(&self) -> u64 {
         let users = format!("{}/user", self.0);
-        get(&users, "available").parse().unwrap()
+        let available: u64 = get(&users, "available").parse().unwrap();
+        available
+            .checked_sub(HEADROOM_BYTES)
+            .expect("a larger pool")
     }
 }
 
@@ -152,6 +166,12 @@ impl Machine {
         pool.make_base("linux", 3, 64, &[]);
     }
 
+    /// The datasets of a test that runs only on ZFS.
+    pub fn pool(&self) -> &Pool {
+        let pool = self.pool.as_ref();
+        pool.expect("COWVOL_TEST_POOL names a pool; see scripts/lab/test-zfs-volumes")
+    }
+
     /// The disk of a user's volume.
     pub fn disk(&self, user: &str, base: &str) -> Disk {
         match &self.pool {
@@ -172,8 +192,8 @@ impl Machine {
     }
 
     fn dataset(&self, user: &str, base: &str) -> String {
-        let pool = self.pool.as_ref().expect("the test runs on ZFS");
-        format!("{}/user/{}/{base}", pool.0, Token::of(user).as_str())
+        let token = Token::of(user);
+        format!("{}/user/{}/{base}", self.pool().0, token.as_str())
     }
 
     /// Whether a user has a volume.
