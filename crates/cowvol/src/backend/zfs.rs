@@ -15,7 +15,7 @@ mod program;
 mod properties;
 mod qemu_img;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
@@ -59,15 +59,18 @@ pub struct Zfs {
 /// A volume that QEMU cannot open.
 #[derive(Debug)]
 pub struct Held {
-    /// Its dataset may be renamed meanwhile, when another generation pushes it aside.
-    id: VolumeId,
-    _locked: File,
+    /// Its dataset may be renamed meanwhile, when another volume pushes it aside.
+    item: Item,
+    /// Its device, with a lock on it.
+    node: File,
 }
 
 /// A user's volume.
 #[derive(Clone, Debug)]
 struct Volume {
     id: VolumeId,
+    /// Half made, or pushed aside by another volume with the same id.
+    is_remains: bool,
     dataset: String,
     origin: String,
     virtual_bytes: u64,
@@ -122,17 +125,26 @@ impl Zfs {
         ];
         let found = properties::get(dataset, &["-r", "-t", "volume"], &wanted)?;
         let found = found.unwrap_or_default();
-        let volumes = found
+        let mut volumes: Vec<Volume> = found
             .into_iter()
-            .filter_map(|(dataset, of)| self.volume(dataset, &of));
-        Ok(volumes.collect())
+            .filter_map(|(dataset, of)| self.volume(dataset, &of))
+            .collect();
+        let is_named = |volume: &&Volume| volume.dataset == self.names.volume(&volume.id);
+        let named = volumes.iter().filter(is_named);
+        let named: BTreeSet<VolumeId> = named.map(|volume| volume.id.clone()).collect();
+        for volume in &mut volumes {
+            volume.is_remains |= named.contains(&volume.id) && !is_named(&&*volume);
+        }
+        Ok(volumes)
     }
 
     fn volume(&self, dataset: String, properties: &Properties) -> Option<Volume> {
         let origin = properties.text("origin")?;
         let held_bytes = properties.bytes("used");
+        let Item { id, is_remains } = self.names.item_of(&dataset, origin)?;
         Some(Volume {
-            id: self.names.id_of(&dataset, origin)?,
+            id,
+            is_remains,
             origin: origin.to_owned(),
             virtual_bytes: properties.bytes("volsize"),
             state: State {
@@ -146,13 +158,23 @@ impl Zfs {
     }
 
     fn look_up(&self, id: &VolumeId) -> anyhow::Result<Option<Volume>> {
-        let volumes = self.volumes_below(&self.names.parent(id))?;
-        Ok(volumes.into_iter().find(|volume| volume.id == *id))
+        self.look_up_item(&Item::whole(id.clone()))
+    }
+
+    fn look_up_item(&self, item: &Item) -> anyhow::Result<Option<Volume>> {
+        let volumes = self.volumes_below(&self.names.parent(&item.id))?;
+        Ok(volumes
+            .into_iter()
+            .find(|volume| (&volume.id, volume.is_remains) == (&item.id, item.is_remains)))
     }
 
     fn require(&self, id: &VolumeId) -> anyhow::Result<Volume> {
-        self.look_up(id)?.exit(Exit::NoInput, || {
-            format!("{}: the volume has gone", self.names.volume(id))
+        self.require_item(&Item::whole(id.clone()))
+    }
+
+    fn require_item(&self, item: &Item) -> anyhow::Result<Volume> {
+        self.look_up_item(item)?.exit(Exit::NoInput, || {
+            format!("{}: the volume has gone", self.names.volume(&item.id))
         })
     }
 
@@ -208,18 +230,22 @@ impl Zfs {
         reserve: Option<u64>,
     ) -> anyhow::Result<State> {
         let dataset = self.names.volume(id);
+        self.clone_to(&dataset, base, reserve)?;
+        self.require(id).map(|made| made.state).inspect_err(|_| {
+            let _ = self.destroy(&dataset); // the caller reports the original error
+        })
+    }
+
+    fn clone_to(&self, dataset: &str, base: &Base, reserve: Option<u64>) -> anyhow::Result<()> {
         let reserve = reserve.filter(|_| !sabotaged("skip-reservation"));
         let reservation = format!("refreservation={}", or_none(reserve));
         let login = self.login_at(SystemTime::now());
         let options = ["clone", "-p", "-o", &reservation, "-o", &login];
-        let arguments = [&options[..], &[&base.origin.snapshot, &dataset]].concat();
+        let arguments = [&options[..], &[&base.origin.snapshot, dataset]].concat();
         self.with_room(format_args!("making {dataset}"), || zfs(&arguments))?;
-        node::wait(&self.common, &dataset)
-            .and_then(|()| self.require(id))
-            .map(|made| made.state)
-            .inspect_err(|_| {
-                let _ = self.destroy(&dataset); // the caller reports the original error
-            })
+        node::wait(&self.common, dataset).inspect_err(|_| {
+            let _ = self.destroy(dataset); // the caller reports the original error
+        })
     }
 
     /// Removes a volume with its snapshots. A program that has it open without a lock may be udev, so
@@ -364,7 +390,7 @@ impl Backend for Zfs {
     }
 
     fn change(&self, held: &Held, change: &Change) -> anyhow::Result<()> {
-        points::change(self, &self.require(&held.id)?.dataset, change)
+        points::change(self, &self.require_item(&held.item)?.dataset, change)
     }
 
     fn renew(&self, held: Held, id: &VolumeId, base: &Base) -> anyhow::Result<State> {
@@ -381,31 +407,31 @@ impl Backend for Zfs {
     }
 
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
-        match self.look_up(&item.id)? {
+        match self.look_up_item(item)? {
             Some(volume) => node::is_locked(&self.common, &volume.dataset),
             None => Ok(false),
         }
     }
 
     fn hold(&self, item: &Item) -> anyhow::Result<Option<Held>> {
-        let Some(volume) = self.look_up(&item.id)? else {
+        let Some(volume) = self.look_up_item(item)? else {
             return Ok(None);
         };
         let locked = node::lock_out(&self.common, &volume.dataset)?;
-        Ok(locked.map(|locked| Held {
-            id: volume.id,
-            _locked: locked,
+        Ok(locked.map(|node| Held {
+            item: item.clone(),
+            node,
         }))
     }
 
     fn release(&self, held: &Held) -> anyhow::Result<u64> {
-        let volume = self.require(&held.id)?;
+        let volume = self.require_item(&held.item)?;
         self.set(&volume.dataset, "refreservation=none")?;
         Ok(volume.state.reserved_bytes)
     }
 
     fn remove(&self, held: Held) -> anyhow::Result<u64> {
-        let volume = self.require(&held.id)?;
+        let volume = self.require_item(&held.item)?;
         drop(held); // ZFS removes no open volume; from here on its own refusal protects it
         self.destroy(&volume.dataset)?;
         // A user's dataset that has become empty also goes; another one stays.
@@ -417,7 +443,8 @@ impl Backend for Zfs {
         let volumes = self.volumes_of(of)?;
         let parent = of.map_or_else(|| self.names.users(), |token| self.names.user(token));
         let mut points = points::taken(self, &parent)?;
-        let listed = volumes.into_iter().map(|volume| {
+        let whole = volumes.into_iter().filter(|volume| !volume.is_remains);
+        let listed = whole.map(|volume| {
             Ok(Listed {
                 point: points.remove(&volume.dataset),
                 is_open: node::is_locked(&self.common, &volume.dataset)?,
@@ -490,9 +517,12 @@ impl Backend for Zfs {
 fn stored(volumes: Vec<Volume>) -> Vec<Stored> {
     let volumes = volumes.into_iter();
     volumes
-        .map(|Volume { id, state, .. }| Stored {
-            item: Item::whole(id),
-            state,
+        .map(|volume| Stored {
+            item: Item {
+                id: volume.id,
+                is_remains: volume.is_remains,
+            },
+            state: volume.state,
         })
         .collect()
 }

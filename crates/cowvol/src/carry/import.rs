@@ -162,12 +162,16 @@ impl<B: Carrier> Importing<'_, B> {
         };
         let (id, base) = (&destination.id, &destination.base);
         let made = self.backend.create_filled(id, base, reserve, fill);
-        drop(lock);
-        drop(old); // nothing could open it until it had no name
         let now = made.map_err(|error| match evicted.len() {
             0 => error,
             gone => error.context(format!("after {gone} volumes were evicted for it")),
         })?;
+        // Until here nothing could open it.
+        if let Some(Err(error)) = old.map(|held| self.backend.remove_replaced(held)) {
+            self.pipe
+                .warn(format_args!("{error:#}; a later call removes it"));
+        }
+        drop(lock);
         Ok(Done {
             carried: carried.exit(Exit::Software, || "importing: nothing was filled")?,
             evicted,

@@ -627,3 +627,139 @@ fn a_document_that_cannot_be_delivered_leaves_what_is_done() {
         (Some(1), true)
     );
 }
+
+/// On ZFS, where scripts/lab/test-zfs-volumes gives the tests a pool.
+mod zfs {
+    use super::*;
+    use crate::machine::disk::succeed;
+    use crate::machine::two_bases;
+
+    /// With the published images, from which the bases could have been made.
+    fn with_images() -> Machine {
+        let machine = Machine::new();
+        two_bases(machine.root());
+        machine
+    }
+
+    fn with_images_of(other: &Machine) -> Machine {
+        let machine = with_images();
+        let image = base_path(machine.root(), "windows", 7);
+        fs::copy(base_path(other.root(), "windows", 7), image).unwrap();
+        machine
+    }
+
+    fn same_volume(a: &Machine, b: &Machine) {
+        let [a, b] = [a, b].map(|machine| machine.disk(ALICE, "windows").path);
+        let raw = ["compare", "-q", "-f", "raw", "-F", "raw"];
+        qemu_img(&[&raw[..], &[a.to_str().unwrap(), b.to_str().unwrap()]].concat());
+    }
+
+    #[test]
+    #[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
+    fn a_volume_is_compared_with_its_base_and_made_again() {
+        let here = with_images();
+        here.volume(ALICE, Some("windows"));
+        let disk = here.disk(ALICE, "windows");
+        disk.io(&WRITES);
+        assert_eq!(here.run(&["release"]).status, 0);
+        let qemu = disk.open();
+        let file = here.root().join("alice.volume");
+        assert_eq!(refusal(&export(&here, &file, &[])).0, 75);
+        end(qemu);
+        let exported = section(&export(&here, &file, &[]), "exported");
+        // Zeros where the base has zeros are no change.
+        assert_eq!(exported["data_bytes"], (3 << 20) + (1 << 16));
+        assert_eq!(exported["zero_bytes"], 1 << 18);
+
+        // A machine that keeps qcow2 files takes the same stream.
+        let files = with_images_of(&here);
+        let ini = files.root().join("etc/labtools/cowvol.ini");
+        fs::write(ini, "[room]\nreserve = 0\n").unwrap();
+        section(&import(&files, &file, &[]), "imported");
+        let [raw, qcow2] = [
+            disk.path.to_str().unwrap(),
+            overlay(&files, ALICE).to_str().unwrap(),
+        ]
+        .map(str::to_owned);
+        qemu_img(&["compare", "-q", "-f", "raw", "-F", "qcow2", &raw, &qcow2]);
+        let back = files.root().join("back");
+        section(&export(&files, &back, &[]), "exported");
+        assert!(fs::read(back).unwrap() == fs::read(&file).unwrap());
+
+        let there = with_images_of(&here);
+        let damaged = there.root().join("damaged");
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&damaged, bytes).unwrap();
+        assert_eq!(refusal(&import(&there, &damaged, &[])).0, 65);
+        assert_eq!(there.left(), [""; 0]);
+
+        let imported = section(&import(&there, &file, &[]), "imported");
+        assert_eq!(
+            (&imported["sha256"], &imported["reserved"]),
+            (&exported["sha256"], &json!(true))
+        );
+        same_volume(&here, &there);
+        let login = there.volume(ALICE, Some("windows"));
+        assert_eq!(login["created"], false);
+        there.disk(ALICE, "windows").io(&["write -q -P 0x66 4M 8M"]);
+        assert_eq!(refusal(&import(&there, &file, &["--replace"])).0, 75);
+        assert_eq!(there.run(&["release"]).status, 0);
+        assert_eq!(refusal(&import(&there, &file, &[])).0, 73);
+        assert_eq!(refusal(&import(&there, &damaged, &["--replace"])).0, 65);
+        there.disk(ALICE, "windows").io(&["read -q -P 0x66 4M 8M"]);
+        let replaced = section(&import(&there, &file, &["--replace"]), "imported");
+        assert_eq!(replaced["replaced"][0]["what"], "volume");
+        same_volume(&here, &there);
+        assert_eq!(there.left().len(), 2, "{:?}", there.left());
+    }
+
+    /// The states that a kill leaves between the calls of ZFS, made by hand.
+    #[test]
+    #[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
+    fn remains_of_an_import_are_no_volume_and_go() {
+        let here = with_images();
+        here.volume(ALICE, Some("windows"));
+        here.disk(ALICE, "windows").io(&["write -q -P 0x11 8M 1M"]);
+        assert_eq!(here.run(&["release"]).status, 0);
+        let file = stream(&here);
+        let node = here.disk(ALICE, "windows").path;
+        let volume = node.strip_prefix("/dev/zvol").unwrap().to_str().unwrap();
+        let base = volume.split("/user/").next().unwrap().to_owned() + "/base/windows@7";
+
+        // Killed while the volume was filled.
+        let half_made = format!("{volume}:7:tmp");
+        succeed("zfs", &["clone", &base, &half_made]);
+        assert_eq!(
+            here.list()["catalog"]["bases"][1]["volumes"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+        section(&import(&here, &file, &["--replace"]), "imported");
+        assert_eq!(here.left().len(), 2, "{:?}", here.left());
+        // Killed when the old one was aside: it is the user's volume.
+        let aside = format!("{volume}:7");
+        succeed("zfs", &["rename", volume, &aside]);
+        succeed("zfs", &["clone", &base, &half_made]);
+        assert_eq!(
+            here.list()["catalog"]["bases"][1]["volumes"]
+                .as_array()
+                .unwrap()
+                .len(),
+            1
+        );
+        section(&import(&here, &file, &["--replace"]), "imported");
+        assert_eq!(here.left().len(), 2, "{:?}", here.left());
+        // Killed before the old one went: the new one is the user's volume.
+        succeed("zfs", &["clone", &base, &aside]);
+        let volumes = here.list()["catalog"]["bases"][1]["volumes"].clone();
+        assert_eq!(volumes.as_array().unwrap().len(), 1);
+        here.disk(ALICE, "windows").io(&["read -q -P 0x11 8M 1M"]);
+        section(&import(&here, &file, &["--replace"]), "imported");
+        assert_eq!(here.left().len(), 2, "{:?}", here.left());
+        here.disk(ALICE, "windows").io(&["read -q -P 0x11 8M 1M"]);
+    }
+}

@@ -3,29 +3,19 @@
 use std::path::Path;
 
 use jsonpipe::{Exit, io_error};
-use manifest::Hex;
 use qcow2::{Extent, Fill, Image};
 
 use super::in_use::Locked;
 use super::overlay::check_is_on;
 use super::{Base, Qcow2};
 use crate::backend::{State, VolumeId};
-use crate::base::signed_manifest;
 use crate::carry::{Carrier, Content, Filling, Origin, Visit};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
 impl Carrier for Qcow2 {
     fn origin(&self, base: &Base) -> anyhow::Result<Origin> {
-        Ok(Origin {
-            name: base.entry.name.clone(),
-            generation: base.entry.generation,
-            virtual_bytes: base.image.header.virtual_bytes,
-            file_bytes: base.image.file_bytes,
-            tables_sha256: Hex(base.image.tables_digest()?).to_string(),
-            sha256: signed_manifest(&self.common, &base.entry)
-                .map(|manifest| manifest.sha256.to_string()),
-        })
+        Origin::of(&self.common, &base.entry, &base.image)
     }
 
     fn for_each_change(
@@ -79,6 +69,12 @@ impl Carrier for Qcow2 {
                 path: &path,
             })
         })
+    }
+
+    /// Its file has no name any more.
+    fn remove_replaced(&self, held: Locked) -> anyhow::Result<()> {
+        drop(held);
+        Ok(())
     }
 }
 

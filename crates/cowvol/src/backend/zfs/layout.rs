@@ -158,7 +158,7 @@ fn check_users(of: &Zfs, found: &Datasets, wrong: &mut Vec<Wrong>) {
             Some("filesystem") => Token::parse(name).is_some() || name == EPHEMERAL,
             _ => properties
                 .text("origin")
-                .is_some_and(|origin| of.names.id_of(dataset, origin).is_some()),
+                .is_some_and(|origin| of.names.item_of(dataset, origin).is_some()),
         };
         if !is_right {
             wrong.push(Wrong::of(

@@ -6,7 +6,8 @@
 //! | `POOL/base/NAME:GENERATION` | the same, of a generation that is not, or not yet, under the plain name |
 //! | `POOL/base/NAME:GENERATION:tmp` | one that is being made |
 //! | `POOL/user/TOKEN/NAME` | a volume; its origin has its generation |
-//! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another generation has pushed aside |
+//! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another one has pushed aside |
+//! | `POOL/user/TOKEN/NAME:GENERATION:tmp` | one that is being imported |
 //! | `POOL/user/ephemeral/TOKEN.NAME` | an ephemeral volume, which may be pushed aside in the same way |
 //!
 //! A name of a base may contain a dot, and no colon.
@@ -14,10 +15,10 @@
 use images::parse_generation;
 use manifest::is_name;
 
-use crate::backend::{GenerationId, VolumeId};
+use crate::backend::{GenerationId, Item, VolumeId};
 use crate::token::Token;
 
-/// The end of the name of a base that is being made.
+/// The end of the name of what is being made.
 const HALF_MADE: &str = ":tmp";
 
 /// The datasets below one pool, or one dataset in a pool.
@@ -101,6 +102,22 @@ impl Names {
     /// The name of a volume that another generation has pushed aside.
     pub fn aside(&self, id: &VolumeId) -> String {
         format!("{}:{}", self.volume(id), id.generation)
+    }
+
+    /// The name of a volume that is being made.
+    pub fn half_made_volume(&self, id: &VolumeId) -> String {
+        format!("{}{HALF_MADE}", self.aside(id))
+    }
+
+    /// What is stored under that name, with that origin.
+    pub fn item_of(&self, dataset: &str, origin: &str) -> Option<Item> {
+        let half_made = dataset.strip_suffix(HALF_MADE);
+        let id = self.id_of(half_made.unwrap_or(dataset), origin)?;
+        let is_aside = half_made.is_none_or(|name| name == self.aside(&id));
+        is_aside.then_some(Item {
+            id,
+            is_remains: half_made.is_some(),
+        })
     }
 
     /// The base and generation of the snapshot of a base.
@@ -193,6 +210,20 @@ mod tests {
             assert_eq!(of(name, origin), None, "{name} {origin}");
         }
         assert_eq!(names.whole_pool(), "tank");
+
+        let id = VolumeId::parse(expected.as_ref().unwrap()).unwrap();
+        let origin = "tank/labs/base/debian-12.2@7";
+        let half_made = names.item_of(&names.half_made_volume(&id), origin);
+        let remains = Item {
+            id: id.clone(),
+            is_remains: true,
+        };
+        assert_eq!(half_made, Some(remains));
+        for name in [names.volume(&id), names.aside(&id)] {
+            assert_eq!(names.item_of(&name, origin), Some(Item::whole(id.clone())));
+        }
+        let plain = format!("{}:tmp", names.volume(&id));
+        assert_eq!(names.item_of(&plain, origin), None);
     }
 
     #[test]

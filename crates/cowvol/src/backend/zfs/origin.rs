@@ -27,6 +27,8 @@ pub struct Origin {
 /// An origin, and the whole room that a volume on it can come to need.
 #[derive(Clone, Debug)]
 pub struct Base {
+    /// What bases.ini says of it.
+    pub entry: Entry,
     /// The origin.
     pub origin: Origin,
     /// The room.
@@ -52,6 +54,7 @@ impl Base {
             )
         })?;
         Ok(Base {
+            entry: entry.clone(),
             whole_bytes: whole_bytes(of, &origin)?,
             origin,
         })
