@@ -92,8 +92,12 @@ fn no_group(common: &Common, device: &Device, findings: &mut Findings) -> anyhow
     Ok(())
 }
 
+/// Storage and network with a driver stay the host's, although the model lists them as parked: their
+/// use is not always visible, such as that of a network card before the login.
 fn sibling(taken: &Taken, member: &Device, group: u32, findings: &mut Findings) {
-    if taken.all().any(|device| device.address == member.address) || is_harmless(member) {
+    let is_in = |list: &[Device]| list.iter().any(|device| device.address == member.address);
+    let is_parked = is_in(&taken.parked) && !member.is_storage_or_network();
+    if is_in(&taken.devices) || is_parked || is_harmless(member) {
         return;
     }
     let driver = member.driver.as_deref().unwrap_or_default();

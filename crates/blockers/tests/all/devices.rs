@@ -60,19 +60,36 @@ fn a_sibling_without_a_driver_or_with_vfio_is_fine() {
 }
 
 #[test]
+fn a_parked_sibling_is_a_blocker_if_it_is_storage_or_network_with_a_driver() {
+    let mut machine = with_siblings();
+    machine
+        .model()
+        .parked
+        .push(listed("0000:00:1f.6", "8086:15b7"));
+    for (class, driver, kinds) in [
+        ("020000", Some("e1000e"), &[Kind::GroupSibling][..]),
+        ("010601", Some("ahci"), &[Kind::GroupSibling]),
+        ("020000", None, &[]),
+        ("070002", Some("serial"), &[]),
+    ] {
+        machine.pci("0000:00:1f.6", "8086:15b7", class, driver, Some(8));
+        assert_eq!(machine.kinds(), kinds, "{class} {driver:?}");
+    }
+}
+
+#[test]
 fn a_parked_sibling_with_the_default_route_is_a_blocker() {
     let mut machine = with_siblings();
     machine
         .model()
         .parked
         .push(listed("0000:00:1f.6", "8086:15b7"));
-    assert_eq!(machine.kinds(), []);
     machine.entry("0000:00:1f.6", "net", "eno1", &[]);
     machine.file(
         "/proc/net/route",
         "Iface\tDestination\tGateway\neno1\t00000000\t0202000A\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
     );
-    assert_eq!(machine.kinds(), [Kind::DefaultRoute]);
+    assert_eq!(machine.kinds(), [Kind::GroupSibling, Kind::DefaultRoute]);
 }
 
 #[test]
