@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,6 +11,9 @@ use crate::virtualizer::{Control, Event, Message, Order, Shutdown, Status};
 
 /// QEMU's longest answers here are a few hundred bytes; a longer line is not from a healthy QEMU.
 const LINE_MAX_BYTES: usize = 64 << 10;
+
+/// The limit of an order. The socket holds hundreds of them, so that a healthy QEMU makes none wait.
+const SEND_LIMIT: Duration = Duration::from_secs(1);
 
 /// Our end of the connection.
 #[derive(Debug)]
@@ -30,8 +34,14 @@ impl Monitor {
 impl Control for Monitor {
     fn send(&mut self, order: Order) -> io::Result<()> {
         let line = format!("{}\n", json!({ "execute": command(order) }));
+        self.stream.set_write_timeout(Some(SEND_LIMIT))?;
         match self.stream.write_all(line.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            // A guest that has taken QEMU over must not keep us, and with us its devices.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "QEMU takes no more orders",
+            )),
             written => written,
         }
     }

@@ -135,7 +135,7 @@ impl<'a, 'g> Course<'a, 'g> {
                 self.send(Order::Wake)?;
             }
             Event::Awake => self.asleep = false,
-            Event::Hibernates => self.pipe.warn(
+            Event::Hibernates => self.warn_once(
                 "the guest went into hibernation, and its next start goes on there; switch hibernation off in it",
             ),
             Event::Crashed => self.warn_once("the guest's system crashed"),

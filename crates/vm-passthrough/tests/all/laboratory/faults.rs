@@ -48,6 +48,23 @@ fn a_guest_that_stands_still_for_good_is_switched_off_and_named() {
 }
 
 #[test]
+fn a_qemu_that_takes_no_orders_is_killed() {
+    // A fake: a QEMU that its guest has taken over. Each event asks for an order, and it reads none.
+    let mut machine = Machine::any();
+    machine.fake_qemu(&format!(
+        "{FAKE_QMP}while :; do say '{{\"event\": \"STOP\"}}'; done"
+    ));
+    let ended = machine.run();
+    let guest = ended.section("guest");
+    assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
+    assert_eq!(
+        guest["ended_reason"],
+        "QEMU ended: QEMU takes no more orders: signal: 9 (SIGKILL): it printed nothing"
+    );
+    machine.is_as_before();
+}
+
+#[test]
 fn a_guest_whose_system_crashed_died() {
     // A fake: the guest would need a device that tells of it, or Windows on KVM.
     let mut machine = Machine::any();
@@ -98,10 +115,7 @@ fn a_guest_whose_disk_has_no_room_waits_and_goes_on() {
         (ended.status, &ended.section("guest")["ended"]),
         (0, &json!("shutdown"))
     );
-    assert_eq!(
-        ended.stderr, GOES_ON,
-        "it is said of one that ends soon, too"
-    );
+    assert_eq!(ended.stderr, GOES_ON, "also of one that ends soon");
 
     let [overlay, raw] =
         ["full/overlay.qcow2", "after.raw"].map(|name| machine.path(name).display().to_string());
