@@ -133,7 +133,7 @@ Examples:
 Exit status: 0 the host has everything, 1 something is left, 75 a guest runs,
 78 the journal cannot be followed")]
     Restore {
-        /// Also give this device from vfio-pci to the driver that the kernel chooses
+        /// Also give this device to the driver that the kernel chooses
         #[arg(value_name = "DEVICE")]
         devices: Vec<PciAddress>,
     },
@@ -213,8 +213,13 @@ impl Volume {
             ("path", Some(&self.path)),
             ("backing_path", self.backing_path.as_ref()),
         ] {
-            if path.is_some_and(|path| !path.starts_with('/') || path.contains(char::is_control)) {
+            let Some(path) = path else { continue };
+            if !path.starts_with('/') || path.contains(char::is_control) {
                 return wrong(key, "not an absolute path");
+            }
+            // It would lead out of --root, and out of /dev.
+            if path.split('/').any(|part| part == "..") {
+                return wrong(key, "has .. in it; give the path without");
             }
         }
         match (&self.backing_path, self.backing_format, self.format) {
@@ -312,6 +317,14 @@ mod tests {
             (
                 r#"{"path":"/v\nw","format":"raw","ostype":"linux"}"#,
                 "volume.path: not an absolute path",
+            ),
+            (
+                r#"{"path":"/dev/../v","format":"raw","ostype":"linux"}"#,
+                "volume.path: has .. in it; give the path without",
+            ),
+            (
+                r#"{"path":"/v","format":"qcow2","ostype":"linux","backing_path":"/..","backing_format":"raw"}"#,
+                "volume.backing_path: has .. in it; give the path without",
             ),
             (
                 r#"{"path":"/v","format":"vmdk","ostype":"linux"}"#,
