@@ -118,21 +118,28 @@ pub(crate) fn give_back(common: &Common, before: &Before) -> anyhow::Result<()> 
         .map_err(|fault| failed(&fault, object))
 }
 
-/// Whether vfio-pci has the device by its override.
+/// Whether vfio-pci has the device by its override, or no driver has it for that override.
 pub(crate) fn is_overridden(common: &Common, device: PciAddress) -> bool {
     let overridden = || override_of(common, device).ok().flatten();
-    driver(common, device).as_deref() == Some(VFIO) && overridden().as_deref() == Some(VFIO)
+    driver(common, device).is_none_or(|driver| driver == VFIO)
+        && overridden().as_deref() == Some(VFIO)
 }
 
-/// Gives the device to the driver that the kernel chooses, and returns that.
+/// Whether neither a driver nor an override has the device.
+pub(crate) fn is_free(common: &Common, device: PciAddress) -> bool {
+    driver(common, device).is_none() && matches!(override_of(common, device), Ok(None))
+}
+
+/// Gives the device to the driver that the kernel chooses, and returns that. The override goes
+/// last, so that a kill at any instant leaves a device that is known by it, or one that is free.
 pub(crate) fn release(common: &Common, device: PciAddress) -> anyhow::Result<String> {
+    unbind(common, device)?;
     set_override(common, device, None).map_err(|fault| {
         failed(
             &fault,
             format_args!("resetting driver_override of {device}"),
         )
     })?;
-    unbind(common, device)?;
     sysfs::write(&common.path(PROBE), &device.to_string(), LIMIT)
         .map_err(|fault| failed(&fault, format_args!("probing {device}")))?;
     driver(common, device).exit(Exit::Config, || {

@@ -62,8 +62,9 @@ pub fn reclaimed(common: &Common, devices: &[PciAddress]) -> anyhow::Result<Vec<
         .collect())
 }
 
-/// Those of `devices` that vfio-pci has by their `driver_override`. With neither a guest nor a
-/// journal, an administrator gave them to it; or a run was killed whose journal was deleted.
+/// Those of `devices` that vfio-pci, or no driver, has by their `driver_override`. With neither a
+/// guest nor a journal, an administrator gave them to it; or a run was killed whose journal was
+/// deleted.
 pub fn strays(common: &Common, devices: &[PciAddress]) -> Vec<PciAddress> {
     let devices = devices.iter().copied();
     devices
@@ -71,20 +72,28 @@ pub fn strays(common: &Common, devices: &[PciAddress]) -> Vec<PciAddress> {
         .collect()
 }
 
-/// Gives a device from vfio-pci to the driver that the kernel chooses, as at a boot. `None` when
-/// vfio-pci does not have it. The caller holds the guest's lock, and there is no journal of the
-/// device. Status 66 when it is not there, and 78 when its `driver_override` is not vfio-pci or no
-/// driver takes it.
+/// Gives a device from vfio-pci, or without a driver, to the driver that the kernel chooses, as at a
+/// boot. `None` when a driver of the host has it. The caller holds the guest's lock, and there is no
+/// journal of the device. Status 66 when it is not there, 75 when a process has its group, and 78
+/// when it has another `driver_override` or no driver takes it.
 pub fn release(common: &Common, device: PciAddress) -> anyhow::Result<Option<ReturnedDevice>> {
     let found = pci::device(common, device)?
         .exit(Exit::NoInput, || format!("PCI device {device}: not there"))?;
-    if found.driver.as_deref() != Some(VFIO) {
+    if found.driver.as_deref().is_some_and(|driver| driver != VFIO) {
         return Ok(None);
     }
-    if !device::is_overridden(common, device) {
+    if !device::is_overridden(common, device) && !device::is_free(common, device) {
+        let has = found.driver.as_deref().unwrap_or("no driver");
         return Err(Exit::Config.error(format_args!(
-            "releasing {device}: {VFIO} does not have it by its driver_override; see ids of {VFIO} in /etc/modprobe.d and on the kernel's command line"
+            "releasing {device}: {has} has it, and not by a driver_override of {VFIO}; see its driver_override, and ids of {VFIO} in /etc/modprobe.d and on the kernel's command line"
         )));
+    }
+    // An unbind would wait for it, and then take the device.
+    let group = found.group.map(|group| pci::group_node(common, group));
+    if let Some(holder) = pci::holders(common, group.as_slice()).first() {
+        return Err(
+            Exit::TemporaryFailure.error(format_args!("releasing {device}: {holder}; end that"))
+        );
     }
     let now = device::release(common, device)?;
     Ok(Some(ReturnedDevice {

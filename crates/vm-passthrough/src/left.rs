@@ -64,10 +64,10 @@ fn not_given_back(differences: &[String]) -> Finding {
     }
 }
 
-/// A device that vfio-pci has, where nothing shows why. Guests get it all the same.
+/// A device whose driver_override is vfio-pci, where nothing shows why. Guests get it all the same.
 pub(crate) fn stray(device: PciAddress) -> Finding {
     let what = format!(
-        "{VFIO} has it, but no guest runs and there is no journal: an administrator gave it to {VFIO}, or a run was killed after /run/labtools was deleted"
+        "its driver_override gives it to {VFIO}, but no guest runs and there is no journal: an administrator gave it to {VFIO}, or a run was killed after /run/labtools was deleted"
     );
     let way_out =
         format!("if the host should have it, run {COMMAND} {device}, or restart the machine");

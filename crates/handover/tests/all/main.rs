@@ -3,4 +3,5 @@
 
 mod journal;
 mod pages;
+mod release;
 mod tree;

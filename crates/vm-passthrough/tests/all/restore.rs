@@ -201,15 +201,15 @@ fn restore_of_a_named_device_asks_the_kernel_and_says_what_is_left() {
     };
     let left = restore("00:1b.0");
     assert!(
-        left.contains("does not have it by its driver_override"),
+        left.contains("not by a driver_override of vfio-pci"),
         "{left}"
     );
     assert!(restore("00:1f.3").contains("0000:00:1f.3: not there"));
     write(&format!("{device}/driver_override"), "vfio-pci\n");
     let left = restore("00:1b.0");
     assert!(left.contains("unbinding 0000:00:1b.0"), "{left}");
-    let written = fs::read_to_string(root.path().join(device).join("driver_override"));
-    assert_eq!(written.unwrap(), "\n");
+    let kept = fs::read_to_string(root.path().join(device).join("driver_override"));
+    assert_eq!(kept.unwrap(), "vfio-pci\n", "by which check names it");
 }
 
 #[test]
