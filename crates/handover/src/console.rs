@@ -101,12 +101,13 @@ impl Console {
         Ok(())
     }
 
-    /// Puts it back, where it is not. The driver of the card must be there again, and has until
-    /// `patience` is over to bring up its framebuffer.
-    pub(crate) fn give_back(&self, common: &Common, patience: Duration) -> anyhow::Result<()> {
+    /// Puts each part back, where it is not, whatever fails. The driver of the card must be there
+    /// again, and has until `patience` is over to bring up its framebuffer.
+    pub(crate) fn give_back(&self, common: &Common, patience: Duration) -> Vec<anyhow::Result<()>> {
+        let mut results = Vec::new();
         for framebuffer in &self.framebuffers {
             if !framebuffer.is_bound(common) {
-                framebuffer.write(common, "bind")?;
+                results.push(framebuffer.write(common, "bind"));
             }
         }
         for console in &self.consoles {
@@ -117,10 +118,10 @@ impl Console {
                 sleep(BETWEEN_LOOKS);
             }
             if !is_on(common, console) {
-                bind_console(common, console, "1")?;
+                results.push(bind_console(common, console, "1"));
             }
         }
-        Ok(())
+        results
     }
 
     /// How it differs from its state before, if it does.

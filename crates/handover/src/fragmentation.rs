@@ -14,13 +14,14 @@ const SMALL_PAGE_BYTES: u64 = 4096;
 pub(crate) fn index(common: &Common, page_bytes: u64) -> Option<f64> {
     let text = fs::read_to_string(common.path(BUDDYINFO)).ok()?;
     let order = (page_bytes / SMALL_PAGE_BYTES).checked_ilog2()?;
-    let (mut free, mut usable) = (0, 0);
+    let (mut free, mut usable) = (0_u64, 0_u64);
     for line in text.lines() {
         // Node 0, zone   Normal   216    55   189 …
         let counts = line.split_whitespace().skip(4);
         for (block_order, count) in (0u32..).zip(counts) {
-            let pages = count.parse::<u64>().ok()?.checked_shl(block_order)?;
-            free += pages;
+            let block = 1_u64.checked_shl(block_order)?;
+            let pages = count.parse::<u64>().ok()?.checked_mul(block)?;
+            free = free.checked_add(pages)?;
             usable += if block_order >= order { pages } else { 0 };
         }
     }
@@ -53,5 +54,8 @@ mod tests {
             Some(1.0)
         );
         assert_eq!(index(&format!("{zone} many\n")), None);
+        let most = u64::MAX;
+        assert_eq!(index(&format!("{zone} 0 {most}\n")), None);
+        assert_eq!(index(&format!("{zone} {most}\n{zone} {most}\n")), None);
     }
 }

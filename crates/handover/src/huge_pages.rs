@@ -121,7 +121,7 @@ pub(crate) fn need(
             page_bytes,
             before: reserved(common, page_bytes)?,
             // The kernel first reserves those that programs have beyond the reserved ones.
-            with_guest: count(NUMBER)? + missing,
+            with_guest: count(NUMBER)?.saturating_add(missing),
         }),
     })
 }
@@ -193,7 +193,7 @@ impl Reservation {
             return later.clone();
         }
         Reservation {
-            with_guest: self.with_guest + later.added(),
+            with_guest: self.with_guest.saturating_add(later.added()),
             ..self
         }
     }
@@ -275,6 +275,16 @@ mod tests {
         );
         assert_eq!(left.next(), None, "fewer attempts");
         (result, compacted)
+    }
+
+    #[test]
+    fn a_reservation_of_any_size_is_added_to() {
+        let most = Reservation {
+            with_guest: u64::MAX,
+            ..GUEST
+        };
+        assert_eq!(most.clone().and(&GUEST), most);
+        assert_eq!(GUEST.and(&GUEST).with_guest, 70);
     }
 
     #[test]

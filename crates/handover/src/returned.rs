@@ -118,9 +118,11 @@ pub(crate) fn give_back(common: &Common, journal: &Journal) -> Returned {
 fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Error> {
     let mut results = Vec::new();
     if !journal.groups.is_empty() {
-        results.push(steps.run("groups_back", None, || {
-            let mut groups = journal.groups.iter();
-            groups.try_for_each(|before| group::give_back(common, before))
+        results.extend(steps.run("groups_back", None, || {
+            let groups = journal.groups.iter();
+            groups
+                .map(|before| group::give_back(common, before))
+                .collect::<Vec<_>>()
         }));
     }
     for before in journal.befores().rev() {
@@ -132,7 +134,7 @@ fn act(common: &Common, journal: &Journal, steps: &mut Steps) -> Vec<anyhow::Err
         // A driver that is not back brings up no framebuffer.
         let is_back = results.iter().all(Result::is_ok);
         let patience = if is_back { LIMIT } else { Duration::ZERO };
-        results.push(steps.run("console_back", None, || {
+        results.extend(steps.run("console_back", None, || {
             journal.console.give_back(common, patience)
         }));
     }

@@ -44,7 +44,7 @@ pub struct Taken {
 #[derive(Debug)]
 pub struct Handover {
     common: Common,
-    /// Absent when nothing was changed, and once everything was given back.
+    /// Absent when neither this guest nor one before it has something, and once it was given back.
     journal: Option<Journal>,
     taken: Taken,
 }
@@ -115,7 +115,7 @@ impl Handover {
         if wanted.devices.is_empty() && reservation.is_none() {
             return Ok(Handover {
                 common: common.clone(),
-                journal: None,
+                journal: left,
                 taken: Taken {
                     groups,
                     huge_pages: pages,

@@ -22,7 +22,7 @@ fn journal() -> Value {
 fn refused(tree: &Tree) -> String {
     let error = restore(&tree.common).unwrap_err();
     assert_eq!(Exit::of(&error), Exit::Config);
-    assert!(tree.has_journal(), "it stays, for whoever looks into it");
+    assert!(tree.has_journal(), "it stays, for a person to look into it");
     format!("{error:#}")
 }
 
@@ -296,8 +296,45 @@ fn a_guest_gets_no_device_that_the_host_has_got_back_without_a_restore() {
     assert_eq!(tree.read(&format!("{DEVICE}/driver_override")), "(null)\n");
     let mut other = audio();
     other.devices.clear();
-    Handover::take(&tree.common, &other, &mut |_| {}).expect("this guest needs no device");
-    assert!(tree.has_journal());
+    let handover = Handover::take(&tree.common, &other, &mut |_| {});
+    let handover = handover.expect("this guest needs no device");
+    let returned = handover.give_back();
+    assert!(!returned.whole && tree.has_journal());
+    assert_eq!(
+        returned.left[0], "0000:00:1b.0: snd_hda_intel instead of no driver",
+        "the end of each guest names it"
+    );
+}
+
+/// Fakes: nodes whose owner cannot be changed, and a driver without its file.
+#[test]
+fn restore_goes_on_with_the_next_group_and_the_console_whatever_fails() {
+    let tree = Tree::new();
+    let mut journal = journal();
+    journal["groups"] = [7, 8]
+        .map(|group| json!({"group": group, "owner": {"uid": 7, "gid": 7}}))
+        .into();
+    journal["console"] = json!({"consoles": ["vtcon1"],
+        "framebuffers": [{"driver": "efi-framebuffer", "device": "efi-framebuffer.0"}]});
+    tree.journal(&journal.to_string());
+    fs::create_dir_all(tree.path("dev/vfio")).unwrap();
+    for group in ["7", "8"] {
+        symlink(
+            "/proc/sys/kernel/osrelease",
+            tree.path("dev/vfio").join(group),
+        )
+        .unwrap();
+    }
+    tree.write("sys/class/vtconsole/vtcon1/bind", "0\n");
+    let left = restore(&tree.common).unwrap().unwrap().left;
+    for group in ["7", "8"] {
+        let why = format!(
+            "changing the owner of {}",
+            tree.path(&format!("dev/vfio/{group}")).display()
+        );
+        assert!(left.iter().any(|left| left.starts_with(&why)), "{left:?}");
+    }
+    assert_eq!(tree.read("sys/class/vtconsole/vtcon1/bind"), "1\n");
 }
 
 #[test]
