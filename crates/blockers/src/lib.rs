@@ -40,7 +40,7 @@ pub struct Wish<'a> {
     pub guests: &'a [Guest<'a>],
     /// The bytes of memory that the host keeps.
     pub reserve_bytes: u64,
-    /// Whether KVM works, or its fault; `None` where nobody asks.
+    /// Whether KVM works, or its fault; `None` where it was not tried.
     pub kvm: Option<Result<(), &'a str>>,
     /// Whether the caller holds the guest lock.
     pub is_locked: bool,

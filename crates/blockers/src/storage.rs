@@ -92,7 +92,7 @@ fn stacked(common: &Common, device: PciAddress, disk: &str, name: &str, findings
     );
 }
 
-/// A mount belongs to a device by its number; where the file system has a number of its own, as
+/// A mount belongs to a device by its number; where the file system has its own number, as
 /// that of btrfs, by its source.
 fn mounted(
     common: &Common,
@@ -149,7 +149,7 @@ fn swap(common: &Common, device: PciAddress, name: &str, swaps: &str, findings: 
     }
 }
 
-/// Whoever uses a block device for itself, as a ZFS pool does, has claimed it, and the kernel then
+/// The exclusive user of a block device, such as a ZFS pool, has claimed it, and the kernel then
 /// refuses to claim it for another (open(2), O_EXCL). Only root may ask.
 fn in_use(common: &Common, device: PciAddress, name: &str, findings: &mut Findings) {
     if !geteuid().is_root() {

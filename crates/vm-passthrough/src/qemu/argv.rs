@@ -1,7 +1,7 @@
 //! QEMU's command line.
 //!
 //! The order and the spelling follow Figure 4 of the thesis, so that the two can be compared;
-//! vm-passthrough(8) lists the differences and their reasons.
+//! vm-passthrough-qemu(8) lists the differences and their reasons.
 
 use std::os::fd::RawFd;
 use std::path::Path;
@@ -24,7 +24,7 @@ const BACKING_SET: u32 = 2;
 const CONSOLE_SET: u32 = 3;
 
 /// The enlightenments that KVM itself implements (QEMU's docs/system/i386/hyperv.rst): those that
-/// Windows uses without Hyper-V of its own, each with those it requires.
+/// Windows uses without its own Hyper-V, each with those it requires.
 const HYPERV: &str = ",hv-relaxed,hv-vapic,hv-spinlocks=0x1fff,hv-vpindex,hv-runtime,hv-synic,hv-time,\
     hv-stimer,hv-frequencies,hv-tlbflush,hv-ipi";
 

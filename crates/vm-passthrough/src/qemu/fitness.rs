@@ -71,7 +71,7 @@ mod tests {
 
     const HELP: &str = "vfio-pci-nohotplug options:\n  host=<str>             - Host PCI address\n  x-igd-gms=<uint32>     -  (default: 0)\n";
 
-    /// A program that speaks like QEMU: one without these devices is nowhere to be had.
+    /// A program that speaks like QEMU: no Debian has one without these devices.
     fn kind(version: &str, help: &str, needs: Needs) -> Option<Kind> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("qemu");

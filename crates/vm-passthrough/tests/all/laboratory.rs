@@ -1,6 +1,6 @@
 //! Real guests: QEMU boots a disk of one sector, whose few instructions do what each test needs.
 //!
-//! Every test works in a network namespace of its own, which lasts as long as the test's thread:
+//! Every test works in its own network namespace, which lasts as long as the test's thread:
 //! the machine's firewall is not touched. They need root, for QEMU becomes another user; and QEMU,
 //! nft, qemu-img, setpriv, ip, ss, losetup, chattr and mount.
 

@@ -9,7 +9,7 @@ pub mod then {
     pub const WRITE_AND_SHUT_DOWN: &[&[u8]] = &[WRITE, SHUT_DOWN];
     /// Waits for the power button and shuts down.
     pub const WAIT_FOR_THE_BUTTON: &[&[u8]] = &[WAIT, SHUT_DOWN];
-    /// Waits until somebody has written to sector 1 and shuts down.
+    /// Waits until sector 1 was written and shuts down.
     pub const WAIT_FOR_SECTOR_1: &[&[u8]] = &[READ_UNTIL_WRITTEN, SHUT_DOWN];
     /// Starts again and again.
     pub const REBOOT: &[&[u8]] = &[&[0xb0, 0xfe, 0xe6, 0x64, 0xf4]]; // mov al, 0xfe; out 0x64, al; hlt
