@@ -1,5 +1,10 @@
 //! The documents of earlier stages, and of people.
 
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
 use crate::plan::{LINUX, guest, machine_with, plan, write};
 
 #[test]
@@ -83,4 +88,66 @@ fn a_key_that_no_stage_before_writes_is_named() {
             (65, format!("vm-passthrough: {path}: unknown key\n"))
         );
     }
+}
+
+/// The keys of a table of a page: of the first one that has this line.
+fn keys(page: &str, line: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../man")
+        .join(page);
+    let text = fs::read_to_string(path).unwrap();
+    let tables = text
+        .split(".Bl -column")
+        .map(|part| part.split("\n.El").next().unwrap());
+    let table = tables
+        .into_iter()
+        .find(|table| table.contains(line))
+        .unwrap();
+    let rows = table.lines().filter_map(|row| row.strip_prefix(".It Va "));
+    let keys = rows.flat_map(|row| row.split(" Ta ").next().unwrap().split(" , "));
+    keys.map(|key| key.trim_matches(',').trim().to_owned())
+        .collect()
+}
+
+/// A person's section: these keys, where those of `known` have its values.
+fn section(keys: &[String], known: &Value) -> Value {
+    let value = |key: &String| known.get(key).cloned().unwrap_or(json!("x"));
+    let keys = keys.iter().filter(|key| *key != "schema");
+    Value::Object(
+        keys.map(|key| (key.clone(), value(key)))
+            .collect::<Map<_, _>>(),
+    )
+}
+
+#[test]
+fn each_key_that_the_pages_of_earlier_stages_list_is_known() {
+    let root = machine_with(&[]);
+    write(
+        root.path(),
+        "sys/class/net/eth0/address",
+        "74:86:7a:00:00:04",
+    );
+    let volume = keys("cowvol.8", ".It Va backing_path Ta");
+    let login = keys(
+        "nm-8021x-login.8",
+        ".It Va authenticated Ta boolean Ta the answer",
+    );
+    let link = keys("nm-8021x-login.8", ".It Va interface Ta");
+    for (keys, one) in [
+        (&volume, "held_bytes"),
+        (&login, "ended_at"),
+        (&link, "detail"),
+    ] {
+        assert!(keys.iter().any(|key| key == one), "{keys:?}");
+    }
+    let links = section(
+        &link,
+        &json!({"interface": "eth0", "addresses": ["192.0.2.7"]}),
+    );
+    let document = json!({
+        "login": section(&login, &json!({"authenticated": true, "links": [links]})),
+        "volume": section(&volume, &json!({"path": "/v", "format": "qcow2", "ostype": "linux",
+            "backing_path": "/b", "backing_format": "qcow2"})),
+    });
+    guest(&plan(root.path(), &document.to_string()));
 }
