@@ -3,7 +3,7 @@
 
 use jsonpipe::{Common, Pipe};
 
-use crate::backend::{Backend, Stored, VolumeId};
+use crate::backend::{Backend, State, Stored, VolumeId};
 use crate::report::{Evicted, Gone};
 use crate::{event, promise};
 
@@ -71,9 +71,18 @@ pub fn would_go<B: Backend>(
 }
 
 fn evicted(Stored { item, state }: &Stored) -> Evicted {
-    let what = match item.is_remains {
-        true => Gone::Remains,
-        false => Gone::Ephemeral,
-    };
-    Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
+    match item.is_remains {
+        true => {
+            let (freed_bytes, last_login) = (state.freeable_bytes, state.last_login);
+            Evicted::of(Gone::Remains, &item.id, freed_bytes, last_login)
+        }
+        false => gone(&item.id, Some(*state)),
+    }
+}
+
+/// An ephemeral volume that goes, for the event log.
+pub fn gone(id: &VolumeId, state: Option<State>) -> Evicted {
+    let freed_bytes = state.map_or(0, |state| state.freeable_bytes);
+    let last_login = state.and_then(|state| state.last_login);
+    Evicted::of(Gone::Ephemeral, id, freed_bytes, last_login)
 }

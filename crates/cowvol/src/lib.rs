@@ -77,7 +77,7 @@ where
         Command::Clone { ephemeral, dry_run } => {
             clone::clone(common, backend, pipe, ephemeral, dry_run)
         }
-        Command::Release { dry_run } => release::release(common, backend, dry_run),
+        Command::Release { dry_run } => release::release(common, backend, pipe, dry_run),
         Command::Discard(options) => discard::discard(common, backend, pipe, &options),
         Command::Restore(options) => restore::restore(common, backend, pipe, &options),
         Command::Export(options) => carry::export::export(common, backend, pipe, &options),

@@ -5,19 +5,24 @@ use std::collections::BTreeSet;
 
 use images::POOL_LOCK;
 use jsonpipe::signals::Deferred;
-use jsonpipe::{Answer, Common, Document, lock, signals};
+use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
 
 use crate::backend::{Backend, Item, VolumeId};
-use crate::promise;
 use crate::report::{Released, ReleasedVolume};
+use crate::{ephemeral, event, promise};
 
 /// Gives back the room of all volumes that nothing uses; a dry run reports which.
-pub fn release<B: Backend>(common: &Common, backend: &B, dry_run: bool) -> anyhow::Result<Answer> {
+pub fn release<B: Backend>(
+    common: &Common,
+    backend: &B,
+    pipe: &Pipe,
+    dry_run: bool,
+) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
     let released = if dry_run {
         would_give_back(common, backend)?
     } else {
-        give_back(common, backend, &ending_signals)?
+        give_back(common, backend, pipe, &ending_signals)?
     };
     let changed = released.changed;
     let mut document = Document::default();
@@ -30,18 +35,23 @@ pub fn release<B: Backend>(common: &Common, backend: &B, dry_run: bool) -> anyho
 fn give_back<B: Backend>(
     common: &Common,
     backend: &B,
+    pipe: &Pipe,
     ending_signals: &Deferred,
 ) -> anyhow::Result<Released> {
     let _lock = lock::wait(common, POOL_LOCK, ending_signals)?;
     let mut released = Released::default();
     for id in reserved(common, backend)? {
-        let is_there = backend.state(&id)?.is_some();
+        let state = backend.state(&id)?;
         match backend.hold(&Item::whole(id.clone()))? {
-            None if is_there => released.in_use.push(ReleasedVolume::of(&id, 0)),
+            None if state.is_some() => released.in_use.push(ReleasedVolume::of(&id, 0)),
             None => drop(promise::withdraw(common, &id)?), // it was removed
             Some(held) => {
                 let freed_bytes = match id.is_ephemeral {
-                    true => backend.remove(held)?,
+                    true => {
+                        let gone = ephemeral::gone(&id, state);
+                        event::log(common, pipe, "release", None, &[gone]);
+                        backend.remove(held)?
+                    }
                     false => backend.release(&held)?,
                 };
                 if promise::withdraw(common, &id)? || freed_bytes > 0 {

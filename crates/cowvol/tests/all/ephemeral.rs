@@ -90,6 +90,11 @@ fn an_exam_leaves_the_users_volume_as_it_is() {
     let done = released(&machine, &["release"]);
     assert_eq!(would["volumes"][0]["token"], done["volumes"][0]["token"]);
     assert_eq!(done["volumes"][0]["ephemeral"], true);
+    let events = events(&machine);
+    assert_eq!(
+        (&events[0]["event"], &events[0]["what"]),
+        (&json!("release"), &json!("ephemeral"))
+    );
     assert!(
         done["volumes"][0]["freed_bytes"].as_u64() > Some(32 << 20),
         "{done}"
@@ -211,16 +216,6 @@ fn an_exam_evicts_as_any_volume_does_and_goes_before_any() {
     assert!(!machine.has(BOB, "windows") && machine.has(ALICE, "windows"));
 }
 
-#[test]
-fn an_exam_that_nobody_heard_of_is_taken_back() {
-    let machine = Machine::new();
-    let command = machine.command(&["clone", "--ephemeral"]);
-    let mut command = jsonpipe::testkit::redirected(">/dev/full", &command);
-    let ended = feed(&mut command, &request(ALICE, None));
-    assert_eq!(ended.status, 74, "{ended:?}");
-    assert_eq!(machine.left(), [""; 0]);
-}
-
 mod on_qcow2 {
     use super::*;
 
@@ -235,5 +230,15 @@ mod on_qcow2 {
         let other = machine.volume(BOB, Some("windows"));
         assert_eq!(other["evicted"][0]["what"], "remains", "{other}");
         assert!(!remains.exists());
+    }
+
+    #[test]
+    fn an_exam_that_nobody_heard_of_is_taken_back() {
+        let machine = Machine::new();
+        let command = machine.command(&["clone", "--ephemeral"]);
+        let mut command = jsonpipe::testkit::redirected(">/dev/full", &command);
+        let ended = feed(&mut command, &request(ALICE, None));
+        assert_eq!(ended.status, 74, "{ended:?}");
+        assert_eq!(machine.left(), [""; 0]);
     }
 }

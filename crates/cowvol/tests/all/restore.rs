@@ -5,7 +5,6 @@ mod on_qcow2;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use jsonpipe::testkit::{feed, redirected};
 use serde_json::{Value, json};
 
 use crate::evict::{events, used_volume};
@@ -235,23 +234,6 @@ fn a_user_restores_a_volume_at_the_login() {
     let ended = CLONE.run(machine.root(), &login("tomorrow"));
     assert_eq!(ended.status, 65, "{ended:?}");
     contains(&machine, 0x55);
-}
-
-#[test]
-fn a_restore_that_nobody_heard_of_stays_and_is_1() {
-    let machine = broken_machine();
-    let unheard = |arguments: &[&str], input: &str| {
-        let ended = feed(
-            &mut redirected(">/dev/full", &machine.command(arguments)),
-            input,
-        );
-        assert_eq!(ended.status, 1, "{ended:?}");
-    };
-    unheard(&["restore", "--user", ALICE, "--to", "yesterday"], "");
-    contains(&machine, 0x11);
-    io(&machine, &["write -q -P 0x22 1M 1M"]);
-    unheard(&["clone"], &login("yesterday"));
-    contains(&machine, 0x11);
 }
 
 /// After the restore point was taken, the guest can write its whole disk although nothing else is

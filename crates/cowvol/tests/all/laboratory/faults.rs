@@ -85,7 +85,10 @@ impl Store {
     /// may have the new one.
     fn but_for(&self, events: &[Value]) -> Store {
         let is_told = |name: &String| {
-            let user = name.split('/').nth(1);
+            let user = match name.strip_prefix("user/ephemeral/") {
+                Some(of) => of.split('.').next(),
+                None => name.split('/').nth(1),
+            };
             let of = |event: &Value| {
                 let is_new = event["event"] == "replace" && event["for"].as_str() == user;
                 is_new || event["token"].as_str() == user

@@ -3,11 +3,12 @@
 
 use nix::libc::{
     F_OFD_SETLK, O_CREAT, SYS_chmod, SYS_fallocate, SYS_fchmod, SYS_fchmodat, SYS_fchown,
-    SYS_fcntl, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_linkat, SYS_mkdir, SYS_openat,
-    SYS_pwrite64, SYS_rename, SYS_renameat2, SYS_rmdir, SYS_symlinkat, SYS_unlink, SYS_unlinkat,
-    SYS_utimensat, SYS_write, c_long,
+    SYS_fcntl, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_linkat, SYS_mkdir,
+    SYS_openat, SYS_pwrite64, SYS_rename, SYS_renameat2, SYS_rmdir, SYS_symlinkat, SYS_unlink,
+    SYS_unlinkat, SYS_utimensat, SYS_write, c_long,
 };
 
+use jsonpipe::testkit::feed;
 use jsonpipe::testkit::stepped::{Call, Stepped};
 
 use crate::evict::used_volume;
@@ -38,7 +39,7 @@ const fn verb(
     }
 }
 
-pub const VERBS: [Verb; 8] = [
+pub const VERBS: [Verb; 13] = [
     verb("first login", &["clone"], alice, |_| {}),
     verb("login", &["clone"], alice, alice_was_there),
     verb("login that evicts", &["clone"], alice, |machine| {
@@ -49,7 +50,18 @@ pub const VERBS: [Verb; 8] = [
         alice_was_there(machine);
         switch_over(machine);
     }),
+    verb(
+        "login that restores",
+        &["clone"],
+        alice_yesterday,
+        restorable,
+    ),
+    verb("exam", &["clone", "--ephemeral"], alice, alice_was_there),
     verb("release", &["release"], nothing, two_logins),
+    verb("release of an exam", &["release"], nothing, |machine| {
+        let exam = feed(machine.command(&["clone", "--ephemeral"]), &alice(machine));
+        assert_eq!(exam.status, 0, "{exam:?}");
+    }),
     verb(
         "discard",
         &["discard", "--user", ALICE],
@@ -58,6 +70,18 @@ pub const VERBS: [Verb; 8] = [
             two_logins(machine);
             machine.volume(ALICE, Some("linux"));
         },
+    ),
+    verb(
+        "restore to yesterday",
+        &["restore", "--user", ALICE, "--to", "yesterday"],
+        nothing,
+        restorable,
+    ),
+    verb(
+        "restore to clean",
+        &["restore", "--user", ALICE, "--to", "clean"],
+        nothing,
+        restorable,
     ),
     verb("install-base", &["install-base"], windows_8, two_logins),
     verb("prune", &["prune"], nothing, |machine| {
@@ -70,6 +94,11 @@ fn alice(_: &Machine) -> String {
     request(ALICE, Some("windows"))
 }
 
+fn alice_yesterday(_: &Machine) -> String {
+    let login = r#"{"user":"alice@uni-a.example","authenticated":true}"#;
+    format!(r#"{{"login":{login},"choice":{{"base":"windows","restore":"yesterday"}}}}"#)
+}
+
 fn nothing(_: &Machine) -> String {
     String::new()
 }
@@ -80,6 +109,14 @@ fn windows_8(machine: &Machine) -> String {
 
 fn alice_was_there(machine: &Machine) {
     used_volume(machine, ALICE, 1, 1);
+}
+
+/// Alice's volume has a restore point, and her session has ended.
+fn restorable(machine: &Machine) {
+    alice_was_there(machine);
+    let volume = machine.volume(ALICE, Some("windows"));
+    assert!(volume["restore_point_at"].is_string(), "{volume}");
+    assert_eq!(machine.run(&["release"]).status, 0);
 }
 
 fn two_logins(machine: &Machine) {
@@ -109,11 +146,12 @@ pub fn needs_room(run: &Stepped) -> bool {
 }
 
 /// The calls that change or sync something, and take no room.
-const OTHERS: [c_long; 13] = [
+const OTHERS: [c_long; 14] = [
     SYS_chmod,
     SYS_fchmod,
     SYS_fchmodat,
     SYS_fchown,
+    SYS_fdatasync,
     SYS_fsync,
     SYS_ftruncate,
     SYS_linkat,

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use jsonpipe::testkit::{feed, redirected};
 use nix::libc::{SYS_exit_group, SYS_ftruncate, SYS_pwrite64, SYS_rename};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{a_day_passes, broken_machine, end_session, log_in, login};
+use super::{a_day_passes, broken_machine, contains, end_session, io, log_in, login};
 use crate::evict::overlay;
 use crate::machine::{ALICE, CLONE, Machine, faults, qemu_img, volume};
 
@@ -117,4 +118,21 @@ fn a_snapshot_that_is_no_restore_point_is_refused() {
         }
         end_session(&machine);
     }
+}
+
+#[test]
+fn a_restore_that_nobody_heard_of_stays_and_is_1() {
+    let machine = broken_machine();
+    let unheard = |arguments: &[&str], input: &str| {
+        let ended = feed(
+            &mut redirected(">/dev/full", &machine.command(arguments)),
+            input,
+        );
+        assert_eq!(ended.status, 1, "{ended:?}");
+    };
+    unheard(&["restore", "--user", ALICE, "--to", "yesterday"], "");
+    contains(&machine, 0x11);
+    io(&machine, &["write -q -P 0x22 1M 1M"]);
+    unheard(&["clone"], &login("yesterday"));
+    contains(&machine, 0x11);
 }
