@@ -17,3 +17,4 @@ mod prune;
 mod release;
 mod replace;
 mod restore;
+mod zfs;

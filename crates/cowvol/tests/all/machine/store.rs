@@ -18,6 +18,9 @@ const POOL: &str = "COWVOL_TEST_POOL";
 /// The room of the pool that no volume is promised, for the records of ZFS.
 const HEADROOM_BYTES: u64 = 64 << 20;
 
+/// The room that is left in a full pool: with less, ZFS refuses writes into reserved room.
+const LEFT_BYTES: u64 = 16 << 20;
+
 /// The prefix of properties in the tests, that of the thesis.
 const PREFIX: &str = "br.ufscar";
 
@@ -62,11 +65,11 @@ impl Pool {
         }
     }
 
-    /// Holds bytes, or all that are free.
+    /// Holds bytes, or all but the few that ZFS itself needs.
     pub fn take(&self, name: &str, bytes: Option<u64>) {
         let dataset = format!("{}/{name}", self.0);
         succeed("zfs", &["create", "-o", "mountpoint=none", &dataset]);
-        let bytes = bytes.unwrap_or_else(|| self.free_bytes());
+        let bytes = bytes.unwrap_or_else(|| self.available_bytes() - LEFT_BYTES);
         succeed("zfs", &["set", &format!("reservation={bytes}"), &dataset]);
     }
 
@@ -86,11 +89,13 @@ impl Pool {
 
     /// The room that is free for volumes.
     pub fn free_bytes(&self) -> u64 {
+        let free = self.available_bytes().checked_sub(HEADROOM_BYTES);
+        free.expect("a larger pool")
+    }
+
+    fn available_bytes(&self) -> u64 {
         let users = format!("{}/user", self.0);
-        let available: u64 = get(&users, "available").parse().unwrap();
-        available
-            .checked_sub(HEADROOM_BYTES)
-            .expect("a larger pool")
+        get(&users, "available").parse().unwrap()
     }
 }
 
