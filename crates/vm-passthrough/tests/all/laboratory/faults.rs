@@ -65,6 +65,25 @@ fn a_qemu_that_takes_no_orders_is_killed() {
 }
 
 #[test]
+fn a_qemu_that_closes_its_monitor_and_prints_without_an_end_is_killed() {
+    // A fake, as above.
+    let mut machine = Machine::any();
+    machine.fake_qemu(&format!(
+        "{FAKE_QMP}exec {{monitor}}>&-; while :; do echo more >&2; done"
+    ));
+    let ended = machine.run();
+    let guest = ended.section("guest");
+    assert_eq!((ended.status, &guest["ended"]), (1, &json!("died")));
+    let reason = guest["ended_reason"].as_str().unwrap();
+    let start = "QEMU ended: signal: 9 (SIGKILL): ";
+    assert!(
+        reason.starts_with(start) && reason.ends_with("more; more"),
+        "{reason}"
+    );
+    machine.is_as_before();
+}
+
+#[test]
 fn a_guest_whose_system_crashed_died() {
     // A fake: the guest would need a device that tells of it, or Windows on KVM.
     let mut machine = Machine::any();
