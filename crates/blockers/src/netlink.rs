@@ -22,8 +22,29 @@ const ROUTE: usize = 12;
 /// The length of a struct rtnexthop.
 const NEXT_HOP: usize = 8;
 
+/// The answers that may be incomplete before the routes count as unknown.
+const ATTEMPTS: u32 = 5;
+
 /// Reads them; a route over several interfaces is several.
 pub(crate) fn default_routes() -> io::Result<Vec<Route>> {
+    for _ in 0..ATTEMPTS {
+        let answer = dump()?;
+        if answer.is_whole {
+            return Ok(answer.routes);
+        }
+    }
+    Err(io::Error::other("they change all the time"))
+}
+
+/// The kernel's answer, which consists of several messages.
+#[derive(Debug)]
+struct Answer {
+    routes: Vec<Route>,
+    /// False where routes changed meanwhile, and some may be missing.
+    is_whole: bool,
+}
+
+fn dump() -> io::Result<Answer> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -31,26 +52,40 @@ pub(crate) fn default_routes() -> io::Result<Vec<Route>> {
         SockProtocol::NetlinkRoute,
     )?;
     send(socket.as_raw_fd(), &request(), MsgFlags::empty())?;
-    let mut routes = Vec::new();
+    let mut answer = Answer {
+        routes: Vec::new(),
+        is_whole: true,
+    };
     let mut buffer = vec![0; MESSAGE_MAX_BYTES];
     loop {
         let length = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC)?;
-        let mut rest = buffer.get(..length).ok_or(ErrorKind::InvalidData)?;
+        if answer.take(buffer.get(..length).ok_or(ErrorKind::InvalidData)?)? {
+            return Ok(answer);
+        }
+    }
+}
+
+impl Answer {
+    /// Takes messages, and returns whether they are the last ones.
+    fn take(&mut self, mut rest: &[u8]) -> io::Result<bool> {
         while !rest.is_empty() {
             let (message, next) = split(rest, 4, u32_at(rest, 0)? as usize)?;
             rest = next;
+            self.is_whole &= i32::from(u16_at(message, 6)?) & libc::NLM_F_DUMP_INTR == 0;
             match i32::from(u16_at(message, 4)?) {
-                libc::NLMSG_DONE => return Ok(routes),
+                libc::NLMSG_DONE => return Ok(true),
                 libc::NLMSG_ERROR => {
                     let error = u32_at(message, HEADER)?.cast_signed();
                     return Err(io::Error::from_raw_os_error(-error));
                 }
                 kind if kind == i32::from(libc::RTM_NEWROUTE) => {
-                    add(message.get(HEADER..).unwrap_or_default(), &mut routes)?;
+                    let message = message.get(HEADER..).unwrap_or_default();
+                    add(message, &mut self.routes)?;
                 }
                 _ => {}
             }
         }
+        Ok(false)
     }
 }
 
@@ -185,6 +220,23 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
+
+    /// The kernel cannot be made to change a route at the right instant: these are its last messages.
+    #[test]
+    fn an_answer_during_which_routes_changed_is_not_whole() {
+        for (flags, is_whole) in [(libc::NLM_F_MULTI, true), (libc::NLM_F_DUMP_INTR, false)] {
+            let mut answer = Answer {
+                routes: Vec::new(),
+                is_whole: true,
+            };
+            let mut done = [0; HEADER];
+            done[..4].copy_from_slice(&(HEADER as u32).to_ne_bytes());
+            done[4..6].copy_from_slice(&(libc::NLMSG_DONE as u16).to_ne_bytes());
+            done[6..8].copy_from_slice(&(flags as u16).to_ne_bytes());
+            assert!(answer.take(&done).unwrap());
+            assert_eq!(answer.is_whole, is_whole);
+        }
+    }
 
     #[test]
     fn default_routes_of_all_tables_are_read() {
