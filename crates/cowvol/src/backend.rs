@@ -146,6 +146,30 @@ pub struct Change {
     pub point: Option<SystemTime>,
 }
 
+/// Something among the bases and volumes that is none of them, or not as it has to be.
+#[derive(Clone, Debug)]
+pub struct Stray {
+    /// What it is.
+    pub kind: StrayKind,
+    /// Its path, relative to the root, or the name of its dataset.
+    pub path: String,
+    /// More about it, in words.
+    pub reason: String,
+}
+
+/// The kinds of strays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StrayKind {
+    /// A place for a user's volumes in which there is nothing.
+    EmptyDirectory,
+    /// A volume whose file has another name.
+    HardLink,
+    /// Nothing of the suite has this name.
+    Foreign,
+    /// A dataset is not as it has to be.
+    Layout,
+}
+
 /// A volume as people see it in a list.
 #[derive(Clone, Debug)]
 pub struct Listed {
@@ -283,6 +307,11 @@ pub trait Backend {
             None => Err(in_use(&self.disk_of(&item.id).path)),
         }
     }
+
+    /// What is among the bases and volumes and is none of them, or not as it has to be, in no order.
+    fn strays(&self, bases: &[Entry]) -> anyhow::Result<Vec<Stray>>;
+    /// Removes a stray that is empty.
+    fn clear(&self, stray: &Stray) -> anyhow::Result<()>;
 
     /// The origins of volumes that the mechanism keeps besides the published images, and the room of
     /// each. There are none where volumes read the published image itself.

@@ -15,12 +15,14 @@ mod backend;
 mod base;
 mod carry;
 mod catalog;
+mod check;
 mod clone;
 mod directory;
 mod discard;
 mod ephemeral;
 mod event;
 mod evict;
+mod fault;
 mod idle;
 mod install;
 mod layout;
@@ -30,6 +32,7 @@ mod prune;
 mod published;
 mod quiet;
 mod release;
+mod repair;
 mod replace;
 pub mod report;
 pub mod request;
@@ -84,6 +87,8 @@ where
         Command::Import(options) => carry::import::import(common, backend, pipe, &options),
         Command::Layout { dry_run } => layout::layout(common, backend, dry_run),
         Command::InstallBase(options) => install::install(common, backend, pipe, options),
+        Command::Check => check::check(common, backend),
+        Command::Repair { dry_run } => repair::repair(common, backend, pipe, dry_run),
         Command::Prune { dry_run } => prune::prune(common, backend, pipe, dry_run),
     }
 }

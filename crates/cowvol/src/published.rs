@@ -31,6 +31,12 @@ impl Files {
         [&self.descriptions, &self.others]
     }
 
+    /// Whether the image is there, or a link in its place.
+    pub fn has_image(&self) -> bool {
+        let is_image = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "qcow2");
+        self.others.iter().any(is_image)
+    }
+
     /// The room that they take. A file that has disappeared meanwhile takes none.
     pub fn held_bytes(&self) -> u64 {
         self.paths()

@@ -393,6 +393,39 @@ pub struct ListedVolume {
     pub last_login_at: Option<String>,
 }
 
+/// The section `checked`.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    /// Always false: checking changes nothing.
+    pub changed: bool,
+    /// All that is wrong, by path.
+    pub faults: Vec<Fault>,
+}
+
+/// Something that is wrong with bases or volumes.
+#[derive(Debug, Serialize)]
+pub struct Fault {
+    /// What it is, a word of the page.
+    pub kind: &'static str,
+    /// Where it is, relative to the root, or the name of a dataset.
+    pub path: String,
+    /// The cause, in words.
+    pub what: String,
+    /// The way out.
+    pub way_out: &'static str,
+}
+
+/// The section `repaired`.
+#[derive(Debug, Serialize)]
+pub struct Repaired {
+    /// Whether anything was repaired (in a dry run: would be).
+    pub changed: bool,
+    /// The faults that were repaired (in a dry run: would be), by path.
+    pub repaired: Vec<Fault>,
+    /// Those that are left.
+    pub left: Vec<Fault>,
+}
+
 /// The section `base`: the installed image.
 #[derive(Debug, Serialize)]
 pub struct Installed {

@@ -162,6 +162,30 @@ Example: show the commands
         #[arg(long)]
         dry_run: bool,
     },
+    /// Find what a power cut or a fault has left of bases and volumes
+    #[command(after_help = "\
+Does not read standard input, and changes nothing. Names each fault with the way
+out: half-made files, empty directories, room that is held for no session,
+volumes that are damaged or were made for another base, bases that are not
+there, files of others. Writes the section checked; status 1 if there is any.
+
+Example: the faults, a line each
+  cowvol check | jq -r '.checked.faults[] | \"\\(.path): \\(.what)\"'")]
+    Check,
+    /// Mend what check finds, where no user's files are lost
+    #[command(after_help = "\
+Does not read standard input. Removes what is half made, and empty directories;
+gives back room that is held for no session; holds the room of a session's
+volume again. No volume goes. Writes the section repaired, which also names what
+is left, with the way out (status 1).
+
+Example: show what it would do
+  cowvol repair --dry-run | jq .repaired")]
+    Repair {
+        /// Print the intended changes, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Remove unused old generations, and idle volumes
     #[command(after_help = "\
 Does not read standard input. Removes the generations below the current one of

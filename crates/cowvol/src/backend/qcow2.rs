@@ -9,6 +9,7 @@ mod names;
 pub mod overlay;
 mod points;
 mod room;
+mod strays;
 
 use std::fs;
 use std::io;
@@ -21,7 +22,9 @@ use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
 use self::overlay::{Overlay, STORE, USERS, path_of, state_of};
-use crate::backend::{Backend, Backing, Change, Disk, Item, Listed, State, Stored, VolumeId};
+use crate::backend::{
+    Backend, Backing, Change, Disk, Item, Listed, State, Stored, Stray, VolumeId,
+};
 use crate::report::Layout;
 use crate::token::Token;
 use crate::unlinked::Unlinked;
@@ -214,6 +217,14 @@ impl Backend for Qcow2 {
         check_users_directory(&self.common)?;
         let items = names::items(&self.common, None)?.into_iter();
         Ok(items.map(|(item, _)| item).collect())
+    }
+
+    fn strays(&self, _: &[Entry]) -> anyhow::Result<Vec<Stray>> {
+        strays::find(&self.common)
+    }
+
+    fn clear(&self, stray: &Stray) -> anyhow::Result<()> {
+        strays::remove_if_empty(&self.common.path(&stray.path))
     }
 
     /// Their files are kept open until the lock is released.

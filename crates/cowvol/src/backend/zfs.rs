@@ -14,6 +14,7 @@ mod points;
 mod program;
 mod properties;
 mod qemu_img;
+mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -30,7 +31,7 @@ use self::origin::Base;
 use self::program::{Cause, Refusal, zfs, zpool};
 use self::properties::Properties;
 use crate::backend::{
-    Backend, Change, Disk, GenerationId, Item, Listed, Published, State, Stored, VolumeId,
+    Backend, Change, Disk, GenerationId, Item, Listed, Published, State, Stored, Stray, VolumeId,
 };
 use crate::token::Token;
 use crate::{report, settings};
@@ -454,6 +455,14 @@ impl Backend for Zfs {
             })
         });
         listed.collect()
+    }
+
+    fn strays(&self, bases: &[Entry]) -> anyhow::Result<Vec<Stray>> {
+        strays::find(self, bases)
+    }
+
+    fn clear(&self, stray: &Stray) -> anyhow::Result<()> {
+        strays::remove_if_empty(&stray.path)
     }
 
     /// Each is a call of ZFS, which waits for the disk.

@@ -2,6 +2,7 @@
 //! namespaces or emulated machines.
 
 mod carry;
+mod check;
 mod clone;
 mod contract;
 mod ephemeral;

@@ -30,8 +30,7 @@ pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, P
         for file in entries(&directory)? {
             let name = file.file_name();
             let Some(name) = name.to_str() else { continue };
-            let half_made = half_made(name);
-            let Some((base, generation)) = parse_name(half_made.unwrap_or(name)) else {
+            let Some((base, generation, is_remains)) = parse_item(name) else {
                 continue;
             };
             let item = Item {
@@ -41,7 +40,7 @@ pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, P
                     generation,
                     is_ephemeral: false,
                 },
-                is_remains: half_made.is_some(),
+                is_remains,
             };
             items.push((item, file.path()));
         }
@@ -67,6 +66,13 @@ pub fn ephemerals(common: &Common) -> anyhow::Result<Vec<(Item, PathBuf)>> {
         Some((item, file.path()))
     });
     Ok(items.collect())
+}
+
+/// The base, the generation, and whether it is only remains, of something in a user's directory.
+pub fn parse_item(name: &str) -> Option<(String, u64, bool)> {
+    let half_made = half_made(name);
+    let (base, generation) = parse_name(half_made.unwrap_or(name))?;
+    Some((base, generation, half_made.is_some()))
 }
 
 /// The name that a file would have had, if this is the name of one that a power cut left half made.

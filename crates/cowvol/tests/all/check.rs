@@ -1,0 +1,253 @@
+//! `cowvol check` and `repair`: what is named, what is mended, and that no user's files go.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use cowvol::Token;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::{Value, json};
+
+use crate::evict::{events, used_volume};
+use crate::machine::{ALICE, BOB, Machine, base_path, tree};
+use crate::prune::end;
+
+const CAROL: &str = "carol@uni-a.example";
+
+/// The section of a subcommand, which ends with this status.
+fn section(machine: &Machine, arguments: &[&str], name: &str, status: i32) -> Value {
+    let ended = machine.run(arguments);
+    assert_eq!(
+        (ended.status, ended.stderr.as_str()),
+        (status, ""),
+        "{ended:?}"
+    );
+    serde_json::from_str::<Value>(&ended.stdout).unwrap()[name].take()
+}
+
+/// Each fault as `kind path`, where a token is the user's first letter.
+fn faults(list: &Value) -> Vec<String> {
+    let short = |path: &str| {
+        let mut path = path.replace("/qcow2/user/", "");
+        for user in [ALICE, BOB, CAROL] {
+            path = path.replace(Token::of(user).as_str(), &user[..1]);
+        }
+        path.replace("/qcow2/backing/", "")
+    };
+    let faults = list.as_array().unwrap().iter();
+    faults
+        .map(|fault| {
+            let (kind, path) = (fault["kind"].as_str(), fault["path"].as_str());
+            for key in ["what", "way_out"] {
+                assert!(!fault[key].as_str().unwrap().is_empty(), "{fault}");
+            }
+            format!("{} {}", kind.unwrap(), short(path.unwrap()))
+        })
+        .collect()
+}
+
+fn checked(machine: &Machine) -> Vec<String> {
+    let before = tree(machine.root());
+    let ended = machine.run(&["check"]);
+    let mut section = serde_json::from_str::<Value>(&ended.stdout).unwrap()["checked"].take();
+    let faults = faults(&section["faults"].take());
+    assert_eq!(ended.status, i32::from(!faults.is_empty()), "{ended:?}");
+    assert_eq!(section["changed"], false);
+    let lock = |name: &String| !name.starts_with("run");
+    let after = tree(machine.root());
+    assert_eq!(
+        after.into_iter().filter(lock).collect::<Vec<_>>(),
+        before.into_iter().filter(lock).collect::<Vec<_>>()
+    );
+    faults
+}
+
+#[test]
+fn check_finds_nothing_where_nothing_is_wrong() {
+    let machine = Machine::new();
+    assert_eq!(checked(&machine), [""; 0]);
+    used_volume(&machine, ALICE, 3, 1);
+    assert_eq!(checked(&machine), [""; 0]);
+    // A session whose guest has not started, and one whose guest runs.
+    let _session = machine.hold("session.lock");
+    machine.volume(ALICE, Some("windows"));
+    assert_eq!(checked(&machine), [""; 0]);
+    let qemu = machine.disk(ALICE, "windows").open();
+    assert_eq!(checked(&machine), [""; 0]);
+    let nothing = section(&machine, &["repair"], "repaired", 0);
+    assert_eq!(
+        nothing,
+        json!({"schema": 1, "changed": false, "repaired": [], "left": []})
+    );
+    end(qemu);
+}
+
+#[test]
+fn repair_gives_back_the_room_of_sessions_that_are_over() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    machine.volume(BOB, Some("linux"));
+    let held = machine.held_bytes(ALICE, "windows");
+    let promised = machine.root().join("run/labtools/promised");
+    let gone = format!("{}.windows@7", Token::of(CAROL).as_str());
+    fs::write(promised.join(gone), "").unwrap();
+    let kinds = |list: &Value| -> Vec<String> {
+        let faults = faults(list).into_iter();
+        faults
+            .map(|fault| fault.split(' ').next().unwrap().to_owned())
+            .collect()
+    };
+    let checked = section(&machine, &["check"], "checked", 1);
+    assert_eq!(kinds(&checked["faults"]), ["promise"; 3]);
+    let repaired = section(&machine, &["repair"], "repaired", 0);
+    assert_eq!(kinds(&repaired["repaired"]), ["promise"; 3]);
+    assert!(machine.held_bytes(ALICE, "windows") < held && !promised.exists());
+
+    machine.volume(ALICE, Some("windows"));
+    fs::remove_dir_all(machine.root().join("run")).unwrap(); // a power cut
+    let would = section(&machine, &["repair", "--dry-run"], "repaired", 0);
+    assert_eq!(machine.held_bytes(ALICE, "windows"), held);
+    let repaired = section(&machine, &["repair"], "repaired", 0);
+    assert_eq!(would, repaired);
+    assert_eq!(kinds(&repaired["repaired"]), ["room"]);
+    assert!(machine.held_bytes(ALICE, "windows") < held);
+    assert_eq!(
+        section(&machine, &["check"], "checked", 0)["faults"],
+        json!([])
+    );
+}
+
+#[test]
+fn repair_mends_what_is_safe_and_names_the_rest() {
+    let machine = Machine::new();
+    for user in [ALICE, BOB, CAROL] {
+        used_volume(&machine, user, 1, 1);
+    }
+    machine.volume(BOB, Some("linux"));
+    assert_eq!(machine.run(&["release"]).status, 0);
+    let (alice, bob) = (machine.home(ALICE), machine.home(BOB));
+    let backing = machine.root().join("qcow2/backing");
+    let write = |path: &Path| fs::write(path, "half").unwrap();
+
+    write(&alice.join(".linux@3.qcow2.tmp"));
+    write(&backing.join(".bases.ini.tmp"));
+    fs::create_dir(machine.users().join("A".repeat(38))).unwrap();
+    let mended = [
+        "half_made .bases.ini.tmp".to_owned(),
+        format!("empty_directory {}", "A".repeat(38)),
+        "half_made a/linux@3.qcow2".to_owned(),
+    ];
+
+    write(&alice.join("notes"));
+    write(&machine.users().join("notes"));
+    mkfifo(&alice.join(".windows@7.qcow2.tmp"), Mode::S_IRWXU).unwrap();
+    fs::create_dir(machine.users().join("lost+found")).unwrap();
+    fs::hard_link(bob.join("windows@7.qcow2"), machine.root().join("copy")).unwrap();
+    fs::remove_file(base_path(machine.root(), "linux", 3)).unwrap();
+    write(&base_path(machine.root(), "windows", 6).with_extension("manifest"));
+    let file = File::options()
+        .write(true)
+        .open(machine.home(CAROL).join("windows@7.qcow2"));
+    file.unwrap().write_all_at(&[0; 8], 24).unwrap(); // the size of its disk
+    let left = [
+        "base linux/3.qcow2",
+        "generation windows/6.qcow2",
+        "foreign a/.windows@7.qcow2.tmp",
+        "foreign a/notes",
+        "hard_link b/windows@7.qcow2",
+        "volume c/windows@7.qcow2",
+        "foreign notes",
+    ];
+
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let left = sorted(left.map(str::to_owned).to_vec());
+    let all = sorted([mended.to_vec(), left.clone()].concat());
+    assert_eq!(sorted(checked(&machine)), all);
+    let before = tree(&machine.root().join("qcow2"));
+    let would = section(&machine, &["repair", "--dry-run"], "repaired", 1);
+    assert_eq!(tree(&machine.root().join("qcow2")), before);
+    let repaired = section(&machine, &["repair"], "repaired", 1);
+    assert_eq!(would, repaired);
+    assert_eq!(
+        sorted(faults(&repaired["repaired"])),
+        sorted(mended.to_vec())
+    );
+    assert_eq!(sorted(faults(&repaired["left"])), left);
+    let gone: Vec<_> = before
+        .into_iter()
+        .filter(|name| !machine.root().join("qcow2").join(name).exists())
+        .collect();
+    assert_eq!(
+        gone,
+        [
+            "backing/.bases.ini.tmp".to_owned(),
+            format!("user/{}", "A".repeat(38)),
+            format!("user/{}/.linux@3.qcow2.tmp", Token::of(ALICE).as_str()),
+        ]
+    );
+    let [event] = &events(&machine)[..] else {
+        panic!("one event")
+    };
+    assert_eq!(
+        [&event["event"], &event["what"]],
+        [&json!("repair"), &json!("remains")]
+    );
+    assert_eq!(sorted(checked(&machine)), left);
+}
+
+/// The file of a login at work is locked, until it has its name.
+#[test]
+fn check_leaves_a_login_at_work_alone() {
+    let machine = Machine::new();
+    used_volume(&machine, ALICE, 1, 1);
+    let remains = machine.home(ALICE).join(".linux@3.qcow2.tmp");
+    let file = File::create(&remains).unwrap();
+    file.lock().unwrap();
+    assert_eq!(checked(&machine), [""; 0]);
+    assert_eq!(
+        section(&machine, &["repair"], "repaired", 0)["changed"],
+        false
+    );
+    assert!(remains.exists());
+    file.unlock().unwrap();
+    assert_eq!(checked(&machine), ["half_made a/linux@3.qcow2"]);
+}
+
+#[test]
+fn repair_holds_the_lost_room_of_a_session_again() {
+    let machine = Machine::on_a_disk("ext4", 160);
+    let session = machine.hold("session.lock");
+    machine.volume(ALICE, Some("windows"));
+    let held = machine.held_bytes(ALICE, "windows");
+    let lose = || {
+        let file = File::options()
+            .write(true)
+            .open(machine.home(ALICE).join("windows@7.qcow2"));
+        let file = file.unwrap();
+        file.set_len(file.metadata().unwrap().len()).unwrap();
+    };
+    lose();
+    let qemu = machine.disk(ALICE, "windows").open();
+    assert_eq!(checked(&machine), ["reservation a/windows@7.qcow2"]);
+    let repaired = section(&machine, &["repair"], "repaired", 0);
+    assert_eq!(
+        faults(&repaired["repaired"]),
+        ["reservation a/windows@7.qcow2"]
+    );
+    assert_eq!(machine.held_bytes(ALICE, "windows"), held);
+    end(qemu);
+    assert_eq!(checked(&machine), [""; 0]);
+
+    lose();
+    let _filler = machine.fill_the_disk();
+    let repaired = section(&machine, &["repair"], "repaired", 1);
+    assert_eq!(
+        faults(&repaired["left"]),
+        ["reservation a/windows@7.qcow2", "foreign filler"]
+    );
+    drop(session);
+}
