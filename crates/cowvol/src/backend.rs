@@ -239,6 +239,10 @@ pub trait Backend {
     fn virtual_bytes(&self, base: &Self::Base) -> u64;
     /// The whole room that a volume on it can come to need.
     fn whole_bytes(&self, base: &Self::Base) -> u64;
+    /// The room that the mechanism itself may need besides, when it holds that much.
+    fn overhead_bytes(&self, _base: &Self::Base) -> u64 {
+        0
+    }
     /// The disk of a volume.
     fn disk_of(&self, id: &VolumeId) -> Disk;
     /// The room that is free for volumes.

@@ -14,7 +14,24 @@ use room::{Candidate, Kind, Plan, Short, What};
 
 use crate::backend::{Backend, Item, State, Stored, VolumeId};
 use crate::report::{Evicted, Gone};
+use crate::settings::Room;
 use crate::{event, promise};
+
+/// The room that has to be free for a volume that holds `held_bytes`: what is missing to its whole room,
+/// and if that is to be held, what holding it takes.
+pub fn need_bytes<B: Backend>(
+    backend: &B,
+    base: &B::Base,
+    room: Room,
+    whole_bytes: u64,
+    held_bytes: u64,
+) -> u64 {
+    match room::need_bytes(whole_bytes, held_bytes) {
+        0 => 0,
+        missing if room.reserve.is_none() => missing + backend.overhead_bytes(base),
+        missing => missing,
+    }
+}
 
 /// What is done for a volume that needs room.
 #[derive(Debug)]

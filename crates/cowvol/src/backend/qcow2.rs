@@ -97,6 +97,12 @@ impl Backend for Qcow2 {
         need_bytes(self.virtual_bytes(base))
     }
 
+    /// The blocks in which a file system lists the pieces of a file. When each piece is one block of
+    /// 4 KiB, which is the worst, they are a 390th on ext4 and a 295th on XFS.
+    fn overhead_bytes(&self, base: &Base) -> u64 {
+        self.whole_bytes(base) / 256
+    }
+
     fn disk_of(&self, id: &VolumeId) -> Disk {
         Disk {
             backend: "qcow2",

@@ -9,13 +9,12 @@ use images::bases::{self, Entry};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, io_error, lock, signals};
 use progress::{Progress, Size};
-use room::need_bytes;
 
 use super::place::Source;
 use super::stream::{Carried, Header, Reader};
 use super::{Carrier, Filling};
 use crate::backend::{Item, State, VolumeId};
-use crate::evict::Eviction;
+use crate::evict::{Eviction, need_bytes};
 use crate::report::{self, Evicted, Gone, Imported};
 use crate::request::Import;
 use crate::settings::{self, Room};
@@ -270,7 +269,13 @@ impl<B: Carrier> Importing<'_, B> {
             common: self.common,
             bases: &destination.bases,
             for_whom: &destination.id,
-            need_bytes: need_bytes(self.room.reserve.unwrap_or_else(whole), 0),
+            need_bytes: need_bytes(
+                self.backend,
+                &destination.base,
+                self.room,
+                self.room.reserve.unwrap_or_else(whole),
+                0,
+            ),
             own_bytes: 0,
         }
     }

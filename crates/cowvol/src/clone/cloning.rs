@@ -4,10 +4,9 @@ use std::time::SystemTime;
 
 use images::bases::Entry;
 use jsonpipe::{Common, Exit, ExitContext, Pipe, sabotaged};
-use room::need_bytes;
 
 use crate::backend::{Backend, Change, Content, Item, State, VolumeId};
-use crate::evict::Eviction;
+use crate::evict::{Eviction, need_bytes};
 use crate::points::{self, Decision};
 use crate::replace::{self, Replaced, Replacing};
 use crate::report::{Evicted, Gone};
@@ -227,7 +226,13 @@ impl<B: Backend> Cloning<'_, B> {
             common: self.common,
             bases: &self.bases,
             for_whom: &self.id,
-            need_bytes: need_bytes(self.room_bytes(found), held_bytes),
+            need_bytes: need_bytes(
+                self.backend,
+                &self.base,
+                self.room,
+                self.room_bytes(found),
+                held_bytes,
+            ),
             own_bytes: replaced.freed_bytes().saturating_add(found.freed_bytes()),
         }
     }

@@ -118,136 +118,141 @@ fn repair_gives_back_the_room_of_sessions_that_are_over() {
     );
 }
 
-#[test]
-fn repair_mends_what_is_safe_and_names_the_rest() {
-    let machine = Machine::new();
-    for user in [ALICE, BOB, CAROL] {
-        used_volume(&machine, user, 1, 1);
-    }
-    machine.volume(BOB, Some("linux"));
-    assert_eq!(machine.run(&["release"]).status, 0);
-    let (alice, bob) = (machine.home(ALICE), machine.home(BOB));
-    let backing = machine.root().join("qcow2/backing");
-    let write = |path: &Path| fs::write(path, "half").unwrap();
+/// What can lie among files.
+mod on_qcow2 {
+    use super::*;
 
-    write(&alice.join(".linux@3.qcow2.tmp"));
-    write(&backing.join(".bases.ini.tmp"));
-    fs::create_dir(machine.users().join("A".repeat(38))).unwrap();
-    let mended = [
-        "half_made .bases.ini.tmp".to_owned(),
-        format!("empty_directory {}", "A".repeat(38)),
-        "half_made a/linux@3.qcow2".to_owned(),
-    ];
+    #[test]
+    fn repair_mends_what_is_safe_and_names_the_rest() {
+        let machine = Machine::new();
+        for user in [ALICE, BOB, CAROL] {
+            used_volume(&machine, user, 1, 1);
+        }
+        machine.volume(BOB, Some("linux"));
+        assert_eq!(machine.run(&["release"]).status, 0);
+        let (alice, bob) = (machine.home(ALICE), machine.home(BOB));
+        let backing = machine.root().join("qcow2/backing");
+        let write = |path: &Path| fs::write(path, "half").unwrap();
 
-    write(&alice.join("notes"));
-    write(&machine.users().join("notes"));
-    mkfifo(&alice.join(".windows@7.qcow2.tmp"), Mode::S_IRWXU).unwrap();
-    fs::create_dir(machine.users().join("lost+found")).unwrap();
-    fs::hard_link(bob.join("windows@7.qcow2"), machine.root().join("copy")).unwrap();
-    fs::remove_file(base_path(machine.root(), "linux", 3)).unwrap();
-    write(&base_path(machine.root(), "windows", 6).with_extension("manifest"));
-    let file = File::options()
-        .write(true)
-        .open(machine.home(CAROL).join("windows@7.qcow2"));
-    file.unwrap().write_all_at(&[0; 8], 24).unwrap(); // the size of its disk
-    let left = [
-        "base linux/3.qcow2",
-        "generation windows/6.qcow2",
-        "foreign a/.windows@7.qcow2.tmp",
-        "foreign a/notes",
-        "hard_link b/windows@7.qcow2",
-        "volume c/windows@7.qcow2",
-        "foreign notes",
-    ];
+        write(&alice.join(".linux@3.qcow2.tmp"));
+        write(&backing.join(".bases.ini.tmp"));
+        fs::create_dir(machine.users().join("A".repeat(38))).unwrap();
+        let mended = [
+            "half_made .bases.ini.tmp".to_owned(),
+            format!("empty_directory {}", "A".repeat(38)),
+            "half_made a/linux@3.qcow2".to_owned(),
+        ];
 
-    let sorted = |mut names: Vec<String>| {
-        names.sort();
-        names
-    };
-    let left = sorted(left.map(str::to_owned).to_vec());
-    let all = sorted([mended.to_vec(), left.clone()].concat());
-    assert_eq!(sorted(checked(&machine)), all);
-    let before = tree(&machine.root().join("qcow2"));
-    let would = section(&machine, &["repair", "--dry-run"], "repaired", 1);
-    assert_eq!(tree(&machine.root().join("qcow2")), before);
-    let repaired = section(&machine, &["repair"], "repaired", 1);
-    assert_eq!(would, repaired);
-    assert_eq!(
-        sorted(faults(&repaired["repaired"])),
-        sorted(mended.to_vec())
-    );
-    assert_eq!(sorted(faults(&repaired["left"])), left);
-    let gone: Vec<_> = before
-        .into_iter()
-        .filter(|name| !machine.root().join("qcow2").join(name).exists())
-        .collect();
-    assert_eq!(
-        gone,
-        [
-            "backing/.bases.ini.tmp".to_owned(),
-            format!("user/{}", "A".repeat(38)),
-            format!("user/{}/.linux@3.qcow2.tmp", Token::of(ALICE).as_str()),
-        ]
-    );
-    let [event] = &events(&machine)[..] else {
-        panic!("one event")
-    };
-    assert_eq!(
-        [&event["event"], &event["what"]],
-        [&json!("repair"), &json!("remains")]
-    );
-    assert_eq!(sorted(checked(&machine)), left);
-}
-
-/// The file of a login at work is locked, until it has its name.
-#[test]
-fn check_leaves_a_login_at_work_alone() {
-    let machine = Machine::new();
-    used_volume(&machine, ALICE, 1, 1);
-    let remains = machine.home(ALICE).join(".linux@3.qcow2.tmp");
-    let file = File::create(&remains).unwrap();
-    file.lock().unwrap();
-    assert_eq!(checked(&machine), [""; 0]);
-    assert_eq!(
-        section(&machine, &["repair"], "repaired", 0)["changed"],
-        false
-    );
-    assert!(remains.exists());
-    file.unlock().unwrap();
-    assert_eq!(checked(&machine), ["half_made a/linux@3.qcow2"]);
-}
-
-#[test]
-fn repair_holds_the_lost_room_of_a_session_again() {
-    let machine = Machine::on_a_disk("ext4", 160);
-    let session = machine.hold("session.lock");
-    machine.volume(ALICE, Some("windows"));
-    let held = machine.held_bytes(ALICE, "windows");
-    let lose = || {
+        write(&alice.join("notes"));
+        write(&machine.users().join("notes"));
+        mkfifo(&alice.join(".windows@7.qcow2.tmp"), Mode::S_IRWXU).unwrap();
+        fs::create_dir(machine.users().join("lost+found")).unwrap();
+        fs::hard_link(bob.join("windows@7.qcow2"), machine.root().join("copy")).unwrap();
+        fs::remove_file(base_path(machine.root(), "linux", 3)).unwrap();
+        write(&base_path(machine.root(), "windows", 6).with_extension("manifest"));
         let file = File::options()
             .write(true)
-            .open(machine.home(ALICE).join("windows@7.qcow2"));
-        let file = file.unwrap();
-        file.set_len(file.metadata().unwrap().len()).unwrap();
-    };
-    lose();
-    let qemu = machine.disk(ALICE, "windows").open();
-    assert_eq!(checked(&machine), ["reservation a/windows@7.qcow2"]);
-    let repaired = section(&machine, &["repair"], "repaired", 0);
-    assert_eq!(
-        faults(&repaired["repaired"]),
-        ["reservation a/windows@7.qcow2"]
-    );
-    assert_eq!(machine.held_bytes(ALICE, "windows"), held);
-    end(qemu);
-    assert_eq!(checked(&machine), [""; 0]);
+            .open(machine.home(CAROL).join("windows@7.qcow2"));
+        file.unwrap().write_all_at(&[0; 8], 24).unwrap(); // the size of its disk
+        let left = [
+            "base linux/3.qcow2",
+            "generation windows/6.qcow2",
+            "foreign a/.windows@7.qcow2.tmp",
+            "foreign a/notes",
+            "hard_link b/windows@7.qcow2",
+            "volume c/windows@7.qcow2",
+            "foreign notes",
+        ];
 
-    lose();
-    let _filler = machine.fill_the_disk();
-    let repaired = section(&machine, &["repair"], "repaired", 1);
-    assert_eq!(
-        faults(&repaired["left"]),
-        ["reservation a/windows@7.qcow2", "foreign filler"]
-    );
-    drop(session);
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        let left = sorted(left.map(str::to_owned).to_vec());
+        let all = sorted([mended.to_vec(), left.clone()].concat());
+        assert_eq!(sorted(checked(&machine)), all);
+        let before = tree(&machine.root().join("qcow2"));
+        let would = section(&machine, &["repair", "--dry-run"], "repaired", 1);
+        assert_eq!(tree(&machine.root().join("qcow2")), before);
+        let repaired = section(&machine, &["repair"], "repaired", 1);
+        assert_eq!(would, repaired);
+        assert_eq!(
+            sorted(faults(&repaired["repaired"])),
+            sorted(mended.to_vec())
+        );
+        assert_eq!(sorted(faults(&repaired["left"])), left);
+        let gone: Vec<_> = before
+            .into_iter()
+            .filter(|name| !machine.root().join("qcow2").join(name).exists())
+            .collect();
+        assert_eq!(
+            gone,
+            [
+                "backing/.bases.ini.tmp".to_owned(),
+                format!("user/{}", "A".repeat(38)),
+                format!("user/{}/.linux@3.qcow2.tmp", Token::of(ALICE).as_str()),
+            ]
+        );
+        let [event] = &events(&machine)[..] else {
+            panic!("one event")
+        };
+        assert_eq!(
+            [&event["event"], &event["what"]],
+            [&json!("repair"), &json!("remains")]
+        );
+        assert_eq!(sorted(checked(&machine)), left);
+    }
+
+    /// The file of a login at work is locked, until it has its name.
+    #[test]
+    fn check_leaves_a_login_at_work_alone() {
+        let machine = Machine::new();
+        used_volume(&machine, ALICE, 1, 1);
+        let remains = machine.home(ALICE).join(".linux@3.qcow2.tmp");
+        let file = File::create(&remains).unwrap();
+        file.lock().unwrap();
+        assert_eq!(checked(&machine), [""; 0]);
+        assert_eq!(
+            section(&machine, &["repair"], "repaired", 0)["changed"],
+            false
+        );
+        assert!(remains.exists());
+        file.unlock().unwrap();
+        assert_eq!(checked(&machine), ["half_made a/linux@3.qcow2"]);
+    }
+
+    #[test]
+    fn repair_holds_the_lost_room_of_a_session_again() {
+        let machine = Machine::on_a_disk("ext4", 160);
+        let session = machine.hold("session.lock");
+        machine.volume(ALICE, Some("windows"));
+        let held = machine.held_bytes(ALICE, "windows");
+        let lose = || {
+            let file = File::options()
+                .write(true)
+                .open(machine.home(ALICE).join("windows@7.qcow2"));
+            let file = file.unwrap();
+            file.set_len(file.metadata().unwrap().len()).unwrap();
+        };
+        lose();
+        let qemu = machine.disk(ALICE, "windows").open();
+        assert_eq!(checked(&machine), ["reservation a/windows@7.qcow2"]);
+        let repaired = section(&machine, &["repair"], "repaired", 0);
+        assert_eq!(
+            faults(&repaired["repaired"]),
+            ["reservation a/windows@7.qcow2"]
+        );
+        assert_eq!(machine.held_bytes(ALICE, "windows"), held);
+        end(qemu);
+        assert_eq!(checked(&machine), [""; 0]);
+
+        lose();
+        let _filler = machine.fill_the_disk();
+        let repaired = section(&machine, &["repair"], "repaired", 1);
+        assert_eq!(
+            faults(&repaired["left"]),
+            ["reservation a/windows@7.qcow2", "foreign filler"]
+        );
+        drop(session);
+    }
 }

@@ -7,6 +7,7 @@ mod verbs;
 use std::collections::BTreeSet;
 use std::fs;
 
+use jsonpipe::testkit::feed;
 use jsonpipe::testkit::stepped::killed_before;
 use nix::libc::{
     SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_mkdir, SYS_pwrite64, SYS_rename,
@@ -46,6 +47,36 @@ fn xfs_a_volume_needs_only_the_room_that_it_lacks() {
     assert!(
         volume["held_bytes"].as_u64() >= volume["room_bytes"].as_u64(),
         "{volume}"
+    );
+}
+
+/// A file system needs room for the list of a file's pieces: the more pieces, the more room.
+#[test]
+fn xfs_a_plan_is_enough_on_a_disk_in_pieces() {
+    let machine = Machine::on_a_disk("xfs", 300);
+    let victim = "u1@uni-a.example";
+    used_volume(&machine, victim, 9, 5);
+    machine.leave_room_in_pieces(31);
+    let fits = |kib: u64| {
+        machine.take_kib(kib);
+        let mut dry = machine.command(&["clone", "--dry-run"]);
+        feed(&mut dry, &request("new@uni-a.example", None)).status == 0
+    };
+    // The most that can be taken, to 4 KiB.
+    let (mut fitting, mut not) = (4, 8 << 10);
+    assert!(fits(fitting) && !fits(not));
+    while not - fitting > 4 {
+        let half = (fitting + not) / 8 * 4;
+        match fits(half) {
+            true => fitting = half,
+            false => not = half,
+        }
+    }
+    assert!(fits(fitting));
+    let new = machine.volume("new@uni-a.example", None);
+    assert_eq!(
+        (&new["evicted"][0]["what"], machine.has(victim, "windows")),
+        (&"volume".into(), false)
     );
 }
 

@@ -1,46 +1,24 @@
 //! A login of a user whose volume is on a retired generation: the old one goes, once the new one is
 //! there.
 
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
 
 use jsonpipe::testkit::feed;
-use nix::libc::{
-    SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_rename, SYS_unlink, SYS_utimensat,
-};
-use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::evict::{events, overlay, used_volume};
-use crate::machine::{
-    ALICE, BOB, Machine, faults, make_base, qemu_io, request, tree, volume, write_bases_ini,
-};
-use crate::prune::{end, open_in_qemu};
-
-fn new_overlay(machine: &Machine, user: &str) -> PathBuf {
-    machine.home(user).join("windows@8.qcow2")
-}
-
-/// Makes windows@8 the current generation, whose volume needs 50 MiB.
-fn switch_over(machine: &Machine) {
-    make_base(machine.root(), "windows", 8, &["48M"]);
-    let text = machine.bases_ini();
-    write_bases_ini(
-        machine.root(),
-        &text.replace("generation = 7", "generation = 8"),
-    );
-}
+use crate::evict::{events, used_volume};
+use crate::machine::{ALICE, BOB, Machine, request, volume};
+use crate::prune::end;
 
 /// alice and bob have volumes on windows@7 and alice one on linux@3; their sessions have ended, and
-/// windows@8 is current.
+/// windows@8 is current, whose volume needs 50 MiB.
 fn after_a_switch_over() -> Machine {
     let machine = Machine::new();
     machine.volume(ALICE, Some("linux"));
     for user in [ALICE, BOB] {
         used_volume(&machine, user, 1, 2);
     }
-    switch_over(&machine);
+    machine.switches_to_windows_8();
     machine
 }
 
@@ -77,12 +55,9 @@ fn replace_removes_the_old_volume_of_the_user_alone() {
         [&json!(8), &json!([]), &json!(true)]
     );
     assert!(new["held_bytes"].as_u64() >= new["room_bytes"].as_u64());
-    assert_eq!(
-        tree(&machine.home(ALICE)),
-        ["linux@3.qcow2", "windows@8.qcow2"]
-    );
-    assert!(overlay(&machine, BOB).exists());
-    assert_eq!(faults(&new_overlay(&machine, ALICE)), None);
+    assert_eq!(machine.volumes_of(ALICE), ["linux@3", "windows@8"]);
+    assert_eq!(machine.volumes_of(BOB), ["windows@7"]);
+    assert_eq!(machine.disk_of(&new).faults(), None);
     let [event] = &events(&machine)[..] else {
         panic!("one event")
     };
@@ -106,12 +81,12 @@ fn replace_needs_the_old_volume_to_be_unused() {
         let (status, error) = machine.refusal(ALICE, None);
         assert_eq!(status, 75, "{error}");
         assert!(
-            error.contains("windows@7.qcow2: ") && error.contains(reason),
+            error.contains("/windows") && error.contains(reason),
             "{error}"
         );
         assert_eq!((machine.left(), events(&machine)), (before.clone(), vec![]));
     };
-    let qemu = open_in_qemu(&[], &overlay(&machine, ALICE));
+    let qemu = machine.disk(ALICE, "windows").open();
     refused("a program has it open; end that session first; nothing was changed");
     end(qemu);
 
@@ -130,7 +105,7 @@ fn replace_counts_the_room_of_the_old_volume() {
     machine.leave_room(110);
     used_volume(&machine, ALICE, 1, 30);
     used_volume(&machine, BOB, 9, 30);
-    switch_over(&machine); // 50 MiB are free
+    machine.switches_to_windows_8(); // 50 MiB are free
     machine.take_room(20);
     let new = machine.volume(ALICE, None);
     assert_eq!(
@@ -138,11 +113,9 @@ fn replace_counts_the_room_of_the_old_volume() {
         (&json!([]), &json!(7))
     );
     let _filler = machine.fill_the_disk();
-    qemu_io(
-        &new_overlay(&machine, ALICE),
-        &["write -q -P 0x11 0 48M", "flush", "read -q -P 0x11 0 48M"],
-    );
-    qemu_io(&overlay(&machine, BOB), &["read -q -P 0x77 0 30M"]);
+    let disk = machine.disk_of(&new);
+    disk.io(&["write -q -P 0x11 0 48M", "flush", "read -q -P 0x11 0 48M"]);
+    machine.disk(BOB, "windows").io(&["read -q -P 0x77 0 30M"]);
 }
 
 #[test]
@@ -150,85 +123,105 @@ fn replace_that_cannot_have_room_removes_nothing() {
     let machine = Machine::on_a_disk("ext4", 160);
     machine.leave_room(110);
     used_volume(&machine, ALICE, 1, 30);
-    switch_over(&machine);
+    machine.switches_to_windows_8();
     machine.take_room(75);
-    let before = tree(&machine.users());
+    let before = machine.left();
     let (status, error) = machine.refusal(ALICE, None);
-    assert_eq!((status, tree(&machine.users())), (73, before), "{error}");
-    qemu_io(&overlay(&machine, ALICE), &["read -q -P 0x77 0 30M"]);
+    assert_eq!((status, machine.left()), (73, before), "{error}");
+    machine
+        .disk(ALICE, "windows")
+        .io(&["read -q -P 0x77 0 30M"]);
 }
 
-#[test]
-fn replace_killed_at_any_change_leaves_a_complete_volume() {
-    let machine = after_a_switch_over();
-    let changes = [
-        SYS_fallocate,
-        SYS_fcntl,
-        SYS_fsync,
-        SYS_ftruncate,
-        SYS_rename,
-        SYS_unlink,
-        SYS_utimensat,
-    ];
-    let mut states = BTreeSet::new();
-    for nth in 0.. {
-        let mut clone = machine.stepped(&["clone"], &request(ALICE, None));
-        let mut left = nth;
-        let killed = loop {
-            if changes.contains(&clone.next_call().number) {
-                if left == 0 {
-                    clone.end_by(Signal::SIGKILL);
-                    break true;
+/// The steps of the back end are calls of the kernel.
+mod on_qcow2 {
+    use std::collections::BTreeSet;
+
+    use nix::libc::{
+        SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_rename, SYS_unlink, SYS_utimensat,
+    };
+    use nix::sys::signal::Signal;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::evict::overlay;
+    use crate::machine::{faults, tree, write_bases_ini};
+
+    #[test]
+    fn replace_killed_at_any_change_leaves_a_complete_volume() {
+        let machine = after_a_switch_over();
+        let changes = [
+            SYS_fallocate,
+            SYS_fcntl,
+            SYS_fsync,
+            SYS_ftruncate,
+            SYS_rename,
+            SYS_unlink,
+            SYS_utimensat,
+        ];
+        let mut states = BTreeSet::new();
+        for nth in 0.. {
+            let mut clone = machine.stepped(&["clone"], &request(ALICE, None));
+            let mut left = nth;
+            let killed = loop {
+                if changes.contains(&clone.next_call().number) {
+                    if left == 0 {
+                        clone.end_by(Signal::SIGKILL);
+                        break true;
+                    }
+                    left -= 1;
                 }
-                left -= 1;
+                if !clone.steps(1) {
+                    break false;
+                }
+            };
+            let (old, new) = (
+                overlay(&machine, ALICE),
+                machine.home(ALICE).join("windows@8.qcow2"),
+            );
+            let there = [old.exists(), new.exists()];
+            states.insert(there);
+            assert!(there[0] || there[1], "{nth}: the user has no volume");
+            for file in [&old, &new].into_iter().filter(|file| file.exists()) {
+                assert_eq!(faults(file), None, "{nth}");
             }
-            if !clone.steps(1) {
-                break false;
+            // What the next login finds, after a power cut or a kill.
+            assert_eq!(machine.run(&["release"]).status, 0);
+            let next = machine.volume(ALICE, None);
+            assert_eq!(next["reserved"], true, "{nth}");
+            assert!(
+                next["held_bytes"].as_u64() >= next["room_bytes"].as_u64(),
+                "{nth}: {next}"
+            );
+            assert_eq!(
+                tree(&machine.home(ALICE)),
+                ["linux@3.qcow2", "windows@8.qcow2"],
+                "{nth}"
+            );
+            if !killed {
+                break;
             }
-        };
-        let (old, new) = (overlay(&machine, ALICE), new_overlay(&machine, ALICE));
-        let there = [old.exists(), new.exists()];
-        states.insert(there);
-        assert!(there[0] || there[1], "{nth}: the user has no volume");
-        for file in [&old, &new].into_iter().filter(|file| file.exists()) {
-            assert_eq!(faults(file), None, "{nth}");
+            assert_eq!(machine.run(&["release"]).status, 0);
+            fs::remove_file(&new).unwrap();
+            write_bases_ini(
+                machine.root(),
+                &machine
+                    .bases_ini()
+                    .replace("generation = 8", "generation = 7"),
+            );
+            used_volume(&machine, ALICE, 1, 2);
+            write_bases_ini(
+                machine.root(),
+                &machine
+                    .bases_ini()
+                    .replace("generation = 7", "generation = 8"),
+            );
         }
-        // What the next login finds, after a power cut or a kill.
-        assert_eq!(machine.run(&["release"]).status, 0);
-        let next = machine.volume(ALICE, None);
-        assert_eq!(next["reserved"], true, "{nth}");
-        assert!(
-            next["held_bytes"].as_u64() >= next["room_bytes"].as_u64(),
-            "{nth}: {next}"
-        );
         assert_eq!(
-            tree(&machine.home(ALICE)),
-            ["linux@3.qcow2", "windows@8.qcow2"],
-            "{nth}"
+            states,
+            BTreeSet::from([[true, false], [true, true], [false, true]])
         );
-        if !killed {
-            break;
-        }
-        assert_eq!(machine.run(&["release"]).status, 0);
-        fs::remove_file(&new).unwrap();
-        write_bases_ini(
-            machine.root(),
-            &machine
-                .bases_ini()
-                .replace("generation = 8", "generation = 7"),
-        );
-        used_volume(&machine, ALICE, 1, 2);
-        write_bases_ini(
-            machine.root(),
-            &machine
-                .bases_ini()
-                .replace("generation = 7", "generation = 8"),
-        );
+        let replaced = |event: &Value| event["event"] == "replace";
+        assert!(events(&machine).iter().any(replaced));
     }
-    assert_eq!(
-        states,
-        BTreeSet::from([[true, false], [true, true], [false, true]])
-    );
-    let replaced = |event: &Value| event["event"] == "replace";
-    assert!(events(&machine).iter().any(replaced));
 }

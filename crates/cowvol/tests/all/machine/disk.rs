@@ -52,6 +52,25 @@ impl Machine {
         take(&self.users().join("ballast"), taken);
     }
 
+    /// Takes all room but so many MiB, of which no two blocks are side by side.
+    pub fn leave_room_in_pieces(&self, mib: u64) {
+        const BLOCK: i64 = 4096;
+        self.leave_room(2 * mib + 1);
+        let pieces = self.users().join("pieces");
+        take(&pieces, mib << 21);
+        let pieces = File::options().write(true).open(pieces).unwrap();
+        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        for nth in 0..(mib << 20) as i64 / BLOCK {
+            fallocate(&pieces, hole, 2 * nth * BLOCK, BLOCK).unwrap();
+        }
+        pieces.sync_all().unwrap();
+    }
+
+    /// Takes so many KiB in place of what this took before.
+    pub fn take_kib(&self, kib: u64) {
+        take(&self.users().join("less"), kib << 10);
+    }
+
     /// Takes so many MiB more.
     pub fn take_room(&self, mib: u64) {
         if let Some(pool) = &self.pool {

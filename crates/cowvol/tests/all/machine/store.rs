@@ -65,6 +65,21 @@ impl Pool {
         }
     }
 
+    /// Sets the properties that bases.ini gives a base.
+    fn label(&self, name: &str, title: &str, ostype: &str, is_default: bool) {
+        let dataset = format!("{}/base/{name}", self.0);
+        for (label, value) in [
+            ("name", title),
+            ("ostype", ostype),
+            ("default", if is_default { "true" } else { "false" }),
+        ] {
+            succeed(
+                "zfs",
+                &["set", &format!("{PREFIX}:{label}={value}"), &dataset],
+            );
+        }
+    }
+
     /// Holds bytes, or all but the few that ZFS itself needs.
     pub fn take(&self, name: &str, bytes: Option<u64>) {
         let dataset = format!("{}/{name}", self.0);
@@ -169,6 +184,51 @@ impl Machine {
         let content = ["write -q -P 0x55 0 3M", "write -q -P 0xaa 16M 1M"];
         pool.make_base("windows", 7, 32, &content);
         pool.make_base("linux", 3, 64, &[]);
+        pool.label("windows", "Windows 10", "windows", true);
+        pool.label("linux", "Debian 12", "linux", false);
+    }
+
+    /// Makes windows@8, of 48 MiB, the current generation.
+    pub fn switches_to_windows_8(&self) {
+        match &self.pool {
+            Some(pool) => pool.make_base("windows:8", 8, 48, &[]),
+            None => super::make_base(self.root(), "windows", 8, &["48M"]),
+        }
+        let text = self.bases_ini();
+        let text = text.replace("generation = 7", "generation = 8");
+        write_bases_ini(self.root(), &text);
+    }
+
+    /// The volumes of a user, each `BASE@GENERATION`, sorted.
+    pub fn volumes_of(&self, user: &str) -> Vec<String> {
+        let catalog = self.list()["catalog"].take();
+        let bases = catalog["bases"].as_array().unwrap().iter();
+        let volumes = bases.flat_map(|base| base["volumes"].as_array().unwrap());
+        let of_user = volumes.filter(|volume| volume["token"] == Token::of(user).as_str());
+        let mut names: Vec<String> = of_user
+            .map(|volume| {
+                format!(
+                    "{}@{}",
+                    volume["base"].as_str().unwrap(),
+                    volume["generation"]
+                )
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// The disk that a section `volume` names.
+    pub fn disk_of(&self, volume: &serde_json::Value) -> Disk {
+        let path = volume["path"].as_str().unwrap().trim_start_matches('/');
+        Disk {
+            path: self.root().join(path),
+            format: if volume["format"] == "raw" {
+                "raw"
+            } else {
+                "qcow2"
+            },
+        }
     }
 
     /// The datasets of a test that runs only on ZFS.
