@@ -9,6 +9,7 @@ use images::POOL_LOCK;
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Pipe, lock};
 
+use self::clock::Look;
 use crate::backend::{Backend, Item, Stored};
 use crate::report::{Evicted, Gone, Idle};
 use crate::{event, promise};
@@ -47,9 +48,9 @@ impl<B: Backend> Sweep<'_, B> {
     /// What [`run`](Sweep::run) would do.
     pub fn plan(&self) -> anyhow::Result<Idle> {
         let mut idle = Idle::default();
-        match clock::look(self.common, self.now, true)? {
-            Err(reason) => idle.stopped = Some(reason),
-            Ok(()) => {
+        match clock::compare(self.common, self.now)? {
+            Look::Later(reason) | Look::AfterJump(reason) => idle.stopped = Some(reason),
+            Look::Now => {
                 let promised = promise::all(self.common)?;
                 for stored in self.candidates()? {
                     let Stored { item, .. } = &stored;
@@ -68,8 +69,13 @@ impl<B: Backend> Sweep<'_, B> {
         ending_signals: &Deferred,
         gone: &mut Vec<Evicted>,
     ) -> anyhow::Result<Option<String>> {
-        if let Err(reason) = clock::look(self.common, self.now, false)? {
-            return Ok(Some(reason));
+        match clock::compare(self.common, self.now)? {
+            Look::Now => {}
+            Look::Later(reason) => return Ok(Some(reason)),
+            Look::AfterJump(reason) => {
+                clock::leave(self.common)?;
+                return Ok(Some(reason));
+            }
         }
         for stored in self.candidates()? {
             if ending_signals.pending() {
@@ -78,6 +84,7 @@ impl<B: Backend> Sweep<'_, B> {
             let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
             gone.extend(self.remove(&stored.item, pipe)?);
         }
+        clock::leave(self.common)?;
         Ok(None)
     }
 

@@ -35,12 +35,16 @@ fn looked_at(machine: &Machine, time: SystemTime) {
 
 /// Volumes may be idle for 30 days. alice's is for 40, bob's for 100, carol's for 20; the last look
 /// was yesterday.
-fn idle_machine(machine: Machine) -> Machine {
-    configure(&machine, "30");
+pub fn idle_volumes(machine: &Machine) {
+    configure(machine, "30");
     for (user, days) in [(ALICE, 40), (BOB, 100), (CAROL, 20)] {
-        used_volume(&machine, user, days, 1);
+        used_volume(machine, user, days, 1);
     }
-    looked_at(&machine, ago(DAY));
+    looked_at(machine, ago(DAY));
+}
+
+fn idle_machine(machine: Machine) -> Machine {
+    idle_volumes(&machine);
     machine
 }
 

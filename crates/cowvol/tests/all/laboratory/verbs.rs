@@ -1,6 +1,8 @@
 //! The subcommands that change the store, each with a machine on which it has something to do: the faults of
 //! all are tested alike.
 
+use std::fs;
+
 use nix::libc::{
     F_OFD_SETLK, O_CREAT, SYS_chmod, SYS_fallocate, SYS_fchmod, SYS_fchmodat, SYS_fchown,
     SYS_fcntl, SYS_fdatasync, SYS_flock, SYS_fsync, SYS_ftruncate, SYS_linkat, SYS_mkdir,
@@ -12,6 +14,7 @@ use jsonpipe::testkit::feed;
 use jsonpipe::testkit::stepped::{Call, Stepped};
 
 use crate::evict::used_volume;
+use crate::idle::idle_volumes;
 use crate::machine::signed::{describe, document};
 use crate::machine::{ALICE, BOB, Machine, request, write_bases_ini};
 
@@ -39,7 +42,7 @@ const fn verb(
     }
 }
 
-pub const VERBS: [Verb; 13] = [
+pub const VERBS: [Verb; 15] = [
     verb("first login", &["clone"], alice, |_| {}),
     verb("login", &["clone"], alice, alice_was_there),
     verb("login that evicts", &["clone"], alice, |machine| {
@@ -87,6 +90,14 @@ pub const VERBS: [Verb; 13] = [
     verb("prune", &["prune"], nothing, |machine| {
         two_logins(machine);
         switch_over(machine);
+    }),
+    verb("prune of idle volumes", &["prune"], nothing, idle_volumes),
+    verb("repair", &["repair"], nothing, |machine| {
+        two_logins(machine);
+        let remains = machine.home(ALICE).join(".linux@3.qcow2.tmp");
+        fs::write(remains, "half").unwrap();
+        fs::write(machine.root().join("qcow2/backing/.bases.ini.tmp"), "half").unwrap();
+        fs::create_dir(machine.users().join("A".repeat(38))).unwrap();
     }),
 ];
 
