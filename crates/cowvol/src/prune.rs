@@ -166,7 +166,8 @@ impl<B: Backend> Pruning<'_, B> {
         ending_signals: &Deferred,
     ) -> anyhow::Result<(Found, Option<Unlinked>)> {
         let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
-        let mut found = self.examine(&bases::read(self.common)?, false)?;
+        let bases = bases::read(self.common)?;
+        let mut found = self.examine(&bases, false)?;
         let mut unlinked = Unlinked::default();
         let mut names = B::NAMES_AT_ONCE;
         for (id, there) in &found.to_remove {
@@ -180,7 +181,13 @@ impl<B: Backend> Pruning<'_, B> {
             }
         }
         drop(found.quiet.take());
-        Ok((found, (names < B::NAMES_AT_ONCE).then_some(unlinked)))
+        let is_last = names == B::NAMES_AT_ONCE;
+        if is_last {
+            // A power cut may have come between a switch-over and this. These names are for people,
+            // and cowvol layout shows one that is not right.
+            let _ = self.backend.name_origins(&bases);
+        }
+        Ok((found, (!is_last).then_some(unlinked)))
     }
 
     /// A generation of which nothing is removed yet.
