@@ -5,16 +5,10 @@ use std::os::unix::fs::FileExt;
 
 use jsonpipe::{Exit, io_error};
 
-use crate::image::Image;
+use crate::image::{COPIED, Image, OFFSET, ZEROS};
 
-/// Of an L2 entry: nothing else refers to the cluster.
-const COPIED: u64 = 1 << 63;
-/// The cluster is compressed, and the rest of the entry means something else.
+/// Of an L2 entry: the cluster is compressed, and the rest of the entry means something else.
 const COMPRESSED: u64 = 1 << 62;
-/// The cluster reads as zeros, whatever it points to. A reserved bit in version 2.
-const ZEROS: u64 = 1;
-/// Where the cluster lies in the file.
-const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 
 /// A part of the guest's disk that an overlay changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +48,7 @@ impl Image {
         let bytes_per_table = cluster_bytes * (cluster_bytes / 8);
         let tables = self.header.virtual_bytes.div_ceil(bytes_per_table);
         // 32 MiB at most, as the header was checked.
-        let l1 = self.read_table(self.header.l1_offset, tables)?;
+        let l1 = self.table(self.header.l1_offset, tables)?;
         for (index, entry) in l1.into_iter().enumerate() {
             let table = entry & OFFSET;
             if table == 0 {
@@ -64,7 +58,7 @@ impl Image {
             let end = self.header.virtual_bytes.min(begin + bytes_per_table);
             let entries = (end - begin).div_ceil(cluster_bytes);
             let mut extent: Option<Extent> = None;
-            for (at, entry) in self.read_table(table, entries)?.into_iter().enumerate() {
+            for (at, entry) in self.table(table, entries)?.into_iter().enumerate() {
                 let offset = begin + at as u64 * cluster_bytes;
                 let Some(place) = self.place_of(offset, entry)? else {
                     continue;
@@ -123,17 +117,6 @@ impl Image {
             (false, 0) => None,
             (false, _) => Some(Some(place)),
         })
-    }
-
-    fn read_table(&self, offset: u64, entries: u64) -> anyhow::Result<Vec<u64>> {
-        let mut bytes = vec![0; entries as usize * 8];
-        let read = self.file().read_exact_at(&mut bytes, offset);
-        read.map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => self.flaw("it became shorter while it was read"),
-            _ => self.failed(error),
-        })?;
-        let entries = bytes.as_chunks().0.iter();
-        Ok(entries.map(|entry| u64::from_be_bytes(*entry)).collect())
     }
 
     fn flaw(&self, message: &str) -> anyhow::Error {

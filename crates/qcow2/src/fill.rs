@@ -8,11 +8,7 @@ use crate::format::{
     BYTES_PER_L1_ENTRY, CLUSTER_BYTES, L1_OFFSET, Layout, REFBLOCK_OFFSET, REFCOUNTS_PER_BLOCK,
     REFTABLE_OFFSET,
 };
-
-/// Nothing else refers to the cluster.
-const COPIED: u64 = 1 << 63;
-/// The cluster reads as zeros.
-const ZEROS: u64 = 1;
+use crate::image::{COPIED, ZEROS};
 
 /// Writes the changed parts of the disk, each once and in the order of the disk, and puts the tables
 /// between and behind them. The file is an overlay again when [`finish`](Fill::finish) returns; a full

@@ -20,7 +20,7 @@ use crate::point::{Point, RECORD_BYTES};
 pub const COPIED: u64 = 1 << 63;
 /// In an L2 entry: where the cluster lies.
 pub const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
-/// In an L2 entry: the cluster reads as zeros, whatever is there.
+/// In an L2 entry: the cluster reads as zeros, whatever is there. A reserved bit in version 2.
 pub const ZEROS: u64 = 1;
 
 /// An image with a valid header and tables that lie within the file.
