@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jsonpipe::{Exit, io_error};
-use nix::libc::{ELOOP, O_NOFOLLOW, O_NONBLOCK};
+use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
 use sha2::{Digest, Sha256};
 
 use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
@@ -55,6 +55,8 @@ impl From<io::Error> for Flaw {
     fn from(error: io::Error) -> Flaw {
         if error.kind() == io::ErrorKind::UnexpectedEof {
             Flaw::Content("it became shorter while it was read".into())
+        } else if error.raw_os_error() == Some(ENXIO) {
+            Flaw::Content("not a regular file".into()) // a socket, or a device that does not exist
         } else if error.raw_os_error() == Some(ELOOP) {
             Flaw::Content("a symbolic link, not a regular file".into())
         } else {
