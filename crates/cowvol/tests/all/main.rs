@@ -14,6 +14,7 @@ mod laboratory;
 mod list;
 mod log;
 mod machine;
+mod places;
 mod prune;
 mod release;
 mod replace;

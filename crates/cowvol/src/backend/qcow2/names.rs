@@ -14,10 +14,13 @@ use crate::token::Token;
 pub fn users(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Token, PathBuf)>> {
     let directory = common.path(USERS);
     if let Some(token) = of {
-        return Ok(vec![(token.clone(), directory.join(token.as_str()))]);
+        let path = directory.join(token.as_str());
+        let users = (!path.is_symlink()).then(|| (token.clone(), path));
+        return Ok(users.into_iter().collect());
     }
     let users = entries(&directory)?.into_iter();
     Ok(users
+        .filter(|user| user.file_type().is_ok_and(|kind| !kind.is_symlink()))
         .filter_map(|user| Some((Token::parse(user.file_name().to_str()?)?, user.path())))
         .collect())
 }
