@@ -123,9 +123,22 @@ fn judged(machine: &Machine, what: &str) -> Store {
     store
 }
 
+fn command(machine: &Machine, verb: &Verb) -> Command {
+    let arguments = verb.arguments(machine);
+    machine.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn stepped(machine: &Machine, verb: &Verb, input: &str) -> Stepped {
+    let arguments = verb.arguments(machine);
+    machine.stepped(
+        &arguments.iter().map(String::as_str).collect::<Vec<_>>(),
+        input,
+    )
+}
+
 /// Runs a subcommand again, without a fault: the store must be as if there had never been one.
 fn ends_as_without(machine: &Machine, verb: &Verb, input: &str, whole: &Store, what: &str) {
-    let ended = feed(machine.command(verb.arguments), input);
+    let ended = feed(command(machine, verb), input);
     assert_eq!(ended.status, 0, "{what}: the next run: {ended:?}");
     let now = judged(machine, what);
     assert_eq!(now, *whole, "{what}: the next run");
@@ -136,10 +149,10 @@ fn ends_as_without(machine: &Machine, verb: &Verb, input: &str, whole: &Store, w
 fn at_each(counts: fn(&Stepped) -> bool, fault: impl Fn(&Machine, Stepped, &Store, &str)) {
     let disk = Disk::new();
     let mut faults = 0;
-    for verb in &VERBS {
+    for verb in VERBS {
         let machine = disk.prepared(verb);
         let input = (verb.input)(&machine);
-        let ended = feed(machine.command(verb.arguments), &input);
+        let ended = feed(command(&machine, verb), &input);
         assert_eq!(ended.status, 0, "{}: {ended:?}", verb.name);
         let whole = judged(&machine, verb.name);
         drop(machine);
@@ -147,7 +160,7 @@ fn at_each(counts: fn(&Stepped) -> bool, fault: impl Fn(&Machine, Stepped, &Stor
         for nth in 0.. {
             let machine = disk.prepared(verb);
             let before = Store::of(&machine);
-            let mut run = machine.stepped(verb.arguments, &input);
+            let mut run = stepped(&machine, verb, &input);
             if !goes_to(&mut run, counts, nth) {
                 break;
             }
@@ -240,14 +253,14 @@ fn a_write_of_a_half_is_continued() {
 #[test]
 fn a_read_only_file_system_is_left_alone() {
     let disk = Disk::new();
-    for verb in &VERBS {
+    for verb in VERBS {
         let machine = disk.prepared(verb);
         let (input, before) = ((verb.input)(&machine), Store::of(&machine));
         let store = machine.root().join("qcow2");
         let store = store.to_str().unwrap();
         succeed("mount", &["--bind", store, store]);
         succeed("mount", &["-o", "remount,bind,ro", store]);
-        let ended = feed(machine.command(verb.arguments), &input);
+        let ended = feed(command(&machine, verb), &input);
         let status = ended.status;
         assert!([1, 73, 74].contains(&status), "{}: {ended:?}", verb.name);
         assert_eq!(

@@ -23,7 +23,8 @@ pub struct Verb {
     pub name: &'static str,
     /// Makes a machine that has windows@7, linux@3 and an uninstalled windows@8 ready for the run.
     pub prepare: fn(&Machine),
-    pub arguments: &'static [&'static str],
+    /// The command line, with ROOT for the root directory.
+    arguments: &'static [&'static str],
     /// Its standard input.
     pub input: fn(&Machine) -> String,
 }
@@ -42,9 +43,10 @@ const fn verb(
     }
 }
 
-pub const VERBS: [Verb; 15] = [
+pub const VERBS: &[Verb] = &[
     verb("first login", &["clone"], alice, |_| {}),
-    verb("login", &["clone"], alice, alice_was_there),
+    verb("first login of a day", &["clone"], alice, alice_was_there),
+    verb("login", &["clone"], alice, restorable),
     verb("login that evicts", &["clone"], alice, |machine| {
         used_volume(machine, BOB, 1, 10);
         machine.leave_room(30); // alice needs 34
@@ -86,6 +88,19 @@ pub const VERBS: [Verb; 15] = [
         nothing,
         restorable,
     ),
+    verb(
+        "import",
+        &[
+            "import",
+            "--replace",
+            "--user",
+            ALICE,
+            "--from",
+            "ROOT/stream",
+        ],
+        nothing,
+        alice_is_exported,
+    ),
     verb("install-base", &["install-base"], windows_8, two_logins),
     verb("prune", &["prune"], nothing, |machine| {
         two_logins(machine);
@@ -100,6 +115,15 @@ pub const VERBS: [Verb; 15] = [
         fs::create_dir(machine.users().join("A".repeat(38))).unwrap();
     }),
 ];
+
+impl Verb {
+    /// Its command line on a machine.
+    pub fn arguments(&self, machine: &Machine) -> Vec<String> {
+        let root = machine.root().to_str().unwrap();
+        let words = self.arguments.iter();
+        words.map(|word| word.replace("ROOT", root)).collect()
+    }
+}
 
 fn alice(_: &Machine) -> String {
     request(ALICE, Some("windows"))
@@ -128,6 +152,16 @@ fn restorable(machine: &Machine) {
     let volume = machine.volume(ALICE, Some("windows"));
     assert!(volume["restore_point_at"].is_string(), "{volume}");
     assert_eq!(machine.run(&["release"]).status, 0);
+}
+
+fn alice_is_exported(machine: &Machine) {
+    alice_was_there(machine);
+    let stream = machine.root().join("stream");
+    let stream = stream.to_str().unwrap();
+    let ended = machine.run(&[
+        "export", "--user", ALICE, "--base", "windows", "--to", stream,
+    ]);
+    assert_eq!(ended.status, 0, "{ended:?}");
 }
 
 fn two_logins(machine: &Machine) {
