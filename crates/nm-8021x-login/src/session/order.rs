@@ -69,7 +69,12 @@ impl Order {
 
     /// The flags of this process that the work needs.
     pub fn common(&self) -> Common {
-        jsonpipe::testkit::common(&self.root)
+        Common {
+            verbose: false,
+            log: false,
+            root: self.root.clone(),
+            config: None,
+        }
     }
 }
 
