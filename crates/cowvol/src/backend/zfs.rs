@@ -15,8 +15,9 @@ mod program;
 mod properties;
 mod qemu_img;
 mod strays;
+mod volume;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,7 +30,7 @@ use self::names::Names;
 use self::node::Changes;
 use self::origin::Base;
 use self::program::{Cause, Refusal, zfs, zpool};
-use self::properties::Properties;
+use self::volume::Volume;
 use crate::backend::{
     Backend, Change, Disk, GenerationId, Item, Listed, Published, State, Stored, Stray, VolumeId,
 };
@@ -66,18 +67,6 @@ pub struct Held {
     node: File,
 }
 
-/// A user's volume.
-#[derive(Clone, Debug)]
-struct Volume {
-    id: VolumeId,
-    /// Half made, or pushed aside by another volume with the same id.
-    is_remains: bool,
-    dataset: String,
-    origin: String,
-    virtual_bytes: u64,
-    state: State,
-}
-
 impl Zfs {
     /// The volumes that the configuration names.
     pub fn new(common: &Common, settings: &settings::Zfs) -> Zfs {
@@ -108,75 +97,6 @@ impl Zfs {
     /// The last login, as it is set.
     fn login_at(&self, time: SystemTime) -> String {
         format!("{}={}", self.label(LAST_LOGIN), properties::time(time))
-    }
-
-    /// The volumes of one user or of all.
-    fn volumes_of(&self, token: Option<&Token>) -> anyhow::Result<Vec<Volume>> {
-        let dataset = token.map_or_else(|| self.names.users(), |token| self.names.user(token));
-        self.volumes_below(&dataset)
-    }
-
-    fn volumes_below(&self, dataset: &str) -> anyhow::Result<Vec<Volume>> {
-        let wanted = [
-            "used",
-            "usedbyrefreservation",
-            "volsize",
-            "origin",
-            &self.label(LAST_LOGIN),
-        ];
-        let found = properties::get(dataset, &["-r", "-t", "volume"], &wanted)?;
-        let found = found.unwrap_or_default();
-        let mut volumes: Vec<Volume> = found
-            .into_iter()
-            .filter_map(|(dataset, of)| self.volume(dataset, &of))
-            .collect();
-        let is_named = |volume: &&Volume| volume.dataset == self.names.volume(&volume.id);
-        let named = volumes.iter().filter(is_named);
-        let named: BTreeSet<VolumeId> = named.map(|volume| volume.id.clone()).collect();
-        for volume in &mut volumes {
-            volume.is_remains |= named.contains(&volume.id) && !is_named(&&*volume);
-        }
-        Ok(volumes)
-    }
-
-    fn volume(&self, dataset: String, properties: &Properties) -> Option<Volume> {
-        let origin = properties.text("origin")?;
-        let held_bytes = properties.bytes("used");
-        let Item { id, is_remains } = self.names.item_of(&dataset, origin)?;
-        Some(Volume {
-            id,
-            is_remains,
-            origin: origin.to_owned(),
-            virtual_bytes: properties.bytes("volsize"),
-            state: State {
-                held_bytes,
-                reserved_bytes: properties.bytes("usedbyrefreservation"),
-                freeable_bytes: held_bytes,
-                last_login: properties.local_time(&self.label(LAST_LOGIN)),
-            },
-            dataset,
-        })
-    }
-
-    fn look_up(&self, id: &VolumeId) -> anyhow::Result<Option<Volume>> {
-        self.look_up_item(&Item::whole(id.clone()))
-    }
-
-    fn look_up_item(&self, item: &Item) -> anyhow::Result<Option<Volume>> {
-        let volumes = self.volumes_below(&self.names.parent(&item.id))?;
-        Ok(volumes
-            .into_iter()
-            .find(|volume| (&volume.id, volume.is_remains) == (&item.id, item.is_remains)))
-    }
-
-    fn require(&self, id: &VolumeId) -> anyhow::Result<Volume> {
-        self.require_item(&Item::whole(id.clone()))
-    }
-
-    fn require_item(&self, item: &Item) -> anyhow::Result<Volume> {
-        self.look_up_item(item)?.exit(Exit::NoInput, || {
-            format!("{}: the volume has gone", self.names.volume(&item.id))
-        })
     }
 
     /// Does what needs room. The room of what was just removed may not be free yet: then it waits for
