@@ -9,7 +9,9 @@ use nix::libc::{SYS_exit_group, SYS_ftruncate, SYS_pwrite64, SYS_rename};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{a_day_passes, broken_machine, contains, end_session, io, log_in, login};
+use super::{
+    a_day_passes, broken_machine, contains, end_session, io, log_in, login, the_guest_has_its_room,
+};
 use crate::evict::overlay;
 use crate::machine::{ALICE, CLONE, Machine, faults, qemu_img, volume};
 
@@ -135,4 +137,9 @@ fn a_restore_that_nobody_heard_of_stays_and_is_1() {
     io(&machine, &["write -q -P 0x22 1M 1M"]);
     unheard(&["clone"], &login("yesterday"));
     contains(&machine, 0x11);
+}
+
+#[test]
+fn a_volume_with_a_restore_point_has_its_room_on_xfs() {
+    the_guest_has_its_room("xfs", 400);
 }
