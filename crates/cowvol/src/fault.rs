@@ -68,7 +68,7 @@ impl What {
                 }
                 StrayKind::Foreign => "move it away",
                 StrayKind::Layout => {
-                    "cowvol layout makes what is missing; the reason names the rest"
+                    "cowvol layout makes what is missing, cowvol prune names and labels bases; the reason tells the rest"
                 }
             },
             What::Promise(_) | What::Room(_) => "cowvol repair gives its room back",

@@ -48,18 +48,19 @@ fn faults(list: &Value) -> Vec<String> {
 }
 
 fn checked(machine: &Machine) -> Vec<String> {
-    let before = tree(machine.root());
+    let before = (tree(machine.root()), machine.left());
     let ended = machine.run(&["check"]);
     let mut section = serde_json::from_str::<Value>(&ended.stdout).unwrap()["checked"].take();
     let faults = faults(&section["faults"].take());
     assert_eq!(ended.status, i32::from(!faults.is_empty()), "{ended:?}");
     assert_eq!(section["changed"], false);
     let lock = |name: &String| !name.starts_with("run");
-    let after = tree(machine.root());
+    let after = (tree(machine.root()), machine.left());
     assert_eq!(
-        after.into_iter().filter(lock).collect::<Vec<_>>(),
-        before.into_iter().filter(lock).collect::<Vec<_>>()
+        after.0.into_iter().filter(lock).collect::<Vec<_>>(),
+        before.0.into_iter().filter(lock).collect::<Vec<_>>()
     );
+    assert_eq!(after.1, before.1);
     faults
 }
 
@@ -254,5 +255,97 @@ mod on_qcow2 {
             ["reservation a/windows@7.qcow2", "foreign filler"]
         );
         drop(session);
+    }
+}
+
+/// What can lie among datasets, where scripts/lab/test-zfs-volumes gives the tests a pool.
+mod zfs {
+    use super::*;
+    use crate::machine::disk::succeed;
+
+    /// The faults, with paths below the pool.
+    fn below_the_pool(machine: &Machine, list: &Value) -> Vec<String> {
+        let pool = format!("{}/", machine.pool().0);
+        let short = |fault: String| fault.replace("/dev/zvol/", "").replace(&pool, "");
+        faults(list).into_iter().map(short).collect()
+    }
+
+    #[test]
+    #[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
+    fn repair_mends_what_is_safe_and_names_the_rest() {
+        let machine = Machine::new();
+        for user in [ALICE, BOB] {
+            used_volume(&machine, user, 1, 1);
+        }
+        let of = |name: &str| format!("{}/{name}", machine.pool().0);
+        let volume = |user| of(&format!("user/{}/windows", Token::of(user).as_str()));
+        let base = of("base/windows@7");
+        // An import that was killed before the new volume had its name, and one that was after it.
+        succeed("zfs", &["clone", &base, &(volume(ALICE) + ":7:tmp")]);
+        succeed("zfs", &["clone", &base, &(volume(BOB) + ":7")]);
+        let empty = format!("user/{}", "A".repeat(38));
+        succeed("zfs", &["create", &of(&empty)]);
+        let mended = [
+            format!("empty_directory {empty}"),
+            "half_made user/a/windows".to_owned(),
+            "half_made user/b/windows".to_owned(),
+        ];
+        let make = |name: &str| succeed("zfs", &["create", "-s", "-V", "8M", &of(name)]);
+        make("user/notes");
+        make("base/windows:8:tmp");
+        let left = ["layout base/windows:8:tmp", "layout user/notes"];
+
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        let before = machine.left();
+        let checked = section(&machine, &["check"], "checked", 1);
+        let all = [&mended[..], &left.map(str::to_owned)[..]].concat();
+        assert_eq!(
+            sorted(below_the_pool(&machine, &checked["faults"])),
+            sorted(all)
+        );
+        let would = section(&machine, &["repair", "--dry-run"], "repaired", 1);
+        assert_eq!(machine.left(), before);
+        let repaired = section(&machine, &["repair"], "repaired", 1);
+        assert_eq!(would, repaired);
+        assert_eq!(
+            sorted(below_the_pool(&machine, &repaired["repaired"])),
+            sorted(mended.to_vec())
+        );
+        assert_eq!(below_the_pool(&machine, &repaired["left"]), left);
+        assert_eq!(machine.left().len(), 5, "{:?}", machine.left());
+        for user in [ALICE, BOB] {
+            let disk = machine.disk(user, "windows");
+            disk.io(&["read -q -P 0x77 0 1M"]);
+        }
+        let checked = section(&machine, &["check"], "checked", 1);
+        assert_eq!(below_the_pool(&machine, &checked["faults"]), left);
+    }
+
+    /// An installation that a power cut ended between the switch-over and the names of the datasets.
+    #[test]
+    #[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
+    fn check_names_a_base_without_its_name_and_prune_gives_it() {
+        let machine = Machine::new();
+        machine.switches_to_windows_8();
+        let checked = section(&machine, &["check"], "checked", 1);
+        let found = below_the_pool(&machine, &checked["faults"]);
+        assert!(
+            !found.is_empty() && found.iter().all(|fault| fault == "layout base/windows:8"),
+            "{found:?}"
+        );
+        let way_out = checked["faults"][0]["way_out"].as_str().unwrap();
+        assert!(way_out.contains("cowvol prune"), "{way_out}");
+        assert_eq!(machine.run(&["prune"]).status, 0);
+        let checked = section(&machine, &["check"], "checked", 0);
+        assert_eq!(checked["faults"], json!([]));
+        let bases = succeed(
+            "zfs",
+            &["list", "-Hro", "name", "-t", "snapshot", &machine.pool().0],
+        );
+        let current = format!("{}/base/windows@8", machine.pool().0);
+        assert!(bases.lines().any(|base| base == current), "{bases}");
     }
 }

@@ -94,7 +94,7 @@ fn check_bases(of: &Zfs, found: &Datasets, bases: &[Entry], wrong: &mut Vec<Wron
             continue;
         }
         if of.names.half_made_of(dataset).is_some() {
-            let left = "an interrupted cowvol install-base left it; the next one, or cowvol prune, removes it";
+            let left = "cowvol install-base is making it, or was interrupted; the next one removes the remains";
             wrong.push(Wrong::of(dataset, left.into()));
             continue;
         }

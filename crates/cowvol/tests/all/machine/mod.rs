@@ -298,11 +298,11 @@ pub fn tree(directory: &Path) -> Vec<String> {
     };
     for entry in entries.map(Result::unwrap) {
         let name = entry.file_name().into_string().unwrap();
-        names.extend(
-            tree(&entry.path())
-                .into_iter()
-                .map(|inner| format!("{name}/{inner}")),
-        );
+        // A link, as that to /dev, is a name alone.
+        if entry.file_type().unwrap().is_dir() {
+            let inner = tree(&entry.path()).into_iter();
+            names.extend(inner.map(|inner| format!("{name}/{inner}")));
+        }
         names.push(name);
     }
     names.sort();
