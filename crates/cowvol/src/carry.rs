@@ -11,33 +11,33 @@ pub use origin::Origin;
 
 use crate::backend::{Backend, State, VolumeId};
 
-/// The content of a part of the disk.
+/// What a part of the disk contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Content<'a> {
+pub enum Part<'a> {
     /// These bytes.
     Data(&'a [u8]),
     /// So many zeros.
     Zeros(u64),
 }
 
-impl Content<'_> {
+impl Part<'_> {
     /// Its length.
     pub fn bytes(&self) -> u64 {
         match self {
-            Content::Data(bytes) => bytes.len() as u64,
-            Content::Zeros(bytes) => *bytes,
+            Part::Data(bytes) => bytes.len() as u64,
+            Part::Zeros(bytes) => *bytes,
         }
     }
 }
 
 /// Takes the changed parts of a disk, in its order: an offset, which is a multiple of 64 KiB, and the
 /// content from there on. Empty data shows how far the look at a large disk has come.
-pub type Visit<'a> = dyn FnMut(u64, Content<'_>) -> anyhow::Result<()> + 'a;
+pub type Visit<'a> = dyn FnMut(u64, Part<'_>) -> anyhow::Result<()> + 'a;
 
 /// A volume that is being filled. No other program can see it.
 pub trait Filling {
     /// Puts content at an offset of the disk, a multiple of 64 KiB; in the order of the disk.
-    fn put(&mut self, offset: u64, content: Content<'_>) -> anyhow::Result<()>;
+    fn put(&mut self, offset: u64, content: Part<'_>) -> anyhow::Result<()>;
     /// All is there; makes it durable.
     fn finish(&mut self) -> anyhow::Result<()>;
 }

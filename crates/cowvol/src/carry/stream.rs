@@ -24,7 +24,7 @@ use qcow2::CLUSTER_BYTES;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Content, Origin, Visit};
+use super::{Origin, Part, Visit};
 use crate::token::Token;
 
 const MAGIC: &[u8; 16] = b"labtools volume\n";
@@ -118,13 +118,13 @@ impl<W: Write> Writer<W> {
     }
 
     /// Adds a part of the disk.
-    pub fn put(&mut self, offset: u64, content: Content<'_>) -> io::Result<()> {
+    pub fn put(&mut self, offset: u64, content: Part<'_>) -> io::Result<()> {
         match content {
-            Content::Zeros(bytes) => {
+            Part::Zeros(bytes) => {
                 self.carried.zero_bytes += bytes;
                 self.record(ZERO, offset, bytes)
             }
-            Content::Data(bytes) => {
+            Part::Data(bytes) => {
                 self.carried.data_bytes += bytes.len() as u64;
                 let pieces = bytes.chunks(DATA_MAX_BYTES as usize);
                 for (nth, piece) in pieces.enumerate() {
@@ -198,8 +198,8 @@ impl<'a, R: Read> Reader<'a, R> {
     pub fn for_each(mut self, visit: &mut Visit<'_>) -> anyhow::Result<Carried> {
         while let Some(part) = self.part().map_err(|fault| fault.of(self.path))? {
             let content = match part.is_data {
-                true => Content::Data(&self.buffer),
-                false => Content::Zeros(part.bytes),
+                true => Part::Data(&self.buffer),
+                false => Part::Zeros(part.bytes),
             };
             visit(part.offset, content)?;
         }
@@ -226,7 +226,7 @@ impl<'a, R: Read> Reader<'a, R> {
     }
 
     /// The next part, its data in the buffer; `None` at the end.
-    fn part(&mut self) -> Result<Option<Part>, Fault> {
+    fn part(&mut self) -> Result<Option<Record>, Fault> {
         let record: [u8; RECORD_BYTES] = self.array()?;
         let number = |at: usize| {
             let mut bytes = [0; 8];
@@ -269,7 +269,7 @@ impl<'a, R: Read> Reader<'a, R> {
         } else {
             self.carried.zero_bytes += bytes;
         }
-        Ok(Some(Part {
+        Ok(Some(Record {
             offset,
             bytes,
             is_data,
@@ -319,7 +319,7 @@ impl<'a, R: Read> Reader<'a, R> {
 }
 
 /// A part of the disk in a stream.
-struct Part {
+struct Record {
     offset: u64,
     bytes: u64,
     is_data: bool,
@@ -374,8 +374,8 @@ mod tests {
         let mut writer = Writer::new(&mut stream, &header()).unwrap();
         for (offset, content) in parts {
             let content = match content {
-                Ok(bytes) => Content::Data(bytes),
-                Err(bytes) => Content::Zeros(*bytes),
+                Ok(bytes) => Part::Data(bytes),
+                Err(bytes) => Part::Zeros(*bytes),
             };
             writer.put(*offset, content).unwrap();
         }
@@ -392,8 +392,8 @@ mod tests {
             parts.push((
                 offset,
                 match content {
-                    Content::Data(bytes) => Ok(bytes.to_vec()),
-                    Content::Zeros(bytes) => Err(bytes),
+                    Part::Data(bytes) => Ok(bytes.to_vec()),
+                    Part::Zeros(bytes) => Err(bytes),
                 },
             ));
             Ok(())

@@ -9,7 +9,7 @@ use super::in_use::Locked;
 use super::overlay::check_is_on;
 use super::{Base, Qcow2};
 use crate::backend::{State, VolumeId};
-use crate::carry::{Carrier, Content, Filling, Origin, Visit};
+use crate::carry::{Carrier, Filling, Origin, Part, Visit};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -41,12 +41,12 @@ impl Carrier for Qcow2 {
                  place,
              }| {
                 let Some(place) = place else {
-                    return visit(offset, Content::Zeros(bytes));
+                    return visit(offset, Part::Zeros(bytes));
                 };
                 for done in (0..bytes).step_by(BUFFER_BYTES) {
                     let piece = &mut buffer[..(bytes - done).min(BUFFER_BYTES as u64) as usize];
                     image.read_content(place + done, piece)?;
-                    visit(offset + done, Content::Data(piece))?;
+                    visit(offset + done, Part::Data(piece))?;
                 }
                 Ok(())
             },
@@ -85,10 +85,10 @@ struct Filled<'a> {
 }
 
 impl Filling for Filled<'_> {
-    fn put(&mut self, offset: u64, content: Content<'_>) -> anyhow::Result<()> {
+    fn put(&mut self, offset: u64, content: Part<'_>) -> anyhow::Result<()> {
         let put = match content {
-            Content::Data(bytes) => self.fill.data(offset, bytes),
-            Content::Zeros(bytes) => self.fill.zeros(offset, bytes),
+            Part::Data(bytes) => self.fill.data(offset, bytes),
+            Part::Zeros(bytes) => self.fill.zeros(offset, bytes),
         };
         put.map_err(|error| self.failed(error))
     }

@@ -13,7 +13,7 @@ use super::program::zfs;
 use super::{Held, Zfs, node, properties};
 use crate::backend::{Backend, Item, State, VolumeId};
 use crate::base;
-use crate::carry::{Carrier, Content, Filling, Origin, Visit};
+use crate::carry::{Carrier, Filling, Origin, Part, Visit};
 
 /// The bytes that are compared or written at once: whole clusters.
 const PIECE_BYTES: usize = 1 << 20;
@@ -57,7 +57,7 @@ impl Carrier for Zfs {
             let (bytes, of_base) = (&mut bytes[..length], &mut of_base[..length]);
             held.node.read_exact_at(bytes, offset).map_err(failed)?;
             below.read_exact_at(of_base, offset).map_err(failed)?;
-            visit(offset, Content::Data(&[]))?;
+            visit(offset, Part::Data(&[]))?;
             changes(bytes, of_base, &mut |at, content| {
                 visit(offset + at, content)
             })?;
@@ -153,7 +153,7 @@ impl Zfs {
 fn changes(
     bytes: &[u8],
     of_base: &[u8],
-    visit: &mut dyn FnMut(u64, Content<'_>) -> anyhow::Result<()>,
+    visit: &mut dyn FnMut(u64, Part<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     /// What a cluster has: `None` when it is that of the base, `Some(true)` when it is all zeros.
     fn kind(cluster: &[u8], of_base: &[u8]) -> Option<bool> {
@@ -172,8 +172,8 @@ fn changes(
         let part = &bytes[begin..bytes.len().min(first * cluster_bytes)];
         match run[0] {
             None => {}
-            Some(true) => visit(begin as u64, Content::Zeros(part.len() as u64))?,
-            Some(false) => visit(begin as u64, Content::Data(part))?,
+            Some(true) => visit(begin as u64, Part::Zeros(part.len() as u64))?,
+            Some(false) => visit(begin as u64, Part::Data(part))?,
         }
     }
     Ok(())
@@ -208,11 +208,11 @@ impl Filled {
         })
     }
 
-    fn write(&self, offset: u64, content: Content<'_>) -> io::Result<()> {
+    fn write(&self, offset: u64, content: Part<'_>) -> io::Result<()> {
         let file = self.file.as_ref().ok_or(io::ErrorKind::InvalidInput)?;
         match content {
-            Content::Data(bytes) => file.write_all_at(bytes, offset),
-            Content::Zeros(bytes) => {
+            Part::Data(bytes) => file.write_all_at(bytes, offset),
+            Part::Zeros(bytes) => {
                 let zeros = vec![0; PIECE_BYTES];
                 for done in (0..bytes).step_by(PIECE_BYTES) {
                     let length = (bytes - done).min(PIECE_BYTES as u64) as usize;
@@ -233,7 +233,7 @@ impl Filled {
 }
 
 impl Filling for Filled {
-    fn put(&mut self, offset: u64, content: Content<'_>) -> anyhow::Result<()> {
+    fn put(&mut self, offset: u64, content: Part<'_>) -> anyhow::Result<()> {
         let written = self.write(offset, content);
         written.map_err(|error| self.failed(error))
     }
@@ -259,7 +259,8 @@ mod tests {
         bytes[6 * CLUSTER..].fill(0);
         let mut found = Vec::new();
         changes(&bytes, &of_base, &mut |at, content| {
-            let is_data = matches!(content, Content::Data(data) if data == &bytes[at as usize..][..data.len()]);
+            let is_data =
+                matches!(content, Part::Data(data) if data == &bytes[at as usize..][..data.len()]);
             found.push((at as usize / CLUSTER, content.bytes() as usize, is_data));
             Ok(())
         })
