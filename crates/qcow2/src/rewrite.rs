@@ -139,8 +139,9 @@ impl<'a> Rewrite<'a> {
         }
 
         let owned = if has_point { 0 } else { data_clusters as u64 };
-        let growth = header.virtual_bytes.div_ceil(CLUSTER_BYTES) - owned
-            + (header.l1_entries - l2_tables as u64);
+        // Tables can lead to more data than the disk has: a guest that broke out wrote them.
+        let clusters = header.virtual_bytes.div_ceil(CLUSTER_BYTES);
+        let growth = clusters.saturating_sub(owned) + (header.l1_entries - l2_tables as u64);
         let room_bytes = room_bytes(places.end() as u64 + growth);
         let end = places.end();
         places.counts.truncate(end);

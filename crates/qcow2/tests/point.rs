@@ -284,3 +284,30 @@ fn damaged_tables_get_no_restore_point() {
         "it has none"
     );
 }
+
+/// As many data clusters as the tables have entries, which are more than the disk has.
+#[test]
+fn tables_that_lead_to_more_than_the_disk_has_are_counted() {
+    let volume = Volume::new();
+    volume.io(&["write -q -P 1 0 64k", "write -q -P 1 600M 64k"]);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).open(volume.path()).unwrap();
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    let (l1, mut place) = (number(40), volume.length().next_multiple_of(1 << 16));
+    for entry in 0..2 {
+        let table = number(l1 + entry * 8) & !(1 << 63);
+        for at in 0..1 << 13 {
+            let entry = (place | 1 << 63).to_be_bytes();
+            file.write_all_at(&entry, table + at * 8).unwrap();
+            place += 1 << 16;
+        }
+    }
+    file.set_len(place).unwrap();
+    let image = volume.image();
+    let rewrite = Rewrite::plan(&image, Content::Present, None).unwrap();
+    assert!(rewrite.room_bytes() >= place);
+}
