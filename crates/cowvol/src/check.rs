@@ -166,7 +166,7 @@ impl<B: Backend> Looking<'_, B> {
         let Some(base) = self.open(&id.made_on()) else {
             return Ok(());
         };
-        let whole_bytes = backend.whole_bytes(base);
+        let new_bytes = backend.whole_bytes(base);
         // A program that has it open may be changing it.
         if depth == Depth::Content
             && !is_open
@@ -175,7 +175,13 @@ impl<B: Backend> Looking<'_, B> {
             self.push(What::Volume, path, format!("{error:#}"));
             return Ok(());
         }
-        if reserves && has_session && state.held_bytes < whole_bytes {
+        if !reserves || !has_session {
+            return Ok(());
+        }
+        // A program that writes to it meanwhile may have let its tables look wrong.
+        let more_bytes = backend.more_bytes(id, None).unwrap_or(0);
+        let whole_bytes = new_bytes.saturating_add(more_bytes);
+        if state.held_bytes < whole_bytes {
             let reason = format!(
                 "{} bytes are held for its session, and it can come to need {whole_bytes}",
                 state.held_bytes

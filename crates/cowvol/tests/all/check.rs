@@ -222,6 +222,26 @@ mod on_qcow2 {
         assert_eq!(checked(&machine), ["half_made a/linux@3.qcow2"]);
     }
 
+    /// The room of a volume with a restore point is that of both.
+    #[test]
+    fn repair_holds_the_room_of_a_restore_point() {
+        let machine = Machine::on_a_disk("ext4", 200);
+        let session = machine.hold("session.lock");
+        used_volume(&machine, ALICE, 2, 16);
+        let volume = machine.volume(ALICE, Some("windows"));
+        assert!(volume["restore_point_at"].is_string(), "{volume}");
+        let held = machine.held_bytes(ALICE, "windows");
+        assert_eq!(checked(&machine), [""; 0]);
+        let path = machine.home(ALICE).join("windows@7.qcow2");
+        let file = File::options().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len()).unwrap();
+        drop(file);
+        assert_eq!(checked(&machine), ["reservation a/windows@7.qcow2"]);
+        section(&machine, &["repair"], "repaired", 0);
+        assert_eq!(machine.held_bytes(ALICE, "windows"), held);
+        drop(session);
+    }
+
     #[test]
     fn repair_holds_the_lost_room_of_a_session_again() {
         let machine = Machine::on_a_disk("ext4", 160);
