@@ -77,7 +77,8 @@ impl Eviction<'_> {
             })
             .collect();
         event::log(self.common, pipe, "evict", Some(self.for_whom), &evicted);
-        for ((step, held), done) in plan.steps.iter().zip(held).zip(&evicted) {
+        for (nth, (step, held)) in plan.steps.iter().zip(held).enumerate() {
+            let done = &evicted[nth];
             pipe.note(format_args!(
                 "{} {}: {} bytes",
                 done.what, step.id.id, done.freed_bytes
@@ -85,7 +86,8 @@ impl Eviction<'_> {
             match step.what {
                 What::Release => backend.release(&held).map(drop),
                 What::Discard => backend.remove(held).map(drop),
-            }?;
+            }
+            .map_err(|error| after(nth, error))?;
         }
         Ok(evicted)
     }
@@ -185,6 +187,14 @@ impl Eviction<'_> {
              {freeable_bytes}; nothing was removed; give back the room of ended sessions (cowvol release), enlarge the disk for volumes, \
              or take a smaller base"
         ))
+    }
+}
+
+/// The error of a step after so many volumes have gone, or given their room back.
+pub fn after(evicted: usize, error: anyhow::Error) -> anyhow::Error {
+    match evicted {
+        0 => error,
+        gone => error.context(format!("after {gone} volumes were evicted for it")),
     }
 }
 

@@ -14,7 +14,7 @@ use super::place::Source;
 use super::stream::{Carried, Header, Reader};
 use super::{Carrier, Filling};
 use crate::backend::{Item, State, VolumeId};
-use crate::evict::{Eviction, need_bytes};
+use crate::evict::{self, Eviction, need_bytes};
 use crate::report::{self, Evicted, Gone, Imported};
 use crate::request::Import;
 use crate::settings::{self, Room};
@@ -161,10 +161,7 @@ impl<B: Carrier> Importing<'_, B> {
         };
         let (id, base) = (&destination.id, &destination.base);
         let made = self.backend.create_filled(id, base, reserve, fill);
-        let now = made.map_err(|error| match evicted.len() {
-            0 => error,
-            gone => error.context(format!("after {gone} volumes were evicted for it")),
-        })?;
+        let now = made.map_err(|error| evict::after(evicted.len(), error))?;
         // Until here nothing could open it.
         if let Some(Err(error)) = old.map(|held| self.backend.remove_replaced(held)) {
             self.pipe

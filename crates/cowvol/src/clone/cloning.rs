@@ -6,7 +6,7 @@ use images::bases::Entry;
 use jsonpipe::{Common, Exit, ExitContext, Pipe, sabotaged};
 
 use crate::backend::{Backend, Change, Content, Item, State, VolumeId};
-use crate::evict::{Eviction, need_bytes};
+use crate::evict::{self, Eviction, need_bytes};
 use crate::points::{self, Decision};
 use crate::replace::{self, Replaced, Replacing};
 use crate::report::{Evicted, Gone};
@@ -139,10 +139,7 @@ impl<B: Backend> Cloning<'_, B> {
                 if promised {
                     let _ = promise::withdraw(self.common, &self.id); // the first error is the one to report
                 }
-                Err(match evicted.len() {
-                    0 => error,
-                    gone => error.context(format!("after {gone} volumes were evicted for it")),
-                })
+                Err(evict::after(evicted.len(), error))
             }
         }
     }
