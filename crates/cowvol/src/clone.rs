@@ -111,7 +111,8 @@ where
     let (common, backend) = (common.clone(), backend.clone());
     Ok(match dry_run {
         false => {
-            answer.or_undo(move || take_back(&common, &backend, &done.id, done.before, done.now))
+            let (promised, before, now) = (done.promised, done.before, done.now);
+            answer.or_undo(move || take_back(&common, &backend, &done.id, promised, before, now))
         }
         true => answer,
     })
@@ -131,6 +132,7 @@ fn take_back<B: Backend>(
     common: &Common,
     backend: &B,
     id: &VolumeId,
+    promised: bool,
     before: Option<State>,
     made: Option<State>,
 ) {
@@ -154,7 +156,10 @@ fn take_back<B: Backend>(
                 }
             }
         }
-        promise::withdraw(common, id)?;
+        // A promise from before belongs to a session that goes on.
+        if promised {
+            promise::withdraw(common, id)?;
+        }
         Ok(())
     };
     let _ = undo(); // the caller reports the original error

@@ -45,6 +45,8 @@ pub struct Done {
     pub before: Option<State>,
     /// `None` when it does not exist, in a dry run.
     pub now: Option<State>,
+    /// Whether it was not promised before.
+    pub promised: bool,
 }
 
 impl Done {
@@ -118,7 +120,7 @@ impl<B: Backend> Cloning<'_, B> {
             }
         }
         let now = found.kept();
-        Ok(self.done(found, evicted, replaced.report(), now))
+        Ok(self.done(found, evicted, replaced.report(), now, false))
     }
 
     /// Provides it. Under the pool's lock.
@@ -133,7 +135,7 @@ impl<B: Backend> Cloning<'_, B> {
             Ok((now, replaced)) => {
                 let ended = ephemeral::remove(self.common, self.backend, self.pipe, &self.id);
                 evicted.extend(ended);
-                Ok(self.done(found, evicted, replaced, Some(now)))
+                Ok(self.done(found, evicted, replaced, Some(now), promised))
             }
             Err(error) => {
                 if promised {
@@ -322,6 +324,7 @@ impl<B: Backend> Cloning<'_, B> {
         evicted: Vec<Evicted>,
         replaced: Vec<Evicted>,
         now: Option<State>,
+        promised: bool,
     ) -> Done {
         let is_changed = found.change().is_some();
         Done {
@@ -336,6 +339,7 @@ impl<B: Backend> Cloning<'_, B> {
             is_changed,
             before: found.kept(),
             now,
+            promised,
             point: match found.becomes {
                 Becomes::New => Err("the volume is new".into()),
                 Becomes::Kept(decision) => decision.point,

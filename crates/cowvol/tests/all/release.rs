@@ -100,6 +100,21 @@ fn a_login_that_nobody_heard_of_gives_the_room_and_the_last_login_back() {
 }
 
 #[test]
+fn a_login_that_nobody_heard_of_leaves_the_session_before_its_promise() {
+    let machine = Machine::new();
+    machine.volume(ALICE, Some("windows"));
+    let command = machine.command(&["clone"]);
+    let ended = feed(
+        &mut redirected(">/dev/full", &command),
+        &request(ALICE, Some("windows")),
+    );
+    assert_eq!(ended.status, 74, "{ended:?}");
+    let listed = &machine.list()["catalog"]["bases"][1]["volumes"][0];
+    assert_eq!(listed["in_use"], true, "{listed}");
+    assert!(held(&machine, ALICE) > 32 << 20);
+}
+
+#[test]
 fn discard_removes_the_volumes_of_one_user() {
     let machine = Machine::new();
     for base in ["windows", "linux"] {
