@@ -11,10 +11,9 @@ use jsonpipe::Exit;
 use room::{is_enough, need_bytes};
 
 use crate::backend::{Backend, Change, Content, State, VolumeId};
-use crate::replace::PROGRAM_HAS_IT;
 use crate::restore;
 
-/// A volume at a login.
+/// A volume at a login, which no program has open.
 #[derive(Debug)]
 pub struct Login<'a> {
     /// The volume.
@@ -23,8 +22,6 @@ pub struct Login<'a> {
     pub found: State,
     /// Whether the user wants the content of its restore point again.
     pub goes_back: bool,
-    /// Whether a program has it open, so that it cannot be changed.
-    pub is_in_use: bool,
     /// The room of a new volume.
     pub room_bytes: u64,
     /// The time.
@@ -43,22 +40,18 @@ pub struct Decision {
 }
 
 impl Login<'_> {
-    /// Decides. Status 66 when there is no restore point to go back to, 75 when the volume cannot go
-    /// back because it is in use.
+    /// Decides. Status 66 when there is no restore point to go back to.
     pub fn decide<B: Backend>(&self, backend: &B) -> anyhow::Result<Decision> {
         let present = match self.goes_back {
             true => Some(restore::point_of(backend, self.id)?),
             false => backend.point(self.id)?,
         };
-        if self.is_in_use {
-            return self.keep(backend, present);
-        }
         let point = match is_of_day(present.or(self.found.last_login), self.now) {
             true => present,
             false => Some(self.now),
         };
         let Some(taken) = point else {
-            return self.keep(backend, None);
+            return self.without(backend);
         };
         let change = self.change(present, point);
         let refused = match backend.more_bytes(self.id, change.as_ref()) {
@@ -86,20 +79,12 @@ impl Login<'_> {
         })
     }
 
-    fn keep<B: Backend>(
-        &self,
-        backend: &B,
-        present: Option<SystemTime>,
-    ) -> anyhow::Result<Decision> {
-        if self.goes_back {
-            let path = backend.disk_of(self.id).path;
-            return Err(restore::in_use(&path, PROGRAM_HAS_IT));
-        }
-        let none = || "none was taken before the first session of the day".to_owned();
+    /// It has no restore point, and gets none today.
+    fn without<B: Backend>(&self, backend: &B) -> anyhow::Result<Decision> {
         Ok(Decision {
             change: None,
             more_bytes: backend.more_bytes(self.id, None)?,
-            point: present.ok_or_else(none),
+            point: Err("none was taken before the first session of the day".into()),
         })
     }
 

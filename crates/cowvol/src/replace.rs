@@ -116,7 +116,8 @@ impl<H> Replacing<H> {
 
 pub const SESSION_NOT_ENDED: &str =
     "its session has not ended; end it, or if it was killed, run cowvol release";
-pub const PROGRAM_HAS_IT: &str = "a program has it open; end that session first";
+pub const PROGRAM_HAS_IT: &str =
+    "a program has it open; end that session, or wait for the end of its export";
 
 /// The refusal (75) to put another volume in the place of one that is in use.
 pub fn in_use<B: Backend>(backend: &B, id: &VolumeId, why: &str) -> anyhow::Error {

@@ -63,7 +63,7 @@ impl Done {
 struct Found<H> {
     /// `None` when it does not exist.
     state: Option<State>,
-    /// Keeps programs from opening it; `None` in a dry run, or when one has it open.
+    /// Keeps programs from opening it; `None` in a dry run.
     held: Option<H>,
     /// What becomes of it.
     becomes: Becomes,
@@ -174,30 +174,24 @@ impl<B: Backend> Cloning<'_, B> {
             if self.restore == Some(RestoreTo::Yesterday) {
                 return Err(restore::no_volume(self.backend, &self.id));
             }
+            self.check_is_not_imported()?;
             return Ok(Found {
                 state: None,
                 held: None,
                 becomes: Becomes::New,
             });
         };
-        let item = Item::whole(self.id.clone());
-        let held = match dry_run {
-            true => None,
-            false => self.backend.hold(&item)?,
-        };
-        let is_in_use = held.is_none() && (!dry_run || self.backend.is_in_use(&item)?);
+        let held = self.hold(dry_run)?;
+        if is_renewed {
+            self.check_is_not_imported()?;
+        }
         let becomes = match is_renewed {
-            true if is_in_use => {
-                let why = replace::PROGRAM_HAS_IT;
-                return Err(replace::in_use(self.backend, &self.id, why));
-            }
             true => Becomes::New,
             false => {
                 let login = points::Login {
                     id: &self.id,
                     found,
                     goes_back: self.restore.is_some(),
-                    is_in_use,
                     room_bytes: self.new_bytes(),
                     now: SystemTime::now(),
                 };
@@ -209,6 +203,44 @@ impl<B: Backend> Cloning<'_, B> {
             held,
             becomes,
         })
+    }
+
+    /// Keeps programs from opening the volume that is there; a dry run only looks. Status 75 when one
+    /// has it open: QEMU would not open it a second time.
+    fn hold(&self, dry_run: bool) -> anyhow::Result<Option<B::Held>> {
+        let item = Item::whole(self.id.clone());
+        let held = match dry_run {
+            true => None,
+            false => self.backend.hold(&item)?,
+        };
+        if held.is_some() {
+            return Ok(held);
+        }
+        match self.backend.is_in_use(&item)? {
+            true => Err(self.busy(replace::PROGRAM_HAS_IT)),
+            false if dry_run => Ok(None),
+            // On ZFS, soon after the start of the machine.
+            false => Err(self.busy("its device is not there yet; try again")),
+        }
+    }
+
+    /// An import makes its volume under a hidden name, and lets other logins go on meanwhile.
+    fn check_is_not_imported(&self) -> anyhow::Result<()> {
+        let half_made = Item {
+            id: self.id.clone(),
+            is_remains: true,
+        };
+        match self.backend.is_in_use(&half_made)? {
+            true => Err(self.busy("it is being imported; try again when that has ended")),
+            false => Ok(()),
+        }
+    }
+
+    fn busy(&self, why: &str) -> anyhow::Error {
+        let path = self.backend.disk_of(&self.id).path;
+        Exit::TemporaryFailure.error(format_args!(
+            "handing out {path}: {why}; nothing was changed"
+        ))
     }
 
     /// The user's volumes that this one replaces.

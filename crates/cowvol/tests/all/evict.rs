@@ -109,6 +109,27 @@ fn a_login_evicts_the_oldest_volume_and_has_its_room() {
     a_login_evicts_the_oldest_and_has_its_room("ext4", 160);
 }
 
+/// QEMU would not open it again, so nothing goes for it.
+#[test]
+fn nothing_goes_for_a_volume_that_a_program_has_open() {
+    let machine = full_machine("ext4", 160);
+    let qemu = machine.disk(USERS[0], "windows").open();
+    drop(machine.fill_the_disk());
+    let mut dry = machine.command(&["clone", "--dry-run"]);
+    let would = feed(&mut dry, &request(USERS[0], Some("windows")));
+    assert_eq!((would.status, would.stdout.as_str()), (75, ""), "{would:?}");
+    let (status, error) = machine.refusal(USERS[0], Some("windows"));
+    assert!(
+        status == 75 && error.contains("a program has it open; end that session"),
+        "{error}"
+    );
+    let are_there = USERS.map(|user| machine.has(user, "windows"));
+    assert_eq!((are_there, events(&machine)), ([true; 3], vec![]));
+    end(qemu);
+    let volume = machine.volume(USERS[0], Some("windows"));
+    assert_eq!(volume["evicted"].as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn reservations_of_ended_sessions_go_before_volumes() {
     let machine = Machine::on_a_disk("ext4", 160);

@@ -87,7 +87,9 @@ fn replace_needs_the_old_volume_to_be_unused() {
         assert_eq!((machine.left(), events(&machine)), (before.clone(), vec![]));
     };
     let qemu = machine.disk(ALICE, "windows").open();
-    refused("a program has it open; end that session first; nothing was changed");
+    refused(
+        "a program has it open; end that session, or wait for the end of its export; nothing was changed",
+    );
     end(qemu);
 
     let promised = machine.root().join("run/labtools/promised");
