@@ -8,20 +8,25 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use jsonpipe::Exit;
-use room::{is_enough, need_bytes};
+use room::is_enough;
 
 use crate::backend::{Backend, Change, Content, State, VolumeId};
+use crate::evict::need_bytes;
 use crate::restore;
+use crate::settings::Room;
 
 /// A volume at a login, which no program has open.
-#[derive(Debug)]
-pub struct Login<'a> {
+pub struct Login<'a, B: Backend> {
     /// The volume.
     pub id: &'a VolumeId,
     /// Its state.
     pub found: State,
     /// Whether the user wants the content of its restore point again.
     pub goes_back: bool,
+    /// Its base.
+    pub base: &'a B::Base,
+    /// How room is promised.
+    pub room: Room,
     /// The room of a new volume.
     pub room_bytes: u64,
     /// The time.
@@ -39,9 +44,9 @@ pub struct Decision {
     pub point: Result<SystemTime, String>,
 }
 
-impl Login<'_> {
+impl<B: Backend> Login<'_, B> {
     /// Decides. Status 66 when there is no restore point to go back to.
-    pub fn decide<B: Backend>(&self, backend: &B) -> anyhow::Result<Decision> {
+    pub fn decide(&self, backend: &B) -> anyhow::Result<Decision> {
         let present = match self.goes_back {
             true => Some(restore::point_of(backend, self.id)?),
             false => backend.point(self.id)?,
@@ -80,7 +85,7 @@ impl Login<'_> {
     }
 
     /// It has no restore point, and gets none today.
-    fn without<B: Backend>(&self, backend: &B) -> anyhow::Result<Decision> {
+    fn without(&self, backend: &B) -> anyhow::Result<Decision> {
         Ok(Decision {
             change: None,
             more_bytes: backend.more_bytes(self.id, None)?,
@@ -97,10 +102,12 @@ impl Login<'_> {
         (self.goes_back || present != point).then_some(Change { content, point })
     }
 
-    /// Why there is no room for that many bytes more.
-    fn missing<B: Backend>(&self, backend: &B, more_bytes: u64) -> anyhow::Result<Option<String>> {
+    /// Why there is no room for that many bytes more. As much has to be free as without an eviction:
+    /// otherwise a volume would go for the restore point.
+    fn missing(&self, backend: &B, more_bytes: u64) -> anyhow::Result<Option<String>> {
         let whole_bytes = self.room_bytes.saturating_add(more_bytes);
-        let need = need_bytes(whole_bytes, self.found.held_bytes);
+        let held_bytes = self.found.held_bytes;
+        let need = need_bytes(backend, self.base, self.room, whole_bytes, held_bytes);
         let free = backend.free_bytes()?;
         Ok((!is_enough(need, free)).then(|| {
             format!("{need} bytes are missing for it, {free} are free, and no volume goes for it")

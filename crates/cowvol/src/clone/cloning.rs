@@ -192,6 +192,8 @@ impl<B: Backend> Cloning<'_, B> {
                     id: &self.id,
                     found,
                     goes_back: self.restore.is_some(),
+                    base: &self.base,
+                    room: self.room,
                     room_bytes: self.new_bytes(),
                     now: SystemTime::now(),
                 };

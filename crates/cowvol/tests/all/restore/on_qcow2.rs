@@ -93,6 +93,37 @@ fn killed_at_change(machine: &Machine, arguments: &[&str], input: &str, nth: usi
     }
 }
 
+/// What holding the room takes of the file system counts for a restore point as it does for an eviction.
+#[test]
+fn no_volume_goes_for_the_lists_of_a_restore_points_pieces() {
+    use crate::evict::used_volume;
+    use crate::machine::BOB;
+    use nix::sys::statvfs::statvfs;
+    use serde_json::json;
+
+    let machine = Machine::on_a_disk("ext4", 200);
+    log_in(&machine, "");
+    io(&machine, &["write -q -P 0x11 0 32M"]);
+    a_day_passes(&machine);
+    used_volume(&machine, BOB, 30, 30);
+    machine.leave_room(20);
+    let mut dry = machine.command(&["clone", "--dry-run"]);
+    let would = volume(&feed(&mut dry, &login("")));
+    let reason = would["missing"][0]["reason"].as_str().unwrap();
+    let need: u64 = reason.split(' ').next().unwrap().parse().unwrap();
+    // Less than is needed, by less than a 256th of the room.
+    fs::remove_file(machine.users().join("ballast")).unwrap();
+    let found = statvfs(&machine.users()).unwrap();
+    let free = found.blocks_available() * found.fragment_size();
+    machine.take_kib((free - need + (64 << 10)) >> 10);
+    let second = log_in(&machine, "");
+    assert_eq!(
+        (&second["evicted"], &second["restore_point_at"]),
+        (&json!([]), &Value::Null)
+    );
+    assert!(machine.has(BOB, "windows"));
+}
+
 #[test]
 fn a_snapshot_that_is_no_restore_point_is_refused() {
     let machine = broken_machine();
