@@ -179,7 +179,7 @@ impl Backend for Qcow2 {
     }
 
     fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
-        in_use::is_locked(&self.path(item))
+        in_use::is_volume_locked(&self.path(item))
     }
 
     fn hold(&self, item: &Item) -> anyhow::Result<Option<Locked>> {

@@ -160,6 +160,21 @@ fn a_disk_that_anything_has_locked_keeps_its_generation() {
     goes(&machine);
 }
 
+/// Another program may look at any time, as `cowvol list` does.
+#[test]
+fn a_disk_that_a_program_looks_at_is_not_in_use() {
+    let machine = Machine::new();
+    machine.volume(BOB, Some("windows"));
+    let overlay = machine.home(BOB).join("windows@7.qcow2");
+    let file = fs::File::open(&overlay).unwrap();
+    file.lock_shared().unwrap();
+    assert_eq!(machine.volume(BOB, Some("windows"))["created"], false);
+    file.unlock().unwrap();
+    file.lock().unwrap();
+    assert_eq!(machine.refusal(BOB, Some("windows")).0, 75);
+    file.unlock().unwrap();
+}
+
 /// It answers a command when it has the image open.
 pub fn open_in_qemu(flags: &[&str], image: &Path) -> Child {
     let mut qemu = Command::new("qemu-io")

@@ -43,10 +43,8 @@ pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
     if !sabotaged("evict-unlocked") && !ofd::take(&file, ofd::EXCLUSIVE).map_err(failed)? {
         return Ok(None);
     }
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(None),
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+    if !share(&file).map_err(failed)? {
+        return Ok(None);
     }
     // It may have been replaced between our open and our lock.
     match fs::symlink_metadata(path) {
@@ -101,6 +99,22 @@ impl Locked {
 
 /// Whether a program holds a lock on the file, or on the target of the link.
 pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
+    look(path, |file| {
+        Ok(ofd::is_taken(file)? || !got(file.try_lock())?)
+    })
+}
+
+/// The same of a volume, without keeping any program from it meanwhile.
+pub fn is_volume_locked(path: &Path) -> anyhow::Result<bool> {
+    look(path, is_open)
+}
+
+/// Whether another program holds a lock on an open volume, which must not be locked here.
+pub fn is_open(file: &File) -> io::Result<bool> {
+    Ok(ofd::is_taken(file)? || !share(file)?)
+}
+
+fn look(path: &Path, is_locked: impl Fn(&File) -> io::Result<bool>) -> anyhow::Result<bool> {
     let failed = |error: io::Error| {
         io_error(
             error,
@@ -120,17 +134,19 @@ pub fn is_locked(path: &Path) -> anyhow::Result<bool> {
     if !file.metadata().map_err(failed)?.is_file() {
         return Ok(false);
     }
-    is_open(&file).map_err(failed)
+    is_locked(&file).map_err(failed)
 }
 
-/// Whether another program holds a lock on an open file, which must not be locked here.
-pub fn is_open(file: &File) -> io::Result<bool> {
-    if ofd::is_taken(file)? {
-        return Ok(true);
-    }
-    match file.try_lock() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
+/// Takes a shared lock on a whole volume; false when a program has it for itself. Shared, because those
+/// who only look take it as well: a volume that is looked at is not in use.
+fn share(file: &File) -> io::Result<bool> {
+    got(file.try_lock_shared())
+}
+
+fn got(lock: Result<(), TryLockError>) -> io::Result<bool> {
+    match lock {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
