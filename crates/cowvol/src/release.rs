@@ -4,14 +4,14 @@
 use std::collections::BTreeSet;
 
 use images::POOL_LOCK;
-use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
 
 use crate::backend::{Backend, Item, VolumeId};
-use crate::report::{Released, ReleasedVolume};
+use crate::report::{NotReleased, Released, ReleasedVolume};
 use crate::{ephemeral, event, promise};
 
-/// Gives back the room of all volumes that nothing uses; a dry run reports which.
+/// Gives back the room of all volumes that nothing uses; a dry run reports which. Status 1 when one
+/// failed: the others give theirs back all the same.
 pub fn release<B: Backend>(
     common: &Common,
     backend: &B,
@@ -19,73 +19,81 @@ pub fn release<B: Backend>(
     dry_run: bool,
 ) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let released = if dry_run {
-        would_give_back(common, backend)?
-    } else {
-        give_back(common, backend, pipe, &ending_signals)?
+    // A dry run writes nothing, not even the lock's file.
+    let lock = match dry_run {
+        true => None,
+        false => Some(lock::wait(common, POOL_LOCK, &ending_signals)?),
     };
-    let changed = released.changed;
+    let mut released = Released::default();
+    for id in reserved(common, backend)? {
+        let done = match dry_run {
+            true => would_give_back(backend, &id, &mut released),
+            false => give_back(common, backend, pipe, &id, &mut released),
+        };
+        if let Err(error) = done {
+            let reason = format!("{error:#}");
+            pipe.warn(&reason); // login-session has no use for the document
+            released.failed.push(NotReleased::of(&id, reason));
+        }
+    }
+    drop(lock);
+    let (changed, failed) = (!released.volumes.is_empty(), !released.failed.is_empty());
+    released.changed = changed;
     let mut document = Document::default();
     document.set("released", &released)?;
-    Ok(Answer::yes(document)
-        .staying(changed && !dry_run)
-        .holding(ending_signals))
+    let answer = match failed {
+        true => Answer::no(document),
+        false => Answer::yes(document),
+    };
+    Ok(answer.staying(changed && !dry_run).holding(ending_signals))
 }
 
 fn give_back<B: Backend>(
     common: &Common,
     backend: &B,
     pipe: &Pipe,
-    ending_signals: &Deferred,
-) -> anyhow::Result<Released> {
-    let _lock = lock::wait(common, POOL_LOCK, ending_signals)?;
-    let mut released = Released::default();
-    for id in reserved(common, backend)? {
-        let state = backend.state(&id)?;
-        match backend.hold(&Item::whole(id.clone()))? {
-            None if state.is_some() => released.in_use.push(ReleasedVolume::of(&id, 0)),
-            None => drop(promise::withdraw(common, &id)?), // it was removed
-            Some(held) => {
-                let freed_bytes = match id.is_ephemeral {
-                    true => {
-                        let gone = ephemeral::gone(&id, state);
-                        event::log(common, pipe, "release", None, &[gone]);
-                        backend.remove(held)?
-                    }
-                    false => backend.release(&held)?,
-                };
-                if promise::withdraw(common, &id)? || freed_bytes > 0 {
-                    released.volumes.push(ReleasedVolume::of(&id, freed_bytes));
+    id: &VolumeId,
+    released: &mut Released,
+) -> anyhow::Result<()> {
+    let state = backend.state(id)?;
+    match backend.hold(&Item::whole(id.clone()))? {
+        None if state.is_some() => released.in_use.push(ReleasedVolume::of(id, 0)),
+        None => drop(promise::withdraw(common, id)?), // it was removed
+        Some(held) => {
+            let freed_bytes = match id.is_ephemeral {
+                true => {
+                    let gone = ephemeral::gone(id, state);
+                    event::log(common, pipe, "release", None, &[gone]);
+                    backend.remove(held)?
                 }
+                false => backend.release(&held)?,
+            };
+            if promise::withdraw(common, id)? || freed_bytes > 0 {
+                released.volumes.push(ReleasedVolume::of(id, freed_bytes));
             }
         }
     }
-    released.changed = !released.volumes.is_empty();
-    Ok(released)
+    Ok(())
 }
 
-fn would_give_back<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<Released> {
-    let mut released = Released::default();
-    for id in reserved(common, backend)? {
-        let Some(state) = backend.state(&id)? else {
-            continue;
-        };
-        let freed_bytes = match id.is_ephemeral {
-            true => state.freeable_bytes,
-            false => state.reserved_bytes,
-        };
-        let volume = ReleasedVolume::of(&id, freed_bytes);
-        if backend.is_in_use(&Item::whole(id))? {
-            released.in_use.push(ReleasedVolume {
-                freed_bytes: 0,
-                ..volume
-            });
-        } else {
-            released.volumes.push(volume);
-        }
+fn would_give_back<B: Backend>(
+    backend: &B,
+    id: &VolumeId,
+    released: &mut Released,
+) -> anyhow::Result<()> {
+    let Some(state) = backend.state(id)? else {
+        return Ok(());
+    };
+    let freed_bytes = match id.is_ephemeral {
+        true => state.freeable_bytes,
+        false => state.reserved_bytes,
+    };
+    if backend.is_in_use(&Item::whole(id.clone()))? {
+        released.in_use.push(ReleasedVolume::of(id, 0));
+    } else {
+        released.volumes.push(ReleasedVolume::of(id, freed_bytes));
     }
-    released.changed = !released.volumes.is_empty();
-    Ok(released)
+    Ok(())
 }
 
 /// The volumes that are promised, or for which room is held, and the ephemeral ones.

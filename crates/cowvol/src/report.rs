@@ -142,6 +142,8 @@ pub struct Released {
     pub volumes: Vec<ReleasedVolume>,
     /// Those that keep it, because a program has them open.
     pub in_use: Vec<ReleasedVolume>,
+    /// Those that keep it, because of a failure.
+    pub failed: Vec<NotReleased>,
 }
 
 /// A volume for which room was held.
@@ -168,6 +170,34 @@ impl ReleasedVolume {
             generation: id.generation,
             ephemeral: id.is_ephemeral,
             freed_bytes,
+        }
+    }
+}
+
+/// A volume that could not give its room back.
+#[derive(Debug, Serialize)]
+pub struct NotReleased {
+    /// The user's token.
+    pub token: String,
+    /// The name of its base.
+    pub base: String,
+    /// The generation of its base.
+    pub generation: u64,
+    /// Whether it is an ephemeral one.
+    pub ephemeral: bool,
+    /// The cause.
+    pub reason: String,
+}
+
+impl NotReleased {
+    /// Of the volume `id`.
+    pub fn of(id: &VolumeId, reason: String) -> NotReleased {
+        NotReleased {
+            token: id.token.to_string(),
+            base: id.base.clone(),
+            generation: id.generation,
+            ephemeral: id.is_ephemeral,
+            reason,
         }
     }
 }

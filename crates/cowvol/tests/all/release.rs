@@ -48,7 +48,7 @@ fn release_gives_the_room_back_and_keeps_the_files_and_the_last_login() {
     let again = section(&machine, &["release"], "released");
     assert_eq!(
         again,
-        json!({"schema": 1, "changed": false, "volumes": [], "in_use": []})
+        json!({"schema": 1, "changed": false, "volumes": [], "in_use": [], "failed": []})
     );
     let listed = &machine.list()["catalog"]["bases"][1]["volumes"][0];
     assert_eq!(
@@ -165,4 +165,55 @@ fn discard_removes_the_volumes_of_one_user() {
             .count(),
         2
     );
+}
+
+/// Only a file can be immutable.
+mod on_qcow2 {
+    use std::path::Path;
+    use std::process::Command;
+
+    use cowvol::Token;
+
+    use super::*;
+
+    #[test]
+    fn release_goes_on_after_a_volume_that_fails() {
+        let machine = Machine::on_a_disk("ext4", 160);
+        let users = [ALICE, BOB, "carol@uni-a.example"];
+        for user in users {
+            machine.volume(user, Some("windows"));
+        }
+        let mut in_order = users;
+        in_order.sort_by_key(|user| Token::of(user).to_string());
+        let [first, bad, last] = in_order;
+        let before = held(&machine, bad);
+        let chattr = |flag: &str, file: &Path| {
+            let done = Command::new("chattr").arg(flag).arg(file).status();
+            assert!(done.unwrap().success());
+        };
+        chattr("+i", &machine.disk(bad, "windows").path);
+        let ended = machine.run(&["release"]);
+        chattr("-i", &machine.disk(bad, "windows").path);
+        assert_eq!(ended.status, 1, "{ended:?}");
+        let released = &serde_json::from_str::<Value>(&ended.stdout).unwrap()["released"];
+        let token = |user: &str| json!(Token::of(user).as_str());
+        let [failed] = &released["failed"].as_array().unwrap()[..] else {
+            panic!("{released}")
+        };
+        assert_eq!(failed["token"], token(bad));
+        let reason = failed["reason"].as_str().unwrap();
+        assert!(reason.contains("Operation not permitted"), "{reason}");
+        assert_eq!(ended.stderr, format!("cowvol: {reason}\n"));
+        let gave_back = released["volumes"].as_array().unwrap().iter();
+        assert!(
+            gave_back
+                .map(|of| &of["token"])
+                .eq([&token(first), &token(last)])
+        );
+        assert!(held(&machine, first) < before && held(&machine, last) < before);
+        assert_eq!(held(&machine, bad), before);
+
+        let again = section(&machine, &["release"], "released");
+        assert_eq!(again["volumes"][0]["token"], token(bad), "{again}");
+    }
 }
