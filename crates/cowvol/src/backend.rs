@@ -293,6 +293,10 @@ pub trait Backend {
     fn release(&self, held: &Self::Held) -> anyhow::Result<u64>;
     /// Removes it, and frees its room at once. The room that became free.
     fn remove(&self, held: Self::Held) -> anyhow::Result<u64>;
+    /// Makes the removals of a user's volumes durable, where they are not at once.
+    fn settle(&self, _of: &Token) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// The volumes, of one user or of all, in no order. Damaged ones are among them.
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>>;

@@ -9,7 +9,8 @@ use crate::request::Discard;
 use crate::token::Token;
 use crate::{event, promise};
 
-/// Removes them. Status 75, with nothing removed, when one is in use.
+/// Removes them. Status 75, with nothing removed, when one is in use; 1 when one could not be removed, or
+/// a power cut may bring one back.
 pub fn discard<B: Backend>(
     common: &Common,
     backend: &B,
@@ -41,27 +42,29 @@ pub fn discard<B: Backend>(
             )));
         }
     }
-    let volumes: Vec<Evicted> = stored
-        .iter()
-        .map(|Stored { item, state }| {
-            let what = if item.is_remains {
-                Gone::Remains
-            } else {
-                Gone::Volume
-            };
-            Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
-        })
-        .collect();
+    let mut volumes: Vec<Evicted> = stored.iter().map(gone).collect();
+    let mut failed = Vec::new();
     if !options.dry_run {
         event::log(common, pipe, "discard", None, &volumes);
-        for (held, Stored { item, .. }) in held.into_iter().zip(&stored) {
-            backend.remove(held)?;
-            promise::withdraw(common, &item.id)?;
+        let mut removed = Vec::new();
+        for ((held, Stored { item, .. }), gone) in held.into_iter().zip(&stored).zip(volumes) {
+            let done = backend.remove(held).and_then(|_| {
+                removed.push(gone);
+                promise::withdraw(common, &item.id)
+            });
+            if let Err(error) = done {
+                failed.push(format!("{error:#}"));
+            }
         }
+        // The files are private: a power cut must not bring back what was reported as gone.
+        if let Err(error) = backend.settle(&token) {
+            failed.push(format!("{error:#}"));
+        }
+        volumes = removed;
     }
     drop(lock);
     let changed = !volumes.is_empty();
-    if !changed {
+    if stored.is_empty() {
         let of_base = options.base.as_ref();
         let on_base = of_base.map_or(String::new(), |base| format!(" on {base}"));
         pipe.warn(format_args!(
@@ -78,9 +81,22 @@ pub fn discard<B: Backend>(
             user: &options.user,
             token: token.as_str(),
             volumes: &volumes,
+            failed: &failed,
         },
     )?;
-    Ok(Answer::yes(document)
+    let answer = match failed.is_empty() {
+        true => Answer::yes(document),
+        false => Answer::no(document),
+    };
+    Ok(answer
         .staying(changed && !options.dry_run)
         .holding(ending_signals))
+}
+
+fn gone(Stored { item, state }: &Stored) -> Evicted {
+    let what = match item.is_remains {
+        true => Gone::Remains,
+        false => Gone::Volume,
+    };
+    Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
 }

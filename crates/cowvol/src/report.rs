@@ -243,6 +243,8 @@ pub struct Discarded<'a> {
     pub token: &'a str,
     /// The removed volumes, by base and generation.
     pub volumes: &'a [Evicted],
+    /// Why others are not removed, or why a power cut may bring one back.
+    pub failed: &'a [String],
 }
 
 /// The section `restored`.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use images::bases::Entry;
-use jsonpipe::{Common, Exit, io_error};
+use jsonpipe::{Common, Exit, atomic, io_error};
 use qcow2::{Image, need_bytes};
 
 use self::in_use::Locked;
@@ -213,6 +213,15 @@ impl Backend for Qcow2 {
         // A user's directory that has become empty also goes; another one stays.
         let _ = directory.map(fs::remove_dir);
         Ok(freed_bytes)
+    }
+
+    /// The user's directory goes with the last volume: then the one above has changed.
+    fn settle(&self, of: &Token) -> anyhow::Result<()> {
+        let users = self.common.path(USERS);
+        let own = users.join(of.as_str());
+        let directories = [own, users];
+        let mut there = directories.iter().filter(|directory| directory.is_dir());
+        there.try_for_each(|directory| atomic::sync_directory(directory))
     }
 
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {

@@ -26,6 +26,8 @@ struct Story {
     /// When a step began that made a volume, and when one began that removed it.
     made: Vec<(u64, String)>,
     removed: Vec<(u64, String)>,
+    /// When the desk was told that a volume is gone.
+    discarded: Vec<(u64, String)>,
     /// What was true, of a volume, from a time on.
     promises: Vec<(u64, String, Promised)>,
     /// When generation 8 had become current.
@@ -78,6 +80,10 @@ impl Sessions {
                 .push((ended, volume.clone(), Promised::IsThere));
         }
         let removed = before.difference(&after);
+        if name == "discard" {
+            let told = removed.clone().map(|volume| (ended, volume.clone()));
+            self.story.discarded.extend(told);
+        }
         self.story
             .removed
             .extend(removed.map(|volume| (begun, volume.clone())));
@@ -200,6 +206,13 @@ impl Story {
                 return Err(format!("{volume} is there before it was made"));
             }
             sound(&machine.users().join(volume))?;
+        }
+        for (told, volume) in &self.discarded {
+            let made =
+                |(begun, made): &(u64, String)| made == volume && (*told..cut).contains(begun);
+            if *told <= cut && there.contains(volume) && !self.made.iter().any(made) {
+                return Err(format!("{volume} was discarded, and is back"));
+            }
         }
         for (from, volume, promised) in &self.promises {
             if !self.still_holds(*from, volume, cut) {
