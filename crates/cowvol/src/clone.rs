@@ -6,7 +6,7 @@ use images::POOL_LOCK;
 use images::bases::{self, Entry};
 use jsonpipe::{Answer, Common, Exit, ExitContext, Missing, Pipe, lock, signals, timestamp};
 
-use self::cloning::Cloning;
+use self::cloning::{Cloning, set_back};
 use crate::backend::{Backend, Item, State, VolumeId};
 use crate::request::{Choice, Login};
 use crate::token::Token;
@@ -147,14 +147,7 @@ fn take_back<B: Backend>(
         };
         match before {
             None => drop(backend.remove(held)?),
-            Some(before) => {
-                if before.reserved_bytes == 0 {
-                    backend.release(&held)?;
-                }
-                if let Some(login) = before.last_login {
-                    backend.touch(id, login)?;
-                }
-            }
+            Some(before) => set_back(backend, &held, id, before)?,
         }
         // A promise from before belongs to a session that goes on.
         if promised {

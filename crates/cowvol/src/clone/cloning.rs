@@ -108,6 +108,22 @@ impl<H> Found<H> {
     }
 }
 
+/// Gives a volume the room and the last login that it had before a login.
+pub fn set_back<B: Backend>(
+    backend: &B,
+    held: &B::Held,
+    id: &VolumeId,
+    before: State,
+) -> anyhow::Result<()> {
+    if before.reserved_bytes == 0 {
+        backend.release(held)?;
+    }
+    if let Some(login) = before.last_login {
+        backend.touch(id, login)?;
+    }
+    Ok(())
+}
+
 impl<B: Backend> Cloning<'_, B> {
     /// What [`run`](Cloning::run) would do.
     pub fn would_do(self) -> anyhow::Result<Done> {
@@ -139,10 +155,25 @@ impl<B: Backend> Cloning<'_, B> {
             }
             Err(error) => {
                 if promised {
-                    let _ = promise::withdraw(self.common, &self.id); // the first error is the one to report
+                    // The first error is the one to report.
+                    let _ = self.take_back(found);
+                    let _ = promise::withdraw(self.common, &self.id);
                 }
                 Err(evict::after(evicted.len(), error))
             }
+        }
+    }
+
+    /// After a failure, a volume that was there has its room and its last login as before, unless a
+    /// program has it open.
+    fn take_back(&self, mut found: Found<B::Held>) -> anyhow::Result<()> {
+        drop(found.held.take()); // it may not be held twice
+        let Some(before) = found.kept() else {
+            return Ok(());
+        };
+        match self.backend.hold(&Item::whole(self.id.clone()))? {
+            Some(held) => set_back(self.backend, &held, &self.id, before),
+            None => Ok(()),
         }
     }
 

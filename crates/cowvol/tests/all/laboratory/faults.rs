@@ -8,6 +8,7 @@ use std::process::Command;
 use jsonpipe::testkit::feed;
 use jsonpipe::testkit::stepped::Stepped;
 use nix::errno::Errno;
+use nix::libc::{SYS_fallocate, SYS_utimensat};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::Value;
@@ -16,7 +17,7 @@ use tempfile::TempDir;
 use super::verbs::{VERBS, Verb, changes, changes_or_locks, needs_room, writes};
 use crate::evict::events;
 use crate::machine::disk::{own_mounts, succeed};
-use crate::machine::{Machine, faults, tree};
+use crate::machine::{ALICE, Machine, faults, tree};
 
 /// A disk for machines, in memory.
 struct Disk {
@@ -239,6 +240,33 @@ fn a_change_that_fails_with_eio_leaves_nothing_half_made() {
 #[test]
 fn a_change_that_fails_with_enospc_leaves_nothing_half_made() {
     one_fails(needs_room, Errno::ENOSPC, 73);
+}
+
+/// Neither its room nor its last login shows a login that was refused.
+#[test]
+fn a_login_that_fails_leaves_the_room_and_the_last_login() {
+    let disk = Disk::new();
+    let verb = VERBS.iter().find(|verb| verb.name == "login").unwrap();
+    let mut failed = BTreeSet::new();
+    for nth in 0.. {
+        let machine = disk.prepared(verb);
+        let now = || {
+            let last_login = machine.last_login(ALICE, "windows");
+            (machine.held_bytes(ALICE, "windows"), last_login)
+        };
+        let before = now();
+        let mut run = stepped(&machine, verb, &(verb.input)(&machine));
+        if !goes_to(&mut run, changes, nth) {
+            break;
+        }
+        let call = run.next_call().number;
+        assert!(run.fails(Errno::EIO), "{nth}");
+        if matches!(run.end(), WaitStatus::Exited(_, 74)) {
+            assert_eq!(now(), before, "{nth}, call {call}");
+            failed.insert(call);
+        }
+    }
+    assert!(failed.is_superset(&BTreeSet::from([SYS_fallocate, SYS_utimensat])));
 }
 
 #[test]
