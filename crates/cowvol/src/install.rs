@@ -72,7 +72,17 @@ pub fn install<B: Backend>(
         let switch_over = SwitchOver::of(common, &new, options)?;
         candidate.check_still_there()?;
         if switch_over.changes() {
-            switch_over.commit()?;
+            if let Err(error) = switch_over.commit() {
+                if !switch_over.is_in_effect() {
+                    return Err(error);
+                }
+                // All removals that follow are behind it in the file system's journal.
+                pipe.warn(format_args!(
+                    "{error:#}; {} {} is the current generation, unless a power cut brings the one before back; \
+                     then run cowvol install-base again",
+                    new.name, new.generation
+                ));
+            }
             pipe.note(format_args!(
                 "{} {} is the current generation",
                 new.name, new.generation
@@ -195,6 +205,12 @@ impl SwitchOver {
 
     fn changes(&self) -> bool {
         self.before != self.after
+    }
+
+    /// Whether bases.ini has the new content: after a failed commit, its rename may have been the last
+    /// step that went well.
+    fn is_in_effect(&self) -> bool {
+        ini::read_text(&self.path).is_ok_and(|text| text == self.text)
     }
 
     /// The generation to prune, even if it is the higher one.

@@ -242,6 +242,29 @@ fn a_change_that_fails_with_enospc_leaves_nothing_half_made() {
     one_fails(needs_room, Errno::ENOSPC, 73);
 }
 
+/// The rename of bases.ini is the switch, and what fails afterwards is a warning.
+#[test]
+fn a_switch_over_that_cannot_be_synced_is_in_effect() {
+    let disk = Disk::new();
+    let verb = VERBS
+        .iter()
+        .find(|verb| verb.name == "install-base")
+        .unwrap();
+    let machine = disk.prepared(verb);
+    let mut run = stepped(&machine, verb, &(verb.input)(&machine));
+    let is_switched = || machine.bases_ini().contains("generation = 8");
+    while !is_switched() {
+        assert!(run.steps(1), "it ended before the switch");
+    }
+    while run.syncs().is_none() {
+        assert!(run.steps(1), "it ended before the sync");
+    }
+    assert_eq!(run.syncs(), Some(machine.root().join("qcow2/backing")));
+    run.fails(Errno::EIO);
+    assert!(matches!(run.end(), WaitStatus::Exited(_, 0)));
+    assert!(is_switched());
+}
+
 /// Neither its room nor its last login shows a login that was refused.
 #[test]
 fn a_login_that_fails_leaves_the_room_and_the_last_login() {
