@@ -139,10 +139,12 @@ fn replace_that_cannot_have_room_removes_nothing() {
 mod on_qcow2 {
     use std::collections::BTreeSet;
 
+    use nix::errno::Errno;
     use nix::libc::{
         SYS_fallocate, SYS_fcntl, SYS_fsync, SYS_ftruncate, SYS_rename, SYS_unlink, SYS_utimensat,
     };
     use nix::sys::signal::Signal;
+    use nix::sys::wait::WaitStatus;
     use serde_json::Value;
 
     use super::*;
@@ -225,5 +227,29 @@ mod on_qcow2 {
         );
         let replaced = |event: &Value| event["event"] == "replace";
         assert!(events(&machine).iter().any(replaced));
+    }
+
+    #[test]
+    fn replace_whose_removal_fails_is_finished_by_the_next_login() {
+        let machine = after_a_switch_over();
+        let old = overlay(&machine, ALICE);
+        let mut clone = machine.stepped(&["clone"], &request(ALICE, None));
+        let new = machine.home(ALICE).join("windows@8.qcow2");
+        while !(new.exists() && clone.next_call().number == SYS_unlink) {
+            assert!(clone.steps(1), "it ended before the removal");
+        }
+        clone.fails(Errno::EIO);
+        assert!(matches!(clone.end(), WaitStatus::Exited(_, 74)));
+        assert!(old.exists() && new.exists());
+
+        let volume = machine.volume(ALICE, None);
+        assert_eq!(
+            (&volume["created"], &volume["replaced"][0]["generation"]),
+            (&json!(false), &json!(7))
+        );
+        assert_eq!(
+            tree(&machine.home(ALICE)),
+            ["linux@3.qcow2", "windows@8.qcow2"]
+        );
     }
 }
