@@ -47,7 +47,7 @@ fn faults(list: &Value) -> Vec<String> {
         .collect()
 }
 
-fn checked(machine: &Machine) -> Vec<String> {
+pub fn checked(machine: &Machine) -> Vec<String> {
     let before = (tree(machine.root()), machine.left());
     let ended = machine.run(&["check"]);
     let mut section = serde_json::from_str::<Value>(&ended.stdout).unwrap()["checked"].take();

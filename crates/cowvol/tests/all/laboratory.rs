@@ -16,6 +16,7 @@ use nix::libc::{
 use nix::sys::signal::Signal;
 
 use crate::carry::{another, export, import, importing, same_disk, stream, used_machine};
+use crate::check::checked;
 use crate::evict::{
     USERS, a_login_evicts_the_oldest_and_has_its_room, full_machine, overlay, used_volume,
 };
@@ -209,6 +210,32 @@ fn export_killed_at_any_change_leaves_a_whole_stream_or_none() {
     assert_eq!(states, BTreeSet::from([false, true]));
     assert_eq!(export(&here, &file, &[]).status, 0);
     assert!(fs::read(&file).unwrap() == whole && !here.root().join(".again.tmp").exists());
+}
+
+/// Also where no login comes to evict or to overwrite what is left.
+#[test]
+fn repair_clears_up_after_a_kill_of_restore_or_discard() {
+    let whole = Machine::new();
+    used_volume(&whole, ALICE, 1, 1);
+    let restore: &[&str] = &["restore", "--user", ALICE, "--to", "clean"];
+    let mut found = BTreeSet::new();
+    for arguments in [restore, &["discard", "--user", ALICE]] {
+        for nth in 0.. {
+            let machine = whole.copy();
+            let killed = killed_before(&mut machine.command(arguments), nth, changes_a_file);
+            let volume = overlay(&machine, ALICE);
+            let is_there = volume.exists();
+            found.extend(checked(&machine));
+            assert_eq!(machine.run(&["repair"]).status, 0, "{arguments:?}, {nth}");
+            assert_eq!(checked(&machine), [""; 0], "{arguments:?}, {nth}");
+            assert_eq!(volume.exists(), is_there, "{arguments:?}, {nth}");
+            if !killed {
+                break;
+            }
+        }
+    }
+    let expected = ["empty_directory a", "half_made a/windows@7.qcow2"];
+    assert!(found.iter().eq(&expected), "{found:?}");
 }
 
 /// A full disk whose base is that of `here`.
