@@ -71,8 +71,15 @@ impl<B: Backend> Login<'_, B> {
                 }
                 Some(reason) => reason,
             },
-            Err(error) if matches!(Exit::of(&error), Exit::CantCreate | Exit::Data) => {
-                format!("{error:#}")
+            Err(error) if Exit::of(&error) == Exit::CantCreate => format!("{error:#}"),
+            // It cannot be changed. QEMU may still open it, and the user's files are worth more than
+            // a restore point.
+            Err(error) if Exit::of(&error) == Exit::Data && !self.goes_back => {
+                return Ok(Decision {
+                    change: None,
+                    more_bytes: backend.more_bytes(self.id, None)?,
+                    point: Err(format!("{error:#}")),
+                });
             }
             Err(error) => return Err(error),
         };

@@ -1,6 +1,7 @@
 //! Restore points in qcow2 files: kills, and snapshots that are none of ours.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -151,6 +152,39 @@ fn a_snapshot_that_is_no_restore_point_is_refused() {
         }
         end_session(&machine);
     }
+}
+
+/// Tables that QEMU reads and cowvol does not change: the user gets the files, and no new restore point.
+#[test]
+fn a_volume_with_strange_tables_is_handed_out_as_it_is() {
+    let machine = broken_machine();
+    let file = overlay(&machine, ALICE);
+    write_l2_entry(&file, 20 << 20, 1 << 40); // behind the end of the file, which QEMU reads as zeros
+    a_day_passes(&machine);
+    let handed_out = log_in(&machine, "");
+    assert_eq!(handed_out["restore_point_at"], Value::Null);
+    let reason = handed_out["missing"][0]["reason"].as_str().unwrap();
+    assert!(reason.contains("0x10000000000"), "{reason}");
+    assert!(has(&file, 0x22));
+    end_session(&machine);
+    let ended = CLONE.run(machine.root(), &login("yesterday"));
+    assert_eq!(ended.status, 65, "{ended:?}");
+    assert!(has(&file, 0x22));
+    log_in(&machine, "clean");
+    assert!(has(&file, 0x55));
+}
+
+/// Lets the cluster of the disk at `offset` lie at `place` in the file.
+fn write_l2_entry(file: &Path, offset: u64, place: u64) {
+    let file = File::options().read(true).write(true).open(file).unwrap();
+    let number = |at: u64| {
+        let mut bytes = [0; 8];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        u64::from_be_bytes(bytes)
+    };
+    let l2 = number(number(40)) & 0x00ff_ffff_ffff_fe00; // of the first 512 MiB
+    let entry = l2 + (offset >> 16) * 8;
+    file.write_all_at(&place.to_be_bytes(), entry).unwrap();
 }
 
 #[test]
