@@ -91,10 +91,11 @@ impl Overlay {
                 self.users.display()
             )));
         }
-        match fs::symlink_metadata(&self.file) {
+        let way_out = match fs::symlink_metadata(&self.file) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            _ => {} // opening it will report anything else
-        }
+            Ok(found) if !found.is_file() => "move it away",
+            _ => "cowvol discard removes it, with the user's files",
+        };
         let check = || -> anyhow::Result<Image> {
             self.check_directory()?;
             let image = Image::open(&self.file, Follow::Nothing)?;
@@ -103,7 +104,7 @@ impl Overlay {
         };
         let found = check().with_context(|| {
             format!(
-                "reusing the volume of {}@{} (cowvol discard removes it, with the user's files)",
+                "reusing the volume of {}@{} ({way_out})",
                 base.name, base.generation
             )
         })?;

@@ -396,7 +396,19 @@ fn a_volume_of_another_base_is_not_handed_out() {
     refused("truncated: its L1 table ends at 196616, the file at 131072");
     fs::remove_file(&overlay).unwrap();
     symlink(&base, &overlay).unwrap();
-    refused("a symbolic link, not a regular file");
+    // Discard removes files alone.
+    let (status, error) = machine.refusal(ALICE, None);
+    assert_eq!(
+        (status, error.trim_end()),
+        (
+            65,
+            format!(
+                "cowvol: reusing the volume of windows@7 (move it away): reading /qcow2/user/{ALICES_TOKEN}/windows@7.qcow2: \
+                 a symbolic link, not a regular file"
+            )
+            .as_str()
+        )
+    );
 
     fs::remove_dir_all(machine.home(ALICE)).unwrap();
     symlink(machine.root(), machine.home(ALICE)).unwrap();
