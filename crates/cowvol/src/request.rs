@@ -79,8 +79,8 @@ Example:
     #[command(after_help = "\
 Does not read standard input. Every volume that no program has open gives back
 the room that clone held for it; what is in it stays, and so does its last
-login. An ephemeral volume goes. login-session runs it before and after each session. Writes the section
-released.
+login. An ephemeral volume goes. login-session runs it before and after each
+session. Writes the section released.
 
 Example: show what is held for sessions that have ended
   cowvol release --dry-run | jq .released.volumes")]
