@@ -10,7 +10,7 @@ use crate::backend::{Backend, Item, Stored, StrayKind, VolumeId};
 use crate::check::{Depth, bases_remains, look};
 use crate::fault::What;
 use crate::report::{Evicted, Gone, Repaired};
-use crate::{event, promise};
+use crate::{ephemeral, event, promise};
 
 /// Repairs; a dry run reports what it would do. Status 1 when faults are left.
 pub fn repair<B: Backend>(
@@ -127,12 +127,17 @@ impl<B: Backend> Mending<'_, B> {
     }
 
     fn give_back(&self, id: &VolumeId) -> anyhow::Result<bool> {
-        if self.backend.state(id)?.is_some() {
+        let state = self.backend.state(id)?;
+        if state.is_some() {
             let Some(held) = self.backend.hold(&Item::whole(id.clone()))? else {
                 return Ok(false); // a program has opened it
             };
             match id.is_ephemeral {
-                true => self.backend.remove(held)?,
+                true => {
+                    let gone = ephemeral::gone(id, state);
+                    event::log(self.common, self.pipe, "repair", None, &[gone]);
+                    self.backend.remove(held)?
+                }
                 false => self.backend.release(&held)?,
             };
         }

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use cowvol::Token;
+use jsonpipe::testkit::feed;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::{Value, json};
@@ -116,6 +117,28 @@ fn repair_gives_back_the_room_of_sessions_that_are_over() {
     assert_eq!(
         section(&machine, &["check"], "checked", 0)["faults"],
         json!([])
+    );
+}
+
+#[test]
+fn repair_removes_the_volume_of_an_exam_that_is_over_with_an_event() {
+    let machine = Machine::new();
+    let document = json!({"login": {"user": ALICE, "authenticated": true}}).to_string();
+    let mut clone = machine.command(&["clone", "--ephemeral"]);
+    assert_eq!(feed(&mut clone, &document).status, 0);
+    let exam = machine.list()["catalog"]["bases"][1]["volumes"][0].take();
+    assert_eq!(exam["ephemeral"], true);
+    fs::remove_dir_all(machine.root().join("run")).unwrap(); // a power cut
+    let before = events(&machine).len();
+    let repaired = section(&machine, &["repair"], "repaired", 0);
+    assert_eq!(repaired["repaired"][0]["kind"], "room");
+    assert_eq!(machine.list()["catalog"]["bases"][1]["volumes"], json!([]));
+    let [event] = &events(&machine)[before..] else {
+        panic!("one event")
+    };
+    assert_eq!(
+        [&event["event"], &event["what"]],
+        [&json!("repair"), &json!("ephemeral")]
     );
 }
 
