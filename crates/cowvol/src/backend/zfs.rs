@@ -361,9 +361,7 @@ impl Backend for Zfs {
     }
 
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
-        let volumes = self.volumes_of(of)?;
-        let parent = of.map_or_else(|| self.names.users(), |token| self.names.user(token));
-        let mut points = points::taken(self, &parent)?;
+        let (volumes, mut points) = self.volumes_and_points(of)?;
         let whole = volumes.into_iter().filter(|volume| !volume.is_remains);
         let listed = whole.map(|volume| {
             Ok(Listed {

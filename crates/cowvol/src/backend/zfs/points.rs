@@ -4,28 +4,33 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::Zfs;
 use super::program::{zfs, zpool};
-use super::{Zfs, properties};
+use super::properties::{self, Datasets};
 use crate::backend::{Change, Content};
 
 /// The name of the snapshot.
 const NAME: &str = "yesterday";
 
 /// The property with the time at which it was taken, after the prefix.
-const TAKEN: &str = "taken";
+pub const TAKEN: &str = "taken";
 
 /// When the restore points of a dataset and those below it were taken, by the dataset of each.
 pub fn taken(of: &Zfs, dataset: &str) -> anyhow::Result<BTreeMap<String, SystemTime>> {
+    let found = properties::get(dataset, &["-r", "-t", "snapshot"], &[&of.label(TAKEN)])?;
+    Ok(taken_among(of, &found.unwrap_or_default()))
+}
+
+/// The same, among datasets that were read with that property.
+pub fn taken_among(of: &Zfs, found: &Datasets) -> BTreeMap<String, SystemTime> {
     let label = of.label(TAKEN);
-    let found = properties::get(dataset, &["-r", "-t", "snapshot"], &[&label])?;
-    let points = found.unwrap_or_default().into_iter();
-    let points = points.filter_map(|(snapshot, of)| {
+    let points = found.iter().filter_map(|(snapshot, of)| {
         let (volume, name) = snapshot.split_once('@')?;
         // One without a time is not ours, and is replaced as an old one is.
         let taken = of.local_time(&label).unwrap_or(UNIX_EPOCH);
         (name == NAME).then(|| (volume.to_owned(), taken))
     });
-    Ok(points.collect())
+    points.collect()
 }
 
 /// The room of a volume's restore point, as it is or after a change.

@@ -1,13 +1,17 @@
 //! The users' volumes, as ZFS lists them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use jsonpipe::{Exit, ExitContext};
 
-use super::properties::{self, Properties};
-use super::{LAST_LOGIN, Zfs};
+use super::properties::{self, Datasets, Properties};
+use super::{LAST_LOGIN, Zfs, points};
 use crate::backend::{Item, State, VolumeId};
 use crate::token::Token;
+
+/// The properties of a volume, besides its last login.
+const PROPERTIES: [&str; 4] = ["used", "usedbyrefreservation", "volsize", "origin"];
 
 /// A user's volume.
 #[derive(Clone, Debug)]
@@ -35,15 +39,28 @@ impl Zfs {
 
     /// The volumes below a dataset; none when it does not exist.
     pub fn volumes_below(&self, dataset: &str) -> anyhow::Result<Vec<Volume>> {
-        let wanted = [
-            "used",
-            "usedbyrefreservation",
-            "volsize",
-            "origin",
-            &self.label(LAST_LOGIN),
-        ];
+        let login = self.label(LAST_LOGIN);
+        let wanted = [&PROPERTIES[..], &[&login]].concat();
         let found = properties::get(dataset, &["-r", "-t", "volume"], &wanted)?;
+        Ok(self.volumes_among(found.unwrap_or_default()))
+    }
+
+    /// The volumes of one user or of all, and when the restore points of each dataset were taken. ZFS
+    /// looks at each dataset once for both.
+    pub fn volumes_and_points(
+        &self,
+        token: Option<&Token>,
+    ) -> anyhow::Result<(Vec<Volume>, BTreeMap<String, SystemTime>)> {
+        let dataset = token.map_or_else(|| self.names.users(), |token| self.names.user(token));
+        let labels = [LAST_LOGIN, points::TAKEN].map(|name| self.label(name));
+        let wanted = [&PROPERTIES[..], &labels.each_ref().map(String::as_str)].concat();
+        let found = properties::get(&dataset, &["-r", "-t", "volume,snapshot"], &wanted)?;
         let found = found.unwrap_or_default();
+        let points = points::taken_among(self, &found);
+        Ok((self.volumes_among(found), points))
+    }
+
+    fn volumes_among(&self, found: Datasets) -> Vec<Volume> {
         let mut volumes: Vec<Volume> = found
             .into_iter()
             .filter_map(|(dataset, of)| self.volume(dataset, &of))
@@ -54,7 +71,7 @@ impl Zfs {
         for volume in &mut volumes {
             volume.is_remains |= named.contains(&volume.id) && !is_named(&&*volume);
         }
-        Ok(volumes)
+        volumes
     }
 
     fn volume(&self, dataset: String, properties: &Properties) -> Option<Volume> {
