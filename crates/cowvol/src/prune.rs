@@ -33,6 +33,14 @@ pub fn prune<B: Backend>(
     pipe: &Pipe,
     dry_run: bool,
 ) -> anyhow::Result<Answer> {
+    if has_nothing(common, backend)? {
+        let mut document = Document::default();
+        document.set(
+            "pruned",
+            &PrunedSection::of(Pruned::default(), Idle::default()),
+        )?;
+        return Ok(Answer::yes(document));
+    }
     let ending_signals = signals::defer()?;
     let idle_days = settings::read(common)?.room.idle_days;
     let pruning = Pruning {
@@ -73,6 +81,14 @@ pub fn prune<B: Backend>(
         Answer::yes(document)
     };
     Ok(answer.staying(changed && !dry_run).holding(ending_signals))
+}
+
+/// Whether the machine waits for its first base: cron also calls it then. Where bases.ini is missing and
+/// anything is stored, it was lost.
+fn has_nothing<B: Backend>(common: &Common, backend: &B) -> anyhow::Result<bool> {
+    let list = common.path(bases::PATH);
+    let is_there = list.is_symlink() || list.try_exists().unwrap_or(true); // reading it reports an error
+    Ok(!is_there && stored::all(common, backend)?.is_empty())
 }
 
 /// The beginning of the reason after a failed removal.

@@ -301,6 +301,19 @@ fn prune_keeps_everything_without_bases_ini() {
 }
 
 #[test]
+fn prune_has_nothing_to_do_before_the_first_base() {
+    let machine = Machine::bare();
+    let before = machine.left();
+    let nothing = json!({"schema": 1, "changed": false, "removed": [], "retained": [], "freed_bytes": 0, "idle": []});
+    assert_eq!(machine.pruned(&[]), nothing);
+    assert_eq!(machine.pruned(&["--dry-run"]), nothing);
+    assert_eq!(machine.left(), before);
+    make_base(machine.root(), "windows", 7, &["1M"]);
+    let ended = machine.run(&["prune"]);
+    assert_eq!(ended.status, 66, "its list was lost: {ended:?}");
+}
+
+#[test]
 fn a_linked_directory_for_volumes_is_refused() {
     let machine = after_a_switch_over();
     fs::rename(machine.users(), machine.root().join("elsewhere")).unwrap();
