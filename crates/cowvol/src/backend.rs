@@ -301,9 +301,8 @@ pub trait Backend {
     /// The volumes, of one user or of all, in no order. Damaged ones are among them.
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>>;
     /// Everything that has the name of a volume or of its remains, whatever it is, in no order.
-    fn names(&self) -> anyhow::Result<Vec<Item>> {
-        let stored = self.volumes(None)?;
-        Ok(stored.into_iter().map(|stored| stored.item).collect())
+    fn names(&self) -> anyhow::Result<Vec<Stored>> {
+        self.volumes(None)
     }
     /// How many names at most are removed while the pool's lock is held.
     const NAMES_AT_ONCE: usize;

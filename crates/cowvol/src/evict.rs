@@ -223,12 +223,19 @@ fn state_in<'a>(stored: &'a [Stored], item: &Item) -> Option<&'a State> {
     found.ok().map(|at| &stored[at].state)
 }
 
+/// What goes when something is removed.
+pub fn gone_with(item: &Item) -> Gone {
+    match (item.is_remains, item.id.is_ephemeral) {
+        (true, _) => Gone::Remains,
+        (false, true) => Gone::Ephemeral,
+        (false, false) => Gone::Volume,
+    }
+}
+
 fn evicted(what: What, item: &Item, freed_bytes: u64, state: Option<&State>) -> Evicted {
     let what = match what {
         What::Release => Gone::Reservation,
-        What::Discard if item.is_remains => Gone::Remains,
-        What::Discard if item.id.is_ephemeral => Gone::Ephemeral,
-        What::Discard => Gone::Volume,
+        What::Discard => gone_with(item),
     };
     Evicted::of(
         what,

@@ -59,6 +59,7 @@ pub fn install<B: Backend>(
         pruned = Pruning {
             common,
             backend,
+            pipe,
             also: switch_over.retired(&new),
         }
         .plan(&switch_over.after)?;
@@ -97,6 +98,7 @@ pub fn install<B: Backend>(
         let pruning = Pruning {
             common,
             backend,
+            pipe,
             also: switch_over.retired(&new),
         };
         pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {

@@ -20,11 +20,11 @@ use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
 
 use self::examine::{Found, retained};
 use self::stored::Generation;
-use crate::backend::{Backend, GenerationId};
+use crate::backend::{Backend, GenerationId, Stored};
 use crate::idle::Sweep;
-use crate::report::{Idle, Pruned, PrunedSection, Removed};
-use crate::settings;
+use crate::report::{Evicted, Idle, Pruned, PrunedSection, Removed};
 use crate::unlinked::Unlinked;
+use crate::{event, evict, settings};
 
 /// Prunes; a dry run reports what would be removed. Status 1 when a removal failed.
 pub fn prune<B: Backend>(
@@ -46,6 +46,7 @@ pub fn prune<B: Backend>(
     let pruning = Pruning {
         common,
         backend,
+        pipe,
         also: None,
     };
     // At the end of a session there is nearly always nothing to do.
@@ -101,6 +102,8 @@ pub struct Pruning<'a, B> {
     pub common: &'a Common,
     /// Its volumes.
     pub backend: &'a B,
+    /// Where it warns.
+    pub pipe: &'a Pipe,
     /// A generation to prune even if it is above the current one: the one that a downgrade
     /// replaced.
     pub also: Option<(&'a str, u64)>,
@@ -122,15 +125,9 @@ impl<B: Backend> Pruning<'_, B> {
             retained: found.retained,
             ..Pruned::default()
         };
-        if found.to_remove.is_empty() {
-            return Ok(pruned);
-        }
-        let mut volumes: BTreeMap<GenerationId, u64> = BTreeMap::new();
-        for stored in self.backend.volumes(None)? {
-            *volumes.entry(stored.item.id.made_on()).or_default() += stored.state.freeable_bytes;
-        }
         for (id, there) in found.to_remove {
-            let freed_bytes = volumes.get(&id).copied().unwrap_or(0)
+            let volumes = there.volumes.iter();
+            let freed_bytes = volumes.map(|of| of.state.freeable_bytes).sum::<u64>()
                 + there.origin_bytes.unwrap_or(0)
                 + there.files.freeable_bytes();
             pruned.freed_bytes += freed_bytes;
@@ -190,6 +187,15 @@ impl<B: Backend> Pruning<'_, B> {
             if done.failed.contains_key(id) {
                 continue;
             }
+            let going: Vec<Evicted> = there
+                .next_volumes(names)
+                .iter()
+                .map(|Stored { item, state }| {
+                    let what = evict::gone_with(item);
+                    Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
+                })
+                .collect();
+            event::log(self.common, self.pipe, "prune", None, &going);
             let removed = done.removed.entry(id.clone());
             let removed = removed.or_insert_with(|| self.nothing_of(id, there));
             if let Err(error) = there.take(self.backend, id, &mut unlinked, &mut names, removed) {

@@ -228,10 +228,9 @@ impl Backend for Qcow2 {
         listing::list(&self.common, of)
     }
 
-    fn names(&self) -> anyhow::Result<Vec<Item>> {
+    fn names(&self) -> anyhow::Result<Vec<Stored>> {
         check_users_directory(&self.common)?;
-        let items = names::items(&self.common, None)?.into_iter();
-        Ok(items.map(|(item, _)| item).collect())
+        states(names::items(&self.common, None)?, |_| true)
     }
 
     fn strays(&self, _: &[Entry]) -> anyhow::Result<Vec<Stray>> {
@@ -257,9 +256,17 @@ impl Backend for Qcow2 {
 
 /// Those of the names that are files, with their state.
 fn stored(names: Vec<(Item, PathBuf)>) -> anyhow::Result<Vec<Stored>> {
+    states(names, fs::Metadata::is_file)
+}
+
+/// Those of the names that are wanted, with their state.
+fn states(
+    names: Vec<(Item, PathBuf)>,
+    is_wanted: impl Fn(&fs::Metadata) -> bool,
+) -> anyhow::Result<Vec<Stored>> {
     let mut stored = Vec::new();
     for (item, path) in names {
-        if let Some(found) = look_at(&path)?.filter(fs::Metadata::is_file) {
+        if let Some(found) = look_at(&path)?.filter(&is_wanted) {
             let state = state_of(&found);
             stored.push(Stored { item, state });
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jsonpipe::Common;
 
-use crate::backend::{Backend, GenerationId, Item};
+use crate::backend::{Backend, GenerationId, Stored};
 use crate::published::{self, Files};
 use crate::report::Removed;
 use crate::unlinked::Unlinked;
@@ -13,7 +13,7 @@ use crate::unlinked::Unlinked;
 #[derive(Debug, Default)]
 pub struct Generation {
     /// The users' volumes on it, including remains of power cuts.
-    pub volumes: Vec<Item>,
+    pub volumes: Vec<Stored>,
     /// The room of the origin that the back end keeps, if it does.
     pub origin_bytes: Option<u64>,
     /// The published files. The image may be missing.
@@ -32,9 +32,9 @@ pub fn all<B: Backend>(
     for (id, bytes) in backend.origins()? {
         all.entry(id).or_default().origin_bytes = Some(bytes);
     }
-    for item in backend.names()? {
-        let there = all.entry(item.id.made_on()).or_default();
-        there.volumes.push(item);
+    for stored in backend.names()? {
+        let there = all.entry(stored.item.id.made_on()).or_default();
+        there.volumes.push(stored);
     }
     Ok(all)
 }
@@ -47,7 +47,7 @@ impl Generation {
         common: &Common,
         backend: &B,
     ) -> anyhow::Result<Option<String>> {
-        for item in &self.volumes {
+        for Stored { item, .. } in &self.volumes {
             if backend.is_in_use(item)? {
                 return Ok(Some(backend.disk_of(&item.id).path));
             }
@@ -56,6 +56,11 @@ impl Generation {
             Some(path) => Ok(Some(path)),
             None => self.files.in_use(common),
         }
+    }
+
+    /// The volumes that [`take`](Generation::take) removes.
+    pub fn next_volumes(&self, names: usize) -> &[Stored] {
+        &self.volumes[..names.min(self.volumes.len())]
     }
 
     /// Removes the first remaining part of it, or as much of that as `names` allows: no volume is
@@ -68,7 +73,7 @@ impl Generation {
         names: &mut usize,
         removed: &mut Removed,
     ) -> anyhow::Result<()> {
-        for item in self.volumes.iter().take(*names) {
+        for Stored { item, .. } in self.next_volumes(*names) {
             removed.freed_bytes += backend.unlink(item, unlinked)?;
             removed.volumes += 1;
             *names -= 1;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::ops::Range;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use jsonpipe::testkit::stepped::Call;
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
 
+use crate::evict::events;
 use crate::machine::signed::describe;
 use crate::machine::{ALICE, BOB, Machine, base_path, faults, make_base, tree, write_bases_ini};
 
@@ -64,7 +65,9 @@ fn reason(pruned: &Value) -> String {
 
 /// windows@7 goes, with two volumes.
 fn goes(machine: &Machine) {
+    let before = events(machine).len();
     let would = machine.pruned(&["--dry-run"]);
+    assert_eq!(events(machine).len(), before);
     let pruned = machine.pruned(&[]);
     assert_eq!(would, pruned);
     assert_eq!(
@@ -72,6 +75,19 @@ fn goes(machine: &Machine) {
         (&json!(2), &json!([])),
         "{pruned}"
     );
+    let events = &events(machine)[before..];
+    let mut tokens: Vec<_> = events.iter().map(|event| event["token"].clone()).collect();
+    tokens.sort_by_key(ToString::to_string);
+    let mut users = [ALICE, BOB].map(|user| json!(cowvol::Token::of(user).as_str()));
+    users.sort_by_key(ToString::to_string);
+    assert_eq!(tokens, users, "each volume has an event");
+    for event in events {
+        assert_eq!(
+            (&event["event"], &event["base"], &event["generation"]),
+            (&json!("prune"), &json!("windows"), &json!(7)),
+            "{event}"
+        );
+    }
     assert!(!base_path(machine.root(), "windows", 7).exists() && !machine.home(ALICE).exists());
     assert_eq!(tree(&machine.home(BOB)), ["linux@3.qcow2"]);
     assert_eq!(
@@ -439,7 +455,8 @@ fn prune_gives_reasons_for_later_steps() {
     let machine = after_a_switch_over();
     let right = machine.bases_ini();
     let mut prune = machine.stepped(&["prune"], "");
-    while prune.syncs().is_none() {
+    let is_of_users = |path: PathBuf| path.starts_with(machine.users());
+    while !prune.syncs().is_some_and(is_of_users) {
         assert!(prune.steps(1));
     }
     assert_eq!(
