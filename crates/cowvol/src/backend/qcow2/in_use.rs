@@ -24,10 +24,16 @@ pub struct Locked {
 /// nothing is there.
 pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
     let failed = |error: io::Error| {
+        let cause = match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => {
+                ": its file system is read-only, perhaps after an error of the disk, which dmesg shows"
+            }
+            _ => "",
+        };
         io_error(
             error,
             Exit::of_change,
-            format_args!("locking {}", path.display()),
+            format_args!("locking {}{cause}", path.display()),
         )
     };
     let file = match OpenOptions::new()

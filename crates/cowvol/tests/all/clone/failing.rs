@@ -124,7 +124,10 @@ fn a_volume_that_cannot_be_written_is_no_lack_of_room_and_none_of_rights() {
     let machine = Machine::new();
     machine.volume(ALICE, None);
     for (script, cause) in [
-        (READ_ONLY, "Read-only file system"),
+        (
+            READ_ONLY,
+            "its file system is read-only, perhaps after an error of the disk, which dmesg shows",
+        ),
         (IMMUTABLE, "Operation not permitted"),
     ] {
         let mut command = Command::new("unshare");
