@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use jsonpipe::{Exit, io_error};
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
@@ -34,6 +35,7 @@ pub struct Image {
     pub point: Option<Point>,
     path: PathBuf,
     file: File,
+    tables_digest: OnceLock<[u8; 32]>,
 }
 
 /// The treatment of a file name that is a symbolic link.
@@ -166,6 +168,7 @@ impl Image {
                 file_bytes,
                 path: path.to_owned(),
                 file,
+                tables_digest: OnceLock::new(),
             };
             image.check_tables()?;
             Ok(image)
@@ -197,8 +200,12 @@ impl Image {
 
     /// The SHA-256 of what leads to its data: the header with its extensions, the L1 table and the
     /// refcount table. An image that was converted again, or grew, has another. A write to clusters
-    /// that it has already changes only the modification time.
+    /// that it has already changes only the modification time. It is taken once: thousands of overlays may
+    /// be compared with it.
     pub fn tables_digest(&self) -> anyhow::Result<[u8; 32]> {
+        if let Some(digest) = self.tables_digest.get() {
+            return Ok(*digest);
+        }
         let mut hash = Sha256::new();
         let mut digest = |offset: u64, bytes: u64| {
             self.for_each_piece(offset, bytes, |piece| {
@@ -211,7 +218,7 @@ impl Image {
             .and_then(|()| digest(l1.start, l1.end - l1.start))
             .and_then(|()| digest(reftable.start, reftable.end - reftable.start))
             .map_err(|flaw| flaw.of(&self.path))?;
-        Ok(hash.finalize().into())
+        Ok(*self.tables_digest.get_or_init(|| hash.finalize().into()))
     }
 
     /// Sets its modification time, which records its last use, to now.

@@ -110,3 +110,15 @@ fn any_change_of_a_header_is_read_or_refused() {
         );
     }
 }
+
+#[test]
+fn tables_are_digested_once() {
+    let directory = tempfile::tempdir().unwrap();
+    make(directory.path(), 0, &[]);
+    let path = directory.path().join("0");
+    let image = Image::open(&path, Follow::Nothing).unwrap();
+    let digest = image.tables_digest().unwrap();
+    let file = File::options().write(true).open(&path).unwrap();
+    file.set_len(0).unwrap();
+    assert_eq!(image.tables_digest().unwrap(), digest);
+}
