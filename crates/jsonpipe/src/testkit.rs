@@ -1,8 +1,8 @@
 //! The kit of the tools' tests: the checks of the contract that every tool applies to itself
 //! ([`contract!`](crate::contract), [`Stage`]), a program run to its end ([`feed`], [`Ended`]), the
 //! same recorded ([`traced`]) or stopped ([`stepped`]) at its system calls, a machine that is a
-//! directory ([`common`]), a lock that is held ([`hold`]), cases as directories
-//! ([`assert_expected`]), and the checks of man pages.
+//! directory ([`common`]), a program that signals end ([`heeding_signals`]), a lock that is held
+//! ([`hold`]), cases as directories ([`assert_expected`]), and the checks of man pages.
 //!
 //! Belongs here: code that the tests of several tools need and that knows no tool. Not: a machine,
 //! a disk or a server of one tool; these are modules of its tests.
@@ -18,6 +18,7 @@ mod contract;
 mod ended;
 mod hold;
 mod page;
+mod signals;
 mod stage;
 pub mod stepped;
 mod traced;
@@ -28,5 +29,6 @@ pub use contract::Stages;
 pub use ended::{Ended, feed, redirected};
 pub use hold::hold;
 pub use page::{man_page_examples_work, man_page_names_every_flag};
+pub use signals::heeding_signals;
 pub use stage::Stage;
 pub use traced::traced;

@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use jsonpipe::testkit::{Ended, redirected};
+use jsonpipe::testkit::{Ended, heeding_signals, redirected};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use crate::evict::{overlay, used_volume};
 use crate::machine::signed::{describe, sealed, trust};
 use crate::machine::{
-    ALICE, BOB, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree, write_bases_ini,
+    ALICE, BOB, CLONE, Machine, base_path, faults, make_base, qemu_img, qemu_io, tree,
+    write_bases_ini,
 };
 use crate::prune::{end, open_in_qemu};
 
@@ -470,8 +471,10 @@ fn a_volume_that_is_there_is_replaced_only_when_told() {
 fn waiting_import(machine: &Machine, stream: &[u8], flags: &[&str]) -> (Child, File) {
     let fifo = machine.root().join("fifo");
     mkfifo(&fifo, Mode::S_IRWXU).unwrap();
-    let child = machine
-        .command(&[&importing(&fifo)[..], flags].concat())
+    let child = heeding_signals(CLONE.binary)
+        .args([&importing(&fifo)[..], flags].concat())
+        .arg("--root")
+        .arg(machine.root())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -2,15 +2,15 @@
 //!
 //! Only its first thread is stepped; other threads and the programs that it starts run freely.
 
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::libc::{PTRACE_SYSCALL_INFO_ENTRY, SYS_fsync, c_long, user_regs_struct};
 use nix::sys::ptrace;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -165,8 +165,16 @@ pub fn killed_before(command: &mut Command, nth: u64, counts: impl Fn(c_long) ->
 
 #[allow(unsafe_code, reason = "only the child itself can ask to be stopped")]
 fn traced(command: &mut Command) -> Child {
-    // SAFETY: between fork and exec the child makes one system call and allocates nothing.
-    unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) }
+    let begin = || -> io::Result<()> {
+        // As of `heeding_signals`, whose second exec would be one of the steps.
+        for ending in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM] {
+            // SAFETY: no handler is set.
+            unsafe { signal(ending, SigHandler::SigDfl) }?;
+        }
+        Ok(ptrace::traceme()?)
+    };
+    // SAFETY: between fork and exec the child makes system calls and allocates nothing.
+    unsafe { command.pre_exec(begin) }
         .spawn()
         .expect("the program starts")
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, heeding_signals};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ impl Server {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = heeding_signals(BINARY);
         command
             .args(["ask", "--config"])
             .arg(self.directory.path())

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
+use jsonpipe::testkit::heeding_signals;
 use manifest::{Hex, InfoHash};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -61,7 +62,7 @@ impl Machine {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut command = heeding_signals(BINARY);
         command.args(["track", "-v", "--root"]).arg(self.root());
         command
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jsonpipe::testkit::{feed, redirected};
+use jsonpipe::testkit::{feed, heeding_signals, redirected};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::WaitStatus;
 use nix::unistd::Pid;
@@ -393,7 +393,7 @@ fn interrupted(
 ) -> std::process::Output {
     let input = machine.root().join("request");
     fs::write(&input, request(user, None)).unwrap();
-    let mut command = Command::new(CLONE.binary);
+    let mut command = heeding_signals(CLONE.binary);
     command
         .args(["clone", "--root"])
         .arg(machine.root())

@@ -8,7 +8,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
-use jsonpipe::testkit::Ended;
+use jsonpipe::testkit::{Ended, heeding_signals};
 use nix::fcntl::{Flock, FlockArg};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -90,11 +90,7 @@ impl Machine {
             "etc/labtools/vm-passthrough.ini",
             &format!("[qemu]\n{}", self.settings),
         );
-        // Background jobs of a script ignore SIGINT, and with them this test and its children.
-        let mut command = Command::new("/usr/bin/env");
-        command
-            .arg("--default-signal=HUP,INT,TERM")
-            .arg(env!("CARGO_BIN_EXE_vm-passthrough"));
+        let mut command = heeding_signals(env!("CARGO_BIN_EXE_vm-passthrough"));
         command.arg(verb).arg("--root").arg(self.root.path());
         command
     }
