@@ -124,6 +124,8 @@ impl Item {
 pub struct Stored {
     /// What it is.
     pub item: Item,
+    /// Where it is, relative to the root: not under its name while another one has that.
+    pub path: String,
     /// Its state.
     pub state: State,
 }
@@ -175,6 +177,8 @@ pub enum StrayKind {
 pub struct Listed {
     /// The volume.
     pub id: VolumeId,
+    /// Where it is, relative to the root.
+    pub path: String,
     /// Its state.
     pub state: State,
     /// The size of its disk, or the reason why it is not known.
@@ -252,8 +256,17 @@ pub trait Backend {
 
     /// Finds and checks a volume; `None` when it does not exist.
     fn find(&self, id: &VolumeId, base: &Self::Base) -> anyhow::Result<Option<State>>;
+    /// Finds something, unchecked; `None` when it does not exist.
+    fn stored(&self, item: &Item) -> anyhow::Result<Option<Stored>>;
     /// The state of a volume, unchecked; `None` when it does not exist.
-    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>>;
+    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>> {
+        let stored = self.stored(&Item::whole(id.clone()))?;
+        Ok(stored.map(|stored| stored.state))
+    }
+    /// Finishes what a killed run has left of a change to a volume, unless a program has it open.
+    fn finish(&self, _id: &VolumeId) -> anyhow::Result<()> {
+        Ok(())
+    }
     /// Makes a volume, and holds `reserve` bytes for it in all. On failure nothing is left of it.
     fn create(
         &self,
@@ -275,8 +288,7 @@ pub trait Backend {
     /// Changes the content and the restore point of a volume, both or neither. Its last login stays.
     fn change(&self, held: &Self::Held, change: &Change) -> anyhow::Result<()>;
     /// Puts a new volume in the place of another, whose room becomes free; that of the new one is not
-    /// held yet. After a cut in between, the old one or the new one is there, or none, and the next login
-    /// makes it.
+    /// held yet. After a cut in between, the old one or the new one is there.
     fn renew(&self, held: Self::Held, id: &VolumeId, base: &Self::Base) -> anyhow::Result<State>;
 
     /// Everything that is stored, of all users or of one, in no order. Ephemeral volumes are among
@@ -285,10 +297,24 @@ pub trait Backend {
     /// The ephemeral volumes, in no order, and what a power cut left of them. It takes as long as there
     /// are many of these.
     fn ephemerals(&self) -> anyhow::Result<Vec<Stored>>;
-    /// Whether a program uses something, without keeping any from it.
-    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool>;
-    /// Keeps programs from opening something; `None` when one uses it or it is gone.
-    fn hold(&self, item: &Item) -> anyhow::Result<Option<Self::Held>>;
+    /// Whether a program uses what was found, without keeping any from it.
+    fn is_found_in_use(&self, found: &Stored) -> anyhow::Result<bool>;
+    /// The same of something that has to be found first.
+    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
+        match self.stored(item)? {
+            Some(found) => self.is_found_in_use(&found),
+            None => Ok(false),
+        }
+    }
+    /// Keeps programs from opening what was found; `None` when one uses it or it is gone.
+    fn hold_found(&self, found: &Stored) -> anyhow::Result<Option<Self::Held>>;
+    /// The same of something that has to be found first.
+    fn hold(&self, item: &Item) -> anyhow::Result<Option<Self::Held>> {
+        match self.stored(item)? {
+            Some(found) => self.hold_found(&found),
+            None => Ok(None),
+        }
+    }
     /// Gives back what is reserved for a volume; its last login stays. The room that became free.
     fn release(&self, held: &Self::Held) -> anyhow::Result<u64>;
     /// Removes it, and frees its room at once. The room that became free.
@@ -308,10 +334,10 @@ pub trait Backend {
     const NAMES_AT_ONCE: usize;
     /// Removes the name of something that nothing uses, and leaves it to `unlinked` to free its room.
     /// The room that becomes free.
-    fn unlink(&self, item: &Item, _unlinked: &mut Unlinked) -> anyhow::Result<u64> {
-        match self.hold(item)? {
+    fn unlink(&self, found: &Stored, _unlinked: &mut Unlinked) -> anyhow::Result<u64> {
+        match self.hold_found(found)? {
             Some(held) => self.remove(held),
-            None => Err(in_use(&self.disk_of(&item.id).path)),
+            None => Err(in_use(&found.path)),
         }
     }
 

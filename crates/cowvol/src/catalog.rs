@@ -143,7 +143,7 @@ fn list_volume<B: Backend>(backend: &B, volume: Listed, is_promised: bool) -> re
         base: volume.id.base,
         generation: volume.id.generation,
         ephemeral: volume.id.is_ephemeral,
-        path: disk.path,
+        path: volume.path,
         backing_path: disk
             .backing
             .filter(|_| virtual_bytes.is_some())

@@ -138,8 +138,8 @@ impl<B: Backend> Looking<'_, B> {
     }
 
     fn look_at_remains(&mut self, stored: Stored) -> anyhow::Result<()> {
-        if !self.backend.is_in_use(&stored.item)? {
-            let path = self.backend.disk_of(&stored.item.id).path;
+        if !self.backend.is_found_in_use(&stored)? {
+            let path = stored.path.clone();
             self.push(What::HalfMade(stored), path, HALF_MADE.into());
         }
         Ok(())
@@ -147,9 +147,13 @@ impl<B: Backend> Looking<'_, B> {
 
     fn look_at_volume(&mut self, listed: &Listed) -> anyhow::Result<()> {
         let Listed {
-            id, state, is_open, ..
+            id,
+            path,
+            state,
+            is_open,
+            ..
         } = listed;
-        let path = self.backend.disk_of(id).path;
+        let path = path.clone();
         let is_promised = self.promised.contains(id);
         let has_session = *is_open || (is_promised && self.has_session);
         if is_promised && !has_session {

@@ -30,15 +30,18 @@ pub fn discard<B: Backend>(
     });
     stored.sort_by(|a, b| a.item.cmp(&b.item));
     let mut held = Vec::new();
-    for Stored { item, .. } in &stored {
+    for volume in &stored {
         let free = match options.dry_run {
-            true => !backend.is_in_use(item)?,
-            false => backend.hold(item)?.map(|of| held.push(of)).is_some(),
+            true => !backend.is_found_in_use(volume)?,
+            false => {
+                let of = backend.hold_found(volume)?;
+                of.map(|of| held.push(of)).is_some()
+            }
         };
         if !free {
             return Err(Exit::TemporaryFailure.error(format_args!(
                 "discarding {}: a program has it open; end the session first; nothing was removed",
-                backend.disk_of(&item.id).path
+                volume.path
             )));
         }
     }
@@ -93,7 +96,7 @@ pub fn discard<B: Backend>(
         .holding(ending_signals))
 }
 
-fn gone(Stored { item, state }: &Stored) -> Evicted {
+fn gone(Stored { item, state, .. }: &Stored) -> Evicted {
     let what = match item.is_remains {
         true => Gone::Remains,
         false => Gone::Volume,

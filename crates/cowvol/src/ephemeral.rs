@@ -34,7 +34,7 @@ pub fn remove<B: Backend>(
     let mut gone = Vec::new();
     let mut remove = || -> anyhow::Result<()> {
         for stored in ended(common, backend, for_whom)? {
-            if let Some(held) = backend.hold(&stored.item)? {
+            if let Some(held) = backend.hold_found(&stored)? {
                 let evicted = evicted(&stored);
                 event::log(
                     common,
@@ -63,14 +63,14 @@ pub fn would_go<B: Backend>(
 ) -> anyhow::Result<Vec<Evicted>> {
     let mut gone = Vec::new();
     for stored in ended(common, backend, for_whom)? {
-        if !backend.is_in_use(&stored.item)? {
+        if !backend.is_found_in_use(&stored)? {
             gone.push(evicted(&stored));
         }
     }
     Ok(gone)
 }
 
-fn evicted(Stored { item, state }: &Stored) -> Evicted {
+fn evicted(Stored { item, state, .. }: &Stored) -> Evicted {
     match item.is_remains {
         true => {
             let (freed_bytes, last_login) = (state.freeable_bytes, state.last_login);

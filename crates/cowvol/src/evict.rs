@@ -12,7 +12,7 @@ use jsonpipe::{Common, Exit, ExitContext, Pipe};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use room::{Candidate, Kind, Plan, Short, What};
 
-use crate::backend::{Backend, Item, State, Stored, VolumeId};
+use crate::backend::{Backend, Item, Stored, VolumeId};
 use crate::report::{Evicted, Gone};
 use crate::settings::Room;
 use crate::{event, promise};
@@ -58,7 +58,7 @@ impl Eviction<'_> {
         let mut opened = BTreeSet::new();
         let (plan, held) = loop {
             let plan = self.plan(backend, &stored, &opened)?;
-            match hold_all(backend, &plan)? {
+            match hold_all(backend, &plan, &stored)? {
                 Ok(held) => break (plan, held),
                 // A program opened it since the plan looked; nothing has gone yet.
                 Err(item) => opened.insert(item),
@@ -68,14 +68,10 @@ impl Eviction<'_> {
             .steps
             .iter()
             .map(|step| {
-                evicted(
-                    step.what,
-                    &step.id,
-                    step.freed_bytes,
-                    state_in(&stored, &step.id),
-                )
+                let found = found_in(&stored, &step.id)?;
+                Ok(evicted(step.what, found, step.freed_bytes))
             })
-            .collect();
+            .collect::<anyhow::Result<_>>()?;
         event::log(self.common, pipe, "evict", Some(self.for_whom), &evicted);
         for (nth, (step, held)) in plan.steps.iter().zip(held).enumerate() {
             let done = &evicted[nth];
@@ -100,16 +96,12 @@ impl Eviction<'_> {
         let stored = self.stored(backend)?;
         let plan = self.plan(backend, &stored, &BTreeSet::new())?;
         let steps = plan.steps.iter();
-        Ok(steps
+        steps
             .map(|step| {
-                evicted(
-                    step.what,
-                    &step.id,
-                    step.freed_bytes,
-                    state_in(&stored, &step.id),
-                )
+                let found = found_in(&stored, &step.id)?;
+                Ok(evicted(step.what, found, step.freed_bytes))
             })
-            .collect())
+            .collect()
     }
 
     fn free_bytes<B: Backend>(&self, backend: &B) -> anyhow::Result<u64> {
@@ -146,12 +138,13 @@ impl Eviction<'_> {
         let now = seconds(SystemTime::now()).unwrap_or(0);
         let free_bytes = self.free_bytes(backend)?;
         room::plan(self.need_bytes, free_bytes, candidates, now, |item| {
-            backend.is_in_use(item).map(|is_in_use| !is_in_use)
+            let found = found_in(stored, item)?;
+            backend.is_found_in_use(found).map(|is_in_use| !is_in_use)
         })?
         .map_err(|short| self.refusal(short))
     }
 
-    fn candidate(&self, Stored { item, state }: &Stored) -> Candidate<Item> {
+    fn candidate(&self, Stored { item, state, .. }: &Stored) -> Candidate<Item> {
         let is_retired = self
             .bases
             .iter()
@@ -202,6 +195,7 @@ pub fn after(evicted: usize, error: anyhow::Error) -> anyhow::Error {
 fn hold_all<B: Backend>(
     backend: &B,
     plan: &Plan<Item>,
+    stored: &[Stored],
 ) -> anyhow::Result<Result<Vec<B::Held>, Item>> {
     // Each is an open file, and there may be thousands.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).exit(Exit::Software, || "getrlimit")?;
@@ -210,7 +204,8 @@ fn hold_all<B: Backend>(
     }
     let mut all = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
-        match backend.hold(&step.id).context("nothing was removed")? {
+        let found = found_in(stored, &step.id)?;
+        match backend.hold_found(found).context("nothing was removed")? {
             Some(held) => all.push(held),
             None => return Ok(Err(step.id.clone())),
         }
@@ -218,9 +213,13 @@ fn hold_all<B: Backend>(
     Ok(Ok(all))
 }
 
-fn state_in<'a>(stored: &'a [Stored], item: &Item) -> Option<&'a State> {
+/// One of those that are sorted by item.
+fn found_in<'a>(stored: &'a [Stored], item: &Item) -> anyhow::Result<&'a Stored> {
     let found = stored.binary_search_by(|stored| stored.item.cmp(item));
-    found.ok().map(|at| &stored[at].state)
+    let at = found
+        .ok()
+        .exit(Exit::Software, || format!("{}: not stored", item.id))?;
+    Ok(&stored[at])
 }
 
 /// What goes when something is removed.
@@ -232,17 +231,12 @@ pub fn gone_with(item: &Item) -> Gone {
     }
 }
 
-fn evicted(what: What, item: &Item, freed_bytes: u64, state: Option<&State>) -> Evicted {
+fn evicted(what: What, Stored { item, state, .. }: &Stored, freed_bytes: u64) -> Evicted {
     let what = match what {
         What::Release => Gone::Reservation,
         What::Discard => gone_with(item),
     };
-    Evicted::of(
-        what,
-        &item.id,
-        freed_bytes,
-        state.and_then(|state| state.last_login),
-    )
+    Evicted::of(what, &item.id, freed_bytes, state.last_login)
 }
 
 /// Seconds since 1970, also before.

@@ -53,8 +53,8 @@ impl<B: Backend> Sweep<'_, B> {
             Look::Now => {
                 let promised = promise::all(self.common)?;
                 for stored in self.candidates()? {
-                    let Stored { item, .. } = &stored;
-                    if !promised.contains(&item.id) && !self.backend.is_in_use(item)? {
+                    let is_promised = promised.contains(&stored.item.id);
+                    if !is_promised && !self.backend.is_found_in_use(&stored)? {
                         idle.volumes.push(evicted(&stored));
                     }
                 }
@@ -96,14 +96,11 @@ impl<B: Backend> Sweep<'_, B> {
         let Some(held) = self.backend.hold(item)? else {
             return Ok(None);
         };
-        let state = self.backend.state(&item.id)?;
-        let Some(state) = state.filter(|state| self.is_idle(state.last_login)) else {
+        let found = self.backend.stored(item)?;
+        let Some(found) = found.filter(|found| self.is_idle(found.state.last_login)) else {
             return Ok(None);
         };
-        let gone = evicted(&Stored {
-            item: item.clone(),
-            state,
-        });
+        let gone = evicted(&found);
         pipe.note(format_args!("{} {}", gone.what, item.id));
         event::log(
             self.common,
@@ -119,7 +116,9 @@ impl<B: Backend> Sweep<'_, B> {
     /// The volumes that are idle, the least recently used first.
     fn candidates(&self) -> anyhow::Result<Vec<Stored>> {
         let mut stored = self.backend.volumes(None)?;
-        stored.retain(|Stored { item, state }| !item.is_remains && self.is_idle(state.last_login));
+        stored.retain(|Stored { item, state, .. }| {
+            !item.is_remains && self.is_idle(state.last_login)
+        });
         stored.sort_by(|a, b| (a.state.last_login, &a.item).cmp(&(b.state.last_login, &b.item)));
         Ok(stored)
     }
@@ -138,7 +137,7 @@ impl<B: Backend> Sweep<'_, B> {
     }
 }
 
-fn evicted(Stored { item, state }: &Stored) -> Evicted {
+fn evicted(Stored { item, state, .. }: &Stored) -> Evicted {
     Evicted::of(
         Gone::Volume,
         &item.id,

@@ -190,7 +190,7 @@ impl<B: Backend> Pruning<'_, B> {
             let going: Vec<Evicted> = there
                 .next_volumes(names)
                 .iter()
-                .map(|Stored { item, state }| {
+                .map(|Stored { item, state, .. }| {
                     let what = evict::gone_with(item);
                     Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
                 })

@@ -55,14 +55,16 @@ fn give_back<B: Backend>(
     id: &VolumeId,
     released: &mut Released,
 ) -> anyhow::Result<()> {
-    let state = backend.state(id)?;
-    match backend.hold(&Item::whole(id.clone()))? {
-        None if state.is_some() => released.in_use.push(ReleasedVolume::of(id, 0)),
-        None => drop(promise::withdraw(common, id)?), // it was removed
+    let Some(found) = backend.stored(&Item::whole(id.clone()))? else {
+        promise::withdraw(common, id)?; // it was removed
+        return Ok(());
+    };
+    match backend.hold_found(&found)? {
+        None => released.in_use.push(ReleasedVolume::of(id, 0)),
         Some(held) => {
             let freed_bytes = match id.is_ephemeral {
                 true => {
-                    let gone = ephemeral::gone(id, state);
+                    let gone = ephemeral::gone(id, Some(found.state));
                     event::log(common, pipe, "release", None, &[gone]);
                     backend.remove(held)?
                 }
@@ -81,14 +83,14 @@ fn would_give_back<B: Backend>(
     id: &VolumeId,
     released: &mut Released,
 ) -> anyhow::Result<()> {
-    let Some(state) = backend.state(id)? else {
+    let Some(found) = backend.stored(&Item::whole(id.clone()))? else {
         return Ok(());
     };
     let freed_bytes = match id.is_ephemeral {
-        true => state.freeable_bytes,
-        false => state.reserved_bytes,
+        true => found.state.freeable_bytes,
+        false => found.state.reserved_bytes,
     };
-    if backend.is_in_use(&Item::whole(id.clone()))? {
+    if backend.is_found_in_use(&found)? {
         released.in_use.push(ReleasedVolume::of(id, 0));
     } else {
         released.volumes.push(ReleasedVolume::of(id, freed_bytes));

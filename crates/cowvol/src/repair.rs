@@ -92,8 +92,9 @@ impl<B: Backend> Mending<'_, B> {
         }
     }
 
-    fn remove_remains(&self, Stored { item, state }: &Stored) -> anyhow::Result<bool> {
-        let Some(held) = self.backend.hold(item)? else {
+    fn remove_remains(&self, remains: &Stored) -> anyhow::Result<bool> {
+        let Stored { item, state, .. } = remains;
+        let Some(held) = self.backend.hold_found(remains)? else {
             return Ok(false); // a program has opened it
         };
         let gone = Evicted::of(
@@ -127,14 +128,13 @@ impl<B: Backend> Mending<'_, B> {
     }
 
     fn give_back(&self, id: &VolumeId) -> anyhow::Result<bool> {
-        let state = self.backend.state(id)?;
-        if state.is_some() {
-            let Some(held) = self.backend.hold(&Item::whole(id.clone()))? else {
+        if let Some(found) = self.backend.stored(&Item::whole(id.clone()))? {
+            let Some(held) = self.backend.hold_found(&found)? else {
                 return Ok(false); // a program has opened it
             };
             match id.is_ephemeral {
                 true => {
-                    let gone = ephemeral::gone(id, state);
+                    let gone = ephemeral::gone(id, Some(found.state));
                     event::log(self.common, self.pipe, "repair", None, &[gone]);
                     self.backend.remove(held)?
                 }

@@ -40,12 +40,12 @@ impl Replaced {
         stored.sort_by(|a, b| a.item.cmp(&b.item));
         if !stored.is_empty() {
             let promised = promise::all(common)?;
-            for Stored { item, .. } in &stored {
-                if promised.contains(&item.id) {
-                    return Err(in_use(backend, &item.id, SESSION_NOT_ENDED));
+            for volume in &stored {
+                if promised.contains(&volume.item.id) {
+                    return Err(in_use(volume, SESSION_NOT_ENDED));
                 }
-                if backend.is_in_use(item)? {
-                    return Err(in_use(backend, &item.id, PROGRAM_HAS_IT));
+                if backend.is_found_in_use(volume)? {
+                    return Err(in_use(volume, PROGRAM_HAS_IT));
                 }
             }
         }
@@ -54,9 +54,9 @@ impl Replaced {
 
     /// Keeps programs from opening them. Under the pool's lock. Status 75 when one is in use.
     pub fn hold<B: Backend>(self, backend: &B) -> anyhow::Result<Replacing<B::Held>> {
-        let held = self.stored.iter().map(|Stored { item, .. }| {
-            let held = backend.hold(item)?;
-            held.ok_or_else(|| in_use(backend, &item.id, PROGRAM_HAS_IT))
+        let held = self.stored.iter().map(|volume| {
+            let held = backend.hold_found(volume)?;
+            held.ok_or_else(|| in_use(volume, PROGRAM_HAS_IT))
         });
         Ok(Replacing {
             held: held.collect::<anyhow::Result<_>>()?,
@@ -74,7 +74,7 @@ impl Replaced {
     pub fn report(&self) -> Vec<Evicted> {
         let volumes = self.stored.iter();
         volumes
-            .map(|Stored { item, state }| {
+            .map(|Stored { item, state, .. }| {
                 let (freed_bytes, last_login) = (state.freeable_bytes, state.last_login);
                 Evicted::of(Gone::Volume, &item.id, freed_bytes, last_login)
             })
@@ -120,7 +120,6 @@ pub const PROGRAM_HAS_IT: &str =
     "a program has it open; end that session, or wait for the end of its export";
 
 /// The refusal (75) to put another volume in the place of one that is in use.
-pub fn in_use<B: Backend>(backend: &B, id: &VolumeId, why: &str) -> anyhow::Error {
-    let path = backend.disk_of(id).path;
+fn in_use(Stored { path, .. }: &Stored, why: &str) -> anyhow::Error {
     Exit::TemporaryFailure.error(format_args!("replacing {path}: {why}; nothing was changed"))
 }

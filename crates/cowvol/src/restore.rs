@@ -30,6 +30,9 @@ pub fn restore<B: Backend>(
     let entry = base::choose(bases::read(common)?, options.base.as_deref(), "--base")?;
     let id = VolumeId::of(&token, &entry);
     let path = backend.disk_of(&id).path;
+    if !options.dry_run {
+        backend.finish(&id)?;
+    }
     let found = backend.state(&id)?;
     let found = found.ok_or_else(|| no_volume(backend, &id))?;
     check_session_has_ended(common, backend, &id)?;

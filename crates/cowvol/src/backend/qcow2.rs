@@ -50,13 +50,7 @@ impl Qcow2 {
     }
 
     fn path(&self, item: &Item) -> PathBuf {
-        let overlay = self.common.path(self.overlay(&item.id).path);
-        match (item.is_remains, overlay.file_name()) {
-            (true, Some(name)) => {
-                overlay.with_file_name(format!(".{}.tmp", name.to_string_lossy()))
-            }
-            _ => overlay,
-        }
+        self.common.path(place_of(item))
     }
 
     /// The directory of all users, or before the first volume the one that it will be made in.
@@ -130,9 +124,10 @@ impl Backend for Qcow2 {
         }
     }
 
-    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>> {
-        let path = self.common.path(self.overlay(id).path);
-        Ok(look_at(&path)?.as_ref().map(state_of))
+    fn stored(&self, item: &Item) -> anyhow::Result<Option<Stored>> {
+        let path = self.path(item);
+        let found = look_at(&path)?;
+        Ok(found.map(|found| stored_as(item.clone(), &found)))
     }
 
     fn create(&self, id: &VolumeId, base: &Base, reserve: Option<u64>) -> anyhow::Result<State> {
@@ -178,12 +173,12 @@ impl Backend for Qcow2 {
         stored(names::ephemerals(&self.common)?)
     }
 
-    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
-        in_use::is_volume_locked(&self.path(item))
+    fn is_found_in_use(&self, found: &Stored) -> anyhow::Result<bool> {
+        in_use::is_volume_locked(&self.path(&found.item))
     }
 
-    fn hold(&self, item: &Item) -> anyhow::Result<Option<Locked>> {
-        in_use::lock_out(&self.path(item))
+    fn hold_found(&self, found: &Stored) -> anyhow::Result<Option<Locked>> {
+        in_use::lock_out(&self.path(&found.item))
     }
 
     fn release(&self, held: &Locked) -> anyhow::Result<u64> {
@@ -244,8 +239,8 @@ impl Backend for Qcow2 {
     /// Their files are kept open until the lock is released.
     const NAMES_AT_ONCE: usize = 256;
 
-    fn unlink(&self, item: &Item, unlinked: &mut Unlinked) -> anyhow::Result<u64> {
-        let path = self.path(item);
+    fn unlink(&self, found: &Stored, unlinked: &mut Unlinked) -> anyhow::Result<u64> {
+        let path = self.path(&found.item);
         let freed_bytes = unlinked.unlink(&path)?;
         if let Some(directory) = path.parent() {
             unlinked.remove_if_empty(directory);
@@ -267,11 +262,27 @@ fn states(
     let mut stored = Vec::new();
     for (item, path) in names {
         if let Some(found) = look_at(&path)?.filter(&is_wanted) {
-            let state = state_of(&found);
-            stored.push(Stored { item, state });
+            stored.push(stored_as(item, &found));
         }
     }
     Ok(stored)
+}
+
+fn stored_as(item: Item, found: &fs::Metadata) -> Stored {
+    Stored {
+        path: place_of(&item),
+        item,
+        state: state_of(found),
+    }
+}
+
+/// Where something is, relative to the root.
+fn place_of(item: &Item) -> String {
+    let path = path_of(&item.id);
+    match path.rsplit_once('/') {
+        Some((directory, name)) if item.is_remains => format!("{directory}/.{name}.tmp"),
+        _ => path,
+    }
 }
 
 fn look_at(path: &Path) -> anyhow::Result<Option<fs::Metadata>> {

@@ -1,7 +1,8 @@
 //! Volumes as clones of ZFS volumes, each a block device.
 //!
 //! A reservation (`refreservation`) holds the room of a volume. A volume is made, reserved or removed
-//! by one call of zfs(8), which is complete or does nothing. A program that has a volume open keeps
+//! by one call of zfs(8), which is complete or does nothing. What replaces another is made beside it
+//! first, and takes its name then. A program that has a volume open keeps
 //! ZFS from removing it, also between our look at its locks and the removal.
 
 mod carry;
@@ -14,6 +15,7 @@ mod points;
 mod program;
 mod properties;
 mod qemu_img;
+mod replace;
 mod strays;
 mod volume;
 
@@ -29,6 +31,7 @@ use jsonpipe::{Common, Exit, ExitContext, sabotaged};
 use self::names::Names;
 use self::node::Changes;
 use self::origin::Base;
+use self::points::Points;
 use self::program::{Cause, Refusal, zfs, zpool};
 use self::volume::Volume;
 use crate::backend::{
@@ -61,10 +64,22 @@ pub struct Zfs {
 /// A volume that QEMU cannot open.
 #[derive(Debug)]
 pub struct Held {
-    /// Its dataset may be renamed meanwhile, when another volume pushes it aside.
+    /// What it is.
     item: Item,
-    /// Its device, with a lock on it.
+    /// Its state when it was found.
+    state: State,
+    /// Its device, with a lock on it. It knows the name of its dataset, which changes when another
+    /// volume pushes it aside.
     node: File,
+}
+
+impl Held {
+    /// Its name in ZFS. Status 66 when it has gone.
+    fn dataset(&self) -> anyhow::Result<String> {
+        node::name_of(&self.node).exit(Exit::NoInput, || {
+            format!("{}: the volume has gone", self.item.id)
+        })
+    }
 }
 
 impl Zfs {
@@ -116,25 +131,6 @@ impl Zfs {
             other => other,
         };
         refused.map(drop).map_err(|refusal| refusal.error(doing))
-    }
-
-    /// Moves a volume of another generation out of the way; its former and its new name.
-    fn push_aside(&self, id: &VolumeId) -> anyhow::Result<Option<(String, String)>> {
-        let name = self.names.volume(id);
-        let Some(found) = properties::get(&name, &["-t", "volume"], &["origin"])? else {
-            return Ok(None);
-        };
-        let origin = found.get(&name).and_then(|of| of.text("origin"));
-        let other = origin.and_then(|origin| self.names.id_of(&name, origin));
-        let other = other.exit(Exit::Data, || {
-            format!(
-                "{name}: not a clone of a base in {}; rename it with zfs rename, or remove it",
-                self.names.bases()
-            )
-        })?;
-        let aside = self.names.aside(&other);
-        self.rename(&name, &aside)?;
-        Ok(Some((name, aside)))
     }
 
     fn rename(&self, from: &str, to: &str) -> anyhow::Result<()> {
@@ -273,8 +269,12 @@ impl Backend for Zfs {
         )))
     }
 
-    fn state(&self, id: &VolumeId) -> anyhow::Result<Option<State>> {
-        Ok(self.look_up(id)?.map(|volume| volume.state))
+    fn stored(&self, item: &Item) -> anyhow::Result<Option<Stored>> {
+        Ok(self.look_up_item(item)?.map(Volume::stored))
+    }
+
+    fn finish(&self, id: &VolumeId) -> anyhow::Result<()> {
+        self.finish_volume(id)
     }
 
     fn create(&self, id: &VolumeId, base: &Base, reserve: Option<u64>) -> anyhow::Result<State> {
@@ -303,7 +303,7 @@ impl Backend for Zfs {
 
     fn point(&self, id: &VolumeId) -> anyhow::Result<Option<SystemTime>> {
         let dataset = self.require(id)?.dataset;
-        Ok(points::taken(self, &dataset)?.remove(&dataset))
+        Ok(points::of_volume(self, &dataset)?.taken())
     }
 
     fn more_bytes(&self, id: &VolumeId, change: Option<&Change>) -> anyhow::Result<u64> {
@@ -311,53 +311,49 @@ impl Backend for Zfs {
     }
 
     fn change(&self, held: &Held, change: &Change) -> anyhow::Result<()> {
-        points::change(self, &self.require_item(&held.item)?.dataset, change)
+        points::change(self, &held.dataset()?, change)
     }
 
     fn renew(&self, held: Held, id: &VolumeId, base: &Base) -> anyhow::Result<State> {
-        self.remove(held)?;
-        self.clone_base(id, base, None)
+        self.renew_volume(held, id, base)
     }
 
     fn volumes(&self, of: Option<&Token>) -> anyhow::Result<Vec<Stored>> {
-        Ok(stored(self.volumes_of(of)?))
+        let volumes = self.volumes_of(of)?.into_iter();
+        Ok(volumes.map(Volume::stored).collect())
     }
 
     fn ephemerals(&self) -> anyhow::Result<Vec<Stored>> {
-        Ok(stored(self.volumes_below(&self.names.ephemerals())?))
+        let volumes = self.volumes_below(&self.names.ephemerals())?.into_iter();
+        Ok(volumes.map(Volume::stored).collect())
     }
 
-    fn is_in_use(&self, item: &Item) -> anyhow::Result<bool> {
-        match self.look_up_item(item)? {
-            Some(volume) => node::is_locked(&self.common, &volume.dataset),
-            None => Ok(false),
-        }
+    fn is_found_in_use(&self, found: &Stored) -> anyhow::Result<bool> {
+        node::is_locked(&self.common, node::dataset_of(&found.path))
     }
 
-    fn hold(&self, item: &Item) -> anyhow::Result<Option<Held>> {
-        let Some(volume) = self.look_up_item(item)? else {
-            return Ok(None);
-        };
-        let locked = node::lock_out(&self.common, &volume.dataset)?;
+    fn hold_found(&self, found: &Stored) -> anyhow::Result<Option<Held>> {
+        let locked = node::lock_out(&self.common, node::dataset_of(&found.path))?;
         Ok(locked.map(|node| Held {
-            item: item.clone(),
+            item: found.item.clone(),
+            state: found.state,
             node,
         }))
     }
 
     fn release(&self, held: &Held) -> anyhow::Result<u64> {
-        let volume = self.require_item(&held.item)?;
-        self.set(&volume.dataset, "refreservation=none")?;
-        Ok(volume.state.reserved_bytes)
+        self.set(&held.dataset()?, "refreservation=none")?;
+        Ok(held.state.reserved_bytes)
     }
 
     fn remove(&self, held: Held) -> anyhow::Result<u64> {
-        let volume = self.require_item(&held.item)?;
-        drop(held); // ZFS removes no open volume; from here on its own refusal protects it
-        self.destroy(&volume.dataset)?;
+        let dataset = held.dataset()?;
+        let Held { item, state, node } = held;
+        drop(node); // ZFS removes no open volume; from here on its own refusal protects it
+        self.destroy(&dataset)?;
         // A user's dataset that has become empty also goes; another one stays.
-        let _ = zfs(&["destroy", &self.names.parent(&volume.id)]);
-        Ok(volume.state.freeable_bytes)
+        let _ = zfs(&["destroy", &self.names.parent(&item.id)]);
+        Ok(state.freeable_bytes)
     }
 
     fn list(&self, of: Option<&Token>) -> anyhow::Result<Vec<Listed>> {
@@ -365,8 +361,9 @@ impl Backend for Zfs {
         let whole = volumes.into_iter().filter(|volume| !volume.is_remains);
         let listed = whole.map(|volume| {
             Ok(Listed {
-                point: points.remove(&volume.dataset),
+                point: points.remove(&volume.dataset).and_then(Points::taken),
                 is_open: node::is_locked(&self.common, &volume.dataset)?,
+                path: node::path_of(&volume.dataset),
                 id: volume.id,
                 state: volume.state,
                 virtual_bytes: Ok(volume.virtual_bytes),
@@ -439,19 +436,6 @@ impl Backend for Zfs {
         }
         Ok(freed_bytes)
     }
-}
-
-fn stored(volumes: Vec<Volume>) -> Vec<Stored> {
-    let volumes = volumes.into_iter();
-    volumes
-        .map(|volume| Stored {
-            item: Item {
-                id: volume.id,
-                is_remains: volume.is_remains,
-            },
-            state: volume.state,
-        })
-        .collect()
 }
 
 fn or_none(bytes: Option<u64>) -> String {

@@ -141,6 +141,7 @@ impl<B: Backend> Cloning<'_, B> {
 
     /// Provides it. Under the pool's lock.
     pub fn run(self) -> anyhow::Result<Done> {
+        self.backend.finish(&self.id)?;
         let mut found = self.find(false)?;
         let replacing = self.replaced()?.hold(self.backend)?;
         let eviction = self.eviction(&found, replacing.replaced());

@@ -47,9 +47,9 @@ impl Generation {
         common: &Common,
         backend: &B,
     ) -> anyhow::Result<Option<String>> {
-        for Stored { item, .. } in &self.volumes {
-            if backend.is_in_use(item)? {
-                return Ok(Some(backend.disk_of(&item.id).path));
+        for volume in &self.volumes {
+            if backend.is_found_in_use(volume)? {
+                return Ok(Some(volume.path.clone()));
             }
         }
         match backend.used_origin(id)? {
@@ -73,8 +73,8 @@ impl Generation {
         names: &mut usize,
         removed: &mut Removed,
     ) -> anyhow::Result<()> {
-        for Stored { item, .. } in self.next_volumes(*names) {
-            removed.freed_bytes += backend.unlink(item, unlinked)?;
+        for volume in self.next_volumes(*names) {
+            removed.freed_bytes += backend.unlink(volume, unlinked)?;
             removed.volumes += 1;
             *names -= 1;
         }

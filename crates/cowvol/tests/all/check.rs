@@ -164,7 +164,7 @@ mod on_qcow2 {
         let mended = [
             "half_made .bases.ini.tmp".to_owned(),
             format!("empty_directory {}", "A".repeat(38)),
-            "half_made a/linux@3.qcow2".to_owned(),
+            "half_made a/.linux@3.qcow2.tmp".to_owned(),
         ];
 
         write(&alice.join("notes"));
@@ -242,7 +242,7 @@ mod on_qcow2 {
         );
         assert!(remains.exists());
         file.unlock().unwrap();
-        assert_eq!(checked(&machine), ["half_made a/linux@3.qcow2"]);
+        assert_eq!(checked(&machine), ["half_made a/.linux@3.qcow2.tmp"]);
     }
 
     /// The room of a volume with a restore point is that of both.
@@ -330,8 +330,8 @@ mod zfs {
         succeed("zfs", &["create", &of(&empty)]);
         let mended = [
             format!("empty_directory {empty}"),
-            "half_made user/a/windows".to_owned(),
-            "half_made user/b/windows".to_owned(),
+            "half_made user/a/windows:7:tmp".to_owned(),
+            "half_made user/b/windows:7".to_owned(),
         ];
         let make = |name: &str| succeed("zfs", &["create", "-s", "-V", "8M", &of(name)]);
         make("user/notes");

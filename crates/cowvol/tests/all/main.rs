@@ -10,6 +10,7 @@ mod evict;
 mod hostile;
 mod idle;
 mod install;
+mod kills;
 mod laboratory;
 mod list;
 mod log;

@@ -27,12 +27,12 @@ fn log_in(machine: &Machine, restore: &str) -> Value {
     volume(&CLONE.run(machine.root(), &login(restore)))
 }
 
-fn end_session(machine: &Machine) {
+pub fn end_session(machine: &Machine) {
     assert_eq!(machine.run(&["release"]).status, 0);
 }
 
 /// Lets the last login, and the restore point, be of an earlier day.
-fn a_day_passes(machine: &Machine) {
+pub fn a_day_passes(machine: &Machine) {
     end_session(machine);
     let login = machine.last_login(ALICE, "windows");
     machine.set_last_login(ALICE, "windows", login - 2 * DAY);

@@ -18,7 +18,7 @@ use qcow2::Header;
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::io::Errno;
 
-use super::overlay::{EPHEMERAL, backing_name, parse_name, state_of};
+use super::overlay::{self, EPHEMERAL, backing_name, parse_name, state_of};
 use super::{in_use, look_at, names};
 use crate::backend::{Item, Listed, VolumeId};
 use crate::token::Token;
@@ -157,6 +157,7 @@ fn look(
         Err(error) => (Err(format!("{error:#}")), None),
     };
     Ok(Some(Listed {
+        path: overlay::path_of(&id),
         state: state_of(&metadata),
         virtual_bytes,
         point,

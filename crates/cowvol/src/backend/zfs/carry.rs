@@ -11,7 +11,7 @@ use qcow2::CLUSTER_BYTES;
 use super::origin::Base;
 use super::program::zfs;
 use super::{Held, Zfs, node, properties};
-use crate::backend::{Backend, Item, State, VolumeId};
+use crate::backend::{State, VolumeId};
 use crate::base;
 use crate::carry::{Carrier, Filling, Origin, Part, Visit};
 
@@ -114,37 +114,6 @@ impl Zfs {
                 node::path_of(dataset)
             )
         })
-    }
-
-    /// Removes what a killed import left of a volume. Status 75 when another import is making it.
-    fn remove_remains(&self, id: &VolumeId) -> anyhow::Result<()> {
-        let item = Item {
-            id: id.clone(),
-            is_remains: true,
-        };
-        while let Some(volume) = self.look_up_item(&item)? {
-            let held = self.hold(&item)?.ok_or_else(|| {
-                Exit::TemporaryFailure.error(format_args!(
-                    "removing {}: a program uses it; try again when that has ended",
-                    volume.dataset
-                ))
-            })?;
-            drop(held); // ZFS removes no open volume
-            self.destroy(&volume.dataset)?;
-        }
-        Ok(())
-    }
-
-    /// Gives a complete volume its name. The one that has it goes aside: until the new one has the
-    /// name, it is still the user's volume, and after that it is remains.
-    fn take_place(&self, id: &VolumeId, half_made: &str) -> anyhow::Result<()> {
-        let aside = self.push_aside(id)?;
-        self.rename(half_made, &self.names.volume(id))
-            .inspect_err(|_| {
-                if let Some((name, aside)) = aside {
-                    let _ = self.rename(&aside, &name); // the caller reports the original error
-                }
-            })
     }
 }
 

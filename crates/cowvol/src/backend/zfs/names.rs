@@ -7,7 +7,7 @@
 //! | `POOL/base/NAME:GENERATION:tmp` | one that is being made |
 //! | `POOL/user/TOKEN/NAME` | a volume; its origin has its generation |
 //! | `POOL/user/TOKEN/NAME:GENERATION` | a volume that another one has pushed aside |
-//! | `POOL/user/TOKEN/NAME:GENERATION:tmp` | one that is being imported |
+//! | `POOL/user/TOKEN/NAME:GENERATION:tmp` | one that is being made in the place of another, or imported |
 //! | `POOL/user/ephemeral/TOKEN.NAME` | an ephemeral volume, which may be pushed aside in the same way |
 //!
 //! A name of a base may contain a dot, and no colon.

@@ -14,6 +14,7 @@ use nix::libc::O_NONBLOCK;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
+pub use self::blkzname::name_of;
 use crate::backend::ofd;
 
 /// The time after which udev is taken for broken. It needs some milliseconds.
@@ -22,6 +23,11 @@ const LINK_MAX: Duration = Duration::from_secs(10);
 /// The path of the node of a volume.
 pub fn path_of(dataset: &str) -> String {
     format!("/dev/zvol/{dataset}")
+}
+
+/// The volume that a path of this kind leads to.
+pub fn dataset_of(path: &str) -> &str {
+    path.trim_start_matches("/dev/zvol/")
 }
 
 /// Opens a volume for reading: a close after writing would make udev open it, and for that moment
@@ -49,7 +55,7 @@ pub fn open(common: &Common, dataset: &str) -> anyhow::Result<Option<File>> {
             ));
         }
     };
-    let is_it = ioctl::name_of(&node).is_some_and(|name| name == dataset);
+    let is_it = name_of(&node).is_some_and(|name| name == dataset);
     Ok(is_it.then_some(node))
 }
 
@@ -156,7 +162,7 @@ impl Changes {
 }
 
 #[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
-mod ioctl {
+mod blkzname {
     use std::fs::File;
     use std::os::fd::AsRawFd;
 

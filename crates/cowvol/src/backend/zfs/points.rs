@@ -12,25 +12,55 @@ use crate::backend::{Change, Content};
 /// The name of the snapshot.
 const NAME: &str = "yesterday";
 
+/// The name of one that has not taken the place of the one before yet.
+const NEXT: &str = "yesterday:tmp";
+
 /// The property with the time at which it was taken, after the prefix.
 pub const TAKEN: &str = "taken";
 
-/// When the restore points of a dataset and those below it were taken, by the dataset of each.
-pub fn taken(of: &Zfs, dataset: &str) -> anyhow::Result<BTreeMap<String, SystemTime>> {
-    let found = properties::get(dataset, &["-r", "-t", "snapshot"], &[&of.label(TAKEN)])?;
-    Ok(taken_among(of, &found.unwrap_or_default()))
+/// The times at which the snapshots of a volume were taken. Both are complete.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Points {
+    named: Option<SystemTime>,
+    next: Option<SystemTime>,
 }
 
-/// The same, among datasets that were read with that property.
-pub fn taken_among(of: &Zfs, found: &Datasets) -> BTreeMap<String, SystemTime> {
+impl Points {
+    /// When the restore point was taken; `None` when there is none.
+    pub fn taken(self) -> Option<SystemTime> {
+        self.next.or(self.named)
+    }
+}
+
+/// Those of all volumes among datasets that were read with that property.
+pub fn among(of: &Zfs, found: &Datasets) -> BTreeMap<String, Points> {
     let label = of.label(TAKEN);
-    let points = found.iter().filter_map(|(snapshot, of)| {
-        let (volume, name) = snapshot.split_once('@')?;
+    let mut all: BTreeMap<String, Points> = BTreeMap::new();
+    for (snapshot, properties) in found {
+        let Some((volume, name)) = snapshot.split_once('@') else {
+            continue;
+        };
         // One without a time is not ours, and is replaced as an old one is.
-        let taken = of.local_time(&label).unwrap_or(UNIX_EPOCH);
-        (name == NAME).then(|| (volume.to_owned(), taken))
-    });
-    points.collect()
+        let taken = Some(properties.local_time(&label).unwrap_or(UNIX_EPOCH));
+        match name {
+            NAME => all.entry(volume.to_owned()).or_default().named = taken,
+            NEXT => all.entry(volume.to_owned()).or_default().next = taken,
+            _ => {}
+        }
+    }
+    all
+}
+
+/// Lets a restore point that was taken have its name, and the one before go.
+pub fn finish(of: &Zfs, dataset: &str, points: Points) -> anyhow::Result<()> {
+    if points.next.is_none() {
+        return Ok(());
+    }
+    let named = snapshot_of(dataset);
+    if points.named.is_some() {
+        run(of, "removing", &named, &["destroy", &named])?;
+    }
+    of.rename(&next_of(dataset), &named)
 }
 
 /// The room of a volume's restore point, as it is or after a change.
@@ -55,32 +85,51 @@ pub fn more_bytes(of: &Zfs, dataset: &str, change: Option<&Change>) -> anyhow::R
 }
 
 /// Makes a change, each step of which leaves a whole volume: going back is one call, and a new restore
-/// point replaces the one before.
+/// point is there before the one before goes.
 pub fn change(of: &Zfs, dataset: &str, change: &Change) -> anyhow::Result<()> {
     let snapshot = snapshot_of(dataset);
-    let run = |doing: &str, arguments: &[&str]| {
-        of.with_room(format_args!("{doing} {snapshot}"), || zfs(arguments))
-    };
     let goes_back = change.content == Content::Point;
     if goes_back {
-        run("going back to", &["rollback", &snapshot])?;
+        run(of, "going back to", &snapshot, &["rollback", &snapshot])?;
     }
     let time = change.point.map(|taken| {
         let time = properties::time(taken);
         format!("{}={time}", of.label(TAKEN))
     });
-    if let (true, Some(time)) = (goes_back, &time) {
-        return run("setting the time of", &["set", time, &snapshot]);
-    }
-    if taken(of, dataset)?.contains_key(dataset) {
-        run("removing", &["destroy", &snapshot])?;
-    }
     match time {
-        Some(time) => run("taking", &["snapshot", "-o", &time, &snapshot]),
+        Some(time) if goes_back => {
+            let set = ["set", &time, &snapshot];
+            run(of, "setting the time of", &snapshot, &set)
+        }
+        Some(time) => {
+            // With a reservation, ZFS wants room for this one while the one before has its own.
+            of.set(dataset, "refreservation=none")?;
+            let next = next_of(dataset);
+            run(of, "taking", &snapshot, &["snapshot", "-o", &time, &next])?;
+            finish(of, dataset, of_volume(of, dataset)?)
+        }
+        None if of_volume(of, dataset)?.named.is_some() => {
+            run(of, "removing", &snapshot, &["destroy", &snapshot])
+        }
         None => Ok(()),
     }
 }
 
+/// Those of one volume.
+pub fn of_volume(of: &Zfs, dataset: &str) -> anyhow::Result<Points> {
+    let found = properties::get(dataset, &["-r", "-t", "snapshot"], &[&of.label(TAKEN)])?;
+    let mut all = among(of, &found.unwrap_or_default());
+    Ok(all.remove(dataset).unwrap_or_default())
+}
+
+fn run(of: &Zfs, doing: &str, snapshot: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    of.with_room(format_args!("{doing} {snapshot}"), || zfs(arguments))
+}
+
 fn snapshot_of(dataset: &str) -> String {
     format!("{dataset}@{NAME}")
+}
+
+fn next_of(dataset: &str) -> String {
+    format!("{dataset}@{NEXT}")
 }

@@ -1,13 +1,13 @@
 //! The users' volumes, as ZFS lists them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::SystemTime;
 
 use jsonpipe::{Exit, ExitContext};
 
+use super::points::Points;
 use super::properties::{self, Datasets, Properties};
-use super::{LAST_LOGIN, Zfs, points};
-use crate::backend::{Item, State, VolumeId};
+use super::{LAST_LOGIN, Zfs, node, points};
+use crate::backend::{Item, State, Stored, VolumeId};
 use crate::token::Token;
 
 /// The properties of a volume, besides its last login.
@@ -30,6 +30,20 @@ pub struct Volume {
     pub state: State,
 }
 
+impl Volume {
+    /// The same, as all back ends have it.
+    pub fn stored(self) -> Stored {
+        Stored {
+            path: node::path_of(&self.dataset),
+            item: Item {
+                id: self.id,
+                is_remains: self.is_remains,
+            },
+            state: self.state,
+        }
+    }
+}
+
 impl Zfs {
     /// The volumes of one user or of all.
     pub fn volumes_of(&self, token: Option<&Token>) -> anyhow::Result<Vec<Volume>> {
@@ -45,18 +59,26 @@ impl Zfs {
         Ok(self.volumes_among(found.unwrap_or_default()))
     }
 
-    /// The volumes of one user or of all, and when the restore points of each dataset were taken. ZFS
-    /// looks at each dataset once for both.
+    /// The volumes of one user or of all, and the restore points by the dataset of each. ZFS looks at
+    /// each dataset once for both.
     pub fn volumes_and_points(
         &self,
         token: Option<&Token>,
-    ) -> anyhow::Result<(Vec<Volume>, BTreeMap<String, SystemTime>)> {
+    ) -> anyhow::Result<(Vec<Volume>, BTreeMap<String, Points>)> {
         let dataset = token.map_or_else(|| self.names.users(), |token| self.names.user(token));
+        self.volumes_and_points_below(&dataset)
+    }
+
+    /// The same below a dataset.
+    pub fn volumes_and_points_below(
+        &self,
+        dataset: &str,
+    ) -> anyhow::Result<(Vec<Volume>, BTreeMap<String, Points>)> {
         let labels = [LAST_LOGIN, points::TAKEN].map(|name| self.label(name));
         let wanted = [&PROPERTIES[..], &labels.each_ref().map(String::as_str)].concat();
-        let found = properties::get(&dataset, &["-r", "-t", "volume,snapshot"], &wanted)?;
+        let found = properties::get(dataset, &["-r", "-t", "volume,snapshot"], &wanted)?;
         let found = found.unwrap_or_default();
-        let points = points::taken_among(self, &found);
+        let points = points::among(self, &found);
         Ok((self.volumes_among(found), points))
     }
 

@@ -128,7 +128,7 @@ pub fn get(dataset: &str, property: &str) -> String {
 }
 
 /// The device of a volume, which the kernel makes with it; udev's link comes later.
-fn node_of(dataset: &str) -> PathBuf {
+pub fn node_of(dataset: &str) -> PathBuf {
     let nodes = fs::read_dir("/dev").unwrap().map(|entry| entry.unwrap());
     let nodes = nodes.filter(|node| node.file_name().as_encoded_bytes().starts_with(b"zd"));
     nodes
