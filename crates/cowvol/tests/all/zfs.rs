@@ -135,6 +135,36 @@ fn a_volume_on_another_snapshot_is_not_handed_out() {
 
 #[test]
 #[ignore = "needs ZFS"]
+fn a_base_whose_snapshot_was_taken_anew_is_not_handed_out() {
+    let machine = Machine::new();
+    let base = format!("{}/base/windows", machine.pool().0);
+    let (snapshot, kept) = (format!("{base}@7"), format!("{base}@kept"));
+    // As install-base records it.
+    let guid = get(&snapshot, "guid");
+    succeed(
+        "zfs",
+        &["set", &format!("br.ufscar:snapshot=7:{guid}"), &base],
+    );
+    machine.volume(ALICE, Some("windows"));
+    succeed("zfs", &["rename", &snapshot, &kept]);
+    succeed("zfs", &["snapshot", &snapshot]);
+    let (status, error) = machine.refusal(BOB, Some("windows"));
+    assert!(
+        status == 65 && error.contains("/base/windows@7: it was taken anew"),
+        "{error}"
+    );
+    // A generation that was received into the same volume has no record there.
+    succeed("zfs", &["snapshot", &format!("{base}@8")]);
+    let bases = machine.bases_ini();
+    write_bases_ini(
+        machine.root(),
+        &bases.replace("generation = 7", "generation = 8"),
+    );
+    assert_eq!(machine.volume(BOB, Some("windows"))["generation"], 8);
+}
+
+#[test]
+#[ignore = "needs ZFS"]
 fn a_last_login_that_is_inherited_or_garbage_is_none() {
     let machine = Machine::new();
     for user in [ALICE, BOB] {

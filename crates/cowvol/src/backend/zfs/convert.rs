@@ -118,9 +118,7 @@ fn fill(
 
 /// Offers a volume as a generation; each call is on the disk when it returns.
 fn complete(of: &Zfs, half_made: &str, id: &GenerationId) -> anyhow::Result<()> {
-    let snapshot = format!("{half_made}@{}", id.generation);
-    zfs(&["snapshot", &snapshot])?
-        .map_err(|refusal| refusal.error(format_args!("making {snapshot}")))?;
+    origin::take(of, half_made, id)?;
     if !sabotaged("snapshot-first") {
         of.set(half_made, "readonly=on")?;
     }

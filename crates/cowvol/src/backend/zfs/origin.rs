@@ -7,6 +7,10 @@ use super::program::zfs;
 use super::{Zfs, node, properties};
 use crate::backend::GenerationId;
 
+/// The property of a base with the snapshot that install-base took, after the prefix: its generation,
+/// a colon, and its guid, by which ZFS tells it from another one of the same name.
+const SNAPSHOT: &str = "snapshot";
+
 /// The snapshot of a base.
 #[derive(Clone, Debug)]
 pub struct Origin {
@@ -22,6 +26,8 @@ pub struct Origin {
     pub virtual_bytes: u64,
     /// The size of its blocks.
     block_bytes: u64,
+    /// Whether another snapshot than this one was recorded for the generation.
+    is_another: bool,
 }
 
 /// An origin, and the whole room that a volume on it can come to need.
@@ -36,7 +42,8 @@ pub struct Base {
 }
 
 impl Base {
-    /// The base that bases.ini offers. Status 66 when it has no snapshot.
+    /// The base that bases.ini offers. Status 66 when it has no snapshot, 65 when that is not the one
+    /// that install-base took.
     pub fn open(of: &Zfs, entry: &Entry) -> anyhow::Result<Base> {
         let id = GenerationId {
             base: entry.name.clone(),
@@ -53,6 +60,12 @@ impl Base {
                 bases::PATH
             )
         })?;
+        if origin.is_another {
+            return Err(Exit::Data.error(format_args!(
+                "{}: it was taken anew, and may not read as the image; remove its volumes, zfs destroy -r {}, and cowvol install-base",
+                origin.snapshot, origin.dataset
+            )));
+        }
         Ok(Base {
             entry: entry.clone(),
             whole_bytes: whole_bytes(of, &origin)?,
@@ -64,7 +77,8 @@ impl Base {
 /// All of them, by name. Status 78 when there is no place for them.
 pub fn all(of: &Zfs) -> anyhow::Result<Vec<Origin>> {
     let bases = of.names.bases();
-    let wanted = ["used", "volsize", "volblocksize"];
+    let recorded = of.label(SNAPSHOT);
+    let wanted = ["used", "volsize", "volblocksize", "guid", &recorded];
     let found = properties::get(&bases, &["-r", "-t", "volume,snapshot"], &wanted)?;
     let found = found.exit(Exit::Config, || {
         format!("{bases}: no such dataset; cowvol layout makes it")
@@ -73,7 +87,14 @@ pub fn all(of: &Zfs) -> anyhow::Result<Vec<Origin>> {
         let id = of.names.base_of(snapshot)?;
         let (dataset, _) = snapshot.split_once('@')?;
         let volume = found.get(dataset)?;
+        let guid = found.get(snapshot)?.text("guid")?;
+        let of_it = volume
+            .local(&recorded)
+            .and_then(|text| text.split_once(':'));
         Some(Origin {
+            is_another: of_it.is_some_and(|(generation, of_it)| {
+                generation == id.generation.to_string() && of_it != guid
+            }),
             id,
             dataset: dataset.to_owned(),
             snapshot: snapshot.clone(),
@@ -83,6 +104,18 @@ pub fn all(of: &Zfs) -> anyhow::Result<Vec<Origin>> {
         })
     });
     Ok(origins.collect())
+}
+
+/// Takes the snapshot of a generation in a volume that is complete, and records which one it is.
+pub fn take(of: &Zfs, dataset: &str, id: &GenerationId) -> anyhow::Result<()> {
+    let snapshot = format!("{dataset}@{}", id.generation);
+    zfs(&["snapshot", &snapshot])?
+        .map_err(|refusal| refusal.error(format_args!("making {snapshot}")))?;
+    let found = properties::get(&snapshot, &[], &["guid"])?.unwrap_or_default();
+    let guid = found.get(&snapshot).and_then(|of| of.text("guid"));
+    let guid = guid.exit(Exit::Software, || format!("{snapshot}: no guid"))?;
+    let recorded = format!("{}={}:{guid}", of.label(SNAPSHOT), id.generation);
+    of.set(dataset, &recorded)
 }
 
 /// A volume that an interrupted run left, or that is being made.
