@@ -295,6 +295,7 @@ mod sys {
     nix::ioctl_read_bad!(blkpbszget, libc::BLKPBSZGET, libc::c_uint);
     nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), libc::c_int);
     nix::ioctl_read!(blkgetsize64, 0x12, 114, usize);
+    nix::ioctl_none!(blkrrpart, 0x12, 95);
     nix::ioctl_write_ptr_bad!(blkzeroout, nix::request_code_none!(0x12, 127), [u64; 2]);
 
     /// The sizes of a block device.
@@ -321,6 +322,12 @@ mod sys {
     pub fn zero_out(file: &File, offset: u64, length: u64) -> nix::Result<()> {
         // SAFETY: the descriptor is open, and the call reads two integers.
         unsafe { blkzeroout(file.as_raw_fd(), &[offset, length]) }.map(drop)
+    }
+
+    /// Makes the kernel read the partition table of a block device (BLKRRPART).
+    pub fn reread_partitions(file: &File) -> nix::Result<()> {
+        // SAFETY: the descriptor is open, and the call has no argument.
+        unsafe { blkrrpart(file.as_raw_fd()) }.map(drop)
     }
 
     /// Whether the file is open for direct I/O.

@@ -7,7 +7,7 @@
 //! one of the two. `status` shows which slot runs, which boots next, and whether both copies of the
 //! table agree; `try` boots the other slot once, and `commit` makes it permanent once it has proved
 //! healthy; `settle` makes that decision at boot; `repair` restores a table that something else
-//! left torn.
+//! left torn. `layout` makes the partitions of a new machine.
 
 mod commit;
 mod digest;
@@ -19,6 +19,7 @@ mod extlinux;
 mod flip;
 pub mod gpt;
 mod heal;
+mod layout;
 mod loader;
 mod machine;
 pub mod neutral;
@@ -94,6 +95,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
             commit::rollback(&common, pipe, disk.as_deref(), dry_run)?.answer()
         }
         Command::Settle(options) => settle::settle(&common, pipe, disk.as_deref(), &options),
+        Command::Layout(options) => layout::layout(&common, pipe, disk.as_deref(), &options),
         Command::Repair { active, dry_run } => repair::repair(
             &common,
             pipe,

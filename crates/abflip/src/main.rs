@@ -1,4 +1,4 @@
-//! `abflip status`, `write`, `flip`, `try`, `commit`, `rollback` and `repair`; see abflip(8).
+//! `abflip status`, `write`, `flip`, `try`, `commit`, `rollback`, `settle`, `layout` and `repair`; see abflip(8).
 
 use std::process::ExitCode;
 

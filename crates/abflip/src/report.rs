@@ -1,4 +1,6 @@
-//! Output: the section `slots`.
+//! Output: the sections `slots`, `settlement` and `partitioning`.
+
+pub mod layout;
 
 use jsonpipe::Missing;
 use serde::Serialize;

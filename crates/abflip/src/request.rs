@@ -1,4 +1,6 @@
-//! Input: the command line and abflip.ini.
+//! Input: the command line, abflip.ini, and the document of `layout`.
+
+pub mod layout;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -142,6 +144,17 @@ Status 1 for all but stay, and for stay when a trial is not cleared up.
 Example: what commit-trial does at boot
   abflip settle | jq -r .settlement.verdict")]
     Settle(Settle),
+    /// Partition the disks of a new machine, and make its file systems
+    #[command(after_help = "\
+Reads layout.ini from standard input. Chooses one disk, or two, by size and
+rotation, and writes their tables and all file systems but those of the roots.
+Refuses a disk that holds anything else, unless replace=true. Destroys what the
+disks hold. Writes the section partitioning; status 1 when a disk is refused, or
+something failed after the first write.
+
+Example: show what would become of this machine's disks
+  abflip layout --dry-run < layout.ini | jq .partitioning.partitions")]
+    Layout(Layout),
     /// Heal what an interrupted run or a foreign tool left
     #[command(after_help = "\
 Does not read standard input. Heals the backup table from
@@ -180,6 +193,17 @@ pub struct Write {
     #[arg(long)]
     pub allow_downgrade: bool,
     /// Print the intended changes, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `abflip layout`.
+#[derive(Debug, Args)]
+pub struct Layout {
+    /// Print the fstab of these machines, and do nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub fstab: bool,
+    /// Print the plan, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -43,6 +43,26 @@ impl Disk {
         }
     }
 
+    /// Makes the kernel read the partition table. Returns false for an image, and for a loop device
+    /// that has no partitions. Status 75 when a partition is in use.
+    pub fn reread_partitions(&self) -> anyhow::Result<bool> {
+        if self.device == 0 {
+            return Ok(false);
+        }
+        match sys::reread_partitions(&self.file) {
+            Ok(()) => Ok(true),
+            Err(Errno::EINVAL) => Ok(false),
+            Err(errno) => {
+                let reading = format!("reading the new table of {}", self.path.display());
+                let exit_of = |error: &std::io::Error| match error.kind() {
+                    std::io::ErrorKind::ResourceBusy => Exit::TemporaryFailure,
+                    _ => Exit::Io,
+                };
+                Err(io_error(errno.into(), exit_of, reading))
+            }
+        }
+    }
+
     fn zero_range(&self, offset: u64, length: u64) -> nix::Result<()> {
         let number = |value: u64| i64::try_from(value).map_err(|_| Errno::EFBIG);
         let how = FallocateFlags::FALLOC_FL_ZERO_RANGE | FallocateFlags::FALLOC_FL_KEEP_SIZE;

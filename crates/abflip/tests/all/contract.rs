@@ -8,13 +8,14 @@ use abflip::request::Arguments;
 use clap::CommandFactory;
 use jsonpipe::testkit::{self, Stage};
 
+use crate::layout::{DOCUMENT, MIB, plug};
 use crate::machine::{BINARY, Machine, bios};
 
 fn prepare(root: &Path) {
     Machine::at(root, 512, &bios()).configure_extlinux();
 }
 
-/// None of them reads a document.
+/// None of these reads a document.
 const STAGES: [Stage; 6] = [
     Stage {
         binary: BINARY,
@@ -60,6 +61,20 @@ const STAGES: [Stage; 6] = [
     },
 ];
 
+/// It reads a document, on a machine without an installation.
+const LAYOUT: Stage = Stage {
+    binary: BINARY,
+    arguments: &["layout", "--dry-run"],
+    request: "partitioning",
+    document: DOCUMENT,
+    prepare: |root| {
+        for directory in ["sys/block", "dev"] {
+            fs::create_dir_all(root.join(directory)).unwrap();
+        }
+        plug(root, "sda", "ata1", false, 320 * MIB);
+    },
+};
+
 /// It needs files that lie in its machine.
 const WRITE: Stage = Stage {
     binary: BINARY,
@@ -70,21 +85,21 @@ const WRITE: Stage = Stage {
 };
 
 jsonpipe::contract! {
-    teaches_help: [STAGES, WRITE],
+    teaches_help: [STAGES, WRITE, LAYOUT],
     tells_version: [STAGES],
-    refuses_a_bad_flag: [STAGES, WRITE],
+    refuses_a_bad_flag: [STAGES, WRITE, LAYOUT],
     logs_its_run: "no stage of a pipe",
-    needs_a_document: "no subcommand reads a document",
-    names_an_unknown_key: "no subcommand reads a document",
-    passes_foreign_sections_on: "no subcommand reads a document",
-    is_silent_when_its_reader_left: [STAGES],
-    reports_a_full_output: [STAGES],
-    passes_a_no_on: "no subcommand reads a document",
-    reads_ini_as_json: "no subcommand reads a document",
-    keeps_the_secret: "no subcommand reads a document",
-    refuses_the_secret: "no subcommand reads a document",
-    survives_its_own_panic: [STAGES],
-    names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
+    needs_a_document: [LAYOUT],
+    names_an_unknown_key: [LAYOUT],
+    passes_foreign_sections_on: [LAYOUT],
+    is_silent_when_its_reader_left: [STAGES, LAYOUT],
+    reports_a_full_output: [STAGES, LAYOUT],
+    passes_a_no_on: "no tool before it says no",
+    reads_ini_as_json: [LAYOUT],
+    keeps_the_secret: "it reads none",
+    refuses_the_secret: [LAYOUT],
+    survives_its_own_panic: [STAGES, LAYOUT],
+    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, LAYOUT_PAGE].concat()),
 }
 
 /// What was changed stays, so it is no 74; what was not, is.
@@ -196,9 +211,18 @@ fn standard_input_is_left_alone() {
 }
 
 const MAN_PAGE: &str = include_str!("../../../../man/abflip.8");
+const LAYOUT_PAGE: &str = include_str!("../../../../man/abflip-layout.8");
 
 #[test]
 fn the_man_page_examples_work() {
     let machine = Machine::new();
     testkit::man_page_examples_work(BINARY, MAN_PAGE, machine.root());
+}
+
+#[test]
+fn the_examples_of_layout_work_with_the_document_that_is_shipped() {
+    let directory = tempfile::tempdir().unwrap();
+    let shipped = include_str!("../../../../scripts/host/etc/layout.ini");
+    fs::write(directory.path().join("layout.ini"), shipped).unwrap();
+    testkit::man_page_examples_work(BINARY, LAYOUT_PAGE, directory.path());
 }

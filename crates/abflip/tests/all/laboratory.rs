@@ -1,11 +1,13 @@
 //! On block devices: loop devices, with logical sectors of 512 and of 4096 bytes; with real
 //! servers, and faults that only the kernel can make.
 
+mod layout;
 mod write;
 mod write_faults;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use crate::machine::{B, Machine, bios, program, uefi};
 
@@ -16,7 +18,13 @@ impl Loop {
     fn of(machine: &Machine) -> Loop {
         let image = machine.root().join("image");
         fs::rename(machine.disk(), &image).unwrap();
-        let sector = machine.sector_bytes.to_string();
+        let device = Loop::of_image(&image, machine.sector_bytes);
+        symlink(&device.0, machine.disk()).unwrap();
+        device
+    }
+
+    fn of_image(image: &Path, sector_bytes: u64) -> Loop {
+        let sector = sector_bytes.to_string();
         let (ok, said) = program(
             "losetup",
             "mount",
@@ -24,9 +32,7 @@ impl Loop {
             "",
         );
         assert!(ok, "{said}");
-        let device = Loop(said.trim().to_owned());
-        symlink(&device.0, machine.disk()).unwrap();
-        device
+        Loop(said.trim().to_owned())
     }
 }
 

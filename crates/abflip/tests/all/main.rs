@@ -8,6 +8,7 @@ mod flip;
 #[allow(dead_code, reason = "the benchmark needs more of it")]
 mod judge;
 mod laboratory;
+mod layout;
 mod machine;
 mod repair;
 mod scripts;
