@@ -107,6 +107,24 @@ pub fn differences(common: &Common, model: &Model) -> anyhow::Result<Vec<Differe
     Ok(Hardware::read(common)?.differences(model))
 }
 
+/// The difference of this machine's BIOS from `model`, if there is one.
+pub fn bios_difference(common: &Common, model: &Model) -> Option<Difference> {
+    compare_bios(&firmware::bios(common), model)
+}
+
+fn compare_bios(found: &Result<Bios, String>, model: &Model) -> Option<Difference> {
+    let tested = model.bios.clone()?;
+    let found = match found {
+        Ok(found) => found.clone(),
+        Err(reason) => return Some(unknown("bios", reason)),
+    };
+    match found.compare(&tested) {
+        Some(Ordering::Less) => Some(Difference::OlderBios { found, tested }),
+        None => Some(Difference::OtherBios { found, tested }),
+        Some(_) => None,
+    }
+}
+
 impl Hardware {
     /// Reads it from sysfs and procfs; needs no privileges. Status 74 when sysfs cannot be read.
     pub fn read(common: &Common) -> anyhow::Result<Hardware> {
@@ -147,24 +165,7 @@ impl Hardware {
             (Err(reason), Some(_)) => found.push(unknown("memory_installed", reason)),
             _ => {}
         }
-        match (&self.bios, &model.bios) {
-            (Ok(bios), Some(tested)) => {
-                let (bios, tested) = (bios.clone(), tested.clone());
-                match bios.compare(&tested) {
-                    Some(Ordering::Less) => found.push(Difference::OlderBios {
-                        found: bios,
-                        tested,
-                    }),
-                    None => found.push(Difference::OtherBios {
-                        found: bios,
-                        tested,
-                    }),
-                    Some(_) => {}
-                }
-            }
-            (Err(reason), Some(_)) => found.push(unknown("bios", reason)),
-            _ => {}
-        }
+        found.extend(compare_bios(&self.bios, model));
         match (&self.processor, &model.processor) {
             (Ok(name), Some(listed)) if !has_words(name, listed) => {
                 found.push(Difference::OtherProcessor {

@@ -20,7 +20,7 @@ mod models;
 pub use bios::Bios;
 pub use entry::Entry;
 pub use firmware::{PRODUCT_NAME, of_machine};
-pub use hardware::{Amount, Difference, Hardware, differences};
+pub use hardware::{Amount, Difference, Hardware, bios_difference, differences};
 pub use listed::Listed;
 pub use memory::Memory;
 pub use models::{FILE, Model, read, read_all};
