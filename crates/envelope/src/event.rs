@@ -60,10 +60,11 @@ pub struct EventAbout {
     /// The identity of the thing, which stays the same when it is moved: the serial of a disk or a
     /// memory module, the interface.
     pub subject: String,
-    /// The fault, as a fixed word; only of a degraded disk.
+    /// The fault, as a fixed word; of a degraded disk. Of a degraded firmware, the key in
+    /// firmware.ini.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
-    /// The baseline's value; absent for a new thing.
+    /// The baseline's value, or that of firmware.ini; absent for a new thing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
     /// The current value; absent for a missing thing.
@@ -90,7 +91,7 @@ pub enum Part {
     /// The machine itself: another serial number or UUID under the same `host.id` is a clone or an
     /// exchanged board.
     System,
-    /// The firmware's version.
+    /// The firmware: another version, or a setting that firmware.ini wants otherwise.
     Firmware,
 }
 

@@ -52,7 +52,8 @@ impl What {
             | What::WeakBattery
             | What::UnfitDevices
             | What::OldBios => true,
-            What::Duplicate
+            What::FirmwareDrifted
+            | What::Duplicate
             | What::UnbelievedReports
             | What::ClockSkewed
             | What::GuestFailed
@@ -78,6 +79,7 @@ impl What {
             What::WeakBattery => "weak battery",
             What::UnfitDevices => "unfit devices",
             What::OldBios => "old BIOS",
+            What::FirmwareDrifted => "firmware settings",
             What::Duplicate => "duplicate",
             What::UnbelievedReports => "reports rejected",
             What::ClockSkewed => "clock wrong",
@@ -116,6 +118,9 @@ impl What {
             }
             What::OldBios => {
                 "Update the BIOS. If guests run with this one on each such machine, correct bios in models.ini."
+            }
+            What::FirmwareDrifted => {
+                "Run invcollect firmware on it, and restart it; what that cannot write, set in the setup. If it is intended, correct firmware.ini."
             }
             What::Duplicate => {
                 "Make a new /persistent/inventory/uuid and host.key on the younger one, and enroll it; expel an id that is no longer used."
@@ -271,6 +276,7 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
             (Part::Chassis, _) => continue,
             (Part::Link, Action::Degraded | Action::Removed) => What::SlowLink,
             (Part::Disk, Action::Degraded) => What::DiskFaulty,
+            (Part::Firmware, Action::Degraded) => What::FirmwareDrifted,
             (_, Action::Removed | Action::Degraded | Action::Opened)
             | (Part::Processor, Action::Replaced) => What::HardwareChanged,
             (_, Action::Added | Action::Replaced) => What::Accept,
@@ -293,11 +299,16 @@ fn hardware(snapshot: &Snapshot) -> Vec<(What, String, &'static [&'static str])>
             || about.subject.clone(),
             |name| format!("{name} ({})", about.subject),
         );
-        let seen = format!(
-            "{} {}, {subject}{state}",
-            about.part.word(),
-            about.action.word()
-        );
+        let seen = match (what, &about.before, &about.after) {
+            (What::FirmwareDrifted, Some(wanted), Some(is)) => {
+                format!("{subject} is {is}, and firmware.ini wants {wanted}")
+            }
+            _ => format!(
+                "{} {}, {subject}{state}",
+                about.part.word(),
+                about.action.word()
+            ),
+        };
         found.push((what, seen, likely));
     }
     if let Some(more @ 1..) = snapshot.changes.len().checked_sub(CHANGES_MAX) {

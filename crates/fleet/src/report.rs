@@ -110,6 +110,8 @@ pub enum What {
     UnfitDevices,
     /// Its BIOS is older than the tested ones.
     OldBios,
+    /// A setting of its firmware has another value than firmware.ini wants.
+    FirmwareDrifted,
     /// Two machines claim the same identity.
     Duplicate,
     /// Its reports were rejected.

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 use jsonpipe::{Answer, Common, Document, Pipe, atomic, timestamp};
 use model::{Memory, Model};
 
+use crate::firmware::wanted;
 use crate::read::machine::{Asked, Machine, PATIENCE};
 use crate::read::{
-    bases, boot, devices, disks, dmi, filesystems, firmware, guest, identity, interfaces,
+    bases, boot, cctk, devices, disks, dmi, filesystems, firmware, guest, identity, interfaces,
     kernel_log, memory, place, privacy, processor, routes, sensors,
 };
 use crate::report::Host;
@@ -81,6 +82,13 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
     let mut firmware = tables.firmware;
     let mut chassis = tables.chassis;
     firmware.attributes = firmware::attributes(&machine);
+    firmware.wanted = machine
+        .within(
+            cctk::PATIENCE + PATIENCE,
+            "firmware.wanted",
+            wanted::of_machine,
+        )
+        .unwrap_or_default();
     let model = listed_model(&machine, tables.system.model.as_deref());
     if has_switch(&machine, &model) {
         firmware::intrusion(&machine, &firmware.attributes, &mut chassis);

@@ -4,7 +4,8 @@
 //! process, and prints the section `host`. Unknown values are absent, with the reason in `missing`.
 //! `changes` compares the inventory with a baseline that a technician accepted (`accept`) and
 //! reports each difference once, as an event. `metrics` writes the inventory to a file that
-//! node_exporter serves. `push` sends all of it to the collector without losses; `fleet`, a crate,
+//! node_exporter serves. `firmware` gives the firmware's settings the values that a file wants.
+//! `push` sends all of it to the collector without losses; `fleet`, a crate,
 //! evaluates the received reports.
 //!
 //! `read` knows only the machine; `collect` makes the report from it, with the earlier state in
@@ -14,6 +15,7 @@ mod baseline;
 mod changes;
 mod collect;
 mod event_log;
+mod firmware;
 mod glpi;
 mod metrics;
 pub mod push;
@@ -45,7 +47,10 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     }
     let needs_root = matches!(
         arguments.command,
-        Command::Changes { .. } | Command::Accept { .. } | Command::Push(_)
+        Command::Changes { .. }
+            | Command::Accept { .. }
+            | Command::Firmware { .. }
+            | Command::Push(_)
     );
     let answer = match arguments.command {
         Command::Collect(options) => collect::collect(common, pipe, &options),
@@ -53,6 +58,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Accept { dry_run } => changes::accept(common, pipe, dry_run),
         Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
+        Command::Firmware { dry_run } => firmware::firmware(common, pipe, dry_run),
         Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     };
     answer.map_err(|error| match Exit::of(&error) {

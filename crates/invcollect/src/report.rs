@@ -1,4 +1,4 @@
-//! Output: the section `host`, and the events of `changes`.
+//! Output: the sections `host` and `firmware`, and the events of `changes`.
 //!
 //! Unknown values are absent, and where it matters `missing` has the reason. Lists are never
 //! missing.
@@ -8,8 +8,10 @@ mod host;
 pub mod metrics;
 mod network;
 mod pushed;
+mod settings;
 
 pub use baseline::Baseline;
 pub use host::*;
 pub use network::*;
 pub use pushed::Pushed;
+pub use settings::{Setting, Settings};

@@ -82,6 +82,22 @@ Example:
         #[arg(long)]
         dry_run: bool,
     },
+    /// Give the firmware's settings the values that firmware.ini wants
+    #[command(after_help = "\
+Does not read standard input. Writes the section firmware: each setting, wanted,
+before and now. Status 1: a setting has another value than wanted. Status 78,
+and nothing is written: an unknown model, a BIOS older than the model's, or a
+name or value that this firmware does not have.
+
+Example: the settings that firmware.ini wants
+  invcollect firmware --dry-run | jq '.firmware.settings[]'
+
+See invcollect-firmware(8), also for the setup password.")]
+    Firmware {
+        /// Print the settings, and write nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Send reports to the collector, and keep those it cannot take
     #[command(after_help = "\
 Does not read standard input. Makes reports of the output of collect and of new

@@ -5,10 +5,12 @@
 //! number are identified by their kind, and counted. Things that come and go in normal use (on USB,
 //! wireless networks, bridges) are not facts.
 
-use envelope::{Change, Part};
+use std::collections::BTreeMap;
+
+use envelope::{Change, EventAbout, Part};
 use serde::{Deserialize, Serialize};
 
-use crate::report::{Checks, Device, Disk, Host, Interface, Module};
+use crate::report::{Checks, Device, Disk, Host, Interface, Module, Wanted};
 
 const GIB: f64 = (1u64 << 30) as f64;
 /// PCI classes that are covered by the devices behind them (disks, interfaces), or that boards
@@ -26,6 +28,9 @@ pub struct Facts {
     pub uuid: Option<String>,
     /// The firmware's version.
     pub firmware: Option<String>,
+    /// The settings of the firmware that firmware.ini wants, by name; in a baseline only those
+    /// whose other value was accepted.
+    pub settings: Option<BTreeMap<String, Wish>>,
     /// The processors.
     pub processor: Option<String>,
     /// The memory modules, in the order of their slots.
@@ -36,6 +41,25 @@ pub struct Facts {
     pub links: Option<Vec<Link>>,
     /// The PCI devices, by address.
     pub devices: Option<Vec<Thing>>,
+}
+
+/// A setting of the firmware, and what firmware.ini wants.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Wish {
+    /// Its key in firmware.ini.
+    pub setting: String,
+    /// The wanted value.
+    pub wanted: String,
+    /// The value; absent when it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is: Option<String>,
+}
+
+impl Wish {
+    /// Whether it is known to have another value than the wanted one.
+    fn differs(&self) -> bool {
+        self.is.as_ref().is_some_and(|is| *is != self.wanted)
+    }
 }
 
 /// A thing that can be present or absent.
@@ -256,6 +280,8 @@ impl Facts {
             serial: host.system.serial.clone(),
             uuid: host.system.uuid.clone(),
             firmware: host.firmware.version.clone(),
+            settings: known("firmware.wanted")
+                .then(|| host.firmware.wanted.iter().map(wish).collect()),
             processor: processor.model.as_ref().map(|model| model.clone() + &cores),
             memory: host
                 .memory
@@ -302,11 +328,19 @@ impl Facts {
                 }
             }
         }
+        if let (Some(mine), Some(others)) = (&mut self.settings, &others.settings) {
+            for (attribute, wish) in mine.iter_mut().filter(|(_, wish)| wish.is.is_none()) {
+                if let Some(known) = others.get(attribute) {
+                    wish.clone_from(known);
+                }
+            }
+        }
         Facts {
             opened: self.opened.or(others.opened),
             serial: self.serial.or(others.serial),
             uuid: self.uuid.or(others.uuid),
             firmware: self.firmware.or(others.firmware),
+            settings: self.settings.or(others.settings),
             processor: self.processor.or(others.processor),
             memory: self.memory.or(others.memory),
             disks: self.disks.or(others.disks),
@@ -323,9 +357,10 @@ impl Facts {
             .try_fold(0u64, |sum, bytes| Some(sum.saturating_add(bytes?)))
     }
 
-    /// Accepts the reported faults of disks that cannot be read at the moment.
+    /// Accepts the reported faults of disks and settings that cannot be read at the moment.
     pub fn accept_faults(&mut self, told: &[Change]) {
         for about in told.iter().map(|change| &change.about) {
+            self.accept_setting(about);
             let Some(disks) = self.disks.as_mut().filter(|_| about.part == Part::Disk) else {
                 continue;
             };
@@ -340,7 +375,39 @@ impl Facts {
                 *known = known.take().or_else(|| about.after.clone());
             }
         }
+        if let Some(settings) = &mut self.settings {
+            settings.retain(|_, wish| wish.differs());
+        }
     }
+
+    fn accept_setting(&mut self, about: &EventAbout) {
+        let (Part::Firmware, Some(setting), Some(wanted)) =
+            (about.part, &about.fault, &about.before)
+        else {
+            return;
+        };
+        let told = Wish {
+            setting: setting.clone(),
+            wanted: wanted.clone(),
+            is: about.after.clone(),
+        };
+        let settings = self.settings.get_or_insert_default();
+        let wish = settings
+            .entry(about.subject.clone())
+            .or_insert(told.clone());
+        if wish.is.is_none() {
+            *wish = told;
+        }
+    }
+}
+
+fn wish(wanted: &Wanted) -> (String, Wish) {
+    let wish = Wish {
+        setting: wanted.setting.to_owned(),
+        wanted: wanted.wanted.clone(),
+        is: wanted.is.clone(),
+    };
+    (wanted.attribute.clone(), wish)
 }
 
 fn size(bytes: Option<u64>) -> String {

@@ -1,6 +1,8 @@
 //! The differences between a machine and its baseline.
 
-use crate::baseline::facts::{Facts, Link, Thing, linked, pairs};
+use std::collections::BTreeMap;
+
+use crate::baseline::facts::{Facts, Link, Thing, Wish, linked, pairs};
 use envelope::{Action, Change, EventAbout, Part};
 
 const SERIAL: &str = "the machine's serial number";
@@ -38,6 +40,7 @@ pub fn differences(baseline: &mut Facts, now: &Facts, told: &[Change]) -> Vec<Ev
         &now.firmware,
         &mut found,
     );
+    of_settings(&mut baseline.settings, &now.settings, &mut found);
     of_one(
         Part::Processor,
         "the processor",
@@ -77,6 +80,11 @@ pub fn is_known(about: &EventAbout, baseline: &Facts, now: &Facts) -> bool {
         Part::Chassis => now.opened.is_some(),
         Part::System if about.subject == UUID => now.uuid.is_some(),
         Part::System => now.serial.is_some(),
+        // A setting that is no longer wanted is no difference.
+        Part::Firmware if about.fault.is_some() => now.settings.as_ref().is_some_and(|settings| {
+            let wish = settings.get(&about.subject);
+            wish.is_none_or(|wish| wish.is.is_some())
+        }),
         Part::Firmware => now.firmware.is_some(),
         Part::Processor => now.processor.is_some(),
         Part::Memory => now.memory.is_some(),
@@ -183,6 +191,33 @@ fn of_one(
             before: Some(before.clone()),
             after: Some(now.clone()),
         });
+    }
+}
+
+/// A baseline holds only accepted values: at the first run a setting that differs is reported.
+fn of_settings(
+    baseline: &mut Option<BTreeMap<String, Wish>>,
+    now: &Option<BTreeMap<String, Wish>>,
+    found: &mut Vec<EventAbout>,
+) {
+    let Some(now) = now else { return };
+    let accepted = baseline.get_or_insert_default();
+    for (attribute, wish) in now {
+        match &wish.is {
+            None => {}
+            Some(is) if *is == wish.wanted => {
+                accepted.remove(attribute);
+            }
+            Some(_) if accepted.get(attribute) == Some(wish) => {}
+            Some(is) => found.push(EventAbout {
+                part: Part::Firmware,
+                action: Action::Degraded,
+                subject: attribute.clone(),
+                fault: Some(wish.setting.clone()),
+                before: Some(wish.wanted.clone()),
+                after: Some(is.clone()),
+            }),
+        }
     }
 }
 
@@ -377,6 +412,9 @@ pub fn message(about: &EventAbout) -> String {
     };
     match action {
         Action::Opened => "the case was opened".to_owned(),
+        Action::Degraded if *part == Part::Firmware => {
+            format!("the firmware's setting {subject} is {after}, and firmware.ini wants {before}")
+        }
         Action::Removed => format!("{thing} {subject} is gone ({before})"),
         Action::Added => format!("{thing} {subject} is new ({after})"),
         Action::Degraded => format!("{thing} {subject} is worse: {after} (before: {before})"),

@@ -27,12 +27,22 @@ const FAILED: &str = "failed: ";
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const OUTPUT_MAX_BYTES: u64 = 1 << 20;
 
-/// Its settings, as pairs of name and value; otherwise why there are none.
-pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
-    let Some(program) = PROGRAMS
+/// The path of the installed program.
+pub fn program(machine: &Machine) -> Option<&'static str> {
+    PROGRAMS
         .iter()
         .find(|program| machine.path(program).is_file())
-    else {
+        .copied()
+}
+
+/// Removes its kept answer, so that the next read asks it again.
+pub fn forget(machine: &Machine) {
+    let _ = fs::remove_file(machine.path(CACHE)); // there may be none
+}
+
+/// Its settings, as pairs of name and value; otherwise why there are none.
+pub fn settings(machine: &Machine) -> Result<Vec<(String, String)>, String> {
+    let Some(program) = program(machine) else {
         return Err("no /sys/class/firmware-attributes, and no cctk".into());
     };
     let kept = || {

@@ -11,7 +11,8 @@ use crate::read::machine::{Machine, PATIENCE};
 use crate::read::sensors;
 use crate::report::{Attribute, Chassis};
 
-const DIRECTORY: &str = "/sys/class/firmware-attributes";
+/// The kernel's firmware attributes, a directory for each driver.
+pub const DIRECTORY: &str = "/sys/class/firmware-attributes";
 const KEY: &str = "firmware.attributes";
 /// The settings that technicians need: case intrusion, wake-up, and the devices of guests. The
 /// names are those of Dell, Lenovo (thinklmi) and HP (hp-bioscfg); only letters and digits count,

@@ -166,6 +166,8 @@ pub struct Firmware {
     pub date: Option<String>,
     /// Its settings, those of an allowlist, by name.
     pub attributes: Vec<Attribute>,
+    /// The settings that firmware.ini wants, in its order, the setup password last.
+    pub wanted: Vec<Wanted>,
 }
 
 /// A setting of the firmware.
@@ -175,6 +177,20 @@ pub struct Attribute {
     pub name: String,
     /// Its value.
     pub value: String,
+}
+
+/// A setting that firmware.ini wants, and its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Wanted {
+    /// Its key in firmware.ini: `vt_d`.
+    pub setting: &'static str,
+    /// Its name in the interface: `VTdFeature`.
+    pub attribute: String,
+    /// The value in firmware.ini; `set` for the setup password.
+    pub wanted: String,
+    /// Its value, or `unset` for the setup password; absent when it is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is: Option<String>,
 }
 
 /// The main board.

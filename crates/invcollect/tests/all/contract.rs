@@ -13,6 +13,7 @@ use jsonpipe::testkit::{self, Stage};
 use crate::machine::{self, Machine};
 
 const MAN_PAGE: &str = include_str!("../../../../man/invcollect.8");
+const FIRMWARE_PAGE: &str = include_str!("../../../../man/invcollect-firmware.8");
 const FLEET_PAGE: &str = include_str!("../../../../man/invcollect-fleet.8");
 
 /// No subcommand here requires a document: what is handed in is left alone.
@@ -34,6 +35,11 @@ const ACCEPT: Stage = Stage {
 };
 const METRICS: Stage = Stage {
     arguments: &["metrics"],
+    ..COLLECT
+};
+/// The machine has no model, which is a refusal.
+const FIRMWARE: Stage = Stage {
+    arguments: &["firmware"],
     ..COLLECT
 };
 const FLEET: Stage = Stage {
@@ -80,7 +86,7 @@ fn reports_to_nobody(root: &Path) {
 }
 
 jsonpipe::contract! {
-    teaches_help: [COLLECT, CHANGES, ACCEPT, METRICS, PUSH, FLEET],
+    teaches_help: [COLLECT, CHANGES, ACCEPT, METRICS, PUSH, FIRMWARE, FLEET],
     tells_version: [COLLECT],
     refuses_a_bad_flag: [COLLECT, PUSH],
     logs_its_run: "no stage of a pipe",
@@ -94,7 +100,7 @@ jsonpipe::contract! {
     keeps_the_secret: "no subcommand reads a document",
     refuses_the_secret: "no subcommand reads a document",
     survives_its_own_panic: [COLLECT, PUSH],
-    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, FLEET_PAGE].concat()),
+    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, FIRMWARE_PAGE, FLEET_PAGE].concat()),
 }
 
 /// A slip of the pen is not a machine that has nothing.
@@ -107,6 +113,7 @@ fn a_root_that_is_not_there_is_no_machine() {
         &["accept"],
         &["metrics", "x.prom"],
         &["push"],
+        &["firmware"],
         &["fleet", "/"],
     ] {
         let mut command = Command::new(COLLECT.binary);

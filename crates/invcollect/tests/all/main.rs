@@ -5,6 +5,7 @@ mod cases;
 mod changes;
 mod collect;
 mod contract;
+mod firmware;
 mod fleet;
 mod glpi;
 mod laboratory;

@@ -136,3 +136,25 @@ fn a_broken_table_is_78() {
         assert!(stderr.contains(message), "{stderr}");
     }
 }
+
+/// The machine's own event; the firmware is set from a desk.
+#[test]
+fn a_setting_of_the_firmware_that_drifted_is_a_task() {
+    let mut store = Store::new();
+    let mut machine = store.machine("at1", "101", "one");
+    machine.week(MONDAY, |host| {
+        host["changes"] = json!([{
+            "id": "8f14e45f-ceea-467f-a9d6-9c1b5d2a7e12", "told_at": "2024-11-19T10:00:00Z", "part": "firmware",
+            "action": "degraded", "subject": "VTdFeature", "fault": "vt_d", "before": "Enable", "after": "Disable",
+        }]);
+    });
+    let fleet = fleet(&store, &[]);
+    assert_eq!(
+        findings(&fleet, "remote"),
+        [(
+            "one",
+            "firmware_drifted",
+            "VTdFeature is Disable, and firmware.ini wants Enable"
+        )]
+    );
+}
