@@ -119,6 +119,27 @@ fn what_differs_is_written_and_nothing_else() {
     );
 }
 
+#[test]
+fn the_shipped_file_is_read() {
+    let machine = lenovo();
+    machine.write(
+        INI,
+        include_str!("../../../../scripts/host/etc/firmware.ini"),
+    );
+    attribute(
+        &machine,
+        "BootDeviceListF12Option",
+        "Enable",
+        "Disable;Enable",
+    );
+    let ended = machine.run(&["firmware", "--dry-run"]);
+    let firmware = ended.section("firmware");
+    let settings = firmware["settings"].as_array().unwrap();
+    let names: Vec<_> = settings.iter().map(|one| &one["setting"]).collect();
+    assert_eq!(names, ["vt_d", "wake_on_lan", "usb_boot", "setup_password"]);
+    assert_eq!(ended.status, 1);
+}
+
 /// Some firmware of Lenovo's has its choices behind the value.
 #[test]
 fn choices_behind_a_value_are_no_part_of_it() {
