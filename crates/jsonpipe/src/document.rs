@@ -160,13 +160,22 @@ impl Document {
     /// words that `T` expects. In a section with a `schema`, written by a tool, unknown keys are
     /// ignored, every value must have its type, and an unknown schema is an error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
+        self.read_with_schema(section, SCHEMA)
+    }
+
+    /// The same for a section that was written by [`Document::set_with_schema`].
+    pub fn read_with_schema<T: DeserializeOwned>(
+        &self,
+        section: &str,
+        known: u64,
+    ) -> anyhow::Result<Option<T>> {
         let Some(found) = self.section(section) else {
             return Ok(None);
         };
         let found = found.parsed()?;
         let read = match &found.schema {
             None => found.node.read(Author::Person),
-            Some(schema) if schema.as_u64() == Some(SCHEMA) => found.node.read(Author::Tool),
+            Some(schema) if schema.as_u64() == Some(known) => found.node.read(Author::Tool),
             Some(Node::String(_)) => {
                 return Err(Exit::Data.error(format_args!(
                     "{section}.schema: not a number; leave it out of a document written by hand"
@@ -174,7 +183,7 @@ impl Document {
             }
             Some(_) => {
                 return Err(Exit::Data.error(format_args!(
-                    "{section}.schema: not {SCHEMA}, the one that this release knows"
+                    "{section}.schema: not {known}, the one that this release knows"
                 )));
             }
         };
@@ -211,8 +220,7 @@ impl Document {
         self.set_with_schema(section, SCHEMA, report)
     }
 
-    /// The same for a section of which a key was renamed, retyped or removed. No tool of this release
-    /// reads such a section.
+    /// The same for a section of which a key was renamed, retyped or removed.
     pub fn set_with_schema<T: Serialize>(
         &mut self,
         section: &str,

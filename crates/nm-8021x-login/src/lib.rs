@@ -12,6 +12,7 @@
 
 mod attempt;
 mod clock;
+mod explain;
 mod login;
 mod logout;
 mod network;
@@ -40,6 +41,8 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
             login::login(&arguments.common, pipe, dry_run, until_pid)
         }
         Command::Logout { dry_run } => logout::logout(&arguments.common, pipe, dry_run),
+        Command::Prompt => screen::ask(&arguments.common, pipe),
+        Command::Explain { status } => explain::explain(pipe, status),
         Command::Realms { days } => list_realms(&arguments.common, pipe, days),
         Command::GuestVoucher(order) => voucher::write(&order),
         Command::Import(options) => import(&arguments.common, pipe, &options),

@@ -1,7 +1,7 @@
 //! Output.
 
 use jsonpipe::Missing;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The section `login`: the answer.
 #[derive(Debug, Default, Serialize)]
@@ -47,7 +47,7 @@ pub struct Login {
 }
 
 /// Why a login was refused. Of several links' reasons the first in this order counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// Not of the form `user@realm`.

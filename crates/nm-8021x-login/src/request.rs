@@ -59,6 +59,27 @@ with what the session had.")]
         #[arg(long)]
         dry_run: bool,
     },
+    /// Ask for name, password and system at the terminal of a seat
+    #[command(after_help = "\
+Requires a document, from which it reads catalog and explanation. Writes the
+first document of a session, with the sections login and choice, to a pipe.
+
+Example:
+  cowvol list | nm-8021x-login prompt | login-session")]
+    Prompt,
+    /// Tell a user why a session did not go as it should
+    #[command(after_help = "\
+Requires a document, from which it reads login and guest. Writes the section
+explanation, in Portuguese or English as LANG says.
+
+Example:
+  login-session < login.json > end.json; status=$?
+  nm-8021x-login explain --status $status < end.json")]
+    Explain {
+        /// The exit status of the session
+        #[arg(long, value_name = "N")]
+        status: u8,
+    },
     /// List the realms that are installed, and when their CAs expire
     #[command(after_help = "\
 Does not read standard input. Writes the section realms. Exit status 1: there is

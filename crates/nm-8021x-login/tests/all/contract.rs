@@ -45,6 +45,7 @@ const WITHOUT_PASSWORD: Stage = Stage {
 
 const MAN_PAGE: &str = include_str!("../../../../man/nm-8021x-login.8");
 const REALMS_PAGE: &str = include_str!("../../../../man/nm-8021x-login-realms.8");
+const SEAT_PAGE: &str = include_str!("../../../../man/lab-seat.8");
 const REGISTER_PAGE: &str = include_str!("../../../../man/nm-8021x-login-register.8");
 
 jsonpipe::contract! {
@@ -62,7 +63,7 @@ jsonpipe::contract! {
     keeps_the_secret: [LOGIN],
     refuses_the_secret: "the password is its own",
     survives_its_own_panic: [LOGIN],
-    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE].concat()),
+    names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE, SEAT_PAGE].concat()),
 }
 
 /// `--days` of `realms` is not that of `register prune`.
@@ -75,6 +76,7 @@ fn the_page_of_each_subcommand_names_its_flags() {
     for subcommand in visible {
         let page = match subcommand.get_name() {
             "login" | "logout" => MAN_PAGE,
+            "prompt" | "explain" => SEAT_PAGE,
             "register" => REGISTER_PAGE,
             _ => REALMS_PAGE,
         };
@@ -84,7 +86,7 @@ fn the_page_of_each_subcommand_names_its_flags() {
 
 #[test]
 fn the_examples_of_the_man_pages_work() {
-    for page in [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE] {
+    for page in [MAN_PAGE, REALMS_PAGE, REGISTER_PAGE, SEAT_PAGE] {
         let directory = tempfile::tempdir().unwrap();
         (LOGIN.prepare)(directory.path());
         fs::copy(

@@ -4,7 +4,10 @@
 mod contract;
 mod import;
 mod laboratory;
+mod prompt;
 mod realms;
 mod register;
+mod seat;
+mod terminal;
 mod update;
 mod vouchers;
