@@ -26,7 +26,7 @@ pub(crate) fn find(taken: &Taken, findings: &mut Findings) {
                 Finding::new(
                     Kind::GraphicsOld,
                     format_args!("integrated graphics {} is older than Sandy Bridge (2011), and cannot be handed over", device.id),
-                    "replace the machine, or remove the device from the model's devices: the guest then gets emulated graphics",
+                    "replace the machine",
                 )
                 .device(device.address),
             );
