@@ -7,7 +7,7 @@ use clap::Args;
 /// `seedctl ask`.
 #[derive(Debug, Args)]
 pub struct Ask {
-    /// Send FILE as standard input; of several, one after another
+    /// Send FILE as standard input; several, one after another
     #[arg(long, value_name = "FILE")]
     pub send: Vec<PathBuf>,
     /// Give COMMAND N seconds (60)
@@ -35,7 +35,7 @@ pub struct Ask {
         value_parser = seconds()
     )]
     pub wait_seconds: u64,
-    /// Wait again when that failed, as on a machine that reboots
+    /// Wait again when that failed, as after a reboot
     #[arg(long, requires = "wait")]
     pub again: bool,
     /// Done only if the answer has these keys and values

@@ -156,8 +156,8 @@ impl Document {
     /// Reads a section as `T`; `None` when it is not there.
     ///
     /// In a section without `schema`, written by a person, an unknown key is an error (65) that
-    /// names it, and a string is accepted where it spells the number, the boolean or the list of
-    /// words that `T` expects. In a section with a `schema`, written by a tool, unknown keys are
+    /// names it, and a string is accepted where it spells the number or the list of words that `T`
+    /// expects. In a section with a `schema`, written by a tool, unknown keys are
     /// ignored, every value must have its type, and an unknown schema is an error.
     pub fn read<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<Option<T>> {
         self.read_with_schema(section, SCHEMA)
@@ -358,7 +358,7 @@ mod tests {
             "volume",
         )
         .unwrap();
-        let json = r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":"true"}}"#;
+        let json = r#"{"volume":{"user":"a \"b\\c","bytes":"7"},"x":{"k":"1","l":true}}"#;
         assert_eq!(ini.to_string(), json);
         // The next tool in the pipe reads sections from INI as the first one does.
         for document in [ini, Document::parse(json, "volume").unwrap()] {

@@ -1,8 +1,8 @@
 //! INI, the form of documents and configuration that people write: `[section]`, `key=value`, flat.
 //!
 //! A comment is a whole line. A value is the rest of its line without the white space around it;
-//! backslashes, quotes, `#` and `;` belong to it. Values are strings, which are parsed where the
-//! reader expects another type. The text is checked before rust-ini parses it, because rust-ini
+//! backslashes, quotes, `#` and `;` belong to it. `true` and `false` are booleans, other values are
+//! strings, which are parsed where the reader expects another type. The text is checked before rust-ini parses it, because rust-ini
 //! joins lines that end in a backslash, takes a colon for an equals sign, and keeps duplicates.
 
 use std::collections::HashSet;
@@ -47,7 +47,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<(String, Node)>, String> {
             if !known_keys.insert(key) {
                 return Err(format!("{name}.{key}: given twice"));
             }
-            table.push((key.to_owned(), Node::text(value)));
+            table.push((key.to_owned(), Node::bare(value)));
         }
         sections.push((name.to_owned(), Node::Table(table)));
     }

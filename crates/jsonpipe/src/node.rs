@@ -31,8 +31,8 @@ pub(crate) enum Node {
 /// The author of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Author {
-    /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, and a string
-    /// may spell another type.
+    /// A person, perhaps in INI, perhaps some tools ago: an unknown key is a mistake, a string may
+    /// spell a number or a list, and `true` may be a word.
     Person,
     /// A tool, perhaps a newer one: unknown keys are ignored, and types must match.
     Tool,
@@ -112,6 +112,11 @@ impl Node {
     /// A string.
     pub(crate) fn text(text: &str) -> Node {
         Node::String(Zeroizing::new(text.to_owned()))
+    }
+
+    /// A value of INI, which has no quotes: `true` and `false` are booleans.
+    pub(crate) fn bare(text: &str) -> Node {
+        text.parse().map_or_else(|_| Node::text(text), Node::Bool)
     }
 
     /// Parses JSON. Errors are positions and duplicate keys; neither shows a value.
@@ -249,6 +254,16 @@ impl<'a> Reader<'a> {
         Reader { node, ..self }
     }
 
+    /// Its text: a boolean of a person may be the word, as INI has no quotes.
+    fn text(self) -> Option<&'a str> {
+        match (self.node, self.author) {
+            (Node::String(text), _) => Some(text),
+            (Node::Bool(true), Author::Person) => Some("true"),
+            (Node::Bool(false), Author::Person) => Some("false"),
+            _ => None,
+        }
+    }
+
     fn table<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.node {
             Node::Table(pairs) => visitor.visit_map(Entries {
@@ -281,7 +296,7 @@ fn is_plain(text: &str) -> bool {
     let digits = text.strip_prefix('-').unwrap_or(text).as_bytes();
     match digits {
         [b'0', next, ..] => !next.is_ascii_digit(),
-        [first, ..] => first.is_ascii_digit() || matches!(text, "true" | "false"),
+        [first, ..] => first.is_ascii_digit(),
         [] => false,
     }
 }
@@ -328,8 +343,29 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
+    /// A string never stands for a boolean, whoever wrote it: where one decides, it has to be meant.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.node {
+            Node::Bool(value) => visitor.visit_bool(*value),
+            Node::String(text) if text.parse::<bool>().is_ok() => {
+                Err(ReadError::new("expected true or false, without quotes"))
+            }
+            _ => Err(ReadError::new("expected true or false")),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.text() {
+            Some(text) => visitor.visit_str(text),
+            None => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        self.deserialize_str(visitor)
+    }
+
     parsed_from_text! {
-        deserialize_bool visit_bool bool, "true or false";
         deserialize_i8 visit_i8 i8, "a whole number";
         deserialize_i16 visit_i16 i16, "a whole number";
         deserialize_i32 visit_i32 i32, "a whole number";
@@ -352,8 +388,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     /// A person may write a list of words as a string, separated by commas; the empty string is the
     /// empty list.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.node {
-            Node::String(text) if self.author == Author::Person => {
+        match self.text() {
+            Some(text) if self.author == Author::Person => {
                 let words: Vec<Node> = text
                     .split(',')
                     .map(str::trim)
@@ -366,7 +402,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                     index: 0,
                 })
             }
-            Node::List(_) => self.deserialize_any(visitor),
+            None if matches!(self.node, Node::List(_)) => self.deserialize_any(visitor),
             _ => Err(ReadError::new("expected a list")),
         }
     }
@@ -397,12 +433,12 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        match self.node {
-            Node::String(text) => {
-                let word: StrDeserializer<'_, ReadError> = text.as_str().into_deserializer();
+        match self.text() {
+            Some(text) => {
+                let word: StrDeserializer<'_, ReadError> = text.into_deserializer();
                 visitor.visit_enum(word)
             }
-            _ => Err(ReadError::new(format_args!(
+            None => Err(ReadError::new(format_args!(
                 "expected one of {}",
                 variants.join(", ")
             ))),
@@ -418,7 +454,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     serde::forward_to_deserialize_any! {
-        i128 u128 char str string bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
+        i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -522,6 +558,10 @@ mod tests {
                 r#"{"up":12345678,"words":[]}"#,
                 "up: expected true or false",
             ),
+            (
+                r#"{"up":"true","words":[]}"#,
+                "up: expected true or false, without quotes",
+            ),
             (r#"{"up":true,"words":12345678}"#, "words: expected a list"),
             (r#"{"up":true,"words":[1]}"#, "words[0]: expected a string"),
             (
@@ -545,7 +585,7 @@ mod tests {
     fn text_of_a_person_becomes_the_type() {
         let text = Node::text;
         let node = Node::Table(vec![
-            ("up".into(), text("true")),
+            ("up".into(), Node::bare("true")),
             ("words".into(), text("a, b,c")),
         ]);
         let section: Section = node.read(Author::Person).unwrap();
@@ -573,9 +613,38 @@ mod tests {
     }
 
     #[test]
+    fn true_may_be_a_word_of_a_person() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Named {
+            name: String,
+            words: Vec<String>,
+            other: Option<String>,
+        }
+        let node = |word: &str| {
+            let keys = ["name", "words", "other"].map(|key| (key.into(), Node::bare(word)));
+            Node::Table(keys.into())
+        };
+        for word in ["true", "false", "True", "x"] {
+            // Also after a pipe, whose next tool reads JSON.
+            let json = Node::from_json(&node(word).to_json()).unwrap();
+            for node in [node(word), json] {
+                assert_eq!(
+                    node.read::<Named>(Author::Person).unwrap(),
+                    Named {
+                        name: word.into(),
+                        words: vec![word.into()],
+                        other: Some(word.into()),
+                    }
+                );
+            }
+        }
+        let error = node("true").read::<Named>(Author::Tool).unwrap_err();
+        assert_eq!(error.to_string(), "name: expected a string");
+    }
+
+    #[test]
     fn values_of_a_tool_keep_their_types() {
         for (json, message) in [
-            (r#"{"up":"true","words":[]}"#, "up: expected true or false"),
             (r#"{"up":true,"words":"a"}"#, "words: expected a list"),
             (
                 r#"{"up":true,"words":[],"links":[{"name":"a","kind":"ethernet","speed":"1"}]}"#,

@@ -28,7 +28,7 @@ pub use common::common;
 pub use contract::Stages;
 pub use ended::{Ended, feed, redirected};
 pub use hold::hold;
-pub use page::{man_page_examples_work, man_page_names_every_flag};
+pub use page::{help_fits_a_terminal, man_page_examples_work, man_page_names_every_flag};
 pub use signals::heeding_signals;
 pub use stage::Stage;
 pub use traced::traced;

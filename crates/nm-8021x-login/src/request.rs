@@ -197,7 +197,7 @@ pub struct GuestVoucher {
     /// Have them expire after N hours
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=8784))]
     pub hours: u16,
-    /// Write the entries of FreeRADIUS's users file to FILE, a new one
+    /// Write the entries for FreeRADIUS to FILE, a new one
     #[arg(long, value_name = "FILE")]
     pub users: PathBuf,
     /// Write the slips for the visitors to FILE, a new one

@@ -127,9 +127,9 @@ Example:
     Report(campaign::request::Report),
     /// Run a command on many machines by ssh, at the same time
     #[command(after_help = "\
-Does not read standard input. Prints JSON Lines: an event answer for each host as
-soon as it is known, with its state, exit status, document and last words. ssh
-reads /etc/labtools/ssh_config if that exists, and asks no questions.
+Does not read standard input. Prints JSON Lines: an event answer for each host
+as soon as it is known, with its state, exit status, document and last words.
+ssh reads /etc/labtools/ssh_config if that exists, and asks no questions.
 
 Example: which machines of a room answer?
   seedctl ask --most-seconds 15 $(seedctl hosts --room 101 |

@@ -78,6 +78,11 @@ macro_rules! contract {
             let (command, page) = $names_every_flag_on_its_page;
             $crate::testkit::man_page_names_every_flag(&command, &page);
         }
+        #[test]
+        fn help_fits_a_terminal() {
+            let (command, _) = $names_every_flag_on_its_page;
+            $crate::testkit::help_fits_a_terminal(command);
+        }
     };
     (@ $rule:ident $why_not:literal) => {};
     (@ $rule:ident [$($stages:expr => $input:expr),+ $(,)?]) => {

@@ -1,4 +1,4 @@
-//! Checks of a man page: it names every flag, and its examples work.
+//! Checks of a man page: it names every flag, and its examples work; and of help: it fits a terminal.
 
 use std::path::Path;
 use std::process::Command;
@@ -18,6 +18,22 @@ pub fn man_page_names_every_flag(command: &clap::Command, page: &str) {
     for below in command.get_subcommands() {
         man_page_names_every_flag(below, page);
     }
+}
+
+/// Checks that the help of the tool and of all its subcommands is 80 columns wide at most, but for
+/// the line of the usage, which clap makes.
+pub fn help_fits_a_terminal(mut command: clap::Command) {
+    command.build(); // gives the subcommands the flags of the tool
+    check_width(&mut command);
+}
+
+fn check_width(command: &mut clap::Command) {
+    let help = command.render_long_help().to_string();
+    let mut lines = help.lines().filter(|line| !line.starts_with("Usage: "));
+    let wide = lines.find(|line| line.chars().count() > 80);
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    assert_eq!(wide, None, "the help of {name} is wider than 80 columns");
+    command.get_subcommands_mut().for_each(check_width);
 }
 
 /// Runs the EXAMPLES of a man page in `directory` and compares their output.
