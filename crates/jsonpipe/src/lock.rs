@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use nix::libc::O_NONBLOCK; // to open a pipe must not block
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, getsockopt, socket};
 
@@ -52,7 +53,11 @@ pub fn wait(common: &Common, path: &str, signals: &Deferred) -> anyhow::Result<F
 /// Whether another process holds the lock. The file is not created for that, and the lock stays
 /// free.
 pub fn is_held(common: &Common, path: &str) -> anyhow::Result<bool> {
-    match OpenOptions::new().write(true).open(common.path(path)) {
+    let file = OpenOptions::new()
+        .write(true)
+        .custom_flags(O_NONBLOCK)
+        .open(common.path(path));
+    match file {
         Ok(file) => Ok(!try_lock(common, path, &file)?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(failed(common, path, error)),
@@ -83,7 +88,7 @@ fn open(common: &Common, path: &str) -> anyhow::Result<File> {
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .custom_flags(nix::libc::O_NONBLOCK) // opening a pipe must not block
+        .custom_flags(O_NONBLOCK)
         .open(common.path(path));
     file.map_err(|error| failed(common, path, error))
 }
@@ -130,6 +135,7 @@ mod tests {
         atomic::create_directory(&common.path(DIRECTORY), 0o700).unwrap();
         nix::unistd::mkfifo(&common.path(LOCK), nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert_eq!(Exit::of(&take(&common, LOCK, "x").unwrap_err()), Exit::Io);
+        assert_eq!(Exit::of(&is_held(&common, LOCK).unwrap_err()), Exit::Io);
     }
 
     #[test]
