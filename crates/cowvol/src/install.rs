@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use images::bases::{self, Entry};
 use images::{POOL_LOCK, edit, image_path};
+use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, sabotaged, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
@@ -51,26 +52,91 @@ pub fn install<B: Backend>(
     }
     let candidate = Candidate::open(common, &manifest)?;
     candidate.check_digest(&manifest)?;
+    let installing = Installing {
+        common,
+        backend,
+        pipe,
+        options,
+        new: &new,
+    };
+    let done = match options.dry_run {
+        true => installing.would_do(&switch_over)?,
+        false => installing.run(&candidate, &manifest)?,
+    };
+    document.set(
+        "base",
+        &report::Installed {
+            changed: done.changed,
+            path: image_path(&new.name, new.generation),
+            name: new.name,
+            generation: new.generation,
+            replaced: done.replaced,
+            pruned: done.pruned,
+        },
+    )?;
+    Ok(Answer::yes(document).staying(done.changed && !options.dry_run))
+}
 
-    let (replaced, committed, pruned);
-    let mut made = false;
-    if options.dry_run {
-        (replaced, committed) = (switch_over.replaced, switch_over.changes());
-        pruned = Pruning {
-            common,
-            backend,
-            pipe,
-            also: switch_over.retired(&new),
-        }
-        .plan(&switch_over.after)?;
-    } else {
+/// An image that was compared with its manifest, and is to become the current generation.
+struct Installing<'a, B> {
+    common: &'a Common,
+    backend: &'a B,
+    pipe: &'a Pipe,
+    options: InstallBase,
+    new: &'a Entry,
+}
+
+/// The result.
+struct Done {
+    changed: bool,
+    replaced: Option<u64>,
+    pruned: report::Pruned,
+}
+
+impl<B: Backend> Installing<'_, B> {
+    /// What [`run`](Installing::run) would do.
+    fn would_do(&self, switch_over: &SwitchOver) -> anyhow::Result<Done> {
+        let pruned = self.pruning(switch_over).plan(&switch_over.after)?;
+        Ok(Done {
+            changed: switch_over.changes() || pruned.changed(),
+            replaced: switch_over.replaced,
+            pruned,
+        })
+    }
+
+    fn run(&self, candidate: &Candidate, manifest: &manifest::Base) -> anyhow::Result<Done> {
         candidate.sync()?;
         // From here on, a signal ends the process when the machine has either the old generation or
         // the new one.
         let ending_signals = signals::defer()?;
-        made = backend.make_origin(&candidate.published(&new, &manifest), &ending_signals)?;
-        let lock = lock::wait(common, POOL_LOCK, &ending_signals)?;
-        let switch_over = SwitchOver::of(common, &new, options)?;
+        let published = candidate.published(self.new, manifest);
+        let made = self.backend.make_origin(&published, &ending_signals)?;
+        let switch_over = self.switch_over(candidate, &ending_signals)?;
+        let pruned = self.pruning(&switch_over).run(&ending_signals);
+        let pruned = pruned.unwrap_or_else(|error| {
+            self.pipe.warn(format_args!(
+                "removing unused generations: {error:#}; run cowvol prune later"
+            ));
+            report::Pruned::default()
+        });
+        Ok(Done {
+            changed: made || switch_over.changes() || pruned.changed(),
+            replaced: switch_over.replaced,
+            pruned,
+        })
+    }
+
+    /// Makes it the current generation, under the pool's lock. No later failure undoes that.
+    fn switch_over(
+        &self,
+        candidate: &Candidate,
+        ending_signals: &Deferred,
+    ) -> anyhow::Result<SwitchOver> {
+        let Entry {
+            name, generation, ..
+        } = self.new;
+        let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
+        let switch_over = SwitchOver::of(self.common, self.new, self.options)?;
         candidate.check_still_there()?;
         if switch_over.changes() {
             if let Err(error) = switch_over.commit() {
@@ -78,51 +144,30 @@ pub fn install<B: Backend>(
                     return Err(error);
                 }
                 // All removals that follow are behind it in the file system's journal.
-                pipe.warn(format_args!(
-                    "{error:#}; {} {} is the current generation, unless a power cut brings the one before back; \
-                     then run cowvol install-base again",
-                    new.name, new.generation
+                self.pipe.warn(format_args!(
+                    "{error:#}; {name} {generation} is the current generation, unless a power cut brings the one before back; \
+                     then run cowvol install-base again"
                 ));
             }
-            pipe.note(format_args!(
-                "{} {} is the current generation",
-                new.name, new.generation
+            self.pipe.note(format_args!(
+                "{name} {generation} is the current generation"
             ));
         }
-        (replaced, committed) = (switch_over.replaced, switch_over.changes());
-        // The switch is done, and no later failure undoes it.
-        if let Err(error) = backend.name_origins(&switch_over.after) {
-            pipe.warn(format_args!("{error:#}; run cowvol install-base again"));
+        if let Err(error) = self.backend.name_origins(&switch_over.after) {
+            self.pipe
+                .warn(format_args!("{error:#}; run cowvol install-base again"));
         }
-        drop(lock);
-        let pruning = Pruning {
-            common,
-            backend,
-            pipe,
-            also: switch_over.retired(&new),
-        };
-        pruned = pruning.run(&ending_signals).unwrap_or_else(|error| {
-            pipe.warn(format_args!(
-                "removing unused generations: {error:#}; run cowvol prune later"
-            ));
-            report::Pruned::default()
-        });
-        drop(ending_signals);
+        Ok(switch_over)
     }
-    let changed = made || committed || pruned.changed();
-    let path = image_path(&new.name, new.generation);
-    document.set(
-        "base",
-        &report::Installed {
-            changed,
-            name: new.name,
-            generation: new.generation,
-            path,
-            replaced,
-            pruned,
-        },
-    )?;
-    Ok(Answer::yes(document).staying(changed && !options.dry_run))
+
+    fn pruning<'b>(&'b self, switch_over: &SwitchOver) -> Pruning<'b, B> {
+        Pruning {
+            common: self.common,
+            backend: self.backend,
+            pipe: self.pipe,
+            also: switch_over.retired(self.new),
+        }
+    }
 }
 
 /// Checks an image without looking at its file.

@@ -1,4 +1,4 @@
-//! `cowvol clone`, `release`, `list`, `discard`, `install-base` and `prune`; see cowvol(8).
+//! `cowvol`; see cowvol(8).
 
 use std::process::ExitCode;
 

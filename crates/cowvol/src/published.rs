@@ -33,8 +33,7 @@ impl Files {
 
     /// Whether the image is there, or a link in its place.
     pub fn has_image(&self) -> bool {
-        let is_image = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "qcow2");
-        self.others.iter().any(is_image)
+        self.image().is_some()
     }
 
     /// The room that they take. A file that has disappeared meanwhile takes none.
@@ -67,16 +66,18 @@ impl Files {
     /// The target of a linked image, relative to the root if it is there. It may belong to
     /// something else, so it stays.
     pub fn linked_path(&self, common: &Common) -> Option<String> {
-        let image = self
-            .others
-            .iter()
-            .find(|path| path.extension().is_some_and(|ending| ending == "qcow2"))?;
-        let leads_to = fs::canonicalize(image.is_symlink().then_some(image)?).ok()?;
+        let image = self.image().filter(|image| image.is_symlink())?;
+        let leads_to = fs::canonicalize(image).ok()?;
         let root = fs::canonicalize(&common.root).ok()?;
         let below = leads_to
             .strip_prefix(root)
             .map_or_else(|_| leads_to.clone(), |path| Path::new("/").join(path));
         Some(below.to_string_lossy().into_owned())
+    }
+
+    fn image(&self) -> Option<&PathBuf> {
+        let is_image = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "qcow2");
+        self.others.iter().find(is_image)
     }
 
     fn paths(&self) -> impl Iterator<Item = &PathBuf> {

@@ -1,4 +1,4 @@
-//! The stream that carries a volume; cowvol(8) describes it for other programs. Numbers are
+//! The stream that carries a volume; cowvol-stream(5) describes it for other programs. Numbers are
 //! big-endian.
 //!
 //! | bytes | content |
