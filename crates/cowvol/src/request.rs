@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use images::{BACKING, bases};
 use jsonpipe::Common;
@@ -47,7 +48,7 @@ Example: the room that each volume takes on the disk
   cowvol list | jq -r '.catalog.bases[].volumes[] | [.token,.held_bytes]|@tsv'", bases::PATH))]
     List {
         /// Show only the volumes of the user with this full name
-        #[arg(long, value_name = "NAME")]
+        #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         user: Option<String>,
     },
     /// Make the user's volume of a base, or find it
@@ -123,11 +124,11 @@ Example: straight to another machine
     Export(Export),
     /// Make a user's volume of a stream that export wrote
     #[command(after_help = "\
-Does not read standard input, unless FILE is /dev/fd/0. The volume gets its whole
-room first, as by clone, and its name last, when all of the stream is there and
-its digest is right. The base has to be the one that the stream was made on, in
-the same generation. A volume that the user has already stays, unless --replace
-is given. Writes the section imported.
+Does not read standard input, unless FILE is /dev/fd/0. The volume gets its
+whole room first, as by clone, and its name last, when all of the stream is
+there and its digest is right. The base has to be the one that the stream was
+made on, in the same generation. A volume that the user has already stays,
+unless --replace is given. Writes the section imported.
 
 Example: read the whole stream, and print what would be done
   cowvol import --user alice@uni-a.example --from alice.volume --dry-run")]
@@ -218,7 +219,7 @@ pub struct InstallBase {
 #[derive(Clone, Debug, Args)]
 pub struct Discard {
     /// The user's full name, as in login.user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: String,
     /// Only the volumes on this base
     #[arg(long, value_name = "BASE")]
@@ -232,7 +233,7 @@ pub struct Discard {
 #[derive(Clone, Debug, Args)]
 pub struct Restore {
     /// The user's full name, as in login.user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: String,
     /// The base; without it, the default of bases.ini
     #[arg(long, value_name = "BASE")]
@@ -249,12 +250,12 @@ pub struct Restore {
 #[derive(Clone, Debug, Args)]
 pub struct Export {
     /// The user's full name, as in login.user
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: String,
-    /// The volume on this base; without it, the default of bases.ini
+    /// The base; without it, the default of bases.ini
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
-    /// Write the stream to FILE, which is new, a FIFO or /dev/fd/N
+    /// Write the stream to FILE: a new one, a FIFO or /dev/fd/N
     #[arg(long, value_name = "FILE")]
     pub to: PathBuf,
     /// Print the size of the stream, and write nothing
@@ -265,16 +266,16 @@ pub struct Export {
 /// The flags of `import`.
 #[derive(Clone, Debug, Args)]
 pub struct Import {
-    /// The user's full name; the stream has to be of the same user
-    #[arg(long, value_name = "NAME")]
+    /// The user's full name; the stream has to be of this user
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub user: String,
-    /// Read the stream from FILE, which may be a FIFO or /dev/fd/N
+    /// Read the stream from FILE, also a FIFO or /dev/fd/N
     #[arg(long, value_name = "FILE")]
     pub from: PathBuf,
     /// Replace the volume that the user has, with the files in it
     #[arg(long)]
     pub replace: bool,
-    /// Read the whole stream, print the intended changes, and write nothing
+    /// Read all of it, print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
 }

@@ -8,7 +8,7 @@ use clap::CommandFactory;
 use cowvol::request::Arguments;
 use jsonpipe::testkit::{self, Stage, feed, redirected};
 
-use crate::machine::signed::{describe, document, install_stage};
+use crate::machine::signed::{describe, document, install_stage, new_windows, trust};
 use crate::machine::{self, CLONE, Machine};
 
 jsonpipe::contract! {
@@ -49,7 +49,10 @@ const INCOMPLETE: &str = concat!(
 
 #[test]
 fn the_man_page_examples_work() {
-    let machine = Machine::with_windows_8();
+    // They make the first base. The next one comes as from seedctl.
+    let machine = Machine::bare();
+    trust(machine.root());
+    new_windows(machine.root(), 8);
     let windows_8 = document(&describe(machine.root(), "windows", 8)).to_string();
     fs::write(machine.root().join("windows-8.json"), windows_8).unwrap();
     testkit::man_page_examples_work(CLONE.binary, MAN_PAGE, machine.root());
@@ -71,6 +74,26 @@ fn list_leaves_standard_input_alone() {
         .output();
     assert!(list.unwrap().status.success());
     assert_eq!(input.stream_position().unwrap(), 0);
+}
+
+#[test]
+fn a_user_without_a_name_is_a_usage_error() {
+    let machine = Machine::new();
+    for arguments in [
+        &["list"][..],
+        &["discard"],
+        &["restore", "--to", "clean"],
+        &["export", "--to", "volume"],
+        &["import", "--from", "volume"],
+    ] {
+        let ended = machine.run(&[arguments, &["--user", ""]].concat());
+        assert_eq!(
+            (ended.status, ended.stdout.as_str()),
+            (2, ""),
+            "{arguments:?}: {ended:?}"
+        );
+        assert!(ended.stderr.contains("--user"), "{arguments:?}: {ended:?}");
+    }
 }
 
 #[test]
