@@ -25,8 +25,14 @@ pub fn open(common: &Common, base: &Entry) -> anyhow::Result<Image> {
 /// may have put the base there without one, or a key was retired.
 pub fn signed_manifest(common: &Common, base: &Entry) -> Option<manifest::Base> {
     let keys = Keys::read(&common.config("keys"), Kind::Base).ok()?;
-    let path = common.path(images::path(&base.name, base.generation, Ending::Manifest));
-    let manifest: manifest::Base = Signed::read(&path, None).ok()?.verify(&keys).ok()?;
+    let beside = |ending| common.path(images::path(&base.name, base.generation, ending));
+    let (path, signature) = (beside(Ending::Manifest), beside(Ending::Signature));
+    // A login would wait for the writer of a pipe, and all others for it.
+    if !path.is_file() || !signature.is_file() {
+        return None;
+    }
+    let signed = Signed::read(&path, Some(&signature)).ok()?;
+    let manifest: manifest::Base = signed.verify(&keys).ok()?;
     let is_of_it = (&manifest.name, manifest.generation) == (&base.name, base.generation);
     is_of_it.then_some(manifest)
 }

@@ -108,6 +108,10 @@ impl fmt::Display for Keys {
 }
 
 fn read_public(path: &Path) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
+    // A pipe would keep its reader waiting.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(Exit::Config.error(format_args!("reading {}: not a file", path.display())));
+    }
     let file = File::open(path).exit(Exit::Config, || format!("reading {}", path.display()))?;
     let mut text = String::new();
     file.take(PEM_MAX_BYTES)

@@ -8,9 +8,11 @@ use std::path::Path;
 use cowvol::Token;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
+use serde_json::json;
 
 use crate::evict::{overlay, used_volume};
-use crate::machine::{ALICE, BOB, Machine, faults, qemu_img, qemu_io, tree};
+use crate::machine::signed::{describe, publish, trust};
+use crate::machine::{ALICE, BOB, CLONE, Machine, base_path, faults, qemu_img, qemu_io, tree};
 
 /// Makes something at a path.
 type Make = fn(&Path);
@@ -52,6 +54,56 @@ fn places_with_something_else_are_refused_and_left_alone() {
         fs::remove_dir_all(machine.home(ALICE)).unwrap();
     }
     assert_eq!(machine.volume(ALICE, None)["created"], true);
+}
+
+#[test]
+fn places_with_something_else_are_left_alone_where_a_new_volume_would_come() {
+    let machine = Machine::new();
+    let ephemeral = machine.users().join("ephemeral");
+    for (kind, make) in KINDS {
+        let exam = format!("{}.windows@7.ephemeral.qcow2", Token::of(ALICE));
+        for (place, choice) in [
+            (overlay(&machine, ALICE), json!({"restore": "clean"})),
+            (ephemeral.join(exam), json!({"ephemeral": true})),
+        ] {
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            make(&place);
+            let before = machine.left();
+            let login = json!({"login": {"user": ALICE, "authenticated": true}, "choice": choice});
+            let clone = CLONE.run(machine.root(), &login.to_string());
+            let restore = ["restore", "--user", ALICE, "--to", "clean"];
+            let restore = (choice["restore"] == "clean").then(|| machine.run(&restore));
+            for ended in [clone].into_iter().chain(restore) {
+                assert_eq!(ended.status, 65, "{kind}: {ended:?}");
+                assert!(
+                    ended.stderr.contains("not a file; move it away"),
+                    "{kind}: {ended:?}"
+                );
+            }
+            assert_eq!(machine.left(), before, "{kind}");
+            fs::remove_dir_all(place.parent().unwrap()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_login_waits_for_no_pipe() {
+    let machine = Machine::new();
+    trust(machine.root());
+    publish(machine.root(), &describe(machine.root(), "windows", 7));
+    let beside = base_path(machine.root(), "windows", 7);
+    let pipe_at = |path: &Path| {
+        let _ = fs::remove_file(path);
+        mkfifo(path, Mode::S_IRWXU).unwrap();
+    };
+    for ending in ["sig", "manifest"] {
+        pipe_at(&beside.with_extension(ending));
+        machine.volume(ALICE, Some("windows"));
+    }
+    pipe_at(&machine.root().join("etc/labtools/keys/base-1.pub"));
+    machine.volume(ALICE, Some("windows"));
+    pipe_at(&machine.root().join("run/labtools/guest.lock"));
+    assert_eq!(machine.run(&["check"]).status, 74);
 }
 
 #[test]

@@ -21,7 +21,8 @@ pub struct Locked {
 }
 
 /// Locks a file against QEMU, and others that lock images; `None` when one of them has it open, or
-/// nothing is there.
+/// nothing is there. Status 65 when it is something else than a file, which is not opened: to open a
+/// device can have an effect.
 pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
     let failed = |error: io::Error| {
         let cause = match error.kind() {
@@ -36,6 +37,14 @@ pub fn lock_out(path: &Path) -> anyhow::Result<Option<Locked>> {
             format_args!("locking {}{cause}", path.display()),
         )
     };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Ok(found) if !found.is_file() => {
+            let path = path.display();
+            return Err(Exit::Data.error(format_args!("locking {path}: not a file; move it away")));
+        }
+        _ => {}
+    }
     let file = match OpenOptions::new()
         .read(true)
         .write(true)
@@ -128,19 +137,20 @@ fn look(path: &Path, is_locked: impl Fn(&File) -> io::Result<bool>) -> anyhow::R
             format_args!("looking for locks on {}", path.display()),
         )
     };
-    let file = match OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(path)
-    {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false), // a dangling link
-        Err(error) => return Err(failed(error)),
+    let open = || match fs::metadata(path)?.is_file() {
+        true => OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(path)
+            .map(Some),
+        false => Ok(None),
     };
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Ok(false);
+    match open() {
+        Ok(Some(file)) => is_locked(&file).map_err(failed),
+        Ok(None) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false), // a dangling link
+        Err(error) => Err(failed(error)),
     }
-    is_locked(&file).map_err(failed)
 }
 
 /// Takes a shared lock on a whole volume; false when a program has it for itself. Shared, because those
