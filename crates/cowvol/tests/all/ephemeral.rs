@@ -233,6 +233,24 @@ mod on_qcow2 {
     }
 
     #[test]
+    fn check_names_what_is_no_volume_of_an_exam() {
+        let machine = Machine::new();
+        let file = disk_of(&machine, &exam(&machine, ALICE)).path;
+        fs::write(file.with_file_name("notes"), "").unwrap();
+        fs::write(file.with_file_name("windows@7.qcow2"), "").unwrap(); // as in a user's directory
+        fs::hard_link(&file, machine.root().join("copy")).unwrap();
+        let checked = machine.run(&["check"]);
+        assert_eq!(checked.status, 1, "{checked:?}");
+        let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+        let faults = checked["checked"]["faults"].as_array().unwrap().iter();
+        let mut kinds: Vec<_> = faults
+            .map(|fault| fault["kind"].as_str().unwrap())
+            .collect();
+        kinds.sort_unstable();
+        assert_eq!(kinds, ["foreign", "foreign", "hard_link", "promise"]);
+    }
+
+    #[test]
     fn an_exam_that_nobody_heard_of_is_taken_back() {
         let machine = Machine::new();
         let command = machine.command(&["clone", "--ephemeral"]);

@@ -58,17 +58,20 @@ pub fn items(common: &Common, of: Option<&Token>) -> anyhow::Result<Vec<(Item, P
 pub fn ephemerals(common: &Common) -> anyhow::Result<Vec<(Item, PathBuf)>> {
     let files = entries(&common.path(EPHEMERAL))?.into_iter();
     let items = files.filter_map(|file| {
-        let name = file.file_name();
-        let name = name.to_str()?;
-        let half_made = half_made(name);
-        let id = half_made.unwrap_or(name).strip_suffix(".qcow2")?;
-        let item = Item {
-            id: VolumeId::parse(id).filter(|id| id.is_ephemeral)?,
-            is_remains: half_made.is_some(),
-        };
+        let item = parse_ephemeral(file.file_name().to_str()?)?;
         Some((item, file.path()))
     });
     Ok(items.collect())
+}
+
+/// What something in the directory of ephemeral volumes is.
+pub fn parse_ephemeral(name: &str) -> Option<Item> {
+    let half_made = half_made(name);
+    let id = half_made.unwrap_or(name).strip_suffix(".qcow2")?;
+    Some(Item {
+        id: VolumeId::parse(id).filter(|id| id.is_ephemeral)?,
+        is_remains: half_made.is_some(),
+    })
 }
 
 /// The base, the generation, and whether it is only remains, of something in a user's directory.

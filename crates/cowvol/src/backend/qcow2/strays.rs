@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jsonpipe::{Common, Exit, io_error};
 
-use super::names::parse_item;
+use super::names::{parse_ephemeral, parse_item};
 use super::overlay::{EPHEMERAL, USERS};
 use crate::backend::{Stray, StrayKind};
 use crate::directory::entries;
@@ -25,7 +25,17 @@ pub fn find(common: &Common) -> anyhow::Result<Vec<Stray>> {
         let name = user.file_name().to_string_lossy().into_owned();
         let path = format!("{USERS}/{name}");
         let is_directory = user.file_type().is_ok_and(|kind| kind.is_dir());
-        if name == OF_FILE_SYSTEM || (path == EPHEMERAL && is_directory) {
+        if name == OF_FILE_SYSTEM {
+            continue;
+        }
+        if path == EPHEMERAL && is_directory {
+            let files = entries(&user.path())?;
+            let is_remains = |name: &str| Some(parse_ephemeral(name)?.is_remains);
+            strays.extend(
+                files
+                    .iter()
+                    .filter_map(|file| of_file(file, &path, is_remains)),
+            );
             continue;
         }
         if Token::parse(&name).is_none() || !is_directory {
@@ -38,19 +48,29 @@ pub fn find(common: &Common) -> anyhow::Result<Vec<Stray>> {
             strays.push(stray(StrayKind::EmptyDirectory, path, reason));
             continue;
         }
-        strays.extend(files.iter().filter_map(|file| of_file(file, &path)));
+        let is_remains = |name: &str| Some(parse_item(name)?.2);
+        strays.extend(
+            files
+                .iter()
+                .filter_map(|file| of_file(file, &path, is_remains)),
+        );
     }
     Ok(strays)
 }
 
-/// A damaged volume is none: whoever opens it says so.
-fn of_file(file: &DirEntry, directory: &str) -> Option<Stray> {
+/// A damaged volume is none: whoever opens it says so. `is_remains` is `None` for a name that is not of
+/// a volume or of its remains.
+fn of_file(
+    file: &DirEntry,
+    directory: &str,
+    is_remains: impl Fn(&str) -> Option<bool>,
+) -> Option<Stray> {
     let name = file.file_name().to_string_lossy().into_owned();
     let path = format!("{directory}/{name}");
     let found = file.metadata().ok()?; // it has disappeared
-    match parse_item(&name) {
+    match is_remains(&name) {
         None => Some(stray(StrayKind::Foreign, path, FOREIGN)),
-        Some((_, _, true)) if !found.is_file() => Some(stray(StrayKind::Foreign, path, FOREIGN)),
+        Some(true) if !found.is_file() => Some(stray(StrayKind::Foreign, path, FOREIGN)),
         Some(_) if found.is_file() && found.nlink() > 1 => Some(stray(
             StrayKind::HardLink,
             path,
