@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 
 use crate::exit::{Exit, ExitContext, io_error};
 use crate::sabotaged;
@@ -88,13 +89,19 @@ pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
 
 /// Opens the temporary file and locks it; `WouldBlock` when another writer holds the lock.
 fn open_locked(temporary: &Path, mode: u32) -> io::Result<Flock<File>> {
+    if fs::symlink_metadata(temporary).is_ok_and(|found| !found.is_file()) {
+        let temporary = temporary.display();
+        return Err(io::Error::other(format!(
+            "{temporary} is not a file; move it away"
+        )));
+    }
     loop {
         let file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false) // not ours before it is locked
             .mode(mode)
-            .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NONBLOCK)
             .open(temporary)?;
         let file = Flock::lock(file, FlockArg::LockExclusiveNonblock)
             .map_err(|(_, errno)| io::Error::from(errno))?;
@@ -123,6 +130,31 @@ impl Drop for RemoveOnDrop<'_> {
 mod tests {
     use super::*;
     use std::io::Write;
+
+    #[test]
+    fn something_else_under_the_temporary_name_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let temporary = directory.path().join(".file.tmp");
+        let makes: [fn(&Path); 3] = [
+            |path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            |path| std::os::unix::fs::symlink("/nowhere", path).unwrap(),
+            |path| fs::create_dir(path).unwrap(),
+        ];
+        for make in makes {
+            make(&temporary);
+            let error = write(&directory.path().join("file"), 0o600, |_| Ok(())).unwrap_err();
+            assert_eq!(Exit::of(&error), Exit::Io);
+            assert!(
+                format!("{error:#}").ends_with("/.file.tmp is not a file; move it away"),
+                "{error:#}"
+            );
+            let left = fs::symlink_metadata(&temporary).unwrap();
+            match left.is_dir() {
+                true => fs::remove_dir(&temporary).unwrap(),
+                false => fs::remove_file(&temporary).unwrap(),
+            }
+        }
+    }
 
     fn names(directory: &Path) -> Vec<String> {
         fs::read_dir(directory)
