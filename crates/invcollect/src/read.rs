@@ -1,6 +1,7 @@
 //! The readers: each reads one part of the machine from the kernel, the firmware or the disk, below
 //! [`machine::Machine`], and records in `missing` why a value is not known. Only [`cctk`] starts a
-//! process; none changes anything, and none knows another machine or an earlier state.
+//! process, and none knows another machine or an earlier state. None changes anything, but for what
+//! [`cctk::set`] is told.
 
 pub mod bases;
 pub mod boot;

@@ -3,7 +3,6 @@
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use jsonpipe::{Exit, shown};
 
@@ -15,8 +14,6 @@ use crate::read::machine::Machine;
 const CCTK: &str = "cctk";
 /// The role of the setup password (sysfs-class-firmware-attributes of the kernel's ABI).
 const SETUP_ROLE: &str = "bios-admin";
-/// The part of a program's message that is shown.
-const WORDS_MAX_BYTES: usize = 1024;
 
 /// A way to the settings.
 #[derive(Debug)]
@@ -118,7 +115,7 @@ impl Interface {
                 &machine.path(file(driver, attribute, "current_value")),
                 value.as_bytes(),
             ),
-            Interface::Cctk(_) => run_cctk(machine, attribute, value),
+            Interface::Cctk(_) => cctk::set(machine, attribute, value).map_err(io::Error::other),
         }
     }
 
@@ -166,26 +163,4 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
         .truncate(true)
         .open(path)?
         .write_all(bytes)
-}
-
-/// The status is not documented well enough to decide; the value that is read back decides.
-fn run_cctk(machine: &Machine, attribute: &str, value: &str) -> io::Result<()> {
-    let Some(program) = cctk::program(machine) else {
-        return Err(io::ErrorKind::NotFound.into());
-    };
-    let output = Command::new(machine.path(program))
-        .arg(format!("--{attribute}={value}"))
-        .stdin(Stdio::null())
-        .output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let words = [output.stdout, output.stderr].concat();
-    let words = &words[words.len().saturating_sub(WORDS_MAX_BYTES)..];
-    let words = String::from_utf8_lossy(words);
-    Err(io::Error::other(format!(
-        "{program} --{attribute}={value}: {}: {}",
-        output.status,
-        shown(words.trim())
-    )))
 }

@@ -60,7 +60,7 @@ fn what_cctk_refuses_or_ignores_is_told() {
     for (write, failed) in [
         (
             "echo 'The setup password is required.' >&2; exit 41",
-            "writing it: /opt/dell/dcc/cctk --vtfordirectio=on: exit status: 41: The setup password is required.",
+            "writing it: /opt/dell/dcc/cctk --vtfordirectio=on: status 41: The setup password is required.",
         ),
         ("exit 0", "the firmware took it, and has another value now"),
     ] {
