@@ -6,8 +6,14 @@ mod drift;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::thread;
 
 use jsonpipe::testkit::hold;
+use nix::libc;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::machine::Machine;
@@ -162,6 +168,45 @@ fn the_password_goes_along_and_does_not_stay() {
     assert_eq!(at("current_password"), "\n", "it was taken back");
     assert_eq!(at("new_password"), "\n", "none was set");
     assert_eq!(value(&machine, "VTdFeature"), "Enable");
+}
+
+/// The kernel would keep the password if the process ended at once. The setting is a pipe, so the
+/// process waits in the middle of its work.
+#[test]
+fn a_signal_waits_until_the_password_is_taken_back() {
+    let machine = lenovo();
+    authentication(&machine, "Admin", "bios-admin", "1");
+    keep(&machine, PASSWORD);
+    let password = format!("{LMI}/authentication/Admin/current_password");
+    let setting = format!("{LMI}/attributes/VTdFeature/current_value");
+    machine.never_answers(&setting);
+    let setting = machine.path(&setting);
+    let mut tool = machine
+        .command(&["firmware"])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    fs::write(&setting, "Disable\n").unwrap();
+    while machine.read(&password) != PASSWORD {
+        assert_eq!(tool.try_wait().unwrap(), None);
+        thread::yield_now();
+    }
+    kill(Pid::from_raw(tool.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let driver = thread::spawn({
+        let setting = setting.clone();
+        move || {
+            let _ = fs::read(&setting).and_then(|value| fs::write(&setting, value));
+        }
+    });
+    let ended = tool.wait().unwrap();
+    // A process that ended at once left the other side of the pipe waiting.
+    while !driver.is_finished() {
+        let mut both = fs::OpenOptions::new();
+        drop(both.read(true).write(true).open(&setting).unwrap());
+        thread::yield_now();
+    }
+    assert_eq!(machine.read(&password), "\n");
+    assert_eq!(ended.signal(), Some(libc::SIGTERM));
 }
 
 #[test]
