@@ -247,6 +247,15 @@ pub trait Backend {
     fn overhead_bytes(&self, _base: &Self::Base) -> u64 {
         0
     }
+    /// The room that has to be free to make a volume, before one that it replaces gives up its room. 0
+    /// where [`free_bytes`](Backend::free_bytes) leaves enough out.
+    fn making_bytes(&self) -> u64 {
+        0
+    }
+    /// The same for a change.
+    fn changing_bytes(&self, _id: &VolumeId, _change: &Change) -> anyhow::Result<u64> {
+        Ok(0)
+    }
     /// The disk of a volume.
     fn disk_of(&self, id: &VolumeId) -> Disk;
     /// The room that is free for volumes.

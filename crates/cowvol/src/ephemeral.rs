@@ -5,7 +5,7 @@ use jsonpipe::{Common, Pipe};
 
 use crate::backend::{Backend, State, Stored, VolumeId};
 use crate::report::{Evicted, Gone};
-use crate::{event, promise};
+use crate::{event, evict, promise};
 
 /// Those whose session has ended, except one.
 pub fn ended<B: Backend>(
@@ -35,7 +35,7 @@ pub fn remove<B: Backend>(
     let mut remove = || -> anyhow::Result<()> {
         for stored in ended(common, backend, for_whom)? {
             if let Some(held) = backend.hold_found(&stored)? {
-                let evicted = evicted(&stored);
+                let evicted = evict::gone(&stored);
                 event::log(
                     common,
                     pipe,
@@ -64,20 +64,10 @@ pub fn would_go<B: Backend>(
     let mut gone = Vec::new();
     for stored in ended(common, backend, for_whom)? {
         if !backend.is_found_in_use(&stored)? {
-            gone.push(evicted(&stored));
+            gone.push(evict::gone(&stored));
         }
     }
     Ok(gone)
-}
-
-fn evicted(Stored { item, state, .. }: &Stored) -> Evicted {
-    match item.is_remains {
-        true => {
-            let (freed_bytes, last_login) = (state.freeable_bytes, state.last_login);
-            Evicted::of(Gone::Remains, &item.id, freed_bytes, last_login)
-        }
-        false => gone(&item.id, Some(*state)),
-    }
 }
 
 /// An ephemeral volume that goes, for the event log.

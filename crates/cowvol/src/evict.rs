@@ -4,6 +4,7 @@
 //! victims leaves each complete or absent, and the next run plans anew.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use room::{Candidate, Kind, Plan, Short, What};
 
 use crate::backend::{Backend, Item, Stored, VolumeId};
-use crate::report::{Evicted, Gone};
+use crate::report::{Evicted, Gone, NotEvicted};
 use crate::settings::Room;
 use crate::{event, promise};
 
@@ -40,72 +41,118 @@ pub struct Eviction<'a> {
     pub common: &'a Common,
     /// Its bases, which tell the generations that are replaced.
     pub bases: &'a [Entry],
-    /// The volume. None of its user's goes but those in `own_bytes`.
+    /// The volume. None of its user's goes.
     pub for_whom: &'a VolumeId,
-    /// The room that it needs.
+    /// The room that has to be free for it.
     pub need_bytes: u64,
-    /// The part of it that volumes of the user have, which are held and go for it.
-    pub own_bytes: u64,
+}
+
+/// What is not planned with: programs have opened it since, or its removal failed.
+#[derive(Debug, Default)]
+struct Staying {
+    items: BTreeSet<Item>,
+    failed: Vec<NotEvicted>,
+}
+
+impl Staying {
+    /// Leaves out what failed. The error, when it is not of this volume alone.
+    fn failed(&mut self, found: &Stored, error: anyhow::Error) -> anyhow::Result<()> {
+        let is_read_only = error.chain().any(|cause| {
+            let cause = cause.downcast_ref::<io::Error>();
+            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
+        });
+        if Exit::of(&error) != Exit::Io || is_read_only {
+            return Err(error);
+        }
+        self.items.insert(found.item.clone());
+        self.failed.push(NotEvicted {
+            volume: Evicted {
+                freed_bytes: 0,
+                ..gone(found)
+            },
+            reason: format!("{error:#}"),
+        });
+        Ok(())
+    }
 }
 
 impl Eviction<'_> {
-    /// Makes room, if there is none. Status 73, with nothing removed, if that is impossible.
+    /// Makes room, if there is none. Status 73, with nothing removed, if that is impossible. A volume whose
+    /// removal fails, such as one that is immutable, stays, with an event, and others go in its place.
     pub fn make_room<B: Backend>(&self, backend: &B, pipe: &Pipe) -> anyhow::Result<Vec<Evicted>> {
-        if room::is_enough(self.need_bytes, self.free_bytes(backend)?) {
-            return Ok(Vec::new());
-        }
-        let stored = self.stored(backend)?;
-        let mut opened = BTreeSet::new();
-        let (plan, held) = loop {
-            let plan = self.plan(backend, &stored, &opened)?;
-            match hold_all(backend, &plan, &stored)? {
-                Ok(held) => break (plan, held),
-                // A program opened it since the plan looked; nothing has gone yet.
-                Err(item) => opened.insert(item),
+        let mut staying = Staying::default();
+        let made = self.evict(backend, pipe, &mut staying);
+        let for_whom = Some(self.for_whom);
+        event::log(self.common, pipe, "evict_failed", for_whom, &staying.failed);
+        made
+    }
+
+    fn evict<B: Backend>(
+        &self,
+        backend: &B,
+        pipe: &Pipe,
+        staying: &mut Staying,
+    ) -> anyhow::Result<Vec<Evicted>> {
+        let mut all_gone = Vec::new();
+        while !self.has_room(backend)? {
+            let stored = self.stored(backend)?;
+            let plan = self.plan(backend, &stored, staying);
+            let plan = plan.map_err(|error| after(all_gone.len(), error))?;
+            let Some(held) = hold_all(backend, &plan, &stored, staying)? else {
+                continue; // nothing of it has gone yet
             };
-        };
-        let evicted: Vec<Evicted> = plan
-            .steps
-            .iter()
-            .map(|step| {
-                let found = found_in(&stored, &step.id)?;
-                Ok(evicted(step.what, found, step.freed_bytes))
-            })
-            .collect::<anyhow::Result<_>>()?;
-        event::log(self.common, pipe, "evict", Some(self.for_whom), &evicted);
-        for (nth, (step, held)) in plan.steps.iter().zip(held).enumerate() {
-            let done = &evicted[nth];
-            pipe.note(format_args!(
-                "{} {}: {} bytes",
-                done.what, step.id.id, done.freed_bytes
-            ));
-            match step.what {
-                What::Release => backend.release(&held).map(drop),
-                What::Discard => backend.remove(held).map(drop),
+            let gone = self.go(backend, pipe, (&plan, held), &stored, staying);
+            let gone = gone.map_err(|(nth, error)| after(all_gone.len() + nth, error))?;
+            let is_done = gone.len() == plan.steps.len();
+            all_gone.extend(gone);
+            if is_done {
+                break;
             }
-            .map_err(|error| after(nth, error))?;
         }
-        Ok(evicted)
+        Ok(all_gone)
+    }
+
+    /// Does the steps of a plan, and returns what went. An error comes with the number of those before it.
+    fn go<B: Backend>(
+        &self,
+        backend: &B,
+        pipe: &Pipe,
+        (plan, held): (&Plan<Item>, Vec<B::Held>),
+        stored: &[Stored],
+        staying: &mut Staying,
+    ) -> Result<Vec<Evicted>, (usize, anyhow::Error)> {
+        let going = evicted(plan, stored).map_err(|error| (0, error))?;
+        event::log(self.common, pipe, "evict", Some(self.for_whom), &going);
+        let mut gone = Vec::new();
+        for ((step, held), going) in plan.steps.iter().zip(held).zip(going) {
+            let (what, bytes) = (going.what, going.freed_bytes);
+            pipe.note(format_args!("{what} {}: {bytes} bytes", step.id.id));
+            let went = match step.what {
+                What::Release => backend.release(&held),
+                What::Discard => backend.remove(held),
+            };
+            match went {
+                Ok(_) => gone.push(going),
+                Err(error) => found_in(stored, &step.id)
+                    .and_then(|found| staying.failed(found, error))
+                    .map_err(|error| (gone.len(), error))?,
+            }
+        }
+        Ok(gone)
     }
 
     /// What [`make_room`](Eviction::make_room) would do.
     pub fn would_go<B: Backend>(&self, backend: &B) -> anyhow::Result<Vec<Evicted>> {
-        if room::is_enough(self.need_bytes, self.free_bytes(backend)?) {
+        if self.has_room(backend)? {
             return Ok(Vec::new());
         }
         let stored = self.stored(backend)?;
-        let plan = self.plan(backend, &stored, &BTreeSet::new())?;
-        let steps = plan.steps.iter();
-        steps
-            .map(|step| {
-                let found = found_in(&stored, &step.id)?;
-                Ok(evicted(step.what, found, step.freed_bytes))
-            })
-            .collect()
+        let plan = self.plan(backend, &stored, &mut Staying::default())?;
+        evicted(&plan, &stored)
     }
 
-    fn free_bytes<B: Backend>(&self, backend: &B) -> anyhow::Result<u64> {
-        Ok(backend.free_bytes()?.saturating_add(self.own_bytes))
+    fn has_room<B: Backend>(&self, backend: &B) -> anyhow::Result<bool> {
+        Ok(room::is_enough(self.need_bytes, backend.free_bytes()?))
     }
 
     /// Everything of others whose session has ended, and all remains and ephemeral volumes, also of this
@@ -128,20 +175,24 @@ impl Eviction<'_> {
         &self,
         backend: &B,
         stored: &[Stored],
-        opened: &BTreeSet<Item>,
+        staying: &mut Staying,
     ) -> anyhow::Result<Plan<Item>> {
         let candidates = stored
             .iter()
-            .filter(|stored| !opened.contains(&stored.item))
+            .filter(|stored| !staying.items.contains(&stored.item))
             .map(|stored| self.candidate(stored))
             .collect();
         let now = seconds(SystemTime::now()).unwrap_or(0);
-        let free_bytes = self.free_bytes(backend)?;
-        room::plan(self.need_bytes, free_bytes, candidates, now, |item| {
+        let free_bytes = backend.free_bytes()?;
+        let is_idle = |item: &Item| {
             let found = found_in(stored, item)?;
-            backend.is_found_in_use(found).map(|is_in_use| !is_in_use)
-        })?
-        .map_err(|short| self.refusal(short))
+            match backend.is_found_in_use(found) {
+                Ok(is_in_use) => Ok(!is_in_use),
+                Err(error) => staying.failed(found, error).map(|()| false),
+            }
+        };
+        let plan = room::plan(self.need_bytes, free_bytes, candidates, now, is_idle)?;
+        plan.map_err(|short| self.refusal(short, staying))
     }
 
     fn candidate(&self, Stored { item, state, .. }: &Stored) -> Candidate<Item> {
@@ -166,7 +217,7 @@ impl Eviction<'_> {
         }
     }
 
-    fn refusal(&self, short: Short) -> anyhow::Error {
+    fn refusal(&self, short: Short, staying: &Staying) -> anyhow::Error {
         let VolumeId {
             base, generation, ..
         } = self.for_whom;
@@ -175,10 +226,12 @@ impl Eviction<'_> {
             free_bytes,
             freeable_bytes,
         } = short;
+        let failed = staying.failed.iter();
+        let failed: String = failed.map(|of| format!("; {}", of.reason)).collect();
         Exit::CantCreate.error(format_args!(
             "making room for {base}@{generation}: {need_bytes} bytes are missing, {free_bytes} are free, and unused volumes have \
-             {freeable_bytes}; nothing was removed; give back the room of ended sessions (cowvol release), enlarge the disk for volumes, \
-             or take a smaller base"
+             {freeable_bytes}{failed}; nothing was removed; give back the room of ended sessions (cowvol release), enlarge the disk for \
+             volumes, or take a smaller base"
         ))
     }
 }
@@ -191,12 +244,13 @@ pub fn after(evicted: usize, error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-/// Keeps programs from opening what goes; or the first that one has opened.
+/// Keeps programs from opening what goes; `None` when something has to stay.
 fn hold_all<B: Backend>(
     backend: &B,
     plan: &Plan<Item>,
     stored: &[Stored],
-) -> anyhow::Result<Result<Vec<B::Held>, Item>> {
+    staying: &mut Staying,
+) -> anyhow::Result<Option<Vec<B::Held>>> {
     // Each is an open file, and there may be thousands.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).exit(Exit::Software, || "getrlimit")?;
     if soft < hard {
@@ -205,12 +259,14 @@ fn hold_all<B: Backend>(
     let mut all = Vec::with_capacity(plan.steps.len());
     for step in &plan.steps {
         let found = found_in(stored, &step.id)?;
-        match backend.hold_found(found).context("nothing was removed")? {
-            Some(held) => all.push(held),
-            None => return Ok(Err(step.id.clone())),
+        match backend.hold_found(found).context("nothing was removed") {
+            Ok(Some(held)) => all.push(held),
+            // A program opened it since the plan looked.
+            Ok(None) => drop(staying.items.insert(step.id.clone())),
+            Err(error) => staying.failed(found, error)?,
         }
     }
-    Ok(Ok(all))
+    Ok((all.len() == plan.steps.len()).then_some(all))
 }
 
 /// One of those that are sorted by item.
@@ -223,7 +279,16 @@ fn found_in<'a>(stored: &'a [Stored], item: &Item) -> anyhow::Result<&'a Stored>
 }
 
 /// What goes when something is removed.
-pub fn gone_with(item: &Item) -> Gone {
+pub fn gone(Stored { item, state, .. }: &Stored) -> Evicted {
+    Evicted::of(
+        gone_with(item),
+        &item.id,
+        state.freeable_bytes,
+        state.last_login,
+    )
+}
+
+fn gone_with(item: &Item) -> Gone {
     match (item.is_remains, item.id.is_ephemeral) {
         (true, _) => Gone::Remains,
         (false, true) => Gone::Ephemeral,
@@ -231,12 +296,22 @@ pub fn gone_with(item: &Item) -> Gone {
     }
 }
 
-fn evicted(what: What, Stored { item, state, .. }: &Stored, freed_bytes: u64) -> Evicted {
-    let what = match what {
-        What::Release => Gone::Reservation,
-        What::Discard => gone_with(item),
-    };
-    Evicted::of(what, &item.id, freed_bytes, state.last_login)
+/// What goes by a plan, for the document.
+fn evicted(plan: &Plan<Item>, stored: &[Stored]) -> anyhow::Result<Vec<Evicted>> {
+    let steps = plan.steps.iter();
+    steps
+        .map(|step| {
+            let gone = gone(found_in(stored, &step.id)?);
+            Ok(Evicted {
+                what: match step.what {
+                    What::Release => Gone::Reservation,
+                    What::Discard => gone.what,
+                },
+                freed_bytes: step.freed_bytes,
+                ..gone
+            })
+        })
+        .collect()
 }
 
 /// Seconds since 1970, also before.

@@ -11,8 +11,8 @@ use jsonpipe::{Common, Pipe, lock};
 
 use self::clock::Look;
 use crate::backend::{Backend, Item, Stored};
-use crate::report::{Evicted, Gone, Idle};
-use crate::{event, promise};
+use crate::report::{Evicted, Idle};
+use crate::{event, evict, promise};
 
 /// 2026-01-01, before the first release: a last login from before is one of a clock that was wrong.
 const FIRST: Duration = Duration::from_secs(1_767_225_600);
@@ -55,7 +55,7 @@ impl<B: Backend> Sweep<'_, B> {
                 for stored in self.candidates()? {
                     let is_promised = promised.contains(&stored.item.id);
                     if !is_promised && !self.backend.is_found_in_use(&stored)? {
-                        idle.volumes.push(evicted(&stored));
+                        idle.volumes.push(evict::gone(&stored));
                     }
                 }
             }
@@ -100,7 +100,7 @@ impl<B: Backend> Sweep<'_, B> {
         let Some(found) = found.filter(|found| self.is_idle(found.state.last_login)) else {
             return Ok(None);
         };
-        let gone = evicted(&found);
+        let gone = evict::gone(&found);
         pipe.note(format_args!("{} {}", gone.what, item.id));
         event::log(
             self.common,
@@ -135,13 +135,4 @@ impl<B: Backend> Sweep<'_, B> {
             .duration_since(login)
             .is_ok_and(|idle| idle > limit)
     }
-}
-
-fn evicted(Stored { item, state, .. }: &Stored) -> Evicted {
-    Evicted::of(
-        Gone::Volume,
-        &item.id,
-        state.freeable_bytes,
-        state.last_login,
-    )
 }

@@ -13,6 +13,7 @@
 
 mod backend;
 mod base;
+mod busy;
 mod carry;
 mod catalog;
 mod check;

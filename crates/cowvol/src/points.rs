@@ -40,6 +40,8 @@ pub struct Decision {
     pub change: Option<Change>,
     /// The room that it can come to need then, besides that of a new one.
     pub more_bytes: u64,
+    /// The room that the change itself takes, where the whole is not held.
+    pub changing_bytes: u64,
     /// When its restore point was taken, or why it has none.
     pub point: Result<SystemTime, String>,
 }
@@ -56,48 +58,58 @@ impl<B: Backend> Login<'_, B> {
             false => Some(self.now),
         };
         let Some(taken) = point else {
-            return self.without(backend);
+            let reason = "none was taken before the first session of the day";
+            return self.unchanged(backend, reason.into());
         };
         let change = self.change(present, point);
         let refused = match backend.more_bytes(self.id, change.as_ref()) {
-            Ok(more_bytes) => match self.missing(backend, more_bytes)? {
-                None => {
-                    let point = Ok(taken);
-                    return Ok(Decision {
-                        change,
-                        more_bytes,
-                        point,
-                    });
+            Ok(more_bytes) => {
+                let changing_bytes = self.changing_bytes(backend, change.as_ref())?;
+                match self.missing(backend, more_bytes, changing_bytes)? {
+                    None => {
+                        return Ok(Decision {
+                            change,
+                            more_bytes,
+                            changing_bytes,
+                            point: Ok(taken),
+                        });
+                    }
+                    Some(reason) => reason,
                 }
-                Some(reason) => reason,
-            },
+            }
             Err(error) if Exit::of(&error) == Exit::CantCreate => format!("{error:#}"),
             // It cannot be changed. QEMU may still open it, and the user's files are worth more than
             // a restore point.
             Err(error) if Exit::of(&error) == Exit::Data && !self.goes_back => {
-                return Ok(Decision {
-                    change: None,
-                    more_bytes: backend.more_bytes(self.id, None)?,
-                    point: Err(format!("{error:#}")),
-                });
+                return self.unchanged(backend, format!("{error:#}"));
             }
             Err(error) => return Err(error),
         };
         let change = self.change(present, None);
         Ok(Decision {
             more_bytes: backend.more_bytes(self.id, change.as_ref())?,
+            changing_bytes: self.changing_bytes(backend, change.as_ref())?,
             change,
             point: Err(refused),
         })
     }
 
-    /// It has no restore point, and gets none today.
-    fn without(&self, backend: &B) -> anyhow::Result<Decision> {
+    /// It stays as it is, for this reason.
+    fn unchanged(&self, backend: &B, reason: String) -> anyhow::Result<Decision> {
         Ok(Decision {
             change: None,
             more_bytes: backend.more_bytes(self.id, None)?,
-            point: Err("none was taken before the first session of the day".into()),
+            changing_bytes: 0,
+            point: Err(reason),
         })
+    }
+
+    /// Where the whole room is held, it includes that of the new tables.
+    fn changing_bytes(&self, backend: &B, change: Option<&Change>) -> anyhow::Result<u64> {
+        match (self.room.reserve, change) {
+            (Some(_), Some(change)) => backend.changing_bytes(self.id, change),
+            _ => Ok(0),
+        }
     }
 
     /// The change to a volume that has, or has not, a restore point; `None` when nothing changes.
@@ -111,10 +123,16 @@ impl<B: Backend> Login<'_, B> {
 
     /// Why there is no room for that many bytes more. As much has to be free as without an eviction:
     /// otherwise a volume would go for the restore point.
-    fn missing(&self, backend: &B, more_bytes: u64) -> anyhow::Result<Option<String>> {
+    fn missing(
+        &self,
+        backend: &B,
+        more_bytes: u64,
+        changing_bytes: u64,
+    ) -> anyhow::Result<Option<String>> {
         let whole_bytes = self.room_bytes.saturating_add(more_bytes);
         let held_bytes = self.found.held_bytes;
         let need = need_bytes(backend, self.base, self.room, whole_bytes, held_bytes);
+        let need = need.max(changing_bytes);
         let free = backend.free_bytes()?;
         Ok((!is_enough(need, free)).then(|| {
             format!("{need} bytes are missing for it, {free} are free, and no volume goes for it")

@@ -20,7 +20,7 @@ use jsonpipe::{Answer, Common, Document, Pipe, lock, signals};
 
 use self::examine::{Found, retained};
 use self::stored::Generation;
-use crate::backend::{Backend, GenerationId, Stored};
+use crate::backend::{Backend, GenerationId};
 use crate::idle::Sweep;
 use crate::report::{Evicted, Idle, Pruned, PrunedSection, Removed};
 use crate::unlinked::Unlinked;
@@ -187,14 +187,7 @@ impl<B: Backend> Pruning<'_, B> {
             if done.failed.contains_key(id) {
                 continue;
             }
-            let going: Vec<Evicted> = there
-                .next_volumes(names)
-                .iter()
-                .map(|Stored { item, state, .. }| {
-                    let what = evict::gone_with(item);
-                    Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
-                })
-                .collect();
+            let going: Vec<Evicted> = there.next_volumes(names).iter().map(evict::gone).collect();
             event::log(self.common, self.pipe, "prune", None, &going);
             let removed = done.removed.entry(id.clone());
             let removed = removed.or_insert_with(|| self.nothing_of(id, there));

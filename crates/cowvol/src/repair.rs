@@ -1,7 +1,6 @@
 //! `cowvol repair`: mends what is safe to mend, and names the rest. No user's files go.
 
 use std::fs;
-use std::slice;
 
 use images::POOL_LOCK;
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals};
@@ -9,8 +8,8 @@ use jsonpipe::{Answer, Common, Document, Exit, Pipe, io_error, lock, signals};
 use crate::backend::{Backend, Item, Stored, StrayKind, VolumeId};
 use crate::check::{Depth, bases_remains, look};
 use crate::fault::What;
-use crate::report::{Evicted, Gone, Repaired};
-use crate::{ephemeral, event, promise};
+use crate::report::Repaired;
+use crate::{ephemeral, event, evict, promise};
 
 /// Repairs; a dry run reports what it would do. Status 1 when faults are left.
 pub fn repair<B: Backend>(
@@ -93,23 +92,11 @@ impl<B: Backend> Mending<'_, B> {
     }
 
     fn remove_remains(&self, remains: &Stored) -> anyhow::Result<bool> {
-        let Stored { item, state, .. } = remains;
         let Some(held) = self.backend.hold_found(remains)? else {
             return Ok(false); // a program has opened it
         };
-        let gone = Evicted::of(
-            Gone::Remains,
-            &item.id,
-            state.freeable_bytes,
-            state.last_login,
-        );
-        event::log(
-            self.common,
-            self.pipe,
-            "repair",
-            None,
-            slice::from_ref(&gone),
-        );
+        let gone = evict::gone(remains);
+        event::log(self.common, self.pipe, "repair", None, &[gone]);
         self.backend.remove(held)?;
         Ok(true)
     }

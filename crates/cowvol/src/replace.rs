@@ -5,7 +5,7 @@ use jsonpipe::{Common, Exit, Pipe};
 
 use crate::backend::{Backend, Stored, VolumeId};
 use crate::report::{Evicted, Gone};
-use crate::{event, promise};
+use crate::{busy, event, evict};
 
 /// The volumes that the user's volume on the current generation replaces.
 #[derive(Debug)]
@@ -38,15 +38,9 @@ impl Replaced {
             !item.is_remains && item.id.base == current.base && is_retired
         });
         stored.sort_by(|a, b| a.item.cmp(&b.item));
-        if !stored.is_empty() {
-            let promised = promise::all(common)?;
-            for volume in &stored {
-                if promised.contains(&volume.item.id) {
-                    return Err(in_use(volume, SESSION_NOT_ENDED));
-                }
-                if backend.is_found_in_use(volume)? {
-                    return Err(in_use(volume, PROGRAM_HAS_IT));
-                }
+        for volume in &stored {
+            if let Some(why) = busy::why(common, backend, volume)? {
+                return Err(in_use(volume, why));
             }
         }
         Ok(Replaced { stored })
@@ -56,7 +50,7 @@ impl Replaced {
     pub fn hold<B: Backend>(self, backend: &B) -> anyhow::Result<Replacing<B::Held>> {
         let held = self.stored.iter().map(|volume| {
             let held = backend.hold_found(volume)?;
-            held.ok_or_else(|| in_use(volume, PROGRAM_HAS_IT))
+            held.ok_or_else(|| in_use(volume, busy::PROGRAM_HAS_IT))
         });
         Ok(Replacing {
             held: held.collect::<anyhow::Result<_>>()?,
@@ -72,13 +66,7 @@ impl Replaced {
 
     /// What goes, for the document.
     pub fn report(&self) -> Vec<Evicted> {
-        let volumes = self.stored.iter();
-        volumes
-            .map(|Stored { item, state, .. }| {
-                let (freed_bytes, last_login) = (state.freeable_bytes, state.last_login);
-                Evicted::of(Gone::Volume, &item.id, freed_bytes, last_login)
-            })
-            .collect()
+        self.stored.iter().map(evict::gone).collect()
     }
 }
 
@@ -113,11 +101,6 @@ impl<H> Replacing<H> {
         Ok(gone)
     }
 }
-
-pub const SESSION_NOT_ENDED: &str =
-    "its session has not ended; end it, or if it was killed, run cowvol release";
-pub const PROGRAM_HAS_IT: &str =
-    "a program has it open; end that session, or wait for the end of its export";
 
 /// The refusal (75) to put another volume in the place of one that is in use.
 fn in_use(Stored { path, .. }: &Stored, why: &str) -> anyhow::Error {

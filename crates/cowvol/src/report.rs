@@ -133,6 +133,16 @@ impl Evicted {
     }
 }
 
+/// A volume that could not be evicted, in the event log.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotEvicted {
+    /// The volume. No room becomes free.
+    #[serde(flatten)]
+    pub volume: Evicted,
+    /// The cause.
+    pub reason: String,
+}
+
 /// The section `released`.
 #[derive(Debug, Default, Serialize)]
 pub struct Released {
@@ -265,6 +275,8 @@ pub struct Restored<'a> {
     /// When the restore point was taken; absent when it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub restore_point_at: Option<String>,
+    /// What went so that it could be restored (in a dry run: would go), in that order.
+    pub evicted: &'a [Evicted],
 }
 
 /// A volume that a stream carries.

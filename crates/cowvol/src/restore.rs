@@ -7,14 +7,14 @@ use images::bases;
 use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
 
 use crate::backend::{Backend, Change, Content, Item, State, VolumeId};
-use crate::replace::{PROGRAM_HAS_IT, SESSION_NOT_ENDED};
+use crate::evict::Eviction;
 use crate::report::{Evicted, Gone, Restored};
 use crate::request::{Restore, RestoreTo};
 use crate::token::Token;
-use crate::{base, event, promise};
+use crate::{base, busy, event, evict};
 
 /// Restores it; a dry run reports whether that is possible. Status 66 when there is no such volume or
-/// restore point, 75 when the volume is in use.
+/// restore point, 75 when the volume is in use, 73 when there is no room for the new tables.
 pub fn restore<B: Backend>(
     common: &Common,
     backend: &B,
@@ -27,44 +27,57 @@ pub fn restore<B: Backend>(
         true => None,
         false => Some(lock::wait(common, POOL_LOCK, &ending_signals)?),
     };
-    let entry = base::choose(bases::read(common)?, options.base.as_deref(), "--base")?;
+    let bases = bases::read(common)?;
+    let entry = base::choose(bases.clone(), options.base.as_deref(), "--base")?;
     let id = VolumeId::of(&token, &entry);
     let path = backend.disk_of(&id).path;
     if !options.dry_run {
         backend.finish(&id)?;
     }
-    let found = backend.state(&id)?;
+    let found = backend.stored(&Item::whole(id.clone()))?;
     let found = found.ok_or_else(|| no_volume(backend, &id))?;
-    check_session_has_ended(common, backend, &id)?;
+    if let Some(why) = busy::why(common, backend, &found)? {
+        return Err(in_use(&path, why));
+    }
     let point = match options.to {
         RestoreTo::Yesterday => Some(point_of(backend, &id)?),
         RestoreTo::Clean => None,
     };
-    if !options.dry_run {
-        let held = backend.hold(&Item::whole(id.clone()))?;
-        let held = held.ok_or_else(|| in_use(&path, PROGRAM_HAS_IT))?;
-        let opened = match options.to {
-            RestoreTo::Yesterday => None,
-            RestoreTo::Clean => Some(backend.open_base(&entry)?),
-        };
-        let gone = lost(options.to, &id, found);
-        event::log(common, pipe, "restore", None, &[gone]);
-        match opened {
-            None => backend.change(
-                &held,
-                &Change {
-                    content: Content::Point,
-                    point,
-                },
-            )?,
-            Some(base) => {
-                backend.renew(held, &id, &base)?;
-                if let Some(login) = found.last_login {
-                    backend.touch(&id, login)?;
-                }
-            }
+    let content = match options.to {
+        RestoreTo::Yesterday => To::Point(Change {
+            content: Content::Point,
+            point,
+        }),
+        RestoreTo::Clean => To::Base(backend.open_base(&entry)?),
+    };
+    // What the volume gives up is free only when it has its new content.
+    let eviction = Eviction {
+        common,
+        bases: &bases,
+        for_whom: &id,
+        need_bytes: match &content {
+            To::Point(change) => backend.changing_bytes(&id, change)?,
+            To::Base(_) => backend.making_bytes(),
+        },
+    };
+    let evicted = match options.dry_run {
+        true => eviction.would_go(backend)?,
+        false => {
+            let held = backend.hold_found(&found)?;
+            let held = held.ok_or_else(|| in_use(&path, busy::PROGRAM_HAS_IT))?;
+            let evicted = eviction.make_room(backend, pipe)?;
+            event::log(
+                common,
+                pipe,
+                "restore",
+                None,
+                &[lost(options.to, &id, found.state)],
+            );
+            give(backend, held, &id, &content, found.state)
+                .map_err(|error| evict::after(evicted.len(), error))?;
+            evicted
         }
-    }
+    };
     let mut document = Document::default();
     document.set(
         "restored",
@@ -76,11 +89,38 @@ pub fn restore<B: Backend>(
             generation: entry.generation,
             to: options.to,
             restore_point_at: point.map(timestamp::rfc3339),
+            evicted: &evicted,
         },
     )?;
     Ok(Answer::yes(document)
         .staying(!options.dry_run)
         .holding(ending_signals))
+}
+
+/// What a volume is restored to.
+enum To<B> {
+    Point(Change),
+    Base(B),
+}
+
+/// Gives a volume that content. Its last login stays.
+fn give<B: Backend>(
+    backend: &B,
+    held: B::Held,
+    id: &VolumeId,
+    content: &To<B::Base>,
+    found: State,
+) -> anyhow::Result<()> {
+    match content {
+        To::Point(change) => backend.change(&held, change),
+        To::Base(base) => {
+            backend.renew(held, id, base)?;
+            if let Some(login) = found.last_login {
+                backend.touch(id, login)?;
+            }
+            Ok(())
+        }
+    }
 }
 
 /// What a volume loses when it is restored, for the event log.
@@ -100,21 +140,6 @@ pub fn point_of<B: Backend>(backend: &B, id: &VolumeId) -> anyhow::Result<System
     })
 }
 
-fn check_session_has_ended<B: Backend>(
-    common: &Common,
-    backend: &B,
-    id: &VolumeId,
-) -> anyhow::Result<()> {
-    let path = backend.disk_of(id).path;
-    if backend.is_in_use(&Item::whole(id.clone()))? {
-        return Err(in_use(&path, PROGRAM_HAS_IT));
-    }
-    if promise::all(common)?.contains(id) {
-        return Err(in_use(&path, SESSION_NOT_ENDED));
-    }
-    Ok(())
-}
-
 /// The refusal (66) to restore what does not exist.
 pub fn no_volume<B: Backend>(backend: &B, id: &VolumeId) -> anyhow::Error {
     let path = backend.disk_of(id).path;
@@ -124,6 +149,6 @@ pub fn no_volume<B: Backend>(backend: &B, id: &VolumeId) -> anyhow::Error {
 }
 
 /// The refusal (75) to restore a volume that is in use.
-pub fn in_use(path: &str, why: &str) -> anyhow::Error {
+fn in_use(path: &str, why: &str) -> anyhow::Error {
     Exit::TemporaryFailure.error(format_args!("restoring {path}: {why}; nothing was changed"))
 }

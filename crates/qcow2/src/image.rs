@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 
 use jsonpipe::{Exit, io_error};
 use nix::libc::{ELOOP, ENXIO, O_NOFOLLOW, O_NONBLOCK};
+use nix::unistd::{Whence, lseek};
 use sha2::{Digest, Sha256};
 
 use crate::format::{HEADER_MAX_BYTES, Header, OVERLAY_MAX_BYTES};
@@ -184,6 +185,15 @@ impl Image {
     /// The file, for reading.
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Whether a range of the file has blocks that are written: it is no hole, and not behind the end.
+    pub(crate) fn is_allocated(&self, start: u64, bytes: u64) -> io::Result<bool> {
+        if start + bytes > self.file_bytes {
+            return Ok(false);
+        }
+        let hole = lseek(&self.file, start as i64, Whence::SeekHole)?;
+        Ok(hole as u64 >= start + bytes)
     }
 
     /// A table of 8-byte entries.

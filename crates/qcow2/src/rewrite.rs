@@ -97,6 +97,28 @@ impl<'a> Rewrite<'a> {
         self.room_bytes
     }
 
+    /// The room that its tables take: the length of those for which the file has a hole, or that lie
+    /// behind its end.
+    pub fn table_bytes(&self) -> io::Result<u64> {
+        let l1_clusters = (self.l1.len() as u64 * 8).div_ceil(CLUSTER_BYTES);
+        let (reftable_place, reftable_clusters) = self.reftable;
+        let single = self.l2_places.iter().chain(&self.refblocks);
+        let point = self.point.iter().map(|(place, _)| place);
+        let tables = single.chain(point).map(|place| (*place, 1));
+        let tables = tables.chain([
+            (self.l1_place, l1_clusters),
+            (reftable_place, reftable_clusters as u64),
+        ]);
+        let mut bytes = 0;
+        for (place, clusters) in tables {
+            let length = clusters * CLUSTER_BYTES;
+            if !self.image.is_allocated(place, length)? {
+                bytes += length;
+            }
+        }
+        Ok(bytes)
+    }
+
     fn lay_out(
         image: &'a Image,
         content: Content,

@@ -97,6 +97,15 @@ impl Backend for Qcow2 {
         self.whole_bytes(base) / 256
     }
 
+    /// Three blocks of a new file have content, the rest is holes; the user's directory takes another.
+    fn making_bytes(&self) -> u64 {
+        1 << 20
+    }
+
+    fn changing_bytes(&self, id: &VolumeId, change: &Change) -> anyhow::Result<u64> {
+        points::changing_bytes(&self.common.path(self.overlay(id).path), change)
+    }
+
     fn disk_of(&self, id: &VolumeId) -> Disk {
         Disk {
             backend: "qcow2",

@@ -273,7 +273,6 @@ impl<B: Carrier> Importing<'_, B> {
                 self.room.reserve.unwrap_or_else(whole),
                 0,
             ),
-            own_bytes: 0,
         }
     }
 

@@ -8,11 +8,11 @@ use jsonpipe::{Common, Exit, ExitContext, Pipe, sabotaged};
 use crate::backend::{Backend, Change, Content, Item, State, VolumeId};
 use crate::evict::{self, Eviction, need_bytes};
 use crate::points::{self, Decision};
-use crate::replace::{self, Replaced, Replacing};
+use crate::replace::{Replaced, Replacing};
 use crate::report::{Evicted, Gone};
 use crate::request::RestoreTo;
 use crate::settings::Room;
-use crate::{ephemeral, event, promise, restore};
+use crate::{busy, ephemeral, event, promise, restore};
 
 /// A volume that a user is to have.
 pub struct Cloning<'a, B: Backend> {
@@ -251,7 +251,7 @@ impl<B: Backend> Cloning<'_, B> {
             return Ok(held);
         }
         match self.backend.is_in_use(&item)? {
-            true => Err(self.busy(replace::PROGRAM_HAS_IT)),
+            true => Err(self.busy(busy::PROGRAM_HAS_IT)),
             false if dry_run => Ok(None),
             // On ZFS, soon after the start of the machine.
             false => Err(self.busy("its device is not there yet; try again")),
@@ -285,20 +285,23 @@ impl<B: Backend> Cloning<'_, B> {
         }
     }
 
+    /// What its user's volumes give up for it counts as free. But they are there until it is made or
+    /// changed, which takes some room before.
     fn eviction(&self, found: &Found<B::Held>, replaced: &Replaced) -> Eviction<'_> {
         let held_bytes = found.kept().map_or(0, |state| state.held_bytes);
+        let whole_bytes = self.room_bytes(found);
+        let need_bytes = need_bytes(self.backend, &self.base, self.room, whole_bytes, held_bytes);
+        let own_bytes = replaced.freed_bytes().saturating_add(found.freed_bytes());
+        let first_bytes = match &found.becomes {
+            Becomes::New if own_bytes == 0 => 0,
+            Becomes::New => self.backend.making_bytes(),
+            Becomes::Kept(decision) => decision.changing_bytes,
+        };
         Eviction {
             common: self.common,
             bases: &self.bases,
             for_whom: &self.id,
-            need_bytes: need_bytes(
-                self.backend,
-                &self.base,
-                self.room,
-                self.room_bytes(found),
-                held_bytes,
-            ),
-            own_bytes: replaced.freed_bytes().saturating_add(found.freed_bytes()),
+            need_bytes: need_bytes.saturating_sub(own_bytes).max(first_bytes),
         }
     }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonpipe::testkit::feed;
+use jsonpipe::testkit::stepped::Stepped;
 use nix::libc::SYS_unlink;
 use nix::sys::wait::WaitStatus;
 use serde_json::{Value, json};
@@ -196,7 +197,80 @@ fn of_two_logins_one_has_the_room_that_is_left() {
 
 /// Only files have these.
 mod on_qcow2 {
+    use nix::errno::Errno;
+    use nix::libc::SYS_fcntl;
+
     use super::*;
+    use crate::machine::disk::chattr;
+
+    /// Whose volume each event of a kind is about.
+    fn events_of(machine: &Machine, kind: &str) -> Vec<String> {
+        let events = events(machine).into_iter();
+        events
+            .filter(|event| event["event"] == kind)
+            .map(|event| event["token"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn a_volume_that_cannot_go_stays_and_the_next_one_goes() {
+        let machine = full_machine("ext4", 160);
+        let token = |user: &str| cowvol::Token::of(user).as_str().to_owned();
+        let [newer, oldest, newest] = USERS;
+        // One that cannot be opened for writing, and one whose name cannot go.
+        let stuck = [overlay(&machine, oldest), machine.home(newer)];
+        stuck.iter().for_each(|path| chattr("+i", path));
+        let new = machine.clone(NEW, None);
+        let failed = events_of(&machine, "evict_failed");
+        let evicted = events_of(&machine, "evict");
+        let qemu = machine.disk(NEW, "windows").open();
+        let second = machine.clone("another@uni-a.example", None);
+        end(qemu);
+        stuck.iter().for_each(|path| chattr("-i", path));
+
+        let new = volume(&new);
+        assert_eq!(new["evicted"].as_array().unwrap().len(), 1, "{new}");
+        assert_eq!(new["evicted"][0]["token"], token(newest), "{new}");
+        assert_eq!(failed, [token(oldest), token(newer)]);
+        assert_eq!(evicted, [token(newer), token(newest)]);
+        let reason = &events(&machine)
+            .into_iter()
+            .find(|event| event["event"] == "evict_failed")
+            .unwrap()["reason"];
+        let reason = reason.as_str().unwrap();
+        assert!(
+            reason.ends_with("Operation not permitted (os error 1)"),
+            "{reason}"
+        );
+        let there = USERS.map(|user| machine.has(user, "windows"));
+        assert_eq!(there, [true, true, false]);
+        for user in [newer, oldest] {
+            let spared = machine.disk(user, "windows");
+            spared.io(&["read -q -P 0x77 0 30M"]);
+        }
+        // Where no other can go, the error has the reasons.
+        let is_refused = second.status == 73 && second.stderr.contains("not permitted");
+        assert!(is_refused, "{second:?}");
+    }
+
+    #[test]
+    fn a_volume_that_cannot_be_read_stays_and_the_next_one_goes() {
+        let machine = full_machine("ext4", 160);
+        let victim = overlay(&machine, USERS[1]);
+        let mut clone = machine.stepped(&["clone"], &request(NEW, None));
+        let looks_at_it = |clone: &Stepped| {
+            let call = clone.next_call();
+            call.number == SYS_fcntl && clone.file(call.arguments[0]) == victim
+        };
+        while !looks_at_it(&clone) {
+            assert!(clone.steps(1), "it does not look at the oldest");
+        }
+        assert!(clone.fails(Errno::EIO));
+        assert!(matches!(clone.end(), WaitStatus::Exited(_, 0)));
+        let there = USERS.map(|user| machine.has(user, "windows"));
+        assert_eq!(there, [false, true, true]);
+        assert_eq!(events_of(&machine, "evict_failed").len(), 1);
+    }
 
     #[test]
     fn remains_of_a_power_cut_go_first() {

@@ -1,8 +1,6 @@
 //! `cowvol prune` of volumes whose users do not come back, and the clocks that it does not believe.
 
 use std::fs::{self, File, FileTimes};
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::libc::SYS_flock;
@@ -201,23 +199,34 @@ fn idle_volumes_stay_after_a_jump_of_the_clock() {
     assert_eq!(machine.pruned(&[])["idle"].as_array().unwrap().len(), 2);
 }
 
-/// Only a file can be immutable.
+/// Only a file can be immutable, or has its last login as its time.
 mod on_qcow2 {
+    use jsonpipe::testkit::feed;
+
     use super::*;
+    use crate::machine::disk::chattr;
+    use crate::machine::request;
+
+    /// A power cut left it, and no session has begun since.
+    #[test]
+    fn an_idle_volume_of_an_exam_is_told_as_one() {
+        let machine = Machine::new();
+        configure(&machine, "30");
+        let mut exam = machine.command(&["clone", "--ephemeral"]);
+        let exam = feed(&mut exam, &request(ALICE, Some("windows"))).section("volume");
+        fs::remove_dir_all(machine.root().join("run")).unwrap();
+        let file = File::open(machine.disk_of(&exam).path).unwrap();
+        let times = FileTimes::new().set_modified(ago(40 * DAY));
+        file.set_times(times).unwrap();
+        looked_at(&machine, ago(DAY));
+        let pruned = machine.pruned(&[]);
+        assert_eq!(pruned["idle"][0]["what"], "ephemeral", "{pruned}");
+        assert_eq!(events(&machine)[0]["what"], "ephemeral");
+    }
 
     #[test]
     fn idle_volumes_that_cannot_be_removed_are_1() {
         let machine = idle_machine(Machine::on_a_disk("ext4", 200));
-        let chattr = |flag: &str, file: &Path| {
-            assert!(
-                Command::new("chattr")
-                    .arg(flag)
-                    .arg(file)
-                    .status()
-                    .unwrap()
-                    .success()
-            );
-        };
         chattr("+i", &machine.disk(BOB, "windows").path);
         let ended = machine.run(&["prune"]);
         assert_eq!(ended.status, 1, "{ended:?}");

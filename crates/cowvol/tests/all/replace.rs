@@ -149,7 +149,7 @@ mod on_qcow2 {
 
     use super::*;
     use crate::evict::overlay;
-    use crate::machine::{faults, tree, write_bases_ini};
+    use crate::machine::{faults, make_base, tree, write_bases_ini};
 
     #[test]
     fn replace_killed_at_any_change_leaves_a_complete_volume() {
@@ -227,6 +227,36 @@ mod on_qcow2 {
         );
         let replaced = |event: &Value| event["event"] == "replace";
         assert!(events(&machine).iter().any(replaced));
+    }
+
+    /// The old volume gives up more than the new one needs, but not before the new one is there.
+    #[test]
+    fn replace_on_a_full_disk_makes_room_for_the_new_volume_first() {
+        let machine = Machine::on_a_disk("ext4", 160);
+        for (user, mib) in [(ALICE, 30), (BOB, 5)] {
+            used_volume(&machine, user, 1, mib);
+        }
+        make_base(machine.root(), "windows", 8, &["8M"]);
+        let text = machine.bases_ini();
+        write_bases_ini(
+            machine.root(),
+            &text.replace("generation = 7", "generation = 8"),
+        );
+        let _filler = machine.fill_the_disk();
+        let qemu = machine.disk(BOB, "windows").open();
+        let before = machine.left();
+        let (status, error) = machine.refusal(ALICE, None);
+        assert!(
+            status == 73 && error.contains(" 0 are free, and unused volumes have 0; "),
+            "{error}"
+        );
+        assert_eq!((machine.left(), events(&machine)), (before, vec![]));
+        end(qemu);
+        let new = machine.volume(ALICE, None);
+        let gone = |key: &str| new[key].as_array().unwrap().len();
+        assert_eq!((gone("evicted"), gone("replaced")), (1, 1), "{new}");
+        assert!(!machine.has(BOB, "windows"));
+        assert!(new["held_bytes"].as_u64() >= new["room_bytes"].as_u64());
     }
 
     #[test]

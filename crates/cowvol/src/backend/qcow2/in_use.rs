@@ -86,7 +86,8 @@ impl Locked {
         self.file
     }
 
-    /// Frees its room, once another file has its name.
+    /// Frees its room, once its name is gone or another file has it. The content of a file with another
+    /// name stays.
     pub fn free(self) {
         if self.file.metadata().is_ok_and(|found| found.nlink() == 0) {
             let _ = self.file.set_len(0); // the close does the same, later on some file systems
@@ -97,18 +98,15 @@ impl Locked {
     /// systems. However that ends, the file is complete or absent: the kernel's journal keeps the
     /// order of the two.
     pub fn remove(self) -> anyhow::Result<()> {
-        let removed =
-            fs::remove_file(&self.path).and_then(|()| match self.file.metadata()?.nlink() {
-                0 => self.file.set_len(0),
-                _ => Ok(()), // its content belongs to another name
-            });
-        removed.map_err(|error| {
+        fs::remove_file(&self.path).map_err(|error| {
             io_error(
                 error,
                 Exit::of_change,
                 format_args!("removing {}", self.path.display()),
             )
-        })
+        })?;
+        self.free();
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use jsonpipe::{Exit, io_error};
+use jsonpipe::{Exit, ExitContext, io_error};
 use qcow2::{Follow, Image, Rewrite, need_bytes};
 
 use super::in_use::Locked;
@@ -31,6 +31,20 @@ pub fn more_bytes(path: &Path, change: Option<&Change>) -> anyhow::Result<u64> {
     };
     Ok(room_bytes.saturating_sub(need_bytes(image.header.virtual_bytes)))
 }
+
+/// The room that the new tables of a change take, and the file system's records of it.
+pub fn changing_bytes(path: &Path, change: &Change) -> anyhow::Result<u64> {
+    let image = Image::open(path, Follow::Nothing)?;
+    let bytes = plan(&image, change)?.table_bytes();
+    match bytes.exit(Exit::Io, || format!("reading {}", path.display()))? {
+        0 => Ok(0),
+        bytes => Ok(bytes + RECORDS_BYTES),
+    }
+}
+
+/// The blocks in which a file system lists the pieces of the tables, at most: 16 blocks, where each lists
+/// some hundred pieces.
+const RECORDS_BYTES: u64 = 64 << 10;
 
 /// Changes an overlay and its restore point.
 pub fn change(held: &Locked, change: &Change) -> anyhow::Result<()> {

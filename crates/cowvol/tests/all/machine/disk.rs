@@ -111,6 +111,11 @@ pub fn own_mounts() {
     succeed("mount", &["--make-rprivate", "/"]);
 }
 
+/// Sets a flag of a file or directory, such as `+i`, with which even root cannot change it.
+pub fn chattr(flag: &str, path: &Path) {
+    succeed("chattr", &[flag, path.to_str().unwrap()]);
+}
+
 /// Runs a program, which must succeed; its standard output.
 pub fn succeed(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program)

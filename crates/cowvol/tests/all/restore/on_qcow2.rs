@@ -13,8 +13,9 @@ use serde_json::Value;
 use super::{
     a_day_passes, broken_machine, contains, end_session, io, log_in, login, the_guest_has_its_room,
 };
-use crate::evict::overlay;
-use crate::machine::{ALICE, CLONE, Machine, faults, qemu_img, volume};
+use crate::evict::{overlay, used_volume};
+use crate::machine::{ALICE, BOB, CLONE, Machine, faults, qemu_img, volume};
+use crate::prune::end;
 
 /// Killed before every call that changes something: the volume is whole, with one of the two contents,
 /// and the next login works.
@@ -97,8 +98,6 @@ fn killed_at_change(machine: &Machine, arguments: &[&str], input: &str, nth: usi
 /// What holding the room takes of the file system counts for a restore point as it does for an eviction.
 #[test]
 fn no_volume_goes_for_the_lists_of_a_restore_points_pieces() {
-    use crate::evict::used_volume;
-    use crate::machine::BOB;
     use nix::sys::statvfs::statvfs;
     use serde_json::json;
 
@@ -123,6 +122,63 @@ fn no_volume_goes_for_the_lists_of_a_restore_points_pieces() {
         (&json!([]), &Value::Null)
     );
     assert!(machine.has(BOB, "windows"));
+}
+
+/// A full disk on which alice's volume gives up more than a new one needs, but not before that is there.
+fn full() -> (Machine, Option<File>) {
+    let machine = Machine::on_a_disk("ext4", 200);
+    log_in(&machine, "");
+    io(&machine, &["write -q -P 0x11 0 32M"]);
+    a_day_passes(&machine);
+    log_in(&machine, "");
+    io(&machine, &["write -q -P 0x22 0 32M"]);
+    end_session(&machine);
+    used_volume(&machine, BOB, 1, 1);
+    let filler = machine.fill_the_disk();
+    (machine, filler)
+}
+
+#[test]
+fn a_login_that_restores_on_a_full_disk_makes_room_first() {
+    let (machine, _filler) = full();
+    let qemu = machine.disk(BOB, "windows").open();
+    let ended = CLONE.run(machine.root(), &login("clean"));
+    assert_eq!((ended.status, ended.stdout.as_str()), (73, ""), "{ended:?}");
+    contains(&machine, 0x22);
+    end(qemu);
+    let clean = log_in(&machine, "clean");
+    assert_eq!(clean["evicted"].as_array().unwrap().len(), 1, "{clean}");
+    assert!(!machine.has(BOB, "windows"));
+    contains(&machine, 0x55);
+}
+
+fn the_desk_restores_once_there_is_room(to: &str, pattern: u8) {
+    let (machine, _filler) = full();
+    let arguments = ["restore", "--user", ALICE, "--to", to];
+    let qemu = machine.disk(BOB, "windows").open();
+    let ended = machine.run(&arguments);
+    assert_eq!((ended.status, ended.stdout.as_str()), (73, ""), "{ended:?}");
+    assert!(ended.stderr.contains("nothing was removed"), "{ended:?}");
+    end(qemu);
+    contains(&machine, 0x22);
+    let dry = machine.run(&[&arguments[..], &["--dry-run"]].concat());
+    assert!(machine.has(BOB, "windows"));
+    let ended = machine.run(&arguments);
+    assert_eq!((ended.status, &ended.stdout), (0, &dry.stdout), "{ended:?}");
+    let restored = ended.section("restored");
+    assert_eq!(restored["evicted"][0]["what"], "volume", "{restored}");
+    assert!(!machine.has(BOB, "windows"));
+    contains(&machine, pattern);
+}
+
+#[test]
+fn the_desk_restores_on_a_full_disk_to_yesterday() {
+    the_desk_restores_once_there_is_room("yesterday", 0x11);
+}
+
+#[test]
+fn the_desk_restores_on_a_full_disk_to_clean() {
+    the_desk_restores_once_there_is_room("clean", 0x55);
 }
 
 #[test]
