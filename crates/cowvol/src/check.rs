@@ -176,7 +176,7 @@ impl<B: Backend> Looking<'_, B> {
             && !is_open
             && let Err(error) = backend.find(id, base)
         {
-            self.push(What::Volume, path, format!("{error:#}"));
+            self.push(What::Volume(id.clone()), path, format!("{error:#}"));
             return Ok(());
         }
         if !reserves || !has_session {

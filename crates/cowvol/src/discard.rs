@@ -1,16 +1,15 @@
 //! `cowvol discard`: removes the volumes of one user, who then starts afresh.
 
 use images::POOL_LOCK;
-use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, signals};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals};
 
 use crate::backend::{Backend, Stored};
-use crate::report::{Discarded, Evicted, Gone};
+use crate::report::{Discarded, Evicted};
 use crate::request::Discard;
-use crate::token::Token;
-use crate::{event, promise};
+use crate::{busy, event, evict};
 
-/// Removes them. Status 75, with nothing removed, when one is in use; 1 when one could not be removed, or
-/// a power cut may bring one back.
+/// Removes them. Status 75, with nothing removed, when a program or a session has one; 1 when one could
+/// not be removed, or a power cut may bring one back.
 pub fn discard<B: Backend>(
     common: &Common,
     backend: &B,
@@ -18,7 +17,8 @@ pub fn discard<B: Backend>(
     options: &Discard,
 ) -> anyhow::Result<Answer> {
     let ending_signals = signals::defer()?;
-    let token = Token::of(&options.user);
+    let token = options.whose.token();
+    let token = token.exit(Exit::Software, || "neither a name nor a token")?;
     let lock = match options.dry_run {
         true => None,
         false => Some(lock::wait(common, POOL_LOCK, &ending_signals)?),
@@ -31,32 +31,23 @@ pub fn discard<B: Backend>(
     stored.sort_by(|a, b| a.item.cmp(&b.item));
     let mut held = Vec::new();
     for volume in &stored {
-        let free = match options.dry_run {
-            true => !backend.is_found_in_use(volume)?,
-            false => {
-                let of = backend.hold_found(volume)?;
-                of.map(|of| held.push(of)).is_some()
-            }
-        };
-        if !free {
-            return Err(Exit::TemporaryFailure.error(format_args!(
-                "discarding {}: a program has it open; end the session first; nothing was removed",
-                volume.path
-            )));
+        if let Some(why) = busy::why(common, backend, volume)? {
+            return Err(in_use(volume, why));
+        }
+        if !options.dry_run {
+            let of = backend.hold_found(volume)?;
+            held.push(of.ok_or_else(|| in_use(volume, busy::PROGRAM_HAS_IT))?);
         }
     }
-    let mut volumes: Vec<Evicted> = stored.iter().map(gone).collect();
+    let mut volumes: Vec<Evicted> = stored.iter().map(evict::gone).collect();
     let mut failed = Vec::new();
     if !options.dry_run {
         event::log(common, pipe, "discard", None, &volumes);
         let mut removed = Vec::new();
-        for ((held, Stored { item, .. }), gone) in held.into_iter().zip(&stored).zip(volumes) {
-            let done = backend.remove(held).and_then(|_| {
-                removed.push(gone);
-                promise::withdraw(common, &item.id)
-            });
-            if let Err(error) = done {
-                failed.push(format!("{error:#}"));
+        for (held, gone) in held.into_iter().zip(volumes) {
+            match backend.remove(held) {
+                Ok(_) => removed.push(gone),
+                Err(error) => failed.push(format!("{error:#}")),
             }
         }
         // The files are private: a power cut must not bring back what was reported as gone.
@@ -73,7 +64,7 @@ pub fn discard<B: Backend>(
         pipe.warn(format_args!(
             "discarding the volumes of {}{on_base}: there is none on this machine; a name is written as in login.user, \
              with its realm, and upper and lower case count",
-            options.user
+            options.whose.user.as_deref().unwrap_or(token.as_str())
         ));
     }
     let mut document = Document::default();
@@ -81,7 +72,7 @@ pub fn discard<B: Backend>(
         "discarded",
         &Discarded {
             changed,
-            user: &options.user,
+            user: options.whose.user.as_deref(),
             token: token.as_str(),
             volumes: &volumes,
             failed: &failed,
@@ -96,10 +87,9 @@ pub fn discard<B: Backend>(
         .holding(ending_signals))
 }
 
-fn gone(Stored { item, state, .. }: &Stored) -> Evicted {
-    let what = match item.is_remains {
-        true => Gone::Remains,
-        false => Gone::Volume,
-    };
-    Evicted::of(what, &item.id, state.freeable_bytes, state.last_login)
+/// The refusal (75) to remove what is in use.
+fn in_use(Stored { path, .. }: &Stored, why: &str) -> anyhow::Error {
+    Exit::TemporaryFailure.error(format_args!(
+        "discarding {path}: {why}; nothing was removed"
+    ))
 }

@@ -30,7 +30,7 @@ pub enum What {
     /// The room of a session's volume, of so many bytes, is not held.
     Reservation(VolumeId, u64),
     /// A volume is damaged, or was made for another base.
-    Volume,
+    Volume(VolumeId),
     /// The image of a base is not there, or damaged.
     Base,
     /// An image is gone, and its descriptions are still there.
@@ -51,15 +51,15 @@ impl What {
             What::Promise(_) => "promise",
             What::Room(_) => "room",
             What::Reservation(..) => "reservation",
-            What::Volume => "volume",
+            What::Volume(_) => "volume",
             What::Base => "base",
             What::Generation => "generation",
         }
     }
 
     /// The way out, for people.
-    fn way_out(&self) -> &'static str {
-        match self {
+    fn way_out(&self) -> String {
+        let words = match self {
             What::HalfMade(_) | What::HalfMadeList => REMOVES,
             What::Stray(stray) => match stray.kind {
                 StrayKind::EmptyDirectory => REMOVES,
@@ -68,21 +68,29 @@ impl What {
                 }
                 StrayKind::Foreign => "move it away",
                 StrayKind::Layout => {
-                    "cowvol layout makes what is missing, cowvol prune names and labels bases; the reason tells the rest"
+                    "cowvol install-base makes bases, cowvol layout what else is missing, and cowvol prune names and labels bases; \
+                     the reason tells the rest"
                 }
             },
             What::Promise(_) | What::Room(_) => "cowvol repair gives its room back",
             What::Reservation(..) => {
                 "make room; then cowvol repair, or the user's next login, holds it again"
             }
-            What::Volume => {
-                "put its base back, or remove it, with the user's files: cowvol discard --user NAME --base BASE"
+            What::Volume(id) if id.is_ephemeral => {
+                "cowvol release removes it when its session is over"
+            }
+            // The name is not known: the token cannot be turned back. It may begin with a hyphen.
+            What::Volume(VolumeId { token, base, .. }) => {
+                return format!(
+                    "put its base back, or remove it, with the user's files: cowvol discard --token={token} --base {base}"
+                );
             }
             What::Base => {
                 "put the image back, or fetch and install one: seedctl get | cowvol install-base"
             }
             What::Generation => "cowvol prune removes the rest",
-        }
+        };
+        words.to_owned()
     }
 }
 
@@ -100,7 +108,7 @@ impl Fault {
             What::HalfMade(_) | What::HalfMadeList => true,
             What::Promise(_) | What::Room(_) | What::Reservation(..) => true,
             What::Stray(stray) => stray.kind == StrayKind::EmptyDirectory,
-            What::Volume | What::Base | What::Generation => false,
+            What::Volume(_) | What::Base | What::Generation => false,
         }
     }
 

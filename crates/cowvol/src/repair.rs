@@ -78,7 +78,7 @@ impl<B: Backend> Mending<'_, B> {
             }
             What::Promise(id) | What::Room(id) => self.give_back(id),
             What::Reservation(id, whole_bytes) => self.reserve(id, *whole_bytes),
-            What::Stray(_) | What::Volume | What::Base | What::Generation => Ok(false),
+            What::Stray(_) | What::Volume(_) | What::Base | What::Generation => Ok(false),
         }
     }
 
@@ -87,7 +87,7 @@ impl<B: Backend> Mending<'_, B> {
             What::HalfMade(_) | What::HalfMadeList | What::Promise(_) | What::Room(_) => Ok(true),
             What::Stray(stray) => Ok(stray.kind == StrayKind::EmptyDirectory),
             What::Reservation(id, whole_bytes) => self.is_room_for(id, *whole_bytes),
-            What::Volume | What::Base | What::Generation => Ok(false),
+            What::Volume(_) | What::Base | What::Generation => Ok(false),
         }
     }
 

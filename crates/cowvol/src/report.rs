@@ -247,8 +247,9 @@ impl Wrong {
 pub struct Discarded<'a> {
     /// Whether anything was removed (in a dry run: would be).
     pub changed: bool,
-    /// The user's full name, as it was given.
-    pub user: &'a str,
+    /// The user's full name, as it was given; absent where the token was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<&'a str>,
     /// The user's token.
     pub token: &'a str,
     /// The removed volumes, by base and generation.
@@ -456,7 +457,7 @@ pub struct Fault {
     /// The cause, in words.
     pub what: String,
     /// The way out.
-    pub way_out: &'static str,
+    pub way_out: String,
 }
 
 /// The section `repaired`.

@@ -8,6 +8,8 @@ use images::{BACKING, bases};
 use jsonpipe::Common;
 use serde::{Deserialize, Serialize};
 
+use crate::token::Token;
+
 /// The command line.
 #[derive(Debug, Parser)]
 #[command(
@@ -93,8 +95,8 @@ Example: show what is held for sessions that have ended
     /// Remove the volumes of one user, who then starts afresh
     #[command(after_help = "\
 Does not read standard input. The user's files on this machine go with the
-volumes. If a program has one of them open, nothing is removed (status 75).
-Writes the section discarded.
+volumes. If a program has one of them open, or its session has not ended,
+nothing is removed (status 75). Writes the section discarded.
 
 Example: for a user whose guest no longer starts
   cowvol discard --user alice@uni-a.example --base windows")]
@@ -218,15 +220,39 @@ pub struct InstallBase {
 /// The flags of `discard`.
 #[derive(Clone, Debug, Args)]
 pub struct Discard {
-    /// The user's full name, as in login.user
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    pub user: String,
+    /// Whose volumes.
+    #[command(flatten)]
+    pub whose: Whose,
     /// Only the volumes on this base
     #[arg(long, value_name = "BASE")]
     pub base: Option<String>,
     /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// A user, by name or as `cowvol check` and the event log name one.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Whose {
+    /// The user's full name, as in login.user
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub user: Option<String>,
+    /// The user's token, where the name is not known
+    #[arg(long, value_name = "TOKEN", value_parser = token)]
+    pub token: Option<Token>,
+}
+
+impl Whose {
+    /// The user's token.
+    pub fn token(&self) -> Option<Token> {
+        let of_name = self.user.as_deref().map(Token::of);
+        of_name.or_else(|| self.token.clone())
+    }
+}
+
+fn token(text: &str) -> Result<Token, String> {
+    Token::parse(text).ok_or_else(|| "a token has 38 of A-Z, a-z, 0-9, - and _".into())
 }
 
 /// The flags of `restore`.

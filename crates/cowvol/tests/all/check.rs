@@ -227,6 +227,32 @@ mod on_qcow2 {
         assert_eq!(sorted(checked(&machine)), left);
     }
 
+    /// Nobody has to know whose it is.
+    #[test]
+    fn the_way_out_of_a_damaged_volume_removes_it_alone() {
+        let machine = Machine::new();
+        for user in [ALICE, BOB] {
+            used_volume(&machine, user, 1, 1);
+        }
+        let damaged = machine.disk(BOB, "windows").path;
+        fs::write(&damaged, "no volume").unwrap();
+        let checked = section(&machine, &["check"], "checked", 1);
+        let way_out = checked["faults"][0]["way_out"].as_str().unwrap();
+        let (_, command) = way_out.split_once("cowvol ").unwrap();
+        let words: Vec<&str> = command.split(' ').collect();
+        let discarded = section(&machine, &words, "discarded", 0);
+        assert_eq!(discarded["token"], Token::of(BOB).as_str());
+        assert_eq!(discarded.get("user"), None);
+        assert!(!damaged.exists() && machine.has(ALICE, "windows"));
+        for wrong in [
+            &["discard"][..],
+            &["discard", "--token=bob@uni-b.example"],
+            &["discard", "--user", BOB, words[1]],
+        ] {
+            assert_eq!(machine.run(wrong).status, 2, "{wrong:?}");
+        }
+    }
+
     /// The file of a login at work is locked, until it has its name.
     #[test]
     fn check_leaves_a_login_at_work_alone() {

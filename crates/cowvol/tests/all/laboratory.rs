@@ -122,6 +122,7 @@ fn evict_killed_at_any_change_leaves_each_volume_whole_or_absent() {
             break;
         }
         fs::remove_file(machine.users().join("filler")).unwrap();
+        assert_eq!(machine.run(&["release"]).status, 0);
         for user in all {
             assert_eq!(machine.run(&["discard", "--user", user]).status, 0);
         }

@@ -121,10 +121,19 @@ fn discard_removes_the_volumes_of_one_user() {
         machine.volume(ALICE, Some(base));
         machine.volume(BOB, Some(base));
     }
+    let refused = |reason: &str| {
+        for more in [&["--dry-run"][..], &[]] {
+            let ended = machine.run(&[&["discard", "--user", ALICE], more].concat());
+            assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
+            assert!(ended.stderr.contains(reason), "{ended:?}");
+            assert_eq!(machine.left().len(), 6);
+        }
+    };
+    // QEMU has not opened it yet. A session that was killed leaves the same.
+    refused("its session has not ended; end it, or if it was killed, run cowvol release; ");
+    assert_eq!(machine.run(&["release"]).status, 0);
     let qemu = machine.disk(ALICE, "windows").open();
-    let ended = machine.run(&["discard", "--user", ALICE]);
-    assert_eq!((ended.status, ended.stdout.as_str()), (75, ""), "{ended:?}");
-    assert_eq!(machine.left().len(), 6);
+    refused("a program has it open; end that session, or wait for the end of its export; ");
     end(qemu);
 
     let arguments = ["discard", "--user", ALICE, "--base", "windows"];
@@ -169,12 +178,10 @@ fn discard_removes_the_volumes_of_one_user() {
 
 /// Only a file can be immutable.
 mod on_qcow2 {
-    use std::path::Path;
-    use std::process::Command;
-
     use cowvol::Token;
 
     use super::*;
+    use crate::machine::disk::chattr;
 
     #[test]
     fn release_goes_on_after_a_volume_that_fails() {
@@ -187,10 +194,6 @@ mod on_qcow2 {
         in_order.sort_by_key(|user| Token::of(user).to_string());
         let [first, bad, last] = in_order;
         let before = held(&machine, bad);
-        let chattr = |flag: &str, file: &Path| {
-            let done = Command::new("chattr").arg(flag).arg(file).status();
-            assert!(done.unwrap().success());
-        };
         chattr("+i", &machine.disk(bad, "windows").path);
         let ended = machine.run(&["release"]);
         chattr("-i", &machine.disk(bad, "windows").path);

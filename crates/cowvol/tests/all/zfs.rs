@@ -170,6 +170,7 @@ fn a_last_login_that_is_inherited_or_garbage_is_none() {
     for user in [ALICE, BOB] {
         machine.volume(user, Some("windows"));
     }
+    assert_eq!(machine.run(&["release"]).status, 0);
     let users = format!("{}/user", machine.pool().0);
     let of = |user| format!("{users}/{}/windows", cowvol::Token::of(user).as_str());
     succeed(
@@ -195,6 +196,7 @@ fn a_last_login_that_is_inherited_or_garbage_is_none() {
 fn a_volume_that_is_open_without_a_lock_stays() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
+    assert_eq!(machine.run(&["release"]).status, 0);
     let disk = machine.disk(ALICE, "windows");
     let open = File::open(&disk.path).unwrap();
     let ended = machine.run(&["discard", "--user", ALICE]);

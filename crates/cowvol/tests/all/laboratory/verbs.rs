@@ -74,6 +74,7 @@ pub const VERBS: &[Verb] = &[
         |machine| {
             two_logins(machine);
             machine.volume(ALICE, Some("linux"));
+            assert_eq!(machine.run(&["release"]).status, 0);
         },
     ),
     verb(
