@@ -13,7 +13,7 @@ use manifest::{
 use crate::create::utc;
 use crate::image::Image;
 use crate::request::{Host, HostKind, Root, VerifyHost};
-use crate::survey::BOOT_ENTRY;
+use crate::survey::boot_entry;
 use crate::{TOOL, ext4, report};
 
 /// The offset of the magic number in a stream of `zfs send`, little-endian or big-endian by the
@@ -77,11 +77,12 @@ fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<m
     let survey = image.survey()?;
     if survey.boot_entries.is_empty() {
         return Err(image.wrong(&format!(
-            "no boot entry says {BOOT_ENTRY}, so that no slot could boot it"
+            "no boot entry says {}, so that no slot could boot it",
+            boot_entry()
         )));
     }
     let digits = SlotFieldKind::RootPartuuid.length_bytes();
-    let behind = BOOT_ENTRY.len() as u64 - digits;
+    let behind = boot_entry().len() as u64 - digits;
     slot_fields.extend(
         survey
             .boot_entries

@@ -77,8 +77,8 @@ pool), path, models, created_at.
 
 Refuses what a machine would refuse: a file system that is not clean, that has
 checksums over its UUID and label, or without a boot entry that says
-root=PARTUUID=00000000-0000-0000-0000-000000000000. Writes the same document
-with the section image, which has the manifest and its signature.
+root=PARTUUID= and a UUID of zeros. Writes the same document with the section
+image, which has the manifest and its signature.
 
 Example: publish-host does this, and compresses the image
   mkimg-torrent host --key host.key lab.img < lab.ini")]

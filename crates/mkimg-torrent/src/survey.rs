@@ -16,7 +16,12 @@ use crate::pieces::feed_zeros;
 use crate::runs::runs;
 
 /// The text of a boot entry in the shipped image; the digits are replaced by a slot's own.
-pub const BOOT_ENTRY: &str = "root=PARTUUID=00000000-0000-0000-0000-000000000000";
+///
+/// Not a constant: this program is in the image as well, and must not contain the text.
+pub fn boot_entry() -> String {
+    let digits = [8, 4, 4, 4, 12].map(|count| "0".repeat(count)).join("-");
+    format!("root=PARTUUID={digits}")
+}
 
 /// The results of the pass.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,10 +36,11 @@ pub struct Survey {
 /// read.
 pub fn survey(file: &File, size: u64, mut progress: impl FnMut(u64)) -> io::Result<Survey> {
     let mut sha256 = Sha256::new();
-    let finder = memchr::memmem::Finder::new(BOOT_ENTRY);
+    let text = boot_entry();
+    let finder = memchr::memmem::Finder::new(&text);
     let mut boot_entries = Vec::new();
     // The end of the last piece, shorter than the text, is kept in front of the next one.
-    let keep = BOOT_ENTRY.len() - 1;
+    let keep = text.len() - 1;
     let mut buffer = vec![0; keep + BLOCK_BYTES];
     let mut kept = 0;
     for run in runs(file, size) {
@@ -77,7 +83,8 @@ mod tests {
     #[test]
     fn survey_finds_every_entry_and_each_once() {
         let file = tempfile::tempfile().unwrap();
-        let (piece, length) = (BLOCK_BYTES as u64, BOOT_ENTRY.len() as u64);
+        let text = boot_entry();
+        let (piece, length) = (BLOCK_BYTES as u64, text.len() as u64);
         let (data, size) = (60 * piece, 100 * piece + 7);
         file.set_len(size).unwrap();
         file.write_all_at(&vec![b'r'; data as usize], 0).unwrap();
@@ -92,13 +99,13 @@ mod tests {
         ];
         at.extend((1..length).map(|before| before * piece - before));
         for at in &at {
-            file.write_all_at(BOOT_ENTRY.as_bytes(), *at).unwrap();
+            file.write_all_at(text.as_bytes(), *at).unwrap();
         }
         // Nearly the text: the last digit is missing or different.
-        file.write_all_at(&BOOT_ENTRY.as_bytes()[..49], 55 * piece - 20)
+        file.write_all_at(&text.as_bytes()[..49], 55 * piece - 20)
             .unwrap();
         file.write_all_at(
-            BOOT_ENTRY.replace("0000-0", "0001-0").as_bytes(),
+            text.replace("0000-0", "0001-0").as_bytes(),
             57 * piece - 20,
         )
         .unwrap();

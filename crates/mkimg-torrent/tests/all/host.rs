@@ -125,6 +125,14 @@ fn host_signs_the_fields_of_a_slot() {
     );
 }
 
+/// The program is in the image of a host, and what it contains there would be a boot entry.
+#[test]
+fn program_contains_no_boot_entry() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_mkimg-torrent")).unwrap();
+    let found = program.windows(ENTRY.len()).any(|at| at == ENTRY.as_bytes());
+    assert!(!found, "mkimg-torrent contains {ENTRY}");
+}
+
 #[test]
 fn host_searches_an_image_that_is_larger_than_its_memory() {
     let server = lab();
