@@ -98,7 +98,7 @@ pub fn order_fault(
     places: &Places,
     target: Slot,
 ) -> anyhow::Result<Option<String>> {
-    let [Some(a), Some(b)] = [machine.slots.esp_a, machine.slots.esp_b] else {
+    let Some([a, b]) = machine.slots.esps else {
         return Ok(None);
     };
     if machine.booted(tables).is_err() {

@@ -9,9 +9,9 @@ use crate::disk::{Access, Disk};
 use crate::efi::Variables;
 use crate::gpt::{Table, Tables};
 use crate::record::Records;
-use crate::request::{Configured, Slot};
+use crate::request::Slot;
 use crate::running::{self, Running};
-use crate::slots::{self, Places};
+use crate::slots::{self, Places, Slots};
 use crate::target;
 
 const LOCK: &str = "/run/labtools/abflip.lock";
@@ -30,7 +30,7 @@ pub fn lock(common: &Common) -> anyhow::Result<File> {
 #[derive(Debug)]
 pub struct Machine {
     /// abflip.ini.
-    pub slots: Configured,
+    pub slots: Slots,
     /// The disk.
     pub disk: Disk,
     /// The root that is mounted, or why it is not known.

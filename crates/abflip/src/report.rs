@@ -15,7 +15,7 @@ pub struct Slots {
     pub changed: bool,
     /// The disk, or the image of one.
     pub disk: String,
-    /// What starts the machine, by abflip.ini.
+    /// What starts the machine, by abflip.ini or by the machine.
     pub firmware: Firmware,
     /// Slot a.
     pub a: Listed,

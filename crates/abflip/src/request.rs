@@ -257,15 +257,15 @@ impl fmt::Display for Slot {
 /// `[slots]` in abflip.ini, the same on every machine: partitions have standard PARTUUIDs.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Configured {
-    /// The program that starts the machine.
-    pub firmware: Firmware,
+    /// The program that starts the machine; absent in a file for both kinds of machines.
+    pub firmware: Option<Firmware>,
     /// The root of slot a.
     pub a: Uuid,
     /// The root of slot b.
     pub b: Uuid,
-    /// The EFI system partition of slot a; with `firmware=uefi` only.
+    /// The EFI system partition of slot a; not with `firmware=bios`.
     pub esp_a: Option<Uuid>,
-    /// The EFI system partition of slot b; with `firmware=uefi` only.
+    /// The EFI system partition of slot b; not with `firmware=bios`.
     pub esp_b: Option<Uuid>,
 }
 

@@ -8,8 +8,21 @@ use crate::gpt::Table;
 use crate::neutral::{ENTRY_BYTES, Toggle};
 use crate::request::{Configured, Firmware, Slot};
 
+/// The slots of abflip.ini, as this machine starts them.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// The program that starts the machine.
+    pub firmware: Firmware,
+    /// The root of slot a.
+    pub a: Uuid,
+    /// The root of slot b.
+    pub b: Uuid,
+    /// The EFI system partitions of both slots; with UEFI only.
+    pub esps: Option<[Uuid; 2]>,
+}
+
 /// Reads abflip.ini. Status 66 when it does not exist, 78 when it is invalid.
-pub fn configured(common: &Common) -> anyhow::Result<Configured> {
+pub fn configured(common: &Common) -> anyhow::Result<Slots> {
     let path = common.config("abflip.ini");
     ini::require(&path, "name the two roots there; abflip(8) describes it")?;
     let mut file = ini::Configuration::require(&path)?;
@@ -17,33 +30,48 @@ pub fn configured(common: &Common) -> anyhow::Result<Configured> {
     file.end()?;
     let wrong = |message: &str| Exit::Config.error(format_args!("{}: {message}", path.display()));
     let slots = slots.ok_or_else(|| wrong("[slots]: missing"))?;
-    check(&slots).map_err(wrong)?;
-    Ok(slots)
+    let firmware = slots.firmware.unwrap_or_else(|| running(common));
+    for_firmware(&slots, firmware).map_err(wrong)
+}
+
+/// The program that started this machine: Linux has this directory only where that was UEFI.
+fn running(common: &Common) -> Firmware {
+    if common.path("/sys/firmware/efi").exists() {
+        Firmware::Uefi
+    } else {
+        Firmware::Bios
+    }
 }
 
 /// Checks that the types cannot express.
-fn check(slots: &Configured) -> Result<(), &'static str> {
-    let esps = [slots.esp_a, slots.esp_b];
-    match (slots.firmware, esps) {
-        (Firmware::Bios, [None, None]) | (Firmware::Uefi, [Some(_), Some(_)]) => {}
-        (Firmware::Bios, _) => return Err("slots.esp_a, slots.esp_b: only with firmware=uefi"),
-        (Firmware::Uefi, _) => {
+fn for_firmware(slots: &Configured, firmware: Firmware) -> Result<Slots, &'static str> {
+    let esps = match (slots.firmware, slots.esp_a, slots.esp_b) {
+        (Some(Firmware::Bios), None, None) => None,
+        (Some(Firmware::Bios), ..) => {
+            return Err("slots.esp_a, slots.esp_b: not with firmware=bios");
+        }
+        (_, Some(a), Some(b)) => Some([a, b]),
+        (Some(Firmware::Uefi), ..) => {
             return Err("slots.esp_a, slots.esp_b: both are needed with firmware=uefi");
         }
-    }
-    let mut all: Vec<Uuid> = [Some(slots.a), Some(slots.b)]
+        (None, ..) => return Err("slots.esp_a, slots.esp_b: both are needed without firmware"),
+    };
+    let mut all: Vec<Uuid> = [slots.a, slots.b]
         .into_iter()
-        .chain(esps)
-        .flatten()
+        .chain(esps.into_iter().flatten())
         .collect();
     let count = all.len();
     all.sort_unstable();
     all.dedup();
     if all.len() < count {
-        Err("[slots]: a PARTUUID given twice")
-    } else {
-        Ok(())
+        return Err("[slots]: a PARTUUID given twice");
     }
+    Ok(Slots {
+        firmware,
+        a: slots.a,
+        b: slots.b,
+        esps: esps.filter(|_| firmware == Firmware::Uefi),
+    })
 }
 
 /// The slots' entries in a table.
@@ -70,7 +98,7 @@ pub enum Marked {
 impl Places {
     /// Finds the slots. The error names a PARTUUID that is missing, duplicate or outside of the
     /// disk.
-    pub fn find(table: &Table, slots: &Configured) -> Result<Places, String> {
+    pub fn find(table: &Table, slots: &Slots) -> Result<Places, String> {
         let place = |guid: Uuid| {
             let mut found = table
                 .used()
@@ -86,9 +114,9 @@ impl Places {
             }
         };
         let roots = [place(slots.a)?, place(slots.b)?];
-        let marks = match (slots.esp_a, slots.esp_b) {
-            (Some(a), Some(b)) => [place(a)?, place(b)?],
-            _ => roots,
+        let marks = match slots.esps {
+            Some([a, b]) => [place(a)?, place(b)?],
+            None => roots,
         };
         Ok(Places {
             firmware: slots.firmware,
@@ -173,16 +201,20 @@ mod tests {
     use clap::Parser;
     use std::fs;
 
-    fn read(text: &str) -> Result<Configured, (Exit, String)> {
+    fn read(text: &str) -> Result<Slots, (Exit, String)> {
+        read_on(&[], text)
+    }
+
+    /// On a machine that has these directories.
+    fn read_on(machine: &[&str], text: &str) -> Result<Slots, (Exit, String)> {
         let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_str().unwrap();
+        for has in machine {
+            fs::create_dir_all(directory.path().join(has)).unwrap();
+        }
         let path = directory.path().join("abflip.ini");
         fs::write(&path, text).unwrap();
-        let arguments = [
-            "abflip",
-            "--config",
-            directory.path().to_str().unwrap(),
-            "status",
-        ];
+        let arguments = ["abflip", "--root", root, "--config", root, "status"];
         let common = crate::request::Arguments::parse_from(arguments).common;
         configured(&common).map_err(|error| {
             (
@@ -194,6 +226,23 @@ mod tests {
 
     const A: &str = "aaaaaaaa-0000-4000-8000-000000000001";
     const B: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+    const C: &str = "aaaaaaaa-0000-4000-8000-000000000003";
+    const D: &str = "bbbbbbbb-0000-4000-8000-000000000004";
+
+    #[test]
+    fn slots_without_firmware_serve_both_kinds_of_machines() {
+        let text = format!("[slots]\na={A}\nb={B}\nesp_a={C}\nesp_b={D}\n");
+        let on = |machine: &[&str]| {
+            let slots = read_on(machine, &text).unwrap();
+            (
+                slots.firmware,
+                slots.esps.map(|esps| esps.map(|esp| esp.to_string())),
+            )
+        };
+        assert_eq!(on(&["sys/firmware/acpi"]), (Firmware::Bios, None));
+        let esps = Some([C.to_owned(), D.to_owned()]);
+        assert_eq!(on(&["sys/firmware/efi"]), (Firmware::Uefi, esps));
+    }
 
     #[test]
     fn slots_refuse_impossible_values() {
@@ -218,7 +267,15 @@ mod tests {
             ),
             (
                 format!("[slots]\nfirmware=bios\na={A}\nb={B}\nesp_a={A}\n"),
-                "ini: slots.esp_a, slots.esp_b: only with firmware=uefi",
+                "ini: slots.esp_a, slots.esp_b: not with firmware=bios",
+            ),
+            (
+                format!("[slots]\na={A}\nb={B}\n"),
+                "ini: slots.esp_a, slots.esp_b: both are needed without firmware",
+            ),
+            (
+                format!("[slots]\na={A}\nb={B}\nesp_a={A}\nesp_b={C}\n"),
+                "ini: [slots]: a PARTUUID given twice",
             ),
             (
                 format!("[slots]\nfirmware=coreboot\na={A}\nb={B}\n"),

@@ -104,11 +104,8 @@ mod tests {
         // Nearly the text: the last digit is missing or different.
         file.write_all_at(&text.as_bytes()[..49], 55 * piece - 20)
             .unwrap();
-        file.write_all_at(
-            text.replace("0000-0", "0001-0").as_bytes(),
-            57 * piece - 20,
-        )
-        .unwrap();
+        file.write_all_at(text.replace("0000-0", "0001-0").as_bytes(), 57 * piece - 20)
+            .unwrap();
         at.sort_unstable();
         let mut seen = 0;
         let found = survey(&file, size, |done| seen = done).unwrap();

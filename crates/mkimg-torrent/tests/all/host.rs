@@ -129,7 +129,9 @@ fn host_signs_the_fields_of_a_slot() {
 #[test]
 fn program_contains_no_boot_entry() {
     let program = std::fs::read(env!("CARGO_BIN_EXE_mkimg-torrent")).unwrap();
-    let found = program.windows(ENTRY.len()).any(|at| at == ENTRY.as_bytes());
+    let found = program
+        .windows(ENTRY.len())
+        .any(|at| at == ENTRY.as_bytes());
     assert!(!found, "mkimg-torrent contains {ENTRY}");
 }
 
