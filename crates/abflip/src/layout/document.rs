@@ -13,7 +13,7 @@ pub const SECTION: &str = "partitioning";
 
 const MIB: u64 = 1 << 20;
 /// mke2fs makes smaller file systems without a journal.
-const EXT4_MIN_BYTES: u64 = 16 * MIB;
+const EXT4_MIN_BYTES: u64 = 8 * MIB;
 /// With sectors of 4096 bytes, a smaller FAT16 has too few clusters.
 const ESP_MIN_BYTES: u64 = 32 * MIB;
 
@@ -184,7 +184,7 @@ fn check(
     }
     let (min, too_small) = match part.content() {
         Content::Vfat => (ESP_MIN_BYTES, "less than 32M"),
-        _ => (EXT4_MIN_BYTES, "less than 16M"),
+        _ => (EXT4_MIN_BYTES, "less than 8M"),
     };
     if length.min_bytes() < min {
         return Err(("size", too_small));

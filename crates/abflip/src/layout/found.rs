@@ -7,6 +7,7 @@ use std::path::Path;
 
 use jsonpipe::{Common, Exit, ExitContext, io_error};
 use nix::libc::O_EXCL;
+use nix::sys::stat::{major, minor};
 
 use super::document::Wanted;
 use super::plan::{Candidate, MIB};
@@ -45,9 +46,18 @@ impl Found {
     }
 }
 
-/// The disk that was named. Status 75 when it is in use, 78 when it is read-only.
+/// The disk that was named. Status 65 when it is a partition, 75 when it is in use, 78 when it is
+/// read-only.
 pub fn named(common: &Common, path: &Path, access: Access) -> anyhow::Result<Found> {
     let disk = Disk::open(path, access)?;
+    let (major, minor) = (major(disk.device), minor(disk.device));
+    let partition = format!("/sys/dev/block/{major}:{minor}/partition");
+    if disk.device != 0 && common.path(partition).exists() {
+        return Err(Exit::Data.error(format_args!(
+            "refusing to partition {}: it is a partition; name the disk",
+            path.display()
+        )));
+    }
     target::check_changeable(common, &disk)?;
     let lock = locked(path)?;
     if disk.device != 0 && claim(path)?.is_none() {

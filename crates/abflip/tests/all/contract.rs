@@ -71,7 +71,7 @@ const LAYOUT: Stage = Stage {
         for directory in ["sys/block", "dev"] {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
-        plug(root, "sda", "ata1", false, 320 * MIB);
+        plug(root, "sda", "ata1", false, 128 * MIB);
     },
 };
 

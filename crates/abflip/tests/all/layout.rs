@@ -1,9 +1,10 @@
 //! `abflip layout` on machines that are directories, whose disks are image files.
 
 use std::fs::{self, File};
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use jsonpipe::testkit::{Ended, feed};
 use serde_json::Value;
@@ -13,18 +14,18 @@ use crate::machine::{BINARY, make_disk, program};
 
 pub const MIB: u64 = 1 << 20;
 
-/// A document whose partitions fit a small disk: 232 MiB, and 64 MiB more with UEFI.
+/// A document whose partitions fit a disk of 50 MiB, and of 64 MiB more with UEFI.
 pub const DOCUMENT: &str = r#"{
 "partitioning":{"system_guid":"d15c0000-0000-4000-8000-000000000001","user_guid":"d15c0000-0000-4000-8000-000000000002"},
-"partition.root_a":{"size":"32M","partuuid":"aaaaaaaa-0000-4000-8000-000000000001"},
-"partition.root_b":{"size":"32M","partuuid":"bbbbbbbb-0000-4000-8000-000000000001"},
+"partition.root_a":{"size":"8M","partuuid":"aaaaaaaa-0000-4000-8000-000000000001"},
+"partition.root_b":{"size":"8M","partuuid":"bbbbbbbb-0000-4000-8000-000000000001"},
 "partition.esp_a":{"size":"32M","partuuid":"aaaaaaaa-0000-4000-8000-000000000002","uuid":"AAAA-0002"},
 "partition.esp_b":{"size":"32M","partuuid":"bbbbbbbb-0000-4000-8000-000000000002","uuid":"BBBB-0002"},
-"partition.persistent":{"size":"16M","partuuid":"cccccccc-0000-4000-8000-000000000003","uuid":"cccccccc-0000-4000-8000-0000000000f3"},
-"partition.log":{"size":"16M","partuuid":"cccccccc-0000-4000-8000-000000000004","uuid":"cccccccc-0000-4000-8000-0000000000f4"},
-"partition.backing":{"size":"rest","at_least":"64M","partuuid":"cccccccc-0000-4000-8000-000000000005","uuid":"cccccccc-0000-4000-8000-0000000000f5"},
-"partition.user":{"size":"rest","at_least":"64M","partuuid":"cccccccc-0000-4000-8000-000000000006","uuid":"cccccccc-0000-4000-8000-0000000000f6"},
-"partition.pool":{"size":"rest","at_least":"128M","partuuid":"cccccccc-0000-4000-8000-000000000007"}
+"partition.persistent":{"size":"8M","partuuid":"cccccccc-0000-4000-8000-000000000003","uuid":"cccccccc-0000-4000-8000-0000000000f3"},
+"partition.log":{"size":"8M","partuuid":"cccccccc-0000-4000-8000-000000000004","uuid":"cccccccc-0000-4000-8000-0000000000f4"},
+"partition.backing":{"size":"rest","at_least":"8M","partuuid":"cccccccc-0000-4000-8000-000000000005","uuid":"cccccccc-0000-4000-8000-0000000000f5"},
+"partition.user":{"size":"rest","at_least":"8M","partuuid":"cccccccc-0000-4000-8000-000000000006","uuid":"cccccccc-0000-4000-8000-0000000000f6"},
+"partition.pool":{"size":"rest","at_least":"16M","partuuid":"cccccccc-0000-4000-8000-000000000007"}
 }"#;
 
 /// The same with another value of a key.
@@ -81,6 +82,19 @@ impl Bare {
 
     pub fn run(&self, arguments: &[&str], document: &str) -> Ended {
         feed(self.command(arguments), document)
+    }
+
+    /// A run with a fake mke2fs, a script.
+    fn with_mke2fs(&self, script: &str) -> Command {
+        let programs = self.path("programs");
+        fs::create_dir_all(&programs).unwrap();
+        let mke2fs = programs.join("mke2fs");
+        fs::write(&mke2fs, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(mke2fs, PermissionsExt::from_mode(0o755)).unwrap();
+        let mut command = self.command(&[]);
+        let others = "/usr/sbin:/usr/bin:/sbin:/bin";
+        command.env("PATH", format!("{}:{others}", programs.display()));
+        command
     }
 
     /// The section of a run that must end with 0.
@@ -158,7 +172,7 @@ fn ssd_and_hdd_are_partitioned_as_in_figure_24() {
 }
 
 /// Whether nothing was ever written to the image.
-fn is_blank(disk: &Path) -> bool {
+pub fn is_blank(disk: &Path) -> bool {
     fs::metadata(disk).unwrap().blocks() == 0
 }
 
@@ -175,10 +189,10 @@ pub fn judge(disk: &Path) {
 fn fstab_is_the_same_for_every_layout() {
     let document = DOCUMENT;
     let one = Bare::new();
-    one.plug("sda", "ata1", false, 320 * MIB);
+    one.plug("sda", "ata1", false, 128 * MIB);
     let two = Bare::new().uefi();
-    two.plug("sda", "ata1", false, 320 * MIB);
-    two.plug("sdb", "ata2", true, 320 * MIB);
+    two.plug("sda", "ata1", false, 128 * MIB);
+    two.plug("sdb", "ata2", true, 128 * MIB);
     let mut fstabs = Vec::new();
     for machine in [&one, &two, &Bare::new()] {
         let ended = machine.run(&["--fstab"], document);
@@ -239,12 +253,12 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
         ("empty", "size", "0\n"),
     ] {
         let machine = Bare::new();
-        machine.plug("sda", "ata1", false, 320 * MIB);
+        machine.plug("sda", "ata1", false, 128 * MIB);
         machine.set("sda", flag, value);
         let words = format!("finding a disk to partition: /dev/sda is {what}");
         machine.run(&["--dry-run"], DOCUMENT).refused(78, &words);
         // Another one is still found.
-        machine.plug("sdb", "ata2", false, 320 * MIB);
+        machine.plug("sdb", "ata2", false, 128 * MIB);
         let section = machine.layout(&["--dry-run"], DOCUMENT);
         assert_eq!(section["disks"][0]["path"], "/dev/sdb");
     }
@@ -252,12 +266,12 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: the machine shows none");
-    machine.plug("sda", "pci0000:00/usb2/2-1", false, 320 * MIB);
+    machine.plug("sda", "pci0000:00/usb2/2-1", false, 128 * MIB);
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: /dev/sda is on the USB");
     // A loop device, or a volume, has no hardware.
-    let virtual_disk = machine.plug("loop0", "virtual", false, 320 * MIB);
+    let virtual_disk = machine.plug("loop0", "virtual", false, 128 * MIB);
     fs::remove_dir(machine.path("sys/block/loop0/device")).unwrap();
     assert_eq!(machine.run(&[], DOCUMENT).status, 78);
     assert!(is_blank(&virtual_disk));
@@ -267,7 +281,7 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
 fn a_disk_that_is_too_small_is_told_how_many_bytes_are_missing() {
     let machine = Bare::new();
     // The partitions of DOCUMENT, and a MiB for each copy of the table.
-    let needed = (2 * 32 + 2 * 16 + 2 * 64 + 2) * MIB;
+    let needed = (2 * 8 + 2 * 8 + 2 * 8 + 2) * MIB;
     let disk = machine.plug("sda", "ata1", false, needed - 512);
     let words = "placing the partitions: /dev/sda is 512 bytes too small";
     machine.run(&[], DOCUMENT).refused(73, words);
@@ -324,8 +338,8 @@ fn foreign() -> Vec<(&'static str, Put)> {
             poke(446, &[0x80, 1, 1, 0, 7]),
         ), // a partition of an MBR
         (
-            "there is something at byte 335544319",
-            poke(320 * MIB - 1, b"x"),
+            "there is something at byte 134217727",
+            poke(128 * MIB - 1, b"x"),
         ), // a RAID, say
     ]
 }
@@ -334,13 +348,13 @@ fn foreign() -> Vec<(&'static str, Put)> {
 fn a_foreign_disk_is_untouched_unless_the_document_gives_it_up() {
     for (what, put) in foreign() {
         let machine = Bare::new();
-        let disk = machine.plug("sda", "ata1", false, 320 * MIB);
+        let disk = machine.plug("sda", "ata1", false, 128 * MIB);
         put(&disk);
         File::options()
             .write(true)
             .open(&disk)
             .unwrap()
-            .set_len(320 * MIB)
+            .set_len(128 * MIB)
             .unwrap();
         let before = fs::read(&disk).unwrap();
         for arguments in [&["--dry-run"][..], &[]] {
@@ -377,8 +391,8 @@ fn a_foreign_disk_is_untouched_unless_the_document_gives_it_up() {
 #[test]
 fn one_foreign_disk_of_two_keeps_both() {
     let machine = Bare::new();
-    let ssd = machine.plug("sda", "ata1", false, 320 * MIB);
-    let hdd = machine.plug("sdb", "ata2", true, 320 * MIB);
+    let ssd = machine.plug("sda", "ata1", false, 128 * MIB);
+    let hdd = machine.plug("sdb", "ata2", true, 128 * MIB);
     File::options()
         .write(true)
         .open(&hdd)
@@ -398,21 +412,21 @@ fn one_foreign_disk_of_two_keeps_both() {
 fn what_a_partition_held_before_is_gone() {
     // An earlier root at the place of a root, to which layout brings no file system.
     let machine = Bare::new();
-    let disk = machine.plug("sda", "ata1", false, 320 * MIB);
+    let disk = machine.plug("sda", "ata1", false, 128 * MIB);
     let file = File::options().write(true).open(&disk).unwrap();
-    for at in [MIB + 1080, 33 * MIB - 4096, 33 * MIB, 65 * MIB - 1] {
+    for at in [MIB + 1080, 9 * MIB - 4096, 9 * MIB, 17 * MIB - 1] {
         file.write_all_at(b"\x53\xef", at).unwrap();
     }
     machine.layout(&[], DOCUMENT);
     let bytes = fs::read(&disk).unwrap();
-    let roots = MIB as usize..65 * MIB as usize;
+    let roots = MIB as usize..17 * MIB as usize;
     assert!(bytes[roots].iter().all(|byte| *byte == 0));
 }
 
 #[test]
 fn first_image_goes_to_slot_a_and_only_a_flip_makes_it_boot() {
     for (machine, firmware) in [(Bare::new(), "bios"), (Bare::new().uefi(), "uefi")] {
-        let disk = machine.plug("sda", "ata1", false, 320 * MIB);
+        let disk = machine.plug("sda", "ata1", false, 128 * MIB);
         machine.layout(&[], DOCUMENT);
         assert_eq!(
             &fs::read(&disk).unwrap()[..446],
@@ -448,8 +462,8 @@ fn first_image_goes_to_slot_a_and_only_a_flip_makes_it_boot() {
 #[test]
 fn a_pool_has_a_partition_and_no_file_system() {
     let machine = Bare::new();
-    machine.plug("sda", "ata1", false, 320 * MIB);
-    machine.plug("sdb", "ata2", true, 320 * MIB);
+    machine.plug("sda", "ata1", false, 128 * MIB);
+    machine.plug("sdb", "ata2", true, 128 * MIB);
     let document = with("partitioning.store", "zfs");
     let section = machine.layout(&[], &document);
     assert_eq!(section["disks"].as_array().unwrap().len(), 1);
@@ -503,7 +517,7 @@ fn impossible_values_are_refused_before_a_disk_is_looked_at() {
             "$(reboot)",
             "UUID parsing failed",
         ),
-        ("partition.log.size", "15M", "less than 16M"),
+        ("partition.log.size", "7M", "less than 8M"),
         ("partition.esp_b.size", "31M", "less than 32M"),
         (
             "partition.esp_b.uuid",
@@ -552,7 +566,7 @@ fn impossible_values_are_refused_before_a_disk_is_looked_at() {
 #[test]
 fn a_missing_program_is_named_before_anything_is_written() {
     let machine = Bare::new();
-    let disk = machine.plug("sda", "ata1", false, 320 * MIB);
+    let disk = machine.plug("sda", "ata1", false, 128 * MIB);
     let mut command = machine.command(&[]);
     command.env("PATH", "/nowhere");
     feed(command, DOCUMENT).refused(69, "starting mke2fs: no such program; install e2fsprogs");
@@ -563,24 +577,9 @@ fn a_missing_program_is_named_before_anything_is_written() {
 #[test]
 fn a_file_system_that_cannot_be_made_is_told_and_the_next_run_makes_it() {
     let machine = Bare::new();
-    machine.plug("sda", "ata1", false, 320 * MIB);
-    let programs = machine.path("programs");
-    fs::create_dir(&programs).unwrap();
-    fs::write(
-        programs.join("mke2fs"),
-        "#!/bin/sh\n[ \"$1\" = -V ] || { echo no luck >&2; exit 3; }\n",
-    )
-    .unwrap();
-    fs::set_permissions(
-        programs.join("mke2fs"),
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
-    let mut command = machine.command(&[]);
-    command.env(
-        "PATH",
-        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", programs.display()),
-    );
+    machine.plug("sda", "ata1", false, 128 * MIB);
+    let script = "[ \"$1\" = -V ] || { echo no luck >&2; exit 3; }";
+    let command = machine.with_mke2fs(script);
     let ended = feed(command, DOCUMENT);
     assert_eq!(ended.status, 1, "{ended:?}");
     let section = ended.section("partitioning");
@@ -591,4 +590,62 @@ fn a_file_system_that_cannot_be_made_is_told_and_the_next_run_makes_it() {
     );
     assert_eq!(section["changed"], true);
     assert_eq!(machine.layout(&[], DOCUMENT)["disks"][0]["held"], "layout");
+}
+
+/// A fake mke2fs, which is at work when its abflip is killed.
+#[test]
+fn a_program_that_outlives_its_run_ends_before_the_next_begins() {
+    let machine = Bare::new();
+    machine.plug("sda", "ata1", false, 128 * MIB);
+    let (log, gate) = (machine.path("log"), machine.path("gate"));
+    for path in [&log, &gate] {
+        nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    // Open for both, so that no open waits.
+    let open = |path| File::options().read(true).write(true).open(path).unwrap();
+    let (mut log_file, mut gate_file) = (BufReader::new(open(&log)), open(&gate));
+    let script = format!(
+        "[ \"$1\" = -V ] && exit; echo begins >'{}'; read -r line <'{}'; echo ends >'{0}'",
+        log.display(),
+        gate.display()
+    );
+    let mut said = || {
+        let mut line = String::new();
+        log_file.read_line(&mut line).unwrap();
+        line
+    };
+    let document = machine.path("document");
+    fs::write(&document, DOCUMENT).unwrap();
+    let start = || {
+        let mut command = machine.with_mke2fs(&script);
+        command.stdin(File::open(&document).unwrap());
+        command
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let mut first = start();
+    assert_eq!(said(), "begins\n");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let mut second = start();
+    // Until it waits for the lock; it would poll the output of a mke2fs.
+    let is_in = |call: i64| {
+        let path = format!("/proc/{}/syscall", second.id());
+        let now = fs::read_to_string(path).unwrap_or_default();
+        assert!(!now.is_empty(), "it has ended");
+        now.starts_with(&format!("{call} "))
+    };
+    while !is_in(nix::libc::SYS_flock) {
+        assert!(!is_in(nix::libc::SYS_poll), "it does not wait");
+    }
+    gate_file.write_all(b"\n").unwrap();
+    assert_eq!(said(), "ends\n");
+    for _ in 0..4 {
+        assert_eq!(said(), "begins\n");
+        gate_file.write_all(b"\n").unwrap();
+        assert_eq!(said(), "ends\n");
+    }
+    assert!(second.wait().unwrap().success());
 }

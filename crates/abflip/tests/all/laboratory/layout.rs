@@ -14,12 +14,12 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::Loop;
-use crate::layout::{Bare, DOCUMENT, MIB, judge, replacing};
+use crate::layout::{Bare, DOCUMENT, MIB, is_blank, judge, replacing};
 use crate::machine::{bios, make_disk, program};
 
 /// A loop device in the place of a machine's disk.
 fn attach(machine: &Bare, name: &str, port: &str, rotating: bool, sector: u64) -> (Loop, PathBuf) {
-    let path = machine.plug(name, port, rotating, 320 * MIB);
+    let path = machine.plug(name, port, rotating, 128 * MIB);
     let image = machine.path(name);
     fs::rename(&path, &image).unwrap();
     let device = Loop::of_image(&image, sector);
@@ -131,6 +131,27 @@ fn a_disk_in_use_is_left_alone() {
 }
 
 #[test]
+fn a_partition_is_no_disk() {
+    let machine = Bare::new();
+    symlink("/sys/dev", machine.path("sys/dev")).unwrap();
+    let (device, image) = attach(&machine, "sda", "ata1", false, 512);
+    let (ok, said) = program(
+        "addpart",
+        "util-linux",
+        &[&device.0, "1", "2048", "200000"],
+        "",
+    );
+    assert!(ok, "{said}");
+    let partition = format!("{}p1", device.0);
+    let refused = machine.run(&["--disk", &partition], DOCUMENT);
+    refused.refused(
+        65,
+        &format!("refusing to partition {partition}: it is a partition"),
+    );
+    assert!(is_blank(&image));
+}
+
+#[test]
 fn a_foreign_file_system_on_a_block_device_is_untouched() {
     let machine = Bare::new();
     let (device, image) = attach(&machine, "sda", "ata1", false, 512);
@@ -160,13 +181,13 @@ fn ends(disk: &Path) -> (Vec<u8>, Vec<u8>) {
         file.read_exact_at(&mut bytes, at).unwrap();
         bytes
     };
-    (read(0), read(319 * MIB))
+    (read(0), read(127 * MIB))
 }
 
 #[test]
 fn killed_at_any_change_it_does_the_whole_again() {
     let machine = Bare::new();
-    let disk = machine.plug("sda", "ata1", false, 320 * MIB);
+    let disk = machine.plug("sda", "ata1", false, 128 * MIB);
     let input = machine.path("input");
     fs::write(&input, replacing()).unwrap();
     // Another's table, whose backup is elsewhere: no part of it may be taken for ours, or remain.
@@ -177,7 +198,7 @@ fn killed_at_any_change_it_does_the_whole_again() {
             .write(true)
             .open(&disk)
             .unwrap()
-            .set_len(320 * MIB)
+            .set_len(128 * MIB)
             .unwrap();
     };
     spoil();
