@@ -14,7 +14,8 @@ use crate::token::Token;
 use crate::{base, busy, event, evict};
 
 /// Restores it; a dry run reports whether that is possible. Status 66 when there is no such volume or
-/// restore point, 75 when the volume is in use, 73 when there is no room for the new tables.
+/// restore point, 65 when it is to go back and is not a volume on its base, 75 when the volume is in
+/// use, 73 when there is no room for the new tables.
 pub fn restore<B: Backend>(
     common: &Common,
     backend: &B,
@@ -39,8 +40,12 @@ pub fn restore<B: Backend>(
     if let Some(why) = busy::why(common, backend, &found)? {
         return Err(in_use(&path, why));
     }
+    let base = backend.open_base(&entry)?;
     let point = match options.to {
-        RestoreTo::Yesterday => Some(point_of(backend, &id)?),
+        RestoreTo::Yesterday => {
+            backend.find(&id, &base)?; // it stays on its base, so it has to be on it
+            Some(point_of(backend, &id)?)
+        }
         RestoreTo::Clean => None,
     };
     let content = match options.to {
@@ -48,7 +53,7 @@ pub fn restore<B: Backend>(
             content: Content::Point,
             point,
         }),
-        RestoreTo::Clean => To::Base(backend.open_base(&entry)?),
+        RestoreTo::Clean => To::Base(base),
     };
     // What the volume gives up is free only when it has its new content.
     let eviction = Eviction {
@@ -144,7 +149,7 @@ pub fn point_of<B: Backend>(backend: &B, id: &VolumeId) -> anyhow::Result<System
 pub fn no_volume<B: Backend>(backend: &B, id: &VolumeId) -> anyhow::Error {
     let path = backend.disk_of(id).path;
     Exit::NoInput.error(format_args!(
-        "restoring {path}: the user has no such volume here"
+        "restoring {path}: the user has no such volume here; cowvol list --user shows which there are"
     ))
 }
 

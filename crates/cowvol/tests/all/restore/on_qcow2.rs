@@ -11,7 +11,8 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::{
-    a_day_passes, broken_machine, contains, end_session, io, log_in, login, the_guest_has_its_room,
+    a_day_passes, broken_machine, contains, end_session, io, log_in, login, restore,
+    the_guest_has_its_room,
 };
 use crate::evict::{overlay, used_volume};
 use crate::machine::{ALICE, BOB, CLONE, Machine, faults, qemu_img, volume};
@@ -211,6 +212,22 @@ fn a_snapshot_that_is_no_restore_point_is_refused() {
 }
 
 /// Tables that QEMU reads and cowvol does not change: the user gets the files, and no new restore point.
+/// It would be restored, and the next login would refuse it.
+#[test]
+fn a_volume_on_something_else_is_restored_to_clean_alone() {
+    let machine = broken_machine();
+    let file = overlay(&machine, ALICE);
+    let file = file.to_str().unwrap();
+    qemu_img(&["rebase", "-u", "-b", "/etc/passwd", "-F", "qcow2", file]);
+    let (status, error) = restore(&machine, "yesterday");
+    assert!(
+        status == 65 && error.contains("its backing file is not its base"),
+        "{error}"
+    );
+    assert_eq!(restore(&machine, "clean").0, 0);
+    log_in(&machine, "");
+}
+
 #[test]
 fn a_volume_with_strange_tables_is_handed_out_as_it_is() {
     let machine = broken_machine();
