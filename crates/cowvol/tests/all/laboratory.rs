@@ -235,7 +235,7 @@ fn repair_clears_up_after_a_kill_of_restore_or_discard() {
             }
         }
     }
-    let expected = ["empty_directory a", "half_made a/windows@7.qcow2"];
+    let expected = ["empty_directory a", "half_made a/.windows@7.qcow2.tmp"];
     assert!(found.iter().eq(&expected), "{found:?}");
 }
 
