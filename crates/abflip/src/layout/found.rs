@@ -94,12 +94,10 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for place in places {
         let about = text(&place.join("uevent")).map_err(failed)?;
-        let name = about
-            .lines()
-            .find_map(|line| line.strip_prefix("DEVNAME="))
-            .exit(Exit::Config, || {
-                format!("reading {}: no DEVNAME", place.join("uevent").display())
-            })?;
+        // A path to an NVMe disk has no name below /dev. The disk itself is there as well.
+        let Some(name) = about.lines().find_map(|line| line.strip_prefix("DEVNAME=")) else {
+            continue;
+        };
         let path = common.path("/dev").join(name);
         let shown = format!("/dev/{name}");
         if let Some(why) = unfit(&place) {

@@ -263,6 +263,8 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
         assert_eq!(section["disks"][0]["path"], "/dev/sdb");
     }
     let machine = Bare::new();
+    machine.plug("nvme0c0n1", "nvme0", false, 320 * MIB);
+    machine.set("nvme0c0n1", "uevent", "DEVTYPE=disk\n"); // one path of several
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: the machine shows none");
