@@ -13,6 +13,7 @@ use std::path::Path;
 
 use jsonpipe::{Common, Exit, Pipe, sabotaged, signals};
 
+use crate::disk::Access;
 use crate::ended::{Ended, Written};
 use crate::gpt::{FOREIGN_MBR, Mbr, Tables};
 use crate::loader::{self, Loader};
@@ -22,6 +23,7 @@ use crate::record::Records;
 use crate::report::State;
 use crate::request::{Firmware, Slot};
 use crate::slots::{Marked, Places};
+use crate::target::Target;
 use crate::trial::Active;
 use crate::writes::{self, Change, Failure};
 use crate::{heal, trial};
@@ -228,11 +230,20 @@ pub fn plan(
         return Err(refuse_for(conflict));
     }
     let booted = machine.booted(tables);
-    let is_image = machine.disk.device == 0 && !machine.is_running();
+    let is_other = !machine.is_running();
+    let is_image = is_other && machine.disk.device == 0;
     let target = match (booted, options.active) {
         (Ok(_), Some(active)) => active,
         (Ok(booted), None) => booted.other(),
         (Err(_), Some(active)) if is_image => active,
+        // An installer runs from neither slot.
+        (Err(_), Some(active)) if is_other => {
+            for slot in Slot::ALL {
+                let place = primary.place(places.root(slot), tables.sector_bytes);
+                Target::open(common, &machine.disk, place, Access::Read)?;
+            }
+            active
+        }
         (Err(why), None) if is_image => {
             return Err(Exit::Usage.error(format_args!(
                 "refusing to {verb} {path}: {why}; name the slot with --active"

@@ -124,7 +124,8 @@ fn a_flip_of_a_block_device_is_what_everybody_reads() {
                     "{ended:?}"
                 );
             }
-            // It is nobody's image: what runs decides.
+            // It is nobody's image: where what runs is unknown, both slots must be free. The kernel
+            // knows no partitions of this one.
             machine.run_from(9);
             let refused = machine.run(&["flip", "--disk", &device.0, "--active", "b"]);
             assert_eq!(refused.status, 78, "{refused:?}");
