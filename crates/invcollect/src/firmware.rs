@@ -12,7 +12,6 @@ pub mod wanted;
 use std::fs::File;
 
 use jsonpipe::{Answer, Common, Document, Exit, Pipe, lock, sabotaged, shown, signals};
-use model::Difference;
 
 use crate::firmware::interface::Interface;
 use crate::firmware::password::Password;
@@ -21,6 +20,7 @@ use crate::firmware::wanted::Reading;
 use crate::read::cctk;
 use crate::read::machine::Machine;
 use crate::report::{self, Setting};
+use crate::supported;
 
 const SECTION: &str = "firmware";
 const LOCK: &str = "/run/labtools/firmware.lock";
@@ -30,7 +30,7 @@ pub fn firmware(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<A
     let ending = signals::defer()?;
     let lock = lock(common, dry_run)?;
     let machine = Machine::new(common);
-    let model = supported(common, pipe)?;
+    let model = supported::model(common, pipe)?;
     let policies = policy::read_all(common)?;
     cctk::forget(&machine);
     let (mut interface, policy) = Interface::find(&machine, &policies, Some(&model))?;
@@ -70,32 +70,6 @@ fn lock(common: &Common, dry_run: bool) -> anyhow::Result<Option<File>> {
         "another run holds it; try again when that has ended",
     )
     .map(Some)
-}
-
-/// The machine's model. Status 78 when models.ini does not list it, or its BIOS is older than the
-/// tested ones.
-fn supported(common: &Common, pipe: &Pipe) -> anyhow::Result<String> {
-    let wrong = |why: String| Exit::Config.error(format_args!("checking the model: {why}"));
-    let name = model::of_machine(common).map_err(wrong)?;
-    let models = common.config(model::FILE);
-    let models = models.display();
-    let model = model::read(common, &name)?
-        .ok_or_else(|| wrong(format!("{models} does not list {name}")))?;
-    match model::bios_difference(common, &model) {
-        Some(Difference::OlderBios { found, tested }) => {
-            return Err(wrong(format!(
-                "the BIOS of this {name} is {found}; update it to {tested} or later first"
-            )));
-        }
-        Some(Difference::OtherBios { found, tested }) => pipe.warn(format_args!(
-            "the BIOS is {found}, which cannot be compared with {tested} of {models}"
-        )),
-        Some(Difference::Unknown { reason, .. }) => {
-            pipe.warn(format_args!("the version of the BIOS is unknown: {reason}"))
-        }
-        _ => {}
-    }
-    Ok(name)
 }
 
 /// The wanted settings as they are. Status 78 when the firmware does not have one of them, or does

@@ -5,8 +5,8 @@
 //! `changes` compares the inventory with a baseline that a technician accepted (`accept`) and
 //! reports each difference once, as an event. `metrics` writes the inventory to a file that
 //! node_exporter serves. `firmware` gives the firmware's settings the values that a file wants.
-//! `push` sends all of it to the collector without losses; `fleet`, a crate,
-//! evaluates the received reports.
+//! `supported` tells an installer whether models.ini has the machine. `push` sends all of it to the
+//! collector without losses; `fleet`, a crate, evaluates the received reports.
 //!
 //! `read` knows only the machine; `collect` makes the report from it, with the earlier state in
 //! `baseline`. The other subcommands begin with that report.
@@ -23,6 +23,7 @@ mod read;
 pub mod report;
 pub mod request;
 mod settings;
+mod supported;
 
 use jsonpipe::{Answer, Exit, Pipe, Tool};
 
@@ -59,6 +60,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Metrics { file, dry_run } => metrics::metrics(common, pipe, &file, dry_run),
         Command::Push(options) => push::push(common, pipe, &options),
         Command::Firmware { dry_run } => firmware::firmware(common, pipe, dry_run),
+        Command::Supported => supported::supported(common, pipe),
         Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     };
     answer.map_err(|error| match Exit::of(&error) {

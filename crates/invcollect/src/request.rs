@@ -107,6 +107,14 @@ first. Status 1: a report waits, or was refused. Writes the section push.
 Example: as cron runs it
   invcollect changes >/dev/null; invcollect push --spread >/dev/null")]
     Push(Push),
+    /// Say whether models.ini lists this machine, before it is installed
+    #[command(after_help = "\
+Does not read standard input. Writes the section model. Status 78: models.ini
+does not list the model, or the BIOS is older than the tested ones.
+
+Example: as the installer runs it
+  invcollect supported || exit")]
+    Supported,
     /// Summarize the collected reports for technicians
     #[command(after_help = "\
 Does not read standard input. DIR is the collector's store. Writes the section

@@ -14,3 +14,4 @@ mod metrics;
 mod push;
 mod rules;
 mod store;
+mod supported;
