@@ -33,6 +33,8 @@ enum Ended {
 enum Cause {
     /// The network refused him.
     Refused(Reason),
+    /// He was let in, and his guest did not start.
+    NotStarted,
     /// His guest died.
     Died,
     /// All else has only a status, and no document.
@@ -52,18 +54,16 @@ pub fn explain(pipe: &Pipe, status: u8) -> anyhow::Result<Answer> {
 fn cause(login: Option<Login>, guest: Option<Guest>, status: u8) -> Option<Cause> {
     match exit(status) {
         Exit::Done => None,
-        Exit::No => match (login, guest) {
-            (_, Some(guest)) => match guest.ended {
-                // Something stays that is the technician's; the session was as it should be.
-                Some(Ended::Shutdown | Ended::Stopped) => None,
-                Some(Ended::Died) => Some(Cause::Died),
-                None => Some(Cause::Status(Exit::Software)),
-            },
-            (Some(login), None) if !login.authenticated => Some(match login.reason {
+        Exit::No => match (login, guest.and_then(|guest| guest.ended)) {
+            // Something stays that is the technician's; the session was as it should be.
+            (_, Some(Ended::Shutdown | Ended::Stopped)) => None,
+            (_, Some(Ended::Died)) => Some(Cause::Died),
+            (Some(login), None) if login.authenticated => Some(Cause::NotStarted),
+            (Some(login), None) => Some(match login.reason {
                 Some(reason) => Cause::Refused(reason),
                 None => Cause::Status(Exit::Software),
             }),
-            _ => Some(Cause::Status(Exit::No)),
+            (None, None) => Some(Cause::Status(Exit::No)),
         },
         exit => Some(Cause::Status(exit)),
     }
@@ -97,6 +97,13 @@ fn explanation(cause: Option<Cause>, language: Language) -> anyhow::Result<Expla
         Cause::Refused(reason) => (
             of_reason(reason),
             serde_json::to_string(&reason)?.replace('"', ""),
+        ),
+        Cause::NotStarted => (
+            words(
+                "This computer could not start the system. Use another computer, and call a technician.",
+                "Este computador não conseguiu iniciar o sistema. Use outro e chame um técnico.",
+            ),
+            "not_started".to_owned(),
         ),
         Cause::Died => (
             words(
@@ -238,6 +245,11 @@ mod tests {
             (&ended("shutdown"), 1, None),
             (&ended("stopped"), 1, None),
             (&ended("died"), 1, Some("died")),
+            (
+                r#"{"login":{"schema":1,"authenticated":true}}"#,
+                1,
+                Some("not_started"),
+            ),
             ("{}", 1, Some("status 1")),
             ("{}", 73, Some("status 73")),
             ("{}", 70, Some("status 70")),

@@ -179,6 +179,28 @@ fn the_password_goes_into_a_pipe_only() {
 }
 
 #[test]
+fn the_event_log_has_no_password() {
+    let directory = tempfile::tempdir().unwrap();
+    let document = directory.path().join("document");
+    fs::write(&document, CATALOG).unwrap();
+    let mut command = Command::new(BINARY);
+    command
+        .args(["prompt", "--log", "--root"])
+        .arg(directory.path());
+    let mut terminal = Terminal::start(&command, &format!("<'{}'", document.display()));
+    terminal.see(USER);
+    terminal.press("alice@uni-a.example\rcorrect-horse\r\r");
+    let ended = terminal.end();
+    assert_eq!(ended.section("login")["password"], "correct-horse");
+    let log = fs::read_to_string(directory.path().join("var/log/labtools/events.jsonl")).unwrap();
+    assert!(log.contains(r#""command":"prompt","status":0"#), "{log}");
+    assert!(
+        !log.contains("correct-horse") && !log.contains("alice"),
+        "{log}"
+    );
+}
+
+#[test]
 fn a_prompt_ends_with_its_terminal() {
     let (mut terminal, _directory) = prompt(CATALOG, "C");
     terminal.see(USER);
