@@ -41,6 +41,8 @@ install-host:
 	install -D -m 644 scripts/host/labtools.logrotate $(DESTDIR)/etc/logrotate.d/labtools
 	install -D -m 755 scripts/host/network-changed $(DESTDIR)/etc/NetworkManager/dispatcher.d/no-wait.d/90-labtools
 	ln -sf no-wait.d/90-labtools $(DESTDIR)/etc/NetworkManager/dispatcher.d/90-labtools
+	install -D -m 644 -t $(DESTDIR)/etc/NetworkManager/conf.d scripts/host/network-manager/labtools.conf
+	install -D -m 600 -t $(DESTDIR)/etc/NetworkManager/system-connections scripts/host/network-manager/labtools-confined.nmconnection
 	install -D -m 644 scripts/host/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/labtools-host.conf
 	$(FILE) $(etc) $(filter-out %/models.ini,$(wildcard scripts/host/etc/*))
 	$(DIRECTORY) 755 $(etc)/keys $(etc)/realms.d $(etc)/health.d
