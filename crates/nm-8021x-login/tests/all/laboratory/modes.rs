@@ -2,6 +2,7 @@
 //! The switch says whether a port is open, RADIUS how often it was asked for a password.
 
 use std::fs;
+use std::path::Path;
 
 use super::waiting::wait_until;
 use super::{ALICE, Laboratory};
@@ -110,5 +111,48 @@ fn the_confined_network_of_before_comes_back() {
     );
     assert_eq!(laboratory.logout().0, 0);
     wait_until("the confined network after a logout", is_confined);
+    assert!(!laboratory.is_open("a"));
+}
+
+/// The lab machine has what the package ships for NetworkManager, and nothing else.
+#[test]
+fn the_confined_network_of_the_package_is_there_whenever_nobody_is_logged_in() {
+    let laboratory = Laboratory::up();
+    laboratory.use_one_cable();
+    laboratory.script("mode", &["confined"]);
+    let default_routes = || {
+        let mut routes = laboratory.on_computer(&["ip", "-4", "route", "show", "default"]);
+        String::from_utf8(routes.output().unwrap().stdout).unwrap()
+    };
+    // No connection of its own making, though somebody on the cable gives addresses.
+    assert_eq!(
+        (laboratory.profiles(), default_routes()),
+        Default::default()
+    );
+    let profiles = laboratory.path("nm/system-connections");
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../scripts/host/network-manager/labtools-confined.nmconnection");
+    let install = format!(
+        "install -m 600 '{}' '{}' && nmcli connection reload",
+        shipped.display(),
+        profiles.display()
+    );
+    assert!(laboratory.succeeds(&["sh", "-c", &install]));
+    let is_confined = || default_routes().starts_with("default via 10.72.1.1 ");
+    wait_until("the confined network", is_confined);
+    assert_eq!(default_routes().lines().count(), 1);
+
+    let is_in = || default_routes().starts_with("default via 10.71.1.1 ");
+    let (status, login, stderr) = laboratory.login(ALICE);
+    assert_eq!(status, 0, "{login} {stderr}");
+    assert!(is_in() && default_routes().lines().count() == 1);
+    // NetworkManager brings the confined network first, when the cable is back.
+    laboratory.script("mode", &["unplug", "a"]);
+    wait_until("the cable out", || default_routes().is_empty());
+    laboratory.script("mode", &["plug", "a"]);
+    wait_until("the session on the cable again", is_in);
+    assert_eq!(laboratory.logout().0, 0);
+    wait_until("the confined network after a logout", is_confined);
+    assert_eq!(default_routes().lines().count(), 1);
     assert!(!laboratory.is_open("a"));
 }
