@@ -75,7 +75,7 @@ pub fn named(common: &Common, path: &Path, access: Access) -> anyhow::Result<Fou
 }
 
 /// The whole, fixed, writable disks of the machine that nothing uses, in the order of the ports
-/// that they are plugged into. Status 78 when there is none.
+/// that they are plugged into, as sysfs has them. Status 78 when there is none.
 pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     let directory = common.path("/sys/block");
     let failed = |error| {
@@ -85,8 +85,9 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     let mut places = Vec::new();
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let place = fs::canonicalize(entry.map_err(failed)?.path()).map_err(failed)?;
-        // What no hardware is behind, such as a loop device or a volume, has no device.
-        if place.join("device").exists() {
+        // What no hardware is behind, such as a loop device or a volume, has no device. A path to an
+        // NVMe disk is hidden, and has no name: the disk itself is there beside it.
+        if place.join("device").exists() && !is(&place, "hidden") {
             places.push(place);
         }
     }
@@ -144,8 +145,6 @@ fn unfit(place: &Path) -> Option<&'static str> {
         Some("removable")
     } else if parts.any(is_bus) {
         Some("on the USB")
-    } else if is(place, "hidden") {
-        Some("a path of another disk")
     } else if is(place, "ro") {
         Some("read-only")
     } else if text(&place.join("size")).is_ok_and(|size| size.trim() == "0") {

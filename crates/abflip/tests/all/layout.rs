@@ -249,7 +249,6 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
         ("removable", "removable", "1\n"),
         ("removable", "device/type", "SD\n"),
         ("read-only", "ro", "1\n"),
-        ("a path of another disk", "hidden", "1\n"),
         ("empty", "size", "0\n"),
     ] {
         let machine = Bare::new();
@@ -272,6 +271,13 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: /dev/sda is on the USB");
+    // As Linux 6.1 shows a path to an NVMe disk.
+    machine.plug("nvme0c0n1", "pci0000:00/nvme0", false, 128 * MIB);
+    machine.set("nvme0c0n1", "hidden", "1\n");
+    machine.set("nvme0c0n1", "uevent", "DEVTYPE=disk\n");
+    machine
+        .run(&[], DOCUMENT)
+        .refused(78, "finding a disk to partition: /dev/sda is on the USB\n");
     // A loop device, or a volume, has no hardware.
     let virtual_disk = machine.plug("loop0", "virtual", false, 128 * MIB);
     fs::remove_dir(machine.path("sys/block/loop0/device")).unwrap();
