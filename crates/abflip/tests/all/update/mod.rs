@@ -29,7 +29,9 @@ pub const UNPATCHED: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A key that machines know, and one that they do not.
 static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
-    let directory = tempfile::tempdir().unwrap();
+    // Nothing drops what is static, so it is where other things of the build are.
+    fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for name in ["host-1", "stranger"] {
         let key = directory.path().join(name);
         openssl(&[

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{FallocateFlags, fallocate};
@@ -11,12 +11,22 @@ use nix::sys::statvfs::statvfs;
 
 use super::Machine;
 
+/// A mount of this thread's. Its directory can be removed once this is dropped.
+pub struct Mount(PathBuf);
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Some tests have a file on it open until they end.
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
 impl Machine {
     /// Puts the volumes on a disk of so many MiB, with the file system `kind`, for this test alone:
     /// its thread leaves the others' mounts, and when it ends nothing is left of them.
     /// On ZFS it is the pool's disk.
     pub fn on_a_disk(kind: &str, mib: u64) -> Machine {
-        let machine = Machine::new();
+        let mut machine = Machine::new();
         if machine.pool.is_some() {
             return machine;
         }
@@ -36,6 +46,7 @@ impl Machine {
             succeed(&format!("mkfs.{kind}"), &["-q", image]);
             succeed("mount", &["-o", "loop", image, users]);
         }
+        machine.mount = Some(Mount(machine.users()));
         machine
     }
 

@@ -139,8 +139,9 @@ fn judge(program: &str, arguments: &[&str]) -> Output {
 }
 
 pub struct Machine {
-    /// Before the directory: it goes first.
+    // Before the directory: they go first.
     pool: Option<Pool>,
+    mount: Option<disk::Mount>,
     directory: TempDir,
 }
 
@@ -163,6 +164,7 @@ impl Machine {
         let directory = tempfile::tempdir().unwrap();
         Machine {
             pool: Pool::of(directory.path()),
+            mount: None,
             directory,
         }
     }
@@ -179,6 +181,7 @@ impl Machine {
     pub fn copy_in(&self, directory: &Path) -> Machine {
         let machine = Machine {
             pool: None,
+            mount: None,
             directory: tempfile::tempdir_in(directory).unwrap(),
         };
         let from = format!("{}/.", self.root().display());

@@ -15,7 +15,9 @@ use super::{CLONE, Machine, base_path, make_base, qemu_io};
 
 /// Two keys for bases: one that the machines know, and one that they do not.
 static KEYS: LazyLock<TempDir> = LazyLock::new(|| {
-    let directory = tempfile::tempdir().unwrap();
+    // Nothing drops what is static, so it is where other things of the build are.
+    fs::create_dir_all(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     for name in ["base-1", "stranger"] {
         let key = directory.path().join(name);
         let public = key.with_extension("pub");
