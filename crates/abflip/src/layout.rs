@@ -14,6 +14,7 @@ mod found;
 mod fstab;
 mod part;
 mod plan;
+mod slots;
 mod table;
 
 use std::path::Path;
@@ -40,7 +41,7 @@ struct Planned<'a> {
     ends: Ends,
 }
 
-/// Prints the fstab, or makes the layout; a dry run makes all its checks.
+/// Prints the fstab or abflip.ini, or makes the layout; a dry run makes all its checks.
 pub fn layout(
     common: &Common,
     pipe: &Pipe,
@@ -52,6 +53,9 @@ pub fn layout(
     let wanted = Wanted::read(&document)?;
     if options.fstab {
         return Ok(Answer::events(fstab::fstab(&wanted)));
+    }
+    if options.slots {
+        return Ok(Answer::events(slots::slots(&wanted)));
     }
     let (_lock, access) = if options.dry_run {
         (None, Access::Read)

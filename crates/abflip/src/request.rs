@@ -201,8 +201,11 @@ pub struct Write {
 #[derive(Debug, Args)]
 pub struct Layout {
     /// Print the fstab of these machines, and do nothing
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long, conflicts_with_all = ["dry_run", "slots"])]
     pub fstab: bool,
+    /// Print the abflip.ini of these machines, and do nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub slots: bool,
     /// Print the plan, and write nothing
     #[arg(long)]
     pub dry_run: bool,

@@ -186,6 +186,27 @@ pub fn judge(disk: &Path) {
 }
 
 #[test]
+fn slots_finds_the_slots_of_every_layout() {
+    let ini = Bare::new().run(&["--slots"], DOCUMENT);
+    assert_eq!((ini.status, ini.stderr.as_str()), (0, ""), "{ini:?}");
+    for machine in [Bare::new(), Bare::new().uefi()] {
+        let disk = machine.plug("sda", "ata1", false, 192 * MIB);
+        machine.layout(&[], DOCUMENT);
+        fs::create_dir_all(machine.path("etc/labtools")).unwrap();
+        fs::write(machine.path("etc/labtools/abflip.ini"), &ini.stdout).unwrap();
+        let mut status = Command::new(BINARY);
+        status.arg("status").arg("--disk").arg(&disk);
+        status.arg("--root").arg(machine.path(""));
+        let slots = feed(status, "").section("slots");
+        assert_eq!(slots["next"], "b", "{slots}");
+        for slot in ["a", "b"] {
+            let uuid = format!("{}-0000-4000-8000-000000000001", slot.repeat(8));
+            assert_eq!(slots[slot]["partuuid"], uuid, "{slots}");
+        }
+    }
+}
+
+#[test]
 fn fstab_is_the_same_for_every_layout() {
     let document = DOCUMENT;
     let one = Bare::new();
