@@ -47,6 +47,8 @@ struct Login<'a> {
 /// Asks the user at the terminal until all is answered; writes the sections `login` and `choice`,
 /// and no other. Status 66 without a terminal, 74 when it hung up.
 pub fn ask(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
+    // The password is in our memory until the end: no core holds it.
+    nix::sys::prctl::set_dumpable(false)?;
     // Any answer of the screen is better than none: a user at a seat cannot mend a document.
     let document = pipe
         .owning("choice")
