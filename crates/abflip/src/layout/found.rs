@@ -86,7 +86,7 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let place = fs::canonicalize(entry.map_err(failed)?.path()).map_err(failed)?;
         // What no hardware is behind, such as a loop device or a volume, has no device. A path to an
-        // NVMe disk is hidden, and has no name: the disk itself is there beside it.
+        // NVMe disk is hidden, or has no name below: the disk itself is there beside it.
         if place.join("device").exists() && !is(&place, "hidden") {
             places.push(place);
         }
@@ -95,7 +95,6 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     let (mut found, mut others) = (Vec::new(), Vec::new());
     for place in places {
         let about = text(&place.join("uevent")).map_err(failed)?;
-        // A path to an NVMe disk has no name below /dev. The disk itself is there as well.
         let Some(name) = about.lines().find_map(|line| line.strip_prefix("DEVNAME=")) else {
             continue;
         };

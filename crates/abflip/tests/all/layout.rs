@@ -283,8 +283,11 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
         assert_eq!(section["disks"][0]["path"], "/dev/sdb");
     }
     let machine = Bare::new();
+    // A path to an NVMe disk: one without a name, and one as Linux 6.1 shows it.
     machine.plug("nvme0c0n1", "nvme0", false, 320 * MIB);
-    machine.set("nvme0c0n1", "uevent", "DEVTYPE=disk\n"); // one path of several
+    machine.set("nvme0c0n1", "uevent", "DEVTYPE=disk\n");
+    machine.plug("nvme0c1n1", "nvme0", false, 320 * MIB);
+    machine.set("nvme0c1n1", "hidden", "1\n");
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: the machine shows none");
@@ -292,13 +295,6 @@ fn disks_that_are_not_the_machines_own_are_left_out() {
     machine
         .run(&[], DOCUMENT)
         .refused(78, "finding a disk to partition: /dev/sda is on the USB");
-    // As Linux 6.1 shows a path to an NVMe disk.
-    machine.plug("nvme0c0n1", "pci0000:00/nvme0", false, 128 * MIB);
-    machine.set("nvme0c0n1", "hidden", "1\n");
-    machine.set("nvme0c0n1", "uevent", "DEVTYPE=disk\n");
-    machine
-        .run(&[], DOCUMENT)
-        .refused(78, "finding a disk to partition: /dev/sda is on the USB\n");
     // A loop device, or a volume, has no hardware.
     let virtual_disk = machine.plug("loop0", "virtual", false, 128 * MIB);
     fs::remove_dir(machine.path("sys/block/loop0/device")).unwrap();
