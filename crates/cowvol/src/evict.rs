@@ -57,19 +57,12 @@ struct Staying {
 impl Staying {
     /// Leaves out what failed. The error, when it is not of this volume alone.
     fn failed(&mut self, found: &Stored, error: anyhow::Error) -> anyhow::Result<()> {
-        let is_read_only = error.chain().any(|cause| {
-            let cause = cause.downcast_ref::<io::Error>();
-            cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
-        });
-        if Exit::of(&error) != Exit::Io || is_read_only {
+        if !is_of_one_volume(&error) {
             return Err(error);
         }
         self.items.insert(found.item.clone());
         self.failed.push(NotEvicted {
-            volume: Evicted {
-                freed_bytes: 0,
-                ..gone(found)
-            },
+            volume: staying(found),
             reason: format!("{error:#}"),
         });
         Ok(())
@@ -276,6 +269,23 @@ fn found_in<'a>(stored: &'a [Stored], item: &Item) -> anyhow::Result<&'a Stored>
         .ok()
         .exit(Exit::Software, || format!("{}: not stored", item.id))?;
     Ok(&stored[at])
+}
+
+/// Whether what failed was one volume, such as an immutable one, and not all of its file system.
+pub fn is_of_one_volume(error: &anyhow::Error) -> bool {
+    let is_read_only = error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    });
+    Exit::of(error) == Exit::Io && !is_read_only
+}
+
+/// What stays, since its removal failed.
+pub fn staying(found: &Stored) -> Evicted {
+    Evicted {
+        freed_bytes: 0,
+        ..gone(found)
+    }
 }
 
 /// What goes when something is removed.

@@ -11,7 +11,7 @@ use jsonpipe::{Common, Pipe, lock};
 
 use self::clock::Look;
 use crate::backend::{Backend, Item, Stored};
-use crate::report::{Evicted, Idle};
+use crate::report::{Evicted, Idle, NotEvicted};
 use crate::{event, evict, promise};
 
 /// 2026-01-01, before the first release: a last login from before is one of a clock that was wrong.
@@ -32,7 +32,8 @@ pub struct Sweep<'a, B> {
 
 impl<B: Backend> Sweep<'_, B> {
     /// Removes them, each under the pool's lock and its own, so that no login waits for all of them.
-    /// A failure ends the sweep, and is a reason in the result.
+    /// A failure is a reason in the result. That of one volume, such as of an immutable one, leaves the others to
+    /// go; any other ends the sweep.
     pub fn run(&self, pipe: &Pipe, ending_signals: &Deferred) -> Idle {
         let mut idle = Idle::default();
         idle.stopped = match self.sweep(pipe, ending_signals, &mut idle.volumes) {
@@ -77,15 +78,29 @@ impl<B: Backend> Sweep<'_, B> {
                 return Ok(Some(reason));
             }
         }
+        let mut failed = None;
         for stored in self.candidates()? {
             if ending_signals.pending() {
                 return Ok(Some("interrupted by a signal".into()));
             }
             let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
-            gone.extend(self.remove(&stored.item, pipe)?);
+            match self.remove(&stored.item, pipe) {
+                Ok(went) => gone.extend(went),
+                Err(error) if evict::is_of_one_volume(&error) => {
+                    let staying = NotEvicted {
+                        volume: evict::staying(&stored),
+                        reason: format!("{error:#}"),
+                    };
+                    event::log(self.common, pipe, "prune_failed", None, &[staying]);
+                    failed.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        clock::leave(self.common)?;
-        Ok(None)
+        match failed {
+            Some(error) => Err(error),
+            None => clock::leave(self.common).map(|()| None),
+        }
     }
 
     /// Removes one, unless a user has come back to it meanwhile. Under the pool's lock.
