@@ -47,6 +47,14 @@ pub fn discard<B: Backend>(
         for (held, gone) in held.into_iter().zip(volumes) {
             match backend.remove(held) {
                 Ok(_) => removed.push(gone),
+                // ZFS keeps a volume that a program reads without a lock.
+                Err(error)
+                    if removed.is_empty()
+                        && failed.is_empty()
+                        && Exit::of(&error) == Exit::TemporaryFailure =>
+                {
+                    return Err(error.context("nothing was removed"));
+                }
                 Err(error) => failed.push(format!("{error:#}")),
             }
         }
