@@ -55,6 +55,7 @@ fn the_answers_are_the_first_document_of_a_session() {
     terminal.see(SYSTEM);
     terminal.press("3\r");
     terminal.see("Contacting your institution...");
+    terminal.child.wait().unwrap(); // it restores them at its end
     let (all, after) = (terminal.all.clone(), terminal.settings());
     let ended = terminal.end();
     assert_eq!((ended.status, ended.stderr.as_str()), (0, ""));
