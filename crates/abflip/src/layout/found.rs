@@ -86,7 +86,7 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let place = fs::canonicalize(entry.map_err(failed)?.path()).map_err(failed)?;
         // What no hardware is behind, such as a loop device or a volume, has no device. A path to an
-        // NVMe disk is hidden, or has no name below: the disk itself is there beside it.
+        // NVMe disk is hidden, or has no name below /dev: the disk itself is there beside it.
         if place.join("device").exists() && !is(&place, "hidden") {
             places.push(place);
         }
