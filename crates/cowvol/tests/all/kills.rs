@@ -183,7 +183,7 @@ fn a_removal_asks_zfs_as_often_for_one_volume_as_for_two() {
             machine.volume(ALICE, Some(base));
         }
         end_session(&machine);
-        let is_killed = is_killed_after(usize::MAX, &machine, &["discard", "--user", ALICE], "");
+        let is_killed = is_killed_after(1000, &machine, &["discard", "--user", ALICE], "");
         assert!(!is_killed && !machine.has_home(ALICE));
         let calls = fs::read_to_string(machine.root().join("calls")).unwrap();
         let count = |call: &str| calls.lines().filter(|of| *of == call).count();
