@@ -3,6 +3,7 @@
 # shellcheck disable=SC2154
 
 make_ca() { # make_ca NAME
+    [ ! -e "$dir/ca/$1.key" ] || return 0
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 -subj "/O=$1/CN=$1 CA" \
         -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign \
         -keyout "$dir/ca/$1.key" -out "$dir/ca/$1.pem" 2>>"$dir/log/openssl.log"
