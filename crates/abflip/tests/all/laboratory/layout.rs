@@ -6,8 +6,9 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
+use jsonpipe::testkit::Ended;
 use jsonpipe::testkit::stepped::Stepped;
 use nix::libc::{self, O_EXCL, c_long};
 use nix::sys::signal::Signal;
@@ -15,7 +16,7 @@ use serde_json::Value;
 
 use super::Loop;
 use crate::layout::{Bare, DOCUMENT, MIB, is_blank, judge, replacing};
-use crate::machine::{bios, make_disk, program};
+use crate::machine::{BINARY, bios, make_disk, program};
 
 /// A loop device in the place of a machine's disk.
 fn attach(machine: &Bare, name: &str, port: &str, rotating: bool, sector: u64) -> (Loop, PathBuf) {
@@ -164,6 +165,57 @@ fn a_foreign_file_system_on_a_block_device_is_untouched() {
     let before = fs::read(&image).unwrap();
     assert_eq!(machine.run(&[], DOCUMENT).status, 1);
     assert!(fs::read(&image).unwrap() == before);
+}
+
+/// The disks are a SATA one that rotates, and an NVMe one.
+#[test]
+fn a_real_kernel_tells_the_disks_apart_and_finds_the_partitions() {
+    let script = format!(
+        "PATH=/bin; busybox printf %s '{}' >/run/document; \
+         abflip layout </run/document && \
+         busybox mount -t ext4 /dev/sda1 /tmp && busybox ls -d /tmp/lost+found && \
+         abflip layout --dry-run </run/document",
+        DOCUMENT.replace('\n', " ")
+    );
+    let hardware = concat!(env!("CARGO_MANIFEST_DIR"), "/../../scripts/lab/hardware");
+    let ended = Command::new(hardware)
+        .args([
+            "--with",
+            BINARY,
+            "--with",
+            "/sbin/mke2fs",
+            "/bin/dash",
+            "-c",
+            &script,
+        ])
+        .output()
+        .map(Ended::of)
+        .unwrap();
+    assert_eq!(ended.status, 0, "{ended:?}");
+    let lines: Vec<_> = ended.stdout.lines().collect();
+    let section = |line: &str| serde_json::from_str::<Value>(line).unwrap()["partitioning"].take();
+    let made = section(lines[0]);
+    let device = |of: &Value| of["device"].as_str().unwrap().to_owned();
+    let devices: Vec<_> = made["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(device)
+        .collect();
+    assert_eq!(
+        devices,
+        [1, 2, 3, 4, 5]
+            .map(|number| format!("/dev/nvme0n1p{number}"))
+            .into_iter()
+            .chain(["/dev/sda1".to_owned()])
+            .collect::<Vec<_>>()
+    );
+    assert_eq!(lines[1], "/tmp/lost+found");
+    // The other one is mounted now.
+    let foreseen = section(lines[2]);
+    assert_eq!(foreseen["disks"].as_array().unwrap().len(), 1, "{foreseen}");
+    assert_eq!(foreseen["disks"][0]["path"], "/dev/nvme0n1");
+    assert_eq!(foreseen["disks"][0]["held"], "layout");
 }
 
 /// Calls that can change a disk, or start a program that does.
