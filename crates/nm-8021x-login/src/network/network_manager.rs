@@ -295,12 +295,10 @@ pub fn carried(bus: &Bus, device_path: &str) -> zbus::Result<Option<String>> {
     bus.property(active(carried.as_str()), "Uuid").map(Some)
 }
 
-/// Activates a profile of this machine on a device again, unless it is active there. One that is no
-/// more is not missed.
+/// Activates a profile of this machine on a device again, also where it is active: by itself
+/// NetworkManager may have done so too early, with an address of the network behind a port that
+/// closed only then. One that is no more is not missed.
 pub fn activate_again(bus: &Bus, uuid: &str, device_path: &str) -> zbus::Result<()> {
-    if active_of(bus, uuid)?.is_some() {
-        return Ok(());
-    }
     let profile = match bus.call::<_, OwnedObjectPath>(SETTINGS, "GetConnectionByUuid", &uuid) {
         Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with("InvalidConnection") => {
             return Ok(());
