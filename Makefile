@@ -36,6 +36,9 @@ install-tools:
 
 install-host:
 	$(PROGRAM) $(lib) $(filter-out %/network-changed,$(call scripts,host))
+	$(PROGRAM) $(lib)/greeter scripts/host/greeter/greeter
+	$(FILE) $(lib)/greeter $(wildcard scripts/host/greeter/*.qml scripts/host/greeter/*.js)
+	$(FILE) $(lib)/greeter/themes/labtools scripts/host/greeter/themes/labtools/*
 	$(FILE) $(DESTDIR)$(unitdir) scripts/host/*.service scripts/host/*.timer scripts/host/*.mount
 	install -D -m 644 scripts/host/labtools-inventory.cron $(DESTDIR)/etc/cron.d/labtools-inventory
 	install -D -m 644 scripts/host/labtools.logrotate $(DESTDIR)/etc/logrotate.d/labtools
