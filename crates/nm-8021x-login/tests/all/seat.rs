@@ -1,8 +1,8 @@
 //! The loop of a seat, scripts/host/lab-seat, on a terminal and without a network: whatever fails,
 //! there is a prompt again. scripts/lab/test-session has it with whole sessions.
 
-use std::fs;
-use std::os::unix::fs::symlink;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,6 +39,13 @@ impl Machine {
     fn install(&self) {
         let tool = env!("CARGO_BIN_EXE_nm-8021x-login");
         symlink(tool, self.path("bin/nm-8021x-login")).unwrap();
+    }
+
+    /// Has this shell script in the place of `cowvol`.
+    fn fake_cowvol(&self, script: &str) {
+        let path = self.path("bin/cowvol");
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
 
     fn seat(&self) -> Terminal {
@@ -116,4 +123,30 @@ fn a_dead_prompt_comes_back_at_a_key_and_does_not_spin() {
     let ended = terminal.hang_up();
     assert_ne!(ended.status, 0, "it ends with its terminal");
     assert_eq!(machine.events(), ["seat_started", "seat_failed"]);
+}
+
+/// The fake stands for a disk that does not answer: no signal but SIGKILL ends it.
+#[test]
+fn a_store_that_hangs_does_not_keep_the_prompt() {
+    let machine = Machine::new();
+    let pid = machine.path("pid");
+    machine.fake_cowvol(&format!(
+        "trap '' TERM HUP; echo $$ >'{}'; exec sleep infinity",
+        pid.display()
+    ));
+    let mut terminal = machine.seat();
+    terminal.see(USER);
+    let pid = fs::read_to_string(pid).unwrap();
+    let hangs = Path::new("/proc").join(pid.trim()).join("exe").exists();
+    assert!(!hangs, "the list goes on behind the prompt");
+    let catalog = r#"{"catalog":{"schema":2,"bases":[
+        {"name":"a","title":"A","default":true,"volumes":[]},
+        {"name":"b","title":"B","default":false,"volumes":[]}]}}"#;
+    machine.fake_cowvol(&format!("echo '{}'", catalog.replace('\n', "")));
+    log_in(&mut terminal);
+    terminal.see("[status 69]");
+    terminal.see(USER);
+    log_in(&mut terminal);
+    terminal.see("2  B");
+    terminal.hang_up();
 }
