@@ -111,7 +111,7 @@ pub struct Base {
     pub virtual_bytes: u64,
     /// The digest of the file.
     pub sha256: Digest,
-    /// The digest of the block map ([`crate::blocks`]).
+    /// The digest of the block map (crate block-map).
     pub blocks_sha256: Digest,
     /// The infohash of the file's torrent.
     pub infohash: InfoHash,

@@ -9,7 +9,6 @@
 //!
 //! The content of manifests and their verification belong here; nothing else does.
 
-pub mod blocks;
 mod description;
 mod host;
 mod key;

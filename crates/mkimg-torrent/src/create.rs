@@ -9,6 +9,7 @@ use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp
 use manifest::{Base, Description, Format, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
+use crate::delta::delta;
 use crate::image::Image;
 use crate::metainfo::Contents;
 use crate::metalink::metalink;
@@ -97,6 +98,8 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let signed = Signed::seal(&base, &key)?;
     drop(key);
 
+    let delta = delta(common, pipe, &base, &digests.blocks, piece_bytes);
+
     // From here on signals are deferred until all files exist. A dry run writes nothing, not even
     // the lock's file.
     let ending_signals = signals::defer()?;
@@ -138,6 +141,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
             signature,
             torrent_file: BASE64_STANDARD.encode(&torrent_file),
             blocks_torrent_file: BASE64_STANDARD.encode(&blocks_torrent_file),
+            delta,
         },
     )?;
     let answer = Answer::yes(document).holding(ending_signals);

@@ -7,6 +7,7 @@
 //! Nothing here uses the network: `seedctl` distributes, and trusts only the manifest.
 
 mod create;
+mod delta;
 mod ext4;
 mod host;
 mod image;

@@ -3,7 +3,7 @@
 
 use sha1::{Digest, Sha1};
 
-use manifest::blocks::BLOCK_BYTES;
+use block_map::BLOCK_BYTES;
 
 /// The digest of a piece.
 pub type Piece = [u8; 20];

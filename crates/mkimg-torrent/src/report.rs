@@ -16,6 +16,22 @@ pub struct Image {
     pub torrent_file: String,
     /// The torrent of the block map, Base64.
     pub blocks_torrent_file: String,
+    /// The comparison with the generation before; absent where the store has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Delta>,
+}
+
+/// The part of an image that a machine with an earlier generation has already.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Delta {
+    /// The earlier generation.
+    pub generation: u64,
+    /// The bytes of the blocks that are in both images, at any position, except zeros.
+    pub shared_bytes: u64,
+    /// The bytes that such a machine fetches: pieces with a block that it lacks, and the block map.
+    pub fetched_bytes: u64,
+    /// The bytes that a machine without an earlier generation fetches: all pieces but zeros.
+    pub whole_bytes: u64,
 }
 
 /// The section `image` of a host's root.

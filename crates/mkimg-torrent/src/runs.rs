@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use manifest::blocks::BLOCK_BYTES;
+use block_map::BLOCK_BYTES;
 use nix::errno::Errno;
 use nix::unistd::{Whence, lseek};
 

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use manifest::blocks::{self, BLOCK_BYTES, DIGEST_BYTES};
+use block_map::BLOCK_BYTES;
 use manifest::{Digest, Hex};
 use sha2::{Digest as _, Sha256};
 
@@ -137,8 +137,8 @@ fn digest_parts(
     piece_bytes: u64,
 ) -> (Vec<Piece>, Vec<u8>, Duration) {
     let mut pieces = PieceHasher::new(piece_bytes);
-    let mut map = Vec::with_capacity(blocks::map_bytes(size) as usize);
-    let zero_block = block_of_zeros(BLOCK_BYTES as u64);
+    let mut map = Vec::with_capacity(block_map::map_bytes(size) as usize);
+    let zero_block = block_map::of_zeros(BLOCK_BYTES);
     let mut busy = Duration::ZERO;
     for part in parts {
         let since = Instant::now();
@@ -148,26 +148,20 @@ fn digest_parts(
                 pieces.update(&bytes);
                 bytes
                     .chunks(BLOCK_BYTES)
-                    .for_each(|block| map.extend(blocks::digest(block)));
+                    .for_each(|block| map.extend(block_map::digest(block)));
             }
             Part::Zeros(count) => {
                 pieces.zeros(count);
                 (0..count / BLOCK_BYTES as u64).for_each(|_| map.extend(zero_block));
                 let rest = count % BLOCK_BYTES as u64;
                 if rest > 0 {
-                    map.extend(block_of_zeros(rest));
+                    map.extend(block_map::of_zeros(rest as usize));
                 }
             }
         }
         busy += since.elapsed();
     }
     (pieces.finish(), map, busy)
-}
-
-fn block_of_zeros(length: u64) -> [u8; DIGEST_BYTES] {
-    let mut digest = [0; DIGEST_BYTES];
-    feed_zeros(length, |zeros| digest = blocks::digest(zeros)); // at most a block, which is fed in one call
-    digest
 }
 
 #[cfg(test)]
@@ -182,7 +176,10 @@ mod tests {
             .chunks(piece_bytes)
             .map(|piece| Sha1::digest(piece).into())
             .collect();
-        let map = bytes.chunks(BLOCK_BYTES).flat_map(blocks::digest).collect();
+        let map = bytes
+            .chunks(BLOCK_BYTES)
+            .flat_map(block_map::digest)
+            .collect();
         (Hex(Sha256::digest(bytes).into()), pieces, map)
     }
 

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use manifest::blocks::BLOCK_BYTES;
+use block_map::BLOCK_BYTES;
 use manifest::{Digest, Hex};
 use sha2::{Digest as _, Sha256};
 

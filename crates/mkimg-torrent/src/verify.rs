@@ -186,7 +186,7 @@ impl Verification {
             }
         }
         if let Some(torrent) = blocks_torrent
-            && (torrent.size_bytes != manifest::blocks::map_bytes(base.size_bytes))
+            && (torrent.size_bytes != block_map::map_bytes(base.size_bytes))
         {
             self.fault(
                 "blocks_torrent_file",

@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
+use block_map::{BLOCK_BYTES, DIGEST_BYTES, digest, map_bytes};
 use jsonpipe::signals::Deferred;
-use manifest::blocks::{BLOCK_BYTES, DIGEST_BYTES, digest, map_bytes};
 use nix::errno::Errno;
 use nix::libc::O_NONBLOCK;
 use nix::unistd::{Whence, lseek};

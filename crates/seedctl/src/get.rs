@@ -25,7 +25,7 @@ use crate::origin::Account;
 use crate::report::Transfer;
 use crate::request::{Get, Image};
 use crate::settings::Settings;
-use crate::signed_image::{self, SignedImage, There};
+use crate::signed_image::{SignedImage, There};
 use crate::store::{self, Content, Part};
 
 /// One call at a time on a machine: two would share the uplink, the disk and the file names.
@@ -78,6 +78,10 @@ pub fn get(common: &Common, pipe: &Pipe, options: &Get) -> anyhow::Result<Answer
         identity,
         port: settings.aria2.listen_port,
         options,
+        whole_is_smaller: there == There::Absent
+            && section
+                .delta
+                .is_some_and(|delta| delta.fetched_bytes >= delta.whole_bytes),
     };
     let mut report = if let There::Whole(map) = there {
         get.keep(map)?
@@ -151,6 +155,8 @@ struct Getting<'a> {
     /// The port on which aria2 listens for peers.
     port: u16,
     options: &'a Get,
+    /// Whether old images save nothing, by the word of the server.
+    whole_is_smaller: bool,
 }
 
 impl Getting<'_> {
@@ -219,7 +225,7 @@ impl Getting<'_> {
         let path = files.arriving(Part::Image);
         let sources = files.sources()?;
         let untouched = fs::symlink_metadata(&path).map_or(true, |found| found.blocks() == 0);
-        let (mut account, trust) = if sources.is_empty() && untouched {
+        let (mut account, trust) = if (sources.is_empty() || self.whole_is_smaller) && untouched {
             self.begin()?
         } else {
             (self.fill(&sources)?, Trust::Check)
@@ -370,7 +376,7 @@ impl Getting<'_> {
             if filling.is_whole() {
                 break;
             }
-            let map = signed_image::map_beside(self.common, blocks).unwrap_or_else(|error| {
+            let map = block_map::beside(self.common, blocks).unwrap_or_else(|error| {
                 self.pipe.warn(format_args!(
                     "{error:#}; reading all of {} instead",
                     image.display()

@@ -221,6 +221,17 @@ pub struct Image {
     pub torrent_file: String,
     /// The torrent of its block map.
     pub blocks_torrent_file: String,
+    /// The comparison with the generation before, where the server had one.
+    pub delta: Option<Delta>,
+}
+
+/// `image.delta`. It is not signed: it decides about time only.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Delta {
+    /// The bytes to fetch with the earlier generation, the block map included.
+    pub fetched_bytes: u64,
+    /// The bytes to fetch without it.
+    pub whole_bytes: u64,
 }
 
 /// The keys of the section `transfer` that `wait` and `stop` need.

@@ -3,16 +3,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
+use block_map::map_bytes;
 use images::{Ending, bases};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, io_error};
-use manifest::blocks::map_bytes;
 use manifest::{Base, InfoHash, Keys, Kind, Signature, Signed};
 use progress::Progress;
-use sha2::{Digest as _, Sha256};
 
 use crate::TOOL;
 use crate::aria2::{Rpc, State, Trust};
@@ -282,51 +280,6 @@ impl SignedImage {
 /// The content of a manifest, if a key for bases signed it.
 fn verify(common: &Common, signed: &Signed) -> anyhow::Result<Base> {
     signed.verify(&Keys::read(&common.config("keys"), Kind::Base)?)
-}
-
-/// The block map beside an image in the store, if it matches the signed manifest there; `None`
-/// where there is no map. A wrong map would hide usable blocks of the image.
-pub fn map_beside(common: &Common, blocks: &Path) -> anyhow::Result<Option<Vec<u8>>> {
-    let looking = || format!("looking at {}", blocks.display());
-    let read = |ending: Ending| {
-        let path = blocks.with_extension(ending.as_str());
-        match fs::metadata(&path) {
-            Ok(found) if !found.is_file() => Err(io::Error::other(format!(
-                "{} is not a regular file",
-                path.display()
-            ))),
-            Ok(_) => fs::read(&path),
-            Err(error) => Err(io::Error::new(
-                error.kind(),
-                format!("{}: {error}", path.display()),
-            )),
-        }
-    };
-    let map = match read(Ending::Blocks) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        map => map.exit(Exit::Io, looking)?,
-    };
-    let (manifest, signature) = (
-        read(Ending::Manifest).exit(Exit::Data, looking)?,
-        read(Ending::Signature).exit(Exit::Data, looking)?,
-    );
-    let signature = Signature::from_bytes(&signature).exit(Exit::Data, || {
-        format!("{}: the signature is cut off", looking())
-    })?;
-    let keys = Keys::read(&common.config("keys"), Kind::Base)?;
-    let base: Base = Signed {
-        bytes: manifest,
-        signature,
-    }
-    .verify(&keys)
-    .exit(Exit::Data, looking)?;
-    if base.blocks_sha256 != manifest::Hex(Sha256::digest(&map).into()) {
-        return Err(Exit::Data.error(format_args!(
-            "{}: not the block map of its manifest",
-            looking()
-        )));
-    }
-    Ok(Some(map))
 }
 
 fn settle(rpc: &Rpc, signals: &Deferred, infohash: InfoHash, what: &str) -> anyhow::Result<()> {

@@ -11,11 +11,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use block_map::BLOCK_BYTES;
 use confined::Identity;
 use images::{BACKING, Ending, file_name, parse_file_name};
 use jsonpipe::signals::Deferred;
 use jsonpipe::{Common, Exit, ExitContext, atomic, io_error};
-use manifest::blocks::BLOCK_BYTES;
 use manifest::{Base, Digest, Format};
 use nix::errno::Errno;
 use nix::libc;
@@ -493,7 +493,7 @@ pub fn content(
             }));
         }
         hasher.update(&chunk);
-        map.extend(chunk.chunks(BLOCK_BYTES).flat_map(manifest::blocks::digest));
+        map.extend(chunk.chunks(BLOCK_BYTES).flat_map(block_map::digest));
         done += chunk.len() as u64;
         progress(done);
         if signals.pending() {

@@ -67,7 +67,7 @@ impl Whitelist {
                         size_bytes,
                     };
                     torrents.insert(base.infohash, torrent(Content::Image, base.size_bytes));
-                    let blocks_bytes = manifest::blocks::map_bytes(base.size_bytes);
+                    let blocks_bytes = block_map::map_bytes(base.size_bytes);
                     torrents.insert(base.blocks_infohash, torrent(Content::Blocks, blocks_bytes));
                 }
                 Err(error) => {

@@ -4,6 +4,7 @@
 mod agreement;
 mod contract;
 mod create;
+mod delta;
 mod host;
 mod killed;
 mod server;

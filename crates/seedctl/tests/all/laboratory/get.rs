@@ -254,7 +254,7 @@ fn a_building_is_waited_for_and_then_seeding_stops() {
 
 #[test]
 fn a_new_image_takes_from_the_old_one_what_they_share() {
-    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "1"]);
+    let mut swarm = Swarm::up(&["--buildings", "1", "--hosts", "2"]);
     swarm.start_tracker();
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name).display().to_string();
@@ -298,6 +298,18 @@ fn a_new_image_takes_from_the_old_one_what_they_share() {
     );
     assert!(fetched < changed + 0.06, "{transfer}");
     assert!(fetched >= changed - 0.01, "{transfer}");
+
+    // The server says that the old image saves nothing.
+    old.store(&swarm.campus.path("b1-h2"), &swarm.key());
+    let mut document: Value = serde_json::from_str(&document).unwrap();
+    document["image"]["delta"] =
+        json!({"generation": 7, "shared_bytes": 1, "fetched_bytes": 2, "whole_bytes": 2});
+    let transfer = swarm
+        .run("b1-h2", &["get"], &document.to_string())
+        .transfer();
+    let [_, _, reused, _] = origins(&transfer);
+    assert_eq!(reused, 0, "{transfer}");
+    swarm.assert_arrived("b1-h2", &new);
 }
 
 #[test]

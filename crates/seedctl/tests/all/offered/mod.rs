@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
-use manifest::blocks::{self, BLOCK_BYTES};
+use block_map::BLOCK_BYTES;
 use manifest::{Base, Format, Hex, InfoHash, Signed, SigningKey};
 use serde_json::json;
 use sha1::Sha1;
@@ -97,7 +97,10 @@ pub struct Offered {
 
 impl Offered {
     pub fn new(generation: u64, image: Vec<u8>, announce: &str) -> Offered {
-        let map: Vec<u8> = image.chunks(BLOCK_BYTES).flat_map(blocks::digest).collect();
+        let map: Vec<u8> = image
+            .chunks(BLOCK_BYTES)
+            .flat_map(block_map::digest)
+            .collect();
         let (torrent, blocks_torrent) = (
             TorrentFile::of(&image, announce),
             TorrentFile::of(&map, announce),

@@ -5,6 +5,16 @@
 //! the rest. They need not withstand an attacker: `blocks_sha256` in the manifest signs the map,
 //! and a wrongly reused block fails the torrent's piece hash and is fetched. So speed decides; 64
 //! KiB is the cluster size of a qcow2 image.
+//!
+//! **Admission rule.** Belongs here: the map's format, and whether a map is the signed one. Not:
+//! code that fetches or publishes an image.
+
+mod beside;
+
+pub use beside::beside;
+
+/// The digest of a block.
+pub type BlockDigest = [u8; DIGEST_BYTES];
 
 /// The length of a block, except the last one.
 pub const BLOCK_BYTES: usize = 64 << 10;
@@ -13,8 +23,14 @@ pub const BLOCK_BYTES: usize = 64 << 10;
 pub const DIGEST_BYTES: usize = 16;
 
 /// The digest of one block, which is [`BLOCK_BYTES`] long or the rest of the image.
-pub fn digest(block: &[u8]) -> [u8; DIGEST_BYTES] {
+pub fn digest(block: &[u8]) -> BlockDigest {
     xxhash_rust::xxh3::xxh3_128(block).to_be_bytes()
+}
+
+/// The digest of a block of zeros of this length, at most [`BLOCK_BYTES`].
+pub fn of_zeros(length: usize) -> BlockDigest {
+    static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    digest(&ZEROS[..length])
 }
 
 /// The length of the map of an image.
