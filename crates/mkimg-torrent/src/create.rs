@@ -5,7 +5,7 @@ use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use images::POOL_LOCK;
-use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, lock, signals, timestamp};
+use jsonpipe::{Answer, Common, Document, Exit, ExitContext, Pipe, lock, signals, timestamp};
 use manifest::{Base, Description, Format, Hex, Keys, Kind, Program, Signed, SigningKey};
 use sha2::{Digest, Sha256};
 
@@ -24,14 +24,7 @@ const MAP_PIECE_BYTES: u64 = pieces::MIN_BYTES;
 /// Describes, signs and writes; a dry run only reports whether there is anything to write.
 pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<Answer> {
     let mut document = pipe.document("a document with the section image")?;
-    let request: request::Image = document.require("image")?;
-    let programs: Programs = document.read("programs")?.unwrap_or_default();
-    let mut base = description(&request, programs)?;
-    check_urls("image.trackers", &request.trackers)?;
-    if request.trackers.is_empty() {
-        return Err(Exit::Data
-            .error("image.trackers: empty; name at least one, which machines ask for peers"));
-    }
+    let (request, mut base) = described(&document)?;
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = signing_key(common, &options.key)?;
 
@@ -153,6 +146,19 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     })
 }
 
+/// The request, and what it describes; the values of the file are added later.
+pub fn described(document: &Document) -> anyhow::Result<(request::Image, Base)> {
+    let request: request::Image = document.require("image")?;
+    let programs: Programs = document.read("programs")?.unwrap_or_default();
+    let base = description(&request, programs)?;
+    check_urls("image.trackers", &request.trackers)?;
+    if request.trackers.is_empty() {
+        return Err(Exit::Data
+            .error("image.trackers: empty; name at least one, which machines ask for peers"));
+    }
+    Ok((request, base))
+}
+
 /// The private key, if machines accept its signatures: a wrong one, replacing a valid signature,
 /// would end its distribution.
 fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
@@ -168,7 +174,7 @@ fn signing_key(common: &Common, path: &Path) -> anyhow::Result<SigningKey> {
     Ok(key)
 }
 
-/// The values of the document; those of the file are added later.
+/// The values of the document.
 fn description(request: &request::Image, programs: Programs) -> anyhow::Result<Base> {
     let wrong = |key: &str, what: &str| Err(Exit::Data.error(format_args!("{key}: {what}")));
     for (key, name) in [

@@ -40,6 +40,19 @@ impl AsRef<Common> for Arguments {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write the files that install Windows without a person
+    #[command(after_help = "\
+Reads a document (JSON or INI) on standard input: the section image, as create
+reads it, windows, and optionally services, tasks, apps, chocolatey, wpkg and
+msi; build-guest-windows(8) has every field, and a complete example.
+
+Writes autounattend.xml, labtools/oobe.xml and labtools/recipe.json to DIR,
+readable for you alone, and the same document with the section windows, without
+its product key.
+
+Example: is this description right?
+  mkimg-torrent answer-file --into . --dry-run < windows.ini")]
+    AnswerFile(AnswerFile),
     /// Read an image once; write its manifest, block map and torrents
     #[command(after_help = format!("\
 Reads a document (JSON or INI) on standard input:
@@ -92,6 +105,17 @@ model of machine. Writes the section image; status 65 when it is none of these.
 Example: which version is it?
   mkimg-torrent verify-host --manifest lab-8.manifest | jq .image.version")]
     VerifyHost(VerifyHost),
+}
+
+/// `mkimg-torrent answer-file`.
+#[derive(Debug, Args)]
+pub struct AnswerFile {
+    /// Write the files to this directory
+    #[arg(long, value_name = "DIR")]
+    pub into: PathBuf,
+    /// Print the document, and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `mkimg-torrent create`.

@@ -7,6 +7,7 @@ use jsonpipe::testkit::{self, Stage};
 use mkimg_torrent::request::Arguments;
 use serde_json::json;
 
+use crate::answer_file::ANSWER_FILE;
 use crate::host::HOST;
 use crate::server::{CREATE, Server, with_windows};
 
@@ -19,20 +20,20 @@ static VERIFY: LazyLock<Stage> = LazyLock::new(|| Stage {
 });
 
 jsonpipe::contract! {
-    teaches_help: [CREATE, VERIFY, HOST],
+    teaches_help: [ANSWER_FILE, CREATE, VERIFY, HOST],
     tells_version: [CREATE],
-    refuses_a_bad_flag: [CREATE, VERIFY, HOST],
-    logs_its_run: [CREATE, VERIFY, HOST],
-    needs_a_document: [CREATE, VERIFY, HOST],
-    names_an_unknown_key: [CREATE, HOST],
-    passes_foreign_sections_on: [CREATE, VERIFY, HOST],
-    is_silent_when_its_reader_left: [CREATE, VERIFY, HOST],
-    reports_a_full_output: [CREATE, VERIFY, HOST],
+    refuses_a_bad_flag: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    logs_its_run: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    needs_a_document: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    names_an_unknown_key: [ANSWER_FILE, CREATE, HOST],
+    passes_foreign_sections_on: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    is_silent_when_its_reader_left: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    reports_a_full_output: [ANSWER_FILE, CREATE, VERIFY, HOST],
     passes_a_no_on: "nothing that comes before it says no",
-    reads_ini_as_json: [CREATE, HOST],
+    reads_ini_as_json: [ANSWER_FILE, CREATE, HOST],
     keeps_the_secret: "the password is nm-8021x-login's",
-    refuses_the_secret: [CREATE, HOST],
-    survives_its_own_panic: [CREATE, HOST],
+    refuses_the_secret: [ANSWER_FILE, CREATE, HOST],
+    survives_its_own_panic: [ANSWER_FILE, CREATE, HOST],
     names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
 }
 

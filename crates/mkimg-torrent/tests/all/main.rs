@@ -2,6 +2,7 @@
 //! namespaces or emulated machines.
 
 mod agreement;
+mod answer_file;
 mod contract;
 mod create;
 mod delta;
