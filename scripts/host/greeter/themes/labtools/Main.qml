@@ -108,35 +108,35 @@ Rectangle {
         }
     }
 
+    Rectangle {
+        id: message
+        property alias text: said.text
+        property bool isWarning: false
+        anchors { left: form.left; right: form.right; bottom: form.top; bottomMargin: form.spacing }
+        height: said.height + 20 * look.unit
+        radius: 4 * look.unit
+        visible: text !== ""
+        color: "transparent"
+        border { color: isWarning ? look.warning : look.line; width: 2 * look.unit }
+        Accessible.role: Accessible.AlertMessage
+        Accessible.name: text
+        Text {
+            id: said
+            anchors { left: parent.left; right: parent.right; verticalCenter: parent.verticalCenter; margins: 14 * look.unit }
+            color: message.isWarning ? look.warning : look.text
+            font { pixelSize: look.small; bold: true }
+            wrapMode: Text.Wrap
+            maximumLineCount: 4
+            elide: Text.ElideRight
+            textFormat: Text.PlainText
+        }
+    }
     Column {
         id: form
-        anchors { horizontalCenter: parent.horizontalCenter; bottom: bottom.top; bottomMargin: 24 * look.unit }
+        anchors.centerIn: parent
         width: 760 * look.unit
         spacing: 14 * look.unit
 
-        Rectangle {
-            id: message
-            property alias text: said.text
-            property bool isWarning: false
-            width: parent.width
-            height: said.height + 20 * look.unit
-            radius: 4 * look.unit
-            visible: text !== ""
-            color: "transparent"
-            border { color: isWarning ? look.warning : look.line; width: 2 * look.unit }
-            Accessible.role: Accessible.AlertMessage
-            Accessible.name: text
-            Text {
-                id: said
-                anchors { left: parent.left; right: parent.right; verticalCenter: parent.verticalCenter; margins: 14 * look.unit }
-                color: message.isWarning ? look.warning : look.text
-                font { pixelSize: look.small; bold: true }
-                wrapMode: Text.Wrap
-                maximumLineCount: 4
-                elide: Text.ElideRight
-                textFormat: Text.PlainText
-            }
-        }
         Field {
             id: user
             look: screen.look

@@ -44,6 +44,7 @@ FocusScope {
             clip: true
             boundsBehavior: Flickable.StopAtBounds
             highlightMoveDuration: 0
+            onHeightChanged: Qt.callLater(positionViewAtIndex, currentIndex, ListView.Center)
             Keys.onReturnPressed: systems.accepted()
             Keys.onEnterPressed: systems.accepted()
             delegate: Rectangle {
