@@ -39,6 +39,28 @@ pub enum Exit {
 }
 
 impl Exit {
+    const ALL: [Exit; 12] = [
+        Exit::Done,
+        Exit::No,
+        Exit::Usage,
+        Exit::Data,
+        Exit::NoInput,
+        Exit::Unavailable,
+        Exit::Software,
+        Exit::CantCreate,
+        Exit::Io,
+        Exit::TemporaryFailure,
+        Exit::NoPermission,
+        Exit::Config,
+    ];
+
+    /// The status of a number. Any other number, such as that of a program that was killed or is
+    /// not there, is an internal fault.
+    pub fn of_number(number: u8) -> Exit {
+        let known = Exit::ALL.into_iter().find(|exit| *exit as u8 == number);
+        known.unwrap_or(Exit::Software)
+    }
+
     /// An error with this status. The text follows the house style: `{gerund} {object}`, or the
     /// object and its fault.
     pub fn error(self, text: impl fmt::Display) -> anyhow::Error {
@@ -192,6 +214,16 @@ mod tests {
             Exit::Io
         );
         assert_eq!(Exit::of(&anyhow::anyhow!("y")), Exit::Software);
+    }
+
+    #[test]
+    fn a_number_that_is_no_status_is_an_internal_fault() {
+        for number in [0, 1, 2, 65, 66, 69, 70, 73, 74, 75, 77, 78] {
+            assert_eq!(Exit::of_number(number) as u8, number);
+        }
+        for number in [3, 64, 67, 126, 127, 137, 255] {
+            assert_eq!(Exit::of_number(number), Exit::Software);
+        }
     }
 
     #[test]

@@ -132,18 +132,11 @@ impl Outcome {
 
     /// The error that it tells of.
     pub fn into_error(self) -> anyhow::Error {
-        const EXITS: [Exit; 8] = [
-            Exit::Data,
-            Exit::NoInput,
-            Exit::Unavailable,
-            Exit::CantCreate,
-            Exit::Io,
-            Exit::TemporaryFailure,
-            Exit::NoPermission,
-            Exit::Config,
-        ];
-        let exit = EXITS.into_iter().find(|exit| *exit as u8 == self.status);
-        exit.unwrap_or(Exit::Software).error(self.error)
+        let exit = match Exit::of_number(self.status) {
+            Exit::Done | Exit::No | Exit::Usage => Exit::Software, // none of an error
+            exit => exit,
+        };
+        exit.error(self.error)
     }
 }
 
