@@ -1,7 +1,7 @@
 //! The kit of the tools' tests: the checks of the contract that every tool applies to itself
 //! ([`contract!`](crate::contract), [`Stage`]), a program run to its end ([`feed`], [`Ended`]), the
 //! same recorded ([`traced`]) or stopped ([`stepped`]) at its system calls, a machine that is a
-//! directory ([`common`]), a program that signals end ([`heeding_signals`]), a lock that is held
+//! directory ([`common`]), a configuration of one file ([`configured`]), a program that signals end ([`heeding_signals`]), a lock that is held
 //! ([`hold`]), cases as directories ([`assert_expected`]), and the checks of man pages.
 //!
 //! Belongs here: code that the tests of several tools need and that knows no tool. Not: a machine,
@@ -14,6 +14,7 @@
 
 mod cases;
 mod common;
+mod configured;
 mod contract;
 mod ended;
 mod hold;
@@ -25,6 +26,7 @@ mod traced;
 
 pub use cases::{assert_expected, copy};
 pub use common::common;
+pub use configured::configured;
 pub use contract::Stages;
 pub use ended::{Ended, feed, redirected};
 pub use hold::hold;

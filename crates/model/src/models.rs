@@ -110,22 +110,10 @@ fn plain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn read(text: &str) -> Result<Vec<(String, Model)>, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE);
-        fs::write(&path, text).unwrap();
-        let common = Common {
-            config: Some(directory.path().to_owned()),
-            ..jsonpipe::testkit::common("/")
-        };
-        read_all(&common).map_err(|error| {
-            assert_eq!(Exit::of(&error), Exit::Config, "{error:#}");
-            format!("{error:#}").replace(&format!("{}: ", path.display()), "")
-        })
+        jsonpipe::testkit::configured(FILE, text, read_all)
     }
 
     #[test]

@@ -120,17 +120,7 @@ mod tests {
     const REST: &str = "wake_on_lan =\nusb_boot =\nsetup_password = true\n";
 
     fn read(text: &str) -> Result<Vec<(String, Policy)>, String> {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE);
-        std::fs::write(&path, text).unwrap();
-        let common = Common {
-            config: Some(directory.path().to_owned()),
-            ..jsonpipe::testkit::common("/")
-        };
-        read_all(&common).map_err(|error| {
-            assert_eq!(Exit::of(&error), Exit::Config, "{error:#}");
-            format!("{error:#}").replace(&format!("{}: ", path.display()), "")
-        })
+        jsonpipe::testkit::configured(FILE, text, read_all)
     }
 
     #[test]
