@@ -63,6 +63,8 @@ Item {
     property var choices: [] // the section choice of each row of sessionModel
     property int documents: 0 // how many were taken
     property bool isWaiting: false // for the document that ends an attempt
+    readonly property string inputDevices: "file:///proc/bus/input/devices"
+    property string devices: "" // their list at the begin
     property var watched: [] // the items whose keys are seen
 
     width: 1280
@@ -100,8 +102,21 @@ Item {
         running: root.documents > 0
         onTriggered: root.take()
     }
+    // udev tells of a new keyboard over the network, which is not here. So the screen begins anew once the kernel has another list.
+    Timer {
+        property string before: ""
+        interval: 2000
+        repeat: true
+        running: root.documents > 0
+        onTriggered: {
+            const devices = root.read(root.inputDevices)
+            if (devices !== root.devices && devices === before && !root.isWaiting) Qt.exit(75)
+            before = devices
+        }
+    }
 
     function begin() {
+        devices = read(inputDevices)
         const layout = read("layout").trim()
         keyboard.layouts = [{ shortName: layout, longName: layout }]
         screenModel.append({ name: "1", geometry: { x: 0, y: 0, width: width, height: height } })
