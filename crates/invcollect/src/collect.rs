@@ -127,6 +127,7 @@ pub fn host(common: &Common, pipe: &Pipe) -> Host {
         disks: disks::read(&machine),
         bases: answered(&machine, bases),
         filesystems,
+        unmounted: filesystems::unmounted(&machine),
         interfaces,
         routes,
         // A disk also has a sensor, which does not answer during a reset.

@@ -219,7 +219,11 @@ fn of_the_machine(host: &Host, samples: &mut Samples) {
             Some(temperature.celsius),
         );
     }
+    for path in &host.unmounted {
+        samples.add(names::FILESYSTEM_MOUNTED, &[path], Some(false));
+    }
     for filesystem in &host.filesystems {
+        samples.add(names::FILESYSTEM_MOUNTED, &[&filesystem.path], Some(true));
         samples.add(
             names::FILESYSTEM_SIZE,
             &[&filesystem.path],

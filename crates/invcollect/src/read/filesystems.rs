@@ -116,6 +116,24 @@ pub fn read(machine: &Machine) -> Vec<Filesystem> {
     filesystems
 }
 
+/// The mount points of /etc/fstab, in its order, where a boot mounts something and nothing is.
+pub fn unmounted(machine: &Machine) -> Vec<String> {
+    let (Ok(mounts), Ok(fstab)) = (machine.text(MOUNTS), machine.text(FSTAB)) else {
+        return Vec::new();
+    };
+    let mounted: HashSet<String> = mounts
+        .lines()
+        .filter_map(Mount::parse)
+        .map(|mount| mount.path)
+        .collect();
+    fstab
+        .lines()
+        .filter_map(Listed::parse)
+        .filter(|listed| listed.at_boot && !mounted.contains(&listed.path))
+        .map(|listed| plain(&listed.path))
+        .collect()
+}
+
 /// Starts reading from one of these file systems, under `key`; `None`, with a reason, when that
 /// file system did not answer.
 pub fn ask<T: Send + 'static>(
@@ -264,14 +282,26 @@ impl Mount {
     }
 }
 
-/// The mount points in /etc/fstab (fstab(5)).
-fn listed(fstab: &str) -> HashSet<String> {
-    let lines = fstab
-        .lines()
-        .filter(|line| !line.trim_start().starts_with('#'));
-    lines
-        .filter_map(|line| line.split_whitespace().nth(1).map(unescape))
-        .collect()
+/// A mount point of /etc/fstab (fstab(5)).
+struct Listed {
+    path: String,
+    /// Whether a boot mounts it.
+    at_boot: bool,
+}
+
+impl Listed {
+    /// `None` for a comment, and for swap.
+    fn parse(line: &str) -> Option<Listed> {
+        let mut fields = line.split_whitespace();
+        let source = fields.next()?;
+        let path = unescape(fields.next()?);
+        let options = fields.nth(1).unwrap_or("");
+        let is_place = !source.starts_with('#') && path.starts_with('/');
+        is_place.then(|| Listed {
+            path,
+            at_boot: options.split(',').all(|option| option != "noauto"),
+        })
+    }
 }
 
 /// Replaces terminal control characters. A newline is part of a name, and JSON and metrics escape
@@ -282,7 +312,8 @@ fn plain(name: &str) -> String {
 
 /// The last mount at each path, and each file system once, at the first of its paths.
 fn mounts(text: &str, fstab: &str) -> Vec<Mount> {
-    let listed = listed(fstab);
+    let listed = fstab.lines().filter_map(Listed::parse);
+    let listed: HashSet<String> = listed.map(|listed| listed.path).collect();
     let mut mounts: Vec<Mount> = Vec::new();
     for mount in text.lines().filter_map(Mount::parse) {
         mounts.retain(|covered| covered.path != mount.path);

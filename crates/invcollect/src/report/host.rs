@@ -47,6 +47,8 @@ pub struct Host {
     pub disks: Vec<Disk>,
     /// The machine's own mounts from disks and servers, by path; never a user's.
     pub filesystems: Vec<Filesystem>,
+    /// The mount points of `/etc/fstab`, without those that are `noauto`, where nothing is mounted.
+    pub unmounted: Vec<String>,
     /// The network interfaces except the loopback, by name.
     pub interfaces: Vec<Interface>,
     /// The routes of the main table, IPv4 before IPv6, in the kernel's order.

@@ -97,6 +97,8 @@ metrics! {
     FILESYSTEM_READ_ONLY = Gauge "labtools_filesystem_read_only" ["path"] "Whether a file system can only be read.";
     /// 1: a server that does not answer.
     FILESYSTEM_HANGING = Gauge "labtools_filesystem_hanging" ["path"] "Whether a file system did not answer within two seconds.";
+    /// 0: a mount of /etc/fstab has failed.
+    FILESYSTEM_MOUNTED = Gauge "labtools_filesystem_mounted" ["path"] "Whether a file system is mounted; 0 for one of /etc/fstab that is not.";
     /// `medium` is `wired` or `wireless`. Absent while the interface is switched off.
     LINK = Gauge "labtools_link_up" ["interface" "medium"] "Whether an interface has a link.";
     /// Only while there is a link.

@@ -400,3 +400,25 @@ fn outputs_do_not_name_the_user() {
         "and what is the machine's is there"
     );
 }
+
+#[test]
+fn collect_names_mounts_that_failed() {
+    let machine = Machine::optiplex();
+    machine.write(
+        "etc/fstab",
+        "# /a /comment\nUUID=x /qcow2 ext4 rw 0 2\nUUID=y /var/log ext4 rw,nofail 0 2\n\
+         UUID=z none swap sw 0 0\nserver:/x /mnt/later nfs4 noauto 0 0\n/dev/sdb1 /a\\040b ext4\n",
+    );
+    assert_eq!(machine.host()["unmounted"], json!(["/var/log", "/a b"]));
+    let file = machine.path("labtools.prom");
+    machine.run(&["metrics", file.to_str().unwrap()]);
+    let text = fs::read_to_string(&file).unwrap();
+    let mounted: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("labtools_filesystem_mounted{"))
+        .filter_map(|line| line.split_once("path=\""))
+        .map(|(_, sample)| sample)
+        .collect();
+    let expected = ["/var/log\"} 0", "/a b\"} 0", "/\"} 1", "/qcow2\"} 1"];
+    assert_eq!(mounted, expected, "{text}");
+}
