@@ -116,6 +116,7 @@ impl Machine {
             file.set_times(FileTimes::new().set_modified(used))
                 .expect("a time");
         }
+        self.wait_for_removals();
         let found = statvfs(self.root()).expect("room");
         let free = found.blocks_available() * found.fragment_size();
         let ballast = File::create(self.root().join("ballast")).expect("a file");
@@ -126,6 +127,13 @@ impl Machine {
 
     pub fn remove_ballast(&self) {
         fs::remove_file(self.root().join("ballast")).expect("a removal");
+    }
+
+    /// xfs gives the room of what was removed back in the background; a freeze waits for that.
+    fn wait_for_removals(&self) {
+        for way in ["--freeze", "--unfreeze"] {
+            run(Command::new("fsfreeze").arg(way).arg(self.root()), "");
+        }
     }
 
     fn home(&self, user: &str) -> PathBuf {
