@@ -39,6 +39,12 @@ pub struct Owner {
     pub gid: u32,
 }
 
+/// The share of the free memory that is in blocks smaller than a huge page of 2 MiB, from 0 to 1;
+/// `None` where the kernel does not show its blocks.
+pub fn fragmentation(common: &jsonpipe::Common) -> Option<f64> {
+    fragmentation::index(common, 2 << 20)
+}
+
 /// Ends this process as a power cut would, in a debug build, at the change that the test names by
 /// its number: `LABTOOLS_SABOTAGE=kill-at-3`.
 fn kill_point() {

@@ -11,6 +11,7 @@ mod check;
 mod child;
 mod disks;
 mod firewall;
+mod fresh;
 mod left;
 pub mod machine;
 pub mod memory;
@@ -45,6 +46,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     let is_run = match &arguments.action {
         Action::Probe { to } => return probe::run(to, &arguments.common, pipe),
         Action::Check => return check::run(&arguments.common, pipe),
+        Action::IsFresh => return fresh::run(&arguments.common, pipe),
         Action::Restore { devices } => return restore::run(&arguments.common, devices, pipe),
         Action::Plan => false,
         Action::Run => true,

@@ -12,7 +12,7 @@ use confined::Identity;
 use jsonpipe::{Common, Exit, ExitContext, ini};
 use model::{Listed, Memory, Model};
 use pci::PciAddress;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::machine::MacSource;
 
@@ -124,6 +124,34 @@ impl Settings {
     pub fn shutdown(&self) -> Duration {
         Duration::from_secs(self.shutdown_seconds.into())
     }
+}
+
+/// `[host]` in vm-passthrough.ini.
+#[derive(Debug, Default, Deserialize)]
+pub struct Host {
+    /// When the host restarts after a session.
+    #[serde(default)]
+    pub reboot_between_sessions: Reboot,
+}
+
+impl Host {
+    /// Reads the section; the default where it is not there. Status 78 where the file is wrong.
+    pub fn read(common: &Common) -> anyhow::Result<Host> {
+        Ok(sections(&common.config(SETTINGS))?.1.unwrap_or_default())
+    }
+}
+
+/// When the host restarts after a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reboot {
+    /// Not for the next guest.
+    #[default]
+    Never,
+    /// When its memory is fragmented.
+    Fragmented,
+    /// After each session.
+    Always,
 }
 
 /// The time in a guest's hardware clock.
@@ -247,8 +275,17 @@ fn settings(path: &Path) -> anyhow::Result<Settings> {
     const WAY_OUT: &str =
         "name the user that QEMU runs as there, in [qemu]; vm-passthrough(8) has an example";
     ini::require(path, WAY_OUT).map_err(|error| Exit::Config.error(format_args!("{error:#}")))?;
-    ini::read_section(path, "qemu")?
+    sections(path)?
+        .0
         .ok_or_else(|| wrong(path, format_args!("{USER}: missing; {WAY_OUT}")))
+}
+
+/// The sections of vm-passthrough.ini.
+fn sections(path: &Path) -> anyhow::Result<(Option<Settings>, Option<Host>)> {
+    let mut file = ini::Configuration::read(path)?;
+    let found = (file.section("qemu")?, file.section("host")?);
+    file.end()?;
+    Ok(found)
 }
 
 fn wrong(path: &Path, what: impl fmt::Display) -> anyhow::Error {

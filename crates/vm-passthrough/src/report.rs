@@ -6,6 +6,7 @@ use jsonpipe::Missing;
 use serde::Serialize;
 
 use crate::accel::Accel;
+use crate::profile::Reboot;
 
 /// The start and the end of the guest.
 #[derive(Debug, Serialize)]
@@ -127,6 +128,22 @@ pub struct Restored {
     /// What it had left.
     #[serde(flatten)]
     pub handed_back: HandedBack,
+}
+
+/// The result of `is-fresh`.
+#[derive(Debug, Serialize)]
+pub struct Fresh {
+    /// False: it only reads.
+    pub changed: bool,
+    /// Whether the next guest can start without a restart of the host.
+    pub fresh: bool,
+    /// The policy of the site.
+    pub reboot_between_sessions: Reboot,
+    /// The share of the free memory that is in blocks smaller than a huge page, from 0 to 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fragmentation: Option<f64>,
+    /// The keys that are not known, and why.
+    pub missing: Vec<Missing>,
 }
 
 /// How a guest ended.

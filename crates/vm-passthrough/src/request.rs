@@ -30,7 +30,7 @@ Examples:
 Each subcommand has its own --help.
 
 Configuration (in /etc/labtools, see vm-passthrough(8)):
-  vm-passthrough.ini  QEMU's user, program and addresses  [qemu]
+  vm-passthrough.ini  QEMU's user, program and addresses  [qemu], [host]
   profiles.ini        the guest of each ostype            [profile.windows]
   models.ini          the devices to hand over            [model.OptiPlex 7010]
 
@@ -98,6 +98,17 @@ groups.
 Exit status: 0 no blocker, 1 a blocker, 74 a table of the kernel cannot be
 read, 78 wrong configuration")]
     Check,
+    /// Tell whether the next guest can start without a restart of the host
+    #[command(after_help = "\
+Reads no document, and changes nothing. Compares the fragmentation of the memory
+with reboot_between_sessions in [host] of vm-passthrough.ini (never, fragmented
+or always), and writes [guest] with both.
+
+Example:
+  vm-passthrough is-fresh || systemctl reboot
+
+Exit status: 0 it can, 1 restart the host, 78 wrong configuration")]
+    IsFresh,
     /// Write an entry of models.ini for this machine
     #[command(after_help = "\
 Reads no document. Writes a section of models.ini to a new file, for a

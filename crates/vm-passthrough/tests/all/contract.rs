@@ -44,16 +44,22 @@ const CHECK: Stage = Stage {
     ..PLAN
 };
 
+/// The same of the question whether the host is fit for a guest.
+const IS_FRESH: Stage = Stage {
+    arguments: &["is-fresh"],
+    ..CHECK
+};
+
 jsonpipe::contract! {
-    teaches_help: [PLAN, CHECK],
+    teaches_help: [PLAN, CHECK, IS_FRESH],
     tells_version: [PLAN],
-    refuses_a_bad_flag: [PLAN, CHECK],
-    logs_its_run: [PLAN, CHECK],
+    refuses_a_bad_flag: [PLAN, CHECK, IS_FRESH],
+    logs_its_run: [PLAN, CHECK, IS_FRESH],
     needs_a_document: [PLAN],
     names_an_unknown_key: [PLAN],
     passes_foreign_sections_on: [PLAN],
     is_silent_when_its_reader_left: [PLAN, CHECK],
-    reports_a_full_output: [PLAN, CHECK],
+    reports_a_full_output: [PLAN, CHECK, IS_FRESH],
     passes_a_no_on: [
         PLAN => r#"{"login":{"schema":1,"authenticated":false,"reason":"wrong_password"}}"#,
         // Also when there is a disk: it is not this user's.

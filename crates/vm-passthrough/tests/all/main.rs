@@ -6,6 +6,7 @@ mod bench_guest;
 mod check;
 mod contract;
 mod documents;
+mod fresh;
 mod laboratory;
 mod plan;
 mod probe;
