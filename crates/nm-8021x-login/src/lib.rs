@@ -41,7 +41,10 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
             login::login(&arguments.common, pipe, dry_run, until_pid)
         }
         Command::Logout { dry_run } => logout::logout(&arguments.common, pipe, dry_run),
-        Command::Prompt => screen::ask(&arguments.common, pipe),
+        Command::Prompt { screen } => match &screen[..] {
+            [to, from] => screen::ask_screen(pipe, to, from),
+            _ => screen::ask(&arguments.common, pipe),
+        },
         Command::Explain { status } => explain::explain(pipe, status),
         Command::Realms { days } => list_realms(&arguments.common, pipe, days),
         Command::GuestVoucher(order) => voucher::write(&order),

@@ -63,10 +63,16 @@ with what the session had.")]
     #[command(after_help = "\
 Requires a document, from which it reads catalog and explanation. Writes the
 first document of a session, with the sections login and choice, to a pipe.
+With --screen, exit status 1: the user wants to switch the machine off, and
+power.action has how.
 
 Example:
   cowvol list | nm-8021x-login prompt | login-session")]
-    Prompt,
+    Prompt {
+        /// Ask by the screen that reads TO and writes FROM, both pipes
+        #[arg(long, num_args = 2, value_names = ["TO", "FROM"])]
+        screen: Vec<PathBuf>,
+    },
     /// Tell a user why a session did not go as it should
     #[command(after_help = "\
 Requires a document, from which it reads login and guest. Writes the section

@@ -47,8 +47,7 @@ struct Login<'a> {
 /// Asks the user at the terminal until all is answered; writes the sections `login` and `choice`,
 /// and no other. Status 66 without a terminal, 74 when it hung up.
 pub fn ask(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
-    // The password is in our memory until the end: no core holds it.
-    nix::sys::prctl::set_dumpable(false)?;
+    keep_out_of_cores()?;
     // Any answer of the screen is better than none: a user at a seat cannot mend a document.
     let document = pipe
         .owning("choice")
@@ -72,6 +71,11 @@ pub fn ask(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     }
 }
 
+/// The password is in our memory until the end: no core holds it.
+pub(crate) fn keep_out_of_cores() -> anyhow::Result<()> {
+    Ok(nix::sys::prctl::set_dumpable(false)?)
+}
+
 /// The name of the machine, for who calls a technician, and the explanation.
 fn head(common: &Common, explanation: Explanation) -> String {
     let name = fs::read_to_string(common.path("/proc/sys/kernel/hostname")).unwrap_or_default();
@@ -85,7 +89,7 @@ fn head(common: &Common, explanation: Explanation) -> String {
 }
 
 /// Status 2 where the password would be seen, or stay.
-fn check_output_is_private() -> anyhow::Result<()> {
+pub(crate) fn check_output_is_private() -> anyhow::Result<()> {
     let stat = fstat(io::stdout().as_fd()).exit(Exit::Io, || "looking at standard output")?;
     let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
     if kind == SFlag::S_IFIFO || kind == SFlag::S_IFSOCK {

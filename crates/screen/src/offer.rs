@@ -28,7 +28,7 @@ struct Volume {
 }
 
 /// An earlier content of a disk, of `choice.restore`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Restore {
     Yesterday,
@@ -45,7 +45,7 @@ const CLEAN: Words = Words {
 };
 
 /// One line of the list, as the section `choice`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Offer {
     base: String,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,12 +2,14 @@
 //! namespaces or emulated machines.
 
 mod contract;
+mod graphical;
 mod import;
 mod laboratory;
 mod prompt;
 mod realms;
 mod register;
 mod seat;
+mod seat_screen;
 mod terminal;
 mod update;
 mod vouchers;

@@ -14,16 +14,16 @@ use tempfile::TempDir;
 
 use crate::terminal::Terminal;
 
-const USER: &str = "User (name@institution): ";
+pub const USER: &str = "User (name@institution): ";
 const PASSWORD: &str = "Password (nothing is shown): ";
 
 /// A machine with this tool and no other.
-struct Machine {
+pub struct Machine {
     directory: TempDir,
 }
 
 impl Machine {
-    fn new() -> Machine {
+    pub fn new() -> Machine {
         let machine = Machine {
             directory: tempfile::tempdir().unwrap(),
         };
@@ -32,7 +32,7 @@ impl Machine {
         machine
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -41,26 +41,31 @@ impl Machine {
         symlink(tool, self.path("bin/nm-8021x-login")).unwrap();
     }
 
-    /// Has this shell script in the place of `cowvol`.
-    fn fake_cowvol(&self, script: &str) {
-        let path = self.path("bin/cowvol");
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    /// Has this shell script in the place of a program.
+    pub fn fake(&self, name: &str, script: &str) {
+        let new = self.path("new"); // the old one may be running
+        fs::write(&new, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&new, Permissions::from_mode(0o755)).unwrap();
+        fs::rename(new, self.path(name)).unwrap();
     }
 
     fn seat(&self) -> Terminal {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/host/lab-seat");
+        let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/host");
+        self.seat_by(&host.join("lab-seat"), "--tty")
+    }
+
+    pub fn seat_by(&self, script: &Path, by: &str) -> Terminal {
         let mut command = Command::new(script);
         let path = format!("{}:/usr/bin:/bin", self.path("bin").display());
         command
-            .args(["--tty", "--root"])
+            .args([by, "--root"])
             .arg(self.directory.path())
             .env("PATH", path)
             .env("LANG", "C");
         Terminal::start(&command, "")
     }
 
-    fn events(&self) -> Vec<String> {
+    pub fn events(&self) -> Vec<String> {
         let log = fs::read_to_string(self.path("var/log/labtools/events.jsonl")).unwrap();
         let event = |line| -> Value { serde_json::from_str(line).unwrap() };
         log.lines()
@@ -69,7 +74,7 @@ impl Machine {
     }
 }
 
-fn log_in(terminal: &mut Terminal) {
+pub fn log_in(terminal: &mut Terminal) {
     terminal.press("alice@uni-a.example\r");
     terminal.see(PASSWORD);
     terminal.press("correct-horse\r");
@@ -130,10 +135,11 @@ fn a_dead_prompt_comes_back_at_a_key_and_does_not_spin() {
 fn a_store_that_hangs_does_not_keep_the_prompt() {
     let machine = Machine::new();
     let pid = machine.path("pid");
-    machine.fake_cowvol(&format!(
+    let hang = format!(
         "trap '' TERM HUP; echo $$ >'{}'; exec sleep infinity",
         pid.display()
-    ));
+    );
+    machine.fake("bin/cowvol", &hang);
     let mut terminal = machine.seat();
     terminal.see(USER);
     let pid = fs::read_to_string(pid).unwrap();
@@ -142,7 +148,10 @@ fn a_store_that_hangs_does_not_keep_the_prompt() {
     let catalog = r#"{"catalog":{"schema":2,"bases":[
         {"name":"a","title":"A","default":true,"volumes":[]},
         {"name":"b","title":"B","default":false,"volumes":[]}]}}"#;
-    machine.fake_cowvol(&format!("echo '{}'", catalog.replace('\n', "")));
+    machine.fake(
+        "bin/cowvol",
+        &format!("echo '{}'", catalog.replace('\n', "")),
+    );
     log_in(&mut terminal);
     terminal.see("[status 69]");
     terminal.see(USER);
