@@ -58,6 +58,7 @@ install-server:
 	$(PROGRAM) $(lib)/host-image $(call scripts,server/host-image)
 	$(FILE) $(lib)/host-image scripts/server/host-image/*.bash
 	$(FILE) $(lib)/root-image scripts/server/root-image/*.bash
+	$(FILE) $(lib)/guest-windows scripts/server/guest-windows/*
 	$(FILE) $(DESTDIR)$(unitdir) scripts/server/labtools-tracker.service scripts/host/labtools-seed.service
 	install -D -m 644 scripts/server/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/labtools-server.conf
 	$(FILE) $(etc) scripts/host/etc/seedctl.ini
