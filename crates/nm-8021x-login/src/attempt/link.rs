@@ -87,6 +87,8 @@ pub struct Link {
     verdict_seconds: Option<f64>,
     /// The UUID of the profile that its device carried before, and comes back.
     pub confined: Option<String>,
+    /// Whether NetworkManager had been told before not to activate anything there by itself.
+    pub no_autoconnect: bool,
 }
 
 impl Link {
@@ -94,6 +96,7 @@ impl Link {
     pub fn new(bus: &Bus, device: Device, rank: u32) -> anyhow::Result<Link> {
         Ok(Link {
             confined: network_manager::carried(bus, &device.path).unwrap_or(None),
+            no_autoconnect: !network_manager::autoconnects(bus, &device.path).unwrap_or(true),
             device,
             rank,
             profile: new_uuid()?,
@@ -145,6 +148,14 @@ impl Link {
             &context.identity,
             &context.realm,
         );
+        // However the login's profile ends, nothing takes its place while the port is open: that
+        // would ask for an address of the users' network.
+        network_manager::let_autoconnect(&context.bus, &self.device.path, false).map_err(
+            |error| {
+                let device = &self.device.interface;
+                failed_call(error, &format!("keeping other profiles from {device}"))
+            },
+        )?;
         let activation = network_manager::activate(&context.bus, &sent, &self.device)?;
         let different = match network_manager::settings(&context.bus, &activation.profile) {
             Ok(held) => profile::differences(&sent, &held),
@@ -371,8 +382,8 @@ impl Link {
     }
 
     /// Whether its device can be activated: it is free, or NetworkManager has put another profile
-    /// there when the cable came back. After a restart of NetworkManager it has another object, and
-    /// what was found active there has to be taken over first.
+    /// there since it was left to others. After a restart of NetworkManager it has another object,
+    /// and what was found active there has to be taken over first.
     pub fn is_ready(&mut self, bus: &Bus) -> bool {
         let Ok(Some(path)) = network_manager::device_of(bus, &self.device.interface) else {
             return false;
@@ -412,6 +423,18 @@ impl Link {
         if let Some(activation) = &self.activation {
             let _ = network_manager::deactivate(&context.bus, &activation.active);
         }
+        self.leave_to_others(context);
+    }
+
+    /// Lets NetworkManager activate there what it would without a login, until the login is tried
+    /// again: administrators reach this machine. What fails, the end of the session does again.
+    pub fn leave_to_others(&self, context: &Context) {
+        if self.device.kind == Kind::Ethernet && matches!(self.phase, Phase::Failed(_)) {
+            // The switch has refused nobody: where the supplicant died, the port is open.
+            let _ = eapol::logoff(&self.device.interface);
+        }
+        let (bus, path) = (&context.bus, &self.device.path);
+        let _ = network_manager::let_autoconnect(bus, path, !self.no_autoconnect);
     }
 
     /// What the answer says of it.

@@ -13,12 +13,16 @@ use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::object_server::Interface;
 use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, DynamicType, Message, MessageStream, OwnedObjectPath, OwnedVariant};
+use zbus::{
+    Connection, DynamicType, Message, MessageStream, OwnedObjectPath, OwnedVariant, Variant,
+};
 
 use super::{network_manager, supplicant};
 
 /// A service that does not answer for this long is as good as absent.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// An object of a service, addressed as D-Bus does.
 #[derive(Clone, Copy, Debug)]
@@ -160,11 +164,25 @@ impl Bus {
         T::Error: Into<zbus::Error>,
     {
         let properties = Target {
-            interface: "org.freedesktop.DBus.Properties",
+            interface: PROPERTIES,
             ..target
         };
         let value: OwnedVariant = self.call(properties, "Get", &(target.interface, name))?;
         T::try_from(value).map_err(Into::into)
+    }
+
+    /// Writes a property.
+    pub fn set_property(
+        &self,
+        target: Target<'_>,
+        name: &str,
+        value: Variant<'_>,
+    ) -> zbus::Result<()> {
+        let properties = Target {
+            interface: PROPERTIES,
+            ..target
+        };
+        self.call(properties, "Set", &(target.interface, name, value))
     }
 
     /// Starts a service that the bus knows how to start. Whether it did is seen by looking for its

@@ -37,6 +37,8 @@ pub const DEVICE_ACTIVATED: u32 = 100;
 /// NMDeviceState: an activation has begun.
 pub const DEVICE_PREPARE: u32 = 40;
 
+const AUTOCONNECT: &str = "Autoconnect";
+
 /// How long a profile may take to go away after it was told to.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(8);
 
@@ -176,6 +178,17 @@ pub fn device_of(bus: &Bus, interface: &str) -> zbus::Result<Option<String>> {
     Ok(path.map(|path| path.to_string()))
 }
 
+/// Whether NetworkManager may activate a profile on a device by itself.
+pub fn autoconnects(bus: &Bus, path: &str) -> zbus::Result<bool> {
+    bus.property(device(path), AUTOCONNECT)
+}
+
+/// Says whether it may, whichever profile that would be. An activation that somebody asks for does
+/// not change it; a NetworkManager that is started anew has forgotten it.
+pub fn let_autoconnect(bus: &Bus, path: &str, may: bool) -> zbus::Result<()> {
+    unless_gone(bus.set_property(device(path), AUTOCONNECT, may.into())).map(drop)
+}
+
 /// What an activation is known by.
 #[derive(Debug)]
 pub struct Activation {
@@ -295,9 +308,9 @@ pub fn carried(bus: &Bus, device_path: &str) -> zbus::Result<Option<String>> {
     bus.property(active(carried.as_str()), "Uuid").map(Some)
 }
 
-/// Activates a profile of this machine on a device again, also where it is active: by itself
-/// NetworkManager may have done so too early, with an address of the network behind a port that
-/// closed only then. One that is no more is not missed.
+/// Activates a profile of this machine on a device again, also where it is active: a NetworkManager
+/// that was started anew may have done so by itself before the port closed, with an address of the
+/// network behind it. A profile that is no more is not missed.
 pub fn activate_again(bus: &Bus, uuid: &str, device_path: &str) -> zbus::Result<()> {
     let profile = match bus.call::<_, OwnedObjectPath>(SETTINGS, "GetConnectionByUuid", &uuid) {
         Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with("InvalidConnection") => {
@@ -445,7 +458,9 @@ fn unless_gone<T>(result: zbus::Result<T>) -> zbus::Result<Option<T>> {
         Ok(value) => Ok(Some(value)),
         Err(zbus::Error::FDO(error)) if is_absence(&error) => Ok(None),
         Err(zbus::Error::MethodError(name, ..))
-            if name.as_str().ends_with("ConnectionNotActive") =>
+            if ["ConnectionNotActive", "UnknownDevice"]
+                .iter()
+                .any(|absence| name.as_str().ends_with(absence)) =>
         {
             Ok(None)
         }

@@ -1,9 +1,10 @@
 //! Closing ports: at the end of a session, and of what a session left whose processes were killed.
 //!
-//! The order matters: first NetworkManager gives the profile up, then the supplicant leaves the
-//! link, so that nobody answers the switch any more, then goes the EAPOL-Logoff, and what was there
-//! before comes back. The last steps need no NetworkManager: one that ended meanwhile leaves a
-//! supplicant behind that goes on with the login.
+//! The order matters. NetworkManager activates nothing by itself any more: behind a port that is
+//! open still, a profile of this machine would ask for an address of the users' network. It gives
+//! the login's profile up. The supplicant leaves the link, so that nobody answers the switch. Then
+//! goes the EAPOL-Logoff, and what was there before comes back. Leaving and the Logoff need no
+//! NetworkManager: one that ended meanwhile leaves a supplicant behind that goes on with the login.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -84,6 +85,8 @@ impl Services {
     }
 
     fn take_away(&self, bus: &Bus, link: &Link) -> anyhow::Result<()> {
+        // Where that fails, what comes too early is activated again.
+        let _ = let_autoconnect(bus, link, false);
         // After a restart of NetworkManager there may be two for a while.
         let mut uuids: Vec<String> = network_manager::open_profiles(bus)?
             .into_iter()
@@ -115,23 +118,44 @@ impl Services {
         Ok(())
     }
 
-    /// Brings back the profile that was there before.
+    /// Brings back the profile that was there before, and lets NetworkManager activate what it will.
     fn restore(&self, link: &Link) -> anyhow::Result<()> {
-        let (Some(bus), Some(uuid)) = (self.network_manager(), &link.confined) else {
+        let Some(bus) = self.network_manager() else {
             return Ok(());
         };
-        let restored = network_manager::device_of(bus, &link.interface).and_then(|device| {
-            device.map_or(Ok(()), |device| {
-                network_manager::activate_again(bus, uuid, &device)
-            })
-        });
-        restored.map_err(|error| {
-            failed_call(
-                error,
-                &format!("activating {uuid} on {} again", link.interface),
-            )
-        })
+        // Another program's login stays.
+        let is_taken = network_manager::carries_login(bus, &link.interface).unwrap_or(false);
+        let confined = link.confined.as_ref().filter(|_| !is_taken);
+        let activated = confined.map_or(Ok(()), |uuid| activate_again(bus, link, uuid));
+        // After it: by itself NetworkManager would activate something else first.
+        let_autoconnect(bus, link, !link.no_autoconnect).and(activated)
     }
+}
+
+fn let_autoconnect(bus: &Bus, link: &Link, may: bool) -> anyhow::Result<()> {
+    let doing = format!("setting whether {} autoconnects", link.interface);
+    on_device(bus, link, &doing, |device| {
+        network_manager::let_autoconnect(bus, device, may)
+    })
+}
+
+fn activate_again(bus: &Bus, link: &Link, uuid: &str) -> anyhow::Result<()> {
+    let doing = format!("activating {uuid} on {} again", link.interface);
+    on_device(bus, link, &doing, |device| {
+        network_manager::activate_again(bus, uuid, device)
+    })
+}
+
+/// Calls NetworkManager about the device of a link, if it has not gone.
+fn on_device(
+    bus: &Bus,
+    link: &Link,
+    doing: &str,
+    call: impl FnOnce(&str) -> zbus::Result<()>,
+) -> anyhow::Result<()> {
+    network_manager::device_of(bus, &link.interface)
+        .and_then(|device| device.map_or(Ok(()), |device| call(&device)))
+        .map_err(|error| failed_call(error, doing))
 }
 
 /// What a closing did.
@@ -159,14 +183,7 @@ impl Closed {
 pub fn close(session: &mut Session, services: &Services) -> Closed {
     let mut closed = Closed::default();
     for link in session.links.iter_mut().filter(|link| link.open) {
-        match services.close(link) {
-            Ok(()) => {
-                link.open = false;
-                closed.changed = true;
-                closed.warnings.extend(services.restore(link).err());
-            }
-            Err(why) => closed.kept.push(why),
-        }
+        link.open = !close_link(link, services, &mut closed);
     }
     if closed.kept.is_empty() && session.status != Status::Ended {
         session.status = Status::Ended;
@@ -176,6 +193,17 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
             .map(|now| now.saturating_sub(session.started_boot_seconds));
     }
     closed
+}
+
+/// Closes a port, and brings back what was there before. Whether it is closed.
+fn close_link(link: &Link, services: &Services, closed: &mut Closed) -> bool {
+    if let Err(why) = services.close(link) {
+        closed.kept.push(why);
+        return false;
+    }
+    closed.changed = true;
+    closed.warnings.extend(services.restore(link).err());
+    true
 }
 
 /// Closes what a session left that nobody holds any more, and profiles of logins that no session
@@ -209,10 +237,7 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
             links.extend(wired.map(|device| cable(device.interface, String::new())));
         }
         for link in links {
-            match services.close(&link) {
-                Ok(()) => closed.changed = true,
-                Err(why) => closed.kept.push(why),
-            }
+            close_link(&link, &services, &mut closed);
         }
     }
     closed.warnings.extend(unread);

@@ -166,7 +166,10 @@ fn tend(attempt: &mut Attempt) -> Option<Next> {
                 link.retry = Retry::default();
                 changed = true;
             }
-            Phase::Refused(_) | Phase::Failed(_) if was_coming => link.retry.put_off(),
+            Phase::Refused(_) | Phase::Failed(_) if was_coming => {
+                link.retry.put_off();
+                link.leave_to_others(context);
+            }
             _ => {}
         }
         let refusal = link.heard.refused.take();
@@ -253,6 +256,7 @@ fn bring_back(attempt: &mut Attempt, number: usize) -> bool {
     let link = &mut attempt.links[number];
     if link.activate_anew(context).is_err() || matches!(link.phase, Phase::Failed(_)) {
         link.retry.put_off();
+        link.leave_to_others(context);
     }
     true
 }

@@ -84,6 +84,9 @@ pub struct Link {
     /// The UUID of the profile that was active there before, and comes back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confined: Option<String>,
+    /// Whether NetworkManager had been told before not to activate anything there by itself.
+    #[serde(default)]
+    pub no_autoconnect: bool,
 }
 
 impl From<&attempt::link::Link> for Link {
@@ -97,6 +100,7 @@ impl From<&attempt::link::Link> for Link {
             open: true,
             addresses: link.addresses.clone(),
             confined: link.confined.clone(),
+            no_autoconnect: link.no_autoconnect,
         }
     }
 }

@@ -6,6 +6,7 @@
 //! EAPOL-Logoff: then `a_login_opens_the_port_and_a_logout_closes_it` must fail.
 
 mod agent;
+mod apart;
 mod faults;
 mod logins;
 mod modes;

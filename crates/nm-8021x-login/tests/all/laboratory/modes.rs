@@ -146,7 +146,6 @@ fn the_confined_network_of_the_package_is_there_whenever_nobody_is_logged_in() {
     let (status, login, stderr) = laboratory.login(ALICE);
     assert_eq!(status, 0, "{login} {stderr}");
     assert!(is_in() && default_routes().lines().count() == 1);
-    // NetworkManager brings the confined network first, when the cable is back.
     laboratory.script("mode", &["unplug", "a"]);
     wait_until("the cable out", || default_routes().is_empty());
     laboratory.script("mode", &["plug", "a"]);

@@ -332,7 +332,6 @@ fn connection_from_before_comes_back() {
     let (status, login, stderr) = laboratory.login(ALICE);
     assert_eq!(status, 0, "{login} {stderr}");
     assert!(!is_back());
-    // NetworkManager activates it when the cable comes back, before the session does.
     laboratory.script("mode", &["unplug", "a"]);
     wait_until("the cable to be out", || {
         laboratory.devices().contains("eth0:unavailable")
