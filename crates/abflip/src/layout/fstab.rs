@@ -3,6 +3,10 @@
 use super::document::Wanted;
 use super::part::{Content, Part};
 
+/// A file system that cannot be mounted keeps no machine from booting: otherwise it would wait for
+/// the password of a root that has none. What needs the mount starts after it, or not at all.
+const NOT_FATAL: &str = "nofail,x-systemd.before=local-fs.target";
+
 /// The lines of fstab(5). File systems have the same UUIDs on every machine, so the lines are the
 /// same wherever the partitions are.
 pub fn fstab(wanted: &Wanted) -> String {
@@ -18,7 +22,7 @@ pub fn fstab(wanted: &Wanted) -> String {
             && let Some(filesystem) = wanted.of(part).and_then(|wanted| wanted.filesystem)
         {
             let (uuid, name) = (filesystem.uuid(), filesystem.name());
-            lines += &format!("UUID={uuid} {mount_point} {name} {options} 0 2\n");
+            lines += &format!("UUID={uuid} {mount_point} {name} {options},{NOT_FATAL} 0 2\n");
         }
     }
     lines

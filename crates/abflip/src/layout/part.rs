@@ -83,8 +83,8 @@ impl Part {
             Part::EspA | Part::EspB => Content::Vfat,
             Part::Persistent => ext4("/persistent", "ro,nodev,nosuid,noexec", false),
             Part::Log => ext4("/var/log", "rw,nodev,nosuid,noexec", false),
-            Part::Backing => ext4("/qcow2/backing", STORE_OPTIONS, true),
-            Part::User => ext4("/qcow2/user", STORE_OPTIONS, true),
+            Part::Backing => ext4("/qcow2/backing", "rw,nodev,nosuid,noexec", true),
+            Part::User => ext4("/qcow2/user", "rw,nodev,nosuid,noexec", true),
             Part::Pool => Content::Zfs,
         }
     }
@@ -99,7 +99,3 @@ impl Part {
         }
     }
 }
-
-/// A machine whose second disk is dead comes up, and a technician reaches it; what needs the mount
-/// waits for it.
-const STORE_OPTIONS: &str = "rw,nodev,nosuid,noexec,nofail,x-systemd.before=local-fs.target";

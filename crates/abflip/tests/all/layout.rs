@@ -246,6 +246,8 @@ fn fstab_is_the_same_for_every_layout() {
     }
     let options = |place: &str| lines.iter().find(|line| line[1] == place).unwrap()[3].clone();
     assert!(options("/persistent").starts_with("ro,") && options("/var/log").starts_with("rw,"));
+    let keeps_booting = |line: &Vec<String>| line[3].split(',').any(|option| option == "nofail");
+    assert!(lines.iter().all(keeps_booting), "{}", fstabs[0]);
     // findmnt is a second reader of it.
     let file = one.path("fstab");
     fs::write(&file, &fstabs[0]).unwrap();
