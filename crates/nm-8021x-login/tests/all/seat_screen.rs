@@ -120,6 +120,7 @@ fn a_screen_that_does_not_end_is_killed_before_the_guest_starts() {
     let mut seat = Seat::new(&SCREEN.replace("echo ended", "sleep infinity; echo ended"));
     fake(&seat.machine, "lib/login-session", SESSION);
     seat.see();
+    fake(&seat.machine, "lib/greeter/greeter", SCREEN); // the next one
     seat.answer(LOGIN);
     assert_eq!(seat.see(), "guest 0");
     seat.see();
