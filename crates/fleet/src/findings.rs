@@ -132,7 +132,9 @@ impl What {
             What::GuestFailed => {
                 "Give the guest less memory, or more processes (vm-passthrough), and check what else runs there."
             }
-            What::FilesystemBad => "Make room on it, or check that its server answers.",
+            What::FilesystemBad => {
+                "Make room on it, or check its disk, or that its server answers."
+            }
             What::Behind => "Distribute or update again when it is on.",
             What::Accept => "If the change is intended, run invcollect accept.",
             What::Unlisted => "Add it to hosts.ini, or find out what it is.",
@@ -429,6 +431,13 @@ fn running(snapshot: &Snapshot, period: Period) -> Vec<(What, String, &'static [
             };
             found.push((What::GuestFailed, why.to_owned(), likely));
         }
+    }
+    for path in &snapshot.unmounted {
+        found.push((
+            What::FilesystemBad,
+            format!("{path} is not mounted, and nobody can work there"),
+            &["its disk", "the file system"],
+        ));
     }
     for filesystem in &snapshot.filesystems {
         if filesystem.hanging {

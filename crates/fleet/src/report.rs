@@ -120,7 +120,7 @@ pub enum What {
     ClockSkewed,
     /// A guest failed.
     GuestFailed,
-    /// A file system is nearly full, or does not answer.
+    /// A file system is nearly full, does not answer, or is not mounted.
     FilesystemBad,
     /// It runs an older image, or offers an older base.
     Behind,

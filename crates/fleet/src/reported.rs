@@ -86,6 +86,8 @@ pub struct Snapshot {
     #[serde(deserialize_with = "list::<64, _, _>")]
     pub filesystems: Vec<Filesystem>,
     #[serde(deserialize_with = "list::<64, _, _>")]
+    pub unmounted: Vec<String>,
+    #[serde(deserialize_with = "list::<64, _, _>")]
     pub interfaces: Vec<Interface>,
     #[serde(deserialize_with = "list::<64, _, _>")]
     pub routes: Vec<Route>,

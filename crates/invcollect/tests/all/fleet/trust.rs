@@ -436,6 +436,7 @@ fn texts_of_machines_are_shown_and_move_no_terminal() {
             host["interfaces"][0]["speed_bits_per_second"] = 100_000_000.into();
             host["interfaces"][0]["station"] = json!({"ssid": "lab"});
             host["filesystems"][1]["hanging"] = true.into();
+            host["unmounted"] = json!(["/var/log"]);
             host["disks"][0]["healthy"] = false.into();
             host["disks"][0]["faults"] = json!(["worn"]);
             let about = |action: &str, subject: &str| json!({"id": subject, "told_at": time(MONDAY), "part": "memory", "action": action, "subject": subject, "before": "4 GiB"});
@@ -474,6 +475,7 @@ fn texts_of_machines_are_shown_and_move_no_terminal() {
         "memory_removed",
         "it is gone",
         "does not answer",
+        "is not mounted",
         "linux",
         "10.0.0.1",
         "serial number TAG",
