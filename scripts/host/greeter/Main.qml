@@ -7,6 +7,7 @@
 import QtQuick 2.15
 import QtQuick.Window 2.15
 import "Catalog.js" as Catalog
+import "DeadKeys.js" as DeadKeys
 import "Settings.js" as Settings
 
 Item {
@@ -213,7 +214,7 @@ Item {
         return request.responseText
     }
 
-    // Qt tells no state of Caps Lock. A letter does: so each item that gets keys is watched.
+    // Qt tells no state of Caps Lock, and composes no letters here. So each item that gets keys is watched.
     function watch(item) {
         if (!item || watched.indexOf(item) >= 0) return
         watched.push(item)
@@ -221,7 +222,27 @@ Item {
             const lower = event.text.toLowerCase(), upper = event.text.toUpperCase()
             if (event.key === Qt.Key_CapsLock) keyboard.capsLock = false // until the next letter
             else if (lower !== upper) keyboard.capsLock = (event.text === upper) !== Boolean(event.modifiers & Qt.ShiftModifier)
-            event.accepted = false
+            event.accepted = item.insert !== undefined && composes(item, event.key, event.text)
         })
+    }
+    property int deadKey: 0 // the one that waits for its letter
+
+    // Whether a key was taken as a part of a letter of two keys.
+    function composes(item, key, text) {
+        const first = deadKey
+        if (DeadKeys.isDead(key)) {
+            deadKey = first ? 0 : key
+            if (first) type(item, DeadKeys.both(first, key))
+            return true
+        }
+        if (!first || text === "") return false // Shift, too, has no text
+        deadKey = 0
+        if (text < " " || text === "\u007f") return key === Qt.Key_Backspace // which takes the dead key back
+        type(item, DeadKeys.compose(first, text))
+        return true
+    }
+    function type(item, text) {
+        item.remove(item.selectionStart, item.selectionEnd)
+        item.insert(item.cursorPosition, text)
     }
 }

@@ -68,7 +68,8 @@ Rectangle {
             isAsking = false
             password.text = ""
             complain(words.failed)
-            password.forceActiveFocus()
+            if (user.text) password.forceActiveFocus()
+            else user.forceActiveFocus()
         }
         function onLoginSucceeded() { tell(words.starting) }
         function onInformationMessage(text) { complain(text) }
