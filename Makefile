@@ -57,6 +57,8 @@ install-server:
 	$(PROGRAM) $(lib) $(call scripts,server) scripts/host/update-host
 	$(PROGRAM) $(lib)/host-image $(call scripts,server/host-image)
 	$(FILE) $(lib)/host-image scripts/server/host-image/*.bash
+	$(PROGRAM) $(lib)/guest-linux $(call scripts,server/guest-linux)
+	$(FILE) $(lib)/guest-linux/modules scripts/server/guest-linux/modules/*.bash
 	$(FILE) $(lib)/root-image scripts/server/root-image/*.bash
 	$(FILE) $(lib)/guest-windows scripts/server/guest-windows/*
 	$(FILE) $(DESTDIR)$(unitdir) scripts/server/labtools-tracker.service scripts/host/labtools-seed.service
