@@ -179,6 +179,7 @@ lease_file $dir/leases-$1
 pidfile $dir/udhcpd-$1.pid
 opt subnet 255.255.255.0
 opt router $2.1
+opt dns 192.0.2.1
 opt lease 600
 END
     # Nobody else has an address on this cable: do not look for 2 s before every offer.
