@@ -143,7 +143,9 @@ Invoke-Step 'programs' {
 # Free blocks go back to the image. The answer file of the installation, which has the product key, goes.
 Invoke-Step 'clean' {
     Remove-Item -Recurse -Force -Path "$env:TEMP\*", "$env:SystemRoot\Temp\*" -ErrorAction SilentlyContinue
-    Remove-Item -Force -Path "$env:SystemRoot\Panther\unattend*.xml", "$env:SystemRoot\Panther\Unattend\*.xml" -ErrorAction SilentlyContinue
+    $answers = "$env:SystemRoot\Panther\unattend*.xml", "$env:SystemRoot\Panther\Unattend\*.xml"
+    Remove-Item -Force -Path $answers -ErrorAction SilentlyContinue
+    if ((Test-Path -Path $answers) -contains $true) { throw 'the answer file, which has the product key, cannot be removed' }
     Optimize-Volume -DriveLetter C -ReTrim
 }
 
