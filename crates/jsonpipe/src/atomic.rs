@@ -71,9 +71,11 @@ pub fn create_directory(directory: &Path, mode: u32) -> anyhow::Result<()> {
     if directory.is_dir() {
         return Ok(());
     }
-    let parent = directory.parent().exit(Exit::Software, || {
-        format!("{}: no parent directory", directory.display())
-    })?;
+    // The parent of a name alone is the empty path: the directory that the program is in.
+    let parent = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     create_directory(parent, mode)?;
     let made = fs::DirBuilder::new().mode(mode).create(directory);
     match made.and_then(|()| fs::set_permissions(directory, fs::Permissions::from_mode(mode))) {

@@ -1,8 +1,9 @@
 //! `answer-file`: the files are there, whole and for one reader; crates/answer-file tests their content.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
 use jsonpipe::testkit::{Ended, Stage};
 use serde_json::Value;
@@ -97,4 +98,19 @@ fn a_description_that_create_would_refuse_is_refused_before_the_installation() {
         );
     }
     assert!(!into.exists());
+}
+
+#[test]
+fn a_name_alone_is_in_the_current_directory() {
+    let directory = tempfile::tempdir().unwrap();
+    let description = directory.path().join("windows.json");
+    fs::write(&description, ANSWER_FILE.document).unwrap();
+    let ended = Command::new(env!("CARGO_BIN_EXE_mkimg-torrent"))
+        .args(["answer-file", "--into", "medium"])
+        .current_dir(directory.path())
+        .stdin(File::open(&description).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(0), &b""[..]));
+    assert!(directory.path().join("medium").join(FILES[0]).is_file());
 }
