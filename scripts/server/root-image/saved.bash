@@ -6,6 +6,8 @@
 # shellcheck source=scripts/server/root-image/debian.bash
 . "${BASH_SOURCE[0]%/*}/debian.bash"
 
+export LC_ALL=C.UTF-8 # names in one order everywhere, and of any letters: mke2fs reads an archive in the letters of its locale
+
 # mke2fs makes a file system of an archive, with no time but that of its files, since 1.47.1; Debian 12 has it in its backports.
 save_mke2fs() { # save_mke2fs DIR
     local package
