@@ -16,17 +16,17 @@ fi
 say user "$(id -un)"
 say administrator "$(sudo -n id -un)"
 say 'asked by polkit' "$(timeout 60 pkcheck --action-id org.freedesktop.systemd1.manage-units --process $$ && echo allowed)"
-say passwords "$(sudo -n cut -d: -f2 /etc/shadow | tr -d '*!' | sort -u)"
-say notes "$(sudo -n cat /root/notes 2>/dev/null)"
+say passwords "$(sudo -n cut -d: -f2 /etc/shadow | LC_ALL=C sort -u)"
+say 'files of root' "$(sudo -n ls -A /root | LC_ALL=C sort)"
 cat /proc/sys/kernel/random/uuid | sudo -n tee -a /root/notes >/dev/null
 sync
 say wrote "$(sudo -n tail -n 1 /root/notes)"
 say timers "$(systemctl list-timers --plain --no-legend | sed 's/.* \([^ ]*\.timer\) .*/\1/' | sort)"
 sudo -n /lib/systemd/systemd-networkd-wait-online --interface "$(ls /sys/class/net | grep -vx lo)" --timeout 60
 say address "$(ip -4 -o address show scope global | sed 's/.*inet \([^ ]*\) .*/\1/')"
-say listening "$(ss -Hlnt | awk '{ print $4 }' | grep -v '^127\.0\.0\.5[34]')"
+say listening "$(ss -Hlnt | awk '{ print $4 }' | LC_ALL=C sort)"
 say state "$(systemctl is-system-running --wait)"
-say failed "$(systemctl --failed --plain --no-legend)"
+say failed "$(systemctl --failed --plain --no-legend && echo end)"
 say 'root in MiB' "$(($(findmnt -bno SIZE /) >> 20))"
 say 'end of the disk, in MiB left' "$((($(lsblk -bndo SIZE /dev/sda) - $(lsblk -bndo SIZE /dev/sda2)) >> 20))"
 say 'machine id' "$(cat /etc/machine-id)"
