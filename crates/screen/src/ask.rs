@@ -48,27 +48,32 @@ struct Login<'a> {
 /// and no other. Status 66 without a terminal, 74 when it hung up.
 pub fn ask(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     keep_out_of_cores()?;
-    // Any answer of the screen is better than none: a user at a seat cannot mend a document.
     let document = pipe
         .owning("choice")
         .document("a document with the sections catalog and explanation")?;
     check_output_is_private()?;
-    let or_nothing = |error: anyhow::Error| pipe.warn(format_args!("{error:#}"));
-    let offers = offer::read(&document).map_err(or_nothing);
-    let explanation = document
-        .read::<Explanation>("explanation")
-        .map_err(or_nothing);
+    let catalog = or_nothing(pipe, offer::read(&document));
+    let explanation = or_nothing(pipe, document.read("explanation"));
     let mut screen = Screen {
         terminal: Terminal::open()?,
         language: Language::of_process(),
-        head: head(common, explanation.unwrap_or_default().unwrap_or_default()),
-        offers: offers.unwrap_or_default(),
+        head: head(common, explanation.unwrap_or_default()),
+        offers: catalog.as_ref().map(offer::all).unwrap_or_default(),
     };
     loop {
         if let Some(session) = screen.round()? {
             return Ok(Answer::yes(session));
         }
     }
+}
+
+/// A section, or none where it cannot be read: any answer of the screen is better than none, since
+/// a user at a seat cannot mend a document.
+pub(crate) fn or_nothing<T>(pipe: &Pipe, section: anyhow::Result<Option<T>>) -> Option<T> {
+    section.unwrap_or_else(|error| {
+        pipe.warn(format_args!("{error:#}"));
+        None
+    })
 }
 
 /// The password is in our memory until the end: no core holds it.

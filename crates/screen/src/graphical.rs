@@ -13,8 +13,9 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::ask::{check_output_is_private, keep_out_of_cores};
-use crate::offer::Offer;
+use crate::ask::{check_output_is_private, keep_out_of_cores, or_nothing};
+use crate::offer::{self, Offer};
+use crate::words::Explanation;
 
 /// More than any name, password and choice.
 const ANSWER_MAX_BYTES: usize = 64 << 10;
@@ -56,7 +57,7 @@ struct Login {
     password: SecretString,
 }
 
-/// Gives the document to the screen that reads `to`, and waits for its answer from `from`: writes
+/// Gives the question to the screen that reads `to`, and waits for its answer from `from`: writes
 /// the sections `login` and `choice`, and no other; or, with status 1, the section `power` of a
 /// user who wants to switch the machine off. Status 69 where the screen has ended, 65 where its
 /// answer is none.
@@ -70,12 +71,23 @@ pub fn ask_screen(pipe: &Pipe, to: &Path, from: &Path) -> anyhow::Result<Answer>
     let mut answers = open(OpenOptions::new().read(true), from)?;
     drop_older(&mut answers, from)?;
     set_blocking(&questions).and_then(|()| set_blocking(&answers))?;
-    // A line break can only be between the words of JSON.
-    let line = document.to_string().replace(['\n', '\r'], " ") + "\n";
+    let question = question(pipe, &document)?;
     questions
-        .write_all(line.as_bytes())
+        .write_all(format!("{question}\n").as_bytes())
         .exit(Exit::Unavailable, || "writing to the screen")?;
     answer(&read_line(&mut answers)?)
+}
+
+/// What the screen shows. A theme is foreign code, and gets nothing else of the session before.
+fn question(pipe: &Pipe, document: &Document) -> anyhow::Result<Document> {
+    let mut question = Document::default();
+    if let Some(catalog) = or_nothing(pipe, offer::read(document)) {
+        question.set_with_schema("catalog", offer::CATALOG_SCHEMA, &catalog)?;
+    }
+    if let Some(explanation) = or_nothing(pipe, document.read::<Explanation>("explanation")) {
+        question.set("explanation", &explanation)?;
+    }
+    Ok(question)
 }
 
 /// Opens an end of a pipe, which without its other end would be waited for.

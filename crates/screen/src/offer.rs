@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use crate::words::{Language, Words};
 
 /// That of the section `catalog`.
-const CATALOG_SCHEMA: u64 = 2;
+pub const CATALOG_SCHEMA: u64 = 2;
 
 /// The section `catalog` of `cowvol list`, as far as it is read here.
-#[derive(Deserialize)]
-struct Catalog {
+#[derive(Serialize, Deserialize)]
+pub struct Catalog {
     bases: Vec<Base>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Base {
     name: String,
     title: String,
@@ -22,8 +22,9 @@ struct Base {
     volumes: Vec<Volume>,
 }
 
-#[derive(Deserialize)]
+#[derive(Serialize, Deserialize)]
 struct Volume {
+    #[serde(skip_serializing_if = "Option::is_none")]
     restore_point_at: Option<String>,
 }
 
@@ -66,17 +67,14 @@ impl Offer {
     }
 }
 
-/// The offers of a document, the preselected one first, earlier contents last. None without a
-/// catalog.
-pub fn read(document: &Document) -> anyhow::Result<Vec<Offer>> {
-    let catalog = document.read_with_schema::<Catalog>("catalog", CATALOG_SCHEMA)?;
-    Ok(catalog
-        .map(|catalog| all(&catalog.bases))
-        .unwrap_or_default())
+/// The catalog of a document, if it has one. Status 65 where it is not valid.
+pub fn read(document: &Document) -> anyhow::Result<Option<Catalog>> {
+    document.read_with_schema("catalog", CATALOG_SCHEMA)
 }
 
-fn all(bases: &[Base]) -> Vec<Offer> {
-    let mut bases: Vec<&Base> = bases.iter().collect();
+/// The offers of a catalog, the preselected one first, earlier contents last.
+pub fn all(catalog: &Catalog) -> Vec<Offer> {
+    let mut bases: Vec<&Base> = catalog.bases.iter().collect();
     bases.sort_by_key(|base| !base.default);
     let present = bases.iter().map(|base| (*base, None));
     let earlier = bases
@@ -106,7 +104,8 @@ mod tests {
     fn offers(catalog: &str) -> Vec<String> {
         let document = Document::parse(&format!(r#"{{"catalog":{catalog}}}"#), "choice").unwrap();
         let told = |offer: &Offer| serde_json::to_string(offer).unwrap();
-        read(&document).unwrap().iter().map(told).collect()
+        let catalog = read(&document).unwrap().unwrap();
+        all(&catalog).iter().map(told).collect()
     }
 
     fn base(name: &str, default: bool, volumes: &str) -> String {
@@ -144,13 +143,7 @@ mod tests {
     fn a_title_cannot_write_over_the_screen() {
         let catalog = format!(r#"{{"schema":2,"bases":[{}]}}"#, base("a", true, ""));
         let document = Document::parse(&format!(r#"{{"catalog":{catalog}}}"#), "choice").unwrap();
-        let offers = read(&document).unwrap();
+        let offers = all(&read(&document).unwrap().unwrap());
         assert_eq!(offers[0].text(Language::English), "T\u{fffd}[2Ja");
-    }
-
-    #[test]
-    fn without_a_catalog_nothing_is_offered() {
-        let document = Document::parse("{}", "choice").unwrap();
-        assert_eq!(read(&document).unwrap(), []);
     }
 }
