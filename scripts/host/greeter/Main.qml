@@ -62,6 +62,7 @@ Item {
     }
 
     property var choices: [] // the section choice of each row of sessionModel
+    property string offered: "" // the rows of sessionModel, as text
     property int documents: 0 // how many were taken
     property bool isWaiting: false // for the document that ends an attempt
     readonly property string inputDevices: "file:///proc/bus/input/devices"
@@ -121,8 +122,13 @@ Item {
         const layout = read("layout").trim()
         keyboard.layouts = [{ shortName: layout, longName: layout }]
         screenModel.append({ name: "1", geometry: { x: 0, y: 0, width: width, height: height } })
-        const document = parse(read("0"))
-        fill(Catalog.rows(document.catalog, Qt.locale().name))
+        let count = 0, catalog, explanation
+        for (let line = read(0); line !== "" && line !== "end\n"; line = read(++count)) {
+            const document = parse(line)
+            catalog = document.catalog || catalog
+            explanation = document.explanation
+        }
+        fill(rows(catalog))
         if (Qt.application.screens.length === 0) {
             console.error("greeter: there is no display")
             Qt.callLater(Qt.quit)
@@ -133,8 +139,8 @@ Item {
             return
         }
         console.error("greeter: shown")
-        documents = 1
-        explain(document.explanation)
+        documents = count
+        explain(explanation)
     }
 
     // Loads the theme at a URL; false when it has errors, which the technician and the next theme are shown.
@@ -166,9 +172,14 @@ Item {
             Qt.quit()
             return
         }
+        const document = parse(line)
+        if (document.catalog && JSON.stringify(rows(document.catalog)) !== offered) {
+            Qt.exit(75) // no theme expects that its sessions change, so the screen begins anew
+            return
+        }
         isWaiting = false
         sddm.loginFailed()
-        explain(parse(line).explanation)
+        explain(document.explanation)
     }
 
     function explain(explanation) {
@@ -195,7 +206,10 @@ Item {
         request.send(JSON.stringify(document) + "\n")
     }
 
+    function rows(catalog) { return Catalog.rows(catalog, Qt.locale().name) }
+
     function fill(rows) {
+        offered = JSON.stringify(rows)
         choices = rows.map(row => row.choice)
         rows.forEach(row => sessionModel.append({ name: row.name, file: row.choice.base, comment: "", directory: "", exec: "", type: "" }))
         sessionModel.lastIndex = Math.max(0, rows.findIndex(row => row.isDefault))
