@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 
+use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,6 +34,9 @@ struct Seat {
     /// What the screen, and the other scripts, tell the test, in lines.
     shown: File,
 }
+
+/// One that ended without a document, after its user had his disk.
+const FAILED_SESSION: &str = "cat >/dev/null; sh -c \"$2\"; echo \"guest $?\" >shown; exit 70";
 
 impl Seat {
     fn new(screen: &str) -> Seat {
@@ -142,14 +146,19 @@ fn a_screen_that_dies_has_the_terminal_in_its_place() {
 #[test]
 fn a_user_switches_the_machine_off_but_not_a_root_on_trial() {
     let mut seat = Seat::new(SCREEN);
-    fake(
-        &seat.machine,
-        "bin/abflip",
-        "echo '{\"slots\":{\"trial\":\"b\"}}'",
-    );
+    fs::create_dir_all(seat.machine.path("etc/labtools")).unwrap();
+    fs::write(seat.machine.path("etc/labtools/abflip.ini"), "").unwrap();
     seat.see();
-    seat.answer(r#"{"power":"off"}"#);
-    seat.see(); // the next question
+    for answer in [
+        "echo '{\"slots\":{\"trial\":\"b\"}}'",
+        "exit 74",
+        "echo '{}'",
+    ] {
+        fake(&seat.machine, "bin/abflip", answer);
+        seat.answer(r#"{"power":"off"}"#);
+        let question = seat.see();
+        assert!(question.contains(r#""cause":"status 75""#), "{question}");
+    }
     fake(&seat.machine, "bin/abflip", "echo '{\"slots\":{}}'");
     seat.answer(r#"{"power":"restart"}"#);
     assert_eq!([seat.see(), seat.see()], ["ended", "systemctl reboot"]);
@@ -157,17 +166,34 @@ fn a_user_switches_the_machine_off_but_not_a_root_on_trial() {
 }
 
 #[test]
-fn a_host_that_is_not_fresh_restarts_after_a_guest_only() {
+fn a_user_does_not_switch_off_a_machine_with_a_session() {
     let mut seat = Seat::new(SCREEN);
-    fake(&seat.machine, "bin/vm-passthrough", "exit 1");
     seat.see();
-    seat.answer(LOGIN);
-    seat.see(); // the next question
-    fake(&seat.machine, "lib/login-session", SESSION);
-    seat.answer(LOGIN);
-    assert_eq!(
-        [seat.see(), seat.see(), seat.see()],
-        ["ended", "guest 0", "systemctl reboot"]
-    );
-    assert_eq!(seat.end(), ["seat_started", "restarted_between_sessions"]);
+    let session = File::create(seat.machine.path("run/labtools/session.lock")).unwrap();
+    let session = Flock::lock(session, FlockArg::LockExclusive).unwrap();
+    seat.answer(r#"{"power":"off"}"#);
+    let question = seat.see();
+    assert!(question.contains(r#""cause":"status 75""#), "{question}");
+    drop(session);
+    seat.answer(r#"{"power":"off"}"#); // without abflip, no root is on trial
+    assert_eq!([seat.see(), seat.see()], ["ended", "systemctl poweroff"]);
+    assert_eq!(seat.end(), ["seat_started", "powered_off_by_user"]);
+}
+
+#[test]
+fn a_host_that_is_not_fresh_restarts_after_each_session_that_had_a_disk() {
+    for session in [SESSION, FAILED_SESSION] {
+        let mut seat = Seat::new(SCREEN);
+        fake(&seat.machine, "bin/vm-passthrough", "exit 1");
+        seat.see();
+        seat.answer(LOGIN);
+        seat.see(); // the next question
+        fake(&seat.machine, "lib/login-session", session);
+        seat.answer(LOGIN);
+        assert_eq!(
+            [seat.see(), seat.see(), seat.see()],
+            ["ended", "guest 0", "systemctl reboot"]
+        );
+        assert_eq!(seat.end(), ["seat_started", "restarted_between_sessions"]);
+    }
 }
