@@ -86,7 +86,7 @@ fn log_in(machine: &Machine) {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn restore_to_clean_killed_after_any_change_leaves_a_whole_volume() {
     const OF_BASE: u8 = 0x55;
     const OF_USER: u8 = 0x22;
@@ -113,7 +113,7 @@ fn restore_to_clean_killed_after_any_change_leaves_a_whole_volume() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_login_killed_after_any_change_leaves_a_restore_point() {
     let machine = Machine::new();
     log_in(&machine);
@@ -175,7 +175,7 @@ fn a_login_killed_after_any_change_leaves_a_restore_point() {
 
 /// ZFS is asked for all volumes at once: a call for each takes long where there are many.
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_removal_asks_zfs_as_often_for_one_volume_as_for_two() {
     let machine = Machine::new();
     let asked = [&["windows"][..], &["windows", "linux"]].map(|bases| {

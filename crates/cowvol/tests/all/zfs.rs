@@ -38,7 +38,7 @@ fn wrong(machine: &Machine) -> Vec<(String, String)> {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn layout_makes_the_datasets_and_a_dry_run_does_not() {
     let machine = Machine::bare();
     machine.configure("");
@@ -64,7 +64,7 @@ fn layout_makes_the_datasets_and_a_dry_run_does_not() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn layout_names_each_thing_that_is_wrong() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
@@ -116,7 +116,7 @@ fn layout_names_each_thing_that_is_wrong() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_volume_on_another_snapshot_is_not_handed_out() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
@@ -134,7 +134,7 @@ fn a_volume_on_another_snapshot_is_not_handed_out() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_base_whose_snapshot_was_taken_anew_is_not_handed_out() {
     let machine = Machine::new();
     let base = format!("{}/base/windows", machine.pool().0);
@@ -164,7 +164,7 @@ fn a_base_whose_snapshot_was_taken_anew_is_not_handed_out() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_last_login_that_is_inherited_or_garbage_is_none() {
     let machine = Machine::new();
     for user in [ALICE, BOB] {
@@ -192,7 +192,7 @@ fn a_last_login_that_is_inherited_or_garbage_is_none() {
 
 /// ZFS keeps it, though no lock shows it.
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_volume_that_is_open_without_a_lock_stays() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
@@ -208,7 +208,7 @@ fn a_volume_that_is_open_without_a_lock_stays() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn clone_waits_until_the_link_leads_to_the_volume() {
     let machine = Machine::new();
     let disk = machine.disk(ALICE, "windows");
@@ -222,7 +222,7 @@ fn clone_waits_until_the_link_leads_to_the_volume() {
 }
 
 #[test]
-#[ignore = "needs ZFS"]
+#[ignore = "on a pool: scripts/lab/test-zfs-volumes"]
 fn a_new_generation_pushes_the_old_volume_aside_until_it_is_unused() {
     let machine = Machine::new();
     machine.volume(ALICE, Some("windows"));
