@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::exit::{Exit, ExitContext};
 use crate::ini;
 use crate::node::{Author, Node};
+use crate::shown::shown;
 
 /// Keys that may be in a document but never leave their owner: (section, key). Only the section's
 /// owner may receive them.
@@ -195,6 +196,23 @@ impl Document {
     pub fn require<T: DeserializeOwned>(&self, section: &str) -> anyhow::Result<T> {
         self.read(section)?
             .exit(Exit::Data, || format!("{section}: missing"))
+    }
+
+    /// Refuses a section that a person wrote (without `schema`) and that is none of `known`: status
+    /// 65. For a tool whose document a person writes for it alone, where such a section is a misspelt
+    /// one. Those of other tools stay.
+    pub fn only(&self, known: &[&str]) -> anyhow::Result<()> {
+        for (name, section) in &self.sections {
+            let Some(section) = section else { continue };
+            if !known.contains(&name.as_str()) && section.parsed()?.schema.is_none() {
+                return Err(Exit::Data.error(format_args!(
+                    "[{}]: unknown section; known are {}",
+                    shown(name),
+                    known.join(", ")
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Like [`Document::require`], but removes the section, for one with a secret. Its place is
@@ -408,6 +426,17 @@ mod tests {
         let newer =
             Document::parse(r#"{"volume":{"schema":2,"user":"a","bytes":1}}"#, "volume").unwrap();
         assert_eq!(error(newer.read::<Volume>("volume")).0, Exit::Data);
+    }
+
+    #[test]
+    fn a_misspelt_section_of_a_person_is_refused_where_only_the_known_ones_are_read() {
+        let only = |text: &str| Document::parse(text, "x").unwrap().only(&["volume", "x"]);
+        only("[volume]\nuser=a\n[x]\n").unwrap();
+        only(r#"{"volume":{},"guest":{"schema":7}}"#).unwrap();
+        for text in ["[volume]\n[volme]\n", r#"{"volme":{"a":"s3cret"}}"#] {
+            let expected = "[volme]: unknown section; known are volume, x";
+            assert_eq!(error(only(text)), (Exit::Data, expected.into()));
+        }
     }
 
     #[test]

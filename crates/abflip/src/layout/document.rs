@@ -82,8 +82,14 @@ impl Filesystem {
 }
 
 impl Wanted {
-    /// Reads the sections. Status 65 when one is missing or impossible.
+    /// Reads the sections. Status 65 when one is unknown, missing or impossible.
     pub fn read(document: &Document) -> anyhow::Result<Wanted> {
+        let sections = Part::ALL.map(|part| format!("partition.{}", part.name()));
+        let known: Vec<&str> = [SECTION]
+            .into_iter()
+            .chain(sections.iter().map(String::as_str))
+            .collect();
+        document.only(&known)?;
         let partitioning: Partitioning = document.require(SECTION)?;
         let is_used = |part: &Part| match part {
             Part::Backing | Part::User => partitioning.store == Store::Qcow2,

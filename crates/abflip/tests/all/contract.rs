@@ -91,7 +91,7 @@ jsonpipe::contract! {
     logs_its_run: "no stage of a pipe",
     needs_a_document: [LAYOUT],
     names_an_unknown_key: [LAYOUT],
-    passes_foreign_sections_on: [LAYOUT],
+    passes_foreign_sections_on: "layout refuses those of people, see below",
     is_silent_when_its_reader_left: [STAGES, LAYOUT],
     reports_a_full_output: [STAGES, LAYOUT],
     passes_a_no_on: "no tool before it says no",
@@ -100,6 +100,11 @@ jsonpipe::contract! {
     refuses_the_secret: [LAYOUT],
     survives_its_own_panic: [STAGES, LAYOUT],
     names_every_flag_on_its_page: (Arguments::command(), [MAN_PAGE, LAYOUT_PAGE].concat()),
+}
+
+#[test]
+fn a_misspelt_section_of_layout_ini_is_named() {
+    LAYOUT.refuses_unknown_sections();
 }
 
 /// What was changed stays, so it is no 74; what was not, is.

@@ -158,6 +158,24 @@ impl Stage {
         );
     }
 
+    /// Where a person writes the document for this tool alone: a section that the tool does not know
+    /// is named, without a value; one of another tool leaves as the bytes that came in.
+    pub fn refuses_unknown_sections(&self) {
+        let unknown = format!(r#"{{"x_foreign":{{"k":"{HIDDEN}"}},"#);
+        let ended = self.answer(&self.document.replacen('{', &unknown, 1));
+        ended.refused(65, "[x_foreign]: unknown section; known are ");
+        assert!(
+            ended.stderr.contains(self.request) && !ended.stderr.contains(HIDDEN),
+            "{ended:?}"
+        );
+        let foreign = r#""x_foreign":{"schema":7,"b" : 1.0, "a":[1e3,"é\u00e9"]}"#;
+        let ended = self.answer(&self.document.replacen('{', &format!("{{{foreign},"), 1));
+        assert!(
+            ended.status == 0 && ended.stdout.contains(foreign),
+            "{ended:?}"
+        );
+    }
+
     /// A reader that has left, or a missing standard output, is status 74 without a message.
     pub fn is_silent_when_its_reader_left(&self) {
         let root = self.machine();
