@@ -31,6 +31,7 @@ impl Installation {
     /// Takes the description out of the document; its section `windows`, whose product key must not
     /// leave the server with the image, is gone from there. Status 65 when it is invalid.
     pub fn take_from(document: &mut Document) -> anyhow::Result<Installation> {
+        document.only(&request::SECTIONS)?;
         let windows: Windows = document.consume(request::SECTION)?;
         windows.check()?;
         Ok(Installation {

@@ -11,15 +11,67 @@ use serde::{Deserialize, Deserializer};
 /// The section that is consumed, and written again without its product key.
 pub const SECTION: &str = "windows";
 
+/// The sections of a description; `image` and `programs` are those of `mkimg-torrent create`.
+pub const SECTIONS: [&str; 9] = [
+    "image",
+    SECTION,
+    "chocolatey",
+    "wpkg",
+    "msi",
+    "services",
+    "tasks",
+    "apps",
+    "programs",
+];
+
 const GIB: u64 = 1 << 30;
 
-/// Accounts that every Windows has.
-const BUILT_IN: [&str; 5] = [
+/// The time zones that Windows knows, one a line: `other` of each zone for the territory 001 in
+/// windowsZones.xml of Unicode's CLDR, 2025.
+const TIME_ZONES: &str = include_str!("time-zones.txt");
+
+/// Names in lower case that a new account cannot have: accounts and groups that Windows makes, in
+/// languages of its media, and words that stand for accounts.
+const TAKEN: [&str; 39] = [
     "administrator",
+    "administrateur",
+    "administrador",
+    "administratör",
+    "amministratore",
+    "järjestelmänvalvoja",
+    "rendszergazda",
+    "администратор",
     "guest",
+    "convidado",
+    "gast",
+    "gäst",
+    "invitado",
+    "invité",
+    "ospite",
+    "vendég",
+    "vieras",
+    "гость",
+    "administrators",
+    "administradores",
+    "administrateurs",
+    "administratoren",
+    "guests",
+    "convidados",
+    "gäste",
+    "invitados",
+    "invités",
+    "users",
+    "usuários",
+    "usuarios",
+    "utilizadores",
+    "utilisateurs",
+    "benutzer",
     "defaultaccount",
+    "defaultuser0",
     "wdagutilityaccount",
+    "none",
     "system",
+    "network service",
 ];
 
 /// The section `windows`.
@@ -62,22 +114,25 @@ impl Windows {
                 "not five groups of five capital letters and digits, with hyphens between them",
             );
         }
-        if !is_word(&self.language, b"-", 20) {
-            return wrong("language", "not a language such as pt-BR");
+        if !is_language(&self.language) {
+            return wrong(
+                "language",
+                "not a language of a medium, which has a region, such as pt-BR or sr-Latn-RS",
+            );
         }
         if !is_keyboard(&self.keyboard) {
             return wrong("keyboard", "not a keyboard such as 0416:00010416");
         }
-        if !is_word(&self.time_zone, b" .,()+-_", 64) {
+        if !TIME_ZONES.lines().any(|zone| zone == self.time_zone) {
             return wrong(
                 "time_zone",
-                "not a time zone such as UTC or E. South America Standard Time",
+                "not a time zone of Windows, such as UTC or E. South America Standard Time; tzutil /l lists them",
             );
         }
         if !is_account(&self.user) {
             return wrong(
                 "user",
-                "not the name of a new account: at most 20 characters, none of \"/\\[]:;|=,+*?<>%@, no point at its end",
+                "not the name of a new account: at most 20 characters, none of \"/\\[]:;|=,+*?<>%@, no point at its end, no name that Windows itself uses, such as Administrador",
             );
         }
         if !(32 * GIB..=1024 * GIB).contains(&self.disk_bytes)
@@ -130,13 +185,27 @@ enum Gone {
 impl Trim {
     /// Reads the sections; each may be absent. Status 65 when one is invalid.
     pub fn read(document: &Document) -> anyhow::Result<Trim> {
-        let services: Vec<(String, Start)> =
-            table(document, "services", |name| is_word(name, b"._-", 256))?;
-        let tasks: Vec<(String, Off)> = table(document, "tasks", |path| {
-            path.strip_prefix('\\')
-                .is_some_and(|rest| is_word(rest, b"\\ ._-(){}", 256))
-        })?;
-        let apps: Vec<(String, Gone)> = table(document, "apps", |name| is_word(name, b".-", 128))?;
+        let services: Vec<(String, Start)> = table(
+            document,
+            "services",
+            "letters, digits, points, hyphens and underscores, as Get-Service prints it",
+            |name| is_word(name, b"._-", 256),
+        )?;
+        let tasks: Vec<(String, Off)> = table(
+            document,
+            "tasks",
+            "a whole path, which begins with a backslash, as schtasks /query prints it",
+            |path| {
+                path.strip_prefix('\\')
+                    .is_some_and(|rest| is_word(rest, b"\\ ._-(){}", 256))
+            },
+        )?;
+        let apps: Vec<(String, Gone)> = table(
+            document,
+            "apps",
+            "letters, digits, points and hyphens, as Get-AppxPackage prints it",
+            |name| is_word(name, b".-", 128),
+        )?;
         Ok(Trim {
             services,
             tasks: tasks.into_iter().map(|(path, _)| path).collect(),
@@ -168,8 +237,12 @@ const CHOCOLATEY: &str = "chocolatey";
 impl Programs {
     /// Reads the sections; each may be absent. Status 65 when one is invalid.
     pub fn read(document: &Document) -> anyhow::Result<Programs> {
-        let mut chocolatey: Vec<(String, String)> =
-            table(document, "chocolatey", |name| is_word(name, b"._-", 100))?;
+        let mut chocolatey: Vec<(String, String)> = table(
+            document,
+            "chocolatey",
+            "letters, digits, points, hyphens and underscores",
+            |name| is_word(name, b"._-", 100),
+        )?;
         if let Some((name, _)) = chocolatey
             .iter()
             .find(|(_, version)| !is_word(version, b".-+", 64))
@@ -195,9 +268,12 @@ impl Programs {
         {
             return refuse("wpkg.packages", "not the identifiers of packages");
         }
-        let msi: Vec<(String, String)> = table(document, "msi", |name| {
-            name.ends_with(".msi") && is_word(name, b" ._-+()", 100)
-        })?;
+        let msi: Vec<(String, String)> = table(
+            document,
+            "msi",
+            "the name of a file, without a directory, ending in .msi",
+            |name| name.ends_with(".msi") && is_word(name, b" ._-+()", 100),
+        )?;
         if let Some((name, _)) = msi
             .iter()
             .find(|(_, properties)| !are_properties(properties))
@@ -226,16 +302,21 @@ impl Programs {
     }
 }
 
-/// Reads a section of `name=value` in its order. The names are those that `is_name` takes.
+/// Reads a section of `name=value` in its order. The names are those that `is_name` takes, whose
+/// rule `names` says in words.
 fn table<V: for<'de> Deserialize<'de>>(
     document: &Document,
     section: &str,
+    names: &str,
     is_name: impl Fn(&str) -> bool,
 ) -> anyhow::Result<Vec<(String, V)>> {
     let table: Ordered<V> = document.read(section)?.unwrap_or_default();
     match table.0.iter().find(|(name, _)| !is_name(name)) {
         None => Ok(table.0),
-        Some((name, _)) => refuse(section, &format!("{}: not a name there", shown(name))),
+        Some((name, _)) => refuse(
+            section,
+            &format!("{}: not a name there, which is {names}", shown(name)),
+        ),
     }
 }
 
@@ -275,9 +356,26 @@ fn is_keyboard(keyboard: &str) -> bool {
         .is_some_and(|(language, layout)| is_number(language, 4) && is_number(layout, 8))
 }
 
+/// A language tag (BCP 47) as media of Windows have it: language, perhaps a script, and region.
+fn is_language(tag: &str) -> bool {
+    let is_letters = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
+        lengths.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphabetic())
+    };
+    let is_region = |part: &str| {
+        is_letters(part, 2..=2) || (part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match tag.split('-').collect::<Vec<_>>()[..] {
+        [language, region] => is_letters(language, 2..=3) && is_region(region),
+        [language, script, region] => {
+            is_letters(language, 2..=3) && is_letters(script, 4..=4) && is_region(region)
+        }
+        _ => false,
+    }
+}
+
 /// Windows' rule for names of accounts, of which none is there already.
 fn is_account(name: &str) -> bool {
-    let is_taken = BUILT_IN.contains(&name.to_lowercase().as_str());
+    let is_taken = TAKEN.contains(&name.to_lowercase().as_str());
     (1..=20).contains(&name.chars().count())
         && name.trim() == name
         && !name.ends_with('.')

@@ -169,7 +169,23 @@ fn values_that_could_become_other_commands_are_refused() {
             "time_zone=UTC</TimeZone>",
             "windows.time_zone",
         ),
+        ("language=", "language=Portuguese", "windows.language"),
+        ("language=", "language=pt", "windows.language"),
+        (
+            "time_zone=",
+            "time_zone=America/Sao_Paulo",
+            "windows.time_zone",
+        ),
+        (
+            "time_zone=",
+            "time_zone=E South America Standard Time",
+            "windows.time_zone",
+        ),
         ("user=", "user=Administrator", "windows.user"),
+        ("user=", "user=Administrador", "windows.user"),
+        ("user=", "user=USUÁRIOS", "windows.user"),
+        ("user=", "user=None", "windows.user"),
+        ("user=", "user=...", "windows.user"),
         ("user=", "user=a:b", "windows.user"),
         ("user=", "user=abcdefghijklmnopqrstu", "windows.user"),
         (
@@ -219,6 +235,28 @@ fn values_that_could_become_other_commands_are_refused() {
 }
 
 #[test]
+fn a_misspelt_section_is_refused() {
+    let error = take(&EXAMPLE.replace("[msi]", "[mis]")).unwrap_err();
+    assert_eq!(
+        format!("{error:#}"),
+        "[mis]: unknown section; known are image, windows, chocolatey, wpkg, msi, services, tasks, apps, programs"
+    );
+}
+
+#[test]
+fn languages_and_time_zones_are_those_of_windows() {
+    for (line, good) in [
+        ("language=", "language=es-419"),
+        ("language=", "language=sr-Latn-RS"),
+        ("time_zone=", "time_zone=UTC"),
+        ("time_zone=", "time_zone=UTC-02"),
+        ("time_zone=", "time_zone=Mountain Standard Time (Mexico)"),
+    ] {
+        take(&with(line, good)).unwrap();
+    }
+}
+
+#[test]
 fn properties_may_have_spaces_in_quotes() {
     let line = "x.msi=A=1 INSTALLDIR=\"C:\\Program Files\\X /y\" B.C_D=";
     take(&with("LibreOffice_7.4.7_Win_x64.msi=", line)).unwrap();
@@ -231,5 +269,6 @@ fn a_path_of_a_task_begins_at_the_root() {
         "\\Microsoft\\XblGameSave\\XblGameSaveTask=",
         "XblGameSaveTask=",
     );
-    assert!(format!("{:#}", take(&text).unwrap_err()).starts_with("tasks: "));
+    let expected = "tasks: XblGameSaveTask: not a name there, which is a whole path";
+    assert!(format!("{:#}", take(&text).unwrap_err()).starts_with(expected));
 }

@@ -26,7 +26,7 @@ jsonpipe::contract! {
     logs_its_run: [ANSWER_FILE, CREATE, VERIFY, HOST],
     needs_a_document: [ANSWER_FILE, CREATE, VERIFY, HOST],
     names_an_unknown_key: [ANSWER_FILE, CREATE, HOST],
-    passes_foreign_sections_on: [ANSWER_FILE, CREATE, VERIFY, HOST],
+    passes_foreign_sections_on: [CREATE, VERIFY, HOST],
     is_silent_when_its_reader_left: [ANSWER_FILE, CREATE, VERIFY, HOST],
     reports_a_full_output: [ANSWER_FILE, CREATE, VERIFY, HOST],
     passes_a_no_on: "nothing that comes before it says no",
@@ -35,6 +35,11 @@ jsonpipe::contract! {
     refuses_the_secret: [ANSWER_FILE, CREATE, HOST],
     survives_its_own_panic: [ANSWER_FILE, CREATE, HOST],
     names_every_flag_on_its_page: (Arguments::command(), MAN_PAGE),
+}
+
+#[test]
+fn a_misspelt_section_of_windows_ini_is_named() {
+    ANSWER_FILE.refuses_unknown_sections();
 }
 
 #[test]
