@@ -26,7 +26,10 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let mut document = pipe.document("a document with the section image")?;
     let (request, mut base) = described(&document)?;
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
-    let key = signing_key(common, &options.key)?;
+    let key = options.key.as_deref().map(|path| signing_key(common, path));
+    let Some(key) = key.transpose()?.filter(|_| !options.check) else {
+        return Ok(Answer::yes(document));
+    };
 
     let image = match (&options.file, &request.path) {
         (Some(file), _) => Image::open(file)?,
@@ -146,7 +149,8 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     })
 }
 
-/// The request, and what it describes; the values of the file are added later.
+/// The request, and what it describes; the values of the file are added later. Status 65 for all
+/// that is wrong without one.
 pub fn described(document: &Document) -> anyhow::Result<(request::Image, Base)> {
     let request: request::Image = document.require("image")?;
     let programs: Programs = document.read("programs")?.unwrap_or_default();
@@ -156,6 +160,14 @@ pub fn described(document: &Document) -> anyhow::Result<(request::Image, Base)> 
         return Err(Exit::Data
             .error("image.trackers: empty; name at least one, which machines ask for peers"));
     }
+    request.created_at.as_deref().map(utc).transpose()?;
+    Base {
+        // They stand for those of an image.
+        size_bytes: 1,
+        virtual_bytes: 1,
+        ..base.clone()
+    }
+    .to_bytes()?;
     Ok((request, base))
 }
 

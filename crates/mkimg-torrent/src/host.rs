@@ -38,6 +38,10 @@ pub fn host(common: &Common, pipe: &Pipe, options: &Host) -> anyhow::Result<Answ
     {
         return Err(Exit::Data.error("image.path: not an absolute path"));
     }
+    check(&root)?;
+    if options.check {
+        return Ok(Answer::yes(document));
+    }
     let image = match (&options.file, &root.path) {
         (Some(file), _) => Image::open(file)?,
         (None, Some(path)) => Image::open(&common.path(path))?,
@@ -59,18 +63,46 @@ pub fn host(common: &Common, pipe: &Pipe, options: &Host) -> anyhow::Result<Answ
     Ok(Answer::yes(document))
 }
 
-/// The root for a slot. Faults are reported before all of it is read.
-fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<manifest::Host> {
-    let size_bytes = image.size_bytes();
-    let mut slot_fields = file_system_fields(image)?;
-    let mut host = manifest::Host {
+/// Refuses what the manifest refuses of the description, with a size that stands for an image's.
+fn check(root: &Root) -> anyhow::Result<()> {
+    let created_at = root.created_at.as_deref().map(utc).transpose()?;
+    let created_at = created_at.unwrap_or_default();
+    let bytes = match root.kind {
+        HostKind::Host => for_slot(root, 1, created_at).to_bytes(),
+        HostKind::ZfsHost => for_pool(root, 1, created_at).to_bytes(),
+    };
+    bytes.map(drop)
+}
+
+fn for_slot(root: &Root, size_bytes: u64, created_at: String) -> manifest::Host {
+    manifest::Host {
         name: root.name.clone(),
         version: root.version,
         size_bytes,
         sha256: Hex([0; 32]),
         models: root.models.clone(),
-        slot_fields: slot_fields.clone(),
+        slot_fields: Vec::new(),
         created_at,
+    }
+}
+
+fn for_pool(root: &Root, size_bytes: u64, created_at: String) -> ZfsHost {
+    ZfsHost {
+        name: root.name.clone(),
+        version: root.version,
+        size_bytes,
+        sha256: Hex([0; 32]),
+        models: root.models.clone(),
+        created_at,
+    }
+}
+
+/// The root for a slot. Faults are reported before all of it is read.
+fn slot_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<manifest::Host> {
+    let mut slot_fields = file_system_fields(image)?;
+    let mut host = manifest::Host {
+        slot_fields: slot_fields.clone(),
+        ..for_slot(root, image.size_bytes(), created_at)
     };
     host.to_bytes()?;
     let boot_once = boot_once(image)?;
@@ -151,14 +183,7 @@ fn pool_root(image: &Image, root: &Root, created_at: String) -> anyhow::Result<Z
     if magic != STREAM_MAGIC.to_le_bytes() && magic != STREAM_MAGIC.to_be_bytes() {
         return Err(image.wrong("not a stream of zfs send"));
     }
-    let described = ZfsHost {
-        name: root.name.clone(),
-        version: root.version,
-        size_bytes: image.size_bytes(),
-        sha256: Hex([0; 32]),
-        models: root.models.clone(),
-        created_at,
-    };
+    let described = for_pool(root, image.size_bytes(), created_at);
     described.to_bytes()?;
     Ok(ZfsHost {
         sha256: image.survey()?.sha256,

@@ -124,8 +124,8 @@ pub struct Create {
     /// The image; without it image.path, or the one in the store
     pub file: Option<PathBuf>,
     /// Sign with this private key (ed25519, PEM, mode 0600)
-    #[arg(long, value_name = "FILE")]
-    pub key: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "check")]
+    pub key: Option<PathBuf>,
     /// Also write a Metalink to OUT; needs --url
     #[arg(long, value_name = "OUT", requires = "url")]
     pub metalink: Option<PathBuf>,
@@ -135,6 +135,9 @@ pub struct Create {
     /// Print the intended changes, and write nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Check the document and the key, before there is an image, and no more
+    #[arg(long, conflicts_with_all = ["file", "metalink", "dry_run"])]
+    pub check: bool,
 }
 
 /// `mkimg-torrent verify`.
@@ -152,6 +155,9 @@ pub struct Host {
     /// Sign with this private key (ed25519, PEM, mode 0600)
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
+    /// Check the document and the key, before there is an image, and no more
+    #[arg(long, conflicts_with = "file")]
+    pub check: bool,
 }
 
 /// `mkimg-torrent verify-host`.

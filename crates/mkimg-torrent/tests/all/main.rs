@@ -3,6 +3,7 @@
 
 mod agreement;
 mod answer_file;
+mod check;
 mod contract;
 mod create;
 mod delta;
