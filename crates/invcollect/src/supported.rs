@@ -24,9 +24,16 @@ pub fn supported(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
 /// tested ones.
 pub fn model(common: &Common, pipe: &Pipe) -> anyhow::Result<String> {
     let wrong = |why: String| Exit::Config.error(format_args!("checking the model: {why}"));
-    let name = model::of_machine(common).map_err(wrong)?;
     let models = common.config(model::FILE);
+    if !models.exists() {
+        return Err(wrong(format!(
+            "there is no {}, which lists the supported models; --config names its directory",
+            models.display()
+        )));
+    }
     let models = models.display();
+    let name = model::of_machine(common)
+        .map_err(|why| wrong(format!("{why}, so no section of {models} is for it")))?;
     let model = model::read(common, &name)?
         .ok_or_else(|| wrong(format!("{models} does not list {name}")))?;
     match model::bios_difference(common, &model) {

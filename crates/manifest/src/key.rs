@@ -46,7 +46,7 @@ impl Keys {
     /// pkey -pubout` writes it. Sorted by name.
     ///
     /// Status 78 when there is none, or an invalid one: a machine without keys must not accept any
-    /// image. A missing directory has no keys.
+    /// image.
     pub fn read(directory: &Path, kind: Kind) -> anyhow::Result<Keys> {
         let failed = |error| {
             io_error(
@@ -57,10 +57,16 @@ impl Keys {
         };
         let mut keys = Vec::new();
         let entries = match fs::read_dir(directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            entries => Some(entries.map_err(failed)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Exit::Config.error(format_args!(
+                    "reading the keys in {}: no such directory; make it, with the publisher's public key as {}-NAME.pub",
+                    directory.display(),
+                    kind.keys()
+                )));
+            }
+            entries => entries.map_err(failed)?,
         };
-        for entry in entries.into_iter().flatten() {
+        for entry in entries {
             let name = entry.map_err(failed)?.file_name();
             let Some(name) = name.to_str() else { continue };
             if name
@@ -125,6 +131,19 @@ fn read_public(path: &Path) -> anyhow::Result<ed25519_dalek::VerifyingKey> {
     })
 }
 
+/// Whether a file begins as a public key; no more of it is read, for it may be the private one.
+fn is_public(path: &Path) -> bool {
+    const LABEL: &[u8] = b"-----BEGIN PUBLIC KEY-----";
+    // A pipe would keep its reader waiting.
+    if !fs::metadata(path).is_ok_and(|found| found.is_file()) {
+        return false;
+    }
+    let mut start = [0; LABEL.len()];
+    File::open(path)
+        .and_then(|mut file| file.read_exact(&mut start))
+        .is_ok_and(|()| start == LABEL)
+}
+
 /// The private key. Wiped from memory when dropped; never shown.
 pub struct SigningKey(ed25519_dalek::SigningKey);
 
@@ -139,6 +158,12 @@ impl SigningKey {
     ///
     /// Status as for [`secret_file::read`], and 78 when it is not such a key.
     pub fn read(path: &Path) -> anyhow::Result<SigningKey> {
+        if is_public(path) {
+            return Err(Exit::Config.error(format_args!(
+                "reading {}: a public key; the private one signs",
+                path.display()
+            )));
+        }
         let text = secret_file::read(path)?;
         let key = ed25519_dalek::SigningKey::from_pkcs8_pem(&text);
         key.map(SigningKey).map_err(|_| {
@@ -208,10 +233,7 @@ pub(crate) mod tests {
             "reading the keys in {}: no base-*.pub; put the publisher's public key there: openssl pkey -in KEY -pubout",
             directory.path().display()
         );
-        assert_eq!(
-            status(Kind::Base).unwrap_err(),
-            (Exit::Config, none.clone())
-        );
+        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none));
         let keys: Vec<SigningKey> = ["base-2", "base-1", "host-1", "basement-1"]
             .into_iter()
             .enumerate()
@@ -228,7 +250,9 @@ pub(crate) mod tests {
         fs::write(directory.path().join("base-3.pub"), "not a key").unwrap();
         assert_eq!(status(Kind::Base).unwrap_err().0, Exit::Config);
         fs::remove_dir_all(directory.path()).unwrap();
-        assert_eq!(status(Kind::Base).unwrap_err(), (Exit::Config, none));
+        let (exit, message) = status(Kind::Base).unwrap_err();
+        assert_eq!(exit, Exit::Config);
+        assert!(message.contains("no such directory; make it"), "{message}");
     }
 
     #[test]
@@ -241,6 +265,8 @@ pub(crate) mod tests {
                 .unwrap_err()
         };
         assert_eq!(refused().0, Exit::NoInput);
+        fs::write(&path, PUBLIC).unwrap();
+        assert!(refused().1.ends_with("a public key; the private one signs"));
         fs::write(&path, PRIVATE).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(refused().0, Exit::Config);
@@ -249,7 +275,7 @@ pub(crate) mod tests {
             format!("{:?}", SigningKey::read(&path).unwrap()),
             "SigningKey(..)"
         );
-        for text in [PUBLIC, "", &PRIVATE.replace("MC4", "MC5")] {
+        for text in ["", &PRIVATE.replace("MC4", "MC5")] {
             fs::write(&path, text).unwrap();
             let (exit, message) = refused();
             assert_eq!(exit, Exit::Config);

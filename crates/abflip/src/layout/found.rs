@@ -83,7 +83,14 @@ pub fn all(common: &Common, access: Access) -> anyhow::Result<Vec<Found>> {
         io_error(error, |_| Exit::Config, reading)
     };
     let mut places = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(failed)? {
+    let entries = fs::read_dir(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Exit::Config.error(format_args!(
+            "looking for disks: no directory {}; name a disk, or a file, with --disk",
+            directory.display()
+        )),
+        _ => failed(error),
+    });
+    for entry in entries? {
         let place = fs::canonicalize(entry.map_err(failed)?.path()).map_err(failed)?;
         // What no hardware is behind, such as a loop device or a volume, has no device. A path to an
         // NVMe disk is hidden, or has no name below /dev: the disk itself is there beside it.

@@ -189,7 +189,9 @@ fn a_key_that_machines_do_not_know_signs_nothing() {
     fs::rename(keys.join("base-1.pub"), server.root().join("base-1.pub")).unwrap();
     refused(&none);
     fs::remove_dir(&keys).unwrap();
-    refused(&none);
+    refused(&format!(
+        "reading the keys in {directory}: no such directory; make it, with the publisher's public key as base-NAME.pub"
+    ));
 
     // Machines know it: the same manifest gets its signature.
     fs::create_dir(&keys).unwrap();
