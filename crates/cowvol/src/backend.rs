@@ -7,6 +7,7 @@ pub mod zfs;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -17,6 +18,7 @@ use jsonpipe::signals::Deferred;
 use manifest::is_name;
 
 use crate::report::Layout;
+use crate::standing::Standing;
 use crate::token::Token;
 use crate::unlinked::Unlinked;
 
@@ -213,6 +215,22 @@ pub struct Published<'a> {
     pub virtual_bytes: u64,
     /// The SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// Its identity.
+    pub stands: &'a Standing,
+}
+
+impl Published<'_> {
+    /// Checks that the name still leads to the checked file. Status 75 when it was replaced or
+    /// written to.
+    pub fn check_still_there(&self) -> anyhow::Result<()> {
+        match fs::metadata(self.path) {
+            Ok(found) if Standing::of(&found) == *self.stands => Ok(()),
+            _ => Err(Exit::TemporaryFailure.error(format_args!(
+                "{}: it was changed while it was checked; try again when that has ended",
+                self.path.display()
+            ))),
+        }
+    }
 }
 
 /// The image that a volume reads through to.

@@ -14,7 +14,7 @@ use jsonpipe::signals::Deferred;
 use jsonpipe::{Answer, Common, Exit, ExitContext, Pipe, atomic, ini, lock, sabotaged, signals};
 use manifest::{Format, Keys, Kind, Signed};
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Published};
 use crate::prune::Pruning;
 use crate::report;
 use crate::request::{Image, InstallBase, Transfer};
@@ -111,7 +111,7 @@ impl<B: Backend> Installing<'_, B> {
         let ending_signals = signals::defer()?;
         let published = candidate.published(self.new, manifest);
         let made = self.backend.make_origin(&published, &ending_signals)?;
-        let switch_over = self.switch_over(candidate, &ending_signals)?;
+        let switch_over = self.switch_over(&published, &ending_signals)?;
         let pruned = self.pruning(&switch_over).run(&ending_signals);
         let pruned = pruned.unwrap_or_else(|error| {
             self.pipe.warn(format_args!(
@@ -129,7 +129,7 @@ impl<B: Backend> Installing<'_, B> {
     /// Makes it the current generation, under the pool's lock. No later failure undoes that.
     fn switch_over(
         &self,
-        candidate: &Candidate,
+        published: &Published<'_>,
         ending_signals: &Deferred,
     ) -> anyhow::Result<SwitchOver> {
         let Entry {
@@ -137,7 +137,7 @@ impl<B: Backend> Installing<'_, B> {
         } = self.new;
         let _lock = lock::wait(self.common, POOL_LOCK, ending_signals)?;
         let switch_over = SwitchOver::of(self.common, self.new, self.options)?;
-        candidate.check_still_there()?;
+        published.check_still_there()?;
         if switch_over.changes() {
             if let Err(error) = switch_over.commit() {
                 if !switch_over.is_in_effect() {

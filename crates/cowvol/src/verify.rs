@@ -121,6 +121,7 @@ impl Candidate {
             path: &self.path,
             virtual_bytes: manifest.virtual_bytes,
             sha256: manifest.sha256.to_string(),
+            stands: &self.stands,
         }
     }
 
@@ -147,17 +148,5 @@ impl Candidate {
             atomic::sync_directory(directory.exit(Exit::Software, || "a file in no directory")?)?;
         }
         Ok(())
-    }
-
-    /// Checks that the name still leads to the checked file. Status 75 when it was replaced or
-    /// written to.
-    pub fn check_still_there(&self) -> anyhow::Result<()> {
-        match fs::metadata(&self.path) {
-            Ok(found) if Standing::of(&found) == self.stands => Ok(()),
-            _ => Err(Exit::TemporaryFailure.error(format_args!(
-                "{}: it was changed while it was checked; try again when that has ended",
-                self.path.display()
-            ))),
-        }
     }
 }

@@ -38,6 +38,7 @@ pub fn make(of: &Zfs, image: &Published<'_>, ending_signals: &Deferred) -> anyho
             return fill(of, &of.names.generation(&id), image, ending_signals);
         }
         fill(of, &half_made, image, ending_signals)?;
+        image.check_still_there()?; // qemu-img opens it by its name, and may have found another file
         complete(of, &half_made, &id)
     };
     make().inspect_err(|_| {
