@@ -1,15 +1,16 @@
-# host-server.bash: what serves the lab machine of test-host, which sources it: the 802.1X laboratory, the swarm of bases, and the collector.
+# host-server.bash: what serves emulated lab machines, sourced by test-host and demo-campus: the 802.1X laboratory, the swarm of
+# bases, and the collector.
 # shellcheck shell=bash
 # shellcheck disable=SC2154
 
-laboratory() { # with the CAs of the last time, which are in the image
+laboratory() { # laboratory tap|taps: with the CAs of the last time, which are in the image
     mkdir -p "$work/net"
     [ ! -d "$keys" ] || cp -r "$keys/ca" "$work/net/ca"
     mkdir -p "$work/etc"
     mount -t tmpfs etc "$work/etc"
     mkdir -p "$work"/etc/{upper/labtools,work}
     mount -t overlay -o "lowerdir=/etc,upperdir=$work/etc/upper,workdir=$work/etc/work" etc /etc
-    "$here/wired-8021x" up "$work/net" tap
+    "$here/wired-8021x" up "$work/net" "$1"
     "$here/wired-8021x" mode "$work/net" confined
     [ -d "$keys" ] || make_keys
 }
@@ -47,14 +48,14 @@ receive_base() { # receive_base GENERATION: the machine gets it, and switches ov
 collector() { "$scripts/collector/collector" --root "$work/collector" "$@"; }
 log_query() { outside "$scripts/server/log-query" --config "$work/collector/etc/labtools" "$@"; }
 # With the CA that is in the image; behind it is the server of the logs. The machine's network names the DNS server, and that the rest.
-collect() {
+collect() { # collect PORT...: of these machines
     local root=$work/collector logs=http://127.0.0.1:9200
     mkdir -p "$root"/{etc/labtools/keys,log,temp}
     cp -r "$keys/collector" "$root/etc/labtools/"
     collector setup collector.example 2>"$work/said" || { cat "$work/said"; exit 1; }
     cp "$site/etc/labtools/campus.ini" "$root/etc/labtools/"
     openssl pkey -in "$keys/host.key" -pubout -out "$root/etc/labtools/keys/host-lab.pub"
-    printf '[host.pc1]\nmac=%s\naddress=10.72.1.50\nbuilding=b\nroom=r\n' "$mac" >"$root/etc/labtools/hosts.ini"
+    hosts "$@" >"$root/etc/labtools/hosts.ini"
     echo "url = \"$logs\"" >"$root/etc/labtools/log-query.curl"
     sed -i 's/ 127\.0\.0\.1:\(9*443\) / 192.0.2.1:\1 /' "$root"/etc/nginx/sites-enabled/*
     chown www-data "$root/temp"

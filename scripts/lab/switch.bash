@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2154
 
-plug_cables() { # plug_cables [tap]
+plug_cables() { # plug_cables [tap|taps]
     local cable computer tap=${1-}
     computer=$(pid_of computer)
     inside switch ip link set lo up
@@ -10,11 +10,10 @@ plug_cables() { # plug_cables [tap]
     for cable in "nasa eth0 10.71.1.1" "nasb eth1 10.71.2.1"; do
         # shellcheck disable=SC2086 # three words
         set -- $cable
-        if [ "$tap$1" = tapnasa ]; then # straight to the machine: a bridge would drop EAPOL frames
-            inside switch ip tuntap add nasa mode tap
-        else
-            inside switch ip link add "$1" type veth peer name "$2" netns "$computer"
-        fi
+        case $tap$1 in
+            tapnasa | taps*) inside switch ip tuntap add "$1" mode tap ;; # straight to the machine: a bridge would drop EAPOL frames
+            *) inside switch ip link add "$1" type veth peer name "$2" netns "$computer" ;;
+        esac
         inside switch ip addr add "$3/24" dev "$1"
         inside switch ip link set "$1" up
     done
