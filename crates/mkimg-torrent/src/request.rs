@@ -71,13 +71,16 @@ Writes GENERATION.blocks, .torrent, .blocks.torrent, .manifest and .sig to
 machine needs. The torrents are private and name no web seed."))]
     Create(Create),
     /// Compare an image with its description, and list the wrong pieces
-    #[command(after_help = "\
+    #[command(after_help = format!("\
 Reads a document (JSON) on standard input with the section image, as create
-writes it. Writes the same document with the section verification; status 1
-when something is wrong, and the section lists it.
+printed it, and believes it if a key in base-*.pub in /etc/labtools/keys signed
+it. Without FILE, the image is {BACKING}/NAME/GENERATION.qcow2.
+
+Writes the same document with the section verification; status 1 when something
+is wrong: verification.faults says what, and wrong_pieces where.
 
 Example: which pieces of the image are wrong on this machine
-  mkimg-torrent verify < windows.json | jq .verification.wrong_pieces")]
+  mkimg-torrent verify < windows.json | jq .verification.wrong_pieces"))]
     Verify(Verify),
     /// Describe and sign the root of a host; write no file
     #[command(after_help = "\
