@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 /// The section `login`: the answer.
 #[derive(Debug, Default, Serialize)]
 pub struct Login {
-    /// Whether this call opened (login) or closed (logout) a port.
+    /// Whether this call opened (login) or closed (logout) a port, or brought back what a device was
+    /// before.
     pub changed: bool,
     /// The user's canonical name: what the realm's file makes of the one that was typed. Absent when
     /// that was not one.
@@ -112,6 +113,10 @@ pub struct Link {
     /// Whether traffic leaves by this link. Absent when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<bool>,
+    /// Whether NetworkManager activates nothing on the device by itself, though its port is closed, of
+    /// a logout. Absent when all is as it was before the login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unrestored: Option<bool>,
     /// From the activation to the supplicant's verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict_seconds: Option<f64>,

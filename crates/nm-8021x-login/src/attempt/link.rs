@@ -455,6 +455,7 @@ impl Link {
             server_subject: self.heard.server_subject.clone(),
             addresses: self.addresses.clone(),
             primary: self.primary.then_some(true),
+            unrestored: None,
             verdict_seconds: self.verdict_seconds,
         }
     }

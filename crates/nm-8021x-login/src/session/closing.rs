@@ -86,7 +86,7 @@ impl Services {
 
     fn take_away(&self, bus: &Bus, link: &Link) -> anyhow::Result<()> {
         // Where that fails, what comes too early is activated again.
-        let _ = let_autoconnect(bus, link, false);
+        let _ = set_autoconnect(bus, link, false);
         // After a restart of NetworkManager there may be two for a while.
         let mut uuids: Vec<String> = network_manager::open_profiles(bus)?
             .into_iter()
@@ -119,21 +119,25 @@ impl Services {
     }
 
     /// Brings back the profile that was there before, and lets NetworkManager activate what it will.
-    fn restore(&self, link: &Link) -> anyhow::Result<()> {
+    /// An error says that it activates nothing there by itself still.
+    fn restore(&self, link: &Link, warnings: &mut Vec<anyhow::Error>) -> anyhow::Result<()> {
         let Some(bus) = self.network_manager() else {
-            return Ok(());
+            return Ok(()); // one that is started anew has forgotten what it was told
         };
         // Another program's login stays.
         let is_taken = network_manager::carries_login(bus, &link.interface).unwrap_or(false);
         let confined = link.confined.as_ref().filter(|_| !is_taken);
-        let activated = confined.map_or(Ok(()), |uuid| activate_again(bus, link, uuid));
+        warnings.extend(confined.and_then(|uuid| activate_again(bus, link, uuid).err()));
         // After it: by itself NetworkManager would activate something else first.
-        let_autoconnect(bus, link, !link.no_autoconnect).and(activated)
+        set_autoconnect(bus, link, !link.no_autoconnect)
     }
 }
 
-fn let_autoconnect(bus: &Bus, link: &Link, may: bool) -> anyhow::Result<()> {
-    let doing = format!("setting whether {} autoconnects", link.interface);
+fn set_autoconnect(bus: &Bus, link: &Link, may: bool) -> anyhow::Result<()> {
+    let doing = format!(
+        "setting whether {} autoconnects; the next logout tries again",
+        link.interface
+    );
     on_device(bus, link, &doing, |device| {
         network_manager::let_autoconnect(bus, device, may)
     })
@@ -161,9 +165,9 @@ fn on_device(
 /// What a closing did.
 #[derive(Debug, Default)]
 pub struct Closed {
-    /// Whether a port may have been open, and is closed now.
+    /// Whether a port may have been open, and is closed now, or a device is as it was before.
     pub changed: bool,
-    /// What may still be open, and why.
+    /// What may still be open, or is not as it was before, and why.
     pub kept: Vec<anyhow::Error>,
     /// What else a person should know.
     pub warnings: Vec<anyhow::Error>,
@@ -179,13 +183,16 @@ impl Closed {
     }
 }
 
-/// Closes all that is open of a session. It has ended when nothing is.
+/// Closes all that is open of a session, and brings back what was there before. It has ended when
+/// nothing is open.
 pub fn close(session: &mut Session, services: &Services) -> Closed {
     let mut closed = Closed::default();
-    for link in session.links.iter_mut().filter(|link| link.open) {
-        link.open = !close_link(link, services, &mut closed);
+    for link in &mut session.links {
+        if let Err(why) = close_link(link, services, &mut closed) {
+            closed.kept.push(why);
+        }
     }
-    if closed.kept.is_empty() && session.status != Status::Ended {
+    if session.links.iter().all(|link| !link.open) && session.status != Status::Ended {
         session.status = Status::Ended;
         session.ended_at = Some(timestamp::rfc3339(SystemTime::now()));
         session.duration_seconds = clock::boot_seconds()
@@ -195,19 +202,23 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
     closed
 }
 
-/// Closes a port, and brings back what was there before. Whether it is closed.
-fn close_link(link: &Link, services: &Services, closed: &mut Closed) -> bool {
-    if let Err(why) = services.close(link) {
-        closed.kept.push(why);
-        return false;
+/// Closes a port, and brings back what was there before, as far as neither is done yet.
+fn close_link(link: &mut Link, services: &Services, closed: &mut Closed) -> anyhow::Result<()> {
+    if link.open {
+        services.close(link)?;
+        (link.open, link.unrestored) = (false, true);
+        closed.changed = true;
     }
-    closed.changed = true;
-    closed.warnings.extend(services.restore(link).err());
-    true
+    if link.unrestored {
+        services.restore(link, &mut closed.warnings)?;
+        link.unrestored = false;
+        closed.changed = true;
+    }
+    Ok(())
 }
 
 /// Closes what a session left that nobody holds any more, and profiles of logins that no session
-/// knows. Where the state file cannot be read, that is every cable. The caller has the lock.
+/// knows. Where the state file cannot be read, that is every device. The caller has the lock.
 pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed)> {
     let services = Services::find();
     let mut closed = Closed::default();
@@ -233,16 +244,30 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
             .map(|open| cable(open.interface, open.uuid))
             .collect();
         if unread.is_some() {
-            let wired = network_manager::devices(bus)?.wired.into_iter();
-            links.extend(wired.map(|device| cable(device.interface, String::new())));
+            links.extend(every_device(bus)?);
         }
-        for link in links {
-            close_link(&link, &services, &mut closed);
+        for link in &mut links {
+            if let Err(why) = close_link(link, &services, &mut closed) {
+                closed.kept.push(why);
+            }
         }
     }
     closed.warnings.extend(unread);
     closed.unasked = services.absence();
     Ok((session, closed))
+}
+
+/// All devices, as links of an unknown session: each may have an open port, and be kept from
+/// activating anything by itself, one without a cable or a network as well.
+fn every_device(bus: &Bus) -> anyhow::Result<impl Iterator<Item = Link>> {
+    let devices = network_manager::devices(bus)?;
+    let cables = devices.wired.into_iter().chain(devices.unplugged);
+    let cables = cables.map(|device| cable(device.interface, String::new()));
+    let wireless = devices.wireless.into_iter().map(|(_, interface)| Link {
+        kind: network_manager::WIFI.into(),
+        ..cable(interface, String::new())
+    });
+    Ok(cables.chain(wireless))
 }
 
 /// A cable of which nothing else is known.
@@ -251,6 +276,7 @@ fn cable(interface: String, profile: String) -> Link {
         interface,
         kind: Kind::Ethernet.name().into(),
         profile,
+        open: true,
         ..Link::default()
     }
 }

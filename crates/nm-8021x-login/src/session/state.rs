@@ -79,6 +79,9 @@ pub struct Link {
     pub profile: String,
     /// Whether its port may be open.
     pub open: bool,
+    /// Whether its port is closed, and its device is not as it was before.
+    #[serde(default)]
+    pub unrestored: bool,
     /// All addresses that it ever had.
     pub addresses: Vec<String>,
     /// The UUID of the profile that was active there before, and comes back.
@@ -98,6 +101,7 @@ impl From<&attempt::link::Link> for Link {
             ssid: link.ssid(),
             profile: link.profile.clone(),
             open: true,
+            unrestored: false,
             addresses: link.addresses.clone(),
             confined: link.confined.clone(),
             no_autoconnect: link.no_autoconnect,
@@ -143,6 +147,7 @@ impl Link {
             ssid: self.ssid.clone(),
             profile: Some(self.profile.clone()),
             addresses: self.addresses.clone(),
+            unrestored: self.unrestored.then_some(true),
             ..report::Link::default()
         }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use jsonpipe::testkit::Ended;
+use serde_json::Value;
 
 use super::waiting::wait_until;
 use super::{ALICE, BINARY, Laboratory, told};
@@ -59,15 +60,39 @@ impl Laboratory {
         assert!(self.devices().contains("eth0:"));
     }
 
-    /// Whether NetworkManager may activate something on eth0 by itself.
-    fn autoconnects(&self) -> bool {
-        let show = "nmcli -g GENERAL.AUTOCONNECT device show eth0";
-        let output = self.on_computer(&["sh", "-c", show]).output().unwrap();
+    /// Whether NetworkManager may activate something on an interface by itself.
+    fn autoconnects(&self, interface: &str) -> bool {
+        let show = ["nmcli", "-g", "GENERAL.AUTOCONNECT", "device", "show"];
+        let show = [&show[..], &[interface]].concat();
+        let output = self.on_computer(&show).output().unwrap();
         match output.stdout.trim_ascii_end() {
             b"yes" => true,
             b"no" => false,
             _ => panic!("{output:?}"),
         }
+    }
+
+    /// Has the bus pass on what sets a property of NetworkManager, or refuse it.
+    fn pass_properties_on(&self, is_passed: bool) {
+        const DENIAL: &str = r#"<deny send_destination="org.freedesktop.NetworkManager"
+            send_interface="org.freedesktop.DBus.Properties" send_member="Set"/>"#;
+        const END: &str = "</policy>";
+        let file = self.path("dbus.conf");
+        let policy = fs::read_to_string(&file).unwrap().replace(DENIAL, "");
+        let policy = if is_passed {
+            policy
+        } else {
+            policy.replace(END, &format!("{DENIAL}{END}"))
+        };
+        fs::write(file, policy).unwrap();
+        assert!(self.succeeds(&[
+            "dbus-send",
+            "--system",
+            "--print-reply",
+            "--dest=org.freedesktop.DBus",
+            "/org/freedesktop/DBus",
+            "org.freedesktop.DBus.ReloadConfig",
+        ]));
     }
 }
 
@@ -91,7 +116,7 @@ fn nothing_asks_for_an_address_behind_a_port_that_a_logout_has_not_closed_yet() 
     assert_eq!((status, stderr.as_str()), (0, ""));
     laboratory.wait_for_confined("a logout");
     assert_eq!(laboratory.asked_for_addresses(), before);
-    assert!(laboratory.autoconnects());
+    assert!(laboratory.autoconnects("eth0"));
 }
 
 #[test]
@@ -114,7 +139,7 @@ fn nothing_asks_for_an_address_behind_the_port_of_a_session_that_was_killed() {
     laboratory.wait_for_confined("the keeper's work");
     wait_until("the keeper's end", || laboratory.process(KEEPER).is_none());
     assert_eq!(laboratory.asked_for_addresses(), before);
-    assert!(laboratory.autoconnects());
+    assert!(laboratory.autoconnects("eth0"));
 
     // Nobody is left to close it: the next logout does.
     laboratory.log_in();
@@ -124,11 +149,11 @@ fn nothing_asks_for_an_address_behind_the_port_of_a_session_that_was_killed() {
     signal("-KILL", keeper);
     signal("-KILL", holder);
     laboratory.wait_for_decision();
-    assert!(laboratory.is_open("a") && !laboratory.autoconnects());
+    assert!(laboratory.is_open("a") && !laboratory.autoconnects("eth0"));
     assert_eq!(laboratory.logout().0, 0);
     laboratory.wait_for_confined("the next logout");
     assert_eq!(laboratory.asked_for_addresses(), before);
-    assert!(laboratory.autoconnects());
+    assert!(laboratory.autoconnects("eth0"));
 }
 
 #[test]
@@ -139,12 +164,72 @@ fn a_cable_autoconnects_after_a_session_if_it_did_before() {
         let word = if before { "yes" } else { "no" };
         assert!(laboratory.succeeds(&["nmcli", "device", "set", "eth0", "autoconnect", word]));
         assert_eq!(laboratory.login((ALICE.0, "wrong")).0, 1);
-        assert_eq!(laboratory.autoconnects(), before, "after a refusal");
+        assert_eq!(laboratory.autoconnects("eth0"), before, "after a refusal");
         laboratory.log_in();
-        assert!(!laboratory.autoconnects());
+        assert!(!laboratory.autoconnects("eth0"));
         assert_eq!(laboratory.logout().0, 0);
-        assert_eq!(laboratory.autoconnects(), before, "after a logout");
+        assert_eq!(laboratory.autoconnects("eth0"), before, "after a logout");
     }
     laboratory.script("mode", &["plug", "b"]);
     laboratory.assert_closed();
+}
+
+#[test]
+fn a_device_that_could_not_be_given_back_comes_back_with_the_next_logout_or_login() {
+    let laboratory = Laboratory::up();
+    laboratory.be_confined();
+    for by_logout in [true, false] {
+        laboratory.log_in();
+        laboratory.pass_properties_on(false);
+        let (status, ended, stderr) = laboratory.logout();
+        assert_eq!(
+            (status, &ended["links"][0]["unrestored"]),
+            (1, &true.into()),
+            "{ended} {stderr}"
+        );
+        assert!(stderr.contains("whether eth0 autoconnects"), "{stderr}");
+        assert!(ended["ended_at"].is_string() && !laboratory.is_open("a"));
+        assert!(!laboratory.autoconnects("eth0"));
+        let (status, login, stderr) = laboratory.login(ALICE);
+        assert_eq!((status, login), (77, Value::Null), "{stderr}");
+        assert!(stderr.contains("whether eth0 autoconnects"), "{stderr}");
+        laboratory.pass_properties_on(true);
+        if by_logout {
+            let (status, section, stderr) = laboratory.logout();
+            assert_eq!((status, stderr.as_str()), (0, ""));
+            assert_eq!(section["links"][0].get("unrestored"), None, "{section}");
+            assert_eq!(
+                [
+                    &section["session"],
+                    &section["ended_at"],
+                    &section["changed"]
+                ],
+                [&ended["session"], &ended["ended_at"], &true.into()]
+            );
+        } else {
+            laboratory.log_in();
+            assert_eq!(laboratory.logout().0, 0);
+        }
+        assert!(laboratory.autoconnects("eth0"));
+        laboratory.wait_for_confined("the second try");
+        assert_eq!(laboratory.logout().1.get("user"), None, "it is forgotten");
+    }
+}
+
+#[test]
+fn after_a_state_file_that_cannot_be_read_a_cable_that_is_out_autoconnects_again() {
+    let laboratory = Laboratory::up();
+    laboratory.log_in();
+    wait_until("the second link", || laboratory.is_open("b"));
+    let [keeper, holder] = [KEEPER, HOLDER].map(|name| laboratory.process(name).unwrap());
+    // The keeper first: it would close the ports of a holder that was killed.
+    let kill = format!("kill -KILL {keeper} {holder}; printf '{{' >/run/labtools/login.json");
+    assert!(laboratory.succeeds(&["sh", "-c", &kill]));
+    laboratory.use_one_cable();
+    let interfaces = ["eth0", "eth1"];
+    assert_eq!(interfaces.map(|of| laboratory.autoconnects(of)), [false; 2]);
+    let (status, _, stderr) = laboratory.logout();
+    assert_eq!(status, 0, "{stderr}");
+    assert_eq!(interfaces.map(|of| laboratory.autoconnects(of)), [true; 2]);
+    assert!(!laboratory.is_open("a"));
 }
