@@ -27,9 +27,11 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let (request, mut base) = described(&document)?;
     check_urls("--url", options.url.as_slice()).map_err(|error| Exit::Usage.error(error))?;
     let key = options.key.as_deref().map(|path| signing_key(common, path));
-    let Some(key) = key.transpose()?.filter(|_| !options.check) else {
+    let key = key.transpose()?;
+    if options.check {
         return Ok(Answer::yes(document));
-    };
+    }
+    let key = key.ok_or_else(|| Exit::Usage.error("no --key FILE"))?;
 
     let image = match (&options.file, &request.path) {
         (Some(file), _) => Image::open(file)?,
@@ -52,9 +54,7 @@ pub fn create(common: &Common, pipe: &Pipe, options: &Create) -> anyhow::Result<
     let piece_bytes = request
         .piece_bytes
         .unwrap_or_else(|| pieces::length_for(base.size_bytes));
-    if !pieces::suit(piece_bytes, base.size_bytes) {
-        return Err(Exit::Data.error(format_args!("image.piece_bytes: {}", pieces::RULE)));
-    }
+    check_pieces(piece_bytes, base.size_bytes)?;
     base.to_bytes()?; // faults of the description are reported before the image is read
 
     let digests = image.digest(pipe, piece_bytes)?;
@@ -161,14 +161,24 @@ pub fn described(document: &Document) -> anyhow::Result<(request::Image, Base)> 
             .error("image.trackers: empty; name at least one, which machines ask for peers"));
     }
     request.created_at.as_deref().map(utc).transpose()?;
-    Base {
+    let smallest = Base {
         // They stand for those of an image.
         size_bytes: 1,
         virtual_bytes: 1,
         ..base.clone()
+    };
+    if let Some(piece_bytes) = request.piece_bytes {
+        check_pieces(piece_bytes, smallest.size_bytes)?;
     }
-    .to_bytes()?;
+    smallest.to_bytes()?;
     Ok((request, base))
+}
+
+fn check_pieces(piece_bytes: u64, image_bytes: u64) -> anyhow::Result<()> {
+    match pieces::suit(piece_bytes, image_bytes) {
+        true => Ok(()),
+        false => Err(Exit::Data.error(format_args!("image.piece_bytes: {}", pieces::RULE))),
+    }
 }
 
 /// The private key, if machines accept its signatures: a wrong one, replacing a valid signature,

@@ -21,6 +21,7 @@ fn create_refuses_a_wrong_description_before_there_is_an_image() {
         (json!({"trackers": []}), "image.trackers: empty"),
         (json!({"models": ["a\tb"]}), "image.models: "),
         (json!({"created_at": "today"}), "image.created_at: "),
+        (json!({"piece_bytes": 3}), "image.piece_bytes: not a power"),
     ] {
         check(more).refused(65, complaint);
     }
