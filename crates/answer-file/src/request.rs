@@ -27,52 +27,15 @@ pub const SECTIONS: [&str; 9] = [
 const GIB: u64 = 1 << 30;
 
 /// The time zones that Windows knows, one a line: `other` of each zone for the territory 001 in
-/// windowsZones.xml of Unicode's CLDR, 2025.
+/// windowsZones.xml of Unicode's CLDR, 2025; and the two that end with "- Old" in "Default Time
+/// Zones" of Microsoft's documentation, which belong to no territory.
 const TIME_ZONES: &str = include_str!("time-zones.txt");
 
-/// Names in lower case that a new account cannot have: accounts and groups that Windows makes, in
-/// languages of its media, and words that stand for accounts.
-const TAKEN: [&str; 39] = [
-    "administrator",
-    "administrateur",
-    "administrador",
-    "administratör",
-    "amministratore",
-    "järjestelmänvalvoja",
-    "rendszergazda",
-    "администратор",
-    "guest",
-    "convidado",
-    "gast",
-    "gäst",
-    "invitado",
-    "invité",
-    "ospite",
-    "vendég",
-    "vieras",
-    "гость",
-    "administrators",
-    "administradores",
-    "administrateurs",
-    "administratoren",
-    "guests",
-    "convidados",
-    "gäste",
-    "invitados",
-    "invités",
-    "users",
-    "usuários",
-    "usuarios",
-    "utilizadores",
-    "utilisateurs",
-    "benutzer",
-    "defaultaccount",
-    "defaultuser0",
-    "wdagutilityaccount",
-    "none",
-    "system",
-    "network service",
-];
+/// Names that a new account cannot have, in lower case, one a line: accounts and groups that
+/// Windows makes, in languages of its media, and words that stand for accounts: those in English
+/// are in "Well-known SIDs" of Microsoft's documentation. Longer ones than an account can have are
+/// left out.
+const TAKEN: &str = include_str!("taken-names.txt");
 
 /// The section `windows`.
 #[derive(Debug, Deserialize)]
@@ -375,7 +338,8 @@ fn is_language(tag: &str) -> bool {
 
 /// Windows' rule for names of accounts, of which none is there already.
 fn is_account(name: &str) -> bool {
-    let is_taken = TAKEN.contains(&name.to_lowercase().as_str());
+    let lower_case = name.to_lowercase();
+    let is_taken = TAKEN.lines().any(|taken| taken == lower_case);
     (1..=20).contains(&name.chars().count())
         && name.trim() == name
         && !name.ends_with('.')

@@ -185,6 +185,10 @@ fn values_that_could_become_other_commands_are_refused() {
         ("user=", "user=Administrador", "windows.user"),
         ("user=", "user=USUÁRIOS", "windows.user"),
         ("user=", "user=None", "windows.user"),
+        ("user=", "user=Local Service", "windows.user"),
+        ("user=", "user=SERVIÇO DE REDE", "windows.user"),
+        ("user=", "user=Operadores de cópia", "windows.user"),
+        ("user=", "user=IIS_IUSRS", "windows.user"),
         ("user=", "user=...", "windows.user"),
         ("user=", "user=a:b", "windows.user"),
         ("user=", "user=abcdefghijklmnopqrstu", "windows.user"),
@@ -250,6 +254,7 @@ fn languages_and_time_zones_are_those_of_windows() {
         ("language=", "language=sr-Latn-RS"),
         ("time_zone=", "time_zone=UTC"),
         ("time_zone=", "time_zone=UTC-02"),
+        ("time_zone=", "time_zone=Kamchatka Standard Time"),
         ("time_zone=", "time_zone=Mountain Standard Time (Mexico)"),
     ] {
         take(&with(line, good)).unwrap();
