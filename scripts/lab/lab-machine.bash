@@ -101,15 +101,15 @@ types_at_the_screen() { # types_at_the_screen TEXT: and Enter
         if [ "$at" = ${#1} ]; then press ret; else press "${1:at:1}"; fi
         count=$((count + 2))
         [ "${1:at:1}" != @ ] || count=$((count + 2)) # Shift
-        [ $((at % 5)) != 4 ] || screen_has_taken "$count"
+        [ $((at % 5)) != 4 ] || until_true "keys taken by the screen" screen_has_taken "$count"
     done
-    screen_has_taken "$count"
+    until_true "keys taken by the screen" screen_has_taken "$count"
 }
 # shellcheck disable=SC2016 # for the machine
 interrupts='awk "/i8042/ && \$1 == \"1:\" { for (each = 2; \$each ~ /^[0-9]+\$/; each++) sum += \$each; print sum }" /proc/interrupts'
 screen_has_taken() { # screen_has_taken COUNT
     # shellcheck disable=SC2016 # for the machine
-    there "until [ \$($interrupts) -ge $1 ]"' && [ "$(ps -o state= -u labtools-screen | tr -d "[:space:]")" = S ]; do sleep 0.1; done'
+    there "[ \$($interrupts) -ge $1 ]"' && [ "$(ps -o state= -u labtools-screen | tr -d "[:space:]")" = S ]'
 }
 until_true() { # until_true WHAT COMMAND...: wait for something that will happen; the guard only reports a hang
     local deadline=$((EPOCHSECONDS + 600))
