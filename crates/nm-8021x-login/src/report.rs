@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 /// The section `login`: the answer.
 #[derive(Debug, Default, Serialize)]
 pub struct Login {
-    /// Whether this call opened (login) or closed (logout) a port, or brought back what a device was
+    /// Whether this call opened (login) or closed (logout) a port, or has a device autoconnect as
     /// before.
     pub changed: bool,
-    /// The user's canonical name: what the realm's file makes of the one that was typed. Absent when
-    /// that was not one.
+    /// The user's canonical name: what the realm's file makes of the one that was typed. Absent
+    /// when that was not one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// The realm whose file decided, in lower case; where there is none, that of the name.
@@ -113,8 +113,8 @@ pub struct Link {
     /// Whether traffic leaves by this link. Absent when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<bool>,
-    /// Whether NetworkManager activates nothing on the device by itself, though its port is closed, of
-    /// a logout. Absent when all is as it was before the login.
+    /// Whether the device does not autoconnect as before the login, though its port is closed, of a
+    /// logout. Absent when it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unrestored: Option<bool>,
     /// From the activation to the supplicant's verdict.
