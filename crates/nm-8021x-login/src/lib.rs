@@ -57,7 +57,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
     }
 }
 
-/// The end of a process that nobody reads: whether all is closed.
+/// The end of a process that nobody reads: whether nothing is left to do.
 fn silent(is_clean: bool) -> Answer {
     let nothing = Answer::events(String::new());
     if is_clean { nothing } else { nothing.but_no() }

@@ -88,6 +88,9 @@ pub fn login(
         return Err(outcome.into_error());
     };
     document.set(TOOL.section, login)?;
+    if !outcome.error.is_empty() {
+        pipe.warn(&outcome.error);
+    }
     if outcome.status != Exit::Done as u8 {
         return Ok(Answer::no(document));
     }

@@ -66,7 +66,7 @@ pub fn logout(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Ans
     }
     let document = document(session.as_ref(), closed.changed)?;
     let name = session.and_then(|session| session.session);
-    let answer = answer(common, document, closed.kept.is_empty(), Some(lock), name);
+    let answer = answer(common, document, closed.is_clean(), Some(lock), name);
     Ok(answer.staying(closed.changed).holding(deferred))
 }
 

@@ -201,6 +201,11 @@ impl Bus {
         })
     }
 
+    /// Whether somebody owns a service's name.
+    pub fn is_owned(&self, service: &str) -> zbus::Result<bool> {
+        self.call(DBUS, "NameHasOwner", &service)
+    }
+
     /// Starts listening to services, whoever owns their names then, until `hear` says that nobody
     /// waits for an event any more.
     ///

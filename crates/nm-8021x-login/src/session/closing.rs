@@ -118,27 +118,51 @@ impl Services {
         Ok(())
     }
 
-    /// Brings back the profile that was there before, and lets NetworkManager activate what it will.
-    /// An error says that it activates nothing there by itself still.
-    fn restore(&self, link: &Link, warnings: &mut Vec<anyhow::Error>) -> anyhow::Result<()> {
+    /// Brings back the profile that was there before, once, and lets NetworkManager activate what it
+    /// will. An error says that it activates nothing there by itself still.
+    fn restore(&self, link: &mut Link, warnings: &mut Vec<anyhow::Error>) -> anyhow::Result<()> {
         let Some(bus) = self.network_manager() else {
-            return Ok(()); // one that is started anew has forgotten what it was told
+            return self.has_forgotten(&link.interface);
         };
         // Another program's login stays.
         let is_taken = network_manager::carries_login(bus, &link.interface).unwrap_or(false);
-        let confined = link.confined.as_ref().filter(|_| !is_taken);
-        warnings.extend(confined.and_then(|uuid| activate_again(bus, link, uuid).err()));
+        if !is_taken && let Some(uuid) = &link.confined {
+            match activate_again(bus, link, uuid) {
+                // Whatever is active there at the next try, a person may have chosen.
+                Ok(()) => link.confined = None,
+                Err(why) => warnings.push(why),
+            }
+        }
         // After it: by itself NetworkManager would activate something else first.
-        set_autoconnect(bus, link, !link.no_autoconnect)
+        set_autoconnect(bus, link, !link.no_autoconnect).map_err(|why| tried_again(&why))
+    }
+
+    /// A NetworkManager that is started anew knows nothing of what it was told. An error where the
+    /// bus does not say that it has ended: it may run on.
+    fn has_forgotten(&self, interface: &str) -> anyhow::Result<()> {
+        let is_owned = |bus: &Bus| bus.is_owned(network_manager::SERVICE).unwrap_or(true);
+        if self.bus.as_ref().is_none_or(is_owned) {
+            let doing = setting_autoconnect(interface);
+            let why =
+                Exit::Unavailable.error(format_args!("{doing}: NetworkManager cannot be asked"));
+            return Err(tried_again(&why));
+        }
+        Ok(())
     }
 }
 
+fn tried_again(why: &anyhow::Error) -> anyhow::Error {
+    Exit::of(why).error(format_args!(
+        "{why:#}; the next login or logout tries again"
+    ))
+}
+
+fn setting_autoconnect(interface: &str) -> String {
+    format!("setting whether {interface} autoconnects")
+}
+
 fn set_autoconnect(bus: &Bus, link: &Link, may: bool) -> anyhow::Result<()> {
-    let doing = format!(
-        "setting whether {} autoconnects; the next logout tries again",
-        link.interface
-    );
-    on_device(bus, link, &doing, |device| {
+    on_device(bus, link, &setting_autoconnect(&link.interface), |device| {
         network_manager::let_autoconnect(bus, device, may)
     })
 }
@@ -167,8 +191,10 @@ fn on_device(
 pub struct Closed {
     /// Whether a port may have been open, and is closed now, or a device is as it was before.
     pub changed: bool,
-    /// What may still be open, or is not as it was before, and why.
+    /// What may still be open, and why.
     pub kept: Vec<anyhow::Error>,
+    /// What is closed, but not as it was before, and why.
+    pub unrestored: Vec<anyhow::Error>,
     /// What else a person should know.
     pub warnings: Vec<anyhow::Error>,
     /// Why NetworkManager was not asked. A profile that it has kept goes with the next login or
@@ -177,9 +203,15 @@ pub struct Closed {
 }
 
 impl Closed {
+    /// Whether nothing is left for the next login or logout to do.
+    pub fn is_clean(&self) -> bool {
+        self.kept.is_empty() && self.unrestored.is_empty()
+    }
+
     /// All that a person should read of it.
     pub fn complaints(&self) -> impl Iterator<Item = &anyhow::Error> {
-        self.kept.iter().chain(&self.warnings).chain(&self.unasked)
+        let left = self.kept.iter().chain(&self.unrestored);
+        left.chain(&self.warnings).chain(&self.unasked)
     }
 }
 
@@ -188,9 +220,7 @@ impl Closed {
 pub fn close(session: &mut Session, services: &Services) -> Closed {
     let mut closed = Closed::default();
     for link in &mut session.links {
-        if let Err(why) = close_link(link, services, &mut closed) {
-            closed.kept.push(why);
-        }
+        close_link(link, services, &mut closed);
     }
     if session.links.iter().all(|link| !link.open) && session.status != Status::Ended {
         session.status = Status::Ended;
@@ -203,18 +233,19 @@ pub fn close(session: &mut Session, services: &Services) -> Closed {
 }
 
 /// Closes a port, and brings back what was there before, as far as neither is done yet.
-fn close_link(link: &mut Link, services: &Services, closed: &mut Closed) -> anyhow::Result<()> {
+fn close_link(link: &mut Link, services: &Services, closed: &mut Closed) {
     if link.open {
-        services.close(link)?;
-        (link.open, link.unrestored) = (false, true);
-        closed.changed = true;
+        match services.close(link) {
+            Ok(()) => (link.open, link.unrestored, closed.changed) = (false, true, true),
+            Err(why) => closed.kept.push(why),
+        }
     }
     if link.unrestored {
-        services.restore(link, &mut closed.warnings)?;
-        link.unrestored = false;
-        closed.changed = true;
+        match services.restore(link, &mut closed.warnings) {
+            Ok(()) => (link.unrestored, closed.changed) = (false, true),
+            Err(why) => closed.unrestored.push(why),
+        }
     }
-    Ok(())
 }
 
 /// Closes what a session left that nobody holds any more, and profiles of logins that no session
@@ -229,7 +260,7 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
     if let Some(left) = &mut session {
         let was_up = left.session.is_some();
         closed = close(left, &services);
-        if was_up || !closed.kept.is_empty() {
+        if was_up || !closed.is_clean() {
             // Where there is no room, the next one closes it once more.
             closed.warnings.extend(state::save(common, left).err());
         } else {
@@ -247,9 +278,7 @@ pub fn close_remains(common: &Common) -> anyhow::Result<(Option<Session>, Closed
             links.extend(every_device(bus)?);
         }
         for link in &mut links {
-            if let Err(why) = close_link(link, &services, &mut closed) {
-                closed.kept.push(why);
-            }
+            close_link(link, &services, &mut closed);
         }
     }
     closed.warnings.extend(unread);
@@ -317,6 +346,8 @@ mod tests {
         let (session, gone) = closed("nosuchlink");
         assert!(gone.kept.is_empty() && session.ended_at.is_some());
         assert_eq!(session.status, Status::Ended);
+        // NetworkManager may run on.
+        assert!(session.links[0].unrestored && !gone.is_clean());
         let (session, kept) = closed("no\0name"); // which the kernel is not even asked for
         assert_eq!(kept.kept.len(), 1);
         assert_eq!(session.status, Status::Up);

@@ -32,7 +32,7 @@ use crate::{TOOL, clock};
 const SERVICES: &[&str] = &[network_manager::SERVICE, supplicant::SERVICE];
 
 /// Logs in by the order on standard input, and holds the session. Standard output is the reading
-/// end of a pipe whose other end is the keeper's. False: something may be open still.
+/// end of a pipe whose other end is the keeper's. False: something is left to do.
 pub fn hold(pipe: &Pipe) -> anyhow::Result<bool> {
     let ending = signals::defer()?;
     nix::sys::prctl::set_name(c"nm-8021x-holder")?; // that of the link by which it was started says nothing
@@ -79,7 +79,7 @@ fn begin(
     })?;
     outside.listen(sender);
     let (_, closed) = closing::close_remains(common)?;
-    if let Some(why) = closed.kept.into_iter().next() {
+    if let Some(why) = closed.kept.into_iter().chain(closed.unrestored).next() {
         return Err(why);
     }
     let id = format!("{}.{}", std::process::id(), clock::boot_seconds()?);
@@ -177,12 +177,13 @@ impl Held {
     /// Closes what a login opened that did not succeed, and says so.
     fn give_up(&mut self, front: &mut UnixStream, outcome: anyhow::Result<Outcome>) -> bool {
         let closed = self.close();
-        let is_clean = closed.kept.is_empty();
-        let outcome = match (outcome, closed.kept.first()) {
+        let is_clean = closed.is_clean();
+        let mut outcome = match (outcome, closed.kept.first()) {
             (_, Some(error)) => Outcome::failure(error),
             (Err(error), None) => Outcome::failure(&error),
             (Ok(outcome), None) => outcome,
         };
+        outcome.complain(closed.unrestored.iter());
         // Of a user who was in, the register wants to know: the next `logout` says it.
         self.leave(is_clean && self.session.session.is_none());
         for mut stream in std::mem::take(&mut self.attempt.waiting) {
@@ -223,10 +224,10 @@ impl Held {
         }
     }
 
-    /// Ends it. Whether all is closed.
+    /// Ends it. Whether nothing is left to do.
     fn end(&mut self, end: End) -> bool {
         let closed = self.close();
-        let is_clean = closed.kept.is_empty();
+        let is_clean = closed.is_clean();
         match end {
             // Who asked removes it, once its own answer has arrived.
             End::Logout(mut stream) => {
@@ -273,20 +274,21 @@ impl Held {
     }
 }
 
-/// The answer to one who asked for the end: no, where something may still be open.
+/// The answer to one who asked for the end: no, where something is left to do.
 fn reply(session: &Session, closed: &Closed) -> Outcome {
-    let error: Vec<String> = closed.complaints().map(|why| format!("{why:#}")).collect();
     let login = serde_json::value::to_raw_value(&session.report(closed.changed));
-    let exit = if closed.kept.is_empty() {
+    let exit = if closed.is_clean() {
         Exit::Done
     } else {
         Exit::No
     };
-    Outcome {
+    let mut outcome = Outcome {
         status: exit as u8,
-        error: error.join("; "),
+        error: String::new(),
         login: login.ok(),
-    }
+    };
+    outcome.complain(closed.complaints());
+    outcome
 }
 
 /// The process that was called has gone: nobody is at the other end of standard error any more, and

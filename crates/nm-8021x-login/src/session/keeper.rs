@@ -22,7 +22,7 @@ use crate::TOOL;
 
 /// Starts the holder, with the order on standard input, which is not read here, and waits for its
 /// end. If it is bound, standard output is a pidfd of the process that the session is for.
-/// False: something may be open still.
+/// False: something is left to do.
 pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     close_inherited()?;
     setsid()?;
@@ -45,7 +45,7 @@ pub fn keep(common: &Common, is_bound: bool) -> anyhow::Result<bool> {
     }
     let (_, closed) = closing::close_remains(common)?;
     let _ = fs::remove_file(common.path(state::SOCKET)); // the next one replaces it
-    Ok(closed.kept.is_empty())
+    Ok(closed.is_clean())
 }
 
 type Started = (Child, Option<OwnedFd>, Lock, io::PipeWriter);

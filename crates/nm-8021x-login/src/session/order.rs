@@ -83,7 +83,7 @@ impl Order {
 pub struct Outcome {
     /// The exit status.
     pub status: u8,
-    /// What to complain of, where there is no answer.
+    /// What to complain of, beside an answer or instead of one.
     pub error: String,
     /// The section `login`, where there is one.
     pub login: Option<Box<RawValue>>,
@@ -106,6 +106,13 @@ impl Outcome {
             error: format!("{error:#}"),
             login: None,
         }
+    }
+
+    /// Adds what to complain of.
+    pub fn complain<'a>(&mut self, complaints: impl Iterator<Item = &'a anyhow::Error>) {
+        let said = (!self.error.is_empty()).then(|| self.error.clone());
+        let more = complaints.map(|why| format!("{why:#}"));
+        self.error = said.into_iter().chain(more).collect::<Vec<_>>().join("; ");
     }
 
     /// Says it.

@@ -13,6 +13,8 @@ use super::{ALICE, BINARY, Laboratory, told};
 
 const HOLDER: &str = "nm-8021x-holder";
 const KEEPER: &str = "nm-8021x-keeper";
+const UNRESTORED: &str = "setting whether eth0 autoconnects: ";
+const TRIED_AGAIN: &str = "; the next login or logout tries again";
 
 impl Laboratory {
     /// Installs the confined profile of the package, and waits for its network.
@@ -62,14 +64,19 @@ impl Laboratory {
 
     /// Whether NetworkManager may activate something on an interface by itself.
     fn autoconnects(&self, interface: &str) -> bool {
-        let show = ["nmcli", "-g", "GENERAL.AUTOCONNECT", "device", "show"];
-        let show = [&show[..], &[interface]].concat();
-        let output = self.on_computer(&show).output().unwrap();
-        match output.stdout.trim_ascii_end() {
-            b"yes" => true,
-            b"no" => false,
-            _ => panic!("{output:?}"),
+        match self.shown("GENERAL.AUTOCONNECT", interface).as_str() {
+            "yes" => true,
+            "no" => false,
+            other => panic!("{other}"),
         }
+    }
+
+    /// What NetworkManager tells of a device.
+    fn shown(&self, key: &str, interface: &str) -> String {
+        let show = ["nmcli", "-g", key, "device", "show", interface];
+        let output = self.on_computer(&show).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
     /// Has the bus pass on what sets a property of NetworkManager, or refuse it.
@@ -187,17 +194,23 @@ fn a_device_that_could_not_be_given_back_comes_back_with_the_next_logout_or_logi
             (1, &true.into()),
             "{ended} {stderr}"
         );
-        assert!(stderr.contains("whether eth0 autoconnects"), "{stderr}");
+        assert!(stderr.contains(UNRESTORED), "{stderr}");
+        assert!(stderr.trim_end().ends_with(TRIED_AGAIN), "{stderr}");
         assert!(ended["ended_at"].is_string() && !laboratory.is_open("a"));
         assert!(!laboratory.autoconnects("eth0"));
+        laboratory.wait_for_confined("the first try");
+        let active = || laboratory.shown("GENERAL.CON-PATH", "eth0");
+        let since_first_try = active();
         let (status, login, stderr) = laboratory.login(ALICE);
         assert_eq!((status, login), (77, Value::Null), "{stderr}");
-        assert!(stderr.contains("whether eth0 autoconnects"), "{stderr}");
+        assert!(stderr.contains(UNRESTORED), "{stderr}");
+        assert_eq!(active(), since_first_try, "it was not activated again");
         laboratory.pass_properties_on(true);
         if by_logout {
             let (status, section, stderr) = laboratory.logout();
             assert_eq!((status, stderr.as_str()), (0, ""));
             assert_eq!(section["links"][0].get("unrestored"), None, "{section}");
+            assert_eq!(active(), since_first_try, "it was not activated again");
             assert_eq!(
                 [
                     &section["session"],
@@ -214,6 +227,62 @@ fn a_device_that_could_not_be_given_back_comes_back_with_the_next_logout_or_logi
         laboratory.wait_for_confined("the second try");
         assert_eq!(laboratory.logout().1.get("user"), None, "it is forgotten");
     }
+}
+
+#[test]
+fn a_refusal_is_told_where_the_device_cannot_be_given_back() {
+    let laboratory = Laboratory::up();
+    laboratory.use_one_cable();
+    laboratory.signal("hostapd-a", "-STOP"); // no verdict comes yet
+    let login = laboratory.begin_as((ALICE.0, "wrong"), &[]);
+    wait_until("the login's activation", || {
+        !laboratory.autoconnects("eth0")
+    });
+    laboratory.pass_properties_on(false);
+    laboratory.signal("hostapd-a", "-CONT");
+    let (status, login, stderr) = told(Ended::of(login.wait_with_output().unwrap()));
+    assert_eq!(
+        (status, &login["reason"]),
+        (1, &"rejected".into()),
+        "{login} {stderr}"
+    );
+    assert!(stderr.contains(UNRESTORED), "{stderr}");
+    assert!(stderr.trim_end().ends_with(TRIED_AGAIN), "{stderr}");
+    assert!(!laboratory.autoconnects("eth0"));
+    laboratory.pass_properties_on(true);
+    let (status, _, stderr) = laboratory.logout();
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert!(laboratory.autoconnects("eth0"));
+}
+
+#[test]
+fn a_device_is_given_back_by_the_first_logout_that_reaches_the_bus() {
+    let laboratory = Laboratory::up();
+    laboratory.use_one_cable();
+    laboratory.log_in();
+    let [keeper, holder] = [KEEPER, HOLDER].map(|name| laboratory.process(name).unwrap());
+    // The keeper first: it would close the ports of a holder that was killed.
+    let kill = format!("kill -KILL {keeper} {holder}");
+    assert!(laboratory.succeeds(&["sh", "-c", &kill]));
+    laboratory.wait_for_decision();
+    // NetworkManager keeps its connection.
+    let [bus, away] = ["bus", "bus.away"].map(|name| laboratory.path(name));
+    fs::rename(&bus, &away).unwrap();
+    let (status, ended, stderr) = laboratory.logout();
+    fs::rename(&away, &bus).unwrap();
+    assert_eq!(
+        (status, &ended["links"][0]["unrestored"]),
+        (1, &true.into()),
+        "{ended} {stderr}"
+    );
+    let unasked = format!("{UNRESTORED}NetworkManager cannot be asked{TRIED_AGAIN}");
+    assert!(stderr.contains(&unasked), "{stderr}");
+    assert!(!laboratory.autoconnects("eth0"));
+    let (status, section, stderr) = laboratory.logout();
+    assert_eq!((status, stderr.as_str()), (0, ""));
+    assert_eq!(section["session"], ended["session"]);
+    assert!(laboratory.autoconnects("eth0"));
+    assert_eq!(laboratory.logout().1.get("user"), None, "it is forgotten");
 }
 
 #[test]
