@@ -79,7 +79,7 @@ pub fn is_host_name(name: &str) -> bool {
 }
 
 /// Six bytes in hexadecimal, with an even first byte: an odd one is a group address.
-fn is_mac(mac: &str) -> bool {
+pub fn is_mac(mac: &str) -> bool {
     let bytes: Vec<&str> = mac.split(':').collect();
     let hex = |text: &&str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit());
     bytes.len() == 6

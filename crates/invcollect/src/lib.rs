@@ -5,7 +5,7 @@
 //! `changes` compares the inventory with a baseline that a technician accepted (`accept`) and
 //! reports each difference once, as an event. `metrics` writes the inventory to a file that
 //! node_exporter serves. `firmware` gives the firmware's settings the values that a file wants.
-//! `supported` tells an installer whether models.ini has the machine. `push` sends all of it to the
+//! `supported` tells an installer whether models.ini has the machine. `name` gives it its name. `push` sends all of it to the
 //! collector without losses; `fleet`, a crate, evaluates the received reports.
 //!
 //! `read` knows only the machine; `collect` makes the report from it, with the earlier state in
@@ -18,6 +18,7 @@ mod event_log;
 mod firmware;
 mod glpi;
 mod metrics;
+mod naming;
 pub mod push;
 mod read;
 pub mod report;
@@ -51,6 +52,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Changes { .. }
             | Command::Accept { .. }
             | Command::Firmware { .. }
+            | Command::Name { .. }
             | Command::Push(_)
     );
     let answer = match arguments.command {
@@ -61,6 +63,7 @@ pub fn run(arguments: Arguments, pipe: &Pipe) -> anyhow::Result<Answer> {
         Command::Push(options) => push::push(common, pipe, &options),
         Command::Firmware { dry_run } => firmware::firmware(common, pipe, dry_run),
         Command::Supported => supported::supported(common, pipe),
+        Command::Name { dry_run } => naming::name(common, pipe, dry_run),
         Command::Fleet(options) => fleet::fleet(common, pipe, &options),
     };
     answer.map_err(|error| match Exit::of(&error) {

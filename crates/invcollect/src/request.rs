@@ -115,6 +115,19 @@ does not list the model, or the BIOS is older than the tested ones.
 Example: as the installer runs it
   invcollect supported || exit")]
     Supported,
+    /// Give this machine its name, as hosts.ini has it
+    #[command(after_help = "\
+Does not read standard input. Writes the section machine: the name, and in
+hosts.ini the building and the room. Without an entry there, the name is made
+of the Ethernet address. Status 1: hosts.ini is wrong.
+
+Example: as labtools-name.service runs it at boot
+  invcollect name --log >/dev/null")]
+    Name {
+        /// Print the name, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Summarize the collected reports for technicians
     #[command(after_help = "\
 Does not read standard input. DIR is the collector's store. Writes the section

@@ -4,11 +4,12 @@ use envelope::HOST_ID;
 
 use crate::read::machine::Machine;
 
+/// The file with the name that the kernel has.
+pub const HOSTNAME: &str = "/proc/sys/kernel/hostname";
+
 /// The kernel reports `(none)` before a name is set.
 pub fn hostname(machine: &Machine) -> Option<String> {
-    let given = machine
-        .value("/proc/sys/kernel/hostname")
-        .filter(|name| name != "(none)");
+    let given = machine.value(HOSTNAME).filter(|name| name != "(none)");
     given.or_else(|| machine.value("/etc/hostname"))
 }
 

@@ -42,6 +42,10 @@ const FIRMWARE: Stage = Stage {
     arguments: &["firmware"],
     ..COLLECT
 };
+const NAME: Stage = Stage {
+    arguments: &["name"],
+    ..COLLECT
+};
 const FLEET: Stage = Stage {
     arguments: &["fleet"],
     ..COLLECT
@@ -86,7 +90,7 @@ fn reports_to_nobody(root: &Path) {
 }
 
 jsonpipe::contract! {
-    teaches_help: [COLLECT, CHANGES, ACCEPT, METRICS, PUSH, FIRMWARE, FLEET],
+    teaches_help: [COLLECT, CHANGES, ACCEPT, METRICS, PUSH, FIRMWARE, NAME, FLEET],
     tells_version: [COLLECT],
     refuses_a_bad_flag: [COLLECT, PUSH],
     logs_its_run: "no stage of a pipe",
@@ -114,6 +118,7 @@ fn a_root_that_is_not_there_is_no_machine() {
         &["metrics", "x.prom"],
         &["push"],
         &["firmware"],
+        &["name"],
         &["fleet", "/"],
     ] {
         let mut command = Command::new(COLLECT.binary);

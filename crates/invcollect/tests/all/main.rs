@@ -11,6 +11,7 @@ mod glpi;
 mod laboratory;
 mod machine;
 mod metrics;
+mod name;
 mod push;
 mod rules;
 mod store;
