@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::keys::Line;
 use crate::offer::{self, Offer};
+use crate::place::Place;
 use crate::terminal::Terminal;
 use crate::words::{Explanation, Language, Words};
 
@@ -50,14 +51,19 @@ pub fn ask(common: &Common, pipe: &Pipe) -> anyhow::Result<Answer> {
     keep_out_of_cores()?;
     let document = pipe
         .owning("choice")
-        .document("a document with the sections catalog and explanation")?;
+        .document("a document with the sections catalog, machine and explanation")?;
     check_output_is_private()?;
     let catalog = or_nothing(pipe, offer::read(&document));
     let explanation = or_nothing(pipe, document.read("explanation"));
+    let place: Option<Place> = or_nothing(pipe, document.read("machine"));
     let mut screen = Screen {
         terminal: Terminal::open()?,
         language: Language::of_process(),
-        head: head(common, explanation.unwrap_or_default()),
+        head: head(
+            common,
+            place.unwrap_or_default(),
+            explanation.unwrap_or_default(),
+        ),
         offers: catalog.as_ref().map(offer::all).unwrap_or_default(),
     };
     loop {
@@ -81,10 +87,14 @@ pub(crate) fn keep_out_of_cores() -> anyhow::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// The name of the machine, for who calls a technician, and the explanation.
-fn head(common: &Common, explanation: Explanation) -> String {
+/// The name of the machine and its room, for who calls a technician, and the explanation.
+fn head(common: &Common, place: Place, explanation: Explanation) -> String {
     let name = fs::read_to_string(common.path("/proc/sys/kernel/hostname")).unwrap_or_default();
-    let mut head = format!("\n  {}\n\n", jsonpipe::shown(name.trim_end()));
+    let mut head = format!("\n  {}\n", jsonpipe::shown(name.trim_end()));
+    if let Some(room) = place.room {
+        head += &format!("  {}\n", jsonpipe::shown(&room));
+    }
+    head += "\n";
     if let Some(text) = explanation.text {
         let cause = explanation.cause.map(|cause| format!(" [{cause}]"));
         let text = text + &cause.unwrap_or_default();

@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::ask::{check_output_is_private, keep_out_of_cores, or_nothing};
 use crate::offer::{self, Offer};
+use crate::place::Place;
 use crate::words::Explanation;
 
 /// More than any name, password and choice.
@@ -65,7 +66,7 @@ pub fn ask_screen(pipe: &Pipe, to: &Path, from: &Path) -> anyhow::Result<Answer>
     keep_out_of_cores()?;
     let document = pipe
         .owning("choice")
-        .document("a document with the sections catalog and explanation")?;
+        .document("a document with the sections catalog, machine and explanation")?;
     check_output_is_private()?;
     let mut questions = open(OpenOptions::new().write(true), to)?;
     let mut answers = open(OpenOptions::new().read(true), from)?;
@@ -86,6 +87,9 @@ fn question(pipe: &Pipe, document: &Document) -> anyhow::Result<Document> {
     }
     if let Some(explanation) = or_nothing(pipe, document.read::<Explanation>("explanation")) {
         question.set("explanation", &explanation)?;
+    }
+    if let Some(place) = or_nothing(pipe, document.read::<Place>("machine")) {
+        question.set("machine", &place)?;
     }
     Ok(question)
 }

@@ -12,6 +12,7 @@ mod ask;
 mod graphical;
 mod keys;
 mod offer;
+mod place;
 mod terminal;
 mod words;
 

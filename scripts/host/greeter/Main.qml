@@ -61,6 +61,7 @@ Item {
         property int currentLayout: 0
     }
 
+    property string room: "" // of hosts.ini
     property var choices: [] // the section choice of each row of sessionModel
     property string offered: "" // the rows of sessionModel, as text
     property int documents: 0 // how many were taken
@@ -126,6 +127,7 @@ Item {
         for (let line = read(0); line !== "" && line !== "end\n"; line = read(++count)) {
             const document = parse(line)
             catalog = document.catalog || catalog
+            room = (document.machine || {}).room || room
             explanation = document.explanation
         }
         fill(rows(catalog))
@@ -147,7 +149,9 @@ Item {
     function load(url) {
         const metadata = Settings.parse(read(url + "metadata.desktop"), "SddmGreeterTheme")
         const file = metadata.ConfigFile || "theme.conf"
-        config = Settings.typed(Object.assign(Settings.parse(read(url + file), "General"), Settings.parse(read(url + file + ".user"), "General")))
+        const settings = Object.assign(Settings.parse(read(url + file), "General"), Settings.parse(read(url + file + ".user"), "General"))
+        settings.room = settings.room || room
+        config = Settings.typed(settings)
         const script = url + (metadata.MainScript || "Main.qml")
         const component = Qt.createComponent(script)
         const item = component.status === Component.Ready ? component.createObject(stage) : null

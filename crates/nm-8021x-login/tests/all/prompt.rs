@@ -83,6 +83,16 @@ fn a_question_with_one_answer_is_not_asked() {
 }
 
 #[test]
+fn the_room_of_the_machine_is_below_its_name() {
+    let place = r#"{"machine":{"schema":1,"changed":true,"name":"pc1","room":"Room 3\u001b[2J","missing":[]}}"#;
+    let (mut terminal, _directory) = prompt(place, "C");
+    terminal.see("\r\n  Room 3\u{fffd}[2J\r\n\r\n  User");
+    terminal.press("a@b.example\rx\r");
+    let ended = terminal.end();
+    assert_eq!((ended.status, ended.section("machine")), (0, json!(null)));
+}
+
+#[test]
 fn no_key_leads_out_or_locks_in() {
     let (mut terminal, _directory) = prompt(CATALOG, "C");
     terminal.see(USER);

@@ -23,6 +23,10 @@ echo ended >shown";
 
 const LOGIN: &str = r#"{"login":{"username":"alice@uni-a.example","password":"correct-horse"}}"#;
 
+/// What `invcollect name` has left at the boot.
+const MACHINE: &str =
+    r#"{"machine":{"schema":1,"changed":true,"name":"pc1","room":"r","missing":[]}}"#;
+
 /// A guest that shut down, once the screen has ended.
 const SESSION: &str =
     "cat >/dev/null; [ \"$1\" = --ready ] && sh -c \"$2\"; echo \"guest $?\" >shown
@@ -55,6 +59,8 @@ impl Seat {
         let shown = options.read(true).write(true).open(machine.path("shown"));
         fake(&machine, "lib/greeter/greeter", screen);
         // What is not there does not end the work of the machine that the tests run on, either.
+        fs::create_dir_all(machine.path("run/labtools")).unwrap();
+        fs::write(machine.path("run/labtools/machine.json"), MACHINE).unwrap();
         fake(&machine, "bin/systemctl", "echo \"systemctl $*\" >shown");
         let terminal = machine.seat_by(&machine.path("lib/lab-seat"), "--screen");
         Seat {
@@ -112,6 +118,10 @@ fn the_screen_stays_while_logins_fail_and_is_gone_before_the_guest_starts() {
     seat.answer(LOGIN); // login-session finds no tools
     let question = seat.see();
     assert!(question.contains(r#""cause":"status 69""#), "{question}");
+    assert!(
+        question.contains(r#""machine":{"schema":1,"room":"r"}"#),
+        "{question}"
+    );
     fake(&seat.machine, "lib/login-session", SESSION);
     seat.answer(LOGIN);
     assert_eq!([seat.see(), seat.see()], ["ended", "guest 0"]);
