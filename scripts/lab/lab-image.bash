@@ -26,6 +26,7 @@ make_site() { # what differs from university to university; and a model without 
     printf '[net.%s]\ncidr=%s\ncampus=c\nbuilding=%s\nroom=%s\nrole=%s\n\n' \
         confined-a 10.72.1.0/24 b r lab open-a 10.71.1.0/24 b r lab \
         confined-b 10.72.2.0/24 b r lab open-b 10.71.2.0/24 b r lab servers 192.0.2.0/24 servers servers servers >"$etc/campus.ini"
+    hosts a b >"$etc/hosts.ini"
     printf '[firmware.thinklmi]\nvt_d=VTdFeature=Enable\nwake_on_lan=WakeOnLAN=Enable\nusb_boot=\nsetup_password=false\n' >"$etc/firmware.ini"
     cp "$keys/collector/ca.pem" "$etc/collector.pem"
     printf '[push]\nurl=https://collector.example\n' >"$etc/invcollect.ini"

@@ -44,7 +44,7 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
     for (name, machine) in machines {
         if !is_host_name(name) {
             return Err(format!(
-                "[host.{name}]: not the name of a host; a-z, 0-9, dot and hyphen, the first a letter or digit"
+                "[host.{name}]: not the name of a host; a-z, 0-9, and hyphens and single dots between them, at most {NAME_MAX_BYTES} bytes, and no address"
             ));
         }
         if !is_mac(&machine.mac) {
@@ -67,15 +67,23 @@ fn check(machines: &[(String, Machine)]) -> Result<(), String> {
     Ok(())
 }
 
-/// A name is part of paths and of ssh's arguments: it cannot be an option, another directory or a
-/// hidden file.
+/// The kernel takes no longer name (HOST_NAME_MAX of limits.h).
+const NAME_MAX_BYTES: usize = 64;
+
+/// A machine has it as its name (RFC 1123, section 2.1), and it is part of paths and of ssh's
+/// arguments: it cannot be an option, another directory or a hidden file.
 pub fn is_host_name(name: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    name.len() <= 253
-        && name
-            .bytes()
-            .all(|b| alphanumeric(b) || matches!(b, b'.' | b'-'))
-        && name.bytes().next().is_some_and(alphanumeric)
+    let is_label = |label: &str| {
+        label.len() <= 63
+            && label.bytes().all(|b| alphanumeric(b) || b == b'-')
+            && label.bytes().next().is_some_and(alphanumeric)
+            && label.bytes().next_back().is_some_and(alphanumeric)
+    };
+    name.len() <= NAME_MAX_BYTES
+        && name.split('.').all(is_label)
+        && name != "localhost"
+        && name.parse::<IpAddr>().is_err()
 }
 
 /// Six bytes in hexadecimal, with an even first byte: an odd one is a group address.
@@ -127,6 +135,12 @@ mod tests {
             "a,b",
             "a[1-9]",
             "",
+            "a-",
+            "a..b",
+            "a.",
+            "localhost",
+            "10.0.2.1",
+            &"a".repeat(65),
         ] {
             assert!(
                 error(name, machine("02:00:00:00:00:0b", "10.0.1.2"))

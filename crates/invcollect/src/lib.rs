@@ -5,8 +5,9 @@
 //! `changes` compares the inventory with a baseline that a technician accepted (`accept`) and
 //! reports each difference once, as an event. `metrics` writes the inventory to a file that
 //! node_exporter serves. `firmware` gives the firmware's settings the values that a file wants.
-//! `supported` tells an installer whether models.ini has the machine. `name` gives it its name. `push` sends all of it to the
-//! collector without losses; `fleet`, a crate, evaluates the received reports.
+//! `supported` tells an installer whether models.ini has the machine. `name` gives it its name.
+//! `push` sends all of it to the collector without losses; `fleet`, a crate, evaluates the received
+//! reports.
 //!
 //! `read` knows only the machine; `collect` makes the report from it, with the earlier state in
 //! `baseline`. The other subcommands begin with that report.

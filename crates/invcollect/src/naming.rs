@@ -18,8 +18,6 @@ use crate::report::Interface;
 
 /// The document, for the seat.
 const FILE: &str = "/run/labtools/machine.json";
-/// The kernel takes no longer name (HOST_NAME_MAX of limits.h).
-const NAME_MAX_BYTES: usize = 64;
 
 /// The section `machine`.
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -39,8 +37,9 @@ struct Named {
     missing: Vec<Missing>,
 }
 
-/// `invcollect name`: status 1 when hosts.ini is wrong, names two machines by the ports of this
-/// one, or has a name that the kernel does not take: the machine then has a name of its address.
+/// `invcollect name`: status 1 when hosts.ini is wrong, or names two machines by the ports of this
+/// one: the machine then has a name of its address; and when no port is found: it then keeps its
+/// name.
 /// Status 73, 74 or 77 when the kernel does not take the name, or the file cannot be written; the
 /// name then is as before.
 pub fn name(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answer> {
@@ -48,8 +47,12 @@ pub fn name(common: &Common, pipe: &Pipe, dry_run: bool) -> anyhow::Result<Answe
     let interfaces = interfaces::read(&machine);
     let before = identity::hostname(&machine);
     let mut named = Named::default();
-    let fault = named.find(common, &interfaces);
+    let mut fault = named.find(common, &interfaces);
     named.missing.extend(machine.into_missing());
+    if named.name.is_none() {
+        let reasons = named.missing.iter().map(|lack| lack.reason.as_str());
+        fault = Some(reasons.collect::<Vec<_>>().join("; "));
+    }
     let new = named
         .name
         .as_ref()
@@ -82,14 +85,9 @@ impl Named {
         let mut fault = None;
         match entry(common, interfaces) {
             Ok((name, host)) => {
+                self.name = Some(name);
                 (self.building, self.room) = (Some(host.building), Some(host.room));
-                if name.len() <= NAME_MAX_BYTES {
-                    self.name = Some(name);
-                    return None;
-                }
-                let reason = format!("{name}: longer than {NAME_MAX_BYTES} bytes");
-                fault = Some(reason.clone());
-                self.lacks("name", reason);
+                return None;
             }
             Err(NoEntry::Absent(reason)) => self.lacks("room", reason),
             Err(NoEntry::Fault(reason)) => {
@@ -99,7 +97,7 @@ impl Named {
         }
         self.name = of_address(interfaces);
         if self.name.is_none() {
-            self.lacks("name", "this machine has no port".into());
+            self.lacks("name", "no port of this machine was found".into());
         }
         fault
     }

@@ -87,7 +87,7 @@ pub(crate) fn keep_out_of_cores() -> anyhow::Result<()> {
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }
 
-/// The name of the machine and its room, for who calls a technician, and the explanation.
+/// The name of the machine and its room, for whoever calls a technician, and the explanation.
 fn head(common: &Common, place: Place, explanation: Explanation) -> String {
     let name = fs::read_to_string(common.path("/proc/sys/kernel/hostname")).unwrap_or_default();
     let mut head = format!("\n  {}\n", jsonpipe::shown(name.trim_end()));

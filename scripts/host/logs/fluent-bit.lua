@@ -1,7 +1,7 @@
 -- What of a record is sent, in the names that rsyslog.conf gives it. Fluent Bit's filter, of Lua 5.1; scripts/lab/test-logs tries it.
 -- Each is called with a tag, a time and a record, and answers: -1 drops it, 1 takes time and record, 2 the record.
 
-local HOST = os.getenv("HOSTNAME")
+local HOST = io.open("/proc/sys/kernel/hostname"):read()
 local LEVELS = {[0] = "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug"}
 
 -- RFC 3339 in UTC, as our tools write it, as seconds since 1970; nil of anything else.

@@ -79,7 +79,7 @@ fn a_list_that_is_wrong_is_said_and_the_machine_has_a_name_all_the_same() {
         (ours("$(x)"), "not the name of a host"),
         (ours("ação"), "not the name of a host"),
         (ours(&"a".repeat(300)), "not the name of a host"),
-        (ours(&long), "longer than 64 bytes"),
+        (ours(&long), "not the name of a host"),
         (
             ours("pc1") + &host("pc2", "02:00:5E:0A:1B:2C", "10.0.0.2"),
             "another host also has it",
@@ -137,15 +137,17 @@ fn ports_that_come_and_go_do_not_count() {
 fn a_machine_without_a_port_keeps_its_name() {
     let machine = machine(&host("pc1", "02:00:5e:0a:1b:2c", "10.0.0.1"));
     machine.remove("sys/class/net/eno1");
-    let (status, section, name) = named(&machine);
+    let ended = machine.run(&["name"]);
+    let section = ended.section("machine");
     assert_eq!(
-        (status, name.trim(), &section["name"]),
-        (0, "lab", &json!(null))
+        (ended.status, machine.read(NAME).trim(), &section["name"]),
+        (1, "lab", &json!(null))
     );
     assert_eq!(
         section["missing"][1],
-        json!({"key": "name", "reason": "this machine has no port"})
+        json!({"key": "name", "reason": "no port of this machine was found"})
     );
+    assert!(ended.stderr.contains("; no port of"), "{}", ended.stderr);
 }
 
 #[test]

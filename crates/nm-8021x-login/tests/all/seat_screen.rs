@@ -58,9 +58,9 @@ impl Seat {
         let mut options = OpenOptions::new();
         let shown = options.read(true).write(true).open(machine.path("shown"));
         fake(&machine, "lib/greeter/greeter", screen);
-        // What is not there does not end the work of the machine that the tests run on, either.
         fs::create_dir_all(machine.path("run/labtools")).unwrap();
         fs::write(machine.path("run/labtools/machine.json"), MACHINE).unwrap();
+        // What is not there does not end the work of the machine that the tests run on, either.
         fake(&machine, "bin/systemctl", "echo \"systemctl $*\" >shown");
         let terminal = machine.seat_by(&machine.path("lib/lab-seat"), "--screen");
         Seat {
