@@ -94,16 +94,20 @@ types() { # types TEXT: and Enter
 }
 # The kernel keeps some ten keys for a screen, and an emulated one is busy for longer than it takes to type them. So a few come at a
 # time, once the keyboard's interrupts have counted them, and the screen has taken those before and waits.
-types_at_the_screen() { # types_at_the_screen TEXT: and Enter
-    local at count
+types_at_the_screen() { # types_at_the_screen TEXT...: and Enter after each; after the last one, the screen may go
+    local text at count
     count=$(there "$interrupts")
-    for ((at = 0; at <= ${#1}; at++)); do
-        if [ "$at" = ${#1} ]; then press ret; else press "${1:at:1}"; fi
+    for text; do
+        until_true "keys taken by the screen" screen_has_taken "$count"
+        for ((at = 0; at < ${#text}; at++)); do
+            press "${text:at:1}"
+            count=$((count + 2))
+            [ "${text:at:1}" != @ ] || count=$((count + 2)) # Shift
+            [ $((at % 5)) != 4 ] || until_true "keys taken by the screen" screen_has_taken "$count"
+        done
+        press ret
         count=$((count + 2))
-        [ "${1:at:1}" != @ ] || count=$((count + 2)) # Shift
-        [ $((at % 5)) != 4 ] || until_true "keys taken by the screen" screen_has_taken "$count"
     done
-    until_true "keys taken by the screen" screen_has_taken "$count"
 }
 # shellcheck disable=SC2016 # for the machine
 interrupts='awk "/i8042/ && \$1 == \"1:\" { for (each = 2; \$each ~ /^[0-9]+\$/; each++) sum += \$each; print sum }" /proc/interrupts'
