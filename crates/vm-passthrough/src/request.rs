@@ -302,6 +302,7 @@ pub struct Link {
     eap: Unread,
     server_subject: Unread,
     primary: Unread,
+    unrestored: Unread,
     verdict_seconds: Unread,
 }
 
