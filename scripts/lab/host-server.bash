@@ -1,4 +1,4 @@
-# host-server.bash: what serves emulated lab machines, sourced by test-host and demo-campus: the 802.1X laboratory, the swarm of
+# host-server.bash: what serves emulated lab machines, sourced by test-host: the 802.1X laboratory, the swarm of
 # bases, and the collector.
 # shellcheck shell=bash
 # shellcheck disable=SC2154

@@ -1,4 +1,4 @@
-# lab-image.bash: the host image of the emulated lab machines, and its stick, kept in the cache; sourced by test-host and demo-campus.
+# lab-image.bash: the host image of the emulated lab machines, and its stick, kept in the cache; sourced by test-host.
 # shellcheck shell=bash
 # shellcheck disable=SC2154,SC2164 # who sources it has errexit
 

@@ -1,4 +1,4 @@
-# lab-machine.bash: emulated lab machines at the ports of wired-8021x, sourced by test-host and demo-campus. Keys come from an
+# lab-machine.bash: emulated lab machines at the ports of wired-8021x, sourced by test-host. Keys come from an
 # emulated keyboard, and the console is read over ssh.
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154
