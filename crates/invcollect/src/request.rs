@@ -119,7 +119,8 @@ Example: as the installer runs it
     #[command(after_help = "\
 Does not read standard input. Writes the section machine: the name, and in
 hosts.ini the building and the room. Without an entry there, the name is made
-of the Ethernet address. Status 1: hosts.ini is wrong.
+of the Ethernet address. Status 1: hosts.ini is wrong, or no port was found,
+and the machine keeps its name.
 
 Example: as labtools-name.service runs it at boot
   invcollect name --log >/dev/null")]
